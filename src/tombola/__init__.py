@@ -1,0 +1,3 @@
+"""tombola: find, prove, transfer and ship lottery tickets."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,89 @@
+"""Catalogues: folders of things to choose among, one private file per choice.
+
+``scores/_magnitude.py`` gives ``magnitude``: the files are the registry, a function's docstring is its
+page, its keyword arguments are its options. A user's own choice is named ``package.module:function``;
+that form runs code, so it is accepted from the user's own recipe and never from a ticket file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tombola.errors import ConfigError, near
+
+
+def entries(package: str) -> list[str]:
+    """List the names that a catalogue offers, sorted, without importing any of them.
+
+    >>> "lenet5" in entries("tombola.models")
+    True
+    """
+    module = importlib.import_module(package)
+    names = (file.stem[1:] for folder in module.__path__ for file in Path(folder).glob("_[a-z]*.py"))
+    return sorted(names)
+
+
+def entry(package: str, name: str) -> Callable[..., Any]:
+    """Return the function of that name from a catalogue, or the user's own ``package.module:function``.
+
+    Raises:
+        ConfigError: There is no such entry, or the user's module or function cannot be had.
+    """
+    if ":" in name:
+        return own(name)
+    known = entries(package)
+    if name not in known:
+        raise ConfigError(f"no '{name}' in {package}; it has: {', '.join(known)}.{near(name, known)}")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"{package}._{name}"), name)
+    return found
+
+
+def own(name: str) -> Callable[..., Any]:
+    """Return the function that the user names as ``package.module:function``; the working folder is searched too."""
+    module_name, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not module_name.startswith(error.name):
+            raise  # the user's module is there and lacks something itself
+        raise ConfigError(f"cannot import '{module_name}' of '{name}': {error}") from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ConfigError(f"'{module_name}' has no function '{attribute}'.{near(attribute, public)}")
+    found: Callable[..., Any] = function
+    return found
+
+
+def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[str, Any], **fixed: Any) -> Any:
+    """Call an entry with the user's options; an option that it does not have is refused with its real ones named."""
+    parameters = inspect.signature(function).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        free = [key for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY and key not in fixed]
+        for key in options:
+            if key not in free:
+                choices = f"it has: {', '.join(free)}" if free else "it has none"
+                raise ConfigError(f"'{name}' has no option '{key}'; {choices}.{near(key, free)}")
+        fixed = {key: value for key, value in fixed.items() if key in parameters}
+    return function(*args, **fixed, **options)
+
+
+def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` for a catalogue's ``__init__``: an entry is imported when it is used."""
+
+    def __getattr__(name: str) -> Any:  # noqa: N807
+        if name.startswith("_") or name not in entries(package):
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return entry(package, name)
+
+    def __dir__() -> list[str]:  # noqa: N807
+        return entries(package)
+
+    return __getattr__, __dir__

@@ -1,0 +1,27 @@
+"""What every test shares: one thread, checked shapes, and the folder where real data may be."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The root folder of the real data sets: ``TOMBOLA_DATA`` or the default."""
+    return Path(os.environ.get("TOMBOLA_DATA", "~/.cache/tombola/datasets")).expanduser()
+
+
+@pytest.fixture
+def needs_data(data_root):
+    """Call with a data set's folder (``"MNIST"``): gives the root, or skips and says what is missing."""
+
+    def need(folder: str) -> Path:
+        if not (data_root / folder).exists():
+            pytest.skip(f"needs {folder} under {data_root} (TOMBOLA_DATA names another root)")
+        return data_root
+
+    return need
