@@ -35,7 +35,7 @@ def generator(seed: int, *address: object) -> torch.Generator:
 
 @contextlib.contextmanager
 def seeded(seed: int, *address: object) -> Iterator[None]:
-    """Run a block with torch's global generator at an address (initialisers and dropout draw from it); then restore it."""
+    """Run a block with torch's global generator, which initialisers draw from, at an address; then put it back."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, *address))
         yield

@@ -1,0 +1,124 @@
+"""Command line: arguments to calls, nothing else. What needs torch is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tombola import __version__
+from tombola.errors import InputError, near
+
+COMMANDS = ("run", "ticket", "list")
+CATALOGUES = ("data", "models", "scores")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as everywhere in tombola: one line, exit code 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    top = _Parser(prog="tombola", allow_abbrev=False, description="Find, prove, transfer and ship lottery tickets.")
+    top.add_argument("--version", action="version", version=f"tombola {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    run = commands.add_parser(
+        "run",
+        allow_abbrev=False,
+        help="run an experiment: arms x replicates, tickets, records and a report",
+        description="Run the experiment of a recipe, or go on with one that was stopped. Every entry of the recipe can "
+        "be overridden by its dotted name, with a YAML value: --until.rounds 2 --arms.colt-2.rate 0.2 --data mnist",
+        epilog="exit codes: 0 all arms finished; 1 an arm failed; 2 the recipe or its data are wrong; 130 interrupted",
+    )
+    run.add_argument("recipe", metavar="RECIPE.yaml", help="the recipe")
+    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core); change no bit")
+    run.add_argument("--data-root", type=Path, metavar="DIR", help="data sets (default: TOMBOLA_DATA, else the cache)")
+    run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
+    run.add_argument("--quiet", action="store_true", help="print the result table alone")
+
+    ticket = commands.add_parser("ticket", allow_abbrev=False, help="look at ticket files",
+                                 description="Look at ticket files.")  # fmt: skip
+    actions = ticket.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
+    for action, what in (("info", "say what a ticket file holds"), ("verify", "check ticket files to the last bit")):
+        one = actions.add_parser(action, allow_abbrev=False, help=what, description=what[0].upper() + what[1:] + ".")
+        one.add_argument("files", nargs="+" if action == "verify" else 1, type=Path, metavar="FILE")
+
+    listing = commands.add_parser("list", allow_abbrev=False, help="list what a recipe can name",
+                                  description="List what a recipe can name.")  # fmt: skip
+    listing.add_argument("catalogue", nargs="?", choices=CATALOGUES, metavar="CATALOGUE", help=", ".join(CATALOGUES))
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        top = parser()
+        if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+            raise InputError(f"there is no command '{given[0]}'; there are: {', '.join(COMMANDS)}."
+                             f"{near(given[0], COMMANDS)}")  # fmt: skip
+        options, rest = top.parse_known_args(given)
+        if options.command is None:
+            top.print_help()
+            return 0
+        if rest and options.command != "run":
+            raise InputError(f"'{rest[0]}' is not an option of tombola {options.command}")
+        commands = {"run": _run, "ticket": _ticket, "list": _list}
+        return commands[options.command](options, rest)
+    except InputError as error:
+        print(f"tombola: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tombola: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    from rich.console import Console
+
+    from tombola.experiment import run
+    from tombola.progress import Display
+    from tombola.recipe import read
+    from tombola.reports.table import terminal
+
+    recipe = read(options.recipe, overrides)
+    outcome = run(
+        recipe,
+        runs=options.runs,
+        data_root=options.data_root,
+        workers=options.workers,
+        display=Display(quiet=options.quiet),
+    )
+    if outcome.records:
+        terminal(recipe.name, outcome.records, outcome.notes, Console())
+    for note in outcome.notes if not outcome.records else []:
+        print(note)
+    print(f"results  {outcome.folder}")
+    for file in outcome.files:
+        print(f"         {file}")
+    return 0 if outcome.complete else 1
+
+
+def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from tombola import ticket_format
+
+    for path in options.files:
+        ticket = ticket_format.verify(path)
+        print(ticket_format.describe(ticket) if options.action == "info" else f"{path}: verified, {ticket.digest}")
+    return 0
+
+
+def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from tombola.catalogue import entries
+
+    for name in [options.catalogue] if options.catalogue else CATALOGUES:
+        print(f"{name}: {', '.join(entries(f'tombola.{name}'))}")
+    return 0

@@ -1,0 +1,90 @@
+"""Cutting: from what the partitions learnt to the next mask.
+
+trained models -> [ score -> prune ] each -> intersect
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from tombola.masks import intersect
+from tombola.pruning import kept_scores, lowest, prune, removals
+from tombola.rates import Amount, Count
+from tombola.scopes import Scope, whole_model
+from tombola.scores._magnitude import magnitude
+from tombola.scores.context import Context, Score
+from tombola.types import Mask, Scores, State
+
+Cut: TypeAlias = Callable[[Mask, Sequence[State], Amount, Context], tuple[dict[str, Tensor], list[dict[str, Tensor]]]]
+
+
+def keep_common(score: Score = magnitude, scope: Scope = whole_model) -> Cut:
+    """Make the cut of COLT: prune every partition's model, keep the weights that all of them keep.
+
+    With one partition it is the cut of LTH. The cut takes the current mask, the trained states, the amount and a
+    context, and returns the next mask and the candidates it came from.
+
+    A rate is what *each* partition removes, so N partitions remove between ``rate`` and ``N * rate``. A `Count` is what
+    the *intersection* keeps, exactly: every partition keeps the same number of weights, the smallest whose
+    intersection still keeps that many, and the fewer than N surplus weights go in partition 1's order.
+
+    >>> cut = keep_common()
+    >>> mask = {"w": torch.ones(4, dtype=torch.bool)}
+    >>> one, two = {"w": torch.tensor([1.0, 2, 3, 4])}, {"w": torch.tensor([4.0, 3, 2, 1])}
+    >>> cut(mask, [one, two], 0.25, Context({}, seed=0))[0]["w"].tolist()
+    [False, True, True, False]
+    """
+
+    def cut(
+        mask: Mask, states: Sequence[State], amount: Amount, context: Context
+    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        contexts = (Context(context.rewind_point, context.seed, index) for index in range(len(states)))
+        scored = [score(state, mask, of) for state, of in zip(states, contexts, strict=True)]
+        if not isinstance(amount, Count):
+            candidates = [prune(scores, mask, amount, scope) for scores in scored]
+        elif len(scored) == 1:
+            candidates = [prune(scored[0], mask, scope=scope, count=amount.keep)]
+        else:
+            candidates = _candidates_for(scored, mask, amount, scope)
+        return intersect(candidates), candidates
+
+    return cut
+
+
+def _candidates_for(scored: Sequence[Scores], mask: Mask, amount: Count, scope: Scope) -> list[dict[str, Tensor]]:
+    """Return candidates of one common count per group whose intersection keeps exactly what is asked."""
+    groups = scope(mask)
+    gone = removals(mask, groups, None, amount.keep)
+    candidates = [{name: keep.clone() for name, keep in mask.items()} for _ in scored]
+    for group_name, remove in gone.items():
+        names = groups[group_name].names
+        ranks = [_ranks(scores, mask, names) for scores in scored]
+        # A weight survives a common count c if its lowest rank among the partitions is at least kept - c, so the
+        # target-th largest of these lowest ranks is the count that is looked for.
+        weakest = torch.stack(ranks).min(dim=0).values
+        kept, target = weakest.numel(), weakest.numel() - remove
+        bar = int(weakest.sort(descending=True).values[target - 1]) if target else kept
+        survivors = weakest >= bar
+        surplus = int(torch.count_nonzero(survivors)) - target
+        keeps = [rank >= bar for rank in ranks]
+        places = torch.nonzero(survivors).flatten()
+        keeps[0][places[lowest(ranks[0][places], surplus)]] = False
+        for candidate, keep in zip(candidates, keeps, strict=True):
+            start = 0
+            for name in names:
+                number = int(torch.count_nonzero(mask[name]))
+                candidate[name][mask[name]] = keep[start : start + number]
+                start += number
+    return candidates
+
+
+def _ranks(scores: Scores, mask: Mask, names: Sequence[str]) -> Tensor:
+    """Rank the kept weights of a group from 0, lowest score first, equal scores by position."""
+    values = torch.cat([kept_scores(scores, mask, name) for name in names])
+    ranks = torch.empty(values.numel(), dtype=torch.int64, device=values.device)
+    ranks[torch.argsort(values, stable=True)] = torch.arange(values.numel(), device=values.device)
+    return ranks

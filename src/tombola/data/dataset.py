@@ -1,0 +1,182 @@
+"""A data set as it was published: training and test images with their labels, checked.
+
+    [ dataset ] -> split -> partition -> batches -> train
+
+Images stay in their raw units (usually uint8, 0 to 255); they are normalised batch by batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tombola.errors import DataError
+
+_ROWS = 4096  # images that are looked at together, so that a large set is never copied whole
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and labels, in published order. Whoever makes one gets a DataError for what cannot be right.
+
+    Attributes:
+        train_images: uint8 or float32 [n, channels, height, width], in raw units.
+        train_labels: int64 [n], from 0 to ``num_classes`` - 1; every class occurs.
+        test_images: As ``train_images``, of the same dtype and image shape.
+        test_labels: As ``train_labels``; a class may be missing.
+        num_classes: How many classes there are.
+        verified: False: the checksums of the files were not compared with the published ones.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    num_classes: int
+    verified: bool = True
+
+    def __post_init__(self) -> None:
+        _check_images(self.train_images, "training")
+        _check_images(self.test_images, "test")
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            seen = [_times(images.shape[1:]) for images in (self.train_images, self.test_images)]
+            raise DataError(f"training images are {seen[0]} and test images are {seen[1]}; they must have one shape")
+        if self.train_images.dtype != self.test_images.dtype:
+            seen = [_dtype(images) for images in (self.train_images, self.test_images)]
+            raise DataError(f"training images are {seen[0]} and test images are {seen[1]}; they must have one dtype")
+        for name, images, labels in (
+            ("training", self.train_images, self.train_labels),
+            ("test", self.test_images, self.test_labels),
+        ):
+            _check_labels(labels, name, self.num_classes)
+            if len(images) != len(labels):
+                raise DataError(f"{len(images)} {name} images but {len(labels)} {name} labels; there must be one each")
+            if len(images) == 0:
+                raise DataError(f"there are no {name} images; at least one is needed")
+        empty = torch.bincount(self.train_labels, minlength=self.num_classes).eq(0).nonzero().flatten().tolist()
+        if empty:
+            raise DataError(
+                f"class {empty[0]} has no training image ({len(empty)} of {self.num_classes} classes have none); "
+                f"labels run from 0 to the number of classes - 1 without a gap"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 (hex) of the shapes, dtypes and bytes of the four tensors: another byte, another data set."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+            digest.update(f"{array.dtype.str} {array.shape};".encode())
+            digest.update(array.reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+def from_tensors(
+    train_images: Any, train_labels: Any, test_images: Any, test_labels: Any, num_classes: int | None = None
+) -> Dataset:
+    """Make a data set of your own tensors or numpy arrays.
+
+    uint8 images stay as they are, all other real numbers become float32, labels become int64. What needs no
+    conversion is shared, not copied: do not change it afterwards.
+
+    Args:
+        train_images: [n, channels, height, width]; [n, height, width] becomes one channel and [n, features]
+            becomes [n, 1, 1, features].
+        train_labels: Whole numbers [n], from 0 without a gap.
+        test_images: As ``train_images``.
+        test_labels: As ``train_labels``.
+        num_classes: Without it, the largest label + 1.
+
+    Raises:
+        DataError: The four do not make a data set; the message says why.
+
+    >>> data = from_tensors(torch.rand(4, 28, 28), [0, 1, 0, 1], torch.rand(2, 28, 28), [1, 0])
+    >>> data.image_shape, data.num_classes
+    ((1, 28, 28), 2)
+    """
+    train_labels = _labels(train_labels, "training")
+    test_labels = _labels(test_labels, "test")
+    if num_classes is None:
+        seen = [int(labels.max()) for labels in (train_labels, test_labels) if labels.numel()]
+        num_classes = max([*seen, 0]) + 1
+    return Dataset(
+        _images(train_images, "training"), train_labels, _images(test_images, "test"), test_labels, num_classes
+    )
+
+
+def _images(values: Any, name: str) -> Tensor:
+    if isinstance(values, Tensor):
+        if values.is_complex():
+            raise DataError(f"{name} images are {_dtype(values)}; real numbers are needed")
+        images = values.detach() if values.dtype is torch.uint8 else values.detach().float()
+    else:
+        array = np.asarray(values)
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{name} images are {array.dtype}; real numbers are needed")
+        # "W": torch warns of an array that is read-only, as one from a memory map is.
+        array = np.require(array, np.uint8 if array.dtype == np.uint8 else np.float32, ["C", "W"])
+        images = torch.from_numpy(array)
+    if images.ndim == 2:
+        return images[:, None, None, :]
+    return images[:, None] if images.ndim == 3 else images
+
+
+def _labels(values: Any, name: str) -> Tensor:
+    if isinstance(values, Tensor):
+        if values.is_floating_point() or values.is_complex() or values.dtype is torch.bool:
+            raise DataError(f"{name} labels are {_dtype(values)}; whole numbers are needed")
+        return values.detach().long()
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{name} labels are {array.dtype}; whole numbers are needed")
+    return torch.from_numpy(np.require(array, np.int64, ["C", "W"]))
+
+
+def _check_images(images: Tensor, name: str) -> None:
+    if images.ndim != 4:
+        raise DataError(f"{name} images have shape {_times(images.shape)}; it must be n x channels x height x width")
+    if images.dtype not in (torch.uint8, torch.float32):
+        raise DataError(f"{name} images are {_dtype(images)}; they must be uint8 or float32")
+    if 0 in images.shape[1:]:
+        raise DataError(f"{name} images are {_times(images.shape[1:])}; they have no pixel")
+    if images.dtype is torch.float32:
+        for start in range(0, len(images), _ROWS):
+            bad = ~images[start : start + _ROWS].isfinite().flatten(1).all(1)
+            if bad.any():
+                first = start + int(bad.nonzero()[0])
+                raise DataError(f"{name} image {first} holds NaN or infinite values; every pixel must be a number")
+
+
+def _check_labels(labels: Tensor, name: str, num_classes: int) -> None:
+    if labels.dtype is not torch.int64:
+        raise DataError(f"{name} labels are {_dtype(labels)}; they must be int64")
+    if labels.ndim != 1:
+        raise DataError(f"{name} labels have shape {_times(labels.shape)}; there must be one number for each image")
+    if labels.numel() == 0:
+        return
+    smallest, largest = int(labels.min()), int(labels.max())
+    if smallest < 0 or largest >= num_classes:
+        raise DataError(
+            f"{name} labels run from {smallest} to {largest}; with {num_classes} classes they run from 0 to "
+            f"{num_classes - 1}"
+        )
+
+
+def _times(shape: torch.Size) -> str:
+    return " x ".join(str(size) for size in shape) or "()"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

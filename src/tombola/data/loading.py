@@ -1,0 +1,52 @@
+"""Load a data set by its name.
+
+recipe -> [ load ] -> dataset -> split -> partition -> batches
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tombola import catalogue
+from tombola.data.dataset import Dataset, from_tensors
+from tombola.data.roots import data_root
+from tombola.errors import ConfigError, DataError
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any] = _NONE) -> Dataset:
+    """Return the data set of that name, checked.
+
+    Args:
+        name: An entry of ``tombola.data``, or your own ``package.module:function``, which gives a Dataset or the four
+            tensors or arrays that ``from_tensors`` takes. The second form runs your code.
+        root: The folder of the data sets, for an entry that reads files; see ``data_root``.
+        options: The entry's keyword arguments.
+
+    Raises:
+        ConfigError: There is no such entry, or it has no such option, or it needs one that is not given.
+        DataError: The data is missing, incomplete or not what it should be.
+
+    >>> load("synthetic", options={"classes": 4}).num_classes
+    4
+    """
+    function = catalogue.entry("tombola.data", name)
+    parameters = inspect.signature(function).parameters
+    for key, parameter in parameters.items():
+        needed = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        if needed and key != "root" and key not in options:
+            raise ConfigError(f"'{name}' needs the option '{key}', which is not given")
+    made = catalogue.call(function, name, options=options, root=data_root(root))
+    if isinstance(made, Dataset):
+        return made
+    if isinstance(made, tuple | list) and len(made) == 4:
+        return from_tensors(*made)
+    raise DataError(
+        f"'{name}' gives {type(made).__name__}; it must give a Dataset, or training images, training labels, "
+        f"test images and test labels"
+    )

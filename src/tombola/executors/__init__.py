@@ -1,0 +1,12 @@
+"""Executors: who runs the trainings.
+
+`serial` trains in the caller's thread, for a notebook or a script. `Pool` is what a run uses: one pool, shared by all
+arms and replicates, of worker processes or of one thread; an equal training is done once.
+"""
+
+from __future__ import annotations
+
+from tombola.executors.pool import Pool
+from tombola.executors.serial import serial
+
+__all__ = ["Pool", "serial"]

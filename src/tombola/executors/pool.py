@@ -1,0 +1,182 @@
+"""One pool of workers a run: all arms and replicates feed it, so no core idles while a task is ready."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from tombola.errors import TrainingError
+from tombola.jobs import Job, Measured, Trained, measure, run_job
+from tombola.storage import Store
+from tombola.task import Classification
+
+Progress = Callable[[str, int, int], None]
+_TRIES = 3
+
+
+class Worker:
+    """What does the tasks: in this process or in one of its own. Results go to the store, not over the wire."""
+
+    def __init__(self, task: Classification, store: Store, progress: Progress) -> None:
+        self.task, self.store, self.progress = task, store, progress
+
+    def train(self, job: Job, digest: str) -> None:
+        """Do a training, unless it is in the store."""
+        if self.store.trained(digest) is None:
+            trained = run_job(job, self.task, lambda done, steps: self.progress(digest, done, steps))
+            self.store.keep_trained(digest, trained)
+
+    def measure(self, job: Job, digest: str) -> None:
+        """Measure a finished training, unless that is in the store."""
+        if self.store.measured(digest) is None:
+            trained = self.store.trained(digest)
+            assert trained is not None
+            self.store.keep_measured(digest, measure(job, trained, self.task))
+
+
+_worker: Worker
+
+
+def _begin(make_task: Callable[[], Classification], folder: Path, events: Any) -> None:
+    """Set a worker process up; interrupts are the parent's business, and it ends when the parent does."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = Worker(make_task(), Store(folder), lambda *event: events.put(event))
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed says nothing to its workers; they would wait for tasks for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _do(what: str, packed: bytes, digest: str) -> None:
+    # Packed by pickle itself: the pool's own way would send every tensor through shared memory, which
+    # runs out of space or of file descriptors on many machines.
+    getattr(_worker, what)(pickle.loads(packed), digest)
+
+
+class Pool:
+    """Train and measure jobs on workers; each digest once, however many ask for it.
+
+    Args:
+        task: The task itself, for the calling process.
+        folder: Where finished trainings are kept.
+        workers: Number of worker processes; with 1 a thread of this process does the work.
+        make_task: Gives a worker process its task; must be picklable.
+        progress: Told (digest, steps done, steps in all) while jobs train.
+    """
+
+    def __init__(
+        self,
+        task: Classification,
+        folder: Path,
+        *,
+        workers: int,
+        make_task: Callable[[], Classification],
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        self.task, self.store, self.workers = task, Store(folder), workers
+        self._make_task, self._progress = make_task, progress
+        self._lock = threading.Lock()
+        self._flying: dict[tuple[str, str], Future[None]] = {}
+        # They only wait for workers; a task that waits for another one must not take a worker's place.
+        self._waiters = ThreadPoolExecutor(max_workers=512, thread_name_prefix="tombola-wait")
+        self._here = Worker(task, self.store, progress)
+        self._events: Any = multiprocessing.get_context("spawn").Queue() if workers > 1 else None
+        self._executor = self._start()
+        if workers > 1:
+            threading.Thread(target=self._listen, daemon=True).start()
+
+    def _start(self) -> Executor:
+        if self.workers == 1:
+            return ThreadPoolExecutor(max_workers=1, thread_name_prefix="tombola-train")
+        return ProcessPoolExecutor(
+            self.workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            initargs=(self._make_task, self.store.folder, self._events),
+        )
+
+    def _listen(self) -> None:
+        while (event := self._events.get()) is not None:
+            self._progress(*event)
+
+    def digest(self, job: Job) -> str:
+        """Digest of a job on this pool's task."""
+        return job.digest(self.task.digest)
+
+    def run_all(self, jobs: list[Job]) -> list[Trained]:
+        """Train jobs and return what they gave, in order, whatever order they finish in."""
+        digests = [self.digest(job) for job in jobs]
+        futures = [self._once("train", job, digest) for job, digest in zip(jobs, digests, strict=True)]
+        for future in futures:
+            future.result()
+        return [self._trained(digest) for digest in digests]
+
+    def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
+        """Train a ticket on its data and test it once; the future's result is not waited for."""
+        digest = self.digest(job)
+
+        def follow() -> tuple[Trained, Measured]:
+            self._once("train", job, digest).result()
+            self._once("measure", job, digest).result()
+            measured = self.store.measured(digest)
+            assert measured is not None
+            return self._trained(digest), measured
+
+        return self._waiters.submit(follow)
+
+    def _trained(self, digest: str) -> Trained:
+        trained = self.store.trained(digest)
+        assert trained is not None
+        return trained
+
+    def _once(self, what: str, job: Job, digest: str) -> Future[None]:
+        """Return the future of a task; one that is under way or done is not begun again."""
+        with self._lock:
+            known = self._flying.get((what, digest))
+            if known is None:
+                known = self._flying[what, digest] = self._waiters.submit(self._work, what, job, digest)
+        return known
+
+    def _work(self, what: str, job: Job, digest: str) -> None:
+        for _ in range(_TRIES):
+            executor = self._executor
+            try:
+                if self.workers == 1:
+                    executor.submit(getattr(self._here, what), job, digest).result()
+                else:
+                    executor.submit(_do, what, pickle.dumps(job), digest).result()
+            except BrokenProcessPool:
+                self._renew(executor)  # a worker was killed: its job is done again by a new one
+            else:
+                return
+        raise TrainingError(f"a worker process died {_TRIES} times over the same task; is there enough memory?")
+
+    def _renew(self, broken: Executor) -> None:
+        with self._lock:
+            if self._executor is broken:
+                broken.shutdown(wait=False)
+                self._executor = self._start()
+
+    def close(self, *, now: bool = False) -> None:
+        """Let the workers go; with ``now`` what is not begun is dropped and what is under way is ended."""
+        self._executor.shutdown(wait=not now, cancel_futures=now)
+        self._waiters.shutdown(wait=not now, cancel_futures=now)
+        if self._events is not None:
+            self._events.put(None)
+        if now:
+            for process in multiprocessing.active_children():
+                process.terminate()

@@ -1,0 +1,87 @@
+"""Invariants: what must hold in every round, checked while a search runs.
+
+Each of these would have caught a bug that a published pruning code had for years: weights that came back, a reset that
+never happened, masks that grew, classes that were dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from tombola.errors import InvariantError
+from tombola.masks import intersect, nested, plain
+from tombola.pruning import removals
+from tombola.rates import Amount, Count, kept_by_group
+from tombola.scopes import Scope
+from tombola.types import Mask, State
+
+
+def check_rewound(model: nn.Module, start: State, mask: Mask, *, redrawn: bool) -> None:
+    """Check that a model about to be trained holds the rewind point: survivors equal, pruned weights zero.
+
+    Args:
+        model: As it stands before its first step.
+        start: The rewind point.
+        mask: The weights that survive; entries the mask does not have are compared whole.
+        redrawn: The head was drawn anew (class partitions), so only what the mask names is compared.
+    """
+    for name, value in model.state_dict().items():
+        name = plain(name)
+        if name in mask:
+            expected = start[name].masked_fill(~mask[name], 0)
+        elif redrawn:
+            continue
+        else:
+            expected = start[name]
+        if not torch.equal(value, expected):
+            raise InvariantError(f"'{name}' is not at the rewind point before training")
+
+
+def check_zeros(state: State, mask: Mask, where: str) -> None:
+    """Check that every pruned weight of a trained state is exactly zero."""
+    for name, keep in mask.items():
+        alive = int(torch.count_nonzero(state[name].masked_fill(keep, 0)))
+        if alive:
+            raise InvariantError(f"{alive} pruned weights of '{name}' are not zero after training ({where})")
+
+
+def check_cut(before: Mask, mask: Mask, candidates: Sequence[Mask], amount: Amount, scope: Scope | None) -> None:
+    """Check a cut: every candidate nested in the last mask, their overlap the new one, and the counts exact.
+
+    Args:
+        before: The mask that was trained.
+        mask: The next one.
+        candidates: What it was made of, one a partition.
+        amount: What was asked for.
+        scope: Groups whose counts are compared; ``None`` (a cut of the user's own) compares no counts.
+    """
+    for index, candidate in enumerate(candidates):
+        for name in nested(candidate, before):
+            raise InvariantError(f"candidate {index} keeps weights of '{name}' that were pruned before")
+    if candidates and not _equal(mask, intersect(candidates)):
+        raise InvariantError("the new mask is not what all candidates keep")
+    for name in nested(mask, before):
+        raise InvariantError(f"the new mask keeps weights of '{name}' that were pruned before")
+    if scope is None:
+        return
+    had = kept_by_group(before, scope)
+    if isinstance(amount, Count):
+        lost = removals(before, scope(before), None, amount.keep)
+        _check_counts(kept_by_group(mask, scope), {g: had[g] - lost[g] for g in had}, "the new mask")
+        return
+    lost = removals(before, scope(before), amount, None)
+    for index, candidate in enumerate(candidates):
+        _check_counts(kept_by_group(candidate, scope), {g: had[g] - lost[g] for g in had}, f"candidate {index}")
+
+
+def _equal(one: Mask, other: Mask) -> bool:
+    return all(torch.equal(keep, other[name]) for name, keep in one.items())
+
+
+def _check_counts(kept: Mapping[str, int], asked: Mapping[str, int], what: str) -> None:
+    for group, number in asked.items():
+        if kept[group] != number:
+            raise InvariantError(f"{what} keeps {kept[group]} weights of '{group}'; asked for were {number}")

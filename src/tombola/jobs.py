@@ -1,0 +1,210 @@
+"""Jobs: one training as plain data, its digest, and doing it once."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tombola import invariants
+from tombola.digests import digest_json, digest_mask, digest_state
+from tombola.errors import ConfigError, TrainingError
+from tombola.evaluation import Metrics
+from tombola.partitions import WHOLE, Partition
+from tombola.task import Classification
+from tombola.training import Plan, Training, train
+from tombola.types import Mask, State
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training, as plain data: neither arm, round, rate nor score is in it, so equal trainings are done once.
+
+    Attributes:
+        start: The rewind point: weights, buffers and the full-class head.
+        mask: Weights to keep.
+        training: Its settings.
+        seed: The replicate's seed; order of the data, augmentation, dropout and drawn heads follow from it.
+        part: Which part of the training data.
+        first: Steps (of the full split) that the start state has behind it.
+        last: Stop after this step of the full split; at the end if ``None``.
+    """
+
+    start: State
+    mask: Mask
+    training: Training
+    seed: int
+    part: Partition = WHOLE
+    first: int = 0
+    last: int | None = None
+
+    def on(self, part: Partition, mask: Mask) -> Job:
+        """Return the same training on another part of the data, with another mask."""
+        return replace(self, part=part, mask=mask)
+
+    @functools.cached_property
+    def start_digest(self) -> str:
+        """Digest of the rewind point."""
+        return digest_state(self.start)
+
+    def digest(self, task: str) -> str:
+        """Digest of all that decides what this training gives, on the task of that digest."""
+        return digest_json(
+            {
+                "task": task,
+                "start": self.start_digest,
+                "mask": digest_mask(self.mask),
+                "part": self.part.digest,
+                "training": asdict(self.training),
+                "seed": self.seed,
+                "steps": [self.first, self.last],
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training gave.
+
+    Attributes:
+        final: The state after the last step.
+        early: The state at the early-stop step, the lowest validation loss; ``None`` without validation data.
+        early_step: That step, counted on the partition's own steps from the training's beginning.
+        select: "last" or "best": which of the two is pruned and counts as the result.
+        history: One entry an evaluation: step, valid_loss, valid_accuracy.
+        samples: Training examples seen.
+        seconds: Wall time of the training, validation included.
+    """
+
+    final: dict[str, Tensor]
+    early: dict[str, Tensor] | None
+    early_step: int | None
+    select: str
+    history: list[dict[str, float]]
+    samples: int
+    seconds: float
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The selected state: the one that is pruned and tested."""
+        return self.early if self.select == "best" and self.early is not None else self.final
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a trained ticket does on the splits; ``early`` is the test split at the early-stop step."""
+
+    train: Metrics
+    valid: Metrics | None
+    test: Metrics
+    early: Metrics | None
+
+
+@contextlib.contextmanager
+def _alone(threads: int) -> Iterator[None]:
+    """Train with a fixed number of threads, and leave the caller's random state and threads as they were."""
+    before = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def run_job(job: Job, task: Classification, progress: Callable[[int, int], None] | None = None) -> Trained:
+    """Do a training: rewind, then `train` to the end.
+
+    Args:
+        job: What to train.
+        task: The model and the data.
+        progress: Told (steps done, steps in all) at every evaluation.
+
+    Raises:
+        TrainingError: The loss is NaN or infinite; the step is named.
+        InvariantError: The model did not take the rewind point as it is.
+    """
+    with _alone(job.training.threads):
+        return _run(job, task, progress or (lambda _done, _all: None))
+
+
+def _run(job: Job, task: Classification, progress: Callable[[int, int], None]) -> Trained:
+    began, training = time.perf_counter(), job.training
+    model = task.build(job.start, job.part, job.seed)
+    batches = task.batches(job.part, training.batch_size, job.seed)
+    share = len(batches) / task.steps_per_epoch(training.batch_size)
+    plan = Plan.of(training, len(batches), share)
+    valid = task.split(job.part, "valid")
+    if training.select == "best" and len(valid) == 0:
+        raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
+    first, last = round(job.first * share), plan.steps if job.last is None else round(job.last * share)
+
+    history: list[dict[str, float]] = []
+    early, early_step, best = None, None, float("inf")
+    losses: list[Tensor] = []
+    seen = 0
+    for step in train(
+        model, batches, training, job.mask, loss=task.loss, seed=job.seed, plan=plan, first=first, last=last
+    ):
+        if step.loss is None:
+            invariants.check_rewound(model, job.start, job.mask, redrawn=job.part.classes is not None)
+            continue
+        losses.append(step.loss)
+        if step.number % plan.evaluate_every and step.number != last:
+            continue
+        seen += _finite(losses, step.number)
+        losses.clear()
+        if len(valid):
+            metrics = task.measure(model, job.part, "valid")
+            history.append({"step": step.number, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
+            if metrics.loss < best:
+                best, early_step, early = metrics.loss, step.number, _state_of(model)
+        progress(step.number - first, last - first)
+        late = [entry for entry in history if early_step is None or entry["step"] > early_step]
+        if training.patience is not None and len(late) >= training.patience:
+            break
+    return Trained(
+        final=_state_of(model),
+        early=early,
+        early_step=early_step,
+        select=training.select,
+        history=history,
+        samples=batches.examples(first, first + seen),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _finite(losses: list[Tensor], number: int) -> int:
+    """Count the losses since the last look, and refuse them if one is not a number."""
+    bad = torch.nonzero(~torch.isfinite(torch.stack(losses))).flatten()
+    if len(bad):
+        step = number - len(losses) + int(bad[0]) + 1
+        raise TrainingError(f"the loss is {losses[int(bad[0])].item()} at step {step}; a lower learning rate may help")
+    return len(losses)
+
+
+def _state_of(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def measure(job: Job, trained: Trained, task: Classification) -> Measured:
+    """Test a trained ticket: the one time that its test split is touched.
+
+    Args:
+        job: The training on the full data that gave the trained states.
+        trained: Its result.
+        task: The model and the data.
+    """
+    with _alone(job.training.threads):
+        model = task.build(trained.state, job.part, job.seed)
+        result = {which: task.measure(model, job.part, which) for which in ("train", "test")}
+        valid = task.measure(model, job.part, "valid") if task.splits.has_valid else None
+        early = result["test"] if trained.state is trained.early else None
+        if trained.early is not None and early is None:
+            early = task.measure(task.build(trained.early, job.part, job.seed), job.part, "test")
+    return Measured(result["train"], valid, result["test"], early)

@@ -1,0 +1,47 @@
+"""A multilayer perceptron of any width and depth."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from tombola.errors import ConfigError
+from tombola.models.checks import check_arguments
+
+
+def mlp(
+    num_classes: int, *, image_shape: tuple[int, int, int] = (1, 28, 28), hidden: Sequence[int] = (300, 100)
+) -> nn.Module:
+    """Build fully connected layers with ReLU between them.
+
+    The layers are named ``fc1``, ``fc2`` … and ``head``; all have biases. Any number of hidden layers will do:
+    none gives a linear classifier.
+
+    Args:
+        num_classes: Number of outputs, at least 2.
+        image_shape: Channels, height and width of one image; it is flattened in this order.
+        hidden: Width of each hidden layer, from the input to the output.
+
+    Returns:
+        A model from ``[batch, channels, height, width]`` to logits ``[batch, num_classes]``.
+
+    Raises:
+        ConfigError: A width, the image shape or the number of classes will not do.
+
+    >>> sum(p.numel() for p in mlp(2, image_shape=(1, 2, 2), hidden=[3]).parameters())  # 4 * 3 + 3 + 3 * 2 + 2
+    23
+    """
+    check_arguments("mlp", num_classes, image_shape)
+    if not isinstance(hidden, Sequence) or any(not isinstance(width, int) or width < 1 for width in hidden):
+        raise ConfigError(f"hidden is {hidden!r}; it lists the width of each hidden layer, such as [300, 100]")
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    inputs = math.prod(image_shape)
+    for number, width in enumerate(hidden, start=1):
+        layers[f"fc{number}"] = nn.Linear(inputs, width)
+        layers[f"relu{number}"] = nn.ReLU()
+        inputs = width
+    layers["head"] = nn.Linear(inputs, num_classes)
+    return nn.Sequential(layers)

@@ -1,0 +1,65 @@
+"""ResNet-18, with the stem for small images or the one for ImageNet."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal
+
+from torch import nn
+
+from tombola.errors import ConfigError, near
+from tombola.models.checks import check_arguments
+from tombola.models.residual import projection, stage
+
+
+def resnet18(
+    num_classes: int, *, image_shape: tuple[int, int, int] = (3, 32, 32), stem: Literal["cifar", "imagenet"] = "cifar"
+) -> nn.Module:
+    """Build ResNet-18: ``stem``, ``stage1`` to ``stage4`` of two residual blocks each, and ``head``.
+
+    The convolutions have no biases; a 1x1 convolution with batch norm stands in the shortcut where the shape changes.
+
+    Args:
+        num_classes: Number of outputs, at least 2.
+        image_shape: Channels, height and width of one image; any size will do.
+        stem: ``"cifar"``, one 3x3 convolution, keeps the size of the image; ``"imagenet"``, a 7x7 convolution
+            and max pooling, both of stride 2, makes it a quarter as high and wide.
+
+    Returns:
+        A model from ``[batch, channels, height, width]`` to logits ``[batch, num_classes]``.
+
+    Raises:
+        ConfigError: There is no such stem, or the image shape or the number of classes will not do.
+
+    Source:
+        He et al. 2015, arXiv:1512.03385, table 1 (shortcuts: option B). The small stem is the one COLT,
+        arXiv:2212.12770, uses for CIFAR and Tiny ImageNet.
+
+    >>> sum(p.numel() for p in resnet18(10).parameters())
+    11173962
+    """
+    check_arguments("resnet18", num_classes, image_shape)
+    stems = {"cifar": 3, "imagenet": 7}
+    if stem not in stems:
+        raise ConfigError(f"stem is {stem!r}; it is one of: {', '.join(stems)}.{near(str(stem), stems)}")
+    size = stems[stem]
+    stride = 2 if stem == "imagenet" else 1
+    first: OrderedDict[str, nn.Module] = OrderedDict(
+        conv=nn.Conv2d(image_shape[0], 64, size, stride=stride, padding=size // 2, bias=False),
+        bn=nn.BatchNorm2d(64),
+        relu=nn.ReLU(),
+    )
+    if stem == "imagenet":
+        first["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(
+        OrderedDict[str, nn.Module](
+            stem=nn.Sequential(first),
+            stage1=stage(64, 64, 2, 1, projection),
+            stage2=stage(64, 128, 2, 2, projection),
+            stage3=stage(128, 256, 2, 2, projection),
+            stage4=stage(256, 512, 2, 2, projection),
+            mean=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            head=nn.Linear(512, num_classes),
+        )
+    )

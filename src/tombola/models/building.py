@@ -1,0 +1,261 @@
+"""Building: from a name in a recipe to an initialised model that is known to take the images.
+
+    name, options, seed -> [ build ] -> rewind point -> search
+
+A name is an entry of the catalogue (``lenet5``), ``torchvision:NAME``, or the user's own ``package.module:function``.
+Functions ending in ``_`` change a model in place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from tombola import catalogue, seeds
+from tombola.errors import ConfigError, near
+from tombola.models.checks import check_arguments, check_classes
+
+INITS = ("xavier", "default")
+TORCHVISION = "torchvision:"
+
+
+def build(
+    name: str,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    *,
+    options: Mapping[str, Any] = {},
+    init: str = "xavier",
+    head: str | None = None,
+    seed: int,
+) -> nn.Module:
+    """Build a model, initialise it, and try it on two images of zeros.
+
+    The same arguments give the same bits, whatever was drawn before; torch's global generator is left as it was.
+
+    Args:
+        name: An entry of ``tombola.models``, ``torchvision:NAME`` (without its pretrained weights) or the user's
+            own ``package.module:function``, called as ``function(num_classes, **options)``, and with ``image_shape``
+            where it has a parameter of that name.
+        num_classes: Number of outputs, at least 2.
+        image_shape: Channels, height and width of one image.
+        options: The model's own keyword arguments.
+        init: How the weights are drawn, see ``initialise_``; torchvision's and the user's models are treated alike.
+        head: Name of the output layer where it is not ``head``; see ``head_name``.
+        seed: Everything is drawn at the address ``(seed, "init")``.
+
+    Returns:
+        A new model on the CPU in training mode, from ``[batch, *image_shape]`` to ``[batch, num_classes]``.
+
+    Raises:
+        ConfigError: There is no such model, option, init or head, or the model cannot take such images or does not
+            give such outputs.
+
+    >>> model = build("lenet5", 10, (1, 28, 28), seed=0)
+    >>> model(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    check_arguments(name, num_classes, image_shape)
+    with seeds.seeded(seed, "init"):
+        model = _from_torchvision(name, num_classes, options) if name.startswith(TORCHVISION) else None
+        if model is None:
+            model = _from_function(name, num_classes, image_shape, options)
+        # Before the weights are drawn: lazy layers (nn.LazyLinear) have none until they have seen an image.
+        _try(model, name, num_classes, image_shape)
+        initialise_(model, init)
+    found = head_name(model, head, outputs=num_classes if name.startswith(TORCHVISION) else None)
+    outputs = _outputs(model.get_submodule(found))
+    if outputs != num_classes:
+        raise ConfigError(f"head '{found}' of model '{name}' has {outputs} outputs; the output layer has {num_classes}")
+    return model
+
+
+def initialise_(model: nn.Module, init: str = "xavier") -> None:
+    """Draw the weights of all convolutions and linear layers anew, from torch's global generator.
+
+    Args:
+        model: Changed in place, in the order of ``model.modules()``. Norm layers keep the values they have.
+        init: ``"xavier"``, Gaussian with variance 2 / (fan in + fan out) and zero biases; or ``"default"``, which
+            leaves everything as the model's own code and torch have drawn it.
+
+    Raises:
+        ConfigError: There is no such init.
+
+    Source:
+        Glorot & Bengio 2010, equation 12, as a Gaussian: Frankle & Carbin 2019, arXiv:1803.03635, figure 2, and COLT,
+        arXiv:2212.12770.
+
+    >>> layer = nn.Linear(3, 5)
+    >>> initialise_(layer)
+    >>> layer.bias.tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    if init not in INITS:
+        raise ConfigError(f"no init '{init}'; it is one of: {', '.join(INITS)}.{near(str(init), INITS)}")
+    if init == "default":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Linear | _ConvNd):
+            nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def head_name(model: nn.Module, given: str | None = None, *, outputs: int | None = None) -> str:
+    """Return the dotted name of the output layer.
+
+    Args:
+        model: Any model.
+        given: The name that the user gave, if any.
+        outputs: Where nothing is given and the model has no ``head``, search for a layer with this many outputs
+            (``find_head``). For torchvision's models, whose output layers have many names.
+
+    Returns:
+        ``given``, else ``"head"``, else what the search finds: the name of an ``nn.Linear`` or ``nn.Conv2d``.
+
+    Raises:
+        ConfigError: The given name is no such layer, or none is given and it cannot be told.
+
+    >>> head_name(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "1")
+    '1'
+    """
+    layers = dict(model.named_modules())
+    if given is not None:
+        if given not in layers:
+            known = [name for name, layer in layers.items() if _can_be_head(layer)]
+            raise ConfigError(f"the model has no layer '{given}' to be its head.{near(given, known)}")
+        if not _can_be_head(layers[given]):
+            kind = type(layers[given]).__name__
+            raise ConfigError(f"head '{given}' is a {kind}; the output layer is a Linear or a Conv2d")
+        return given
+    if _can_be_head(layers.get("head")):
+        return "head"
+    if outputs is not None:
+        return find_head(model, outputs)
+    raise ConfigError(f"the model {type(model).__name__} has no Linear or Conv2d named 'head'; name it with head: NAME")
+
+
+def find_head(model: nn.Module, num_classes: int) -> str:
+    """Return the name of the last registered ``nn.Linear`` or ``nn.Conv2d`` that has ``num_classes`` outputs.
+
+    Raises:
+        ConfigError: There is none.
+
+    >>> find_head(nn.Sequential(nn.Linear(4, 10), nn.Linear(10, 10), nn.ReLU()), 10)
+    '1'
+    """
+    fitting: list[str] = [name for name, layer in model.named_modules() if _outputs(layer) == num_classes]
+    if not fitting:
+        raise ConfigError(
+            f"the model {type(model).__name__} has no Linear or Conv2d with {num_classes} outputs; "
+            f"name its output layer with head: NAME"
+        )
+    return fitting[-1]
+
+
+def replace_head_(model: nn.Module, head: str, classes: int, seed: int, *address: object, init: str = "xavier") -> None:
+    """Put a new output layer for ``classes`` classes where the old one was.
+
+    The new layer is of the same kind, inputs, device, type and mode, with a bias if the old one had one.
+    Its bits depend on ``seed`` and ``address`` only: not on the old weights, nor on the device.
+
+    Args:
+        model: Changed in place. An optimiser made before still holds the old layer's parameters.
+        head: Dotted name of the output layer, see ``head_name``.
+        classes: Number of outputs of the new layer, at least 2.
+        seed: The new layer is drawn at the address ``(seed, "head", *address)``.
+        address: What tells this head from others of the same seed, such as the round and the partition.
+        init: How it is drawn, see ``initialise_``; ``"default"`` is torch's own way.
+
+    Raises:
+        ConfigError: There is no such layer or init, or the number of classes will not do.
+
+    >>> model = build("mlp", 10, (1, 2, 2), seed=0)
+    >>> replace_head_(model, "head", 5, 0, "partition", 1)
+    >>> model(torch.zeros(2, 1, 2, 2)).shape
+    torch.Size([2, 5])
+    """
+    check_classes(classes)
+    old = model.get_submodule(head_name(model, head))
+    with seeds.seeded(seed, "head", *address):
+        new = _with_outputs(old, classes)
+        initialise_(new, init)
+    weight: Tensor = old.weight  # type: ignore[assignment]  # head_name answers for it
+    parent, _, child = head.rpartition(".")
+    setattr(model.get_submodule(parent), child, new.to(weight).train(old.training))
+
+
+def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+    from torchvision import models  # two seconds, so only for those who ask for it
+
+    known = models.list_models(module=models)
+    wanted = name.removeprefix(TORCHVISION)
+    if wanted not in known:
+        raise ConfigError(f"no classifier '{wanted}' in torchvision.models.{near(wanted, known)}")
+    try:
+        model: nn.Module = models.get_model(wanted, weights=None, num_classes=num_classes, **options)
+    except TypeError as error:
+        raise ConfigError(f"'{name}' cannot be built with the options {dict(options)}: {_first_line(error)}") from error
+    return model
+
+
+def _from_function(
+    name: str, num_classes: int, image_shape: tuple[int, int, int], options: Mapping[str, Any]
+) -> nn.Module:
+    function = catalogue.entry("tombola.models", name)
+    takes_shape = "image_shape" in inspect.signature(function).parameters
+    fixed = {"image_shape": tuple(image_shape)} if takes_shape else {}
+    model = catalogue.call(function, name, num_classes, options=options, **fixed)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"'{name}' returned a {type(model).__name__}; a model is a torch.nn.Module")
+    return model
+
+
+def _try(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int, int, int]) -> None:
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(2, *image_shape))
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        raise ConfigError(
+            f"model '{name}' cannot take images of shape {tuple(image_shape)}: {_first_line(error)}; "
+            "another model, or other channels or sizes, would fit"
+        ) from error
+    model.train()
+    seen = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    if seen != [2, num_classes]:
+        raise ConfigError(
+            f"model '{name}' gives {seen} for 2 images of shape {tuple(image_shape)}; "
+            f"it should give logits of shape [2, {num_classes}]"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _outputs(layer: nn.Module) -> int | None:
+    match layer:
+        case nn.Linear():
+            return layer.out_features
+        case nn.Conv2d():
+            return layer.out_channels
+        case _:
+            return None
+
+
+def _can_be_head(layer: nn.Module | None) -> bool:
+    return isinstance(layer, nn.Linear | nn.Conv2d)
+
+
+def _with_outputs(layer: nn.Module, outputs: int) -> nn.Module:
+    has_bias = layer.bias is not None
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(layer.in_features, outputs, bias=has_bias)
+    assert isinstance(layer, nn.Conv2d)
+    shape = {key: getattr(layer, key) for key in ("kernel_size", "stride", "padding", "dilation", "groups")}
+    return nn.Conv2d(layer.in_channels, outputs, **shape, padding_mode=layer.padding_mode, bias=has_bias)

@@ -1,0 +1,43 @@
+"""What every model asks of its arguments before it builds anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tombola.errors import ConfigError
+
+
+def check_classes(num_classes: int) -> None:
+    """Refuse fewer than two classes: with one, the softmax is constant and nothing can be learnt.
+
+    Raises:
+        ConfigError: ``num_classes`` is not a whole number of at least 2.
+
+    >>> check_classes(10)
+    """
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise ConfigError(f"num_classes is {num_classes!r}; a classifier needs a whole number of at least 2")
+
+
+def check_arguments(model: str, num_classes: int, image_shape: Sequence[int], smallest: int = 1) -> None:
+    """Refuse fewer than two classes, and images that the model cannot take.
+
+    Args:
+        model: The model's name, for the message.
+        num_classes: Number of outputs.
+        image_shape: Channels, height and width of one image.
+        smallest: Height and width, in pixels, below which a layer would have no output.
+
+    Raises:
+        ConfigError: One of them will not do.
+
+    >>> check_arguments("lenet5", 10, (1, 28, 28), smallest=12)
+    """
+    check_classes(num_classes)
+    shape = tuple(image_shape)
+    if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
+        raise ConfigError(f"image_shape is {shape}; it is (channels, height, width), such as (3, 32, 32)")
+    if min(shape[1:]) < smallest:
+        raise ConfigError(
+            f"model '{model}' cannot take images of shape {shape}; they must be at least {smallest} x {smallest} pixels"
+        )

@@ -1,0 +1,113 @@
+"""Partitions: divide the training split among N models.
+
+A partition is plain data: which classes or which examples a model is trained on, and whose data order it follows.
+Class partitions renumber their labels from 0 and get a head of their own size; all others share the full head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from tombola import seeds
+from tombola.digests import digest_json
+from tombola.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The part of the training data that one model sees; the default is all of it.
+
+    Attributes:
+        classes: Class numbers, ascending; label ``classes[i]`` becomes i. ``None``: all classes.
+        examples: Positions in the training split. ``None``: all examples (of the classes).
+        order: Address of a data order of its own; ``None`` follows the replicate's order.
+    """
+
+    classes: tuple[int, ...] | None = None
+    examples: tuple[int, ...] | None = None
+    order: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of what the partition holds."""
+        return digest_json([self.classes, self.examples, self.order])
+
+    def describe(self) -> dict[str, object]:
+        """Say what the partition holds, for a ticket's origin; examples by their number and digest."""
+        examples = None if self.examples is None else {"number": len(self.examples), "digest": self.digest}
+        return {"classes": self.classes, "examples": examples, "order": self.order}
+
+
+WHOLE = Partition()
+
+
+def by_classes(num_classes: int, n: int, seed: int | None) -> list[Partition]:
+    """Divide the classes among n partitions: at random by seed, or in order if the seed is ``None``.
+
+    Sizes differ by at most one class and nothing is dropped; the first partitions are the larger ones.
+
+    Raises:
+        ConfigError: A partition would get no class, or a single one: a head of one output cannot learn.
+
+    Source:
+        COLT, arXiv:2212.12770, section III-C (a). The authors' code takes contiguous classes and drops the
+        remainder of a division that does not come out even.
+
+    >>> [len(part.classes) for part in by_classes(10, 3, seed=0)]
+    [4, 3, 3]
+    >>> [part.classes for part in by_classes(5, 2, seed=None)]
+    [(0, 1, 2), (3, 4)]
+    """
+    _check_number(n)
+    if n > num_classes:
+        raise ConfigError(f"partitions is {n}; the data has {num_classes} classes, so at most {num_classes // 2}")
+    if n > 1 and num_classes // n < 2:
+        raise ConfigError(
+            f"partitions is {n}; with {num_classes} classes one would hold a single class, and a head of one output "
+            f"cannot learn: take at most {num_classes // 2}, or divide by examples"
+        )
+    if n == 1:
+        return [WHOLE]
+    if seed is None:
+        order = list(range(num_classes))
+    else:
+        order = torch.randperm(num_classes, generator=seeds.generator(seed, "classes", n)).tolist()
+    return [Partition(classes=tuple(sorted(part))) for part in _chunks(order, n)]
+
+
+def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:
+    """Divide the examples among n partitions at random; sizes differ by at most one.
+
+    >>> sorted(sum((part.examples for part in by_examples(5, 2, seed=0)), ()))
+    [0, 1, 2, 3, 4]
+    """
+    _check_number(n)
+    if n > num_examples:
+        raise ConfigError(f"partitions is {n}; the training split has {num_examples} examples")
+    if n == 1:
+        return [WHOLE]
+    order = torch.randperm(num_examples, generator=seeds.generator(seed, "examples", n)).tolist()
+    return [Partition(examples=tuple(sorted(part))) for part in _chunks(order, n)]
+
+
+def by_seeds(n: int) -> list[Partition]:
+    """Give all data to each of n models, each with a data order of its own; the first keeps the replicate's.
+
+    >>> [part.order for part in by_seeds(3)]
+    [None, 1, 2]
+    """
+    _check_number(n)
+    return [Partition(order=index or None) for index in range(n)]
+
+
+def _check_number(n: int) -> None:
+    if n < 1:
+        raise ConfigError(f"partitions is {n}; it must be 1 or more")
+
+
+def _chunks(order: list[int], n: int) -> list[list[int]]:
+    small, more = divmod(len(order), n)
+    ends = [small * (i + 1) + min(i + 1, more) for i in range(n)]
+    return [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -1,0 +1,122 @@
+"""Progress: what a run says while it works; bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from tombola.estimate import Estimate
+
+
+class Display:
+    """Shows estimate, trainings under way and results.
+
+    Args:
+        quiet: Say nothing at all.
+        console: Where to; standard error, so that standard output holds the result table alone.
+    """
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self.quiet = quiet
+        self.console = console or Console(stderr=True, highlight=False)
+        self._bars: Progress | None = None
+        self._lock = threading.Lock()
+        self._labels: dict[str, str] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._done: dict[str, int] = {}
+        self._all: TaskID | None = None
+        self._began = time.monotonic()
+        self._estimate: Estimate | None = None
+
+    def start(self, name: str, estimate: Estimate) -> None:
+        """Say what is ahead, and begin."""
+        about = f"about {duration(estimate.seconds)}" if estimate.bounded else "rounds not known beforehand"
+        self.say(f"{name}: {estimate.trainings} trainings, {estimate.steps:,} steps, {about}")
+        self._began, self._estimate = time.monotonic(), estimate
+        if self.quiet or not self.console.is_terminal:
+            return
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._all = self._bars.add_task(name, total=estimate.steps, left=f"{about} left")
+        self._bars.start()
+
+    def label(self, digest: str, text: str) -> None:
+        """Say what a training is for; it may serve several arms."""
+        with self._lock:
+            self._labels.setdefault(digest, text)
+
+    def progress(self, digest: str, done: int, steps: int) -> None:
+        """Show how far a training is."""
+        with self._lock:
+            self._done[digest] = done
+            if self._bars is None or self._all is None:
+                return
+            if digest not in self._tasks:
+                text = self._labels.get(digest, "training")
+                self._tasks[digest] = self._bars.add_task(f"  {text}", total=steps, left="")
+            self._bars.update(self._tasks[digest], completed=done)
+            if done >= steps:
+                self._bars.remove_task(self._tasks.pop(digest))
+            self._bars.update(self._all, completed=sum(self._done.values()), left=self._left())
+
+    def _left(self) -> str:
+        done = sum(self._done.values())
+        if self._estimate is None or not self._estimate.bounded or not done:
+            return ""
+        left = (time.monotonic() - self._began) * max(0, self._estimate.steps - done) / done
+        return f"{duration(left)} left"
+
+    def result(self, record: Mapping[str, Any]) -> None:
+        """Show a result as one line."""
+        with self._lock:
+            left = self._left() if self._bars is None else ""
+        which = f"replicate {record['replicate']} · {record['arm']} · round {record['round']}"
+        self.say(
+            f"{clock(time.monotonic() - self._began)}  {which:<34} density {record['density']:7.2%}   "
+            f"test accuracy {record['test_accuracy']:.2%}{'   ' * bool(left)}{left}"
+        )
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        if not self.quiet:
+            self.console.print(text, markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Take the bars away."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+def duration(seconds: float) -> str:
+    """Say a time as people do.
+
+    >>> duration(42), duration(190), duration(8000)
+    ('42 s', '3 min', '2 h 13 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def clock(seconds: float) -> str:
+    """Say a time as a clock does.
+
+    >>> clock(75.4)
+    '1:15'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

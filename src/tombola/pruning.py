@@ -1,0 +1,145 @@
+"""Pruning: from scores to the next mask, with exact counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from tombola.errors import InputError
+from tombola.scopes import Group, Scope, whole_model
+from tombola.types import Mask, Scores
+
+V = TypeVar("V", int, float)
+
+
+def prune(
+    scores: Scores,
+    mask: Mask,
+    rate: float | Mapping[str, float] | None = None,
+    scope: Scope = whole_model,
+    *,
+    count: int | Mapping[str, int] | None = None,
+) -> dict[str, Tensor]:
+    """Prune the lowest scores among the weights still kept, an exact number of them.
+
+    In a group of k kept weights ``round(rate * k)`` are pruned, by Python's rounding. Of equal scores the one that
+    comes first is pruned first: by the group's order of parameters, then by flat position. Weights already pruned stay
+    so, whatever their score.
+
+    Args:
+        scores: A number per weight, larger means keep; names and shapes of the mask (more names do no harm).
+        mask: The weights kept so far; it is not changed.
+        rate: Fraction of the *kept* weights to remove, 0 to 1; one, or one per group of the scope. A group's
+            factor multiplies it.
+        scope: Which weights compete: `whole_model`, `per_layer`, `per_kind(model)`, `half_output(model)`.
+        count: Instead of a rate, the exact number of weights to keep; one where the scope has one group, else one
+            per group.
+
+    Returns:
+        A new mask, nested in the old one.
+
+    Raises:
+        InputError: Both or neither of rate and count; a rate outside 0 to 1; a count above what is kept; scores that
+            are NaN, missing or of another shape.
+
+    Source:
+        COLT, arXiv:2212.12770, Table II fixes the rounding: 20 % of 9 weights are 2.
+
+    >>> scores = {"w": torch.tensor([0.3, 0.1, 0.2, 0.1])}
+    >>> prune(scores, {"w": torch.ones(4, dtype=torch.bool)}, 0.25)["w"].tolist()
+    [True, False, True, True]
+    """
+    groups = scope(mask)
+    result = {name: keep.clone() for name, keep in mask.items()}
+    for group_name, remove in removals(mask, groups, rate, count).items():
+        names = groups[group_name].names
+        values = torch.cat([kept_scores(scores, mask, name) for name in names])
+        gone = lowest(values, remove)
+        start = 0
+        for name in names:
+            kept = int(torch.count_nonzero(mask[name]))
+            result[name][mask[name]] = ~gone[start : start + kept]
+            start += kept
+    return result
+
+
+def kept_scores(scores: Scores, mask: Mask, name: str) -> Tensor:
+    """Return the scores of a parameter's kept weights as a vector; what is missing, misshapen or NaN is refused."""
+    if name not in scores:
+        raise InputError(f"there is no score for '{name}'")
+    values = scores[name]
+    if values.shape != mask[name].shape:
+        raise InputError(f"scores of '{name}' have the shape {tuple(values.shape)}, its mask {tuple(mask[name].shape)}")
+    kept = values[mask[name]]
+    if kept.is_floating_point() and bool(torch.isnan(kept).any()):
+        raise InputError(f"{int(torch.isnan(kept).sum())} scores of '{name}' are NaN; a score is a number, or infinite")
+    return kept
+
+
+def lowest(values: Tensor, number: int) -> Tensor:
+    """Mark exactly ``number`` of the lowest values of a vector; of equal ones, those that come first.
+
+    Equal to the first ``number`` places of a stable sort, without sorting.
+
+    >>> lowest(torch.tensor([2.0, 1.0, 1.0, 1.0]), 2).tolist()
+    [False, True, True, False]
+    """
+    if number == 0:
+        return torch.zeros_like(values, dtype=torch.bool)
+    threshold = torch.kthvalue(values, number).values
+    marked = values < threshold
+    tied = torch.nonzero(values == threshold).flatten()
+    marked[tied[: number - int(torch.count_nonzero(marked))]] = True
+    return marked
+
+
+def removals(
+    mask: Mask,
+    groups: Mapping[str, Group],
+    rate: float | Mapping[str, float] | None,
+    count: int | Mapping[str, int] | None,
+) -> dict[str, int]:
+    """Return how many weights each group of a scope loses, for a rate or a count."""
+    if (rate is None) == (count is None):
+        raise InputError("prune takes a rate or a count, exactly one of the two")
+    kept = {g: sum(int(torch.count_nonzero(mask[name])) for name in group.names) for g, group in groups.items()}
+    if rate is not None:
+        rates = _per_group(rate, groups, "rate")
+        for group_name, value in rates.items():
+            check_rate(value, "rate" if len(rates) == 1 else f"rate of '{group_name}'")
+        return {g: round(rates[g] * groups[g].factor * kept[g]) for g in groups}
+    assert count is not None
+    if isinstance(count, int) and len(groups) > 1:
+        raise InputError(f"count is {count}; this scope has {len(groups)} groups, so give one per group: "
+                         f"{', '.join(groups)}")  # fmt: skip
+    counts = _per_group(count, groups, "count")
+    for group_name, value in counts.items():
+        if not 0 <= value <= kept[group_name]:
+            raise InputError(f"count of '{group_name}' is {value}; {kept[group_name]} weights are still kept there")
+    return {g: kept[g] - int(counts[g]) for g in groups}
+
+
+def check_rate(rate: float, name: str = "rate") -> None:
+    """Refuse a rate that is no fraction.
+
+    Raises:
+        InputError: The rate is not a number from 0 to 1.
+
+    >>> check_rate(0.2)
+    """
+    if not isinstance(rate, int | float):
+        raise InputError(f"{name} is {rate!r}; it is a number from 0 to 1")
+    if not 0 <= rate <= 1:
+        hint = f", so {rate:g} % is {rate / 100:g}" if 1 < rate < 100 else ""
+        raise InputError(f"{name} is {rate:g}; it is a fraction from 0 to 1{hint}")
+
+
+def _per_group(value: V | Mapping[str, V], groups: Mapping[str, Group], what: str) -> dict[str, V]:
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(groups, value)
+    if value.keys() != groups.keys():
+        raise InputError(f"{what} names the groups {', '.join(value)}; the scope has: {', '.join(groups)}")
+    return dict(value)

@@ -1,0 +1,60 @@
+"""Rates: what each round of a search is asked for, a rate or an exact count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from tombola.errors import ConfigError
+from tombola.scopes import Scope
+from tombola.types import Mask
+
+
+@dataclass(frozen=True)
+class Count:
+    """An exact number of weights to keep: one where the scope has one group, else one per group."""
+
+    keep: int | Mapping[str, int]
+
+
+Amount: TypeAlias = float | Mapping[str, float] | Count
+
+
+def rate_to_reach(density: float, rounds: int) -> float:
+    """Return the constant rate that leaves a density after some rounds: each keeps density^(1/rounds) of the weights.
+
+    Args:
+        density: Kept at the end, 0 to 1.
+        rounds: Number of rounds; 1 is one-shot pruning.
+
+    Source:
+        Frankle & Carbin 2019, arXiv:1803.03635, section 1: p^(1/n) % of the weights in each of n rounds.
+
+    >>> round(rate_to_reach(0.8**17, 17), 12), rate_to_reach(0.25, 1)
+    (0.2, 0.75)
+    """
+    if not 0 < density < 1 or rounds < 1:
+        raise ConfigError(f"reach is density {density} in {rounds} rounds; a density between 0 and 1 in 1 or more")
+    return float(1 - density ** (1 / rounds))
+
+
+def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator[Count]:
+    """Yield the exact kept counts that give these densities, in every group of the scope alike.
+
+    >>> from tombola.scopes import whole_model
+    >>> list(counts_for({"w": torch.ones(10, dtype=torch.bool)}, [0.8, 0.25], whole_model))
+    [Count(keep={'model': 8}), Count(keep={'model': 2})]
+    """
+    sizes = {name: sum(mask[n].numel() for n in group.names) for name, group in scope(mask).items()}
+    for density in densities:
+        if not 0 < density <= 1:
+            raise ConfigError(f"densities holds {density}; a density is above 0 and at most 1")
+        yield Count({name: round(density * size) for name, size in sizes.items()})
+
+
+def kept_by_group(mask: Mask, scope: Scope) -> dict[str, int]:
+    """Count the kept weights of every group of a scope."""
+    return {name: sum(int(torch.count_nonzero(mask[n])) for n in group.names) for name, group in scope(mask).items()}

@@ -1,0 +1,431 @@
+"""Recipes: an experiment as frozen dataclasses, read from YAML plus ``--dotted.overrides``."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tombola.batches import Augment
+from tombola.errors import ConfigError, near
+from tombola.pruning import check_rate
+from tombola.training import Training
+
+FORMAT = 1  # rises when a default changes, and stands in every digest
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which data set, and how it is split.
+
+    Attributes:
+        name: An entry of ``tombola.data``, or a function of the user's own, ``package.module:function``.
+        valid: Validation examples carved from the training data: a number, or a fraction below 1; 0 for none.
+        subset: Train on this many examples only, stratified; all if not given.
+        augment: What is done to training images.
+        options: The data set's own options; in YAML they stand beside ``name``.
+    """
+
+    name: str = "digits"
+    valid: int | float = 0.1
+    subset: int | None = None
+    augment: Augment = field(default_factory=Augment)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model.
+
+    Attributes:
+        name: An entry of ``tombola.models``, ``torchvision:NAME``, or ``package.module:function``.
+        head: Dotted name of the output layer, where the model has no attribute ``head``.
+        init: "xavier" (the COLT paper's) or "default" (torch's own).
+        options: The model's own options; in YAML they stand beside ``name``.
+    """
+
+    name: str = "lenet_300_100"
+    head: str | None = None
+    init: Literal["xavier", "default"] = "xavier"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A density to reach in a number of rounds; one round is one-shot pruning."""
+
+    density: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method or control of an experiment.
+
+    Attributes:
+        method: "dense" (trains only), "lth" (iterative magnitude pruning) or "colt"; or give ``match``.
+        match: Name of another arm: IMP whose kept weights after every round number exactly that arm's.
+        partitions: Number of models of "colt".
+        by: What its partitions divide: "classes" at random, "classes_in_order", "examples", or "seeds" (nothing is
+            divided; all data, other data orders).
+        rate: Fraction of the kept weights that each partition removes in a round; one, or one per group of the scope.
+        reach: Instead, a density to reach in a number of rounds.
+        densities: Instead, the density after each round, by exact counts.
+        exact: With ``reach``: exact counts instead of a rate.
+        scope: Which weights compete: "whole_model", "per_layer", "per_kind" or "half_output".
+        score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``.
+        allow_collapse: Go on when a layer has no weight left.
+    """
+
+    method: Literal["dense", "lth", "colt"] | None = None
+    match: str | None = None
+    partitions: int | None = None
+    by: Literal["classes", "classes_in_order", "examples", "seeds"] = "classes"
+    rate: float | dict[str, float] | None = None
+    reach: Reach | None = None
+    densities: tuple[float, ...] = ()
+    exact: bool = False
+    scope: Literal["whole_model", "per_layer", "per_kind", "half_output"] = "whole_model"
+    score: str = "magnitude"
+    allow_collapse: bool = False
+
+    @property
+    def models(self) -> int:
+        """Number of partitions, 1 for all methods but "colt"."""
+        return (self.partitions or 2) if self.method == "colt" else 1
+
+    @property
+    def searches(self) -> bool:
+        """Whether the arm prunes at all."""
+        return self.method != "dense"
+
+
+@dataclass(frozen=True)
+class Until:
+    """When a search stops; of several, whichever comes first.
+
+    Attributes:
+        rounds: After so many rounds.
+        density: In the first round at or below this fraction of the prunable weights.
+        density_total: In the first round at or below this fraction of all conv, linear and norm weights.
+        accuracy_drop: When a ticket's validation accuracy is lower than the dense network's by more than this; the
+            ticket before it is the result.
+    """
+
+    rounds: int | None = None
+    density: float | None = None
+    density_total: float | None = None
+    accuracy_drop: float | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any stop at all."""
+        return any(value is not None for value in dataclasses.astuple(self))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment: arms x replicates on one data set, with one model and one way of training.
+
+    Attributes:
+        name: Begins the name of the run's folder.
+        data: The data set.
+        model: The model.
+        training: How every training runs.
+        arms: What is compared, by name.
+        until: When the searches stop.
+        prunable: Which weights may be pruned: "no_head", "conv", "all", or patterns of parameter names.
+        rewind: Step of the dense training that tickets are rewound to; 0 is the initial state.
+        replicates: How often each arm runs, each time with other seeds; replicate k of all arms shares its seeds.
+        seed: What all seeds are derived from.
+    """
+
+    name: str
+    training: Training
+    arms: dict[str, Arm]
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    until: Until = field(default_factory=Until)
+    prunable: str | tuple[str, ...] = "no_head"
+    rewind: int = 0
+    replicates: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ConfigError(f"name is '{self.name}'; letters, digits, '.', '_' and '-' make the run's folder")
+        if not self.arms:
+            raise ConfigError("the recipe has no arms; such as: arms: {lth: {method: lth, rate: 0.2}}")
+        for what in ("replicates", "rewind", "seed"):
+            least = 1 if what == "replicates" else 0
+            if getattr(self, what) < least:
+                raise ConfigError(f"{what} is {getattr(self, what)}; it must be {least} or more")
+        for name, arm in self.arms.items():
+            self._check_arm(name, arm)
+        self._check_until()
+
+    def _check_arm(self, name: str, arm: Arm) -> None:
+        where = f"arms.{name}"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ConfigError(f"an arm is named '{name}'; letters, digits, '.', '_' and '-' make its folder")
+        if (arm.method is None) == (arm.match is None):
+            raise ConfigError(f"{where} needs a method (dense, lth, colt) or match: ARM, exactly one of the two")
+        default = Arm()
+        belongs = {
+            "partitions": arm.method == "colt",
+            "by": arm.method == "colt",
+            "rate": arm.method in ("lth", "colt"),
+            "reach": arm.method in ("lth", "colt"),
+            "densities": arm.method in ("lth", "colt"),
+            "exact": arm.reach is not None,
+            "scope": arm.method in ("lth", "colt"),
+            "score": arm.searches,
+            "allow_collapse": arm.searches,
+        }
+        for key, fits in belongs.items():
+            if not fits and getattr(arm, key) != getattr(default, key):
+                kind = f"match: {arm.match}" if arm.match else f"method: {arm.method}"
+                raise ConfigError(f"{where}.{key} has no meaning with {kind}" + (" without reach" * (key == "exact")))
+        if arm.match is not None:
+            source = self.arms.get(arm.match)
+            others = [other for other in self.arms if other != name]
+            if source is None or arm.match == name:
+                raise ConfigError(f"{where}.match is '{arm.match}'; the other arms are: {', '.join(others)}."
+                                  f"{near(arm.match, others)}")  # fmt: skip
+            if source.match is not None or not source.searches:
+                raise ConfigError(
+                    f"{where}.match is '{arm.match}', which does not search by itself; name one that does"
+                )
+        if arm.method in ("lth", "colt"):
+            given = [key for key in ("rate", "reach", "densities") if getattr(arm, key)]
+            if arm.rate == 0:
+                raise ConfigError(f"{where}.rate is 0; a round would prune nothing")
+            if len(given) != 1:
+                raise ConfigError(f"{where} needs rate, reach or densities, exactly one of them"
+                                  + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
+            for group, rate in arm.rate.items() if isinstance(arm.rate, dict) else [("", arm.rate or 0)]:
+                check_rate(rate, f"{where}.rate{group and '.' + group}")
+            if arm.reach is not None and arm.models > 1 and not arm.exact:
+                raise ConfigError(f"{where}: what {arm.models} partitions leave is not known beforehand; "
+                                  "reach a density with exact: true")  # fmt: skip
+        if arm.partitions is not None and arm.partitions < 1:
+            raise ConfigError(f"{where}.partitions is {arm.partitions}; it must be 1 or more")
+
+    def _check_until(self) -> None:
+        until = self.until
+        for key in ("density", "density_total"):
+            value = getattr(until, key)
+            if value is not None and not 0 < value < 1:
+                raise ConfigError(f"until.{key} is {value}; a density is a fraction between 0 and 1")
+        if until.rounds is not None and until.rounds < 1:
+            raise ConfigError(f"until.rounds is {until.rounds}; it must be 1 or more")
+        if until.accuracy_drop is not None:
+            if not 0 <= until.accuracy_drop < 1:
+                raise ConfigError(f"until.accuracy_drop is {until.accuracy_drop}; it is a fraction, so 1 point is 0.01")
+            if self.data.valid == 0:
+                raise ConfigError("until.accuracy_drop needs validation data; data.valid is 0")
+        endless = [name for name, arm in self.arms.items() if arm.rate is not None]
+        if endless and not until.given:
+            raise ConfigError(f"the recipe needs until: rounds, density, density_total or accuracy_drop, since arm "
+                              f"{endless[0]} has no end of its own")  # fmt: skip
+        if self.training.select == "best" and self.data.valid == 0:
+            raise ConfigError("training.select is best; without validation data (data.valid: 0) it must be last")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the resolved recipe as plain data, every default written out; reading it gives this recipe again."""
+        whole: dict[str, Any] = _listed(dataclasses.asdict(self))
+        for section in ("data", "model"):
+            whole[section] |= whole[section].pop("options")
+        return whole
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose 1e-3 is a number, and where a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"'{key}' is given twice in one place{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from a YAML file and put overrides over it.
+
+    Args:
+        path: The file.
+        overrides: As on the command line: ``["--until.rounds", "2", "--data=mnist"]``; values are YAML.
+
+    Raises:
+        ConfigError: The file is not there or no YAML, a key or name is not known, a value is of the wrong kind.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no recipe '{path}'") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the recipe '{path}': {error}") from error
+    whole = _yaml(text, str(path))
+    if not isinstance(whole, dict):
+        raise ConfigError(f"'{path}' holds no recipe; it should be a mapping with name, training and arms")
+    whole.setdefault("name", path.stem)
+    for dotted, value in _pairs(overrides):
+        _override(whole, dotted, value)
+    return parse(whole)
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
+    pairs, rest = [], list(overrides)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--"):
+            raise ConfigError(f"'{flag}' stands alone; an override is --dotted.name VALUE")
+        name, equals, value = flag[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"{flag} has no value; an override is --dotted.name VALUE")
+            value = rest.pop(0)
+        pairs.append((name, _yaml(value, flag)))
+    return pairs
+
+
+def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    if parents and parents[0] == "arms" and len(parents) > 1 and parents[1] not in whole.get("arms", {}):
+        known = whole.get("arms", {})
+        raise ConfigError(f"--{dotted}: there is no arm '{parents[1]}'; the arms are: {', '.join(known)}."
+                          f"{near(parents[1], known)}")  # fmt: skip
+    place = whole
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if isinstance(inner, str):  # data: digits
+            inner = place[parent] = {"name": inner}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--{dotted}: '{parent}' is {inner}, which has no '{last}'")
+        place = inner
+    place[last] = value
+
+
+def parse(whole: Mapping[str, Any]) -> Recipe:
+    """Make a recipe of plain data.
+
+    >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
+    >>> recipe = parse({"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 2}})
+    >>> recipe.data.name, recipe.arms["lth"].rate
+    ('digits', 0.2)
+    """
+    whole = dict(whole)
+    for section, kind in (("data", Data), ("model", Model)):
+        given = whole.get(section, {})
+        given = {"name": given} if isinstance(given, str) else given
+        if isinstance(given, Mapping):
+            own = {f.name for f in dataclasses.fields(kind)} - {"options"}
+            options = {key: value for key, value in given.items() if key not in own}
+            whole[section] = {key: value for key, value in given.items() if key in own} | {"options": options}
+    recipe: Recipe = _typed(Recipe, whole, "")
+    return recipe
+
+
+def _typed(kind: Any, given: Any, where: str) -> Any:
+    """Make a dataclass of plain data, every value checked against its type."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where} is {given!r}; it should be a mapping")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    values = {}
+    for key, value in given.items():
+        dotted = f"{where}.{key}" if where else str(key)
+        if key not in fields:
+            known = [name for name in fields if name != "options"]
+            raise ConfigError(f"there is no '{dotted}'; {where or 'a recipe'} has: {', '.join(known)}."
+                              f"{near(str(key), known)}")  # fmt: skip
+        values[key] = _value(hints[key], value, dotted)
+    for name, one in fields.items():
+        missing = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+        if name not in values and missing:
+            raise ConfigError(f"{where or 'the recipe'} lacks '{name}'")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, dotted: str) -> Any:
+    of = [one for one in typing.get_args(hint) if one is not type(None)]
+    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    if optional and value is None:
+        return None
+    if optional and len(of) == 1:
+        return _value(of[0], value, dotted)
+    if dataclasses.is_dataclass(hint):
+        return _typed(hint, value, dotted)
+    if typing.get_origin(hint) is dict and dataclasses.is_dataclass(of[1]):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{dotted} is {value!r}; it should be a mapping")
+        return {str(key): _typed(of[1], item, f"{dotted}.{key}") for key, item in value.items()}
+    return _checked(hint, value, dotted)
+
+
+def _checked(hint: Any, value: Any, dotted: str) -> Any:
+    """Check one value against its type, as jsonargparse does."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    if hint == dict[str, Any]:
+        return {str(key): item for key, item in value.items()}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        if isinstance(value, bool) and hint is not bool:  # Python counts True as 1
+            raise ConfigError
+        return parser.parse_object({"value": value})["value"]
+    except (ArgumentError, ConfigError) as error:
+        raise ConfigError(f"{dotted} is {value!r}; it should be {_words(hint)}."
+                          f"{near(value, _choices(hint)) if isinstance(value, str) else ''}") from error  # fmt: skip
+
+
+def _choices(hint: Any) -> list[str]:
+    if typing.get_origin(hint) is Literal:
+        return [str(choice) for choice in typing.get_args(hint)]
+    return [choice for one in typing.get_args(hint) for choice in _choices(one)]
+
+
+def _words(hint: Any) -> str:
+    """Say a type in words."""
+    origin, of = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, of))
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_words(one) for one in of if one is not type(None))
+    if origin is tuple:
+        return "a list of " + " and ".join(sorted({_plural(one) for one in of if one is not Ellipsis}))
+    if origin is dict:
+        return "a mapping from group to number"
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
+
+
+def _plural(hint: Any) -> str:
+    return {int: "whole numbers", float: "numbers", str: "texts"}.get(hint, str(hint))

@@ -1,0 +1,209 @@
+"""Aggregates: what the replicates of an arm have in common, by round and by density.
+
+    records -> [ by_round, by_target, dense ] -> table, figures
+
+Arms prune at their own pace (0.7225^r against 0.8^r), so a round of one arm says nothing about the
+same round of another: compare arms at a density (`by_target`), follow one arm by its rounds (`by_round`).
+All fractions stay fractions. A row is a mean over the replicates that got that far, and says how many did.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Record = Mapping[str, Any]
+
+DENSE = "dense"
+TARGETS = (0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+
+# Counts are whole weights, so 0.8 of a layer may come out as 0.80003, which every table shows as 80 %.
+_ROUNDING = 1.0005
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A value over ``n`` replicates: mean, sample standard deviation (n - 1; None for one replicate) and extremes."""
+
+    n: int
+    mean: float
+    deviation: float | None
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """One round of one arm over the replicates that reached it; densities and accuracies are fractions.
+
+    ``early_stop_step`` and ``kept_fraction`` are means over the replicates that have one, else None.
+    """
+
+    arm: str
+    round: int
+    density: float
+    density_total: float
+    accuracy: Spread
+    early_stop_step: float | None
+    kept_fraction: float | None
+
+
+@dataclass(frozen=True)
+class TargetRow:
+    """One arm at its first round at or below a target density, over the ``reached`` of ``replicates`` that got there.
+
+    ``density`` is what was met in fact (an arm may step from 0.52 to 0.38 over a target of 0.5), ``trainings`` the
+    cost in trainings on the full data, ``seconds`` the process seconds; both cumulative. All None if none got there.
+    """
+
+    arm: str
+    target: float
+    reached: int
+    replicates: int
+    round: float | None
+    density: float | None
+    accuracy: Spread | None
+    trainings: float | None
+    seconds: float | None
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Summarise one value per replicate.
+
+    Raises:
+        ValueError: There is no value.
+
+    >>> spread([0.75, 0.25])
+    Spread(n=2, mean=0.5, deviation=0.3535533905932738, lowest=0.25, highest=0.75)
+    >>> print(spread([0.75]).deviation)
+    None
+    """
+    known = [float(value) for value in values]
+    if not known:
+        raise ValueError("a spread needs at least one value, and there is none")
+    deviation = statistics.stdev(known) if len(known) > 1 else None
+    return Spread(len(known), statistics.mean(known), deviation, min(known), max(known))
+
+
+def arms(records: Iterable[Record]) -> list[str]:
+    """List the arms that search, in the order in which they appear; ``dense`` is none of them.
+
+    >>> arms([{"arm": "lth"}, {"arm": "dense"}, {"arm": "colt-2"}, {"arm": "lth"}])
+    ['lth', 'colt-2']
+    """
+    return [arm for arm in dict.fromkeys(record["arm"] for record in records) if arm != DENSE]
+
+
+def replicates(records: Iterable[Record]) -> int:
+    """Count the replicates that any arm has; an arm with fewer has lost some.
+
+    >>> replicates([{"replicate": 0}, {"replicate": 2}, {"replicate": 0}])
+    2
+    """
+    return len({record["replicate"] for record in records})
+
+
+def dense(records: Sequence[Record]) -> Spread | None:
+    """Summarise the test accuracy of the dense network, or return None if nothing was evaluated.
+
+    Without the arm ``dense``, round 0 of the other arms stands for it: it is the same network, and
+    replicate k of every arm shares its seed, so that each replicate counts once.
+
+    >>> dense([{"arm": "dense", "replicate": 0, "round": 0, "test_accuracy": 0.5}]).mean
+    0.5
+    """
+    first = [record for record in records if record["round"] == 0]
+    named = [record for record in first if record["arm"] == DENSE]
+    # Reversed, so that the arm that comes first wins.
+    accuracies = {record["replicate"]: record["test_accuracy"] for record in reversed(named or first)}
+    return spread(accuracies.values()) if accuracies else None
+
+
+def by_round(records: Sequence[Record]) -> list[RoundRow]:
+    """Summarise every round of every arm that searches, arms in order of appearance, rounds ascending.
+
+    >>> same = {"arm": "lth", "round": 1, "density": 0.8, "density_total": 0.9, "early_stop_step": None}
+    >>> [row] = by_round([
+    ...     {**same, "replicate": 0, "test_accuracy": 0.5, "kept_fraction": 0.8},
+    ...     {**same, "replicate": 1, "test_accuracy": 1.0, "kept_fraction": 0.8},
+    ... ])
+    >>> row.arm, row.round, row.accuracy.mean, row.kept_fraction, row.early_stop_step
+    ('lth', 1, 0.75, 0.8, None)
+    """
+    rows = []
+    for arm in arms(records):
+        own = [record for record in records if record["arm"] == arm]
+        for index in sorted({record["round"] for record in own}):
+            here = [record for record in own if record["round"] == index]
+            rows.append(
+                RoundRow(
+                    arm=arm,
+                    round=index,
+                    density=statistics.mean(float(record["density"]) for record in here),
+                    density_total=statistics.mean(float(record["density_total"]) for record in here),
+                    accuracy=spread(record["test_accuracy"] for record in here),
+                    early_stop_step=_mean(record["early_stop_step"] for record in here),
+                    kept_fraction=_mean(record["kept_fraction"] for record in here),
+                )
+            )
+    return rows
+
+
+def by_target(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[TargetRow]:
+    """Summarise every arm at its first round at or below each density that some arm reached.
+
+    Each replicate brings its own first round. A density counts as reached if it equals the target to
+    0.05 % of it, because counts are rounded to whole weights. ``replicates`` counts those of the whole
+    experiment, so a replicate that failed shows as not reached. Cost is ``samples_seen`` over that of
+    round 0 of the same replicate: one training of the dense network on the full data.
+
+    Args:
+        records: Of the whole experiment; the arm ``dense`` is left out.
+        targets: Densities as fractions; the rows keep their order.
+
+    >>> same = {"arm": "lth", "replicate": 0, "test_accuracy": 0.9}
+    >>> [row] = by_target([
+    ...     {**same, "round": 0, "density": 1.0, "samples_seen": 100, "seconds": 2.0},
+    ...     {**same, "round": 1, "density": 0.8, "samples_seen": 200, "seconds": 4.0},
+    ... ])
+    >>> row.target, row.round, row.trainings, row.seconds, row.reached, row.replicates
+    (0.8, 1.0, 2.0, 4.0, 1, 1)
+    """
+    names, total = arms(records), replicates(records)
+    rows = []
+    for target in targets:
+        firsts = {arm: _firsts([record for record in records if record["arm"] == arm], target) for arm in names}
+        if any(firsts.values()):
+            rows += [_at(arm, target, firsts[arm], records, total) for arm in names]
+    return rows
+
+
+def _firsts(own: Sequence[Record], target: float) -> list[Record]:
+    """Return each replicate's first record at or below the target."""
+    firsts: dict[int, Record] = {}
+    for record in sorted(own, key=lambda record: record["round"]):
+        if record["density"] <= target * _ROUNDING:
+            firsts.setdefault(record["replicate"], record)
+    return list(firsts.values())
+
+
+def _at(arm: str, target: float, firsts: Sequence[Record], records: Sequence[Record], total: int) -> TargetRow:
+    whole = {r["replicate"]: r["samples_seen"] for r in records if r["arm"] == arm and r["round"] == 0}
+    return TargetRow(
+        arm=arm,
+        target=target,
+        reached=len(firsts),
+        replicates=total,
+        round=_mean(record["round"] for record in firsts),
+        density=_mean(record["density"] for record in firsts),
+        accuracy=spread(record["test_accuracy"] for record in firsts) if firsts else None,
+        trainings=_mean(r["samples_seen"] / whole[r["replicate"]] for r in firsts if whole.get(r["replicate"])),
+        seconds=_mean(record["seconds"] for record in firsts),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return statistics.mean(known) if known else None

@@ -1,0 +1,223 @@
+"""Figures: accuracy over density, and density over rounds, as charts of Vega-Lite.
+
+    records -> aggregate -> [ accuracy_over_density, density_over_round ] -> page
+
+An arm has the same colour and the same shape in every figure; colours are told apart by colour-blind
+readers, shapes by everyone in print. Axes say percent; records stay fractions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tombola.reports import aggregate
+from tombola.reports.aggregate import Record
+
+if TYPE_CHECKING:
+    import altair as alt
+
+# Okabe and Ito's palette without its yellow, which white paper swallows, and with black last.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# One more than colours, so that the eighth arm differs from the first in its shape.
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+
+_INK, _GREY, _GRID = "#222222", "#595959", "#e6e6e6"
+_FONT = "Helvetica, Arial, sans-serif"
+_TENS = tuple(range(100, 0, -10))
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Give every arm its colour, in order; from the eighth arm on they repeat.
+
+    >>> colours(["colt-2", "lth"])
+    {'colt-2': '#0072B2', 'lth': '#D55E00'}
+    """
+    return dict(zip(names, itertools.cycle(PALETTE), strict=False))
+
+
+def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
+    """Draw test accuracy over density: the mean of each arm, its replicates, and the range between them.
+
+    Density falls from left to right on a logarithmic axis; accuracy does not start at zero. The band goes
+    from the lowest to the highest replicate; the dashed line is the mean of the dense network.
+    """
+    import altair as alt
+
+    names = aggregate.arms(records)
+    means = [
+        {
+            "arm": row.arm,
+            "round": row.round,
+            "density": 100 * row.density,
+            "accuracy": 100 * row.accuracy.mean,
+            "lowest": 100 * row.accuracy.lowest,
+            "highest": 100 * row.accuracy.highest,
+            "replicates": row.accuracy.n,
+        }
+        for row in aggregate.by_round(records)
+        if row.density > 0
+    ]
+    singles = [
+        {
+            "arm": record["arm"],
+            "replicate": record["replicate"],
+            "round": record["round"],
+            "density": 100 * record["density"],
+            "accuracy": 100 * record["test_accuracy"],
+        }
+        for record in records
+        if record["arm"] in names and record["density"] > 0  # zero has no place on a logarithmic axis
+    ]
+    dense = aggregate.dense(records)
+    rule = [] if dense is None else [{"accuracy": 100 * dense.mean, "label": f"dense {100 * dense.mean:.2f}"}]
+
+    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(records, reverse=True))
+    accuracy_axis: dict[str, Any] = {
+        "title": "Test accuracy (%)",
+        "scale": alt.Scale(domain=_around(singles + rule), nice=False),
+    }
+    y = alt.Y("accuracy:Q", **accuracy_axis)
+    colour, shape = _arm_encodings(names)
+    over_means, over_singles = alt.Chart(alt.InlineData(means)), alt.Chart(alt.InlineData(singles))
+    over_rule = alt.Chart(alt.InlineData(rule))
+    return _styled(
+        over_means.mark_area(opacity=0.1).encode(
+            x=x, y=alt.Y("lowest:Q", **accuracy_axis), y2="highest:Q", color=colour
+        ),
+        over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+        over_rule.mark_text(color=_GREY, align="left", dx=6, fontSize=12).encode(
+            x=alt.value("width"), y=y, text="label:N"
+        ),
+        over_singles.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
+            x=x, y=y, color=colour, tooltip=_tooltip("arm", "replicate", "round", "density", "accuracy")
+        ),
+        over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        over_means.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x,
+            y=y,
+            color=colour,
+            shape=shape,
+            tooltip=_tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates"),
+        ),
+        height=380,
+    )
+
+
+def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
+    """Draw the mean density of each arm over its rounds, on a logarithmic axis: a constant rate is a straight line.
+
+    Arms with equal counts (a matched arm and its source) lie on each other: later arms are dashed and
+    have smaller points, so that both can be seen.
+    """
+    import altair as alt
+
+    names = aggregate.arms(records)
+    means = [
+        {
+            "arm": row.arm,
+            "order": names.index(row.arm),
+            "size": max(130 - 40 * names.index(row.arm), 40),
+            "round": row.round,
+            "density": 100 * row.density,
+            "replicates": row.accuracy.n,
+        }
+        for row in aggregate.by_round(records)
+        if row.density > 0
+    ]
+    last = max((row.round for row in aggregate.by_round(records)), default=0)
+    x = alt.X(
+        "round:Q",
+        title="Round",
+        scale=alt.Scale(domain=[0, max(last, 1)], nice=False),
+        axis=alt.Axis(values=list(range(0, last + 1, last // 15 + 1)), format="d", grid=False),
+    )
+    y = alt.Y("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(records))
+    colour, shape = _arm_encodings(names)
+    over_means = alt.Chart(alt.InlineData(means))
+    order = list(range(len(names)))
+    dashes = [[1, 0] if index == 0 else [8 - index % 6, 4 + index % 6] for index in order]
+    dash = alt.StrokeDash("order:O", scale=alt.Scale(domain=order, range=dashes), legend=None)
+    # The size itself and no scale of the arms: for a single arm Vega's scale gives NaN.
+    size = alt.Size("size:Q", scale=None, legend=None)
+    return _styled(
+        over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash),
+        over_means.mark_point(filled=True, opacity=1).encode(
+            x=x,
+            y=y,
+            color=colour,
+            shape=shape,
+            size=size,
+            tooltip=_tooltip("arm", "round", "density", "replicates"),
+        ),
+        height=320,
+    )
+
+
+def _arm_encodings(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
+    """One legend for colour and shape, whose rows also fit a phone."""
+    import altair as alt
+
+    longest = max(map(len, names), default=1)
+    legend = alt.Legend(
+        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1
+    )
+    palette, shapes = list(colours(names).values()), list(itertools.islice(itertools.cycle(SHAPES), len(names)))
+    return (
+        alt.Color("arm:N", scale=alt.Scale(domain=list(names), range=palette), legend=legend),
+        alt.Shape("arm:N", scale=alt.Scale(domain=list(names), range=shapes), legend=legend),
+    )
+
+
+def _density_axis(records: Sequence[Record], *, reverse: bool = False) -> dict[str, Any]:
+    """A logarithmic axis from 100 % down to the sparsest ticket, with the ticks that the field reads: 50, 20, 10 …"""
+    import altair as alt
+
+    lowest = 100 * min((record["density"] for record in records if record["density"] > 0), default=1.0)
+    lowest = min(0.93 * lowest, 75.0)
+    ticks: Iterable[float] = _TENS if lowest > 15 else _one_two_five(lowest)
+    shown = [tick for tick in ticks if tick >= lowest]
+    scale = alt.Scale(type="log", domain=[lowest, 100], nice=False, reverse=reverse)
+    return {"scale": scale, "axis": alt.Axis(values=shown, format="~r", labelOverlap=False)}
+
+
+def _one_two_five(lowest: float) -> list[float]:
+    exponents = range(2, math.floor(math.log10(lowest)) - 1, -1)
+    return [digit * 10.0**exponent for exponent in exponents for digit in (5, 2, 1) if digit * 10**exponent <= 100]
+
+
+def _around(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """A domain that shows all accuracies, with a margin; equal ones get half a point on either side."""
+    known = [row["accuracy"] for row in rows] or [0.0, 100.0]
+    margin = 0.06 * (max(known) - min(known)) or 0.5
+    return [max(0.0, min(known) - margin), min(100.0, max(known) + margin)]
+
+
+def _tooltip(*fields: str) -> list[alt.Tooltip]:
+    import altair as alt
+
+    percents = {"density": "density %", "accuracy": "accuracy %", "lowest": "lowest %", "highest": "highest %"}
+    return [
+        alt.Tooltip(f"{field}:Q", title=percents[field], format=".2f")
+        if field in percents
+        else alt.Tooltip(f"{field}:N", title=field)
+        for field in fields
+    ]
+
+
+def _styled(*layers: alt.Chart, height: int) -> alt.LayerChart:
+    import altair as alt
+
+    chart: alt.LayerChart = (
+        alt.layer(*layers, width=640, height=height)
+        .configure(font=_FONT, background="white", padding=12)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=_INK, titleColor=_INK, labelFontSize=12, labelFlush=False, titleFontSize=13,
+            titleFontWeight="normal", titlePadding=10, gridColor=_GRID, domainColor=_GREY, tickColor=_GREY,
+        )
+        .configure_legend(labelFontSize=12, labelColor=_INK, symbolSize=80, columnPadding=18, offset=12)
+    )  # fmt: skip
+    return chart

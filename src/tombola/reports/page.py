@@ -1,0 +1,224 @@
+"""The page: everything a run has to say, in one folder and in one file that needs no network.
+
+    records -> [ table, figures ] -> summary.md, accuracy and density as svg and png, report.html
+
+Names of arms, titles, facts and notes come from users and from error messages, so they are escaped
+wherever they meet HTML or a script. The page forbids itself every load (its content security policy).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from tombola.reports import aggregate, figures, table
+from tombola.reports.aggregate import Record
+
+if TYPE_CHECKING:
+    import altair as alt
+
+
+def write(
+    folder: Path, title: str, records: Sequence[Record], notes: Sequence[str], facts: Mapping[str, str]
+) -> list[Path]:
+    """Write the report of a run and return its files, ``report.html`` last; older ones are replaced.
+
+    Each file is complete or not there: it is written beside its place and then moved. Without an
+    arm that searches there is nothing to draw, and only ``summary.md`` and ``report.html`` are written.
+
+    Args:
+        folder: Is made if it is missing.
+        title: Plain text, as are notes and facts.
+        records: Of the whole experiment, fractions as in ``records.jsonl``.
+        notes: What a reader must know before believing the numbers; one line each.
+        facts: What was run, such as ``{"data": "digits", "model": "lenet_300_100"}``; kept in order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    charts = {}
+    if aggregate.arms(records):
+        charts = {
+            "accuracy": figures.accuracy_over_density(records),
+            "density": figures.density_over_round(records),
+        }
+    files: dict[str, bytes] = {"summary.md": table.markdown(title, records, notes).encode()}
+    for name, chart in charts.items():
+        files[f"{name}.svg"] = _drawn(chart, "svg")
+        files[f"{name}.png"] = _drawn(chart, "png")
+    drawings = {name: files[f"{name}.svg"].decode() for name in charts}
+    files["report.html"] = _html(title, records, notes, facts, charts, drawings).encode()
+    return [_replace(folder / name, content) for name, content in files.items()]
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _drawn(chart: alt.LayerChart, kind: str) -> bytes:
+    """Draw a chart as "svg", or as "png" with two pixels to the point."""
+    if kind == "svg":
+        text = io.StringIO()
+        chart.save(text, format="svg")
+        return text.getvalue().encode()
+    pixels = io.BytesIO()
+    chart.save(pixels, format="png", scale_factor=2)
+    return pixels.getvalue()
+
+
+def _html(
+    title: str,
+    records: Sequence[Record],
+    notes: Sequence[str],
+    facts: Mapping[str, str],
+    charts: Mapping[str, alt.LayerChart],
+    drawings: Mapping[str, str],
+) -> str:
+    colours = figures.colours(aggregate.arms(records))
+    captions = {
+        "accuracy": "Test accuracy over density. Lines: mean of the replicates; small points: replicates; "
+        "bands: lowest to highest replicate; dashed: mean of the dense network.",
+        "density": "Density over rounds. A constant rate is a straight line; arms with equal counts lie on each other.",
+    }
+    # The drawing is what readers without scripts see; where scripts run, the chart takes its place.
+    shown = [
+        f'<figure><div class="chart" id="{name}">{drawings[name]}</div>'
+        f"<figcaption>{captions[name]}</figcaption></figure>"
+        for name in charts
+    ]
+    return _PAGE.substitute(
+        title=escape(title),
+        facts="".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in facts.items()),
+        summary=_paragraphs(table.summary(records)),
+        notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else "",
+        charts="".join(shown),
+        tables="".join(_table(grid, colours) for grid in table.grids(records)),
+        legend=_paragraphs(table.legend(records)),
+        scripts=_scripts(charts) if charts else "",
+    )
+
+
+def _paragraphs(lines: Sequence[str]) -> str:
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def _table(grid: table.Grid, colours: Mapping[str, str]) -> str:
+    labels = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for head in grid.labels)
+    heads = "".join(f'<th scope="col">{escape(head)}</th>' for _, heads in grid.groups for head in heads)
+    above = "".join(
+        f'<th scope="colgroup" colspan="{len(heads)}">{_arm(name, colours)}</th>' for name, heads in grid.groups
+    )
+    named = any(name for name, _ in grid.groups)
+    body = []
+    for row in grid.rows:
+        cells = [f"<td>{escape(cell)}</td>" for cell in row]
+        for index, head in enumerate(grid.labels):
+            text = _arm(row[index], colours) if head == "arm" else escape(row[index])
+            cells[index] = f'<th scope="row"{_side(head)}>{text}</th>'
+        body.append(f"<tr{'' if row[0] else ' class=more'}>{''.join(cells)}</tr>")
+    return (
+        f'<h2>{escape(grid.title)}</h2><div class="wide"><table{" class=grouped" if named else ""}><thead>'
+        + (f'<tr><td colspan="{len(grid.labels)}"></td>{above}</tr>' if named else "")
+        + f"<tr>{labels}{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _arm(name: str, colours: Mapping[str, str]) -> str:
+    return f'<i style="background:{colours[name]}"></i>{escape(name)}' if name in colours else escape(name)
+
+
+def _side(head: str) -> str:
+    return " class=left" if head == "arm" else ""
+
+
+def _scripts(charts: Mapping[str, alt.LayerChart]) -> str:
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    exported = "window.vegaEmbed = vegaEmbed;"
+    bundle = vl_convert.javascript_bundle(exported, vl_version=version)
+    fluid = {name: _json(chart.properties(width="container").to_dict()) for name, chart in charts.items()}
+    options = _json({"renderer": "svg", "actions": False})
+    calls = "".join(f'vegaEmbed("#{name}",{spec},{options}).catch(console.error);' for name, spec in fluid.items())
+    return f"<script>{bundle}</script><script>{calls}</script>"
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script it stands in."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data:">
+<title>$title</title>
+<style>
+:root { color-scheme: light; --ink: #222; --soft: #595959; --line: #d9d9d9 }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 62rem; color: var(--ink); background: #fff;
+  font: 1rem/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; overflow-wrap: break-word }
+h1 { margin: 0 0 1.25rem; font-size: 1.9rem; line-height: 1.2; font-weight: 650; letter-spacing: -.01em }
+h2 { margin: 2.5rem 0 .6rem; font-size: 1.15rem; font-weight: 650 }
+p { margin: .5rem 0; max-width: 46rem }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .9rem 1.5rem; margin: 0 0 1.5rem;
+  padding: 1rem 0; border: solid var(--line); border-width: 1px 0 }
+dl:empty { display: none }
+dt { color: var(--soft); font-size: .8rem }
+dd { margin: 0 }
+figure { margin: 2rem 0 0 }
+figcaption { color: var(--soft); font-size: .85rem; max-width: 46rem }
+.chart, .chart.vega-embed { display: block; width: 100% }
+.chart svg { display: block; max-width: 100%; height: auto }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; white-space: nowrap }
+th, td { padding: .22rem .8rem; text-align: right; font-weight: 400; vertical-align: baseline }
+th:first-child, td:first-child { padding-left: 0 }
+thead th { color: var(--soft); font-size: .8rem; vertical-align: bottom }
+thead tr:last-child th { border-bottom: 1px solid var(--ink) }
+thead [scope=colgroup] { color: var(--ink); font-size: .9rem; font-weight: 600; white-space: normal }
+.left { min-width: 7rem; white-space: normal }
+tbody th, tbody td { border-top: 1px solid #eee }
+tbody tr.more > *, tbody tr:first-child > * { border-top: 0 }
+.left { text-align: left }
+.grouped thead tr:last-child > :nth-child(even),
+.grouped tbody tr > :nth-child(even) { padding-left: 1.8rem }
+i { display: inline-block; width: .65em; height: .65em; margin-right: .45em; border-radius: 50%;
+  print-color-adjust: exact; -webkit-print-color-adjust: exact }
+.legend { margin-top: 1.5rem; color: var(--soft); font-size: .85rem }
+.notes { margin: 1rem 0; padding: .7rem 1rem .7rem 2rem; max-width: 46rem; background: #fdf6e3;
+  border-left: 3px solid #e69f00; font-size: .92rem; print-color-adjust: exact; -webkit-print-color-adjust: exact }
+@media (max-width: 40rem) { body { padding-top: 1.5rem } h1 { font-size: 1.5rem } th, td { padding: .2rem .5rem } }
+@media print { body { padding: 0; max-width: none; font-size: 10pt } figure, tr { break-inside: avoid }
+  tr.more { break-before: avoid }
+  h2 { break-after: avoid } .wide { overflow: visible } table { font-size: 8pt } th, td { padding: .15rem .4rem } }
+</style>
+</head>
+<body>
+<h1>$title</h1>
+<dl>$facts</dl>
+$summary
+$notes
+<main>
+$charts
+$tables
+</main>
+<div class="legend">$legend</div>
+$scripts
+</body>
+</html>
+""")

@@ -1,0 +1,240 @@
+"""Tables: what the arms reached, as Markdown and in a terminal.
+
+    records -> aggregate -> grids of text -> [ markdown, terminal, page ]
+
+A grid is the one place where numbers become text, so that every output shows the same digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tombola.reports import aggregate
+from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_MARKDOWN_ACTS_ON = re.compile(r"([\\`*\[\]<>&|~$#]|(?<!\w)_|_(?!\w))")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text: columns that label a row, then groups of columns, each with its name (or "") and heads.
+
+    Groups may stand side by side or, each with the labels, below each other. A row whose first cell is
+    empty belongs to the one above it.
+    """
+
+    title: str
+    labels: list[str]
+    groups: list[tuple[str, list[str]]]
+    rows: list[list[str]]
+
+
+def markdown(title: str, records: Sequence[Record], notes: Sequence[str]) -> str:
+    r"""Return the report as GitHub Markdown: dense accuracy, both tables, how to read them, the notes.
+
+    Titles, arms and notes may hold any text; what Markdown would act on is escaped.
+
+    >>> print(markdown("digits *", [], ["lth, replicate 1: stopped"]), end="")
+    # digits \*
+    <BLANKLINE>
+    No ticket has been evaluated.
+    <BLANKLINE>
+    - lth, replicate 1: stopped
+    """
+    parts = [f"# {_escaped(title)}", *summary(records)]
+    for grid in grids(records):
+        parts += [f"## {grid.title}", _markdown_table(grid)]
+    parts += legend(records)
+    if notes:
+        parts.append("\n".join(f"- {_escaped(note)}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal(title: str, records: Sequence[Record], notes: Sequence[str], console: Console | None = None) -> None:
+    """Print the report: three arms fit 100 columns; arms that do not fit side by side stand below each other.
+
+    Args:
+        title: Printed as it is, like arms and notes: square brackets are no markup.
+        records: Of the whole experiment.
+        notes: One line each.
+        console: A rich console; without one, standard output (plain text if that is no terminal).
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    console.print(Text(title, style="bold"))
+    for line in summary(records):
+        console.print(Text(line))
+    for grid in grids(records):
+        console.print(Text(f"\n{grid.title}", style="bold"))
+        for index, table in enumerate(_fitting(grid, console)):
+            if index:
+                console.print()
+            console.print(table)
+    console.print()
+    for line in legend(records):
+        console.print(Text(line, style="dim"))
+    for note in notes:
+        console.print(Text(f"- {note}", style="yellow"))
+
+
+def summary(records: Sequence[Record]) -> list[str]:
+    """Return what all arms are compared with, the dense network, and what is missing; one line each.
+
+    >>> summary([{"arm": "dense", "replicate": 0, "round": 0, "test_accuracy": 0.9712}])
+    ['Dense network: test accuracy 97.12 % (1 replicate).']
+    """
+    accuracy = aggregate.dense(records)
+    lines = []
+    if accuracy is not None:
+        many = f"mean of {accuracy.n} replicates" if accuracy.n > 1 else "1 replicate"
+        lines.append(f"Dense network: test accuracy {_accuracy(accuracy)} % ({many}).")
+    if not records:
+        lines.append("No ticket has been evaluated.")
+    elif aggregate.arms(records) and not aggregate.by_target(records):
+        lines.append(f"No arm has reached a density of {percent(max(aggregate.TARGETS))} % yet.")
+    return lines
+
+
+def grids(records: Sequence[Record]) -> list[Grid]:
+    """Return the two tables as text, without those that would have no rows."""
+    found = [_round_grid(records), _target_grid(records)]
+    return [grid for grid in found if grid.rows]
+
+
+def legend(records: Sequence[Record]) -> list[str]:
+    """Return how to read the tables, one line each; nothing where there is no table."""
+    lines = []
+    total = aggregate.replicates(records)
+    if total == 1:
+        lines.append("One replicate: no standard deviation.")
+    elif total > 1:
+        lines.append(
+            f"± is the sample standard deviation over n = {total} replicates; "
+            "a smaller n stands in brackets or under reached."
+        )
+    if aggregate.by_target(records):
+        lines.append(
+            "Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone. "
+            "Seconds are process seconds; one full-data training is what the dense network saw in round 0."
+        )
+    return lines
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as percent, without the sign, in as many digits as it takes.
+
+    >>> percent(0.8), percent(0.7225), percent(0.125)
+    ('80', '72.25', '12.5')
+    """
+    return f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
+
+
+def _round_grid(records: Sequence[Record]) -> Grid:
+    names, rows = aggregate.arms(records), aggregate.by_round(records)
+    cells = {(row.arm, row.round): _round_cells(row, aggregate.replicates(records)) for row in rows}
+    return Grid(
+        title="Test accuracy by round",
+        labels=["round"],
+        groups=[(arm, ["density %", "accuracy %"]) for arm in names],
+        rows=[
+            [str(index), *(cell for arm in names for cell in cells.get((arm, index), ["", ""]))]
+            for index in sorted({row.round for row in rows})
+        ],
+    )
+
+
+def _round_cells(row: RoundRow, replicates: int) -> list[str]:
+    return [f"{100 * row.density:.2f}", _accuracy(row.accuracy, replicates)]
+
+
+def _target_grid(records: Sequence[Record]) -> Grid:
+    rows: list[list[str]] = []
+    above = None
+    for row in aggregate.by_target(records):
+        rows.append(["" if row.target == above else percent(row.target), *_target_cells(row)])
+        above = row.target
+    return Grid(
+        title="First round at or below each density",
+        labels=["target %", "arm"],
+        groups=[("", ["reached", "round", "density %", "accuracy %"]), ("", ["full-data trainings", "seconds"])],
+        rows=rows,
+    )
+
+
+def _target_cells(row: TargetRow) -> list[str]:
+    reached = f"{row.reached} of {row.replicates}"
+    if row.accuracy is None or row.round is None or row.density is None or row.seconds is None:
+        return [row.arm, reached, "", "", "", "", ""]
+    return [
+        row.arm,
+        reached,
+        f"{row.round:.0f}" if row.round.is_integer() else f"{row.round:.1f}",
+        f"{100 * row.density:.2f}",
+        _accuracy(row.accuracy),
+        "" if row.trainings is None else f"{row.trainings:.1f}",
+        f"{row.seconds:.1f}",
+    ]
+
+
+def _accuracy(accuracy: Spread, replicates: int | None = None) -> str:
+    """Percent, standard deviation where there is one, and n in brackets where replicates are missing."""
+    text = f"{100 * accuracy.mean:.2f}"
+    if accuracy.deviation is not None:
+        text += f" ± {100 * accuracy.deviation:.2f}"
+    return text if replicates in (None, accuracy.n) else f"{text} ({accuracy.n})"
+
+
+def _markdown_table(grid: Grid) -> str:
+    heads = grid.labels + [f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads]
+    rules = [":---" if head == "arm" else "---:" for head in heads]
+    lines = [[_escaped(head) for head in heads], rules, *([_escaped(cell) for cell in row] for row in grid.rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return _MARKDOWN_ACTS_ON.sub(r"\\\1", " ".join(text.split()))
+
+
+def _fitting(grid: Grid, console: Console) -> list[Table]:
+    """Return the grid as one table, or as one per group if the console is too narrow for that."""
+    from rich.measure import Measurement
+
+    whole = _rich_table(grid, range(len(grid.groups)))
+    wide = console.options.update(width=10_000)
+    if Measurement.get(console, wide, whole).maximum <= console.width:
+        return [whole]
+    return [_rich_table(grid, [index]) for index in range(len(grid.groups))]
+
+
+def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    named = any(name for name, _ in grid.groups)
+    columns = list(range(len(grid.labels)))
+    for label in grid.labels:
+        table.add_column(Text(f"\n{label}"), justify="left" if label == "arm" else "right", overflow="fold")
+    for index in chosen:
+        name, heads = grid.groups[index]
+        start = len(grid.labels) + sum(len(heads) for _, heads in grid.groups[:index])
+        columns += range(start, start + len(heads))
+        for offset, head in enumerate(heads):
+            above = name if named and offset == 0 else ""
+            text = f"{above}\n{head}" if named else "\n".join(head.rsplit(" ", 1)) if len(head) > 12 else f"\n{head}"
+            table.add_column(Text(text), justify="right", overflow="fold")
+    for row in grid.rows:
+        cells = [row[column] for column in columns]
+        if not named or any(cells[len(grid.labels) :]):
+            table.add_row(*map(Text, cells))
+    return table

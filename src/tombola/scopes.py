@@ -1,0 +1,81 @@
+"""Scopes: which weights compete with each other when some are pruned.
+
+A scope is a function from a mask to named groups. `whole_model` and `per_layer` need the mask alone; `per_kind` and
+`half_output` must know the layers and are made from a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import nn
+
+from tombola.errors import InputError
+from tombola.masks import head_weight, kinds
+from tombola.types import Mask
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters whose weights are ranked together, and the factor that their rate is multiplied by."""
+
+    names: tuple[str, ...]
+    factor: float = 1.0
+
+
+Scope: TypeAlias = Callable[[Mask], Mapping[str, Group]]
+
+
+def whole_model(mask: Mask) -> dict[str, Group]:
+    """Rank all weights together: global magnitude pruning, as COLT does.
+
+    >>> whole_model({"a": ..., "b": ...})
+    {'model': Group(names=('a', 'b'), factor=1.0)}
+    """
+    return {"model": Group(tuple(mask))}
+
+
+def per_layer(mask: Mask) -> dict[str, Group]:
+    """Rank the weights of every layer by themselves, all at the same rate.
+
+    >>> list(per_layer({"a": ..., "b": ...}))
+    ['a', 'b']
+    """
+    return {name: Group((name,)) for name in mask}
+
+
+def per_kind(model: nn.Module) -> Scope:
+    """Make the scope that ranks convolutions together and linear layers together, groups "conv" and "linear".
+
+    Rates may then differ by kind: ``{"conv": 0.15, "linear": 0.20}``, as in COLT's detector (section IV-G).
+    """
+    kind = kinds(model)
+
+    def scope(mask: Mask) -> dict[str, Group]:
+        unknown = [name for name in mask if kind.get(name) not in ("conv", "linear")]
+        if unknown:
+            raise InputError(f"per_kind: '{unknown[0]}' belongs to no convolution or linear layer")
+        names = {which: tuple(name for name in mask if kind[name] == which) for which in ("conv", "linear")}
+        return {which: Group(of) for which, of in names.items() if of}
+
+    return scope
+
+
+def half_output(model: nn.Module, head: str | None = None) -> Scope:
+    """Make the scope of the lottery ticket paper: every layer by itself, the output layer at half the rate.
+
+    Source:
+        Frankle & Carbin 2019, arXiv:1803.03635, section 2: "connections to outputs are pruned at half the rate".
+
+    >>> mlp = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    >>> half_output(mlp, head="1")({"0.weight": ..., "1.weight": ...})["1.weight"].factor
+    0.5
+    """
+    output = head_weight(model, head)
+
+    def scope(mask: Mask) -> dict[str, Group]:
+        return {name: Group((name,), 0.5 if name == output else 1.0) for name in mask}
+
+    return scope

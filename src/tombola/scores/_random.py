@@ -1,0 +1,32 @@
+"""Random: the baseline that knows nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tombola import seeds
+from tombola.scores.context import Context
+from tombola.types import Mask, State
+
+
+def random(state: State, mask: Mask, context: Context) -> dict[str, Tensor]:
+    """Score every weight by a uniform draw, the same in every round, another in every partition.
+
+    The draw is addressed by the replicate's seed, the partition and the parameter's name, so that masks of
+    several rounds nest and a replicate can be run again.
+
+    >>> import torch
+    >>> context = Context(rewind_point={}, seed=0)
+    >>> a = random({}, {"w": torch.ones(3, dtype=torch.bool)}, context)["w"]
+    >>> b = random({}, {"w": torch.ones(3, dtype=torch.bool)}, context)["w"]
+    >>> torch.equal(a, b)
+    True
+    """
+    del state
+    return {
+        name: torch.rand(
+            keep.shape, generator=seeds.generator(context.seed, "random score", context.partition, name)
+        ).to(keep.device)
+        for name, keep in mask.items()
+    }

@@ -1,0 +1,174 @@
+"""Splits: what is trained on, what is validated on, what is tested on.
+
+    dataset -> [ split ] -> partition -> batches -> train
+
+Validation examples are carved from the training data; the test data is the published one, whole. Every example keeps
+its position in the published data, so that its augmentation does not depend on who else is in the split.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tombola import seeds
+from tombola.data import stratified
+from tombola.data.dataset import Dataset
+from tombola.errors import ConfigError, DataError
+
+_ROWS = 1024  # images that are converted to float64 together
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some examples of a data set.
+
+    Attributes:
+        images: uint8 or float32 [n, channels, height, width], in raw units.
+        labels: int64 [n].
+        indices: int64 [n], the positions in the published training (or test) data.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: Tensor) -> Split:
+        """Return the examples at these positions of this split (int64, or one bool for each), in that order, copied."""
+        return Split(self.images[positions], self.labels[positions], self.indices[positions])
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The three splits of a data set and what belongs to all of them.
+
+    Attributes:
+        train: The examples to train on.
+        valid: Examples of the published training data that are not trained on; may be none.
+        test: The published test data.
+        num_classes: How many classes there are.
+        image_shape: Channels, height, width.
+        mean: float32 [channels], the mean pixel of ``train`` in raw units.
+        std: float32 [channels], the population standard deviation of the pixels of ``train``; 1 for a channel that
+            is constant.
+        published: How many training examples were published; ``train.indices`` are below it.
+        fingerprint: Of the data set.
+        verified: False: the checksums of the data set's files were not compared.
+    """
+
+    train: Split
+    valid: Split
+    test: Split
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    mean: Tensor
+    std: Tensor
+    published: int
+    fingerprint: str
+    verified: bool
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether there are validation examples."""
+        return len(self.valid) > 0
+
+
+def split(dataset: Dataset, *, valid: int | float = 0.1, subset: int | None = None, seed: int = 0) -> Splits:
+    """Divide the training data into examples to train on and examples to validate on, keeping the classes' shares.
+
+    Sizes are exact; what a class gets is rounded by largest remainder, ties by class number. Examples stay in published
+    order. Validation examples are drawn first and do not depend on ``subset`` when ``valid`` is a number of examples.
+
+    Args:
+        dataset: As published.
+        valid: How many examples to validate on; a number below 1 is a fraction, of ``subset`` if that is given, else
+            of the training data; 0 is none.
+        subset: How many examples to train on, drawn from those that are not validated on; None takes them all.
+        seed: Of both draws.
+
+    Raises:
+        ConfigError: ``valid`` or ``subset`` is no such number.
+        DataError: There are not that many examples, or a class is left without an example to train on.
+
+    >>> from tombola.data.loading import load
+    >>> splits = split(load("digits"), valid=0.1, subset=1000)
+    >>> len(splits.train), len(splits.valid), len(splits.test)
+    (1000, 100, 360)
+    """
+    published, classes = len(dataset.train_labels), dataset.num_classes
+    size = _valid_size(valid, published, subset)
+    labels = dataset.train_labels.cpu()
+    taken = stratified.draw(labels, size, classes, seeds.generator(seed, "valid"))
+    left = torch.ones(published, dtype=torch.bool)
+    left[taken] = False
+    chosen = left.nonzero().flatten()
+    if subset is not None:
+        chosen = chosen[stratified.draw(labels[chosen], subset, classes, seeds.generator(seed, "subset"))]
+    empty = torch.bincount(labels[chosen], minlength=classes).eq(0).nonzero().flatten().tolist()
+    if empty:
+        raise DataError(
+            f"class {empty[0]} is left without an example to train on ({len(chosen)} examples of {classes} classes; "
+            f"{len(empty)} of them have none); a larger subset or a smaller validation split would keep one"
+        )
+    whole = Split(dataset.train_images, dataset.train_labels, torch.arange(published))
+    train = whole if len(chosen) == published else whole.take(chosen)
+    mean, std = moments(train.images)
+    return Splits(
+        train=train,
+        valid=whole.take(taken),
+        test=Split(dataset.test_images, dataset.test_labels, torch.arange(len(dataset.test_labels))),
+        num_classes=classes,
+        image_shape=dataset.image_shape,
+        mean=mean,
+        std=std,
+        published=published,
+        fingerprint=dataset.fingerprint,
+        verified=dataset.verified,
+    )
+
+
+def moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the population standard deviation of each channel's pixels, float32 [channels].
+
+    They are computed in float64, some images at a time. A channel that is constant has a standard deviation of 1.
+
+    >>> mean, std = moments(torch.tensor([[0, 2], [5, 5]], dtype=torch.uint8).view(1, 2, 1, 2))
+    >>> mean.tolist(), std.tolist()
+    ([1.0, 5.0], [1.0, 1.0])
+    """
+    pixels = images.shape[0] * images.shape[2] * images.shape[3]
+    chunks = torch.split(images, _ROWS)
+    mean = torch.stack([chunk.double().sum((0, 2, 3)) for chunk in chunks]).sum(0) / pixels
+    centre = mean.view(-1, 1, 1)
+    squares = torch.stack([(chunk.double() - centre).square().sum((0, 2, 3)) for chunk in chunks]).sum(0)
+    std = (squares / pixels).sqrt()
+    lowest = torch.stack([chunk.amin((0, 2, 3)) for chunk in chunks]).amin(0)
+    highest = torch.stack([chunk.amax((0, 2, 3)) for chunk in chunks]).amax(0)
+    # Not std == 0: the rounding of the mean leaves a little, and dividing by it would blow a new value up.
+    std[lowest == highest] = 1.0
+    return mean.float(), std.float()
+
+
+def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
+    """Return how many examples to validate on, once it is sure that there are enough."""
+    if isinstance(valid, bool) or not isinstance(valid, int | float) or not math.isfinite(valid) or valid < 0:
+        raise ConfigError(f"valid is {valid}; it is a number of examples, or a fraction below 1")
+    if isinstance(valid, float) and valid >= 1:
+        raise ConfigError(
+            f"valid is {valid}; a fraction is below 1, and {int(valid)} examples are written {int(valid)}"
+        )
+    if subset is not None and (isinstance(subset, bool) or not isinstance(subset, int) or subset < 1):
+        raise ConfigError(f"subset is {subset}; it is a number of examples to train on, at least 1, or none for all")
+    size = valid if isinstance(valid, int) else round(valid * (published if subset is None else subset))
+    if size + (subset or 1) > published:
+        wanted = f"{subset} to train on" if subset is not None else "at least one to train on"
+        raise DataError(
+            f"{size} examples to validate on and {wanted} are more than the {published} training examples there are"
+        )
+    return size

@@ -1,0 +1,81 @@
+"""Storage: finished trainings and results as files, whole or not at all.
+
+A training that is on disk is not done again, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tombola.evaluation import Metrics
+from tombola.files import write_whole
+from tombola.jobs import Measured, Trained
+
+
+class Store:
+    """A folder of finished trainings and measurements, by the digest of their job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def trained(self, digest: str) -> Trained | None:
+        """Return a finished training, or ``None`` where there is none that can be read."""
+        read = self._read(digest, "training")
+        if read is None:
+            return None
+        tensors, facts = read
+        states: dict[str, dict[str, Tensor]] = {"final": {}, "early": {}}
+        for name, value in tensors.items():
+            which, _, key = name.partition(".")
+            states[which][key] = value
+        return Trained(states["final"], states["early"] or None, **facts)
+
+    def keep_trained(self, digest: str, trained: Trained) -> None:
+        """Write a finished training."""
+        tensors = {f"final.{name}": value for name, value in trained.final.items()}
+        tensors |= {f"early.{name}": value for name, value in (trained.early or {}).items()}
+        names = ("early_step", "select", "history", "samples", "seconds")
+        self._write(digest, "training", tensors, {name: getattr(trained, name) for name in names})
+
+    def measured(self, digest: str) -> Measured | None:
+        """Return a finished measurement, or ``None``."""
+        read = self._read(digest, "measured")
+        if read is None:
+            return None
+        tensors, facts = read
+        made: dict[str, Any] = {
+            which: fact and Metrics(**fact, predictions=tensors[which]) for which, fact in facts.items()
+        }
+        return Measured(**made)
+
+    def keep_measured(self, digest: str, measured: Measured) -> None:
+        """Write a finished measurement."""
+        metrics = {which: getattr(measured, which) for which in ("train", "valid", "test", "early")}
+        facts = {which: m and {"loss": m.loss, "accuracy": m.accuracy} for which, m in metrics.items()}
+        self._write(digest, "measured", {w: m.predictions for w, m in metrics.items() if m is not None}, facts)
+
+    def _path(self, digest: str, kind: str) -> Path:
+        return self.folder / f"{digest}.{kind}"
+
+    def _read(self, digest: str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        path = self._path(digest, kind)
+        try:
+            tensors = load_file(path)
+        except (FileNotFoundError, SafetensorError):
+            return None
+        facts = json.loads(bytes(tensors.pop("facts").numpy()))
+        return tensors, facts
+
+    def _write(self, digest: str, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        # Facts as a tensor, not as metadata: safetensors keeps no order there, and equal content gives equal files.
+        text = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
+        whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()} | {"facts": text}
+        write_whole(self._path(digest, kind), save(whole))

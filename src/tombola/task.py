@@ -1,0 +1,141 @@
+"""Task: what a problem is; here classification of images.
+
+A task holds the model and the data of an experiment and knows the loss, the splits of a partition, and how a model gets
+a head for its classes. The training loop never looks inside a batch, so another task is another class like this one.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tombola.batches import Augment, Batches, batches_per_epoch
+from tombola.digests import digest_json, digest_state
+from tombola.errors import ConfigError
+from tombola.evaluation import Metrics, evaluate_split
+from tombola.models.building import head_name, replace_head_
+from tombola.partitions import Partition
+from tombola.seeds import derive
+from tombola.splits import Split, Splits
+from tombola.types import State
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Classify images with one model.
+
+    Attributes:
+        model: Gives the architecture, and the initial state where no other is given; never trained itself.
+        splits: Training, validation and test examples.
+        head: Dotted name of the output layer; ``None`` takes the model's attribute ``head``.
+        augment: What is done to training images.
+        init: How a drawn head is initialised, "xavier" or "default".
+    """
+
+    model: nn.Module
+    splits: Splits
+    head: str | None = None
+    augment: Augment = field(default_factory=Augment)
+    init: str = "xavier"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "head", head_name(self.model, self.head))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Digest of all that decides what a training on this task does: architecture, head, data, augmentation."""
+        s = self.splits
+        indices = {"train": s.train.indices, "valid": s.valid.indices}
+        return digest_json(
+            {
+                "model": repr(self.model),
+                "shapes": {name: list(value.shape) for name, value in self.model.state_dict().items()},
+                "head": [self.head, self.init],
+                "data": [s.fingerprint, digest_state(indices), s.mean.tolist(), s.std.tolist()],
+                "augment": [self.augment.crop, self.augment.flip, self.augment.rotate],
+            }
+        )
+
+    def initial_state(self) -> dict[str, Tensor]:
+        """Copy the model's own state: the rewind point of a search that rewinds to the very start."""
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def build(self, start: State, partition: Partition, seed: int) -> nn.Module:
+        """Make a fresh model in the start state; for class partitions with a drawn head of their size.
+
+        The head depends on the replicate's seed and the classes alone, so it is the same in every arm and round.
+        """
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(dict(start))
+        if partition.classes is not None:
+            assert self.head is not None
+            replace_head_(model, self.head, len(partition.classes), seed, partition.classes, init=self.init)
+        return model
+
+    def split(self, partition: Partition, which: str) -> Split:
+        """Return the "train", "valid" or "test" examples of a partition, labels renumbered where it has classes.
+
+        Examples are divided in the training split only: such a partition is validated on the whole validation split.
+        """
+        split: Split = getattr(self.splits, which)
+        if partition.examples is not None and which == "train":
+            split = split.take(torch.tensor(partition.examples))
+        if partition.classes is None:
+            return split
+        number = torch.full((self.splits.num_classes,), -1)
+        number[list(partition.classes)] = torch.arange(len(partition.classes))
+        own = split.take(torch.nonzero(number[split.labels] >= 0).flatten())
+        return Split(own.images, number[own.labels], own.indices)
+
+    def batches(self, partition: Partition, batch_size: int, seed: int) -> Batches:
+        """Give the training batches of a partition, epoch by epoch."""
+        s = self.splits
+        return Batches(
+            self.split(partition, "train"),
+            batch_size=batch_size,
+            seed=seed,
+            mean=s.mean,
+            std=s.std,
+            published=s.published,
+            augment=self.augment,
+            order_seed=seed if partition.order is None else order_seed(seed, partition.order),
+        )
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Count the batches of one epoch of the full training split."""
+        return batches_per_epoch(len(self.splits.train), batch_size)
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy of a batch, a scalar."""
+        inputs, labels = batch
+        return cross_entropy(model(inputs), labels)
+
+    def measure(self, model: nn.Module, partition: Partition, which: str) -> Metrics:
+        """Measure a model on the split of a partition."""
+        return evaluate_split(model, self.split(partition, which), self.splits.mean, self.splits.std)
+
+    def check(self, partitions: list[Partition]) -> None:
+        """Refuse partitions that miss a class or an example, or that have no validation example of their own.
+
+        Raises:
+            ConfigError: Classes are missing or held twice, examples likewise, or a partition is empty.
+        """
+        if all(p.classes is not None for p in partitions):
+            held = sorted(c for p in partitions for c in p.classes or ())
+            if held != list(range(self.splits.num_classes)):
+                raise ConfigError(f"the partitions hold the classes {held}; each of the {self.splits.num_classes} "
+                                  "classes belongs to exactly one")  # fmt: skip
+        if all(p.examples is not None for p in partitions):
+            positions = sorted(e for p in partitions for e in p.examples or ())
+            if positions != list(range(len(self.splits.train))):
+                raise ConfigError("each training example belongs to exactly one partition; some are missing or doubled")
+
+
+def order_seed(seed: int, order: int) -> int:
+    """Return the seed of a data order that is not the replicate's own."""
+    return derive(seed, "own order", order)

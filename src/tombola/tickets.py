@@ -1,0 +1,178 @@
+"""Tickets: a mask, the rewind point it belongs to, and where both came from, in one verified file.
+
+    search -> ticket -> file -> ticket -> transfer
+                          |
+         nothing in it is unpickled, imported or run
+
+What the bytes of the file mean, and how they are checked, stands in `tombola.ticket_format`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola import masks, ticket_format
+from tombola.digests import DTYPES, contents, digest_mask, digest_state, pack
+from tombola.errors import InputError, TicketError
+from tombola.types import Mask, State
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """What a search found: which weights to keep, and the values that training starts from.
+
+    Attributes:
+        mask: True = kept; no entry = never pruned.
+        rewind_point: The full state, buffers and full-class head included; pruned weights may have any value.
+        origin: Where it came from, as JSON data: model, data, training, arm, round, seeds, partitions, parent.
+        total: Number of all conv, linear and norm weights of the model, for `density_total`.
+        digest: Digest of the file it was loaded from, else ``None``.
+    """
+
+    mask: Mask
+    rewind_point: State
+    origin: Mapping[str, Any]
+    total: int | None = None
+    digest: str | None = None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Ticket:
+        """Read and verify a ticket file; tensors are on the CPU, in the model's order, and belong to the caller.
+
+        Raises:
+            TicketError: The file is missing, truncated, altered, damaged or no ticket; one line says which.
+        """
+        file = ticket_format.verify(path)
+        mask = {name: torch.from_numpy(file.keep(name)) for name in file.shapes}
+        point = {name: _tensor(entry, file.raw(f"rewind.{name}")) for name, entry in file.rewind.items()}
+        return cls(mask, point, file.origin, file.total, file.digest)
+
+    def save(self, path: str | os.PathLike[str]) -> str:
+        """Write the ticket to a safetensors file, whole or not at all, and return the file's digest.
+
+        The same ticket gives the same bytes. Folders are not made; an existing file is replaced.
+
+        Raises:
+            TicketError: The mask does not fit the rewind point, a value cannot be stored, the origin is not JSON,
+                or the file cannot be written.
+
+        >>> import tempfile
+        >>> ticket = Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}, {"arm": "LTH"})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     digest = ticket.save(f"{folder}/ticket.safetensors")
+        ...     again = Ticket.load(f"{folder}/ticket.safetensors")
+        >>> again.digest == digest, again.mask["w"].tolist(), again.density
+        (True, [True, False], 0.5)
+        """
+        self._check()
+        try:
+            packed = {name: (tuple(keep.shape), pack(name, keep)) for name, keep in self.mask.items()}
+            point = {name: contents(name, tensor) for name, tensor in self.rewind_point.items()}
+            raw = ticket_format.encode(packed, point, origin=self.origin, total=self.total)
+        except TicketError:
+            raise
+        except InputError as error:
+            raise TicketError(f"the ticket cannot be written: {error}") from None
+        return ticket_format.write(path, raw)
+
+    def apply(self, model: nn.Module) -> dict[str, Tensor]:
+        """Load the rewind point into a model, in place, and set its pruned weights to zero.
+
+        Values take the model's dtype and device. Names are compared without the prefixes of torch.compile and data
+        parallel; shared parameters may appear under each of their names.
+
+        Returns:
+            A new mask on the model's device, for `hold_` or for training.
+
+        Raises:
+            TicketError: A name or a shape differs; the first one is named and the model is as it was.
+
+        >>> ticket = Ticket({"weight": torch.tensor([[True, False]])}, nn.Linear(2, 1).state_dict(), {})
+        >>> model = nn.Linear(2, 1)
+        >>> _ = ticket.apply(model)
+        >>> (model.weight != 0).tolist()
+        [[True, False]]
+        """
+        self._check()
+        point = {masks.plain(name): value for name, value in self.rewind_point.items()}
+        targets = {
+            masks.plain(name): value
+            for name, value in model.state_dict(keep_vars=True).items()
+            if isinstance(value, Tensor)  # a module's extra state may be anything
+        }
+        for name, value in point.items():
+            if name not in targets:
+                raise TicketError(f"the ticket does not fit the model: the model has no '{name}' {_seen(value)}")
+            target = targets[name]
+            if target.shape != value.shape:
+                raise TicketError(
+                    f"the ticket does not fit the model: '{name}' is {_seen(value)} in the ticket and {_seen(target)} "
+                    "in the model"
+                )
+            if target.is_floating_point() != value.is_floating_point() or target.is_complex() != value.is_complex():
+                raise TicketError(
+                    f"the ticket does not fit the model: '{name}' is {value.dtype} in the ticket and {target.dtype} "
+                    "in the model"
+                )
+        for name, target in targets.items():
+            if name not in point:
+                raise TicketError(f"the ticket does not fit the model: the ticket has no '{name}' {_seen(target)}")
+        keeps = {name: keep.to(targets[masks.plain(name)].device, copy=True) for name, keep in self.mask.items()}
+        with torch.no_grad():
+            for name, value in point.items():
+                targets[name].copy_(value)
+            # After all values: a shared weight is loaded once under each of its names.
+            for name, keep in keeps.items():
+                targets[masks.plain(name)].masked_fill_(~keep, 0)
+        return keeps
+
+    @property
+    def density(self) -> float:
+        """Kept / prunable weights, 0 to 1."""
+        return masks.density(self.mask)
+
+    @property
+    def density_total(self) -> float | None:
+        """Not pruned / all conv, linear and norm weights, 0 to 1; ``None`` without `total`."""
+        return None if self.total is None else masks.density(self.mask, self.total)
+
+    @property
+    def mask_digest(self) -> str:
+        """Digest of the mask alone: equal for equal masks, wherever they came from."""
+        return digest_mask(self.mask)
+
+    @property
+    def rewind_digest(self) -> str:
+        """Digest of the rewind point alone."""
+        return digest_state(self.rewind_point)
+
+    def _check(self) -> None:
+        for name, value in self.rewind_point.items():
+            if not isinstance(value, Tensor):
+                raise TicketError(f"'{name}' of the rewind point is a {type(value).__name__}, not a tensor")
+        for name, keep in self.mask.items():
+            if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
+                kind = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
+                raise TicketError(f"the mask of '{name}' is {kind}; it is torch.bool, True = kept")
+            if name not in self.rewind_point:
+                raise TicketError(f"the mask names '{name}', which is not in the rewind point")
+            if keep.shape != self.rewind_point[name].shape:
+                raise TicketError(
+                    f"the mask of '{name}' is {_seen(keep)}, the rewind point has {_seen(self.rewind_point[name])}"
+                )
+
+
+def _tensor(entry: ticket_format.Entry, raw: memoryview) -> Tensor:
+    if entry.begin == entry.end:
+        return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
+    return torch.frombuffer(bytearray(raw), dtype=DTYPES[entry.dtype]).reshape(entry.shape)
+
+
+def _seen(tensor: Tensor) -> str:
+    return f"[{', '.join(map(str, tensor.shape))}]"

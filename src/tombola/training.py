@@ -1,0 +1,228 @@
+"""Training: the settings of one training, its schedule, and the loop itself.
+
+Numbers given in epochs or steps refer to the full training split; a partition, which is smaller, takes its share of
+the steps, as it does of an epoch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tombola import seeds
+from tombola.batches import Batches
+from tombola.errors import ConfigError
+from tombola.masks import Handle
+from tombola.types import Mask
+
+
+@dataclass(frozen=True)
+class Training:
+    """How every training of an experiment runs; the same for all arms.
+
+    Attributes:
+        optimizer: "sgd", "adam" or "adamw".
+        lr: Base learning rate.
+        momentum: Of SGD.
+        nesterov: Of SGD; needs momentum.
+        betas: Of Adam and AdamW.
+        weight_decay: As the optimiser has it: L2 for SGD and Adam, decoupled for AdamW.
+        epochs: Length in epochs; give this or ``steps``.
+        steps: Length in optimiser steps on the full training split.
+        batch_size: Examples a step.
+        schedule: "constant", "multistep" or "cosine" (down to zero at the end).
+        milestones: Epochs after which "multistep" multiplies the rate by ``gamma``; or ``milestone_steps``.
+        milestone_steps: The same in steps.
+        gamma: Factor at each milestone.
+        warmup: Epochs of linear warmup from zero; or ``warmup_steps``.
+        warmup_steps: The same in steps.
+        clip: Largest norm of all gradients together, after pruned weights' gradients are zeroed; none if not given.
+        evaluate_every: Steps between two looks at the validation split; once an epoch if not given.
+        patience: Evaluations without a lower validation loss after which a training stops; never if not given.
+        select: Which weights are pruned and tested: "last", or "best" by lowest validation loss. One rule for all arms.
+        threads: Threads of one training. They change the last bits, so they count in the digest.
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int = 64
+    schedule: Literal["constant", "multistep", "cosine"] = "constant"
+    milestones: tuple[float, ...] = ()
+    milestone_steps: tuple[int, ...] = ()
+    gamma: float = 0.1
+    warmup: float = 0.0
+    warmup_steps: int = 0
+    clip: float | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    select: Literal["last", "best"] = "last"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ConfigError("training needs epochs or steps, exactly one of the two")
+        for name in ("lr", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience", "threads"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"training.{name} is {value}; it must be above 0")
+        for name in ("momentum", "weight_decay", "warmup", "warmup_steps"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"training.{name} is {value}; it must be 0 or more")
+        if self.optimizer != "sgd" and (self.momentum or self.nesterov):
+            raise ConfigError(f"training.momentum and nesterov belong to sgd; the optimizer is {self.optimizer}")
+        if self.nesterov and not self.momentum:
+            raise ConfigError("training.nesterov needs momentum above 0, such as 0.9")
+        if self.warmup and self.warmup_steps:
+            raise ConfigError("training has warmup and warmup_steps; give one of the two")
+        if self.milestones and self.milestone_steps:
+            raise ConfigError("training has milestones and milestone_steps; give one of the two")
+        if (self.schedule == "multistep") != bool(self.milestones or self.milestone_steps):
+            raise ConfigError(f"training.schedule is {self.schedule}; milestones and the schedule multistep need each "
+                              "other")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of one training in its own steps: those of a partition are its share of the full split's."""
+
+    steps: int
+    warmup: float
+    milestones: tuple[float, ...]
+    evaluate_every: int
+    schedule: str
+    gamma: float
+
+    @classmethod
+    def of(cls, training: Training, batches_per_epoch: int, share: float = 1.0) -> Plan:
+        """Work out the steps of a training on a split.
+
+        Args:
+            training: The settings; its numbers of steps refer to the full training split.
+            batches_per_epoch: Of the split that is trained on.
+            share: Batches of this split / batches of the full one.
+
+        >>> Plan.of(Training(epochs=3), batches_per_epoch=10).steps
+        30
+        >>> Plan.of(Training(steps=100), batches_per_epoch=10, share=0.5).steps
+        50
+        """
+
+        def own(epochs: float | None, steps: int | None) -> float:
+            return epochs * batches_per_epoch if epochs else (steps or 0) * share
+
+        every = training.evaluate_every
+        milestones = [own(epoch, None) for epoch in training.milestones]
+        milestones += [own(None, step) for step in training.milestone_steps]
+        return cls(
+            steps=max(1, round(own(training.epochs, training.steps))),
+            warmup=own(training.warmup, training.warmup_steps),
+            milestones=tuple(sorted(milestones)),
+            evaluate_every=max(1, round(every * share)) if every else batches_per_epoch,
+            schedule=training.schedule,
+            gamma=training.gamma,
+        )
+
+    def factor(self, step: int) -> float:
+        """Return what the base learning rate is multiplied by in a step, counted from 0.
+
+        >>> plan = Plan.of(Training(epochs=4, warmup=1), batches_per_epoch=4)
+        >>> [plan.factor(step) for step in (0, 1, 3, 4)]
+        [0.25, 0.5, 1.0, 1.0]
+        """
+        if step < self.warmup:
+            return min(1.0, (step + 1) / self.warmup)
+        if self.schedule == "multistep":
+            return self.gamma ** sum(step >= milestone for milestone in self.milestones)
+        if self.schedule == "cosine":
+            past = (step - self.warmup) / max(1.0, self.steps - self.warmup)
+            return 0.5 * (1 + math.cos(math.pi * past))
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a training stands: ``number`` steps are done, ``loss`` is the last one's (none before the first)."""
+
+    number: int
+    loss: Tensor | None
+    optimizer: torch.optim.Optimizer
+    handle: Handle
+
+
+def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """Make the optimiser that the settings name."""
+    t, parameters = training, [p for p in model.parameters() if p.requires_grad]
+    if t.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, t.lr, t.momentum, weight_decay=t.weight_decay, nesterov=t.nesterov, fused=True
+        )
+    if t.optimizer == "adam":
+        return torch.optim.Adam(parameters, t.lr, t.betas, weight_decay=t.weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, t.lr, t.betas, weight_decay=t.weight_decay, fused=True)
+
+
+def train(
+    model: nn.Module,
+    batches: Batches,
+    training: Training,
+    mask: Mask,
+    *,
+    loss: Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor],
+    seed: int,
+    plan: Plan | None = None,
+    first: int = 0,
+    last: int | None = None,
+) -> Iterator[Step]:
+    """Train a model in place and yield before each step, and once more at the end.
+
+    Whoever drives the loop may evaluate, stop or replace the mask between two steps. Pruned weights stay zero.
+
+    Args:
+        model: Holds the weights to start from.
+        batches: Gives the shuffled, augmented batches of each epoch.
+        training: Optimiser, schedule and length.
+        mask: Weights to keep; parameters without an entry are never masked.
+        loss: From the model and a batch to a scalar.
+        seed: Addresses what the model draws while it trains (dropout).
+        plan: The schedule in steps of these batches; made from ``training`` if not given.
+        first: Steps taken before, when a training goes on from a rewind point; the schedule and the order of
+            the data go on there.
+        last: Stop after this step of the plan; its end if not given.
+    """
+    plan = plan or Plan.of(training, len(batches))
+    optimizer, handle, value = optimizer_for(model, training), Handle(model, mask), None
+    model.train()
+    for number in range(first, plan.steps if last is None else last):
+        epoch, place = divmod(number, len(batches))
+        if place == 0 or number == first:
+            ahead = itertools.islice(batches.epoch(epoch), place, None)
+        for group in optimizer.param_groups:
+            group["lr"] = training.lr * plan.factor(number)
+        yield Step(number, value, optimizer, handle)
+        torch.manual_seed(seeds.derive(seed, "step", number))
+        optimizer.zero_grad()
+        live = loss(model, next(ahead))
+        live.backward()  # type: ignore[no-untyped-call]
+        # Before clipping: the gradients of pruned weights must not count in the norm.
+        handle.mask_gradients()
+        if training.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+        optimizer.step()
+        # After the step too: momentum keeps moving a pruned weight, and optimisers that mix
+        # the entries of a matrix move it even with a zero gradient.
+        handle.mask_weights()
+        value = live.detach()
+    yield Step(plan.steps if last is None else last, value, optimizer, handle)

@@ -1,0 +1,390 @@
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+
+from tombola.reports import aggregate, figures, page, table
+
+
+def record(arm, replicate, round, density, accuracy, *, trainings=1.0, stop=None):
+    """A record as an experiment writes it; one full-data training sees 1000 examples and takes 10 seconds."""
+    return {
+        "arm": arm,
+        "replicate": replicate,
+        "round": round,
+        "density": density,
+        "density_total": (1 + density) / 2,
+        "test_accuracy": accuracy,
+        "valid_accuracy": None,
+        "early_stop_step": stop,
+        "samples_seen": int(1000 * trainings),
+        "seconds": 10.0 * trainings,
+        "kept_fraction": None if round == 0 else 0.5,
+    }
+
+
+def tiny():
+    """Two replicates of lth, of which the second stops after round 1; colt-2 lost its second replicate."""
+    return [
+        record("lth", 0, 0, 1.0, 0.96),
+        record("dense", 0, 0, 1.0, 0.96),
+        record("dense", 1, 0, 1.0, 0.94),
+        record("lth", 1, 0, 1.0, 0.94),
+        record("lth", 0, 1, 0.5, 0.97, trainings=2, stop=30),
+        record("lth", 1, 1, 0.5, 0.93, trainings=2),
+        record("lth", 0, 2, 0.25, 0.95, trainings=3),
+        record("colt-2", 0, 0, 1.0, 0.96),
+        record("colt-2", 0, 1, 0.4, 0.955, trainings=3),
+    ]
+
+
+# aggregate
+
+
+def test_a_round_is_the_mean_and_sample_deviation_of_the_replicates_that_reached_it():
+    rows = {(row.arm, row.round): row for row in aggregate.by_round(tiny())}
+    first = rows["lth", 1]
+    assert first.accuracy.n == 2
+    assert first.accuracy.mean == pytest.approx(0.95)
+    assert first.accuracy.deviation == pytest.approx(0.02 * 2**0.5)  # sqrt((0.02² + 0.02²) / (2 - 1))
+    assert (first.accuracy.lowest, first.accuracy.highest) == (0.93, 0.97)
+    assert (first.density, first.density_total, first.kept_fraction) == (0.5, 0.75, 0.5)
+    assert first.early_stop_step == 30.0  # the other replicate has none
+    assert rows["lth", 2].accuracy == aggregate.Spread(1, 0.95, None, 0.95, 0.95)
+    assert rows["lth", 0].kept_fraction is None
+
+
+def test_arms_keep_the_order_of_appearance_and_rounds_ascend():
+    rows = aggregate.by_round(list(reversed(tiny())))
+    assert [(row.arm, row.round) for row in rows] == [("colt-2", 0), ("colt-2", 1), ("lth", 0), ("lth", 1), ("lth", 2)]
+
+
+def test_equal_accuracies_have_exactly_no_deviation():
+    assert aggregate.spread([0.1, 0.1, 0.1]) == aggregate.Spread(3, 0.1, 0.0, 0.1, 0.1)
+
+
+def test_a_target_takes_the_first_round_at_or_below_it_of_each_replicate():
+    rows = {(row.arm, row.target): row for row in aggregate.by_target(tiny())}
+    assert {target for _, target in rows} == {0.8, 0.5}  # 0.25 is not at or below 0.2
+    half = rows["lth", 0.5]
+    assert (half.reached, half.replicates, half.round, half.density) == (2, 2, 1.0, 0.5)
+    assert half.accuracy.mean == pytest.approx(0.95)
+    assert (half.trainings, half.seconds) == (2.0, 20.0)
+
+
+def test_replicates_that_reach_a_target_in_different_rounds_are_averaged():
+    records = [
+        record("lth", 0, 0, 1.0, 0.9),
+        record("lth", 0, 1, 0.5, 0.8, trainings=2),
+        record("lth", 1, 0, 1.0, 0.9, trainings=2),
+        record("lth", 1, 1, 0.6, 0.9, trainings=4),
+        record("lth", 1, 2, 0.4, 0.7, trainings=8),
+    ]
+    [_, half] = aggregate.by_target(records)
+    assert (half.round, half.density, half.trainings, half.seconds) == (1.5, 0.45, (2 / 1 + 8 / 2) / 2, (20 + 80) / 2)
+
+
+def test_a_failed_replicate_counts_as_not_reached():
+    rows = {(row.arm, row.target): row for row in aggregate.by_target(tiny())}
+    assert (rows["colt-2", 0.5].reached, rows["colt-2", 0.5].replicates) == (1, 2)
+
+
+def test_an_arm_that_did_not_reach_a_target_has_a_row_without_numbers():
+    records = [*tiny(), record("slow", 0, 0, 1.0, 0.9)]
+    [row] = [row for row in aggregate.by_target(records) if row.arm == "slow" and row.target == 0.5]
+    assert (row.reached, row.round, row.accuracy, row.trainings, row.seconds) == (0, None, None, None, None)
+
+
+def test_a_density_that_misses_its_target_by_rounding_to_whole_weights_has_reached_it():
+    start = record("lth", 0, 0, 1.0, 0.9)
+    assert aggregate.by_target([start, record("lth", 0, 1, 0.80003, 0.9)])[0].round == 1.0
+    assert aggregate.by_target([start, record("lth", 0, 1, 0.801, 0.9)]) == []
+
+
+def test_the_dense_accuracy_comes_from_the_arm_dense_or_else_from_round_0_once_per_replicate():
+    assert aggregate.dense(tiny()).mean == pytest.approx(0.95)
+    without = [each for each in tiny() if each["arm"] != "dense"]
+    assert aggregate.dense(without) == aggregate.dense(tiny())
+    assert aggregate.dense([]) is None
+
+
+# table
+
+GOLDEN = """\
+# Digits
+
+Dense network: test accuracy 95.00 ± 1.41 % (mean of 2 replicates).
+
+## Test accuracy by round
+
+| round | lth: density % | lth: accuracy % | colt-2: density % | colt-2: accuracy % |
+| ---: | ---: | ---: | ---: | ---: |
+| 0 | 100.00 | 95.00 ± 1.41 | 100.00 | 96.00 (1) |
+| 1 | 50.00 | 95.00 ± 2.83 | 40.00 | 95.50 (1) |
+| 2 | 25.00 | 95.00 (1) |  |  |
+
+## First round at or below each density
+
+| target % | arm | reached | round | density % | accuracy % | full-data trainings | seconds |
+| ---: | :--- | ---: | ---: | ---: | ---: | ---: | ---: |
+| 80 | lth | 2 of 2 | 1 | 50.00 | 95.00 ± 2.83 | 2.0 | 20.0 |
+|  | colt-2 | 1 of 2 | 1 | 40.00 | 95.50 | 3.0 | 30.0 |
+| 50 | lth | 2 of 2 | 1 | 50.00 | 95.00 ± 2.83 | 2.0 | 20.0 |
+|  | colt-2 | 1 of 2 | 1 | 40.00 | 95.50 | 3.0 | 30.0 |
+
+± is the sample standard deviation over n = 2 replicates; a smaller n stands in brackets or under reached.
+
+Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone. Seconds are process seconds; \
+one full-data training is what the dense network saw in round 0.
+
+- colt-2, replicate 1: stopped: layer collapse in conv1.weight
+"""
+
+
+def test_the_markdown_of_a_tiny_run_reads_like_this():
+    note = "colt-2, replicate 1: stopped: layer collapse in conv1.weight"
+    assert table.markdown("Digits", tiny(), [note]) == GOLDEN
+
+
+def test_markdown_shows_names_as_they_were_typed():
+    name = "<b>&amp; a|b *c* `d` _e_ [f](g) ~h~ \\ random_ticket"
+    renamed = [{**each, "arm": name} if each["arm"] == "lth" else each for each in tiny()]
+    html = (
+        MarkdownIt("commonmark").enable("table").enable("strikethrough").render(table.markdown(name, renamed, [name]))
+    )
+    texts = "".join(ElementTree.fromstring(f"<x>{html}</x>").itertext())
+    assert texts.count(name) == 1 + 2 + 2 + 1  # title, two heads, two targets, note
+    assert "random_ticket" in table.markdown("random_ticket", [], [])
+
+
+def test_without_a_second_replicate_no_deviation_is_claimed():
+    text = table.markdown("t", [each for each in tiny() if each["replicate"] == 0], [])
+    assert "±" not in text
+    assert "One replicate" in text
+
+
+def test_with_round_0_only_the_second_table_gives_way_to_a_line():
+    text = table.markdown("t", [each for each in tiny() if each["round"] == 0], [])
+    assert "No arm has reached a density of 80 % yet." in text
+    assert "First round" not in text
+
+
+def printed(records, width, title="Digits", notes=()):
+    file = io.StringIO()
+    table.terminal(title, records, list(notes), Console(width=width, file=file))
+    return file.getvalue()
+
+
+def three_arms():
+    pair = [each for each in tiny() if each["arm"] == "lth"]
+    return [{**each, "arm": arm} for arm in ("colt-2", "lth", "matched") for each in pair]
+
+
+def test_three_arms_stand_side_by_side_in_100_columns():
+    text = printed(three_arms(), 100)
+    assert max(map(len, text.splitlines())) <= 100
+    assert re.search(r"^ +1 +50\.00 +95\.00 ± 2\.83 +50\.00 +95\.00 ± 2\.83 +50\.00 +95\.00 ± 2\.83", text, re.M)
+
+
+def test_arms_stand_below_each_other_where_the_terminal_is_narrow():
+    text = printed(three_arms(), 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert len(re.findall(r"^ +1 +50\.00 +95\.00 ± 2\.83 *$", text, re.M)) == 3
+    assert "…" not in text
+
+
+def test_brackets_in_titles_and_notes_are_printed_and_not_obeyed():
+    text = printed(tiny(), 100, "a [bold] title", ["[red]note"])
+    assert "a [bold] title" in text
+    assert "- [red]note" in text
+
+
+def test_output_that_is_no_terminal_is_plain_text(capsys):
+    table.terminal("Digits", tiny(), [])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+# figures
+
+
+def values(chart, mark):
+    """The data of the layer with that mark."""
+    spec = chart.to_dict()
+    [layer] = [layer for layer in spec["layer"] if layer["mark"]["type"] == mark]
+    return spec["datasets"][layer["data"]["name"]]
+
+
+def test_the_lines_are_percents_of_the_means():
+    points = values(figures.accuracy_over_density(tiny()), "line")
+    assert [(p["arm"], p["density"], p["replicates"]) for p in points][:3] == [
+        ("lth", 100.0, 2),
+        ("lth", 50.0, 2),
+        ("lth", 25.0, 1),
+    ]
+    assert points[1]["accuracy"] == pytest.approx(95.0)
+    assert (points[1]["lowest"], points[1]["highest"]) == (93.0, 97.0)
+
+
+def test_density_falls_to_the_right_and_accuracy_does_not_start_at_zero():
+    line = next(
+        layer for layer in figures.accuracy_over_density(tiny()).to_dict()["layer"] if layer["mark"]["type"] == "line"
+    )
+    x, y = line["encoding"]["x"], line["encoding"]["y"]
+    assert (x["scale"]["type"], x["scale"]["reverse"], x["scale"]["domain"][1]) == ("log", True, 100)
+    assert 0 < x["scale"]["domain"][0] < 25
+    assert y["scale"]["domain"] == pytest.approx([92.76, 97.24])  # 93 to 97 and 6 % of the range
+
+
+def test_an_arm_has_the_same_colour_in_both_figures():
+    scales = []
+    for chart in (figures.accuracy_over_density(tiny()), figures.density_over_round(tiny())):
+        colours = [
+            layer["encoding"]["color"]["scale"] for layer in chart.to_dict()["layer"] if "color" in layer["encoding"]
+        ]
+        assert all(colour == colours[0] for colour in colours)
+        scales.append(colours[0])
+    assert scales[0] == scales[1] == {"domain": ["lth", "colt-2"], "range": ["#0072B2", "#D55E00"]}
+
+
+def test_rounds_are_labelled_with_whole_numbers_only():
+    x = figures.density_over_round(tiny()).to_dict()["layer"][0]["encoding"]["x"]
+    assert x["axis"]["values"] == [0, 1, 2]
+
+
+def test_a_ticket_that_keeps_nothing_stays_off_the_logarithmic_axis():
+    points = values(figures.accuracy_over_density([*tiny(), record("lth", 0, 3, 0.0, 0.1)]), "line")
+    assert min(point["density"] for point in points) == 25.0
+
+
+# page
+
+
+class Loads(HTMLParser):
+    """Collects what a browser would load, and all text outside of scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.tags, self.text, self.inside = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.inside = tag
+        self.loads += [value for key, value in attributes if key in ("src", "href", "srcset", "data", "action")]
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside not in ("script", "style"):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "new"
+    bad = "<b>&</script><script>bad()</script>"
+    records = [{**each, "arm": bad} if each["arm"] == "lth" else each for each in tiny()]
+    files = page.write(folder, bad, records, [bad], {bad: bad})
+    return folder, files, bad
+
+
+def test_a_report_is_six_files_and_nothing_else(written):
+    folder, files, _ = written
+    names = ["summary.md", "accuracy.svg", "accuracy.png", "density.svg", "density.png", "report.html"]
+    assert files == [folder / name for name in names]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
+def test_the_page_loads_nothing_from_anywhere(written):
+    folder, _, _ = written
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    found = Loads(text)
+    assert found.loads == []
+    assert not {"link", "iframe", "img", "object", "embed", "base"} & set(found.tags)
+    assert "default-src 'none'" in text
+    assert not re.search(r"@import|url\(\s*['\"]?https?:", text.split("</style>")[0])
+
+
+def test_names_with_markup_appear_as_text_in_the_page(written):
+    folder, _, bad = written
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    found = Loads(text)
+    assert found.tags.count("script") == 2
+    assert "b" not in found.tags
+    assert "<script>bad" not in text
+    assert "".join(found.text).count(bad) >= 6  # title twice, fact twice, note, tables and drawings
+
+
+def test_the_charts_of_the_page_hold_the_records(written):
+    folder, _, bad = written
+    last = (folder / "report.html").read_text(encoding="utf-8").rsplit("<script>", 1)[1]
+    start = last.index('vegaEmbed("#accuracy",') + len('vegaEmbed("#accuracy",')
+    spec, _ = json.JSONDecoder().raw_decode(last[start:])
+    arms = {row.get("arm") for rows in spec["datasets"].values() for row in rows}
+    assert arms == {bad, "colt-2", None}
+    assert spec["width"] == "container"
+
+
+def test_drawings_are_xml_and_pictures_are_png_at_twice_the_size(written):
+    folder, _, _ = written
+    for name in ("accuracy", "density"):
+        svg = ElementTree.parse(folder / f"{name}.svg").getroot()
+        png = (folder / f"{name}.png").read_bytes()
+        assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+        assert png[:8] == b"\x89PNG\r\n\x1a\n"
+        assert int.from_bytes(png[16:20], "big") == pytest.approx(2 * float(svg.get("width")), abs=2)
+
+
+def test_a_report_without_tickets_says_so_and_draws_nothing(tmp_path):
+    files = page.write(tmp_path, "Empty", [], ["lth, replicate 0: stopped: not a number"], {})
+    assert [path.name for path in files] == ["summary.md", "report.html"]
+    assert "No ticket has been evaluated." in files[1].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [each for each in tiny() if each["replicate"] == 0],
+        [each for each in tiny() if each["arm"] == "lth"],
+        [each for each in tiny() if each["round"] == 0],
+        [{**each, "test_accuracy": 0.5} for each in tiny()],
+    ],
+    ids=["one replicate", "one arm", "only round 0", "constant accuracy"],
+)
+def test_a_thin_run_gives_a_whole_report_without_a_nan(tmp_path, records):
+    for path in page.write(tmp_path, "Thin", records, [], {}):
+        if path.suffix in (".md", ".svg"):
+            assert "nan" not in path.read_text(encoding="utf-8").lower()
+        assert path.stat().st_size > 0
+
+
+def test_writing_again_replaces_and_leaves_the_old_file_whole_if_it_fails(tmp_path, monkeypatch):
+    page.write(tmp_path, "First", [], [], {})
+    page.write(tmp_path, "Second", [], [], {})
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("# Second")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("pathlib.Path.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        page.write(tmp_path, "Third", [], [], {})
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("# Second")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_importing_the_reports_imports_neither_torch_nor_the_drawing_libraries():
+    code = (
+        "import sys, tombola.reports.page as p;"
+        "print([m for m in ('torch', 'altair', 'rich', 'vl_convert', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
