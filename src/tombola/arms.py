@@ -155,7 +155,7 @@ class ArmRun:
         if recipe.rewind:
             point = self._run_all([Job(initial, plans.mask, recipe.training, self.seed, last=recipe.rewind)])[0].final
             start = Job(point, plans.mask, recipe.training, self.seed, first=recipe.rewind)
-        self._evaluate(0, dense, {"rewind_digest": start.start_digest, "kept_fraction": None, "check_seconds": 0.0})
+        self._evaluate(0, dense, {"rewind_digest": start.start_digest, "kept_fraction": None, "invariant_seconds": 0.0})
         if not self.arm.searches:
             self._write_until(0)
             return ""
@@ -238,7 +238,7 @@ class ArmRun:
             "kept_fraction": count(found.mask) / count(before),
             "candidate_densities": [density(candidate) for candidate in found.candidates],
             "collapsed": found.collapsed,
-            "check_seconds": found.check_seconds,
+            "invariant_seconds": found.invariant_seconds,
         }
         self._evaluate(found.index, found.job, facts)
         return digest

@@ -10,10 +10,11 @@ from tombola.jobs import Job, run_job
 from tombola.masks import size
 from tombola.plans import Plans, replicate_seed
 from tombola.recipe import Arm, Recipe
+from tombola.task import Classification
 from tombola.training import Plan
 
 _MOST_ROUNDS = 200
-_MEASURED_STEPS = 30
+_WARM_STEPS, _MEASURED_STEPS = 10, 40
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,14 @@ def estimate(plans: Plans, todo: Sequence[tuple[str, int]], workers: int) -> Est
 def _seconds_per_step(plans: Plans) -> tuple[float, int]:
     """Time a short training, and count the steps of a whole one; what it learns is thrown away."""
     recipe, task = plans.recipe, plans.task
-    job = Job(task.initial_state(), plans.mask, recipe.training, replicate_seed(recipe, 0), last=_MEASURED_STEPS)
-    ends: list[float] = []
+    settings = replace(recipe.training, evaluate_every=10**9, select="last")
+    job = Job(task.initial_state(), plans.mask, settings, replicate_seed(recipe, 0))
+    few, more = (_seconds_of(replace(job, last=last), task) for last in (_WARM_STEPS, _WARM_STEPS + _MEASURED_STEPS))
     per_epoch = task.steps_per_epoch(recipe.training.batch_size)
-    settings = replace(recipe.training, evaluate_every=_MEASURED_STEPS // 3, select="last")
-    run_job(replace(job, training=settings), task, lambda _done, _all: ends.append(time.perf_counter()))
-    return (ends[-1] - ends[0]) / (2 * _MEASURED_STEPS // 3), Plan.of(recipe.training, per_epoch).steps
+    return max(0.0, more - few) / _MEASURED_STEPS, Plan.of(recipe.training, per_epoch).steps
+
+
+def _seconds_of(job: Job, task: Classification) -> float:
+    began = time.perf_counter()
+    run_job(job, task)
+    return time.perf_counter() - began

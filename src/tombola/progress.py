@@ -86,7 +86,8 @@ class Display:
         which = f"replicate {record['replicate']} · {record['arm']} · round {record['round']}"
         self.say(
             f"{clock(time.monotonic() - self._began)}  {which:<34} density {record['density']:7.2%}   "
-            f"test accuracy {record['test_accuracy']:.2%}{'   ' * bool(left)}{left}"
+            f"test accuracy {record['test_accuracy']:.2%}   {record['round_seconds']:.1f} s, "
+            f"checks {record['invariant_seconds']:.2f} s{'   ' * bool(left)}{left}"
         )
 
     def say(self, text: str) -> None:

@@ -40,7 +40,7 @@ class Round:
         trained: What they gave.
         job: The ticket as a training on the full data, rewound: running it evaluates the ticket.
         collapsed: Layers of which no weight is left.
-        check_seconds: What checking the invariants took.
+        invariant_seconds: What checking the invariants took.
     """
 
     index: int
@@ -50,7 +50,7 @@ class Round:
     trained: list[Trained]
     job: Job
     collapsed: list[str]
-    check_seconds: float
+    invariant_seconds: float
 
 
 def find(

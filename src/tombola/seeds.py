@@ -37,5 +37,15 @@ def generator(seed: int, *address: object) -> torch.Generator:
 def seeded(seed: int, *address: object) -> Iterator[None]:
     """Run a block with torch's global generator, which initialisers draw from, at an address; then put it back."""
     with torch.random.fork_rng():
-        torch.manual_seed(derive(seed, *address))
+        reseed(seed, *address)
         yield
+
+
+def reseed(seed: int, *address: object) -> None:
+    """Set torch's global generators to an address, quickly enough for every step of a training."""
+    # Not torch.manual_seed: where CUDA is compiled in but not begun, it queues a call with a traceback
+    # each time, which costs 0.4 ms and memory that is never given back.
+    value = derive(seed, *address)
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(value)

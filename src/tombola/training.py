@@ -212,7 +212,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = training.lr * plan.factor(number)
         yield Step(number, value, optimizer, handle)
-        torch.manual_seed(seeds.derive(seed, "step", number))
+        seeds.reseed(seed, "step", number)
         optimizer.zero_grad()
         live = loss(model, next(ahead))
         live.backward()  # type: ignore[no-untyped-call]
