@@ -122,6 +122,8 @@ GOLDEN = """\
 
 Dense network: test accuracy 95.00 ± 1.41 % (mean of 2 replicates).
 
+Weights kept per round: lth 50.00 ± 0.00, colt-2 40.00 %.
+
 ## Test accuracy by round
 
 | round | lth: density % | lth: accuracy % | colt-2: density % | colt-2: accuracy % |
@@ -141,8 +143,8 @@ Dense network: test accuracy 95.00 ± 1.41 % (mean of 2 replicates).
 
 ± is the sample standard deviation over n = 2 replicates; a smaller n stands in brackets or under reached.
 
-Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone. Seconds are process seconds; \
-one full-data training is what the dense network saw in round 0.
+Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone. Seconds are those of the \
+trainings, one after the other; one full-data training is what the dense network saw in round 0.
 
 - colt-2, replicate 1: stopped: layer collapse in conv1.weight
 """
@@ -160,7 +162,7 @@ def test_markdown_shows_names_as_they_were_typed():
         MarkdownIt("commonmark").enable("table").enable("strikethrough").render(table.markdown(name, renamed, [name]))
     )
     texts = "".join(ElementTree.fromstring(f"<x>{html}</x>").itertext())
-    assert texts.count(name) == 1 + 2 + 2 + 1  # title, two heads, two targets, note
+    assert texts.count(name) == 1 + 1 + 2 + 2 + 1  # title, kept per round, two heads, two targets, note
     assert "random_ticket" in table.markdown("random_ticket", [], [])
 
 

@@ -204,9 +204,12 @@ def test_a_rewind_point_that_cannot_be_stored_is_not_written(path):
         Ticket(small().mask, point | {"fc.bias": [1]}, {}).save(path)
 
 
-def test_a_folder_that_is_missing_is_told_in_one_line(tmp_path):
-    with pytest.raises(TicketError, match=r"^t\.safetensors cannot be written: No such file or directory$"):
-        small().save(tmp_path / "no" / "t.safetensors")
+def test_a_folder_that_is_missing_is_made_and_one_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    small().save(tmp_path / "no" / "t.safetensors")
+    assert Ticket.load(tmp_path / "no" / "t.safetensors").density == small().density
+    (tmp_path / "file").touch()
+    with pytest.raises(TicketError, match=r"^t\.safetensors cannot be written: (Not a directory|File exists)$"):
+        small().save(tmp_path / "file" / "t.safetensors")
 
 
 def test_an_origin_may_hold_digests_and_texts_that_look_like_the_files_own(path):

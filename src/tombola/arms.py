@@ -231,7 +231,6 @@ class ArmRun:
             "parent": parent,
         }
         path = self.folder.ticket_path(self.name, self.replicate, found.index)
-        path.parent.mkdir(parents=True, exist_ok=True)
         digest = Ticket(found.mask, dict(found.job.start), origin, self.plans.total).save(path)
         facts = {
             "rewind_digest": found.job.start_digest,

@@ -98,7 +98,8 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         display=Display(quiet=options.quiet),
     )
     if outcome.records:
-        terminal(recipe.name, outcome.records, outcome.notes, Console())
+        # Without a terminal there is no width to keep to; a hundred columns hold three arms side by side.
+        terminal(recipe.name, outcome.records, outcome.notes, Console(width=None if sys.stdout.isatty() else 100))
     for note in outcome.notes if not outcome.records else []:
         print(note)
     print(f"results  {outcome.folder}")

@@ -98,7 +98,8 @@ def estimate(plans: Plans, todo: Sequence[tuple[str, int]], workers: int) -> Est
 def _seconds_per_step(plans: Plans) -> tuple[float, int]:
     """Time a short training, and count the steps of a whole one; what it learns is thrown away."""
     recipe, task = plans.recipe, plans.task
-    settings = replace(recipe.training, evaluate_every=10**9, select="last")
+    # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
+    settings = replace(recipe.training, lr=1e-12, evaluate_every=10**9, select="last")
     job = Job(task.initial_state(), plans.mask, settings, replicate_seed(recipe, 0))
     few, more = (_seconds_of(replace(job, last=last), task) for last in (_WARM_STEPS, _WARM_STEPS + _MEASURED_STEPS))
     per_epoch = task.steps_per_epoch(recipe.training.batch_size)

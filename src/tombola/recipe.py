@@ -259,7 +259,9 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise ConfigError(f"'{key}' is given twice in one place{node.start_mark}")
+                raise ConfigError(
+                    f"'{key}' is given twice in the mapping that begins in line {node.start_mark.line + 1}"
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -325,7 +327,7 @@ def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
     place = whole
     for parent in parents:
         inner = place.setdefault(parent, {})
-        if isinstance(inner, str):  # data: digits
+        if isinstance(inner, str) and dotted.startswith(("data.", "model.")):  # data: digits
             inner = place[parent] = {"name": inner}
         if not isinstance(inner, dict):
             raise ConfigError(f"--{dotted}: '{parent}' is {inner}, which has no '{last}'")

@@ -66,15 +66,22 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"cannot write to the run folder '{self.path}': {error.strerror}") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another process works in '{self.path}'; wait for it, or stop it") from error
-        self._check_same(fingerprint)
+            self._take(fingerprint)
+        except ConfigError:
+            self.close()
+            raise
         write_whole(self.path / "recipe.yaml", yaml.safe_dump(recipe.plain(), sort_keys=False))
         write_whole(self.path / "environment.json", json.dumps(environment(fingerprint), indent=2) + "\n")
         self.records = Records(self.path / "records.jsonl")
         self._state_lock = threading.Lock()
         self._state: dict[str, Any] = self._json("state.json") or {}
+
+    def _take(self, fingerprint: str) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another process works in '{self.path}'; wait for it, or stop it") from error
+        self._check_same(fingerprint)
 
     def _json(self, name: str) -> Any:
         path = self.path / name

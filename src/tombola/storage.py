@@ -77,5 +77,6 @@ class Store:
     def _write(self, digest: str, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         # Facts as a tensor, not as metadata: safetensors keeps no order there, and equal content gives equal files.
         text = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
-        whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()} | {"facts": text}
+        # Copies: safetensors refuses tensors that share memory, as the test results of the best state do with "early".
+        whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()} | {"facts": text}
         write_whole(self._path(digest, kind), save(whole))

@@ -16,7 +16,6 @@ import json
 import math
 import os
 import re
-import secrets
 import stat
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tombola.errors import InputError, TicketError
+from tombola.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -447,7 +447,7 @@ def encode(
 def write(path: str | os.PathLike[str], raw: bytes) -> str:
     """Write the bytes that `encode` made, whole or not at all, and return the digest.
 
-    An existing file is replaced. Folders are not made.
+    An existing file is replaced; missing folders are made.
 
     Raises:
         TicketError: The bytes are no ticket, or the file cannot be written.
@@ -457,20 +457,11 @@ def write(path: str | os.PathLike[str], raw: bytes) -> str:
         digest = _check_digest(raw, _header_end(raw))
     except _WrongError as wrong:
         raise TicketError(f"{_file_name(path)} {wrong}") from None
-    # Not tempfile: its files are readable by their owner alone, and a ticket is there to be shared.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, raw)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TicketError(f"{_file_name(path)} cannot be written: {reason}") from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()
     return digest
 
 

@@ -10,14 +10,14 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from tombola import seeds
 from tombola.batches import Batches
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, near
 from tombola.masks import Handle
 from tombola.types import Mask
 
@@ -71,6 +71,12 @@ class Training:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(Training)
+        for name in ("optimizer", "schedule", "select"):
+            value, known = getattr(self, name), get_args(hints[name])
+            if value not in known:
+                raise ConfigError(f"training.{name} is {value}; it is one of {', '.join(known)}."
+                                  f"{near(str(value), known)}")  # fmt: skip
         if (self.epochs is None) == (self.steps is None):
             raise ConfigError("training needs epochs or steps, exactly one of the two")
         for name in ("lr", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience", "threads"):

@@ -6,7 +6,7 @@ arms and replicates, of worker processes or of one thread; an equal training is 
 
 from __future__ import annotations
 
+from tombola.executors._serial import serial
 from tombola.executors.pool import Pool
-from tombola.executors.serial import serial
 
 __all__ = ["Pool", "serial"]

@@ -55,7 +55,7 @@ class TargetRow:
     """One arm at its first round at or below a target density, over the ``reached`` of ``replicates`` that got there.
 
     ``density`` is what was met in fact (an arm may step from 0.52 to 0.38 over a target of 0.5), ``trainings`` the
-    cost in trainings on the full data, ``seconds`` the process seconds; both cumulative. All None if none got there.
+    cost in trainings on the full data, ``seconds`` their wall time; both cumulative. All None if none got there.
     """
 
     arm: str
@@ -149,6 +149,23 @@ def by_round(records: Sequence[Record]) -> list[RoundRow]:
                 )
             )
     return rows
+
+
+def kept_per_round(records: Sequence[Record]) -> dict[str, Spread]:
+    """Return what an arm keeps of the weights in a round: per replicate the geometric mean, then over replicates.
+
+    >>> records = [{"arm": "lth", "replicate": 0, "round": r, "density": 0.8**r} for r in range(4)]
+    >>> round(kept_per_round(records)["lth"].mean, 6)
+    0.8
+    """
+    last: dict[tuple[str, int], Record] = {}
+    for record in sorted(records, key=lambda record: int(record["round"])):
+        if record["round"] and record["density"]:
+            last[record["arm"], record["replicate"]] = record
+    found: dict[str, list[float]] = {}
+    for (arm, _), record in last.items():
+        found.setdefault(arm, []).append(record["density"] ** (1 / record["round"]))
+    return {arm: spread(found[arm]) for arm in arms(records) if arm in found}
 
 
 def by_target(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[TargetRow]:

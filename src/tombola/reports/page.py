@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from tombola.files import write_whole
 from tombola.reports import aggregate, figures, table
 from tombola.reports.aggregate import Record
 
@@ -39,7 +39,6 @@ def write(
         notes: What a reader must know before believing the numbers; one line each.
         facts: What was run, such as ``{"data": "digits", "model": "lenet_300_100"}``; kept in order.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     charts = {}
     if aggregate.arms(records):
         charts = {
@@ -52,17 +51,9 @@ def write(
         files[f"{name}.png"] = _drawn(chart, "png")
     drawings = {name: files[f"{name}.svg"].decode() for name in charts}
     files["report.html"] = _html(title, records, notes, facts, charts, drawings).encode()
-    return [_replace(folder / name, content) for name, content in files.items()]
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in files]
 
 
 def _drawn(chart: alt.LayerChart, kind: str) -> bytes:

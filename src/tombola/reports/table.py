@@ -48,7 +48,7 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str]) -> str
     <BLANKLINE>
     - lth, replicate 1: stopped
     """
-    parts = [f"# {_escaped(title)}", *summary(records)]
+    parts = [f"# {_escaped(title)}", *map(_escaped, summary(records))]
     for grid in grids(records):
         parts += [f"## {grid.title}", _markdown_table(grid)]
     parts += legend(records)
@@ -97,6 +97,9 @@ def summary(records: Sequence[Record]) -> list[str]:
     if accuracy is not None:
         many = f"mean of {accuracy.n} replicates" if accuracy.n > 1 else "1 replicate"
         lines.append(f"Dense network: test accuracy {_accuracy(accuracy)} % ({many}).")
+    kept = [f"{arm} {_accuracy(of)}" for arm, of in aggregate.kept_per_round(records).items()]
+    if kept:
+        lines.append(f"Weights kept per round: {', '.join(kept)} %.")
     if not records:
         lines.append("No ticket has been evaluated.")
     elif aggregate.arms(records) and not aggregate.by_target(records):
@@ -121,10 +124,14 @@ def legend(records: Sequence[Record]) -> list[str]:
             f"± is the sample standard deviation over n = {total} replicates; "
             "a smaller n stands in brackets or under reached."
         )
+    checks = sum(record.get("invariant_seconds") or 0.0 for record in records)
+    if checks:
+        lines.append(f"Checking the invariants after every round took {checks:.1f} s in all.")
     if aggregate.by_target(records):
         lines.append(
             "Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone. "
-            "Seconds are process seconds; one full-data training is what the dense network saw in round 0."
+            "Seconds are those of the trainings, one after the other; "
+            "one full-data training is what the dense network saw in round 0."
         )
     return lines
 

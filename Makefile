@@ -1,0 +1,33 @@
+# make demo     find tickets on scikit-learn's digits, print the table, leave the pictures
+# make test     lint, types, import layers, all tests
+# make install  .venv with tombola and the tools for its development
+
+PYTHON ?= python3
+BIN := .venv/bin
+TESTS ?=
+
+.PHONY: demo test install clean
+.DEFAULT_GOAL := demo
+
+demo: install
+	$(BIN)/tombola run recipes/digits.yaml
+
+test: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+
+# The copy of pyproject.toml says what the environment was made for; it is written last.
+install:
+	@if ! cmp -s pyproject.toml .venv/installed.toml; then \
+	    echo "setting up .venv (torch is large: a few minutes, about 6 GB)"; \
+	    $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "tombola needs Python 3.11 or newer; this is %d.%d. Name another one: make PYTHON=python3.12" % v[:2])' && \
+	    $(PYTHON) -m venv .venv && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' && \
+	    cp pyproject.toml .venv/installed.toml; \
+	fi
+
+clean:
+	rm -rf .venv

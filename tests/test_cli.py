@@ -1,0 +1,216 @@
+"""The command line: what it prints, where, and the exit code."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+import tombola
+from tombola.cli import main
+
+RECIPE = """
+name: quick
+data: digits
+model: {name: mlp, hidden: [20]}
+training: {lr: 0.1, epochs: 1}
+arms:
+  colt-2: {method: colt, rate: 0.15}
+  lth: {method: lth, rate: 0.2}
+until: {rounds: 1}
+"""
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys):
+    """Call the command line in a folder that holds ``quick.yaml`` and no data sets."""
+    (tmp_path / "quick.yaml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOMBOLA_DATA", str(tmp_path / "no-data"))
+
+    def call(*arguments):
+        code = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def process(cli, tmp_path):
+    """Call ``tombola`` as a process of its own, in the same folder."""
+
+    def call(*arguments):
+        command = [sys.executable, "-m", "tombola", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    return call
+
+
+@pytest.fixture
+def ticket(tmp_path):
+    path = tmp_path / "t.safetensors"
+    mask = {"fc.weight": torch.tensor([[True, False], [True, True]])}
+    tombola.Ticket(mask, {"fc.weight": torch.ones(2, 2), "fc.bias": torch.zeros(2)}, {"arm": "lth", "round": 1}).save(
+        path
+    )
+    return path
+
+
+def refused(done, *said):
+    """Check what every refusal has: exit code 2, one line on standard error, no traceback."""
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("tombola: ")
+    for text in said:
+        assert text in lines[0], lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_run_prints_the_table_and_where_the_pictures_are(process, tmp_path):
+    done = process("run", "quick.yaml", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "Test accuracy by round" in done.stdout
+    assert "First round at or below each density" in done.stdout
+    assert "Dense network: test accuracy" in done.stdout
+    for name in ("summary.md", "accuracy.svg", "accuracy.png", "density.svg", "density.png", "report.html"):
+        line = next(line for line in done.stdout.splitlines() if line.endswith(name))
+        assert (tmp_path / line.split()[-1]).stat().st_size > 0
+    assert "trainings" in done.stderr.splitlines()[0]  # the estimate comes first
+    assert sum("replicate 0" in line for line in done.stderr.splitlines()) == 4
+
+    again = process("run", "quick.yaml", "--workers", "1", "--quiet")
+    assert again.returncode == 0
+    assert again.stderr == ""
+    assert again.stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nothing.yaml"], ["there is no recipe 'nothing.yaml'"]),
+        (["run"], ["RECIPE.yaml"]),
+        (["rum", "quick.yaml"], ["no command 'rum'", "Did you mean 'run'"]),
+        (["run", "quick.yaml", "--arms.lth.rate", "20"], ["20 % is 0.2"]),
+        (["run", "quick.yaml", "--arms.lth.rat", "0.2"], ["Did you mean 'rate'"]),
+        (["run", "quick.yaml", "--workers", "0"], ["workers is 0"]),
+        (["run", "quick.yaml", "--workers", "two"], ["two"]),
+        (["run", "quick.yaml", "--worker", "2"], ["there is no 'worker'"]),
+        (["run", "quick.yaml", "--arms.colt-2.partitions", "11"], ["partitions is 11", "10 classes"]),
+        (["run", "quick.yaml", "--arms.colt-2.partitions", "10"], ["one output", "at most 5"]),
+        (["run", "quick.yaml", "--prunable", "all"], ["head.weight", "no_head"]),
+        (["run", "quick.yaml", "--prunable", "conv"], ["no prunable weight"]),
+        (["run", "quick.yaml", "--model", "lenet5"], ["lenet5", "8"]),
+        (["run", "quick.yaml", "--model", "lenet"], ["no 'lenet'", "Did you mean"]),
+        (["run", "quick.yaml", "--data", "minst"], ["Did you mean 'mnist'"]),
+        (["run", "quick.yaml", "--data", "{name: mnist, download: false}"], ["MNIST", "TOMBOLA_DATA"]),
+        (["run", "quick.yaml", "--data", "{name: arrays, path: x.npz}"], ["x.npz"]),
+        (["run", "quick.yaml", "--until", "{density_total: 0.01}"], ["the cap is"]),
+        (["run", "quick.yaml", "--data", "mymodule:data"], ["mymodule"]),
+        (["ticket"], ["ACTION"]),
+        (["ticket", "info", "nothing.safetensors"], ["nothing.safetensors"]),
+        (["ticket", "info", "quick.yaml"], ["quick.yaml"]),
+        (["ticket", "verify", "quick.yaml", "--fast"], ["--fast"]),
+        (["list", "model"], ["models"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_exit_code_2(cli, arguments, said):
+    refused(cli(*arguments), *said)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"train_labels": np.array([0, 1, 2, 5])}, "class"),
+        ({"train_labels": np.array([0, 1, 2])}, "3"),
+        ({"test_labels": np.array([0, 1, 2, -1])}, "-1"),
+        ({"train_images": np.full((4, 4, 4), np.nan, np.float32)}, "NaN"),
+    ],
+)
+def test_data_that_are_wrong_are_one_line_and_exit_code_2(cli, tmp_path, change, said):
+    images, labels = np.zeros((4, 4, 4), np.uint8), np.array([0, 1, 2, 3])
+    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    np.savez(tmp_path / "d.npz", **(arrays | change))
+    refused(cli("run", "quick.yaml", "--data", f"{{name: arrays, path: {tmp_path / 'd.npz'}}}"), said)
+
+
+def test_an_arm_that_fails_is_told_and_the_exit_code_is_1(cli):
+    done = cli("run", "quick.yaml", "--workers", "1", "--training.lr", "1e30")
+    assert done.returncode == 1
+    assert "replicate 0: failed: round" in done.stderr
+    assert "at step" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_users_own_data_model_and_score_go_in_by_name(cli, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        """
+import torch
+from torch import nn
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 4
+    images = torch.rand(400, 1, 4, 4, generator=generator)
+    images[torch.arange(400), 0, labels, labels] += 3
+    return images[:300], labels[:300], images[300:], labels[300:]
+
+def net(num_classes, *, image_shape, width=8):
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.ReLU(), nn.Linear(width, num_classes))
+
+def negative(state, mask, context):
+    return {name: -state[name].abs() for name in mask}
+"""
+    )
+    done = cli(
+        *("run", "quick.yaml", "--data", "mine:data", "--model", "{name: 'mine:net', head: '3', width: 30}"),
+        *("--arms.lth.score", "mine:negative", "--training.epochs", "5"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Test accuracy by round" in done.stdout
+
+
+def test_ticket_info_says_what_a_ticket_holds(cli, ticket):
+    done = cli("ticket", "info", ticket)
+    assert done.returncode == 0
+    assert "fc.weight" in done.stdout
+    assert "75" in done.stdout
+    assert "lth" in done.stdout
+
+
+def test_a_process_leaves_with_the_exit_code(process, ticket):
+    assert process("ticket", "verify", ticket).returncode == 0
+    refused(process("ticket", "verify", "nothing.safetensors"), "nothing.safetensors")
+
+
+def test_ticket_verify_takes_what_is_whole_and_refuses_what_is_altered(cli, ticket):
+    assert cli("ticket", "verify", ticket).returncode == 0
+    data = bytearray(ticket.read_bytes())
+    data[-1] ^= 1
+    ticket.write_bytes(data)
+    refused(cli("ticket", "verify", ticket), "t.safetensors")
+    ticket.write_bytes(data[:40])
+    refused(cli("ticket", "info", ticket), "t.safetensors")
+
+
+def test_list_names_what_a_recipe_can_name(cli):
+    done = cli("list")
+    assert done.returncode == 0
+    for name in ("digits", "cifar100", "lenet_300_100", "resnet18", "magnitude"):
+        assert name in done.stdout
+
+
+def test_without_arguments_the_help_is_shown(cli):
+    done = cli()
+    assert done.returncode == 0
+    assert "COMMAND" in done.stdout

@@ -1,0 +1,363 @@
+"""Experiments: real runs on the digits, from recipe to tickets, records and report."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from tombola.digests import digest_mask
+from tombola.errors import ConfigError, InputError
+from tombola.experiment import run
+from tombola.masks import count, nested
+from tombola.recipe import parse
+from tombola.tickets import Ticket
+
+FIELDS = {
+    *("arm", "replicate", "round", "density", "density_total", "test_accuracy", "valid_accuracy", "valid_loss"),
+    *("train_accuracy", "train_loss", "early_stop_step", "test_accuracy_early", "samples_seen", "seconds"),
+    *("mask_digest", "rewind_digest"),
+}
+TIMES = {"seconds", "seconds_search", "round_seconds", "invariant_seconds"}
+
+
+def recipe(**changes):
+    whole = {
+        "name": "tiny",
+        "data": "digits",
+        "model": {"name": "mlp", "hidden": [40, 20]},
+        "training": {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "epochs": 2, "batch_size": 64},
+        "arms": {
+            "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
+            "lth": {"method": "lth", "rate": 0.2},
+            "matched": {"match": "colt-2"},
+        },
+        "until": {"rounds": 3},
+        "replicates": 2,
+    }
+    return parse(whole | changes)
+
+
+def go(tmp_path, changed=None, **options):
+    return run(changed or recipe(), runs=tmp_path / "runs", workers=options.pop("workers", 1), **options)
+
+
+def timeless(records):
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return go(tmp_path_factory.mktemp("whole"))
+
+
+def test_a_run_leaves_records_tickets_and_a_report(outcome):
+    assert outcome.complete
+    assert [(r["arm"], r["replicate"], r["round"]) for r in outcome.records] == [
+        (arm, replicate, index) for arm in ("colt-2", "lth", "matched") for replicate in (0, 1) for index in range(4)
+    ]
+    assert all(record.keys() >= FIELDS for record in outcome.records)
+    lines = (outcome.folder / "records.jsonl").read_text().splitlines()
+    assert sorted(lines) == sorted(json.dumps(record) for record in outcome.records)
+    for name in ("recipe.yaml", "environment.json", "state.json", "summary.md", "report.html"):
+        assert (outcome.folder / name).stat().st_size > 0
+    assert {file.suffix for file in outcome.files} == {".md", ".svg", ".png", ".html"}
+    assert not (outcome.folder / "trainings").exists()
+
+
+def test_the_dense_network_learns_and_is_the_same_in_every_arm(outcome):
+    for replicate in (0, 1):
+        dense = [r for r in outcome.records if r["round"] == 0 and r["replicate"] == replicate]
+        assert len({r["test_accuracy"] for r in dense}) == 1
+        assert dense[0]["test_accuracy"] > 0.8
+        assert dense[0]["density"] == dense[0]["density_total"] == 1.0
+
+
+def test_the_matched_arm_keeps_exactly_as_many_weights_after_every_round(outcome):
+    kept = {(r["arm"], r["replicate"], r["round"]): r["kept"] for r in outcome.records}
+    masks = {(r["arm"], r["replicate"], r["round"]): r["mask_digest"] for r in outcome.records}
+    for replicate in (0, 1):
+        for index in (1, 2, 3):
+            assert kept["matched", replicate, index] == kept["colt-2", replicate, index]
+            assert masks["matched", replicate, index] != masks["colt-2", replicate, index]
+
+
+def test_the_matched_arm_follows_group_by_group(tmp_path):
+    arms = {"colt-2": {"method": "colt", "rate": 0.15, "scope": "per_layer"}, "matched": {"match": "colt-2"}}
+    done = go(tmp_path, recipe(arms=arms, replicates=1))
+    for index in (1, 2, 3):
+        one, other = (
+            Ticket.load(done.folder / "tickets" / arm / "replicate-0" / f"round-0{index}.safetensors").mask
+            for arm in arms
+        )
+        assert [int(one[name].sum()) for name in one] == [int(other[name].sum()) for name in one]
+
+
+def test_lth_prunes_by_exact_rounded_counts(outcome):
+    lth = [r for r in outcome.records if r["arm"] == "lth" and r["replicate"] == 0]
+    kept = [lth[0]["prunable"]]
+    for _ in range(3):
+        kept.append(kept[-1] - round(0.2 * kept[-1]))
+    assert [r["kept"] for r in lth] == kept
+
+
+def test_colts_rounds_lie_between_one_cut_and_two(outcome):
+    for r in (r for r in outcome.records if r["arm"] == "colt-2" and r["round"]):
+        assert 0.70 - 1e-3 <= r["kept_fraction"] <= 0.85 + 1e-3
+
+
+def test_tickets_verify_nest_and_name_their_parents(outcome):
+    before, parent = None, None
+    for index in (1, 2, 3):
+        ticket = Ticket.load(outcome.folder / "tickets" / "colt-2" / "replicate-1" / f"round-0{index}.safetensors")
+        record = next(r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("colt-2", 1, index))
+        assert digest_mask(ticket.mask) == record["mask_digest"]
+        assert ticket.rewind_digest == record["rewind_digest"]
+        assert ticket.density_total == record["density_total"]
+        assert ticket.origin["parent"] == parent
+        assert sorted(c for part in ticket.origin["partitions"] for c in part["classes"]) == list(range(10))
+        if before is not None:
+            assert list(nested(ticket.mask, before)) == []
+        before, parent = ticket.mask, ticket.digest
+
+
+def test_predictions_of_the_test_examples_are_kept_and_give_the_accuracy(outcome):
+    record = next(r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("lth", 0, 3))
+    predicted = np.load(outcome.folder / "predictions" / "lth" / "replicate-0" / "round-03.npy")
+    from tombola.data import digits
+
+    right = (torch.from_numpy(predicted).long() == digits().test_labels).float().mean().item()
+    assert predicted.dtype == np.uint8
+    assert right == pytest.approx(record["test_accuracy"], abs=1e-6)
+
+
+def test_costs_count_every_training_that_an_arm_needs_once(outcome):
+    of = {(r["arm"], r["round"]): r for r in outcome.records if r["replicate"] == 0}
+    unit = of["lth", 0]["samples_seen"]
+    # LTH's search of the next round is the evaluation of its ticket; COLT's two halves are one unit, and its
+    # evaluation another (reference: r + 1 units against r + (r + 1)).
+    for index in range(4):
+        assert of["lth", index]["samples_seen"] == (index + 1) * unit
+        assert of["matched", index]["samples_seen"] == (index + 1) * unit
+        assert of["lth", index]["samples_seen_search"] == index * unit
+        assert of["colt-2", index]["samples_seen"] == pytest.approx((2 * index + 1) * unit, rel=0.01)
+        assert of["colt-2", index]["samples_seen_search"] == pytest.approx(index * unit, rel=0.01)
+
+
+def test_worker_processes_and_one_thread_give_the_same_bits(outcome, tmp_path):
+    two = go(tmp_path, workers=2)
+    assert timeless(two.records) == timeless(outcome.records)
+    tickets = sorted(path.relative_to(two.folder) for path in two.folder.glob("tickets/**/*.safetensors"))
+    assert len(tickets) == 3 * 2 * 3
+    for ticket in tickets:
+        assert (two.folder / ticket).read_bytes() == (outcome.folder / ticket).read_bytes()
+
+
+def test_the_same_command_again_trains_nothing_and_shows_the_same(outcome, monkeypatch):
+    monkeypatch.setattr("tombola.executors.pool.run_job", None)
+    again = run(recipe(), runs=outcome.folder.parent, workers=1)
+    assert again.records == outcome.records
+    assert again.complete
+
+
+def test_a_run_killed_in_the_middle_goes_on_and_ends_as_if_undisturbed(outcome, tmp_path):
+    import yaml
+
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe().plain()))
+    command = [sys.executable, "-m", "tombola", "run", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs")]
+    process = subprocess.Popen([*command, "--workers", "1", "--quiet"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    folder = tmp_path / "runs" / outcome.folder.name
+    until = time.monotonic() + 60
+    while time.monotonic() < until and len(list(folder.glob("trainings/*.training"))) < 6:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with (folder / "records.jsonl").open("a") as file:
+        file.write('{"arm": "lth", "repl')  # killed while it wrote
+    resumed = go(tmp_path)
+    assert timeless(resumed.records) == timeless(outcome.records)
+
+
+def test_arms_and_replicates_may_be_added_to_a_run(tmp_path):
+    first = go(tmp_path, recipe(arms={"lth": {"method": "lth", "rate": 0.2}}, replicates=1))
+    more = go(tmp_path, recipe(replicates=2))
+    assert more.folder == first.folder
+    assert len(more.records) == 3 * 2 * 4
+    assert timeless(first.records) == timeless([r for r in more.records if (r["arm"], r["replicate"]) == ("lth", 0)])
+
+
+def test_an_arm_changed_under_its_name_is_refused_with_what_differs(tmp_path):
+    arms = {"lth": {"method": "lth", "rate": 0.2}}
+    go(tmp_path, recipe(arms=arms, replicates=1, until={"rounds": 1}))
+    arms["lth"]["rate"] = 0.3
+    with pytest.raises(ConfigError, match=r"arm 'lth' has changed .*rate was 0.2, is 0.3; give it another name"):
+        go(tmp_path, recipe(arms=arms, replicates=1, until={"rounds": 1}))
+
+
+def test_other_data_under_the_same_recipe_are_refused(tmp_path):
+    path = tmp_path / "d.npz"
+    images, labels = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 4
+    images[np.arange(40), labels] = 200
+    options = {"name": "arrays", "path": str(path)}
+    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    small = {"data": options, "replicates": 1, "until": {"rounds": 1}}
+    np.savez(path, **arrays)
+    go(tmp_path, recipe(**small))
+    arrays["train_images"] = images + 1
+    np.savez(path, **arrays)
+    with pytest.raises(ConfigError, match="the data differ from those"):
+        go(tmp_path, recipe(**small))
+
+
+def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
+    from tombola.runs import RunFolder
+
+    folder = RunFolder(recipe(), tmp_path / "runs", "f")
+    with pytest.raises(ConfigError, match="another process works in"):
+        RunFolder(recipe(), tmp_path / "runs", "f")
+    folder.close()
+
+
+def test_a_loss_that_is_no_number_ends_its_arm_and_the_others_go_on(tmp_path, monkeypatch):
+    import tombola.jobs
+
+    honest = tombola.jobs.run_job
+
+    def spoilt(job, task, progress=None):
+        if job.part.classes is not None:
+            raise tombola.jobs.TrainingError("the loss is nan at step 3; a lower learning rate may help")
+        return honest(job, task, progress)
+
+    monkeypatch.setattr("tombola.executors.pool.run_job", spoilt)
+    done = go(tmp_path, recipe(replicates=1))
+    assert not done.complete
+    assert "arm colt-2, replicate 0: failed: round 1: the loss is nan at step 3; a lower learning rate may help" in (
+        done.notes
+    )
+    assert "arm matched, replicate 0: skipped: source failed: arm colt-2, replicate 0" in done.notes
+    assert [r["round"] for r in done.records if r["arm"] == "lth"] == [0, 1, 2, 3]
+
+
+def test_a_real_divergence_names_arm_replicate_round_and_step(tmp_path):
+    training = {"optimizer": "sgd", "lr": 1e20, "epochs": 1, "batch_size": 64}
+    done = go(tmp_path, recipe(training=training, arms={"lth": {"method": "lth", "rate": 0.2}}, replicates=1))
+    assert not done.complete
+    assert done.records == []
+    assert done.notes[0].startswith("arm lth, replicate 0: failed: round 0: the loss is ") or (
+        done.notes[0].startswith("arm lth, replicate 0: failed: round 1: the loss is ")
+    )
+    assert "at step" in done.notes[0]
+
+
+def test_the_paper_stop_returns_the_last_ticket_that_passes(tmp_path):
+    arms = {"one-shot": {"method": "lth", "densities": [0.5, 0.01, 0.005]}}
+    done = go(tmp_path, recipe(arms=arms, until={"accuracy_drop": 0.1}, replicates=1))
+    assert done.complete
+    assert [r["round"] for r in done.records] == [0, 1, 2]
+    assert "more than 10.00% below dense" in done.notes[0]
+    assert done.notes[0].endswith("round 1 is the result")
+
+
+def test_rounds_may_be_given_as_densities_and_are_met_exactly_by_every_arm(tmp_path):
+    densities = [0.7, 0.4, 0.2]
+    arms = {
+        "colt-2": {"method": "colt", "densities": densities},
+        "colt-3": {"method": "colt", "partitions": 3, "by": "examples", "densities": densities},
+        "lth": {"method": "lth", "densities": densities},
+        "seeds": {"method": "colt", "by": "seeds", "reach": {"density": 0.2, "rounds": 3}, "exact": True},
+    }
+    done = go(tmp_path, recipe(arms=arms, until={}, replicates=1))
+    assert done.complete
+    for r in (r for r in done.records if r["round"] and r["arm"] != "seeds"):
+        assert r["kept"] == round(densities[r["round"] - 1] * r["prunable"])
+    last = next(r for r in done.records if r["arm"] == "seeds" and r["round"] == 3)
+    assert last["kept"] == round(0.2 * last["prunable"])
+
+
+def test_until_a_density_ends_in_the_first_round_at_or_below_it(tmp_path):
+    done = go(tmp_path, recipe(until={"density": 0.5}, replicates=1))
+    for arm in ("colt-2", "lth"):
+        densities = [r["density"] for r in done.records if r["arm"] == arm]
+        assert densities[-1] <= 0.5 < densities[-2]
+
+
+def test_rewinding_to_step_k_starts_every_ticket_from_the_dense_runs_state_at_k(tmp_path):
+    done = go(tmp_path, recipe(rewind=10, replicates=1, until={"rounds": 2}))
+    assert done.complete
+    assert len({r["rewind_digest"] for r in done.records}) == 1
+    ticket = Ticket.load(done.folder / "tickets" / "lth" / "replicate-0" / "round-01.safetensors")
+    assert ticket.origin["rewind_step"] == 10
+
+    from pathlib import Path
+
+    from tombola.jobs import Job, run_job
+    from tombola.plans import Plans, make_model, make_task, replicate_seed
+
+    rewound = recipe(rewind=10, replicates=1)
+    task = make_task(rewound, None)
+    plans = Plans.of(rewound, task)
+    start = make_model(rewound, task.splits, 0).state_dict()
+    job = Job(start, plans.mask, rewound.training, replicate_seed(rewound, 0), last=10)
+    assert isinstance(done.folder, Path)
+    for name, value in run_job(job, task).final.items():
+        assert torch.equal(ticket.rewind_point[name], value)
+
+
+def test_without_validation_data_that_is_recorded_and_told(tmp_path):
+    done = go(tmp_path, recipe(data={"name": "digits", "valid": 0}, replicates=1, until={"rounds": 1}))
+    assert {r["selected"] for r in done.records} == {"last, selected without validation data"}
+    assert all(r["valid_accuracy"] is None and r["early_stop_step"] is None for r in done.records)
+    assert any("without validation data" in note for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"arms": {"c": {"method": "colt", "partitions": 11, "rate": 0.1}}},
+            "arm 'c': partitions is 11; the data has 10",
+        ),
+        ({"arms": {"c": {"method": "colt", "partitions": 6, "rate": 0.1}}}, "a head of one output cannot learn"),
+        ({"prunable": "all"}, "'head.weight' is prunable, but class partitions renumber their labels"),
+        ({"prunable": ["nothing.*"]}, "'nothing.\\*' matches no parameter"),
+        ({"model": "lenet5"}, "lenet5"),
+        ({"model": "lennet5"}, "Did you mean 'lenet5'"),
+        ({"model": {"name": "mlp", "hiden": [3]}}, "'mlp' has no option 'hiden'.*Did you mean 'hidden'"),
+        ({"data": "digit"}, "Did you mean 'digits'"),
+        ({"arms": {"l": {"method": "lth", "rate": 0.2, "score": "magnitud"}}}, "Did you mean 'magnitude'"),
+        ({"arms": {"l": {"method": "lth", "rate": {"conv": 0.2}, "scope": "per_kind"}}}, "rate names the groups conv"),
+        ({"until": {"density_total": 0.01}}, "only 3,360 of 3,560 are prunable .* the cap is 94.38%"),
+        ({"until": {"density": 0.0001}}, "less than one of 3,360 prunable weights"),
+        ({"rewind": 1000}, "rewind is 1000; a training has"),
+        ({"data": {"name": "digits", "valid": 100000}}, "100000|100,000"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_training(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        go(tmp_path, recipe(**changes))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("runs/*/records.jsonl"))
+
+
+def test_one_shot_and_random_arms_run(tmp_path):
+    arms = {
+        "one-shot": {"method": "lth", "reach": {"density": 0.3, "rounds": 1}},
+        "random": {"method": "lth", "rate": 0.3, "score": "random"},
+        "dense": {"method": "dense"},
+    }
+    done = go(tmp_path, recipe(arms=arms, until={"rounds": 2}, replicates=1))
+    assert done.complete
+    one_shot = [r for r in done.records if r["arm"] == "one-shot"]
+    assert [r["round"] for r in one_shot] == [0, 1]
+    assert one_shot[1]["kept"] == 3360 - round(0.7 * 3360)
+    assert [r["round"] for r in done.records if r["arm"] == "dense"] == [0]
+    assert all(math.isfinite(r["test_loss"]) for r in done.records)
+    assert count(Ticket.load(next(done.folder.glob("tickets/random/*/round-02.safetensors"))).mask) == (
+        one_shot[0]["prunable"] - round(0.3 * 3360) - round(0.3 * (3360 - round(0.3 * 3360)))
+    )

@@ -1,0 +1,140 @@
+"""Recipes: what is read, what is refused, and that a resolved recipe gives itself again."""
+
+import pytest
+import yaml
+
+from tombola.errors import ConfigError, InputError
+from tombola.recipe import parse, read
+
+TINY = """
+name: tiny
+data: digits
+model: {name: lenet_300_100}
+training: {optimizer: sgd, lr: 0.05, momentum: 0.9, epochs: 3, batch_size: 64}
+arms:
+  colt-2: {method: colt, partitions: 2, rate: 0.15}
+  lth: {method: lth, rate: 0.2}
+  matched: {match: colt-2}
+until: {rounds: 4}
+replicates: 2
+seed: 0
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def test_a_recipe_is_read_as_written(tiny):
+    recipe = read(tiny)
+    assert (recipe.name, recipe.data.name, recipe.model.name, recipe.until.rounds) == ("tiny", "digits",
+                                                                                       "lenet_300_100", 4)  # fmt: skip
+    assert recipe.arms["colt-2"].models == 2
+    assert recipe.arms["matched"].match == "colt-2"
+    assert recipe.training.momentum == 0.9
+
+
+def test_a_resolved_recipe_written_as_yaml_gives_itself_again(tiny):
+    overrides = ["--data", "{name: cifar10, valid: 5000, subset: 10000, verify: false, augment: {crop: 4, flip: true}}"]
+    recipe = read(tiny, [*overrides, "--model", "{name: mlp, hidden: [20, 10]}", "--arms.lth.rate", "{conv: 0.1}"])
+    assert recipe.data.options == {"verify": False}
+    assert recipe.model.options == {"hidden": [20, 10]}
+    assert parse(yaml.safe_load(yaml.safe_dump(recipe.plain()))) == recipe
+
+
+def test_overrides_reach_everywhere(tiny):
+    recipe = read(
+        tiny,
+        [
+            *("--until.rounds", "2", "--arms.colt-2.rate=0.2", "--data", "mnist", "--training.weight_decay", "1e-4"),
+            *("--data.valid", "100", "--arms.extra", "{method: dense}", "--training.milestones", "[1, 2]"),
+            *("--training.schedule", "multistep"),
+        ],
+    )
+    assert recipe.until.rounds == 2
+    assert recipe.arms["colt-2"].rate == 0.2
+    assert (recipe.data.name, recipe.data.valid) == ("mnist", 100)
+    assert recipe.training.weight_decay == 1e-4
+    assert recipe.training.milestones == (1.0, 2.0)
+    assert not recipe.arms["extra"].searches
+
+
+def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
+    (tmp_path / "mine.yaml").write_text(TINY.replace("name: tiny\n", ""))
+    assert read(tmp_path / "mine.yaml").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--until.round", "2"], "there is no 'until.round'; until has: rounds, density, density_total, accuracy_drop. "
+                                 "Did you mean 'rounds'?"),
+        (["--trainin.lr", "2"], "there is no 'trainin'; a recipe has: .*Did you mean 'training'?"),
+        (["--arms.colt2.rate", "0.2"], "there is no arm 'colt2'; the arms are: colt-2, lth, matched. "
+                                       "Did you mean 'colt-2'?"),
+        (["--arms.lth.rat", "0.2"], "there is no 'arms.lth.rat'; .* Did you mean 'rate'?"),
+        (["--arms.lth.rate", "20"], "arms.lth.rate is 20; it is a fraction from 0 to 1, so 20 % is 0.2"),
+        (["--arms.lth.rate", "{conv: 15}"], "arms.lth.rate.conv is 15; .* 15 % is 0.15"),
+        (["--arms.lth.rate", "0"], "arms.lth.rate is 0; a round would prune nothing"),
+        (["--arms.lth.rate", "null"], "arms.lth needs rate, reach or densities, exactly one of them"),
+        (["--arms.lth.reach", "{density: 0.1, rounds: 2}"], "exactly one of them; it has rate and reach"),
+        (["--arms.lth.partitions", "2"], "arms.lth.partitions has no meaning with method: lth"),
+        (["--arms.matched.rate", "0.2"], "arms.matched.rate has no meaning with match: colt-2"),
+        (["--arms.matched.match", "lht"], "arms.matched.match is 'lht'; the other arms are: colt-2, lth. "
+                                          "Did you mean 'lth'?"),
+        (["--arms.lth", "{match: matched}"], "arms.lth.match is 'matched', which does not search by itself"),
+        (["--arms.lth.match", "colt-2"], "arms.lth needs a method .* or match: ARM, exactly one of the two"),
+        (["--arms.colt-2", "{method: colt, reach: {density: 0.1, rounds: 3}}"], "reach a density with exact: true"),
+        (["--arms", "{}"], "the recipe has no arms"),
+        (["--arms", "[1]"], r"arms is \[1\]; it should be a mapping"),
+        (["--training.optimizer", "sdg"], "one of sgd, adam, adamw. Did you mean 'sgd'?"),
+        (["--training.lr", "fast"], "training.lr is 'fast'; it should be a number"),
+        (["--training.epochs", "true"], "training.epochs is True; it should be a number"),
+        (["--training.epochs", "0"], "training.epochs is 0.0; it must be above 0"),
+        (["--replicates", "0"], "replicates is 0; it must be 1 or more"),
+        (["--replicates", "1.5"], "replicates is 1.5; it should be a whole number"),
+        (["--until", "{}"], "the recipe needs until: .*since arm colt-2 has no end of its own"),
+        (["--until.density", "10"], "until.density is 10.0; a density is a fraction between 0 and 1"),
+        (["--until.accuracy_drop", "0.01", "--data.valid", "0"], "needs validation data; data.valid is 0"),
+        (["--training.select", "best", "--data.valid", "0"], "without validation data .* it must be last"),
+        (["--name", "a/b"], "name is 'a/b'; letters, digits"),
+        (["--name.x", "1"], "--name.x: 'name' is tiny, which has no 'x'"),
+        (["stray"], "'stray' stands alone"),
+        (["--seed"], "--seed has no value"),
+        (["--seed", "[1"], "--seed is no valid YAML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_in_one_line(tiny, overrides, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read(tiny, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_recipe_is_refused(tmp_path):
+    path = tmp_path / "x.yaml"
+    with pytest.raises(ConfigError, match="there is no recipe"):
+        read(path)
+    path.write_text("- a\n- b\n")
+    with pytest.raises(ConfigError, match="holds no recipe"):
+        read(path)
+    path.write_text("a: [1")
+    with pytest.raises(ConfigError, match="is no valid YAML") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot read"):
+        read(path)
+    path.write_text("name: x\ntraining: {epochs: 1}\n")
+    with pytest.raises(ConfigError, match="the recipe lacks 'arms'"):
+        read(path)
+
+
+def test_a_key_given_twice_is_refused(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(TINY + "seed: 1\n")
+    with pytest.raises(ConfigError, match="'seed' is given twice") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
