@@ -182,9 +182,7 @@ def test_evaluations_come_once_an_epoch_if_nothing_is_said_and_at_least_at_every
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_train_uses_the_scheduled_rates(settings, rates, optimizer):
     model = network()
-    steps = train(
-        model, pictures(), Training(optimizer=optimizer, lr=0.2, epochs=2, **settings), {}, loss=loss, seed=0
-    )
+    steps = train(model, pictures(), Training(optimizer=optimizer, lr=0.2, epochs=2, **settings), {}, loss=loss, seed=0)
     used = [step.optimizer.param_groups[0]["lr"] for step in steps]
     assert used[:-1] == pytest.approx(rates)
 

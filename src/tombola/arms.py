@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ from tombola.types import State
 Cost = dict[str, tuple[int, float]]  # digest of a training -> examples seen, seconds
 
 
+@runtime_checkable
 class Display(Protocol):
     """What is told while arms run."""
 

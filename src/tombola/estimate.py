@@ -26,12 +26,14 @@ class Estimate:
         trainings: Trainings on the full data and its partitions.
         seconds: Wall time on the run's workers, from a few measured steps of the dense network.
         bounded: Whether the number of rounds is known; an accuracy stop leaves it open.
+        epochs: Length of one training.
     """
 
     steps: int
     trainings: int
     seconds: float
     bounded: bool
+    epochs: float
 
 
 def expected_rounds(arm: Arm, recipe: Recipe, most: float = 1.0) -> int:
@@ -92,7 +94,9 @@ def estimate(plans: Plans, todo: Sequence[tuple[str, int]], workers: int) -> Est
     per_step, steps = _seconds_per_step(plans)
     bounded = recipe.until.accuracy_drop is None or recipe.until.rounds is not None
     validation = 1 + len(task.splits.valid) / len(task.splits.train) / 3
-    return Estimate(round(units * steps), trainings, units * steps * per_step * validation / workers, bounded)
+    seconds = units * steps * per_step * validation / workers
+    epochs = steps / task.steps_per_epoch(recipe.training.batch_size)
+    return Estimate(round(units * steps), trainings, seconds, bounded, epochs)
 
 
 def _seconds_per_step(plans: Plans) -> tuple[float, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from tombola.estimate import Estimate
 
@@ -42,9 +43,8 @@ class Display:
             return
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=self.console,
@@ -65,9 +65,12 @@ class Display:
             if self._bars is None or self._all is None:
                 return
             if digest not in self._tasks:
-                text = self._labels.get(digest, "training")
-                self._tasks[digest] = self._bars.add_task(f"  {text}", total=steps, left="")
-            self._bars.update(self._tasks[digest], completed=done)
+                self._tasks[digest] = self._bars.add_task("", total=steps, left="")
+            assert self._estimate is not None
+            epochs = math.ceil(self._estimate.epochs)
+            epoch = f"epoch {math.ceil(done / steps * self._estimate.epochs)} of {epochs}"
+            text = f"  {self._labels.get(digest, 'training')} · {epoch}"
+            self._bars.update(self._tasks[digest], completed=done, description=text)
             if done >= steps:
                 self._bars.remove_task(self._tasks.pop(digest))
             self._bars.update(self._all, completed=sum(self._done.values()), left=self._left())

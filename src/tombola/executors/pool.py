@@ -48,6 +48,7 @@ _worker: Worker
 def _begin(make_task: Callable[[], Classification], folder: Path, events: Any) -> None:
     """Set a worker process up; interrupts are the parent's business, and it ends when the parent does."""
     global _worker
+    events.cancel_join_thread()  # nobody waits for a last word of progress
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = Worker(make_task(), Store(folder), lambda *event: events.put(event))
@@ -94,23 +95,26 @@ class Pool:
         # They only wait for workers; a task that waits for another one must not take a worker's place.
         self._waiters = ThreadPoolExecutor(max_workers=512, thread_name_prefix="tombola-wait")
         self._here = Worker(task, self.store, progress)
-        self._events: Any = multiprocessing.get_context("spawn").Queue() if workers > 1 else None
+        self._events: Any = None
         self._executor = self._start()
-        if workers > 1:
-            threading.Thread(target=self._listen, daemon=True).start()
 
     def _start(self) -> Executor:
         if self.workers == 1:
             return ThreadPoolExecutor(max_workers=1, thread_name_prefix="tombola-train")
+        context = multiprocessing.get_context("spawn")
+        # New workers get a new queue: one that was killed while it wrote keeps the old one locked for ever.
+        self._events = context.Queue()
+        self._events.cancel_join_thread()
+        threading.Thread(target=self._listen, args=(self._events,), daemon=True).start()
         return ProcessPoolExecutor(
             self.workers,
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=context,
             initializer=_begin,
             initargs=(self._make_task, self.store.folder, self._events),
         )
 
-    def _listen(self) -> None:
-        while (event := self._events.get()) is not None:
+    def _listen(self, events: Any) -> None:
+        while (event := events.get()) is not None:
             self._progress(*event)
 
     def digest(self, job: Job) -> str:
@@ -169,6 +173,7 @@ class Pool:
         with self._lock:
             if self._executor is broken:
                 broken.shutdown(wait=False)
+                self._events.put(None)
                 self._executor = self._start()
 
     def close(self, *, now: bool = False) -> None:
