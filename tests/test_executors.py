@@ -157,9 +157,12 @@ def test_equal_jobs_are_trained_once_however_many_ask(one, trainings):
 
 
 def test_equal_jobs_are_trained_once_by_worker_processes_too(two):
-    first, second = two.run_all([job(seed=4), job(seed=4)])
-    (third,) = two.run_all([job(seed=4)])
-    assert first.seconds == second.seconds == third.seconds  # of one clock: one training
+    each = job(seed=4, epochs=None, steps=60, evaluate_every=1)
+    digest = two.digest(each)
+    two.run_all([each, job(seed=4, epochs=None, steps=60, evaluate_every=1)])
+    two.run_all([each])
+    assert two._progress.at(digest, 60, 60)
+    assert Counter(two._progress)[digest, 1, 60] == 1
 
 
 def test_a_pool_over_the_same_folder_finds_what_was_done(one, trainings):
@@ -228,7 +231,7 @@ class Dies:
 def test_a_job_that_kills_every_worker_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "ProcessPoolExecutor", Dies)
     made = Pool(TASK, tmp_path, workers=2, make_task=make_task)
-    with pytest.raises(TrainingError, match="a worker process died 3 times over the same task; is there enough memory"):
+    with pytest.raises(TrainingError, match="a worker died or could not start 3 times over the same task; is there enough memory"):
         made.run_all([job()])
     assert Dies.submitted == 3
     made.close()

@@ -2,15 +2,18 @@
 
 import os
 import sys
+import threading
 
 from tombola.cli import main as command_line
+
+TRAINING = "tombola-train"  # the name of the thread that trains where there are no worker processes
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
     code = command_line()
-    if code == 130:
-        # A training thread cannot be interrupted; all that is on disk is whole, so leave at once.
+    if any(thread.name.startswith(TRAINING) for thread in threading.enumerate()):
+        # Interrupted while a thread trains, which nothing can stop; all that is on disk is whole, so leave at once.
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

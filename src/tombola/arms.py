@@ -137,12 +137,14 @@ class ArmRun:
         except (TrainingError, InvariantError, InputError) as error:
             how, why = "failed", f"round {self._index}: {error}"
         except Exception as error:
+            if self.shared.stopped.is_set():
+                return "open"  # whatever went wrong did so because the run is being stopped
             with (self.folder.path / "errors.log").open("a", encoding="utf-8") as log:
                 log.write(f"arm {self.name}, replicate {self.replicate}, round {self._index}\n")
                 traceback.print_exc(file=log)
             how, why = "failed", f"round {self._index}: {type(error).__name__}: {error} (more in errors.log)"
         if self.shared.stopped.is_set():
-            return "open"  # whatever went wrong did so because the run is being stopped
+            return "open"
         self.feed.end("" if how == "finished" else f"arm {self.name}, replicate {self.replicate}")
         self.folder.ended(self.name, self.replicate, how, why)
         if why:

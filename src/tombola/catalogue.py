@@ -46,12 +46,14 @@ def entry(package: str, name: str) -> Callable[..., Any]:
 def own(name: str) -> Callable[..., Any]:
     """Return the function that the user names as ``package.module:function``; the working folder is searched too."""
     module_name, _, attribute = name.partition(":")
+    if not all(module_name.split(".")) or not attribute:
+        raise ConfigError(f"'{name}' names no function; your own is named package.module:function")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is not None and not module_name.startswith(error.name):
+        if error.name is not None and not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the user's module is there and lacks something itself
         raise ConfigError(f"cannot import '{module_name}' of '{name}': {error}") from error
     function = getattr(module, attribute, None)
@@ -63,14 +65,21 @@ def own(name: str) -> Callable[..., Any]:
 
 
 def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[str, Any], **fixed: Any) -> Any:
-    """Call an entry with the user's options; an option that it does not have is refused with its real ones named."""
+    """Call an entry with the user's options; an option that it does not have is refused with its real ones named.
+
+    Every parameter that can be given by its keyword is an option, but those that ``args`` and ``fixed`` fill.
+    """
     parameters = inspect.signature(function).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        free = [key for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY and key not in fixed]
-        for key in options:
-            if key not in free:
-                choices = f"it has: {', '.join(free)}" if free else "it has none"
-                raise ConfigError(f"'{name}' has no option '{key}'; {choices}.{near(key, free)}")
+    by_place = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    given = {*by_place[: len(args)], *fixed}
+    by_key = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    free = [key for key in by_key if key not in given]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in options:
+        if key in given or not (takes_any or key in free):
+            choices = f"it has: {', '.join(free)}" if free else "it has none"
+            raise ConfigError(f"'{name}' has no option '{key}'; {choices}.{near(key, free)}")
+    if not takes_any:
         fixed = {key: value for key, value in fixed.items() if key in parameters}
     return function(*args, **fixed, **options)
 

@@ -20,7 +20,7 @@ from tombola.errors import ConfigError, InputError, near
 from tombola.types import Mask
 
 _CONV = nn.modules.conv._ConvNd
-_NORM = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_NORM = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _WRAPPERS = ("_orig_mod.", "module.")
 
 
@@ -102,7 +102,13 @@ def _some(names: Mapping[str, object]) -> str:
 
 
 def head_weight(model: nn.Module, head: str | None) -> str:
-    """Return the name of the output layer's weight, for the layer that is given or the attribute ``head``."""
+    """Return the name of the output layer's weight, for the layer that is given or the attribute ``head``.
+
+    A weight that the output layer shares with another layer has the name that it has in a mask, its first.
+
+    Raises:
+        ConfigError: There is no such layer, or it has no weight of its own.
+    """
     modules = {plain(name): module for name, module in model.named_modules()}
     name = "head" if head is None else head
     if name not in modules:
@@ -110,7 +116,12 @@ def head_weight(model: nn.Module, head: str | None) -> str:
             raise ConfigError("the model has no attribute 'head'; name its output layer with head=, or prune it too "
                               "with prunable='all'")  # fmt: skip
         raise ConfigError(f"the model has no layer '{head}'.{near(head, modules)}")
-    return f"{name}.weight"
+    weight = getattr(modules[name], "weight", None)
+    if not isinstance(weight, Tensor):
+        raise ConfigError(f"head '{name}' is a {type(modules[name]).__name__} without a weight; name the output layer "
+                          f"itself with head=")  # fmt: skip
+    names = {id(parameter): plain(of) for of, parameter in model.named_parameters()}
+    return names.get(id(weight), f"{name}.weight")
 
 
 def count(mask: Mask) -> int:

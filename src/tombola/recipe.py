@@ -235,6 +235,8 @@ class Recipe:
         if endless and not until.given:
             raise ConfigError(f"the recipe needs until: rounds, density, density_total or accuracy_drop, since arm "
                               f"{endless[0]} has no end of its own")  # fmt: skip
+        if self.training.patience is not None and self.data.valid == 0:
+            raise ConfigError("training.patience looks at validation data; data.valid is 0")
         if self.training.select == "best" and self.data.valid == 0:
             raise ConfigError("training.select is best; without validation data (data.valid: 0) it must be last")
 

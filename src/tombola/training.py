@@ -93,6 +93,10 @@ class Training:
             raise ConfigError("training.nesterov needs momentum above 0, such as 0.9")
         if self.warmup and self.warmup_steps:
             raise ConfigError("training has warmup and warmup_steps; give one of the two")
+        if any(not milestone > 0 for milestone in (*self.milestones, *self.milestone_steps)):
+            raise ConfigError(
+                f"training has a milestone that is not above 0: {self.milestones or self.milestone_steps}"
+            )
         if self.milestones and self.milestone_steps:
             raise ConfigError("training has milestones and milestone_steps; give one of the two")
         if (self.schedule == "multistep") != bool(self.milestones or self.milestone_steps):

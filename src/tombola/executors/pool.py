@@ -8,7 +8,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,11 @@ class Pool:
         self.task, self.store, self.workers = task, Store(folder), workers
         self._make_task, self._progress = make_task, progress
         self._lock = threading.Lock()
+        self._closed = False
         self._flying: dict[tuple[str, str], Future[None]] = {}
-        # They only wait for workers; a task that waits for another one must not take a worker's place.
-        self._waiters = ThreadPoolExecutor(max_workers=512, thread_name_prefix="tombola-wait")
+        # They only wait: waiters for workers, followers for waiters. Apart, so that neither takes the other's place.
+        self._waiters = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-wait")
+        self._followers = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-follow")
         self._here = Worker(task, self.store, progress)
         self._events: Any = None
         self._executor = self._start()
@@ -140,7 +142,7 @@ class Pool:
             assert measured is not None
             return self._trained(digest), measured
 
-        return self._waiters.submit(follow)
+        return self._followers.submit(follow)
 
     def _trained(self, digest: str) -> Trained:
         trained = self.store.trained(digest)
@@ -167,10 +169,12 @@ class Pool:
                 self._renew(executor)  # a worker was killed: its job is done again by a new one
             else:
                 return
-        raise TrainingError(f"a worker process died {_TRIES} times over the same task; is there enough memory?")
+        raise TrainingError(f"a worker died or could not start, {_TRIES} times over one task; is there enough memory?")
 
     def _renew(self, broken: Executor) -> None:
         with self._lock:
+            if self._closed:
+                raise CancelledError
             if self._executor is broken:
                 broken.shutdown(wait=False)
                 self._events.put(None)
@@ -178,10 +182,12 @@ class Pool:
 
     def close(self, *, now: bool = False) -> None:
         """Let the workers go; with ``now`` what is not begun is dropped and what is under way is ended."""
-        self._executor.shutdown(wait=not now, cancel_futures=now)
-        self._waiters.shutdown(wait=not now, cancel_futures=now)
+        with self._lock:
+            self._closed = now
+        processes = dict(getattr(self._executor, "_processes", None) or {})
+        for executor in (self._followers, self._waiters, self._executor):
+            executor.shutdown(wait=not now, cancel_futures=now)
         if self._events is not None:
             self._events.put(None)
-        if now:
-            for process in multiprocessing.active_children():
-                process.terminate()
+        for process in processes.values() if now else ():
+            process.terminate()  # terminate_workers() comes with Python 3.14

@@ -1,0 +1,188 @@
+"""Cutting: what the partitions agree on, at a rate or at an exact count."""
+
+import bisect
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tombola.cutting import keep_common
+from tombola.errors import InputError
+from tombola.masks import count, intersect, nested
+from tombola.pruning import prune
+from tombola.rates import Count, kept_by_group
+from tombola.scopes import Group, per_layer, whole_model
+from tombola.scores import random
+from tombola.scores.context import Context
+
+CONTEXT = Context({}, seed=0)
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def absolute(state):
+    return {name: value.abs() for name, value in state.items()}
+
+
+# ---- by hand
+
+
+def test_a_rate_is_what_each_partition_removes():
+    mask = {"w": torch.ones(5, dtype=torch.bool)}
+    states = [{"w": torch.tensor([1.0, -2, 3, 4, 5])}, {"w": torch.tensor([-5.0, 4, 3, 2, 1])}]
+    result, candidates = keep_common()(mask, states, 0.4, CONTEXT)
+    assert [c["w"].int().tolist() for c in candidates] == [[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert result["w"].int().tolist() == [0, 0, 1, 0, 0]
+
+
+def test_a_count_is_what_the_intersection_keeps():
+    # Keeping 3 each leaves 1 common weight, keeping 4 each leaves 3: the surplus one is the lowest of partition 1.
+    mask = {"w": torch.ones(5, dtype=torch.bool)}
+    states = [{"w": torch.tensor([1.0, 2, 3, 4, 5])}, {"w": torch.tensor([5.0, 4, 3, 2, 1])}]
+    result, candidates = keep_common()(mask, states, Count(2), CONTEXT)
+    assert [c["w"].int().tolist() for c in candidates] == [[0, 0, 1, 1, 1], [1, 1, 1, 1, 0]]
+    assert result["w"].int().tolist() == [0, 0, 1, 1, 0]
+
+
+def test_without_a_state_there_is_nothing_to_agree_on():
+    with pytest.raises(InputError, match="at least one"):
+        keep_common()({"w": torch.ones(2, dtype=torch.bool)}, [], 0.5, CONTEXT)
+
+
+def test_a_count_above_what_is_kept_is_refused_for_several_partitions_too():
+    mask, states = {"w": torch.ones(3, dtype=torch.bool)}, [{"w": torch.rand(3)}] * 2
+    with pytest.raises(InputError, match="count of 'model' is 4; 3 weights are still kept there"):
+        keep_common()(mask, states, Count(4), CONTEXT)
+
+
+def test_every_partition_is_scored_with_its_own_context():
+    seen = []
+
+    def watching(state, mask, context):
+        seen.append((context.seed, context.partition, context.rewind_point))
+        return random(state, mask, context)
+
+    mask, start = {"w": torch.ones(30, dtype=torch.bool)}, {"w": torch.zeros(30)}
+    _, candidates = keep_common(watching)(mask, [start] * 3, 0.5, Context(start, seed=4))
+    assert seen == [(4, 0, start), (4, 1, start), (4, 2, start)]
+    assert not equal(candidates[0], candidates[1])
+
+
+# ---- laws
+
+TIED = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 4.0, 5.0, -6.0])
+SCOPES = [whole_model, per_layer]
+
+
+@st.composite
+def trained(draw, partitions):
+    """A mask of two parameters and, for each partition, a state with many ties."""
+    size = draw(st.integers(1, 24))
+    cut = draw(st.integers(0, size))
+    keep = torch.tensor(draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+    states = []
+    for _ in range(draw(partitions)):
+        value = torch.tensor(draw(st.lists(TIED, min_size=size, max_size=size)))
+        states.append({"a": value[:cut], "b": value[cut:]})
+    return {"a": keep[:cut], "b": keep[cut:]}, states
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@given(case=trained(st.just(1)), rate=st.floats(0, 1))
+def test_one_partition_is_imp_bit_for_bit(scope, case, rate):
+    mask, (state,) = case
+    result, (candidate,) = keep_common(scope=scope)(mask, [state], rate, CONTEXT)
+    assert equal(result, prune(absolute(state), mask, rate, scope))
+    assert equal(result, candidate)
+    kept = kept_by_group(result, scope)
+    assert equal(keep_common(scope=scope)(mask, [state], Count(kept), CONTEXT)[0], result)
+
+
+@given(case=trained(st.just(1)), n=st.integers(2, 4), rate=st.floats(0, 1))
+def test_identical_states_give_the_mask_of_imp(case, n, rate):
+    mask, (state,) = case
+    imp = prune(absolute(state), mask, rate)
+    assert equal(keep_common()(mask, [state] * n, rate, CONTEXT)[0], imp)
+    assert equal(keep_common()(mask, [state] * n, Count(count(imp)), CONTEXT)[0], imp)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@given(case=trained(st.integers(2, 4)), rate=st.floats(0, 1))
+def test_n_partitions_remove_between_the_rate_and_n_times_it(scope, case, rate):
+    mask, states = case
+    result, candidates = keep_common(scope=scope)(mask, states, rate, CONTEXT)
+    assert equal(result, intersect(candidates))
+    assert all(not list(nested(c, mask)) and not list(nested(result, c)) for c in candidates)
+    assert all(equal(c, prune(absolute(s), mask, rate, scope)) for c, s in zip(candidates, states, strict=True))
+    had, kept = kept_by_group(mask, scope), kept_by_group(result, scope)
+    for group in had:
+        removed = round(rate * had[group])
+        assert max(0, had[group] - len(states) * removed) <= kept[group] <= had[group] - removed
+
+
+@given(case=trained(st.integers(2, 4)), rate=st.floats(0, 1))
+def test_the_order_of_the_partitions_does_not_matter_at_a_rate(case, rate):
+    mask, states = case
+    assert equal(
+        keep_common()(mask, states, rate, CONTEXT)[0], keep_common()(mask, states[::-1], rate, CONTEXT)[0]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@given(case=trained(st.integers(2, 4)), data=st.data())
+def test_exact_counts_are_met_in_every_group_with_nested_candidates(scope, case, data):
+    mask, states = case
+    had = kept_by_group(mask, scope)
+    asked = {group: data.draw(st.integers(0, kept)) for group, kept in had.items()}
+    before = {name: keep.clone() for name, keep in mask.items()}
+    result, candidates = keep_common(scope=scope)(mask, states, Count(asked), CONTEXT)
+    assert kept_by_group(result, scope) == asked
+    assert equal(result, intersect(candidates))
+    assert not any(list(nested(candidate, mask)) for candidate in candidates)
+    assert equal(mask, before)
+
+
+# ---- a search for the common count as second implementation
+
+
+def by_search(mask, states, target, scope):
+    """The candidates of the smallest common count that keeps enough, less the surplus in partition 1's order."""
+    candidates = [{name: keep.clone() for name, keep in mask.items()} for _ in states]
+    for name, group in scope(mask).items():
+        part = {n: mask[n] for n in group.names}
+
+        def cut(common, part=part):
+            return [prune(absolute(state), part, count=common) for state in states]
+
+        def common_weights(common, cut=cut):
+            return count(intersect(cut(common)))
+
+        smallest = bisect.bisect_left(range(count(part) + 1), target[name], key=common_weights)
+        found = cut(smallest)
+        both = intersect(found)
+        places = [(n, i) for n in group.names for i in range(both[n].numel()) if both[n][i]]
+        assert 0 <= len(places) - target[name] < len(states)
+        places.sort(key=lambda place: float(states[0][place[0]][place[1]].abs()))
+        for n, i in places[: len(places) - target[name]]:
+            found[0][n][i] = False
+        for candidate, masks in zip(candidates, found, strict=True):
+            candidate.update(masks)
+    return candidates
+
+
+def backwards(mask):
+    return {"model": Group(tuple(mask)[::-1])}
+
+
+@pytest.mark.parametrize("scope", [*SCOPES, backwards])
+@given(case=trained(st.integers(2, 3)), data=st.data())
+def test_exact_counts_equal_a_search_for_the_common_count(scope, case, data):
+    mask, states = case
+    asked = {group: data.draw(st.integers(0, kept)) for group, kept in kept_by_group(mask, scope).items()}
+    result, candidates = keep_common(scope=scope)(mask, states, Count(asked), CONTEXT)
+    expected = by_search(mask, states, asked, scope)
+    assert all(equal(c, e) for c, e in zip(candidates, expected, strict=True))
+    assert equal(result, intersect(expected))

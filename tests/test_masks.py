@@ -1,0 +1,519 @@
+"""Masks: which weights may be pruned, how many are, and that the pruned ones stay at zero."""
+
+import copy
+import io
+import pickle
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tombola import models
+from tombola.errors import ConfigError, InputError
+from tombola.masks import (
+    apply_,
+    count,
+    density,
+    empty_layers,
+    head_weight,
+    hold_,
+    intersect,
+    kinds,
+    masked_parameters,
+    nested,
+    ones,
+    plain,
+    size,
+    total_weights,
+)
+
+
+def drawn(model, seed=0):
+    """The model with weights of its own seed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model
+
+
+def random_mask(model, prunable="all", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {n: torch.rand(keep.shape, generator=generator) < 0.5 for n, keep in ones(model, prunable).items()}
+
+
+# ---- which weights
+
+
+@pytest.mark.parametrize(
+    ("prunable", "names"),
+    [
+        ("no_head", ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]),
+        ("conv", ["conv1.weight", "conv2.weight"]),
+        ("all", ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "head.weight"]),
+        ("fc*.weight", ["fc1.weight", "fc2.weight"]),
+        ("conv?.weight", ["conv1.weight", "conv2.weight"]),
+        ("head.weight", ["head.weight"]),
+        (["head.*", "conv1.*"], ["conv1.weight", "conv1.bias", "head.weight", "head.bias"]),
+    ],
+)
+def test_ones_keeps_every_weight_that_may_be_pruned_in_the_models_order(prunable, names):
+    model = models.lenet5(10)
+    mask = ones(model, prunable)
+    assert list(mask) == names
+    assert all(keep.dtype == torch.bool and keep.all() for keep in mask.values())
+    assert all(keep.shape == model.get_parameter(name).shape for name, keep in mask.items())
+
+
+def test_ones_is_no_head_if_nothing_is_said():
+    assert list(ones(models.conv3(10))) == ["conv1.weight", "conv2.weight", "conv3.weight"]
+
+
+def test_layers_of_every_dimension_are_found_by_their_type():
+    model = nn.Sequential(
+        nn.Conv1d(1, 1, 3), nn.Conv3d(1, 1, 3), nn.ConvTranspose2d(1, 1, 3), nn.Linear(2, 2, bias=False),
+        nn.BatchNorm1d(2), nn.GroupNorm(1, 2), nn.InstanceNorm2d(2, affine=True), nn.LayerNorm(2), nn.RMSNorm(2),
+        nn.BatchNorm2d(2, affine=False), nn.Embedding(3, 2), nn.PReLU(),
+    )  # fmt: skip
+    assert list(kinds(model).values()) == ["conv"] * 3 + ["linear"] + ["norm"] * 5
+    assert list(ones(model, "all")) == ["0.weight", "1.weight", "2.weight", "3.weight"]
+
+
+def test_an_unknown_prunable_gets_did_you_mean():
+    with pytest.raises(ConfigError, match=r"prunable is 'no-head'; it is one of no_head, conv, all.* mean 'no_head'\?"):
+        ones(models.lenet5(10), "no-head")
+
+
+def test_a_pattern_that_matches_nothing_is_refused_and_parameters_are_named():
+    with pytest.raises(ConfigError, match=r"'feat\*' matches no parameter; the model has: conv1.weight, .* 4 more"):
+        ones(models.lenet5(10), ["conv1.weight", "feat*"])
+
+
+def test_a_model_without_prunable_weights_is_refused():
+    with pytest.raises(ConfigError, match=r"the model has no prunable weight \(prunable: conv\)"):
+        ones(models.mlp(10), "conv")
+    only_head = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ConfigError, match=r"no prunable weight \(prunable: no_head\); it has: 1.weight, 1.bias"):
+        ones(only_head, head="1")
+
+
+def test_a_head_that_is_not_known_is_refused_unless_it_is_pruned_too():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    with pytest.raises(ConfigError, match="the model has no attribute 'head'; name its output layer with head="):
+        ones(model)
+    with pytest.raises(ConfigError, match=r"the model has no layer 'haed'. Did you mean 'head'\?"):
+        ones(models.lenet5(10), head="haed")
+    assert list(ones(model, head="1")) == ["0.weight"]
+    assert list(ones(model, "all")) == ["0.weight", "1.weight"]
+
+
+def test_a_convolution_that_is_the_head_is_not_pruned_with_the_convolutions():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 10, 1))
+    assert list(ones(model, "conv", head="1")) == ["0.weight"]
+
+
+def test_a_head_of_several_layers_is_refused_instead_of_pruned():
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.head = nn.Sequential(nn.Dropout(), nn.Linear(4, 2))
+    with pytest.raises(ConfigError, match="head 'head' is a Sequential without a weight; name the output layer itself"):
+        ones(model)
+    assert list(ones(model, head="head.1")) == ["0.weight"]
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.second = nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x)))
+
+
+def test_shared_weights_appear_once():
+    model = Tied()
+    assert list(ones(model)) == ["first.weight"]
+    assert total_weights(model) == 9 + 6
+    apply_(model, {"second.weight": torch.zeros(3, 3, dtype=torch.bool)})  # either name will do
+    assert not model.first.weight.any()
+
+
+def test_a_head_that_shares_its_weight_is_not_pruned_under_the_other_name():
+    model = Tied()
+    model.hidden, model.head.weight = nn.Linear(3, 2), nn.Parameter(torch.rand(2, 3))
+    model.head.weight = model.first.weight
+    assert head_weight(model, None) == "first.weight"
+    assert list(ones(model)) == ["hidden.weight"]
+
+
+# ---- wrapped models
+
+
+class Compiled(nn.Module):
+    """What torch.compile makes of a model, as far as names go."""
+
+    def __init__(self, model):
+        super().__init__()
+        self._orig_mod = model
+
+    def forward(self, x):
+        return self._orig_mod(x)
+
+
+WRAPPERS = [
+    Compiled,
+    nn.DataParallel,
+    lambda model: Compiled(nn.DataParallel(model)),
+    lambda model: nn.DataParallel(Compiled(model)),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+@pytest.mark.parametrize("prunable", ["no_head", "conv", "all", "fc?.*"])
+def test_names_are_those_of_the_model_without_its_wrapper(wrap, prunable):
+    model = models.lenet5(10)
+    assert list(ones(wrap(model), prunable)) == list(ones(model, prunable))
+    assert kinds(wrap(model)) == kinds(model)
+    assert total_weights(wrap(model)) == total_weights(model)
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_masks_fit_wrapped_models(wrap):
+    model = drawn(nn.Sequential(nn.Linear(2, 2)))
+    mask = {"0.weight": torch.tensor([[True, False], [False, True]])}
+    wrapped = wrap(model)
+    sgd = torch.optim.SGD(wrapped.parameters(), 0.1, momentum=0.9)
+    hold_(sgd, wrapped, mask)
+    for _ in range(2):
+        wrapped(torch.ones(1, 2)).sum().backward()
+        sgd.step()
+    assert (model[0].weight != 0).tolist() == [[True, False], [False, True]]
+
+
+def test_only_prefixes_are_stripped():
+    assert plain("module._orig_mod.module.fc.weight") == "fc.weight"
+    assert plain("encoder.module.weight") == "encoder.module.weight"
+    assert plain("modules.0.weight") == "modules.0.weight"
+
+
+# ---- counting
+
+
+def test_count_and_size_are_of_weights_kept_and_prunable():
+    mask = {"a": torch.tensor([[True, False], [False, False]]), "b": torch.tensor([True]), "c": torch.ones(0).bool()}
+    assert (count(mask), size(mask)) == (2, 5)
+    assert density(mask) == 0.4
+
+
+def test_count_is_exact_beyond_what_float32_tells_apart():
+    mask = {"w": torch.ones(2**24 + 1, dtype=torch.bool)}
+    assert count(mask) == 2**24 + 1
+    mask["w"][0] = False
+    assert count(mask) == 2**24
+    assert isinstance(count(mask), int)
+
+
+def test_density_total_counts_what_is_not_prunable_as_kept():
+    mask = {"w": torch.tensor([True, False, False, False])}
+    assert density(mask) == 0.25
+    assert density(mask, total=16) == 13 / 16
+
+
+def test_total_weights_are_those_of_convolutions_linear_and_norm_layers_without_biases():
+    assert total_weights(models.conv3(10)) == 370_368 + (64 + 128 + 256) + 2560
+    assert total_weights(nn.Sequential(nn.Embedding(9, 9), nn.Linear(2, 3))) == 6
+
+
+def test_empty_layers_are_named():
+    mask = {"a": torch.zeros(2, 2).bool(), "b": torch.tensor([False, True])}
+    assert empty_layers(mask) == ["a"]
+
+
+def test_a_mask_is_nested_where_it_keeps_nothing_new():
+    within = {"a": torch.tensor([True, False]), "b": torch.tensor([True, True])}
+    assert list(nested({"a": torch.tensor([True, False]), "b": torch.tensor([False, True])}, within)) == []
+    assert list(nested({"a": torch.tensor([False, True]), "b": torch.tensor([False, True])}, within)) == ["a"]
+
+
+# ---- intersection
+
+
+def test_intersect_keeps_a_weight_only_if_every_candidate_does():
+    a = {"w": torch.tensor([True, True, False, False])}
+    b = {"w": torch.tensor([True, False, True, False])}
+    assert intersect([a, b])["w"].tolist() == [True, False, False, False]
+
+
+MASKS = st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=4).map(
+    lambda rows: [{"v": torch.tensor(row[:4]).view(2, 2), "w": torch.tensor(row[4:])} for row in rows]
+)
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@given(MASKS, st.randoms())
+def test_intersection_hangs_on_no_order_and_repeats_nothing(candidates, chance):
+    both = intersect(candidates)
+    shuffled = chance.sample(candidates, len(candidates))
+    assert equal(intersect(shuffled), both)
+    assert equal(intersect([*candidates, both]), both)
+    assert equal(intersect([intersect(candidates[:2]), *candidates[2:]]), both)
+    assert equal(intersect([candidates[0]] * 3), candidates[0])
+    assert not any(list(nested(both, candidate)) for candidate in candidates)
+    assert count(both) <= min(map(count, candidates))
+
+
+def test_intersect_gives_new_masks():
+    mask = {"w": torch.tensor([True, True])}
+    intersect([mask])["w"].fill_(False)
+    intersect([mask, mask])["w"].fill_(False)
+    assert mask["w"].all()
+
+
+def test_candidates_that_do_not_fit_each_other_are_refused_by_name():
+    one = {"w": torch.tensor([True])}
+    with pytest.raises(InputError, match="at least one candidate"):
+        intersect([])
+    with pytest.raises(InputError, match="candidate 1 and candidate 0 name different parameters: v, w"):
+        intersect([one, {"v": torch.tensor([True])}])
+    message = "candidate 1 and candidate 0 have different shapes for 'w': (2,) and (1,)"
+    with pytest.raises(InputError, match=re.escape(message)):
+        intersect([one, {"w": torch.tensor([True, True])}])
+
+
+# ---- application
+
+
+def test_apply_zeroes_pruned_weights_and_no_others():
+    layer = nn.Linear(3, 1)
+    layer.weight.data = torch.tensor([[1.0, 2.0, 3.0]])
+    bias = layer.bias.item()
+    apply_(layer, {"weight": torch.tensor([[True, False, True]])})
+    assert layer.weight.tolist() == [[1.0, 0.0, 3.0]]
+    assert layer.bias.item() == bias
+    assert layer.weight.requires_grad
+
+
+def test_apply_zeroes_weights_that_are_no_numbers():
+    layer = nn.Linear(4, 1)
+    layer.weight.data = torch.tensor([[float("nan"), float("inf"), float("-inf"), 1.0]])
+    apply_(layer, {"weight": torch.tensor([[False, False, False, True]])})
+    assert layer.weight.tolist() == [[0.0, 0.0, 0.0, 1.0]]
+
+
+def test_a_mask_that_does_not_fit_is_refused_by_name():
+    model, sgd = models.lenet5(10), None
+    with pytest.raises(InputError, match=r"the mask names 'conv3.weight', which the model has not. Did you mean 'conv"):
+        apply_(model, {"conv3.weight": torch.ones(1).bool()})
+    shapes = "'head.weight' has the shape (5, 84) in the mask and (10, 84) in the model"
+    with pytest.raises(InputError, match=re.escape(shapes)):
+        masked_parameters(model, {"head.weight": torch.ones(5, 84).bool()})
+    sgd = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(InputError, match=re.escape(shapes)):
+        hold_(sgd, model, {"head.weight": torch.ones(5, 84).bool()})
+
+
+# ---- holding
+
+
+def convnet():
+    return drawn(
+        nn.Sequential(
+            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 8), nn.ReLU(),
+            nn.Linear(8, 3),
+        )
+    )  # fmt: skip
+
+
+def matrices():
+    return drawn(nn.Sequential(nn.Flatten(), nn.Linear(25, 12, bias=False), nn.ReLU(), nn.Linear(12, 3, bias=False)))
+
+
+IMAGES = torch.randn(16, 1, 5, 5, generator=torch.Generator().manual_seed(1))
+LABELS = torch.arange(16) % 3
+
+OPTIMIZERS = {
+    "sgd": (convnet, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01)),
+    "sgd, one by one": (convnet, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True, foreach=False)),
+    "adamw": (convnet, lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1)),
+    "adamw, fused": (convnet, lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1, fused=True)),
+    "muon": (matrices, lambda p: torch.optim.Muon(p, 0.02)),
+}
+if not hasattr(torch.optim, "Muon"):
+    del OPTIMIZERS["muon"]
+
+
+def step(model, optimizer, clip=None):
+    """One step of anybody's loop."""
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(IMAGES), LABELS).backward()
+    if clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+
+
+def alive(model, mask):
+    """Pruned weights that are not zero."""
+    return sum(int(parameter[~keep].count_nonzero()) for parameter, keep in masked_parameters(model, mask))
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_held_weights_stay_at_zero_and_the_others_learn(name, clip):
+    build, make = OPTIMIZERS[name]
+    model = build()
+    mask, start = random_mask(model), copy.deepcopy(model)
+    optimizer = make(model.parameters())
+    hold_(optimizer, model, mask)
+    assert alive(model, mask) == 0  # at once, before any step
+    for _ in range(8):
+        step(model, optimizer, clip)
+        assert alive(model, mask) == 0
+    for (weight, keep), (old, _) in zip(masked_parameters(model, mask), masked_parameters(start, mask), strict=True):
+        assert (weight != old)[keep].float().mean() > 0.5  # a weight into a dead unit may rest
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_model_that_has_trained_before_can_be_held_in_spite_of_its_momentum(name):
+    build, make = OPTIMIZERS[name]
+    model = build()
+    optimizer = make(model.parameters())
+    for _ in range(3):
+        step(model, optimizer)
+    mask = random_mask(model)
+    handle = hold_(optimizer, model, mask)
+    for _ in range(3):
+        step(model, optimizer)
+        assert alive(model, mask) == 0
+    handle.remove()
+    step(model, optimizer)
+    assert alive(model, mask) > 0
+
+
+def test_clipping_does_not_see_the_gradients_of_pruned_weights():
+    # The gradient is (3, 4, 12): its norm is 13 with the pruned weight and 5 without.
+    layer = nn.Linear(3, 1, bias=False)
+    layer.weight.data = torch.tensor([[1.0, 1.0, 1.0]])
+    sgd = torch.optim.SGD(layer.parameters(), lr=1.0)
+    hold_(sgd, layer, {"weight": torch.tensor([[True, True, False]])})
+    layer(torch.tensor([[3.0, 4.0, 12.0]])).sum().backward()
+    assert layer.weight.grad.tolist() == [[3.0, 4.0, 0.0]]
+    assert nn.utils.clip_grad_norm_(layer.parameters(), 1.0).item() == 5.0
+    sgd.step()
+    torch.testing.assert_close(layer.weight.data, torch.tensor([[0.4, 0.2, 0.0]]), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_masked_when_they_are_accumulated_over_batches_too():
+    layer = nn.Linear(2, 1, bias=False)
+    hold_(torch.optim.SGD(layer.parameters(), 0.1), layer, {"weight": torch.tensor([[True, False]])})
+    for number in (1.0, 2.0):
+        layer(torch.full((1, 2), number)).sum().backward()
+        assert layer.weight.grad[0, 1] == 0
+    assert layer.weight.grad.tolist() == [[3.0, 0.0]]
+
+
+def test_a_weight_that_does_not_learn_is_held_too():
+    model = convnet()
+    model[0].weight.requires_grad_(False)
+    mask = random_mask(model)
+    sgd = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1, momentum=0.9)
+    hold_(sgd, model, mask)
+    step(model, sgd)
+    assert alive(model, mask) == 0
+
+
+def test_a_held_dense_mask_trains_to_the_same_bits_as_none():
+    for build, make in OPTIMIZERS.values():
+        held, free = build(), build()
+        optimizers = [make(model.parameters()) for model in (held, free)]
+        hold_(optimizers[0], held, ones(held, "all"))
+        for _ in range(5):
+            step(held, optimizers[0], clip=1.0)
+            step(free, optimizers[1], clip=1.0)
+        assert equal(held.state_dict(), free.state_dict())
+
+
+def test_a_removed_handle_lets_go_of_gradients_and_weights():
+    layer = nn.Linear(2, 1, bias=False)
+    sgd = torch.optim.SGD(layer.parameters(), 0.1)
+    handle = hold_(sgd, layer, {"weight": torch.tensor([[True, False]])})
+    handle.remove()
+    handle.remove()  # twice does no harm
+    layer(torch.ones(1, 2)).sum().backward()
+    assert layer.weight.grad.tolist() == [[1.0, 1.0]]
+    sgd.step()
+    assert layer.weight[0, 1].item() == pytest.approx(-0.1)
+
+
+def test_a_replaced_mask_is_held_from_then_on():
+    model = convnet()
+    dense, sparse = random_mask(model), {}
+    for name, keep in dense.items():
+        sparse[name] = keep & (torch.rand(keep.shape, generator=torch.Generator().manual_seed(5)) < 0.5)
+    adamw = torch.optim.AdamW(model.parameters(), 0.01)
+    handle = hold_(adamw, model, dense)
+    step(model, adamw)
+    handle.replace(sparse)
+    assert alive(model, sparse) == 0  # at once
+    assert handle.mask is sparse
+    for _ in range(3):
+        step(model, adamw)
+        assert alive(model, sparse) == 0
+
+
+def test_a_parameter_that_a_replaced_mask_leaves_out_is_let_go():
+    model = convnet()
+    mask = random_mask(model)
+    sgd = torch.optim.SGD(model.parameters(), 0.1)
+    handle = hold_(sgd, model, mask)
+    handle.replace({"0.weight": mask["0.weight"]})
+    step(model, sgd)
+    assert alive(model, {"0.weight": mask["0.weight"]}) == 0
+    assert alive(model, {"6.weight": mask["6.weight"]}) > 0
+
+
+def test_two_models_are_held_apart():
+    first, second = convnet(), convnet()
+    masks = random_mask(first, seed=1), random_mask(second, seed=2)
+    sgds = [torch.optim.SGD(model.parameters(), 0.1, momentum=0.9) for model in (first, second)]
+    for model, sgd, mask in zip((first, second), sgds, masks, strict=True):
+        hold_(sgd, model, mask)
+    for model, sgd, mask in zip((first, second), sgds, masks, strict=True):
+        step(model, sgd)
+        assert alive(model, mask) == 0
+    assert alive(first, masks[1]) > 0
+
+
+def test_a_held_model_keeps_its_state_dict_and_can_be_copied_pickled_and_saved():
+    model = convnet()
+    keys = list(model.state_dict())
+    sgd = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    hold_(sgd, model, random_mask(model))
+    step(model, sgd)
+    assert list(model.state_dict()) == keys
+    saved = io.BytesIO()
+    torch.save(model, saved)
+    saved.seek(0)
+    twins = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.load(saved, weights_only=False)]
+    for twin in twins:
+        assert equal(twin.state_dict(), model.state_dict())
+        step(twin, torch.optim.SGD(twin.parameters(), 0.1))
+        assert alive(twin, random_mask(twin)) > 0  # a copy is free: nobody holds it
+
+
+def test_a_mask_is_not_changed_by_what_is_done_with_it():
+    model = convnet()
+    mask = random_mask(model)
+    before = {name: keep.clone() for name, keep in mask.items()}
+    sgd = torch.optim.SGD(model.parameters(), 0.1)
+    apply_(model, mask)
+    hold_(sgd, model, mask)
+    step(model, sgd)
+    assert equal(mask, before)
