@@ -28,7 +28,7 @@ def generator(seed: int, *address: object) -> torch.Generator:
     """Return a new CPU generator that stands at the beginning of its address.
 
     >>> torch.randperm(4, generator=generator(0, "order", 1)).tolist()
-    [0, 3, 1, 2]
+    [2, 1, 3, 0]
     """
     return torch.Generator().manual_seed(derive(seed, *address))
 

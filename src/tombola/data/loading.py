@@ -38,7 +38,8 @@ def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any
     function = catalogue.entry("tombola.data", name)
     parameters = inspect.signature(function).parameters
     for key, parameter in parameters.items():
-        needed = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        by_name = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        needed = by_name and parameter.default is parameter.empty
         if needed and key != "root" and key not in options:
             raise ConfigError(f"'{name}' needs the option '{key}', which is not given")
     made = catalogue.call(function, name, options=options, root=data_root(root))
