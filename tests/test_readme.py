@@ -1,12 +1,18 @@
-"""The README's Python runs as it stands."""
+"""The Python of the README and of the findings runs as it stands."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+BLOCKS = blocks("README.md")
 
 
 def test_the_readme_shows_python():
@@ -23,3 +29,15 @@ def test_the_search_of_the_readme_is_at_most_ten_lines():
     search = next(block for block in BLOCKS if "find(" in block)
     code = [line for line in search.split("# the search")[1].splitlines() if line.strip()]
     assert len(code) <= 10
+
+
+def test_the_differences_of_the_findings_follow_from_their_records(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (block,) = blocks("docs/findings.md")
+    exec(compile(block, "findings", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    table = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
+    assert len(printed) == 10
+    for line in printed:
+        difference = line.split(": ")[1].split(", kept")[0]
+        assert difference in table
