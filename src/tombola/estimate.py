@@ -14,7 +14,7 @@ from tombola.task import Classification
 from tombola.training import Plan
 
 _MOST_ROUNDS = 200
-_WARM_STEPS, _MEASURED_STEPS = 10, 40
+_FEW_STEPS, _MORE_STEPS = 10, 50
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,12 @@ def _seconds_per_step(plans: Plans) -> tuple[float, int]:
     # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
     settings = replace(recipe.training, lr=1e-12, evaluate_every=10**9, select="last")
     job = Job(task.initial_state(), plans.mask, settings, replicate_seed(recipe, 0))
-    few, more = (_seconds_of(replace(job, last=last), task) for last in (_WARM_STEPS, _WARM_STEPS + _MEASURED_STEPS))
+    lengths = (_FEW_STEPS, _FEW_STEPS, _MORE_STEPS)  # the first one warms up
+    _, few, more = (_seconds_of(replace(job, last=length), task) for length in lengths)
     per_epoch = task.steps_per_epoch(recipe.training.batch_size)
-    return max(0.0, more - few) / _MEASURED_STEPS, Plan.of(recipe.training, per_epoch).steps
+    # The difference leaves out what a training costs once; on a machine so busy that it is none, take the whole.
+    per_step = (more - few) / (_MORE_STEPS - _FEW_STEPS) if more > few else more / _MORE_STEPS
+    return per_step, Plan.of(recipe.training, per_epoch).steps
 
 
 def _seconds_of(job: Job, task: Classification) -> float:
