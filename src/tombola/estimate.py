@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tombola.jobs import Job, run_job
+import torch
+
+from tombola.evaluation import evaluate_split
+from tombola.jobs import alone
 from tombola.masks import size
+from tombola.partitions import WHOLE
 from tombola.plans import Plans, replicate_seed
 from tombola.recipe import Arm, Recipe
-from tombola.task import Classification
-from tombola.training import Plan
+from tombola.training import Plan, train
 
 _MOST_ROUNDS = 200
-_FEW_STEPS, _MORE_STEPS = 10, 50
+_LEAST_STEPS, _MOST_STEPS, _SECONDS, _EXAMPLES = 3, 50, 2.0, 500
 
 
 @dataclass(frozen=True)
@@ -91,29 +96,33 @@ def estimate(plans: Plans, todo: Sequence[tuple[str, int]], workers: int) -> Est
             # With one partition the search of a round is the evaluation of the round before.
             units += rounds + searches if arm.models > 1 else rounds
             trainings += rounds * (arm.models + 1) if arm.models > 1 else rounds
-    per_step, steps = _seconds_per_step(plans)
+    batches = task.steps_per_epoch(recipe.training.batch_size)
+    plan = Plan.of(recipe.training, batches)
+    per_step, per_example = _measure(plans)
+    looked_at = plan.steps / plan.evaluate_every * len(task.splits.valid) + len(task.splits.train)
+    seconds = units * (plan.steps * per_step + looked_at * per_example) / workers
     bounded = recipe.until.accuracy_drop is None or recipe.until.rounds is not None
-    validation = 1 + len(task.splits.valid) / len(task.splits.train) / 3
-    seconds = units * steps * per_step * validation / workers
-    epochs = steps / task.steps_per_epoch(recipe.training.batch_size)
-    return Estimate(round(units * steps), trainings, seconds, bounded, epochs)
+    return Estimate(round(units * plan.steps), trainings, seconds, bounded, plan.steps / batches)
 
 
-def _seconds_per_step(plans: Plans) -> tuple[float, int]:
-    """Time a short training, and count the steps of a whole one; what it learns is thrown away."""
+def _measure(plans: Plans) -> tuple[float, float]:
+    """Return the seconds of a training step and of evaluating one example; what is learnt here is thrown away."""
     recipe, task = plans.recipe, plans.task
     # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
-    settings = replace(recipe.training, lr=1e-12, evaluate_every=10**9, select="last")
-    job = Job(task.initial_state(), plans.mask, settings, replicate_seed(recipe, 0))
-    lengths = (_FEW_STEPS, _FEW_STEPS, _MORE_STEPS)  # the first one warms up
-    _, few, more = (_seconds_of(replace(job, last=length), task) for length in lengths)
-    per_epoch = task.steps_per_epoch(recipe.training.batch_size)
-    # The difference leaves out what a training costs once; on a machine so busy that it is none, take the whole.
-    per_step = (more - few) / (_MORE_STEPS - _FEW_STEPS) if more > few else more / _MORE_STEPS
-    return per_step, Plan.of(recipe.training, per_epoch).steps
-
-
-def _seconds_of(job: Job, task: Classification) -> float:
-    began = time.perf_counter()
-    run_job(job, task)
-    return time.perf_counter() - began
+    settings = replace(recipe.training, lr=1e-12)
+    seed = replicate_seed(recipe, 0)
+    with alone(settings.threads):
+        model = task.build(task.initial_state(), WHOLE, seed)
+        batches = task.batches(WHOLE, settings.batch_size, seed)
+        times: list[float] = []
+        for _ in train(model, batches, settings, plans.mask, loss=task.loss, seed=seed):
+            times.append(time.perf_counter())
+            if len(times) > _MOST_STEPS or (len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS):
+                break
+        few = task.split(WHOLE, "train").take(torch.arange(min(_EXAMPLES, len(task.splits.train))))
+        for _ in range(2):  # the first one warms up
+            began = time.perf_counter()
+            evaluate_split(model, few, task.splits.mean, task.splits.std)
+    # The median: the first steps cost more.
+    per_step = statistics.median(after - before for before, after in itertools.pairwise(times))
+    return per_step, (time.perf_counter() - began) / len(few)

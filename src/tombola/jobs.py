@@ -106,8 +106,8 @@ class Measured:
 
 
 @contextlib.contextmanager
-def _alone(threads: int) -> Iterator[None]:
-    """Train with a fixed number of threads, and leave the caller's random state and threads as they were."""
+def alone(threads: int) -> Iterator[None]:
+    """Run a block with a fixed number of threads, and leave the caller's random state and threads as they were."""
     before = torch.get_num_threads()
     with torch.random.fork_rng():
         torch.set_num_threads(threads)
@@ -129,7 +129,7 @@ def run_job(job: Job, task: Classification, progress: Callable[[int, int], None]
         TrainingError: The loss is NaN or infinite; the step is named.
         InvariantError: The model did not take the rewind point as it is.
     """
-    with _alone(job.training.threads):
+    with alone(job.training.threads):
         return _run(job, task, progress or (lambda _done, _all: None))
 
 
@@ -200,7 +200,7 @@ def measure(job: Job, trained: Trained, task: Classification) -> Measured:
         trained: Its result.
         task: The model and the data.
     """
-    with _alone(job.training.threads):
+    with alone(job.training.threads):
         model = task.build(trained.state, job.part, job.seed)
         result = {which: task.measure(model, job.part, which) for which in ("train", "test")}
         valid = task.measure(model, job.part, "valid") if task.splits.has_valid else None
