@@ -105,7 +105,7 @@ def test_run_prints_the_table_and_where_the_pictures_are(process, tmp_path):
         (["run", "quick.yaml", "--arms.lth.rat", "0.2"], ["Did you mean 'rate'"]),
         (["run", "quick.yaml", "--workers", "0"], ["workers is 0"]),
         (["run", "quick.yaml", "--workers", "two"], ["two"]),
-        (["run", "quick.yaml", "--worker", "2"], ["there is no 'worker'"]),
+        (["run", "quick.yaml", "--worker", "2"], ["there is no option '--worker'", "Did you mean '--workers'"]),
         (["run", "quick.yaml", "--arms.colt-2.partitions", "11"], ["partitions is 11", "10 classes"]),
         (["run", "quick.yaml", "--arms.colt-2.partitions", "10"], ["one output", "at most 5"]),
         (["run", "quick.yaml", "--prunable", "all"], ["head.weight", "no_head"]),
@@ -201,6 +201,17 @@ def test_ticket_verify_takes_what_is_whole_and_refuses_what_is_altered(cli, tick
     refused(cli("ticket", "verify", ticket), "t.safetensors")
     ticket.write_bytes(data[:40])
     refused(cli("ticket", "info", ticket), "t.safetensors")
+
+
+def test_ticket_verify_looks_at_every_file(cli, ticket):
+    done = cli("ticket", "verify", "quick.yaml", ticket, "nothing")
+    assert done.returncode == 2
+    assert "t.safetensors: verified" in done.stdout
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
+def test_overrides_may_stand_before_the_recipe(cli):
+    refused(cli("run", "--arms.lth.rate", "20", "--workers", "1", "quick.yaml"), "20 % is 0.2")
 
 
 def test_list_names_what_a_recipe_can_name(cli):

@@ -23,7 +23,7 @@ def recipe(**changes):
 def test_the_trainings_and_steps_ahead_are_those_that_are_done(tmp_path):
     planned = recipe(replicates=2)
     task = make_task(planned, None)
-    told = estimate(Plans.of(planned, task), [(arm, k) for arm in ARMS for k in (0, 1)], workers=1)
+    told = estimate(Plans.of(planned, task), {(arm, k): 0 for arm in ARMS for k in (0, 1)}, workers=1)
     done = []
 
     class Counts:
@@ -72,7 +72,7 @@ def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeyp
     made = recipe(training={"epochs": 3, "batch_size": 50}, until={"rounds": 4})
     task = make_task(made, None)
     train, valid = len(task.splits.train), len(task.splits.valid)
-    told = estimate(Plans.of(made, task), [("lth", 0)], workers=2)
+    told = estimate(Plans.of(made, task), {("lth", 0): 0}, workers=2)
     steps = 3 * -(-train // 50)
     assert told.epochs == 3
     assert told.seconds == pytest.approx(5 * (steps * 0.01 + (3 * valid + train) * 0.0001) / 2)

@@ -103,9 +103,9 @@ def trainings(monkeypatch):
     """Count the trainings that this process does, by digest."""
     done = Counter()
 
-    def counting(each, task, *rest):
+    def counting(each, task, *rest, **options):
         done[each.digest(task.digest)] += 1
-        return run_job(each, task, *rest)
+        return run_job(each, task, *rest, **options)
 
     monkeypatch.setattr(_serial, "run_job", counting)
     monkeypatch.setattr(pool, "run_job", counting)

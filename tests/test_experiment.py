@@ -93,7 +93,7 @@ def test_the_matched_arm_follows_group_by_group(tmp_path):
     done = go(tmp_path, recipe(arms=arms, replicates=1))
     for index in (1, 2, 3):
         one, other = (
-            Ticket.load(done.folder / "tickets" / arm / "replicate-0" / f"round-0{index}.safetensors").mask
+            Ticket.load(done.folder / "tickets" / arm / "replicate-0" / f"round-00{index}.safetensors").mask
             for arm in arms
         )
         assert [int(one[name].sum()) for name in one] == [int(other[name].sum()) for name in one]
@@ -115,7 +115,7 @@ def test_colts_rounds_lie_between_one_cut_and_two(outcome):
 def test_tickets_verify_nest_and_name_their_parents(outcome):
     before, parent = None, None
     for index in (1, 2, 3):
-        ticket = Ticket.load(outcome.folder / "tickets" / "colt-2" / "replicate-1" / f"round-0{index}.safetensors")
+        ticket = Ticket.load(outcome.folder / "tickets" / "colt-2" / "replicate-1" / f"round-00{index}.safetensors")
         record = next(r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("colt-2", 1, index))
         assert digest_mask(ticket.mask) == record["mask_digest"]
         assert ticket.rewind_digest == record["rewind_digest"]
@@ -129,7 +129,7 @@ def test_tickets_verify_nest_and_name_their_parents(outcome):
 
 def test_predictions_of_the_test_examples_are_kept_and_give_the_accuracy(outcome):
     record = next(r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("lth", 0, 3))
-    predicted = np.load(outcome.folder / "predictions" / "lth" / "replicate-0" / "round-03.npy")
+    predicted = np.load(outcome.folder / "predictions" / "lth" / "replicate-0" / "round-003.npy")
     from tombola.data import digits
 
     right = (torch.from_numpy(predicted).long() == digits().test_labels).float().mean().item()
@@ -192,9 +192,88 @@ def test_arms_and_replicates_may_be_added_to_a_run(tmp_path):
     assert timeless(first.records) == timeless([r for r in more.records if (r["arm"], r["replicate"]) == ("lth", 0)])
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """Count the trainings that a run does in this process."""
+    import tombola.jobs
+
+    done, honest = [], tombola.jobs.run_job
+
+    def counting(job, task, progress=None):
+        done.append(job)
+        return honest(job, task, progress)
+
+    monkeypatch.setattr("tombola.executors.pool.run_job", counting)
+    return done
+
+
+def test_more_rounds_or_arms_train_only_what_is_new_and_give_what_one_run_gives(outcome, tmp_path, counted):
+    arms = recipe().plain()["arms"]
+    first = {name: arms[name] for name in ("colt-2", "lth")}
+    go(tmp_path, recipe(arms=first, until={"rounds": 2}, replicates=1))
+    assert len(counted) == 1 + 2 * 3 + 2
+    counted.clear()
+    go(tmp_path, recipe(arms=first, until={"rounds": 3}, replicates=1))
+    # COLT: two halves and an evaluation; LTH: the evaluation of round 2 was its search, and is done again.
+    assert len(counted) == 3 + 2
+    counted.clear()
+    whole = go(tmp_path, recipe(replicates=1))
+    assert len(counted) == 1 + 3  # the matched arm alone: dense and three rounds
+    expected = [r for r in timeless(outcome.records) if r["replicate"] == 0]
+    assert timeless(whole.records) == expected
+    counted.clear()
+    fewer = go(tmp_path, recipe(replicates=1, until={"rounds": 1}))
+    assert counted == []
+    assert fewer.complete
+
+
+def test_a_run_whose_results_were_taken_away_is_not_complete(tmp_path, counted):
+    small = recipe(arms={"lth": {"method": "lth", "rate": 0.2}}, replicates=1)
+    first = go(tmp_path, small)
+    (first.folder / "records.jsonl").unlink()
+    counted.clear()
+    again = go(tmp_path, small)
+    assert counted
+    assert timeless(again.records) == timeless(first.records)
+    next(first.folder.glob("tickets/lth/*/round-002*")).unlink()
+    assert timeless(go(tmp_path, small).records) == timeless(first.records)
+    assert (first.folder / "tickets" / "lth" / "replicate-0" / "round-002.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["state.json", "environment.json", "arms.json", "records.jsonl"])
+@pytest.mark.parametrize("text", ["{", "3", '{"a": ', "[[1"])
+def test_a_damaged_run_folder_is_told_in_one_line(tmp_path, name, text):
+    small = recipe(arms={"lth": {"method": "lth", "rate": 0.2}}, replicates=1, until={"rounds": 1})
+    first = go(tmp_path, small)
+    (first.folder / name).write_text(text + "\n")
+    with pytest.raises(ConfigError, match=name) as caught:
+        go(tmp_path, small)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_evaluated_before_an_arm_failed_is_recorded(tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text(
+        "def score(state, mask, context):\n"
+        "    if sum(int(keep.sum()) for keep in mask.values()) < 0.7 * sum(k.numel() for k in mask.values()):\n"
+        "        raise KeyError('mine')\n"
+        "    return {name: state[name].abs() for name in mask}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    arms = {"lth": {"method": "lth", "rate": 0.2, "score": "failing:score"}}
+    done = go(tmp_path, recipe(arms=arms, replicates=1))
+    assert [r["round"] for r in done.records] == [0, 1, 2]
+    assert done.notes == ["arm lth, replicate 0: failed: round 3: KeyError: 'mine' (more in errors.log)"]
+    assert "KeyError" in (done.folder / "errors.log").read_text()
+    with (tmp_path / "failing.py").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(ConfigError, match="your own code differs"):
+        go(tmp_path, recipe(arms=arms, replicates=1))
+
+
 def test_an_arm_changed_under_its_name_is_refused_with_what_differs(tmp_path):
     arms = {"lth": {"method": "lth", "rate": 0.2}}
     go(tmp_path, recipe(arms=arms, replicates=1, until={"rounds": 1}))
+    go(tmp_path, recipe(arms={"other": {"method": "dense"}}, replicates=1, until={"rounds": 1}))
     arms["lth"]["rate"] = 0.3
     with pytest.raises(ConfigError, match=r"arm 'lth' has changed .*rate was 0.2, is 0.3; give it another name"):
         go(tmp_path, recipe(arms=arms, replicates=1, until={"rounds": 1}))
@@ -211,7 +290,7 @@ def test_other_data_under_the_same_recipe_are_refused(tmp_path):
     go(tmp_path, recipe(**small))
     arrays["train_images"] = images + 1
     np.savez(path, **arrays)
-    with pytest.raises(ConfigError, match="the data differ from those"):
+    with pytest.raises(ConfigError, match="the data differ from what"):
         go(tmp_path, recipe(**small))
 
 
@@ -260,6 +339,7 @@ def test_the_paper_stop_returns_the_last_ticket_that_passes(tmp_path):
     done = go(tmp_path, recipe(arms=arms, until={"accuracy_drop": 0.1}, replicates=1))
     assert done.complete
     assert [r["round"] for r in done.records] == [0, 1, 2]
+    assert [r["passes"] for r in done.records] == [True, True, False]
     assert "more than 10.00% below dense" in done.notes[0]
     assert done.notes[0].endswith("round 1 is the result")
 
@@ -291,7 +371,7 @@ def test_rewinding_to_step_k_starts_every_ticket_from_the_dense_runs_state_at_k(
     done = go(tmp_path, recipe(rewind=10, replicates=1, until={"rounds": 2}))
     assert done.complete
     assert len({r["rewind_digest"] for r in done.records}) == 1
-    ticket = Ticket.load(done.folder / "tickets" / "lth" / "replicate-0" / "round-01.safetensors")
+    ticket = Ticket.load(done.folder / "tickets" / "lth" / "replicate-0" / "round-001.safetensors")
     assert ticket.origin["rewind_step"] == 10
 
     from pathlib import Path
@@ -307,6 +387,22 @@ def test_rewinding_to_step_k_starts_every_ticket_from_the_dense_runs_state_at_k(
     assert isinstance(done.folder, Path)
     for name, value in run_job(job, task).final.items():
         assert torch.equal(ticket.rewind_point[name], value)
+
+
+def test_patience_does_not_move_the_rewind_point(tmp_path):
+    training = recipe().plain()["training"] | {"patience": 1, "evaluate_every": 2, "lr": 0.5, "epochs": 4}
+    changed = recipe(training=training, rewind=40, replicates=1, until={"rounds": 1})
+    done = go(tmp_path, changed, workers=1)
+    straight = recipe(training=training | {"patience": None}, rewind=40, replicates=1, until={"rounds": 1})
+    other = go(tmp_path, straight, workers=1)
+    assert {r["rewind_digest"] for r in done.records} == {r["rewind_digest"] for r in other.records}
+
+
+def test_weights_that_overflow_in_the_last_step_are_told_with_the_step(tmp_path):
+    training = {"optimizer": "sgd", "lr": 1e38, "epochs": 1, "batch_size": 2000}
+    done = go(tmp_path, recipe(training=training, arms={"lth": {"method": "lth", "rate": 0.2}}, replicates=1))
+    assert not done.complete
+    assert "after step 1" in done.notes[0] or "after training" in done.notes[0]
 
 
 def test_without_validation_data_that_is_recorded_and_told(tmp_path):
@@ -335,6 +431,18 @@ def test_without_validation_data_that_is_recorded_and_told(tmp_path):
         ({"until": {"density_total": 0.01}}, "only 3,360 of 3,560 are prunable .* the cap is 94.38%"),
         ({"until": {"density": 0.0001}}, "less than one of 3,360 prunable weights"),
         ({"rewind": 1000}, "rewind is 1000; a training has"),
+        (
+            {"data": {"name": "digits", "valid": 0.0001}, "until": {"accuracy_drop": 0.1}},
+            "accuracy_drop needs validation",
+        ),
+        ({"arms": {"l": {"method": "lth", "rate": 0.2, "scope": "half_output"}}}, "take prunable: all"),
+        (
+            {
+                "arms": {"l": {"method": "lth", "reach": {"density": 0.1, "rounds": 2}, "scope": "half_output"}},
+                "prunable": "all",
+            },
+            "reach and half_output do not go together",
+        ),
         ({"data": {"name": "digits", "valid": 100000}}, "100000|100,000"),
     ],
 )
@@ -358,6 +466,6 @@ def test_one_shot_and_random_arms_run(tmp_path):
     assert one_shot[1]["kept"] == 3360 - round(0.7 * 3360)
     assert [r["round"] for r in done.records if r["arm"] == "dense"] == [0]
     assert all(math.isfinite(r["test_loss"]) for r in done.records)
-    assert count(Ticket.load(next(done.folder.glob("tickets/random/*/round-02.safetensors"))).mask) == (
+    assert count(Ticket.load(next(done.folder.glob("tickets/random/*/round-002.safetensors"))).mask) == (
         one_shot[0]["prunable"] - round(0.3 * 3360) - round(0.3 * (3360 - round(0.3 * 3360)))
     )

@@ -32,7 +32,7 @@ def test_a_recipe_is_read_as_written(tiny):
     recipe = read(tiny)
     assert (recipe.name, recipe.data.name, recipe.model.name, recipe.until.rounds) == ("tiny", "digits",
                                                                                        "lenet_300_100", 4)  # fmt: skip
-    assert recipe.arms["colt-2"].models == 2
+    assert recipe.arms["colt-2"].width == 2
     assert recipe.arms["matched"].match == "colt-2"
     assert recipe.training.momentum == 0.9
 
@@ -88,6 +88,11 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
         (["--arms.lth", "{match: matched}"], "arms.lth.match is 'matched', which does not search by itself"),
         (["--arms.lth.match", "colt-2"], "arms.lth needs a method .* or match: ARM, exactly one of the two"),
         (["--arms.colt-2", "{method: colt, reach: {density: 0.1, rounds: 3}}"], "reach a density with exact: true"),
+        (["--arms.lth", "{method: lth, densities: [0.2, 0.5]}"], "densities fall, from below 1 to above 0"),
+        (["--arms.lth", "{method: lth, densities: [1.0, 0.5]}"], "densities fall, from below 1 to above 0"),
+        (["--arms", "5", "--arms.lth.rate", "0.2"], "--arms.lth.rate: 'arms' is 5, not a mapping"),
+        (["--training.betas", "[1.5, 0.9]"], r"training.betas is \[1.5, 0.9\]; both are from 0 to below 1"),
+        (["--training.patience", "2", "--data.valid", "0"], "training.patience looks at validation data"),
         (["--arms", "{}"], "the recipe has no arms"),
         (["--arms", "[1]"], r"arms is \[1\]; it should be a mapping"),
         (["--training.optimizer", "sdg"], "one of sgd, adam, adamw. Did you mean 'sgd'?"),
@@ -101,7 +106,7 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
         (["--until.accuracy_drop", "0.01", "--data.valid", "0"], "needs validation data; data.valid is 0"),
         (["--training.select", "best", "--data.valid", "0"], "without validation data .* it must be last"),
         (["--name", "a/b"], "name is 'a/b'; letters, digits"),
-        (["--name.x", "1"], "--name.x: 'name' is tiny, which has no 'x'"),
+        (["--name.x", "1"], "--name.x: 'name' is tiny, not a mapping"),
         (["stray"], "'stray' stands alone"),
         (["--seed"], "--seed has no value"),
         (["--seed", "[1"], "--seed is no valid YAML"),
@@ -138,3 +143,12 @@ def test_a_key_given_twice_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="'seed' is given twice") as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_yaml_anchors_and_merge_keys_work(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "training: {epochs: 1}\nuntil: {rounds: 1}\n"
+        "arms:\n  a: &a {method: lth, rate: 0.2}\n  b: {<<: *a, score: random}\n"
+    )
+    assert read(path).arms["b"].rate == 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import traceback
@@ -13,7 +14,6 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from tombola import catalogue, rates
-from tombola.digests import digest_mask
 from tombola.errors import InputError, InvariantError, TrainingError
 from tombola.executors import Pool
 from tombola.jobs import Job, Measured, Trained
@@ -116,6 +116,7 @@ class ArmRun:
         self.seed = replicate_seed(self.recipe, replicate)
         self.feed = shared.feeds[name, replicate]
         self._index = 0  # the round that is under way, for messages
+        self._rounds = 0  # those that have a ticket
         self._waiting: list[_Ticket] = []
         self._search: Cost = {}
         self._evaluated: Cost = {}
@@ -136,44 +137,50 @@ class ArmRun:
             how, why = "skipped", f"source failed: {error}"
         except (TrainingError, InvariantError, InputError) as error:
             how, why = "failed", f"round {self._index}: {error}"
-        except Exception as error:
+        except Exception as error:  # an arm's own code, such as a score of the user's
             if self.shared.stopped.is_set():
                 return "open"  # whatever went wrong did so because the run is being stopped
             with (self.folder.path / "errors.log").open("a", encoding="utf-8") as log:
                 log.write(f"arm {self.name}, replicate {self.replicate}, round {self._index}\n")
                 traceback.print_exc(file=log)
-            how, why = "failed", f"round {self._index}: {type(error).__name__}: {error} (more in errors.log)"
+            how, why = "failed", f"round {self._index}: {type(error).__name__}: {_line(error)} (more in errors.log)"
         if self.shared.stopped.is_set():
             return "open"
+        if how != "finished":
+            self._write_what_succeeded()
         self.feed.end("" if how == "finished" else f"arm {self.name}, replicate {self.replicate}")
-        self.folder.ended(self.name, self.replicate, how, why)
+        self.folder.ended(self.name, self.replicate, how, why, self._rounds)
         if why:
             self.shared.display.say(f"arm {self.name}, replicate {self.replicate}: {how}: {why}")
         return how
 
     def _run(self) -> str:
-        recipe, plans = self.recipe, self.plans
-        initial = self.shared.initial[self.replicate]
-        start = dense = Job(initial, plans.mask, recipe.training, self.seed)
-        if recipe.rewind:
-            point = self._run_all([Job(initial, plans.mask, recipe.training, self.seed, last=recipe.rewind)])[0].final
-            start = Job(point, plans.mask, recipe.training, self.seed, first=recipe.rewind)
-        self._evaluate(0, dense, {"rewind_digest": start.start_digest, "kept_fraction": None, "invariant_seconds": 0.0})
+        plans = self.plans
+        if not self.arm.searches and self.folder.record(self.name, self.replicate, 0) is not None:
+            return ""
+        done = self.folder.rounds_done(self.name, self.replicate)
+        job, parent = self._begin(done)
+        for index, ticket in enumerate(done, 1):
+            self.feed.put(dict(ticket.mask))
+            self._rounds = index
+            if (stopped := self._stop(index, ticket.mask)) is not None:
+                return stopped
         if not self.arm.searches:
             self._write_until(0)
             return ""
 
         partitions = plans.partitions(self.arm, self.replicate)
         search = find(
-            start,
+            job,
             partitions,
-            self._amounts(),
+            itertools.islice(self._amounts(), len(done), None),
             run_all=self._run_all,
             score=catalogue.entry("tombola.scores", self.arm.score),
             scope=plans.scope(self.arm),
+            first=len(done) + 1,
             allow_collapse=self.arm.allow_collapse,
         )
-        before, parent = plans.mask, None
+        before, self._index = job.mask, len(done)
         while True:
             self._index += 1
             try:
@@ -184,11 +191,44 @@ class ArmRun:
             parent = self._keep(found, before, parent, partitions)
             before = found.mask
             self.feed.put(found.mask)
-            if (why := self._stop(found)) is not None:
+            self._rounds = found.index
+            if (why := self._stop(found.index, found.mask)) is not None:
                 break
             self._write_done()
         self._write_until(self._index)
         return why or ""
+
+    def _begin(self, done: list[Ticket]) -> tuple[Job, str | None]:
+        """Return the training that the search starts from, and its ticket's digest, after the rounds that are done."""
+        recipe, plans = self.recipe, self.plans
+        initial = self.shared.initial[self.replicate]
+        dense = Job(initial, plans.mask, recipe.training, self.seed)
+        start = dense
+        if done:
+            self._take_up(done)
+            last = done[-1]
+            start = Job(last.rewind_point, dict(last.mask), recipe.training, self.seed, first=recipe.rewind)
+            # What the arm has cost so far. The evaluation of the last ticket is LTH's search of the next round, so
+            # it stands under its own digest and is counted once.
+            record = self.folder.record(self.name, self.replicate, len(done))
+            assert record is not None
+            samples, seconds = record["samples_seen_search"], record["seconds_search"]
+            self._search["before"] = samples, seconds
+            rest = record["samples_seen"] - samples, record["seconds"] - seconds
+            self._evaluated[self.pool.digest(start)] = rest
+            self._seconds = record["seconds"]
+            return start, last.digest
+        if recipe.rewind:
+            point = self._run_all([Job(initial, plans.mask, recipe.training, self.seed, last=recipe.rewind)])[0].final
+            start = Job(point, plans.mask, recipe.training, self.seed, first=recipe.rewind)
+        self._evaluate(0, dense, {"rewind_digest": start.start_digest, "kept_fraction": None, "invariant_seconds": 0.0})
+        return start, None
+
+    def _take_up(self, done: list[Ticket]) -> None:
+        for index in range(len(done) + 1):
+            record = self.folder.record(self.name, self.replicate, index)
+            if record is not None and record["valid_accuracy"] is not None:
+                self._valid_accuracy[index] = record["valid_accuracy"]
 
     def _amounts(self) -> Iterable[Amount]:
         if self.arm.match is None:
@@ -218,7 +258,7 @@ class ArmRun:
             "total": self.plans.total,
             "density": density(job.mask),
             "density_total": density(job.mask, self.plans.total),
-            "mask_digest": digest_mask(job.mask),
+            "mask_digest": job.mask_digest,
         }
         future = self.pool.evaluate(job)
         self._waiting.append(_Ticket(index, self.pool.digest(job), facts, dict(self._search), future))
@@ -227,6 +267,7 @@ class ArmRun:
         """Write the ticket of a round and have it evaluated; returns the ticket's digest."""
         origin = dict(self.shared.origin) | {
             "arm": self.name,
+            "method": self.folder.definition(self.name),
             "round": found.index,
             "replicate": self.replicate,
             "seeds": {"recipe": self.recipe.seed, "replicate": self.seed},
@@ -245,28 +286,40 @@ class ArmRun:
         self._evaluate(found.index, found.job, facts)
         return digest
 
-    def _stop(self, found: Round) -> str | None:
+    def _stop(self, index: int, mask: Mapping[str, Tensor]) -> str | None:
         """Return why the search stops after this round (nothing to say: an empty text), ``None`` to go on."""
         until = self.recipe.until
         if self.arm.match is not None:
             return None  # it ends when the arm that it follows ends
         if until.accuracy_drop is not None:
-            self._write_until(found.index)
-            dense, ticket = self._valid_accuracy[0], self._valid_accuracy[found.index]
-            # Differences of counts: without the little more, 0.97 would be more than 0.01 below 0.98.
-            if dense - ticket > until.accuracy_drop + 1e-9:
-                result = f"round {found.index - 1} is the result" if found.index > 1 else "no ticket passes"
+            self._write_until(index)
+            if not self._passes(index):
+                dense, ticket = self._valid_accuracy[0], self._valid_accuracy[index]
+                result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
                 return (
-                    f"validation accuracy {ticket:.2%} in round {found.index} is more than {until.accuracy_drop:.2%} "
+                    f"validation accuracy {ticket:.2%} in round {index} is more than {until.accuracy_drop:.2%} "
                     f"below dense ({dense:.2%}): {result}"
                 )
-        if until.rounds is not None and found.index >= until.rounds:
+        if until.rounds is not None and index >= until.rounds:
             return ""
-        if until.density is not None and density(found.mask) <= until.density:
+        if until.density is not None and density(mask) <= until.density:
             return ""
-        if until.density_total is not None and density(found.mask, self.plans.total) <= until.density_total:
+        if until.density_total is not None and density(mask, self.plans.total) <= until.density_total:
             return ""
         return None
+
+    def _passes(self, index: int) -> bool | None:
+        """Whether a ticket is as accurate as the recipe asks, on validation data; ``None`` where it does not ask."""
+        if self.recipe.until.accuracy_drop is None:
+            return None
+        # Differences of counts: without the little more, 0.97 would be more than 0.01 below 0.98.
+        return self._valid_accuracy[0] - self._valid_accuracy[index] <= self.recipe.until.accuracy_drop + 1e-9
+
+    def _write_what_succeeded(self) -> None:
+        """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
+        for ticket in self._waiting:
+            with contextlib.suppress(Exception):  # what this evaluation met is told already, or follows from it
+                self._write(ticket)
 
     def _write_done(self) -> None:
         """Write the records whose evaluation is done, as far as they follow each other."""
@@ -286,8 +339,9 @@ class ArmRun:
         searched, both = ticket.search.values(), (ticket.search | self._evaluated).values()
         seconds = sum(s for _, s in both)
         valid = measured.valid
-        record = {
+        record: dict[str, Any] = {
             "arm": self.name,
+            "arm_digest": self.folder.arm_digest(self.name),
             "replicate": self.replicate,
             "round": ticket.index,
             **ticket.facts,
@@ -309,7 +363,12 @@ class ArmRun:
         self._seconds = seconds
         if valid:
             self._valid_accuracy[ticket.index] = valid.accuracy
+        record["passes"] = self._passes(ticket.index)
         predictions = measured.test.predictions.cpu().numpy()
         self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
         if self.folder.records.add(record):
             self.shared.display.result(record)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -12,6 +12,8 @@ from tombola.errors import InputError, near
 
 COMMANDS = ("run", "ticket", "list")
 CATALOGUES = ("data", "models", "scores")
+RUN_OPTIONS = ("--workers", "--data-root", "--runs", "--quiet", "--help")  # the first three take a value
+RECIPE_ENTRIES = ("name", "data", "model", "training", "arms", "until", "prunable", "rewind", "replicates", "seed")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core); change no bit")
     run.add_argument("--data-root", type=Path, metavar="DIR", help="data sets (default: TOMBOLA_DATA, else the cache)")
     run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
-    run.add_argument("--quiet", action="store_true", help="print the result table alone")
+    run.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
 
     ticket = commands.add_parser("ticket", allow_abbrev=False, help="look at ticket files",
                                  description="Look at ticket files.")  # fmt: skip
@@ -54,6 +56,29 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _apart(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell the options of ``run`` from overrides of the recipe, wherever they stand."""
+    own: list[str] = []
+    overrides: list[str] = []
+    rest = list(given)
+    while rest:
+        word = rest.pop(0)
+        name, equals, _ = word.partition("=")
+        if not word.startswith("--") or name in RUN_OPTIONS:
+            own.append(word)
+            if name in RUN_OPTIONS[:3] and not equals:
+                own += rest[:1]
+                del rest[:1]
+            continue
+        if "." not in name and near(name, RUN_OPTIONS) and name[2:] not in RECIPE_ENTRIES:
+            raise InputError(f"there is no option '{name}'.{near(name, RUN_OPTIONS)}")
+        overrides.append(word)
+        if not equals:
+            overrides += rest[:1]
+            del rest[:1]
+    return own, overrides
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -62,14 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given and not given[0].startswith("-") and given[0] not in COMMANDS:
             raise InputError(f"there is no command '{given[0]}'; there are: {', '.join(COMMANDS)}."
                              f"{near(given[0], COMMANDS)}")  # fmt: skip
-        options, rest = top.parse_known_args(given)
+        own, overrides = _apart(given) if given[:1] == ["run"] else (given, [])
+        options = top.parse_args(own)
         if options.command is None:
             top.print_help()
             return 0
-        if rest and options.command != "run":
-            raise InputError(f"'{rest[0]}' is not an option of tombola {options.command}")
         commands = {"run": _run, "ticket": _ticket, "list": _list}
-        return commands[options.command](options, rest)
+        return commands[options.command](options, overrides)
     except InputError as error:
         print(f"tombola: {error}", file=sys.stderr)
         return 2
@@ -111,10 +135,16 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tombola import ticket_format
 
+    code = 0
     for path in options.files:
-        ticket = ticket_format.verify(path)
+        try:
+            ticket = ticket_format.verify(path)
+        except InputError as error:  # the other files are looked at all the same
+            print(f"tombola: {error}", file=sys.stderr)
+            code = 2
+            continue
         print(ticket_format.describe(ticket) if options.action == "info" else f"{path}: verified, {ticket.digest}")
-    return 0
+    return code
 
 
 def _list(options: argparse.Namespace, _: Sequence[str]) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,7 +30,7 @@ class Estimate:
     Attributes:
         steps: Optimiser steps of all trainings together, each training counted once.
         trainings: Trainings on the full data and its partitions.
-        seconds: Wall time on the run's workers, from a few measured steps of the dense network.
+        seconds: Wall time on the run's workers, from a few measured steps of the dense network; NaN if they failed.
         bounded: Whether the number of rounds is known; an accuracy stop leaves it open.
         epochs: Length of one training.
     """
@@ -65,7 +66,7 @@ def expected_rounds(arm: Arm, recipe: Recipe, most: float = 1.0) -> int:
         elif arm.reach:
             kept = arm.reach.density ** (rounds / arm.reach.rounds)
         else:
-            kept *= (1 - (rate or 0.0)) ** arm.models
+            kept *= (1 - (rate or 0.0)) ** arm.width
         if until.density is not None and kept <= until.density:
             break
         if until.density_total is not None and 1 - most * (1 - kept) <= until.density_total:
@@ -73,32 +74,38 @@ def expected_rounds(arm: Arm, recipe: Recipe, most: float = 1.0) -> int:
     return rounds
 
 
-def estimate(plans: Plans, todo: Sequence[tuple[str, int]], workers: int) -> Estimate:
+def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) -> Estimate:
     """Count the trainings of the arms that are to be run, and time a few steps of one.
 
     Args:
         plans: What the arms work with.
-        todo: Arms and replicates.
+        todo: Arms and replicates, and the rounds that each has done before.
         workers: Number of workers.
     """
     recipe, task = plans.recipe, plans.task
     most = size(plans.mask) / plans.total
     units, trainings = 0.0, 0  # a unit is one training on the full data
     for replicate in {k for _, k in todo}:
-        units, trainings = units + 1, trainings + 1
-        for name in (name for name, k in todo if k == replicate):
+        own = {name: done for (name, k), done in todo.items() if k == replicate}
+        dense = int(not all(own.values()))
+        units, trainings = units + dense, trainings + dense
+        for name, done in own.items():
             arm = recipe.arms[name]
             if not arm.searches:
                 continue
-            rounds = expected_rounds(recipe.arms[arm.match] if arm.match else arm, recipe, most)
-            divided = arm.models > 1 and arm.by != "seeds"
-            searches = rounds if divided else rounds * arm.models
+            rounds = expected_rounds(recipe.arms[arm.match] if arm.match else arm, recipe, most) - done
+            rounds = max(0, rounds)
+            divided = arm.width > 1 and arm.by != "seeds"
+            searches = rounds if divided else rounds * arm.width
             # With one partition the search of a round is the evaluation of the round before.
-            units += rounds + searches if arm.models > 1 else rounds
-            trainings += rounds * (arm.models + 1) if arm.models > 1 else rounds
+            units += rounds + searches if arm.width > 1 else rounds
+            trainings += rounds * (arm.width + 1) if arm.width > 1 else rounds
     batches = task.steps_per_epoch(recipe.training.batch_size)
     plan = Plan.of(recipe.training, batches)
-    per_step, per_example = _measure(plans)
+    try:
+        per_step, per_example = _measure(plans)
+    except Exception:  # whatever is wrong with a training belongs to the arm that meets it
+        per_step = per_example = math.nan
     looked_at = plan.steps / plan.evaluate_every * len(task.splits.valid) + len(task.splits.train)
     seconds = units * (plan.steps * per_step + looked_at * per_example) / workers
     bounded = recipe.until.accuracy_drop is None or recipe.until.rounds is not None

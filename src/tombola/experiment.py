@@ -6,7 +6,6 @@ recipe -> task -> for every arm and replicate: find -> ticket -> evaluation -> r
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,7 +22,7 @@ from tombola.progress import Display
 from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.reports import page
-from tombola.runs import RunFolder
+from tombola.runs import RunFolder, cores
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ def run(
         InputError: The recipe cannot be run as it is; nothing was trained.
     """
     display = display or Display(quiet=True)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = max(1, cores // recipe.training.threads) if workers is None else workers
+    workers = max(1, cores() // recipe.training.threads) if workers is None else workers
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be 1 or more")
     task = make_task(recipe, data_root)
@@ -86,9 +84,10 @@ def _search(plans: Plans, folder: RunFolder, data_root: Path | None, workers: in
     keys = [(name, replicate) for replicate in range(recipe.replicates) for name in recipe.arms]
     todo = [key for key in keys if not folder.finished(*key)]
     if not todo:
+        folder.clear_trainings()
         display.say(f"nothing left to train: {folder.path} is complete")
         return
-    # An arm that follows another one needs its rounds, so the other one is driven again; what it trained is on disk.
+    # An arm that follows another one needs its rounds: one that is finished gives those of its tickets.
     sources = {(recipe.arms[name].match, replicate) for name, replicate in todo}
     todo = [key for key in keys if key in todo or key in sources]
     pool = Pool(
@@ -109,7 +108,8 @@ def _search(plans: Plans, folder: RunFolder, data_root: Path | None, workers: in
         feeds={key: Feed() for key in keys},
         stopped=threading.Event(),
     )
-    display.start(recipe.name, estimate(plans, todo, workers))
+    done = {key: len(folder.rounds_done(*key)) for key in todo}
+    display.start(recipe.name, estimate(plans, done, workers))
     threads = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="tombola-arm")
     try:
         arms = [threads.submit(ArmRun(shared, *key).run) for key in todo]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from tombola.errors import ConfigError, TrainingError
 from tombola.evaluation import Metrics
 from tombola.partitions import WHOLE, Partition
 from tombola.task import Classification
-from tombola.training import Plan, Training, train
+from tombola.training import Plan, Step, Training, train
 from tombola.types import Mask, State
 
 
@@ -45,12 +46,22 @@ class Job:
 
     def on(self, part: Partition, mask: Mask) -> Job:
         """Return the same training on another part of the data, with another mask."""
-        return replace(self, part=part, mask=mask)
+        other = replace(self, part=part, mask=mask)
+        if "start_digest" in vars(self):  # the start is the same: it is not read again
+            vars(other)["start_digest"] = self.start_digest
+        if mask is self.mask and "mask_digest" in vars(self):
+            vars(other)["mask_digest"] = self.mask_digest
+        return other
 
     @functools.cached_property
     def start_digest(self) -> str:
         """Digest of the rewind point."""
         return digest_state(self.start)
+
+    @functools.cached_property
+    def mask_digest(self) -> str:
+        """Digest of the mask."""
+        return digest_mask(self.mask)
 
     def digest(self, task: str) -> str:
         """Digest of all that decides what this training gives, on the task of that digest."""
@@ -58,7 +69,7 @@ class Job:
             {
                 "task": task,
                 "start": self.start_digest,
-                "mask": digest_mask(self.mask),
+                "mask": self.mask_digest,
                 "part": self.part.digest,
                 "training": asdict(self.training),
                 "seed": self.seed,
@@ -117,23 +128,32 @@ def alone(threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def run_job(job: Job, task: Classification, progress: Callable[[int, int], None] | None = None) -> Trained:
+def run_job(
+    job: Job,
+    task: Classification,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    loop: Callable[..., Iterator[Step]] = train,
+) -> Trained:
     """Do a training: rewind, then `train` to the end.
 
     Args:
         job: What to train.
         task: The model and the data.
         progress: Told (steps done, steps in all) at every evaluation.
+        loop: The training loop; your own takes what `train` takes and yields what it yields.
 
     Raises:
-        TrainingError: The loss is NaN or infinite; the step is named.
-        InvariantError: The model did not take the rewind point as it is.
+        TrainingError: The loss or a weight is NaN or infinite; the step is named.
+        InvariantError: The model did not take the rewind point as it is, or a pruned weight is not zero afterwards.
     """
     with alone(job.training.threads):
-        return _run(job, task, progress or (lambda _done, _all: None))
+        return _run(job, task, progress or (lambda _done, _all: None), loop)
 
 
-def _run(job: Job, task: Classification, progress: Callable[[int, int], None]) -> Trained:
+def _run(
+    job: Job, task: Classification, progress: Callable[[int, int], None], loop: Callable[..., Iterator[Step]]
+) -> Trained:
     began, training = time.perf_counter(), job.training
     model = task.build(job.start, job.part, job.seed)
     batches = task.batches(job.part, training.batch_size, job.seed)
@@ -148,7 +168,7 @@ def _run(job: Job, task: Classification, progress: Callable[[int, int], None]) -
     early, early_step, best = None, None, float("inf")
     losses: list[Tensor] = []
     seen = 0
-    for step in train(
+    for step in loop(
         model, batches, training, job.mask, loss=task.loss, seed=job.seed, plan=plan, first=first, last=last
     ):
         if step.loss is None:
@@ -166,10 +186,18 @@ def _run(job: Job, task: Classification, progress: Callable[[int, int], None]) -
                 best, early_step, early = metrics.loss, step.number, _state_of(model)
         progress(step.number - first, last - first)
         late = [entry for entry in history if early_step is None or entry["step"] > early_step]
-        if training.patience is not None and len(late) >= training.patience:
+        # Not on the way to a rewind point, which is a step of its own whatever the validation loss does.
+        if training.patience is not None and job.last is None and len(late) >= training.patience:
+            progress(last - first, last - first)
             break
+    final = _state_of(model)
+    for name, value in final.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise TrainingError(f"'{name}' is not finite after step {first + seen}; a lower learning rate may help")
+    for state in filter(None, (final, early)):
+        invariants.check_zeros(state, job.mask, f"after step {first + seen}")
     return Trained(
-        final=_state_of(model),
+        final=final,
         early=early,
         early_step=early_step,
         select=training.select,
@@ -207,4 +235,7 @@ def measure(job: Job, trained: Trained, task: Classification) -> Measured:
         early = result["test"] if trained.state is trained.early else None
         if trained.early is not None and early is None:
             early = task.measure(task.build(trained.early, job.part, job.seed), job.part, "test")
+    for which, metrics in result.items():
+        if not math.isfinite(metrics.loss):
+            raise TrainingError(f"the {which} loss is {metrics.loss} after training; a lower learning rate may help")
     return Measured(result["train"], valid, result["test"], early)

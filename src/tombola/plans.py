@@ -80,15 +80,15 @@ class Plans:
 
     def partitions(self, arm: Arm, replicate: int) -> list[Partition]:
         """Draw an arm's partitions, once per replicate."""
-        if arm.models == 1:
+        if arm.width == 1:
             return [WHOLE]
         seed = replicate_seed(self.recipe, replicate)
         splits = self.task.splits
         if arm.by == "seeds":
-            return by_seeds(arm.models)
+            return by_seeds(arm.width)
         if arm.by == "examples":
-            return by_examples(len(splits.train), arm.models, seed)
-        return by_classes(splits.num_classes, arm.models, None if arm.by == "classes_in_order" else seed)
+            return by_examples(len(splits.train), arm.width, seed)
+        return by_classes(splits.num_classes, arm.width, None if arm.by == "classes_in_order" else seed)
 
     def amounts(self, arm: Arm) -> Iterable[Amount]:
         """Return what each round of an arm with a method is asked for."""
@@ -106,6 +106,14 @@ class Plans:
 
     def _check(self) -> None:
         recipe, task = self.recipe, self.task
+        looks = {
+            "until.accuracy_drop": recipe.until.accuracy_drop is not None,
+            "training.patience": recipe.training.patience is not None,
+            "training.select: best": recipe.training.select == "best",
+        }
+        for name, needed in looks.items():
+            if needed and not task.splits.has_valid:
+                raise ConfigError(f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no example")
         self._check_targets()
         steps = Plan.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
         if recipe.rewind >= steps:
@@ -138,6 +146,12 @@ class Plans:
     def _check_arm(self, arm: Arm) -> None:
         if not arm.searches:
             return
+        if arm.scope == "half_output":
+            if head_weight(self.task.model, self.task.head) not in self.mask:
+                raise ConfigError(f"scope half_output is per_layer where the output layer is not prunable (prunable: "
+                                  f"{self.recipe.prunable}); take prunable: all")  # fmt: skip
+            if arm.reach is not None:
+                raise ConfigError("reach and half_output do not go together: the output layer has another rate")
         catalogue.entry("tombola.scores", arm.score)
         scope = self.scope(arm)
         groups = scope(self.mask)

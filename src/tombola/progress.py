@@ -36,8 +36,13 @@ class Display:
 
     def start(self, name: str, estimate: Estimate) -> None:
         """Say what is ahead, and begin."""
-        about = f"about {duration(estimate.seconds)}" if estimate.bounded else "rounds not known beforehand"
-        self.say(f"{name}: {estimate.trainings} trainings, {estimate.steps:,} steps, {about}")
+        about = f"about {duration(estimate.seconds)}"
+        if not estimate.bounded:
+            each = duration(estimate.seconds / max(1, estimate.trainings))
+            self.say(f"{name}: the number of rounds is not known beforehand; about {each} a training")
+        else:
+            plural = "s" * (estimate.trainings != 1)
+            self.say(f"{name}: {estimate.trainings} training{plural}, {estimate.steps:,} steps, {about}")
         self._began, self._estimate = time.monotonic(), estimate
         if self.quiet or not self.console.is_terminal:
             return
@@ -50,7 +55,7 @@ class Display:
             console=self.console,
             transient=True,
         )
-        self._all = self._bars.add_task(name, total=estimate.steps, left=f"{about} left")
+        self._all = self._bars.add_task(name, total=estimate.steps, left=f"{about} left" if estimate.bounded else "")
         self._bars.start()
 
     def label(self, digest: str, text: str) -> None:
@@ -111,6 +116,8 @@ def duration(seconds: float) -> str:
     >>> duration(42), duration(190), duration(8000)
     ('42 s', '3 min', '2 h 13 min')
     """
+    if not math.isfinite(seconds):
+        return "an unknown time"
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

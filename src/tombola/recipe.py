@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,8 +98,8 @@ class Arm:
     allow_collapse: bool = False
 
     @property
-    def models(self) -> int:
-        """Number of partitions, 1 for all methods but "colt"."""
+    def width(self) -> int:
+        """Number of partitions that it trains on, 1 for all methods but "colt"."""
         return (self.partitions or 2) if self.method == "colt" else 1
 
     @property
@@ -205,6 +206,11 @@ class Recipe:
                 )
         if arm.method in ("lth", "colt"):
             given = [key for key in ("rate", "reach", "densities") if getattr(arm, key)]
+            falling = all(0 < d < 1 for d in arm.densities) and all(a > b for a, b in pairwise(arm.densities))
+            if not falling:
+                raise ConfigError(
+                    f"{where}.densities is {list(arm.densities)}; densities fall, from below 1 to above 0"
+                )
             if arm.rate == 0:
                 raise ConfigError(f"{where}.rate is 0; a round would prune nothing")
             if len(given) != 1:
@@ -212,8 +218,8 @@ class Recipe:
                                   + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
             for group, rate in arm.rate.items() if isinstance(arm.rate, dict) else [("", arm.rate or 0)]:
                 check_rate(rate, f"{where}.rate{group and '.' + group}")
-            if arm.reach is not None and arm.models > 1 and not arm.exact:
-                raise ConfigError(f"{where}: what {arm.models} partitions leave is not known beforehand; "
+            if arm.reach is not None and arm.width > 1 and not arm.exact:
+                raise ConfigError(f"{where}: what {arm.width} partitions leave is not known beforehand; "
                                   "reach a density with exact: true")  # fmt: skip
         if arm.partitions is not None and arm.partitions < 1:
             raise ConfigError(f"{where}.partitions is {arm.partitions}; it must be 1 or more")
@@ -258,7 +264,8 @@ class _Loader(yaml.SafeLoader):
     """YAML whose 1e-3 is a number, and where a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
         for key in keys:
             if keys.count(key) > 1:
                 raise ConfigError(
@@ -322,8 +329,8 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
 
 def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
-    if parents and parents[0] == "arms" and len(parents) > 1 and parents[1] not in whole.get("arms", {}):
-        known = whole.get("arms", {})
+    known = whole.get("arms")
+    if parents[:1] == ["arms"] and len(parents) > 1 and isinstance(known, dict) and parents[1] not in known:
         raise ConfigError(f"--{dotted}: there is no arm '{parents[1]}'; the arms are: {', '.join(known)}."
                           f"{near(parents[1], known)}")  # fmt: skip
     place = whole
@@ -332,7 +339,7 @@ def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
         if isinstance(inner, str) and dotted.startswith(("data.", "model.")):  # data: digits
             inner = place[parent] = {"name": inner}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--{dotted}: '{parent}' is {inner}, which has no '{last}'")
+            raise ConfigError(f"--{dotted}: '{parent}' is {inner}, not a mapping")
         place = inner
     place[last] = value
 

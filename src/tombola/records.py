@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tombola.errors import InvariantError
+from tombola.errors import ConfigError, InvariantError
 
 Record = Mapping[str, Any]
 
@@ -22,9 +22,14 @@ class Records:
         self._known: dict[tuple[str, int, int], Record] = {}
         if path.exists():
             self._repair()
-            for line in path.read_text(encoding="utf-8").splitlines():
-                record = json.loads(line)
-                self._known[_key(record)] = record
+            for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                try:
+                    record = json.loads(line)
+                    self._known[_key(record)] = record
+                except (ValueError, KeyError, TypeError) as error:
+                    raise ConfigError(
+                        f"line {number} of '{path}' is damaged; take it out, and its round is done again"
+                    ) from error
 
     def _repair(self) -> None:
         """Drop a last line that was not written to its end; its result is had again when the run goes on."""
@@ -53,6 +58,10 @@ class Records:
                 os.close(handle)
             self._known[_key(record)] = record
             return True
+
+    def get(self, arm: str, replicate: int, index: int) -> Record | None:
+        """Return the result of a round, or ``None``."""
+        return self._known.get((arm, replicate, index))
 
     def all(self) -> list[Record]:
         """Return the results in the order arm, replicate, round; arms as they first came."""

@@ -100,7 +100,8 @@ def find(
         mask, candidates = cut(before, [t.state for t in trained], amount, Context(job.start, job.seed))
         began = time.perf_counter()
         for number, one in enumerate(trained):
-            invariants.check_zeros(one.final, before, f"round {index}, partition {number + 1}")
+            for state in filter(None, (one.final, one.early)):
+                invariants.check_zeros(state, before, f"round {index}, partition {number + 1}")
         invariants.check_cut(before, mask, candidates, amount, checked_scope)
         collapsed = empty_layers(mask)
         seconds = time.perf_counter() - began

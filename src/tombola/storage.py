@@ -38,6 +38,10 @@ class Store:
             states[which][key] = value
         return Trained(states["final"], states["early"] or None, **facts)
 
+    def has_trained(self, digest: str) -> bool:
+        """Whether a training is finished and can be read."""
+        return self._path(digest, "training").exists() and self.trained(digest) is not None
+
     def keep_trained(self, digest: str, trained: Trained) -> None:
         """Write a finished training."""
         tensors = {f"final.{name}": value for name, value in trained.final.items()}
@@ -69,9 +73,9 @@ class Store:
         path = self._path(digest, kind)
         try:
             tensors = load_file(path)
-        except (FileNotFoundError, SafetensorError):
+            facts = json.loads(bytes(tensors.pop("facts").numpy()))
+        except (FileNotFoundError, SafetensorError, ValueError, KeyError):
             return None
-        facts = json.loads(bytes(tensors.pop("facts").numpy()))
         return tensors, facts
 
     def _write(self, digest: str, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

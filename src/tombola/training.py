@@ -87,6 +87,8 @@ class Training:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"training.{name} is {value}; it must be 0 or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"training.betas is {list(self.betas)}; both are from 0 to below 1")
         if self.optimizer != "sgd" and (self.momentum or self.nesterov):
             raise ConfigError(f"training.momentum and nesterov belong to sgd; the optimizer is {self.optimizer}")
         if self.nesterov and not self.momentum:

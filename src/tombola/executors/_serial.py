@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tombola.jobs import Job, Trained, run_job
 from tombola.task import Classification
+from tombola.training import Step, train
 
 
-def serial(task: Classification) -> Callable[[list[Job]], list[Trained]]:
+def serial(
+    task: Classification, *, loop: Callable[..., Iterator[Step]] = train
+) -> Callable[[list[Job]], list[Trained]]:
     """Make the executor that trains in the caller's thread, one job after the other.
 
     Give it to `find` as ``run_all``. It has the last results at hand, so LTH's evaluation of a ticket is not trained
-    again in the next round.
+    again in the next round. A training loop of your own, with the parameters of `train`, goes in as ``loop``.
     """
     latest: dict[str, Trained] = {}
 
@@ -21,7 +24,7 @@ def serial(task: Classification) -> Callable[[list[Job]], list[Trained]]:
         known = {digest: latest[digest] for digest in digests if digest in latest}
         for digest, job in zip(digests, jobs, strict=True):
             if digest not in known:
-                known[digest] = run_job(job, task)
+                known[digest] = run_job(job, task, loop=loop)
         latest.clear()
         latest.update(known)
         return [known[digest] for digest in digests]

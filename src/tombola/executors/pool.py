@@ -7,13 +7,14 @@ import os
 import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from tombola.errors import TrainingError
+from tombola.errors import InputError, InvariantError, TrainingError
 from tombola.jobs import Job, Measured, Trained, measure, run_job
 from tombola.storage import Store
 from tombola.task import Classification
@@ -30,7 +31,7 @@ class Worker:
 
     def train(self, job: Job, digest: str) -> None:
         """Do a training, unless it is in the store."""
-        if self.store.trained(digest) is None:
+        if not self.store.has_trained(digest):
             trained = run_job(job, self.task, lambda done, steps: self.progress(digest, done, steps))
             self.store.keep_trained(digest, trained)
 
@@ -65,7 +66,16 @@ def _end_with_parent() -> None:
 def _do(what: str, packed: bytes, digest: str) -> None:
     # Packed by pickle itself: the pool's own way would send every tensor through shared memory, which
     # runs out of space or of file descriptors on many machines.
-    getattr(_worker, what)(pickle.loads(packed), digest)
+    try:
+        getattr(_worker, what)(pickle.loads(packed), digest)
+    except (TrainingError, InvariantError, InputError):
+        raise
+    except Exception as error:
+        # An exception of the user's own may not survive the way back, and would break the pool for all.
+        with (_worker.store.folder.parent / "errors.log").open("a", encoding="utf-8") as log:
+            log.write(traceback.format_exc())
+        text = " ".join(str(error).split())
+        raise TrainingError(f"{type(error).__name__}: {text} (more in errors.log)") from None
 
 
 class Pool:
