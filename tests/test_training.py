@@ -13,7 +13,7 @@ from tombola import seeds
 from tombola.batches import Augment, Batches
 from tombola.errors import ConfigError
 from tombola.splits import Split
-from tombola.training import Plan, Training, train
+from tombola.training import Schedule, Training, train
 
 
 class Same:
@@ -122,8 +122,8 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings, message):
 
 
 def factors(training, batches_per_epoch, share=1.0):
-    plan = Plan.of(training, batches_per_epoch, share)
-    return [plan.factor(step) for step in range(plan.steps)]
+    schedule = Schedule.of(training, batches_per_epoch, share)
+    return [schedule.factor(step) for step in range(schedule.steps)]
 
 
 def test_a_multistep_schedule_falls_at_the_end_of_its_epochs():
@@ -135,7 +135,7 @@ def test_a_cosine_starts_at_one_and_would_reach_zero_after_the_last_step():
     assert factors(Training(steps=4, schedule="cosine"), 9) == pytest.approx(
         [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
     )
-    assert Plan.of(Training(steps=4, schedule="cosine"), 9).factor(4) == 0
+    assert Schedule.of(Training(steps=4, schedule="cosine"), 9).factor(4) == 0
 
 
 def test_warmup_climbs_in_equal_stairs_to_the_full_rate():
@@ -154,21 +154,21 @@ def test_a_partition_takes_its_share_of_everything_given_in_steps():
     training = Training(
         steps=16, schedule="multistep", milestone_steps=(8, 12), warmup_steps=4, gamma=0.5, evaluate_every=6
     )
-    plan = Plan.of(training, batches_per_epoch=5, share=0.5)
-    assert plan == Plan(steps=8, warmup=2, milestones=(4, 6), evaluate_every=3, schedule="multistep", gamma=0.5)
+    schedule = Schedule.of(training, batches_per_epoch=5, share=0.5)
+    assert schedule == Schedule(steps=8, warmup=2, milestones=(4, 6), evaluate_every=3, schedule="multistep", gamma=0.5)
     assert factors(training, 5, 0.5) == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
 def test_what_is_given_in_epochs_knows_no_share():
     training = Training(epochs=4, schedule="multistep", milestones=(2,), warmup=1)
-    plan = Plan.of(training, batches_per_epoch=5, share=0.5)
-    assert (plan.steps, plan.warmup, plan.milestones) == (20, 5, (10,))
+    schedule = Schedule.of(training, batches_per_epoch=5, share=0.5)
+    assert (schedule.steps, schedule.warmup, schedule.milestones) == (20, 5, (10,))
 
 
 def test_evaluations_come_once_an_epoch_if_nothing_is_said_and_at_least_at_every_step():
-    assert Plan.of(Training(epochs=4), batches_per_epoch=7, share=0.5).evaluate_every == 7
-    assert Plan.of(Training(epochs=4, evaluate_every=10), batches_per_epoch=7).evaluate_every == 10
-    assert Plan.of(Training(epochs=4, evaluate_every=1), batches_per_epoch=7, share=0.1).evaluate_every == 1
+    assert Schedule.of(Training(epochs=4), batches_per_epoch=7, share=0.5).evaluate_every == 7
+    assert Schedule.of(Training(epochs=4, evaluate_every=10), batches_per_epoch=7).evaluate_every == 10
+    assert Schedule.of(Training(epochs=4, evaluate_every=1), batches_per_epoch=7, share=0.1).evaluate_every == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tombola.masks import size
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, replicate_seed
 from tombola.recipe import Arm, Recipe
-from tombola.training import Plan, train
+from tombola.training import Schedule, train
 
 _MOST_ROUNDS = 200
 _LEAST_STEPS, _MOST_STEPS, _SECONDS, _EXAMPLES = 3, 50, 2.0, 500
@@ -101,15 +101,15 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
             units += rounds + searches if arm.width > 1 else rounds
             trainings += rounds * (arm.width + 1) if arm.width > 1 else rounds
     batches = task.steps_per_epoch(recipe.training.batch_size)
-    plan = Plan.of(recipe.training, batches)
+    schedule = Schedule.of(recipe.training, batches)
     try:
         per_step, per_example = _measure(plans)
     except Exception:  # whatever is wrong with a training belongs to the arm that meets it
         per_step = per_example = math.nan
-    looked_at = plan.steps / plan.evaluate_every * len(task.splits.valid) + len(task.splits.train)
-    seconds = units * (plan.steps * per_step + looked_at * per_example) / workers
+    looked_at = schedule.steps / schedule.evaluate_every * len(task.splits.valid) + len(task.splits.train)
+    seconds = units * (schedule.steps * per_step + looked_at * per_example) / workers
     bounded = recipe.until.accuracy_drop is None or recipe.until.rounds is not None
-    return Estimate(round(units * plan.steps), trainings, seconds, bounded, plan.steps / batches)
+    return Estimate(round(units * schedule.steps), trainings, seconds, bounded, schedule.steps / batches)
 
 
 def _measure(plans: Plans) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from tombola.errors import ConfigError, TrainingError
 from tombola.evaluation import Metrics
 from tombola.partitions import WHOLE, Partition
 from tombola.task import Classification
-from tombola.training import Plan, Step, Training, train
+from tombola.training import Schedule, Step, Training, train
 from tombola.types import Mask, State
 
 
@@ -158,24 +158,24 @@ def _run(
     model = task.build(job.start, job.part, job.seed)
     batches = task.batches(job.part, training.batch_size, job.seed)
     share = len(batches) / task.steps_per_epoch(training.batch_size)
-    plan = Plan.of(training, len(batches), share)
+    schedule = Schedule.of(training, len(batches), share)
     valid = task.split(job.part, "valid")
     if training.select == "best" and len(valid) == 0:
         raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
-    first, last = round(job.first * share), plan.steps if job.last is None else round(job.last * share)
+    first, last = round(job.first * share), schedule.steps if job.last is None else round(job.last * share)
 
     history: list[dict[str, float]] = []
     early, early_step, best = None, None, float("inf")
     losses: list[Tensor] = []
     seen = 0
     for step in loop(
-        model, batches, training, job.mask, loss=task.loss, seed=job.seed, plan=plan, first=first, last=last
+        model, batches, training, job.mask, loss=task.loss, seed=job.seed, schedule=schedule, first=first, last=last
     ):
         if step.loss is None:
             invariants.check_rewound(model, job.start, job.mask, redrawn=job.part.classes is not None)
             continue
         losses.append(step.loss)
-        if step.number % plan.evaluate_every and step.number != last:
+        if step.number % schedule.evaluate_every and step.number != last:
             continue
         seen += _finite(losses, step.number)
         losses.clear()

@@ -22,7 +22,7 @@ from tombola.recipe import Arm, Recipe
 from tombola.scopes import Scope, half_output, per_kind, per_layer, whole_model
 from tombola.splits import Splits, split
 from tombola.task import Classification
-from tombola.training import Plan
+from tombola.training import Schedule
 
 
 def replicate_seed(recipe: Recipe, replicate: int) -> int:
@@ -115,7 +115,7 @@ class Plans:
             if needed and not task.splits.has_valid:
                 raise ConfigError(f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no example")
         self._check_targets()
-        steps = Plan.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
+        steps = Schedule.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
         if recipe.rewind >= steps:
             raise ConfigError(f"rewind is {recipe.rewind}; a training has {steps} steps")
         for name, arm in recipe.arms.items():

@@ -107,18 +107,18 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """The numbers of one training in its own steps: those of a partition are its share of the full split's."""
 
     steps: int
     warmup: float
     milestones: tuple[float, ...]
     evaluate_every: int
-    schedule: str
+    shape: str
     gamma: float
 
     @classmethod
-    def of(cls, training: Training, batches_per_epoch: int, share: float = 1.0) -> Plan:
+    def of(cls, training: Training, batches_per_epoch: int, share: float = 1.0) -> Schedule:
         """Work out the steps of a training on a split.
 
         Args:
@@ -126,9 +126,9 @@ class Plan:
             batches_per_epoch: Of the split that is trained on.
             share: Batches of this split / batches of the full one.
 
-        >>> Plan.of(Training(epochs=3), batches_per_epoch=10).steps
+        >>> Schedule.of(Training(epochs=3), batches_per_epoch=10).steps
         30
-        >>> Plan.of(Training(steps=100), batches_per_epoch=10, share=0.5).steps
+        >>> Schedule.of(Training(steps=100), batches_per_epoch=10, share=0.5).steps
         50
         """
 
@@ -143,22 +143,22 @@ class Plan:
             warmup=own(training.warmup, training.warmup_steps),
             milestones=tuple(sorted(milestones)),
             evaluate_every=max(1, round(every * share)) if every else batches_per_epoch,
-            schedule=training.schedule,
+            shape=training.schedule,
             gamma=training.gamma,
         )
 
     def factor(self, step: int) -> float:
         """Return what the base learning rate is multiplied by in a step, counted from 0.
 
-        >>> plan = Plan.of(Training(epochs=4, warmup=1), batches_per_epoch=4)
-        >>> [plan.factor(step) for step in (0, 1, 3, 4)]
+        >>> schedule = Schedule.of(Training(epochs=4, warmup=1), batches_per_epoch=4)
+        >>> [schedule.factor(step) for step in (0, 1, 3, 4)]
         [0.25, 0.5, 1.0, 1.0]
         """
         if step < self.warmup:
             return min(1.0, (step + 1) / self.warmup)
-        if self.schedule == "multistep":
+        if self.shape == "multistep":
             return self.gamma ** sum(step >= milestone for milestone in self.milestones)
-        if self.schedule == "cosine":
+        if self.shape == "cosine":
             past = (step - self.warmup) / max(1.0, self.steps - self.warmup)
             return 0.5 * (1 + math.cos(math.pi * past))
         return 1.0
@@ -194,7 +194,7 @@ def train(
     *,
     loss: Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor],
     seed: int,
-    plan: Plan | None = None,
+    schedule: Schedule | None = None,
     first: int = 0,
     last: int | None = None,
 ) -> Iterator[Step]:
@@ -209,20 +209,20 @@ def train(
         mask: Weights to keep; parameters without an entry are never masked.
         loss: From the model and a batch to a scalar.
         seed: Addresses what the model draws while it trains (dropout).
-        plan: The schedule in steps of these batches; made from ``training`` if not given.
+        schedule: The schedule in steps of these batches; made from ``training`` if not given.
         first: Steps taken before, when a training goes on from a rewind point; the schedule and the order of
             the data go on there.
-        last: Stop after this step of the plan; its end if not given.
+        last: Stop after this step of the schedule; its end if not given.
     """
-    plan = plan or Plan.of(training, len(batches))
+    schedule = schedule or Schedule.of(training, len(batches))
     optimizer, handle, value = optimizer_for(model, training), Handle(model, mask), None
     model.train()
-    for number in range(first, plan.steps if last is None else last):
+    for number in range(first, schedule.steps if last is None else last):
         epoch, place = divmod(number, len(batches))
         if place == 0 or number == first:
             ahead = itertools.islice(batches.epoch(epoch), place, None)
         for group in optimizer.param_groups:
-            group["lr"] = training.lr * plan.factor(number)
+            group["lr"] = training.lr * schedule.factor(number)
         yield Step(number, value, optimizer, handle)
         seeds.reseed(seed, "step", number)
         optimizer.zero_grad()
@@ -237,4 +237,4 @@ def train(
         # the entries of a matrix move it even with a zero gradient.
         handle.mask_weights()
         value = live.detach()
-    yield Step(plan.steps if last is None else last, value, optimizer, handle)
+    yield Step(schedule.steps if last is None else last, value, optimizer, handle)
