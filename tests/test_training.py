@@ -155,7 +155,7 @@ def test_a_partition_takes_its_share_of_everything_given_in_steps():
         steps=16, schedule="multistep", milestone_steps=(8, 12), warmup_steps=4, gamma=0.5, evaluate_every=6
     )
     schedule = Schedule.of(training, batches_per_epoch=5, share=0.5)
-    assert schedule == Schedule(steps=8, warmup=2, milestones=(4, 6), evaluate_every=3, schedule="multistep", gamma=0.5)
+    assert schedule == Schedule(steps=8, warmup=2, milestones=(4, 6), evaluate_every=3, shape="multistep", gamma=0.5)
     assert factors(training, 5, 0.5) == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tombola.checking import checked
 from tombola.errors import ConfigError, near
 
 
@@ -67,7 +69,11 @@ def own(name: str) -> Callable[..., Any]:
 def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[str, Any], **fixed: Any) -> Any:
     """Call an entry with the user's options; an option that it does not have is refused with its real ones named.
 
-    Every parameter that can be given by its keyword is an option, but those that ``args`` and ``fixed`` fill.
+    Every parameter that can be given by its keyword is an option, but those that ``args`` and ``fixed`` fill. An option
+    that the function annotates is checked against its type, see `checked`; what equals the default is always good.
+
+    Raises:
+        ConfigError: There is no such option, or its value is of another type.
     """
     parameters = inspect.signature(function).parameters
     by_place = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -81,7 +87,22 @@ def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[s
             raise ConfigError(f"'{name}' has no option '{key}'; {choices}.{near(key, free)}")
     if not takes_any:
         fixed = {key: value for key, value in fixed.items() if key in parameters}
-    return function(*args, **fixed, **options)
+    hints = _hints(function)
+    typed = {
+        key: checked(hints[key], value, f"{name}.{key}")
+        if key in free and key in hints and value is not parameters[key].default
+        else value
+        for key, value in options.items()
+    }
+    return function(*args, **fixed, **typed)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a function or a class's constructor, none where they name what cannot be found."""
+    try:
+        return typing.get_type_hints(function.__init__ if isinstance(function, type) else function)
+    except (NameError, AttributeError, TypeError, SyntaxError):
+        return {}
 
 
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
 from tombola.errors import ConfigError, near
 
-_SCALARS = (int, float, str, bool, type(None))
 _UNIONS = (types.UnionType, typing.Union)
 _LISTS = (tuple, list, Sequence)
 _MAPPINGS = (dict, Mapping)
+_KNOWN = (int, float, str, bool, type(None), Path, Literal, *_LISTS, *_MAPPINGS)
 
 
 def checked(hint: Any, value: Any, dotted: str) -> Any:
@@ -46,50 +48,46 @@ def checked(hint: Any, value: Any, dotted: str) -> Any:
 def _typed(hint: Any, value: Any) -> Any:
     # Not jsonargparse, which reads texts: "0.2" as a number, "no" as False, "os.system" as that function.
     origin, of = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if hint == dict[str, Any] and isinstance(value, Mapping):
-        return {str(key): item for key, item in value.items()}
+    is_number = isinstance(value, Real) and not isinstance(value, bool)  # Python counts True as 1
     if origin in _UNIONS:
         return _first(of, value)
-    if origin is Literal:
-        fits = any(value == choice and type(value) is type(choice) for choice in of)
-    elif origin in _SCALARS:
-        fits = isinstance(value, (int, float) if origin is float else origin)
-        fits = fits and isinstance(value, bool) == (origin is bool)  # Python counts True as 1
-    elif origin is Path:
-        fits = isinstance(value, str | Path)
-    elif origin in _LISTS:
-        fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    elif origin in _MAPPINGS:
-        fits = isinstance(value, Mapping)
-    else:
+    if origin is Literal and any(type(value) is type(choice) and value == choice for choice in of):
         return value
-    if not fits:
-        raise TypeError
-    if origin in (float, Path):
-        return origin(value)
-    if origin in _LISTS:
+    if origin is float and is_number:
+        return float(value)
+    if origin is int and is_number and isinstance(value, Integral):
+        return int(value)
+    if origin in (str, bool, type(None)) and isinstance(value, origin):
+        return value
+    if origin is Path and isinstance(value, str | Path):
+        return Path(value)
+    if origin in _LISTS and isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return _listed(origin, of, value)
-    if origin in _MAPPINGS and of:
-        return {_typed(of[0], key): _typed(of[1], item) for key, item in value.items()}
+    if origin in _MAPPINGS and isinstance(value, Mapping):
+        key_hint, item_hint = of or (Any, Any)
+        if hint == dict[str, Any]:
+            return {str(key): item for key, item in value.items()}
+        return {_typed(key_hint, key): _typed(item_hint, item) for key, item in value.items()}
+    if origin in _KNOWN:
+        raise TypeError
     return value
 
 
 def _first(hints: Sequence[Any], value: Any) -> Any:
     """Return the value in the first of several types that it has."""
     for hint in hints:
-        try:
+        with contextlib.suppress(TypeError, OverflowError):
             return _typed(hint, value)
-        except (TypeError, OverflowError):
-            continue
     raise TypeError
 
 
-def _listed(origin: Any, of: Sequence[Any], value: Sequence[Any]) -> Any:
-    if origin is tuple and of and of[-1] is not Ellipsis:
-        items = [_typed(one, item) for one, item in zip(of, value, strict=True)]
-    else:
-        items = [_typed(of[0], item) for item in value] if of else list(value)
-    return tuple(items) if origin is tuple or (origin is Sequence and isinstance(value, tuple)) else items
+def _listed(origin: Any, of: Sequence[Any], values: Sequence[Any]) -> Any:
+    hints = of[:1] * len(values) if origin is not tuple or of[-1:] == (...,) else of
+    if of and len(hints) != len(values):
+        raise TypeError
+    items = [_typed(hint, value) for hint, value in zip(hints, values, strict=True)] if of else values
+    becomes = type(values) if origin is Sequence and type(values) in (list, tuple) else origin
+    return tuple(items) if becomes is tuple else list(items)
 
 
 def _choices(hint: Any) -> list[str]:

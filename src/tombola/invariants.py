@@ -25,18 +25,25 @@ def check_rewound(model: nn.Module, start: State, mask: Mask, *, redrawn: bool) 
     Args:
         model: As it stands before its first step.
         start: The rewind point.
-        mask: The weights that survive; entries the mask does not have are compared whole.
+        mask: The weights that survive; entries the mask does not have are compared whole. A shared weight
+            may stand there under either of its names.
         redrawn: The head was drawn anew (class partitions), so only what the mask names is compared.
     """
-    for name, value in model.state_dict().items():
-        name = plain(name)
+    shared: dict[int, list[str]] = {}
+    live = model.state_dict(keep_vars=True)
+    for name, value in live.items():
+        shared.setdefault(id(value), []).append(name)
+    # By identity: a weight that two layers share has two names in the state, and one of them in the mask.
+    for names in shared.values():
+        plains = [plain(name) for name in names]
+        name = next((one for one in plains if one in mask), plains[0])
         if name in mask:
             expected = start[name].masked_fill(~mask[name], 0)
         elif redrawn:
             continue
         else:
             expected = start[name]
-        if not torch.equal(value, expected):
+        if not torch.equal(live[names[0]], expected):
             raise InvariantError(f"'{name}' is not at the rewind point before training")
 
 

@@ -60,11 +60,12 @@ def ones(model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: s
         model: Any module; its convolutions and linear layers of any dimension are found by type.
         prunable: ``"no_head"``: convolutions and linear layers without the output layer; ``"conv"``: convolutions
             without an output layer, as in COLT's recipes; ``"all"``: the output layer too; or one or more patterns
-            of parameter names, ``"features.*.weight"``.
+            of their names, ``"features.*.weight"``; what else a pattern matches (biases, norm weights) is never pruned.
         head: Dotted name of the output layer; ``None`` takes the module's attribute ``head``.
 
     Raises:
-        ConfigError: No weight is prunable, a pattern matches none, or the output layer is not known.
+        ConfigError: No weight is prunable, a pattern matches no convolution or linear layer, or the output layer is
+            not known.
 
     >>> {name: m.numel() for name, m in ones(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), head="1").items()}
     {'0.weight': 12}
@@ -83,17 +84,21 @@ def ones(model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: s
             f"such as '*.weight'.{near(prunable, known)}"
         )
     else:
-        names = _matching([prunable] if isinstance(prunable, str) else prunable, parameters)
+        names = _matching([prunable] if isinstance(prunable, str) else prunable, kind, parameters)
     if not names:
         raise ConfigError(f"the model has no prunable weight (prunable: {prunable}); it has: {_some(parameters)}")
     return {name: torch.ones_like(parameters[name], dtype=torch.bool) for name in parameters if name in set(names)}
 
 
-def _matching(patterns: Sequence[str], parameters: Mapping[str, Tensor]) -> list[str]:
+def _matching(patterns: Sequence[str], weights: Mapping[str, str], parameters: Mapping[str, Tensor]) -> list[str]:
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in parameters):
+        matched = {name: name in weights for name in parameters if fnmatchcase(name, pattern)}
+        if not matched:
             raise ConfigError(f"prunable: '{pattern}' matches no parameter; the model has: {_some(parameters)}")
-    return [name for name in parameters if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        if not any(matched.values()):
+            raise ConfigError(f"prunable: '{pattern}' matches {_some(matched)}; only the weights of convolutions and "
+                              "linear layers are pruned, biases and norm weights never")  # fmt: skip
+    return [name for name in weights if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def _some(names: Mapping[str, object]) -> str:
@@ -146,13 +151,17 @@ def density(mask: Mask, total: int | None = None) -> float:
         total: Number of all conv, linear and norm weights (`total_weights`); given it, the result is
             ``density_total``: not pruned / all. 1 minus it is COLT's PruneRate.
 
+    Raises:
+        InputError: There is no weight to take a fraction of.
+
     >>> mask = {"w": torch.tensor([True, False, True, False])}
     >>> density(mask), density(mask, total=10)
     (0.5, 0.8)
     """
-    if total is None:
-        return count(mask) / size(mask)
-    return (total - size(mask) + count(mask)) / total
+    whole = size(mask) if total is None else total
+    if whole == 0:
+        raise InputError("no weight has no density; the mask names none, or total is 0")
+    return (whole - size(mask) + count(mask)) / whole
 
 
 def total_weights(model: nn.Module) -> int:
@@ -244,6 +253,10 @@ class Handle:
     The mask acts on the gradients, before any clipping, and on the weights after the step. Gradients alone would let
     momentum and optimisers that mix the entries of a matrix revive pruned weights; the step alone would let pruned
     weights count in a gradient norm.
+
+    This holds as long as gradients and weights are finite: the mask is multiplied, and 0 * NaN is NaN, as is
+    0 * infinity. A training that runs into one is lost anyway, and ``run_job`` says so by its loss; `apply_` and
+    ``replace`` set even such weights to zero.
     """
 
     def __init__(self, model: nn.Module, mask: Mask) -> None:
@@ -257,7 +270,8 @@ class Handle:
         self.mask = mask
         pairs = masked_parameters(self._model, mask)
         self._weights: list[Tensor] = [parameter for parameter, _ in pairs]
-        # Float masks: a product with them is 6 to 40 times quicker than filling by a boolean mask.
+        # Float masks: a product with them is 6 to 40 times quicker than filling by a boolean mask. The price is that a
+        # pruned weight that is infinite or NaN becomes NaN and not zero.
         self._keeps = [keep.to(device=parameter.device, dtype=parameter.dtype) for parameter, keep in pairs]
         self._keep_of = dict(zip(map(id, self._weights), self._keeps, strict=True))
 
@@ -300,6 +314,7 @@ def hold_(optimizer: torch.optim.Optimizer, model: nn.Module, mask: Mask) -> Han
 
     Sets them to zero now, masks each gradient as soon as it is accumulated (so before the loop clips), and zeroes the
     weights again after every ``optimizer.step()``. The model is not wrapped and its ``state_dict`` does not change.
+    Whatever the optimiser, the zeros hold as long as all numbers are finite: 0 * NaN is NaN, see `Handle`.
 
     Returns:
         A handle: ``handle.replace(mask)`` holds another mask, ``handle.remove()`` lets go.

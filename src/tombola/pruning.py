@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from tombola import masks
 from tombola.errors import InputError
-from tombola.scopes import Group, Scope, whole_model
+from tombola.scopes import Group, Scope, by_group, whole_model
 from tombola.types import Mask, Scores
 
 V = TypeVar("V", int, float)
+
+_KINDS = {"conv", "linear"}
 
 
 def prune(
@@ -42,8 +46,8 @@ def prune(
         A new mask, nested in the old one.
 
     Raises:
-        InputError: Both or neither of rate and count; a rate outside 0 to 1; a count above what is kept; scores that
-            are NaN, missing or of another shape.
+        InputError: Both or neither of rate and count; a rate outside 0 to 1; a count that is no whole number or above
+            what is kept; scores that are NaN, missing or of another shape; a mask that is empty or not boolean.
 
     Source:
         COLT, arXiv:2212.12770, Table II fixes the rounding: 20 % of 9 weights are 2.
@@ -76,7 +80,7 @@ def kept_scores(scores: Scores, mask: Mask, name: str) -> Tensor:
     kept = values[mask[name]]
     if kept.is_floating_point() and bool(torch.isnan(kept).any()):
         raise InputError(f"{int(torch.isnan(kept).sum())} scores of '{name}' are NaN; a score is a number, or infinite")
-    return kept
+    return kept.to(torch.uint8) if kept.dtype == torch.bool else kept  # booleans are not ranked by torch.kthvalue
 
 
 def lowest(values: Tensor, number: int) -> Tensor:
@@ -105,18 +109,25 @@ def removals(
     """Return how many weights each group of a scope loses, for a rate or a count."""
     if (rate is None) == (count is None):
         raise InputError("prune takes a rate or a count, exactly one of the two")
-    kept = {g: sum(int(torch.count_nonzero(mask[name])) for name in group.names) for g, group in groups.items()}
+    if not mask:
+        raise InputError("the mask is empty; it names the weights that may be pruned")
+    for name, keep in mask.items():
+        if keep.dtype != torch.bool:
+            raise InputError(f"the mask of '{name}' is {str(keep.dtype).removeprefix('torch.')}; a mask is boolean")
+    kept = by_group(masks.count, mask, groups)
     if rate is not None:
         rates = _per_group(rate, groups, "rate")
         for group_name, value in rates.items():
             check_rate(value, "rate" if len(rates) == 1 else f"rate of '{group_name}'")
         return {g: round(rates[g] * groups[g].factor * kept[g]) for g in groups}
     assert count is not None
-    if isinstance(count, int) and len(groups) > 1:
+    if not isinstance(count, Mapping) and len(groups) > 1:
         raise InputError(f"count is {count}; this scope has {len(groups)} groups, so give one per group: "
                          f"{', '.join(groups)}")  # fmt: skip
     counts = _per_group(count, groups, "count")
     for group_name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise InputError(f"count of '{group_name}' is {value}; it is a whole number of weights to keep")
         if not 0 <= value <= kept[group_name]:
             raise InputError(f"count of '{group_name}' is {value}; {kept[group_name]} weights are still kept there")
     return {g: kept[g] - int(counts[g]) for g in groups}
@@ -130,7 +141,7 @@ def check_rate(rate: float, name: str = "rate") -> None:
 
     >>> check_rate(0.2)
     """
-    if not isinstance(rate, int | float):
+    if isinstance(rate, bool) or not isinstance(rate, int | float):  # Python counts True as 1
         raise InputError(f"{name} is {rate!r}; it is a number from 0 to 1")
     if not 0 <= rate <= 1:
         hint = f", so {rate:g} % is {rate / 100:g}" if 1 < rate < 100 else ""
@@ -141,5 +152,7 @@ def _per_group(value: V | Mapping[str, V], groups: Mapping[str, Group], what: st
     if not isinstance(value, Mapping):
         return dict.fromkeys(groups, value)
     if value.keys() != groups.keys():
-        raise InputError(f"{what} names the groups {', '.join(value)}; the scope has: {', '.join(groups)}")
+        by_kind = set(value) <= _KINDS and not set(groups) <= _KINDS
+        hint = " (scope: per_kind has conv and linear)" if by_kind else ""
+        raise InputError(f"{what} names the groups {', '.join(value)}; the scope has: {', '.join(groups)}{hint}")
     return dict(value)

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import torch
-
+from tombola import masks
 from tombola.errors import ConfigError
-from tombola.scopes import Scope
+from tombola.scopes import Scope, by_group
 from tombola.types import Mask
 
 
@@ -36,19 +35,30 @@ def rate_to_reach(density: float, rounds: int) -> float:
     >>> round(rate_to_reach(0.8**17, 17), 12), rate_to_reach(0.25, 1)
     (0.2, 0.75)
     """
-    if not 0 < density < 1 or rounds < 1:
-        raise ConfigError(f"reach is density {density} in {rounds} rounds; a density between 0 and 1 in 1 or more")
+    if not 0 < density < 1:
+        raise ConfigError(f"reach.density is {density:g}; it is a fraction between 0 and 1")
+    if rounds < 1:
+        raise ConfigError(f"reach.rounds is {rounds}; it must be 1 or more")
     return float(1 - density ** (1 / rounds))
 
 
 def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator[Count]:
     """Yield the exact kept counts that give these densities, in every group of the scope alike.
 
+    Raises:
+        ConfigError: A density is no fraction, or the scope has another rate for one of its groups (``half_output``):
+            its groups do not reach a density together.
+
+    >>> import torch
     >>> from tombola.scopes import whole_model
     >>> list(counts_for({"w": torch.ones(10, dtype=torch.bool)}, [0.8, 0.25], whole_model))
     [Count(keep={'model': 8}), Count(keep={'model': 2})]
     """
-    sizes = {name: sum(mask[n].numel() for n in group.names) for name, group in scope(mask).items()}
+    groups = scope(mask)
+    if any(group.factor != 1 for group in groups.values()):
+        raise ConfigError("exact densities and half_output do not go together: the output layer has another rate; "
+                          "take a rate")  # fmt: skip
+    sizes = by_group(masks.size, mask, groups)
     for density in densities:
         if not 0 < density <= 1:
             raise ConfigError(f"densities holds {density}; a density is above 0 and at most 1")
@@ -57,4 +67,4 @@ def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator
 
 def kept_by_group(mask: Mask, scope: Scope) -> dict[str, int]:
     """Count the kept weights of every group of a scope."""
-    return {name: sum(int(torch.count_nonzero(mask[n])) for n in group.names) for name, group in scope(mask).items()}
+    return by_group(masks.count, mask, scope(mask))

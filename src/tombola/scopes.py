@@ -28,6 +28,15 @@ class Group:
 Scope: TypeAlias = Callable[[Mask], Mapping[str, Group]]
 
 
+def by_group(number: Callable[[Mask], int], mask: Mask, groups: Mapping[str, Group]) -> dict[str, int]:
+    """Count the weights of every group, with `masks.count` those kept or with `masks.size` all of them.
+
+    >>> by_group(len, {"a": ..., "b": ...}, {"model": Group(("a", "b"))})
+    {'model': 2}
+    """
+    return {of: number({name: mask[name] for name in group.names}) for of, group in groups.items()}
+
+
 def whole_model(mask: Mask) -> dict[str, Group]:
     """Rank all weights together: global magnitude pruning, as COLT does.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -119,21 +120,43 @@ class Classification:
         """Measure a model on the split of a partition."""
         return evaluate_split(model, self.split(partition, which), self.splits.mean, self.splits.std)
 
-    def check(self, partitions: list[Partition]) -> None:
-        """Refuse partitions that miss a class or an example, or that have no validation example of their own.
+    def check(self, partitions: Sequence[Partition]) -> None:
+        """Refuse partitions that do not divide the data: each class, or each training example, belongs to exactly one.
+
+        Partitions that hold all data (``WHOLE``, ``by_seeds``) are good in any number.
 
         Raises:
-            ConfigError: Classes are missing or held twice, examples likewise, or a partition is empty.
+            ConfigError: There is no partition; one is empty, has a single class, or holds what the data has not; some
+                divide otherwise than others; classes or examples are missing or held twice.
         """
-        if all(p.classes is not None for p in partitions):
-            held = sorted(c for p in partitions for c in p.classes or ())
-            if held != list(range(self.splits.num_classes)):
-                raise ConfigError(f"the partitions hold the classes {held}; each of the {self.splits.num_classes} "
-                                  "classes belongs to exactly one")  # fmt: skip
-        if all(p.examples is not None for p in partitions):
-            positions = sorted(e for p in partitions for e in p.examples or ())
-            if positions != list(range(len(self.splits.train))):
-                raise ConfigError("each training example belongs to exactly one partition; some are missing or doubled")
+        if not partitions:
+            raise ConfigError("there are no partitions; WHOLE is the one that holds all data")
+        for number, part in enumerate(partitions, 1):
+            self._check_part(part, f"partition {number}")
+        kinds = {(p.classes is not None, p.examples is not None) for p in partitions}
+        if len(kinds) > 1:
+            raise ConfigError("some partitions hold classes, examples or all data and others do not; all divide alike")
+        ((has_classes, has_examples),) = kinds
+        held = sorted(c for p in partitions for c in p.classes or ())
+        if has_classes and held != list(range(self.splits.num_classes)):
+            raise ConfigError(f"the partitions hold the classes {held}; each of the {self.splits.num_classes} "
+                              "classes belongs to exactly one")  # fmt: skip
+        positions = sorted(e for p in partitions for e in p.examples or ())
+        if has_examples and positions != list(range(len(self.splits.train))):
+            raise ConfigError("each training example belongs to exactly one partition; some are missing or doubled")
+
+    def _check_part(self, part: Partition, name: str) -> None:
+        there = (("class", part.classes, self.splits.num_classes), ("example", part.examples, len(self.splits.train)))
+        for what, held, number in there:
+            if held is None:
+                continue
+            if not held:
+                raise ConfigError(f"{name} holds no {what}")
+            outside = [one for one in held if not 0 <= one < number]
+            if outside:
+                raise ConfigError(f"{name} holds {what} {outside[0]}; the training split has {what} 0 to {number - 1}")
+        if part.classes is not None and len(part.classes) == 1:
+            raise ConfigError(f"{name} holds the single class {part.classes[0]}, and a head of one output cannot learn")
 
 
 def order_seed(seed: int, order: int) -> int:

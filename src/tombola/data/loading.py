@@ -14,7 +14,7 @@ from typing import Any
 from tombola import catalogue
 from tombola.data.dataset import Dataset, from_tensors
 from tombola.data.roots import data_root
-from tombola.errors import ConfigError, DataError
+from tombola.errors import ConfigError, DataError, InputError
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -30,7 +30,7 @@ def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any
 
     Raises:
         ConfigError: There is no such entry, or it has no such option, or it needs one that is not given.
-        DataError: The data is missing, incomplete or not what it should be.
+        DataError: The data is missing, incomplete or not what it should be, or your own function fails.
 
     >>> load("synthetic", options={"classes": 4}).num_classes
     4
@@ -42,7 +42,15 @@ def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any
         needed = by_name and parameter.default is parameter.empty
         if needed and key != "root" and key not in options:
             raise ConfigError(f"'{name}' needs the option '{key}', which is not given")
-    made = catalogue.call(function, name, options=options, root=data_root(root))
+    try:
+        made = catalogue.call(function, name, options=options, root=data_root(root))
+    except InputError:
+        raise
+    except Exception as error:
+        if ":" not in name:
+            raise  # tombola's own function: a bug, which keeps its traceback
+        told = " ".join(str(error).split())
+        raise DataError(f"'{name}' failed: {type(error).__name__}: {told}") from error
     if isinstance(made, Dataset):
         return made
     if isinstance(made, tuple | list) and len(made) == 4:

@@ -8,6 +8,7 @@ Functions ending in ``_`` change a model in place.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +35,7 @@ def build(
     head: str | None = None,
     seed: int,
 ) -> nn.Module:
-    """Build a model, initialise it, and try it on two images of zeros.
+    """Build a model, initialise it, and try it on two images of zeros, as in a test and as in training.
 
     The same arguments give the same bits, whatever was drawn before; torch's global generator is left as it was.
 
@@ -66,8 +67,10 @@ def build(
         if model is None:
             model = _from_function(name, num_classes, image_shape, options)
         # Before the weights are drawn: lazy layers (nn.LazyLinear) have none until they have seen an image.
-        _try(model, name, num_classes, image_shape)
-        initialise_(model, init)
+        _try(model.eval(), name, num_classes, image_shape)
+        initialise_(model.train(), init)
+        # A copy, and after the weights are drawn: training moves batch statistics, and dropout draws.
+        _try(copy.deepcopy(model), name, num_classes, image_shape)
     found = head_name(model, head, outputs=num_classes if name.startswith(TORCHVISION) else None)
     outputs = _outputs(model.get_submodule(found))
     if outputs != num_classes:
@@ -219,23 +222,26 @@ def _from_function(
 def _try(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int, int, int]) -> None:
     try:
         with torch.no_grad():
-            logits = model.eval()(torch.zeros(2, *image_shape))
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+            logits = model(torch.zeros(2, *image_shape))
+    except Exception as error:  # whatever it is: here a user's code meets the data
         raise ConfigError(
             f"model '{name}' cannot take images of shape {tuple(image_shape)}: {_first_line(error)}; "
             "another model, or other channels or sizes, would fit"
         ) from error
-    model.train()
     seen = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     if seen != [2, num_classes]:
         raise ConfigError(
-            f"model '{name}' gives {seen} for 2 images of shape {tuple(image_shape)}; "
+            f"model '{name}' gives {seen} for 2 images of shape {tuple(image_shape)}{' in training' * model.training}; "
             f"it should give logits of shape [2, {num_classes}]"
         )
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    line = next(iter(str(error).splitlines()), "").rstrip(".")
+    told = isinstance(
+        error, RuntimeError | ValueError | TypeError
+    )  # others, such as a KeyError, say little by themselves
+    return line if line and told else f"{type(error).__name__}: {line}".rstrip(": ")
 
 
 def _outputs(layer: nn.Module) -> int | None:
