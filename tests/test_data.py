@@ -523,6 +523,11 @@ def test_a_function_of_ones_own_gives_a_data_set_or_four_arrays(tmp_path, monkey
 
             def nothing():
                 return 3
+
+            def fails(*, how="key"):
+                if how == "config":
+                    synthetic(classes=0)
+                return {}["x"]
         """)
     )
     monkeypatch.chdir(tmp_path)
@@ -530,3 +535,25 @@ def test_a_function_of_ones_own_gives_a_data_set_or_four_arrays(tmp_path, monkey
     assert load("my_own_data:four", options={"size": 5}).image_shape == (1, 5, 5)
     assert load("my_own_data:made").num_classes == 2
     refused("'my_own_data:nothing' gives int; it must give a Dataset", load, "my_own_data:nothing")
+    refused("'my_own_data:fails' failed: KeyError: 'x'", load, "my_own_data:fails")
+    refused("synthetic has 0 classes", load, "my_own_data:fails", options={"how": "config"}, error=ConfigError)
+
+
+def test_an_error_inside_tombolas_own_data_function_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(catalogue, "call", lambda *_, **__: {}["x"])
+    with pytest.raises(KeyError):
+        load("digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("synthetic", {"classes": "ten"}, "synthetic.classes is 'ten'; it should be a whole number"),
+        ("synthetic", {"image_shape": 3}, "synthetic.image_shape is 3; it should be a list of whole numbers"),
+        ("synthetic", {"noise": [1]}, r"synthetic.noise is \[1\]; it should be a number"),
+        ("arrays", {"path": 3}, "arrays.path is 3; it should be a text"),
+        ("mnist", {"verify": "no"}, "mnist.verify is 'no'; it should be true or false"),
+    ],
+)
+def test_an_option_of_another_type_is_told_in_one_line(name, options, said):
+    refused(said, load, name, options=options, error=ConfigError)

@@ -124,6 +124,39 @@ def test_whatever_is_not_rewound_is_named(name):
         check_rewound(model, start, mask, redrawn=False)
 
 
+class Tied(nn.Module):
+    """Two layers of one weight and one buffer, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+        self.b.weight = self.a.weight
+        self.a.register_buffer("scale", torch.ones(3))
+        self.b.register_buffer("scale", self.a.scale)
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+@pytest.mark.parametrize("name", ["a.weight", "b.weight"])
+def test_a_shared_weight_is_compared_once_under_the_name_that_its_mask_has(name, redrawn):
+    model = Tied()
+    start = {of: value.clone() for of, value in model.state_dict().items()}
+    mask = {name: torch.eye(3, dtype=torch.bool)}
+    apply_(model, mask)
+    check_rewound(model, start, mask, redrawn=redrawn)
+    with torch.no_grad():
+        model.b.weight[0, 0] += 1
+    with pytest.raises(InvariantError, match=f"'{name}' is not at the rewind point"):
+        check_rewound(model, start, mask, redrawn=redrawn)
+
+
+def test_a_shared_buffer_that_is_not_rewound_is_named():
+    model = Tied()
+    start = {of: value.clone() for of, value in model.state_dict().items()}
+    model.b.scale += 1
+    with pytest.raises(InvariantError, match=r"'a.scale' is not at the rewind point"):
+        check_rewound(model, start, ones(model), redrawn=False)
+
+
 def test_a_pruned_weight_that_is_alive_before_training_is_named():
     task = make_task()
     mask = ones(task.model)

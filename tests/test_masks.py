@@ -57,7 +57,8 @@ def random_mask(model, prunable="all", seed=0):
         ("fc*.weight", ["fc1.weight", "fc2.weight"]),
         ("conv?.weight", ["conv1.weight", "conv2.weight"]),
         ("head.weight", ["head.weight"]),
-        (["head.*", "conv1.*"], ["conv1.weight", "conv1.bias", "head.weight", "head.bias"]),
+        (["head.*", "conv1.*"], ["conv1.weight", "head.weight"]),
+        ("*", ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "head.weight"]),
     ],
 )
 def test_ones_keeps_every_weight_that_may_be_pruned_in_the_models_order(prunable, names):
@@ -90,6 +91,15 @@ def test_an_unknown_prunable_gets_did_you_mean():
 def test_a_pattern_that_matches_nothing_is_refused_and_parameters_are_named():
     with pytest.raises(ConfigError, match=r"'feat\*' matches no parameter; the model has: conv1.weight, .* 4 more"):
         ones(models.lenet5(10), ["conv1.weight", "feat*"])
+
+
+def test_a_pattern_takes_no_biases_and_norm_weights_so_the_mask_is_never_larger_than_all_weights():
+    model = models.conv3(10)
+    assert size(ones(model, ["*"])) == 370_368 + 2560 < total_weights(model)
+    assert list(ones(model, ["*1.*"])) == ["conv1.weight"]  # bn1 has a weight too
+    message = "prunable: 'bn1.*' matches bn1.weight, bn1.bias; only the weights of convolutions and linear layers are "
+    with pytest.raises(ConfigError, match=re.escape(message + "pruned, biases and norm weights never")):
+        ones(model, ["conv1.weight", "bn1.*"])
 
 
 def test_a_model_without_prunable_weights_is_refused():
@@ -222,6 +232,12 @@ def test_density_total_counts_what_is_not_prunable_as_kept():
     mask = {"w": torch.tensor([True, False, False, False])}
     assert density(mask) == 0.25
     assert density(mask, total=16) == 13 / 16
+
+
+@pytest.mark.parametrize(("mask", "total"), [({}, None), ({"w": torch.ones(0).bool()}, None), ({}, 0)])
+def test_the_density_of_no_weight_is_refused(mask, total):
+    with pytest.raises(InputError, match="no weight has no density"):
+        density(mask, total)
 
 
 def test_total_weights_are_those_of_convolutions_linear_and_norm_layers_without_biases():
@@ -408,6 +424,19 @@ def test_clipping_does_not_see_the_gradients_of_pruned_weights():
     assert nn.utils.clip_grad_norm_(layer.parameters(), 1.0).item() == 5.0
     sgd.step()
     torch.testing.assert_close(layer.weight.data, torch.tensor([[0.4, 0.2, 0.0]]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_pruned_weight_is_held_while_numbers_are_finite_and_a_mask_put_on_again_mends_it():
+    layer = nn.Linear(2, 1, bias=False)
+    mask = {"weight": torch.tensor([[True, False]])}
+    sgd = torch.optim.SGD(layer.parameters(), 0.1)
+    handle = hold_(sgd, layer, mask)
+    layer(torch.tensor([[1.0, float("inf")]])).sum().backward()
+    sgd.step()
+    assert layer.weight.isnan().tolist() == [[False, True]]  # 0 * infinity is NaN, as Handle says
+    handle.replace(mask)
+    assert layer.weight[0, 1] == 0
+    assert layer.weight[0, 0].isfinite()
 
 
 def test_gradients_are_masked_when_they_are_accumulated_over_batches_too():

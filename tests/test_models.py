@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import catalogue, models
+from tombola import catalogue, models, seeds
 from tombola.errors import ConfigError
 from tombola.models.building import build, find_head, head_name, initialise_, replace_head_
 
@@ -371,6 +371,23 @@ def own(tmp_path, monkeypatch):
 
             def nothing(num_classes):
                 pass
+
+            class Net(nn.Module):
+                def __init__(self, num_classes, *, fails="", aux=False, width: int = 4):
+                    super().__init__()
+                    self.fails, self.aux = fails, aux
+                    self.flat, self.norm = nn.Flatten(), nn.BatchNorm1d(16)
+                    self.drop, self.head = nn.Dropout(), nn.Linear(16, num_classes)
+
+                def forward(self, x):
+                    if self.fails == "attribute":
+                        self.not_there
+                    if self.fails == "key":
+                        {}["x"]
+                    if self.fails == "training" and self.training:
+                        raise RuntimeError("no labels")
+                    out = self.head(self.drop(self.norm(self.flat(x))))
+                    return (out, out) if self.aux and self.training else out
         """)
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -395,6 +412,42 @@ def test_a_users_own_model_without_head_is_asked_for_its_name(own):
     model = build(f"{own}:plain", 3, (1, 4, 4), head="1", seed=0)
     assert model[1].weight.shape == (3, 16)
     assert not model[1].bias.any()  # lazy layers are initialised like all others
+
+
+@pytest.mark.parametrize(
+    ("fails", "told"),
+    [("attribute", "'Net' object has no attribute 'not_there'"), ("key", "KeyError: 'x'"), ("training", "no labels")],
+)
+def test_whatever_a_users_own_model_raises_is_told_in_one_line(own, fails, told):
+    with pytest.raises(ConfigError, match=rf"cannot take images of shape \(1, 4, 4\).*: .*{told}; .*") as refused:
+        build(f"{own}:Net", 3, (1, 4, 4), options={"fails": fails}, seed=0)
+    assert "\n" not in str(refused.value)
+    assert refused.value.__cause__ is not None
+
+
+def test_a_model_that_gives_two_outputs_only_in_training_is_refused(own):
+    message = "gives a tuple for 2 images of shape (1, 4, 4) in training; it should give logits of shape [2, 3]"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(f"{own}:Net", 3, (1, 4, 4), options={"aux": True}, seed=0)
+
+
+def test_trying_a_model_in_training_leaves_its_buffers_and_its_weights_as_they_are(own):
+    from torch.nn.init import xavier_normal_
+
+    before = torch.random.get_rng_state()
+    model = build(f"{own}:Net", 3, (1, 4, 4), seed=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert model.training
+    assert model.norm.num_batches_tracked == 0
+    assert (model.norm.running_mean == 0).all()
+    with seeds.seeded(0, "init"):
+        weight = importlib.import_module(own).Net(3).head.weight  # dropout has drawn nothing before the weights
+        assert torch.equal(model.head.weight, xavier_normal_(weight))
+
+
+def test_the_options_of_a_users_own_class_are_checked_by_its_constructor(own):
+    with pytest.raises(ConfigError, match=rf"{own}:Net.width is 'x'; it should be a whole number"):
+        build(f"{own}:Net", 3, (1, 4, 4), options={"width": "x"}, seed=0)
 
 
 def test_a_users_own_model_of_other_outputs_or_no_module_is_refused(own):

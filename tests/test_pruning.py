@@ -78,6 +78,11 @@ def test_infinite_scores_are_never_or_first_pruned():
     assert prune(scores, {"w": kept(1, 1, 1, 1)}, 0.25)["w"].tolist() == [True, True, False, True]
 
 
+def test_boolean_scores_are_ranked_false_first():
+    scores = {"w": torch.tensor([True, False, True, False])}
+    assert prune(scores, {"w": kept(1, 1, 1, 1)}, 0.75)["w"].tolist() == [False, False, True, False]
+
+
 def test_more_scores_than_the_mask_has_names_do_no_harm():
     scores = {"w": torch.tensor([1.0, 2.0]), "bias": torch.tensor([NAN])}
     assert prune(scores, {"w": kept(1, 1)}, 0.5)["w"].tolist() == [False, True]
@@ -121,6 +126,13 @@ def test_a_count_above_what_is_kept_is_refused():
         prune({"w": torch.rand(3)}, {"w": kept(1, 1, 0)}, count=3)
     with pytest.raises(InputError, match="count of 'model' is -1; 2 weights"):
         prune({"w": torch.rand(3)}, {"w": kept(1, 1, 0)}, count=-1)
+
+
+@pytest.mark.parametrize("number", [2.7, 2.0, True, "2"])
+def test_a_count_that_is_no_whole_number_is_refused(number):
+    message = f"count of 'model' is {number}; it is a whole number of weights to keep"
+    with pytest.raises(InputError, match=re.escape(message)):
+        prune({"w": torch.rand(3)}, {"w": kept(1, 1, 1)}, count=number)
 
 
 def test_one_count_for_several_groups_is_refused_and_the_groups_are_named():
@@ -182,6 +194,14 @@ def test_rates_that_name_other_groups_than_the_scope_are_refused():
         prune({"w": torch.rand(2)}, mask, {"conv": 0.15, "linear": 0.2})
 
 
+def test_a_rate_by_kind_under_another_scope_is_told_which_scope_has_kinds():
+    message = "rate names the groups conv; the scope has: model (scope: per_kind has conv and linear)"
+    with pytest.raises(InputError, match=re.escape(message)):
+        prune({"w": torch.rand(2)}, {"w": kept(1, 1)}, {"conv": 0.15})
+    with pytest.raises(InputError, match=r"the scope has: w$"):
+        prune({"w": torch.rand(2)}, {"w": kept(1, 1)}, {"v": 0.15}, per_layer)
+
+
 # ---- refusals
 
 
@@ -199,10 +219,18 @@ def test_a_rate_in_percent_is_told_its_fraction():
         prune({n: torch.rand(1) for n in "ab"}, {n: kept(1) for n in "ab"}, {"a": 0.5, "b": 15}, per_layer)
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0001, NAN, INF, "0.2"])
+@pytest.mark.parametrize("rate", [-0.1, 1.0001, NAN, INF, "0.2", True, False])
 def test_a_rate_that_is_no_fraction_is_refused(rate):
     with pytest.raises(InputError, match="rate is "):
         check_rate(rate)
+
+
+def test_a_mask_that_is_empty_or_not_boolean_is_refused():
+    with pytest.raises(InputError, match="the mask of 'w' is float32; a mask is boolean"):
+        prune({"w": torch.rand(2)}, {"w": torch.ones(2)}, 0.5)
+    for scope in (whole_model, per_layer):
+        with pytest.raises(InputError, match="the mask is empty; it names the weights that may be pruned"):
+            prune({}, {}, 0.5, scope)
 
 
 def test_a_missing_score_is_refused_by_name():

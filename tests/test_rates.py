@@ -12,7 +12,7 @@ from tombola.masks import ones
 from tombola.models import lenet5
 from tombola.pruning import prune
 from tombola.rates import Count, counts_for, kept_by_group, rate_to_reach
-from tombola.scopes import per_kind, per_layer, whole_model
+from tombola.scopes import half_output, per_kind, per_layer, whole_model
 
 
 def test_rate_to_reach_keeps_the_root_of_the_density_each_round():
@@ -35,10 +35,15 @@ def test_pruning_at_the_constant_rate_reaches_the_density():
     assert int(mask["w"].sum()) == pytest.approx(5000, abs=3)
 
 
-@pytest.mark.parametrize(("density", "rounds"), [(0, 3), (1, 3), (1.5, 3), (-0.1, 3), (0.5, 0), (float("nan"), 3)])
-def test_a_density_that_cannot_be_reached_is_refused(density, rounds):
-    with pytest.raises(ConfigError, match=re.escape(f"reach is density {density} in {rounds} rounds")):
-        rate_to_reach(density, rounds)
+@pytest.mark.parametrize("density", [0, 1, 2.0, -0.1, float("nan")])
+def test_a_density_that_cannot_be_reached_is_refused(density):
+    with pytest.raises(ConfigError, match=re.escape(f"reach.density is {density:g}; it is a fraction between 0 and 1")):
+        rate_to_reach(density, 3)
+
+
+def test_no_rounds_reach_nothing():
+    with pytest.raises(ConfigError, match=r"reach.rounds is 0; it must be 1 or more"):
+        rate_to_reach(0.5, 0)
 
 
 def test_counts_for_gives_every_group_the_same_density_rounded():
@@ -55,6 +60,14 @@ def test_counts_for_gives_every_group_the_same_density_rounded():
 def test_counts_for_refuses_what_is_no_density(density):
     with pytest.raises(ConfigError, match=f"densities holds {density}"):
         list(counts_for({"w": torch.ones(4, dtype=torch.bool)}, [density], whole_model))
+
+
+def test_exact_densities_of_a_scope_with_two_rates_are_refused():
+    model = lenet5(10)
+    with pytest.raises(ConfigError, match="exact densities and half_output do not go together: the output layer has"):
+        next(counts_for(ones(model, "all"), [0.5], half_output(model)))
+    kept = next(counts_for(ones(model), [0.5], half_output(model))).keep  # the output layer is not pruned
+    assert kept["conv1.weight"] == 75
 
 
 def test_kept_by_group_counts_every_group():

@@ -6,8 +6,8 @@ from torch import nn
 
 from tombola import models
 from tombola.errors import ConfigError, InputError
-from tombola.masks import ones
-from tombola.scopes import Group, half_output, per_kind, per_layer, whole_model
+from tombola.masks import count, ones, size
+from tombola.scopes import Group, by_group, half_output, per_kind, per_layer, whole_model
 
 LENET5 = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "head.weight"]
 
@@ -34,7 +34,14 @@ def test_per_kind_leaves_out_a_kind_of_which_nothing_is_prunable():
 def test_per_kind_refuses_what_is_neither_convolution_nor_linear():
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     with pytest.raises(InputError, match=r"per_kind: '1.weight' belongs to no convolution or linear layer"):
-        per_kind(model)(ones(model, "*.weight"))
+        per_kind(model)({**ones(model, "all"), "1.weight": torch.ones(2, dtype=torch.bool)})
+
+
+def test_weights_are_counted_by_group():
+    mask = {"a": torch.tensor([True, False]), "b": torch.tensor([True, True, False])}
+    groups = {"both": Group(("a", "b")), "last": Group(("b",))}
+    assert by_group(count, mask, groups) == {"both": 3, "last": 2}
+    assert by_group(size, mask, groups) == {"both": 5, "last": 3}
 
 
 def test_half_output_halves_the_rate_of_the_head_alone():

@@ -23,7 +23,7 @@ recipe = parse({
     "model": "conv3",
     "training": {"optimizer": "adam", "lr": 1e-3, "epochs": 1, "batch_size": 16, "clip": 1.0, "schedule": "cosine"},
     "arms": {"colt-2": {"method": "colt", "rate": {"conv": 0.2}, "scope": "per_kind"}, "matched": {"match": "colt-2"},
-             "random": {"method": "lth", "densities": [0.5], "score": "random", "scope": "half_output"}},
+             "random": {"method": "lth", "densities": [0.5], "score": "random", "scope": "per_layer"}},
     "until": {"rounds": 2},
 })
 outcome = run(recipe, runs=Path(sys.argv[1]), workers=1)

@@ -151,11 +151,35 @@ def test_partitions_that_lose_or_double_a_class_or_an_example_are_refused(task):
     task.check(by_examples(32, 3, seed=0))
     task.check(by_seeds(3))
     with pytest.raises(ConfigError, match=r"hold the classes \[0, 1, 3\]; each of the 4 classes belongs to exactly"):
-        task.check([Partition(classes=(0, 1)), Partition(classes=(3,))])
+        task.check([Partition(classes=(0, 1, 3))])
     with pytest.raises(ConfigError, match=r"hold the classes \[0, 1, 1, 2, 3\]"):
         task.check([Partition(classes=(0, 1)), Partition(classes=(1, 2, 3))])
     with pytest.raises(ConfigError, match="each training example belongs to exactly one partition; some are missing"):
         task.check([Partition(examples=(0, 1)), Partition(examples=(2,))])
+
+
+def test_partitions_of_all_data_are_good_in_any_number(task):
+    task.check([WHOLE])
+    task.check((WHOLE, Partition(order=3), WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([], "there are no partitions"),
+        ([Partition((0, 1)), Partition((2, 7))], "partition 2 holds class 7; the training split has class 0 to 3"),
+        ([Partition((0, 1)), Partition((2, -1))], "partition 2 holds class -1"),
+        ([Partition(tuple(range(4))), Partition(())], "partition 2 holds no class"),
+        ([Partition(examples=()), Partition(examples=tuple(range(32)))], "partition 1 holds no example"),
+        ([Partition(examples=(32,))], "partition 1 holds example 32; the training split has example 0 to 31"),
+        ([Partition((0, 1, 2)), Partition((3,))], "partition 2 holds the single class 3, and a head of one output"),
+        ([Partition((0, 1)), WHOLE], "some partitions hold classes, examples or all data and others do not"),
+        ([Partition((0, 1)), Partition(examples=(1,))], "all divide alike"),
+    ],
+)
+def test_partitions_that_cannot_work_are_refused_in_one_line(task, parts, message):
+    with pytest.raises(ConfigError, match=message):
+        task.check(parts)
 
 
 def test_a_model_without_a_known_head_is_refused(task):

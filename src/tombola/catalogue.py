@@ -100,7 +100,7 @@ def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[s
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the annotations of a function or a class's constructor, none where they name what cannot be found."""
     try:
-        return typing.get_type_hints(function.__init__ if isinstance(function, type) else function)
+        return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except (NameError, AttributeError, TypeError, SyntaxError):
         return {}
 

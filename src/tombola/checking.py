@@ -19,7 +19,7 @@ _KNOWN = (int, float, str, bool, type(None), Path, Literal, *_LISTS, *_MAPPINGS)
 
 
 def checked(hint: Any, value: Any, dotted: str) -> Any:
-    """Return a value in its type: a whole number becomes a number where one is asked for, a list a tuple, a text a path.
+    """Return a value in its type: where that is asked for, a whole number is a number, a list a tuple, a text a path.
 
     Nothing else is converted: a text is no number ("0.2"), and neither are True and False. Types are made of numbers,
     texts, booleans, None, paths, choices (``Literal``), lists, tuples and mappings; any other one takes every value.
@@ -81,7 +81,7 @@ def _first(hints: Sequence[Any], value: Any) -> Any:
     raise TypeError
 
 
-def _listed(origin: Any, of: Sequence[Any], values: Sequence[Any]) -> Any:
+def _listed(origin: Any, of: tuple[Any, ...], values: Sequence[Any]) -> Any:
     hints = of[:1] * len(values) if origin is not tuple or of[-1:] == (...,) else of
     if of and len(hints) != len(values):
         raise TypeError

@@ -126,7 +126,7 @@ def removals(
                          f"{', '.join(groups)}")  # fmt: skip
     counts = _per_group(count, groups, "count")
     for group_name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, Integral):
+        if not _is_whole(value):
             raise InputError(f"count of '{group_name}' is {value}; it is a whole number of weights to keep")
         if not 0 <= value <= kept[group_name]:
             raise InputError(f"count of '{group_name}' is {value}; {kept[group_name]} weights are still kept there")
@@ -146,6 +146,10 @@ def check_rate(rate: float, name: str = "rate") -> None:
     if not 0 <= rate <= 1:
         hint = f", so {rate:g} % is {rate / 100:g}" if 1 < rate < 100 else ""
         raise InputError(f"{name} is {rate:g}; it is a fraction from 0 to 1{hint}")
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _per_group(value: V | Mapping[str, V], groups: Mapping[str, Group], what: str) -> dict[str, V]:

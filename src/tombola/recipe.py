@@ -15,6 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from tombola.batches import Augment
+from tombola.checking import checked
 from tombola.errors import ConfigError, near
 from tombola.pruning import check_rate
 from tombola.training import Training
@@ -398,45 +399,4 @@ def _value(hint: Any, value: Any, dotted: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{dotted} is {value!r}; it should be a mapping")
         return {str(key): _typed(of[1], item, f"{dotted}.{key}") for key, item in value.items()}
-    return _checked(hint, value, dotted)
-
-
-def _checked(hint: Any, value: Any, dotted: str) -> Any:
-    """Check one value against its type, as jsonargparse does."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    if hint == dict[str, Any]:
-        return {str(key): item for key, item in value.items()}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=hint)
-    try:
-        if isinstance(value, bool) and hint is not bool:  # Python counts True as 1
-            raise ConfigError
-        return parser.parse_object({"value": value})["value"]
-    except (ArgumentError, ConfigError) as error:
-        raise ConfigError(f"{dotted} is {value!r}; it should be {_words(hint)}."
-                          f"{near(value, _choices(hint)) if isinstance(value, str) else ''}") from error  # fmt: skip
-
-
-def _choices(hint: Any) -> list[str]:
-    if typing.get_origin(hint) is Literal:
-        return [str(choice) for choice in typing.get_args(hint)]
-    return [choice for one in typing.get_args(hint) for choice in _choices(one)]
-
-
-def _words(hint: Any) -> str:
-    """Say a type in words."""
-    origin, of = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, of))
-    if isinstance(hint, types.UnionType):
-        return " or ".join(_words(one) for one in of if one is not type(None))
-    if origin is tuple:
-        return "a list of " + " and ".join(sorted({_plural(one) for one in of if one is not Ellipsis}))
-    if origin is dict:
-        return "a mapping from group to number"
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
-
-
-def _plural(hint: Any) -> str:
-    return {int: "whole numbers", float: "numbers", str: "texts"}.get(hint, str(hint))
+    return checked(hint, value, dotted)
