@@ -1,0 +1,93 @@
+"""Progress: what a run says while it works, on a terminal and elsewhere."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tombola.estimate import Estimate
+from tombola.progress import Display
+
+RECORD = {
+    "arm": "lth",
+    "replicate": 1,
+    "round": 3,
+    "density": 0.512,
+    "test_accuracy": 0.975,
+    "round_seconds": 2.5,
+    "invariant_seconds": 0.01,
+}
+AHEAD = Estimate(steps=400, trainings=4, seconds=120, bounded=True, epochs=10)
+
+
+def display(**options):
+    """Return a display and the text that it writes to."""
+    text = io.StringIO()
+    return Display(console=Console(file=text, width=120, highlight=False, **options)), text
+
+
+def test_elsewhere_than_on_a_terminal_lines_are_plain_and_whole():
+    shown, text = display()
+    shown.start("mine", AHEAD)
+    shown.label("d", "replicate 1 · lth · round 3")
+    shown.progress("d", 50, 100)
+    shown.result(RECORD)
+    shown.stop()
+    first, second = text.getvalue().splitlines()
+    assert first == "mine: 4 trainings, 400 steps, about 2 min"
+    assert second.startswith("0:00  replicate 1 · lth · round 3")
+    assert "density  51.20%   test accuracy 97.50%   2.5 s, checks 0.01 s" in second
+    assert "\x1b" not in text.getvalue()
+
+
+def test_a_terminal_shows_replicate_arm_round_epoch_and_the_time_left():
+    shown, text = display(force_terminal=True)
+    shown.start("mine", AHEAD)
+    shown.label("d", "replicate 1 · lth · round 3")
+    shown.progress("d", 45, 100)
+    shown._bars.refresh()
+    seen = text.getvalue()
+    assert "replicate 1 · lth · round 3 · epoch 5 of 10" in seen
+    assert "45%" in seen
+    assert " left" in seen
+    shown.progress("d", 100, 100)
+    assert [task.description for task in shown._bars.tasks] == ["mine"]  # a training that is done leaves
+    shown.stop()
+
+
+def test_the_first_name_of_a_training_that_several_arms_share_stays():
+    shown, text = display(force_terminal=True)
+    shown.start("mine", AHEAD)
+    shown.label("d", "replicate 0 · lth · round 1")
+    shown.label("d", "replicate 0 · matched · dense")
+    shown.progress("d", 1, 100)
+    shown._bars.refresh()
+    assert "lth" in text.getvalue()
+    assert "matched" not in text.getvalue()
+    shown.stop()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        (Estimate(100, 1, 1.0, True, 1.0), "x: 1 training, 100 steps, about 1 s"),
+        (Estimate(100, 10, 50.0, False, 1.0), "x: the number of rounds is not known beforehand; about 5 s a training"),
+        (Estimate(100, 2, float("nan"), True, 1.0), "x: 2 trainings, 100 steps, about an unknown time"),
+    ],
+)
+def test_the_estimate_is_told_first(ahead, said):
+    shown, text = display()
+    shown.start("x", ahead)
+    assert text.getvalue() == said + "\n"
+
+
+def test_quiet_says_nothing():
+    text = io.StringIO()
+    shown = Display(quiet=True, console=Console(file=text, force_terminal=True))
+    shown.start("x", AHEAD)
+    shown.label("d", "x")
+    shown.progress("d", 1, 2)
+    shown.result(RECORD)
+    shown.say("x")
+    shown.stop()
+    assert text.getvalue() == ""
