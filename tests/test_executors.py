@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import Counter, OrderedDict
@@ -234,6 +235,35 @@ def test_a_job_that_kills_every_worker_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="a worker died or could not start, 3 times over one task"):
         made.run_all([job()])
     assert Dies.submitted == 3
+    made.close()
+
+
+class Poisoned(Dies):
+    """An executor whose workers all die of one job, and that ends the others a little later."""
+
+    running: set[Future] = set()  # noqa: RUF012
+
+    def submit(self, _do, _what, packed, _digest):
+        future = Future()
+        self.running.add(future)
+        if pickle.loads(packed).seed == 666:
+            for each in list(self.running):
+                if not each.done():
+                    each.set_exception(BrokenProcessPool("a process was terminated abruptly"))
+            self.running.clear()
+        else:
+            threading.Timer(0.05, lambda: future.done() or future.set_result(None)).start()
+        return future
+
+
+def test_a_job_that_kills_every_worker_does_not_fail_those_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Poisoned)
+    made = Pool(TASK, tmp_path, workers=2, make_task=make_task)
+    tasks = {seed: made._once("train", job(seed=seed), str(seed)) for seed in (1, 2, 3, 666)}
+    with pytest.raises(TrainingError, match="a worker died"):
+        tasks[666].result(PATIENCE)
+    for seed in (1, 2, 3):
+        assert tasks[seed].result(PATIENCE) is None
     made.close()
 
 

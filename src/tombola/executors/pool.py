@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -102,6 +103,7 @@ class Pool:
         self._make_task, self._progress = make_task, progress
         self._lock = threading.Lock()
         self._closed = False
+        self._suspects = threading.Lock()
         self._flying: dict[tuple[str, str], Future[None]] = {}
         # They only wait: waiters for workers, followers for waiters. Apart, so that neither takes the other's place.
         self._waiters = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-wait")
@@ -168,17 +170,20 @@ class Pool:
         return known
 
     def _work(self, what: str, job: Job, digest: str) -> None:
-        for _ in range(_TRIES):
-            executor = self._executor
-            try:
-                if self.workers == 1:
-                    executor.submit(getattr(self._here, what), job, digest).result()
+        for attempt in range(_TRIES):
+            # A worker that dies takes all tasks of the pool with it. Each is done again by new workers, but those that
+            # were under way one by one: the one that kills its workers must not fail the others.
+            with self._suspects if attempt else contextlib.nullcontext():
+                executor = self._executor
+                try:
+                    if self.workers == 1:
+                        executor.submit(getattr(self._here, what), job, digest).result()
+                    else:
+                        executor.submit(_do, what, pickle.dumps(job), digest).result()
+                except BrokenProcessPool:
+                    self._renew(executor)
                 else:
-                    executor.submit(_do, what, pickle.dumps(job), digest).result()
-            except BrokenProcessPool:
-                self._renew(executor)  # a worker was killed: its job is done again by a new one
-            else:
-                return
+                    return
         raise TrainingError(f"a worker died or could not start, {_TRIES} times over one task; is there enough memory?")
 
     def _renew(self, broken: Executor) -> None:
