@@ -246,14 +246,19 @@ class Poisoned(Dies):
     def submit(self, _do, _what, packed, _digest):
         future = Future()
         self.running.add(future)
-        if pickle.loads(packed).seed == 666:
-            for each in list(self.running):
-                if not each.done():
-                    each.set_exception(BrokenProcessPool("a process was terminated abruptly"))
-            self.running.clear()
-        else:
-            threading.Timer(0.05, lambda: future.done() or future.set_result(None)).start()
+        poison = pickle.loads(packed).seed == 666
+        threading.Timer(*((0.02, self._die) if poison else (0.05, self._finish, [future]))).start()
         return future
+
+    def _die(self):
+        for future in list(self.running):
+            if not future.done():
+                future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
+        self.running.clear()
+
+    def _finish(self, future):
+        if not future.done():
+            future.set_result(None)
 
 
 def test_a_job_that_kills_every_worker_does_not_fail_those_beside_it(tmp_path, monkeypatch):
