@@ -63,6 +63,14 @@ def run(
 
     Raises:
         InputError: The recipe cannot be run as it is; nothing was trained.
+
+    >>> import tempfile
+    >>> from tombola.recipe import parse
+    >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
+    >>> recipe = parse({"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 1}})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [round(record["density"], 3) for record in run(recipe, runs=Path(folder), workers=1).records]
+    [1.0, 0.8]
     """
     display = display or Display(quiet=True)
     workers = max(1, cores() // recipe.training.threads) if workers is None else workers

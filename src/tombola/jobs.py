@@ -34,6 +34,10 @@ class Job:
         part: Which part of the training data.
         first: Steps (of the full split) that the start state has behind it.
         last: Stop after this step of the full split; at the end if ``None``.
+
+    >>> job = Job({"w": torch.ones(2)}, {"w": torch.tensor([True, True])}, Training(epochs=1), seed=0)
+    >>> job.on(WHOLE, {"w": torch.tensor([True, False])}).digest("task") == job.digest("task")
+    False
     """
 
     start: State
@@ -146,6 +150,18 @@ def run_job(
     Raises:
         TrainingError: The loss or a weight is NaN or infinite; the step is named.
         InvariantError: The model did not take the rewind point as it is, or a pruned weight is not zero afterwards.
+
+    >>> from tombola.data import synthetic
+    >>> from tombola.masks import ones
+    >>> from tombola.splits import split
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> task = Classification(model, split(synthetic()), head="2")
+    >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=3), seed=0)
+    >>> trained = run_job(job, task)
+    >>> trained.samples
+    2700
+    >>> len(measure(job, trained, task).test.predictions)
+    200
     """
     with alone(job.training.threads):
         return _run(job, task, progress or (lambda _done, _all: None), loop)
@@ -227,6 +243,9 @@ def measure(job: Job, trained: Trained, task: Classification) -> Measured:
         job: The training on the full data that gave the trained states.
         trained: Its result.
         task: The model and the data.
+
+    Raises:
+        TrainingError: A loss is NaN or infinite.
     """
     with alone(job.training.threads):
         model = task.build(trained.state, job.part, job.seed)

@@ -23,6 +23,9 @@ class Partition:
         classes: Class numbers, ascending; label ``classes[i]`` becomes i. ``None``: all classes.
         examples: Positions in the training split. ``None``: all examples (of the classes).
         order: Address of a data order of its own; ``None`` follows the replicate's order.
+
+    >>> Partition(classes=(0, 3, 4)).describe()
+    {'classes': (0, 3, 4), 'examples': None, 'order': None}
     """
 
     classes: tuple[int, ...] | None = None

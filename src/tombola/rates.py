@@ -14,7 +14,11 @@ from tombola.types import Mask
 
 @dataclass(frozen=True)
 class Count:
-    """An exact number of weights to keep: one where the scope has one group, else one per group."""
+    """An exact number of weights to keep: one where the scope has one group, else one per group.
+
+    >>> Count({"conv": 500, "linear": 80}).keep["linear"]
+    80
+    """
 
     keep: int | Mapping[str, int]
 

@@ -289,6 +289,13 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         ConfigError: The file is not there or no YAML, a key or name is not known, a value is of the wrong kind.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "mine.yaml")
+    ...     _ = path.write_text("{training: {epochs: 1}, arms: {lth: {method: lth, rate: 0.2}}, until: {rounds: 5}}")
+    ...     read(path, ["--until.rounds", "2"]).until.rounds
+    2
     """
     path = Path(path)
     try:

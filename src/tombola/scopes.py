@@ -59,6 +59,10 @@ def per_kind(model: nn.Module) -> Scope:
     """Make the scope that ranks convolutions together and linear layers together, groups "conv" and "linear".
 
     Rates may then differ by kind: ``{"conv": 0.15, "linear": 0.20}``, as in COLT's detector (section IV-G).
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))
+    >>> per_kind(net)({"0.weight": ..., "2.weight": ...})["linear"].names
+    ('2.weight',)
     """
     kind = kinds(model)
 

@@ -89,6 +89,18 @@ def find(
 
     Source:
         COLT, arXiv:2212.12770, Algorithm 1; Frankle & Carbin 2019, arXiv:1803.03635, section 1.
+
+    >>> import torch
+    >>> from tombola import Classification, Training, by_classes, ones, serial, split
+    >>> from tombola.data import synthetic
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> task = Classification(model, split(synthetic()), head="2")
+    >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=1), seed=0)
+    >>> [count(found.mask) for found in find(job, [WHOLE], [0.25, 0.25], run_all=serial(task))]
+    [960, 720]
+    >>> halves = by_classes(10, 2, seed=0)
+    >>> [0.70 <= count(found.mask) / 1280 <= 0.85 for found in find(job, halves, [0.15], run_all=serial(task))]
+    [True]
     """
     checked_scope = scope if cut is None else None
     cut = cut or keep_common(score, scope)

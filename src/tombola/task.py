@@ -36,6 +36,13 @@ class Classification:
         head: Dotted name of the output layer; ``None`` takes the model's attribute ``head``.
         augment: What is done to training images.
         init: How a drawn head is initialised, "xavier" or "default".
+
+    >>> from tombola.data import synthetic
+    >>> from tombola.splits import split
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> task = Classification(model, split(synthetic()), head="1")
+    >>> sorted(set(task.split(Partition(classes=(2, 5)), "train").labels.tolist()))
+    [0, 1]
     """
 
     model: nn.Module

@@ -47,6 +47,12 @@ class Training:
         patience: Evaluations without a lower validation loss after which a training stops; never if not given.
         select: Which weights are pruned and tested: "last", or "best" by lowest validation loss. One rule for all arms.
         threads: Threads of one training. They change the last bits, so they count in the digest.
+
+    Raises:
+        ConfigError: A setting is out of its range, or two of them do not go together.
+
+    >>> Training(lr=0.05, momentum=0.9, epochs=3).optimizer
+    'sgd'
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -213,6 +219,18 @@ def train(
         first: Steps taken before, when a training goes on from a rewind point; the schedule and the order of
             the data go on there.
         last: Stop after this step of the schedule; its end if not given.
+
+    >>> from tombola.splits import Split
+    >>> split = Split(torch.rand(6, 1, 2, 2), torch.arange(6) % 2, torch.arange(6))
+    >>> batches = Batches(split, batch_size=3, seed=0, mean=torch.zeros(1), std=torch.ones(1), published=6)
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> def loss(model, batch):
+    ...     return nn.functional.cross_entropy(model(batch[0]), batch[1])
+    >>> mask = {"1.weight": torch.tensor([[True, False, True, True]] * 2)}
+    >>> [step.number for step in train(model, batches, Training(epochs=2), mask, loss=loss, seed=0)]
+    [0, 1, 2, 3, 4]
+    >>> model[1].weight[:, 1].tolist()
+    [0.0, 0.0]
     """
     schedule = schedule or Schedule.of(training, len(batches))
     optimizer, handle, value = optimizer_for(model, training), Handle(model, mask), None

@@ -16,6 +16,15 @@ def serial(
 
     Give it to `find` as ``run_all``. It has the last results at hand, so LTH's evaluation of a ticket is not trained
     again in the next round. A training loop of your own, with the parameters of `train`, goes in as ``loop``.
+
+    >>> from tombola import Classification, Job, Training, ones, split
+    >>> from tombola.data import synthetic
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    >>> task = Classification(model, split(synthetic()), head="1")
+    >>> job = Job(task.initial_state(), ones(model, "all"), Training(lr=0.01, epochs=1), seed=0)
+    >>> [trained.samples for trained in serial(task)([job])]
+    [900]
     """
     latest: dict[str, Trained] = {}
 
