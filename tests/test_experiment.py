@@ -127,6 +127,28 @@ def test_tickets_verify_nest_and_name_their_parents(outcome):
         before, parent = ticket.mask, ticket.digest
 
 
+def test_replicates_draw_other_partitions_and_all_rounds_of_one_keep_theirs(outcome):
+    def classes(replicate, index):
+        path = outcome.folder / "tickets" / "colt-2" / f"replicate-{replicate}" / f"round-00{index}.safetensors"
+        return [part["classes"] for part in Ticket.load(path).origin["partitions"]]
+
+    assert classes(0, 1) == classes(0, 3)
+    assert classes(1, 1) == classes(1, 3)
+    assert classes(0, 1) != classes(1, 1)
+
+
+def test_the_digest_of_a_matched_arm_changes_with_the_arm_that_it_follows(tmp_path):
+    from tombola.runs import RunFolder
+
+    def digest(rate, folder):
+        arms = {"colt-2": {"method": "colt", "rate": rate}, "matched": {"match": "colt-2"}}
+        made = RunFolder(recipe(arms=arms), tmp_path / folder, "f")
+        made.close()
+        return made.arm_digest("matched")
+
+    assert digest(0.15, "a") == digest(0.15, "b") != digest(0.2, "c")
+
+
 def test_predictions_of_the_test_examples_are_kept_and_give_the_accuracy(outcome):
     record = next(r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("lth", 0, 3))
     predicted = np.load(outcome.folder / "predictions" / "lth" / "replicate-0" / "round-003.npy")
