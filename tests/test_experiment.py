@@ -262,6 +262,20 @@ def test_a_run_whose_results_were_taken_away_is_not_complete(tmp_path, counted):
     assert (first.folder / "tickets" / "lth" / "replicate-0" / "round-002.safetensors").exists()
 
 
+def test_an_arm_with_a_score_of_the_users_own_may_be_added_to_a_run(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "def score(state, mask, context):\n    return {n: state[n].abs() for n in mask}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    arms = {"lth": {"method": "lth", "rate": 0.2}}
+    first = go(tmp_path, recipe(arms=arms, replicates=1, until={"rounds": 1}))
+    more = arms | {"mine": {"method": "lth", "rate": 0.2, "score": "mine:score"}}
+    both = go(tmp_path, recipe(arms=more, replicates=1, until={"rounds": 1}))
+    assert both.folder == first.folder
+    assert len({r["mask_digest"] for r in both.records if r["round"] == 1}) == 1
+    assert go(tmp_path, recipe(arms=arms, replicates=1, until={"rounds": 1})).complete
+
+
 @pytest.mark.parametrize("name", ["state.json", "environment.json", "arms.json", "records.jsonl"])
 @pytest.mark.parametrize("text", ["{", "3", '{"a": ', "[[1"])
 def test_a_damaged_run_folder_is_told_in_one_line(tmp_path, name, text):
@@ -288,7 +302,7 @@ def test_what_was_evaluated_before_an_arm_failed_is_recorded(tmp_path, monkeypat
     assert "KeyError" in (done.folder / "errors.log").read_text()
     with (tmp_path / "failing.py").open("a") as file:
         file.write("# changed\n")
-    with pytest.raises(ConfigError, match="your own code differs"):
+    with pytest.raises(ConfigError, match="your own 'failing:score' differs"):
         go(tmp_path, recipe(arms=arms, replicates=1))
 
 
@@ -312,7 +326,7 @@ def test_other_data_under_the_same_recipe_are_refused(tmp_path):
     go(tmp_path, recipe(**small))
     arrays["train_images"] = images + 1
     np.savez(path, **arrays)
-    with pytest.raises(ConfigError, match="the data differ from what"):
+    with pytest.raises(ConfigError, match="the data differs from what"):
         go(tmp_path, recipe(**small))
 
 

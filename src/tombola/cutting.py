@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tombola.masks import intersect
-from tombola.pruning import kept_scores, lowest, prune, removals
+from tombola.pruning import keep_, kept_scores, lowest, prune, removals
 from tombola.rates import Amount, Count
 from tombola.scopes import Scope, whole_model
 from tombola.scores._magnitude import magnitude
@@ -74,11 +74,7 @@ def _candidates_for(scored: Sequence[Scores], mask: Mask, amount: Count, scope: 
         places = torch.nonzero(survivors).flatten()
         keeps[0][places[lowest(ranks[0][places], surplus)]] = False
         for candidate, keep in zip(candidates, keeps, strict=True):
-            start = 0
-            for name in names:
-                number = int(torch.count_nonzero(mask[name]))
-                candidate[name][mask[name]] = keep[start : start + number]
-                start += number
+            keep_(candidate, mask, names, keep)
     return candidates
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TypeVar
 
@@ -61,13 +61,17 @@ def prune(
     for group_name, remove in removals(mask, groups, rate, count).items():
         names = groups[group_name].names
         values = torch.cat([kept_scores(scores, mask, name) for name in names])
-        gone = lowest(values, remove)
-        start = 0
-        for name in names:
-            kept = int(torch.count_nonzero(mask[name]))
-            result[name][mask[name]] = ~gone[start : start + kept]
-            start += kept
+        keep_(result, mask, names, ~lowest(values, remove))
     return result
+
+
+def keep_(result: dict[str, Tensor], mask: Mask, names: Sequence[str], keep: Tensor) -> None:
+    """Write into a result which of a group's kept weights stay, one after the other over its parameters."""
+    start = 0
+    for name in names:
+        kept = int(torch.count_nonzero(mask[name]))
+        result[name][mask[name]] = keep[start : start + kept]
+        start += kept
 
 
 def kept_scores(scores: Scores, mask: Mask, name: str) -> Tensor:

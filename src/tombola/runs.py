@@ -110,11 +110,17 @@ class RunFolder:
     def _check_data(self, now: dict[str, Any]) -> list[dict[str, Any]]:
         """Refuse other data or other code of the user's than the run began with; return all its environments."""
         known: list[dict[str, Any]] = self._json("environment.json", [])
-        for key, what in (("data_fingerprint", "the data differ"), ("own_code", "your own code differs")):
-            if known and known[0].get(key) != now[key]:
-                was = known[0].get(key)
-                raise ConfigError(f"{what} from what '{self.path}' began with ({key} is {now[key]}, was {was}); "
-                                  "give the run another name")  # fmt: skip
+        for before in known:
+            # Code that is new to the run is no change: an arm may be added with a score of its own.
+            pairs = [("the data", before.get("data_fingerprint"), now["data_fingerprint"])]
+            own = before.get("own_code", {})
+            pairs += [
+                (f"your own '{name}'", own[name], digest) for name, digest in now["own_code"].items() if name in own
+            ]
+            for what, was, digest in pairs:
+                if was != digest:
+                    raise ConfigError(f"{what} differs from what '{self.path}' began with (digest {digest[:12]}, "
+                                      f"was {str(was)[:12]}); give the run another name")  # fmt: skip
         return known if now in known else [*known, now]
 
     def _check_arms(self) -> dict[str, Any]:
