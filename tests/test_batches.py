@@ -74,7 +74,8 @@ def test_a_turn_by_nothing_changes_nothing_and_corners_turn_out_of_sight():
 
 def test_no_augmentation_gives_the_same_pictures():
     split = pictures(5)
-    assert augment(split.images, split.indices, PLAIN, 0, 0, 100) is split.images
+    images = split.images
+    assert augment(images, split.indices, PLAIN, 0, 0, 100) is images
 
 
 def test_crop_and_flip_give_only_windows_of_the_padded_picture_and_all_of_them():

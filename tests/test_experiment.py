@@ -181,6 +181,33 @@ def test_worker_processes_and_one_thread_give_the_same_bits(outcome, tmp_path):
         assert (two.folder / ticket).read_bytes() == (outcome.folder / ticket).read_bytes()
 
 
+def test_one_and_two_workers_give_the_same_bits_for_convolutions_with_batch_norm_and_augmentation(tmp_path):
+    images = {"name": "synthetic", "image_shape": [3, 8, 8], "augment": {"crop": 1, "flip": True, "rotate": 10}}
+    training = {"optimizer": "adam", "lr": 0.01, "epochs": 1, "batch_size": 64}
+    changed = recipe(data=images, model="conv3", training=training, until={"rounds": 1}, replicates=1)
+    one, two = (go(tmp_path / str(workers), changed, workers=workers) for workers in (1, 2))
+    assert timeless(one.records) == timeless(two.records)
+    paths = [sorted((outcome.folder / "tickets").rglob("*.safetensors")) for outcome in (one, two)]
+    assert [path.read_bytes() for path in paths[0]] == [path.read_bytes() for path in paths[1]]
+    assert "step: eager" in (one.folder / "recipe.yaml").read_text()
+
+
+def test_a_machine_with_one_core_needs_no_worker_process_and_gives_the_same_bits(outcome, tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.experiment.cores", lambda: 1)
+
+    def no_process(*_, **__):
+        raise AssertionError("a worker process was started")
+
+    monkeypatch.setattr("tombola.executors.pool.ProcessPoolExecutor", no_process)
+    assert timeless(go(tmp_path, workers=None).records) == timeless(outcome.records)
+
+
+def test_more_threads_than_cores_are_one_worker(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.experiment.cores", lambda: 1)
+    training = {"lr": 0.05, "epochs": 1, "batch_size": 64, "threads": 2}
+    assert go(tmp_path, recipe(training=training, replicates=1, until={"rounds": 1}), workers=None).complete
+
+
 def test_the_same_command_again_trains_nothing_and_shows_the_same(outcome, monkeypatch):
     monkeypatch.setattr("tombola.executors.pool.run_job", None)
     again = run(recipe(), runs=outcome.folder.parent, workers=1)
@@ -263,13 +290,13 @@ def test_a_run_whose_results_were_taken_away_is_not_complete(tmp_path, counted):
 
 
 def test_an_arm_with_a_score_of_the_users_own_may_be_added_to_a_run(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "own_score.py").write_text(
         "def score(state, mask, context):\n    return {n: state[n].abs() for n in mask}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     arms = {"lth": {"method": "lth", "rate": 0.2}}
     first = go(tmp_path, recipe(arms=arms, replicates=1, until={"rounds": 1}))
-    more = arms | {"mine": {"method": "lth", "rate": 0.2, "score": "mine:score"}}
+    more = arms | {"own": {"method": "lth", "rate": 0.2, "score": "own_score:score"}}
     both = go(tmp_path, recipe(arms=more, replicates=1, until={"rounds": 1}))
     assert both.folder == first.folder
     assert len({r["mask_digest"] for r in both.records if r["round"] == 1}) == 1

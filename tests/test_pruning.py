@@ -11,8 +11,9 @@ from torch import nn
 
 from tombola.errors import InputError
 from tombola.masks import count, ones
-from tombola.pruning import check_rate, lowest, prune
+from tombola.pruning import check_rate, prune
 from tombola.scopes import Group, half_output, per_kind, per_layer, whole_model
+from tombola.selection import lowest
 
 NAN, INF = float("nan"), float("inf")
 

@@ -90,6 +90,7 @@ def plain_imp(task, rate, rounds):
     for _ in range(rounds):
         model = copy.deepcopy(task.model)
         model.load_state_dict(start)
+        model.to(memory_format=torch.channels_last)
         weights = {name: model.get_parameter(name) for name in mask}
         for name, weight in weights.items():
             weight.data[~mask[name]] = 0

@@ -235,7 +235,7 @@ NAMES = ["sgd", "momentum", "nesterov", "adam", "adamw"]
 @pytest.mark.parametrize(("settings", "make"), OPTIMIZERS, ids=NAMES)
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_with_nothing_pruned_a_training_is_torchs_own_bit_for_bit(settings, make, clip):
-    own, batches = network(), pictures()
+    own, batches = network().to(memory_format=torch.channels_last), pictures()
     optimizer = make(own.parameters())
     for epoch in range(3):
         for batch in batches.epoch(epoch):

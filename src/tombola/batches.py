@@ -79,9 +79,7 @@ def augment(
     """
     if augment == PLAIN:
         return images
-    down, right, mirrored, degrees = (
-        draw[indices].to(images.device) for draw in _draws(augment, seed, epoch, published)
-    )
+    down, right, mirrored, degrees = (draw[indices] for draw in _draws(augment, seed, epoch, published, images.device))
     if augment.crop or augment.flip:
         images = move(images, down, right, mirrored)
     return turn(images, degrees) if augment.rotate else images
@@ -162,8 +160,8 @@ class Batches:
         order_seed: int | None = None,
     ) -> None:
         _check_batch_size(batch_size)
-        if augment.crop >= min(split.images.shape[2:]):
-            size = " x ".join(str(side) for side in split.images.shape[2:])
+        if augment.crop >= min(split.image_shape[1:]):
+            size = " x ".join(str(side) for side in split.image_shape[1:])
             raise ConfigError(f"augment.crop is {augment.crop}; pictures of {size} pixels could be moved out of sight")
         if len(split) and int(split.indices.max()) >= published:
             raise InputError(f"the split has index {int(split.indices.max())}, but {published} examples were published")
@@ -173,10 +171,10 @@ class Batches:
         self.order_seed = seed if order_seed is None else order_seed
         self.published = published
         self.augment = augment
-        self._scale = _scale(mean, std, split.images)
+        self._scale = _scale(mean, std, split)
         self._held: Tensor | None = None
-        if augment == PLAIN and split.images.numel() * 4 <= _HELD:
-            self._held = _normalise(split.images, self._scale)
+        if augment == PLAIN and 4 * len(split) * split.image_shape.numel() <= _HELD:
+            self._held = _normalise(split.pick(torch.arange(len(split), device=split.labels.device)), self._scale)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -201,9 +199,8 @@ class Batches:
             if self._held is not None:
                 yield self._held.index_select(0, chosen), labels
                 continue
-            images = split.images.index_select(0, chosen)
-            indices = split.indices[chosen.to(split.indices.device)].cpu()
-            images = augment(images, indices, self.augment, self.seed, epoch, self.published)
+            indices = split.indices.index_select(0, chosen)
+            images = augment(split.pick(chosen), indices, self.augment, self.seed, epoch, self.published)
             yield _normalise(images, self._scale), labels
 
 
@@ -229,16 +226,18 @@ def ordered(split: Split, *, batch_size: int, mean: Tensor, std: Tensor) -> Iter
     [(1.0, [0, 1]), (1.0, [2])]
     """
     _check_batch_size(batch_size)
-    scale = _scale(mean, std, split.images)
-    pairs = zip(torch.split(split.images, batch_size), torch.split(split.labels, batch_size), strict=True)
-    return ((_normalise(images, scale), labels) for images, labels in pairs if len(labels))
+    scale = _scale(mean, std, split)
+    chunks = torch.split(torch.arange(len(split), device=split.labels.device), batch_size) if len(split) else ()
+    return ((_normalise(split.pick(rows), scale), split.labels.index_select(0, rows)) for rows in chunks)
 
 
 @lru_cache(maxsize=4)
-def _draws(augment: Augment, seed: int, epoch: int, published: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _draws(
+    augment: Augment, seed: int, epoch: int, published: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw for every published example how far down and right it moves, whether it is mirrored, and its angle."""
     # Always four numbers an example: switching one kind of augmentation on leaves the others as they were.
-    uniform = torch.rand(published, 4, generator=seeds.generator(seed, "augment", epoch))
+    uniform = torch.rand(published, 4, generator=seeds.generator(seed, "augment", epoch)).to(device)
     places = 2 * augment.crop + 1
     moved = (uniform[:, :2] * places).long().clamp(max=places - 1) - augment.crop
     mirrored = (uniform[:, 2] < 0.5) & augment.flip
@@ -246,9 +245,9 @@ def _draws(augment: Augment, seed: int, epoch: int, published: int) -> tuple[Ten
     return moved[:, 0], moved[:, 1], mirrored, degrees
 
 
-def _scale(mean: Tensor, std: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+def _scale(mean: Tensor, std: Tensor, split: Split) -> tuple[Tensor, Tensor]:
     return tuple(  # type: ignore[return-value]
-        values.to(images.device, torch.float32).view(1, -1, 1, 1) for values in (mean, std)
+        values.to(split.labels.device, torch.float32).view(1, -1, 1, 1) for values in (mean, std)
     )
 
 

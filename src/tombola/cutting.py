@@ -6,17 +6,19 @@ trained models -> [ score -> prune ] each -> intersect
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from tombola.masks import intersect
-from tombola.pruning import keep_, kept_scores, lowest, prune, removals
+from tombola.pruning import prune, removals
 from tombola.rates import Amount, Count
 from tombola.scopes import Scope, whole_model
 from tombola.scores._magnitude import magnitude
 from tombola.scores.context import Context, Score
+from tombola.selection import keep_, kept_scores, lowest
 from tombola.types import Mask, Scores, State
 
 Cut: TypeAlias = Callable[[Mask, Sequence[State], Amount, Context], tuple[dict[str, Tensor], list[dict[str, Tensor]]]]
@@ -65,9 +67,9 @@ def _candidates_for(scored: Sequence[Scores], mask: Mask, amount: Count, scope: 
         ranks = [_ranks(scores, mask, names) for scores in scored]
         # A weight survives a common count c if its lowest rank among the partitions is at least kept - c, so the
         # target-th largest of these lowest ranks is the count that is looked for.
-        weakest = torch.stack(ranks).min(dim=0).values
+        weakest = reduce(torch.minimum, ranks)
         kept, target = weakest.numel(), weakest.numel() - remove
-        bar = int(weakest.sort(descending=True).values[target - 1]) if target else kept
+        bar = int(weakest.kthvalue(remove + 1).values) if target else kept
         survivors = weakest >= bar
         surplus = int(torch.count_nonzero(survivors)) - target
         keeps = [rank >= bar for rank in ranks]
@@ -81,6 +83,7 @@ def _candidates_for(scored: Sequence[Scores], mask: Mask, amount: Count, scope: 
 def _ranks(scores: Scores, mask: Mask, names: Sequence[str]) -> Tensor:
     """Rank the kept weights of a group from 0, lowest score first, equal scores by position."""
     values = torch.cat([kept_scores(scores, mask, name) for name in names])
-    ranks = torch.empty(values.numel(), dtype=torch.int64, device=values.device)
-    ranks[torch.argsort(values, stable=True)] = torch.arange(values.numel(), device=values.device)
+    dtype = torch.int32 if values.numel() < 2**31 else torch.int64
+    ranks = torch.empty(values.numel(), dtype=dtype, device=values.device)
+    ranks[torch.argsort(values, stable=True)] = torch.arange(values.numel(), dtype=dtype, device=values.device)
     return ranks

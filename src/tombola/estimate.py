@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from tombola.evaluation import evaluate_split
 from tombola.jobs import alone
 from tombola.masks import size
-from tombola.partitions import WHOLE
+from tombola.partitions import WHOLE, Partition
 from tombola.plans import Plans, replicate_seed
 from tombola.recipe import Arm, Recipe
-from tombola.training import Schedule, train
+from tombola.training import Schedule, Step, Training, train
 
 _MOST_ROUNDS = 200
 _LEAST_STEPS, _MOST_STEPS, _SECONDS, _EXAMPLES = 3, 50, 2.0, 500
@@ -112,21 +114,41 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
     return Estimate(round(units * schedule.steps), trainings, seconds, bounded, schedule.steps / batches)
 
 
+def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
+    """Begin a training that is only timed: what it learns is thrown away, and its steps have no end.
+
+    Take its steps with its own threads and arithmetic, see `alone`. The first one yielded stands before any work, every
+    later one has done one more step. It sees whole batches alone: a last, smaller one would be traced or compiled
+    while the clock runs.
+
+    Args:
+        plans: What is trained, from its initial state and with no weight pruned.
+        training: Its settings; the learning rate alone is another one.
+    """
+    task, seed = plans.task, replicate_seed(plans.recipe, 0)
+    # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
+    settings = replace(training, lr=1e-12)
+    model = task.build(task.initial_state(), WHOLE, seed)
+    examples = len(task.splits.train)
+    whole = examples - examples % settings.batch_size
+    part = Partition(examples=tuple(range(whole))) if whole else WHOLE
+    batches = task.batches(part, settings.batch_size, seed)
+    return model, train(model, batches, settings, plans.mask, loss=task.loss, seed=seed, last=sys.maxsize)
+
+
 def _measure(plans: Plans) -> tuple[float, float]:
     """Return the seconds of a training step and of evaluating one example; what is learnt here is thrown away."""
-    recipe, task = plans.recipe, plans.task
-    # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
-    settings = replace(recipe.training, lr=1e-12)
-    seed = replicate_seed(recipe, 0)
-    with alone(settings.threads):
-        model = task.build(task.initial_state(), WHOLE, seed)
-        batches = task.batches(WHOLE, settings.batch_size, seed)
+    task, settings = plans.task, plans.recipe.training
+    with alone(settings, task):
+        model, steps = trial(plans, settings)
         times: list[float] = []
-        for _ in train(model, batches, settings, plans.mask, loss=task.loss, seed=seed):
+        for _ in steps:
             times.append(time.perf_counter())
             if len(times) > _MOST_STEPS or (len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS):
                 break
-        few = task.split(WHOLE, "train").take(torch.arange(min(_EXAMPLES, len(task.splits.train))))
+        few = task.resident(WHOLE, "train").take(
+            torch.arange(min(_EXAMPLES, len(task.splits.train)), device=task.device)
+        )
         for _ in range(2):  # the first one warms up
             began = time.perf_counter()
             evaluate_split(model, few, task.splits.mean, task.splits.std)

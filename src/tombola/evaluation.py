@@ -12,6 +12,10 @@ from torch.nn.functional import cross_entropy
 from tombola.batches import ordered
 from tombola.splits import Split
 
+# Examples in a batch, by the kind of device: on the CPU what a layer gives should stay in the caches (Conv-3: 1.7 times
+# as quick as with 500), a GPU wants much at a time.
+EXAMPLES = {"cpu": 100, "cuda": 1000}
+
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
@@ -36,19 +40,20 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metr
     """
     was_training = model.training
     model.eval()
-    loss, predictions, right = 0.0, [], 0
+    losses, predictions, right = [], [], []
     with torch.inference_mode():
         for inputs, labels in batches:
             logits = model(inputs)
-            loss += float(cross_entropy(logits, labels, reduction="sum"))
-            predicted = logits.argmax(dim=1)
-            predictions.append(predicted)
-            right += int(torch.count_nonzero(predicted == labels))
+            losses.append(cross_entropy(logits, labels, reduction="sum"))
+            predictions.append(logits.argmax(dim=1))
+            right.append(torch.count_nonzero(predictions[-1] == labels))
+        # All at the end: a number taken in every batch would make a GPU wait in every batch.
+        loss, correct = torch.stack(losses).double().sum(), torch.stack(right).sum()
     model.train(was_training)
-    predicted = torch.cat(predictions)
-    return Metrics(loss / len(predicted), right / len(predicted), predicted)
+    predicted = torch.cat(predictions).cpu()
+    return Metrics(float(loss) / len(predicted), int(correct) / len(predicted), predicted)
 
 
 def evaluate_split(model: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Metrics:
     """Measure a model on a whole split, in order, without augmentation."""
-    return evaluate(model, ordered(split, batch_size=500, mean=mean, std=std))
+    return evaluate(model, ordered(split, batch_size=EXAMPLES[split.labels.device.type], mean=mean, std=std))

@@ -17,7 +17,7 @@ from tombola.arms import ArmRun, Feed, Shared
 from tombola.errors import ConfigError
 from tombola.estimate import estimate
 from tombola.executors import Pool
-from tombola.plans import Plans, make_model, make_task
+from tombola.plans import Plans, make_model, make_task, settle
 from tombola.progress import Display
 from tombola.recipe import Recipe
 from tombola.records import Record
@@ -58,7 +58,8 @@ def run(
         recipe: What to do.
         runs: Parent of the run folder.
         data_root: Root of the data sets; the environment variable ``TOMBOLA_DATA`` or the default if not given.
-        workers: Worker processes; one a core (divided by the threads of a training) if not given. They change no bit.
+        workers: Worker processes; one a core (divided by the threads of a training) if not given, on a GPU one. They
+            change no bit.
         display: What is told meanwhile; nothing if not given.
 
     Raises:
@@ -73,10 +74,14 @@ def run(
     [1.0, 0.8]
     """
     display = display or Display(quiet=True)
-    workers = max(1, cores() // recipe.training.threads) if workers is None else workers
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; it must be 1 or more")
     task = make_task(recipe, data_root)
+    recipe = settle(recipe, task)
+    if workers is None:
+        workers = 1 if recipe.device == "cuda" else max(1, cores() // recipe.training.threads)
+    if task.streams:
+        display.say(task.streams)
     plans = Plans.of(recipe, task)
     folder = RunFolder(recipe, runs, task.splits.fingerprint)
     try:

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from tombola import invariants
+from tombola import devices, invariants
 from tombola.digests import digest_json, digest_mask, digest_state
 from tombola.errors import ConfigError, TrainingError
 from tombola.evaluation import Metrics
 from tombola.partitions import WHOLE, Partition
 from tombola.task import Classification
-from tombola.training import Schedule, Step, Training, train
+from tombola.training import Schedule, Step, Training, arrange_, settle, train
 from tombola.types import Mask, State
 
 
@@ -121,11 +121,12 @@ class Measured:
 
 
 @contextlib.contextmanager
-def alone(threads: int) -> Iterator[None]:
-    """Run a block with a fixed number of threads, and leave the caller's random state and threads as they were."""
+def alone(training: Training, task: Classification) -> Iterator[None]:
+    """Run a block with a training's threads and arithmetic; the caller's own, and its random state, come back."""
     before = torch.get_num_threads()
-    with torch.random.fork_rng():
-        torch.set_num_threads(threads)
+    gpus = [task.device] if task.device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), devices.numbers(task.device.type, training.precision):
+        torch.set_num_threads(training.threads)
         try:
             yield
         finally:
@@ -163,7 +164,7 @@ def run_job(
     >>> len(measure(job, trained, task).test.predictions)
     200
     """
-    with alone(job.training.threads):
+    with alone(job.training, task):
         return _run(job, task, progress or (lambda _done, _all: None), loop)
 
 
@@ -196,7 +197,8 @@ def _run(
         seen += _finite(losses, step.number)
         losses.clear()
         if len(valid):
-            metrics = task.measure(model, job.part, "valid")
+            with devices.autocast(task.device.type, training.precision)():
+                metrics = task.measure(model, job.part, "valid")
             history.append({"step": step.number, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
             if metrics.loss < best:
                 best, early_step, early = metrics.loss, step.number, _state_of(model)
@@ -233,7 +235,11 @@ def _finite(losses: list[Tensor], number: int) -> int:
 
 
 def _state_of(model: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    # Plain in memory, on the CPU: what is scored, saved and compared does not know how a training laid it out.
+    return {
+        name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        for name, value in model.state_dict().items()
+    }
 
 
 def measure(job: Job, trained: Trained, task: Classification) -> Measured:
@@ -247,13 +253,20 @@ def measure(job: Job, trained: Trained, task: Classification) -> Measured:
     Raises:
         TrainingError: A loss is NaN or infinite.
     """
-    with alone(job.training.threads):
-        model = task.build(trained.state, job.part, job.seed)
+    training = settle(job.training, task.model, task.device.type)
+
+    def built(state: State) -> torch.nn.Module:
+        model = task.build(state, job.part, job.seed)
+        arrange_(model, training)
+        return model
+
+    with alone(training, task), devices.autocast(task.device.type, training.precision)():
+        model = built(trained.state)
         result = {which: task.measure(model, job.part, which) for which in ("train", "test")}
         valid = task.measure(model, job.part, "valid") if task.splits.has_valid else None
         early = result["test"] if trained.state is trained.early else None
         if trained.early is not None and early is None:
-            early = task.measure(task.build(trained.early, job.part, job.seed), job.part, "test")
+            early = task.measure(built(trained.early), job.part, "test")
     for which, metrics in result.items():
         if not math.isfinite(metrics.loss):
             raise TrainingError(f"the {which} loss is {metrics.loss} after training; a lower learning rate may help")

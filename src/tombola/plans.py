@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tombola import catalogue, rates, seeds
+from tombola import catalogue, devices, rates, seeds, training
 from tombola.data.loading import load
 from tombola.errors import ConfigError, InputError
 from tombola.masks import head_weight, ones, size, total_weights
@@ -44,7 +44,18 @@ def make_task(recipe: Recipe, data_root: Path | None) -> Classification:
     model = make_model(recipe, splits)
     outputs = splits.num_classes if recipe.model.name.startswith(TORCHVISION) else None
     head = head_name(model, recipe.model.head, outputs=outputs)
-    return Classification(model, splits, head, recipe.data.augment, recipe.model.init)
+    device = devices.device(devices.kind_of(recipe.device))
+    return Classification(model, splits, head, recipe.data.augment, recipe.model.init, device)
+
+
+def settle(recipe: Recipe, task: Classification) -> Recipe:
+    """Fill in what a recipe leaves open and what hangs on its model and the kind of device alone.
+
+    Raises:
+        ConfigError: A setting does not go with the model or the device.
+    """
+    kind = devices.kind_of(recipe.device)
+    return replace(recipe, training=training.settle(recipe.training, task.model, kind), device=kind)
 
 
 @dataclass(frozen=True)

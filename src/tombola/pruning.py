@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from tombola import masks
 from tombola.errors import InputError
 from tombola.scopes import Group, Scope, by_group, whole_model
+from tombola.selection import without_lowest
 from tombola.types import Mask, Scores
 
 V = TypeVar("V", int, float)
@@ -34,7 +35,8 @@ def prune(
     so, whatever their score.
 
     Args:
-        scores: A number per weight, larger means keep; names and shapes of the mask (more names do no harm).
+        scores: A number per weight, larger means keep; names and shapes of the mask (more names do no harm). Those of
+            `selection.Elementwise` (magnitude's) are worked out in chunks while they are read.
         mask: The weights kept so far; it is not changed.
         rate: Fraction of the *kept* weights to remove, 0 to 1; one, or one per group of the scope. A group's
             factor multiplies it.
@@ -47,7 +49,8 @@ def prune(
 
     Raises:
         InputError: Both or neither of rate and count; a rate outside 0 to 1; a count that is no whole number or above
-            what is kept; scores that are NaN, missing or of another shape; a mask that is empty or not boolean.
+            what is kept; scores that are NaN, missing, of another shape or on another device; a mask that is empty
+            or not boolean.
 
     Source:
         COLT, arXiv:2212.12770, Table II fixes the rounding: 20 % of 9 weights are 2.
@@ -57,51 +60,10 @@ def prune(
     [True, False, True, True]
     """
     groups = scope(mask)
-    result = {name: keep.clone() for name, keep in mask.items()}
+    result: dict[str, Tensor] = {}
     for group_name, remove in removals(mask, groups, rate, count).items():
-        names = groups[group_name].names
-        values = torch.cat([kept_scores(scores, mask, name) for name in names])
-        keep_(result, mask, names, ~lowest(values, remove))
-    return result
-
-
-def keep_(result: dict[str, Tensor], mask: Mask, names: Sequence[str], keep: Tensor) -> None:
-    """Write into a result which of a group's kept weights stay, one after the other over its parameters."""
-    start = 0
-    for name in names:
-        kept = int(torch.count_nonzero(mask[name]))
-        result[name][mask[name]] = keep[start : start + kept]
-        start += kept
-
-
-def kept_scores(scores: Scores, mask: Mask, name: str) -> Tensor:
-    """Return the scores of a parameter's kept weights as a vector; what is missing, misshapen or NaN is refused."""
-    if name not in scores:
-        raise InputError(f"there is no score for '{name}'")
-    values = scores[name]
-    if values.shape != mask[name].shape:
-        raise InputError(f"scores of '{name}' have the shape {tuple(values.shape)}, its mask {tuple(mask[name].shape)}")
-    kept = values[mask[name]]
-    if kept.is_floating_point() and bool(torch.isnan(kept).any()):
-        raise InputError(f"{int(torch.isnan(kept).sum())} scores of '{name}' are NaN; a score is a number, or infinite")
-    return kept.to(torch.uint8) if kept.dtype == torch.bool else kept  # booleans are not ranked by torch.kthvalue
-
-
-def lowest(values: Tensor, number: int) -> Tensor:
-    """Mark exactly ``number`` of the lowest values of a vector; of equal ones, those that come first.
-
-    Equal to the first ``number`` places of a stable sort, without sorting.
-
-    >>> lowest(torch.tensor([2.0, 1.0, 1.0, 1.0]), 2).tolist()
-    [False, True, True, False]
-    """
-    if number == 0:
-        return torch.zeros_like(values, dtype=torch.bool)
-    threshold = torch.kthvalue(values, number).values
-    marked = values < threshold
-    tied = torch.nonzero(values == threshold).flatten()
-    marked[tied[: number - int(torch.count_nonzero(marked))]] = True
-    return marked
+        result |= without_lowest(scores, mask, groups[group_name].names, remove)
+    return {name: result[name] if name in result else keep.clone() for name, keep in mask.items()}
 
 
 def removals(

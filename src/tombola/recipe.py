@@ -20,7 +20,7 @@ from tombola.errors import ConfigError, near
 from tombola.pruning import check_rate
 from tombola.training import Training
 
-FORMAT = 1  # rises when a default changes, and stands in every digest
+FORMAT = 2  # rises when a default changes, and stands in every digest
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ class Recipe:
         rewind: Step of the dense training that tickets are rewound to; 0 is the initial state.
         replicates: How often each arm runs, each time with other seeds; replicate k of all arms shares its seeds.
         seed: What all seeds are derived from.
+        device: "cpu", "cuda", or "auto": CUDA where torch finds a GPU. Its kind changes bits and names the run.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Recipe:
     rewind: int = 0
     replicates: int = 1
     seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):

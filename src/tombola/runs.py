@@ -44,9 +44,9 @@ from tombola.tickets import Ticket
 
 
 def run_digest(recipe: Recipe) -> str:
-    """Digest of what all arms share: data, model, training, seed. Arms, rounds and replicates may be added to a run."""
+    """Digest of what all arms share: data, model, training, seed, kind of device; arms and rounds may be added."""
     whole = recipe.plain()
-    shared = {key: whole[key] for key in ("data", "model", "training", "prunable", "rewind", "seed")}
+    shared = {key: whole[key] for key in ("data", "model", "training", "prunable", "rewind", "seed", "device")}
     return digest_json({"format": FORMAT, **shared})
 
 

@@ -9,6 +9,7 @@ its position in the published data, so that its augmentation does not depend on 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,24 +25,44 @@ _ROWS = 1024  # images that are converted to float64 together
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Some examples of a data set.
+    """Some examples of a data set. All splits and partitions of one data set share its images; none copies them.
 
     Attributes:
-        images: uint8 or float32 [n, channels, height, width], in raw units.
+        source: uint8 or float32 [published, channels, height, width], all images of the published training (or
+            test) data, in raw units; in memory, on a device, or mapped from a file.
         labels: int64 [n].
-        indices: int64 [n], the positions in the published training (or test) data.
+        indices: int64 [n], the positions of this split's examples among the published ones.
     """
 
-    images: Tensor
+    source: Tensor
     labels: Tensor
     indices: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def image_shape(self) -> torch.Size:
+        """Channels, height and width."""
+        return self.source.shape[1:]
+
+    @property
+    def images(self) -> Tensor:
+        """All images of the split, copied together."""
+        return self.source[self.indices.to(self.source.device)]
+
+    def pick(self, positions: Tensor) -> Tensor:
+        """Return the images at these positions of the split (int64), on the device of the labels."""
+        rows = self.indices.index_select(0, positions).to(self.source.device)
+        return self.source.index_select(0, rows).to(self.labels.device)
+
     def take(self, positions: Tensor) -> Split:
-        """Return the examples at these positions of this split (int64, or one bool for each), in that order, copied."""
-        return Split(self.images[positions], self.labels[positions], self.indices[positions])
+        """Return the examples at these positions of this split (int64, or one bool for each), in that order."""
+        return Split(self.source, self.labels[positions], self.indices[positions])
+
+    def on(self, device: torch.device, source: Tensor) -> Split:
+        """Return the same examples on a device, whose images are given: there, or left where they were."""
+        return Split(source, self.labels.to(device), self.indices.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +81,7 @@ class Splits:
         published: How many training examples were published; ``train.indices`` are below it.
         fingerprint: Of the data set.
         verified: False: the checksums of the data set's files were not compared.
+        streamed: True: the images are read from a file while they are used, since memory is too small for them.
     """
 
     train: Split
@@ -72,6 +94,7 @@ class Splits:
     published: int
     fingerprint: str
     verified: bool
+    streamed: bool = False
 
     @property
     def has_valid(self) -> bool:
@@ -118,7 +141,7 @@ def split(dataset: Dataset, *, valid: int | float = 0.1, subset: int | None = No
         )
     whole = Split(dataset.train_images, dataset.train_labels, torch.arange(published))
     train = whole if len(chosen) == published else whole.take(chosen)
-    mean, std = moments(train.images)
+    mean, std = moments(train)
     return Splits(
         train=train,
         valid=whole.take(taken),
@@ -130,26 +153,32 @@ def split(dataset: Dataset, *, valid: int | float = 0.1, subset: int | None = No
         published=published,
         fingerprint=dataset.fingerprint,
         verified=dataset.verified,
+        streamed=dataset.streamed,
     )
 
 
-def moments(images: Tensor) -> tuple[Tensor, Tensor]:
+def moments(split: Split) -> tuple[Tensor, Tensor]:
     """Return the mean and the population standard deviation of each channel's pixels, float32 [channels].
 
     They are computed in float64, some images at a time. A channel that is constant has a standard deviation of 1.
 
-    >>> mean, std = moments(torch.tensor([[0, 2], [5, 5]], dtype=torch.uint8).view(1, 2, 1, 2))
+    >>> images = torch.tensor([[0, 2], [5, 5]], dtype=torch.uint8).view(1, 2, 1, 2)
+    >>> mean, std = moments(Split(images, torch.zeros(1), torch.arange(1)))
     >>> mean.tolist(), std.tolist()
     ([1.0, 5.0], [1.0, 1.0])
     """
-    pixels = images.shape[0] * images.shape[2] * images.shape[3]
-    chunks = torch.split(images, _ROWS)
-    mean = torch.stack([chunk.double().sum((0, 2, 3)) for chunk in chunks]).sum(0) / pixels
+    _, height, width = split.image_shape
+    pixels = len(split) * height * width
+
+    def over_chunks(reduced: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.stack([reduced(split.pick(rows)) for rows in torch.split(torch.arange(len(split)), _ROWS)])
+
+    mean = over_chunks(lambda images: images.double().sum((0, 2, 3))).sum(0) / pixels
     centre = mean.view(-1, 1, 1)
-    squares = torch.stack([(chunk.double() - centre).square().sum((0, 2, 3)) for chunk in chunks]).sum(0)
+    squares = over_chunks(lambda images: (images.double() - centre).square().sum((0, 2, 3))).sum(0)
     std = (squares / pixels).sqrt()
-    lowest = torch.stack([chunk.amin((0, 2, 3)) for chunk in chunks]).amin(0)
-    highest = torch.stack([chunk.amax((0, 2, 3)) for chunk in chunks]).amax(0)
+    lowest = over_chunks(lambda images: images.amin((0, 2, 3))).amin(0)
+    highest = over_chunks(lambda images: images.amax((0, 2, 3))).amax(0)
     # Not std == 0: the rounding of the mean leaves a little, and dividing by it would blow a new value up.
     std[lowest == highest] = 1.0
     return mean.float(), std.float()

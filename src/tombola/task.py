@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tombola import devices
 from tombola.batches import Augment, Batches, batches_per_epoch
 from tombola.digests import digest_json, digest_state
 from tombola.errors import ConfigError
@@ -24,6 +25,8 @@ from tombola.partitions import Partition
 from tombola.seeds import derive
 from tombola.splits import Split, Splits
 from tombola.types import State
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,8 @@ class Classification:
         head: Dotted name of the output layer; ``None`` takes the model's attribute ``head``.
         augment: What is done to training images.
         init: How a drawn head is initialised, "xavier" or "default".
+        device: Where models are trained and tested. The images go there once; those that its memory cannot hold stay
+            where they are and are brought batch by batch.
 
     >>> from tombola.data import synthetic
     >>> from tombola.splits import split
@@ -50,6 +55,8 @@ class Classification:
     head: str | None = None
     augment: Augment = field(default_factory=Augment)
     init: str = "xavier"
+    device: torch.device = CPU
+    _there: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # images that are on the device
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "head", head_name(self.model, self.head))
@@ -66,6 +73,7 @@ class Classification:
                 "head": [self.head, self.init],
                 "data": [s.fingerprint, digest_state(indices), s.mean.tolist(), s.std.tolist()],
                 "augment": [self.augment.crop, self.augment.flip, self.augment.rotate],
+                "device": self.device.type,
             }
         )
 
@@ -83,7 +91,7 @@ class Classification:
         if partition.classes is not None:
             assert self.head is not None
             replace_head_(model, self.head, len(partition.classes), seed, partition.classes, init=self.init)
-        return model
+        return model.to(self.device)
 
     def split(self, partition: Partition, which: str) -> Split:
         """Return the "train", "valid" or "test" examples of a partition, labels renumbered where it has classes.
@@ -98,13 +106,39 @@ class Classification:
         number = torch.full((self.splits.num_classes,), -1)
         number[list(partition.classes)] = torch.arange(len(partition.classes))
         own = split.take(torch.nonzero(number[split.labels] >= 0).flatten())
-        return Split(own.images, number[own.labels], own.indices)
+        return replace(own, labels=number[own.labels])
+
+    def resident(self, partition: Partition, which: str) -> Split:
+        """Return a split of a partition on the task's device, as trainings and tests read it."""
+        split = self.split(partition, which)
+        if split.labels.device == self.device:
+            return split
+        if which not in self._there:
+            same = next((at for at in self._there if getattr(self.splits, at).source is split.source), None)
+            if same is None:
+                moved = split.source.to(self.device) if self._fits(split.source) else split.source
+            self._there[which] = self._there[same] if same else moved
+        return split.on(self.device, self._there[which])
+
+    def _fits(self, images: Tensor) -> bool:
+        # A quarter is left to the models: their weights, gradients and what their layers give.
+        return images.nbytes <= 0.75 * devices.free_memory(self.device)
+
+    @property
+    def streams(self) -> str:
+        """Say why images are brought piece by piece while they are used; nothing where they are held."""
+        size = f"{sum(s.source.nbytes for s in (self.splits.train, self.splits.test)) / 2**30:.1f} GiB of images"
+        if self.splits.streamed:
+            return f"{size} are too much for the memory that is free; they are read from the disk as they are needed"
+        if self.device.type != "cpu" and not self._fits(self.splits.train.source):
+            return f"{size} are too much for the GPU's free memory; they are brought to it batch by batch"
+        return ""
 
     def batches(self, partition: Partition, batch_size: int, seed: int) -> Batches:
         """Give the training batches of a partition, epoch by epoch."""
         s = self.splits
         return Batches(
-            self.split(partition, "train"),
+            self.resident(partition, "train"),
             batch_size=batch_size,
             seed=seed,
             mean=s.mean,
@@ -125,7 +159,7 @@ class Classification:
 
     def measure(self, model: nn.Module, partition: Partition, which: str) -> Metrics:
         """Measure a model on the split of a partition."""
-        return evaluate_split(model, self.split(partition, which), self.splits.mean, self.splits.std)
+        return evaluate_split(model, self.resident(partition, which), self.splits.mean, self.splits.std)
 
     def check(self, partitions: Sequence[Partition]) -> None:
         """Refuse partitions that do not divide the data: each class, or each training example, belongs to exactly one.

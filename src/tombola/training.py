@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from tombola import seeds
+from tombola import devices, seeds, steps
 from tombola.batches import Batches
 from tombola.errors import ConfigError, near
 from tombola.masks import Handle
@@ -46,7 +46,13 @@ class Training:
         evaluate_every: Steps between two looks at the validation split; once an epoch if not given.
         patience: Evaluations without a lower validation loss after which a training stops; never if not given.
         select: Which weights are pruned and tested: "last", or "best" by lowest validation loss. One rule for all arms.
-        threads: Threads of one training. They change the last bits, so they count in the digest.
+        threads: Threads of one training.
+        precision: Numbers of the forward and backward pass: "float32"; "bf16" where autocast holds it safe; "tf32",
+            rounded products on CUDA.
+        channels_last: Lay images and convolutions out with the channels innermost.
+        compile: Train through ``torch.compile``.
+        step: "traced" runs a recording of one step instead of modules and autograd, "eager" does not. What is left
+            open here is filled in by `settle`; the last five may all change bits, so they count in the digest.
 
     Raises:
         ConfigError: A setting is out of its range, or two of them do not go together.
@@ -75,12 +81,17 @@ class Training:
     patience: int | None = None
     select: Literal["last", "best"] = "last"
     threads: int = 1
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    channels_last: bool | None = None
+    compile: bool = False
+    step: Literal["traced", "eager"] | None = None
 
     def __post_init__(self) -> None:
         hints = get_type_hints(Training)
-        for name in ("optimizer", "schedule", "select"):
-            value, known = getattr(self, name), get_args(hints[name])
-            if value not in known:
+        for name in ("optimizer", "schedule", "select", "precision", "step"):
+            optional = getattr(Training, name) is None
+            value, known = getattr(self, name), get_args(get_args(hints[name])[0] if optional else hints[name])
+            if value not in known and not (optional and value is None):
                 raise ConfigError(f"training.{name} is {value}; it is one of {', '.join(known)}."
                                   f"{near(str(value), known)}")  # fmt: skip
         if (self.epochs is None) == (self.steps is None):
@@ -110,6 +121,45 @@ class Training:
         if (self.schedule == "multistep") != bool(self.milestones or self.milestone_steps):
             raise ConfigError(f"training.schedule is {self.schedule}; milestones and the schedule multistep need each "
                               "other")  # fmt: skip
+
+
+def settle(training: Training, model: nn.Module, kind: str) -> Training:
+    """Fill in what a training leaves open and what changes bits.
+
+    It hangs on the model and the kind of device alone, so that no timing and no other machine decides a result:
+    channels innermost where there are 2d convolutions; a traced step on the CPU where `steps.traceable` allows it.
+
+    Args:
+        training: The settings; what they say is kept.
+        model: What is trained.
+        kind: "cpu" or "cuda".
+
+    Raises:
+        ConfigError: A setting does not go with this model or device.
+
+    >>> settle(Training(epochs=1), nn.Linear(4, 2), "cpu").step
+    'traced'
+    """
+    images = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
+    able = steps.traceable(model) and training.precision == "float32" and not training.compile
+    if training.precision == "tf32" and kind == "cpu":
+        raise ConfigError("training.precision is tf32, which is CUDA's; on the CPU it is float32 or bf16")
+    if training.channels_last and not images:
+        raise ConfigError("training.channels_last is true; the model has no 2d convolution that it would matter to")
+    if training.step == "traced" and not able:
+        raise ConfigError("training.step is traced; that needs a model of torch's own layers without batch norm, "
+                          "float32 and no compile; take eager")  # fmt: skip
+    return replace(
+        training,
+        channels_last=images if training.channels_last is None else training.channels_last,
+        step=training.step or ("traced" if able and kind == "cpu" else "eager"),
+    )
+
+
+def arrange_(model: nn.Module, training: Training) -> None:
+    """Lay a model's convolutions out in memory as its settled training says; no value changes."""
+    if training.channels_last:
+        model.to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -172,7 +222,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Step:
-    """Where a training stands: ``number`` steps are done, ``loss`` is the last one's (none before the first)."""
+    """Where a training stands: ``number`` steps are done, ``loss`` is the last one's (none before the first).
+
+    The optimizer's state and rates are those that are trained with; hooks on its step are not called.
+    """
 
     number: int
     loss: Tensor | None
@@ -233,7 +286,18 @@ def train(
     [0.0, 0.0]
     """
     schedule = schedule or Schedule.of(training, len(batches))
+    kind = next(model.parameters()).device.type
+    training = settle(training, model, kind)
+    arrange_(model, training)
     optimizer, handle, value = optimizer_for(model, training), Handle(model, mask), None
+    compiled: nn.Module = torch.compile(model) if training.compile else model  # type: ignore[assignment]
+    gradients = steps.gradients(
+        compiled,
+        loss,
+        traced=training.step == "traced",
+        autocast=devices.autocast(kind, training.precision),
+    )
+    update = steps.update(optimizer)
     model.train()
     for number in range(first, schedule.steps if last is None else last):
         epoch, place = divmod(number, len(batches))
@@ -243,16 +307,13 @@ def train(
             group["lr"] = training.lr * schedule.factor(number)
         yield Step(number, value, optimizer, handle)
         seeds.reseed(seed, "step", number)
-        optimizer.zero_grad()
-        live = loss(model, next(ahead))
-        live.backward()  # type: ignore[no-untyped-call]
-        # Before clipping: the gradients of pruned weights must not count in the norm.
-        handle.mask_gradients()
+        value = gradients(next(ahead))
         if training.clip is not None:
+            # Before clipping: the gradients of pruned weights must not count in the norm. Otherwise they need no mask:
+            # these optimisers treat every weight by itself.
+            handle.mask_gradients()
             nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-        optimizer.step()
-        # After the step too: momentum keeps moving a pruned weight, and optimisers that mix
-        # the entries of a matrix move it even with a zero gradient.
+        update()
+        # After the step: a pruned weight has a gradient and momentum of its own, and must not move.
         handle.mask_weights()
-        value = live.detach()
     yield Step(schedule.steps if last is None else last, value, optimizer, handle)

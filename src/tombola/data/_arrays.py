@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from tombola.data.dataset import Dataset, from_tensors
 from tombola.data.roots import data_root
+from tombola.devices import free_memory
 from tombola.errors import DataError
 
+_SHARE = 0.5  # of the free memory that a data set may take; every worker process holds one
 _KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -23,12 +28,17 @@ def arrays(*, path: str, root: str | Path | None = None) -> Dataset:
     is 1, 3 or 4 and the second is not. uint8 stays, other numbers become float32; labels are whole numbers from 0.
     Nothing in the file is unpickled, so the file cannot run code.
 
+    Images that would take more than half of the free memory are not read but mapped: training reads from the disk what
+    it needs. That takes a file written by ``numpy.savez`` (not compressed) whose images are uint8 or float32 with the
+    channels first.
+
     Args:
         path: Absolute, or relative to the data root, or else to the working folder.
         root: The data root; see ``tombola.data.roots.data_root``.
 
     Raises:
-        DataError: There is no such file, it is not an .npz file, or its arrays do not make a data set.
+        DataError: There is no such file, it is not an .npz file, its arrays do not make a data set, or memory is too
+            small for it and it cannot be mapped.
     """
     file = _find(Path(path).expanduser(), data_root(root))
     try:
@@ -40,14 +50,49 @@ def arrays(*, path: str, root: str | Path | None = None) -> Dataset:
             missing = [key for key in _KEYS if key not in stored.files]
             if missing:
                 raise DataError(f"{file} has no {', '.join(missing)}; it has: {', '.join(stored.files) or 'nothing'}")
+            assert stored.zip is not None
+            needed = sum(member.file_size for member in stored.zip.infolist())
+            free = free_memory(torch.device("cpu"))
+            streamed = needed > _SHARE * free
             # asarray: what is no array in a zip file comes as its bytes, which are then refused as images.
-            train_images, train_labels, test_images, test_labels = (np.asarray(stored[key]) for key in _KEYS)
+            train_images, train_labels, test_images, test_labels = (
+                _mapped(file, stored.zip, key, needed, free)
+                if streamed and "images" in key
+                else np.asarray(stored[key])
+                for key in _KEYS
+            )
     except DataError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"cannot read {file} as an .npz file of plain numbers: {reason}") from error
-    return from_tensors(_channels_first(train_images), train_labels, _channels_first(test_images), test_labels)
+    made = from_tensors(_channels_first(train_images), train_labels, _channels_first(test_images), test_labels)
+    return replace(made, streamed=streamed)
+
+
+def _mapped(file: Path, members: zipfile.ZipFile, key: str, needed: int, free: int) -> np.ndarray:
+    """Map the images of an uncompressed .npz file, so that only what is looked at is read."""
+    info = members.getinfo(f"{key}.npy")
+    with members.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(member)
+        header = member.tell()
+    obstacles = {
+        "compressed; numpy.savez writes it plainly": info.compress_type != zipfile.ZIP_STORED,
+        "neither uint8 nor float32": dtype not in (np.uint8, np.float32),
+        "laid out with the channels last": _channels_are_last(shape) or fortran,
+    }
+    for obstacle, there in obstacles.items():
+        if there:
+            raise DataError(f"{file} takes {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; it "
+                            f"could be read from the disk piece by piece, but {key} is {obstacle}")  # fmt: skip
+    with file.open("rb") as opened:
+        opened.seek(info.header_offset + 26)
+        name, extra = struct.unpack("<HH", opened.read(4))
+    start = info.header_offset + 30 + name + extra + header
+    # "c": pages are read when they are used, and nothing is ever written back to the file.
+    return np.memmap(file, dtype, "c", start, shape)
 
 
 def _find(path: Path, root: Path) -> Path:
@@ -59,6 +104,9 @@ def _find(path: Path, root: Path) -> Path:
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:
+    return np.moveaxis(images, 3, 1) if _channels_are_last(images.shape) else images
+
+
+def _channels_are_last(shape: tuple[int, ...]) -> bool:
     channels = (1, 3, 4)
-    last = images.ndim == 4 and images.shape[3] in channels and images.shape[1] not in channels
-    return np.moveaxis(images, 3, 1) if last else images
+    return len(shape) == 4 and shape[3] in channels and shape[1] not in channels

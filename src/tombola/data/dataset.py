@@ -32,6 +32,7 @@ class Dataset:
         test_labels: As ``train_labels``; a class may be missing.
         num_classes: How many classes there are.
         verified: False: the checksums of the files were not compared with the published ones.
+        streamed: True: the images are mapped from a file, since memory is too small for them.
     """
 
     train_images: Tensor
@@ -40,6 +41,7 @@ class Dataset:
     test_labels: Tensor
     num_classes: int
     verified: bool = True
+    streamed: bool = False
 
     def __post_init__(self) -> None:
         _check_images(self.train_images, "training")

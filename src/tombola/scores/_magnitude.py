@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
 
 from tombola.scores.context import Context
+from tombola.selection import Elementwise
 from tombola.types import Mask, State
 
 
-def magnitude(state: State, mask: Mask, context: Context | None = None) -> dict[str, Tensor]:  # noqa: ARG001
+def magnitude(state: State, mask: Mask, context: Context | None = None) -> Elementwise:  # noqa: ARG001
     """Score every weight by its absolute value.
+
+    The scores are worked out while they are read and hold no copy of the weights: prune before the weights change, or
+    keep ``dict(scores)``.
 
     Args:
         state: The trained weights, a ``state_dict``.
@@ -19,8 +23,7 @@ def magnitude(state: State, mask: Mask, context: Context | None = None) -> dict[
     Source:
         Han et al. 2015, arXiv:1506.02626; Frankle & Carbin 2019, arXiv:1803.03635, section 1.
 
-    >>> import torch
     >>> magnitude({"w": torch.tensor([-2.0, 1.0])}, {"w": torch.tensor([True, True])})["w"].tolist()
     [2.0, 1.0]
     """
-    return {name: state[name].abs() for name in mask}
+    return Elementwise(torch.abs, {name: state[name] for name in mask})

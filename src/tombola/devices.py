@@ -1,0 +1,95 @@
+"""Devices: where a training runs and in which numbers; the one module that knows Fabric.
+
+The kind of device ("cpu" or "cuda") changes bits and stands in every digest; which of several GPUs it is does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+
+from tombola.errors import ConfigError
+
+Kind = Literal["cpu", "cuda"]
+
+
+def kind_of(name: str) -> Kind:
+    """Return the kind of device that a recipe means: "auto" is CUDA where there is a GPU that torch can use.
+
+    Raises:
+        ConfigError: CUDA is asked for and is not there.
+
+    >>> kind_of("cpu")
+    'cpu'
+    """
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ConfigError("device is cuda; torch finds no GPU here that it can use, so take cpu, or auto")
+    return "cuda" if name != "cpu" and there else "cpu"
+
+
+def device(kind: str) -> torch.device:
+    """Return the device of a kind that Fabric chooses; the CPU itself without asking Fabric, which costs a second."""
+    return torch.device("cpu") if kind == "cpu" else _fabric(kind, "float32").device
+
+
+def autocast(kind: str, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what makes the context of a forward pass: bf16 where it is safe, or nothing.
+
+    >>> with autocast("cpu", "float32")():
+    ...     torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype
+    torch.float32
+    """
+    return _fabric(kind, precision).autocast if precision == "bf16" else nullcontext
+
+
+@contextlib.contextmanager
+def numbers(kind: str, precision: str) -> Iterator[None]:
+    """Run a block with the arithmetic that a training asks for, and put the process's own back.
+
+    On CUDA float32 is float32: torch by itself lets convolutions round to tf32. Algorithms are the deterministic ones
+    and are not chosen by timing, so that the same training gives the same bits.
+    """
+    if kind == "cpu":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
+    before = cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.deterministic, cudnn.benchmark
+    rounded = "tf32" if precision == "tf32" else "ieee"
+
+    def put(conv: str, products: str, deterministic: bool, benchmark: bool) -> None:
+        cudnn.conv.fp32_precision, matmul.fp32_precision = conv, products
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+
+    try:
+        put(rounded, rounded, True, False)
+        yield
+    finally:
+        put(*before)
+
+
+def free_memory(at: torch.device) -> int:
+    """Return the bytes that are free on a device; of the CPU, those that the system can give without swapping."""
+    if at.type == "cuda":
+        return int(torch.cuda.mem_get_info(at)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # no Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@functools.cache
+def _fabric(kind: str, precision: str) -> Any:
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells what it was told; its import resets this
+    return Fabric(accelerator=kind, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
