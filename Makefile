@@ -1,12 +1,15 @@
 # make demo     find tickets on scikit-learn's digits, print the table, leave the pictures
 # make test     lint, types, import layers, all tests
+# make bench    measure against others; ROWS=lenet5,mask some rows, OPEN_LTH=DIR with a clone of open_lth
 # make install  .venv with tombola and the tools for its development
 
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?=
+ROWS ?=
+OPEN_LTH ?=
 
-.PHONY: demo test install clean
+.PHONY: demo test bench install clean
 .DEFAULT_GOAL := demo
 
 demo: install
@@ -18,6 +21,9 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+
+bench: install
+	$(BIN)/python -m benchmarks --rows '$(ROWS)' --open-lth '$(OPEN_LTH)'
 
 # The copy of pyproject.toml says what the environment was made for; it is written last.
 install:

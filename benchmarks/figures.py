@@ -1,0 +1,147 @@
+"""Figures: how far each goal is reached, and the curves of the rows that have one; SVG on white."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from benchmarks import rows
+from benchmarks.harness import Series
+from benchmarks.results import Result, entries
+from benchmarks.table import with_interval
+from tombola.reports.figures import PALETTE
+
+_INK, _GREY, _GRID = "#222222", "#595959", "#e6e6e6"
+_FONT = "Helvetica, Arial, sans-serif"
+_VERDICTS = {"met": PALETTE[0], "missed": PALETTE[1]}
+
+
+def draw(results: Sequence[Result]) -> dict[str, tuple[str, bytes]]:
+    """Draw all figures of the results: title and SVG by the file's name."""
+    made = {}
+    goals = reached(results)
+    if goals:
+        made["goals.svg"] = ("How far each goal is reached", _svg(over_goals(goals)))
+    for result in results:
+        for index, series in enumerate(result.measured.series if result.measured else ()):
+            if series.points:
+                name = f"{result.name}{'' if index == 0 else f'-{index + 1}'}.svg"
+                made[name] = (series.title, _svg(curve(series)))
+    return made
+
+
+def reached(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Divide every judged number by its goal, so that 1 is the goal and more is better."""
+    made = []
+    for result in results:
+        goals = {goal.line: goal for goal in rows.get(result.name).ROW.goals}
+        for entry in entries(result):
+            goal, line = goals.get(entry.line), entry.found
+            if goal is None or line is None or min(line.low, line.value) <= 0:
+                continue
+            ends = [line.low / goal.value, line.high / goal.value]
+            value = line.value / goal.value
+            if goal.sign != ">=":
+                ends, value = [1 / end for end in reversed(ends)], 1 / value
+            made.append(
+                {
+                    "line": f"{result.name}: {entry.line}",
+                    "value": value,
+                    "low": ends[0],
+                    "high": ends[1],
+                    "verdict": entry.verdict,
+                    "text": f"{with_interval(line)}, goal {goal}",
+                }
+            )
+    return made
+
+
+def over_goals(reached: Sequence[dict[str, Any]]) -> alt.LayerChart:
+    """Draw a point with its interval for every goal, on a logarithmic axis where 1 is the goal."""
+    lowest = min([0.8, *(0.9 * one["low"] for one in reached)])
+    highest = max([1.25, *(1.1 * one["high"] for one in reached)])
+    scale = alt.Scale(type="log", domain=[lowest, highest], nice=False)
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if lowest <= tick <= highest]
+    x = alt.X("value:Q", title="Reached / goal (log scale; 1 is the goal, more is better)", scale=scale,
+              axis=alt.Axis(values=ticks, format="~r"))  # fmt: skip
+    order = [one["line"] for one in reached]
+    y = alt.Y("line:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=320, ticks=False))
+    colour = alt.Color(
+        "verdict:N",
+        scale=alt.Scale(domain=list(_VERDICTS), range=list(_VERDICTS.values())),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+    shape = alt.Shape("verdict:N", scale=alt.Scale(domain=list(_VERDICTS), range=["circle", "diamond"]), legend=None)
+    over = alt.Chart(alt.InlineData(list(reached)))
+    goal = alt.Chart(alt.InlineData([{"value": 1}])).mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5)
+    return _styled(
+        goal.encode(x=x),
+        over.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, color=colour),
+        over.mark_point(filled=True, size=90, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
+        over.mark_text(align="left", dx=8, fontSize=11, color=_GREY).encode(x=alt.value("width"), y=y, text="text:N"),
+        height=alt.Step(26),
+    )
+
+
+def curve(series: Series) -> alt.LayerChart:
+    """Draw a number over another one: the median, and the range of the repetitions as a bar."""
+    points = [dict(point) for point in series.points]
+    across, up = [p["x"] for p in points], [p[key] for p in points for key in ("low", "high")]
+    if series.log:
+        horizontal, x_axis = _logarithmic(across, "~s")
+        vertical, y_axis = _logarithmic(up, "~g")
+    else:
+        horizontal, vertical = alt.Scale(zero=False, padding=20), alt.Scale(zero=True)
+        counted = all(float(value).is_integer() and value < 1000 for value in across)
+        x_axis = alt.Axis(format="d", tickMinStep=1) if counted else alt.Axis(format="~s")
+        y_axis = alt.Axis(format="~g")
+    x = alt.X("x:Q", title=series.x, scale=horizontal, axis=x_axis)
+    y = alt.Y("y:Q", title=series.y, scale=vertical, axis=y_axis)
+    over = alt.Chart(alt.InlineData(points))
+    names = list(dict.fromkeys(str(point.get("name", "")) for point in points))
+    legend = alt.Legend(title=None, orient="top") if len(names) > 1 else None
+    colour = alt.Color("name:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=legend)
+    return _styled(
+        over.mark_rule(strokeWidth=2, opacity=0.6).encode(
+            x=x, y=alt.Y("low:Q", scale=vertical), y2="high:Q", color=colour
+        ),
+        over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        over.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour),
+        height=300,
+    )
+
+
+def _logarithmic(values: Sequence[float], format_: str) -> tuple[alt.Scale, alt.Axis]:
+    """A logarithmic axis a little wider than the values: ticks at 1, 2 and 5, over more than two decades at 1 alone."""
+    low, high = min(values) / 1.3, 1.3 * max(values)
+    digits = (1, 2, 5) if high / low < 100 else (1,)
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [tick for e in exponents for digit in digits if low <= (tick := digit * 10.0**e) <= high]
+    return alt.Scale(type="log", domain=[low, high], nice=False), alt.Axis(values=ticks, format=format_)
+
+
+def _svg(chart: alt.LayerChart) -> bytes:
+    text = io.StringIO()
+    chart.save(text, format="svg")
+    # Trailing blanks and a last line without its end would be a change for every tool that puts them right.
+    return (re.sub(r"[ \t]+$", "", text.getvalue(), flags=re.MULTILINE).rstrip("\n") + "\n").encode()
+
+
+def _styled(*layers: alt.Chart, height: Any) -> alt.LayerChart:
+    chart: alt.LayerChart = (
+        alt.layer(*layers)
+        .properties(width=560, height=height)
+        .configure(font=_FONT, background="white", padding=12)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=_INK, titleColor=_INK, labelFontSize=12, titleFontSize=13, titleFontWeight="normal",
+            titlePadding=10, gridColor=_GRID, domainColor=_GREY, tickColor=_GREY,
+        )
+        .configure_legend(labelFontSize=12, labelColor=_INK, symbolSize=80, columnPadding=18, offset=12)
+    )  # fmt: skip
+    return chart

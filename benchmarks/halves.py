@@ -1,0 +1,85 @@
+"""COLT-2's two halves: both trained at once by two warm workers, against one after the other in one process."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.harness import Measured, NotRun, Settings, interleave, ratio
+from tombola.executors import Pool, serial
+from tombola.jobs import Job
+from tombola.masks import ones
+from tombola.partitions import by_classes
+from tombola.plans import make_task
+from tombola.recipe import parse
+from tombola.runs import cores
+
+
+def against_one_process(model: str, settings: Settings, *, epochs: float, repeats: int) -> Measured:
+    """Time a round's two trainings on MNIST, validation and stored results included.
+
+    The other side is the better of one and two threads. Every repetition has a seed of its own, so that no training is
+    found done; all sides of a repetition train the same.
+
+    Args:
+        model: A model of tombola.
+        settings: For data and seed.
+        epochs: Length of a training.
+        repeats: Repetitions, unless the settings say another number.
+    """
+    if cores() < 2:
+        raise NotRun(f"needs 2 cores; this process may use {cores()}")
+    recipe = parse(
+        {
+            "name": "bench",
+            "data": {"name": "mnist", "valid": 5000},
+            "model": model,
+            "training": {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "epochs": epochs, "batch_size": 60},
+            "arms": {"colt-2": {"method": "colt", "partitions": 2, "rate": 0.15}},
+            "until": {"rounds": 1},
+        }
+    )
+    if settings.quick:
+        recipe = replace(recipe, training=replace(recipe.training, epochs=None, steps=40))
+    task = make_task(recipe, settings.root)
+    parts, mask = by_classes(10, 2, settings.seed), ones(task.model, head=task.head)
+    own = functools.partial(itertools.count, 1000)
+
+    def jobs(seed: int, threads: int) -> list[Job]:
+        training = replace(recipe.training, threads=threads)
+        return [Job(task.initial_state(), mask, training, seed, part) for part in parts]
+
+    def timed(run_all: Callable[[list[Job]], object], threads: int) -> Callable[[], float]:
+        seeds = own()
+
+        def side() -> float:
+            asked = jobs(next(seeds), threads)
+            began = time.perf_counter()
+            run_all(asked)
+            return time.perf_counter() - began
+
+        return side
+
+    with tempfile.TemporaryDirectory(prefix="tombola-bench-") as folder:
+        pool = Pool(task, Path(folder), workers=2, make_task=functools.partial(make_task, recipe, settings.root))
+        try:
+            sides = {
+                "2 workers": timed(pool.run_all, 1),
+                "1 thread": timed(serial(task), 1),
+                "2 threads": timed(serial(task), 2),
+            }
+            # The warm-up also brings the workers up.
+            times = interleave(sides, settings.times(repeats), settings.seed)
+        finally:
+            pool.close()
+    lines = [
+        ratio(f"2 workers against {name}", times["2 workers"], times[name], seed=settings.seed, against=name)
+        for name in ("1 thread", "2 threads")
+    ]
+    better = min(lines, key=lambda line: line.value)
+    return Measured([replace(better, name="2 workers", note=f"the better one is {better.against}"), *lines])

@@ -1,0 +1,130 @@
+"""Results: rows measured one after the other, kept as JSON with the machine they were measured on.
+
+A run of some rows replaces these and keeps the others, as long as they come from the same machine and software.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import fresh, machine, rows
+from benchmarks.harness import Line, Measured, NotRun, Row, Settings, verdict
+from tombola.files import write_whole
+
+_SAME = ("processor", "cores", "memory_gb", "system", "python", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a row.
+
+    Attributes:
+        name: Of the row.
+        measured: Its lines; ``None`` where it was not run.
+        reason: Why it was not run.
+        facts: The machine, when the row began.
+        quick: Whether everything was as small as it works; such numbers mean nothing.
+    """
+
+    name: str
+    measured: Measured | None
+    reason: str
+    facts: Mapping[str, Any]
+    quick: bool = False
+
+    def line(self, name: str) -> Line | None:
+        """Return the line of that name, if it was measured."""
+        lines = self.measured.lines if self.measured else ()
+        return next((line for line in lines if line.name == name), None)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the table: a line that was measured, or a goal that nothing was measured for."""
+
+    row: str
+    title: str
+    line: str
+    against: str
+    goal: str
+    found: Line | None
+    verdict: str
+
+
+def run(
+    names: Sequence[str],
+    settings: Settings,
+    *,
+    begun: Callable[[str], None] = lambda _: None,
+    done: Callable[[Result], None] = lambda _: None,
+    call: Callable[..., Any] = fresh.call,
+    facts: Callable[[], dict[str, Any]] = machine.facts,
+) -> list[Result]:
+    """Measure rows, each in a fresh process; whatever goes wrong with one is its reason for not being run.
+
+    Args:
+        names: The rows.
+        settings: For all of them.
+        begun: Told the name of each row before it is measured.
+        done: Told each result.
+        call: Calls a function in a fresh process.
+        facts: Of the machine.
+    """
+    results = []
+    for name in names:
+        begun(name)
+        measured, reason, now = None, "", facts()
+        try:
+            plain = call("benchmarks.rows:measure", name=name, settings=dataclasses.asdict(settings))
+            measured = Measured.of(plain)
+        except NotRun as error:
+            reason = str(error)
+        results.append(Result(name, measured, reason, now, settings.quick))
+        done(results[-1])
+    return results
+
+
+def entries(result: Result, row: Row | None = None) -> list[Entry]:
+    """Return a row's lines of the table: judged ones first, then the extra ones; goals alone where it was not run."""
+    row = row or rows.get(result.name).ROW
+    goals = {goal.line: goal for goal in row.goals}
+    found = [line.name for line in result.measured.lines] if result.measured else []
+    lines = [*goals, *(name for name in found if name not in goals)] or [""]
+    made = []
+    for name in lines:
+        line, goal = result.line(name), goals.get(name)
+        against = (line.against if line else "") or row.against
+        said = verdict(goal, line) if goal else ("not run" if result.measured is None else "")
+        made.append(Entry(result.name, row.title, name, against, str(goal or ""), line, said))
+    return made
+
+
+def write(results: Sequence[Result], path: Path) -> None:
+    """Write results as JSON, one row after the other."""
+    plain = [dataclasses.asdict(result) for result in results]
+    write_whole(path, json.dumps(plain, indent=1) + "\n")
+
+
+def read(path: Path) -> list[Result]:
+    """Read results; none where there is no file."""
+    if not path.exists():
+        return []
+    return [
+        Result(**one | {"measured": Measured.of(one["measured"]) if one["measured"] else None})
+        for one in json.loads(path.read_text(encoding="utf-8"))
+    ]
+
+
+def merged(old: Sequence[Result], new: Sequence[Result], order: Sequence[str]) -> list[Result]:
+    """Put new results over old ones of the same machine and software, in the order of the table."""
+    if not new:
+        return list(old)
+    machine_ = {key: new[0].facts.get(key) for key in _SAME}
+    kept = [r for r in old if {key: r.facts.get(key) for key in _SAME} == machine_ and r.quick == new[0].quick]
+    by_name = {result.name: result for result in (*kept, *new)}
+    return [by_name[name] for name in order if name in by_name]

@@ -1,0 +1,155 @@
+"""Training steps: tombola's loop against open_lth's, on the same architecture, batch size and optimiser.
+
+On both sides a step is all that is repeated for a batch: getting it (reading, augmenting, normalising), forward,
+backward, optimiser, mask. What is done once an epoch is outside of the time.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.harness import Measured, NotRun, Settings, difference, interleave, ratio
+from benchmarks.peers.open_lth import OpenLth
+from tombola.data.roots import data_root
+from tombola.masks import ones
+from tombola.partitions import WHOLE
+from tombola.plans import make_task
+from tombola.recipe import Recipe, parse
+from tombola.task import Classification
+from tombola.training import Training, train
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained on both sides.
+
+    Attributes:
+        model: A model of tombola.
+        data: A data set of both.
+        batch_size: Examples a step.
+        density: Of a mask over all weights, held on both sides; dense if not given.
+        peer_model: The same architecture among open_lth's models; if not given, ours is wrapped for it.
+        augment: What tombola does to the images; open_lth does what it does for this data set.
+        lr: Learning rate; the optimiser is SGD with momentum 0.9.
+    """
+
+    model: str
+    data: str
+    batch_size: int
+    density: float | None = None
+    peer_model: str | None = None
+    augment: Mapping[str, Any] | None = None
+    lr: float = 0.01
+
+    def recipe(self) -> Recipe:
+        """Return it as a recipe, from which tombola takes all that it decides by itself."""
+        data: dict[str, Any] = {"name": self.data, "valid": 0, "augment": dict(self.augment or {})}
+        if self.data == "cifar10":
+            data["verify"] = False  # other copies of the same pictures will do
+        training = {"optimizer": "sgd", "lr": self.lr, "momentum": 0.9, "steps": 1000, "batch_size": self.batch_size}
+        return parse(
+            {
+                "name": "bench",
+                "data": data,
+                "model": self.model,
+                "training": training,
+                "prunable": "all",
+                "arms": {"dense": {"method": "dense"}},
+            }
+        )
+
+
+class Ours:
+    """tombola's side: one model that goes on training from repetition to repetition.
+
+    Args:
+        problem: What is trained.
+        settings: For the data and the seed.
+        held: Whether a mask is held at all; without, not even the dense network's mask is.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings, *, held: bool = True) -> None:
+        recipe = problem.recipe()
+        self.task = make_task(recipe, settings.root)
+        self.training, self.seed = recipe.training, settings.seed
+        mask = ones(self.task.model, "all", head=self.task.head)
+        if problem.density is not None:
+            generator = torch.Generator().manual_seed(settings.seed)
+            mask = {k: torch.rand(m.shape, generator=generator) < problem.density for k, m in mask.items()}
+        self.mask: dict[str, Tensor] = mask
+        self.held = mask if held else {}
+        self.model = self.task.build(self.task.initial_state(), WHOLE, settings.seed)
+        self.batches = self.task.batches(WHOLE, self.training.batch_size, settings.seed)
+
+    def seconds_per_step(self, *, warm: int, steps: int, threads: int = 1) -> float:
+        """Time consecutive steps of `tombola.train`."""
+        training: Training = replace(self.training, steps=warm + steps, threads=threads)
+        times: dict[int, float] = {}
+        for step in train(self.model, self.batches, training, self.held, loss=self.task.loss, seed=self.seed):
+            if step.number in (warm, warm + steps):
+                times[step.number] = time.perf_counter()
+        if not all(bool(torch.isfinite(value).all()) for value in self.model.parameters()):
+            raise NotRun("tombola: the training diverged")
+        return (times[warm + steps] - times[warm]) / steps
+
+
+def against_open_lth(problem: Problem, settings: Settings, *, steps: int, warm: int, repeats: int) -> Measured:
+    """Time a step of both, with one thread on both sides, then with torch's default on both."""
+    peer = OpenLth(settings.open_lth, data_root(settings.root))
+    ours = Ours(problem, settings)
+    loader = peer.loader(problem.data, problem.batch_size)
+    model = _for_peer(peer, problem, ours.task, ours.mask)
+    optimizer = {"optimizer_name": "sgd", "lr": problem.lr, "momentum": 0.9}
+    warm, steps = settings.scaled(warm, 1), settings.scaled(steps, 2)
+    default, lines = torch.get_num_threads(), []
+    for threads in dict.fromkeys([1, default]):
+        torch.set_num_threads(threads)
+        sides: dict[str, Callable[[], float]] = {
+            "ours": lambda threads=threads: ours.seconds_per_step(warm=warm, steps=steps, threads=threads),
+            "theirs": lambda: peer.seconds_per_step(model, loader, optimizer, warm=warm, steps=steps),
+        }
+        times = interleave(sides, settings.times(repeats), settings.seed)
+        ours_, theirs = ([1000 * t for t in times[side]] for side in ("ours", "theirs"))
+        name = f"{threads} thread{'s' * (threads > 1)}"
+        lines.append(ratio(name, ours_, theirs, seed=settings.seed, each="ms", against=peer.name))
+    return Measured(lines)
+
+
+def _for_peer(peer: OpenLth, problem: Problem, task: Classification, mask: Mapping[str, Tensor]) -> Any:
+    """Make the model that open_lth trains; with a mask where we hold one, as its user gets it."""
+    if problem.peer_model is not None:
+        model = peer.model(problem.peer_model)
+    else:
+        own: nn.Module = copy.deepcopy(task.model).to(memory_format=torch.contiguous_format)
+        model = peer.wrapped(own, str(task.head))
+    if problem.density is None:
+        return model
+    # The same layers in the same order; only the names differ.
+    keeps = dict(zip(model.prunable_layer_names, mask.values(), strict=True))
+    return peer.pruned(model, keeps)
+
+
+def upkeep(problem: Problem, settings: Settings, *, steps: int, warm: int, repeats: int, name: str) -> Any:
+    """Time a step with a mask held and one without, and return the difference as a line, in ms."""
+    with_, without = Ours(problem, settings), Ours(problem, settings, held=False)
+    warm, steps = settings.scaled(warm, 1), settings.scaled(steps, 2)
+    torch.set_num_threads(1)
+    times = interleave(
+        {
+            "with": lambda: with_.seconds_per_step(warm=warm, steps=steps),
+            "without": lambda: without.seconds_per_step(warm=warm, steps=steps),
+        },
+        settings.times(repeats),
+        settings.seed,
+    )
+    more, less = ([1000 * t for t in times[side]] for side in ("with", "without"))
+    line = difference(name, more, less, "ms", seed=settings.seed)
+    step = sorted(less)[len(less) // 2]
+    return replace(line, note=f"{100 * line.value / step:.1f} % of a step of {step:.3g} ms without a mask, 1 thread")
