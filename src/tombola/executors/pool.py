@@ -64,6 +64,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def _ready() -> None:
+    """Do nothing: a worker that does it has its imports and its data behind it."""
+
+
 def _do(what: str, packed: bytes, digest: str) -> None:
     # Packed by pickle itself: the pool's own way would send every tensor through shared memory, which
     # runs out of space or of file descriptors on many machines.
@@ -120,12 +124,15 @@ class Pool:
         self._events = context.Queue()
         self._events.cancel_join_thread()
         threading.Thread(target=self._listen, args=(self._events,), daemon=True).start()
-        return ProcessPoolExecutor(
+        executor = ProcessPoolExecutor(
             self.workers,
             mp_context=context,
             initializer=_begin,
             initargs=(self._make_task, self.store.folder, self._events),
         )
+        for _ in range(self.workers):  # a process is begun by a task: all of them now, while the caller still plans
+            executor.submit(_ready)
+        return executor
 
     def _listen(self, events: Any) -> None:
         while (event := events.get()) is not None:
