@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tombola import models, seeds, steps
+from tombola.errors import InputError
 from tombola.masks import ones
 from tombola.steps import gradients, traceable, update
 
@@ -141,6 +142,13 @@ def test_tasks_share_no_trace_and_none_is_kept_alive_by_one():
     left = weakref.ref(tasks.pop())
     gc.collect()
     assert left() is None
+
+
+def test_a_loss_that_reads_a_number_from_a_tensor_cannot_be_traced_and_says_so_in_one_line():
+    step = gradients(lenet(), lambda model, batch: loss(model, batch) * batch[0].max().item(), traced=True)
+    with pytest.raises(InputError, match=r"cannot be traced .*take Training\(step='eager'\)") as caught:
+        step(batch())
+    assert "\n" not in str(caught.value)
 
 
 def test_traces_are_let_go_when_there_are_many(monkeypatch):

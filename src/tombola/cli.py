@@ -10,10 +10,26 @@ from pathlib import Path
 from tombola import __version__
 from tombola.errors import InputError, near
 
-COMMANDS = ("run", "ticket", "list")
+COMMANDS = ("run", "doctor", "ticket", "list")
 CATALOGUES = ("data", "models", "scores")
-RUN_OPTIONS = ("--workers", "--data-root", "--runs", "--quiet", "--help")  # the first three take a value
-RECIPE_ENTRIES = ("name", "data", "model", "training", "arms", "until", "prunable", "rewind", "replicates", "seed")
+# The options of the commands that take overrides of a recipe too: those with a value, those without.
+OPTIONS = {
+    "run": (("--workers", "--data-root", "--runs"), ("--quiet", "--help")),
+    "doctor": (("--data-root",), ("--json", "--compile", "--help")),
+}
+RECIPE_ENTRIES = (
+    "name",
+    "data",
+    "model",
+    "training",
+    "arms",
+    "until",
+    "prunable",
+    "rewind",
+    "replicates",
+    "seed",
+    "device",
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,9 +55,23 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("recipe", metavar="RECIPE.yaml", help="the recipe")
     run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core); change no bit")
-    run.add_argument("--data-root", type=Path, metavar="DIR", help="data sets (default: TOMBOLA_DATA, else the cache)")
+    root = "data sets (default: TOMBOLA_DATA, else the cache)"
+    run.add_argument("--data-root", type=Path, metavar="DIR", help=root)
     run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
     run.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
+
+    doctor = commands.add_parser(
+        "doctor",
+        allow_abbrev=False,
+        help="say what this machine is, and which settings would train quicker on it",
+        description="Say what this machine is, and measure what a recipe's training would gain from other settings. "
+        "It advises and changes nothing. Entries of the recipe can be overridden as those of run.",
+        epilog="exit codes: 0 it measured; 2 the recipe or its data are wrong; 130 interrupted",
+    )
+    doctor.add_argument("recipe", nargs="?", metavar="RECIPE.yaml", help="the recipe (default: two built-in cases)")
+    doctor.add_argument("--data-root", type=Path, metavar="DIR", help=root)
+    doctor.add_argument("--compile", action="store_true", help="try torch.compile too, which takes a minute")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
     ticket = commands.add_parser("ticket", allow_abbrev=False, help="look at ticket files",
                                  description="Look at ticket files.")  # fmt: skip
@@ -56,22 +86,24 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _apart(given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell the options of ``run`` from overrides of the recipe, wherever they stand."""
+def _apart(command: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell the options of a command from overrides of the recipe, wherever they stand."""
     own: list[str] = []
     overrides: list[str] = []
     rest = list(given)
+    valued, flags = OPTIONS[command]
     while rest:
         word = rest.pop(0)
         name, equals, _ = word.partition("=")
-        if not word.startswith("--") or name in RUN_OPTIONS:
+        if not word.startswith("--") or name in valued or name in flags:
             own.append(word)
-            if name in RUN_OPTIONS[:3] and not equals:
+            if name in valued and not equals:
                 own += rest[:1]
                 del rest[:1]
             continue
-        if "." not in name and near(name, RUN_OPTIONS) and name[2:] not in RECIPE_ENTRIES:
-            raise InputError(f"there is no option '{name}'.{near(name, RUN_OPTIONS)}")
+        known = (*valued, *flags)
+        if "." not in name and near(name, known) and name[2:] not in RECIPE_ENTRIES:
+            raise InputError(f"there is no option '{name}'.{near(name, known)}")
         overrides.append(word)
         if not equals:
             overrides += rest[:1]
@@ -87,18 +119,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given and not given[0].startswith("-") and given[0] not in COMMANDS:
             raise InputError(f"there is no command '{given[0]}'; there are: {', '.join(COMMANDS)}."
                              f"{near(given[0], COMMANDS)}")  # fmt: skip
-        own, overrides = _apart(given) if given[:1] == ["run"] else (given, [])
+        own, overrides = _apart(given[0], given) if given and given[0] in OPTIONS else (given, [])
         options = top.parse_args(own)
         if options.command is None:
             top.print_help()
             return 0
-        commands = {"run": _run, "ticket": _ticket, "list": _list}
+        commands = {"run": _run, "doctor": _doctor, "ticket": _ticket, "list": _list}
         return commands[options.command](options, overrides)
     except InputError as error:
         print(f"tombola: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("tombola: stopped; the same command goes on from here", file=sys.stderr)
+        further = "; the same command goes on from here" if given[:1] == ["run"] else ""
+        print(f"tombola: stopped{further}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -130,6 +163,26 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     for file in outcome.files:
         print(f"         {file}")
     return 0 if outcome.complete else 1
+
+
+def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    if overrides and options.recipe is None:
+        raise InputError(f"{overrides[0]} is no option of doctor, and without RECIPE.yaml there is nothing to override")
+    import json
+
+    from rich.console import Console
+
+    from tombola import doctor
+    from tombola.recipe import read
+
+    recipe = None if options.recipe is None else read(options.recipe, overrides)
+    with doctor.telling() as tell:
+        found = doctor.examine(recipe, data_root=options.data_root, compiled=options.compile, tell=tell)
+    if options.json:
+        print(json.dumps(doctor.plain(found), indent=2))
+    else:
+        doctor.terminal(found, Console(width=None if sys.stdout.isatty() else 100))
+    return 0
 
 
 def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:

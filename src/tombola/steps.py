@@ -10,23 +10,23 @@ trace of the same operations, the second by calling the optimiser's own kernel o
 from __future__ import annotations
 
 import inspect
-import operator
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from tombola.errors import InputError
 
 Batch: TypeAlias = tuple[Tensor, ...]
 Loss: TypeAlias = Callable[[nn.Module, Any], Tensor]
 Trace: TypeAlias = Callable[..., list[Tensor | None]]
 
 _KEPT = 32  # traces held at once: a few architectures, each with a last batch of another size
-_traces: dict[object, Trace | None] = {}
+_traces: dict[object, Trace] = {}
 
 
 def traceable(model: nn.Module) -> bool:
@@ -60,6 +60,9 @@ def gradients(
             of tensors.
         autocast: Context in which the loss is computed.
 
+    Raises:
+        InputError: On a batch: the loss does what cannot be traced, such as reading a number from a tensor.
+
     >>> model = nn.Linear(2, 1, bias=False)
     >>> step = gradients(model, lambda model, batch: model(batch[0]).sum(), traced=True)
     >>> _ = step((torch.tensor([[1.0, 2.0], [3.0, 4.0]]),))
@@ -92,9 +95,6 @@ def gradients(
                 del _traces[next(iter(_traces))]
             _traces[key] = _trace(model, loss, named, batch)
         trace = _traces[key]
-        if trace is None:  # the same bits, more slowly
-            with torch.enable_grad():
-                return eager(batch)
         value, *grads = trace(*parameters, *batch)
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad
@@ -115,75 +115,40 @@ class _Loss(nn.Module):
         return self.loss(self.model, batch)
 
 
-class _UntraceableError(Exception):
-    """Something happens in a step that a recording could not do again."""
+def _trace(model: nn.Module, loss: Loss, named: Mapping[str, nn.Parameter], batch: Batch) -> Trace:
+    """Record forward and backward of a batch as one list of tensor operations."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # imports torch's compiler: for those who train
 
+    whole, number = _Loss(model, loss), len(named)
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records every call that reaches torch's kernels while it is on, forward and backward alike.
+    def step(*tensors: Tensor) -> list[Tensor | None]:
+        with torch.enable_grad():
+            live = [tensor.detach().requires_grad_() for tensor in tensors[:number]]
+            given = {f"model.{name}": parameter for name, parameter in zip(named, live, strict=True)}
+            value = functional_call(whole, given, (tensors[number:],))
+            grads = torch.autograd.grad(value, live, allow_unused=True)
+        return [value.detach(), *grads]
 
-    torch.fx has a recorder of its own, `make_fx`; it imports torch's compiler, over a second in each worker process.
-    """
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler for this class too, to say that it is not to be compiled
-
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.graph = fx.Graph()
-        self._known: dict[int, tuple[Tensor, fx.Node]] = {}  # with the tensor: an id is another's once it is gone
-        for place, tensor in enumerate(inputs):
-            self._note(tensor, self.graph.placeholder(f"input_{place}"))
-
-    def node(self, value: Any) -> Any:
-        """Return the node that a tensor comes from; other values stand for themselves."""
-        if not isinstance(value, Tensor):
-            return value
-        if id(value) not in self._known:
-            raise _UntraceableError("a tensor from elsewhere")
-        return self._known[id(value)][1]
-
-    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is torch.ops.aten._local_scalar_dense.default:
-            raise _UntraceableError("a number that is read from a tensor")
-        given: Any = fx.node.map_aggregate(args, self.node)
-        named: Any = fx.node.map_aggregate(kwargs or {}, self.node)
-        made = function(*args, **(kwargs or {}))
-        self._note(made, self.graph.call_function(function, given, named))
-        return made
-
-    def _note(self, made: Any, node: fx.Node) -> None:
-        if isinstance(made, Tensor):
-            self._known[id(made)] = made, node
-        elif isinstance(made, tuple | list):
-            for place, one in enumerate(made):
-                self._note(one, self.graph.call_function(operator.getitem, (node, place)))
-
-
-def _trace(model: nn.Module, loss: Loss, named: Mapping[str, nn.Parameter], batch: Batch) -> Trace | None:
-    """Record forward and backward of a batch as one list of tensor operations; ``None`` if that cannot be done."""
-    aten, inputs = torch.ops.aten, [*(parameter.detach() for parameter in named.values()), *batch]
-    # A step is done once while it is recorded: dropout must not draw twice.
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        try:
-            with _Recorder(inputs) as recorder:
-                live = [tensor.detach().requires_grad_() for tensor in inputs[: len(named)]]
-                given = {f"model.{name}": parameter for name, parameter in zip(named, live, strict=True)}
-                value = functional_call(_Loss(model, loss), given, (batch,))
-                grads = torch.autograd.grad(value, live, allow_unused=True)
-            recorder.graph.output([recorder.node(one) for one in (value, *grads)])
-        except _UntraceableError:
-            return None
-    for node in recorder.graph.nodes:
+    try:
+        with torch.random.fork_rng(devices=[]):  # a step is done once while it is recorded: dropout must not draw twice
+            recorded = make_fx(step)(*(parameter.detach() for parameter in named.values()), *batch)
+    except RuntimeError as error:
+        raise InputError(f"a step of this loss cannot be traced ({_first_line(error)}); take Training(step='eager')"
+                         ) from error  # fmt: skip
+    aten, graph = torch.ops.aten, recorded.graph
+    for node in graph.nodes:
         # Views for autograd's sake, and the transposes that it undoes: calls that compute nothing.
         if node.target in (aten.detach.default, aten.alias.default):
             node.replace_all_uses_with(node.args[0])
         elif node.target is aten.t.default and getattr(node.args[0], "target", None) is aten.t.default:
             node.replace_all_uses_with(node.args[0].args[0])
-    recorder.graph.eliminate_dead_code()
-    forward: Trace = fx.GraphModule(nn.Module(), recorder.graph).forward
-    return forward
+    graph.eliminate_dead_code()
+    recorded.recompile()
+    return recorded.forward
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _structure(model: nn.Module) -> tuple[object, ...]:
