@@ -14,7 +14,7 @@ from tombola.recipe import Recipe, parse
 
 
 def recipe(settings: Settings) -> Recipe:
-    """Return the recipe: about half a minute of trainings for one worker, on synthetic data."""
+    """Return the recipe: about two minutes of trainings for one worker, on synthetic data."""
     return parse(
         {
             "name": "bench",
@@ -24,7 +24,7 @@ def recipe(settings: Settings) -> Recipe:
                 "optimizer": "sgd",
                 "lr": 0.02,
                 "momentum": 0.9,
-                "epochs": settings.scaled(8, 1),
+                "epochs": settings.scaled(40, 1),
                 "batch_size": 60,
             },
             "arms": {

@@ -26,7 +26,7 @@ def measure(settings: Settings) -> Measured:
         found[name].append(in_fresh_process(name, shapes, settings.seed))
         return found[name][-1]["seconds"]
 
-    interleave({name: lambda name=name: side(name) for name in found}, settings.times(5), settings.seed, warm=0)
+    interleave({name: lambda name=name: side(name) for name in found}, settings.times(9), settings.seed, warm=0)
     seconds = {name: [one["seconds"] for one in found[name]] for name in found}
     extra = {name: [max(one["extra"], 4096.0) / 1e6 for one in found[name]] for name in found}
     against, seed = "torch.nn.utils.prune", settings.seed

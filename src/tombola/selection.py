@@ -33,11 +33,11 @@ from tombola.types import Mask, Scores
 T = TypeVar("T")
 
 SMALL = 1 << 15  # weights: below, one vector is quicker (and torch shares out no work, see QUIET)
-CHUNK = 1 << 16  # weights: they fit a core's cache, and a place within them two bytes
+CHUNK = 1 << 18  # weights: they fit a core's cache, and calls are few enough for threads not to wait for each other
 QUIET = 1 << 15  # weights: torch does not share out the work on so few among threads of its own
 DEVICE_CHUNK = 1 << 24  # weights: enough to fill a GPU, and few waits for its answers
 _CELLS = 1 << 13  # weights looked at together for the bounds
-SAMPLE = 3 << 19  # weights looked at for the bounds
+SAMPLE = 3 << 18  # weights looked at for the bounds
 _NUMPY = {
     getattr(torch, name): np.dtype(name) for name in ("float32", "float64", "uint8", "int8", "int16", "int32", "int64")
 }

@@ -1,0 +1,110 @@
+"""Profiles: where the time of a training step goes, with torch's plain step and with tombola's.
+
+    .venv/bin/python -m benchmarks.profiles lenet_300_100 conv3
+
+Both sides train the same model on the same batches with half of the weights pruned, one thread. The plain step is what
+one would write down: the model as it is, ``zero_grad``, ``backward``, the gradients' mask, ``optimizer.step``, the
+weights' mask. Times of kernels are torch's profiler's; what it leaves of the wall time measured without it is Python.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.harness import Settings
+from benchmarks.steps import Ours, Problem
+from tombola.masks import Handle
+from tombola.training import optimizer_for, settle, train
+
+PROBLEMS = {
+    "lenet_300_100": (Problem("lenet_300_100", "mnist", 60, density=0.5), 400),
+    "lenet5": (Problem("lenet5", "mnist", 60, density=0.5), 100),
+    "conv3": (Problem("conv3", "cifar10", 64, density=0.5, augment={"crop": 4, "flip": True}), 8),
+    "resnet18": (Problem("resnet18", "cifar10", 64, density=0.5, augment={"crop": 4, "flip": True}), 3),
+}
+# The first that fits an operation's name says what it does.
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "matrix products": ("mm", "linear"),
+    "convolutions": ("convolution",),
+    "pooling": ("pool",),
+    "batch norm": ("batch_norm",),
+    "optimiser": ("_fused_", "_foreach_add"),
+    "the batch": ("index", "gather", "sub", "div", "arange", "where", "clamp", "bitwise"),
+    "masks and other elementwise": ("mul", "relu", "threshold", "softmax", "nll", "sum", "fill", "zero", "copy", "add"),
+}
+
+
+def plain(ours: Ours) -> Iterator[None]:
+    """Train without end as one would write it down, and yield before each step."""
+    model, mask, task = ours.model, ours.mask, ours.task
+    optimizer, handle = optimizer_for(model, ours.training), Handle(model, mask)
+    epoch = 0
+    model.train()
+    while True:
+        for batch in ours.batches.epoch(epoch):
+            yield
+            optimizer.zero_grad()
+            task.loss(model, batch).backward()
+            handle.mask_gradients()
+            optimizer.step()
+            handle.mask_weights()
+        epoch += 1
+
+
+def quick(ours: Ours) -> Iterator[object]:
+    """Train by `tombola.train`, and yield before each step."""
+    training = settle(replace(ours.training, steps=10**6), ours.model, "cpu")
+    return train(ours.model, ours.batches, training, ours.mask, loss=ours.task.loss, seed=ours.seed)
+
+
+def milliseconds(steps: Iterator[object], number: int) -> tuple[float, dict[str, float]]:
+    """Return the wall time of a step and, by kind of operation, what the profiler says of one, all in ms."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        for _ in range(number):
+            next(steps)
+        times.append(1000 * (time.perf_counter() - began) / number)
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        for _ in range(number):
+            next(steps)
+    kinds = dict.fromkeys([*KINDS, "other"], 0.0)
+    for event in profiled.key_averages():
+        if event.key.startswith("aten::"):
+            fitting = (kind for kind, words in KINDS.items() if any(word in event.key for word in words))
+            kinds[next(fitting, "other")] += event.self_cpu_time_total / 1000 / number
+    return statistics.median(times), kinds
+
+
+def compare(name: str) -> str:
+    """Profile both steps of a model and return the table, in Markdown."""
+    problem, number = PROBLEMS[name]
+    torch.set_num_threads(1)
+    sides: dict[str, Callable[[Ours], Iterator[object]]] = {"plain": plain, "tombola": quick}
+    found = {}
+    for side, make in sides.items():
+        steps = make(Ours(problem, Settings()))
+        for _ in range(max(2, number // 10)):
+            next(steps)
+        found[side] = milliseconds(steps, number)
+    lines = [f"| {name}, ms a step | plain | tombola |", "|---|---|---|"]
+    for kind in [*KINDS, "other"]:
+        pair = [found[side][1][kind] for side in sides]
+        if max(pair) > 0.0005:
+            lines.append(f"| {kind} | {pair[0]:.3f} | {pair[1]:.3f} |")
+    rest = [found[side][0] - sum(found[side][1].values()) for side in sides]
+    lines.append(f"| Python and autograd (the rest) | {rest[0]:.3f} | {rest[1]:.3f} |")
+    lines.append(f"| **a step** | **{found['plain'][0]:.3f}** | **{found['tombola'][0]:.3f}** |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or PROBLEMS:
+        print(compare(chosen), end="\n\n", flush=True)
