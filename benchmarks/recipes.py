@@ -1,4 +1,4 @@
-"""A whole recipe by `tombola.run`: COLT-2, LTH and the matched control, three replicates, in a fresh runs folder."""
+"""A whole recipe by `tombola.run`, in a fresh runs folder: what ``make demo`` runs."""
 
 from __future__ import annotations
 
@@ -7,35 +7,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.fresh import HOME
 from benchmarks.harness import NotRun, Settings
 from tombola.experiment import run
 from tombola.progress import Display
-from tombola.recipe import Recipe, parse
+from tombola.recipe import Recipe, read
 
 
 def recipe(settings: Settings) -> Recipe:
-    """Return the recipe: about two minutes of trainings for one worker, on synthetic data."""
-    return parse(
-        {
-            "name": "bench",
-            "data": {"name": "synthetic", "train": 4000, "test": 1000, "image_shape": [1, 16, 16], "valid": 0.1},
-            "model": "lenet_300_100",
-            "training": {
-                "optimizer": "sgd",
-                "lr": 0.02,
-                "momentum": 0.9,
-                "epochs": settings.scaled(40, 1),
-                "batch_size": 60,
-            },
-            "arms": {
-                "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
-                "lth": {"method": "lth", "rate": 0.2},
-                "matched": {"match": "colt-2"},
-            },
-            "until": {"rounds": settings.scaled(4, 1)},
-            "replicates": 3,
-        }
-    )
+    """Return the recipe of the demo: COLT-2, LTH and the matched control on scikit-learn's digits, three replicates."""
+    short = ["--training.epochs", "1", "--until", "{rounds: 1}"] if settings.quick else []
+    return read(HOME / "recipes" / "digits.yaml", short)
 
 
 class Timed:
