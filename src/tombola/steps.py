@@ -83,25 +83,33 @@ def gradients(
     if not traced:
         return eager
     # Weakly, where the loss is a task's: a trace must not keep its data alive.
-    structure = _structure(model), weakref.WeakMethod(loss) if inspect.ismethod(loss) else loss
+    which_loss = weakref.WeakMethod(loss) if inspect.ismethod(loss) else loss
+    architecture = _structure(model), tuple(map(_layout, parameters)), which_loss
+    own: dict[object, Trace] = {}  # by the batch alone: the rest stays as it is, and is much to compare in every step
 
     @torch.no_grad()
     def quick(batch: Batch) -> Tensor:
         for parameter in parameters:  # before the new ones are there, so that memory holds one set
             parameter.grad = None
-        key = structure, *(_layout(tensor) for tensor in (*parameters, *batch))
-        if key not in _traces:
-            while len(_traces) >= _KEPT:
-                del _traces[next(iter(_traces))]
-            _traces[key] = _trace(model, loss, named, batch)
-        trace = _traces[key]
-        value, *grads = trace(*parameters, *batch)
+        key = tuple(map(_layout, batch))
+        if key not in own:
+            own[key] = _shared((architecture, key), lambda: _trace(model, loss, named, batch))
+        value, *grads = own[key](*parameters, *batch)
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad
         assert value is not None
         return value
 
     return quick
+
+
+def _shared(key: object, make: Callable[[], Trace]) -> Trace:
+    """Return the trace of a key, made if there is none; the oldest ones are let go."""
+    if key not in _traces:
+        while len(_traces) >= _KEPT:
+            del _traces[next(iter(_traces))]
+        _traces[key] = make()
+    return _traces[key]
 
 
 class _Loss(nn.Module):
