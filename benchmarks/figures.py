@@ -96,10 +96,12 @@ def curve(series: Series) -> alt.LayerChart:
         horizontal, x_axis = _logarithmic(across, "~s")
         vertical, y_axis = _logarithmic(up, "~g")
     else:
-        horizontal, vertical = alt.Scale(zero=False, padding=20), alt.Scale(zero=True)
-        counted = all(float(value).is_integer() and value < 1000 for value in across)
-        x_axis = alt.Axis(format="d", tickMinStep=1) if counted else alt.Axis(format="~s")
-        y_axis = alt.Axis(format="~g")
+        vertical, y_axis = alt.Scale(zero=True), alt.Axis(format="~f", tickCount=6)
+        if all(float(value).is_integer() and value < 1000 for value in across):
+            few = sorted(set(across)) if len(set(across)) <= 12 else alt.Undefined
+            horizontal, x_axis = alt.Scale(zero=False, padding=20), alt.Axis(format="d", tickMinStep=1, values=few)
+        else:
+            horizontal, x_axis = alt.Scale(zero=True), alt.Axis(format="~s", tickCount=6)
     x = alt.X("x:Q", title=series.x, scale=horizontal, axis=x_axis)
     y = alt.Y("y:Q", title=series.y, scale=vertical, axis=y_axis)
     over = alt.Chart(alt.InlineData(points))
