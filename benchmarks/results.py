@@ -121,10 +121,15 @@ def read(path: Path) -> list[Result]:
 
 
 def merged(old: Sequence[Result], new: Sequence[Result], order: Sequence[str]) -> list[Result]:
-    """Put new results over old ones of the same machine and software, in the order of the table."""
+    """Put new results over old ones of the same machine and software, in the order of the table.
+
+    A row that was not run this time does not take the place of one that was measured.
+    """
     if not new:
         return list(old)
     machine_ = {key: new[0].facts.get(key) for key in _SAME}
     kept = [r for r in old if {key: r.facts.get(key) for key in _SAME} == machine_ and r.quick == new[0].quick]
-    by_name = {result.name: result for result in (*kept, *new)}
+    measured = {result.name for result in kept if result.measured is not None}
+    fresh = [result for result in new if result.measured is not None or result.name not in measured]
+    by_name = {result.name: result for result in (*kept, *fresh)}
     return [by_name[name] for name in order if name in by_name]

@@ -235,6 +235,13 @@ def test_a_run_of_some_rows_keeps_the_others_of_the_same_machine():
     assert results.merged([a, b], [elsewhere], order) == [elsewhere]
 
 
+def test_a_row_that_is_not_run_does_not_take_the_place_of_one_that_was_measured():
+    measured = results.Result("lenet5", Measured([exact("1 thread", 4.0, "x")]), "", FACTS)
+    not_run = results.Result("lenet5", None, "needs a clone", FACTS)
+    assert results.merged([measured], [not_run], rows.names()) == [measured]
+    assert results.merged([not_run], [measured], rows.names()) == [measured]
+
+
 def test_the_page_has_table_machine_figures_and_raw_numbers(tmp_path):
     curve = Series("Time of a mask", "Weights", "Seconds", points({10: [1.0, 2.0, 4.0], 100: [10.0, 11.0]}), log=True)
     found = [
