@@ -66,6 +66,14 @@ def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_pruned_weights_of_a_trained_state_are_plus_zero(task):
+    trained = run_job(job_on(task, momentum=0.9), task)
+    for state in (trained.final, trained.early):
+        pruned = state["conv.weight"][1:3]
+        assert not pruned.any()
+        assert not pruned.signbit().any()
+
+
 def breaking(step, value) -> Classification:
     """A task whose loss is ``value`` at a step, counted from 1."""
 

@@ -201,14 +201,14 @@ def _run(
                 metrics = task.measure(model, job.part, "valid")
             history.append({"step": step.number, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
             if metrics.loss < best:
-                best, early_step, early = metrics.loss, step.number, _state_of(model)
+                best, early_step, early = metrics.loss, step.number, _state_of(model, job.mask)
         progress(step.number - first, last - first)
         late = [entry for entry in history if early_step is None or entry["step"] > early_step]
         # Not on the way to a rewind point, which is a step of its own whatever the validation loss does.
         if training.patience is not None and job.last is None and len(late) >= training.patience:
             progress(last - first, last - first)
             break
-    final = _state_of(model)
+    final = _state_of(model, job.mask)
     for name, value in final.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise TrainingError(f"'{name}' is not finite after step {first + seen}; a lower learning rate may help")
@@ -234,12 +234,15 @@ def _finite(losses: list[Tensor], number: int) -> int:
     return len(losses)
 
 
-def _state_of(model: torch.nn.Module) -> dict[str, Tensor]:
+def _state_of(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
     # Plain in memory, on the CPU: what is scored, saved and compared does not know how a training laid it out.
-    return {
+    state = {
         name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
         for name, value in model.state_dict().items()
     }
+    for name in mask:
+        state[name].add_(0.0)  # a pruned weight may stand at minus zero; all other values stay as they are
+    return state
 
 
 def measure(job: Job, trained: Trained, task: Classification) -> Measured:
