@@ -55,7 +55,7 @@ def _in_room(values: Any, out: Any) -> Any:
 
 
 # Functions that give the same bits in numpy, where one call may take a whole chunk.
-_TWINS: dict[Any, Callable[..., Any]] = {_as_it_is: _in_room, torch.abs: np.abs, torch.mul: np.multiply}
+_TWINS: dict[Any, Callable[..., Any]] = {_as_it_is: _in_room, torch.abs: np.abs}
 
 
 class Elementwise(Mapping[str, Tensor]):
