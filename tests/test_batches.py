@@ -216,6 +216,18 @@ def test_batches_are_normalised_and_a_held_split_has_the_same_bits(dtype, monkey
         assert torch.equal(one[1], other[1])
 
 
+def test_a_part_of_a_split_sees_the_pictures_that_the_whole_sees():
+    whole = pictures(20)
+    part = whole.take(torch.tensor([17, 3, 8]))
+    seen = {}
+    for split in (whole, part):
+        numbered = Split(split.source, split.indices, split.indices)  # a label says which picture it is
+        inputs, labels = zip(*batches(numbered, augment=EVERYTHING).epoch(2), strict=True)
+        seen[len(split)] = dict(zip(torch.cat(labels).tolist(), torch.cat(inputs), strict=True))
+    assert set(seen[3]) == {17, 3, 8}
+    assert all(torch.equal(picture, seen[20][index]) for index, picture in seen[3].items())
+
+
 def test_a_changed_batch_does_not_change_the_split():
     made = batches(pictures(8))
     before = [images.clone() for images, _ in made.epoch(0)]

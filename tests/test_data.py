@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tombola import catalogue, data
 from tombola.data import published
@@ -24,6 +25,7 @@ FOLDERS = {
     "fashion_mnist": "FashionMNIST",
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
+    "tiny_imagenet": "tiny-imagenet-200",
 }
 
 
@@ -53,10 +55,16 @@ def entry_and_dataset(request, needs_data, tmp_path):
     options, root = {}, tmp_path
     if name in FOLDERS:
         root = needs_data(FOLDERS[name])
-        options = {"download": False, "verify": name != "cifar10"}  # the copy of CIFAR-10 may be another one
+        # The copy of CIFAR-10 may be another one, that of Tiny ImageNet a part of it.
+        options = {"download": False, "verify": name not in ("cifar10", "tiny_imagenet")}
     if name == "arrays":
         np.savez(tmp_path / "mine.npz", **four())
         options = {"path": "mine.npz"}
+    if name == "image_folder":
+        for place in ("train/a", "train/b", "val/b"):
+            (tmp_path / place).mkdir(parents=True)
+            Image.new("RGB", (5, 4)).save(tmp_path / place / "0.png")
+        options = {"path": ".", "size": 4}
     return name, load(name, root=root, options=options)
 
 
@@ -82,7 +90,8 @@ def test_every_entry_has_a_page_and_takes_options_by_name_only(name):
 def test_the_catalogue_lists_its_entries_without_importing_torch():
     code = "import sys, tombola.data; print(*dir(tombola.data)); assert 'torch' not in sys.modules"
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert listed == ["arrays", "cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "synthetic"]
+    sets = ["arrays", "cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "synthetic"]
+    assert listed == [*sets, "tiny_imagenet"]
 
 
 # the data sets
@@ -201,6 +210,7 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fail)
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -64,7 +64,7 @@ def test_the_trainings_and_steps_ahead_are_those_that_are_done(tmp_path):
 )
 def test_rounds_are_estimated_from_rate_and_stop(arm, until, rounds):
     made = recipe(arms={"a": arm}, until=until)
-    assert expected_rounds(made.arms["a"], made, most=0.9) == rounds
+    assert len(expected_rounds(made.arms["a"], made, most=0.9)) == rounds
 
 
 def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeypatch):

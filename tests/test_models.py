@@ -95,6 +95,103 @@ def test_resnet20_has_269722_parameters():
     assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules()) == 20
 
 
+@pytest.mark.parametrize(("name", "total"), [("conv2", 4_301_642), ("conv4", 2_425_930), ("conv6", 2_262_602)])
+def test_conv2_conv4_and_conv6_have_the_parameters_of_the_lottery_ticket_paper(name, total):
+    assert parameters(getattr(models, name)(10)) == total
+
+
+def test_conv4_has_the_layers_of_the_lottery_ticket_paper():
+    # 3*64*9 + 64, 64*64*9 + 64, 64*128*9 + 128, 128*128*9 + 128; then 128 * 8 * 8 = 8192 inputs
+    layers = {name: parameters(layer) for name, layer in models.conv4(10).named_children() if parameters(layer)}
+    assert layers == {
+        "conv1": 1_792, "conv2": 36_928, "conv3": 73_856, "conv4": 147_584,
+        "fc1": 8192 * 256 + 256, "fc2": 256 * 256 + 256, "head": 2_570,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["conv2", "conv4", "conv6"])
+def test_dropout_stands_behind_the_two_hidden_layers_and_has_no_weights(name):
+    plain, dropped = getattr(models, name)(10), getattr(models, name)(10, dropout=0.5)
+    assert not any(isinstance(layer, nn.Dropout) for layer in plain)
+    assert plain.state_dict().keys() == dropped.state_dict().keys()
+    kinds = [type(layer) for layer in dropped][-8:]
+    assert kinds == [nn.Flatten, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    assert dropped.drop1.p == dropped.drop2.p == 0.5
+
+
+@pytest.mark.parametrize(("classes", "total"), [(10, 2_254_090), (50, 2_305_330), (100, 2_369_380), (200, 2_497_480)])
+def test_mobilenet_v2_has_the_parameters_of_the_colt_paper(classes, total):
+    model = models.mobilenet_v2(classes)
+    assert parameters(model) == total
+    assert conv_weights(model) == 2_190_016
+    assert parameters(model, nn.Conv2d) == 2_190_016 + 17_088
+    assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 2 + 17 * 3
+
+
+def test_mobilenet_v2_with_the_standard_stem_has_no_bias_in_its_convolutions():
+    model = models.mobilenet_v2(10, stem="standard")
+    assert parameters(model) == 2_237_770
+    assert conv_weights(model) == parameters(model, nn.Conv2d) == 2_190_016 + 32 * 3 * 8
+
+
+@pytest.mark.parametrize(("stem", "sizes"), [("repo", [34, 34, 17, 9, 5]), ("standard", [32, 32, 16, 8, 4])])
+def test_mobilenet_v2_makes_small_images_as_small_as_the_colt_authors_code(stem, sizes):
+    seen, image = [], torch.zeros(2, 3, 32, 32)
+    for layer in models.mobilenet_v2(10, stem=stem)[:8]:
+        image = layer(image)
+        seen.append(image.shape[2])
+    assert seen[:5] == sizes
+    assert set(seen[4:]) == {sizes[-1]}
+
+
+@pytest.mark.parametrize(("inputs", "channels", "stride"), [(24, 24, 1), (24, 32, 2), (64, 96, 1)])
+def test_a_block_of_mobilenet_v2_agrees_with_torchvision(inputs, channels, stride):
+    from torchvision.models.mobilenetv2 import InvertedResidual as Reference
+
+    from tombola.models._mobilenet_v2 import InvertedResidual
+
+    ours, theirs = InvertedResidual(inputs, channels, stride, 6, bias=False), Reference(inputs, channels, stride, 6)
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    images = torch.randn(2, inputs, 9, 9, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
+
+
+@pytest.mark.parametrize(("name", "small", "large"), [
+    ("vgg16", 14_728_266, 138_365_992), ("vgg19", 20_040_522, 143_678_248), ("resnet50", 23_520_842, 25_557_032),
+])  # fmt: skip
+def test_vgg_and_resnet50_have_the_parameters_of_torchvision_and_the_usual_ones_for_cifar(name, small, large):
+    function = getattr(models, name)
+    options = {"stem": "imagenet"} if name == "resnet50" else {"classifier": "imagenet"}
+    with torch.device("meta"):
+        assert parameters(function(10)) == small
+        assert parameters(function(1000, image_shape=(3, 224, 224), **options)) == large
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vgg16", "vgg19"])
+def test_vgg_and_resnet50_for_imagenet_agree_with_torchvision(name):
+    from torchvision import models as reference
+
+    options = {"stem": "imagenet"} if name == "resnet50" else {"classifier": "imagenet"}
+    with torch.device("meta"):
+        theirs = getattr(reference, name if name == "resnet50" else f"{name}_bn")(num_classes=10)
+        ours = getattr(models, name)(10, image_shape=(3, 64, 64), **options)
+    # One piece of memory for all weights: the large layers of VGG would take half a gigabyte each time.
+    values = theirs.state_dict().values()
+    drawn = torch.randn(max(value.numel() for value in values), generator=torch.Generator().manual_seed(0)) * 0.02
+    weights = [drawn[: value.numel()].view(value.shape).to(value.dtype) for value in values]
+    for model in (ours, theirs):
+        model.load_state_dict(dict(zip(model.state_dict(), weights, strict=True)), assign=True)
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):  # by the batch, or such small weights would let nothing through
+                layer.running_mean = layer.running_var = None
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = theirs.eval()(images)
+        torch.testing.assert_close(ours.eval()(images), expected)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3  # the images come through
+
+
 def test_mlp_has_the_hidden_layers_it_is_asked_for():
     model = models.mlp(3, image_shape=(1, 8, 8), hidden=[20, 7])
     assert [list(p.shape) for p in model.parameters() if p.ndim == 2] == [[20, 64], [7, 20], [3, 7]]
@@ -224,20 +321,44 @@ def test_a_hidden_width_that_will_not_do_is_refused(hidden):
         models.mlp(10, hidden=hidden)
 
 
-def test_an_unknown_stem_gets_did_you_mean():
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_an_unknown_stem_gets_did_you_mean(name):
     with pytest.raises(ConfigError, match=r"stem is 'cifra'; it is one of: cifar, imagenet. Did you mean 'cifar'\?"):
-        models.resnet18(10, stem="cifra")
+        getattr(models, name)(10, stem="cifra")
 
 
-@pytest.mark.parametrize(("name", "smallest"), [("lenet5", 12), ("conv3", 8)])
-def test_images_below_the_smallest_size_are_refused_in_one_line(name, smallest):
-    for shape in [(1, smallest - 1, 28), (1, 28, smallest - 1), (1, 4, 4)]:
+def test_an_option_that_is_none_of_its_choices_or_no_fraction_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"stem is 'standart'; it is one of: repo, standard. Did you mean 'standard'"):
+        models.mobilenet_v2(10, stem="standart")
+    with pytest.raises(ConfigError, match=r"classifier is 'large'; it is one of: cifar, imagenet\."):
+        models.vgg16(10, classifier="large")
+    for wrong in (1, -0.1, True, "0.5"):
+        with pytest.raises(ConfigError, match=f"dropout is {wrong!r}; it is a fraction from 0 to below 1, such as 0.5"):
+            models.conv2(10, dropout=wrong)
+    with pytest.raises(ConfigError, match=r"conv6\.dropout is 'half'; it should be a number"):
+        build("conv6", 10, (3, 32, 32), options={"dropout": "half"}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "smallest", "options"),
+    [
+        ("lenet5", 12, {}),
+        ("conv3", 8, {}),
+        ("conv4", 4, {}),
+        ("conv6", 8, {}),
+        ("vgg16", 16, {}),
+        ("vgg19", 32, {"classifier": "imagenet"}),
+    ],
+)
+def test_images_below_the_smallest_size_are_refused_in_one_line(name, smallest, options):
+    for shape in [(1, smallest - 1, 33), (1, 33, smallest - 1), (1, 3, 3)]:
         with pytest.raises(ConfigError) as refused:
-            build(name, 10, shape, seed=0)
+            getattr(models, name)(10, image_shape=shape, **options)
         assert str(refused.value) == (
             f"model '{name}' cannot take images of shape {shape}; they must be at least {smallest} x {smallest} pixels"
         )
-    assert build(name, 10, (1, smallest, smallest), seed=0)(torch.zeros(2, 1, smallest, smallest)).shape == (2, 10)
+    if not options:
+        assert build(name, 10, (1, smallest, smallest), seed=0)(torch.zeros(2, 1, smallest, smallest)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 0, 28), (1, 28, 28, 1), (1, 28.0, 28)])

@@ -17,7 +17,7 @@ RECORD = {
     "round_seconds": 2.5,
     "invariant_seconds": 0.01,
 }
-AHEAD = Estimate(steps=400, trainings=4, seconds=120, bounded=True, epochs=10)
+AHEAD = Estimate(steps=400, trainings=4, seconds=120, bounded=True, epochs=10, bytes=1_500_000)
 
 
 def display(**options):
@@ -34,7 +34,7 @@ def test_elsewhere_than_on_a_terminal_lines_are_plain_and_whole():
     shown.result(RECORD)
     shown.stop()
     first, second = text.getvalue().splitlines()
-    assert first == "mine: 4 trainings, 400 steps, about 2 min"
+    assert first == "mine: 4 trainings, 400 steps, about 2 min, 1.5 MB on the disk"
     assert second.startswith("0:00  replicate 1 · lth · round 3")
     assert "density  51.20%   test accuracy 97.50%   2.5 s, checks 0.01 s" in second
     assert "\x1b" not in text.getvalue()
@@ -70,9 +70,12 @@ def test_the_first_name_of_a_training_that_several_arms_share_stays():
 @pytest.mark.parametrize(
     ("ahead", "said"),
     [
-        (Estimate(100, 1, 1.0, True, 1.0), "x: 1 training, 100 steps, about 1 s"),
-        (Estimate(100, 10, 50.0, False, 1.0), "x: the number of rounds is not known beforehand; about 5 s a training"),
-        (Estimate(100, 2, float("nan"), True, 1.0), "x: 2 trainings, 100 steps, about an unknown time"),
+        (Estimate(100, 1, 1.0, True, 1.0, 0), "x: 1 training, 100 steps, about 1 s"),
+        (
+            Estimate(100, 10, 50.0, False, 1.0, 0),
+            "x: the number of rounds is not known beforehand; about 5 s a training",
+        ),
+        (Estimate(100, 2, float("nan"), True, 1.0, 0), "x: 2 trainings, 100 steps, about an unknown time"),
     ],
 )
 def test_the_estimate_is_told_first(ahead, said):

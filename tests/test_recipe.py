@@ -33,7 +33,7 @@ def test_a_recipe_is_read_as_written(tiny):
     assert (recipe.name, recipe.data.name, recipe.model.name, recipe.until.rounds) == ("tiny", "digits",
                                                                                        "lenet_300_100", 4)  # fmt: skip
     assert recipe.arms["colt-2"].width == 2
-    assert recipe.arms["matched"].match == "colt-2"
+    assert recipe.arms["matched"].source == "colt-2"
     assert recipe.training.momentum == 0.9
 
 
@@ -79,14 +79,17 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
         (["--arms.lth.rate", "20"], "arms.lth.rate is 20; it is a fraction from 0 to 1, so 20 % is 0.2"),
         (["--arms.lth.rate", "{conv: 15}"], "arms.lth.rate.conv is 15; .* 15 % is 0.15"),
         (["--arms.lth.rate", "0"], "arms.lth.rate is 0; a round would prune nothing"),
-        (["--arms.lth.rate", "null"], "arms.lth needs rate, reach or densities, exactly one of them"),
+        (["--arms.lth.rate", "null"], "arms.lth needs rate, reach, densities or match, exactly one of them"),
         (["--arms.lth.reach", "{density: 0.1, rounds: 2}"], "exactly one of them; it has rate and reach"),
         (["--arms.lth.partitions", "2"], "arms.lth.partitions has no meaning with method: lth"),
-        (["--arms.matched.rate", "0.2"], "arms.matched.rate has no meaning with match: colt-2"),
+        (["--arms.matched.rate", "0.2"], "exactly one of them; it has rate and match"),
         (["--arms.matched.match", "lht"], "arms.matched.match is 'lht'; the other arms are: colt-2, lth. "
                                           "Did you mean 'lth'?"),
-        (["--arms.lth", "{match: matched}"], "arms.lth.match is 'matched', which does not search by itself"),
-        (["--arms.lth.match", "colt-2"], "arms.lth needs a method .* or match: ARM, exactly one of the two"),
+        (["--arms.lth", "{match: matched}", "--arms.matched", "{match: lth}"],
+         "the arms lth -> matched -> lth follow each other in a circle; one of them must stand by itself"),
+        (["--arms.lth", "{match: lth}"], "arms.lth.match is 'lth'; the other arms are: colt-2, matched"),
+        (["--arms.lth.match", "colt-2"], "exactly one of them; it has rate and match"),
+        (["--arms.lth", "{rate: 0.2}"], "arms.lth needs a method .dense, lth, colt, .* or match: ARM"),
         (["--arms.colt-2", "{method: colt, reach: {density: 0.1, rounds: 3}}"], "reach a density with exact: true"),
         (["--arms.lth", "{method: lth, densities: [0.2, 0.5]}"], "densities fall, from below 1 to above 0"),
         (["--arms.lth", "{method: lth, densities: [1.0, 0.5]}"], "densities fall, from below 1 to above 0"),

@@ -1,13 +1,22 @@
 """Data too large for memory are read from the disk as they are needed, to the same bits; what cannot be is refused."""
 
+import multiprocessing
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from tombola import Augment, Classification, Job, Training, by_classes, measure, ones, run_job, split
+from tombola import Augment, Classification, Job, Partition, Training, by_classes, measure, ones, run_job, split
 from tombola.data.loading import load
+from tombola.data.pictures import Pictures
 from tombola.errors import DataError
 from tombola.experiment import run
+from tombola.models.building import build
 from tombola.progress import Display
 from tombola.recipe import parse
 
@@ -110,3 +119,134 @@ def test_a_run_whose_data_is_read_from_the_disk_says_so_at_its_start(tmp_path, m
         said = capsys.readouterr()
         assert ("they are read from the disk" in said.out + said.err) is (free == 1000)
     assert masks[0] == masks[1]
+
+
+# ---- images in files of their own
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, data_root):
+    """Photographs of four classes of Tiny ImageNet as an image folder, some of them no squares."""
+    source = data_root / "tiny-imagenet-200" / "train"
+    if not source.exists():
+        pytest.skip(f"needs tiny-imagenet-200 under {data_root} (TOMBOLA_DATA names another root)")
+    root = tmp_path_factory.mktemp("photos")
+    for wnid in sorted(source.iterdir())[:4]:
+        for number, file in enumerate(sorted((wnid / "images").iterdir())[:20]):
+            place = root / "photos" / ("val" if number < 5 else "train") / wnid.name / file.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(file) as image:
+                image.resize((64 + 3 * number, 60)).save(place)
+    return root
+
+
+def small(task_data, **options):
+    """A small network trained on a data set and on two of its classes: the task, what training and tests gave."""
+    model = build("conv2", 4, task_data.image_shape, options={"dropout": 0.3}, seed=0)
+    task = Classification(model, split(task_data, valid=8), augment=Augment(crop=2, flip=True, rotate=10))
+    # Validated in the middle of an epoch, while the batches of the epoch are being read.
+    job = Job(task.initial_state(), ones(model), Training(steps=9, lr=0.01, batch_size=8, evaluate_every=3), seed=0)
+    trained = run_job(job, task)
+    return task, [trained, run_job(job.on(Partition(classes=(1, 3)), job.mask), task)], measure(job, trained, task)
+
+
+def photographs(root, size=16, **options):
+    return load("image_folder", root=root, options={"path": "photos", "size": size} | options)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_folder_too_large_for_memory_trains_to_the_same_bits(photos, monkeypatch, workers):
+    held = photographs(photos)
+    monkeypatch.setattr("tombola.data.folders.free_memory", lambda _: 1000)
+    streamed = photographs(photos, workers=workers)
+    assert (held.streamed, streamed.streamed) == (False, True)
+    assert isinstance(streamed.train_images, Pictures)
+    assert held.fingerprint == streamed.fingerprint
+    (task, trained, measured), (other_task, other, remeasured) = small(held), small(streamed)
+    assert task.digest == other_task.digest
+    assert "read from the disk" in other_task.streams
+    for one, same in zip(trained, other, strict=True):
+        assert one.history == same.history
+        assert all(torch.equal(one.final[name], same.final[name]) for name in one.final)
+    for which in ("train", "valid", "test"):
+        assert torch.equal(getattr(measured, which).predictions, getattr(remeasured, which).predictions)
+        assert getattr(measured, which).loss == getattr(remeasured, which).loss
+
+
+def test_an_image_folder_is_held_to_the_same_bits_by_any_number_of_readers(photos):
+    assert torch.equal(photographs(photos).train_images, photographs(photos, workers=2).train_images)
+
+
+def test_tiny_imagenet_too_large_for_memory_is_streamed_to_the_same_bits(needs_data, monkeypatch):
+    root = needs_data("tiny-imagenet-200")
+    held = load("tiny_imagenet", root=root, options={"verify": False})
+    monkeypatch.setattr("tombola.data.folders.free_memory", lambda _: 1000)
+    streamed = load("tiny_imagenet", root=root, options={"verify": False})
+    assert (held.streamed, streamed.streamed) == (False, True)
+    one, other = (split(data, valid=0.1, subset=300) for data in (held, streamed))
+    assert torch.equal(one.mean, other.mean)
+    assert torch.equal(one.std, other.std)
+    assert one.fingerprint == other.fingerprint
+    for which in ("train", "valid", "test"):
+        assert torch.equal(getattr(one, which).images, getattr(other, which).images)
+
+
+def test_readings_may_be_interleaved_and_left_and_their_processes_are_used_again(photos, monkeypatch):
+    held = photographs(photos).train_images
+    monkeypatch.setattr("tombola.data.folders.free_memory", lambda _: 1000)
+    pictures = photographs(photos, workers=1).train_images
+    pieces = list(torch.randperm(60, generator=torch.Generator().manual_seed(0)).split(7))
+    before = torch.random.get_rng_state()
+    one, other = pictures.read(pieces), pictures.read(pieces[::-1])
+    for piece, last in list(zip(pieces, pieces[::-1], strict=True))[:3]:
+        assert torch.equal(next(one), held[piece])
+        assert torch.equal(next(other), held[last])
+    processes = set(multiprocessing.active_children())
+    del one, other  # with pieces on their way
+    for order in (pieces[4:], pieces):
+        for piece, images in zip(order, pictures.read(order), strict=True):
+            assert torch.equal(images, held[piece])
+    assert set(multiprocessing.active_children()) == processes
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_readers_end_with_a_training_that_is_killed(photos):
+    code = f"""
+import multiprocessing, pathlib, time, torch
+from tombola.data.pictures import Pictures
+if __name__ == "__main__":
+    root = pathlib.Path({str(photos)!r}) / "photos"
+    names = [str(file.relative_to(root)) for file in root.rglob("*.JPEG")]
+    reading = Pictures(root, names, 8, workers=1).read([torch.arange(4)] * 100)
+    next(reading)
+    print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as training:
+        readers = [Path("/proc") / pid for pid in training.stdout.readline().split()]
+        assert [reader.exists() for reader in readers] == [True]
+        training.kill()
+    late = time.monotonic() + 10
+    while any(reader.exists() for reader in readers) and time.monotonic() < late:
+        time.sleep(0.05)
+    assert [reader.exists() for reader in readers] == [False]
+
+
+def test_a_process_that_may_have_no_children_reads_for_itself(photos, monkeypatch):
+    held = photographs(photos).train_images
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    assert torch.equal(photographs(photos, workers=2).train_images, held)
+
+
+def test_a_run_on_an_image_folder_says_that_it_reads_from_the_disk(photos, tmp_path, monkeypatch, capsys):
+    recipe = parse({
+        "name": "x",
+        "data": {"name": "image_folder", "path": "photos", "size": 8, "valid": 8},
+        "training": {"epochs": 1, "lr": 0.01},
+        "arms": {"colt-2": {"method": "colt", "partitions": 2, "rate": 0.2}},
+        "until": {"rounds": 1},
+    })  # fmt: skip
+    monkeypatch.setattr("tombola.data.folders.free_memory", lambda _: 1000)
+    assert run(recipe, runs=tmp_path, data_root=photos, workers=1, display=Display(quiet=False)).complete
+    said = capsys.readouterr()
+    assert "they are read from the disk" in said.out + said.err

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +19,9 @@ import torch
 from torch import nn
 
 from tombola import ticket_format
-from tombola.digests import digest_mask, digest_state
-from tombola.errors import TicketError
+from tombola.cli import main
+from tombola.digests import contents, digest_mask, digest_state
+from tombola.errors import DiskError, TicketError
 from tombola.models import lenet5, resnet18
 from tombola.ticket_format import describe, verify
 from tombola.tickets import Ticket
@@ -208,7 +210,7 @@ def test_a_folder_that_is_missing_is_made_and_one_that_cannot_be_made_is_told_in
     small().save(tmp_path / "no" / "t.safetensors")
     assert Ticket.load(tmp_path / "no" / "t.safetensors").density == small().density
     (tmp_path / "file").touch()
-    with pytest.raises(TicketError, match=r"^t\.safetensors cannot be written: (Not a directory|File exists)$"):
+    with pytest.raises(DiskError, match=r"^cannot write '.*t\.safetensors': (Not a directory|File exists)$"):
         small().save(tmp_path / "file" / "t.safetensors")
 
 
@@ -402,7 +404,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "is of format 2; this tombola reads format 1: a newer one is needed"),
+        ({"format": 3}, "is of format 3; this tombola reads formats 1 and 2: a newer one is needed"),
         ({"format": True}, "'format' is not a version number"),
         ({"format": "1"}, "'format' is not a version number"),
         ({"more": 1}, "has wrong metadata: missing or unknown: more"),
@@ -640,11 +642,502 @@ def test_apply_gives_the_mask_on_the_models_device():
     assert torch.equal((model[0].weight != 0).cpu(), ticket.mask["0.weight"])
 
 
+# A rewind point in another file ----------------------------------------------------------------------------------
+
+
+DIGEST = small().rewind_digest
+NAME = f"{DIGEST}.safetensors"
+HINT = "'tombola ticket export' makes a self-contained file of a ticket that is still in its run"
+
+
+def in_run(run: Path, ticket: Ticket | None = None, round_: int = 1) -> tuple[Path, Path]:
+    """Save a ticket as a run does; return its file and that of its rewind point."""
+    path = run / "tickets" / "lth" / "replicate-0" / f"round-{round_:03}.safetensors"
+    ticket = ticket or small()
+    ticket.save(path, run / "rewind_points")
+    return path, run / "rewind_points" / f"{ticket.rewind_digest}.safetensors"
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    return tmp_path / "run"
+
+
+def same(one: Ticket, other: Ticket) -> bool:
+    """Whether two tickets are equal to the last bit and in their order, whatever file they come from."""
+    facts = [
+        (t.origin, t.total, t.mask_digest, t.rewind_digest, list(t.mask), list(t.rewind_point)) for t in (one, other)
+    ]
+    return facts[0] == facts[1]
+
+
+def test_a_ticket_that_refers_to_its_rewind_point_comes_back_bit_for_bit(run):
+    path, point = in_run(run)
+    ticket = Ticket.load(path)
+    assert same(ticket, small())
+    file = verify(path)
+    assert (file.format, file.digest) == (2, ticket.digest)
+    assert [name for name in file.tensors if name.startswith("rewind.")] == []
+    assert file.rewind_point.path.samefile(point)
+    assert file.rewind_point.size == point.stat().st_size
+    assert {name: entry.shape for name, entry in file.rewind.items()} == {
+        name: tuple(value.shape) for name, value in small().rewind_point.items()
+    }
+
+
+def test_a_rewind_point_is_a_safetensors_file_of_the_plain_state_named_by_its_digest(run):
+    _, point = in_run(run)
+    assert point.name == f"{digest_state(small().rewind_point)}.safetensors"
+    state = safetensors.torch.load_file(point)
+    assert digest_state(state) == small().rewind_digest
+    with safetensors.safe_open(point, "pt") as file:
+        assert file.metadata() is None
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    _, point = in_run(run, found(model))
+    model.load_state_dict(safetensors.torch.load_file(point))
+
+
+def test_the_bytes_of_format_2_stay_what_they_are(run):
+    path, point = in_run(run)
+    assert verify(path).digest == "c84fd1a9b8e6828a71c56ca6f8770d1c5878d21791815dae9edc14af9579cd98"
+    assert DIGEST == "30e4ccb49e6776900bdd3a5bf872533557293d273f5a99dafeecb0ff6ad47881"
+    assert (
+        hashlib.sha256(point.read_bytes()).hexdigest()
+        == "3b381303d15ebe0139f1cb9e9776f8659395833720caf3dbbb2722f3683152cc"
+    )
+
+
+def test_rounds_of_a_run_share_one_rewind_point_that_is_written_once(run):
+    first, point = in_run(run)
+    point.chmod(0o400)
+    before = point.stat()
+    other = Ticket({"fc.weight": ~small().mask["fc.weight"]}, small().rewind_point, {"round": 2})
+    second, again = in_run(run, other, 2)
+    assert again == point
+    assert (point.stat().st_ino, point.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert os.listdir(point.parent) == [point.name]  # noqa: PTH208
+    assert same(Ticket.load(first), small())
+    assert same(Ticket.load(second), other)
+    again, bytes_before = run / "tickets" / "again.safetensors", first.read_bytes()
+    Ticket.load(first).save(again, point.parent)
+    assert again.read_bytes() == bytes_before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "pickle", "other", "link"])
+def test_saving_replaces_a_rewind_point_that_is_not_what_its_name_says(run, damage):
+    _, point = in_run(run)
+    raw = point.read_bytes()
+    if damage == "link":
+        point.unlink()
+        point.symlink_to("nowhere")
+    elif damage == "other":
+        _, other = in_run(run, found(layers(3, 4)))
+        point.write_bytes(other.read_bytes())
+    else:
+        wrong = {"truncated": raw[:-1], "flipped": raw[:-1] + bytes([raw[-1] ^ 1]), "empty": b""}
+        point.write_bytes(wrong.get(damage) if damage in wrong else pickle.dumps([1]))
+    path, _ = in_run(run, round_=2)
+    assert point.read_bytes() == raw
+    assert same(Ticket.load(path), small())
+
+
+def test_a_rewind_point_that_cannot_be_written_is_told_in_one_line_and_there_is_no_ticket(run):
+    (run / "rewind_points" / NAME).mkdir(parents=True)
+    with pytest.raises(DiskError, match=rf"^cannot write '.*{NAME}': "):
+        in_run(run)
+    assert not list(run.rglob("round-*"))
+
+
+def test_a_ticket_that_is_refused_leaves_no_rewind_point(run):
+    with pytest.raises(TicketError, match="JSON has no such value"):
+        in_run(run, Ticket(small().mask, small().rewind_point, {"a": {1}}))
+    with pytest.raises(TicketError, match=r"the rewind point has a wrong header: it has metadata"):
+        in_run(run, Ticket(small().mask, small().rewind_point | {"__metadata__": torch.ones(1)}, {}))
+    with pytest.raises(TicketError, match=r"the rewind point cannot be written: .* half a character"):
+        in_run(run, Ticket(small().mask, small().rewind_point | {"\ud800": torch.ones(1)}, {}))
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("levels", range(7))
+def test_a_rewind_point_is_beside_the_ticket_or_in_one_of_four_folders_above(tmp_path, levels, monkeypatch):
+    path = tmp_path.joinpath(*"abcdef"[:levels], "t.safetensors")
+    points = tmp_path / "rewind_points"
+    if levels > 4:
+        with pytest.raises(
+            TicketError, match=r"^rewind_points is '.*'; a ticket finds its rewind point in a folder named "
+        ):
+            small().save(path, points)
+        assert not points.exists()
+        small().save(tmp_path / "t.safetensors", points)
+        path.parent.mkdir(parents=True)
+        (tmp_path / "t.safetensors").rename(path)
+        assert "is not there, neither beside it nor in the 4 folders above" in refused(path)
+        return
+    small().save(path, points)
+    assert same(Ticket.load(path), small())
+    assert verify(path).reference == "../" * levels + f"rewind_points/{NAME}"
+    # However the path is spelt.
+    monkeypatch.chdir(path.parent)
+    assert same(Ticket.load("t.safetensors"), small())
+    assert same(Ticket.load(f"../{path.parent.name}/../{path.parent.name}/t.safetensors"), small())
+    small().save("again.safetensors", os.path.relpath(points))
+    assert same(Ticket.load("again.safetensors"), small())
+
+
+def test_a_folder_of_another_name_is_refused(tmp_path):
+    with pytest.raises(TicketError, match=r"^rewind_points is '.*points'; .* and this one is '.*t\.safetensors'$"):
+        small().save(tmp_path / "t.safetensors", tmp_path / "points")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_nearest_rewind_point_is_taken(run):
+    path, point = in_run(run)
+    near = path.parent / "rewind_points" / point.name
+    near.parent.mkdir()
+    near.write_bytes(b"no rewind point at all")
+    assert f"rewind_points/{NAME} is not a rewind point" in refused(path)
+    near.write_bytes(point.read_bytes())
+    point.unlink()
+    assert same(Ticket.load(path), small())
+
+
+def test_a_run_that_was_moved_as_a_whole_finds_its_rewind_point(run, tmp_path):
+    path, _ = in_run(run)
+    moved = tmp_path / "elsewhere" / "deep" / "renamed"
+    moved.parent.mkdir(parents=True)
+    run.rename(moved)
+    assert same(Ticket.load(moved / path.relative_to(run)), small())
+
+
+def test_a_ticket_that_was_copied_out_of_its_run_is_refused_in_one_clear_line(run, path):
+    inside, _ = in_run(run)
+    path.write_bytes(inside.read_bytes())
+    assert refused(path) == (
+        f"ticket.safetensors has its rewind point in another file, and rewind_points/{NAME} is not there, neither "
+        f"beside it nor in the 4 folders above; {HINT}"
+    )
+
+
+def test_links_to_a_ticket_and_links_inside_a_run_are_followed(run, tmp_path):
+    path, point = in_run(run)
+    outside = tmp_path / "else" / "best.safetensors"
+    outside.parent.mkdir()
+    outside.symlink_to(path)
+    assert same(Ticket.load(outside), small())
+    # As stores of large files do: every file is a link into a place of its own.
+    store = tmp_path / "store"
+    store.mkdir()
+    for number, file in enumerate((path, point)):
+        file.rename(store / f"{number}")
+        file.symlink_to(store / f"{number}")
+    assert same(Ticket.load(path), small())
+
+
+def test_the_folder_of_rewind_points_may_be_a_link_to_another_place(run, tmp_path):
+    (tmp_path / "large").mkdir()
+    run.mkdir()
+    (run / "rewind_points").symlink_to(tmp_path / "large")
+    path, _ = in_run(run)
+    assert same(Ticket.load(path), small())
+    small().save(run / "t.safetensors", tmp_path / "large")
+    assert os.listdir(tmp_path / "large") == [NAME]  # noqa: PTH208
+
+
+def test_any_flipped_bit_of_a_rewind_point_is_refused(run):
+    path, point = in_run(run)
+    raw = point.read_bytes()
+    assert len(raw) < 800
+    for position in range(8 * len(raw)):
+        damaged = bytearray(raw)
+        damaged[position // 8] ^= 1 << position % 8
+        point.write_bytes(damaged)
+        with pytest.raises(TicketError) as caught:
+            verify(path)
+        assert str(caught.value).endswith(HINT)
+        assert str(caught.value).isprintable()
+
+
+def test_none_of_1000_random_mutations_of_a_rewind_point_loads_and_each_is_told_in_one_line(run):
+    path, point = in_run(run)
+    raw = point.read_bytes()
+    random = np.random.default_rng(2)
+    for _ in range(1000):
+        data = mutated(raw, random)
+        if data != raw:
+            point.write_bytes(data)
+            assert f"../../../rewind_points/{NAME} " in refused(path)
+
+
+def test_damage_of_a_rewind_point_is_told_from_truncation(run):
+    path, point = in_run(run)
+    raw = point.read_bytes()
+
+    def said(data: bytes) -> str:
+        point.write_bytes(data)
+        whole = refused(path)
+        begin, end = (
+            f"round-001.safetensors has its rewind point in another file, and ../../../rewind_points/{NAME} ",
+            f"; {HINT}",
+        )
+        assert whole.startswith(begin)
+        assert whole.endswith(end)
+        return whole[len(begin) : -len(end)]
+
+    damaged = raw[:-20] + bytes([raw[-20] ^ 1]) + raw[-19:]
+    digest = digest_state(safetensors.torch.load(damaged))
+    assert said(damaged) == f"was altered or damaged: its tensors have the digest {digest}"
+    assert said(raw[:-3]) == f"is truncated: its data ends at byte {len(raw)}, the file at byte {len(raw) - 3}"
+    assert "is truncated: its header ends at byte" in said(raw[:100])
+    assert said(b"") == "is empty"
+    assert "the tensors end at byte" in said(raw + b"\0")
+    end = 8 + int.from_bytes(raw[:8], "little")
+    header, data = raw[8:end].rstrip(), raw[end:]
+
+    def with_header(text: bytes) -> bytes:
+        return len(text).to_bytes(8, "little") + text + data
+
+    assert said(with_header(header)) == "has a wrong header: it is not the compact JSON of what it says"
+    spaced = json.dumps(json.loads(header)).encode()
+    assert said(with_header(spaced)) == "has a wrong header: it is not the compact JSON of what it says"
+    assert "a key stands twice" in said(with_header(header[:-1] + b"," + header[1:]))
+    assert "it is a list" in said(with_header(b"[" + header + b"]"))
+    labelled = {"__metadata__": {"format": "pt"}} | json.loads(header)
+    assert "it has metadata, and a rewind point has none" in said(with_header(json.dumps(labelled).encode()))
+    assert "has a wrong header" in said(with_header(DEEP.encode()))
+
+
+def test_what_is_no_rewind_point_is_refused_and_not_run(run, tmp_path):
+    path, point = in_run(run)
+    bomb = Bomb(tmp_path / "exploded")
+    point.write_bytes(pickle.dumps({"fc.weight": bomb}))
+    assert "is not a rewind point: it is a pickle, and a rewind point is never unpickled" in refused(path)
+    torch.save({"fc.weight": bomb}, point)
+    assert "is not a rewind point: it is a zip file" in refused(path)
+    torch.save({"fc.weight": bomb}, point, _use_new_zipfile_serialization=False)
+    assert "is not a rewind point" in refused(path)
+    assert not (tmp_path / "exploded").exists()
+    small().save(point)
+    assert "it has metadata, and a rewind point has none" in refused(path)
+    point.unlink()
+    point.symlink_to("nowhere")
+    assert "cannot be read: No such file or directory" in refused(path)
+    point.unlink()
+    point.mkdir()
+    assert "is not a rewind point: it is a folder, not a file" in refused(path)
+    point.rmdir()
+    os.mkfifo(point)
+    assert "is not a rewind point: it is a special file, not a file" in refused(path)
+
+
+def contents_of(state: dict) -> dict:
+    return {name: contents(name, value) for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fc.weight": torch.ones(5, 2)}, "does not fit: it has no 'fc.weight' of the mask's shape [2, 5]"),
+        ({"fc.weight": None}, "does not fit: it has no 'fc.weight' of the mask's shape [2, 5]"),
+    ],
+)
+def test_a_rewind_point_that_does_not_fit_the_masks_is_refused_though_all_digests_are_right(run, changes, message):
+    state = {name: value for name, value in (small().rewind_point | changes).items() if value is not None}
+    point = ticket_format.encode_rewind_point(contents_of(state))
+    ticket_format.write_rewind_point(run / "rewind_points", point)
+    path, _ = in_run(run)
+    raw = path.read_bytes()
+    path.write_bytes(rehashed(raw.replace(DIGEST.encode(), point.digest.encode())))
+    assert message in refused(path)
+
+
+def test_a_boolean_tensor_of_other_bytes_is_refused_in_a_rewind_point_too(run):
+    path, point = in_run(run)
+    raw = point.read_bytes()
+    assert raw.endswith(b"\1\0\1")
+    point.write_bytes(raw[:-1] + b"\2")
+    assert "holds other bytes than 0 and 1 in 'flag', which is boolean" in refused(path)
+
+
+def test_a_rewind_point_of_another_dtype_has_another_digest(run):
+    path, point = in_run(run)
+    raw = point.read_bytes()
+    point.write_bytes(raw.replace(b'"fc.weight":{"dtype":"F32"', b'"fc.weight":{"dtype":"I32"'))
+    assert "was altered or damaged: its tensors have the digest" in refused(path)
+    point.write_bytes(raw.replace(b'"dtype":"F32","shape":[2,5]', b'"dtype":"F32","shape":[5,2]'))
+    assert "was altered or damaged: its tensors have the digest" in refused(path)
+
+
+def test_gaps_and_overlaps_in_a_rewind_point_are_refused(run):
+    path, point = in_run(run)
+    raw = point.read_bytes()
+    point.write_bytes(raw.replace(b'"shape":[2,5],"data_offsets":[8,48]', b'"shape":[2,5],"data_offsets":[0,40]'))
+    assert "has a wrong header: 'fc.weight' begins at byte 0 of the data, not at 8" in refused(path)
+    point.write_bytes(raw.replace(b'"dtype":"F32","shape":[2,5]', b'"dtype":"F64","shape":[2,5]'))
+    assert "does not fill its bytes" in refused(path)
+
+
+def test_the_format_says_where_the_rewind_point_is(run, path):
+    header, about, data = parts(path)
+    assert "is of format 2 and holds a rewind point; in that format it is another file" in forged(
+        path, joined(header, about | {"format": 2}), data
+    )
+    inside, _ = in_run(run)
+    raw = inside.read_bytes()
+    inside.write_bytes(rehashed(raw.replace(rb"\"format\":2", rb"\"format\":1")))
+    assert "'fc.weight' is not in the rewind point, or in another shape" in refused(inside)
+
+
+@pytest.mark.parametrize("wrong", ["../../../../etc/passwd" + "0" * 42, "0" * 63 + "/", "A" * 64])
+def test_a_reference_is_a_digest_and_never_a_path(run, wrong):
+    path, _ = in_run(run)
+    path.write_bytes(rehashed(path.read_bytes().replace(DIGEST.encode(), wrong.encode())))
+    assert "'rewind_digest' is not 64 hexadecimal digits" in refused(path)
+
+
+def test_the_rewind_point_of_a_run_is_read_once_for_all_its_tickets(run, tmp_path, monkeypatch):
+    paths = [in_run(run, round_=index)[0] for index in (1, 2, 3)]
+    reads = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path))
+    points: dict = {}
+    tickets = [Ticket.load(path, points) for path in paths]
+    assert reads.count(NAME) == 1
+    assert len(points) == 1
+    tickets[0].rewind_point["fc.weight"].zero_()
+    assert same(tickets[1], small())
+    assert same(Ticket.load(paths[0], points), small())
+    # One that is missing is not made up for by another run's.
+    other, point = in_run(tmp_path / "other")
+    point.unlink()
+    with pytest.raises(TicketError, match="is not there"):
+        Ticket.load(other, points)
+
+
+def test_reading_without_verifying_does_not_look_for_the_rewind_point(run):
+    path, point = in_run(run)
+    point.unlink()
+    file = ticket_format.read(path)
+    assert (file.format, file.kept, file.rewind_digest, file.rewind, file.reference) == (2, 5, DIGEST, {}, None)
+
+
+def test_a_self_contained_copy_has_the_bytes_of_a_ticket_that_never_was_in_a_run(run, path):
+    inside, _ = in_run(run)
+    Ticket.load(inside).save(path)
+    copied = path.read_bytes()
+    small().save(path)
+    assert path.read_bytes() == copied
+
+
+def test_many_threads_may_save_tickets_of_one_rewind_point(run):
+    with ThreadPoolExecutor(8) as pool:
+        paths = [path for path, _ in pool.map(lambda index: in_run(run, round_=index), range(24))]
+    assert all(same(Ticket.load(path), small()) for path in paths)
+    assert os.listdir(run / "rewind_points") == [NAME]  # noqa: PTH208
+
+
+def test_a_ticket_in_a_run_is_described_with_the_path_of_its_rewind_point(run):
+    path, point = in_run(run)
+    lines = describe(verify(path)).splitlines()
+    assert f"rewind digest   {DIGEST}" in lines
+    assert f"file            format 2, {path.stat().st_size} bytes, the rewind point is in another file" in lines
+    assert f"rewind file     ../../../rewind_points/{DIGEST[:8]}….safetensors, {point.stat().st_size} bytes" in lines
+    assert max(map(len, lines)) <= 100
+
+
+# Command line ----------------------------------------------------------------------------------------------------
+
+
+def test_ticket_info_prints_a_json_object_for_scripts(run, path, capsys):
+    small().save(path)
+    assert main(["ticket", "info", "--json", str(path)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    file = verify(path)
+    assert said == {
+        "path": str(path),
+        "size": path.stat().st_size,
+        "format": 1,
+        "digest": file.digest,
+        "mask_digest": file.mask_digest,
+        "rewind_digest": DIGEST,
+        "kept": 5,
+        "prunable": 10,
+        "total": 20,
+        "density": 0.5,
+        "density_total": 0.75,
+        "layers": {"fc.weight": {"shape": [2, 5], "kept": 5, "prunable": 10, "density": 0.5}},
+        "rewind_point": {
+            "file": None,
+            "size": None,
+            "tensors": {
+                "fc.weight": {"dtype": "F32", "shape": [2, 5]},
+                "fc.bias": {"dtype": "F32", "shape": [2]},
+                "bn.num_batches_tracked": {"dtype": "I64", "shape": []},
+                "half": {"dtype": "BF16", "shape": [3]},
+                "flag": {"dtype": "BOOL", "shape": [3]},
+                "nothing": {"dtype": "F32", "shape": [0, 3]},
+            },
+        },
+        "origin": {"arm": "LTH", "round": 1},
+        "verified": True,
+    }
+    assert list(said["rewind_point"]["tensors"]) == list(small().rewind_point)
+    inside, point = in_run(run)
+    assert main(["ticket", "info", "--json", str(inside)]) == 0
+    there = json.loads(capsys.readouterr().out)
+    assert there["rewind_point"] == said["rewind_point"] | {
+        "file": f"../../../rewind_points/{NAME}",
+        "size": point.stat().st_size,
+    }
+    assert (inside.parent / there["rewind_point"]["file"]).resolve() == point.resolve()
+    assert (there["format"], there["layers"]) == (2, said["layers"])
+
+
+def test_ticket_verify_prints_a_json_list_that_tells_good_files_from_bad(run, tmp_path, capsys):
+    good, _ = in_run(run)
+    bad, lost = in_run(tmp_path / "other")
+    lost.unlink()
+    assert main(["ticket", "verify", "--json", str(good), str(bad), str(good)]) == 2
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
+    assert [one["verified"] for one in said] == [True, False, True]
+    assert said[0] == said[2]
+    assert said[0]["digest"] == verify(good).digest
+    assert printed.err == f"tombola: {said[1]['error']}\n"
+    assert (said[1]["path"], "is not there" in said[1]["error"]) == (str(bad), True)
+
+
+def test_ticket_verify_reads_a_rewind_point_once_for_all_tickets_of_a_run(run, monkeypatch, capsys):
+    paths = [str(in_run(run, round_=index)[0]) for index in range(3)]
+    reads = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path))
+    assert main(["ticket", "verify", *paths]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert (len(reads), reads.count(NAME)) == (4, 1)
+
+
+def test_ticket_info_of_a_bad_file_prints_no_json(path, capsys):
+    path.write_bytes(b"")
+    assert main(["ticket", "info", "--json", str(path)]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "tombola: ticket.safetensors is empty\n")
+
+
+def test_an_empty_layer_has_no_density_in_json(path, capsys):
+    mask = small().mask | {"nothing": torch.empty(0, 3, dtype=torch.bool)}
+    Ticket(mask, small().rewind_point, {}).save(path)
+    main(["ticket", "info", "--json", str(path)])
+    said = json.loads(capsys.readouterr().out)
+    assert said["layers"]["nothing"] == {"shape": [0, 3], "kept": 0, "prunable": 0, "density": None}
+    assert said["density_total"] is None
+
+
 # Reading without torch -------------------------------------------------------------------------------------------
 
 
-def test_a_ticket_is_verified_and_described_without_torch(path):
-    small().save(path)
+@pytest.mark.parametrize("referring", [False, True])
+def test_a_ticket_is_verified_and_described_without_torch(path, referring):
+    small().save(path, path.parent / "rewind_points" if referring else None)
     code = (
         "import sys; from tombola import ticket_format as f; print(f.describe(f.verify(sys.argv[1])));"
         "assert not {'torch', 'safetensors', 'numpy'} & set(sys.modules)"
@@ -657,11 +1150,12 @@ def test_a_ticket_is_verified_and_described_without_torch(path):
 def test_the_example_of_the_documentation_reads_a_ticket(path, monkeypatch):
     page = Path(__file__).parents[1] / "docs" / "ticket-format.md"
     (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    small().save(path)
     monkeypatch.chdir(path.parent)
-    names: dict = {}
-    exec(example, names)
-    assert names["keep"]["fc.weight"].tolist() == small().mask["fc.weight"].tolist()
+    for rewind_points in (None, "rewind_points"):
+        small().save(path, rewind_points)
+        names: dict = {}
+        exec(example, names)
+        assert names["keep"]["fc.weight"].tolist() == small().mask["fc.weight"].tolist()
 
 
 def test_a_description_says_where_a_ticket_comes_from_and_fits_100_columns(path):

@@ -1,374 +1,336 @@
-"""Arms: one arm of one replicate, from its search to its tickets and records."""
+"""Arms: what an experiment compares, one method or control each, as plain data checked before anything runs.
+
+    recipe -> [ arm ] -> plan -> search or control -> tickets -> records
+
+An arm stands by itself (``lth``, ``colt``, ``one_shot`` ...) or follows another one: it keeps as many weights
+(``match``), takes that one's tickets and changes them (``of``), or trains as long (``as_long_as``). `CATALOGUE` lists
+every kind of arm with its YAML; ``docs/arms.md`` is the page for readers.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import threading
-import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+import dataclasses
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
 
-from torch import Tensor
+from tombola.errors import ConfigError, near
+from tombola.pruning import check_rate
 
-from tombola import catalogue, rates
-from tombola.errors import InputError, InvariantError, TrainingError
-from tombola.executors import Pool
-from tombola.jobs import Job, Measured, Trained
-from tombola.masks import count, density, size
-from tombola.partitions import Partition
-from tombola.plans import Plans, replicate_seed
-from tombola.rates import Amount, Count
-from tombola.runs import RunFolder
-from tombola.search import Round, find
-from tombola.tickets import Ticket
-from tombola.types import State
+Method = Literal[
+    "dense", "lth", "colt", "one_shot", "fine_tune", "lr_rewind", "random_ticket", "shuffled", "reinitialised"
+]
 
-Cost = dict[str, tuple[int, float]]  # digest of a training -> examples seen, seconds
-
-
-@runtime_checkable
-class Display(Protocol):
-    """What is told while arms run."""
-
-    def label(self, digest: str, text: str) -> None:
-        """Say what a training is for."""
-
-    def result(self, record: Mapping[str, Any]) -> None:
-        """Show a result."""
-
-    def say(self, text: str) -> None:
-        """Show a line."""
-
-
-class Feed:
-    """The masks of an arm's rounds as they come, for the arms that match it."""
-
-    def __init__(self) -> None:
-        self._masks: list[dict[str, Tensor]] = []
-        self._changed = threading.Condition()
-        self._failure: str | None = None
-
-    def put(self, mask: dict[str, Tensor]) -> None:
-        """Give the next round's mask."""
-        with self._changed:
-            self._masks.append(mask)
-            self._changed.notify_all()
-
-    def end(self, failure: str = "") -> None:
-        """Say that no more come; with a failure the arms that match are skipped."""
-        with self._changed:
-            self._failure = failure
-            self._changed.notify_all()
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for index in itertools.count():
-            with self._changed:
-                while len(self._masks) <= index and self._failure is None:
-                    self._changed.wait()
-                if len(self._masks) <= index:
-                    if self._failure:
-                        raise SourceFailedError(self._failure)
-                    return
-                mask = self._masks[index]
-            yield mask
-
-
-class SourceFailedError(Exception):
-    """The arm that another one matches has failed."""
+_AMOUNTS = ("rate", "reach", "densities", "match")
+_SEARCH = (*_AMOUNTS, "exact", "scope", "score", "scored", "allow_collapse")
+# Which entries of an arm have a meaning with which method.
+METHODS: dict[str, tuple[str, ...]] = {
+    "dense": ("as_long_as",),
+    "lth": (*_SEARCH, "training"),
+    "colt": (*_SEARCH, "training", "partitions", "by", "head", "remainder", "on", "combine"),
+    "one_shot": ("densities", "match", "scope", "score", "scored", "allow_collapse", "training"),
+    "fine_tune": (*_SEARCH, "lr"),
+    "lr_rewind": _SEARCH,
+    "random_ticket": ("of",),
+    "shuffled": ("of", "shuffle"),
+    "reinitialised": ("of",),
+}
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What all arms of a run share."""
+class Reach:
+    """A density to reach in a number of rounds; one round is one-shot pruning."""
 
-    plans: Plans
-    pool: Pool
-    folder: RunFolder
-    display: Display
-    origin: Mapping[str, Any]
-    initial: Mapping[int, State]
-    feeds: Mapping[tuple[str, int], Feed]
-    stopped: threading.Event
+    density: float
+    rounds: int
 
 
-@dataclass
-class _Ticket:
-    """A round whose evaluation is under way."""
+@dataclass(frozen=True)
+class Match:
+    """Another arm whose kept weights are counted after every round.
 
-    index: int
-    digest: str
-    facts: dict[str, Any]
-    search: Cost
-    future: Future[tuple[Trained, Measured]]
+    Attributes:
+        arm: Its name.
+        per: "group": as many in each group of that arm's scope; "layer": as many in every layer, which tells *how many
+            where* from *which*.
+    """
 
-
-class ArmRun:
-    """Drives one arm of one replicate, and turns every round into a ticket and a record."""
-
-    def __init__(self, shared: Shared, name: str, replicate: int) -> None:
-        self.shared, self.name, self.replicate = shared, name, replicate
-        self.plans, self.pool, self.folder = shared.plans, shared.pool, shared.folder
-        self.recipe = self.plans.recipe
-        self.arm = self.recipe.arms[name]
-        self.seed = replicate_seed(self.recipe, replicate)
-        self.feed = shared.feeds[name, replicate]
-        self._index = 0  # the round that is under way, for messages
-        self._rounds = 0  # those that have a ticket
-        self._waiting: list[_Ticket] = []
-        self._search: Cost = {}
-        self._evaluated: Cost = {}
-        self._seconds = 0.0
-        self._valid_accuracy: dict[int, float] = {}
-
-    def run(self) -> str:
-        """Run the arm to its end.
-
-        Returns:
-            "finished", "failed", "skipped", or "open" when the run was stopped; what an arm can meet is noted in the
-            run folder and never raised.
-        """
-        how, why = "finished", ""
-        try:
-            why = self._run()
-        except SourceFailedError as error:
-            how, why = "skipped", f"source failed: {error}"
-        except (TrainingError, InvariantError, InputError) as error:
-            how, why = "failed", f"round {self._index}: {error}"
-        except Exception as error:  # an arm's own code, such as a score of the user's
-            if self.shared.stopped.is_set():
-                return "open"  # whatever went wrong did so because the run is being stopped
-            with (self.folder.path / "errors.log").open("a", encoding="utf-8") as log:
-                log.write(f"arm {self.name}, replicate {self.replicate}, round {self._index}\n")
-                traceback.print_exc(file=log)
-            how, why = "failed", f"round {self._index}: {type(error).__name__}: {_line(error)} (more in errors.log)"
-        if self.shared.stopped.is_set():
-            return "open"
-        if how != "finished":
-            self._write_what_succeeded()
-        self.feed.end("" if how == "finished" else f"arm {self.name}, replicate {self.replicate}")
-        self.folder.ended(self.name, self.replicate, how, why, self._rounds)
-        if why:
-            self.shared.display.say(f"arm {self.name}, replicate {self.replicate}: {how}: {why}")
-        return how
-
-    def _run(self) -> str:
-        plans = self.plans
-        if not self.arm.searches and self.folder.record(self.name, self.replicate, 0) is not None:
-            return ""
-        done = self.folder.rounds_done(self.name, self.replicate)
-        job, parent = self._begin(done)
-        for index, ticket in enumerate(done, 1):
-            self.feed.put(dict(ticket.mask))
-            self._rounds = index
-            if (stopped := self._stop(index, ticket.mask)) is not None:
-                return stopped
-        if not self.arm.searches:
-            self._write_until(0)
-            return ""
-
-        partitions = plans.partitions(self.arm, self.replicate)
-        search = find(
-            job,
-            partitions,
-            itertools.islice(self._amounts(), len(done), None),
-            run_all=self._run_all,
-            score=catalogue.entry("tombola.scores", self.arm.score),
-            scope=plans.scope(self.arm),
-            first=len(done) + 1,
-            allow_collapse=self.arm.allow_collapse,
-        )
-        before, self._index = job.mask, len(done)
-        while True:
-            self._index += 1
-            try:
-                found = next(search)
-            except StopIteration as end:
-                why: str | None = end.value
-                break
-            parent = self._keep(found, before, parent, partitions)
-            before = found.mask
-            self.feed.put(found.mask)
-            self._rounds = found.index
-            if (why := self._stop(found.index, found.mask)) is not None:
-                break
-            self._write_done()
-        self._write_until(self._index)
-        return why or ""
-
-    def _begin(self, done: list[Ticket]) -> tuple[Job, str | None]:
-        """Return the training that the search starts from, and its ticket's digest, after the rounds that are done."""
-        recipe, plans = self.recipe, self.plans
-        initial = self.shared.initial[self.replicate]
-        dense = Job(initial, plans.mask, recipe.training, self.seed)
-        start = dense
-        if done:
-            self._take_up(done)
-            last = done[-1]
-            start = Job(last.rewind_point, dict(last.mask), recipe.training, self.seed, first=recipe.rewind)
-            # What the arm has cost so far. The evaluation of the last ticket is LTH's search of the next round, so
-            # it stands under its own digest and is counted once.
-            record = self.folder.record(self.name, self.replicate, len(done))
-            assert record is not None
-            samples, seconds = record["samples_seen_search"], record["seconds_search"]
-            self._search["before"] = samples, seconds
-            rest = record["samples_seen"] - samples, record["seconds"] - seconds
-            self._evaluated[self.pool.digest(start)] = rest
-            self._seconds = record["seconds"]
-            return start, last.digest
-        if recipe.rewind:
-            point = self._run_all([Job(initial, plans.mask, recipe.training, self.seed, last=recipe.rewind)])[0].final
-            start = Job(point, plans.mask, recipe.training, self.seed, first=recipe.rewind)
-        self._evaluate(0, dense, {"rewind_digest": start.start_digest, "kept_fraction": None, "invariant_seconds": 0.0})
-        return start, None
-
-    def _take_up(self, done: list[Ticket]) -> None:
-        for index in range(len(done) + 1):
-            record = self.folder.record(self.name, self.replicate, index)
-            if record is not None and record["valid_accuracy"] is not None:
-                self._valid_accuracy[index] = record["valid_accuracy"]
-
-    def _amounts(self) -> Iterable[Amount]:
-        if self.arm.match is None:
-            return self.plans.amounts(self.arm)
-        scope = self.plans.scope(self.arm)
-        source = self.shared.feeds[self.arm.match, self.replicate]
-        return (Count(rates.kept_by_group(mask, scope)) for mask in source)
-
-    def _run_all(self, jobs: list[Job]) -> list[Trained]:
-        for number, job in enumerate(jobs, 1):
-            of = f", partition {number} of {len(jobs)}" if len(jobs) > 1 else ""
-            self._label(job, f"round {self._index}{of}")
-        trained = self.pool.run_all(jobs)
-        for job, one in zip(jobs, trained, strict=True):
-            self._search[self.pool.digest(job)] = one.samples, one.seconds
-        return trained
-
-    def _label(self, job: Job, what: str) -> None:
-        self.shared.display.label(self.pool.digest(job), f"replicate {self.replicate} · {self.name} · {what}")
-
-    def _evaluate(self, index: int, job: Job, facts: dict[str, Any]) -> None:
-        """Have a ticket trained on the full data and tested; its record follows when that is done."""
-        self._label(job, f"round {index}, evaluation" if index else "dense")
-        facts |= {
-            "kept": count(job.mask),
-            "prunable": size(job.mask),
-            "total": self.plans.total,
-            "density": density(job.mask),
-            "density_total": density(job.mask, self.plans.total),
-            "mask_digest": job.mask_digest,
-        }
-        future = self.pool.evaluate(job)
-        self._waiting.append(_Ticket(index, self.pool.digest(job), facts, dict(self._search), future))
-
-    def _keep(self, found: Round, before: Mapping[str, Tensor], parent: str | None, partitions: list[Partition]) -> str:
-        """Write the ticket of a round and have it evaluated; returns the ticket's digest."""
-        origin = dict(self.shared.origin) | {
-            "arm": self.name,
-            "method": self.folder.definition(self.name),
-            "round": found.index,
-            "replicate": self.replicate,
-            "seeds": {"recipe": self.recipe.seed, "replicate": self.seed},
-            "partitions": [part.describe() for part in partitions],
-            "parent": parent,
-        }
-        path = self.folder.ticket_path(self.name, self.replicate, found.index)
-        digest = Ticket(found.mask, dict(found.job.start), origin, self.plans.total).save(path)
-        facts = {
-            "rewind_digest": found.job.start_digest,
-            "kept_fraction": count(found.mask) / count(before),
-            "candidate_densities": [density(candidate) for candidate in found.candidates],
-            "collapsed": found.collapsed,
-            "invariant_seconds": found.invariant_seconds,
-        }
-        self._evaluate(found.index, found.job, facts)
-        return digest
-
-    def _stop(self, index: int, mask: Mapping[str, Tensor]) -> str | None:
-        """Return why the search stops after this round (nothing to say: an empty text), ``None`` to go on."""
-        until = self.recipe.until
-        if self.arm.match is not None:
-            return None  # it ends when the arm that it follows ends
-        if until.accuracy_drop is not None:
-            self._write_until(index)
-            if not self._passes(index):
-                dense, ticket = self._valid_accuracy[0], self._valid_accuracy[index]
-                result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
-                return (
-                    f"validation accuracy {ticket:.2%} in round {index} is more than {until.accuracy_drop:.2%} "
-                    f"below dense ({dense:.2%}): {result}"
-                )
-        if until.rounds is not None and index >= until.rounds:
-            return ""
-        if until.density is not None and density(mask) <= until.density:
-            return ""
-        if until.density_total is not None and density(mask, self.plans.total) <= until.density_total:
-            return ""
-        return None
-
-    def _passes(self, index: int) -> bool | None:
-        """Whether a ticket is as accurate as the recipe asks, on validation data; ``None`` where it does not ask."""
-        if self.recipe.until.accuracy_drop is None:
-            return None
-        # Differences of counts: without the little more, 0.97 would be more than 0.01 below 0.98.
-        return self._valid_accuracy[0] - self._valid_accuracy[index] <= self.recipe.until.accuracy_drop + 1e-9
-
-    def _write_what_succeeded(self) -> None:
-        """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
-        for ticket in self._waiting:
-            with contextlib.suppress(Exception):  # what this evaluation met is told already, or follows from it
-                self._write(ticket)
-
-    def _write_done(self) -> None:
-        """Write the records whose evaluation is done, as far as they follow each other."""
-        while self._waiting and self._waiting[0].future.done():
-            self._write(self._waiting.pop(0))
-
-    def _write_until(self, index: int) -> None:
-        """Wait for the evaluations up to a round and write their records."""
-        while self._waiting and self._waiting[0].index <= index:
-            self._write(self._waiting.pop(0))
-
-    def _write(self, ticket: _Ticket) -> None:
-        self._index, under_way = ticket.index, self._index
-        trained, measured = ticket.future.result()
-        self._index = under_way
-        self._evaluated[ticket.digest] = trained.samples, trained.seconds
-        searched, both = ticket.search.values(), (ticket.search | self._evaluated).values()
-        seconds = sum(s for _, s in both)
-        valid = measured.valid
-        record: dict[str, Any] = {
-            "arm": self.name,
-            "arm_digest": self.folder.arm_digest(self.name),
-            "replicate": self.replicate,
-            "round": ticket.index,
-            **ticket.facts,
-            "test_accuracy": measured.test.accuracy,
-            "test_loss": measured.test.loss,
-            "valid_accuracy": valid and valid.accuracy,
-            "valid_loss": valid and valid.loss,
-            "train_accuracy": measured.train.accuracy,
-            "train_loss": measured.train.loss,
-            "early_stop_step": trained.early_step,
-            "test_accuracy_early": measured.early and measured.early.accuracy,
-            "selected": trained.select if valid else f"{trained.select}, selected without validation data",
-            "samples_seen": sum(s for s, _ in both),
-            "samples_seen_search": sum(s for s, _ in searched),
-            "seconds": seconds,
-            "seconds_search": sum(s for _, s in searched),
-            "round_seconds": seconds - self._seconds,
-        }
-        self._seconds = seconds
-        if valid:
-            self._valid_accuracy[ticket.index] = valid.accuracy
-        record["passes"] = self._passes(ticket.index)
-        predictions = measured.test.predictions.cpu().numpy()
-        self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
-        if self.folder.records.add(record):
-            self.shared.display.result(record)
+    arm: str
+    per: Literal["group", "layer"] = "group"
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+@dataclass(frozen=True)
+class Arm:
+    """One method or control of an experiment.
+
+    Attributes:
+        method: What it does; "lth" if only ``match`` is given.
+            Searches: "lth" (iterative magnitude pruning), "colt", "one_shot" (the dense network cut once to each
+            density), "fine_tune" (pruned and trained on without reset), "lr_rewind" (trained on without reset, the
+            learning rate begins anew). Controls of another arm's tickets: "random_ticket" (as many weights in each
+            layer, drawn), "shuffled", "reinitialised". "dense" trains only.
+        match: Keep exactly as many weights after every round as that arm does.
+        of: The arm whose tickets a control takes.
+        as_long_as: Of "dense": train as long as that arm's whole search and the evaluation of its last ticket.
+        partitions: Number of models of "colt".
+        by: What its partitions divide: "classes" at random, "classes_in_order", "examples", or "seeds" (nothing is
+            divided; all data, other data orders).
+        head: Of class partitions: "own", a head of their size; or "full", labels kept and all outputs.
+        remainder: Of classes that do not divide evenly: "kept", or "dropped" as the authors' code does.
+        on: Which partition each candidate's model is trained on, from 1; ``[1, 1]`` cuts one model twice.
+        combine: What makes the next mask: the weights that "all" candidates keep (COLT), that "any" keeps, or
+            "all_at_end": each partition searches by itself, and the finished tickets are intersected.
+        rate: Fraction of the kept weights that each partition removes in a round; one, or one per group of the scope.
+        reach: Instead, a density to reach in a number of rounds.
+        densities: Instead, the density after each round, by exact counts.
+        exact: With ``reach``: exact counts instead of a rate.
+        scope: Which weights compete: "whole_model", "per_layer", "per_kind" or "half_output".
+        score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``; of several,
+            one for each candidate.
+        scored: Which weights of a training are scored: those it "selected", the "last", or "selected_then_last", the
+            selected in round 1 and the last from then on.
+        lr: Of "fine_tune": the rate the training ended with ("last"), "decayed" from it to zero, or a number.
+        shuffle: Of "shuffled": the "weights" that are kept, the "mask", or "both" together, within each layer.
+        training: What is other in the trainings of the search; evaluations never differ between arms.
+        evaluate_at: Evaluate only the rounds on both sides of these densities; every round if not given.
+        allow_collapse: Go on when a layer has no weight left.
+    """
+
+    method: Method | None = None
+    match: Match | None = None
+    of: str | None = None
+    as_long_as: str | None = None
+    partitions: int | None = None
+    by: Literal["classes", "classes_in_order", "examples", "seeds"] = "classes"
+    head: Literal["own", "full"] = "own"
+    remainder: Literal["kept", "dropped"] = "kept"
+    on: tuple[int, ...] = ()
+    combine: Literal["all", "any", "all_at_end"] = "all"
+    rate: float | dict[str, float] | None = None
+    reach: Reach | None = None
+    densities: tuple[float, ...] = ()
+    exact: bool = False
+    scope: Literal["whole_model", "per_layer", "per_kind", "half_output"] = "whole_model"
+    score: str | tuple[str, ...] = "magnitude"
+    scored: Literal["selected", "last", "selected_then_last"] = "selected"
+    lr: Literal["last", "decayed"] | float = "last"
+    shuffle: Literal["both", "weights", "mask"] = "both"
+    training: dict[str, Any] = field(default_factory=dict)
+    evaluate_at: tuple[float, ...] = ()
+    allow_collapse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method is None and self.match is not None:
+            object.__setattr__(self, "method", "lth")
+
+    @property
+    def width(self) -> int:
+        """Number of candidates in a round, 1 for all methods but "colt"."""
+        return len(self.on) or (self.partitions or 2) if self.method == "colt" else 1
+
+    @property
+    def divides(self) -> bool:
+        """Whether its partitions share the data out, so that together they see all of it once."""
+        return self.method == "colt" and self.by != "seeds"
+
+    @property
+    def searches(self) -> bool:
+        """Whether the arm scores and prunes; the others only train, or take their tickets from another arm."""
+        return "score" in METHODS.get(self.method or "", ())
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether its tickets start from the rewind point that the whole replicate shares."""
+        return self.method not in ("fine_tune", "lr_rewind", "reinitialised", "shuffled")
+
+    @property
+    def source(self) -> str | None:
+        """The arm that it follows, if any."""
+        return self.match.arm if self.match else self.of or self.as_long_as
+
+    def definition(self) -> dict[str, Any]:
+        """Return what decides the arm's tickets, as plain data; which of them are evaluated does not."""
+        whole = dataclasses.asdict(self)
+        del whole["evaluate_at"]
+        return whole
+
+
+def check(arms: Mapping[str, Arm]) -> None:
+    """Refuse arms that have no meaning, alone or together.
+
+    Raises:
+        ConfigError: The first thing that is wrong, with the value seen and what would be right.
+
+    >>> check({"lth": Arm("lth", rate=0.2), "control": Arm("random_ticket", of="lth")})
+    >>> check({"control": Arm("random_ticket", of="lht"), "lth": Arm("lth", rate=0.2)})
+    Traceback (most recent call last):
+    tombola.errors.ConfigError: arms.control.of is 'lht'; the other arms are: lth. Did you mean 'lth'?
+    """
+    for name, arm in arms.items():
+        _check_entries(name, arm)
+        _check_source(name, arm, arms)
+        if arm.searches:
+            _check_amounts(f"arms.{name}", arm)
+        if arm.method == "colt":
+            _check_partitions(f"arms.{name}", arm)
+    order(arms)
+
+
+def order(arms: Mapping[str, Arm]) -> list[str]:
+    """Return the arms so that each stands behind the one it follows.
+
+    Raises:
+        ConfigError: Arms follow each other in a circle.
+
+    >>> order({"matched": Arm(match=Match("lth")), "lth": Arm("lth", rate=0.2)})
+    ['lth', 'matched']
+    """
+    found: list[str] = []
+    for name in arms:
+        path: list[str] = []
+        at: str | None = name
+        while at is not None and at not in found:
+            if at in path:
+                raise ConfigError(f"the arms {' -> '.join([*path[path.index(at) :], at])} follow each other in a "
+                                  "circle; one of them must stand by itself")  # fmt: skip
+            path.append(at)
+            at = arms[at].source
+        found += reversed(path)
+    return found
+
+
+def _check_entries(name: str, arm: Arm) -> None:
+    where = f"arms.{name}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"an arm is named '{name}'; letters, digits, '.', '_' and '-' make its folder")
+    if arm.method is None:
+        raise ConfigError(f"{where} needs a method ({', '.join(METHODS)}) or match: ARM")
+    default, fitting = Arm(), METHODS[arm.method]
+    for one in dataclasses.fields(Arm):
+        if one.name in ("method", *fitting) or (one.name == "evaluate_at" and arm.method != "dense"):
+            continue
+        if getattr(arm, one.name) != getattr(default, one.name):
+            raise ConfigError(f"{where}.{one.name} has no meaning with method: {arm.method}, "
+                              f"which takes {', '.join(fitting)}")  # fmt: skip
+    if arm.exact and arm.reach is None:
+        raise ConfigError(f"{where}.exact has no meaning without reach")
+    if arm.match is not None and arm.scope != default.scope:
+        raise ConfigError(f"{where}.scope has no meaning with match: {arm.match.arm}, whose scope it has")
+    if not _falling(arm.evaluate_at):
+        raise ConfigError(f"{where}.evaluate_at is {list(arm.evaluate_at)}; densities fall, from below 1 to above 0")
+    if isinstance(arm.lr, float | int) and not arm.lr > 0:
+        raise ConfigError(f"{where}.lr is {arm.lr}; it must be above 0")
+
+
+def _check_source(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
+    key = "match" if arm.match else "of" if "of" in METHODS[arm.method or ""] else "as_long_as"
+    if key == "of" and arm.of is None:
+        raise ConfigError(f"arms.{name} needs of: ARM, the arm whose tickets it takes")
+    if arm.source is None:
+        return
+    others = [other for other in arms if other != name]
+    if arm.source not in others:
+        raise ConfigError(f"arms.{name}.{key} is '{arm.source}'; the other arms are: {', '.join(others)}."
+                          f"{near(arm.source, others)}")  # fmt: skip
+    if arms[arm.source].method == "dense":
+        raise ConfigError(f"arms.{name}.{key} is '{arm.source}', which only trains; name an arm that has tickets")
+
+
+def _check_amounts(where: str, arm: Arm) -> None:
+    given = [key for key in _AMOUNTS if getattr(arm, key)]
+    if not _falling(arm.densities):
+        raise ConfigError(f"{where}.densities is {list(arm.densities)}; densities fall, from below 1 to above 0")
+    if arm.rate == 0:
+        raise ConfigError(f"{where}.rate is 0; a round would prune nothing")
+    if len(given) != 1:
+        fitting = [key for key in _AMOUNTS if key in METHODS[arm.method or ""]]
+        raise ConfigError(f"{where} needs {', '.join(fitting[:-1])} or {fitting[-1]}, exactly one of them"
+                          + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
+    for group, rate in arm.rate.items() if isinstance(arm.rate, dict) else [("", arm.rate or 0)]:
+        check_rate(rate, f"{where}.rate{group and '.' + group}")
+    if arm.reach is not None and arm.width > 1 and not arm.exact:
+        raise ConfigError(f"{where}: what {arm.width} partitions leave is not known beforehand; "
+                          "reach a density with exact: true")  # fmt: skip
+
+
+def _check_partitions(where: str, arm: Arm) -> None:
+    number = arm.partitions or 2
+    if number < 1:
+        raise ConfigError(f"{where}.partitions is {arm.partitions}; it must be 1 or more")
+    outside = [index for index in arm.on if not 1 <= index <= number]
+    if outside:
+        raise ConfigError(f"{where}.on names partition {outside[0]}; there are 1 to {number}")
+    if arm.combine != "all" and arm.width == 1:
+        raise ConfigError(f"{where}.combine is {arm.combine} with one partition, which has nothing to combine; "
+                          "take partitions: 2 or more")  # fmt: skip
+    if isinstance(arm.score, tuple) and len(arm.score) != arm.width:
+        raise ConfigError(f"{where}.score names {len(arm.score)} scores for {arm.width} candidates; one each, or one")
+    if arm.combine == "all_at_end" and (arm.match or arm.densities or arm.reach or isinstance(arm.score, tuple)):
+        raise ConfigError(f"{where}.combine is all_at_end: each partition searches by itself, by a rate and one score; "
+                          "how many weights they share is not chosen")  # fmt: skip
+    for key, fitting in (("head", arm.by.startswith("classes")), ("remainder", arm.by == "classes_in_order")):
+        if not fitting and getattr(arm, key) != getattr(Arm(), key):
+            raise ConfigError(f"{where}.{key} has no meaning with by: {arm.by}")
+
+
+def _falling(densities: tuple[float, ...]) -> bool:
+    return all(0 < d < 1 for d in densities) and all(a > b for a, b in pairwise(densities))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of arm, for ``tombola list arms`` and the page of arms.
+
+    Attributes:
+        name: What it is called there; in a recipe an arm may have any name.
+        role: "search", "control", "cause" (of COLT's effect) or "baseline".
+        summary: What it is.
+        entry: Its YAML, where arms named colt-2 and lth exist.
+    """
+
+    name: str
+    role: str
+    summary: str
+    entry: str
+
+
+CATALOGUE: tuple[Kind, ...] = (
+    Kind("dense", "search", "the network itself, not pruned", "{method: dense}"),
+    Kind("lth", "search", "iterative magnitude pruning, rewound", "{method: lth, rate: 0.2}"),
+    Kind("colt", "search", "N class partitions, the weights that all keep",
+         "{method: colt, partitions: 2, rate: 0.15}"),
+    Kind("matched", "control", "IMP at another arm's counts, round by round", "{match: colt-2}"),
+    Kind("matched-per-layer", "control", "the same in every layer: how many where, against which",
+         "{match: {arm: colt-2, per: layer}}"),
+    Kind("random-ticket", "control", "drawn at random, as many weights in each layer",
+         "{method: random_ticket, of: colt-2}"),
+    Kind("shuffled", "control", "weights and mask shuffled within each layer",
+         "{method: shuffled, of: colt-2, shuffle: both}"),
+    Kind("reinitialised", "control", "the same mask, other initial weights", "{method: reinitialised, of: colt-2}"),
+    Kind("dense-long", "control", "dense, trained as long as a whole search", "{method: dense, as_long_as: lth}"),
+    Kind("by-examples", "cause", "partitions of examples instead of classes",
+         "{method: colt, partitions: 2, by: examples, rate: 0.15}"),
+    Kind("by-seeds", "cause", "all data for every model, in other orders",
+         "{method: colt, partitions: 2, by: seeds, rate: 0.15}"),
+    Kind("full-head", "cause", "class partitions that keep labels and all outputs",
+         "{method: colt, partitions: 2, head: full, rate: 0.15}"),
+    Kind("equal-steps", "cause", "each of two partitions trains twice the epochs, so as many steps",
+         "{method: colt, partitions: 2, rate: 0.15, training: {epochs: 12}}"),
+    Kind("real-and-random", "cause", "one model cut twice: by magnitude and at random",
+         "{method: colt, partitions: 2, on: [1, 1], score: [magnitude, random], rate: 0.15}"),
+    Kind("union", "cause", "the weights that any partition keeps, as many as COLT",
+         "{method: colt, partitions: 2, combine: any, match: colt-2}"),
+    Kind("at-end", "cause", "each partition searches alone, the finished tickets are intersected",
+         "{method: colt, partitions: 2, combine: all_at_end, rate: 0.15}"),
+    Kind("fine-tune", "baseline", "pruned and trained on, not reset, at the last learning rate",
+         "{method: fine_tune, lr: last, match: lth}"),
+    Kind("lr-rewind", "baseline", "trained on, not reset, the learning rate begins anew",
+         "{method: lr_rewind, rate: 0.2}"),
+    Kind("one-shot", "baseline", "the dense network cut once to each density",
+         "{method: one_shot, densities: [0.5, 0.2, 0.1]}"),
+)  # fmt: skip
+
+assert set(typing.get_args(Method)) == set(METHODS)

@@ -194,14 +194,15 @@ class Batches:
         """Yield the inputs (float32 [batch, channels, height, width], normalised) and labels (int64 [batch])."""
         split = self.split
         order = torch.randperm(len(split), generator=seeds.generator(self.order_seed, "order", epoch))
-        for chosen in torch.split(order.to(split.labels.device), self.batch_size)[: len(self)]:
-            labels = split.labels.index_select(0, chosen)
-            if self._held is not None:
-                yield self._held.index_select(0, chosen), labels
-                continue
+        pieces = torch.split(order.to(split.labels.device), self.batch_size)[: len(self)]
+        if self._held is not None:
+            for chosen in pieces:
+                yield self._held.index_select(0, chosen), split.labels.index_select(0, chosen)
+            return
+        for chosen, images in zip(pieces, split.read(pieces), strict=True):
             indices = split.indices.index_select(0, chosen)
-            images = augment(split.pick(chosen), indices, self.augment, self.seed, epoch, self.published)
-            yield _normalise(images, self._scale), labels
+            varied = augment(images, indices, self.augment, self.seed, epoch, self.published)
+            yield _normalise(varied, self._scale), split.labels.index_select(0, chosen)
 
 
 def batches_per_epoch(examples: int, batch_size: int) -> int:
@@ -228,7 +229,8 @@ def ordered(split: Split, *, batch_size: int, mean: Tensor, std: Tensor) -> Iter
     _check_batch_size(batch_size)
     scale = _scale(mean, std, split)
     chunks = torch.split(torch.arange(len(split), device=split.labels.device), batch_size) if len(split) else ()
-    return ((_normalise(split.pick(rows), scale), split.labels.index_select(0, rows)) for rows in chunks)
+    read = zip(chunks, split.read(chunks), strict=True)
+    return ((_normalise(images, scale), split.labels.index_select(0, rows)) for rows, images in read)
 
 
 @lru_cache(maxsize=4)

@@ -73,12 +73,27 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--compile", action="store_true", help="try torch.compile too, which takes a minute")
     doctor.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
-    ticket = commands.add_parser("ticket", allow_abbrev=False, help="look at ticket files",
-                                 description="Look at ticket files.")  # fmt: skip
+    ticket = commands.add_parser("ticket", allow_abbrev=False, help="look at ticket files and export them",
+                                 description="Look at ticket files and export them.")  # fmt: skip
     actions = ticket.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
     for action, what in (("info", "say what a ticket file holds"), ("verify", "check ticket files to the last bit")):
         one = actions.add_parser(action, allow_abbrev=False, help=what, description=what[0].upper() + what[1:] + ".")
         one.add_argument("files", nargs="+" if action == "verify" else 1, type=Path, metavar="FILE")
+        printed = "a list with one JSON object for every file" if action == "verify" else "one JSON object"
+        one.add_argument("--json", action="store_true", help=f"print {printed} instead of text")
+    export = actions.add_parser(
+        "export",
+        allow_abbrev=False,
+        help="write a ticket as a file for others",
+        description="Write a ticket as a file for others, and print its path. ticket: one file with all of it, to be "
+        "copied out of its run; state_dict: for model.load_state_dict, pruned weights are zero; torch_prune: for a "
+        "model that torch.nn.utils.prune has prepared.",
+    )
+    export.add_argument("file", type=Path, metavar="FILE", help="the ticket")
+    export.add_argument("--to", default="ticket", metavar="EXPORT", help="ticket, state_dict or torch_prune, or your "
+                        "own package.module:function (default: ticket)")  # fmt: skip
+    export.add_argument("--out", type=Path, metavar="PATH", help="file to write (default: beside FILE)")
+    export.add_argument("--force", action="store_true", help="replace a file that is there")
 
     listing = commands.add_parser("list", allow_abbrev=False, help="list what a recipe can name",
                                   description="List what a recipe can name.")  # fmt: skip
@@ -186,17 +201,36 @@ def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 
 def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
+    if options.action == "export":
+        from tombola.exports.writing import export
+
+        print(export(options.file, options.to, options.out, force=options.force))
+        return 0
+
+    import json
+
     from tombola import ticket_format
 
-    code = 0
+    code, said = 0, []
+    rewind_points: dict[Path, ticket_format.RewindPoint] = {}  # the tickets of a run share theirs
     for path in options.files:
+        if len(rewind_points) > 8:  # of many runs they would fill the memory
+            rewind_points.clear()
         try:
-            ticket = ticket_format.verify(path)
+            ticket = ticket_format.verify(path, rewind_points)
         except InputError as error:  # the other files are looked at all the same
             print(f"tombola: {error}", file=sys.stderr)
+            said.append({"path": str(path), "verified": False, "error": str(error)})
             code = 2
             continue
-        print(ticket_format.describe(ticket) if options.action == "info" else f"{path}: verified, {ticket.digest}")
+        said.append({**ticket_format.plain(ticket), "verified": True})
+        if not options.json:
+            info = options.action == "info"
+            print(ticket_format.describe(ticket) if info else f"{path}: verified, {ticket.digest}")
+    if options.json and options.action == "verify":
+        print(json.dumps(said, indent=2))
+    elif options.json and not code:
+        print(json.dumps(said[0], indent=2))
     return code
 
 

@@ -23,6 +23,9 @@ Kind = Literal["cpu", "cuda"]
 def kind_of(name: str) -> Kind:
     """Return the kind of device that a recipe means: "auto" is CUDA where there is a GPU that torch can use.
 
+    Args:
+        name: "auto", "cpu", "cuda", or one of several GPUs as "cuda:1".
+
     Raises:
         ConfigError: CUDA is asked for and is not there.
 
@@ -30,14 +33,19 @@ def kind_of(name: str) -> Kind:
     'cpu'
     """
     there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("device is cuda; torch finds no GPU here that it can use, so take cpu, or auto")
+    if name.startswith("cuda") and not there:
+        raise ConfigError(f"device is {name}; torch finds no GPU here that it can use, so take cpu, or auto")
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        raise ConfigError(f"device is {name}; torch finds {torch.cuda.device_count()} of them here, from cuda:0 on")
     return "cuda" if name != "cpu" and there else "cpu"
 
 
-def device(kind: str) -> torch.device:
-    """Return the device of a kind that Fabric chooses; the CPU itself without asking Fabric, which costs a second."""
-    return torch.device("cpu") if kind == "cpu" else _fabric(kind, "float32").device
+def device(name: str) -> torch.device:
+    """Return the device that Fabric chooses for a name; the CPU itself without asking Fabric, which costs a second."""
+    if kind_of(name) == "cpu":
+        return torch.device("cpu")
+    chosen: torch.device = _fabric("cuda", "float32", int(name[5:]) if name.startswith("cuda:") else None).device
+    return chosen
 
 
 def autocast(kind: str, precision: str) -> Callable[[], AbstractContextManager[Any]]:
@@ -88,8 +96,9 @@ def free_memory(at: torch.device) -> int:
 
 
 @functools.cache
-def _fabric(kind: str, precision: str) -> Any:
+def _fabric(kind: str, precision: str, number: int | None = None) -> Any:
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells what it was told; its import resets this
-    return Fabric(accelerator=kind, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
+    devices = 1 if number is None else [number]
+    return Fabric(accelerator=kind, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true")

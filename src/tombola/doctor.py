@@ -60,6 +60,7 @@ PLACES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "fashion_mnist": ("FashionMNIST/raw", _IDX),
     "cifar10": ("cifar-10-batches-py", (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")),
     "cifar100": ("cifar-100-python", ("train", "test")),
+    "tiny_imagenet": ("tiny-imagenet-200", ("wnids.txt",)),
 }
 
 

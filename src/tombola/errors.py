@@ -25,6 +25,10 @@ class TicketError(InputError):
     """A ticket file is truncated, altered or does not fit."""
 
 
+class DiskError(InputError, OSError):
+    """A result cannot be written: the disk is full or read-only. The run stops, and what is written stays."""
+
+
 class TrainingError(RuntimeError):
     """A training ran into something that no longer is a number; the arm ends, the other arms go on."""
 

@@ -7,18 +7,19 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from tombola.arms import Arm
 from tombola.evaluation import evaluate_split
 from tombola.jobs import alone
 from tombola.masks import size
 from tombola.partitions import WHOLE, Partition
 from tombola.plans import Plans, replicate_seed
-from tombola.recipe import Arm, Recipe
+from tombola.recipe import Recipe
 from tombola.training import Schedule, Step, Training, train
 
 _MOST_ROUNDS = 200
@@ -35,6 +36,7 @@ class Estimate:
         seconds: Wall time on the run's workers, from a few measured steps of the dense network; NaN if they failed.
         bounded: Whether the number of rounds is known; an accuracy stop leaves it open.
         epochs: Length of one training.
+        bytes: Of the run folder when the run is complete; masks, rewind points, predictions, trained weights.
     """
 
     steps: int
@@ -42,38 +44,43 @@ class Estimate:
     seconds: float
     bounded: bool
     epochs: float
+    bytes: int
 
 
-def expected_rounds(arm: Arm, recipe: Recipe, most: float = 1.0) -> int:
-    """Estimate the rounds of an arm with a method, N partitions removing as much as N independent cuts.
+def expected_rounds(arm: Arm, recipe: Recipe, most: float = 1.0) -> list[float]:
+    """Estimate the density after each round of an arm, N partitions removing as much as N independent cuts.
 
     Args:
-        arm: The arm.
-        recipe: For its stop.
+        arm: The arm; one that follows another has that one's rounds.
+        recipe: For its stop and the other arms.
         most: Prunable weights / all weights, for a stop at a total density.
 
     >>> from tombola.recipe import parse
     >>> arms = {"lth": {"method": "lth", "rate": 0.2}, "colt": {"method": "colt", "rate": 0.15}}
     >>> whole = {"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"density": 0.1}}
-    >>> [expected_rounds(arm, parse(whole)) for arm in parse(whole).arms.values()]
+    >>> [len(expected_rounds(arm, parse(whole))) for arm in parse(whole).arms.values()]
     [11, 8]
     """
-    until, rounds, kept = recipe.until, 0, 1.0
+    if arm.source is not None:
+        return expected_rounds(recipe.arms[arm.source], recipe, most)
+    until, kept, found = recipe.until, 1.0, list[float]()
     rate = max(arm.rate.values()) if isinstance(arm.rate, dict) else arm.rate
     own = arm.reach.rounds if arm.reach else len(arm.densities) or _MOST_ROUNDS
-    while rounds < min(own, until.rounds or _MOST_ROUNDS):
-        rounds += 1
+    while len(found) < min(own, until.rounds or _MOST_ROUNDS):
         if arm.densities:
-            kept = arm.densities[rounds - 1]
+            kept = arm.densities[len(found)]
         elif arm.reach:
-            kept = arm.reach.density ** (rounds / arm.reach.rounds)
+            kept = arm.reach.density ** ((len(found) + 1) / arm.reach.rounds)
+        elif arm.combine == "any":
+            kept *= 1 - (rate or 0.0) ** arm.width
         else:
             kept *= (1 - (rate or 0.0)) ** arm.width
+        found.append(kept)
         if until.density is not None and kept <= until.density:
             break
         if until.density_total is not None and 1 - most * (1 - kept) <= until.density_total:
             break
-    return rounds
+    return found
 
 
 def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) -> Estimate:
@@ -85,23 +92,15 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
         workers: Number of workers.
     """
     recipe, task = plans.recipe, plans.task
-    most = size(plans.mask) / plans.total
-    units, trainings = 0.0, 0  # a unit is one training on the full data
+    units, trainings, tickets, evaluations = 0.0, 0, 0, 0  # a unit is one training on the full data
     for replicate in {k for _, k in todo}:
         own = {name: done for (name, k), done in todo.items() if k == replicate}
         dense = int(not all(own.values()))
         units, trainings = units + dense, trainings + dense
         for name, done in own.items():
-            arm = recipe.arms[name]
-            if not arm.searches:
-                continue
-            rounds = expected_rounds(recipe.arms[arm.match] if arm.match else arm, recipe, most) - done
-            rounds = max(0, rounds)
-            divided = arm.width > 1 and arm.by != "seeds"
-            searches = rounds if divided else rounds * arm.width
-            # With one partition the search of a round is the evaluation of the round before.
-            units += rounds + searches if arm.width > 1 else rounds
-            trainings += rounds * (arm.width + 1) if arm.width > 1 else rounds
+            cost = _cost(plans, recipe.arms[name], done)
+            units, trainings = units + cost.units, trainings + cost.trainings
+            tickets, evaluations = tickets + cost.rounds, evaluations + cost.evaluated
     batches = task.steps_per_epoch(recipe.training.batch_size)
     schedule = Schedule.of(recipe.training, batches)
     try:
@@ -111,7 +110,63 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
     looked_at = schedule.steps / schedule.evaluate_every * len(task.splits.valid) + len(task.splits.train)
     seconds = units * (schedule.steps * per_step + looked_at * per_example) / workers
     bounded = recipe.until.accuracy_drop is None or recipe.until.rounds is not None
-    return Estimate(round(units * schedule.steps), trainings, seconds, bounded, schedule.steps / batches)
+    return Estimate(
+        round(units * schedule.steps),
+        trainings,
+        seconds,
+        bounded,
+        schedule.steps / batches,
+        _bytes(plans, list(todo), tickets, evaluations),
+    )
+
+
+@dataclass(frozen=True)
+class _Cost:
+    units: float
+    trainings: int
+    rounds: int
+    evaluated: int
+
+
+def _cost(plans: Plans, arm: Arm, done: int) -> _Cost:
+    """Count what an arm of one replicate still needs besides the dense network."""
+    recipe = plans.recipe
+    densities = expected_rounds(arm, recipe, size(plans.mask) / plans.total)
+    rounds = max(0, len(densities) - done)
+    if arm.method == "dense":
+        long = 1 + len(densities) if arm.as_long_as else 0
+        return _Cost(long, int(bool(long)), 0, int(bool(long)))
+    evaluated = rounds
+    if arm.evaluate_at:
+        pairs = itertools.pairwise([1.0, *densities])
+        near = [index for index, (above, below) in enumerate(pairs) if any(below <= d < above for d in arm.evaluate_at)]
+        evaluated = len({index for at in near for index in (at - 1, at) if index >= done})
+    if not arm.searches or arm.method == "one_shot":
+        return _Cost(evaluated, evaluated, rounds, evaluated)
+    length = plans.search_training(arm)
+    longer = (length.epochs or length.steps or 1) / (recipe.training.epochs or recipe.training.steps or 1)
+    alone = len(set(arm.on)) if arm.on else arm.width
+    if alone == 1 and not arm.training and not arm.divides:
+        # With one partition the search of a round is the evaluation of the round before.
+        last = int(evaluated > 0)
+        return _Cost(rounds - 1 + last, rounds - 1 + last, rounds, evaluated)
+    share = alone / (arm.partitions or 2) if arm.divides else alone
+    return _Cost(rounds * share * longer + evaluated, rounds * alone + evaluated, rounds, evaluated)
+
+
+def _bytes(plans: Plans, keys: Sequence[tuple[str, int]], tickets: int, evaluations: int) -> int:
+    """Estimate the bytes of a run folder when the run is complete."""
+    recipe, task = plans.recipe, plans.task
+    state = sum(value.nbytes for value in task.model.state_dict().values())
+    trained = state * (2 if task.splits.has_valid else 1)  # the last and the early-stop state
+    replicates = {k for _, k in keys}
+    searching = [key for key in keys if recipe.arms[key[0]].method != "dense"]
+    kept = {"all": evaluations, "last": len(searching), "none": 0}[recipe.keep] + len(replicates)
+    own = sum(1 for name, _ in searching if not recipe.arms[name].rewinds)
+    masks = tickets * size(plans.mask) / 8
+    candidates = masks * statistics.mean([recipe.arms[name].width for name, _ in searching] or [0])
+    points = (len(replicates) + own) * state
+    return int(masks + candidates + points + kept * trained + evaluations * len(task.splits.test))
 
 
 def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tombola.arms import ArmRun, Feed, Shared
+from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError
-from tombola.estimate import estimate
+from tombola.estimate import Estimate, estimate
 from tombola.executors import Pool
 from tombola.plans import Plans, make_model, make_task, settle
 from tombola.progress import Display
 from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.reports import page
-from tombola.runs import RunFolder, cores
+from tombola.runs import Run, RunFolder, cores, run_digest
+from tombola.types import State
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def run(
     runs: Path = Path("runs"),
     data_root: Path | None = None,
     workers: int | None = None,
+    replicates: Sequence[int] | None = None,
     display: Display | None = None,
 ) -> Outcome:
     """Run an experiment, or go on with one that was stopped.
@@ -60,6 +62,7 @@ def run(
         data_root: Root of the data sets; the environment variable ``TOMBOLA_DATA`` or the default if not given.
         workers: Worker processes; one a core (divided by the threads of a training) if not given, on a GPU one. They
             change no bit.
+        replicates: Run these alone, by their numbers from 0; the others may be run elsewhere, see `merging.merge`.
         display: What is told meanwhile; nothing if not given.
 
     Raises:
@@ -74,34 +77,75 @@ def run(
     [1.0, 0.8]
     """
     display = display or Display(quiet=True)
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; it must be 1 or more")
-    task = make_task(recipe, data_root)
-    recipe = settle(recipe, task)
-    if workers is None:
-        workers = 1 if recipe.device == "cuda" else max(1, cores() // recipe.training.threads)
-    if task.streams:
-        display.say(task.streams)
-    plans = Plans.of(recipe, task)
-    folder = RunFolder(recipe, runs, task.splits.fingerprint)
+    plans = plan(recipe, data_root)
+    workers = _workers(plans.recipe, workers)
+    chosen = _chosen(recipe, replicates)
+    for text in filter(None, (plans.task.streams, plans.task.skips)):
+        display.say(text)
+    folder = RunFolder(plans.recipe, runs, plans.task.splits.fingerprint, facts(plans))
     try:
-        _search(plans, folder, data_root, workers, display)
-        return _report(plans, folder)
+        if folder.repaired:
+            display.say(folder.repaired)
+        _search(plans, folder, data_root, workers, chosen, display)
+        return report(folder, chosen)
     finally:
         folder.close()
 
 
-def _search(plans: Plans, folder: RunFolder, data_root: Path | None, workers: int, display: Display) -> None:
-    """Drive every arm of every replicate that is not finished, all on one pool."""
+def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
+    """Load the data, build the model, fill in what the recipe leaves open, and refuse what cannot work.
+
+    Raises:
+        InputError: The recipe cannot be run as it is.
+    """
+    task = make_task(recipe, data_root)
+    return Plans.of(settle(recipe, task), task)
+
+
+def foresee(
+    plans: Plans, *, runs: Path, workers: int | None = None, replicates: Sequence[int] | None = None
+) -> Estimate:
+    """Estimate what a run would still do, without beginning it; what its folder has already is not done again."""
+    keys = [(name, replicate) for replicate in _chosen(plans.recipe, replicates) for name in plans.recipe.arms]
+    path = runs / f"{plans.recipe.name}-{run_digest(plans.recipe)[:8]}"
+    done = dict.fromkeys(keys, 0)
+    if (path / "run.json").exists():
+        known = Run(path)
+        done = {key: len(known.rounds_done(*key)) for key in keys if not known.finished(*key)}
+    return estimate(plans, done, _workers(plans.recipe, workers))
+
+
+def _workers(recipe: Recipe, workers: int | None) -> int:
+    if workers is None:
+        return 1 if recipe.device.startswith("cuda") else max(1, cores() // recipe.training.threads)
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}; it must be 1 or more")
+    return workers
+
+
+def _chosen(recipe: Recipe, replicates: Sequence[int] | None) -> list[int]:
+    if replicates is None:
+        return list(range(recipe.replicates))
+    outside = [k for k in replicates if not 0 <= k < recipe.replicates]
+    if outside or not replicates:
+        raise ConfigError(f"replicates are numbered from 0 to {recipe.replicates - 1}; asked for "
+                          f"{f'is {outside[0]}' if outside else 'are none'}")  # fmt: skip
+    return sorted(set(replicates))
+
+
+def _search(
+    plans: Plans, folder: RunFolder, data_root: Path | None, workers: int, chosen: Sequence[int], display: Display
+) -> None:
+    """Drive every arm of the chosen replicates that is not finished, all on one pool."""
     recipe, task = plans.recipe, plans.task
-    keys = [(name, replicate) for replicate in range(recipe.replicates) for name in recipe.arms]
+    keys = [(name, replicate) for replicate in chosen for name in recipe.arms]
     todo = [key for key in keys if not folder.finished(*key)]
     if not todo:
         folder.clear_trainings()
         display.say(f"nothing left to train: {folder.path} is complete")
         return
     # An arm that follows another one needs its rounds: one that is finished gives those of its tickets.
-    sources = {(recipe.arms[name].match, replicate) for name, replicate in todo}
+    sources = {(source, replicate) for name, replicate in todo for source in _sources(recipe, name)}
     todo = [key for key in keys if key in todo or key in sources]
     pool = Pool(
         task,
@@ -110,14 +154,13 @@ def _search(plans: Plans, folder: RunFolder, data_root: Path | None, workers: in
         make_task=functools.partial(make_task, recipe, data_root),
         progress=display.progress,
     )
-    replicates = sorted({replicate for _, replicate in todo})
     shared = Shared(
         plans,
         pool,
         folder,
         display,
         origin=_origin(plans),
-        initial={k: make_model(recipe, task.splits, k).state_dict() for k in replicates},
+        initial=_initial_states(plans, {replicate for _, replicate in todo}),
         feeds={key: Feed() for key in keys},
         stopped=threading.Event(),
     )
@@ -142,6 +185,25 @@ def _search(plans: Plans, folder: RunFolder, data_root: Path | None, workers: in
         folder.clear_trainings()
 
 
+def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, bool], State]:
+    """Draw the initial states of the replicates, and those of re-initialised tickets where an arm needs them.
+
+    All of them before the arms begin: torch's global generator, which initialisers draw from, is not for threads.
+    """
+    anew = [False, *[True for arm in plans.recipe.arms.values() if arm.method == "reinitialised"][:1]]
+    return {
+        (k, again): make_model(plans.recipe, plans.task.splits, k, anew=again).state_dict()
+        for k in replicates
+        for again in anew
+    }
+
+
+def _sources(recipe: Recipe, name: str) -> list[str]:
+    """Return the arm that an arm follows, the one that this one follows, and so on."""
+    source = recipe.arms[name].source
+    return [source, *_sources(recipe, source)] if source else []
+
+
 def _origin(plans: Plans) -> dict[str, Any]:
     """Say where the tickets of this run come from, as far as they share it."""
     recipe, task = plans.recipe, plans.task
@@ -160,28 +222,41 @@ def _origin(plans: Plans) -> dict[str, Any]:
         "data": data,
         "training": asdict(recipe.training),
         "prunable": recipe.prunable,
-        "rewind_step": recipe.rewind,
     }
 
 
-def _report(plans: Plans, folder: RunFolder) -> Outcome:
-    recipe = plans.recipe
+def report(run: Run, replicates: Sequence[int] | None = None) -> Outcome:
+    """Write the tables, figures and page of a run folder from what it holds.
+
+    Args:
+        run: The folder.
+        replicates: Whether these are complete is told; all of the recipe's if not given.
+    """
+    recipe = run.recipe
+    chosen = _chosen(recipe, replicates)
     keys = [(name, replicate) for name in recipe.arms for replicate in range(recipe.replicates)]
-    records = [r for r in folder.records.all() if (r["arm"], r["replicate"]) in set(keys)]
+    records = [r for r in run.records.all() if (r["arm"], r["replicate"]) in set(keys)]
     order = list(recipe.arms)
     records.sort(key=lambda r: (order.index(r["arm"]), r["replicate"], r["round"]))
     notes = []
     for name, replicate in keys:
-        how, why = folder.state(name, replicate)
-        if how != "finished" or why:
-            notes.append(f"arm {name}, replicate {replicate}: {how}{': ' if why else ''}{why}")
-    if not plans.task.splits.has_valid:
+        ending = run.ending(name, replicate)
+        if (ending.state != "finished" or ending.why) and (replicate in chosen or run.records.of(name, replicate)):
+            notes.append(f"arm {name}, replicate {replicate}: {ending.state}{': ' if ending.why else ''}{ending.why}")
+    elsewhere = [
+        k for k in range(recipe.replicates) if k not in chosen and not any(r["replicate"] == k for r in records)
+    ]
+    if elsewhere:
+        notes.append(f"replicates that are not here: {', '.join(map(str, elsewhere))}")
+    if recipe.data.valid == 0:
         notes.append("selected without validation data (data.valid: 0)")
-    if not plans.task.splits.verified:
+    if recipe.profile is not None:
+        notes += [f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted]
+    if recipe.data.options.get("verify") is False:
         notes.append("the checksums of the data's files were not verified (data.verify: false)")
-    complete = all(folder.finished(*key) for key in keys)
-    files = page.write(folder.path, recipe.name, records, notes, facts(plans)) if records else []
-    return Outcome(folder.path, records, notes, complete, files)
+    complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
+    files = page.write(run.path, recipe.name, records, notes, run.facts) if records else []
+    return Outcome(run.path, records, notes, complete, files)
 
 
 def facts(plans: Plans) -> Mapping[str, str]:

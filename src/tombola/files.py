@@ -6,24 +6,43 @@ import os
 import tempfile
 from pathlib import Path
 
+from tombola.errors import DiskError
+
 
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write a file so that its name never holds half of it: beside it first, flushed to disk, then moved into place.
+
+    Raises:
+        DiskError: There is no space, no permission or no such place; what was there before is still there.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_whole(Path(folder, "a", "b.txt"), "whole")
     ...     Path(folder, "a", "b.txt").read_text()
     'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(part).chmod(0o644)
+            Path(part).replace(path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> DiskError:
+    """Say in one line that a file cannot be written, and why."""
+    return DiskError(f"cannot write '{path}': {error.strerror or error}")
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what writes that were killed have left in a folder and below; nobody may be writing there."""
+    for part in folder.rglob(".*.????????"):
+        part.unlink(missing_ok=True)

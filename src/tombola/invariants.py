@@ -6,7 +6,7 @@ never happened, masks that grew, classes that were dropped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -55,8 +55,17 @@ def check_zeros(state: State, mask: Mask, where: str) -> None:
             raise InvariantError(f"{alive} pruned weights of '{name}' are not zero after training ({where})")
 
 
-def check_cut(before: Mask, mask: Mask, candidates: Sequence[Mask], amount: Amount, scope: Scope | None) -> None:
-    """Check a cut: every candidate nested in the last mask, their overlap the new one, and the counts exact.
+def check_cut(
+    before: Mask,
+    mask: Mask,
+    candidates: Sequence[Mask],
+    amount: Amount,
+    scope: Scope | None,
+    combine: Callable[[Sequence[Mask]], Mask] = intersect,
+    *,
+    within: bool = True,
+) -> None:
+    """Check a cut: every candidate nested in the last mask, together the new one, and the counts exact.
 
     Args:
         before: The mask that was trained.
@@ -64,12 +73,15 @@ def check_cut(before: Mask, mask: Mask, candidates: Sequence[Mask], amount: Amou
         candidates: What it was made of, one a partition.
         amount: What was asked for.
         scope: Groups whose counts are compared; ``None`` (a cut of the user's own) compares no counts.
+        combine: What makes the new mask of the candidates.
+        within: Every candidate lies within the mask before; ``False`` for partitions that search apart.
     """
     for index, candidate in enumerate(candidates):
-        for name in nested(candidate, before):
+        for name in nested(candidate, before) if within else ():
             raise InvariantError(f"candidate {index} keeps weights of '{name}' that were pruned before")
-    if candidates and not _equal(mask, intersect(candidates)):
-        raise InvariantError("the new mask is not what all candidates keep")
+    if candidates and not _equal(mask, combine(candidates)):
+        what = "all candidates keep" if combine is intersect else "any candidate keeps"
+        raise InvariantError(f"the new mask is not what {what}")
     for name in nested(mask, before):
         raise InvariantError(f"the new mask keeps weights of '{name}' that were pruned before")
     if scope is None:

@@ -88,7 +88,8 @@ class Trained:
 
     Attributes:
         final: The state after the last step.
-        early: The state at the early-stop step, the lowest validation loss; ``None`` without validation data.
+        early: The state at the early-stop step, the lowest validation loss (or, by the training's ``select_by``, the
+            highest validation accuracy); ``None`` without validation data.
         early_step: That step, counted on the partition's own steps from the training's beginning.
         select: "last" or "best": which of the two is pruned and counts as the result.
         history: One entry an evaluation: step, valid_loss, valid_accuracy.
@@ -189,7 +190,7 @@ def _run(
         model, batches, training, job.mask, loss=task.loss, seed=job.seed, schedule=schedule, first=first, last=last
     ):
         if step.loss is None:
-            invariants.check_rewound(model, job.start, job.mask, redrawn=job.part.classes is not None)
+            invariants.check_rewound(model, job.start, job.mask, redrawn=job.part.own_head)
             continue
         losses.append(step.loss)
         if step.number % schedule.evaluate_every and step.number != last:
@@ -200,8 +201,9 @@ def _run(
             with devices.autocast(task.device.type, training.precision)():
                 metrics = task.measure(model, job.part, "valid")
             history.append({"step": step.number, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
-            if metrics.loss < best:
-                best, early_step, early = metrics.loss, step.number, _state_of(model, job.mask)
+            worth = metrics.loss if training.select_by == "loss" else -metrics.accuracy
+            if worth < best:
+                best, early_step, early = worth, step.number, _state_of(model, job.mask)
         progress(step.number - first, last - first)
         late = [entry for entry in history if early_step is None or entry["step"] > early_step]
         # Not on the way to a rewind point, which is a step of its own whatever the validation loss does.

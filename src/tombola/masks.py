@@ -9,7 +9,7 @@ Functions ending in ``_`` change a model in place; all others return something n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -202,15 +202,39 @@ def intersect(candidates: Sequence[Mask]) -> dict[str, Tensor]:
     >>> intersect([a, b])["fc.weight"].tolist()
     [True, False, False]
     """
+    return _combined(candidates, Tensor.logical_and_, "intersect")
+
+
+def unite(candidates: Sequence[Mask]) -> dict[str, Tensor]:
+    """Keep a weight where any candidate keeps it.
+
+    Args:
+        candidates: One mask per partition, all with the same names and shapes.
+
+    Returns:
+        One new mask of the same names and shapes; the candidates are not changed.
+
+    Raises:
+        InputError: No candidate is given, or names or shapes differ.
+
+    >>> a = {"fc.weight": torch.tensor([True, True, False])}
+    >>> b = {"fc.weight": torch.tensor([True, False, False])}
+    >>> unite([a, b])["fc.weight"].tolist()
+    [True, True, False]
+    """
+    return _combined(candidates, Tensor.logical_or_, "unite")
+
+
+def _combined(candidates: Sequence[Mask], combine_: Callable[[Tensor, Tensor], Tensor], what: str) -> dict[str, Tensor]:
     if not candidates:
-        raise InputError("intersect needs at least one candidate; it was given none")
+        raise InputError(f"{what} needs at least one candidate; it was given none")
     first = candidates[0]
     for index, candidate in enumerate(candidates):
         _check_alike(candidate, first, f"candidate {index}", "candidate 0")
     result = {name: keep.to(torch.bool, copy=True) for name, keep in first.items()}
     for candidate in candidates[1:]:
         for name, keep in result.items():
-            keep.logical_and_(candidate[name])
+            combine_(keep, candidate[name])
     return result
 
 

@@ -23,33 +23,49 @@ class Partition:
         classes: Class numbers, ascending; label ``classes[i]`` becomes i. ``None``: all classes.
         examples: Positions in the training split. ``None``: all examples (of the classes).
         order: Address of a data order of its own; ``None`` follows the replicate's order.
+        full_head: With classes: labels keep their numbers and the head all its outputs, instead of a head of its own.
 
     >>> Partition(classes=(0, 3, 4)).describe()
-    {'classes': (0, 3, 4), 'examples': None, 'order': None}
+    {'classes': (0, 3, 4), 'examples': None, 'order': None, 'full_head': False}
     """
 
     classes: tuple[int, ...] | None = None
     examples: tuple[int, ...] | None = None
     order: int | None = None
+    full_head: bool = False
+
+    @property
+    def own_head(self) -> bool:
+        """Whether its model gets a drawn head of the size of its classes."""
+        return self.classes is not None and not self.full_head
 
     @property
     def digest(self) -> str:
         """Digest of what the partition holds."""
-        return digest_json([self.classes, self.examples, self.order])
+        return digest_json([self.classes, self.examples, self.order, self.full_head])
 
     def describe(self) -> dict[str, object]:
         """Say what the partition holds, for a ticket's origin; examples by their number and digest."""
         examples = None if self.examples is None else {"number": len(self.examples), "digest": self.digest}
-        return {"classes": self.classes, "examples": examples, "order": self.order}
+        return {"classes": self.classes, "examples": examples, "order": self.order, "full_head": self.full_head}
 
 
 WHOLE = Partition()
 
 
-def by_classes(num_classes: int, n: int, seed: int | None) -> list[Partition]:
+def by_classes(
+    num_classes: int, n: int, seed: int | None, *, full_head: bool = False, drop_remainder: bool = False
+) -> list[Partition]:
     """Divide the classes among n partitions: at random by seed, or in order if the seed is ``None``.
 
     Sizes differ by at most one class and nothing is dropped; the first partitions are the larger ones.
+
+    Args:
+        num_classes: How many classes there are.
+        n: How many partitions.
+        seed: Of the division; ``None``: classes in order.
+        full_head: Labels keep their numbers, and each model the head of all classes.
+        drop_remainder: Leave out the last classes where the division does not come out even, as the authors' code does.
 
     Raises:
         ConfigError: A partition would get no class, or a single one: a head of one output cannot learn.
@@ -77,7 +93,9 @@ def by_classes(num_classes: int, n: int, seed: int | None) -> list[Partition]:
         order = list(range(num_classes))
     else:
         order = torch.randperm(num_classes, generator=seeds.generator(seed, "classes", n)).tolist()
-    return [Partition(classes=tuple(sorted(part))) for part in _chunks(order, n)]
+    if drop_remainder:
+        order = order[: num_classes // n * n]
+    return [Partition(classes=tuple(sorted(part)), full_head=full_head) for part in _chunks(order, n)]
 
 
 def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,18 +12,23 @@ import torch
 from torch import Tensor
 
 from tombola import catalogue, devices, rates, seeds, training
+from tombola.arms import Arm
 from tombola.data.loading import load
 from tombola.errors import ConfigError, InputError
+from tombola.jobs import Trained
 from tombola.masks import head_weight, ones, size, total_weights
-from tombola.models.building import TORCHVISION, build, head_name
+from tombola.models.building import TORCHVISION, build, head_name, load_weights_
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
 from tombola.pruning import removals
 from tombola.rates import Amount, Count
-from tombola.recipe import Arm, Recipe
+from tombola.recipe import Recipe, training_with
 from tombola.scopes import Scope, half_output, per_kind, per_layer, whole_model
+from tombola.scores.context import Score
+from tombola.search import selected
 from tombola.splits import Splits, split
 from tombola.task import Classification
-from tombola.training import Schedule
+from tombola.training import Schedule, Training, fine_tuning
+from tombola.types import State
 
 
 def replicate_seed(recipe: Recipe, replicate: int) -> int:
@@ -30,11 +36,30 @@ def replicate_seed(recipe: Recipe, replicate: int) -> int:
     return seeds.derive(recipe.seed, "replicate", replicate)
 
 
-def make_model(recipe: Recipe, splits: Splits, replicate: int = 0) -> torch.nn.Module:
-    """Build the recipe's model for the data, in the initial state of a replicate."""
+def make_model(recipe: Recipe, splits: Splits, replicate: int = 0, *, anew: bool = False) -> torch.nn.Module:
+    """Build the recipe's model for the data, in the initial state of a replicate.
+
+    Args:
+        recipe: Names the model.
+        splits: Give the classes and the shape of the images.
+        replicate: Whose initial state.
+        anew: Draw another initial state, that of re-initialised tickets, whatever weights the recipe starts from.
+    """
     m = recipe.model
     seed = replicate_seed(recipe, replicate)
-    return build(m.name, splits.num_classes, splits.image_shape, options=m.options, init=m.init, head=m.head, seed=seed)
+    if anew:
+        seed = seeds.derive(seed, "reinitialised")
+    model = build(
+        m.name, splits.num_classes, splits.image_shape, options=m.options, init=m.init, head=m.head, seed=seed
+    )
+    if m.weights is not None and not anew:
+        load_weights_(model, m.weights, _head(recipe, model, splits.num_classes))
+    return model
+
+
+def _head(recipe: Recipe, model: torch.nn.Module, classes: int) -> str:
+    """Name the output layer of the recipe's model."""
+    return head_name(model, recipe.model.head, outputs=classes if recipe.model.name.startswith(TORCHVISION) else None)
 
 
 def make_task(recipe: Recipe, data_root: Path | None) -> Classification:
@@ -42,9 +67,8 @@ def make_task(recipe: Recipe, data_root: Path | None) -> Classification:
     dataset = load(recipe.data.name, root=data_root, options=recipe.data.options)
     splits = split(dataset, valid=recipe.data.valid, subset=recipe.data.subset, seed=recipe.seed)
     model = make_model(recipe, splits)
-    outputs = splits.num_classes if recipe.model.name.startswith(TORCHVISION) else None
-    head = head_name(model, recipe.model.head, outputs=outputs)
-    device = devices.device(devices.kind_of(recipe.device))
+    head = _head(recipe, model, splits.num_classes)
+    device = devices.device(recipe.device)
     return Classification(model, splits, head, recipe.data.augment, recipe.model.init, device)
 
 
@@ -55,7 +79,8 @@ def settle(recipe: Recipe, task: Classification) -> Recipe:
         ConfigError: A setting does not go with the model or the device.
     """
     kind = devices.kind_of(recipe.device)
-    return replace(recipe, training=training.settle(recipe.training, task.model, kind), device=kind)
+    device = recipe.device if ":" in recipe.device else kind
+    return replace(recipe, training=training.settle(recipe.training, task.model, kind), device=device)
 
 
 @dataclass(frozen=True)
@@ -81,28 +106,63 @@ class Plans:
         return plans
 
     def scope(self, arm: Arm) -> Scope:
-        """Return an arm's scope; a matched arm has that of the arm it follows."""
-        if arm.match is not None:
-            return self.scope(self.recipe.arms[arm.match])
+        """Return an arm's scope; one that follows another has that arm's."""
+        if arm.match is not None and arm.match.per == "layer":
+            return per_layer
+        if arm.source is not None:
+            return self.scope(self.recipe.arms[arm.source])
         model, head = self.task.model, self.task.head
         made = {"per_kind": lambda: per_kind(model), "half_output": lambda: half_output(model, head)}
         plain: dict[str, Scope] = {"whole_model": whole_model, "per_layer": per_layer}
         return plain[arm.scope] if arm.scope in plain else made[arm.scope]()
 
-    def partitions(self, arm: Arm, replicate: int) -> list[Partition]:
-        """Draw an arm's partitions, once per replicate."""
-        if arm.width == 1:
+    def scores(self, arm: Arm) -> Score | list[Score]:
+        """Return what an arm ranks weights by: one score, or one for each candidate."""
+        if isinstance(arm.score, str):
+            return catalogue.entry("tombola.scores", arm.score)
+        return [catalogue.entry("tombola.scores", name) for name in arm.score]
+
+    def scored(self, arm: Arm) -> Callable[[Trained, int], State]:
+        """Return which weights of a training an arm scores."""
+        if arm.scored == "selected":
+            return selected
+        always = arm.scored == "last"
+        return lambda trained, index: trained.final if always or index > 1 else trained.state
+
+    def search_training(self, arm: Arm) -> Training:
+        """Return how the trainings of an arm's search run; its evaluations run as everybody's."""
+        return training_with(self.recipe.training, arm.training)
+
+    def onward_training(self, arm: Arm) -> Training:
+        """Return how an arm that does not rewind trains on."""
+        return fine_tuning(self.recipe.training, arm.lr) if arm.method == "fine_tune" else self.recipe.training
+
+    def division(self, arm: Arm, replicate: int) -> list[Partition]:
+        """Divide the training data among an arm's partitions, once per replicate."""
+        number = arm.partitions or 2
+        if arm.method != "colt" or number == 1:
             return [WHOLE]
         seed = replicate_seed(self.recipe, replicate)
         splits = self.task.splits
         if arm.by == "seeds":
-            return by_seeds(arm.width)
+            return by_seeds(number)
         if arm.by == "examples":
-            return by_examples(len(splits.train), arm.width, seed)
-        return by_classes(splits.num_classes, arm.width, None if arm.by == "classes_in_order" else seed)
+            return by_examples(len(splits.train), number, seed)
+        return by_classes(
+            splits.num_classes,
+            number,
+            None if arm.by == "classes_in_order" else seed,
+            full_head=arm.head == "full",
+            drop_remainder=arm.remainder == "dropped",
+        )
+
+    def partitions(self, arm: Arm, replicate: int) -> list[Partition]:
+        """Return the partition that each candidate's model is trained on."""
+        parts = self.division(arm, replicate)
+        return [parts[index - 1] for index in arm.on] or parts
 
     def amounts(self, arm: Arm) -> Iterable[Amount]:
-        """Return what each round of an arm with a method is asked for."""
+        """Return what each round of an arm that follows no other is asked for."""
         if arm.rate is not None:
             return itertools.repeat(arm.rate)
         scope = self.scope(arm)
@@ -148,24 +208,38 @@ class Plans:
         for name, arm in self.recipe.arms.items():
             targets |= {f"arms.{name}.reach.density": arm.reach.density} if arm.reach else {}
             targets |= {f"arms.{name}.densities": min(arm.densities)} if arm.densities else {}
+            self._check_evaluated(name, arm)
         for name, value in targets.items():
             if value is not None and value * size(self.mask) < 1:
                 raise ConfigError(
                     f"{name} is {value:g}, which is less than one of {size(self.mask):,} prunable weights"
                 )
 
+    def _check_evaluated(self, name: str, arm: Arm) -> None:
+        """Refuse a density to be evaluated at that an arm's rounds cannot reach, as far as that is known beforehand."""
+        of = arm
+        while of.source is not None:
+            of = self.recipe.arms[of.source]
+        lowest = lowest_density(of, self.recipe)
+        if arm.evaluate_at and min(arm.evaluate_at) < lowest * (1 - 1e-9):
+            raise ConfigError(f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "
+                              f"reaches it: the last one leaves {lowest:.4g} or more")  # fmt: skip
+
     def _check_arm(self, arm: Arm) -> None:
+        if arm.method == "fine_tune":
+            self.onward_training(arm)
         if not arm.searches:
             return
+        training.settle(self.search_training(arm), self.task.model, devices.kind_of(self.recipe.device))
+        head = head_weight(self.task.model, self.task.head)
         if arm.scope == "half_output":
-            if head_weight(self.task.model, self.task.head) not in self.mask:
+            if head not in self.mask:
                 raise ConfigError(f"scope half_output is per_layer where the output layer is not prunable (prunable: "
                                   f"{self.recipe.prunable}); take prunable: all")  # fmt: skip
             if arm.reach is not None:
                 raise ConfigError("reach and half_output do not go together: the output layer has another rate")
-        catalogue.entry("tombola.scores", arm.score)
-        scope = self.scope(arm)
-        groups = scope(self.mask)
+        self.scores(arm)
+        groups = self.scope(arm)(self.mask)
         if arm.rate is not None:
             removals(self.mask, groups, arm.rate, None)
         if arm.densities or arm.reach is not None:
@@ -173,14 +247,36 @@ class Plans:
                 fitting = amount.keep if isinstance(amount, Count) else None
                 removals(self.mask, groups, None if fitting is not None else amount, fitting)  # type: ignore[arg-type]
         for replicate in range(self.recipe.replicates):
-            parts = self.partitions(arm, replicate)
-            self.task.check(parts)
-            head = head_weight(self.task.model, self.task.head)
-            if parts[0].classes is not None and head in self.mask:
+            parts = self.division(arm, replicate)
+            self.task.check(parts, covering=arm.remainder == "kept")
+            if parts[0].own_head and head in self.mask:
                 raise ConfigError(f"'{head}' is prunable, but class partitions renumber their labels and have heads of "
-                                  "their own; take prunable: no_head, or by: examples")  # fmt: skip
+                                  "their own; take head: full, prunable: no_head, or by: examples")  # fmt: skip
             for number, part in enumerate(parts, 1):
-                if self.recipe.training.select == "best" and not len(self.task.split(part, "valid")):
+                if self.search_training(arm).select == "best" and not len(self.task.split(part, "valid")):
                     raise ConfigError(
                         f"partition {number} has no validation example, which training.select: best needs"
                     )
+
+
+def lowest_density(arm: Arm, recipe: Recipe) -> float:
+    """Return the lowest density that an arm which follows no other can come to, by arithmetic alone.
+
+    >>> from tombola.recipe import parse
+    >>> whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 2}}
+    >>> recipe = parse(whole | {"arms": {"lth": {"method": "lth", "rate": 0.2}}})
+    >>> round(lowest_density(recipe.arms["lth"], recipe), 4)
+    0.64
+    """
+    rounds = recipe.until.rounds
+    if arm.densities:
+        return arm.densities[min(len(arm.densities), rounds or len(arm.densities)) - 1]
+    if arm.reach:
+        return arm.reach.density ** (min(arm.reach.rounds, rounds or arm.reach.rounds) / arm.reach.rounds)
+    if arm.rate is None:
+        return 0.0
+    rate = max(arm.rate.values()) if isinstance(arm.rate, dict) else arm.rate
+    kept = max(0.0, 1 - rate * (1 if arm.combine == "any" else arm.width))
+    reached = 0.0 if rounds is None else math.pow(kept, rounds)
+    # A search stops in the first round at or below its density, so it stood above that before.
+    return float(max(reached, kept * (recipe.until.density or 0.0)))

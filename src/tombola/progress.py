@@ -42,7 +42,8 @@ class Display:
             self.say(f"{name}: the number of rounds is not known beforehand; about {each} a training")
         else:
             plural = "s" * (estimate.trainings != 1)
-            self.say(f"{name}: {estimate.trainings} training{plural}, {estimate.steps:,} steps, {about}")
+            size = f", {in_bytes(estimate.bytes)} on the disk" if estimate.bytes else ""
+            self.say(f"{name}: {estimate.trainings} training{plural}, {estimate.steps:,} steps, {about}{size}")
         self._began, self._estimate = time.monotonic(), estimate
         if self.quiet or not self.console.is_terminal:
             return
@@ -91,10 +92,11 @@ class Display:
         """Show a result as one line."""
         with self._lock:
             left = self._left() if self._bars is None else ""
+        result = "not evaluated" if record["test_accuracy"] is None else f"test accuracy {record['test_accuracy']:.2%}"
         which = f"replicate {record['replicate']} · {record['arm']} · round {record['round']}"
         self.say(
             f"{clock(time.monotonic() - self._began)}  {which:<34} density {record['density']:7.2%}   "
-            f"test accuracy {record['test_accuracy']:.2%}   {record['round_seconds']:.1f} s, "
+            f"{result}   {record['round_seconds']:.1f} s, "
             f"checks {record['invariant_seconds']:.2f} s{'   ' * bool(left)}{left}"
         )
 
@@ -122,6 +124,18 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def in_bytes(number: int) -> str:
+    """Say a size as people do.
+
+    >>> in_bytes(900), in_bytes(1_500_000)
+    ('1 kB', '1.5 MB')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{math.ceil(number / 1000)} kB"
 
 
 def clock(seconds: float) -> str:

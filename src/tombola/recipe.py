@@ -7,20 +7,20 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from tombola import arms, profiles
+from tombola.arms import Arm
 from tombola.batches import Augment
 from tombola.checking import checked
 from tombola.errors import ConfigError, near
-from tombola.pruning import check_rate
 from tombola.training import Training
 
-FORMAT = 2  # rises when a default changes, and stands in every digest
+FORMAT = 3  # rises when a default changes, and stands in every digest
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,15 @@ class Data:
 
     Attributes:
         name: An entry of ``tombola.data``, or a function of the user's own, ``package.module:function``.
-        valid: Validation examples carved from the training data: a number, or a fraction below 1; 0 for none.
+        valid: Validation examples carved from the training data: a number, or a fraction below 1; 0 for none. "test"
+            selects on the test split, as the authors of COLT do: for comparison with them alone, and told everywhere.
         subset: Train on this many examples only, stratified; all if not given.
         augment: What is done to training images.
         options: The data set's own options; in YAML they stand beside ``name``.
     """
 
     name: str = "digits"
-    valid: int | float = 0.1
+    valid: int | float | Literal["test"] = 0.1
     subset: int | None = None
     augment: Augment = field(default_factory=Augment)
     options: dict[str, Any] = field(default_factory=dict)
@@ -50,63 +51,15 @@ class Model:
         name: An entry of ``tombola.models``, ``torchvision:NAME``, or ``package.module:function``.
         head: Dotted name of the output layer, where the model has no attribute ``head``.
         init: "xavier" (the COLT paper's) or "default" (torch's own).
+        weights: A local checkpoint that the initial state is taken from, instead of drawing it.
         options: The model's own options; in YAML they stand beside ``name``.
     """
 
     name: str = "lenet_300_100"
     head: str | None = None
     init: Literal["xavier", "default"] = "xavier"
+    weights: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Reach:
-    """A density to reach in a number of rounds; one round is one-shot pruning."""
-
-    density: float
-    rounds: int
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One method or control of an experiment.
-
-    Attributes:
-        method: "dense" (trains only), "lth" (iterative magnitude pruning) or "colt"; or give ``match``.
-        match: Name of another arm: IMP whose kept weights after every round number exactly that arm's.
-        partitions: Number of models of "colt".
-        by: What its partitions divide: "classes" at random, "classes_in_order", "examples", or "seeds" (nothing is
-            divided; all data, other data orders).
-        rate: Fraction of the kept weights that each partition removes in a round; one, or one per group of the scope.
-        reach: Instead, a density to reach in a number of rounds.
-        densities: Instead, the density after each round, by exact counts.
-        exact: With ``reach``: exact counts instead of a rate.
-        scope: Which weights compete: "whole_model", "per_layer", "per_kind" or "half_output".
-        score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``.
-        allow_collapse: Go on when a layer has no weight left.
-    """
-
-    method: Literal["dense", "lth", "colt"] | None = None
-    match: str | None = None
-    partitions: int | None = None
-    by: Literal["classes", "classes_in_order", "examples", "seeds"] = "classes"
-    rate: float | dict[str, float] | None = None
-    reach: Reach | None = None
-    densities: tuple[float, ...] = ()
-    exact: bool = False
-    scope: Literal["whole_model", "per_layer", "per_kind", "half_output"] = "whole_model"
-    score: str = "magnitude"
-    allow_collapse: bool = False
-
-    @property
-    def width(self) -> int:
-        """Number of partitions that it trains on, 1 for all methods but "colt"."""
-        return (self.partitions or 2) if self.method == "colt" else 1
-
-    @property
-    def searches(self) -> bool:
-        """Whether the arm prunes at all."""
-        return self.method != "dense"
 
 
 @dataclass(frozen=True)
@@ -143,11 +96,19 @@ class Recipe:
         training: How every training runs.
         arms: What is compared, by name.
         until: When the searches stop.
+        densities: The density after each round, by exact counts, of every arm that has no rate or densities of its own:
+            so all arms meet at the same densities.
+        evaluate_at: Densities on both sides of which each arm's rounds are evaluated, unless an arm has its own; every
+            round if not given.
+        profile: "paper" or "repo" sets what the COLT paper, or its authors' code, does; see `profiles`.
         prunable: Which weights may be pruned: "no_head", "conv", "all", or patterns of parameter names.
         rewind: Step of the dense training that tickets are rewound to; 0 is the initial state.
         replicates: How often each arm runs, each time with other seeds; replicate k of all arms shares its seeds.
         seed: What all seeds are derived from.
-        device: "cpu", "cuda", or "auto": CUDA where torch finds a GPU. Its kind changes bits and names the run.
+        device: "cpu", "cuda" or "cuda:1", or "auto": CUDA where torch finds a GPU. Its kind changes bits and names the
+            run; which one it is does not.
+        keep: Which trained weights stay when the run is complete: of "all" evaluated tickets, of each arm's "last", or
+            "none". The dense network's always stay.
     """
 
     name: str
@@ -156,13 +117,18 @@ class Recipe:
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     until: Until = field(default_factory=Until)
+    densities: tuple[float, ...] = ()
+    evaluate_at: tuple[float, ...] = ()
+    profile: profiles.Profile | None = None
     prunable: str | tuple[str, ...] = "no_head"
     rewind: int = 0
     replicates: int = 1
     seed: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
+    keep: Literal["all", "last", "none"] = "last"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "arms", {name: self._with_common(arm) for name, arm in self.arms.items()})
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ConfigError(f"name is '{self.name}'; letters, digits, '.', '_' and '-' make the run's folder")
         if not self.arms:
@@ -171,61 +137,32 @@ class Recipe:
             least = 1 if what == "replicates" else 0
             if getattr(self, what) < least:
                 raise ConfigError(f"{what} is {getattr(self, what)}; it must be {least} or more")
-        for name, arm in self.arms.items():
-            self._check_arm(name, arm)
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device is '{self.device}'; it is auto, cpu, cuda or cuda:NUMBER")
+        arms.check(self.arms)
+        self._check_profile()
         self._check_until()
 
-    def _check_arm(self, name: str, arm: Arm) -> None:
-        where = f"arms.{name}"
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ConfigError(f"an arm is named '{name}'; letters, digits, '.', '_' and '-' make its folder")
-        if (arm.method is None) == (arm.match is None):
-            raise ConfigError(f"{where} needs a method (dense, lth, colt) or match: ARM, exactly one of the two")
-        default = Arm()
-        belongs = {
-            "partitions": arm.method == "colt",
-            "by": arm.method == "colt",
-            "rate": arm.method in ("lth", "colt"),
-            "reach": arm.method in ("lth", "colt"),
-            "densities": arm.method in ("lth", "colt"),
-            "exact": arm.reach is not None,
-            "scope": arm.method in ("lth", "colt"),
-            "score": arm.searches,
-            "allow_collapse": arm.searches,
-        }
-        for key, fits in belongs.items():
-            if not fits and getattr(arm, key) != getattr(default, key):
-                kind = f"match: {arm.match}" if arm.match else f"method: {arm.method}"
-                raise ConfigError(f"{where}.{key} has no meaning with {kind}" + (" without reach" * (key == "exact")))
-        if arm.match is not None:
-            source = self.arms.get(arm.match)
-            others = [other for other in self.arms if other != name]
-            if source is None or arm.match == name:
-                raise ConfigError(f"{where}.match is '{arm.match}'; the other arms are: {', '.join(others)}."
-                                  f"{near(arm.match, others)}")  # fmt: skip
-            if source.match is not None or not source.searches:
-                raise ConfigError(
-                    f"{where}.match is '{arm.match}', which does not search by itself; name one that does"
-                )
-        if arm.method in ("lth", "colt"):
-            given = [key for key in ("rate", "reach", "densities") if getattr(arm, key)]
-            falling = all(0 < d < 1 for d in arm.densities) and all(a > b for a, b in pairwise(arm.densities))
-            if not falling:
-                raise ConfigError(
-                    f"{where}.densities is {list(arm.densities)}; densities fall, from below 1 to above 0"
-                )
-            if arm.rate == 0:
-                raise ConfigError(f"{where}.rate is 0; a round would prune nothing")
-            if len(given) != 1:
-                raise ConfigError(f"{where} needs rate, reach or densities, exactly one of them"
-                                  + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
-            for group, rate in arm.rate.items() if isinstance(arm.rate, dict) else [("", arm.rate or 0)]:
-                check_rate(rate, f"{where}.rate{group and '.' + group}")
-            if arm.reach is not None and arm.width > 1 and not arm.exact:
-                raise ConfigError(f"{where}: what {arm.width} partitions leave is not known beforehand; "
-                                  "reach a density with exact: true")  # fmt: skip
-        if arm.partitions is not None and arm.partitions < 1:
-            raise ConfigError(f"{where}.partitions is {arm.partitions}; it must be 1 or more")
+    def _with_common(self, arm: Arm) -> Arm:
+        """Give an arm what the recipe says for all that do not say it themselves."""
+        fitting = arms.METHODS.get(arm.method or "", ())
+        if "densities" in fitting and not (arm.rate or arm.reach or arm.densities or arm.match):
+            arm = replace(arm, densities=self.densities)
+        return arm if arm.evaluate_at or not fitting or arm.method == "dense" else replace(
+            arm, evaluate_at=self.evaluate_at
+        )  # fmt: skip
+
+    def _check_profile(self) -> None:
+        """Refuse what only the authors' code does, outside the profile that is named after it."""
+        repo = self.profile is not None and self.profile.name == "repo"
+        for name, arm in self.arms.items():
+            if arm.remainder == "dropped" and not repo:
+                raise ConfigError(f"arms.{name}.remainder is dropped, so some classes are in no partition; only "
+                                  "profile: repo allows it")  # fmt: skip
+        if len({arm.scored for arm in self.arms.values() if arm.searches}) > 1 and not repo:
+            raise ConfigError("the arms do not score the same weights (scored); only profile: repo allows it")
+        if self.data.valid == "test" and not repo:
+            raise ConfigError("data.valid is test, which selects on test data; only profile: repo allows it")
 
     def _check_until(self) -> None:
         until = self.until
@@ -240,6 +177,9 @@ class Recipe:
                 raise ConfigError(f"until.accuracy_drop is {until.accuracy_drop}; it is a fraction, so 1 point is 0.01")
             if self.data.valid == 0:
                 raise ConfigError("until.accuracy_drop needs validation data; data.valid is 0")
+            skipping = [name for name, arm in self.arms.items() if arm.evaluate_at]
+            if skipping:
+                raise ConfigError(f"until.accuracy_drop looks at every round; arm {skipping[0]} has evaluate_at")
         endless = [name for name, arm in self.arms.items() if arm.rate is not None]
         if endless and not until.given:
             raise ConfigError(f"the recipe needs until: rounds, density, density_total or accuracy_drop, since arm "
@@ -254,6 +194,8 @@ class Recipe:
         whole: dict[str, Any] = _listed(dataclasses.asdict(self))
         for section in ("data", "model"):
             whole[section] |= whole[section].pop("options")
+        if self.profile is not None:
+            whole["profile"]["except"] = whole["profile"].pop("but")
         return whole
 
 
@@ -282,11 +224,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def read(path: str | Path, overrides: Sequence[str] = (), *, scale: str | None = None) -> Recipe:
     """Read a recipe from a YAML file and put overrides over it.
 
     Args:
         path: The file.
+        scale: One of the recipe's ``scales``: overrides that stand in it by their dotted names, put over it first.
         overrides: As on the command line: ``["--until.rounds", "2", "--data=mnist"]``; values are YAML.
 
     Raises:
@@ -310,9 +253,23 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(whole, dict):
         raise ConfigError(f"'{path}' holds no recipe; it should be a mapping with name, training and arms")
     whole.setdefault("name", path.stem)
+    _take_scale(whole, scale)
     for dotted, value in _pairs(overrides):
         _override(whole, dotted, value)
     return parse(whole)
+
+
+def _take_scale(whole: dict[str, Any], scale: str | None) -> None:
+    """Put a recipe's own overrides of that scale over it; a run of another scale has a name of its own."""
+    scales = whole.pop("scales", {})
+    if scale is None:
+        return
+    if not isinstance(scales, dict) or not isinstance(scales.get(scale), dict):
+        known = ", ".join(scales) if isinstance(scales, dict) and scales else "none"
+        raise ConfigError(f"the recipe has no scale '{scale}'; it has: {known}")
+    whole["name"] = f"{whole['name']}-{scale}"
+    for dotted, value in scales[scale].items():
+        _override(whole, str(dotted), value)
 
 
 def _yaml(text: str, where: str) -> Any:
@@ -362,7 +319,7 @@ def parse(whole: Mapping[str, Any]) -> Recipe:
     >>> recipe.data.name, recipe.arms["lth"].rate
     ('digits', 0.2)
     """
-    whole = dict(whole)
+    whole = _spelled_out(whole)
     for section, kind in (("data", Data), ("model", Model)):
         given = whole.get(section, {})
         given = {"name": given} if isinstance(given, str) else given
@@ -372,6 +329,45 @@ def parse(whole: Mapping[str, Any]) -> Recipe:
             whole[section] = {key: value for key, value in given.items() if key in own} | {"options": options}
     recipe: Recipe = _typed(Recipe, whole, "")
     return recipe
+
+
+def training_with(training: Training, changes: Mapping[str, Any]) -> Training:
+    """Return a training with some of its settings changed, each checked against its type.
+
+    Raises:
+        ConfigError: There is no such setting, or its value is of another type or out of its range.
+
+    >>> training_with(Training(epochs=6), {"epochs": 12}).epochs
+    12.0
+    """
+    given = {f.name: getattr(training, f.name) for f in dataclasses.fields(training)}
+    if "steps" in changes or "epochs" in changes:  # one takes the place of the other
+        given |= {"steps": None, "epochs": None}
+    changed: Training = _typed(Training, given | dict(changes), "training")
+    return changed
+
+
+def _spelled_out(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain data with its short forms written out and its profile put in."""
+    whole = dict(whole)
+    given = whole.get("arms")
+    if isinstance(given, Mapping):
+        whole["arms"] = {
+            name: {**arm, "match": {"arm": arm["match"]}} if _is_short(arm, "match") else arm
+            for name, arm in given.items()
+        }
+    profile = whole.get("profile")
+    if profile is not None:
+        profile = {"name": profile} if isinstance(profile, str) else profile
+        if isinstance(profile, Mapping):
+            profile = {"but" if key == "except" else key: value for key, value in profile.items()}
+        whole["profile"] = _typed(profiles.Profile, profile, "profile")
+        whole = profiles.put_in(whole, whole["profile"])
+    return whole
+
+
+def _is_short(arm: Any, key: str) -> bool:
+    return isinstance(arm, Mapping) and isinstance(arm.get(key), str)
 
 
 def _typed(kind: Any, given: Any, where: str) -> Any:
@@ -403,7 +399,7 @@ def _value(hint: Any, value: Any, dotted: str) -> Any:
     if optional and len(of) == 1:
         return _value(of[0], value, dotted)
     if dataclasses.is_dataclass(hint):
-        return _typed(hint, value, dotted)
+        return value if isinstance(value, hint) else _typed(hint, value, dotted)  # type: ignore[arg-type]
     if typing.get_origin(hint) is dict and dataclasses.is_dataclass(of[1]):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{dotted} is {value!r}; it should be a mapping")

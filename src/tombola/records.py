@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -10,19 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from tombola.errors import ConfigError, InvariantError
+from tombola.files import cannot_write
 
 Record = Mapping[str, Any]
 
 
 class Records:
-    """The results of a run, one per arm, replicate and round, on disk and in memory."""
+    """The results of a run, one per arm, replicate and round, on disk and in memory.
 
-    def __init__(self, path: Path) -> None:
+    A round whose ticket was not evaluated has a record too. When it is evaluated later, a second line takes its place.
+
+    Args:
+        path: The file; it need not exist.
+        repair: Cut off a last line that was not written to its end; else it is passed over.
+
+    Attributes:
+        repaired: Whether there was such a line.
+    """
+
+    def __init__(self, path: Path, *, repair: bool = True) -> None:
         self.path, self._lock = path, threading.Lock()
         self._known: dict[tuple[str, int, int], Record] = {}
+        self.repaired = False
         if path.exists():
-            self._repair()
-            for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            whole = self._whole_lines(repair)
+            for number, line in enumerate(whole.decode("utf-8", errors="replace").splitlines(), 1):
                 try:
                     record = json.loads(line)
                     self._known[_key(record)] = record
@@ -31,37 +44,56 @@ class Records:
                         f"line {number} of '{path}' is damaged; take it out, and its round is done again"
                     ) from error
 
-    def _repair(self) -> None:
-        """Drop a last line that was not written to its end; its result is had again when the run goes on."""
+    def _whole_lines(self, repair: bool) -> bytes:
+        """Read the file without a last line that was cut short; its result is had again when the run goes on."""
         data = self.path.read_bytes()
-        if not data.endswith(b"\n"):
-            os.truncate(self.path, data.rfind(b"\n") + 1)
+        end = data.rfind(b"\n") + 1
+        self.repaired = end < len(data)
+        if self.repaired and repair:
+            os.truncate(self.path, end)
+        return data[:end]
 
     def add(self, record: Record) -> bool:
         """Append a result; one that is there already must be of the same ticket. Returns whether it was new.
 
         Raises:
             InvariantError: The run found another mask for the same arm, replicate and round.
+            DiskError: The line cannot be written; the file is as it was.
         """
         with self._lock:
             before = self._known.get(_key(record))
             if before is not None:
                 if before["mask_digest"] != record["mask_digest"]:
                     raise InvariantError("the run on disk has another mask for this round: it does not reproduce here")
-                return False
-            line = (json.dumps(record, allow_nan=False) + "\n").encode()
+                if before["evaluated"] or not record["evaluated"]:
+                    return False
+            self._append((json.dumps(record, allow_nan=False) + "\n").encode())
+            self._known[_key(record)] = record
+            return True
+
+    def _append(self, line: bytes) -> None:
+        try:
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                os.write(handle, line)
+                before = os.fstat(handle).st_size
+                written = os.write(handle, line)
+                if written < len(line):  # a disk that fills up takes what fits
+                    os.truncate(handle, before)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            self._known[_key(record)] = record
-            return True
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def get(self, arm: str, replicate: int, index: int) -> Record | None:
         """Return the result of a round, or ``None``."""
         return self._known.get((arm, replicate, index))
+
+    def of(self, arm: str, replicate: int) -> list[Record]:
+        """Return the results of an arm of a replicate, by round."""
+        keys = sorted(key for key in self._known if key[:2] == (arm, replicate))
+        return [self._known[key] for key in keys]
 
     def all(self) -> list[Record]:
         """Return the results in the order arm, replicate, round; arms as they first came."""

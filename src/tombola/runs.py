@@ -1,13 +1,16 @@
 """Runs: the folder of one experiment.
 
+    run.json          what made the folder: format, digest, and what its page says of the run
     recipe.yaml       the resolved recipe, every default written out
     environment.json  versions, machine, fingerprint of the data
     arms.json         the definition of every arm that ever ran here
     records.jsonl     one line per result
     state.json        how each arm of each replicate ended
     tickets/          ARM/replicate-K/round-RRR.safetensors
+    rewind_points/    DIGEST.safetensors, each once; tickets refer to them
+    candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
     predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example
-    trainings/        finished trainings, while the run is not complete
+    trainings/        trained weights, by digest: all that is needed while the run is not complete, then those to keep
     summary.md report.html *.svg *.png
 
 The folder is the source of truth: all that a report shows can be made from it again.
@@ -23,76 +26,111 @@ import io
 import json
 import os
 import platform
-import shutil
 import sys
 import threading
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as unpack_file
+from safetensors.numpy import save as pack_file
+from torch import Tensor
 
 from tombola import catalogue
 from tombola.digests import digest_json
 from tombola.errors import ConfigError
-from tombola.files import write_whole
-from tombola.recipe import FORMAT, Recipe
+from tombola.files import cannot_write, clear_parts, write_whole
+from tombola.recipe import FORMAT, Recipe, parse
 from tombola.records import Record, Records
+from tombola.storage import Store, log_error
 from tombola.tickets import Ticket
+from tombola.types import Mask
+
+# What all arms of a run share; a run whose recipe differs in one of these is another run.
+SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
+
+
+def shared(recipe: Recipe) -> dict[str, Any]:
+    """Return what all arms of a run share, as plain data: of a GPU its kind, of a checkpoint its content."""
+    whole = recipe.plain()
+    found = {key: whole[key] for key in SHARED}
+    found["device"] = found["device"].partition(":")[0]
+    if recipe.model.weights is not None:
+        content = hashlib.sha256(Path(recipe.model.weights).expanduser().read_bytes()).hexdigest()
+        found["model"] = found["model"] | {"weights": content}
+    return found
 
 
 def run_digest(recipe: Recipe) -> str:
     """Digest of what all arms share: data, model, training, seed, kind of device; arms and rounds may be added."""
-    whole = recipe.plain()
-    shared = {key: whole[key] for key in ("data", "model", "training", "prunable", "rewind", "seed", "device")}
-    return digest_json({"format": FORMAT, **shared})
+    return digest_json({"format": FORMAT, **shared(recipe)})
 
 
-class RunFolder:
-    """The folder of a run, made or found again.
+def differing(now: Mapping[str, Any], was: Mapping[str, Any], where: str = "") -> list[str]:
+    """Say in which fields two mappings differ, those within mappings by their dotted names.
+
+    >>> differing({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}})
+    ['a.b was 3, is 1']
+    """
+    found = []
+    for key in [*now, *(key for key in was if key not in now)]:
+        one, other = now.get(key), was.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += differing(one, other, f"{where}{key}.")
+        elif one != other:
+            found.append(f"{where}{key} was {other}, is {one}")
+    return found
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an arm of a replicate ended: "open", "finished", "failed" or "skipped"; why; and after how many rounds."""
+
+    state: str
+    why: str
+    rounds: int
+    goal: Mapping[str, Any]
+
+
+class Run:
+    """A run folder to be read: what it was, what it has.
 
     Args:
-        recipe: The recipe; with its name it says which folder.
-        parent: Folder of all runs.
-        fingerprint: Of the data.
+        path: The folder.
 
     Raises:
-        ConfigError: Another process works there, the data differ from those it began with, or an arm has
-            changed under its old name.
+        ConfigError: It is no run folder, or one of another version, or something in it is damaged.
     """
 
-    def __init__(self, recipe: Recipe, parent: Path, fingerprint: str) -> None:
-        self.recipe = recipe
-        self.path = parent / f"{recipe.name}-{run_digest(recipe)[:8]}"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        about = self._about()
+        if about is None:
+            raise ConfigError(f"'{path}' is no run folder: it has no run.json")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise ConfigError(f"cannot write to the run folder '{self.path}': {error.strerror}") from error
-        try:
-            self._take(fingerprint)
-        except ConfigError:
-            self.close()
-            raise
-        self._state_lock = threading.Lock()
+            self.recipe = parse(yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8")))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError(f"'{path / 'recipe.yaml'}' cannot be read: {' '.join(str(error).split())}") from error
+        self.facts: dict[str, str] = about.get("facts", {})
+        self.digest: str = about.get("digest", "")
+        self.records = Records(path / "records.jsonl", repair=False)
+        self._state: dict[str, Any] = self._json("state.json", {})
 
-    def _take(self, fingerprint: str) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another process works in '{self.path}'; wait for it, or stop it") from error
-        environments = self._check_data(environment(self.recipe, fingerprint))
-        arms = self._check_arms()
-        self.records = Records(self.path / "records.jsonl")
-        self._state = self._json("state.json", {})
-        self._write("environment.json", environments)
-        self._write("arms.json", arms)
-        write_whole(self.path / "recipe.yaml", yaml.safe_dump(self.recipe.plain(), sort_keys=False))
-
-    def _write(self, name: str, value: Any) -> None:
-        write_whole(self.path / name, json.dumps(value, indent=2) + "\n")
+    def _about(self) -> dict[str, Any] | None:
+        """Return what the folder says of itself, ``None`` where it does not; refuse another version's."""
+        if not (self.path / "run.json").exists():
+            return None
+        about: dict[str, Any] = self._json("run.json", {})
+        if about.get("format") != FORMAT:
+            raise ConfigError(f"'{self.path}' is a run of format {about.get('format')}, and this tombola makes and "
+                              f"reads format {FORMAT}; run the recipe again under another --runs folder")  # fmt: skip
+        return about
 
     def _json(self, name: str, default: Any) -> Any:
         """Read a file of the folder; it holds what kind the default is."""
@@ -107,39 +145,21 @@ class RunFolder:
             raise ConfigError(f"'{path}' is damaged; move the run folder away to begin anew")
         return value
 
-    def _check_data(self, now: dict[str, Any]) -> list[dict[str, Any]]:
-        """Refuse other data or other code of the user's than the run began with; return all its environments."""
-        known: list[dict[str, Any]] = self._json("environment.json", [])
-        for before in known:
-            # Code that is new to the run is no change: an arm may be added with a score of its own.
-            pairs = [("the data", before.get("data_fingerprint"), now["data_fingerprint"])]
-            own = before.get("own_code", {})
-            pairs += [
-                (f"your own '{name}'", own[name], digest) for name, digest in now["own_code"].items() if name in own
-            ]
-            for what, was, digest in pairs:
-                if was != digest:
-                    raise ConfigError(f"{what} differs from what '{self.path}' began with (digest {digest[:12]}, "
-                                      f"was {str(was)[:12]}); give the run another name")  # fmt: skip
-        return known if now in known else [*known, now]
+    def environments(self) -> list[dict[str, Any]]:
+        """Return what the run's figures were made with, one entry for each machine and version."""
+        found: list[dict[str, Any]] = self._json("environment.json", [])
+        return found
 
-    def _check_arms(self) -> dict[str, Any]:
-        """Refuse an arm that changed under its name; return the definitions of all arms that ever ran here."""
-        known: dict[str, Any] = self._json("arms.json", {})
-        for name in self.recipe.arms:
-            now, was = self.definition(name), known.get(name)
-            if was is not None and was != now:
-                odd = [key for key in now if now[key] != was.get(key)]
-                changes = ", ".join(f"{key} was {was.get(key)}, is {now[key]}" for key in odd)
-                raise ConfigError(f"arm '{name}' has changed since '{self.path}' began: {changes}; "
-                                  "give it another name")  # fmt: skip
-            known[name] = now
-        return known
+    def definitions(self) -> dict[str, Any]:
+        """Return the definitions of all arms that ever ran here, by name."""
+        found: dict[str, Any] = self._json("arms.json", {})
+        return found
 
     def definition(self, name: str) -> dict[str, Any]:
-        """Return what an arm is, as plain data; of one that matches another, that other's too."""
-        arm: dict[str, Any] = self.recipe.plain()["arms"][name]
-        return arm | {"source": self.definition(arm["match"])} if arm["match"] else arm
+        """Return what an arm is, as plain data; of one that follows another, that other's too."""
+        arm = self.recipe.arms[name]
+        plain: dict[str, Any] = json.loads(json.dumps(arm.definition()))
+        return plain | {"source": self.definition(arm.source)} if arm.source else plain
 
     def arm_digest(self, name: str) -> str:
         """Digest of an arm's definition."""
@@ -152,73 +172,255 @@ class RunFolder:
     def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
         """Return the tickets of the first rounds that have both a ticket and a record, without a gap."""
         tickets: list[Ticket] = []
-        if self.record(arm, replicate, 0) is None:
+        points: dict[Path, Any] = {}
+        before: Record | None = self.record(arm, replicate, 0)
+        if before is None:
             return tickets
         while (record := self.record(arm, replicate, len(tickets) + 1)) is not None:
             path = self.ticket_path(arm, replicate, len(tickets) + 1)
             if not path.exists():
                 break
-            ticket = Ticket.load(path)
+            ticket = Ticket.load(path, points)
             if ticket.mask_digest != record["mask_digest"]:
                 raise ConfigError(f"'{path}' is not the ticket that the records tell of; move it away")
-            # All rounds rewind to the same point: it is held once.
-            tickets.append(replace(ticket, rewind_point=tickets[0].rewind_point) if tickets else ticket)
+            # Rounds that rewind to the same point hold it once.
+            same = tickets and record["rewind_digest"] == before["rewind_digest"]
+            tickets.append(replace(ticket, rewind_point=tickets[-1].rewind_point) if same else ticket)
+            before = record
         return tickets
+
+    def _of_round(self, kind: str, arm: str, replicate: int, index: int, suffix: str) -> Path:
+        return self.path / kind / arm / f"replicate-{replicate}" / f"round-{index:03}{suffix}"
 
     def ticket_path(self, arm: str, replicate: int, index: int) -> Path:
         """Where the ticket of a round is kept."""
-        return self.path / "tickets" / arm / f"replicate-{replicate}" / f"round-{index:03}.safetensors"
+        return self._of_round("tickets", arm, replicate, index, ".safetensors")
+
+    @property
+    def rewind_points(self) -> Path:
+        """Where the states that tickets start from are kept, each once."""
+        return self.path / "rewind_points"
+
+    def candidates(self, arm: str, replicate: int, index: int, like: Mask) -> list[dict[str, Tensor]]:
+        """Return the mask of every partition of a round, before they were combined.
+
+        Args:
+            arm: Its name.
+            replicate: Its number.
+            index: The round.
+            like: A mask of the same names and shapes.
+        """
+        path = self._of_round("candidates", arm, replicate, index, ".safetensors")
+        try:
+            packed = unpack_file(path.read_bytes())
+            number = 1 + max(int(name.partition(".")[0]) for name in packed)
+            return [
+                {
+                    name: torch.from_numpy(
+                        np.unpackbits(packed[f"{one}.{name}"], count=keep.numel()).astype(bool)
+                    ).view(keep.shape)
+                    for name, keep in like.items()
+                }
+                for one in range(number)
+            ]
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise ConfigError(f"'{path}' cannot be read: {error}; without it the arm cannot go on") from error
+
+    def predictions(self, arm: str, replicate: int, index: int) -> NDArray[np.integer[Any]] | None:
+        """Return the predicted class of every test example, ``None`` where the round was not evaluated."""
+        path = self._of_round("predictions", arm, replicate, index, ".npy")
+        return np.load(path, allow_pickle=False) if path.exists() else None
+
+    @property
+    def trainings(self) -> Path:
+        """Where trained weights are kept."""
+        return self.path / "trainings"
+
+    def finished(self, arm: str, replicate: int) -> bool:
+        """Whether an arm of a replicate has nothing left to do: it ended so, and what it made is still there."""
+        ending = self.ending(arm, replicate)
+        if ending.state != "finished" or ending.goal != self._goal(arm):
+            return False
+        there = all(self.record(arm, replicate, index) is not None for index in range(ending.rounds + 1))
+        return there and all(self.ticket_path(arm, replicate, index).exists() for index in range(1, ending.rounds + 1))
+
+    def _goal(self, arm: str) -> dict[str, Any]:
+        """Return how far an arm is to go: what may change without making it another arm."""
+        plain: dict[str, Any] = json.loads(json.dumps(
+            {"until": self.recipe.plain()["until"], "evaluate_at": self.recipe.arms[arm].evaluate_at}
+        ))  # fmt: skip
+        return plain
+
+    def ending(self, arm: str, replicate: int) -> Ending:
+        """How an arm of a replicate ended."""
+        state = self._state.get(f"{arm}/{replicate}")
+        if not isinstance(state, dict):
+            return Ending("open", "", 0, {})
+        return Ending(state.get("state", "open"), state.get("why", ""), state.get("rounds", 0), state.get("goal", {}))
+
+    def states(self) -> dict[str, Any]:
+        """Return how all arms ended, by "arm/replicate"."""
+        return dict(self._state)
+
+
+class RunFolder(Run):
+    """The folder of a run to work in, made or found again; nobody else may work there meanwhile.
+
+    Args:
+        recipe: The recipe; with its name it says which folder.
+        parent: Folder of all runs.
+        fingerprint: Of the data.
+        facts: What the page says of the run.
+
+    Attributes:
+        path: The folder.
+        repaired: What was found half-written and put right, in words; empty if nothing was.
+
+    Raises:
+        ConfigError: Another process works there, it is of another version or recipe, the data differ from those it
+            began with, or an arm has changed under its old name.
+        DiskError: It cannot be written to.
+    """
+
+    def __init__(self, recipe: Recipe, parent: Path, fingerprint: str, facts: Mapping[str, str] | None = None) -> None:
+        self.recipe = recipe
+        self.digest = run_digest(recipe)
+        self.path = parent / f"{recipe.name}-{self.digest[:8]}"
+        self.facts = dict(facts or {})
+        self._lock = lock(self.path)
+        try:
+            self._take(fingerprint)
+        except BaseException:
+            self.close()
+            raise
+        self._state_lock = threading.Lock()
+
+    def _take(self, fingerprint: str) -> None:
+        clear_parts(self.path)
+        if self._about() is not None:
+            self._check_recipe()
+        environments = self._check_environment(environment(self.recipe, fingerprint))
+        arms = self._check_arms()
+        self.records = Records(self.path / "records.jsonl")
+        self.repaired = "the last record was half written; its round is done again" if self.records.repaired else ""
+        self._state = self._json("state.json", {})
+        self._write("environment.json", environments)
+        self._write("arms.json", arms)
+        write_whole(self.path / "recipe.yaml", yaml.safe_dump(self.recipe.plain(), sort_keys=False))
+        self._write("run.json", {"format": FORMAT, "digest": self.digest, "facts": self.facts})
+
+    def _write(self, name: str, value: Any) -> None:
+        write_whole(self.path / name, json.dumps(value, indent=2) + "\n")
+
+    def _check_recipe(self) -> None:
+        """Refuse a folder that holds the run of another recipe, whatever its name says."""
+        odd = differing(shared(self.recipe), shared(Run(self.path).recipe))
+        if odd:
+            raise ConfigError(f"'{self.path}' holds the run of another recipe: {', '.join(odd)}; give this one another "
+                              "name, or move that folder away")  # fmt: skip
+
+    def _check_environment(self, now: dict[str, Any]) -> list[dict[str, Any]]:
+        """Refuse other data or other code of the user's than the run began with; return all its environments."""
+        known = self.environments()
+        for before in known:
+            check_same_inputs(now, before, self.path)
+        return known if now in known else [*known, now]
+
+    def _check_arms(self) -> dict[str, Any]:
+        """Refuse an arm that changed under its name; return the definitions of all arms that ever ran here."""
+        known = self.definitions()
+        for name in self.recipe.arms:
+            now, was = self.definition(name), known.get(name)
+            if was is not None and was != now:
+                raise ConfigError(f"arm '{name}' has changed since '{self.path}' began: "
+                                  f"{', '.join(differing(now, was))}; give it another name")  # fmt: skip
+            known[name] = now
+        return known
+
+    def keep_candidates(self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]) -> None:
+        """Keep the mask of every partition, eight weights a byte."""
+        packed = {
+            f"{number}.{name}": np.packbits(keep.cpu().numpy())
+            for number, candidate in enumerate(candidates)
+            for name, keep in candidate.items()
+        }
+        write_whole(self._of_round("candidates", arm, replicate, index, ".safetensors"), pack_file(packed))
 
     def keep_predictions(self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]) -> None:
         """Keep what a ticket predicts for every test example, a byte or two each."""
         small = predictions.astype(np.uint8 if predictions.max(initial=0) < 256 else np.uint16)
         file = io.BytesIO()
         np.save(file, small, allow_pickle=False)
-        path = self.path / "predictions" / arm / f"replicate-{replicate}" / f"round-{index:03}.npy"
-        write_whole(path, file.getvalue())
+        write_whole(self._of_round("predictions", arm, replicate, index, ".npy"), file.getvalue())
 
-    @property
-    def trainings(self) -> Path:
-        """Where finished trainings are kept while the run is not complete."""
-        return self.path / "trainings"
+    def log_error(self, text: str) -> None:
+        """Add a traceback to ``errors.log``."""
+        log_error(self.path, text)
 
     def ended(self, arm: str, replicate: int, how: str, why: str, rounds: int) -> None:
-        """Note how an arm of a replicate ended, "finished", "failed" or "skipped", and after how many rounds."""
+        """Note how an arm of a replicate ended, and after how many rounds."""
         with self._state_lock:
-            until = self.recipe.plain()["until"]
-            self._state[f"{arm}/{replicate}"] = {"state": how, "why": why, "rounds": rounds, "until": until}
+            self._state[f"{arm}/{replicate}"] = {"state": how, "why": why, "rounds": rounds, "goal": self._goal(arm)}
             self._write("state.json", self._state)
 
-    def finished(self, arm: str, replicate: int) -> bool:
-        """Whether an arm of a replicate has nothing left to do: it ended so, and what it made is still there."""
-        state = self._state.get(f"{arm}/{replicate}")
-        if not isinstance(state, dict) or state.get("state") != "finished":
-            return False
-        rounds, until = state.get("rounds", -1), self.recipe.plain()["until"]
-        there = all(self.record(arm, replicate, index) is not None for index in range(rounds + 1))
-        there = there and all(self.ticket_path(arm, replicate, index).exists() for index in range(1, rounds + 1))
-        return there and state.get("until") == until
-
-    def state(self, arm: str, replicate: int) -> tuple[str, str]:
-        """How an arm of a replicate ended, and why."""
-        state = self._state.get(f"{arm}/{replicate}")
-        if not isinstance(state, dict):
-            return "open", ""
-        return state.get("state", "open"), state.get("why", "")
-
     def clear_trainings(self) -> None:
-        """Drop the finished trainings of a complete run: its records and tickets say all."""
-        shutil.rmtree(self.trainings, ignore_errors=True)
+        """Drop the trainings of a complete run, but those that the recipe says to keep and the dense network's."""
+        kept = set()
+        for record in self.records.all():
+            key = record["arm"], record["replicate"]
+            last = record["round"] == max(r["round"] for r in self.records.of(*key) if r["evaluated"])
+            keep = self.recipe.keep == "all" or (self.recipe.keep == "last" and last)
+            if record["evaluated"] and (record["round"] == 0 or keep):
+                kept.add(record["training_digest"])
+        Store(self.trainings).keep_only(kept)
 
     def close(self) -> None:
         """Let go of the folder."""
         self._lock.close()
 
 
+def lock(path: Path) -> io.TextIOWrapper:
+    """Take a run folder for this process, made if need be; closing what is returned gives it back.
+
+    Raises:
+        ConfigError: Another process works there.
+        DiskError: It cannot be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / ".lock").open("w")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise ConfigError(f"another process works in '{path}'; wait for it, or stop it") from error
+    return file
+
+
+def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: Path) -> None:
+    """Refuse other data or other code of the user's than a run began with.
+
+    Raises:
+        ConfigError: Which of them differs.
+    """
+    # Code that is new to the run is no change: an arm may be added with a score of its own.
+    pairs = [("the data", before.get("data_fingerprint"), now["data_fingerprint"])]
+    own = before.get("own_code", {})
+    pairs += [(f"your own '{name}'", own[name], digest) for name, digest in now["own_code"].items() if name in own]
+    for what, was, digest in pairs:
+        if was != digest:
+            raise ConfigError(f"{what} differs from what '{path}' began with (digest {str(digest)[:12]}, "
+                              f"was {str(was)[:12]}); give the run another name")  # fmt: skip
+
+
 def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     """Return what a run's figures were made with."""
     packages = ("tombola", "torch", "torchvision", "numpy", "safetensors", "scikit-learn")
-    names = {recipe.data.name, recipe.model.name, *(arm.score for arm in recipe.arms.values())}
+    scores = [arm.score for arm in recipe.arms.values()]
+    names = {recipe.data.name, recipe.model.name}
+    names |= {name for score in scores for name in ([score] if isinstance(score, str) else score)}
     return {
         "python": sys.version.split()[0],
         "packages": {name: importlib.metadata.version(name) for name in packages},

@@ -3,7 +3,8 @@
     partition -> train -> cut: [ score -> prune -> intersect ] -> rewind -> next round
 
 LTH (iterative magnitude pruning) is the search with one partition, COLT-N the one with N. A matched control is the same
-search whose amounts are another arm's counts.
+search whose amounts are another arm's counts; fine-tuning is the same search that does not rewind; one-shot pruning is
+one training that is cut several times; and partitions that search apart meet in their finished tickets alone.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from tombola import invariants
-from tombola.cutting import Cut, keep_common
+from tombola.cutting import Combine, Cut, keep_any, keep_common
+from tombola.errors import ConfigError
 from tombola.jobs import Job, Trained
-from tombola.masks import count, empty_layers
+from tombola.masks import count, empty_layers, intersect
 from tombola.partitions import WHOLE, Partition
 from tombola.rates import Amount
 from tombola.scopes import Scope, whole_model
 from tombola.scores._magnitude import magnitude
 from tombola.scores.context import Context, Score
+from tombola.training import Training
+from tombola.types import Mask, State
 
 log = logging.getLogger("tombola")
 
@@ -35,7 +40,7 @@ class Round:
     Attributes:
         index: From 1; round 0 is the dense network.
         mask: What all partitions agree on after this round.
-        candidates: One mask a partition, before the intersection.
+        candidates: One mask a partition, before they were combined.
         jobs: The trainings of this round, one a partition.
         trained: What they gave.
         job: The ticket as a training on the full data, rewound: running it evaluates the ticket.
@@ -53,15 +58,49 @@ class Round:
     invariant_seconds: float
 
 
+After = Callable[[Job, Mask, Sequence[Trained]], Job]
+
+
+def rewound(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:  # noqa: ARG001 - an `After` is told what was learnt
+    """Go back: the next round starts from the rewind point, whatever was learnt."""
+    return job.on(WHOLE, mask)
+
+
+def carried_on(training: Training) -> After:
+    """Make the step that does not rewind: the next round starts from the weights that were learnt.
+
+    Args:
+        training: How each further round trains. The recipe's own training again is learning-rate rewinding (Renda et
+            al. 2020, arXiv:2003.02389); with a low rate it is fine-tuning, see `training.fine_tuning`.
+    """
+
+    def after(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:
+        if len(trained) > 1:
+            raise ConfigError(f"{len(trained)} partitions learn {len(trained)} states; without rewinding there is one")
+        return Job(trained[0].state, mask, training, job.seed)
+
+    return after
+
+
+def selected(trained: Trained, index: int) -> State:  # noqa: ARG001 - which state is scored may hang on the round
+    """Score the state that the training selects, "last" or "best"."""
+    return trained.state
+
+
 def find(
     job: Job,
     partitions: Sequence[Partition],
     amounts: Iterable[Amount],
     *,
     run_all: Callable[[list[Job]], list[Trained]],
-    score: Score = magnitude,
+    score: Score | Sequence[Score] = magnitude,
     scope: Scope = whole_model,
+    combine: Combine = intersect,
     cut: Cut | None = None,
+    after: After = rewound,
+    apart: bool = False,
+    candidates: Sequence[Mask] | None = None,
+    scored: Callable[[Trained, int], State] = selected,
     first: int = 1,
     allow_collapse: bool = False,
 ) -> Generator[Round, None, str]:
@@ -72,9 +111,15 @@ def find(
         partitions: What each model is trained on; one is LTH, N are COLT-N.
         amounts: What each round is asked for: a rate (a number, or one per group of the scope) or a `Count`.
         run_all: Trains jobs and gives their results in order; ``tombola.serial(task)`` or a pool's.
-        score: What weights are ranked by.
+        score: What weights are ranked by; of several, one for each partition's model.
         scope: Which weights compete.
-        cut: From trained states to the next mask; ``keep_common(score, scope)`` if not given.
+        combine: Makes the next mask of the candidates: `intersect` keeps what all keep, `unite` what any keeps.
+        cut: From trained states to the next mask; made of score, scope and combine if not given.
+        after: What the next round starts from: `rewound`, or `carried_on`.
+        apart: Every partition goes on with its own candidate, as if it were alone; what they have in common is the
+            round's ticket and decides nothing.
+        candidates: With ``apart``: where each partition stands, when a search goes on.
+        scored: Which state of a training is scored, by the round's number.
         first: Number of the first round.
         allow_collapse: Go on when a layer has no weight left.
 
@@ -88,7 +133,9 @@ def find(
         InvariantError: A law of pruning was broken.
 
     Source:
-        COLT, arXiv:2212.12770, Algorithm 1; Frankle & Carbin 2019, arXiv:1803.03635, section 1.
+        COLT, arXiv:2212.12770, Algorithm 1 (and Table I for ``apart``); Frankle & Carbin 2019, arXiv:1803.03635,
+        section 1. The printed algorithm leaves out the intersection of its last round and returns the mask before it:
+        that is this search with one round that is trained and thrown away.
 
     >>> import torch
     >>> from tombola import Classification, Training, by_classes, ones, serial, split
@@ -103,26 +150,84 @@ def find(
     [True]
     """
     checked_scope = scope if cut is None else None
-    cut = cut or keep_common(score, scope)
+    cut = cut or (keep_common if combine is intersect else keep_any)(score, scope)
     mask = {name: keep.clone() for name, keep in job.mask.items()}
+    masks: Sequence[Mask] = candidates if candidates is not None else [mask] * len(partitions)
     for index, amount in enumerate(amounts, first):
-        jobs = [job.on(part, mask) for part in partitions]
+        jobs = [job.on(part, own) for part, own in zip(partitions, masks, strict=True)]
         trained = run_all(jobs)
+        states = [scored(one, index) for one in trained]
         before = mask
-        mask, candidates = cut(before, [t.state for t in trained], amount, Context(job.start, job.seed))
+        if apart:
+            around = [Context(job.start, job.seed, number) for number in range(len(states))]
+            made = [cut(own, [state], amount, of)[0] for own, state, of in zip(masks, states, around, strict=True)]
+            mask = intersect(made)
+        else:
+            mask, made = cut(before, states, amount, Context(job.start, job.seed))
         began = time.perf_counter()
-        for number, one in enumerate(trained):
+        for number, (one, own) in enumerate(zip(trained, masks, strict=True), 1):
             for state in filter(None, (one.final, one.early)):
-                invariants.check_zeros(state, before, f"round {index}, partition {number + 1}")
-        invariants.check_cut(before, mask, candidates, amount, checked_scope)
+                invariants.check_zeros(state, own, f"round {index}, partition {number}")
+        if apart:
+            for own, candidate in zip(masks, made, strict=True):
+                invariants.check_cut(own, candidate, [candidate], amount, checked_scope)
+        invariants.check_cut(before, mask, made, amount, None if apart else checked_scope, combine, within=not apart)
         collapsed = empty_layers(mask)
         seconds = time.perf_counter() - began
         if count(mask) == count(before):
             return _ended(f"round {index} removes nothing: {count(before)} weights are kept")
         if collapsed and not allow_collapse:
             return _ended(f"layer collapse in round {index}: no weight is left in {', '.join(collapsed)}")
-        job = job.on(WHOLE, mask)  # rewound: its start is the rewind point, whatever was learnt
-        yield Round(index, mask, candidates, jobs, trained, job, collapsed, seconds)
+        job = after(job, mask, trained)
+        masks = made if apart else [mask] * len(partitions)
+        yield Round(index, mask, made, jobs, trained, job, collapsed, seconds)
+    return ""
+
+
+def find_at_once(
+    job: Job,
+    partitions: Sequence[Partition],
+    amounts: Iterable[Amount],
+    *,
+    run_all: Callable[[list[Job]], list[Trained]],
+    first: int = 1,
+    **options: Any,
+) -> Generator[Round, None, str]:
+    """Prune the dense network once to each amount: one-shot pruning, in as many tickets as there are amounts.
+
+    Every round cuts the same training anew, so its amounts refer to the unpruned network.
+
+    Args:
+        job: As `find` takes it.
+        partitions: As `find` takes them.
+        amounts: What each ticket is asked for.
+        run_all: As `find` takes it; it is called once.
+        first: Number of the first round.
+        options: The others of `find`.
+
+    Source:
+        Frankle & Carbin 2019, arXiv:1803.03635, section 1, "one-shot pruning".
+
+    >>> import torch
+    >>> from tombola import Classification, Count, Training, ones, serial, split
+    >>> from tombola.data import synthetic
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> task = Classification(model, split(synthetic()), head="2")
+    >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=1), seed=0)
+    >>> counts = [Count(640), Count(128)]
+    >>> [count(found.mask) for found in find_at_once(job, [WHOLE], counts, run_all=serial(task))]
+    [640, 128]
+    """
+    trained: list[Trained] = []
+
+    def once(jobs: list[Job]) -> list[Trained]:
+        trained[:] = trained or run_all(jobs)
+        return trained
+
+    for index, amount in enumerate(amounts, first):
+        why = yield from find(job, partitions, [amount], run_all=once, first=index, **options)
+        if why:
+            return why
     return ""
 
 

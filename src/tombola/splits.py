@@ -9,8 +9,9 @@ its position in the published data, so that its augmentation does not depend on 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from tombola import seeds
 from tombola.data import stratified
 from tombola.data.dataset import Dataset
+from tombola.data.pictures import Pictures
 from tombola.errors import ConfigError, DataError
 
 _ROWS = 1024  # images that are converted to float64 together
@@ -29,12 +31,12 @@ class Split:
 
     Attributes:
         source: uint8 or float32 [published, channels, height, width], all images of the published training (or
-            test) data, in raw units; in memory, on a device, or mapped from a file.
+            test) data, in raw units; in memory, on a device, mapped from a file, or decoded from files.
         labels: int64 [n].
         indices: int64 [n], the positions of this split's examples among the published ones.
     """
 
-    source: Tensor
+    source: Tensor | Pictures
     labels: Tensor
     indices: Tensor
 
@@ -49,18 +51,25 @@ class Split:
     @property
     def images(self) -> Tensor:
         """All images of the split, copied together."""
-        return self.source[self.indices.to(self.source.device)]
+        return self.source.index_select(0, self.indices.to(self.source.device))
 
     def pick(self, positions: Tensor) -> Tensor:
         """Return the images at these positions of the split (int64), on the device of the labels."""
         rows = self.indices.index_select(0, positions).to(self.source.device)
         return self.source.index_select(0, rows).to(self.labels.device)
 
+    def read(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Give what `pick` gives for each of some positions; images of files may be decoded ahead meanwhile."""
+        if isinstance(self.source, Tensor):
+            return map(self.pick, pieces)
+        rows = [self.indices.index_select(0, positions).cpu() for positions in pieces]
+        return (images.to(self.labels.device) for images in self.source.read(rows))
+
     def take(self, positions: Tensor) -> Split:
         """Return the examples at these positions of this split (int64, or one bool for each), in that order."""
         return Split(self.source, self.labels[positions], self.indices[positions])
 
-    def on(self, device: torch.device, source: Tensor) -> Split:
+    def on(self, device: torch.device, source: Tensor | Pictures) -> Split:
         """Return the same examples on a device, whose images are given: there, or left where they were."""
         return Split(source, self.labels.to(device), self.indices.to(device))
 
@@ -71,17 +80,19 @@ class Splits:
 
     Attributes:
         train: The examples to train on.
-        valid: Examples of the published training data that are not trained on; may be none.
+        valid: Examples of the published training data that are not trained on; may be none. The test split itself
+            where it was asked for, as the authors of COLT select.
         test: The published test data.
         num_classes: How many classes there are.
         image_shape: Channels, height, width.
-        mean: float32 [channels], the mean pixel of ``train`` in raw units.
+        mean: float32 [channels], the mean pixel of ``train`` in raw units, or the one that the data set is given.
         std: float32 [channels], the population standard deviation of the pixels of ``train``; 1 for a channel that
-            is constant.
+            is constant; or the one that the data set is given.
         published: How many training examples were published; ``train.indices`` are below it.
         fingerprint: Of the data set.
         verified: False: the checksums of the data set's files were not compared.
-        streamed: True: the images are read from a file while they are used, since memory is too small for them.
+        streamed: True: the images are read from files while they are used, since memory is too small for them.
+        skipped: How many of the data set's files could not be read and were left out.
     """
 
     train: Split
@@ -95,14 +106,22 @@ class Splits:
     fingerprint: str
     verified: bool
     streamed: bool = False
+    skipped: int = 0
 
     @property
     def has_valid(self) -> bool:
         """Whether there are validation examples."""
         return len(self.valid) > 0
 
+    @property
+    def leaks(self) -> bool:
+        """Whether what is validated on is the test split."""
+        return self.valid is self.test
 
-def split(dataset: Dataset, *, valid: int | float = 0.1, subset: int | None = None, seed: int = 0) -> Splits:
+
+def split(
+    dataset: Dataset, *, valid: int | float | Literal["test"] = 0.1, subset: int | None = None, seed: int = 0
+) -> Splits:
     """Divide the training data into examples to train on and examples to validate on, keeping the classes' shares.
 
     Sizes are exact; what a class gets is rounded by largest remainder, ties by class number. Examples stay in published
@@ -111,7 +130,8 @@ def split(dataset: Dataset, *, valid: int | float = 0.1, subset: int | None = No
     Args:
         dataset: As published.
         valid: How many examples to validate on; a number below 1 is a fraction, of ``subset`` if that is given, else
-            of the training data; 0 is none.
+            of the training data; 0 is none. "test" takes the test split, which is a leak: for comparison with authors
+            who select so, and with nothing else.
         subset: How many examples to train on, drawn from those that are not validated on; None takes them all.
         seed: Of both draws.
 
@@ -125,7 +145,7 @@ def split(dataset: Dataset, *, valid: int | float = 0.1, subset: int | None = No
     (1000, 100, 360)
     """
     published, classes = len(dataset.train_labels), dataset.num_classes
-    size = _valid_size(valid, published, subset)
+    size = _valid_size(0 if valid == "test" else valid, published, subset)
     labels = dataset.train_labels.cpu()
     taken = stratified.draw(labels, size, classes, seeds.generator(seed, "valid"))
     left = torch.ones(published, dtype=torch.bool)
@@ -141,11 +161,12 @@ def split(dataset: Dataset, *, valid: int | float = 0.1, subset: int | None = No
         )
     whole = Split(dataset.train_images, dataset.train_labels, torch.arange(published))
     train = whole if len(chosen) == published else whole.take(chosen)
-    mean, std = moments(train)
+    mean, std = dataset.moments or moments(train, dataset.moments_of)
+    test = Split(dataset.test_images, dataset.test_labels, torch.arange(len(dataset.test_labels)))
     return Splits(
         train=train,
-        valid=whole.take(taken),
-        test=Split(dataset.test_images, dataset.test_labels, torch.arange(len(dataset.test_labels))),
+        valid=test if valid == "test" else whole.take(taken),
+        test=test,
         num_classes=classes,
         image_shape=dataset.image_shape,
         mean=mean,
@@ -154,24 +175,34 @@ def split(dataset: Dataset, *, valid: int | float = 0.1, subset: int | None = No
         fingerprint=dataset.fingerprint,
         verified=dataset.verified,
         streamed=dataset.streamed,
+        skipped=dataset.skipped,
     )
 
 
-def moments(split: Split) -> tuple[Tensor, Tensor]:
+def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
     """Return the mean and the population standard deviation of each channel's pixels, float32 [channels].
 
     They are computed in float64, some images at a time. A channel that is constant has a standard deviation of 1.
+
+    Args:
+        split: The images.
+        sample: Take only so many of them, evenly spaced: of n, image k * n // sample for each k; all if there are not
+            more.
 
     >>> images = torch.tensor([[0, 2], [5, 5]], dtype=torch.uint8).view(1, 2, 1, 2)
     >>> mean, std = moments(Split(images, torch.zeros(1), torch.arange(1)))
     >>> mean.tolist(), std.tolist()
     ([1.0, 5.0], [1.0, 1.0])
     """
+    if sample is not None and sample < len(split):
+        images = split.pick(torch.arange(sample) * len(split) // sample)
+        split = Split(images, torch.zeros(sample), torch.arange(sample))
     _, height, width = split.image_shape
     pixels = len(split) * height * width
 
     def over_chunks(reduced: Callable[[Tensor], Tensor]) -> Tensor:
-        return torch.stack([reduced(split.pick(rows)) for rows in torch.split(torch.arange(len(split)), _ROWS)])
+        pieces = torch.split(torch.arange(len(split)), _ROWS)
+        return torch.stack([reduced(images) for images in split.read(pieces)])
 
     mean = over_chunks(lambda images: images.double().sum((0, 2, 3))).sum(0) / pixels
     centre = mean.view(-1, 1, 1)

@@ -5,8 +5,9 @@ A training that is on disk is not done again, so a run that was stopped goes on 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from torch import Tensor
 from tombola.evaluation import Metrics
 from tombola.files import write_whole
 from tombola.jobs import Measured, Trained
+
+
+def log_error(folder: Path, text: str) -> None:
+    """Add a traceback to a run's ``errors.log``; that it cannot be written must not hide what it tells of."""
+    with contextlib.suppress(OSError), (folder / "errors.log").open("a", encoding="utf-8") as log:
+        log.write(text)
 
 
 class Store:
@@ -48,6 +55,19 @@ class Store:
         tensors |= {f"early.{name}": value for name, value in (trained.early or {}).items()}
         names = ("early_step", "select", "history", "samples", "seconds")
         self._write(digest, "training", tensors, {name: getattr(trained, name) for name in names})
+
+    def drop(self, digest: str) -> None:
+        """Remove a training and its measurement."""
+        for kind in ("training", "measured"):
+            self._path(digest, kind).unlink(missing_ok=True)
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Remove all trainings but these, and all measurements; without any, the folder too."""
+        for path in self.folder.glob("*.*"):
+            if path.suffix != ".training" or path.stem not in digests:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not empty, or not there
+            self.folder.rmdir()
 
     def measured(self, digest: str) -> Measured | None:
         """Return a finished measurement, or ``None``."""

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from tombola import devices
 from tombola.batches import Augment, Batches, batches_per_epoch
+from tombola.data.pictures import Pictures
 from tombola.digests import digest_json, digest_state
 from tombola.errors import ConfigError
 from tombola.evaluation import Metrics, evaluate_split
@@ -56,7 +57,9 @@ class Classification:
     augment: Augment = field(default_factory=Augment)
     init: str = "xavier"
     device: torch.device = CPU
-    _there: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # images that are on the device
+    _there: dict[str, Tensor | Pictures] = field(
+        default_factory=dict, init=False, repr=False
+    )  # images that are on the device
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "head", head_name(self.model, self.head))
@@ -88,8 +91,9 @@ class Classification:
         """
         model = copy.deepcopy(self.model)
         model.load_state_dict(dict(start))
-        if partition.classes is not None:
+        if partition.own_head:
             assert self.head is not None
+            assert partition.classes is not None
             replace_head_(model, self.head, len(partition.classes), seed, partition.classes, init=self.init)
         return model.to(self.device)
 
@@ -106,7 +110,7 @@ class Classification:
         number = torch.full((self.splits.num_classes,), -1)
         number[list(partition.classes)] = torch.arange(len(partition.classes))
         own = split.take(torch.nonzero(number[split.labels] >= 0).flatten())
-        return replace(own, labels=number[own.labels])
+        return replace(own, labels=number[own.labels]) if partition.own_head else own
 
     def resident(self, partition: Partition, which: str) -> Split:
         """Return a split of a partition on the task's device, as trainings and tests read it."""
@@ -115,12 +119,13 @@ class Classification:
             return split
         if which not in self._there:
             same = next((at for at in self._there if getattr(self.splits, at).source is split.source), None)
-            if same is None:
-                moved = split.source.to(self.device) if self._fits(split.source) else split.source
-            self._there[which] = self._there[same] if same else moved
+            self._there[which] = self._there[same] if same else self._moved(split.source)
         return split.on(self.device, self._there[which])
 
-    def _fits(self, images: Tensor) -> bool:
+    def _moved(self, images: Tensor | Pictures) -> Tensor | Pictures:
+        return images.to(self.device) if isinstance(images, Tensor) and self._fits(images) else images
+
+    def _fits(self, images: Tensor | Pictures) -> bool:
         # A quarter is left to the models: their weights, gradients and what their layers give.
         return images.nbytes <= 0.75 * devices.free_memory(self.device)
 
@@ -133,6 +138,13 @@ class Classification:
         if self.device.type != "cpu" and not self._fits(self.splits.train.source):
             return f"{size} are too much for the GPU's free memory; they are brought to it batch by batch"
         return ""
+
+    @property
+    def skips(self) -> str:
+        """Say how many files of the data set were left out; nothing where there is none."""
+        number = self.splits.skipped
+        files = f"{number:,} files cannot" if number > 1 else "1 file cannot"
+        return f"{files} be read and {'are' if number > 1 else 'is'} left out (data.unreadable: skip)" if number else ""
 
     def batches(self, partition: Partition, batch_size: int, seed: int) -> Batches:
         """Give the training batches of a partition, epoch by epoch."""
@@ -161,10 +173,14 @@ class Classification:
         """Measure a model on the split of a partition."""
         return evaluate_split(model, self.resident(partition, which), self.splits.mean, self.splits.std)
 
-    def check(self, partitions: Sequence[Partition]) -> None:
+    def check(self, partitions: Sequence[Partition], *, covering: bool = True) -> None:
         """Refuse partitions that do not divide the data: each class, or each training example, belongs to exactly one.
 
         Partitions that hold all data (``WHOLE``, ``by_seeds``) are good in any number.
+
+        Args:
+            partitions: What is to divide the training split.
+            covering: ``False``: classes or examples may be missing; none may be held twice.
 
         Raises:
             ConfigError: There is no partition; one is empty, has a single class, or holds what the data has not; some
@@ -179,11 +195,11 @@ class Classification:
             raise ConfigError("some partitions hold classes, examples or all data and others do not; all divide alike")
         ((has_classes, has_examples),) = kinds
         held = sorted(c for p in partitions for c in p.classes or ())
-        if has_classes and held != list(range(self.splits.num_classes)):
+        if has_classes and not _divides(held, self.splits.num_classes, covering):
             raise ConfigError(f"the partitions hold the classes {held}; each of the {self.splits.num_classes} "
                               "classes belongs to exactly one")  # fmt: skip
         positions = sorted(e for p in partitions for e in p.examples or ())
-        if has_examples and positions != list(range(len(self.splits.train))):
+        if has_examples and not _divides(positions, len(self.splits.train), covering):
             raise ConfigError("each training example belongs to exactly one partition; some are missing or doubled")
 
     def _check_part(self, part: Partition, name: str) -> None:
@@ -198,6 +214,10 @@ class Classification:
                 raise ConfigError(f"{name} holds {what} {outside[0]}; the training split has {what} 0 to {number - 1}")
         if part.classes is not None and len(part.classes) == 1:
             raise ConfigError(f"{name} holds the single class {part.classes[0]}, and a head of one output cannot learn")
+
+
+def _divides(held: Sequence[int], number: int, covering: bool) -> bool:
+    return list(held) == list(range(number)) if covering else len(set(held)) == len(held)
 
 
 def order_seed(seed: int, order: int) -> int:

@@ -5,8 +5,9 @@
              nothing in the file is interpreted before its hash is right
 
 A ticket is one safetensors file: ``mask.<name>`` holds packed bits, ``rewind.<name>`` the rewind point, and the one
-metadata key ``tombola`` a JSON text that says where they came from. Whatever is wrong with a file is told as one
-line (`TicketError`), also when somebody made it wrong on purpose. ``docs/ticket-format.md`` is the page for readers.
+metadata key ``tombola`` a JSON text that says where they came from. In a run many tickets have one rewind point: there
+it is a file of its own, which tickets name by its digest. Whatever is wrong with a file is told as one line
+(`TicketError`), also when somebody made it wrong on purpose. ``docs/ticket-format.md`` is the page for readers.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ import os
 import re
 import stat
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tombola.errors import InputError, TicketError
+from tombola.errors import DiskError, InputError, TicketError
 from tombola.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 1  # a ticket that holds its rewind point
+REFERRING = 2  # one that names it: the file FOLDER/<rewind digest>.safetensors in a folder above the ticket
+FOLDER = "rewind_points"
+LEVELS = 5  # folders in which FOLDER is looked for, the ticket's own among them
 ITEMSIZE = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
     "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8,
@@ -62,6 +66,33 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
+class RewindPoint:
+    """A rewind point as a file of its own, in memory and checked: a safetensors file of the plain state.
+
+    Attributes:
+        path: Where it was read from; where nothing was read, its name.
+        digest: Digest of its tensors, which is its name too.
+        tensors: Every tensor by its name in the model, in the header's order.
+        file: The bytes of the file.
+    """
+
+    path: Path
+    digest: str
+    tensors: Mapping[str, Entry]
+    file: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return len(self.file)
+
+    def raw(self, name: str) -> memoryview:
+        """Return the bytes of a tensor by its name in the model; read-only, not copied."""
+        start, entry = _header_end(self.file), self.tensors[name]
+        return memoryview(self.file)[start + entry.begin : start + entry.end]
+
+
+@dataclass(frozen=True, eq=False)
 class TicketFile:
     """A ticket file that has been read into memory and whose digest is right.
 
@@ -78,6 +109,8 @@ class TicketFile:
         mask_digest: Digest of the mask alone.
         rewind_digest: Digest of the rewind point alone.
         tensors: Every tensor by its name in the file, in the header's order.
+        rewind_point: The rewind point's own file where the ticket refers to one and `verify` has found it, else
+            ``None``.
     """
 
     path: Path
@@ -93,6 +126,7 @@ class TicketFile:
     rewind_digest: str
     tensors: Mapping[str, Entry]
     data: memoryview = field(repr=False)
+    rewind_point: RewindPoint | None = field(default=None, repr=False)
 
     @property
     def density(self) -> float:
@@ -106,13 +140,24 @@ class TicketFile:
 
     @property
     def rewind(self) -> dict[str, Entry]:
-        """The tensors of the rewind point by their names in the model."""
+        """The tensors of the rewind point by their names in the model, whichever file they are in."""
+        if self.rewind_point is not None:
+            return dict(self.rewind_point.tensors)
         return {name.removeprefix("rewind."): e for name, e in self.tensors.items() if name.startswith("rewind.")}
 
+    @property
+    def reference(self) -> str | None:
+        """The path of the rewind point's own file, seen from the ticket's folder; ``None`` where there is none."""
+        return None if self.rewind_point is None else _seen_from(self.path, self.rewind_point.path)
+
     def raw(self, tensor: str) -> memoryview:
-        """Return the bytes of a tensor by its name in the file, ``"rewind.fc.weight"``; read-only, not copied."""
+        """Return the bytes of a tensor by its name in the file, ``"mask.fc.weight"``; read-only, not copied."""
         entry = self.tensors[tensor]
         return self.data[entry.begin : entry.end]
+
+    def raw_rewind(self, name: str) -> memoryview:
+        """Return the bytes of a tensor of the rewind point by its name in the model; read-only, not copied."""
+        return self.raw(f"rewind.{name}") if self.rewind_point is None else self.rewind_point.raw(name)
 
     def packed(self, name: str) -> bytes:
         """Return a mask as it stands in the file: eight weights a byte, the first weight in the highest bit."""
@@ -137,7 +182,8 @@ class TicketFile:
 def read(path: str | os.PathLike[str]) -> TicketFile:
     """Read a ticket file, check its digest and its structure.
 
-    The counts and the two inner digests are taken from the file; `verify` computes them again.
+    The counts and the two inner digests are taken from the file; `verify` computes them again. A rewind point in
+    another file is not looked for: ``rewind`` is empty then.
 
     Raises:
         TicketError: The file is missing, truncated, altered, damaged or no ticket; one line says which.
@@ -152,13 +198,20 @@ def read(path: str | os.PathLike[str]) -> TicketFile:
         raise TicketError(f"{_file_name(path)} {wrong}") from None
 
 
-def verify(path: str | os.PathLike[str]) -> TicketFile:
+def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, RewindPoint] | None = None) -> TicketFile:
     """Read a ticket file and check all that can be checked: its digest, its structure, and what it says of itself.
 
-    The file is read once; what was verified is what the result holds.
+    A rewind point in another file is found, read and checked too. Each file is read once; what was verified is what
+    the result holds.
+
+    Args:
+        path: The ticket.
+        rewind_points: Rewind points that were read before, by their files; what is read is added. Give the tickets
+            of a run the same one, and each rewind point is read once. It keeps them in memory.
 
     Raises:
-        TicketError: The file is missing, truncated, altered, damaged or no ticket; one line says which.
+        TicketError: The file is missing, truncated, altered, damaged or no ticket, or its rewind point is; one line
+            says which.
 
     >>> import tempfile
     >>> mask, rewind = {"w": ([3], bytes([0b1010_0000]))}, {"w": ("F32", [3], bytes(12))}
@@ -170,7 +223,10 @@ def verify(path: str | os.PathLike[str]) -> TicketFile:
     (True, 2, 3, [True, False, True])
     """
     try:
-        return _verified(_bytes_of(path), Path(path))
+        file = _checked(_bytes_of(path), Path(path))
+        if file.format == REFERRING:
+            file = replace(file, rewind_point=_referred(file, {} if rewind_points is None else rewind_points))
+        return _verified(file)
     except _WrongError as wrong:
         raise TicketError(f"{_file_name(path)} {wrong}") from None
 
@@ -179,12 +235,12 @@ class _WrongError(Exception):
     """What is wrong with a file, to be said after its name."""
 
 
-def _bytes_of(path: str | os.PathLike[str]) -> bytes:
+def _bytes_of(path: str | os.PathLike[str], what: str = "ticket") -> bytes:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - a Path may not be made of every string; this one raises for those
         if not stat.S_ISREG(mode):
             raise _WrongError(
-                f"is not a ticket: it is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, not a file"
+                f"is not a {what}: it is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, not a file"
             )
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
@@ -203,26 +259,28 @@ def _checked(raw: bytes, path: Path) -> TicketFile:
     if not isinstance(metadata, dict) or list(metadata) != ["tombola"] or not isinstance(metadata["tombola"], str):
         raise _WrongError("has a wrong header: its metadata is not the one text 'tombola'")
     about = _parse(metadata["tombola"].encode(), "metadata")
-    tensors = {name: _entry(name, info) for name, info in header.items()}
+    tensors = {_in_a_ticket(name): _entry(name, info) for name, info in header.items()}
     _check_extents(tensors, len(raw) - start)
     return TicketFile(
         path=path, size=len(raw), tensors=tensors, data=memoryview(raw)[start:], **_fields(about, digest, tensors)
     )
 
 
-def _header_end(raw: bytes) -> int:
+def _header_end(raw: bytes, what: str = "ticket") -> int:
     if len(raw) < 10:
         raise _WrongError("is empty" if not raw else f"is truncated: it has {len(raw)} bytes")
     length = int.from_bytes(raw[:8], "little")
     if 2 <= length <= _HEADER_LIMIT and 8 + length <= len(raw):
         return 8 + length
+    if 2 <= length <= _HEADER_LIMIT and raw[8:9] == b"{":
+        raise _WrongError(f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}")
     if raw.startswith(b"PK\x03\x04"):
-        raise _WrongError("is not a ticket: it is a zip file, as torch.save writes, and a ticket is never unpickled")
+        raise _WrongError(f"is not a {what}: it is a zip file, as torch.save writes, and a {what} is never unpickled")
     if raw[0] == 0x80 and raw[1] < 10:
-        raise _WrongError("is not a ticket: it is a pickle, and a ticket is never unpickled")
+        raise _WrongError(f"is not a {what}: it is a pickle, and a {what} is never unpickled")
     if 2 <= length <= _HEADER_LIMIT:
         raise _WrongError(f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}")
-    raise _WrongError("is not a ticket: it does not begin with the length of a safetensors header")
+    raise _WrongError(f"is not a {what}: it does not begin with the length of a safetensors header")
 
 
 def _check_digest(raw: bytes, start: int) -> str:
@@ -271,9 +329,13 @@ def _parse(text: bytes, what: str) -> Any:
         ) from None
 
 
-def _entry(name: str, info: Any) -> Entry:
+def _in_a_ticket(name: str) -> str:
     if name.partition(".")[0] not in ("mask", "rewind") or not name.partition(".")[2]:
         raise _WrongError(f"has a tensor '{_line(name)}'; a ticket has only 'mask.<name>' and 'rewind.<name>'")
+    return name
+
+
+def _entry(name: str, info: Any) -> Entry:
     if not isinstance(info, dict) or info.keys() != {"dtype", "shape", "data_offsets"}:
         raise _WrongError(f"has a wrong header: '{_line(name)}' does not have just dtype, shape and data_offsets")
     dtype, shape, offsets = info["dtype"], _shape(name, info["shape"]), info["data_offsets"]
@@ -314,8 +376,10 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     version = about.get("format")
     if type(version) is not int or version < 1:
         raise _WrongError("has wrong metadata: 'format' is not a version number")
-    if version != FORMAT:
-        raise _WrongError(f"is of format {version}; this tombola reads format {FORMAT}: a newer one is needed")
+    if version not in (FORMAT, REFERRING):
+        raise _WrongError(
+            f"is of format {version}; this tombola reads formats {FORMAT} and {REFERRING}: a newer one is needed"
+        )
     if sorted(about) != list(_FIELDS):
         raise _WrongError(
             f"has wrong metadata: missing or unknown: {_line(', '.join(sorted(about.keys() ^ set(_FIELDS))))}"
@@ -333,7 +397,10 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     for name in ("origin", "shapes"):
         if not isinstance(about[name], dict):
             raise _WrongError(f"has wrong metadata: '{name}' is not an object")
-    return about | {"shapes": _mask_shapes(about["shapes"], tensors)}
+    found = _mask_shapes(about["shapes"], tensors)
+    if version == REFERRING and len(tensors) > len(found):
+        raise _WrongError(f"is of format {REFERRING} and holds a rewind point; in that format it is another file")
+    return about | {"shapes": found}
 
 
 def _mask_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Entry]) -> dict[str, tuple[int, ...]]:
@@ -343,30 +410,26 @@ def _mask_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Entry]) -> dic
         raise _WrongError(f"has wrong metadata: '{_line(odd[0])}' has a mask or a shape but not both")
     found = {name: _shape(name, shapes[name]) for name in masks}
     for name, shape in found.items():
-        mask, point = tensors[f"mask.{name}"], tensors.get(f"rewind.{name}")
+        mask = tensors[f"mask.{name}"]
         if mask.dtype != "U8" or mask.shape != (_packed_size(shape),):
             raise _WrongError(f"has a wrong mask: '{_line(name)}' does not fit its shape {list(shape)}")
-        if point is None or point.shape != shape:
-            raise _WrongError(f"has a wrong mask: '{_line(name)}' is not in the rewind point, or in another shape")
     return found
 
 
-def _verified(raw: bytes, path: Path) -> TicketFile:
-    file = _checked(raw, path)
+def _verified(file: TicketFile) -> TicketFile:
+    for name in _misfits(file.shapes, file.rewind):
+        raise _WrongError(f"has a wrong mask: '{_line(name)}' is not in the rewind point, or in another shape")
     for name, shape in file.shapes.items():
         if not _padded(file.raw(f"mask.{name}"), shape):
             raise _WrongError(f"has a wrong mask: '{_line(name)}' has bits set beyond its last weight")
-    for name, entry in file.rewind.items():
-        # Any other byte in a boolean tensor is undefined behaviour in C++.
-        if entry.dtype == "BOOL" and bytes(file.raw(f"rewind.{name}")).translate(None, b"\0\1"):
-            raise _WrongError(
-                f"has a wrong rewind point: '{_line(name)}' is boolean and holds other bytes than 0 and 1"
-            )
+    for name in _not_boolean(file.rewind, file.raw_rewind):
+        raise _WrongError(f"has a wrong rewind point: '{_line(name)}' is boolean and holds other bytes than 0 and 1")
     counted = {
         "kept": sum(file.kept_per_layer().values()),
         "prunable": sum(math.prod(shape) for shape in file.shapes.values()),
         "mask_digest": digest_masks((n, shape, file.raw(f"mask.{n}")) for n, shape in file.shapes.items()),
-        "rewind_digest": digest_tensors((n, e.dtype, e.shape, file.raw(f"rewind.{n}")) for n, e in file.rewind.items()),
+        # That of another file was computed when the file was read.
+        "rewind_digest": file.rewind_point.digest if file.rewind_point else _digest(file.rewind, file.raw_rewind),
     }
     for name, value in counted.items():
         if getattr(file, name) != value:
@@ -374,12 +437,137 @@ def _verified(raw: bytes, path: Path) -> TicketFile:
     return file
 
 
+def _misfits(shapes: Mapping[str, tuple[int, ...]], rewind: Mapping[str, Entry]) -> Iterator[str]:
+    """Yield the masks that have no tensor of their name and shape in a rewind point."""
+    return (name for name, shape in shapes.items() if name not in rewind or rewind[name].shape != shape)
+
+
+def _not_boolean(tensors: Mapping[str, Entry], raw: Callable[[str], memoryview]) -> Iterator[str]:
+    """Yield boolean tensors with other bytes than 0 and 1, which are undefined behaviour in C++."""
+    return (n for n, e in tensors.items() if e.dtype == "BOOL" and bytes(raw(n)).translate(None, b"\0\1"))
+
+
+def _digest(tensors: Mapping[str, Entry], raw: Callable[[str], memoryview]) -> str:
+    return digest_tensors((name, entry.dtype, entry.shape, raw(name)) for name, entry in tensors.items())
+
+
+# A rewind point in a file of its own -----------------------------------------------------------------------------
+
+
+def rewind_folders(path: str | os.PathLike[str]) -> list[Path]:
+    """List the folders where a ticket's rewind point may be, in the order in which they are tried.
+
+    They are those named ``rewind_points`` beside the ticket and in the four folders above its own. Where links lead
+    to the ticket, those above the file itself follow.
+
+    >>> [str(folder) for folder in rewind_folders("/runs/digits/tickets/lth/replicate-0/round-001.safetensors")][-2:]
+    ['/runs/digits/rewind_points', '/runs/rewind_points']
+    """
+    files = dict.fromkeys((os.path.abspath(path), os.path.realpath(path)))  # noqa: PTH100 - it takes ".." out, too
+    return [above / FOLDER for file in files for above in list(Path(file).parents)[:LEVELS]]
+
+
+def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> RewindPoint:
+    """Find, read and check the rewind point that a ticket refers to."""
+    name = f"{file.rewind_digest}.safetensors"
+    # A broken link counts as found: what is wrong is told of it, and not of a file further up.
+    path = next((folder / name for folder in rewind_folders(file.path) if os.path.lexists(folder / name)), None)
+    shown = f"{FOLDER}/{name}" if path is None else _seen_from(file.path, path)
+    try:
+        if path is None:
+            raise _WrongError(f"is not there, neither beside it nor in the {LEVELS - 1} folders above")
+        if path not in known:
+            known[path] = _rewind_point(_bytes_of(path, "rewind point"), path)
+        point = known[path]
+        if point.digest != file.rewind_digest:
+            raise _WrongError(f"was altered or damaged: its tensors have the digest {point.digest}")
+        for mask in _misfits(file.shapes, point.tensors):
+            raise _WrongError(f"does not fit: it has no '{_line(mask)}' of the mask's shape {list(file.shapes[mask])}")
+    except _WrongError as wrong:
+        raise _WrongError(
+            f"has its rewind point in another file, and {_line(shown, 400)} {wrong}; 'tombola ticket export' makes a "
+            "self-contained file of a ticket that is still in its run"
+        ) from None
+    return point
+
+
+def _seen_from(ticket: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, os.path.dirname(os.path.abspath(ticket)))).as_posix()  # noqa: PTH100, PTH120
+
+
+def _rewind_point(raw: bytes, path: Path) -> RewindPoint:
+    """Check all of a rewind point's file but its name.
+
+    There is no hash of the file, so the header is read before anything is known to be right. But it can have one text
+    only and the digest covers what it says and the data: no bit of a file can change unnoticed.
+    """
+    start = _header_end(raw, "rewind point")
+    header = _parse(raw[8:start], "header")
+    if not isinstance(header, dict):
+        raise _WrongError(f"has a wrong header: it is a {type(header).__name__}, not an object")
+    if "__metadata__" in header:
+        raise _WrongError("has a wrong header: it has metadata, and a rewind point has none")
+    if _header(header) != raw[8:start]:
+        raise _WrongError("has a wrong header: it is not the compact JSON of what it says")
+    tensors = {name: _entry(name, info) for name, info in header.items()}
+    end = start + max((entry.end for entry in tensors.values()), default=0)
+    if end > len(raw):
+        raise _WrongError(f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}")
+    _check_extents(tensors, len(raw) - start)
+    data = memoryview(raw)[start:]
+    contents = {name: data[entry.begin : entry.end] for name, entry in tensors.items()}
+    for name in _not_boolean(tensors, contents.__getitem__):
+        raise _WrongError(f"holds other bytes than 0 and 1 in '{_line(name)}', which is boolean")
+    return RewindPoint(path, _digest(tensors, contents.__getitem__), tensors, raw)
+
+
+def encode_rewind_point(rewind: Mapping[str, Contents]) -> RewindPoint:
+    """Return a rewind point as the file that `write_rewind_point` writes; the same state gives the same bytes.
+
+    Args:
+        rewind: Safetensors dtype, shape and little-endian bytes by name.
+
+    Raises:
+        TicketError: The parts do not make a rewind point that `verify` accepts.
+
+    >>> point = encode_rewind_point({"w": ("F32", [2], bytes(8))})
+    >>> point.digest[:8], point.size, point.tensors["w"].shape
+    ('62ce8ea3', 72, (2,))
+    """
+    try:
+        _plain(dict.fromkeys(rewind), "the state")  # names that are no texts, or half of one
+        point = _rewind_point(bytes(_assembled(rewind)), Path())
+    except InputError as error:
+        raise TicketError(f"the rewind point cannot be written: {error}") from None
+    except _WrongError as wrong:
+        raise TicketError(f"the rewind point {wrong}") from None
+    return replace(point, path=Path(f"{point.digest}.safetensors"))
+
+
+def write_rewind_point(folder: str | os.PathLike[str], point: RewindPoint) -> Path:
+    """Write a rewind point into a folder, whole or not at all, unless it is there, and return its file.
+
+    A file of its name is read and checked; one that is damaged is replaced.
+
+    Raises:
+        DiskError: The file cannot be written.
+    """
+    path = Path(folder, f"{point.digest}.safetensors")
+    try:
+        if _rewind_point(_bytes_of(path), path).digest == point.digest:
+            return path
+    except _WrongError:
+        pass
+    _write(path, point.file)
+    return path
+
+
 # Writing ---------------------------------------------------------------------------------------------------------
 
 
 def encode(
     mask: Mapping[str, tuple[Sequence[int], bytes | memoryview]],
-    rewind: Mapping[str, Contents],
+    rewind: Mapping[str, Contents] | RewindPoint,
     *,
     origin: Mapping[str, Any],
     total: int | None = None,
@@ -391,7 +579,8 @@ def encode(
 
     Args:
         mask: Shape and packed bits by name.
-        rewind: Safetensors dtype, shape and little-endian bytes by name.
+        rewind: Safetensors dtype, shape and little-endian bytes by name; or the rewind point's own file, and the
+            ticket refers to that.
         origin: Where the ticket comes from; JSON.
         total: Number of all conv, linear and norm weights.
 
@@ -405,43 +594,54 @@ def encode(
     contents: dict[str, Contents] = {
         f"mask.{name}": ("U8", (_packed_size(shape),), packed) for name, (shape, packed) in mask.items()
     }
-    contents |= {f"rewind.{name}": tensor for name, tensor in rewind.items()}
-    wide_first = sorted(contents, key=lambda name: -ITEMSIZE.get(contents[name][0], 0))
-    ends, at = {}, 0
-    for name in wide_first:
-        at += len(contents[name][2])
-        ends[name] = at
+    point = rewind if isinstance(rewind, RewindPoint) else None
+    held = {} if isinstance(rewind, RewindPoint) else rewind
+    contents |= {f"rewind.{name}": tensor for name, tensor in held.items()}
     try:
         about = {
             "digest": _ZEROS.decode(),
-            "format": FORMAT,
+            "format": REFERRING if point else FORMAT,
             "kept": sum(_ones(packed) for _, packed in mask.values()),
             "mask_digest": digest_masks((name, shape, packed) for name, (shape, packed) in mask.items()),
             "origin": _plain(origin, "origin"),
             "prunable": sum(math.prod(shape) for shape, _ in mask.values()),
-            "rewind_digest": digest_tensors((name, *tensor) for name, tensor in rewind.items()),
+            "rewind_digest": point.digest if point else digest_tensors((name, *held[name]) for name in held),
             "shapes": {name: list(shape) for name, (shape, _) in mask.items()},
             "total": total,
         }
-        header: dict[str, Any] = {"__metadata__": {"tombola": canonical_json(about)}}
+        raw = _assembled(contents, {"tombola": canonical_json(about)})
     except InputError as error:
         raise TicketError(f"the ticket cannot be written: {error}") from None
-    for name, (dtype, shape, data) in contents.items():
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [ends[name] - len(data), ends[name]]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    raw = bytearray().join([len(text).to_bytes(8, "little"), text, *(contents[name][2] for name in wide_first)])
-    found = _DIGEST.search(raw, 8, 8 + len(text))
+    found = _DIGEST.search(raw, 8)
     assert found is not None
     at = found.start(1)
     del found  # it holds the buffer
     raw[at : at + 64] = hashlib.sha256(raw).hexdigest().encode()
     try:
         # What is written can be read: every rule of the format is written down once, on the reader's side.
-        _verified(result := bytes(raw), Path())
+        _verified(replace(_checked(result := bytes(raw), Path()), rewind_point=point))
     except _WrongError as wrong:
         raise TicketError(f"the ticket {wrong}") from None
     return result
+
+
+def _assembled(contents: Mapping[str, Contents], metadata: Mapping[str, str] | None = None) -> bytearray:
+    """Put a safetensors file together: the header in the mapping's order, the data with the widest numbers first."""
+    wide_first = sorted(contents, key=lambda name: -ITEMSIZE.get(contents[name][0], 0))
+    ends, at = {}, 0
+    for name in wide_first:
+        at += len(contents[name][2])
+        ends[name] = at
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
+    for name, (dtype, shape, data) in contents.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [ends[name] - len(data), ends[name]]}
+    text = _header(header)
+    return bytearray().join([len(text).to_bytes(8, "little"), text, *(contents[name][2] for name in wide_first)])
+
+
+def _header(header: Mapping[str, Any]) -> bytes:
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-len(text) % 8)
 
 
 def write(path: str | os.PathLike[str], raw: bytes) -> str:
@@ -450,19 +650,25 @@ def write(path: str | os.PathLike[str], raw: bytes) -> str:
     An existing file is replaced; missing folders are made.
 
     Raises:
-        TicketError: The bytes are no ticket, or the file cannot be written.
+        TicketError: The bytes are no ticket.
+        DiskError: The file cannot be written.
     """
     path = Path(path)
     try:
         digest = _check_digest(raw, _header_end(raw))
     except _WrongError as wrong:
         raise TicketError(f"{_file_name(path)} {wrong}") from None
+    _write(path, raw)
+    return digest
+
+
+def _write(path: Path, raw: bytes) -> None:
     try:
         write_whole(path, raw)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TicketError(f"{_file_name(path)} cannot be written: {reason}") from None
-    return digest
+    except DiskError:
+        raise
+    except ValueError as error:  # no system has such a name
+        raise TicketError(f"{_file_name(path)} cannot be written: {error}") from None
 
 
 # Digests ---------------------------------------------------------------------------------------------------------
@@ -570,9 +776,65 @@ def describe(file: TicketFile) -> str:
     """
     facts = [("ticket", _file_name(file.path)), *_origin_facts(file), ("digest", file.digest)]
     facts += [("mask digest", file.mask_digest), ("rewind digest", file.rewind_digest)]
-    facts += [("file", f"format {file.format}, {_bytes(file.size)}, {len(file.rewind)} tensors in the rewind point")]
+    facts += [("file", f"format {file.format}, {_bytes(file.size)}, {_rewind_fact(file)}")]
+    if file.rewind_point is not None:
+        # The digest stands two lines above; in full the path would not fit a line.
+        short = (file.reference or "").replace(file.rewind_digest, f"{file.rewind_digest[:8]}…")
+        facts += [("rewind file", f"{short}, {_bytes(file.rewind_point.size)}")]
     lines = [line for label, value in facts for line in _fact(label, value)]
     return "\n".join([*lines, "", *_table(file)])
+
+
+def _rewind_fact(file: TicketFile) -> str:
+    if file.format == REFERRING:
+        return "the rewind point is in another file"
+    return f"{len(file.rewind)} tensors in the rewind point"
+
+
+def plain(file: TicketFile) -> dict[str, Any]:
+    """Return all that a ticket file says, as JSON data for scripts; ``layers`` has every mask in the model's order.
+
+    >>> import tempfile
+    >>> mask, rewind = {"w": ([3], bytes([0b1010_0000]))}, {"w": ("F32", [3], bytes(12))}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "ticket.safetensors")
+    ...     _ = write(path, encode(mask, rewind, origin={"arm": "LTH", "round": 1}))
+    ...     said = plain(verify(path))
+    >>> said["kept"], said["origin"], said["rewind_point"]["file"]
+    (2, {'arm': 'LTH', 'round': 1}, None)
+    >>> said["layers"]["w"]
+    {'shape': [3], 'kept': 2, 'prunable': 3, 'density': 0.6666666666666666}
+    """
+    kept = file.kept_per_layer()
+    sizes = {name: math.prod(shape) for name, shape in file.shapes.items()}
+    return {
+        "path": os.fspath(file.path),
+        "size": file.size,
+        "format": file.format,
+        "digest": file.digest,
+        "mask_digest": file.mask_digest,
+        "rewind_digest": file.rewind_digest,
+        "kept": file.kept,
+        "prunable": file.prunable,
+        "total": file.total,
+        "density": file.density,
+        "density_total": file.density_total,
+        "layers": {
+            name: {
+                "shape": list(shape),
+                "kept": kept[name],
+                "prunable": sizes[name],
+                "density": kept[name] / sizes[name] if sizes[name] else None,
+            }
+            for name, shape in file.shapes.items()
+        },
+        "rewind_point": {
+            "file": file.reference,  # seen from the ticket's folder; null where the ticket holds it
+            "size": file.rewind_point.size if file.rewind_point else None,
+            "tensors": {name: {"dtype": e.dtype, "shape": list(e.shape)} for name, e in file.rewind.items()},
+        },
+        "origin": dict(file.origin),
+    }
 
 
 def _origin_facts(file: TicketFile) -> list[tuple[str, str]]:

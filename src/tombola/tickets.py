@@ -10,8 +10,9 @@ What the bytes of the file mean, and how they are checked, stands in `tombola.ti
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,25 +43,43 @@ class Ticket:
     digest: str | None = None
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Ticket:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        rewind_points: MutableMapping[Path, ticket_format.RewindPoint] | None = None,
+    ) -> Ticket:
         """Read and verify a ticket file; tensors are on the CPU, in the model's order, and belong to the caller.
 
+        Args:
+            path: The file. One that refers to its rewind point has it in a folder ``rewind_points`` beside it or in
+                one of the four folders above.
+            rewind_points: Rewind points in files of their own that were read before; what is read is added. Give
+                the tickets of a run the same dict, empty at first, and each file is read once.
+
         Raises:
-            TicketError: The file is missing, truncated, altered, damaged or no ticket; one line says which.
+            TicketError: The file is missing, truncated, altered, damaged or no ticket, or its rewind point is; one
+                line says which.
         """
-        file = ticket_format.verify(path)
+        file = ticket_format.verify(path, rewind_points)
         mask = {name: torch.from_numpy(file.keep(name)) for name in file.shapes}
-        point = {name: _tensor(entry, file.raw(f"rewind.{name}")) for name, entry in file.rewind.items()}
+        point = {name: _tensor(entry, file.raw_rewind(name)) for name, entry in file.rewind.items()}
         return cls(mask, point, file.origin, file.total, file.digest)
 
-    def save(self, path: str | os.PathLike[str]) -> str:
+    def save(self, path: str | os.PathLike[str], rewind_points: str | os.PathLike[str] | None = None) -> str:
         """Write the ticket to a safetensors file, whole or not at all, and return the file's digest.
 
-        The same ticket gives the same bytes. Folders are not made; an existing file is replaced.
+        The same ticket gives the same bytes. Missing folders are made; an existing file is replaced.
+
+        Args:
+            path: The file.
+            rewind_points: Folder of rewind points, which many tickets share; without it the ticket's file holds its
+                own. It is named ``rewind_points`` and is beside the ticket or in one of the four folders above, for
+                there `load` looks for it. A rewind point that is there already is read and checked, not written.
 
         Raises:
-            TicketError: The mask does not fit the rewind point, a value cannot be stored, the origin is not JSON,
-                or the file cannot be written.
+            TicketError: The mask does not fit the rewind point, a value cannot be stored, the origin is not JSON, or
+                the rewind point would not be found again.
+            DiskError: A file cannot be written.
 
         >>> import tempfile
         >>> ticket = Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}, {"arm": "LTH"})
@@ -70,15 +89,21 @@ class Ticket:
         >>> again.digest == digest, again.mask["w"].tolist(), again.density
         (True, [True, False], 0.5)
         """
-        self._check()
+        self.check()
+        if rewind_points is not None:
+            _check_found(path, rewind_points)
         try:
             packed = {name: (tuple(keep.shape), pack(name, keep)) for name, keep in self.mask.items()}
-            point = {name: contents(name, tensor) for name, tensor in self.rewind_point.items()}
-            raw = ticket_format.encode(packed, point, origin=self.origin, total=self.total)
+            state = {name: contents(name, tensor) for name, tensor in self.rewind_point.items()}
+            point = None if rewind_points is None else ticket_format.encode_rewind_point(state)
+            raw = ticket_format.encode(packed, state if point is None else point, origin=self.origin, total=self.total)
         except TicketError:
             raise
         except InputError as error:
             raise TicketError(f"the ticket cannot be written: {error}") from None
+        if rewind_points is not None and point is not None:
+            # The rewind point first: there is never a ticket without it.
+            ticket_format.write_rewind_point(rewind_points, point)
         return ticket_format.write(path, raw)
 
     def apply(self, model: nn.Module) -> dict[str, Tensor]:
@@ -99,7 +124,7 @@ class Ticket:
         >>> (model.weight != 0).tolist()
         [[True, False]]
         """
-        self._check()
+        self.check()
         point = {masks.plain(name): value for name, value in self.rewind_point.items()}
         targets = {
             masks.plain(name): value
@@ -152,7 +177,12 @@ class Ticket:
         """Digest of the rewind point alone."""
         return digest_state(self.rewind_point)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Check that mask and rewind point are of one piece.
+
+        Raises:
+            TicketError: A mask is not boolean, has no weight in the rewind point or another shape than it.
+        """
         for name, value in self.rewind_point.items():
             if not isinstance(value, Tensor):
                 raise TicketError(f"'{name}' of the rewind point is a {type(value).__name__}, not a tensor")
@@ -166,6 +196,17 @@ class Ticket:
                 raise TicketError(
                     f"the mask of '{name}' is {_seen(keep)}, the rewind point has {_seen(self.rewind_point[name])}"
                 )
+
+
+def _check_found(path: str | os.PathLike[str], rewind_points: str | os.PathLike[str]) -> None:
+    """Check that a ticket will find its rewind point in that folder."""
+    places = {os.path.realpath(folder) for folder in ticket_format.rewind_folders(path)}
+    if os.path.realpath(rewind_points) not in places:
+        raise TicketError(
+            f"rewind_points is '{os.fspath(rewind_points)}'; a ticket finds its rewind point in a folder named "
+            f"{ticket_format.FOLDER} beside it or in one of the {ticket_format.LEVELS - 1} folders above, "
+            f"and this one is '{os.fspath(path)}'"
+        )
 
 
 def _tensor(entry: ticket_format.Entry, raw: memoryview) -> Tensor:

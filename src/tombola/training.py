@@ -44,8 +44,9 @@ class Training:
         warmup_steps: The same in steps.
         clip: Largest norm of all gradients together, after pruned weights' gradients are zeroed; none if not given.
         evaluate_every: Steps between two looks at the validation split; once an epoch if not given.
-        patience: Evaluations without a lower validation loss after which a training stops; never if not given.
-        select: Which weights are pruned and tested: "last", or "best" by lowest validation loss. One rule for all arms.
+        patience: Evaluations without a better one, by ``select_by``, after which a training stops; never if not given.
+        select: Which weights are pruned and tested: "last", or "best" on validation data. One rule for all arms.
+        select_by: What "best" and the early-stop step go by: lowest validation "loss" or highest "accuracy".
         threads: Threads of one training.
         precision: Numbers of the forward and backward pass: "float32"; "bf16" where autocast holds it safe; "tf32",
             rounded products on CUDA.
@@ -80,6 +81,7 @@ class Training:
     evaluate_every: int | None = None
     patience: int | None = None
     select: Literal["last", "best"] = "last"
+    select_by: Literal["loss", "accuracy"] = "loss"
     threads: int = 1
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     channels_last: bool | None = None
@@ -88,7 +90,7 @@ class Training:
 
     def __post_init__(self) -> None:
         hints = get_type_hints(Training)
-        for name in ("optimizer", "schedule", "select", "precision", "step"):
+        for name in ("optimizer", "schedule", "select", "select_by", "precision", "step"):
             optional = getattr(Training, name) is None
             value, known = getattr(self, name), get_args(get_args(hints[name])[0] if optional else hints[name])
             if value not in known and not (optional and value is None):
@@ -153,6 +155,54 @@ def settle(training: Training, model: nn.Module, kind: str) -> Training:
         training,
         channels_last=images if training.channels_last is None else training.channels_last,
         step=training.step or ("traced" if able and kind == "cpu" else "eager"),
+    )
+
+
+def stretched(training: Training, factor: float) -> Training:
+    """Return the same training at another length: its warmup and milestones move with its end.
+
+    >>> stretched(Training(epochs=10, schedule="multistep", milestones=(5, 8)), 1.5).milestones
+    (7.5, 12.0)
+    """
+    t = training
+    return replace(
+        t,
+        epochs=t.epochs and t.epochs * factor,
+        steps=t.steps and round(t.steps * factor),
+        milestones=tuple(epoch * factor for epoch in t.milestones),
+        milestone_steps=tuple(round(step * factor) for step in t.milestone_steps),
+        warmup=t.warmup * factor,
+        warmup_steps=round(t.warmup_steps * factor),
+    )
+
+
+def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> Training:
+    """Return the training with which a pruned network is trained on: as long, without warmup, at a low rate.
+
+    Args:
+        training: The one before.
+        lr: "last": the rate that it ended with, constant; "decayed": from that rate down to zero along half a cosine;
+            or the constant rate itself.
+
+    Raises:
+        ConfigError: The rate that the training ends with is zero.
+
+    >>> fine_tuning(Training(lr=0.1, epochs=10, schedule="multistep", milestones=(5, 8), gamma=0.2), "last").lr
+    0.004
+    """
+    t = training
+    if lr in ("last", "decayed") and t.schedule == "cosine":
+        raise ConfigError(f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate of fine-tuning")
+    # Rounded, so that 0.1 * 0.2 ** 2 is 0.004: the digits beyond are no part of the meaning.
+    last = float(f"{t.lr * t.gamma ** len(t.milestones or t.milestone_steps):.12g}")
+    return replace(
+        t,
+        lr=lr if isinstance(lr, float | int) else last,
+        schedule="cosine" if lr == "decayed" else "constant",
+        milestones=(),
+        milestone_steps=(),
+        warmup=0.0,
+        warmup_steps=0,
     )
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tombola.data.dataset import Dataset, from_tensors
-from tombola.data.roots import data_root
+from tombola.data.dataset import SHARE, Dataset, from_tensors
+from tombola.data.roots import places
 from tombola.devices import free_memory
 from tombola.errors import DataError
 
-_SHARE = 0.5  # of the free memory that a data set may take; every worker process holds one
 _KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -40,7 +39,10 @@ def arrays(*, path: str, root: str | Path | None = None) -> Dataset:
         DataError: There is no such file, it is not an .npz file, its arrays do not make a data set, or memory is too
             small for it and it cannot be mapped.
     """
-    file = _find(Path(path).expanduser(), data_root(root))
+    tried = places(path, root)
+    file = next((place for place in tried if place.is_file()), None)
+    if file is None:
+        raise DataError(f"no file {' and no file '.join(map(str, tried))}; 'path' names an .npz file")
     try:
         # Opened here: numpy leaves its own file open when the zip file is broken.
         with file.open("rb") as opened:
@@ -53,7 +55,7 @@ def arrays(*, path: str, root: str | Path | None = None) -> Dataset:
             assert stored.zip is not None
             needed = sum(member.file_size for member in stored.zip.infolist())
             free = free_memory(torch.device("cpu"))
-            streamed = needed > _SHARE * free
+            streamed = needed > SHARE * free
             # asarray: what is no array in a zip file comes as its bytes, which are then refused as images.
             train_images, train_labels, test_images, test_labels = (
                 _mapped(file, stored.zip, key, needed, free)
@@ -93,14 +95,6 @@ def _mapped(file: Path, members: zipfile.ZipFile, key: str, needed: int, free: i
     start = info.header_offset + 30 + name + extra + header
     # "c": pages are read when they are used, and nothing is ever written back to the file.
     return np.memmap(file, dtype, "c", start, shape)
-
-
-def _find(path: Path, root: Path) -> Path:
-    tried = [path] if path.is_absolute() else [root / path, Path.cwd() / path]
-    for file in tried:
-        if file.is_file():
-            return file
-    raise DataError(f"no file {' and no file '.join(map(str, tried))}; 'path' names an .npz file")
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:

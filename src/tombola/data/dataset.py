@@ -8,6 +8,7 @@ Images stay in their raw units (usually uint8, 0 to 255); they are normalised ba
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tombola.data.pictures import Files, Pictures
 from tombola.errors import DataError
 
+SHARE = 0.5  # of the free memory that a data set may take; every worker process holds one
 _ROWS = 4096  # images that are looked at together, so that a large set is never copied whole
 
 
@@ -26,22 +29,31 @@ class Dataset:
     """Images and labels, in published order. Whoever makes one gets a DataError for what cannot be right.
 
     Attributes:
-        train_images: uint8 or float32 [n, channels, height, width], in raw units.
+        train_images: uint8 or float32 [n, channels, height, width], in raw units; a tensor, or files that are decoded
+            when they are needed.
         train_labels: int64 [n], from 0 to ``num_classes`` - 1; every class occurs.
         test_images: As ``train_images``, of the same dtype and image shape.
         test_labels: As ``train_labels``; a class may be missing.
         num_classes: How many classes there are.
         verified: False: the checksums of the files were not compared with the published ones.
-        streamed: True: the images are mapped from a file, since memory is too small for them.
+        streamed: True: the images are read from files while they are used, since memory is too small for them.
+        files: The files of the images, where the fingerprint is theirs and not that of the pixels.
+        skipped: How many files could not be read and were left out.
+        moments: Mean and standard deviation of each channel to normalise by, in raw units; None works them out.
+        moments_of: From how many training images they are worked out; None takes all.
     """
 
-    train_images: Tensor
+    train_images: Tensor | Pictures
     train_labels: Tensor
-    test_images: Tensor
+    test_images: Tensor | Pictures
     test_labels: Tensor
     num_classes: int
     verified: bool = True
     streamed: bool = False
+    files: Files | None = None
+    skipped: int = 0
+    moments: tuple[Tensor, Tensor] | None = None
+    moments_of: int | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.train_images, "training")
@@ -76,9 +88,15 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hex) of the shapes, dtypes and bytes of the four tensors: another byte, another data set."""
+        """The sha256 (hex) of the files, or else of the shapes, dtypes and bytes of the four tensors.
+
+        Another byte, another data set.
+        """
+        if self.files is not None:
+            return self.files.fingerprint
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            assert isinstance(tensor, Tensor)
             array = np.ascontiguousarray(tensor.detach().cpu().numpy())
             digest.update(f"{array.dtype.str} {array.shape};".encode())
             digest.update(array.reshape(-1).view(np.uint8).data)
@@ -146,14 +164,14 @@ def _labels(values: Any, name: str) -> Tensor:
     return torch.from_numpy(np.require(array, np.int64, ["C", "W"]))
 
 
-def _check_images(images: Tensor, name: str) -> None:
-    if images.ndim != 4:
+def _check_images(images: Tensor | Pictures, name: str) -> None:
+    if len(images.shape) != 4:
         raise DataError(f"{name} images have shape {_times(images.shape)}; it must be n x channels x height x width")
     if images.dtype not in (torch.uint8, torch.float32):
         raise DataError(f"{name} images are {_dtype(images)}; they must be uint8 or float32")
     if 0 in images.shape[1:]:
         raise DataError(f"{name} images are {_times(images.shape[1:])}; they have no pixel")
-    if images.dtype is torch.float32:
+    if isinstance(images, Tensor) and images.dtype is torch.float32:
         for start in range(0, len(images), _ROWS):
             bad = ~images[start : start + _ROWS].isfinite().flatten(1).all(1)
             if bad.any():
@@ -176,9 +194,9 @@ def _check_labels(labels: Tensor, name: str, num_classes: int) -> None:
         )
 
 
-def _times(shape: torch.Size) -> str:
+def _times(shape: Sequence[int]) -> str:
     return " x ".join(str(size) for size in shape) or "()"
 
 
-def _dtype(tensor: Tensor) -> str:
+def _dtype(tensor: Tensor | Pictures) -> str:
     return str(tensor.dtype).removeprefix("torch.")

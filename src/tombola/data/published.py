@@ -11,7 +11,7 @@ import math
 import pickle
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,7 @@ def _fetch(source: Any, folder: Path, checksums: Mapping[str, str], *, download:
     """Have all files of a data set in its folder; with ``verify``, exactly the published ones."""
     from torchvision.datasets.utils import calculate_md5
 
-    missing = [name for name in checksums if not (folder / name).is_file()]
-    if missing:
-        _download(source, folder, missing, download)
+    have(source, folder, checksums, download=download)
     for name, published in checksums.items() if verify else ():
         seen = calculate_md5(folder / name)
         if seen != published:
@@ -90,10 +88,24 @@ def _fetch(source: Any, folder: Path, checksums: Mapping[str, str], *, download:
             )
 
 
-def _download(source: Any, folder: Path, missing: list[str], wanted: bool) -> None:
+def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> None:
+    """Download what a data set's folder lacks.
+
+    Args:
+        source: torchvision's class, or one that has its ``download()`` into ``root``.
+        folder: Where the files are under the data root.
+        names: What must be in it: files or folders.
+        download: Download what is missing.
+
+    Raises:
+        DataError: Something is missing and cannot be downloaded.
+    """
+    missing = [name for name in names if not (folder / name).exists()]
+    if not missing:
+        return
     root = folder.parents[1] if folder.name == "raw" else folder.parent
     problem = "the option download is false"
-    if wanted:
+    if download:
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging:

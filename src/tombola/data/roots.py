@@ -15,3 +15,13 @@ def data_root(given: str | Path | None = None) -> Path:
     PosixPath('/data')
     """
     return Path(given or os.environ.get("TOMBOLA_DATA") or "~/.cache/tombola/datasets").expanduser()
+
+
+def places(path: str | Path, root: str | Path | None = None) -> list[Path]:
+    """Say where a path of the user's may be: there if it is absolute, else under the data root or the working folder.
+
+    >>> places("/data/mine.npz", "/root")
+    [PosixPath('/data/mine.npz')]
+    """
+    path = Path(path).expanduser()
+    return [path] if path.is_absolute() else [data_root(root) / path, Path.cwd() / path]

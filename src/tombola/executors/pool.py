@@ -9,7 +9,8 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from tombola.errors import InputError, InvariantError, TrainingError
 from tombola.jobs import Job, Measured, Trained, measure, run_job
-from tombola.storage import Store
+from tombola.storage import Store, log_error
 from tombola.task import Classification
 
 Progress = Callable[[str, int, int], None]
@@ -77,8 +78,7 @@ def _do(what: str, packed: bytes, digest: str) -> None:
         raise
     except Exception as error:
         # An exception of the user's own may not survive the way back, and would break the pool for all.
-        with (_worker.store.folder.parent / "errors.log").open("a", encoding="utf-8") as log:
-            log.write(traceback.format_exc())
+        log_error(_worker.store.folder.parent, traceback.format_exc())
         text = " ".join(str(error).split())
         raise TrainingError(f"{type(error).__name__}: {text} (more in errors.log)") from None
 
@@ -109,6 +109,8 @@ class Pool:
         self._closed = False
         self._suspects = threading.Lock()
         self._flying: dict[tuple[str, str], Future[None]] = {}
+        self._users: Counter[str] = Counter()  # who waits for a training's result, by its digest
+        self._released: set[str] = set()
         # They only wait: waiters for workers, followers for waiters. Apart, so that neither takes the other's place.
         self._waiters = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-wait")
         self._followers = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-follow")
@@ -145,23 +147,53 @@ class Pool:
     def run_all(self, jobs: list[Job]) -> list[Trained]:
         """Train jobs and return what they gave, in order, whatever order they finish in."""
         digests = [self.digest(job) for job in jobs]
-        futures = [self._once("train", job, digest) for job, digest in zip(jobs, digests, strict=True)]
-        for future in futures:
-            future.result()
-        return [self._trained(digest) for digest in digests]
+        with self._using(digests):
+            futures = [self._once("train", job, digest) for job, digest in zip(jobs, digests, strict=True)]
+            for future in futures:
+                future.result()
+            return [self._trained(digest) for digest in digests]
 
     def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
         """Train a ticket on its data and test it once; the future's result is not waited for."""
         digest = self.digest(job)
+        using = contextlib.ExitStack()
+        using.enter_context(self._using([digest]))  # from now on, not when a thread begins to follow
 
         def follow() -> tuple[Trained, Measured]:
-            self._once("train", job, digest).result()
-            self._once("measure", job, digest).result()
-            measured = self.store.measured(digest)
-            assert measured is not None
-            return self._trained(digest), measured
+            with using:
+                self._once("train", job, digest).result()
+                self._once("measure", job, digest).result()
+                measured = self.store.measured(digest)
+                assert measured is not None
+                return self._trained(digest), measured
 
         return self._followers.submit(follow)
+
+    @contextlib.contextmanager
+    def _using(self, digests: Sequence[str]) -> Iterator[None]:
+        """Keep the results of trainings while they are waited for and read."""
+        with self._lock:
+            self._users.update(digests)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users.subtract(digests)
+                self._drop(self._released.intersection(digests))
+
+    def release(self, digests: Iterable[str]) -> None:
+        """Drop the results of trainings that nobody needs any more; one that is asked for again is done again."""
+        with self._lock:
+            self._released.update(digests)
+            self._drop(set(digests))
+
+    def _drop(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            if not self._users[digest]:
+                self._released.discard(digest)
+                for what in ("train", "measure"):
+                    self._flying.pop((what, digest), None)
+                self.store.drop(digest)
 
     def _trained(self, digest: str) -> Trained:
         trained = self.store.trained(digest)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
 
 from torch import nn
 
-from tombola.errors import ConfigError, near
+from tombola.models import residual
 from tombola.models.checks import check_arguments
-from tombola.models.residual import projection, stage
 
 
 def resnet18(
-    num_classes: int, *, image_shape: tuple[int, int, int] = (3, 32, 32), stem: Literal["cifar", "imagenet"] = "cifar"
+    num_classes: int, *, image_shape: tuple[int, int, int] = (3, 32, 32), stem: residual.Stem = "cifar"
 ) -> nn.Module:
     """Build ResNet-18: ``stem``, ``stage1`` to ``stage4`` of two residual blocks each, and ``head``.
 
@@ -39,25 +37,13 @@ def resnet18(
     11173962
     """
     check_arguments("resnet18", num_classes, image_shape)
-    stems = {"cifar": 3, "imagenet": 7}
-    if stem not in stems:
-        raise ConfigError(f"stem is {stem!r}; it is one of: {', '.join(stems)}.{near(str(stem), stems)}")
-    size = stems[stem]
-    stride = 2 if stem == "imagenet" else 1
-    first: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=nn.Conv2d(image_shape[0], 64, size, stride=stride, padding=size // 2, bias=False),
-        bn=nn.BatchNorm2d(64),
-        relu=nn.ReLU(),
-    )
-    if stem == "imagenet":
-        first["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
     return nn.Sequential(
         OrderedDict[str, nn.Module](
-            stem=nn.Sequential(first),
-            stage1=stage(64, 64, 2, 1, projection),
-            stage2=stage(64, 128, 2, 2, projection),
-            stage3=stage(128, 256, 2, 2, projection),
-            stage4=stage(256, 512, 2, 2, projection),
+            stem=residual.stem(stem, image_shape[0]),
+            stage1=residual.stage(64, 64, 2, 1, residual.projection),
+            stage2=residual.stage(64, 128, 2, 2, residual.projection),
+            stage3=residual.stage(128, 256, 2, 2, residual.projection),
+            stage4=residual.stage(256, 512, 2, 2, residual.projection),
             mean=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
             head=nn.Linear(512, num_classes),

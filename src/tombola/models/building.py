@@ -1,6 +1,6 @@
 """Building: from a name in a recipe to an initialised model that is known to take the images.
 
-    name, options, seed -> [ build ] -> rewind point -> search
+    name, options, seed -> [ build ] -> ( weights of a file ) -> rewind point -> search
 
 A name is an entry of the catalogue (``lenet5``), ``torchvision:NAME``, or the user's own ``package.module:function``.
 Functions ending in ``_`` change a model in place.
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -191,6 +193,89 @@ def replace_head_(model: nn.Module, head: str, classes: int, seed: int, *address
     weight: Tensor = old.weight  # type: ignore[assignment]  # head_name answers for it
     parent, _, child = head.rpartition(".")
     setattr(model.get_submodule(parent), child, new.to(weight).train(old.training))
+
+
+def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -> list[str]:
+    """Take a model's weights and buffers from a local checkpoint, all of them but those of a head for other classes.
+
+    The file is one that ``torch.save`` wrote, read with ``weights_only=True`` so that it cannot run code, or a
+    ``.safetensors`` file. It holds a state dict, itself or as ``state_dict`` or ``model``; the prefixes ``module.`` and
+    ``_orig_mod.`` are no part of its names. ``num_batches_tracked`` may be missing, as in files that are older than it.
+
+    Args:
+        model: Changed in place, once the whole file is known to fit. Numbers become those of its dtypes and devices.
+        path: The file.
+        head: Name of the output layer, see ``head_name``. Where only the number of its outputs differs, it stays as it
+            was drawn.
+
+    Returns:
+        The names of the head's entries that stayed; none where everything was taken from the file.
+
+    Raises:
+        ConfigError: There is no such file, it holds more than weights or is broken, or an entry is missing, unknown, of
+            another shape or kind of number, or not finite; the first one is named.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(nn.Sequential(nn.Linear(2, 7)).state_dict(), f"{folder}/seven.pt")
+    ...     load_weights_(nn.Sequential(nn.Linear(2, 3)), f"{folder}/seven.pt", head="0")
+    ['0.weight', '0.bias']
+    """
+    file = Path(path).expanduser()
+    given, own = _checkpoint(file), model.state_dict()
+    layer = head_name(model, head)
+    at_head = [name for name in own if name.rpartition(".")[0] == layer]
+    fitting = [name for name in at_head if name in given and given[name].shape[1:] == own[name].shape[1:]]
+    stays = [name for name in fitting if given[name].shape != own[name].shape]
+    # All of the head or nothing: a weight for other classes beside a bias for ours would be no head of anything.
+    stays = stays if stays == at_head else []
+    for name, value in own.items():
+        if name not in given:
+            if name.endswith("num_batches_tracked"):
+                continue
+            raise ConfigError(f"{file} has no '{name}', which the model has.{near(name, given)}")
+        if name not in stays and given[name].shape != value.shape:
+            raise ConfigError(f"'{name}' has the shape {list(given[name].shape)} in {file}; it has {list(value.shape)} "
+                              f"in the model")  # fmt: skip
+        if given[name].is_floating_point() != value.is_floating_point():
+            raise ConfigError(f"'{name}' is {given[name].dtype} in {file}; it is {value.dtype} in the model")
+        if not bool(given[name].isfinite().all()):
+            raise ConfigError(f"'{name}' in {file} holds NaN or infinite values")
+    for name in given:
+        if name not in own:
+            raise ConfigError(f"{file} has '{name}', which the model has not.{near(name, own)}")
+    model.load_state_dict(own | {name: value for name, value in given.items() if name not in stays})
+    return stays
+
+
+def _checkpoint(file: Path) -> dict[str, Tensor]:
+    """Read a state dict from a file, its names without the prefixes of wrappers."""
+    if not file.is_file():
+        raise ConfigError(f"no file {file} to take weights from")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            found: Any = load_file(file)
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # broken bytes make the readers fail in any way
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise ConfigError(
+            f"{file} holds more than weights ({code[1]}) and reading it would run code; torch.save(model.state_dict(), "
+            f"...) writes weights alone"
+            if code
+            else f"cannot read {file} as a checkpoint: {_first_line(error)}; it is broken, or no file of weights"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ConfigError(f"{file} holds no state dict, neither itself nor as 'state_dict' or 'model'")
+    plain = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(name)): value for name, value in found.items()}
+    if len(plain) < len(found):
+        raise ConfigError(f"{file} has entries that differ only in the prefixes module. and _orig_mod.")
+    return plain
 
 
 def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:

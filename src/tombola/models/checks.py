@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, near
 
 
 def check_classes(num_classes: int) -> None:
@@ -41,3 +41,28 @@ def check_arguments(model: str, num_classes: int, image_shape: Sequence[int], sm
         raise ConfigError(
             f"model '{model}' cannot take images of shape {shape}; they must be at least {smallest} x {smallest} pixels"
         )
+
+
+def check_dropout(dropout: float) -> None:
+    """Refuse a dropout that is no fraction below 1.
+
+    Raises:
+        ConfigError: It is none.
+
+    >>> check_dropout(0.5)
+    """
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ConfigError(f"dropout is {dropout!r}; it is a fraction from 0 to below 1, such as 0.5")
+
+
+def check_choice(option: str, value: object, known: Iterable[str]) -> None:
+    """Refuse a value that is none of those that an option has.
+
+    Raises:
+        ConfigError: It is none; the message names them.
+
+    >>> check_choice("stem", "cifar", ("cifar", "imagenet"))
+    """
+    known = tuple(known)
+    if value not in known:
+        raise ConfigError(f"{option} is {value!r}; it is one of: {', '.join(known)}.{near(str(value), known)}")

@@ -36,16 +36,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round of one arm over the replicates that reached it; densities and accuracies are fractions.
+    """One round of one arm over the ``replicates`` that reached it; densities and accuracies are fractions.
 
-    ``early_stop_step`` and ``kept_fraction`` are means over the replicates that have one, else None.
+    ``accuracy`` is None where no replicate's ticket was evaluated; ``early_stop_step`` and ``kept_fraction`` are means
+    over the replicates that have one, else None.
     """
 
     arm: str
     round: int
     density: float
     density_total: float
-    accuracy: Spread
+    replicates: int
+    accuracy: Spread | None
     early_stop_step: float | None
     kept_fraction: float | None
 
@@ -55,7 +57,8 @@ class TargetRow:
     """One arm at its first round at or below a target density, over the ``reached`` of ``replicates`` that got there.
 
     ``density`` is what was met in fact (an arm may step from 0.52 to 0.38 over a target of 0.5), ``trainings`` the
-    cost in trainings on the full data, ``seconds`` their wall time; both cumulative. All None if none got there.
+    cost in trainings on the full data, ``seconds`` their wall time; both cumulative. All None if none got there, and
+    ``accuracy`` where these tickets were not evaluated.
     """
 
     arm: str
@@ -143,7 +146,8 @@ def by_round(records: Sequence[Record]) -> list[RoundRow]:
                     round=index,
                     density=statistics.mean(float(record["density"]) for record in here),
                     density_total=statistics.mean(float(record["density_total"]) for record in here),
-                    accuracy=spread(record["test_accuracy"] for record in here),
+                    replicates=len(here),
+                    accuracy=_spread(record["test_accuracy"] for record in here),
                     early_stop_step=_mean(record["early_stop_step"] for record in here),
                     kept_fraction=_mean(record["kept_fraction"] for record in here),
                 )
@@ -215,10 +219,15 @@ def _at(arm: str, target: float, firsts: Sequence[Record], records: Sequence[Rec
         replicates=total,
         round=_mean(record["round"] for record in firsts),
         density=_mean(record["density"] for record in firsts),
-        accuracy=spread(record["test_accuracy"] for record in firsts) if firsts else None,
+        accuracy=_spread(record["test_accuracy"] for record in firsts),
         trainings=_mean(r["samples_seen"] / whole[r["replicate"]] for r in firsts if whole.get(r["replicate"])),
         seconds=_mean(record["seconds"] for record in firsts),
     )
+
+
+def _spread(values: Iterable[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return spread(known) if known else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -58,7 +58,7 @@ def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
             "replicates": row.accuracy.n,
         }
         for row in aggregate.by_round(records)
-        if row.density > 0
+        if row.density > 0 and row.accuracy is not None
     ]
     singles = [
         {
@@ -69,7 +69,8 @@ def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
             "accuracy": 100 * record["test_accuracy"],
         }
         for record in records
-        if record["arm"] in names and record["density"] > 0  # zero has no place on a logarithmic axis
+        # Zero has no place on a logarithmic axis.
+        if record["arm"] in names and record["density"] > 0 and record["test_accuracy"] is not None
     ]
     dense = aggregate.dense(records)
     rule = [] if dense is None else [{"accuracy": 100 * dense.mean, "label": f"dense {100 * dense.mean:.2f}"}]
@@ -122,7 +123,7 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
             "size": max(130 - 40 * names.index(row.arm), 40),
             "round": row.round,
             "density": 100 * row.density,
-            "replicates": row.accuracy.n,
+            "replicates": row.replicates,
         }
         for row in aggregate.by_round(records)
         if row.density > 0

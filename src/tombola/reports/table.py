@@ -124,6 +124,8 @@ def legend(records: Sequence[Record]) -> list[str]:
             f"± is the sample standard deviation over n = {total} replicates; "
             "a smaller n stands in brackets or under reached."
         )
+    if any(record["test_accuracy"] is None for record in records):
+        lines.append("A ticket without an accuracy was not evaluated (evaluate_at).")
     checks = sum(record.get("invariant_seconds") or 0.0 for record in records)
     if checks:
         lines.append(f"Checking the invariants after every round took {checks:.1f} s in all.")
@@ -160,7 +162,8 @@ def _round_grid(records: Sequence[Record]) -> Grid:
 
 
 def _round_cells(row: RoundRow, replicates: int) -> list[str]:
-    return [f"{100 * row.density:.2f}", _accuracy(row.accuracy, replicates)]
+    accuracy = "" if row.accuracy is None else _accuracy(row.accuracy, replicates)
+    return [f"{100 * row.density:.2f}", accuracy]
 
 
 def _target_grid(records: Sequence[Record]) -> Grid:
@@ -179,14 +182,14 @@ def _target_grid(records: Sequence[Record]) -> Grid:
 
 def _target_cells(row: TargetRow) -> list[str]:
     reached = f"{row.reached} of {row.replicates}"
-    if row.accuracy is None or row.round is None or row.density is None or row.seconds is None:
+    if row.round is None or row.density is None or row.seconds is None:
         return [row.arm, reached, "", "", "", "", ""]
     return [
         row.arm,
         reached,
         f"{row.round:.0f}" if row.round.is_integer() else f"{row.round:.1f}",
         f"{100 * row.density:.2f}",
-        _accuracy(row.accuracy),
+        "" if row.accuracy is None else _accuracy(row.accuracy),
         "" if row.trainings is None else f"{row.trainings:.1f}",
         f"{row.seconds:.1f}",
     ]

@@ -1,0 +1,232 @@
+"""Pictures: the images of many files as if they were one tensor, decoded when they are asked for.
+
+    files -> [ pictures ] -> dataset -> split -> batches
+
+A file is decoded alike whoever reads it, so neither holding or streaming nor the number of readers changes a bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tombola.errors import DataError
+
+_ROWS = 256  # images that are decoded, or files that are hashed, together
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Which image files make a data set.
+
+    Attributes:
+        root: The folder that they are in.
+        train: Name, relative to the root, and label of each training image, in published order.
+        test: As ``train``.
+        size: Height and width that the images are brought to.
+    """
+
+    root: Path
+    train: Sequence[tuple[str, int]]
+    test: Sequence[tuple[str, int]]
+    size: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 (hex) of size, names, labels and the files' own lengths and sha256; nothing is decoded."""
+        digest = hashlib.sha256(f"{self.size};".encode())
+        with ThreadPoolExecutor(8) as pool:  # they wait for the disk together, and hashing needs no lock of Python's
+            for part in (self.train, self.test):
+                pieces = [part[start : start + _ROWS] for start in range(0, len(part), _ROWS)]
+                for lines in pool.map(self._lines, pieces):
+                    digest.update(lines)
+                digest.update(b";")
+        return digest.hexdigest()
+
+    def _lines(self, piece: Sequence[tuple[str, int]]) -> bytes:
+        lines = []
+        for name, label in piece:
+            try:
+                content = (self.root / name).read_bytes()
+            except OSError as error:
+                raise DataError(f"cannot read {self.root / name}: {error.strerror}") from error
+            lines.append(json.dumps([name, label, len(content), hashlib.sha256(content).hexdigest()]))
+        return "\n".join(lines).encode()
+
+
+class Pictures:
+    """Images that stand where a tensor of them would, uint8 [n, 3, size, size], and are decoded when they are read.
+
+    Args:
+        root: The folder of the files.
+        names: Of the files, relative to it.
+        size: Height and width, see ``decode``.
+        workers: Processes that read ahead; with 0 images are read where they are asked for.
+        remedy: What can be done about a file that cannot be read, for the message.
+    """
+
+    dtype: ClassVar = torch.uint8
+    device: ClassVar = torch.device("cpu")
+
+    def __init__(self, root: Path, names: Sequence[str], size: int, *, workers: int = 0, remedy: str = "") -> None:
+        self.shape = torch.Size([len(names), 3, size, size])
+        self.workers = workers
+        self.remedy = remedy
+        self._decoder = _Decoder(root, list(names), size)
+        self._idle: list[DataLoader[Any]] = []
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the images take when they are held."""
+        return self.shape.numel()
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Return the images of these rows (int64), here and now.
+
+        Raises:
+            DataError: A file cannot be read; it is named.
+        """
+        assert dim == 0
+        return self._whole(self._decoder[index.numpy()])
+
+    def read(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Give the images of each piece, which is a tensor of rows; the workers read the pieces to come meanwhile.
+
+        Raises:
+            DataError: A file cannot be read; it is named.
+        """
+        return map(self._whole, self._decoded([piece.numpy() for piece in pieces]))
+
+    def hold(self) -> Tensor:
+        """Return all images in one tensor.
+
+        Raises:
+            DataError: A file cannot be read; it is named.
+        """
+        held = torch.empty(self.shape, dtype=self.dtype)
+        pieces = self._pieces()
+        for piece, images in zip(pieces, self.read(pieces), strict=True):
+            held[piece] = images
+        return held
+
+    def unreadable(self) -> list[int]:
+        """Decode all images and return the rows of those whose file cannot be read."""
+        return [row for _, bad in self._decoded([piece.numpy() for piece in self._pieces()]) for row in bad]
+
+    def _pieces(self) -> list[Tensor]:
+        return list(torch.split(torch.arange(len(self)), _ROWS)) if len(self) else []
+
+    def _decoded(self, pieces: list[np.ndarray]) -> Iterator[_Decoded]:
+        # A daemonic process (one of the doctor's) may have no children; it reads for itself.
+        if not self.workers or multiprocessing.current_process().daemon:
+            yield from map(self._decoder.__getitem__, pieces)
+            return
+        # A loader for each reading that is under way: a validation may come in the middle of an epoch.
+        loader = self._idle.pop() if self._idle else _loader(self._decoder, self.workers)
+        loader.sampler[:] = pieces  # type: ignore[index]  # the list that it was made with
+        try:
+            yield from loader
+        finally:
+            self._idle.append(loader)
+
+    def _whole(self, decoded: _Decoded) -> Tensor:
+        images, bad = decoded
+        for row, reason in bad.items():
+            raise DataError(f"cannot read {self._decoder.file(row)} as an image: {reason}; {self.remedy}")
+        return torch.from_numpy(images)
+
+
+_Decoded = tuple[np.ndarray, dict[int, str]]  # images, and why the files of some rows cannot be read
+
+
+class _Decoder:
+    """What a worker needs to read images: given an array of rows, it decodes their files."""
+
+    def __init__(self, root: Path, names: list[str], size: int) -> None:
+        self.root, self.names, self.size = root, names, size
+
+    def file(self, row: int) -> Path:
+        return self.root / self.names[row]
+
+    def __getitem__(self, rows: np.ndarray) -> _Decoded:
+        images, bad = np.zeros((len(rows), 3, self.size, self.size), np.uint8), {}
+        for place, row in enumerate(rows.tolist()):
+            try:
+                images[place] = decode(self.file(row), self.size)
+            except MemoryError:
+                raise
+            # A broken file makes a decoder fail in any way: OSError, SyntaxError, struct.error, DecompressionBombError.
+            except Exception as error:
+                bad[row] = " ".join(str(error).split()) or type(error).__name__
+        return images, bad
+
+
+def decode(file: Path, size: int) -> np.ndarray:
+    """Return an image as uint8 [3, size, size], in RGB: the shorter side resized to ``size``, then the centre.
+
+    Resizing is bilinear with antialiasing. torchvision's ``Resize(size)`` and ``CenterCrop(size)`` give the same bits.
+    """
+    from PIL import Image
+
+    with Image.open(file) as opened:
+        image = opened.convert("RGB")
+    short, long = sorted(image.size)
+    if short != size:
+        longer = int(size * long / short)
+        upright = image.size[0] == short
+        image = image.resize((size, longer) if upright else (longer, size), Image.Resampling.BILINEAR)
+    left, top = (round((side - size) / 2) for side in image.size)
+    return np.asarray(image)[top : top + size, left : left + size].transpose(2, 0, 1)
+
+
+def _loader(decoder: _Decoder, workers: int) -> DataLoader[Any]:
+    # Not by forking this process: its threads may hold locks, which would be locked for ever in the copy.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return DataLoader(
+        decoder,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=[],
+        num_workers=workers,
+        persistent_workers=True,
+        # Arrays go through a pipe. Tensors would go through shared memory, which runs out on many machines.
+        collate_fn=_as_it_is,
+        multiprocessing_context=context,
+        worker_init_fn=_watch,
+        # Its own, for it draws a number whenever it begins: training must not see that.
+        generator=torch.Generator(),
+    )
+
+
+def _watch(_: int) -> None:
+    # torch's own watch looks for the fork server, which lives as long as a reader does: both would outlive a training
+    # that is killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _as_it_is(decoded: Any) -> Any:
+    return decoded

@@ -1,0 +1,557 @@
+"""Driver: one arm of one replicate, from its rounds to its tickets and records.
+
+plan -> [ search | another arm's tickets ] -> ticket -> evaluation -> record
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+from tombola import controls, rates
+from tombola.errors import DiskError, InputError, InvariantError, TrainingError
+from tombola.executors import Pool
+from tombola.jobs import Job, Measured, Trained
+from tombola.masks import count, density, empty_layers, intersect, size, unite
+from tombola.partitions import Partition
+from tombola.plans import Plans, replicate_seed
+from tombola.rates import Amount, Count
+from tombola.records import Record
+from tombola.runs import RunFolder
+from tombola.search import Round, carried_on, find, find_at_once, rewound
+from tombola.tickets import Ticket
+from tombola.training import Schedule, stretched
+from tombola.types import Mask, State
+
+Cost = tuple[int, float]  # examples seen, seconds
+
+# What a record says of the ticket itself, whether it is evaluated or not.
+_FACTS = (
+    *("kept", "prunable", "total", "density", "density_total", "mask_digest", "rewind_digest", "invariant_seconds"),
+    *("kept_fraction", "candidate_densities", "collapsed"),
+)
+
+
+@runtime_checkable
+class Display(Protocol):
+    """What is told while arms run."""
+
+    def label(self, digest: str, text: str) -> None:
+        """Say what a training is for."""
+
+    def result(self, record: Mapping[str, Any]) -> None:
+        """Show a result."""
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a round leaves for the arms that follow: its mask, the ticket's start, and the examples its search saw."""
+
+    mask: Mask
+    start: State
+    samples: int
+
+
+class Feed:
+    """The rounds of an arm as they come, for the arms that follow it."""
+
+    def __init__(self) -> None:
+        self._rounds: list[Found] = []
+        self._changed = threading.Condition()
+        self._failure: str | None = None
+
+    def put(self, found: Found) -> None:
+        """Give the next round."""
+        with self._changed:
+            self._rounds.append(found)
+            self._changed.notify_all()
+
+    def end(self, failure: str = "") -> None:
+        """Say that no more come; with a failure the arms that follow are skipped."""
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Found]:
+        for index in itertools.count():
+            with self._changed:
+                while len(self._rounds) <= index and self._failure is None:
+                    self._changed.wait()
+                if len(self._rounds) <= index:
+                    if self._failure:
+                        raise SourceFailedError(self._failure)
+                    return
+                found = self._rounds[index]
+            yield found
+
+
+class SourceFailedError(Exception):
+    """The arm that another one follows has failed."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all arms of a run share."""
+
+    plans: Plans
+    pool: Pool
+    folder: RunFolder
+    display: Display
+    origin: Mapping[str, Any]
+    initial: Mapping[tuple[int, bool], State]  # by replicate, and whether drawn anew
+    feeds: Mapping[tuple[str, int], Feed]
+    stopped: threading.Event
+
+
+@dataclass
+class _Ticket:
+    """A round on its way to its record; without a future nobody has decided yet that it is evaluated."""
+
+    index: int
+    job: Job
+    facts: dict[str, Any]
+    searched: dict[str, Cost]  # the trainings of the search up to here
+    future: Future[tuple[Trained, Measured]] | None = None
+    record: Record | None = None  # of a round that was done before
+    fresh: list[str] = field(default_factory=list)  # those of the search that the round before did not need
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is a result, or none is wanted."""
+        return self.future is None or self.future.done()
+
+
+class ArmRun:
+    """Drives one arm of one replicate, and turns every round into a ticket and a record."""
+
+    def __init__(self, shared: Shared, name: str, replicate: int) -> None:
+        self.shared, self.name, self.replicate = shared, name, replicate
+        self.plans, self.pool, self.folder = shared.plans, shared.pool, shared.folder
+        self.recipe = self.plans.recipe
+        self.arm = self.recipe.arms[name]
+        self.seed = replicate_seed(self.recipe, replicate)
+        self.feed = shared.feeds[name, replicate]
+        self._index = 0  # the round that is under way, for messages
+        self._rounds = 0  # those that have a ticket
+        self._waiting: list[_Ticket] = []
+        self._last: _Ticket | None = None
+        self._searched: dict[str, Cost] = {}
+        self._evaluated: dict[int, tuple[str, Cost]] = {}
+        self._valid_accuracy: dict[int, float] = {}
+        self._spent: list[tuple[int, str]] = []  # evaluations that are written down, by round
+
+    def run(self) -> str:
+        """Run the arm to its end.
+
+        Returns:
+            "finished", "failed", "skipped", or "open" when the run was stopped; what an arm can meet is noted in the
+            run folder and not raised.
+
+        Raises:
+            DiskError: Nothing more can be written; the run is to be stopped.
+        """
+        how, why = "finished", ""
+        try:
+            why = self._run()
+        except DiskError:
+            raise
+        except SourceFailedError as error:
+            how, why = "skipped", f"source failed: {error}"
+        except (TrainingError, InvariantError, InputError) as error:
+            how, why = "failed", f"round {self._index}: {error}"
+        except Exception as error:  # an arm's own code, such as a score of the user's
+            if self.shared.stopped.is_set():
+                return "open"  # whatever went wrong did so because the run is being stopped
+            self.folder.log_error(f"arm {self.name}, replicate {self.replicate}, round {self._index}\n"
+                                  + traceback.format_exc())  # fmt: skip
+            how, why = "failed", f"round {self._index}: {type(error).__name__}: {_line(error)} (more in errors.log)"
+        if self.shared.stopped.is_set():
+            return "open"
+        if how != "finished":
+            self._write_what_succeeded()
+        self.feed.end("" if how == "finished" else f"arm {self.name}, replicate {self.replicate}")
+        self.folder.ended(self.name, self.replicate, how, why, self._rounds)
+        if why:
+            self.shared.display.say(f"arm {self.name}, replicate {self.replicate}: {how}: {why}")
+        return how
+
+    def _run(self) -> str:
+        dense = Job(self.shared.initial[self.replicate, False], self.plans.mask, self.recipe.training, self.seed)
+        point = self._rewind_point(dense)
+        self._begin(dense, point)
+        if self.arm.method == "dense":
+            self._train_long(dense)
+            self._write_all()
+            return ""
+        done = self.folder.rounds_done(self.name, self.replicate)
+        for index, ticket in enumerate(done, 1):
+            self._take_up(index, ticket)
+            if (stopped := self._stop(index, ticket.mask)) is not None:
+                self._write_all()
+                return stopped
+        self._index = len(done)
+        why = self._search(point, done) if self.arm.searches else self._follow(point, len(done))
+        self._write_all()
+        return why
+
+    def _rewind_point(self, dense: Job) -> Job:
+        """Return the training that tickets start from: the initial state, or the dense run's own at step k."""
+        if not self.recipe.rewind or not self.arm.rewinds or self.arm.method == "dense":
+            return dense
+        steps = self.recipe.rewind
+        point = self._run_all([replace(dense, last=steps)])[0].final
+        return replace(dense, start=point, first=steps)
+
+    def _begin(self, dense: Job, point: Job) -> None:
+        """Have the dense network evaluated, or take up its record and what the arm has cost so far."""
+        facts = self._facts(dense.mask, point, kept_fraction=None)
+        self._add(_Ticket(0, dense, facts, {}, record=self.folder.record(self.name, self.replicate, 0)))
+
+    def _take_up(self, index: int, ticket: Ticket) -> None:
+        """Go through a round that was done before, as if it were found now."""
+        record = self.folder.record(self.name, self.replicate, index)
+        assert record is not None
+        facts = {key: record[key] for key in _FACTS if key in record}
+        self._searched |= {of: (samples, seconds) for role, of, samples, seconds in record["costs"] if role == "search"}
+        self._offer(ticket.mask, ticket.rewind_point)
+        job = self._evaluation(self._start_of(ticket))
+        self._add(_Ticket(index, job, facts, dict(self._searched), record=record))
+
+    def _start_of(self, ticket: Ticket) -> Job:
+        """Return a ticket as the training that the next round of its search does."""
+        first = ticket.origin.get("rewind_step", 0)
+        training = self.recipe.training if self.arm.rewinds else self.plans.onward_training(self.arm)
+        if self.arm.method in ("reinitialised", "shuffled"):
+            training = self.recipe.training
+        return Job(ticket.rewind_point, dict(ticket.mask), training, self.seed, first=first)
+
+    def _evaluation(self, job: Job) -> Job:
+        """Return the training that evaluates a ticket: the recipe's own, whatever the search trained with."""
+        return replace(job, training=self.recipe.training) if self.arm.training else job
+
+    def _search(self, point: Job, done: list[Ticket]) -> str:
+        """Search on from the rounds that are done, and keep each new one."""
+        plans, arm = self.plans, self.arm
+        partitions = plans.partitions(arm, self.replicate)
+        first = len(done) + 1
+        job = self._start_of(done[-1]) if done and arm.method != "one_shot" else point
+        job = replace(job, training=plans.search_training(arm)) if arm.training else job
+        options: dict[str, Any] = {
+            "run_all": self._run_all,
+            "score": plans.scores(arm),
+            "scope": plans.scope(arm),
+            "scored": plans.scored(arm),
+            "first": first,
+            "allow_collapse": arm.allow_collapse,
+        }
+        amounts = itertools.islice(self._amounts(), len(done), None)
+        if arm.method == "one_shot":
+            rounds = find_at_once(job, partitions, amounts, **options)
+        else:
+            apart = arm.combine == "all_at_end"
+            options["combine"] = unite if arm.combine == "any" else intersect
+            options["after"] = rewound if arm.rewinds else carried_on(plans.onward_training(arm))
+            if apart and done:
+                options["candidates"] = self.folder.candidates(self.name, self.replicate, len(done), done[-1].mask)
+            rounds = find(job, partitions, amounts, apart=apart, **options)
+        before, parent = (job.mask, None) if not done else (done[-1].mask, done[-1].digest)
+        while True:
+            self._index += 1
+            try:
+                found = next(rounds)
+            except StopIteration as end:
+                return end.value or ""
+            parent = self._keep_round(found, before, parent, partitions)
+            before = found.mask
+            if (why := self._stop(found.index, found.mask)) is not None:
+                return why
+            self._write_done()
+
+    def _follow(self, point: Job, done: int) -> str:
+        """Make a control of each of another arm's tickets, after those that are done."""
+        assert self.arm.of is not None
+        parent = None
+        before: Mask = point.mask
+        for index, found in enumerate(self.shared.feeds[self.arm.of, self.replicate], 1):
+            job = self._control(point, found)
+            if index > done:
+                self._index = index
+                facts = {"kept_fraction": count(job.mask) / count(before), "collapsed": empty_layers(job.mask)}
+                parent = self._keep_ticket(index, job, parent, [], facts)
+                self._write_done()
+            before = job.mask
+        return ""
+
+    def _control(self, point: Job, found: Found) -> Job:
+        """Turn another arm's ticket into this arm's."""
+        if self.arm.method == "random_ticket":
+            return replace(point, mask=controls.draw(found.mask, self.seed))
+        if self.arm.method == "reinitialised":
+            return replace(point, start=self.shared.initial[self.replicate, True], mask=found.mask, first=0)
+        start, mask = controls.shuffle(found.start, found.mask, self.seed, self.arm.shuffle)
+        return replace(point, start=start, mask=mask, first=self._first_of_source())
+
+    def _first_of_source(self) -> int:
+        """Steps that the tickets of the arm it follows have behind them."""
+        source = self.recipe.arms[self.arm.of or ""]
+        return self.recipe.rewind if source.rewinds or source.method == "shuffled" else 0
+
+    def _train_long(self, dense: Job) -> None:
+        """Train the dense network as long as another arm's whole search and the evaluation of its last ticket."""
+        if self.arm.as_long_as is None:
+            return
+        rounds = samples = 0
+        for rounds, found in enumerate(self.shared.feeds[self.arm.as_long_as, self.replicate], 1):  # noqa: B007
+            samples = found.samples
+        if not rounds:
+            return
+        training = self.recipe.training
+        examples = len(self.plans.task.splits.train)
+        batches = self.plans.task.steps_per_epoch(training.batch_size)
+        own = Schedule.of(training, batches).steps * examples / batches
+        self._index = rounds
+        job = replace(dense, training=stretched(training, 1 + samples / own))
+        facts = self._facts(dense.mask, job, kept_fraction=None)
+        self._rounds = 0  # it has no ticket
+        self._add(_Ticket(rounds, job, facts, {}, record=self.folder.record(self.name, self.replicate, rounds)))
+
+    def _amounts(self) -> Iterable[Amount]:
+        if self.arm.match is None:
+            return self.plans.amounts(self.arm)
+        scope = self.plans.scope(self.arm)
+        source = self.shared.feeds[self.arm.match.arm, self.replicate]
+        return (Count(rates.kept_by_group(found.mask, scope)) for found in source)
+
+    def _run_all(self, jobs: list[Job]) -> list[Trained]:
+        for number, job in enumerate(jobs, 1):
+            of = f", partition {number} of {len(jobs)}" if len(jobs) > 1 else ""
+            self._label(job, f"round {self._index}{of}")
+        trained = self.pool.run_all(jobs)
+        for job, one in zip(jobs, trained, strict=True):
+            self._searched[self.pool.digest(job)] = one.samples, one.seconds
+        return trained
+
+    def _label(self, job: Job, what: str) -> None:
+        self.shared.display.label(self.pool.digest(job), f"replicate {self.replicate} · {self.name} · {what}")
+
+    def _facts(self, mask: Mask, job: Job, **more: Any) -> dict[str, Any]:
+        """Say what a ticket is, for its record."""
+        return {
+            "kept": count(mask),
+            "prunable": size(mask),
+            "total": self.plans.total,
+            "density": density(mask),
+            "density_total": density(mask, self.plans.total),
+            "mask_digest": job.mask_digest,
+            "rewind_digest": job.start_digest,
+            "invariant_seconds": 0.0,
+        } | more
+
+    def _keep_round(self, found: Round, before: Mask, parent: str | None, partitions: list[Partition]) -> str:
+        """Write a round's ticket and candidates, and offer it to be evaluated; returns the ticket's digest."""
+        facts = {
+            "kept_fraction": count(found.mask) / count(before),
+            "candidate_densities": [density(candidate) for candidate in found.candidates],
+            "collapsed": found.collapsed,
+            "invariant_seconds": found.invariant_seconds,
+        }
+        if len(found.candidates) > 1:
+            self.folder.keep_candidates(self.name, self.replicate, found.index, found.candidates)
+        digest = self._keep_ticket(found.index, found.job, parent, partitions, facts)
+        # What was learnt is in the ticket now. Trainings of the dense mask may serve other arms.
+        evaluated = {self.pool.digest(ticket.job) for ticket in self._waiting if ticket.future is not None}
+        spent = {self.pool.digest(job) for job in found.jobs if count(job.mask) < size(job.mask)}
+        self.pool.release(spent - evaluated)
+        return digest
+
+    def _keep_ticket(
+        self, index: int, job: Job, parent: str | None, partitions: list[Partition], facts: dict[str, Any]
+    ) -> str:
+        origin = dict(self.shared.origin) | {
+            "arm": self.name,
+            "method": self.folder.definition(self.name),
+            "round": index,
+            "replicate": self.replicate,
+            "rewind_step": job.first,
+            "seeds": {"recipe": self.recipe.seed, "replicate": self.seed},
+            "partitions": [part.describe() for part in partitions],
+            "parent": parent,
+        }
+        path = self.folder.ticket_path(self.name, self.replicate, index)
+        ticket = Ticket(job.mask, job.start, origin, self.plans.total)
+        digest = ticket.save(path, rewind_points=self.folder.rewind_points)
+        self._offer(job.mask, job.start)
+        ready = self._evaluation(job)
+        self._add(_Ticket(index, ready, self._facts(job.mask, job) | facts, dict(self._searched)))
+        return digest
+
+    def _offer(self, mask: Mask, start: State) -> None:
+        """Give a round to the arms that follow."""
+        self.feed.put(Found(mask, start, sum(samples for samples, _ in self._searched.values())))
+        self._rounds += 1
+
+    def _add(self, ticket: _Ticket) -> None:
+        """Take a round in, and have those evaluated of which that is certain now."""
+        before, self._last = self._last, ticket
+        ticket.fresh = [of for of in ticket.searched if before is None or of not in before.searched]
+        self._waiting.append(ticket)
+        self._release_spent()
+        targets = self.arm.evaluate_at
+        if ticket.index == 0 or not targets or self.arm.method == "dense":
+            self._evaluate(ticket)
+            return
+        assert before is not None
+        # Counts are whole weights: a round that was asked for a density meets it as nearly as they allow.
+        nearly = 0.5 / ticket.facts["prunable"]
+        now, was = ticket.facts["density"] - nearly, before.facts["density"] - nearly
+        crossed = [target for target in targets if now <= target < was]
+        if crossed:
+            if any(target > now + 2 * nearly for target in crossed):
+                self._evaluate(before)
+            self._evaluate(ticket)
+
+    def _evaluate(self, ticket: _Ticket) -> None:
+        """Have a ticket trained on the full data and tested, unless that was done before."""
+        if ticket.future is None and (ticket.record is None or not ticket.record["evaluated"]):
+            self._label(ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense")
+            ticket.future = self.pool.evaluate(ticket.job)
+
+    def _stop(self, index: int, mask: Mask) -> str | None:
+        """Return why the search stops after this round (nothing to say: an empty text), ``None`` to go on."""
+        until = self.recipe.until
+        if self.arm.source is not None:
+            return None  # it ends when the arm that it follows ends
+        if until.accuracy_drop is not None:
+            self._write_until(index)
+            if not self._passes(index):
+                dense, ticket = self._valid_accuracy[0], self._valid_accuracy[index]
+                result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
+                return (
+                    f"validation accuracy {ticket:.2%} in round {index} is more than {until.accuracy_drop:.2%} "
+                    f"below dense ({dense:.2%}): {result}"
+                )
+        if until.rounds is not None and index >= until.rounds:
+            return ""
+        if until.density is not None and density(mask) <= until.density:
+            return ""
+        if until.density_total is not None and density(mask, self.plans.total) <= until.density_total:
+            return ""
+        return None
+
+    def _passes(self, index: int) -> bool | None:
+        """Whether a ticket is as accurate as the recipe asks, on validation data; ``None`` where it does not ask."""
+        if self.recipe.until.accuracy_drop is None:
+            return None
+        # Differences of counts: without the little more, 0.97 would be more than 0.01 below 0.98.
+        return self._valid_accuracy[0] - self._valid_accuracy[index] <= self.recipe.until.accuracy_drop + 1e-9
+
+    def _write_what_succeeded(self) -> None:
+        """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
+        for ticket in self._waiting:
+            with contextlib.suppress(Exception):  # what this evaluation met is told already, or follows from it
+                self._write(ticket)
+
+    def _write_done(self) -> None:
+        """Write the records that are certain, as far as they follow each other; the last round's may come to more."""
+        while self._waiting and self._waiting[0] is not self._last and self._waiting[0].settled:
+            self._write(self._waiting.pop(0))
+
+    def _write_until(self, index: int) -> None:
+        """Wait for the evaluations up to a round and write their records."""
+        while self._waiting and self._waiting[0].index <= index:
+            self._write(self._waiting.pop(0))
+
+    def _write_all(self) -> None:
+        while self._waiting:
+            self._write(self._waiting.pop(0))
+
+    def _write(self, ticket: _Ticket) -> None:
+        """Write the record of a ticket: its evaluation, or that there is none."""
+        self._index, under_way = ticket.index, self._index
+        result = ticket.future.result() if ticket.future is not None else None
+        self._index = under_way
+        if result is None and ticket.record is not None:
+            self._recall(ticket.index, ticket.record)
+            return
+        digest = self.pool.digest(ticket.job)
+        own: list[list[Any]] = []
+        if result is not None:
+            self._evaluated[ticket.index] = digest, (result[0].samples, result[0].seconds)
+            own = [["evaluation", digest, result[0].samples, result[0].seconds]]
+        new = [["search", of, *ticket.searched[of]] for of in ticket.fresh]
+        # As if the arm ran alone: the trainings of its search and of its evaluations, each once.
+        earlier = [(of, cost) for index, (of, cost) in self._evaluated.items() if index <= ticket.index]
+        both = ticket.searched | dict(earlier[-1:] if self.arm.method == "dense" else earlier)
+        measured = result and result[1]
+        valid = measured and measured.valid
+        record: dict[str, Any] = {
+            "arm": self.name,
+            "arm_digest": self.folder.arm_digest(self.name),
+            "replicate": self.replicate,
+            "round": ticket.index,
+            **ticket.facts,
+            "evaluated": result is not None,
+            "test_accuracy": measured and measured.test.accuracy,
+            "test_loss": measured and measured.test.loss,
+            "valid_accuracy": valid and valid.accuracy,
+            "valid_loss": valid and valid.loss,
+            "train_accuracy": measured and measured.train.accuracy,
+            "train_loss": measured and measured.train.loss,
+            "early_stop_step": result and result[0].early_step,
+            "test_accuracy_early": measured and measured.early and measured.early.accuracy,
+            "selected": result and self._selected(result[0].select),
+            "training_digest": result and digest,
+            "samples_seen": sum(samples for samples, _ in both.values()),
+            "samples_seen_search": sum(samples for samples, _ in ticket.searched.values()),
+            "seconds": sum(seconds for _, seconds in both.values()),
+            "seconds_search": sum(seconds for _, seconds in ticket.searched.values()),
+            "round_seconds": sum(cost[-1] for cost in (*new, *own)),
+            "costs": new + own,
+        }
+        if self.recipe.profile is not None:
+            record |= {"profile": self.recipe.profile.name, "lifted": list(self.recipe.profile.lifted)}
+        if valid:
+            self._valid_accuracy[ticket.index] = valid.accuracy
+        record["passes"] = self._passes(ticket.index)
+        if measured:
+            predictions = measured.test.predictions.cpu().numpy()
+            self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
+        if self.folder.records.add(record):
+            self.shared.display.result(record)
+        if result is not None and ticket.index and self.recipe.keep != "all":
+            self._spent.append((ticket.index, digest))
+        self._release_spent()
+
+    def _release_spent(self) -> None:
+        """Let evaluations go whose record is written, once the next round stands: it may need one for its search."""
+        assert self._last is not None
+        self.pool.release({digest for index, digest in self._spent if index < self._last.index})
+        self._spent = [spent for spent in self._spent if spent[0] >= self._last.index]
+
+    def _recall(self, index: int, record: Record) -> None:
+        """Take the result of a round that was done before."""
+        for role, digest, samples, seconds in record["costs"]:
+            if role == "evaluation":
+                self._evaluated[index] = digest, (samples, seconds)
+        if record["valid_accuracy"] is not None:
+            self._valid_accuracy[index] = record["valid_accuracy"]
+
+    def _selected(self, select: str) -> str:
+        """Say which weights were tested, and what is not as it should be about their choice."""
+        splits = self.plans.task.splits
+        if splits.leaks:
+            return f"{select}, selected on test data"
+        return select if splits.has_valid else f"{select}, selected without validation data"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
