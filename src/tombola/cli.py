@@ -6,29 +6,32 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tombola import __version__
 from tombola.errors import InputError, near
 
-COMMANDS = ("run", "doctor", "ticket", "list")
-CATALOGUES = ("data", "models", "scores")
+if TYPE_CHECKING:
+    from tombola.experiment import Outcome
+
+COMMANDS = ("run", "runs", "report", "transfer", "doctor", "ticket", "list")
+CATALOGUES = ("data", "models", "scores", "exports", "arms")
 # The options of the commands that take overrides of a recipe too: those with a value, those without.
 OPTIONS = {
-    "run": (("--workers", "--data-root", "--runs"), ("--quiet", "--help")),
+    "run": (
+        ("--workers", "--data-root", "--runs", "--scale", "--only-replicates"),
+        ("--quiet", "--dry-run", "--print_config", "--json", "--help"),
+    ),
+    "transfer": (
+        ("--workers", "--data-root", "--runs", "--data", "--model", "--name", "--device"),
+        ("--quiet", "--json", "--help"),
+    ),
     "doctor": (("--data-root",), ("--json", "--compile", "--help")),
 }
+# Entries of a recipe that an option of a command might be mistaken for.
 RECIPE_ENTRIES = (
-    "name",
-    "data",
-    "model",
-    "training",
-    "arms",
-    "until",
-    "prunable",
-    "rewind",
-    "replicates",
-    "seed",
-    "device",
+    *("name", "data", "model", "training", "arms", "until", "densities", "evaluate_at", "profile", "prunable"),
+    *("rewind", "replicates", "seed", "device", "keep"),
 )
 
 
@@ -58,7 +61,53 @@ def parser() -> argparse.ArgumentParser:
     root = "data sets (default: TOMBOLA_DATA, else the cache)"
     run.add_argument("--data-root", type=Path, metavar="DIR", help=root)
     run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
+    run.add_argument("--scale", metavar="NAME", help="one of the recipe's own scales, such as small")
+    run.add_argument("--only-replicates", metavar="K", help="run these alone, such as 0-2 or 0,3; see runs merge")
+    run.add_argument("--dry-run", action="store_true", help="say what would be done and about how long it takes")
+    run.add_argument("--print_config", action="store_true", help="print the recipe with every default, and do nothing")
+    run.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     run.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
+
+    runs = commands.add_parser(
+        "runs",
+        allow_abbrev=False,
+        help="list the runs, or join runs of one experiment",
+        description="List the runs: recipe, state, replicates, and for each arm the lowest density whose tickets are "
+        "on average as accurate as the dense network, on validation data. Or join runs of one experiment that were "
+        "done apart: the first folder takes the others in.",
+        usage="tombola runs [--runs DIR] [--json]\n       tombola runs merge RUN RUN [RUN ...]",
+    )
+    runs.add_argument("action", nargs="?", choices=("merge",), metavar="merge", help="join these run folders")
+    runs.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="run folders to be joined, into the first")
+    runs.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are (default: runs)")
+    runs.add_argument("--json", action="store_true", help="print a list with one JSON object for every run")
+
+    report = commands.add_parser("report", allow_abbrev=False, help="write the report of a run again and print it",
+                                 description="Write tables, figures and page of a run folder again, and print the "
+                                 "tables.")  # fmt: skip
+    report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    report.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+    transfer = commands.add_parser(
+        "transfer",
+        allow_abbrev=False,
+        help="train tickets on other data sets and test them",
+        description="Train each ticket on each data set and test it once. What is not said is taken from the ticket; "
+        "training and data options can be overridden: --training.epochs 3 --data.subset 1000",
+        epilog="exit codes: 0 all tickets were tested; 1 some could not be trained; 2 something given is wrong",
+    )
+    transfer.add_argument("tickets", nargs="+", type=Path, metavar="TICKET", help="ticket files")
+    transfer.add_argument("--data", action="append", required=True, metavar="NAME", help="a data set; may be repeated")
+    transfer.add_argument("--model", metavar="NAME", help="the model, where the ticket names code of your own")
+    transfer.add_argument("--name", default="transfer", metavar="NAME", help="begins the name of the folder")
+    transfer.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where it goes (default: runs/)"
+    )
+    transfer.add_argument("--data-root", type=Path, metavar="DIR", help=root)
+    transfer.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core)")
+    transfer.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:NUMBER")
+    transfer.add_argument("--json", action="store_true", help="print a list of the results instead of a table")
+    transfer.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
 
     doctor = commands.add_parser(
         "doctor",
@@ -98,6 +147,7 @@ def parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", allow_abbrev=False, help="list what a recipe can name",
                                   description="List what a recipe can name.")  # fmt: skip
     listing.add_argument("catalogue", nargs="?", choices=CATALOGUES, metavar="CATALOGUE", help=", ".join(CATALOGUES))
+    listing.add_argument("--json", action="store_true", help="print one JSON object")
     return top
 
 
@@ -139,7 +189,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             top.print_help()
             return 0
-        commands = {"run": _run, "doctor": _doctor, "ticket": _ticket, "list": _list}
+        commands = {
+            "run": _run,
+            "runs": _runs,
+            "report": _report,
+            "transfer": _transfer,
+            "doctor": _doctor,
+            "ticket": _ticket,
+            "list": _list,
+        }
         return commands[options.command](options, overrides)
     except InputError as error:
         print(f"tombola: {error}", file=sys.stderr)
@@ -154,30 +212,182 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
-    from rich.console import Console
-
-    from tombola.experiment import run
-    from tombola.progress import Display
     from tombola.recipe import read
-    from tombola.reports.table import terminal
 
-    recipe = read(options.recipe, overrides)
-    outcome = run(
+    recipe = read(options.recipe, overrides, scale=options.scale)
+    if options.print_config:
+        import yaml
+
+        print(yaml.safe_dump(recipe.plain(), sort_keys=False), end="")
+        return 0
+    from tombola import experiment
+    from tombola.progress import Display
+
+    chosen = _numbers(options.only_replicates)
+    if options.dry_run:
+        plans = experiment.plan(recipe, options.data_root)
+        ahead = experiment.foresee(plans, runs=options.runs, workers=options.workers, replicates=chosen)
+        _print_plan(experiment.outlook(plans, ahead, options.runs), options.json)
+        return 0
+    outcome = experiment.run(
         recipe,
         runs=options.runs,
         data_root=options.data_root,
         workers=options.workers,
+        replicates=chosen,
         display=Display(quiet=options.quiet),
     )
+    _print_outcome(outcome, recipe.name, options.json)
+    return 0 if outcome.complete else 1
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    """Read numbers as people write them: 0-2,4."""
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise InputError(f"--only-replicates is '{text}'; it is numbers and ranges, such as 0-2 or 0,3")
+        found += range(int(first), int(last if dash else first) + 1)
+    return found
+
+
+def _print_plan(outlook: dict[str, Any], as_json: bool) -> None:
+    import json
+
+    if as_json:
+        print(json.dumps(outlook, indent=2))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    for key, value in outlook.items():
+        if key != "arms":
+            console.print(f"{key.replace('_', ' '):<12} {value}", markup=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head in ("arm", "method", "rounds", "last density %", "follows"):
+        table.add_column(head, justify="left" if head in ("arm", "method", "follows") else "right")
+    for arm in outlook["arms"]:
+        last = "" if arm["density"] is None else f"{100 * arm['density']:.2f}"
+        table.add_row(arm["name"], arm["method"], str(arm["rounds"] or ""), last, arm["follows"] or "")
+    console.print()
+    console.print(table)
+
+
+def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        files = [str(file) for file in outcome.files]
+        found = {"folder": str(outcome.folder), "complete": outcome.complete, "notes": outcome.notes, "files": files}
+        print(json.dumps(found | {"records": list(outcome.records)}, indent=2))
+        return
+    from rich.console import Console
+
+    from tombola.reports.table import terminal
+
     if outcome.records:
         # Without a terminal there is no width to keep to; a hundred columns hold three arms side by side.
-        terminal(recipe.name, outcome.records, outcome.notes, Console(width=None if sys.stdout.isatty() else 100))
+        terminal(name, outcome.records, outcome.notes, Console(width=None if sys.stdout.isatty() else 100))
     for note in outcome.notes if not outcome.records else []:
         print(note)
     print(f"results  {outcome.folder}")
     for file in outcome.files:
         print(f"         {file}")
-    return 0 if outcome.complete else 1
+
+
+def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from tombola import experiment, overview
+
+    if options.action == "merge":
+        from tombola.merging import merge
+
+        if len(options.folders) < 2:
+            raise InputError("runs merge needs two run folders or more; the first one takes the others in")
+        merged = merge(options.folders[0], options.folders[1:])
+        _print_outcome(experiment.report(merged), merged.recipe.name, options.json)
+        return 0
+    lines = overview.runs(options.runs)
+    if options.json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps([asdict(line) for line in lines], indent=2))
+        return 0
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head in ("run", "state", "replicates", "best tickets: arm density %"):
+        table.add_column(head, justify="right" if head == "replicates" else "left", overflow="fold")
+    for line in lines:
+        tickets = ", ".join(f"{arm} {100 * density:.2f}" for arm, density in line.tickets.items())
+        row = (line.folder, line.state, f"{line.replicates[0]} of {line.replicates[1]}", line.problem or tickets)
+        table.add_row(*map(Text, row))
+    Console(width=None if sys.stdout.isatty() else 120).print(table if lines else f"no runs in '{options.runs}'")
+    return 0
+
+
+def _report(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from tombola import experiment
+    from tombola.runs import Run
+
+    run = Run(options.run)
+    _print_outcome(experiment.report(run), run.recipe.name, options.json)
+    return 0
+
+
+def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    import json
+
+    from tombola import transfer
+    from tombola.progress import Display
+    from tombola.recipe import pairs
+
+    changes = dict(pairs(overrides))
+    for dotted in changes:
+        if not dotted.startswith(("training.", "data.")):
+            raise InputError(
+                f"there is no option '--{dotted}'; transfer takes --training.NAME and --data.NAME, see --help"
+            )
+    outcome = transfer.transfer(
+        options.tickets,
+        options.data,
+        changes,
+        model=options.model,
+        name=options.name,
+        runs=options.runs,
+        data_root=options.data_root,
+        workers=options.workers,
+        device=options.device,
+        display=Display(quiet=options.quiet),
+    )
+    if options.json:
+        print(json.dumps(list(outcome.records), indent=2))
+    elif outcome.records:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        head, body = transfer.rows(outcome.records)
+        table = Table(title="test accuracy %", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for index, name in enumerate(head):
+            table.add_column(name, justify="left" if index in (0, 3) else "right", overflow="fold")
+        for row in body:
+            table.add_row(*map(Text, row))
+        Console(width=None if sys.stdout.isatty() else 100).print(table)
+    for failure in outcome.failures:
+        print(f"tombola: {failure}", file=sys.stderr)
+    if not options.json:
+        print(f"results  {outcome.folder}")
+    return 1 if outcome.failures else 0
 
 
 def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -237,6 +447,26 @@ def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
 def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tombola.catalogue import entries
 
-    for name in [options.catalogue] if options.catalogue else CATALOGUES:
-        print(f"{name}: {', '.join(entries(f'tombola.{name}'))}")
+    chosen = [options.catalogue] if options.catalogue else list(CATALOGUES)
+    found = {name: entries(f"tombola.{name}") for name in chosen if name != "arms"}
+    if options.json:
+        import json
+        from dataclasses import asdict
+
+        from tombola.arms import CATALOGUE
+
+        arms = {"arms": [asdict(kind) for kind in CATALOGUE]} if "arms" in chosen else {}
+        print(json.dumps(found | arms, indent=2))
+        return 0
+    for name, known in found.items():
+        print(f"{name}: {', '.join(known)}")
+    if options.catalogue == "arms":
+        from tombola.arms import CATALOGUE
+
+        for kind in CATALOGUE:
+            print(f"{kind.name:<18} {kind.role:<9} {kind.summary}\n{'':<18} {'':<9} {kind.entry}")
+    elif "arms" in chosen:
+        from tombola.arms import CATALOGUE
+
+        print(f"arms: {', '.join(kind.name for kind in CATALOGUE)} (tombola list arms says what each is)")
     return 0

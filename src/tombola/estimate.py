@@ -95,12 +95,13 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
     units, trainings, tickets, evaluations = 0.0, 0, 0, 0  # a unit is one training on the full data
     for replicate in {k for _, k in todo}:
         own = {name: done for (name, k), done in todo.items() if k == replicate}
-        dense = int(not all(own.values()))
-        units, trainings = units + dense, trainings + dense
+        dense: dict[object, float] = {} if all(own.values()) else {_key(recipe.training, WHOLE, 0): 1.0}
         for name, done in own.items():
-            cost = _cost(plans, recipe.arms[name], done)
+            cost = _cost(plans, recipe.arms[name], replicate, done)
+            dense |= cost.dense
             units, trainings = units + cost.units, trainings + cost.trainings
             tickets, evaluations = tickets + cost.rounds, evaluations + cost.evaluated
+        units, trainings = units + sum(dense.values()), trainings + len(dense)
     batches = task.steps_per_epoch(recipe.training.batch_size)
     schedule = Schedule.of(recipe.training, batches)
     try:
@@ -122,36 +123,68 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
 
 @dataclass(frozen=True)
 class _Cost:
+    """What an arm of one replicate still needs.
+
+    Attributes:
+        dense: Units of the trainings of the unpruned network that it needs, which other arms may need too.
+        units: Of all its others.
+        trainings: Their number.
+        rounds: Tickets.
+        evaluated: How many of these are evaluated.
+    """
+
+    dense: Mapping[object, float]
     units: float
     trainings: int
     rounds: int
     evaluated: int
 
 
-def _cost(plans: Plans, arm: Arm, done: int) -> _Cost:
-    """Count what an arm of one replicate still needs besides the dense network."""
+def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
     recipe = plans.recipe
     densities = expected_rounds(arm, recipe, size(plans.mask) / plans.total)
-    rounds = max(0, len(densities) - done)
     if arm.method == "dense":
-        long = 1 + len(densities) if arm.as_long_as else 0
-        return _Cost(long, int(bool(long)), 0, int(bool(long)))
-    evaluated = rounds
-    if arm.evaluate_at:
-        pairs = itertools.pairwise([1.0, *densities])
-        near = [index for index, (above, below) in enumerate(pairs) if any(below <= d < above for d in arm.evaluate_at)]
-        evaluated = len({index for at in near for index in (at - 1, at) if index >= done})
-    if not arm.searches or arm.method == "one_shot":
-        return _Cost(evaluated, evaluated, rounds, evaluated)
-    length = plans.search_training(arm)
+        if arm.as_long_as is None:
+            return _Cost({}, 0.0, 0, 0, 0)
+        source = recipe.arms[arm.as_long_as]
+        searched = sum(_lengths(plans, source, replicate).values()) if source.searches else 0.0
+        return _Cost({}, 1 + searched * (1 if source.method == "one_shot" else len(densities)), 1, 0, 1)
+    first = recipe.rewind if arm.rewinds else 0
+    dense: dict[object, float] = {}
+    if first and not done:
+        batches = plans.task.steps_per_epoch(recipe.training.batch_size)
+        dense["rewind point"] = first / Schedule.of(recipe.training, batches).steps
+    rounds = range(done + 1, len(densities) + 1)
+    pairs = enumerate(itertools.pairwise([1.0, *densities]), 1)
+    near = [index for index, (above, below) in pairs if any(below <= d < above for d in arm.evaluate_at)]
+    evaluated = {i for i in rounds if not arm.evaluate_at or i in near or i + 1 in near}
+    units, trainings = float(len(evaluated)), len(evaluated)
+    if arm.searches and rounds:
+        lengths = _lengths(plans, arm, replicate)
+        training = plans.search_training(arm)
+        if not done or arm.method == "one_shot":
+            dense |= {_key(training, part, first): length for part, length in lengths.items()}
+        later = [] if arm.method == "one_shot" else [i for i in rounds if i > 1]
+        for part, length in lengths.items():
+            # On the full data the search of a round is the evaluation of the round before.
+            shared = part == WHOLE and not arm.training
+            own = [i for i in later if not (shared and (i - 1 in evaluated or i - 1 == done))]
+            units, trainings = units + length * len(own), trainings + len(own)
+    return _Cost(dense, units, trainings, len(rounds), len(evaluated))
+
+
+def _key(training: Training, part: Partition, first: int) -> object:
+    """Tell trainings of the unpruned network of a replicate apart."""
+    return training, part, first
+
+
+def _lengths(plans: Plans, arm: Arm, replicate: int) -> dict[Partition, float]:
+    """Return the partitions that an arm trains on in a round, each with its length in trainings on the full data."""
+    recipe, length = plans.recipe, plans.search_training(arm)
     longer = (length.epochs or length.steps or 1) / (recipe.training.epochs or recipe.training.steps or 1)
-    alone = len(set(arm.on)) if arm.on else arm.width
-    if alone == 1 and not arm.training and not arm.divides:
-        # With one partition the search of a round is the evaluation of the round before.
-        last = int(evaluated > 0)
-        return _Cost(rounds - 1 + last, rounds - 1 + last, rounds, evaluated)
-    share = alone / (arm.partitions or 2) if arm.divides else alone
-    return _Cost(rounds * share * longer + evaluated, rounds * alone + evaluated, rounds, evaluated)
+    parts = plans.division(arm, replicate)
+    share = 1 / len(parts) if arm.divides else 1.0
+    return dict.fromkeys(plans.partitions(arm, replicate), share * longer)
 
 
 def _bytes(plans: Plans, keys: Sequence[tuple[str, int]], tickets: int, evaluations: int) -> int:

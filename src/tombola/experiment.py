@@ -15,14 +15,14 @@ from typing import Any
 
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError
-from tombola.estimate import Estimate, estimate
+from tombola.estimate import Estimate, estimate, expected_rounds
 from tombola.executors import Pool
 from tombola.plans import Plans, make_model, make_task, settle
-from tombola.progress import Display
+from tombola.progress import Display, duration, in_bytes
 from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.reports import page
-from tombola.runs import Run, RunFolder, cores, run_digest
+from tombola.runs import Run, RunFolder, cores, folder_of
 from tombola.types import State
 
 
@@ -107,12 +107,34 @@ def foresee(
 ) -> Estimate:
     """Estimate what a run would still do, without beginning it; what its folder has already is not done again."""
     keys = [(name, replicate) for replicate in _chosen(plans.recipe, replicates) for name in plans.recipe.arms]
-    path = runs / f"{plans.recipe.name}-{run_digest(plans.recipe)[:8]}"
+    path = folder_of(plans.recipe, runs)
     done = dict.fromkeys(keys, 0)
     if (path / "run.json").exists():
         known = Run(path)
         done = {key: len(known.rounds_done(*key)) for key in keys if not known.finished(*key)}
     return estimate(plans, done, _workers(plans.recipe, workers))
+
+
+def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
+    """Say what a run would do, as plain data: what it is, its arms, its costs, and the cap of what can be pruned."""
+    recipe = plans.recipe
+    most = sum(mask.numel() for mask in plans.mask.values()) / plans.total
+    arms = []
+    for name, arm in recipe.arms.items():
+        densities = [] if arm.method == "dense" else expected_rounds(arm, recipe, most)
+        last = densities[-1] if densities else None
+        arms.append(
+            {"name": name, "method": arm.method, "rounds": len(densities), "density": last, "follows": arm.source}
+        )
+    return {
+        **facts(plans),
+        "cap": f"{most:.2%} of all weights can be pruned",
+        "trainings": f"{ahead.trainings}, {ahead.steps:,} steps",
+        "time": f"about {duration(ahead.seconds)}" + ("" if ahead.bounded else "; an accuracy stop may end it earlier"),
+        "disk": f"about {in_bytes(ahead.bytes)}",
+        "folder": str(folder_of(recipe, runs)),
+        "arms": arms,
+    }
 
 
 def _workers(recipe: Recipe, workers: int | None) -> int:

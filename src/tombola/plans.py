@@ -21,7 +21,7 @@ from tombola.models.building import TORCHVISION, build, head_name, load_weights_
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
 from tombola.pruning import removals
 from tombola.rates import Amount, Count
-from tombola.recipe import Recipe, training_with
+from tombola.recipe import Data, Model, Recipe, training_with
 from tombola.scopes import Scope, half_output, per_kind, per_layer, whole_model
 from tombola.scores.context import Score
 from tombola.search import selected
@@ -45,31 +45,46 @@ def make_model(recipe: Recipe, splits: Splits, replicate: int = 0, *, anew: bool
         replicate: Whose initial state.
         anew: Draw another initial state, that of re-initialised tickets, whatever weights the recipe starts from.
     """
-    m = recipe.model
     seed = replicate_seed(recipe, replicate)
     if anew:
-        seed = seeds.derive(seed, "reinitialised")
-    model = build(
-        m.name, splits.num_classes, splits.image_shape, options=m.options, init=m.init, head=m.head, seed=seed
-    )
-    if m.weights is not None and not anew:
-        load_weights_(model, m.weights, _head(recipe, model, splits.num_classes))
-    return model
+        return build_model(replace(recipe.model, weights=None), splits, seeds.derive(seed, "reinitialised"))
+    return build_model(recipe.model, splits, seed)
 
 
-def _head(recipe: Recipe, model: torch.nn.Module, classes: int) -> str:
-    """Name the output layer of the recipe's model."""
-    return head_name(model, recipe.model.head, outputs=classes if recipe.model.name.startswith(TORCHVISION) else None)
+def build_model(model: Model, splits: Splits, seed: int) -> torch.nn.Module:
+    """Build a model for the data, drawn at a seed or with the weights of its checkpoint."""
+    m = model
+    made = build(m.name, splits.num_classes, splits.image_shape, options=m.options, init=m.init, head=m.head, seed=seed)
+    if m.weights is not None:
+        load_weights_(made, m.weights, _head(m, made, splits.num_classes))
+    return made
+
+
+def _head(model: Model, made: torch.nn.Module, classes: int) -> str:
+    """Name the output layer of a model."""
+    return head_name(made, model.head, outputs=classes if model.name.startswith(TORCHVISION) else None)
 
 
 def make_task(recipe: Recipe, data_root: Path | None) -> Classification:
     """Load the recipe's data, build its model, and bring them together; a worker process does it for itself."""
-    dataset = load(recipe.data.name, root=data_root, options=recipe.data.options)
-    splits = split(dataset, valid=recipe.data.valid, subset=recipe.data.subset, seed=recipe.seed)
-    model = make_model(recipe, splits)
-    head = _head(recipe, model, splits.num_classes)
-    device = devices.device(recipe.device)
-    return Classification(model, splits, head, recipe.data.augment, recipe.model.init, device)
+    return load_task(recipe.data, recipe.model, recipe.seed, recipe.device, data_root)
+
+
+def load_task(data: Data, model: Model, seed: int, device: str, data_root: Path | None) -> Classification:
+    """Load data, build a model that fits it, and bring them together.
+
+    Args:
+        data: Which data set, and how it is split.
+        model: Which model; its initial state is that of replicate 0.
+        seed: The recipe's.
+        device: Its name, as in a recipe.
+        data_root: Root of the data sets.
+    """
+    dataset = load(data.name, root=data_root, options=data.options)
+    splits = split(dataset, valid=data.valid, subset=data.subset, seed=seed)
+    made = build_model(model, splits, seeds.derive(seed, "replicate", 0))
+    head = _head(model, made, splits.num_classes)
+    return Classification(made, splits, head, data.augment, model.init, devices.device(device))
 
 
 def settle(recipe: Recipe, task: Classification) -> Recipe:
@@ -272,11 +287,12 @@ def lowest_density(arm: Arm, recipe: Recipe) -> float:
     if arm.densities:
         return arm.densities[min(len(arm.densities), rounds or len(arm.densities)) - 1]
     if arm.reach:
-        return arm.reach.density ** (min(arm.reach.rounds, rounds or arm.reach.rounds) / arm.reach.rounds)
+        share = min(arm.reach.rounds, rounds or arm.reach.rounds) / arm.reach.rounds
+        return math.pow(arm.reach.density, share)
     if arm.rate is None:
         return 0.0
     rate = max(arm.rate.values()) if isinstance(arm.rate, dict) else arm.rate
     kept = max(0.0, 1 - rate * (1 if arm.combine == "any" else arm.width))
     reached = 0.0 if rounds is None else math.pow(kept, rounds)
     # A search stops in the first round at or below its density, so it stood above that before.
-    return float(max(reached, kept * (recipe.until.density or 0.0)))
+    return max(reached, kept * (recipe.until.density or 0.0))

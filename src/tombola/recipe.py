@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -19,6 +19,8 @@ from tombola.batches import Augment
 from tombola.checking import checked
 from tombola.errors import ConfigError, near
 from tombola.training import Training
+
+_Kind = TypeVar("_Kind")
 
 FORMAT = 3  # rises when a default changes, and stands in every digest
 
@@ -254,7 +256,7 @@ def read(path: str | Path, overrides: Sequence[str] = (), *, scale: str | None =
         raise ConfigError(f"'{path}' holds no recipe; it should be a mapping with name, training and arms")
     whole.setdefault("name", path.stem)
     _take_scale(whole, scale)
-    for dotted, value in _pairs(overrides):
+    for dotted, value in pairs(overrides):
         _override(whole, dotted, value)
     return parse(whole)
 
@@ -279,8 +281,13 @@ def _yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
 
 
-def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
-    pairs, rest = [], list(overrides)
+def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
+    """Read overrides as they stand on a command line: dotted names and their values.
+
+    >>> pairs(["--training.lr", "0.01", "--data=mnist"])
+    [('training.lr', 0.01), ('data', 'mnist')]
+    """
+    found, rest = [], list(overrides)
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--"):
@@ -290,8 +297,8 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
             if not rest:
                 raise ConfigError(f"{flag} has no value; an override is --dotted.name VALUE")
             value = rest.pop(0)
-        pairs.append((name, _yaml(value, flag)))
-    return pairs
+        found.append((name, _yaml(value, flag)))
+    return found
 
 
 def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
@@ -329,6 +336,19 @@ def parse(whole: Mapping[str, Any]) -> Recipe:
             whole[section] = {key: value for key, value in given.items() if key in own} | {"options": options}
     recipe: Recipe = _typed(Recipe, whole, "")
     return recipe
+
+
+def section(kind: type[_Kind], given: Mapping[str, Any], where: str) -> _Kind:
+    """Make one section of a recipe of plain data, such as what a ticket says of its data.
+
+    Raises:
+        ConfigError: A key is not known or a value is of the wrong kind.
+
+    >>> section(Augment, {"crop": 4}, "data.augment").crop
+    4
+    """
+    made: _Kind = _typed(kind, given, where)
+    return made
 
 
 def training_with(training: Training, changes: Mapping[str, Any]) -> Training:

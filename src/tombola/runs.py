@@ -72,6 +72,11 @@ def run_digest(recipe: Recipe) -> str:
     return digest_json({"format": FORMAT, **shared(recipe)})
 
 
+def folder_of(recipe: Recipe, parent: Path) -> Path:
+    """Return where the run of a recipe is."""
+    return parent / f"{recipe.name}-{run_digest(recipe)[:8]}"
+
+
 def differing(now: Mapping[str, Any], was: Mapping[str, Any], where: str = "") -> list[str]:
     """Say in which fields two mappings differ, those within mappings by their dotted names.
 
@@ -226,10 +231,9 @@ class Run:
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ConfigError(f"'{path}' cannot be read: {error}; without it the arm cannot go on") from error
 
-    def predictions(self, arm: str, replicate: int, index: int) -> NDArray[np.integer[Any]] | None:
-        """Return the predicted class of every test example, ``None`` where the round was not evaluated."""
-        path = self._of_round("predictions", arm, replicate, index, ".npy")
-        return np.load(path, allow_pickle=False) if path.exists() else None
+    def predictions_path(self, arm: str, replicate: int, index: int) -> Path:
+        """Where the predicted classes of the test examples are kept."""
+        return self._of_round("predictions", arm, replicate, index, ".npy")
 
     @property
     def trainings(self) -> Path:
@@ -285,7 +289,7 @@ class RunFolder(Run):
     def __init__(self, recipe: Recipe, parent: Path, fingerprint: str, facts: Mapping[str, str] | None = None) -> None:
         self.recipe = recipe
         self.digest = run_digest(recipe)
-        self.path = parent / f"{recipe.name}-{self.digest[:8]}"
+        self.path = folder_of(recipe, parent)
         self.facts = dict(facts or {})
         self._lock = lock(self.path)
         try:
@@ -351,7 +355,7 @@ class RunFolder(Run):
         small = predictions.astype(np.uint8 if predictions.max(initial=0) < 256 else np.uint16)
         file = io.BytesIO()
         np.save(file, small, allow_pickle=False)
-        write_whole(self._of_round("predictions", arm, replicate, index, ".npy"), file.getvalue())
+        write_whole(self.predictions_path(arm, replicate, index), file.getvalue())
 
     def log_error(self, text: str) -> None:
         """Add a traceback to ``errors.log``."""

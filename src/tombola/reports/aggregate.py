@@ -164,7 +164,7 @@ def kept_per_round(records: Sequence[Record]) -> dict[str, Spread]:
     """
     last: dict[tuple[str, int], Record] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
-        if record["round"] and record["density"]:
+        if record["round"] and 0 < record["density"] < 1:  # a dense network that is trained longer keeps all
             last[record["arm"], record["replicate"]] = record
     found: dict[str, list[float]] = {}
     for (arm, _), record in last.items():

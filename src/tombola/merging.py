@@ -1,0 +1,156 @@
+"""Merging: runs of one experiment that were done apart, on several machines, joined into one folder.
+
+All checks come before the first write: a merge that is refused has changed nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tombola.errors import ConfigError
+from tombola.files import cannot_write, write_whole
+from tombola.recipe import Recipe
+from tombola.records import Record, Records
+from tombola.runs import Run, check_same_inputs, differing, lock, shared
+
+_KEPT = ("rewind_points", "candidates", "predictions", "trainings", "tickets")  # tickets last: they name the others
+_CLOCKS = ("seconds", "seconds_search", "round_seconds", "invariant_seconds")
+
+
+def merge(into: Path, others: Sequence[Path]) -> Run:
+    """Join runs: the first folder takes in what the others have, which stay as they are.
+
+    Args:
+        into: A run folder.
+        others: Run folders of the same data, model, training and seed, as their digests say.
+
+    Returns:
+        The first folder, with all in it.
+
+    Raises:
+        ConfigError: They are not runs of one experiment, an arm is another one under the same name, or a result that
+            both have is not the same.
+        DiskError: The first folder cannot be written to.
+    """
+    if not others:
+        raise ConfigError("runs merge needs two run folders or more; the first one takes the others in")
+    paths = [into, *others]
+    for index, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:index]]:
+            raise ConfigError(f"'{path}' is named twice")
+    runs = [Run(path) for path in paths]  # before the locks: these would make a folder that is not there
+    with contextlib.ExitStack() as locks:
+        for path in paths:
+            locks.enter_context(lock(path))
+        for number, run in enumerate(runs):
+            for before in runs[:number]:
+                _check(before, run)
+        for run in runs[1:]:
+            _copy(run, runs[0].path)
+        _write(runs)
+    return Run(into)
+
+
+def _check(one: Run, other: Run) -> None:
+    """Refuse two runs that do not belong together."""
+    if one.digest != other.digest:
+        odd = differing(shared(other.recipe), shared(one.recipe))
+        raise ConfigError(
+            f"'{other.path}' cannot be merged with '{one.path}': {', '.join(odd) or 'their digests differ'}"
+        )
+    known = one.definitions()
+    for name, definition in other.definitions().items():
+        if name in known and known[name] != definition:
+            raise ConfigError(f"'{other.path}' cannot be merged with '{one.path}': arm '{name}' is another one: "
+                              f"{', '.join(differing(definition, known[name]))}")  # fmt: skip
+    for now in other.environments():
+        for before in one.environments():
+            check_same_inputs(now, before, one.path)
+    for record in other.records.all():
+        same = one.record(record["arm"], record["replicate"], record["round"])
+        if same is not None:
+            _check_double(one, other, same, record)
+
+
+def _check_double(one: Run, other: Run, same: Record, record: Record) -> None:
+    key = record["arm"], record["replicate"], record["round"]
+    which = f"arm {key[0]}, replicate {key[1]}, round {key[2]}"
+    both = same["evaluated"] and record["evaluated"]
+    odd = differing(_timeless(record, both), _timeless(same, both))
+    if odd:
+        raise ConfigError(f"'{other.path}' and '{one.path}' have different results for {which}: {odd[0]}")
+    for file in ("ticket_path", "predictions_path"):
+        paths = [getattr(run, file)(*key) for run in (one, other)]
+        if all(path.exists() for path in paths) and paths[0].read_bytes() != paths[1].read_bytes():
+            raise ConfigError(f"'{paths[1]}' and '{paths[0]}' are not the same file")
+
+
+def _timeless(record: Record, whole: bool) -> dict[str, Any]:
+    """Return what two machines must agree on: all but clocks, or of unlike evaluations the ticket alone."""
+    if not whole:
+        return {key: record[key] for key in ("mask_digest", "rewind_digest", "kept")}
+    rest = {key: value for key, value in record.items() if key not in _CLOCKS}
+    return rest | {"costs": [cost[:-1] for cost in record["costs"]]}
+
+
+def _copy(run: Run, to: Path) -> None:
+    """Copy the files that a run has and another one lacks."""
+    for path in (path for kind in _KEPT for path in sorted((run.path / kind).rglob("*")) if path.is_file()):
+        target = to / path.relative_to(run.path)
+        if target.exists():
+            continue
+        part = target.with_name(f".{target.name}.merged00")  # what a killed merge leaves is cleared as any other part
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, part)
+            part.replace(target)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise cannot_write(target, error) from error
+
+
+def _write(runs: Sequence[Run]) -> None:
+    """Write what all runs know together into the folder of the first."""
+    into = runs[0]
+    environments: list[dict[str, Any]] = []
+    for run in runs:
+        environments += [one for one in run.environments() if one not in environments]
+    definitions = {name: arm for run in reversed(runs) for name, arm in run.definitions().items()}
+    _json(into.path / "environment.json", environments)
+    _json(into.path / "arms.json", definitions)
+    write_whole(into.path / "recipe.yaml", yaml.safe_dump(_recipe(runs).plain(), sort_keys=False))
+    records = Records(into.path / "records.jsonl")
+    for run in runs[1:]:
+        for record in run.records.all():
+            records.add(record)
+    _json(into.path / "state.json", dict(_states(runs)))
+
+
+def _recipe(runs: Sequence[Run]) -> Recipe:
+    """Return the first recipe with the arms and replicates of all."""
+    arms = {name: arm for run in reversed(runs) for name, arm in run.recipe.arms.items()}
+    names = dict.fromkeys(name for run in runs for name in run.recipe.arms)
+    return replace(
+        runs[0].recipe,
+        arms={name: arms[name] for name in names},
+        replicates=max(run.recipe.replicates for run in runs),
+    )
+
+
+def _states(runs: Sequence[Run]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Give how each arm of each replicate ended: the one that got furthest."""
+    for key in dict.fromkeys(key for run in runs for key in run.states()):
+        found = [run.states()[key] for run in runs if key in run.states()]
+        yield key, max(found, key=lambda state: (state["state"] == "finished", state["rounds"]))
+
+
+def _json(path: Path, value: Any) -> None:
+    write_whole(path, json.dumps(value, indent=2) + "\n")

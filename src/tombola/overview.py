@@ -1,0 +1,96 @@
+"""Overview: which runs there are, how far they are, and the sparsest tickets that hold the dense network's level."""
+
+from __future__ import annotations
+
+import fcntl
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tombola.errors import InputError
+from tombola.records import Record
+from tombola.runs import Run
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run in the list.
+
+    Attributes:
+        folder: Its name.
+        recipe: The recipe's name.
+        state: "running", "complete", "failed", or how many of its arms are finished.
+        replicates: How many have results, and how many the recipe has.
+        tickets: By arm, the density of its best ticket; see `best`.
+        problem: Why it cannot be read, if so.
+    """
+
+    folder: str
+    recipe: str
+    state: str
+    replicates: tuple[int, int]
+    tickets: dict[str, float]
+    problem: str = ""
+
+
+def runs(parent: Path) -> list[Line]:
+    """List the run folders below a folder, by name.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if not parent.is_dir():
+        raise InputError(f"there is no folder '{parent}'; runs are made by tombola run, see --runs")
+    return [_line(path.parent) for path in sorted(parent.glob("*/run.json"))]
+
+
+def _line(path: Path) -> Line:
+    try:
+        run = Run(path)
+    except InputError as error:
+        return Line(path.name, "", "unreadable", (0, 0), {}, str(error))
+    recipe = run.recipe
+    keys = [(name, replicate) for replicate in range(recipe.replicates) for name in recipe.arms]
+    finished = sum(run.finished(*key) for key in keys)
+    failed = sum(run.ending(*key).state in ("failed", "skipped") for key in keys)
+    records = run.records.all()
+    state = "complete" if finished == len(keys) else f"{finished} of {len(keys)} arms finished"
+    state += f", {failed} failed" if failed else ""
+    if _is_locked(path):
+        state = f"running, {state}"
+    there = len({record["replicate"] for record in records})
+    return Line(path.name, recipe.name, state, (there, recipe.replicates), best(records))
+
+
+def best(records: Sequence[Record]) -> dict[str, float]:
+    """Return the lowest density at which each arm's tickets are on average as accurate as dense, on validation data.
+
+    Chosen on validation data, so that the list selects nothing by the test split; without it, or where no ticket is as
+    accurate, the arm is left out. A ticket counts where all replicates that the arm has got to were evaluated.
+    """
+    rounds: dict[tuple[str, int], list[Record]] = {}
+    for record in records:
+        if record["evaluated"] and record["valid_accuracy"] is not None:
+            rounds.setdefault((record["arm"], record["round"]), []).append(record)
+    found: dict[str, float] = {}
+    for (arm, index), here in rounds.items():
+        dense = {record["replicate"]: record["valid_accuracy"] for record in rounds.get((arm, 0), [])}
+        pairs = [(r["valid_accuracy"], dense[r["replicate"]]) for r in here if r["replicate"] in dense]
+        kept = statistics.mean(record["density"] for record in here)
+        if not index or not pairs or kept >= found.get(arm, 1.0):
+            continue
+        if statistics.mean(ticket - base for ticket, base in pairs) >= 0:
+            found[arm] = kept
+    return found
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with (path / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,176 @@
+"""Survival: runs that are killed at any moment, on disks that fill up, come to the same end as undisturbed ones."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+RECIPE = {
+    "name": "tiny",
+    "data": "digits",
+    "model": {"name": "mlp", "hidden": [60, 30]},
+    "training": {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "epochs": 3, "batch_size": 32},
+    "arms": {
+        "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
+        "lth": {"method": "lth", "rate": 0.3, "evaluate_at": [0.4]},
+        "apart": {"method": "colt", "partitions": 2, "rate": 0.15, "combine": "all_at_end"},
+        "on": {"method": "fine_tune", "rate": 0.3},
+        "random": {"method": "random_ticket", "of": "colt-2"},
+    },
+    "until": {"rounds": 3},
+}
+CLOCKS = ("seconds", "seconds_search", "round_seconds", "invariant_seconds")
+
+
+def command(folder, *more):
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
+    run = [sys.executable, "-m", "tombola", "run", str(folder / "tiny.yaml"), "--runs", str(folder / "runs")]
+    return [*run, "--quiet", "--workers", "2", *more]
+
+
+def result(folder):
+    """What a run leaves, without clocks: records in order, and every file that is not a clock's."""
+    run = next((folder / "runs").glob("tiny-*"))
+    records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    latest = {}
+    for record in records:
+        record["costs"] = [cost[:-1] for cost in record["costs"]]
+        timeless = {key: value for key, value in record.items() if key not in CLOCKS}
+        latest[record["arm"], record["replicate"], record["round"]] = timeless
+    kept = ("tickets", "rewind_points", "candidates", "predictions")
+    files = {str(p.relative_to(run)): p.read_bytes() for kind in kept for p in (run / kind).rglob("*") if p.is_file()}
+    trainings = {path.name for path in (run / "trainings").iterdir()}
+    return latest, files, trainings, json.loads((run / "state.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = subprocess.Popen(command(folder), cwd=folder, stdout=subprocess.DEVNULL)
+    begun = began(folder, process)
+    assert process.wait() == 0
+    return result(folder), time.monotonic() - begun
+
+
+def began(folder, process):
+    """Wait until a run works in its folder, and tell when that was."""
+    while process.poll() is None and not list((folder / "runs").glob("*/run.json")):
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def kill(folder, process, moment, writing):
+    """Kill a run after some seconds, or soon after them while it writes a file. Returns whether it was running."""
+    until = began(folder, process) + moment
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(0.002)
+    give_up = time.monotonic() + 2
+    while writing and process.poll() is None and time.monotonic() < give_up:
+        if any(path.name.startswith(".") and path.name != ".lock" for path in (folder / "runs").rglob(".*.????????")):
+            break
+    running = process.poll() is None
+    if running:
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return running
+
+
+def survive(tmp_path, undisturbed, kills, seed):
+    expected, seconds = undisturbed
+    chance, killed, number = random.Random(seed), 0, 0  # noqa: S311 - moments, no secrets
+    while killed < kills:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        while killed < kills:
+            process = subprocess.Popen(command(folder), cwd=folder, stdout=subprocess.DEVNULL)
+            if not kill(folder, process, chance.uniform(0, seconds), chance.random() < 0.5):
+                assert process.returncode == 0
+                break
+            killed += 1
+        subprocess.run(command(folder), cwd=folder, stdout=subprocess.DEVNULL, check=True)
+        assert result(folder) == expected, f"seed {seed}, run {number}, after {killed} kills"
+
+
+def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, undisturbed):
+    survive(tmp_path, undisturbed, kills=5, seed=9)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_fifty_random_moments_ends_as_if_undisturbed(tmp_path, undisturbed):
+    survive(tmp_path, undisturbed, kills=50, seed=0)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a disk of some size on a folder; gives the function that mounts it (again)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options, remount=True):
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"{'remount,' * remount}{options}", "tmpfs", str(folder)],  # noqa: S607
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"cannot mount a small disk here: {done.stderr.strip()}")
+        return folder
+
+    mount("size=4m", remount=False)
+    yield mount
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S607
+
+
+def stopped_in_one_line(folder, what):
+    done = subprocess.run(command(folder), cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert what in done.stderr
+    assert done.stderr.startswith("tombola: cannot write '")
+
+
+@pytest.mark.parametrize("room", [120, 400])
+def test_a_full_disk_stops_a_run_in_one_line_and_loses_nothing(disk, undisturbed, room):
+    folder = disk(f"size={room}k")
+    command(folder)  # the recipe is written while there is room
+    stopped_in_one_line(folder, "No space left on device")
+    disk("size=60m")
+    subprocess.run(command(folder), cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    assert result(folder) == undisturbed[0]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(disk):
+    folder = disk("size=4m")
+    command(folder)
+    disk("ro")
+    done = subprocess.run(
+        [*command_of(folder), "--runs", str(folder / "runs")], capture_output=True, text=True, check=False
+    )
+    disk("rw")
+    assert done.returncode == 2
+    assert done.stderr == f"tombola: cannot write '{next_folder(done.stderr)}': Read-only file system\n"
+
+
+def command_of(folder):
+    return [sys.executable, "-m", "tombola", "run", str(folder / "tiny.yaml"), "--quiet", "--workers", "2"]
+
+
+def next_folder(line):
+    return Path(line.partition("'")[2].rpartition("'")[0])
+
+
+def test_a_half_written_record_is_put_right_and_told(tmp_path, undisturbed):
+    subprocess.run(command(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, check=True)
+    records = next((tmp_path / "runs").glob("*/records.jsonl"))
+    records.write_bytes(records.read_bytes()[:-40])
+    loud = [word for word in command(tmp_path) if word != "--quiet"]
+    done = subprocess.run(loud, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "the last record was half written; its round is done again" in done.stderr
+    assert result(tmp_path) == undisturbed[0]
