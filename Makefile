@@ -1,15 +1,17 @@
 # make demo     find tickets on scikit-learn's digits, print the table, leave the pictures
-# make test     lint, types, import layers, all tests
+# make test     lint, types, import layers, tests
+# make test-all the same with the slow tests: runs killed at fifty moments
 # make bench    measure against others; ROWS=lenet5,mask some rows, OPEN_LTH=DIR with a clone of open_lth
 # make install  .venv with tombola and the tools for its development
 
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?=
+MARKED ?= not slow
 ROWS ?=
 OPEN_LTH ?=
 
-.PHONY: demo test bench install clean
+.PHONY: demo test test-all bench install clean
 .DEFAULT_GOAL := demo
 
 demo: install
@@ -20,7 +22,10 @@ test: install
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m '$(MARKED)' $(TESTS)
+
+test-all:
+	$(MAKE) test MARKED=
 
 bench: install
 	$(BIN)/python -m benchmarks --rows '$(ROWS)' --open-lth '$(OPEN_LTH)'

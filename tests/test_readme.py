@@ -1,9 +1,13 @@
-"""The Python of the README and of the findings runs as it stands."""
+"""The Python of the README and of the findings, and the README's commands, run as they stand."""
 
+import glob
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from tombola.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,3 +45,19 @@ def test_the_differences_of_the_findings_follow_from_their_records(monkeypatch, 
     for line in printed:
         difference = line.split(": ")[1].split(", kept")[0]
         assert difference in table
+
+
+def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Commands")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith(".venv/bin/tombola ")]
+    told = {shlex.split(line)[1] for line in lines}
+    assert told == {"run", "runs", "report", "ticket", "transfer", "list", "doctor"}
+    for line in lines:
+        words = [sorted(glob.glob(word)) if "*" in word else [word] for word in shlex.split(line)[1:]]
+        assert all(words), f"{line}: no file is meant"
+        assert main([word for found in words for word in found]) == 0, line
+        printed = capsys.readouterr()
+        assert printed.out, line
+        assert "Traceback" not in printed.err

@@ -84,7 +84,7 @@ def kill(folder, process, moment, writing):
 
 def survive(tmp_path, undisturbed, kills, seed):
     expected, seconds = undisturbed
-    chance, killed, number = random.Random(seed), 0, 0  # noqa: S311 - moments, no secrets
+    chance, killed, number = random.Random(seed), 0, 0
     while killed < kills:
         number += 1
         folder = tmp_path / str(number)
@@ -116,7 +116,7 @@ def disk(tmp_path):
 
     def mount(options, remount=True):
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"{'remount,' * remount}{options}", "tmpfs", str(folder)],  # noqa: S607
+            ["mount", "-t", "tmpfs", "-o", f"{'remount,' * remount}{options}", "tmpfs", str(folder)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -125,7 +125,7 @@ def disk(tmp_path):
 
     mount("size=4m", remount=False)
     yield mount
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S607
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def stopped_in_one_line(folder, what):

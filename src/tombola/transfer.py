@@ -31,6 +31,7 @@ from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, section, training_with
 from tombola.records import Record, Records
 from tombola.runs import cores, lock
+from tombola.storage import Store
 from tombola.task import Classification
 from tombola.tickets import Ticket
 from tombola.training import Training, settle
@@ -110,6 +111,7 @@ def transfer(
         records = Records(folder / "records.jsonl")
         for target in data:
             _onto(target, sources, records, folder, changes, failures, data_root, workers, device, display)
+        Store(folder / "trainings").keep_only(())
         write_whole(folder / "summary.md", markdown(records.all(), failures))
     return Outcome(folder, records.all(), failures)
 
@@ -257,7 +259,7 @@ def _record(
         "train_accuracy": measured.train.accuracy,
         "early_stop_step": trained.early_step,
         "selected": trained.select,
-        "training": asdict(job.training),
+        "training": json.loads(json.dumps(asdict(job.training))),
         "samples_seen": trained.samples,
         "seconds": trained.seconds,
         "round_seconds": trained.seconds,

@@ -1,0 +1,150 @@
+"""Runs that add up: replicates done apart, joined, equal one run; what does not belong together is refused."""
+
+import json
+import shutil
+
+import pytest
+from tests.test_experiment import go, recipe, timeless
+
+from tombola.errors import ConfigError
+from tombola.experiment import report, run
+from tombola.merging import merge
+from tombola.runs import Run
+
+ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
+
+
+def three(**changes):
+    return recipe(**({"arms": ARMS, "replicates": 3, "until": {"rounds": 2}} | changes))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """The whole run, and the same in two parts."""
+    parent = tmp_path_factory.mktemp("merging")
+    whole = run(three(), runs=parent / "whole", workers=1)
+    one = run(three(), runs=parent / "one", workers=1, replicates=[0, 1])
+    two = run(three(), runs=parent / "two", workers=1, replicates=[2])
+    return whole, one, two
+
+
+@pytest.fixture
+def copies(parts, tmp_path):
+    """Copies of the two parts, to be changed."""
+    return [
+        shutil.copytree(part.folder, tmp_path / str(number) / part.folder.name)
+        for number, part in enumerate(parts[1:], 1)
+    ]
+
+
+def test_replicates_done_apart_are_complete_each_and_say_what_is_elsewhere(parts):
+    _, one, two = parts
+    assert one.complete
+    assert two.complete
+    assert "replicates that are not here: 2" in one.notes
+    assert {r["replicate"] for r in two.records} == {2}
+
+
+def test_parts_merged_are_the_run_done_at_once(parts, copies):
+    whole = parts[0]
+    merged = report(merge(copies[0], copies[1:]))
+    assert merged.complete
+    assert merged.notes == []
+    assert timeless(merged.records) == timeless(whole.records)
+    for kind in ("tickets", "rewind_points", "candidates", "predictions"):
+        files = [path for path in (whole.folder / kind).rglob("*") if path.is_file()]
+        assert files
+        for path in files:
+            assert (merged.folder / path.relative_to(whole.folder)).read_bytes() == path.read_bytes()
+    again = run(three(), runs=copies[0].parent, workers=1)
+    assert timeless(again.records) == timeless(whole.records)
+
+
+def test_merging_twice_changes_nothing(copies):
+    merge(copies[0], copies[1:])
+    before = {path: path.read_bytes() for path in copies[0].rglob("*") if path.is_file()}
+    merge(copies[0], copies[1:])
+    assert {path: path.read_bytes() for path in copies[0].rglob("*") if path.is_file()} == before
+
+
+def test_arms_and_replicates_that_only_one_part_has_come_together(parts, tmp_path):
+    more = three(arms=ARMS | {"lth": {"method": "lth", "rate": 0.2}}, replicates=2)
+    lth = run(more, runs=tmp_path, workers=1, replicates=[0])
+    target = shutil.copytree(parts[2].folder, tmp_path / "target" / parts[2].folder.name)
+    merged = merge(target, [lth.folder])
+    assert list(merged.recipe.arms) == ["colt-2", "random", "lth"]
+    assert merged.recipe.replicates == 3
+    assert {(r["arm"], r["replicate"]) for r in merged.records.all()} == {
+        *(("colt-2", 0), ("colt-2", 2), ("random", 0), ("random", 2), ("lth", 0))
+    }
+
+
+def refused(copies, message):
+    before = {path: path.read_bytes() for path in copies[0].rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=message) as caught:
+        merge(copies[0], copies[1:])
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in copies[0].rglob("*") if path.is_file()} == before
+
+
+def test_doubles_must_agree(parts, copies):
+    records = copies[1] / "records.jsonl"
+    lines = [json.loads(line) for line in (parts[1].folder / "records.jsonl").read_text().splitlines()]
+    lines[0]["test_accuracy"] = 0.123
+    records.write_text(records.read_text() + json.dumps(lines[0]) + "\n")
+    refused(copies, "different results for arm .*, replicate ., round 0: test_accuracy was .*, is 0.123")
+
+
+def test_an_arm_that_is_another_one_is_refused_with_its_fields(copies):
+    arms = json.loads((copies[1] / "arms.json").read_text())
+    arms["colt-2"]["rate"] = 0.2
+    (copies[1] / "arms.json").write_text(json.dumps(arms))
+    refused(copies, "cannot be merged with .*: arm 'colt-2' is another one: rate was 0.15, is 0.2")
+
+
+def test_a_run_of_another_recipe_is_refused_with_its_fields(copies, tmp_path):
+    other = run(three(seed=5, until={"rounds": 1}, replicates=1), runs=tmp_path / "other", workers=1)
+    refused([copies[0], other.folder], "cannot be merged with .*: seed was 0, is 5")
+
+
+def test_other_data_is_refused(copies):
+    path = copies[1] / "environment.json"
+    path.write_text(path.read_text().replace('"data_fingerprint": "', '"data_fingerprint": "f'))
+    refused(copies, "the data differs from what .* began with")
+
+
+def test_what_is_no_run_and_a_run_named_twice_are_refused(copies, tmp_path):
+    refused([copies[0], tmp_path / "nothing"], "is no run folder: it has no run.json")
+    assert not (tmp_path / "nothing").exists()
+    refused([copies[0], copies[0]], "is named twice")
+    with pytest.raises(ConfigError, match="needs two run folders or more"):
+        merge(copies[0], [])
+
+
+def test_a_run_of_another_format_is_refused(copies):
+    about = json.loads((copies[1] / "run.json").read_text())
+    (copies[1] / "run.json").write_text(json.dumps(about | {"format": 2}))
+    refused(copies, "is a run of format 2, and this tombola makes and reads format 3")
+
+
+def test_replicates_that_do_not_exist_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="replicates are numbered from 0 to 2; asked for is 3"):
+        go(tmp_path, three(), replicates=[0, 3])
+
+
+def test_a_folder_of_another_recipe_under_this_ones_name_is_refused(tmp_path):
+    small = three(until={"rounds": 1}, replicates=1)
+    done = go(tmp_path, small)
+    path = done.folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("lr: 0.05", "lr: 0.06"))
+    with pytest.raises(ConfigError, match=r"holds the run of another recipe: training.lr was 0.06, is 0.05"):
+        go(tmp_path, small)
+
+
+def test_the_report_of_a_run_can_be_written_again_from_its_folder_alone(parts):
+    whole = parts[0]
+    before = (whole.folder / "report.html").read_text()
+    (whole.folder / "report.html").unlink()
+    again = report(Run(whole.folder))
+    assert again.records == whole.records
+    assert (whole.folder / "report.html").read_text() == before

@@ -1,0 +1,115 @@
+"""Digests and defaults: what names a run and an arm, frozen, so that a change of either is seen and told."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tombola.recipe import FORMAT, parse
+from tombola.runs import RunFolder, folder_of, run_digest, shared
+
+WHOLE = {
+    "name": "frozen",
+    "training": {"epochs": 3},
+    "arms": {
+        "colt-2": {"method": "colt", "rate": 0.15},
+        "lth": {"method": "lth", "rate": 0.2},
+        "matched": {"match": "colt-2"},
+        "random": {"method": "random_ticket", "of": "matched"},
+    },
+    "until": {"rounds": 4},
+    "device": "cpu",
+}
+
+DEFAULTS = {
+    "name": "frozen",
+    "training": {
+        "optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "betas": [0.9, 0.999], "weight_decay": 0.0,
+        "epochs": 3.0, "steps": None, "batch_size": 64, "schedule": "constant", "milestones": [],
+        "milestone_steps": [], "gamma": 0.1, "warmup": 0.0, "warmup_steps": 0, "clip": None, "evaluate_every": None,
+        "patience": None, "select": "last", "select_by": "loss", "threads": 1, "precision": "float32",
+        "channels_last": None, "compile": False, "step": None,
+    },
+    "data": {
+        "name": "digits", "valid": 0.1, "subset": None, "augment": {"crop": 0, "flip": False, "rotate": 0.0},
+    },
+    "model": {"name": "lenet_300_100", "head": None, "init": "xavier", "weights": None},
+    "until": {"rounds": 4, "density": None, "density_total": None, "accuracy_drop": None},
+    "densities": [], "evaluate_at": [], "profile": None, "prunable": "no_head", "rewind": 0, "replicates": 1,
+    "seed": 0, "device": "cpu", "keep": "last",
+}  # fmt: skip
+
+ARM = {
+    "method": "lth", "match": None, "of": None, "as_long_as": None, "partitions": None, "by": "classes", "head": "own",
+    "remainder": "kept", "on": [], "combine": "all", "rate": 0.2, "reach": None, "densities": [], "exact": False,
+    "scope": "whole_model", "score": "magnitude", "scored": "selected", "lr": "last", "shuffle": "both",
+    "training": {}, "evaluate_at": [], "allow_collapse": False,
+}  # fmt: skip
+
+
+def frozen(**changes):
+    return parse(WHOLE | changes)
+
+
+def test_defaults_are_frozen_a_change_raises_the_format():
+    plain = frozen().plain()
+    assert plain.pop("arms")["lth"] == ARM
+    assert plain == DEFAULTS
+    assert FORMAT == 3
+
+
+def test_the_digests_of_a_run_and_of_its_arms_are_frozen(tmp_path):
+    assert run_digest(frozen())[:16] == "d4659dac8e219338"
+    folder = RunFolder(frozen(), tmp_path, "f")
+    folder.close()
+    assert {name: folder.arm_digest(name)[:16] for name in WHOLE["arms"]} == {
+        "colt-2": "ae79fdb77a8ffc60",
+        "lth": "7354d212a48bc06a",
+        "matched": "b634186ce02426ba",
+        "random": "e25ba64b36c527d8",
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "other"}, {"replicates": 7}, {"until": {"density": 0.5}}, {"keep": "all"}, {"evaluate_at": [0.6]},
+        {"arms": {"lth": {"method": "lth", "rate": 0.3}}}, {"device": "cpu"},
+    ],
+)  # fmt: skip
+def test_what_may_be_added_to_a_run_does_not_name_it(changes):
+    assert run_digest(frozen(**changes)) == run_digest(frozen())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1}, {"rewind": 5}, {"prunable": "all"}, {"training": {"epochs": 4}}, {"data": "mnist"},
+        {"data": {"name": "digits", "subset": 500}}, {"model": "mlp"}, {"model": {"init": "default"}},
+    ],
+)  # fmt: skip
+def test_what_decides_all_arms_names_the_run(changes):
+    assert run_digest(frozen(**changes)) != run_digest(frozen())
+
+
+def test_which_gpu_it_is_does_not_name_a_run_that_it_is_one_does():
+    digests = {device: run_digest(replace(frozen(), device=device)) for device in ("cpu", "cuda", "cuda:1")}
+    assert digests["cuda"] == digests["cuda:1"] != digests["cpu"]
+
+
+def test_a_checkpoint_counts_by_what_is_in_it(tmp_path):
+    one, same, other = (tmp_path / name for name in ("one.pt", "same.pt", "other.pt"))
+    one.write_bytes(b"1"), same.write_bytes(b"1"), other.write_bytes(b"2")
+    digests = [run_digest(frozen(model={"name": "mlp", "weights": str(path)})) for path in (one, same, other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_definition_of_an_arm_holds_those_that_it_follows_and_not_what_is_evaluated(tmp_path):
+    folder = RunFolder(frozen(evaluate_at=[0.6]), tmp_path, "f")
+    folder.close()
+    definition = folder.definition("random")
+    assert definition["source"]["match"] == {"arm": "colt-2", "per": "group"}
+    assert definition["source"]["source"]["method"] == "colt"
+    assert "evaluate_at" not in json.dumps(definition)
+    assert folder.path == folder_of(frozen(), tmp_path)
+    assert set(shared(frozen())) == {"data", "model", "training", "prunable", "rewind", "seed", "device"}

@@ -1,0 +1,106 @@
+"""Transfer: tickets trained on their own data and on other data, in other models refused."""
+
+import json
+
+import pytest
+import torch
+from tests.test_experiment import go, recipe
+
+from tombola.errors import ConfigError, InputError
+from tombola.tickets import Ticket
+from tombola.transfer import markdown, transfer
+
+ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "lth": {"method": "lth", "rate": 0.2}}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return go(tmp_path_factory.mktemp("found"), recipe(arms=ARMS, until={"rounds": 2}))
+
+
+def path_of(found, arm="lth", replicate=0, index=2):
+    return found.folder / "tickets" / arm / f"replicate-{replicate}" / f"round-00{index}.safetensors"
+
+
+def test_on_its_own_data_a_ticket_gives_what_its_run_gave(found, tmp_path):
+    paths = [path_of(found, arm, replicate) for arm in ARMS for replicate in (0, 1)]
+    done = transfer(paths, ["digits"], runs=tmp_path, workers=1)
+    known = {(r["arm"], r["replicate"]): r for r in found.records if r["round"] == 2}
+    assert done.failures == []
+    assert len(done.records) == 4
+    for record in done.records:
+        before = known[record["arm"].removesuffix("-2 on digits"), record["replicate"]]
+        for key in ("test_accuracy", "test_loss", "valid_loss", "train_accuracy", "mask_digest", "rewind_digest"):
+            assert record[key] == before[key]
+
+
+def test_on_other_data_a_head_is_drawn_which_all_tickets_of_a_replicate_share(found, tmp_path):
+    paths = [path_of(found, arm, replicate) for arm in ARMS for replicate in (0, 1)]
+    changes = {"training.epochs": 1, "data.subset": 200, "data.classes": 4}
+    done = transfer(paths, ["synthetic"], changes, runs=tmp_path, workers=1, name="onto")
+    assert done.folder.name.startswith("onto-")
+    points = {r["replicate"]: set() for r in done.records}
+    for record in done.records:
+        points[record["replicate"]].add(record["rewind_digest"])
+        assert record["samples_seen"] == 200
+        assert record["found_on"] == "digits"
+        assert record["training"]["lr"] == 0.05
+    assert [len(digests) for digests in points.values()] == [1, 1]
+    assert points[0] != points[1]
+    ticket = Ticket.load(paths[0])
+    assert ticket.rewind_digest not in points[0]
+
+
+def test_two_workers_give_the_same_and_nothing_is_done_twice(found, tmp_path, monkeypatch):
+    paths = [path_of(found, replicate=replicate) for replicate in (0, 1)]
+    one = transfer(paths, ["digits", "synthetic"], {"training.epochs": 1}, runs=tmp_path / "one", workers=1)
+    two = transfer(paths, ["digits", "synthetic"], {"training.epochs": 1}, runs=tmp_path / "two", workers=2)
+    clocks = ("seconds", "round_seconds")
+    assert [{k: v for k, v in r.items() if k not in clocks} for r in one.records] == [
+        {k: v for k, v in r.items() if k not in clocks} for r in two.records
+    ]
+    monkeypatch.setattr("tombola.executors.pool.run_job", None)
+    assert (
+        transfer(paths, ["digits", "synthetic"], {"training.epochs": 1}, runs=tmp_path / "one").records == one.records
+    )
+    table = (one.folder / "summary.md").read_text()
+    assert table == markdown(one.records, [])
+    assert "| lth-2 | 0 | 63.99 | digits |" in table
+
+
+def test_a_ticket_that_does_not_fit_the_data_is_told_and_the_others_go_on(found, tmp_path):
+    changes = {"training.epochs": 1, "data.image_shape": [3, 8, 8]}
+    done = transfer([path_of(found)], ["synthetic", "digits"], {"training.epochs": 1}, runs=tmp_path, workers=1)
+    assert len(done.records) == 2
+    with_colour = transfer([path_of(found)], ["synthetic"], changes, runs=tmp_path, workers=1)
+    assert with_colour.records == []
+    assert "the ticket does not fit the model: 'fc1.weight' is [40, 64] in the ticket" in with_colour.failures[0]
+
+
+def test_code_that_a_ticket_names_is_never_run(found, tmp_path, monkeypatch):
+    (tmp_path / "own_net.py").write_text(
+        "from tombola.models import mlp\ndef net(num_classes, image_shape=(1, 8, 8)):\n"
+        "    return mlp(num_classes, image_shape=image_shape, hidden=[40, 20])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    ticket = Ticket.load(path_of(found))
+    origin = json.loads(json.dumps(ticket.origin))
+    origin["model"] |= {"name": "own_net:net", "options": {}}
+    path = tmp_path / "own.safetensors"
+    Ticket(ticket.mask, ticket.rewind_point, origin, ticket.total).save(path)
+    with pytest.raises(ConfigError, match="is code of somebody's own and is never run from a ticket; name it with"):
+        transfer([path], ["digits"], runs=tmp_path, workers=1)
+    done = transfer([path], ["digits"], model="own_net:net", runs=tmp_path, workers=1)
+    known = next(r for r in found.records if (r["arm"], r["replicate"], r["round"]) == ("lth", 0, 2))
+    assert done.records[0]["test_accuracy"] == known["test_accuracy"]
+
+
+def test_what_is_wrong_is_told_before_anything_is_trained(found, tmp_path):
+    bare = tmp_path / "bare.safetensors"
+    Ticket({"w": torch.tensor([True])}, {"w": torch.ones(1)}, {"arm": "x"}).save(bare)
+    with pytest.raises(ConfigError, match=r"does not say what it was found with"):
+        transfer([bare], ["digits"], runs=tmp_path)
+    with pytest.raises(InputError, match=r"there is no 'training.epoch'.*Did you mean 'epochs'"):
+        transfer([path_of(found)], ["digits"], {"training.epoch": 1}, runs=tmp_path)
+    with pytest.raises(InputError, match=r"no 'digit' in tombola.data"):
+        transfer([path_of(found)], ["digit"], runs=tmp_path, workers=1)
