@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola.cutting import keep_common
+from tombola.cutting import keep_any, keep_common
 from tombola.errors import InputError
-from tombola.masks import count, intersect, nested
+from tombola.masks import count, intersect, nested, unite
 from tombola.pruning import prune
 from tombola.rates import Count, kept_by_group
 from tombola.scopes import Group, per_layer, whole_model
-from tombola.scores import random
+from tombola.scores import magnitude, random
 from tombola.scores.context import Context
 
 CONTEXT = Context({}, seed=0)
@@ -186,3 +186,100 @@ def test_exact_counts_equal_a_search_for_the_common_count(scope, case, data):
     expected = by_search(mask, states, asked, scope)
     assert all(equal(c, e) for c, e in zip(candidates, expected, strict=True))
     assert equal(result, intersect(expected))
+
+
+# ---- the union
+
+
+def test_a_count_is_what_the_union_keeps():
+    # Keeping one each gives 2, two each 4: of the two that came in last the lower one of partition 1 goes, from both.
+    mask = {"w": torch.ones(5, dtype=torch.bool)}
+    states = [{"w": torch.tensor([1.0, 2, 3, 4, 5])}, {"w": torch.tensor([5.0, 4, 3, 2, 1])}]
+    result, candidates = keep_any()(mask, states, Count(2), CONTEXT)
+    assert [c["w"].int().tolist() for c in candidates] == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
+    assert result["w"].int().tolist() == [1, 0, 0, 0, 1]
+    result, candidates = keep_any()(mask, states, Count(3), CONTEXT)
+    assert [c["w"].int().tolist() for c in candidates] == [[0, 0, 0, 1, 1], [1, 0, 0, 0, 0]]
+    assert result["w"].int().tolist() == [1, 0, 0, 1, 1]
+
+
+def test_equal_scores_leave_the_union_by_position():
+    mask = {"w": torch.ones(4, dtype=torch.bool)}
+    tied = {"w": torch.ones(4)}
+    assert keep_any()(mask, [tied, tied], Count(3), CONTEXT)[0]["w"].int().tolist() == [0, 1, 1, 1]
+    # The second ranks 3, 2, 1, 0 without a tie; 3 of both keep all, and of 0 and 3, that came last, 0 goes.
+    falling = {"w": torch.tensor([1.0, 4, 3, 2])}
+    assert keep_any()(mask, [tied, falling], Count(3), CONTEXT)[0]["w"].int().tolist() == [0, 1, 1, 1]
+
+
+def test_a_rate_of_the_union_is_what_each_partition_removes():
+    mask = {"w": torch.ones(5, dtype=torch.bool)}
+    states = [{"w": torch.tensor([1.0, 2, 3, 4, 5])}, {"w": torch.tensor([2.0, 1, 3, 5, 4])}]
+    result, candidates = keep_any()(mask, states, 0.2, CONTEXT)
+    assert [c["w"].int().tolist() for c in candidates] == [[0, 1, 1, 1, 1], [1, 0, 1, 1, 1]]
+    assert result["w"].int().tolist() == [1] * 5
+    assert keep_any()(mask, states, 0.4, CONTEXT)[0]["w"].int().tolist() == [0, 0, 1, 1, 1]
+
+
+def union_by_search(mask, states, target, scope):
+    """The candidates of the smallest common count whose union has enough, less the surplus of those that came last."""
+    candidates = [{name: keep.clone() for name, keep in mask.items()} for _ in states]
+    for name, group in scope(mask).items():
+        part = {n: mask[n] for n in group.names}
+
+        def cut(common, part=part):
+            return [prune(absolute(state), part, count=common) for state in states]
+
+        smallest = next(c for c in range(count(part) + 1) if count(unite(cut(c))) >= target[name])
+        found, before = cut(smallest), unite(cut(max(0, smallest - 1)))
+        union = unite(found)
+        new = [(n, i) for n in group.names for i in range(union[n].numel()) if union[n][i] and not before[n][i]]
+        surplus = count(union) - target[name]
+        assert 0 <= surplus < len(states)
+        new.sort(key=lambda place: float(states[0][place[0]][place[1]].abs()))
+        for n, i in new[:surplus]:
+            for candidate in found:
+                candidate[n][i] = False
+        for candidate, masks in zip(candidates, found, strict=True):
+            candidate.update(masks)
+    return candidates
+
+
+@pytest.mark.parametrize("scope", [*SCOPES, backwards])
+@given(case=trained(st.integers(2, 4)), data=st.data())
+def test_exact_counts_of_the_union_equal_a_search_for_the_common_count(scope, case, data):
+    mask, states = case
+    asked = {group: data.draw(st.integers(0, kept)) for group, kept in kept_by_group(mask, scope).items()}
+    before = {name: keep.clone() for name, keep in mask.items()}
+    result, candidates = keep_any(scope=scope)(mask, states, Count(asked), CONTEXT)
+    assert kept_by_group(result, scope) == asked
+    assert equal(result, unite(candidates))
+    assert not any(list(nested(candidate, mask)) for candidate in candidates)
+    assert all(map(equal, candidates, union_by_search(mask, states, asked, scope)))
+    assert equal(mask, before)
+
+
+@given(case=trained(st.just(1)), n=st.integers(2, 4), data=st.data())
+def test_the_union_of_equal_states_is_imp(case, n, data):
+    mask, (state,) = case
+    asked = data.draw(st.integers(0, count(mask)))
+    imp = prune(absolute(state), mask, count=asked)
+    assert equal(keep_any()(mask, [state] * n, Count(asked), CONTEXT)[0], imp)
+    assert equal(keep_any()(mask, [state], Count(asked), CONTEXT)[0], imp)
+
+
+# ---- a score for each partition
+
+
+def test_each_partition_may_have_a_score_of_its_own():
+    mask, state = {"w": torch.ones(40, dtype=torch.bool)}, {"w": torch.arange(40.0) + 1}
+    _, (real, drawn) = keep_common([magnitude, random])(mask, [state] * 2, 0.25, CONTEXT)
+    assert real["w"].int().tolist() == [0] * 10 + [1] * 30
+    assert equal(drawn, prune(random(state, mask, Context({}, 0, 1)), mask, 0.25))
+    assert not equal(real, drawn)
+
+
+def test_as_many_scores_as_partitions_are_asked_for():
+    mask, state = {"w": torch.ones(4, dtype=torch.bool)}, {"w": torch.rand(4)}
+    with pytest.raises(InputError, match="there are 2 scores for 3 partitions; one each, or one for all"):
+        keep_common([magnitude, random])(mask, [state] * 3, 0.5, CONTEXT)

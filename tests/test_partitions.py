@@ -93,3 +93,23 @@ def test_a_partition_describes_its_examples_by_number_and_digest():
         "classes": None, "examples": {"number": 500, "digest": part.digest}, "order": None, "full_head": False
     }  # fmt: skip
     assert Partition((3, 4)).describe()["classes"] == (3, 4)
+
+
+@pytest.mark.parametrize(("classes", "n", "kept"), [(10, 3, 9), (10, 4, 8), (10, 2, 10), (200, 3, 198)])
+@pytest.mark.parametrize("seed", [None, 0])
+def test_the_remainder_of_classes_may_be_dropped_so_that_all_are_as_large(classes, n, kept, seed):
+    parts = [part.classes for part in by_classes(classes, n, seed, drop_remainder=True)]
+    assert {len(part) for part in parts} == {classes // n}
+    held = sorted(c for part in parts for c in part)
+    assert len(set(held)) == len(held) == kept
+    if seed is None:
+        assert held == list(range(kept))
+
+
+def test_a_full_head_is_told_in_partition_and_digest():
+    own, full = by_classes(10, 2, 0), by_classes(10, 2, 0, full_head=True)
+    assert [part.classes for part in own] == [part.classes for part in full]
+    assert [part.own_head for part in own + full] == [True, True, False, False]
+    assert len({part.digest for part in own + full}) == 4
+    assert full[0].describe()["full_head"] is True
+    assert not WHOLE.own_head

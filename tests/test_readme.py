@@ -1,6 +1,5 @@
 """The Python of the README and of the findings, and the README's commands, run as they stand."""
 
-import glob
 import re
 import shlex
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     told = {shlex.split(line)[1] for line in lines}
     assert told == {"run", "runs", "report", "ticket", "transfer", "list", "doctor"}
     for line in lines:
-        words = [sorted(glob.glob(word)) if "*" in word else [word] for word in shlex.split(line)[1:]]
+        words = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in shlex.split(line)[1:]]
         assert all(words), f"{line}: no file is meant"
         assert main([word for found in words for word in found]) == 0, line
         printed = capsys.readouterr()

@@ -14,14 +14,15 @@ from torch.nn.utils import prune as torch_prune
 from tombola import seeds
 from tombola.batches import Batches
 from tombola.data.loading import load
+from tombola.errors import ConfigError
 from tombola.executors import serial
 from tombola.jobs import Job, Trained
-from tombola.masks import count, hold_, intersect, ones, size
+from tombola.masks import count, hold_, intersect, nested, ones, size, unite
 from tombola.partitions import WHOLE, by_classes, by_examples, by_seeds
 from tombola.rates import Count, kept_by_group
 from tombola.scopes import per_kind, per_layer
-from tombola.scores import random
-from tombola.search import find
+from tombola.scores import magnitude, random
+from tombola.search import carried_on, find, find_at_once
 from tombola.splits import split
 from tombola.task import Classification
 from tombola.training import Training
@@ -371,3 +372,96 @@ def test_the_selected_state_is_the_one_that_is_cut(task):
     assert not equal(trained.final, trained.early)
     assert equal(found.mask, torchs_cut(trained.early, job.mask, 0.5))
     assert not equal(found.mask, torchs_cut(trained.final, job.mask, 0.5))
+
+
+def test_without_rewinding_a_round_starts_from_what_the_one_before_has_learnt(task):
+    further = Training(epochs=1, batch_size=50, lr=0.01)
+    rounds, reason = to_the_end(search(task, [WHOLE], [0.2] * 3, after=carried_on(further)))
+    assert reason == ""
+    assert equal(rounds[0].mask, to_the_end(search(task, [WHOLE], [0.2]))[0][0].mask)
+    for before, after in itertools.pairwise(rounds):
+        assert before.job is after.jobs[0] or before.job.digest("t") == after.jobs[0].digest("t")
+        assert equal(before.job.start, before.trained[0].state)
+        assert before.job.training == further
+        assert before.job.first == 0
+        # What was pruned is in the start and not in the training.
+        for name, keep in before.mask.items():
+            assert not after.trained[0].final[name][~keep].any()
+
+
+def test_without_rewinding_several_partitions_are_refused(task):
+    with pytest.raises(ConfigError, match="2 partitions learn 2 states; without rewinding there is one"):
+        next(search(task, by_classes(10, 2, 0), [0.2], after=carried_on(Training(epochs=1))))
+
+
+def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tickets(task):
+    parts = by_examples(len(task.splits.train), 2, 0)
+    rounds, _ = to_the_end(search(task, parts, [0.3] * 4, apart=True))
+    alone = [to_the_end(search(task, [part], [0.3] * 4))[0] for part in parts]
+    for found, *each in zip(rounds, *alone, strict=True):
+        assert all(map(equal, found.candidates, [one.mask for one in each]))
+        assert equal(found.mask, intersect(found.candidates))
+        assert all(equal(t.final, one.trained[0].final) for t, one in zip(found.trained, each, strict=True))
+        assert equal(found.job.mask, found.mask)
+    # It goes on from where each stands, not from what they share.
+    goes_on = search(task, parts, [0.3] * 2, rounds[1].job, apart=True, candidates=rounds[1].candidates, first=3)
+    assert same_rounds(to_the_end(goes_on)[0], rounds[2:])
+
+
+def test_apart_every_partition_is_scored_as_if_it_stood_at_its_own_number(task):
+    parts = by_seeds(2)
+    (found,), _ = to_the_end(search(task, parts, [0.3], apart=True, score=random))
+    (together,), _ = to_the_end(search(task, parts, [0.3], score=random))
+    assert all(map(equal, found.candidates, together.candidates))
+
+
+def test_a_search_by_the_union_keeps_what_is_asked_for_in_nested_rounds(task):
+    total = size(start_of(task).mask)
+    counts = [round(total * density) for density in (0.7, 0.5, 0.35)]
+    rounds, _ = to_the_end(search(task, by_classes(10, 2, 0), map(Count, counts), combine=unite))
+    assert [count(found.mask) for found in rounds] == counts
+    for found in rounds:
+        assert equal(found.mask, unite(found.candidates))
+        assert not equal(found.mask, intersect(found.candidates))
+    assert not any(list(nested(b.mask, a.mask)) for a, b in itertools.pairwise(rounds))
+
+
+def test_pruned_at_once_every_ticket_is_a_search_of_one_round_and_one_training_serves_all(task):
+    trained = []
+
+    def run_all(jobs):
+        trained.extend(jobs)
+        return serial(task)(jobs)
+
+    amounts = [0.3, 0.6, 0.9]
+    rounds, reason = to_the_end(find_at_once(start_of(task), [WHOLE], amounts, run_all=run_all))
+    assert reason == ""
+    assert len(trained) == 1
+    assert [found.index for found in rounds] == [1, 2, 3]
+    for found, amount in zip(rounds, amounts, strict=True):
+        (single,), _ = to_the_end(search(task, [WHOLE], [amount]))
+        assert equal(found.mask, single.mask)
+        assert equal(found.job.start, start_of(task).start)
+
+
+def test_pruned_at_once_a_collapse_ends_it_with_the_reason(task):
+    rounds, reason = to_the_end(
+        find_at_once(start_of(task), [WHOLE], [Count(500), Count(3), Count(2)], run_all=serial(task))
+    )
+    assert len(rounds) < 3
+    assert reason.startswith(f"layer collapse in round {len(rounds) + 1}")
+
+
+def test_which_state_is_scored_may_hang_on_the_round(task):
+    job = start_of(task, epochs=3, select="best", lr=0.4)
+
+    def scored(trained, index):
+        return trained.final if index > 1 else trained.state
+
+    first, second = to_the_end(search(task, [WHOLE], [0.3] * 2, job, scored=scored))[0]
+    state = [magnitude(first.trained[0].state, job.mask, None), magnitude(second.trained[0].final, first.mask, None)]
+    for found, scores, before in zip((first, second), state, (job.mask, first.mask), strict=True):
+        lowest = min(float(scores[n][k].min()) for n, k in found.mask.items())
+        highest = max(float(scores[n][before[n] & ~k].max()) for n, k in found.mask.items())
+        assert highest <= lowest
+    assert not equal(second.trained[0].state, second.trained[0].final)

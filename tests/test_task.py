@@ -212,3 +212,24 @@ def test_equal_tasks_have_equal_digests_whatever_the_weights(task):
 )
 def test_whatever_decides_a_training_changes_the_tasks_digest(task, other):
     assert other().digest != task.digest
+
+
+def test_with_a_full_head_labels_and_head_are_those_of_all_classes(task):
+    part, start = Partition(classes=(1, 3), full_head=True), task.initial_state()
+    own = task.split(part, "train")
+    assert sorted(set(own.labels.tolist())) == [1, 3]
+    assert torch.equal(own.indices, task.split(Partition(classes=(1, 3)), "train").indices)
+    assert torch.equal(own.labels, own.indices % 4)
+    model = task.build(start, part, seed=0)
+    assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
+
+
+def test_partitions_that_need_not_cover_may_leave_out_and_may_not_hold_twice(task):
+    task.check([Partition(classes=(0, 1)), Partition(classes=(2, 3))])
+    with pytest.raises(ConfigError, match="belongs to exactly one"):
+        task.check([Partition(classes=(0, 1))])
+    task.check([Partition(classes=(0, 1))], covering=False)
+    task.check([Partition(examples=(0, 1)), Partition(examples=(5,))], covering=False)
+    for twice in ([Partition(classes=(0, 1)), Partition(classes=(1, 2))], [Partition(examples=(1,))] * 2):
+        with pytest.raises(ConfigError, match="exactly one"):
+            task.check(twice, covering=False)

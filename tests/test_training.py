@@ -13,7 +13,7 @@ from tombola import seeds
 from tombola.batches import Augment, Batches
 from tombola.errors import ConfigError
 from tombola.splits import Split
-from tombola.training import Schedule, Training, train
+from tombola.training import Schedule, Training, fine_tuning, stretched, train
 
 
 class Same:
@@ -328,3 +328,50 @@ def test_dropout_hangs_on_the_seed_and_the_step_alone():
         first, again, other = with_seed(1), with_seed(1, disturb=True), with_seed(2)
     assert equal(first, again)
     assert not equal(first, other)
+
+
+def rates_used(training):
+    """The learning rate of every step of a training on four batches an epoch."""
+    steps = train(network(), pictures(), training, {}, loss=loss_of, seed=0)
+    return [step.optimizer.param_groups[0]["lr"] for step in steps][:-1]  # each is yielded before its step
+
+
+def loss_of(model, batch):
+    return cross_entropy(model(batch[0]), batch[1])
+
+
+STEPPED = Training(lr=0.1, epochs=3, schedule="multistep", milestones=(1, 2), gamma=0.2, warmup=0.5)
+
+
+def test_fine_tuning_goes_on_at_the_rate_that_the_training_ended_with():
+    assert rates_used(STEPPED)[-1] == pytest.approx(0.004)
+    further = fine_tuning(STEPPED, "last")
+    assert further.lr == 0.004
+    assert rates_used(further) == [0.004] * 12
+
+
+def test_fine_tuning_may_come_down_from_that_rate_to_zero_along_half_a_cosine():
+    expected = [0.004 * 0.5 * (1 + math.cos(math.pi * step / 12)) for step in range(12)]
+    assert rates_used(fine_tuning(STEPPED, "decayed")) == pytest.approx(expected)
+
+
+def test_fine_tuning_may_have_a_rate_of_its_own_and_changes_nothing_else():
+    further = fine_tuning(STEPPED, 0.03)
+    assert rates_used(further) == [0.03] * 12
+    assert further == Training(lr=0.03, epochs=3, gamma=0.2)
+    cosine = Training(lr=0.1, epochs=3, schedule="cosine")
+    assert fine_tuning(cosine, 0.03).schedule == "constant"
+
+
+@pytest.mark.parametrize("lr", ["last", "decayed"])
+def test_fine_tuning_after_a_cosine_needs_a_rate(lr):
+    with pytest.raises(ConfigError, match=f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate"):
+        fine_tuning(Training(epochs=2, schedule="cosine"), lr)
+
+
+def test_a_stretched_training_has_the_same_rates_for_longer():
+    assert rates_used(stretched(STEPPED, 2))[4:] == pytest.approx([r for r in rates_used(STEPPED)[2:] for _ in "ab"])
+    steps = Training(steps=10, schedule="multistep", milestone_steps=(4,), warmup_steps=3)
+    longer = stretched(steps, 1.5)
+    assert (longer.steps, longer.milestone_steps, longer.warmup_steps) == (15, (6,), 4)
+    assert stretched(STEPPED, 1) == STEPPED

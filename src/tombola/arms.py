@@ -245,6 +245,8 @@ def _check_amounts(where: str, arm: Arm) -> None:
         raise ConfigError(f"{where}.densities is {list(arm.densities)}; densities fall, from below 1 to above 0")
     if arm.rate == 0:
         raise ConfigError(f"{where}.rate is 0; a round would prune nothing")
+    if isinstance(arm.score, tuple) and len(arm.score) != arm.width:
+        raise ConfigError(f"{where}.score names {len(arm.score)} scores for {arm.width} candidates; one each, or one")
     if len(given) != 1:
         fitting = [key for key in _AMOUNTS if key in METHODS[arm.method or ""]]
         raise ConfigError(f"{where} needs {', '.join(fitting[:-1])} or {fitting[-1]}, exactly one of them"
@@ -257,7 +259,7 @@ def _check_amounts(where: str, arm: Arm) -> None:
 
 
 def _check_partitions(where: str, arm: Arm) -> None:
-    number = arm.partitions or 2
+    number = 2 if arm.partitions is None else arm.partitions
     if number < 1:
         raise ConfigError(f"{where}.partitions is {arm.partitions}; it must be 1 or more")
     outside = [index for index in arm.on if not 1 <= index <= number]
@@ -266,8 +268,6 @@ def _check_partitions(where: str, arm: Arm) -> None:
     if arm.combine != "all" and arm.width == 1:
         raise ConfigError(f"{where}.combine is {arm.combine} with one partition, which has nothing to combine; "
                           "take partitions: 2 or more")  # fmt: skip
-    if isinstance(arm.score, tuple) and len(arm.score) != arm.width:
-        raise ConfigError(f"{where}.score names {len(arm.score)} scores for {arm.width} candidates; one each, or one")
     if arm.combine == "all_at_end" and (arm.match or arm.densities or arm.reach or isinstance(arm.score, tuple)):
         raise ConfigError(f"{where}.combine is all_at_end: each partition searches by itself, by a rate and one score; "
                           "how many weights they share is not chosen")  # fmt: skip

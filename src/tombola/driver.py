@@ -125,6 +125,11 @@ class _Ticket:
     fresh: list[str] = field(default_factory=list)  # those of the search that the round before did not need
 
     @property
+    def evaluated(self) -> bool:
+        """Whether it is being evaluated, or was before."""
+        return self.future is not None or (self.record is not None and bool(self.record["evaluated"]))
+
+    @property
     def settled(self) -> bool:
         """Whether there is a result, or none is wanted."""
         return self.future is None or self.future.done()
@@ -199,7 +204,7 @@ class ArmRun:
                 self._write_all()
                 return stopped
         self._index = len(done)
-        why = self._search(point, done) if self.arm.searches else self._follow(point, len(done))
+        why = self._search(point, done) if self.arm.searches else self._follow(point, done)
         self._write_all()
         return why
 
@@ -276,14 +281,14 @@ class ArmRun:
                 return why
             self._write_done()
 
-    def _follow(self, point: Job, done: int) -> str:
+    def _follow(self, point: Job, done: list[Ticket]) -> str:
         """Make a control of each of another arm's tickets, after those that are done."""
         assert self.arm.of is not None
-        parent = None
+        parent = done[-1].digest if done else None
         before: Mask = point.mask
         for index, found in enumerate(self.shared.feeds[self.arm.of, self.replicate], 1):
             job = self._control(point, found)
-            if index > done:
+            if index > len(done):
                 self._index = index
                 facts = {"kept_fraction": count(job.mask) / count(before), "collapsed": empty_layers(job.mask)}
                 parent = self._keep_ticket(index, job, parent, [], facts)
@@ -303,7 +308,9 @@ class ArmRun:
     def _first_of_source(self) -> int:
         """Steps that the tickets of the arm it follows have behind them."""
         source = self.recipe.arms[self.arm.of or ""]
-        return self.recipe.rewind if source.rewinds or source.method == "shuffled" else 0
+        while source.method == "shuffled":
+            source = self.recipe.arms[source.of or ""]
+        return self.recipe.rewind if source.rewinds else 0
 
     def _train_long(self, dense: Job) -> None:
         """Train the dense network as long as another arm's whole search and the evaluation of its last ticket."""
@@ -368,7 +375,8 @@ class ArmRun:
             self.folder.keep_candidates(self.name, self.replicate, found.index, found.candidates)
         digest = self._keep_ticket(found.index, found.job, parent, partitions, facts)
         # What was learnt is in the ticket now. Trainings of the dense mask may serve other arms.
-        evaluated = {self.pool.digest(ticket.job) for ticket in self._waiting if ticket.future is not None}
+        evaluated = {digest for digest, _ in self._evaluated.values()}
+        evaluated |= {self.pool.digest(ticket.job) for ticket in self._waiting if ticket.evaluated}
         spent = {self.pool.digest(job) for job in found.jobs if count(job.mask) < size(job.mask)}
         self.pool.release(spent - evaluated)
         return digest
@@ -410,18 +418,27 @@ class ArmRun:
             self._evaluate(ticket)
             return
         assert before is not None
-        # Counts are whole weights: a round that was asked for a density meets it as nearly as they allow.
-        nearly = 0.5 / ticket.facts["prunable"]
-        now, was = ticket.facts["density"] - nearly, before.facts["density"] - nearly
-        crossed = [target for target in targets if now <= target < was]
+        nearly, was = self._nearly(ticket), before.facts["density"] - self._nearly(before)
+        now = ticket.facts["density"]
+        crossed = [target for target in targets if now - nearly <= target < was]
         if crossed:
-            if any(target > now + 2 * nearly for target in crossed):
+            if any(target > now + nearly for target in crossed):
                 self._evaluate(before)
             self._evaluate(ticket)
 
+    def _nearly(self, ticket: _Ticket) -> float:
+        """Return how far a round's density may be off one that it was asked for: counts are whole weights."""
+        of = self.arm
+        while of.source is not None:
+            of = self.recipe.arms[of.source]
+        groups = len(self.plans.scope(self.arm)(self.plans.mask))
+        # Exact counts are rounded in each group once; a rate is in every round again.
+        times = ticket.index if of.reach is not None and not of.exact else 1
+        return (0.5 * groups * times + 1e-6) / size(self.plans.mask)
+
     def _evaluate(self, ticket: _Ticket) -> None:
         """Have a ticket trained on the full data and tested, unless that was done before."""
-        if ticket.future is None and (ticket.record is None or not ticket.record["evaluated"]):
+        if not ticket.evaluated:
             self._label(ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense")
             ticket.future = self.pool.evaluate(ticket.job)
 
@@ -480,7 +497,7 @@ class ArmRun:
         result = ticket.future.result() if ticket.future is not None else None
         self._index = under_way
         if result is None and ticket.record is not None:
-            self._recall(ticket.index, ticket.record)
+            self._recall(ticket, ticket.record)
             return
         digest = self.pool.digest(ticket.job)
         own: list[list[Any]] = []
@@ -488,9 +505,6 @@ class ArmRun:
             self._evaluated[ticket.index] = digest, (result[0].samples, result[0].seconds)
             own = [["evaluation", digest, result[0].samples, result[0].seconds]]
         new = [["search", of, *ticket.searched[of]] for of in ticket.fresh]
-        # As if the arm ran alone: the trainings of its search and of its evaluations, each once.
-        earlier = [(of, cost) for index, (of, cost) in self._evaluated.items() if index <= ticket.index]
-        both = ticket.searched | dict(earlier[-1:] if self.arm.method == "dense" else earlier)
         measured = result and result[1]
         valid = measured and measured.valid
         record: dict[str, Any] = {
@@ -510,10 +524,7 @@ class ArmRun:
             "test_accuracy_early": measured and measured.early and measured.early.accuracy,
             "selected": result and self._selected(result[0].select),
             "training_digest": result and digest,
-            "samples_seen": sum(samples for samples, _ in both.values()),
-            "samples_seen_search": sum(samples for samples, _ in ticket.searched.values()),
-            "seconds": sum(seconds for _, seconds in both.values()),
-            "seconds_search": sum(seconds for _, seconds in ticket.searched.values()),
+            **self._costs(ticket),
             "round_seconds": sum(cost[-1] for cost in (*new, *own)),
             "costs": new + own,
         }
@@ -531,19 +542,37 @@ class ArmRun:
             self._spent.append((ticket.index, digest))
         self._release_spent()
 
+    def _costs(self, ticket: _Ticket) -> dict[str, float]:
+        """Add up what a ticket cost as if the arm ran alone: its search's trainings and its evaluations, each once."""
+        earlier = [(of, cost) for index, (of, cost) in self._evaluated.items() if index <= ticket.index]
+        both = ticket.searched | dict(earlier[-1:] if self.arm.method == "dense" else earlier)
+        return {
+            "samples_seen": sum(samples for samples, _ in both.values()),
+            "samples_seen_search": sum(samples for samples, _ in ticket.searched.values()),
+            "seconds": sum(seconds for _, seconds in both.values()),
+            "seconds_search": sum(seconds for _, seconds in ticket.searched.values()),
+        }
+
     def _release_spent(self) -> None:
         """Let evaluations go whose record is written, once the next round stands: it may need one for its search."""
         assert self._last is not None
-        self.pool.release({digest for index, digest in self._spent if index < self._last.index})
-        self._spent = [spent for spent in self._spent if spent[0] >= self._last.index]
+        # The last one that was evaluated need not be that of the last round.
+        newest = max(self._spent, default=None) if self.recipe.keep == "last" else None
+        gone = [spent for spent in self._spent if spent[0] < self._last.index and spent != newest]
+        self.pool.release({digest for _, digest in gone})
+        self._spent = [spent for spent in self._spent if spent not in gone]
 
-    def _recall(self, index: int, record: Record) -> None:
-        """Take the result of a round that was done before."""
+    def _recall(self, ticket: _Ticket, record: Record) -> None:
+        """Take the result of a round that was done before; it costs more if earlier rounds were evaluated since."""
+        index = ticket.index
         for role, digest, samples, seconds in record["costs"]:
             if role == "evaluation":
                 self._evaluated[index] = digest, (samples, seconds)
         if record["valid_accuracy"] is not None:
             self._valid_accuracy[index] = record["valid_accuracy"]
+        costs = self._costs(ticket)
+        if costs["samples_seen"] > record["samples_seen"]:
+            self.folder.records.add({**record, **costs})
 
     def _selected(self, select: str) -> str:
         """Say which weights were tested, and what is not as it should be about their choice."""

@@ -95,7 +95,7 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
     units, trainings, tickets, evaluations = 0.0, 0, 0, 0  # a unit is one training on the full data
     for replicate in {k for _, k in todo}:
         own = {name: done for (name, k), done in todo.items() if k == replicate}
-        dense: dict[object, float] = {} if all(own.values()) else {_key(recipe.training, WHOLE, 0): 1.0}
+        dense: dict[object, float] = {} if all(own.values()) else {_key(recipe.training, WHOLE, 0.0): 1.0}
         for name, done in own.items():
             cost = _cost(plans, recipe.arms[name], replicate, done)
             dense |= cost.dense
@@ -149,21 +149,18 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
         source = recipe.arms[arm.as_long_as]
         searched = sum(_lengths(plans, source, replicate).values()) if source.searches else 0.0
         return _Cost({}, 1 + searched * (1 if source.method == "one_shot" else len(densities)), 1, 0, 1)
-    first = recipe.rewind if arm.rewinds else 0
-    dense: dict[object, float] = {}
-    if first and not done:
-        batches = plans.task.steps_per_epoch(recipe.training.batch_size)
-        dense["rewind point"] = first / Schedule.of(recipe.training, batches).steps
+    behind = _behind(plans, arm)
+    dense: dict[object, float] = {"rewind point": behind} if behind and arm.method != "shuffled" else {}
     rounds = range(done + 1, len(densities) + 1)
     pairs = enumerate(itertools.pairwise([1.0, *densities]), 1)
     near = [index for index, (above, below) in pairs if any(below <= d < above for d in arm.evaluate_at)]
     evaluated = {i for i in rounds if not arm.evaluate_at or i in near or i + 1 in near}
-    units, trainings = float(len(evaluated)), len(evaluated)
+    units, trainings = (1 - behind) * len(evaluated), len(evaluated)
     if arm.searches and rounds:
         lengths = _lengths(plans, arm, replicate)
         training = plans.search_training(arm)
         if not done or arm.method == "one_shot":
-            dense |= {_key(training, part, first): length for part, length in lengths.items()}
+            dense |= {_key(training, part, behind): length for part, length in lengths.items()}
         later = [] if arm.method == "one_shot" else [i for i in rounds if i > 1]
         for part, length in lengths.items():
             # On the full data the search of a round is the evaluation of the round before.
@@ -173,9 +170,18 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
     return _Cost(dense, units, trainings, len(rounds), len(evaluated))
 
 
-def _key(training: Training, part: Partition, first: int) -> object:
+def _key(training: Training, part: Partition, behind: float) -> object:
     """Tell trainings of the unpruned network of a replicate apart."""
-    return training, part, first
+    return training, part, behind
+
+
+def _behind(plans: Plans, arm: Arm) -> float:
+    """Return which part of a training the tickets of an arm have behind them when they start."""
+    while arm.method == "shuffled":
+        arm = plans.recipe.arms[arm.of or ""]
+    training = plans.recipe.training
+    steps = Schedule.of(training, plans.task.steps_per_epoch(training.batch_size)).steps
+    return plans.recipe.rewind / steps if arm.rewinds else 0.0
 
 
 def _lengths(plans: Plans, arm: Arm, replicate: int) -> dict[Partition, float]:
@@ -184,7 +190,7 @@ def _lengths(plans: Plans, arm: Arm, replicate: int) -> dict[Partition, float]:
     longer = (length.epochs or length.steps or 1) / (recipe.training.epochs or recipe.training.steps or 1)
     parts = plans.division(arm, replicate)
     share = 1 / len(parts) if arm.divides else 1.0
-    return dict.fromkeys(plans.partitions(arm, replicate), share * longer)
+    return dict.fromkeys(plans.partitions(arm, replicate), share * (longer - _behind(plans, arm)))
 
 
 def _bytes(plans: Plans, keys: Sequence[tuple[str, int]], tickets: int, evaluations: int) -> int:

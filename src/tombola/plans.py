@@ -150,7 +150,16 @@ class Plans:
 
     def onward_training(self, arm: Arm) -> Training:
         """Return how an arm that does not rewind trains on."""
-        return fine_tuning(self.recipe.training, arm.lr) if arm.method == "fine_tune" else self.recipe.training
+        t = self.recipe.training
+        if arm.method != "fine_tune":
+            return t
+        # A milestone that the training never comes to has not lowered the rate that it ends with.
+        batches = self.task.steps_per_epoch(t.batch_size)
+        steps = Schedule.of(t, batches).steps
+        epochs = tuple(epoch for epoch in t.milestones if epoch * batches < steps)
+        single = tuple(step for step in t.milestone_steps if step < steps)
+        shape = t.schedule if epochs or single or t.schedule != "multistep" else "constant"
+        return fine_tuning(replace(t, milestones=epochs, milestone_steps=single, schedule=shape), arm.lr)
 
     def division(self, arm: Arm, replicate: int) -> list[Partition]:
         """Divide the training data among an arm's partitions, once per replicate."""
@@ -292,6 +301,8 @@ def lowest_density(arm: Arm, recipe: Recipe) -> float:
     if arm.rate is None:
         return 0.0
     rate = max(arm.rate.values()) if isinstance(arm.rate, dict) else arm.rate
+    if arm.combine == "all_at_end":  # each partition removes that much by itself, and at worst none of it is shared
+        return 0.0 if rounds is None else max(0.0, 1 - arm.width * (1 - math.pow(1 - rate, rounds)))
     kept = max(0.0, 1 - rate * (1 if arm.combine == "any" else arm.width))
     reached = 0.0 if rounds is None else math.pow(kept, rounds)
     # A search stops in the first round at or below its density, so it stood above that before.

@@ -19,7 +19,8 @@ Record = Mapping[str, Any]
 class Records:
     """The results of a run, one per arm, replicate and round, on disk and in memory.
 
-    A round whose ticket was not evaluated has a record too. When it is evaluated later, a second line takes its place.
+    A round whose ticket was not evaluated has a record too. When it is evaluated later, a second line takes its place;
+    so do those of the rounds behind it, which have cost more since.
 
     Args:
         path: The file; it need not exist.
@@ -65,7 +66,10 @@ class Records:
             if before is not None:
                 if before["mask_digest"] != record["mask_digest"]:
                     raise InvariantError("the run on disk has another mask for this round: it does not reproduce here")
-                if before["evaluated"] or not record["evaluated"]:
+                more = record["samples_seen"] > before["samples_seen"]
+                if record["evaluated"] < before["evaluated"] or (
+                    record["evaluated"] == before["evaluated"] and not more
+                ):
                     return False
             self._append((json.dumps(record, allow_nan=False) + "\n").encode())
             self._known[_key(record)] = record

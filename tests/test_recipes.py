@@ -1,0 +1,78 @@
+"""The recipes that ship: each is read whole, and its small scale runs for two steps on data of the same shape."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tombola.arms import CATALOGUE, METHODS
+from tombola.experiment import run
+from tombola.recipe import parse, read
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+SHAPES = {
+    "digits": (10, [1, 8, 8]),
+    "mnist": (10, [1, 28, 28]),
+    "fashion_mnist": (10, [1, 28, 28]),
+    "cifar10": (10, [3, 32, 32]),
+    "cifar100": (100, [3, 32, 32]),
+    "tiny_imagenet": (200, [3, 64, 64]),
+    "image_folder": (20, [3, 64, 64]),
+}
+TWO_STEPS = {"epochs": None, "steps": 2, "schedule": "constant", "milestones": [], "warmup": 0, "batch_size": 8}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("scale", [None, "small"])
+def test_a_recipe_is_read_and_gives_itself_again(path, scale):
+    recipe = read(path, scale=scale)
+    assert recipe.name == path.stem + (f"-{scale}" if scale else "")
+    assert parse(yaml.safe_load(yaml.safe_dump(recipe.plain()))) == recipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_says_first_what_it_is_and_what_it_costs(path):
+    head = re.match(r"(# .*\n|#\n)+", path.read_text(encoding="utf-8"))
+    assert head, "it begins with a comment"
+    assert re.search(r"[Cc]ost|minutes|core", head[0])
+    assert "@" not in head[0]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_runs_for_two_steps_on_data_of_its_shape(path, tmp_path):
+    """One round, two steps a training, one replicate: all arms come to their end."""
+    whole = read(path, scale="small").plain()
+    classes, shape = SHAPES[whole["data"]["name"]]
+    number = max(80, 3 * classes)
+    whole["data"] = {
+        "name": "synthetic", "classes": classes, "image_shape": shape, "train": number + 2 * classes, "test": 20,
+        "valid": 2 * classes, "augment": whole["data"]["augment"],
+    }  # fmt: skip
+    whole["training"] |= TWO_STEPS | {"evaluate_every": None}
+    whole |= {"profile": None, "replicates": 1, "until": {"rounds": 1}, "evaluate_at": [], "keep": "none"}
+    for arm in whole["arms"].values():
+        arm["evaluate_at"] = []
+        arm["training"] = {"steps": 4} if arm["training"] else {}
+        arm["densities"] = arm["densities"][:1]
+    done = run(parse(whole), runs=tmp_path, workers=1)
+    assert done.complete, done.notes
+    assert {record["arm"] for record in done.records} == set(whole["arms"])
+
+
+def test_causes_has_an_arm_of_every_kind():
+    recipe = read(ROOT / "recipes" / "causes.yaml")
+    assert {kind.name for kind in CATALOGUE} - {"colt"} <= set(recipe.arms)
+    assert {arm.method for arm in recipe.arms.values()} == set(METHODS)
+
+
+def test_the_page_of_arms_shows_every_kind_with_its_yaml():
+    page = (ROOT / "docs" / "arms.md").read_text(encoding="utf-8")
+    shown = {}
+    for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
+        shown |= yaml.safe_load(block)
+    assert {kind.name: yaml.safe_load(kind.entry) for kind in CATALOGUE} == shown
+    arms = {"colt-2": {"method": "colt", "rate": 0.15}, **shown}
+    whole = {"name": "all", "training": {"epochs": 6}, "arms": arms, "until": {"rounds": 3}}
+    assert {arm.method for arm in parse(whole).arms.values()} == set(METHODS)
