@@ -18,7 +18,6 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from tombola.errors import ConfigError, near
-from tombola.pruning import check_rate
 
 Method = Literal[
     "dense", "lth", "colt", "one_shot", "fine_tune", "lr_rewind", "random_ticket", "shuffled", "reinitialised"
@@ -240,6 +239,8 @@ def _check_source(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
 
 
 def _check_amounts(where: str, arm: Arm) -> None:
+    from tombola.pruning import check_rate  # here, so that listing the arms needs no torch
+
     given = [key for key in _AMOUNTS if getattr(arm, key)]
     if not _falling(arm.densities):
         raise ConfigError(f"{where}.densities is {list(arm.densities)}; densities fall, from below 1 to above 0")
