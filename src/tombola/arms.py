@@ -201,6 +201,16 @@ def order(arms: Mapping[str, Arm]) -> list[str]:
     return found
 
 
+def leading(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
+    """Return the arm that stands by itself at the end of those that an arm follows; it may be the arm itself.
+
+    >>> arms = {"lth": Arm("lth", rate=0.2), "drawn": Arm("random_ticket", of="lth")}
+    >>> leading(arms["drawn"], arms).method
+    'lth'
+    """
+    return arm if arm.source is None else leading(arms[arm.source], arms)
+
+
 def _check_entries(name: str, arm: Arm) -> None:
     where = f"arms.{name}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from tombola import __version__
 from tombola.errors import InputError, near
 
 if TYPE_CHECKING:
+    from rich.console import Console, JustifyMethod
+
     from tombola.experiment import Outcome
 
 COMMANDS = ("run", "runs", "report", "transfer", "doctor", "ticket", "list")
@@ -260,22 +262,38 @@ def _print_plan(outlook: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(outlook, indent=2))
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     for key, value in outlook.items():
         if key != "arms":
-            console.print(f"{key.replace('_', ' '):<12} {value}", markup=False)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for head in ("arm", "method", "rounds", "last density %", "follows"):
-        table.add_column(head, justify="left" if head in ("arm", "method", "follows") else "right")
+            print(f"{key:<12} {value}")
+    print()
+    rows = []
     for arm in outlook["arms"]:
         last = "" if arm["density"] is None else f"{100 * arm['density']:.2f}"
-        table.add_row(arm["name"], arm["method"], str(arm["rounds"] or ""), last, arm["follows"] or "")
-    console.print()
-    console.print(table)
+        rows.append([arm["name"], arm["method"], arm["follows"] or "", str(arm["rounds"] or ""), last])
+    _print_table(
+        {"arm": "left", "method": "left", "follows": "left", "rounds": "right", "last density %": "right"}, rows
+    )
+
+
+def _console(width: int = 100) -> Console:
+    """Make the console for results; without a terminal there is no width to keep to, so it has that many columns."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else width)
+
+
+def _print_table(heads: Mapping[str, JustifyMethod], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of plain texts under heads, each with the side it stands on."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head, side in heads.items():
+        table.add_column(head, justify=side, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _console(120).print(table)
 
 
 def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
@@ -286,13 +304,10 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
         found = {"folder": str(outcome.folder), "complete": outcome.complete, "notes": outcome.notes, "files": files}
         print(json.dumps(found | {"records": list(outcome.records)}, indent=2))
         return
-    from rich.console import Console
-
     from tombola.reports.table import terminal
 
     if outcome.records:
-        # Without a terminal there is no width to keep to; a hundred columns hold three arms side by side.
-        terminal(name, outcome.records, outcome.notes, Console(width=None if sys.stdout.isatty() else 100))
+        terminal(name, outcome.records, outcome.notes, _console())
     for note in outcome.notes if not outcome.records else []:
         print(note)
     print(f"results  {outcome.folder}")
@@ -318,19 +333,16 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
 
         print(json.dumps([asdict(line) for line in lines], indent=2))
         return 0
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for head in ("run", "state", "replicates", "best tickets: arm density %"):
-        table.add_column(head, justify="right" if head == "replicates" else "left", overflow="fold")
+    rows = []
     for line in lines:
         tickets = ", ".join(f"{arm} {100 * density:.2f}" for arm, density in line.tickets.items())
-        row = (line.folder, line.state, f"{line.replicates[0]} of {line.replicates[1]}", line.problem or tickets)
-        table.add_row(*map(Text, row))
-    Console(width=None if sys.stdout.isatty() else 120).print(table if lines else f"no runs in '{options.runs}'")
+        rows.append([line.folder, line.state, f"{line.replicates[0]} of {line.replicates[1]}", line.problem or tickets])
+    if rows:
+        _print_table(
+            {"run": "left", "state": "left", "replicates": "right", "best tickets: arm density %": "left"}, rows
+        )
+    else:
+        print(f"no runs in '{options.runs}'")
     return 0
 
 
@@ -371,18 +383,9 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(list(outcome.records), indent=2))
     elif outcome.records:
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
         head, body = transfer.rows(outcome.records)
-        table = Table(title="test accuracy %", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for index, name in enumerate(head):
-            table.add_column(name, justify="left" if index in (0, 3) else "right", overflow="fold")
-        for row in body:
-            table.add_row(*map(Text, row))
-        Console(width=None if sys.stdout.isatty() else 100).print(table)
+        print("test accuracy %\n")
+        _print_table({name: "left" if name in ("ticket", "found on") else "right" for name in head}, body)
     for failure in outcome.failures:
         print(f"tombola: {failure}", file=sys.stderr)
     if not options.json:
@@ -395,8 +398,6 @@ def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         raise InputError(f"{overrides[0]} is no option of doctor, and without RECIPE.yaml there is nothing to override")
     import json
 
-    from rich.console import Console
-
     from tombola import doctor
     from tombola.recipe import read
 
@@ -406,7 +407,7 @@ def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(doctor.plain(found), indent=2))
     else:
-        doctor.terminal(found, Console(width=None if sys.stdout.isatty() else 100))
+        doctor.terminal(found, _console())
     return 0
 
 

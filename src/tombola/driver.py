@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from tombola import controls, rates
+from tombola.arms import leading
 from tombola.errors import DiskError, InputError, InvariantError, TrainingError
 from tombola.executors import Pool
 from tombola.jobs import Job, Measured, Trained
@@ -234,9 +235,7 @@ class ArmRun:
     def _start_of(self, ticket: Ticket) -> Job:
         """Return a ticket as the training that the next round of its search does."""
         first = ticket.origin.get("rewind_step", 0)
-        training = self.recipe.training if self.arm.rewinds else self.plans.onward_training(self.arm)
-        if self.arm.method in ("reinitialised", "shuffled"):
-            training = self.recipe.training
+        training = self.plans.onward_training(self.arm)
         return Job(ticket.rewind_point, dict(ticket.mask), training, self.seed, first=first)
 
     def _evaluation(self, job: Job) -> Job:
@@ -316,20 +315,18 @@ class ArmRun:
         """Train the dense network as long as another arm's whole search and the evaluation of its last ticket."""
         if self.arm.as_long_as is None:
             return
-        rounds = samples = 0
-        for rounds, found in enumerate(self.shared.feeds[self.arm.as_long_as, self.replicate], 1):  # noqa: B007
-            samples = found.samples
+        rounds = list(self.shared.feeds[self.arm.as_long_as, self.replicate])
         if not rounds:
             return
         training = self.recipe.training
         examples = len(self.plans.task.splits.train)
         batches = self.plans.task.steps_per_epoch(training.batch_size)
         own = Schedule.of(training, batches).steps * examples / batches
-        self._index = rounds
-        job = replace(dense, training=stretched(training, 1 + samples / own))
+        self._index = len(rounds)
+        job = replace(dense, training=stretched(training, 1 + rounds[-1].samples / own))
         facts = self._facts(dense.mask, job, kept_fraction=None)
-        self._rounds = 0  # it has no ticket
-        self._add(_Ticket(rounds, job, facts, {}, record=self.folder.record(self.name, self.replicate, rounds)))
+        record = self.folder.record(self.name, self.replicate, self._index)
+        self._add(_Ticket(self._index, job, facts, {}, record=record))
 
     def _amounts(self) -> Iterable[Amount]:
         if self.arm.match is None:
@@ -428,9 +425,7 @@ class ArmRun:
 
     def _nearly(self, ticket: _Ticket) -> float:
         """Return how far a round's density may be off one that it was asked for: counts are whole weights."""
-        of = self.arm
-        while of.source is not None:
-            of = self.recipe.arms[of.source]
+        of = leading(self.arm, self.recipe.arms)
         groups = len(self.plans.scope(self.arm)(self.plans.mask))
         # Exact counts are rounded in each group once; a rate is in every round again.
         times = ticket.index if of.reach is not None and not of.exact else 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from tombola.arms import Arm
+from tombola.arms import Arm, leading
 from tombola.evaluation import evaluate_split
 from tombola.jobs import alone
 from tombola.masks import size
@@ -61,8 +61,7 @@ def expected_rounds(arm: Arm, recipe: Recipe, most: float = 1.0) -> list[float]:
     >>> [len(expected_rounds(arm, parse(whole))) for arm in parse(whole).arms.values()]
     [11, 8]
     """
-    if arm.source is not None:
-        return expected_rounds(recipe.arms[arm.source], recipe, most)
+    arm = leading(arm, recipe.arms)
     until, kept, found = recipe.until, 1.0, list[float]()
     rate = max(arm.rate.values()) if isinstance(arm.rate, dict) else arm.rate
     own = arm.reach.rounds if arm.reach else len(arm.densities) or _MOST_ROUNDS

@@ -212,7 +212,7 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
 
     All of them before the arms begin: torch's global generator, which initialisers draw from, is not for threads.
     """
-    anew = [False, *[True for arm in plans.recipe.arms.values() if arm.method == "reinitialised"][:1]]
+    anew = {False} | {arm.method == "reinitialised" for arm in plans.recipe.arms.values()}
     return {
         (k, again): make_model(plans.recipe, plans.task.splits, k, anew=again).state_dict()
         for k in replicates
@@ -270,7 +270,7 @@ def report(run: Run, replicates: Sequence[int] | None = None) -> Outcome:
     ]
     if elsewhere:
         notes.append(f"replicates that are not here: {', '.join(map(str, elsewhere))}")
-    if recipe.data.valid == 0:
+    if any("without validation data" in (record["selected"] or "") for record in records):
         notes.append("selected without validation data (data.valid: 0)")
     if recipe.profile is not None:
         notes += [f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted]
@@ -294,4 +294,4 @@ def facts(plans: Plans) -> Mapping[str, str]:
         "training": f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}",
         "rewind": f"step {recipe.rewind}",
         "replicates": f"{recipe.replicates}, from seed {recipe.seed}",
-    }
+    } | ({"left out": task.skips} if task.skips else {})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tombola.errors import DiskError
 
@@ -35,6 +37,11 @@ def write_whole(path: Path, data: bytes | str) -> None:
             raise
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON for people to read, whole or not at all."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def cannot_write(path: Path, error: OSError) -> DiskError:

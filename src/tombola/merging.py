@@ -6,7 +6,6 @@ All checks come before the first write: a merge that is refused has changed noth
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Any
 import yaml
 
 from tombola.errors import ConfigError
-from tombola.files import cannot_write, write_whole
+from tombola.files import cannot_write, write_json, write_whole
 from tombola.recipe import Recipe
 from tombola.records import Record, Records
 from tombola.runs import Run, check_same_inputs, differing, lock, shared
@@ -124,14 +123,14 @@ def _write(runs: Sequence[Run]) -> None:
     for run in runs:
         environments += [one for one in run.environments() if one not in environments]
     definitions = {name: arm for run in reversed(runs) for name, arm in run.definitions().items()}
-    _json(into.path / "environment.json", environments)
-    _json(into.path / "arms.json", definitions)
+    write_json(into.path / "environment.json", environments)
+    write_json(into.path / "arms.json", definitions)
     write_whole(into.path / "recipe.yaml", yaml.safe_dump(_recipe(runs).plain(), sort_keys=False))
     records = Records(into.path / "records.jsonl")
     for run in runs[1:]:
         for record in run.records.all():
             records.add(record)
-    _json(into.path / "state.json", dict(_states(runs)))
+    write_json(into.path / "state.json", dict(_states(runs)))
 
 
 def _recipe(runs: Sequence[Run]) -> Recipe:
@@ -150,7 +149,3 @@ def _states(runs: Sequence[Run]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for key in dict.fromkeys(key for run in runs for key in run.states()):
         found = [run.states()[key] for run in runs if key in run.states()]
         yield key, max(found, key=lambda state: (state["state"] == "finished", state["rounds"]))
-
-
-def _json(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=2) + "\n")

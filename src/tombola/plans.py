@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tombola import catalogue, devices, rates, seeds, training
-from tombola.arms import Arm
+from tombola.arms import Arm, leading
 from tombola.data.loading import load
 from tombola.errors import ConfigError, InputError
 from tombola.jobs import Trained
@@ -241,10 +241,7 @@ class Plans:
 
     def _check_evaluated(self, name: str, arm: Arm) -> None:
         """Refuse a density to be evaluated at that an arm's rounds cannot reach, as far as that is known beforehand."""
-        of = arm
-        while of.source is not None:
-            of = self.recipe.arms[of.source]
-        lowest = lowest_density(of, self.recipe)
+        lowest = lowest_density(leading(arm, self.recipe.arms), self.recipe)
         if arm.evaluate_at and min(arm.evaluate_at) < lowest * (1 - 1e-9):
             raise ConfigError(f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "
                               f"reaches it: the last one leaves {lowest:.4g} or more")  # fmt: skip

@@ -45,7 +45,7 @@ from torch import Tensor
 from tombola import catalogue
 from tombola.digests import digest_json
 from tombola.errors import ConfigError
-from tombola.files import cannot_write, clear_parts, write_whole
+from tombola.files import cannot_write, clear_parts, write_json, write_whole
 from tombola.recipe import FORMAT, Recipe, parse
 from tombola.records import Record, Records
 from tombola.storage import Store, log_error
@@ -308,13 +308,10 @@ class RunFolder(Run):
         self.records = Records(self.path / "records.jsonl")
         self.repaired = "the last record was half written; its round is done again" if self.records.repaired else ""
         self._state = self._json("state.json", {})
-        self._write("environment.json", environments)
-        self._write("arms.json", arms)
+        write_json(self.path / "environment.json", environments)
+        write_json(self.path / "arms.json", arms)
         write_whole(self.path / "recipe.yaml", yaml.safe_dump(self.recipe.plain(), sort_keys=False))
-        self._write("run.json", {"format": FORMAT, "digest": self.digest, "facts": self.facts})
-
-    def _write(self, name: str, value: Any) -> None:
-        write_whole(self.path / name, json.dumps(value, indent=2) + "\n")
+        write_json(self.path / "run.json", {"format": FORMAT, "digest": self.digest, "facts": self.facts})
 
     def _check_recipe(self) -> None:
         """Refuse a folder that holds the run of another recipe, whatever its name says."""
@@ -365,18 +362,15 @@ class RunFolder(Run):
         """Note how an arm of a replicate ended, and after how many rounds."""
         with self._state_lock:
             self._state[f"{arm}/{replicate}"] = {"state": how, "why": why, "rounds": rounds, "goal": self._goal(arm)}
-            self._write("state.json", self._state)
+            write_json(self.path / "state.json", self._state)
 
     def clear_trainings(self) -> None:
         """Drop the trainings of a complete run, but those that the recipe says to keep and the dense network's."""
-        kept = set()
-        for record in self.records.all():
-            key = record["arm"], record["replicate"]
-            last = record["round"] == max(r["round"] for r in self.records.of(*key) if r["evaluated"])
-            keep = self.recipe.keep == "all" or (self.recipe.keep == "last" and last)
-            if record["evaluated"] and (record["round"] == 0 or keep):
-                kept.add(record["training_digest"])
-        Store(self.trainings).keep_only(kept)
+        evaluated = [record for record in self.records.all() if record["evaluated"]]
+        last = {(record["arm"], record["replicate"]): record for record in evaluated}  # they come by round
+        kept = {"all": evaluated, "last": list(last.values()), "none": []}[self.recipe.keep]
+        dense = [record for record in evaluated if record["round"] == 0]
+        Store(self.trainings).keep_only({record["training_digest"] for record in (*dense, *kept)})
 
     def close(self) -> None:
         """Let go of the folder."""

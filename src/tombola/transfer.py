@@ -9,6 +9,7 @@ replicate and their accuracies pair.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,10 @@ from tombola import devices
 from tombola.digests import digest_json
 from tombola.errors import ConfigError, InputError
 from tombola.executors import Pool
-from tombola.files import write_whole
+from tombola.files import write_json, write_whole
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, head_weight, size
-from tombola.models.building import TORCHVISION, build, replace_head_
+from tombola.models.building import TORCHVISION, replace_head_
 from tombola.plans import load_task
 from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, section, training_with
@@ -107,7 +108,7 @@ def transfer(
     folder = runs / f"{name}-{digest_json(said)[:8]}"
     failures: list[str] = []
     with lock(folder):
-        write_whole(folder / "transfer.json", json.dumps(said | {"paths": [str(p) for p in tickets]}, indent=2) + "\n")
+        write_json(folder / "transfer.json", said | {"paths": [str(path) for path in tickets]})
         records = Records(folder / "records.jsonl")
         for target in data:
             _onto(target, sources, records, folder, changes, failures, data_root, workers, device, display)
@@ -218,16 +219,13 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     assert task.head is not None
     weight = head_weight(task.model, task.head)
     at_head = [name for name in point if name.rpartition(".")[0] == weight.rpartition(".")[0]]
+    model = copy.deepcopy(task.model)
     if not own:
-        model = build(
-            source.model.name, task.splits.num_classes, task.splits.image_shape,
-            options=source.model.options, init=source.model.init, head=source.model.head, seed=source.seed,
-        )  # fmt: skip
         replace_head_(model, task.head, task.splits.num_classes, source.seed, init=source.model.init)
         point |= {name: value for name, value in model.state_dict().items() if name in at_head}
         if mask.pop(weight, None) is not None:
             notes.append("the head is drawn for the new data, so what the ticket pruned of its own head is not pruned")
-    Ticket(mask, point, {}).apply(task.model)  # refuses what does not fit, with the first name and shape
+    Ticket(mask, point, {}).apply(model)  # refuses what does not fit, with the first name and shape
     training = settle(source.training, task.model, task.device.type)
     first = int(origin.get("rewind_step", 0)) if own else 0
     return Job(point, mask, training, source.seed, first=first), notes
