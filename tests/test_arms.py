@@ -616,3 +616,20 @@ def test_a_fine_tuning_that_ends_before_a_milestone_has_not_come_down_to_its_rat
     training["milestones"] = [5]
     plans = plan(recipe(arms={"a": {"method": "fine_tune", "rate": 0.2}}, training=training))
     assert plans.onward_training(plans.recipe.arms["a"]).lr == 0.1
+
+
+def test_a_density_that_turns_out_not_to_be_reached_is_told(tmp_path):
+    """Two partitions may come to 0.49 in two rounds, and do not: arithmetic alone cannot refuse it."""
+    arms = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
+    whole = {
+        "name": "missed", "data": "digits", "model": {"name": "mlp", "hidden": [20]}, "training": {"epochs": 1},
+        "arms": arms, "until": {"rounds": 2}, "evaluate_at": [0.6, 0.49],
+    }  # fmt: skip
+    for _ in range(2):  # and again when nothing is left to do
+        done = run(parse(whole), runs=tmp_path, workers=1)
+        assert done.complete
+        assert len(done.notes) == 2
+        for name, note in zip(arms, done.notes, strict=True):
+            assert note.startswith(
+                f"arm {name}, replicate 0: finished: no round reaches 0.49 of evaluate_at; the last "
+            )

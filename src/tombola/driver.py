@@ -203,11 +203,19 @@ class ArmRun:
             self._take_up(index, ticket)
             if (stopped := self._stop(index, ticket.mask)) is not None:
                 self._write_all()
-                return stopped
+                return self._with_missed(stopped)
         self._index = len(done)
         why = self._search(point, done) if self.arm.searches else self._follow(point, done)
         self._write_all()
-        return why
+        return self._with_missed(why)
+
+    def _with_missed(self, why: str) -> str:
+        """Add to why an arm ended that it was to be evaluated at densities which its rounds did not come to."""
+        assert self._last is not None
+        lowest = self._last.facts["density"] - self._nearly(self._last)
+        missed = ", ".join(f"{target:g}" for target in self.arm.evaluate_at if target < lowest)
+        told = f"no round reaches {missed} of evaluate_at; the last one leaves {self._last.facts['density']:.4g}"
+        return "; ".join(filter(None, (why, missed and told)))
 
     def _rewind_point(self, dense: Job) -> Job:
         """Return the training that tickets start from: the initial state, or the dense run's own at step k."""
