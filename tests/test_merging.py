@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from tests.test_experiment import go, recipe, timeless
 
 from tombola.errors import ConfigError
 from tombola.experiment import report, run
 from tombola.merging import merge
+from tombola.packing import pack
 from tombola.runs import Run
 
 ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
@@ -148,3 +150,76 @@ def test_the_report_of_a_run_can_be_written_again_from_its_folder_alone(parts):
     again = report(Run(whole.folder))
     assert again.records == whole.records
     assert (whole.folder / "report.html").read_text() == before
+
+
+FILES = {"recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json", "predictions.npz"}
+
+
+def test_a_packed_run_tells_what_the_run_told_in_seven_files(parts, tmp_path):
+    run = Run(parts[0].folder)
+    packed = pack(parts[0].folder, tmp_path / "packed")
+    assert {path.name for path in packed.path.iterdir()} == FILES
+    assert packed.records.all() == run.records.all()
+    was, now = run.predictions(), packed.predictions()
+    assert set(was) == {f"{arm}/replicate-{k}/round-{i:03}" for arm in ARMS for k in range(3) for i in range(3)}
+    assert list(now) == list(was)
+    assert all((now[key] == was[key]).all() for key in was)
+    assert report(packed).complete
+    assert (tmp_path / "packed" / "report.html").exists()
+    again = pack(parts[0].folder, tmp_path / "again")
+    assert (again.path / "predictions.npz").read_bytes() == (packed.path / "predictions.npz").read_bytes()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_packed_part_merges_as_the_run_does(first, parts, copies, tmp_path):
+    """Into a run folder, where its predictions become files again, and taking one in, where files go into its one."""
+    whole = Run(parts[0].folder)
+    folders = [copies[0], pack(copies[1], tmp_path / "packed").path]
+    merged = merge(folders[first], [folders[1 - first]])
+    assert timeless(merged.records.all()) == timeless(whole.records.all())
+    assert merged.packed == bool(first)
+    was, now = whole.predictions(), merged.predictions()
+    assert sorted(now) == sorted(was)
+    assert all((now[key] == was[key]).all() for key in was)
+    assert (merged.path / "tickets").exists() != bool(first)
+    assert merge(folders[first], [folders[1 - first]]).records.all() == merged.records.all()
+
+
+def test_predictions_of_one_round_that_differ_are_refused(parts, copies, tmp_path):
+    packed = pack(parts[0].folder, tmp_path / "packed").path
+    found = dict(Run(packed).predictions())
+    found["colt-2/replicate-0/round-001"] = found["colt-2/replicate-0/round-001"] + 1
+    np.savez(packed / "predictions.npz", **found)
+    refused([copies[0], packed], "have different predictions for colt-2/replicate-0/round-001")
+
+
+def test_a_packed_run_cannot_be_continued(parts, tmp_path):
+    pack(parts[0].folder, tmp_path / parts[0].folder.name)
+    with pytest.raises(ConfigError, match="is a packed run, without weights to go on from"):
+        run(three(), runs=tmp_path, workers=1)
+
+
+def test_a_run_is_packed_into_a_new_folder_only(parts, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    for target in (tmp_path, tmp_path / "mine", parts[0].folder):
+        with pytest.raises(ConfigError, match="is already there; a run is packed into a new folder"):
+            pack(parts[0].folder, target)
+    assert (tmp_path / "mine").read_text() == "precious"
+    with pytest.raises(ConfigError, match="is no run folder"):
+        pack(tmp_path, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("damage", [b"no zip", b""])
+def test_packed_predictions_that_cannot_be_read_are_one_line(damage, parts, copies, tmp_path):
+    packed = pack(parts[2].folder, tmp_path / "packed").path  # the replicate that the first has not
+    (packed / "predictions.npz").write_bytes(damage)
+    refused([copies[0], packed], "predictions.npz' cannot be read: ")
+
+
+def test_packed_predictions_cannot_be_written_elsewhere(parts, copies, tmp_path):
+    packed = pack(parts[2].folder, tmp_path / "packed").path
+    np.savez(packed / "predictions.npz", **{"../../outside": np.zeros(3, dtype=np.uint8)})
+    with pytest.raises(ConfigError, match=r"'\.\./\.\./outside' is no round of an arm"):
+        merge(copies[0], [packed])
+    assert not list(tmp_path.rglob("outside*"))

@@ -73,14 +73,17 @@ def parser() -> argparse.ArgumentParser:
     runs = commands.add_parser(
         "runs",
         allow_abbrev=False,
-        help="list the runs, or join runs of one experiment",
+        help="list the runs, join runs of one experiment, or pack one",
         description="List the runs: recipe, state, replicates, and for each arm the lowest density whose tickets are "
         "on average as accurate as the dense network, on validation data. Or join runs of one experiment that were "
-        "done apart: the first folder takes the others in.",
-        usage="tombola runs [--runs DIR] [--json]\n       tombola runs merge RUN RUN [RUN ...]",
+        "done apart: the first folder takes the others in. Or pack a run into a new folder: recipe, records and "
+        "predictions, which can be committed, reported and merged, without the weights.",
+        usage="tombola runs [--runs DIR] [--json]\n       tombola runs merge RUN RUN [RUN ...]\n"
+        "       tombola runs pack RUN FOLDER",
     )
-    runs.add_argument("action", nargs="?", choices=("merge",), metavar="merge", help="join these run folders")
-    runs.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="run folders to be joined, into the first")
+    runs.add_argument("action", nargs="?", choices=("merge", "pack"), metavar="merge|pack",
+                      help="join run folders into the first of them, or pack one into a folder")  # fmt: skip
+    runs.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="run folders")
     runs.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are (default: runs)")
     runs.add_argument("--json", action="store_true", help="print a list with one JSON object for every run")
 
@@ -318,6 +321,13 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
 def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tombola import experiment, overview
 
+    if options.action == "pack":
+        from tombola.packing import pack
+
+        if len(options.folders) != 2:
+            raise InputError("runs pack needs a run folder and the folder to pack it into")
+        print(pack(*options.folders).path)
+        return 0
     if options.action == "merge":
         from tombola.merging import merge
 
@@ -464,8 +474,10 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.catalogue == "arms":
         from tombola.arms import CATALOGUE
 
-        for kind in CATALOGUE:
-            print(f"{kind.name:<18} {kind.role:<9} {kind.summary}\n{'':<18} {'':<9} {kind.entry}")
+        _print_table(
+            {"arm": "left", "role": "left", "what it is, and its entry in a recipe": "left"},
+            [[kind.name, kind.role, f"{kind.summary}\n{kind.entry}"] for kind in CATALOGUE],
+        )
     elif "arms" in chosen:
         from tombola.arms import CATALOGUE
 

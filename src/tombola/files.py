@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tombola.errors import DiskError
 
@@ -42,6 +47,20 @@ def write_whole(path: Path, data: bytes | str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON for people to read, whole or not at all."""
     write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_array(path: Path, values: NDArray[Any]) -> None:
+    """Write an array as a ``.npy`` file, whole or not at all."""
+    file = io.BytesIO()
+    np.save(file, values, allow_pickle=False)
+    write_whole(path, file.getvalue())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays as a compressed ``.npz`` file, whole or not at all; the same arrays make the same bytes."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    write_whole(path, file.getvalue())
 
 
 def cannot_write(path: Path, error: OSError) -> DiskError:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from tombola.errors import ConfigError
-from tombola.files import cannot_write, write_json, write_whole
+from tombola.files import cannot_write, write_array, write_arrays, write_json, write_whole
 from tombola.recipe import Recipe
 from tombola.records import Record, Records
-from tombola.runs import Run, check_same_inputs, differing, lock, shared
+from tombola.runs import PACKED, Run, check_same_inputs, differing, lock, shared
 
 _KEPT = ("rewind_points", "candidates", "predictions", "trainings", "tickets")  # tickets last: they name the others
 _CLOCKS = ("seconds", "seconds_search", "round_seconds", "invariant_seconds")
@@ -26,6 +27,9 @@ _CLOCKS = ("seconds", "seconds_search", "round_seconds", "invariant_seconds")
 
 def merge(into: Path, others: Sequence[Path]) -> Run:
     """Join runs: the first folder takes in what the others have, which stay as they are.
+
+    A packed run may be one of them (see `tombola.packing`): it brings no tickets along, and where it is the first it
+    takes none in.
 
     Args:
         into: A run folder.
@@ -52,8 +56,14 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
         for number, run in enumerate(runs):
             for before in runs[:number]:
                 _check(before, run)
-        for run in runs[1:]:
-            _copy(run, runs[0].path)
+        held = [run.predictions() if run.packed or runs[0].packed else {} for run in runs]  # read before any write
+        if runs[0].packed:
+            write_arrays(into / PACKED, _joined(reversed(held)))
+        else:
+            for run, predictions in zip(runs[1:], held[1:], strict=True):
+                _copy(run, into)
+                for key, values in predictions.items():
+                    write_array(into / "predictions" / f"{key}.npy", values)
         _write(runs)
     return Run(into)
 
@@ -73,10 +83,15 @@ def _check(one: Run, other: Run) -> None:
     for now in other.environments():
         for before in one.environments():
             check_same_inputs(now, before, one.path)
-    for record in other.records.all():
-        same = one.record(record["arm"], record["replicate"], record["round"])
-        if same is not None:
-            _check_double(one, other, same, record)
+    theirs = [(one.record(r["arm"], r["replicate"], r["round"]), r) for r in other.records.all()]
+    doubles = [(same, record) for same, record in theirs if same is not None]
+    for same, record in doubles:
+        _check_double(one, other, same, record)
+    if doubles:
+        known = one.predictions()
+        for key, values in other.predictions().items():
+            if key in known and not np.array_equal(values, known[key]):
+                raise ConfigError(f"'{other.path}' and '{one.path}' have different predictions for {key}")
 
 
 def _check_double(one: Run, other: Run, same: Record, record: Record) -> None:
@@ -86,10 +101,9 @@ def _check_double(one: Run, other: Run, same: Record, record: Record) -> None:
     odd = differing(_timeless(record, both), _timeless(same, both))
     if odd:
         raise ConfigError(f"'{other.path}' and '{one.path}' have different results for {which}: {odd[0]}")
-    for file in ("ticket_path", "predictions_path"):
-        paths = [getattr(run, file)(*key) for run in (one, other)]
-        if all(path.exists() for path in paths) and paths[0].read_bytes() != paths[1].read_bytes():
-            raise ConfigError(f"'{paths[1]}' and '{paths[0]}' are not the same file")
+    paths = [run.ticket_path(*key) for run in (one, other)]
+    if all(path.exists() for path in paths) and paths[0].read_bytes() != paths[1].read_bytes():
+        raise ConfigError(f"'{paths[1]}' and '{paths[0]}' are not the same file")
 
 
 def _timeless(record: Record, whole: bool) -> dict[str, Any]:
@@ -116,13 +130,18 @@ def _copy(run: Run, to: Path) -> None:
             raise cannot_write(target, error) from error
 
 
+def _joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one mapping of all; a later one's entries stand."""
+    return {key: value for part in parts for key, value in part.items()}
+
+
 def _write(runs: Sequence[Run]) -> None:
     """Write what all runs know together into the folder of the first."""
     into = runs[0]
     environments: list[dict[str, Any]] = []
     for run in runs:
         environments += [one for one in run.environments() if one not in environments]
-    definitions = {name: arm for run in reversed(runs) for name, arm in run.definitions().items()}
+    definitions = _joined(run.definitions() for run in reversed(runs))
     write_json(into.path / "environment.json", environments)
     write_json(into.path / "arms.json", definitions)
     write_whole(into.path / "recipe.yaml", yaml.safe_dump(_recipe(runs).plain(), sort_keys=False))
@@ -135,7 +154,7 @@ def _write(runs: Sequence[Run]) -> None:
 
 def _recipe(runs: Sequence[Run]) -> Recipe:
     """Return the first recipe with the arms and replicates of all."""
-    arms = {name: arm for run in reversed(runs) for name, arm in run.recipe.arms.items()}
+    arms = _joined(run.recipe.arms for run in reversed(runs))
     names = dict.fromkeys(name for run in runs for name in run.recipe.arms)
     return replace(
         runs[0].recipe,

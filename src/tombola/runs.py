@@ -9,7 +9,8 @@
     tickets/          ARM/replicate-K/round-RRR.safetensors
     rewind_points/    DIGEST.safetensors, each once; tickets refer to them
     candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
-    predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example
+    predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example; of a packed run in one
+                      predictions.npz
     trainings/        trained weights, by digest: all that is needed while the run is not complete, then those to keep
     summary.md report.html *.svg *.png
 
@@ -26,8 +27,10 @@ import io
 import json
 import os
 import platform
+import re
 import sys
 import threading
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +48,7 @@ from torch import Tensor
 from tombola import catalogue
 from tombola.digests import digest_json
 from tombola.errors import ConfigError
-from tombola.files import cannot_write, clear_parts, write_json, write_whole
+from tombola.files import cannot_write, clear_parts, write_array, write_json, write_whole
 from tombola.recipe import FORMAT, Recipe, parse
 from tombola.records import Record, Records
 from tombola.storage import Store, log_error
@@ -54,6 +57,9 @@ from tombola.types import Mask
 
 # What all arms of a run share; a run whose recipe differs in one of these is another run.
 SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
+
+_ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
+PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.packing`
 
 
 def shared(recipe: Recipe) -> dict[str, Any]:
@@ -232,8 +238,33 @@ class Run:
             raise ConfigError(f"'{path}' cannot be read: {error}; without it the arm cannot go on") from error
 
     def predictions_path(self, arm: str, replicate: int, index: int) -> Path:
-        """Where the predicted classes of the test examples are kept."""
+        """Where the predicted classes of the test examples are kept, unless the run is packed."""
         return self._of_round("predictions", arm, replicate, index, ".npy")
+
+    @property
+    def packed(self) -> bool:
+        """Whether the folder holds what a run found without its weights, see `tombola.packing`."""
+        return (self.path / PACKED).exists()
+
+    def predictions(self) -> dict[str, NDArray[np.integer[Any]]]:
+        """Return the predicted class of every test example, shape [examples], by "arm/replicate-K/round-RRR".
+
+        Raises:
+            ConfigError: A file is damaged.
+        """
+        folder, where = self.path / "predictions", self.path / PACKED
+        found: dict[str, NDArray[np.integer[Any]]] = {}
+        try:
+            if self.packed:
+                with np.load(where, allow_pickle=False) as packed:
+                    found |= packed.items()
+                if odd := [key for key in found if not re.fullmatch(_ROUND, key)]:
+                    raise ValueError(f"'{odd[0]}' is no round of an arm")
+            for where in sorted(folder.glob("*/*/*.npy")):
+                found[where.relative_to(folder).with_suffix("").as_posix()] = np.load(where, allow_pickle=False)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"'{where}' cannot be read: {' '.join(str(error).split())}") from error
+        return found
 
     @property
     def trainings(self) -> Path:
@@ -245,8 +276,10 @@ class Run:
         ending = self.ending(arm, replicate)
         if ending.state != "finished" or ending.goal != self._goal(arm):
             return False
-        there = all(self.record(arm, replicate, index) is not None for index in range(ending.rounds + 1))
-        return there and all(self.ticket_path(arm, replicate, index).exists() for index in range(1, ending.rounds + 1))
+        if not all(self.record(arm, replicate, index) is not None for index in range(ending.rounds + 1)):
+            return False
+        paths = (self.ticket_path(arm, replicate, index) for index in range(1, ending.rounds + 1))
+        return self.packed or all(path.exists() for path in paths)
 
     def _goal(self, arm: str) -> dict[str, Any]:
         """Return how far an arm is to go: what may change without making it another arm."""
@@ -314,7 +347,10 @@ class RunFolder(Run):
         write_json(self.path / "run.json", {"format": FORMAT, "digest": self.digest, "facts": self.facts})
 
     def _check_recipe(self) -> None:
-        """Refuse a folder that holds the run of another recipe, whatever its name says."""
+        """Refuse a folder that holds the run of another recipe, whatever its name says, or a run without weights."""
+        if self.packed:
+            raise ConfigError(f"'{self.path}' is a packed run, without weights to go on from; run the recipe under "
+                              "another --runs folder and merge")  # fmt: skip
         odd = differing(shared(self.recipe), shared(Run(self.path).recipe))
         if odd:
             raise ConfigError(f"'{self.path}' holds the run of another recipe: {', '.join(odd)}; give this one another "
@@ -350,9 +386,7 @@ class RunFolder(Run):
     def keep_predictions(self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]) -> None:
         """Keep what a ticket predicts for every test example, a byte or two each."""
         small = predictions.astype(np.uint8 if predictions.max(initial=0) < 256 else np.uint16)
-        file = io.BytesIO()
-        np.save(file, small, allow_pickle=False)
-        write_whole(self.predictions_path(arm, replicate, index), file.getvalue())
+        write_array(self.predictions_path(arm, replicate, index), small)
 
     def log_error(self, text: str) -> None:
         """Add a traceback to ``errors.log``."""

@@ -1,0 +1,45 @@
+"""Packing: what a finished run is evidence of, small enough to be committed or sent, without its weights.
+
+A packed run is a run folder with its recipe, records and states, and one ``predictions.npz`` in place of tickets,
+candidates, trainings and a file of predictions a round. It can be reported and merged, not continued.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tombola.errors import ConfigError
+from tombola.files import cannot_write, write_arrays
+from tombola.runs import PACKED, Run, lock
+
+_FILES = ("recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json")
+
+
+def pack(run: Path, to: Path) -> Run:
+    """Write what a run found, without its weights, into a folder of its own.
+
+    Args:
+        run: A run folder; it stays as it is.
+        to: A folder that is not there yet, or is empty.
+
+    Returns:
+        The packed run.
+
+    Raises:
+        ConfigError: The first is no run folder, or another process works in it; the second has something in it.
+        DiskError: It cannot be written to.
+    """
+    found = Run(run)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"'{to}' is already there; a run is packed into a new folder")
+    with lock(run):
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+            for name in _FILES:
+                if (run / name).exists():
+                    shutil.copyfile(run / name, to / name)
+        except OSError as error:
+            raise cannot_write(to, error) from error
+        write_arrays(to / PACKED, found.predictions())
+    return Run(to)
