@@ -17,7 +17,7 @@ def facts() -> dict[str, Any]:
     import numpy
     import torch
 
-    from tombola.runs import cores
+    from tombola.devices import cores
 
     return {
         "processor": processor(),

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -174,3 +175,22 @@ def test_the_arithmetic_of_a_training_on_cuda_is_put_back_afterwards():
     assert now() == before
     with devices.numbers("cpu", "float32"):
         assert now() == before
+
+
+def test_worker_processes_share_several_gpus_out_unless_one_is_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr(devices, "_turn", 0)
+    monkeypatch.setattr(devices, "_fabric", lambda *given: SimpleNamespace(device=torch.device("cuda", given[2])))
+    chosen = {}
+    for number in range(4):
+        devices.take_turn(number)
+        chosen[number] = [str(devices.device(name)) for name in ("auto", "cuda", "cuda:1", "cpu")]
+    own = ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+    assert chosen == {number: [gpu, gpu, "cuda:1", "cpu"] for number, gpu in enumerate(own)}
+    assert [devices.workers(name, 1) for name in ("auto", "cuda", "cuda:1")] == [3, 3, 1]
+
+
+def test_a_run_on_the_cpu_has_as_many_workers_as_its_cores_have_threads_for(monkeypatch):
+    monkeypatch.setattr(devices, "cores", lambda: 5)
+    assert [devices.workers("cpu", threads) for threads in (1, 2, 8)] == [5, 2, 1]

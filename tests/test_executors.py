@@ -1,5 +1,6 @@
 """Whoever runs the trainings, and in whatever order, each is done once and gives the same bits."""
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import seeds
+from tombola import devices, seeds
 from tombola.data.dataset import from_tensors
 from tombola.errors import TrainingError
 from tombola.executors import Pool, _serial, pool, serial
@@ -48,6 +49,11 @@ def make_task() -> Classification:
 
 
 TASK = make_task()
+
+
+def note_turn(folder) -> Classification:
+    (folder / f"turn-{devices._turn}").touch()
+    return make_task()
 
 
 def job(seed=0, **settings) -> Job:
@@ -194,6 +200,13 @@ def test_progress_is_told_at_every_evaluation(request, workers):
     digest = made.digest(each)
     assert made._progress.at(digest, 6, 6)
     assert [event for event in made._progress if event[0] == digest] == [(digest, step, 6) for step in (2, 4, 6)]
+
+
+def test_every_worker_process_has_a_turn_of_its_own(tmp_path):
+    """By which it takes one of several GPUs."""
+    made = Pool(TASK, tmp_path / "store", workers=2, make_task=functools.partial(note_turn, tmp_path))
+    made.close()
+    assert sorted(path.name for path in tmp_path.glob("turn-*")) == ["turn-0", "turn-1"]
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_job_done_again(two):

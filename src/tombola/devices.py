@@ -19,6 +19,8 @@ from tombola.errors import ConfigError
 
 Kind = Literal["cpu", "cuda"]
 
+_turn = 0  # which of several GPUs this process uses
+
 
 def kind_of(name: str) -> Kind:
     """Return the kind of device that a recipe means: "auto" is CUDA where there is a GPU that torch can use.
@@ -40,12 +42,40 @@ def kind_of(name: str) -> Kind:
     return "cuda" if name != "cpu" and there else "cpu"
 
 
+def gpus(name: str) -> int:
+    """Return over how many GPUs the trainings of a run can be spread: all, or the one that the name says; none is 0.
+
+    >>> gpus("cpu")
+    0
+    """
+    if kind_of(name) == "cpu":
+        return 0
+    return 1 if name.startswith("cuda:") else torch.cuda.device_count()
+
+
+def take_turn(number: int) -> None:
+    """Make the numbered worker process use a GPU of its own, where the name of its device leaves open which."""
+    global _turn
+    _turn = number
+
+
 def device(name: str) -> torch.device:
     """Return the device that Fabric chooses for a name; the CPU itself without asking Fabric, which costs a second."""
     if kind_of(name) == "cpu":
         return torch.device("cpu")
-    chosen: torch.device = _fabric("cuda", "float32", int(name[5:]) if name.startswith("cuda:") else None).device
+    number = int(name[5:]) if name.startswith("cuda:") else _turn % gpus(name)
+    chosen: torch.device = _fabric("cuda", "float32", number).device
     return chosen
+
+
+def workers(name: str, threads: int) -> int:
+    """Return how many workers a run has unless it says so: one a GPU, or as many as the cores have threads for."""
+    return gpus(name) or max(1, cores() // threads)
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def autocast(kind: str, precision: str) -> Callable[[], AbstractContextManager[Any]]:
@@ -96,9 +126,9 @@ def free_memory(at: torch.device) -> int:
 
 
 @functools.cache
-def _fabric(kind: str, precision: str, number: int | None = None) -> Any:
+def _fabric(kind: str, precision: str, number: int = 0) -> Any:
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells what it was told; its import resets this
-    devices = 1 if number is None else [number]
+    devices = 1 if kind == "cpu" else [number]
     return Fabric(accelerator=kind, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true")

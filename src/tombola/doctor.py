@@ -28,12 +28,12 @@ from torch import nn
 
 from tombola import devices, training
 from tombola.data.roots import data_root as root_of
+from tombola.devices import cores
 from tombola.errors import ConfigError, DataError
 from tombola.estimate import trial
 from tombola.jobs import alone
 from tombola.plans import Plans, make_task, settle
 from tombola.recipe import Recipe, parse
-from tombola.runs import cores
 from tombola.training import Training
 
 if TYPE_CHECKING:
@@ -352,8 +352,8 @@ def measure(
 def _worth_trying(plans: Plans) -> Workers:
     """Say how many workers are to be tried, or why none."""
     mine, threads = cores(), plans.recipe.training.threads
-    cuda = plans.recipe.device == "cuda"
-    default = 1 if cuda else max(1, mine // threads)
+    cuda = plans.recipe.device.startswith("cuda")
+    default = devices.workers(plans.recipe.device, threads)
     if mine == 1:
         return Workers(1, default, not_here="there is one core: neither more threads nor more workers are measured")
     if mine // threads < 2:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tombola import devices
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError
 from tombola.estimate import Estimate, estimate, expected_rounds
@@ -22,7 +23,7 @@ from tombola.progress import Display, duration, in_bytes
 from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.reports import page
-from tombola.runs import Run, RunFolder, cores, folder_of
+from tombola.runs import Run, RunFolder, folder_of
 from tombola.types import State
 
 
@@ -139,7 +140,7 @@ def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
 
 def _workers(recipe: Recipe, workers: int | None) -> int:
     if workers is None:
-        return 1 if recipe.device.startswith("cuda") else max(1, cores() // recipe.training.threads)
+        return devices.workers(recipe.device, recipe.training.threads)
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be 1 or more")
     return workers

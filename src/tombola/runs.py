@@ -25,7 +25,6 @@ import importlib.metadata
 import inspect
 import io
 import json
-import os
 import platform
 import re
 import sys
@@ -46,6 +45,7 @@ from safetensors.numpy import save as pack_file
 from torch import Tensor
 
 from tombola import catalogue
+from tombola.devices import cores
 from tombola.digests import digest_json
 from tombola.errors import ConfigError
 from tombola.files import cannot_write, clear_parts, write_array, write_json, write_whole
@@ -468,8 +468,3 @@ def source_digest(name: str) -> str:
     """Digest of the file that the user's own ``package.module:function`` stands in."""
     file = inspect.getsourcefile(inspect.unwrap(catalogue.own(name)))
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

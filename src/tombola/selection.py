@@ -14,7 +14,6 @@ Scores may be worked out while they are read, see `Elementwise`.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor
 
 from tombola import masks
+from tombola.devices import cores
 from tombola.errors import InputError
 from tombola.types import Mask, Scores
 
@@ -487,8 +487,7 @@ def _scattered(numbers: Any, draw: int) -> Any:
 
 def _cores() -> int:
     """Return how many cores this process may use, at most 8: more threads would wait for each other."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(found, 8)
+    return min(cores(), 8)
 
 
 def _in_threads(function: Callable[[Any], T], items: Sequence[Any], threads: int) -> list[T]:

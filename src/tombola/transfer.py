@@ -31,7 +31,7 @@ from tombola.plans import load_task
 from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, section, training_with
 from tombola.records import Record, Records
-from tombola.runs import cores, lock
+from tombola.runs import lock
 from tombola.storage import Store
 from tombola.task import Classification
 from tombola.tickets import Ticket
@@ -164,7 +164,7 @@ def _onto(
         first = group[0]
         make = functools.partial(load_task, first.data, first.model, _recipe_seed(first), device, data_root)
         task = make()
-        number = workers or (1 if task.device.type == "cuda" else max(1, cores() // first.training.threads))
+        number = workers or devices.workers(device, first.training.threads)
         pool = Pool(task, folder / "trainings", workers=number, make_task=make, progress=display.progress)
         try:
             under_way = []

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from tombola import devices
 from tombola.errors import InputError, InvariantError, TrainingError
 from tombola.jobs import Job, Measured, Trained, measure, run_job
 from tombola.storage import Store, log_error
@@ -48,9 +49,12 @@ class Worker:
 _worker: Worker
 
 
-def _begin(make_task: Callable[[], Classification], folder: Path, events: Any) -> None:
+def _begin(make_task: Callable[[], Classification], folder: Path, events: Any, begun: Any) -> None:
     """Set a worker process up; interrupts are the parent's business, and it ends when the parent does."""
     global _worker
+    with begun.get_lock():
+        devices.take_turn(begun.value)
+        begun.value += 1
     events.cancel_join_thread()  # nobody waits for a last word of progress
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -130,7 +134,7 @@ class Pool:
             self.workers,
             mp_context=context,
             initializer=_begin,
-            initargs=(self._make_task, self.store.folder, self._events),
+            initargs=(self._make_task, self.store.folder, self._events, context.Value("i", 0)),
         )
         for _ in range(self.workers):  # a process is begun by a task: all of them now, while the caller still plans
             executor.submit(_ready)
