@@ -200,7 +200,7 @@ def test_one_and_two_workers_give_the_same_bits_for_convolutions_with_batch_norm
 
 
 def test_a_machine_with_one_core_needs_no_worker_process_and_gives_the_same_bits(outcome, tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.experiment.cores", lambda: 1)
+    monkeypatch.setattr("tombola.devices.cores", lambda: 1)
 
     def no_process(*_, **__):
         raise AssertionError("a worker process was started")
@@ -210,7 +210,7 @@ def test_a_machine_with_one_core_needs_no_worker_process_and_gives_the_same_bits
 
 
 def test_more_threads_than_cores_are_one_worker(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.experiment.cores", lambda: 1)
+    monkeypatch.setattr("tombola.devices.cores", lambda: 1)
     training = {"lr": 0.05, "epochs": 1, "batch_size": 64, "threads": 2}
     assert go(tmp_path, recipe(training=training, replicates=1, until={"rounds": 1}), workers=None).complete
 

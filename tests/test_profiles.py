@@ -119,7 +119,10 @@ def test_only_partitions_of_classes_are_divided_as_the_code_does():
             "c.remainder is dropped, so some classes are in no partition; only profile: repo allows it",
         ),
         (
-            {"arms": {"a": {"method": "lth", "rate": 0.1}, "b": {"method": "lth", "rate": 0.1, "scored": "last"}}},
+            {
+                "training": {"epochs": 2, "select": "best"},
+                "arms": {"a": {"method": "lth", "rate": 0.1}, "b": {"method": "lth", "rate": 0.1, "scored": "last"}},
+            },
             "do not score the same weights .*only profile: repo allows it",
         ),
     ],
@@ -156,13 +159,13 @@ def test_a_run_of_the_code_says_in_its_records_and_its_table_what_it_gives_up(tm
     assert done.complete
     for record in done.records:
         assert record["profile"] == "repo"
-        assert record["lifted"] == list(LIFTED["repo"])
+        assert record["lifted"] == list(LIFTED["repo"].values())
         assert record["selected"] == "best, selected on test data"
         # The best on validation data are the best on test data, which they are.
         assert record["valid_accuracy"] == record["test_accuracy"] == record["test_accuracy_early"]
-    assert done.notes == [f"profile repo gives up: {rule}" for rule in LIFTED["repo"]]
+    assert done.notes == [f"profile repo gives up: {rule}" for rule in LIFTED["repo"].values()]
     table = (done.folder / "summary.md").read_text()
-    assert all(rule in table for rule in LIFTED["repo"])
+    assert all(rule in table for rule in LIFTED["repo"].values())
     ticket = Ticket.load(done.folder / "tickets" / "colt-3" / "replicate-0" / "round-002.safetensors")
     assert [list(part["classes"]) for part in ticket.origin["partitions"]] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
@@ -171,3 +174,26 @@ def test_a_run_of_the_paper_says_so_and_gives_nothing_up(tmp_path):
     done = run(recipe("paper", until={"rounds": 1}), runs=tmp_path, workers=1)
     assert {(r["profile"], tuple(r["lifted"]), r["selected"]) for r in done.records} == {("paper", (), "best")}
     assert done.notes == []
+
+
+def test_an_arms_own_training_is_not_changed_silently_either():
+    arms = {"c": {"method": "colt", "rate": 0.15, "training": {"batch_size": 32}}}
+    with pytest.raises(ConfigError, match=r"arms.c.training.batch_size is 32, .* except: \[training.batch_size\]"):
+        recipe("paper", arms)
+    made = recipe({"name": "paper", "except": ["training.batch_size"]}, arms)
+    assert made.arms["c"].training == {"batch_size": 32}
+
+
+def test_what_is_excepted_is_not_given_up():
+    made = recipe({"name": "repo", "except": ["data.valid"]}, data={"name": "digits", "subset": 400, "valid": 40})
+    assert made.profile.lifted == tuple(rule for entry, rule in LIFTED["repo"].items() if entry != "data.valid")
+
+
+def test_random_halves_are_excepted_by_one_entry():
+    made = recipe({"name": "repo", "except": ["arms.by"]}, {"c": {"method": "colt", "by": "classes", "rate": 0.1}})
+    assert (made.arms["c"].by, made.arms["c"].remainder) == ("classes", "kept")
+
+
+def test_a_wrong_type_under_a_profile_is_one_line():
+    with pytest.raises(ConfigError, match="on is 1"):
+        recipe("repo", {"c": {"method": "colt", "on": 1, "rate": 0.1}})

@@ -155,3 +155,47 @@ def test_yaml_anchors_and_merge_keys_work(tmp_path):
         "arms:\n  a: &a {method: lth, rate: 0.2}\n  b: {<<: *a, score: random}\n"
     )
     assert read(path).arms["b"].rate == 0.2
+
+
+def test_an_override_of_one_arm_leaves_those_that_share_its_anchor_alone(tmp_path):
+    path = tmp_path / "anchors.yaml"
+    path.write_text(
+        "training: {epochs: 1}\nuntil: {rounds: 2}\narms:\n"
+        "  a: &x {method: colt, rate: 0.2, training: {epochs: 2}}\n  b: *x\n  c: {<<: *x, partitions: 3}\n"
+    )
+    made = read(path, ["--arms.a.rate", "0.5", "--arms.a.training.epochs", "7"]).arms
+    assert [arm.rate for arm in made.values()] == [0.5, 0.2, 0.2]
+    assert [arm.training["epochs"] for arm in made.values()] == [7, 2, 2]
+
+
+LTH = {"method": "lth", "rate": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"valid": 0}, "arms": {"a": LTH | {"training": {"patience": 1}}}}, "arms.a.training.patience looks"),
+        ({"data": {"valid": 0}, "arms": {"a": LTH | {"training": {"select": "best"}}}}, "arms.a.training.select is"),
+        ({"arms": {"a": LTH, "b": LTH | {"training": {"select": "best"}}}}, "do not score the same weights"),
+        ({"arms": {"dense": LTH}}, "an arm named dense is the dense network"),
+        ({"arms": {"lth": LTH, "dense": {"method": "dense", "as_long_as": "lth"}}}, "an arm named dense is the dense"),
+        (
+            {"arms": {"lth": LTH, "r": {"method": "random_ticket", "of": "lth"},
+                      "long": {"method": "dense", "as_long_as": "r"}}},
+            "arms.long.as_long_as is 'r', which does not search; name the arm whose tickets it takes, 'lth'",
+        ),
+        ({"arms": {"a": {"method": "lth", "reach": {"density": 0.1, "rounds": 0}}}}, "a.reach is density 0.1 in 0 "),
+        ({"arms": {"a": {"method": "lth", "reach": {"density": -0.5, "rounds": 3}}}}, "a.reach is density -0.5 in 3 "),
+    ],
+)  # fmt: skip
+def test_what_an_arm_cannot_be_is_told(changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse({"name": "x", "training": {"epochs": 1}, "until": {"rounds": 2}} | changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_arm_may_ask_for_every_round_where_the_others_do_not():
+    arms = {"all": LTH | {"evaluate_at": []}, "some": LTH, "dense": {"method": "dense"}}
+    made = parse({"name": "x", "training": {"epochs": 1}, "until": {"rounds": 5}, "arms": arms, "evaluate_at": [0.5]})
+    assert {name: arm.evaluate_at for name, arm in made.arms.items()} == {"all": (), "some": (0.5,), "dense": ()}
+    assert parse(made.plain()) == made

@@ -94,7 +94,8 @@ class Arm:
         lr: Of "fine_tune": the rate the training ended with ("last"), "decayed" from it to zero, or a number.
         shuffle: Of "shuffled": the "weights" that are kept, the "mask", or "both" together, within each layer.
         training: What is other in the trainings of the search; evaluations never differ between arms.
-        evaluate_at: Evaluate only the rounds on both sides of these densities; every round if not given.
+        evaluate_at: Evaluate only the rounds on both sides of these densities, of none (``[]``) every round; the
+            recipe's if not given.
         allow_collapse: Go on when a layer has no weight left.
     """
 
@@ -118,7 +119,7 @@ class Arm:
     lr: Literal["last", "decayed"] | float = "last"
     shuffle: Literal["both", "weights", "mask"] = "both"
     training: dict[str, Any] = field(default_factory=dict)
-    evaluate_at: tuple[float, ...] = ()
+    evaluate_at: tuple[float, ...] | None = None
     allow_collapse: bool = False
 
     def __post_init__(self) -> None:
@@ -217,9 +218,13 @@ def _check_entries(name: str, arm: Arm) -> None:
         raise ConfigError(f"an arm is named '{name}'; letters, digits, '.', '_' and '-' make its folder")
     if arm.method is None:
         raise ConfigError(f"{where} needs a method ({', '.join(METHODS)}) or match: ARM")
-    default, fitting = Arm(), METHODS[arm.method]
+    default, fitting, densities = Arm(), METHODS[arm.method], arm.evaluate_at or ()
+    if name == "dense" and (arm.method != "dense" or arm.as_long_as):
+        raise ConfigError("an arm named dense is the dense network, {method: dense}; give this one another name")
     for one in dataclasses.fields(Arm):
-        if one.name in ("method", *fitting) or (one.name == "evaluate_at" and arm.method != "dense"):
+        if one.name in ("method", *fitting) or (
+            one.name == "evaluate_at" and not (arm.method == "dense" and densities)
+        ):
             continue
         if getattr(arm, one.name) != getattr(default, one.name):
             raise ConfigError(f"{where}.{one.name} has no meaning with method: {arm.method}, "
@@ -228,8 +233,8 @@ def _check_entries(name: str, arm: Arm) -> None:
         raise ConfigError(f"{where}.exact has no meaning without reach")
     if arm.match is not None and arm.scope != default.scope:
         raise ConfigError(f"{where}.scope has no meaning with match: {arm.match.arm}, whose scope it has")
-    if not _falling(arm.evaluate_at):
-        raise ConfigError(f"{where}.evaluate_at is {list(arm.evaluate_at)}; densities fall, from below 1 to above 0")
+    if not _falling(densities):
+        raise ConfigError(f"{where}.evaluate_at is {list(densities)}; densities fall, from below 1 to above 0")
     if isinstance(arm.lr, float | int) and not arm.lr > 0:
         raise ConfigError(f"{where}.lr is {arm.lr}; it must be above 0")
 
@@ -246,6 +251,9 @@ def _check_source(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
                           f"{near(arm.source, others)}")  # fmt: skip
     if arms[arm.source].method == "dense":
         raise ConfigError(f"arms.{name}.{key} is '{arm.source}', which only trains; name an arm that has tickets")
+    if key == "as_long_as" and not arms[arm.source].searches:
+        raise ConfigError(f"arms.{name}.as_long_as is '{arm.source}', which does not search; name the arm whose "
+                          f"tickets it takes, '{arms[arm.source].source}'")  # fmt: skip
 
 
 def _check_amounts(where: str, arm: Arm) -> None:
@@ -264,6 +272,9 @@ def _check_amounts(where: str, arm: Arm) -> None:
                           + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
     for group, rate in arm.rate.items() if isinstance(arm.rate, dict) else [("", arm.rate or 0)]:
         check_rate(rate, f"{where}.rate{group and '.' + group}")
+    if arm.reach is not None and not (0 < arm.reach.density < 1 and arm.reach.rounds >= 1):
+        raise ConfigError(f"{where}.reach is density {arm.reach.density:g} in {arm.reach.rounds} rounds; a density is "
+                          "between 0 and 1, and rounds are 1 or more")  # fmt: skip
     if arm.reach is not None and arm.width > 1 and not arm.exact:
         raise ConfigError(f"{where}: what {arm.width} partitions leave is not known beforehand; "
                           "reach a density with exact: true")  # fmt: skip

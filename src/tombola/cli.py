@@ -84,8 +84,9 @@ def parser() -> argparse.ArgumentParser:
     runs.add_argument("action", nargs="?", choices=("merge", "pack"), metavar="merge|pack",
                       help="join run folders into the first of them, or pack one into a folder")  # fmt: skip
     runs.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="run folders")
-    runs.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are (default: runs)")
-    runs.add_argument("--json", action="store_true", help="print a list with one JSON object for every run")
+    runs.add_argument("--runs", type=Path, metavar="DIR", help="where the runs to list are (default: runs)")
+    runs.add_argument("--json", action="store_true", help="print a list with one JSON object for every run; of merge "
+                      "and pack one JSON object")  # fmt: skip
 
     report = commands.add_parser("report", allow_abbrev=False, help="write the report of a run again and print it",
                                  description="Write tables, figures and page of a run folder again, and print the "
@@ -148,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
                         "own package.module:function (default: ticket)")  # fmt: skip
     export.add_argument("--out", type=Path, metavar="PATH", help="file to write (default: beside FILE)")
     export.add_argument("--force", action="store_true", help="replace a file that is there")
+    export.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     listing = commands.add_parser("list", allow_abbrev=False, help="list what a recipe can name",
                                   description="List what a recipe can name.")  # fmt: skip
@@ -221,9 +223,12 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
     recipe = read(options.recipe, overrides, scale=options.scale)
     if options.print_config:
+        import json
+
         import yaml
 
-        print(yaml.safe_dump(recipe.plain(), sort_keys=False), end="")
+        plain = recipe.plain()
+        print(json.dumps(plain, indent=2) if options.json else yaml.safe_dump(plain, sort_keys=False).rstrip("\n"))
         return 0
     from tombola import experiment
     from tombola.progress import Display
@@ -255,6 +260,8 @@ def _numbers(text: str | None) -> list[int] | None:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise InputError(f"--only-replicates is '{text}'; it is numbers and ranges, such as 0-2 or 0,3")
+        if len(first) > 6 or len(last) > 6:
+            raise InputError(f"--only-replicates is '{text}'; so many replicates no recipe has")
         found += range(int(first), int(last if dash else first) + 1)
     return found
 
@@ -319,14 +326,19 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
 
 
 def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
+    import json
+
     from tombola import experiment, overview
 
+    if options.action is not None and options.runs is not None:
+        raise InputError(f"runs {options.action} takes no --runs; its folders are named one by one")
     if options.action == "pack":
         from tombola.packing import pack
 
         if len(options.folders) != 2:
             raise InputError("runs pack needs a run folder and the folder to pack it into")
-        print(pack(*options.folders).path)
+        packed = pack(*options.folders).path
+        print(json.dumps({"folder": str(packed)}, indent=2) if options.json else packed)
         return 0
     if options.action == "merge":
         from tombola.merging import merge
@@ -336,9 +348,9 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
         merged = merge(options.folders[0], options.folders[1:])
         _print_outcome(experiment.report(merged), merged.recipe.name, options.json)
         return 0
-    lines = overview.runs(options.runs)
+    parent = options.runs or Path("runs")
+    lines = overview.runs(parent)
     if options.json:
-        import json
         from dataclasses import asdict
 
         print(json.dumps([asdict(line) for line in lines], indent=2))
@@ -352,7 +364,7 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
             {"run": "left", "state": "left", "replicates": "right", "best tickets: arm density %": "left"}, rows
         )
     else:
-        print(f"no runs in '{options.runs}'")
+        print(f"no runs in '{parent}'")
     return 0
 
 
@@ -422,13 +434,14 @@ def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 
 def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
+    import json
+
     if options.action == "export":
         from tombola.exports.writing import export
 
-        print(export(options.file, options.to, options.out, force=options.force))
+        written = export(options.file, options.to, options.out, force=options.force)
+        print(json.dumps({"path": str(written)}, indent=2) if options.json else written)
         return 0
-
-    import json
 
     from tombola import ticket_format
 

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -20,6 +21,18 @@ from tombola.errors import ConfigError
 Kind = Literal["cpu", "cuda"]
 
 _turn = 0  # which of several GPUs this process uses
+
+
+def check(name: str) -> None:
+    """Refuse what names no device.
+
+    >>> check("cuda:1")
+    >>> check("gpu")
+    Traceback (most recent call last):
+    tombola.errors.ConfigError: device is 'gpu'; it is auto, cpu, cuda or cuda:NUMBER
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"device is '{name}'; it is auto, cpu, cuda or cuda:NUMBER")
 
 
 def kind_of(name: str) -> Kind:
@@ -34,6 +47,7 @@ def kind_of(name: str) -> Kind:
     >>> kind_of("cpu")
     'cpu'
     """
+    check(name)
     there = torch.cuda.is_available()
     if name.startswith("cuda") and not there:
         raise ConfigError(f"device is {name}; torch finds no GPU here that it can use, so take cpu, or auto")

@@ -212,16 +212,17 @@ class ArmRun:
     def _with_missed(self, why: str) -> str:
         """Add to why an arm ended that it was to be evaluated at densities which its rounds did not come to."""
         assert self._last is not None
-        lowest = self._last.facts["density"] - self._nearly(self._last)
-        missed = ", ".join(f"{target:g}" for target in self.arm.evaluate_at if target < lowest)
+        lowest = self._last.facts["density"] - self._nearly(self._last.index)
+        missed = ", ".join(f"{target:g}" for target in self.arm.evaluate_at or () if target < lowest)
         told = f"no round reaches {missed} of evaluate_at; the last one leaves {self._last.facts['density']:.4g}"
         return "; ".join(filter(None, (why, missed and told)))
 
     def _rewind_point(self, dense: Job) -> Job:
         """Return the training that tickets start from: the initial state, or the dense run's own at step k."""
-        if not self.recipe.rewind or not self.arm.rewinds or self.arm.method == "dense":
+        shuffled = self.arm.method == "shuffled"  # its tickets start from those of another arm
+        steps = self._first_of_source() if shuffled else self.recipe.rewind
+        if not steps or self.arm.method == "dense" or not (self.arm.rewinds or shuffled):
             return dense
-        steps = self.recipe.rewind
         point = self._run_all([replace(dense, last=steps)])[0].final
         return replace(dense, start=point, first=steps)
 
@@ -331,7 +332,10 @@ class ArmRun:
         batches = self.plans.task.steps_per_epoch(training.batch_size)
         own = Schedule.of(training, batches).steps * examples / batches
         self._index = len(rounds)
-        job = replace(dense, training=stretched(training, 1 + rounds[-1].samples / own))
+        # The last ticket is evaluated from its rewind point on.
+        rewinds = self.recipe.arms[self.arm.as_long_as].rewinds
+        last = 1 - (self.recipe.rewind / Schedule.of(training, batches).steps if rewinds else 0)
+        job = replace(dense, training=stretched(training, last + rounds[-1].samples / own))
         facts = self._facts(dense.mask, job, kept_fraction=None)
         record = self.folder.record(self.name, self.replicate, self._index)
         self._add(_Ticket(self._index, job, facts, {}, record=record))
@@ -423,7 +427,7 @@ class ArmRun:
             self._evaluate(ticket)
             return
         assert before is not None
-        nearly, was = self._nearly(ticket), before.facts["density"] - self._nearly(before)
+        nearly, was = self._nearly(ticket.index), before.facts["density"] - self._nearly(before.index)
         now = ticket.facts["density"]
         crossed = [target for target in targets if now - nearly <= target < was]
         if crossed:
@@ -431,18 +435,19 @@ class ArmRun:
                 self._evaluate(before)
             self._evaluate(ticket)
 
-    def _nearly(self, ticket: _Ticket) -> float:
+    def _nearly(self, index: int) -> float:
         """Return how far a round's density may be off one that it was asked for: counts are whole weights."""
         of = leading(self.arm, self.recipe.arms)
         groups = len(self.plans.scope(self.arm)(self.plans.mask))
         # Exact counts are rounded in each group once; a rate is in every round again.
-        times = ticket.index if of.reach is not None and not of.exact else 1
+        times = 1 if of.exact or of.densities else index
         return (0.5 * groups * times + 1e-6) / size(self.plans.mask)
 
     def _evaluate(self, ticket: _Ticket) -> None:
         """Have a ticket trained on the full data and tested, unless that was done before."""
         if not ticket.evaluated:
             self._label(ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense")
+            self.pool.hold([self.pool.digest(ticket.job)])  # another arm may have the same training, and done with it
             ticket.future = self.pool.evaluate(ticket.job)
 
     def _stop(self, index: int, mask: Mask) -> str | None:
@@ -461,9 +466,10 @@ class ArmRun:
                 )
         if until.rounds is not None and index >= until.rounds:
             return ""
-        if until.density is not None and density(mask) <= until.density:
+        lowest = density(mask) - self._nearly(index)  # four rounds of 0.2 come to 0.4096, give or take a weight
+        if until.density is not None and lowest <= until.density:
             return ""
-        if until.density_total is not None and density(mask, self.plans.total) <= until.density_total:
+        if until.density_total is not None and 1 - (1 - lowest) * size(mask) / self.plans.total <= until.density_total:
             return ""
         return None
 
@@ -562,7 +568,7 @@ class ArmRun:
         # The last one that was evaluated need not be that of the last round.
         newest = max(self._spent, default=None) if self.recipe.keep == "last" else None
         gone = [spent for spent in self._spent if spent[0] < self._last.index and spent != newest]
-        self.pool.release({digest for _, digest in gone})
+        self.pool.let_go([digest for _, digest in gone])
         self._spent = [spent for spent in self._spent if spent not in gone]
 
     def _recall(self, ticket: _Ticket, record: Record) -> None:
@@ -574,8 +580,10 @@ class ArmRun:
         if record["valid_accuracy"] is not None:
             self._valid_accuracy[index] = record["valid_accuracy"]
         costs = self._costs(ticket)
-        if costs["samples_seen"] > record["samples_seen"]:
-            self.folder.records.add({**record, **costs})
+        changed: dict[str, Any] = {"passes": self._passes(index)} if record["evaluated"] else {}
+        changed |= costs if costs["samples_seen"] > record["samples_seen"] else {}
+        if {**record, **changed} != record:
+            self.folder.records.add({**record, **changed}, anyway=True)
 
     def _selected(self, select: str) -> str:
         """Say which weights were tested, and what is not as it should be about their choice."""

@@ -75,9 +75,10 @@ def expected_rounds(arm: Arm, recipe: Recipe, most: float = 1.0) -> list[float]:
         else:
             kept *= (1 - (rate or 0.0)) ** arm.width
         found.append(kept)
-        if until.density is not None and kept <= until.density:
+        lowest = kept * (1 - 1e-9)  # 0.8 * 0.8 is a little more than 0.64 to a computer
+        if until.density is not None and lowest <= until.density:
             break
-        if until.density_total is not None and 1 - most * (1 - kept) <= until.density_total:
+        if until.density_total is not None and 1 - most * (1 - lowest) <= until.density_total:
             break
     return found
 
@@ -152,7 +153,7 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
     dense: dict[object, float] = {"rewind point": behind} if behind and arm.method != "shuffled" else {}
     rounds = range(done + 1, len(densities) + 1)
     pairs = enumerate(itertools.pairwise([1.0, *densities]), 1)
-    near = [index for index, (above, below) in pairs if any(below <= d < above for d in arm.evaluate_at)]
+    near = [index for index, (above, below) in pairs if any(below <= d < above for d in arm.evaluate_at or ())]
     evaluated = {i for i in rounds if not arm.evaluate_at or i in near or i + 1 in near}
     units, trainings = (1 - behind) * len(evaluated), len(evaluated)
     if arm.searches and rounds:

@@ -111,7 +111,7 @@ def foresee(
     path = folder_of(plans.recipe, runs)
     done = dict.fromkeys(keys, 0)
     if (path / "run.json").exists():
-        known = Run(path)
+        known = Run(path).going_on(plans.recipe)
         done = {key: len(known.rounds_done(*key)) for key in keys if not known.finished(*key)}
     return estimate(plans, done, _workers(plans.recipe, workers))
 
@@ -187,6 +187,7 @@ def _search(
         feeds={key: Feed() for key in keys},
         stopped=threading.Event(),
     )
+    pool.hold(folder.trainings_to_keep())  # of arms that are finished, too
     done = {key: len(folder.rounds_done(*key)) for key in todo}
     display.start(recipe.name, estimate(plans, done, workers))
     threads = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="tombola-arm")
@@ -263,9 +264,16 @@ def report(run: Run, replicates: Sequence[int] | None = None) -> Outcome:
     records.sort(key=lambda r: (order.index(r["arm"]), r["replicate"], r["round"]))
     notes = []
     for name, replicate in keys:
-        ending = run.ending(name, replicate)
-        if (ending.state != "finished" or ending.why) and (replicate in chosen or run.records.of(name, replicate)):
-            notes.append(f"arm {name}, replicate {replicate}: {ending.state}{': ' if ending.why else ''}{ending.why}")
+        ending, which = run.ending(name, replicate), f"arm {name}, replicate {replicate}"
+        there = run.records.of(name, replicate)
+        if (ending.state != "finished" or ending.why) and (replicate in chosen or there):
+            notes.append(f"{which}: {ending.state}{': ' if ending.why else ''}{ending.why}")
+        if ending.state == "finished" and not run.finished(name, replicate):
+            notes.append(f"{which}: not complete: it ended by another until or evaluate_at, or a ticket is missing; "
+                         "running the recipe again completes it")  # fmt: skip
+        if ending.state == "finished" and there[-1]["round"] > ending.rounds and recipe.arms[name].method != "dense":
+            notes.append(f"{which}: the recipe now ends with round {ending.rounds}; rounds up to {there[-1]['round']} "
+                         "are here from before")  # fmt: skip
     elsewhere = [
         k for k in range(recipe.replicates) if k not in chosen and not any(r["replicate"] == k for r in records)
     ]
@@ -278,8 +286,14 @@ def report(run: Run, replicates: Sequence[int] | None = None) -> Outcome:
     if recipe.data.options.get("verify") is False:
         notes.append("the checksums of the data's files were not verified (data.verify: false)")
     complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
-    files = page.write(run.path, recipe.name, records, notes, run.facts) if records else []
+    # A merged run has more replicates than the one that its facts were written for.
+    told = run.facts | ({"replicates": _replicates(recipe)} if run.facts else {})
+    files = page.write(run.path, recipe.name, records, notes, told) if records else []
     return Outcome(run.path, records, notes, complete, files)
+
+
+def _replicates(recipe: Recipe) -> str:
+    return f"{recipe.replicates}, from seed {recipe.seed}"
 
 
 def facts(plans: Plans) -> Mapping[str, str]:
@@ -294,5 +308,5 @@ def facts(plans: Plans) -> Mapping[str, str]:
         f"of them prunable ({recipe.prunable})",
         "training": f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}",
         "rewind": f"step {recipe.rewind}",
-        "replicates": f"{recipe.replicates}, from seed {recipe.seed}",
+        "replicates": _replicates(recipe),
     } | ({"left out": task.skips} if task.skips else {})

@@ -19,7 +19,8 @@ from tombola.errors import ConfigError
 from tombola.files import cannot_write, write_array, write_arrays, write_json, write_whole
 from tombola.recipe import Recipe
 from tombola.records import Record, Records
-from tombola.runs import PACKED, Run, check_same_inputs, differing, lock, shared
+from tombola.runs import PACKED, Run, check_same_inputs, differing, lock, reading, shared
+from tombola.tickets import Ticket
 
 _KEPT = ("rewind_points", "candidates", "predictions", "trainings", "tickets")  # tickets last: they name the others
 _CLOCKS = ("seconds", "seconds_search", "round_seconds", "invariant_seconds")
@@ -51,8 +52,9 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
             raise ConfigError(f"'{path}' is named twice")
     runs = [Run(path) for path in paths]  # before the locks: these would make a folder that is not there
     with contextlib.ExitStack() as locks:
-        for path in paths:
-            locks.enter_context(lock(path))
+        locks.enter_context(lock(into))
+        for path in others:
+            locks.enter_context(reading(path))
         for number, run in enumerate(runs):
             for before in runs[:number]:
                 _check(before, run)
@@ -83,10 +85,11 @@ def _check(one: Run, other: Run) -> None:
     for now in other.environments():
         for before in one.environments():
             check_same_inputs(now, before, one.path)
-    theirs = [(one.record(r["arm"], r["replicate"], r["round"]), r) for r in other.records.all()]
-    doubles = [(same, record) for same, record in theirs if same is not None]
-    for same, record in doubles:
-        _check_double(one, other, same, record)
+    doubles = [r for r in other.records.all() if one.record(r["arm"], r["replicate"], r["round"]) is not None]
+    for record in doubles:
+        _check_double(one, other, record)
+    _check_tickets(one, other)
+    _check_tickets(other, one)
     if doubles:
         known = one.predictions()
         for key, values in other.predictions().items():
@@ -94,23 +97,38 @@ def _check(one: Run, other: Run) -> None:
                 raise ConfigError(f"'{other.path}' and '{one.path}' have different predictions for {key}")
 
 
-def _check_double(one: Run, other: Run, same: Record, record: Record) -> None:
+def _check_tickets(one: Run, other: Run) -> None:
+    """Refuse tickets of one run that are other ones than the other run has or tells of, with or without a record."""
+    for path in sorted((one.path / "tickets").rglob("*.safetensors")):
+        same = other.path / path.relative_to(one.path)
+        if same.exists() and same.read_bytes() != path.read_bytes():
+            raise ConfigError(f"'{same}' and '{path}' are not the same file")
+    for record in other.records.all():
+        key = record["arm"], record["replicate"], record["round"]
+        path = one.ticket_path(*key)
+        if one.record(*key) is None and path.exists() and Ticket.load(path).mask_digest != record["mask_digest"]:
+            raise ConfigError(f"'{path}' is not the ticket that '{other.path}' tells of")
+
+
+def _check_double(one: Run, other: Run, record: Record) -> None:
     key = record["arm"], record["replicate"], record["round"]
+    same = one.record(*key)
+    assert same is not None
     which = f"arm {key[0]}, replicate {key[1]}, round {key[2]}"
     both = same["evaluated"] and record["evaluated"]
     odd = differing(_timeless(record, both), _timeless(same, both))
     if odd:
         raise ConfigError(f"'{other.path}' and '{one.path}' have different results for {which}: {odd[0]}")
-    paths = [run.ticket_path(*key) for run in (one, other)]
-    if all(path.exists() for path in paths) and paths[0].read_bytes() != paths[1].read_bytes():
-        raise ConfigError(f"'{paths[1]}' and '{paths[0]}' are not the same file")
 
 
 def _timeless(record: Record, whole: bool) -> dict[str, Any]:
-    """Return what two machines must agree on: all but clocks, or of unlike evaluations the ticket alone."""
+    """Return what two machines must agree on, or of unlike evaluations the ticket alone.
+
+    Not clocks, and not what hangs on which other rounds were evaluated or on where the search was to stop.
+    """
     if not whole:
         return {key: record[key] for key in ("mask_digest", "rewind_digest", "kept")}
-    rest = {key: value for key, value in record.items() if key not in _CLOCKS}
+    rest = {key: value for key, value in record.items() if key not in (*_CLOCKS, "samples_seen", "passes")}
     return rest | {"costs": [cost[:-1] for cost in record["costs"]]}
 
 
@@ -166,5 +184,5 @@ def _recipe(runs: Sequence[Run]) -> Recipe:
 def _states(runs: Sequence[Run]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Give how each arm of each replicate ended: the one that got furthest."""
     for key in dict.fromkeys(key for run in runs for key in run.states()):
-        found = [run.states()[key] for run in runs if key in run.states()]
+        found = [run.states()[key] | ({"packed": True} if run.packed else {}) for run in runs if key in run.states()]
         yield key, max(found, key=lambda state: (state["state"] == "finished", state["rounds"]))

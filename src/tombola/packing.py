@@ -7,11 +7,12 @@ candidates, trainings and a file of predictions a round. It can be reported and 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from tombola.errors import ConfigError
 from tombola.files import cannot_write, write_arrays
-from tombola.runs import PACKED, Run, lock
+from tombola.runs import PACKED, Run, reading
 
 _FILES = ("recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json")
 
@@ -33,13 +34,17 @@ def pack(run: Path, to: Path) -> Run:
     found = Run(run)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"'{to}' is already there; a run is packed into a new folder")
-    with lock(run):
+    with reading(run):
+        predictions = found.predictions()
         try:
-            to.mkdir(parents=True, exist_ok=True)
-            for name in _FILES:
-                if (run / name).exists():
-                    shutil.copyfile(run / name, to / name)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True) as part:
+                for name in _FILES:
+                    if (run / name).exists():
+                        shutil.copyfile(run / name, Path(part, name))
+                write_arrays(Path(part, PACKED), predictions)
+                Path(part).chmod(0o755)
+                Path(part).replace(to)
         except OSError as error:
             raise cannot_write(to, error) from error
-        write_arrays(to / PACKED, found.predictions())
     return Run(to)

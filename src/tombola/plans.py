@@ -246,6 +246,20 @@ class Plans:
             raise ConfigError(f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "
                               f"reaches it: the last one leaves {lowest:.4g} or more")  # fmt: skip
 
+    def _check_rewind(self, arm: Arm, parts: Iterable[Partition]) -> None:
+        """Refuse a rewind point that leaves a search nothing to train, or is another one to it."""
+        own, rewind = self.search_training(arm), self.recipe.rewind
+        if rewind and own.batch_size != self.recipe.training.batch_size:
+            raise ConfigError(f"its search has training.batch_size {own.batch_size}, and rewind is step {rewind} of a "
+                              f"training with batches of {self.recipe.training.batch_size}")  # fmt: skip
+        for number, part in enumerate(parts, 1):
+            batches = len(self.task.batches(part, own.batch_size, 0))
+            share = batches / self.task.steps_per_epoch(own.batch_size)
+            steps = Schedule.of(own, batches, share).steps
+            if round(rewind * share) >= steps:
+                raise ConfigError(f"rewind is {rewind}, which leaves partition {number} nothing to train in its "
+                                  f"{steps} steps")  # fmt: skip
+
     def _check_arm(self, arm: Arm) -> None:
         if arm.method == "fine_tune":
             self.onward_training(arm)
@@ -270,6 +284,7 @@ class Plans:
         for replicate in range(self.recipe.replicates):
             parts = self.division(arm, replicate)
             self.task.check(parts, covering=arm.remainder == "kept")
+            self._check_rewind(arm, parts)
             if parts[0].own_head and head in self.mask:
                 raise ConfigError(f"'{head}' is prunable, but class partitions renumber their labels and have heads of "
                                   "their own; take head: full, prunable: no_head, or by: examples")  # fmt: skip

@@ -39,13 +39,15 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 
-# What a run must hold otherwise, and a profile gives up, by name.
+# What a run must hold otherwise, and a profile gives up by one of its entries.
 LIFTED = {
-    "repo": (
-        "no test leakage: weights are selected on the test split",
-        "all classes covered: those left over by a division that does not come out even are in no partition",
-        "one rule of which weights are scored: COLT with three or more partitions scores the last from round 2 on",
-    )
+    "repo": {
+        "data.valid": "no test leakage: weights are selected on the test split",
+        "arms.remainder": "all classes covered: those left over by a division that does not come out even are in no "
+        "partition",
+        "arms.scored": "one rule of which weights are scored: COLT with three or more partitions scores the last from "
+        "round 2 on",
+    }
 }
 
 
@@ -64,7 +66,7 @@ class Profile:
     @property
     def lifted(self) -> tuple[str, ...]:
         """The rules that it gives up, in words."""
-        return LIFTED.get(self.name, ())
+        return tuple(rule for entry, rule in LIFTED.get(self.name, {}).items() if entry not in self.but)
 
 
 def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
@@ -85,38 +87,45 @@ def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     for dotted, value in entries.items():
         if dotted in profile.but:
             continue
-        section, key = dotted.split(".")
+        section = dotted.partition(".")[0]
         given = result.get(section, {})
         given = {"name": given} if isinstance(given, str) else given
         if not isinstance(given, Mapping):
             continue  # refused when it is read
         if section == "arms":
-            result[section] = {name: _arm(name, arm, key, value, profile) for name, arm in given.items()}
+            result[section] = {name: _arm(name, arm, dotted, value, profile) for name, arm in given.items()}
         else:
-            result[section] = _set(given, key, value, dotted, profile)
+            result[section] = _set(given, dotted, value, dotted, profile)
+        if section == "training" and isinstance(arms := result.get("arms"), Mapping):
+            for name, arm in arms.items():  # what an arm's search does otherwise
+                if isinstance(arm, Mapping) and isinstance(own := arm.get("training"), Mapping):
+                    _set(own, dotted, value, f"arms.{name}.{dotted}", profile)
     training = result.get("training")
     if "training.milestones" not in profile.but and isinstance(training, Mapping):
         result["training"] = {"schedule": "multistep", **training}
     return result
 
 
-def _arm(name: str, arm: Any, key: str, value: Any, profile: Profile) -> Any:
+def _arm(name: str, arm: Any, entry: str, value: Any, profile: Profile) -> Any:
+    key = entry.removeprefix("arms.")
     if not isinstance(arm, Mapping) or arm.get("method") != "colt":
         return arm
-    by_classes = str(arm.get("by", "classes")).startswith("classes")
+    by = str(arm.get("by", "classes"))
     if key == "scored":
-        number = len(arm["on"]) if arm.get("on") else arm.get("partitions") or 2
+        on = arm.get("on")
+        number = len(on) if isinstance(on, list | tuple) and on else arm.get("partitions") or 2
         if not isinstance(number, int) or number < 3:
             value = "selected"
-    elif not by_classes:
+    elif not by.startswith("classes") or (key == "remainder" and by != "classes_in_order"):
         return arm
-    return _set(arm, key, value, f"arms.{name}.{key}", profile)
+    return _set(arm, entry, value, f"arms.{name}.{key}", profile)
 
 
-def _set(given: Mapping[str, Any], key: str, value: Any, dotted: str, profile: Profile) -> dict[str, Any]:
+def _set(given: Mapping[str, Any], entry: str, value: Any, where: str, profile: Profile) -> dict[str, Any]:
+    """Set a profile's entry in its section; where the recipe sets it otherwise, refuse that."""
+    key = entry.partition(".")[2]
     seen = given.get(key, value)
     if (list(seen) if isinstance(seen, list | tuple) else seen) != value:
-        general = "arms." + key if dotted.startswith("arms.") else dotted
-        raise ConfigError(f"{dotted} is {seen}, and profile {profile.name} has {value}; take it out, or say so with "
-                          f"profile: {{name: {profile.name}, except: [{general}]}}")  # fmt: skip
+        raise ConfigError(f"{where} is {seen}, and profile {profile.name} has {value}; take it out, or say so with "
+                          f"profile: {{name: {profile.name}, except: [{entry}]}}")  # fmt: skip
     return {**given, key: value}

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from tombola import arms, profiles
+from tombola import arms, devices, profiles
 from tombola.arms import Arm
 from tombola.batches import Augment
 from tombola.checking import checked
@@ -139,8 +139,7 @@ class Recipe:
             least = 1 if what == "replicates" else 0
             if getattr(self, what) < least:
                 raise ConfigError(f"{what} is {getattr(self, what)}; it must be {least} or more")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ConfigError(f"device is '{self.device}'; it is auto, cpu, cuda or cuda:NUMBER")
+        devices.check(self.device)
         arms.check(self.arms)
         self._check_profile()
         self._check_until()
@@ -150,9 +149,9 @@ class Recipe:
         fitting = arms.METHODS.get(arm.method or "", ())
         if "densities" in fitting and not (arm.rate or arm.reach or arm.densities or arm.match):
             arm = replace(arm, densities=self.densities)
-        return arm if arm.evaluate_at or not fitting or arm.method == "dense" else replace(
-            arm, evaluate_at=self.evaluate_at
-        )  # fmt: skip
+        if arm.evaluate_at is not None or not fitting:
+            return arm
+        return replace(arm, evaluate_at=() if arm.method == "dense" else self.evaluate_at)
 
     def _check_profile(self) -> None:
         """Refuse what only the authors' code does, outside the profile that is named after it."""
@@ -161,10 +160,16 @@ class Recipe:
             if arm.remainder == "dropped" and not repo:
                 raise ConfigError(f"arms.{name}.remainder is dropped, so some classes are in no partition; only "
                                   "profile: repo allows it")  # fmt: skip
-        if len({arm.scored for arm in self.arms.values() if arm.searches}) > 1 and not repo:
-            raise ConfigError("the arms do not score the same weights (scored); only profile: repo allows it")
+        if len({self._scored(arm) for arm in self.arms.values() if arm.searches}) > 1 and not repo:
+            raise ConfigError("the arms do not score the same weights (scored, training.select); only profile: repo "
+                              "allows it")  # fmt: skip
         if self.data.valid == "test" and not repo:
             raise ConfigError("data.valid is test, which selects on test data; only profile: repo allows it")
+
+    def _scored(self, arm: Arm) -> tuple[str, ...]:
+        """Say which weights of its trainings an arm scores."""
+        own = training_with(self.training, arm.training)
+        return ("last",) if "last" in (arm.scored, own.select) else (arm.scored, own.select, own.select_by)
 
     def _check_until(self) -> None:
         until = self.until
@@ -186,10 +191,12 @@ class Recipe:
         if endless and not until.given:
             raise ConfigError(f"the recipe needs until: rounds, density, density_total or accuracy_drop, since arm "
                               f"{endless[0]} has no end of its own")  # fmt: skip
-        if self.training.patience is not None and self.data.valid == 0:
-            raise ConfigError("training.patience looks at validation data; data.valid is 0")
-        if self.training.select == "best" and self.data.valid == 0:
-            raise ConfigError("training.select is best; without validation data (data.valid: 0) it must be last")
+        own = {f"arms.{name}.training": training_with(self.training, arm.training) for name, arm in self.arms.items()}
+        for where, training in ({"training": self.training} | own).items() if self.data.valid == 0 else ():
+            if training.patience is not None:
+                raise ConfigError(f"{where}.patience looks at validation data; data.valid is 0")
+            if training.select == "best":
+                raise ConfigError(f"{where}.select is best; without validation data (data.valid: 0) it must be last")
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved recipe as plain data, every default written out; reading it gives this recipe again."""
@@ -312,12 +319,13 @@ def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
                           f"{near(parents[1], known)}")  # fmt: skip
     place = whole
     for parent in parents:
-        inner = place.setdefault(parent, {})
+        inner = place.get(parent, {})
         if isinstance(inner, str) and dotted.startswith(("data.", "model.")):  # data: digits
-            inner = place[parent] = {"name": inner}
+            inner = {"name": inner}
         if not isinstance(inner, dict):
             raise ConfigError(f"--{dotted}: '{parent}' is {inner}, not a mapping")
-        place = inner
+        place[parent] = dict(inner)  # a copy: by an anchor of YAML other arms may hold the same mapping
+        place = place[parent]
     place[last] = value
 
 

@@ -15,6 +15,9 @@ from tombola.files import cannot_write
 
 Record = Mapping[str, Any]
 
+# What every result says, of a run or a transfer; a line without is damaged.
+_FIELDS = {"arm", "replicate", "round", "kept", "density", "mask_digest", "evaluated", "test_accuracy", "samples_seen"}
+
 
 class Records:
     """The results of a run, one per arm, replicate and round, on disk and in memory.
@@ -39,8 +42,10 @@ class Records:
             for number, line in enumerate(whole.decode("utf-8", errors="replace").splitlines(), 1):
                 try:
                     record = json.loads(line)
+                    if not record.keys() >= _FIELDS:
+                        raise ValueError("a field is missing")
                     self._known[_key(record)] = record
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, AttributeError, TypeError) as error:
                     raise ConfigError(
                         f"line {number} of '{path}' is damaged; take it out, and its round is done again"
                     ) from error
@@ -54,8 +59,12 @@ class Records:
             os.truncate(self.path, end)
         return data[:end]
 
-    def add(self, record: Record) -> bool:
+    def add(self, record: Record, *, anyway: bool = False) -> bool:
         """Append a result; one that is there already must be of the same ticket. Returns whether it was new.
+
+        Args:
+            record: The result.
+            anyway: It takes the place of one that is there, though that says as much.
 
         Raises:
             InvariantError: The run found another mask for the same arm, replicate and round.
@@ -67,9 +76,8 @@ class Records:
                 if before["mask_digest"] != record["mask_digest"]:
                     raise InvariantError("the run on disk has another mask for this round: it does not reproduce here")
                 more = record["samples_seen"] > before["samples_seen"]
-                if record["evaluated"] < before["evaluated"] or (
-                    record["evaluated"] == before["evaluated"] and not more
-                ):
+                less = record["evaluated"] < before["evaluated"]
+                if not anyway and (less or (record["evaluated"] == before["evaluated"] and not more)):
                     return False
             self._append((json.dumps(record, allow_nan=False) + "\n").encode())
             self._known[_key(record)] = record

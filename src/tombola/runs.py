@@ -19,6 +19,8 @@ The folder is the source of truth: all that a report shows can be made from it a
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import importlib.metadata
@@ -30,10 +32,10 @@ import re
 import sys
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -68,7 +70,9 @@ def shared(recipe: Recipe) -> dict[str, Any]:
     found = {key: whole[key] for key in SHARED}
     found["device"] = found["device"].partition(":")[0]
     if recipe.model.weights is not None:
-        content = hashlib.sha256(Path(recipe.model.weights).expanduser().read_bytes()).hexdigest()
+        path = Path(recipe.model.weights).expanduser()
+        # Of a run that was made elsewhere, or long ago, the file need not be here.
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else f"{path}, which is not here"
         found["model"] = found["model"] | {"weights": content}
     return found
 
@@ -101,12 +105,21 @@ def differing(now: Mapping[str, Any], was: Mapping[str, Any], where: str = "") -
 
 @dataclass(frozen=True)
 class Ending:
-    """How an arm of a replicate ended: "open", "finished", "failed" or "skipped"; why; and after how many rounds."""
+    """How an arm of a replicate ended.
+
+    Attributes:
+        state: "open", "finished", "failed" or "skipped".
+        why: In words.
+        rounds: After how many.
+        goal: How far it was to go.
+        packed: Whether it came from a packed run, without its tickets.
+    """
 
     state: str
     why: str
     rounds: int
     goal: Mapping[str, Any]
+    packed: bool = False
 
 
 class Run:
@@ -125,8 +138,8 @@ class Run:
         if about is None:
             raise ConfigError(f"'{path}' is no run folder: it has no run.json")
         try:
-            self.recipe = parse(yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8")))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            self.recipe = parse(dict(yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"'{path / 'recipe.yaml'}' cannot be read: {' '.join(str(error).split())}") from error
         self.facts: dict[str, str] = about.get("facts", {})
         self.digest: str = about.get("digest", "")
@@ -276,10 +289,13 @@ class Run:
         ending = self.ending(arm, replicate)
         if ending.state != "finished" or ending.goal != self._goal(arm):
             return False
-        if not all(self.record(arm, replicate, index) is not None for index in range(ending.rounds + 1)):
+        rounds = [*range(ending.rounds + 1)]
+        if (long := self.recipe.arms[arm].as_long_as) is not None:  # it has one more, of the number that the other has
+            rounds.append(self.ending(long, replicate).rounds)
+        if not all(self.record(arm, replicate, index) is not None for index in rounds):
             return False
         paths = (self.ticket_path(arm, replicate, index) for index in range(1, ending.rounds + 1))
-        return self.packed or all(path.exists() for path in paths)
+        return ending.packed or self.packed or all(path.exists() for path in paths)
 
     def _goal(self, arm: str) -> dict[str, Any]:
         """Return how far an arm is to go: what may change without making it another arm."""
@@ -293,11 +309,31 @@ class Run:
         state = self._state.get(f"{arm}/{replicate}")
         if not isinstance(state, dict):
             return Ending("open", "", 0, {})
-        return Ending(state.get("state", "open"), state.get("why", ""), state.get("rounds", 0), state.get("goal", {}))
+        known = {field.name for field in dataclasses.fields(Ending)}
+        return Ending(**{"state": "open", "why": "", "rounds": 0, "goal": {}}
+                      | {key: value for key, value in state.items() if key in known})  # fmt: skip
 
     def states(self) -> dict[str, Any]:
         """Return how all arms ended, by "arm/replicate"."""
         return dict(self._state)
+
+    def going_on(self, recipe: Recipe) -> Self:
+        """Return the run as a recipe takes it up again.
+
+        Raises:
+            ConfigError: It is the run of another recipe, whatever its name says, or it has no weights to go on from.
+        """
+        if self.packed:
+            raise ConfigError(f"'{self.path}' is a packed run, without weights to go on from; run the recipe under "
+                              "another --runs folder and merge")  # fmt: skip
+        odd = differing(shared(recipe), shared(self.recipe))
+        if self.digest == run_digest(recipe):  # the same weights, wherever their file was
+            odd = [entry for entry in odd if not entry.startswith("model.weights ")]
+        if odd:
+            raise ConfigError(f"'{self.path}' holds the run of another recipe: {', '.join(odd)}; give this one another "
+                              "name, or move that folder away")  # fmt: skip
+        self.recipe = recipe
+        return self
 
 
 class RunFolder(Run):
@@ -335,7 +371,7 @@ class RunFolder(Run):
     def _take(self, fingerprint: str) -> None:
         clear_parts(self.path)
         if self._about() is not None:
-            self._check_recipe()
+            Run(self.path).going_on(self.recipe)
         environments = self._check_environment(environment(self.recipe, fingerprint))
         arms = self._check_arms()
         self.records = Records(self.path / "records.jsonl")
@@ -345,16 +381,6 @@ class RunFolder(Run):
         write_json(self.path / "arms.json", arms)
         write_whole(self.path / "recipe.yaml", yaml.safe_dump(self.recipe.plain(), sort_keys=False))
         write_json(self.path / "run.json", {"format": FORMAT, "digest": self.digest, "facts": self.facts})
-
-    def _check_recipe(self) -> None:
-        """Refuse a folder that holds the run of another recipe, whatever its name says, or a run without weights."""
-        if self.packed:
-            raise ConfigError(f"'{self.path}' is a packed run, without weights to go on from; run the recipe under "
-                              "another --runs folder and merge")  # fmt: skip
-        odd = differing(shared(self.recipe), shared(Run(self.path).recipe))
-        if odd:
-            raise ConfigError(f"'{self.path}' holds the run of another recipe: {', '.join(odd)}; give this one another "
-                              "name, or move that folder away")  # fmt: skip
 
     def _check_environment(self, now: dict[str, Any]) -> list[dict[str, Any]]:
         """Refuse other data or other code of the user's than the run began with; return all its environments."""
@@ -400,11 +426,15 @@ class RunFolder(Run):
 
     def clear_trainings(self) -> None:
         """Drop the trainings of a complete run, but those that the recipe says to keep and the dense network's."""
+        Store(self.trainings).keep_only(self.trainings_to_keep())
+
+    def trainings_to_keep(self) -> set[str]:
+        """Return the digests of the trainings that stay when nothing more is done."""
         evaluated = [record for record in self.records.all() if record["evaluated"]]
         last = {(record["arm"], record["replicate"]): record for record in evaluated}  # they come by round
         kept = {"all": evaluated, "last": list(last.values()), "none": []}[self.recipe.keep]
         dense = [record for record in evaluated if record["round"] == 0]
-        Store(self.trainings).keep_only({record["training_digest"] for record in (*dense, *kept)})
+        return {record["training_digest"] for record in (*dense, *kept)}
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -423,6 +453,24 @@ def lock(path: Path) -> io.TextIOWrapper:
         file = (path / ".lock").open("w")
     except OSError as error:
         raise cannot_write(path, error) from error
+    return _take(file, path)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Keep others from working in a run folder while it is read; nothing is written there.
+
+    Raises:
+        ConfigError: Another process works there.
+    """
+    if not (path / ".lock").exists():  # nobody ever worked there
+        yield
+        return
+    with _take((path / ".lock").open(), path):
+        yield
+
+
+def _take(file: io.TextIOWrapper, path: Path) -> io.TextIOWrapper:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tombola import devices
+from tombola import catalogue, devices
 from tombola.digests import digest_json
 from tombola.errors import ConfigError, InputError
 from tombola.executors import Pool
@@ -31,7 +31,7 @@ from tombola.plans import load_task
 from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, section, training_with
 from tombola.records import Record, Records
-from tombola.runs import lock
+from tombola.runs import lock, source_digest
 from tombola.storage import Store
 from tombola.task import Classification
 from tombola.tickets import Ticket
@@ -93,6 +93,10 @@ def transfer(
     """
     display = display or Display(quiet=True)
     changes = dict(changes or {})
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}; it must be 1 or more")
+    for target in data:
+        catalogue.entry("tombola.data", target)
     sources = [_source(path, changes, model) for path in tickets]
     for index, one in enumerate(sources):
         if (one.label, _replicate(one)) in [(other.label, _replicate(other)) for other in sources[:index]]:
@@ -104,6 +108,7 @@ def transfer(
         "changes": changes,
         "model": model,
         "device": devices.kind_of(device),
+        "own_code": source_digest(model) if model is not None else None,
     }
     folder = runs / f"{name}-{digest_json(said)[:8]}"
     failures: list[str] = []
@@ -157,13 +162,23 @@ def _onto(
     """Train all tickets on one data set, those of one model and one treatment of the data on one pool."""
     groups: dict[str, list[_Source]] = {}
     for source in sources:
-        if records.get(f"{source.label} on {target}", _replicate(source), _round(source)) is None:
-            treated = replace(source, data=_data(source, target, changes))
-            groups.setdefault(digest_json([asdict(treated.model), asdict(treated.data)]), []).append(treated)
+        treated = replace(source, data=_data(source, target, changes))
+        alike = [asdict(treated.model), asdict(treated.data), _recipe_seed(treated)]
+        groups.setdefault(digest_json(alike), []).append(treated)
     for group in groups.values():
         first = group[0]
         make = functools.partial(load_task, first.data, first.model, _recipe_seed(first), device, data_root)
-        task = make()
+        try:
+            task = make()
+        except InputError as error:
+            if not records.all():
+                raise
+            failures.append(f"{target}: {error}")  # what was trained before is worth its table
+            continue
+        _check_data(records, target, task, folder)
+        group = [source for source in group if _known(records, source, target) is None]
+        if not group:
+            continue
         number = workers or devices.workers(device, first.training.threads)
         pool = Pool(task, folder / "trainings", workers=number, make_task=make, progress=display.progress)
         try:
@@ -190,6 +205,17 @@ def _onto(
         except BaseException:
             pool.close(now=True)
             raise
+
+
+def _known(records: Records, source: _Source, target: str) -> Record | None:
+    return records.get(f"{source.label} on {target}", _replicate(source), _round(source))
+
+
+def _check_data(records: Records, target: str, task: Classification, folder: Path) -> None:
+    """Refuse to go on with results of a data set that has changed since."""
+    for record in records.all():
+        if record["data"] == target and record["data_fingerprint"] != task.splits.fingerprint:
+            raise ConfigError(f"the data '{target}' differs from what '{folder}' began with; take another --name")
 
 
 def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:

@@ -101,6 +101,8 @@ def _classes(folder: Path) -> list[str]:
 
 def _test_folder(found: Path, wanted: str | None) -> str:
     if wanted is not None:
+        if Path(wanted).name != wanted or wanted in ("train", "..", "."):
+            raise ConfigError(f"image_folder.test_folder is '{wanted}'; it is the name of a folder beside train")
         return wanted
     there = [name for name in ("test", "val") if (found / name).is_dir()]
     if len(there) != 1:

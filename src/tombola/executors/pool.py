@@ -10,7 +10,7 @@ import signal
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -115,6 +115,7 @@ class Pool:
         self._flying: dict[tuple[str, str], Future[None]] = {}
         self._users: Counter[str] = Counter()  # who waits for a training's result, by its digest
         self._released: set[str] = set()
+        self._held: Counter[str] = Counter()  # results that are to stay, whoever releases them
         # They only wait: waiters for workers, followers for waiters. Apart, so that neither takes the other's place.
         self._waiters = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-wait")
         self._followers = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-follow")
@@ -185,6 +186,17 @@ class Pool:
                 self._users.subtract(digests)
                 self._drop(self._released.intersection(digests))
 
+    def hold(self, digests: Iterable[str]) -> None:
+        """Keep the results of trainings, whoever releases them; as often as they are held, they must be let go."""
+        with self._lock:
+            self._held.update(digests)
+
+    def let_go(self, digests: Collection[str]) -> None:
+        """Take a `hold` back and release what was held."""
+        with self._lock:
+            self._held.subtract(digests)
+        self.release(digests)
+
     def release(self, digests: Iterable[str]) -> None:
         """Drop the results of trainings that nobody needs any more; one that is asked for again is done again."""
         with self._lock:
@@ -193,7 +205,7 @@ class Pool:
 
     def _drop(self, digests: Iterable[str]) -> None:
         for digest in digests:
-            if not self._users[digest]:
+            if not self._users[digest] and not self._held[digest]:
                 self._released.discard(digest)
                 for what in ("train", "measure"):
                     self._flying.pop((what, digest), None)

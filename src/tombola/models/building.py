@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from tombola import catalogue, seeds
-from tombola.errors import ConfigError, near
+from tombola.errors import ConfigError, InputError, near
 from tombola.models.checks import check_arguments, check_classes
 
 INITS = ("xavier", "default")
@@ -298,7 +298,14 @@ def _from_function(
     function = catalogue.entry("tombola.models", name)
     takes_shape = "image_shape" in inspect.signature(function).parameters
     fixed = {"image_shape": tuple(image_shape)} if takes_shape else {}
-    model = catalogue.call(function, name, num_classes, options=options, **fixed)
+    try:
+        model = catalogue.call(function, name, num_classes, options=options, **fixed)
+    except InputError:
+        raise
+    except Exception as error:
+        if ":" not in name:
+            raise  # tombola's own function: a bug, which keeps its traceback
+        raise ConfigError(f"'{name}' failed: {type(error).__name__}: {_first_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"'{name}' returned a {type(model).__name__}; a model is a torch.nn.Module")
     return model
