@@ -34,7 +34,7 @@ def test_the_search_of_the_readme_is_at_most_ten_lines():
     assert len(code) <= 10
 
 
-@pytest.mark.parametrize(("index", "number"), [(0, 10), (1, 12)])
+@pytest.mark.parametrize(("index", "number"), [(0, 10), (1, 12), (2, 36)])
 def test_the_differences_of_the_findings_follow_from_their_records(index, number, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     exec(compile(blocks("docs/findings.md")[index], "findings", "exec"), {})

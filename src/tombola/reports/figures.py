@@ -84,15 +84,16 @@ def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
     colour, shape = _arm_encodings(names)
     over_means, over_singles = alt.Chart(alt.InlineData(means)), alt.Chart(alt.InlineData(singles))
     over_rule = alt.Chart(alt.InlineData(rule))
+    crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
     return _styled(
-        over_means.mark_area(opacity=0.1).encode(
+        over_means.mark_area(opacity=0.1 / crowded**2).encode(
             x=x, y=alt.Y("lowest:Q", **accuracy_axis), y2="highest:Q", color=colour
         ),
         over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
         over_rule.mark_text(color=_GREY, align="left", dx=6, fontSize=12).encode(
             x=alt.value("width"), y=y, text="label:N"
         ),
-        over_singles.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
+        over_singles.mark_point(filled=True, size=14, opacity=0.45 / crowded, shape="circle").encode(
             x=x, y=y, color=colour, tooltip=_tooltip("arm", "replicate", "round", "density", "accuracy")
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
