@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and the exit code."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 
 import tombola
 from tombola.cli import main
+from tombola.recipe import parse, read
 
 RECIPE = """
 name: quick
@@ -117,6 +119,10 @@ def test_run_prints_the_table_and_where_the_pictures_are(process, tmp_path):
         (["run", "quick.yaml", "--data", "{name: arrays, path: x.npz}"], ["x.npz"]),
         (["run", "quick.yaml", "--until", "{density_total: 0.01}"], ["the cap is"]),
         (["run", "quick.yaml", "--data", "mymodule:data"], ["mymodule"]),
+        (["run", "quick.yaml", "--model", "json:loads"], ["'json:loads' failed: TypeError"]),
+        (["run", "quick.yaml", "--only-replicates", "0-9999999999"], ["so many replicates no recipe has"]),
+        (["runs", "merge", "a", "b", "--runs", "c"], ["runs merge takes no --runs"]),
+        (["runs", "pack", "a"], ["runs pack needs a run folder and the folder to pack it into"]),
         (["ticket"], ["ACTION"]),
         (["ticket", "info", "nothing.safetensors"], ["nothing.safetensors"]),
         (["ticket", "info", "quick.yaml"], ["quick.yaml"]),
@@ -225,3 +231,26 @@ def test_without_arguments_the_help_is_shown(cli):
     done = cli()
     assert done.returncode == 0
     assert "COMMAND" in done.stdout
+
+
+def test_json_is_json_alone(cli, ticket, tmp_path):
+    told = json.loads(cli("run", "quick.yaml", "--print_config", "--json").stdout)
+    assert parse(told) == read(tmp_path / "quick.yaml")
+    json.loads(cli("run", "quick.yaml", "--workers", "1", "--json").stdout)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert json.loads(cli("runs", "pack", folder, "packed", "--json").stdout) == {"folder": "packed"}
+    json.loads(cli("runs", "merge", folder, "packed", "--json").stdout)
+    exported = json.loads(cli("ticket", "export", ticket, "--to", "state_dict", "--json").stdout)
+    assert (tmp_path / exported["path"]).exists()
+
+
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, tmp_path):
+    cli("run", "quick.yaml", "--workers", "1")
+    cli("run", "quick.yaml", "--workers", "1", "--name", "other")
+    (folder,) = (tmp_path / "runs").glob("other-*")
+    with (folder / "records.jsonl").open("a") as file:
+        file.write('{"arm": "lth", "replicate": 0, "round": 7}\n')
+    done = cli("runs")
+    assert done.returncode == 0
+    assert "unreadable" in done.stdout
+    assert "complete" in done.stdout

@@ -438,3 +438,10 @@ def test_pictures_give_what_a_tensor_of_them_gives(tmp_path):
     assert torch.equal(part.images, held[[7, 300, 2]])
     assert torch.equal(part.pick(torch.tensor([2, 0])), held[[2, 7]])
     assert pictures.unreadable() == []
+
+
+@pytest.mark.parametrize("folder", ["train", "/somewhere", "../pets/val", "."])
+def test_a_test_folder_is_one_beside_train(tmp_path, folder):
+    pets(tmp_path)
+    refused("test_folder is .*; it is the name of a folder beside train", read, tmp_path, test_folder=folder,
+            error=ConfigError)  # fmt: skip

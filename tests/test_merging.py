@@ -5,12 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from tests.test_experiment import go, recipe, timeless
 
+from tombola import packing
 from tombola.errors import ConfigError
-from tombola.experiment import report, run
+from tombola.experiment import foresee, plan, report, run
 from tombola.merging import merge
 from tombola.packing import pack
+from tombola.plans import make_model, make_task
 from tombola.runs import Run
 
 ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
@@ -223,3 +226,99 @@ def test_packed_predictions_cannot_be_written_elsewhere(parts, copies, tmp_path)
     with pytest.raises(ConfigError, match=r"'\.\./\.\./outside' is no round of an arm"):
         merge(copies[0], [packed])
     assert not list(tmp_path.rglob("outside*"))
+
+
+def test_tickets_that_differ_are_refused_though_one_has_no_record(parts, copies):
+    """A run that was killed has tickets whose records were not yet written."""
+    one, two = copies[0], shutil.copytree(parts[1].folder, copies[0].parent / "same")
+    path = one / "records.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    gone = [n for n, line in enumerate(lines) if '"random", ' in line and '"replicate": 0, "round": 2' in line]
+    path.write_text("".join(line for n, line in enumerate(lines) if n not in gone))
+    ticket = "tickets/random/replicate-0/round-002.safetensors"
+    shutil.copyfile(one / "tickets/colt-2/replicate-0/round-002.safetensors", one / ticket)
+    refused([one, two], "are not the same file")
+    shutil.rmtree(two / "tickets")
+    refused([one, two], "is not the ticket that .* tells of")
+
+
+def test_a_pack_that_is_killed_leaves_nothing_that_looks_like_a_run(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "write_arrays", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        pack(parts[0].folder, tmp_path / "evidence" / "packed")
+    assert list((tmp_path / "evidence").iterdir()) == []
+
+
+def test_packing_and_merging_write_nothing_into_what_they_read(parts, copies, tmp_path):
+    packed = pack(parts[2].folder, tmp_path / "packed").path
+    merge(copies[0], [packed])
+    assert {path.name for path in packed.iterdir()} == FILES
+    before = {path: path.stat().st_mtime_ns for path in copies[1].rglob("*")}
+    merge(copies[0], [copies[1]])
+    assert {path: path.stat().st_mtime_ns for path in copies[1].rglob("*")} == before
+
+
+def test_a_merge_does_not_look_at_what_follows_from_other_rounds(tmp_path):
+    """Which rounds were evaluated changes what the later ones cost, and where a search stops what passes."""
+    arms = {"lth": {"method": "lth", "rate": 0.2}}
+    every = run(three(arms=arms, replicates=1), runs=tmp_path / "every", workers=1)
+    some = run(three(arms=arms, replicates=1, evaluate_at=[0.65]), runs=tmp_path / "some", workers=1)
+    until = {"rounds": 2, "accuracy_drop": 0.9}
+    drop = run(three(arms=arms, replicates=1, until=until), runs=tmp_path / "drop", workers=1)
+    merged = merge(some.folder, [every.folder, drop.folder])
+    assert all(record["evaluated"] for record in merged.records.all())
+    assert [record["samples_seen"] for record in merged.records.all()] == [r["samples_seen"] for r in every.records]
+
+
+def test_a_merged_run_says_how_many_replicates_it_has_and_what_is_missing(parts, copies, tmp_path):
+    fewer = run(three(replicates=1), runs=tmp_path / "fewer", workers=1)
+    merged = report(merge(fewer.folder, [copies[1]]))
+    assert "3, from seed 0" in (merged.folder / "report.html").read_text()
+    packed = pack(parts[2].folder, tmp_path / "packed").path
+    complete = report(merge(copies[0], [packed]))
+    assert (complete.complete, complete.notes) == (True, [])
+    longer = run(three(until={"rounds": 3}, replicates=1), runs=tmp_path / "longer", workers=1)
+    mixed = report(merge(longer.folder, [parts[2].folder]))
+    assert not mixed.complete
+    assert any("replicate 2: not complete: it ended by another until" in note for note in mixed.notes)
+
+
+def test_what_lies_ahead_is_judged_by_the_recipe_that_is_asked_for(parts, tmp_path):
+    whole = parts[0]
+    ahead = foresee(plan(three(until={"rounds": 4})), runs=whole.folder.parent)
+    assert ahead.trainings > 0
+    assert foresee(plan(three()), runs=whole.folder.parent).trainings == 0
+    one = run(three(arms={"colt-2": ARMS["colt-2"]}, replicates=1), runs=tmp_path, workers=1)
+    assert one.complete
+    assert foresee(plan(three()), runs=tmp_path).trainings > 0
+    packed = tmp_path / "packed"
+    pack(whole.folder, packed / whole.folder.name)
+    with pytest.raises(ConfigError, match="is a packed run"):
+        foresee(plan(three()), runs=packed)
+
+
+def test_a_record_without_its_fields_is_refused_before_anything_is_written(copies):
+    with (copies[1] / "records.jsonl").open("a") as file:
+        file.write('{"arm": "colt-2", "replicate": 2, "round": 9}\n')
+    refused(copies, "line .* of .* is damaged")
+
+
+def test_an_empty_recipe_in_a_run_folder_is_one_line(copies):
+    (copies[1] / "recipe.yaml").write_text("")
+    refused(copies, "recipe.yaml' cannot be read")
+
+
+def test_a_checkpoint_may_have_moved_since(tmp_path):
+    first = tmp_path / "one" / "w.pt"
+    first.parent.mkdir()
+    torch.save(make_model(three(), make_task(three(), None).splits).state_dict(), first)
+    model = {"name": "mlp", "hidden": [40, 20]}
+    begun = run(three(model=model | {"weights": str(first)}, replicates=1), runs=tmp_path / "runs", workers=1)
+    second = first.rename(tmp_path / "w2.pt")
+    again = run(three(model=model | {"weights": str(second)}, replicates=1), runs=tmp_path / "runs", workers=1)
+    assert again.folder == begun.folder
+    assert again.complete
+    other = run(three(replicates=1), runs=tmp_path / "other", workers=1)
+    second.unlink()
+    with pytest.raises(ConfigError, match=r"cannot be merged with .*: model.weights was .*which is not here, is None"):
+        merge(begun.folder, [other.folder])

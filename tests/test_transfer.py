@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from tests.test_experiment import go, recipe
@@ -104,3 +105,55 @@ def test_what_is_wrong_is_told_before_anything_is_trained(found, tmp_path):
         transfer([path_of(found)], ["digits"], {"training.epoch": 1}, runs=tmp_path)
     with pytest.raises(InputError, match=r"no 'digit' in tombola.data"):
         transfer([path_of(found)], ["digit"], runs=tmp_path, workers=1)
+
+
+def test_a_tickets_result_hangs_on_no_other_ticket(found, tmp_path):
+    """Runs of other seeds hold other examples back for validation."""
+    other = go(tmp_path, recipe(arms={"lth": ARMS["lth"]}, until={"rounds": 2}, replicates=1, seed=1))
+    paths = [path_of(found), path_of(other)]
+    both = transfer(paths, ["digits"], runs=tmp_path / "both", workers=1).records
+    turned = transfer(paths[::-1], ["digits"], runs=tmp_path / "turned", workers=1).records
+    expected = [next(r for r in run.records if (r["arm"], r["replicate"], r["round"]) == ("lth", 0, 2))
+                for run in (found, other)]  # fmt: skip
+    for records in (both, turned[::-1]):
+        assert [r["test_loss"] for r in records] == [r["test_loss"] for r in expected]
+
+
+def test_data_that_have_changed_since_are_refused(found, tmp_path):
+    draw = np.random.default_rng(0)
+    for folder in ("one", "two"):
+        images, labels = draw.random((40, 8, 8), np.float32), np.arange(40) % 4
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "mine.npz", train_images=images, train_labels=labels,
+                 test_images=images, test_labels=labels)  # fmt: skip
+    options = {"runs": tmp_path, "workers": 1}
+    changes = {"data.path": "mine.npz", "data.valid": 4, "training.epochs": 1}
+    done = transfer([path_of(found)], ["arrays"], changes, data_root=tmp_path / "one", **options)
+    again = transfer([path_of(found)], ["arrays"], changes, data_root=tmp_path / "one", **options)
+    assert again.records == done.records
+    with pytest.raises(ConfigError, match=r"the data .arrays. differs from what .* began with; take another --name"):
+        transfer([path_of(found)], ["arrays"], changes, data_root=tmp_path / "two", **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (["digits"], {"workers": -2}, "workers is -2; it must be 1 or more"),
+        (["digits"], {"workers": 0}, "workers is 0"),
+        (["digits"], {"device": "nope"}, "device is 'nope'; it is auto, cpu, cuda or cuda:NUMBER"),
+        (["digits", "nonsense"], {}, "no 'nonsense' in tombola.data"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_trained(found, tmp_path, monkeypatch, data, options, message):
+    monkeypatch.setattr("tombola.executors.pool.run_job", None)
+    with pytest.raises(InputError, match=message):
+        transfer([path_of(found)], data, runs=tmp_path, **({"workers": 1} | options))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_are_not_there_do_not_lose_what_was_trained(found, tmp_path):
+    done = transfer([path_of(found)], ["digits", "image_folder"], runs=tmp_path, workers=1, data_root=tmp_path / "none")
+    assert [record["data"] for record in done.records] == ["digits"]
+    assert len(done.failures) == 1
+    assert done.failures[0].startswith("image_folder: ")
+    assert (done.folder / "summary.md").exists()
