@@ -8,12 +8,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from tombola.errors import DiskError
+
+if TYPE_CHECKING:  # looking at a ticket needs no numpy
+    from numpy.typing import NDArray
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -51,6 +51,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_array(path: Path, values: NDArray[Any]) -> None:
     """Write an array as a ``.npy`` file, whole or not at all."""
+    import numpy as np
+
     file = io.BytesIO()
     np.save(file, values, allow_pickle=False)
     write_whole(path, file.getvalue())
@@ -58,6 +60,8 @@ def write_array(path: Path, values: NDArray[Any]) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays as a compressed ``.npz`` file, whole or not at all; the same arrays make the same bytes."""
+    import numpy as np
+
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
     write_whole(path, file.getvalue())

@@ -35,7 +35,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -317,7 +317,7 @@ class Run:
         """Return how all arms ended, by "arm/replicate"."""
         return dict(self._state)
 
-    def going_on(self, recipe: Recipe) -> Self:
+    def going_on(self, recipe: Recipe) -> Run:
         """Return the run as a recipe takes it up again.
 
         Raises:
