@@ -272,10 +272,14 @@ def _print_plan(outlook: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(outlook, indent=2))
         return
+    from rich.table import Table
+    from rich.text import Text
+
+    said = Table.grid(padding=(0, 3))
     for key, value in outlook.items():
         if key != "arms":
-            print(f"{key:<12} {value}")
-    print()
+            said.add_row(key, Text(value, overflow="fold"))
+    _console(120).print(said, "")
     rows = []
     for arm in outlook["arms"]:
         last = "" if arm["density"] is None else f"{100 * arm['density']:.2f}"
