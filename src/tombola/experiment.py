@@ -271,7 +271,8 @@ def report(run: Run, replicates: Sequence[int] | None = None) -> Outcome:
         if ending.state == "finished" and not run.finished(name, replicate):
             notes.append(f"{which}: not complete: it ended by another until or evaluate_at, or a ticket is missing; "
                          "running the recipe again completes it")  # fmt: skip
-        if ending.state == "finished" and there[-1]["round"] > ending.rounds and recipe.arms[name].method != "dense":
+        beyond = there and there[-1]["round"] > ending.rounds and recipe.arms[name].method != "dense"
+        if ending.state == "finished" and beyond:
             notes.append(f"{which}: the recipe now ends with round {ending.rounds}; rounds up to {there[-1]['round']} "
                          "are here from before")  # fmt: skip
     elsewhere = [
