@@ -1,0 +1,282 @@
+"""Comparisons: two arms at one density, replicate by replicate.
+
+    records -> [ value at the density ] -> paired differences -> interval and tests
+
+Arms seldom have a round at the same density: one prunes to 0.7225 ^ r of its weights, another to 0.8 ^ r. At a density
+the value of a replicate lies between its rounds on both sides, linear in the logarithm of the density; it is marked as
+interpolated, and nothing is ever extrapolated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from tombola import statistics
+from tombola.errors import ConfigError, near
+from tombola.records import Record
+from tombola.statistics import Paired
+
+DENSE = "dense"
+
+# Counts are whole weights: a round asked for 0.1 may leave 0.10003.
+_ROUNDING = 5e-4
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a replicate of an arm has at a density.
+
+    Attributes:
+        value: Such as a test accuracy, a fraction.
+        rounds: The round that is there, or the two around it.
+    """
+
+    value: float
+    rounds: tuple[int, ...]
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether no round has that density itself."""
+        return len(self.rounds) > 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms at one density: first minus second, within each replicate.
+
+    Attributes:
+        arm: The first.
+        other: The second.
+        density: Fraction of the prunable weights.
+        of: What is compared, an entry of the records such as "test_accuracy".
+        values: By replicate, what the first and what the second arm has.
+        unpaired: Replicates that only one of the arms has at this density.
+        alpha: Level of the tests; the interval's confidence is one less it.
+        margin: What counts as "as good as"; ``None`` if none was said.
+        looks: Over how many densities the p-values are adjusted (Holm).
+        p: Two-sided p-value of no difference, adjusted; ``None`` below three replicates.
+        p_non_inferior: One-sided p-value of the first being worse by more than the margin, adjusted.
+        p_equivalent: The same for a difference of more than the margin either way.
+    """
+
+    arm: str
+    other: str
+    density: float
+    of: str
+    values: dict[int, tuple[Value, Value]]
+    unpaired: tuple[int, ...]
+    alpha: float
+    margin: float | None
+    looks: int = 1
+    p: float | None = field(default=None)
+    p_non_inferior: float | None = field(default=None)
+    p_equivalent: float | None = field(default=None)
+
+    @property
+    def differences(self) -> list[float]:
+        """First minus second, by replicate."""
+        return [first.value - second.value for first, second in self.values.values()]
+
+    @property
+    def paired(self) -> Paired:
+        """Mean and t interval of the differences."""
+        return statistics.paired(self.differences, 1 - self.alpha)
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether any value lies between two rounds."""
+        return any(value.interpolated for both in self.values.values() for value in both)
+
+    @property
+    def decidable(self) -> float | None:
+        """The smallest margin that these replicates can decide; ``None`` for one replicate."""
+        return statistics.decidable_margin(self.differences, self.alpha) if len(self.values) > 1 else None
+
+    @property
+    def verdict(self) -> str:
+        """What the replicates show, in words: of a margin if there is one, else of any difference."""
+        if self.p is None:
+            return f"no verdict ({len(self.values)} of 3 replicates)"
+        if self.margin is None or self.p_non_inferior is None or self.p_equivalent is None:
+            return ("higher" if self.paired.mean > 0 else "lower") if self.p <= self.alpha else "no difference shown"
+        if self.p <= self.alpha and self.paired.mean > 0:
+            return "higher"
+        if self.p_equivalent <= self.alpha:
+            return "equal within the margin"
+        if self.p_non_inferior <= self.alpha:
+            return "not worse than the margin"
+        return "lower" if self.p <= self.alpha else "not shown"
+
+
+def compare(
+    records: Sequence[Record],
+    arm: str,
+    other: str,
+    *,
+    at: float,
+    of: str = "test_accuracy",
+    margin: float | None = None,
+    alpha: float = 0.05,
+) -> Comparison:
+    """Compare two arms at a density, paired over the replicates that both have there.
+
+    Args:
+        records: Of one run, or of several that were merged.
+        arm: The first; positive differences are in its favour.
+        other: The second; "dense" is the network itself, which has its value at every density.
+        at: The density, a fraction of the prunable weights.
+        of: What is compared: an entry of the records.
+        margin: What still counts as "as good as", in the unit of ``of``: 0.01 is one point of accuracy.
+        alpha: Level of the tests and, as confidence 1 - alpha, of the interval.
+
+    Raises:
+        ConfigError: There is no such arm, or no replicate of both has rounds on both sides of the density.
+
+    >>> def record(arm, k, index, density, accuracy):
+    ...     return {"arm": arm, "replicate": k, "round": index, "density": density, "test_accuracy": accuracy}
+    >>> both = [("a", 0.0), ("b", 0.01)]
+    >>> records = [record(arm, k, r, 0.8**r, 0.9 + less + 0.001 * k) for arm, less in both
+    ...            for k in range(3) for r in range(4)]
+    >>> found = compare(records, "b", "a", at=0.6)
+    >>> round(found.paired.mean, 4), found.interpolated, found.verdict
+    (0.01, True, 'higher')
+    """
+    return compare_over(records, arm, other, at=[at], of=of, margin=margin, alpha=alpha)[0]
+
+
+def compare_over(
+    records: Sequence[Record],
+    arm: str,
+    other: str,
+    *,
+    at: Sequence[float],
+    of: str = "test_accuracy",
+    margin: float | None = None,
+    alpha: float = 0.05,
+) -> list[Comparison]:
+    """Compare two arms at several densities, with p-values adjusted for there being several (Holm).
+
+    The arguments are those of `compare`, but for the densities.
+
+    Raises:
+        ConfigError: As `compare`.
+    """
+    if not at:
+        raise ConfigError("at names no density")
+    if margin is not None and not margin > 0:
+        raise ConfigError(f"margin is {margin:g}; it must be above 0, such as 0.01 for one point of accuracy")
+    if not 0 < alpha < 1:
+        raise ConfigError(f"alpha is {alpha:g}; it is a probability, such as 0.05")
+    found = [_at(records, arm, other, density, of, margin, alpha) for density in at]
+    tested = [one for one in found if len(one.values) >= 3]
+    p = statistics.holm([statistics.p_different(one.differences) for one in tested])
+    adjusted = [replace(one, p=value, looks=len(tested)) for one, value in zip(tested, p, strict=True)]
+    if margin is not None:
+        lower = statistics.holm([statistics.p_non_inferior(one.differences, margin) for one in tested])
+        apart = statistics.holm([statistics.p_equivalent(one.differences, margin) for one in tested])
+        adjusted = [
+            replace(one, p_non_inferior=low, p_equivalent=both)
+            for one, low, both in zip(adjusted, lower, apart, strict=True)
+        ]
+    by_density = {one.density: one for one in adjusted}
+    return [by_density.get(one.density, one) for one in found]
+
+
+def values_at(records: Sequence[Record], arm: str, density: float, of: str = "test_accuracy") -> dict[int, Value]:
+    """Return what each replicate of an arm has at a density; those without rounds on both sides are left out.
+
+    >>> rounds = [{"arm": "a", "replicate": 0, "round": r, "density": d, "test_accuracy": a}
+    ...           for r, d, a in ((0, 1.0, 0.90), (1, 0.8, 0.91), (2, 0.64, 0.93))]
+    >>> {k: (round(value.value, 4), value.rounds) for k, value in values_at(rounds, "a", 0.8**1.5).items()}
+    {0: (0.92, (1, 2))}
+    """
+    own = _rounds(records, arm)
+    found = {k: _between(rounds, density, of) for k, rounds in own.items()}
+    return {k: value for k, value in found.items() if value is not None}
+
+
+def shared_range(records: Sequence[Record], arm: str, other: str, of: str = "test_accuracy") -> tuple[float, float]:
+    """Return the lowest and the highest density that both arms have values at, in any replicate of both.
+
+    Raises:
+        ConfigError: There is no such arm, or there is no such density.
+    """
+    one, two = _rounds(records, arm), _rounds(records, other)
+    lows, highs = [], []
+    for k in one.keys() & two.keys():
+        spans = [_span(rounds, of) for rounds in (one[k], two[k])]
+        lows.append(max(low for low, _ in spans))
+        highs.append(min(high for _, high in spans))
+    ranges = [(low, high) for low, high in zip(lows, highs, strict=True) if low <= high]
+    if not ranges:
+        raise ConfigError(f"{arm} and {other} share no density in any replicate")
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def _at(
+    records: Sequence[Record], arm: str, other: str, density: float, of: str, margin: float | None, alpha: float
+) -> Comparison:
+    if not 0 < density <= 1:
+        raise ConfigError(f"at is {density:g}; a density is a fraction of the weights, above 0 and at most 1")
+    first, second = values_at(records, arm, density, of), values_at(records, other, density, of)
+    both = sorted(first.keys() & second.keys())
+    if not both:
+        low, high = shared_range(records, arm, other, of)
+        raise ConfigError(f"{arm} and {other} have no {of} on both sides of density {density:g} in a replicate that "
+                          f"both have; they share {low:.4g} to {high:.4g}, where rounds were evaluated")  # fmt: skip
+    return Comparison(
+        arm=arm,
+        other=other,
+        density=density,
+        of=of,
+        values={k: (first[k], second[k]) for k in both},
+        unpaired=tuple(sorted(first.keys() ^ second.keys())),
+        alpha=alpha,
+        margin=margin,
+    )
+
+
+def _rounds(records: Sequence[Record], arm: str) -> dict[int, list[Record]]:
+    """Return the rounds of an arm by replicate; the dense network is there whether it has an arm or not."""
+    known = list(dict.fromkeys(record["arm"] for record in records))
+    own = [record for record in records if record["arm"] == arm]
+    if not own and arm == DENSE:
+        # It is round 0 of every arm, and the same one in all of them.
+        own = [record for record in records if record["round"] == 0]
+    if not own:
+        raise ConfigError(f"no record is of arm '{arm}'; there are: {', '.join(known)}.{near(arm, known)}")
+    found: dict[int, dict[int, Record]] = {}
+    for record in own:
+        found.setdefault(record["replicate"], {})[record["round"]] = record
+    return {k: [rounds[index] for index in sorted(rounds)] for k, rounds in sorted(found.items())}
+
+
+def _between(rounds: Sequence[Record], density: float, of: str) -> Value | None:
+    if all(record["density"] == 1 for record in rounds):  # the dense network, or one that was trained longer
+        last = rounds[-1]
+        return None if last.get(of) is None else Value(float(last[of]), (last["round"],))
+    near_enough = min(rounds, key=lambda record: abs(math.log((record["density"] or 1e-12) / density)))
+    if abs(near_enough["density"] / density - 1) <= _ROUNDING:
+        around = [near_enough]
+    else:
+        above = [record for record in rounds if record["density"] > density]
+        below = [record for record in rounds if 0 < record["density"] < density]
+        if not above or not below:
+            return None
+        around = [min(above, key=lambda r: (r["density"], -r["round"])), max(below, key=lambda r: r["density"])]
+    if any(record.get(of) is None for record in around):
+        return None
+    if len(around) == 1:
+        return Value(float(around[0][of]), (around[0]["round"],))
+    one, two = around
+    share = math.log(one["density"] / density) / math.log(one["density"] / two["density"])
+    return Value(float(one[of] + share * (two[of] - one[of])), (one["round"], two["round"]))
+
+
+def _span(rounds: Sequence[Record], of: str) -> tuple[float, float]:
+    known = [record["density"] for record in rounds if record.get(of) is not None]
+    if known and all(density == 1 for density in known):
+        return 0.0, 1.0
+    return (min(known), max(known)) if known else (1.0, 0.0)

@@ -1,0 +1,196 @@
+"""Verdicts: whether a ticket is a winning one, by the definition of those who coined the word.
+
+    records -> comparisons with dense and with controls -> conditions -> winning | losing | not shown | no verdict
+
+A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if it trains to an accuracy at least that of the
+dense network, in no more steps, and better than what shares its size but not its making: a random ticket, and the same
+mask with other weights. All must be shown, each at the level (intersection-union test, which needs no correction). It
+loses if one of them is significantly violated, at the level over all of them together (Holm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tombola import statistics
+from tombola.comparisons import DENSE, Comparison, compare
+from tombola.errors import ConfigError
+from tombola.records import Record
+from tombola.statistics import Paired
+
+LEAST = 3  # replicates, below which no verdict is given
+
+State = Literal["shown", "violated", "not shown"]
+Word = Literal["winning", "losing", "not shown", "no verdict"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One of the conditions of a winning ticket.
+
+    Attributes:
+        name: What is asked, such as "as accurate as dense".
+        of: What is compared: an entry of the records.
+        other: The arm that it is compared with; empty where there is none.
+        bound: The mean difference beyond which it holds: above it for accuracies, below it for steps.
+        paired: The differences, ticket minus other; ``None`` where there are none.
+        p_shown: One-sided p-value of the condition not holding.
+        p_violated: One-sided p-value of it holding, adjusted for there being several conditions.
+        state: What follows at the level.
+        why: Why nothing can be said, where that is so.
+    """
+
+    name: str
+    of: str
+    other: str
+    bound: float
+    paired: Paired | None
+    p_shown: float | None
+    p_violated: float | None
+    state: State
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an arm's ticket at a density is a winning one.
+
+    Attributes:
+        arm: The arm.
+        density: Of the ticket, as a fraction of the prunable weights.
+        word: "winning", "losing", "not shown", or "no verdict" below three replicates.
+        conditions: Each with its number.
+        replicates: The least that a condition rests on.
+        interpolated: Whether values lie between two rounds.
+        alpha: Level.
+        margin: What still counts as "as accurate as dense", as a fraction.
+    """
+
+    arm: str
+    density: float
+    word: Word
+    conditions: tuple[Condition, ...]
+    replicates: int
+    interpolated: bool
+    alpha: float
+    margin: float
+
+
+def verdict(
+    records: Sequence[Record],
+    arm: str,
+    *,
+    at: float,
+    margin: float | None,
+    controls: Sequence[str] = (),
+    steps: float | None = None,
+    alpha: float = 0.05,
+) -> Verdict:
+    """Judge an arm's ticket at a density.
+
+    Args:
+        records: Of one run.
+        arm: The arm.
+        at: The density, a fraction of the prunable weights.
+        margin: What still counts as "as accurate as dense": 0.01 is one point. It has no default: it is a decision.
+        controls: Arms that share the ticket's size: a random ticket, a re-initialised one. Without any, no ticket is
+            shown to be winning.
+        steps: How many steps later the early stop may be; one evaluation interval if not given.
+        alpha: Level of each test.
+
+    Raises:
+        ConfigError: No margin is set, there is no such arm, or it has no ticket on both sides of the density.
+
+    >>> def record(arm, k, index, density, accuracy, step):
+    ...     return {"arm": arm, "replicate": k, "round": index, "density": density, "evaluate_every": 10,
+    ...             "test_accuracy": accuracy + 0.001 * k, "early_stop_step": step - k}
+    >>> records = [one for k in range(3) for one in (
+    ...     record("lth", k, 0, 1.0, 0.90, 100), record("lth", k, 1, 0.5, 0.91, 80),
+    ...     record("random", k, 0, 1.0, 0.90, 100), record("random", k, 1, 0.5, 0.85, 120))]
+    >>> found = verdict(records, "lth", at=0.5, margin=0.01, controls=["random"])
+    >>> found.word, [condition.name for condition in found.conditions]
+    ('winning', ['as accurate as dense', 'stops no later than dense', 'more accurate than random'])
+    """
+    if margin is None:
+        raise ConfigError("a verdict needs a margin, what still counts as \"as accurate as dense\"; such as "
+                          "verdict: {margin: 0.01} for one point")  # fmt: skip
+    accurate = compare(records, arm, DENSE, at=at, margin=margin, alpha=alpha)
+    comparisons = [accurate]
+    conditions = [_tested("as accurate as dense", accurate, -margin)]
+    conditions.append(_in_time(records, arm, at, steps, alpha, comparisons))
+    for control in controls:
+        found = compare(records, arm, control, at=at, alpha=alpha)
+        comparisons.append(found)
+        conditions.append(_tested(f"more accurate than {control}", found, 0.0))
+    if not controls:
+        conditions.append(_untested("more accurate than its controls", "test_accuracy", "",
+                                    "no arm is a control of this one (random_ticket, reinitialised)"))  # fmt: skip
+    n = min(len(one.values) for one in comparisons)
+    settled = _settled(conditions, alpha)
+    return Verdict(
+        arm=arm,
+        density=at,
+        word=_word(settled, n),
+        conditions=tuple(settled),
+        replicates=n,
+        interpolated=any(one.interpolated for one in comparisons),
+        alpha=alpha,
+        margin=margin,
+    )
+
+
+def _in_time(
+    records: Sequence[Record], arm: str, at: float, steps: float | None, alpha: float, comparisons: list[Comparison]
+) -> Condition:
+    """Whether the early stop is no later than the dense network's."""
+    name, of = "stops no later than dense", "early_stop_step"
+    if not any(record["arm"] == arm and record.get(of) is not None for record in records):
+        return _untested(name, of, DENSE, "without validation data there is no early-stop step")
+    allowed = steps if steps is not None else next(
+        (record["evaluate_every"] for record in records if record.get("evaluate_every")), None
+    )  # fmt: skip
+    if allowed is None:
+        raise ConfigError("the records do not say how often there was an evaluation; say with steps how much later an "
+                          "early stop may be")  # fmt: skip
+    found = compare(records, arm, DENSE, at=at, of=of, alpha=alpha)
+    comparisons.append(found)
+    return _tested(name, found, float(allowed), below=True)
+
+
+def _tested(name: str, found: Comparison, bound: float, *, below: bool = False) -> Condition:
+    if len(found.values) < LEAST:
+        why = f"{len(found.values)} of the {LEAST} replicates that a verdict needs"
+        return Condition(name, found.of, found.other, bound, found.paired, None, None, "not shown", why)
+    above, beneath = statistics.p_above(found.differences, bound), statistics.p_below(found.differences, bound)
+    shown, violated = (beneath, above) if below else (above, beneath)
+    return Condition(name, found.of, found.other, bound, found.paired, shown, violated, "not shown")
+
+
+def _untested(name: str, of: str, other: str, why: str) -> Condition:
+    return Condition(name, of, other, 0.0, None, None, None, "not shown", why)
+
+
+def _settled(conditions: Sequence[Condition], alpha: float) -> list[Condition]:
+    """Say of each condition what follows at the level."""
+    tested = [condition for condition in conditions if condition.p_violated is not None]
+    adjusted = iter(statistics.holm([condition.p_violated or 0.0 for condition in tested]))
+    found = []
+    for condition in conditions:
+        if condition.p_shown is None or condition.p_violated is None:
+            found.append(condition)
+            continue
+        violated = next(adjusted)
+        state: State = "shown" if condition.p_shown <= alpha else "violated" if violated <= alpha else "not shown"
+        found.append(replace(condition, p_violated=violated, state=state))
+    return found
+
+
+def _word(conditions: Sequence[Condition], replicates: int) -> Word:
+    if replicates < LEAST:
+        return "no verdict"
+    states = {condition.state for condition in conditions}
+    if states == {"shown"}:
+        return "winning"
+    return "losing" if "violated" in states else "not shown"
