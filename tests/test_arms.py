@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.test_experiment import timeless
 
 import tombola.jobs
 from tombola.arms import CATALOGUE
@@ -19,12 +20,12 @@ from tombola.partitions import WHOLE
 from tombola.plans import Plans, make_model, make_task, replicate_seed
 from tombola.rates import kept_by_group
 from tombola.recipe import _yaml, parse
+from tombola.records import costs_of
 from tombola.runs import Run
 from tombola.scopes import per_layer
 from tombola.tickets import Ticket
 from tombola.training import Schedule
 
-TIMES = {"seconds", "seconds_search", "round_seconds", "invariant_seconds"}
 STEPS = 20  # of one training: 600 examples in batches of 64, twice
 REWIND = 7
 ROUNDS = 3
@@ -123,14 +124,6 @@ def go(runs, made, **options):
         patch.setattr("tombola.experiment.page.write", lambda *_: [])  # figures are drawn elsewhere, and take long
         outcome = run(made, runs=runs, workers=1, display=told, **options)
     return Done(outcome, jobs, getattr(told, "estimate", None))
-
-
-def timeless(records):
-    return [
-        {key: value for key, value in record.items() if key not in TIMES}
-        | {"costs": [cost[:-1] for cost in record["costs"]]}
-        for record in records
-    ]
 
 
 def files(folder):
@@ -330,7 +323,7 @@ def test_one_real_and_one_random_cut_come_from_one_training_on_the_first_partiti
     jobs = {job.digest(task.digest): job for job in done.jobs}
     for index in range(1, ROUNDS + 1):
         record = done.record("real-and-random", index)
-        searched = [cost[1] for cost in record["costs"] if cost[0] == "search"]
+        searched = [cost.training for cost in costs_of(record) if cost.role == "search"]
         parts = [jobs[digest].part for digest in searched if jobs[digest].last is None]
         assert parts == [first]
         assert 0.7 <= record["kept_fraction"] <= 0.8
@@ -344,7 +337,7 @@ def test_one_real_and_one_random_cut_come_from_one_training_on_the_first_partiti
 
 
 def searches(done, arm, index):
-    return [cost[1] for cost in done.record(arm, index)["costs"] if cost[0] == "search"]
+    return [cost.training for cost in costs_of(done.record(arm, index)) if cost.role == "search"]
 
 
 def test_of_partitions_by_seeds_the_first_is_lths_training_in_round_1(done, world):
@@ -364,7 +357,7 @@ def test_equal_steps_train_twice_as_long_to_search_and_evaluate_as_everybody(don
         if not point:
             assert long["samples_seen_search"] == 2 * plain["samples_seen_search"]
         assert long["samples_seen_search"] > 1.9 * (plain["samples_seen_search"] - point)
-        evaluations = [[c[2] for c in r["costs"] if c[0] == "evaluation"] for r in (long, plain)]
+        evaluations = [[c.samples for c in costs_of(r) if c.role == "evaluation"] for r in (long, plain)]
         assert evaluations[0] == evaluations[1]
     assert done.record("equal-steps", 1)["mask_digest"] != done.record("colt-2", 1)["mask_digest"]
     assert done.record("equal-steps", 1)["arm_digest"] != done.record("colt-2", 1)["arm_digest"]
@@ -385,7 +378,7 @@ def test_one_shot_is_reaching_a_density_in_one_round_and_trains_once(done, tmp_p
     made = Run(done.folder).recipe
     for index, density in enumerate([0.7, 0.5, 0.3], 1):
         assert done.record("one-shot", index)["kept"] == round(density * done.record("one-shot", 0)["prunable"])
-    search = {cost[1] for r in done.of("one-shot") for cost in r["costs"] if cost[0] == "search"}
+    search = {cost.training for r in done.of("one-shot") for cost in costs_of(r) if cost.role == "search"}
     assert len(search) == 1 + bool(made.rewind)
     arm = {"method": "lth", "reach": {"density": 0.3, "rounds": 1}, "exact": True}
     once = go(tmp_path, recipe(arms={"a": arm}, rewind=made.rewind))
@@ -397,7 +390,7 @@ def test_the_dense_network_is_trained_as_long_as_search_and_evaluation_together(
     jobs = {job.digest(task.digest): job for job in done.jobs}
     source, record = done.record("colt-2", ROUNDS), done.record("dense-long", ROUNDS)
     own = done.record("dense", 0)["samples_seen"]
-    evaluation = next(cost[2] for cost in source["costs"] if cost[0] == "evaluation")  # from the rewind point on
+    evaluation = next(cost.samples for cost in costs_of(source) if cost.role == "evaluation")
     job = jobs[record["training_digest"]]
     assert record["samples_seen"] == pytest.approx(source["samples_seen_search"] + evaluation, abs=64)
     factor = job.training.epochs / 2

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tombola import records as records_module
 from tombola.digests import digest_mask
 from tombola.errors import ConfigError, InputError
 from tombola.experiment import run
@@ -24,7 +25,6 @@ FIELDS = {
     *("train_accuracy", "train_loss", "early_stop_step", "test_accuracy_early", "samples_seen", "seconds"),
     *("mask_digest", "rewind_digest"),
 }
-TIMES = {"seconds", "seconds_search", "round_seconds", "invariant_seconds"}
 
 
 def recipe(**changes):
@@ -50,11 +50,7 @@ def go(tmp_path, changed=None, **options):
 
 def timeless(records):
     """Records without what a clock has measured."""
-    return [
-        {key: value for key, value in record.items() if key not in TIMES}
-        | {"costs": [cost[:-1] for cost in record["costs"]]}
-        for record in records
-    ]
+    return [records_module.timeless(record) for record in records]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tombola.records import timeless
+
 RECIPE = {
     "name": "tiny",
     "data": "digits",
@@ -26,7 +28,6 @@ RECIPE = {
     },
     "until": {"rounds": 3},
 }
-CLOCKS = ("seconds", "seconds_search", "round_seconds", "invariant_seconds")
 
 
 def command(folder, *more):
@@ -41,9 +42,7 @@ def result(folder):
     records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
     latest = {}
     for record in records:
-        record["costs"] = [cost[:-1] for cost in record["costs"]]
-        timeless = {key: value for key, value in record.items() if key not in CLOCKS}
-        latest[record["arm"], record["replicate"], record["round"]] = timeless
+        latest[record["arm"], record["replicate"], record["round"]] = timeless(record)
     kept = ("tickets", "rewind_points", "candidates", "predictions")
     files = {str(p.relative_to(run)): p.read_bytes() for kind in kept for p in (run / kind).rglob("*") if p.is_file()}
     trainings = {path.name for path in (run / "trainings").iterdir()}

@@ -21,7 +21,7 @@ from tombola.statistics import Paired
 DENSE = "dense"
 
 # Counts are whole weights: a round asked for 0.1 may leave 0.10003.
-_ROUNDING = 5e-4
+NEARLY = 5e-4
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def _between(rounds: Sequence[Record], density: float, of: str) -> Value | None:
         last = rounds[-1]
         return None if last.get(of) is None else Value(float(last[of]), (last["round"],))
     near_enough = min(rounds, key=lambda record: abs(math.log((record["density"] or 1e-12) / density)))
-    if abs(near_enough["density"] / density - 1) <= _ROUNDING:
+    if abs(near_enough["density"] / density - 1) <= NEARLY:
         around = [near_enough]
     else:
         above = [record for record in rounds if record["density"] > density]

@@ -10,6 +10,8 @@ import functools
 import logging
 import os
 import re
+import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -137,6 +139,20 @@ def free_memory(at: torch.device) -> int:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):  # no Linux
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def reset_peak_memory(at: torch.device) -> None:
+    """Begin to look for the most memory that is used on a GPU; of the CPU a process's most is kept by the system."""
+    if at.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(at)
+
+
+def peak_memory(at: torch.device) -> int:
+    """Return the most bytes in use: on a GPU since `reset_peak_memory`, on the CPU since the process began."""
+    if at.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(at))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 @functools.cache

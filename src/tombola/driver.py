@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,28 +15,28 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-from tombola import controls, rates
+from tombola import controls, flops, rates
 from tombola.arms import leading
 from tombola.errors import DiskError, InputError, InvariantError, TrainingError
 from tombola.executors import Pool
+from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, empty_layers, intersect, size, unite
-from tombola.partitions import Partition
+from tombola.partitions import WHOLE, Partition
 from tombola.plans import Plans, replicate_seed
 from tombola.rates import Amount, Count
-from tombola.records import Record
+from tombola.records import Cost, Record, costs_of
 from tombola.runs import RunFolder
 from tombola.search import Round, carried_on, find, find_at_once, rewound
 from tombola.tickets import Ticket
 from tombola.training import Schedule, stretched
 from tombola.types import Mask, State
 
-Cost = tuple[int, float]  # examples seen, seconds
-
 # What a record says of the ticket itself, whether it is evaluated or not.
 _FACTS = (
-    *("kept", "prunable", "total", "density", "density_total", "mask_digest", "rewind_digest", "invariant_seconds"),
-    *("kept_fraction", "candidate_densities", "collapsed"),
+    *("kept", "prunable", "total", "density", "density_total", "layers", "inference_flops"),
+    *("mask_digest", "rewind_digest"),
+    *("kept_fraction", "candidate_densities", "collapsed", "cut_seconds", "invariant_seconds"),
 )
 
 
@@ -109,6 +110,7 @@ class Shared:
     display: Display
     origin: Mapping[str, Any]
     initial: Mapping[tuple[int, bool], State]  # by replicate, and whether drawn anew
+    flops: Mapping[int, Mapping[str, Flops]]  # of one example, by the number of outputs
     feeds: Mapping[tuple[str, int], Feed]
     stopped: threading.Event
 
@@ -146,12 +148,13 @@ class ArmRun:
         self.arm = self.recipe.arms[name]
         self.seed = replicate_seed(self.recipe, replicate)
         self.feed = shared.feeds[name, replicate]
+        self._per_example = shared.flops[self.plans.task.outputs(WHOLE)]
         self._index = 0  # the round that is under way, for messages
         self._rounds = 0  # those that have a ticket
         self._waiting: list[_Ticket] = []
         self._last: _Ticket | None = None
         self._searched: dict[str, Cost] = {}
-        self._evaluated: dict[int, tuple[str, Cost]] = {}
+        self._evaluated: dict[int, Cost] = {}
         self._valid_accuracy: dict[int, float] = {}
         self._spent: list[tuple[int, str]] = []  # evaluations that are written down, by round
 
@@ -223,7 +226,7 @@ class ArmRun:
         steps = self._first_of_source() if shuffled else self.recipe.rewind
         if not steps or self.arm.method == "dense" or not (self.arm.rewinds or shuffled):
             return dense
-        point = self._run_all([replace(dense, last=steps)])[0].final
+        point = self._run_all([replace(dense, last=steps)], "pretraining")[0].final
         return replace(dense, start=point, first=steps)
 
     def _begin(self, dense: Job, point: Job) -> None:
@@ -236,7 +239,7 @@ class ArmRun:
         record = self.folder.record(self.name, self.replicate, index)
         assert record is not None
         facts = {key: record[key] for key in _FACTS if key in record}
-        self._searched |= {of: (samples, seconds) for role, of, samples, seconds in record["costs"] if role == "search"}
+        self._searched |= {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
         self._offer(ticket.mask, ticket.rewind_point)
         job = self._evaluation(self._start_of(ticket))
         self._add(_Ticket(index, job, facts, dict(self._searched), record=record))
@@ -347,14 +350,29 @@ class ArmRun:
         source = self.shared.feeds[self.arm.match.arm, self.replicate]
         return (Count(rates.kept_by_group(found.mask, scope)) for found in source)
 
-    def _run_all(self, jobs: list[Job]) -> list[Trained]:
+    def _run_all(self, jobs: list[Job], role: str = "search") -> list[Trained]:
         for number, job in enumerate(jobs, 1):
             of = f", partition {number} of {len(jobs)}" if len(jobs) > 1 else ""
             self._label(job, f"round {self._index}{of}")
         trained = self.pool.run_all(jobs)
         for job, one in zip(jobs, trained, strict=True):
-            self._searched[self.pool.digest(job)] = one.samples, one.seconds
+            cost = self._cost(role, job, one)
+            self._searched[cost.training] = cost
         return trained
+
+    def _cost(self, role: str, job: Job, trained: Trained) -> Cost:
+        per_example = self.shared.flops[self.plans.task.outputs(job.part)]
+        return Cost(
+            role=role,
+            training=self.pool.digest(job),
+            samples=trained.samples,
+            seconds=trained.seconds,
+            steps=trained.steps,
+            flops=flops.training(per_example) * trained.samples,
+            flops_sparse=flops.training(per_example, job.mask) * trained.samples,
+            process_seconds=trained.process_seconds,
+            peak_bytes=trained.peak_bytes,
+        )
 
     def _label(self, job: Job, what: str) -> None:
         self.shared.display.label(self.pool.digest(job), f"replicate {self.replicate} · {self.name} · {what}")
@@ -367,8 +385,11 @@ class ArmRun:
             "total": self.plans.total,
             "density": density(mask),
             "density_total": density(mask, self.plans.total),
+            "layers": {name: [int(keep.count_nonzero()), keep.numel()] for name, keep in mask.items()},
+            "inference_flops": [flops.inference(self._per_example), flops.inference(self._per_example, mask)],
             "mask_digest": job.mask_digest,
             "rewind_digest": job.start_digest,
+            "cut_seconds": 0.0,
             "invariant_seconds": 0.0,
         } | more
 
@@ -378,13 +399,14 @@ class ArmRun:
             "kept_fraction": count(found.mask) / count(before),
             "candidate_densities": [density(candidate) for candidate in found.candidates],
             "collapsed": found.collapsed,
+            "cut_seconds": found.cut_seconds,
             "invariant_seconds": found.invariant_seconds,
         }
         if len(found.candidates) > 1:
             self.folder.keep_candidates(self.name, self.replicate, found.index, found.candidates)
         digest = self._keep_ticket(found.index, found.job, parent, partitions, facts)
         # What was learnt is in the ticket now. Trainings of the dense mask may serve other arms.
-        evaluated = {digest for digest, _ in self._evaluated.values()}
+        evaluated = {cost.training for cost in self._evaluated.values()}
         evaluated |= {self.pool.digest(ticket.job) for ticket in self._waiting if ticket.evaluated}
         spent = {self.pool.digest(job) for job in found.jobs if count(job.mask) < size(job.mask)}
         self.pool.release(spent - evaluated)
@@ -413,7 +435,7 @@ class ArmRun:
 
     def _offer(self, mask: Mask, start: State) -> None:
         """Give a round to the arms that follow."""
-        self.feed.put(Found(mask, start, sum(samples for samples, _ in self._searched.values())))
+        self.feed.put(Found(mask, start, sum(cost.samples for cost in self._searched.values())))
         self._rounds += 1
 
     def _add(self, ticket: _Ticket) -> None:
@@ -509,11 +531,10 @@ class ArmRun:
             self._recall(ticket, ticket.record)
             return
         digest = self.pool.digest(ticket.job)
-        own: list[list[Any]] = []
+        new = [ticket.searched[of] for of in ticket.fresh]
         if result is not None:
-            self._evaluated[ticket.index] = digest, (result[0].samples, result[0].seconds)
-            own = [["evaluation", digest, result[0].samples, result[0].seconds]]
-        new = [["search", of, *ticket.searched[of]] for of in ticket.fresh]
+            self._evaluated[ticket.index] = self._cost("evaluation", ticket.job, result[0])
+            new.append(self._evaluated[ticket.index])
         measured = result and result[1]
         valid = measured and measured.valid
         record: dict[str, Any] = {
@@ -530,12 +551,15 @@ class ArmRun:
             "train_accuracy": measured and measured.train.accuracy,
             "train_loss": measured and measured.train.loss,
             "early_stop_step": result and result[0].early_step,
+            "evaluate_every": self._evaluate_every(ticket.job),
+            "curve": result and _curve(result[0]),
+            "distance": result and _distance(ticket.job, result[0]),
             "test_accuracy_early": measured and measured.early and measured.early.accuracy,
             "selected": result and self._selected(result[0].select),
             "training_digest": result and digest,
             **self._costs(ticket),
-            "round_seconds": sum(cost[-1] for cost in (*new, *own)),
-            "costs": new + own,
+            "round_seconds": sum(cost.seconds for cost in new),
+            "costs": [cost.plain() for cost in new],
         }
         if self.recipe.profile is not None:
             record |= {"profile": self.recipe.profile.name, "lifted": list(self.recipe.profile.lifted)}
@@ -553,14 +577,20 @@ class ArmRun:
 
     def _costs(self, ticket: _Ticket) -> dict[str, float]:
         """Add up what a ticket cost as if the arm ran alone: its search's trainings and its evaluations, each once."""
-        earlier = [(of, cost) for index, (of, cost) in self._evaluated.items() if index <= ticket.index]
-        both = ticket.searched | dict(earlier[-1:] if self.arm.method == "dense" else earlier)
+        earlier = [cost for index, cost in self._evaluated.items() if index <= ticket.index]
+        chosen = earlier[-1:] if self.arm.method == "dense" else earlier
+        both = ticket.searched | {cost.training: cost for cost in chosen}
         return {
-            "samples_seen": sum(samples for samples, _ in both.values()),
-            "samples_seen_search": sum(samples for samples, _ in ticket.searched.values()),
-            "seconds": sum(seconds for _, seconds in both.values()),
-            "seconds_search": sum(seconds for _, seconds in ticket.searched.values()),
+            "samples_seen": sum(cost.samples for cost in both.values()),
+            "samples_seen_search": sum(cost.samples for cost in ticket.searched.values()),
+            "seconds": sum(cost.seconds for cost in both.values()),
+            "seconds_search": sum(cost.seconds for cost in ticket.searched.values()),
         }
+
+    def _evaluate_every(self, job: Job) -> int:
+        """Return how many steps lie between two evaluations: what the early-stop step is known to."""
+        batches = self.plans.task.steps_per_epoch(job.training.batch_size)
+        return Schedule.of(job.training, batches).evaluate_every
 
     def _release_spent(self) -> None:
         """Let evaluations go whose record is written, once the next round stands: it may need one for its search."""
@@ -574,9 +604,9 @@ class ArmRun:
     def _recall(self, ticket: _Ticket, record: Record) -> None:
         """Take the result of a round that was done before; it costs more if earlier rounds were evaluated since."""
         index = ticket.index
-        for role, digest, samples, seconds in record["costs"]:
-            if role == "evaluation":
-                self._evaluated[index] = digest, (samples, seconds)
+        for cost in costs_of(record):
+            if cost.role == "evaluation":
+                self._evaluated[index] = cost
         if record["valid_accuracy"] is not None:
             self._valid_accuracy[index] = record["valid_accuracy"]
         costs = self._costs(ticket)
@@ -591,6 +621,19 @@ class ArmRun:
         if splits.leaks:
             return f"{select}, selected on test data"
         return select if splits.has_valid else f"{select}, selected without validation data"
+
+
+def _curve(trained: Trained) -> dict[str, list[float]]:
+    """Return the evaluations of a training as columns, to six digits."""
+    names = ("step", "valid_loss", "valid_accuracy")
+    return {name: [float(f"{entry[name]:.6g}") for entry in trained.history] for name in names}
+
+
+def _distance(job: Job, trained: Trained) -> float:
+    """Return how far the kept weights went from where they began: the root of their mean squared change."""
+    moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in job.mask.items()]
+    number = sum(part.numel() for part in moved)
+    return math.sqrt(sum(float(part.square().sum()) for part in moved) / max(number, 1))
 
 
 def _line(error: Exception) -> str:

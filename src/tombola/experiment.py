@@ -18,6 +18,8 @@ from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError
 from tombola.estimate import Estimate, estimate, expected_rounds
 from tombola.executors import Pool
+from tombola.flops import Flops
+from tombola.partitions import WHOLE
 from tombola.plans import Plans, make_model, make_task, settle
 from tombola.progress import Display, duration, in_bytes
 from tombola.recipe import Recipe
@@ -184,6 +186,7 @@ def _search(
         display,
         origin=_origin(plans),
         initial=_initial_states(plans, {replicate for _, replicate in todo}),
+        flops=_flops(plans, todo),
         feeds={key: Feed() for key in keys},
         stopped=threading.Event(),
     )
@@ -220,6 +223,14 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
         for k in replicates
         for again in anew
     }
+
+
+def _flops(plans: Plans, todo: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:
+    """Count what an example costs, by the number of outputs, before the arms begin: the counter watches all threads."""
+    arms = [(plans.recipe.arms[name], replicate) for name, replicate in todo]
+    parts = [part for arm, replicate in arms if arm.searches for part in plans.partitions(arm, replicate)]
+    by_outputs = {plans.task.outputs(part): part for part in (WHOLE, *parts)}
+    return {outputs: plans.task.flops(part) for outputs, part in by_outputs.items()}
 
 
 def _sources(recipe: Recipe, name: str) -> list[str]:

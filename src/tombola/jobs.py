@@ -95,6 +95,9 @@ class Trained:
         history: One entry an evaluation: step, valid_loss, valid_accuracy.
         samples: Training examples seen.
         seconds: Wall time of the training, validation included.
+        steps: Optimiser steps done.
+        process_seconds: Processor time of the process meanwhile, all its threads together.
+        peak_bytes: The most memory: on CUDA what this training took there, else what its process ever had.
     """
 
     final: dict[str, Tensor]
@@ -104,6 +107,9 @@ class Trained:
     history: list[dict[str, float]]
     samples: int
     seconds: float
+    steps: int = 0
+    process_seconds: float = 0.0
+    peak_bytes: int = 0
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -172,7 +178,8 @@ def run_job(
 def _run(
     job: Job, task: Classification, progress: Callable[[int, int], None], loop: Callable[..., Iterator[Step]]
 ) -> Trained:
-    began, training = time.perf_counter(), job.training
+    began, busy, training = time.perf_counter(), time.process_time(), job.training
+    devices.reset_peak_memory(task.device)
     model = task.build(job.start, job.part, job.seed)
     batches = task.batches(job.part, training.batch_size, job.seed)
     share = len(batches) / task.steps_per_epoch(training.batch_size)
@@ -224,6 +231,9 @@ def _run(
         history=history,
         samples=batches.examples(first, first + seen),
         seconds=time.perf_counter() - began,
+        steps=seen,
+        process_seconds=time.process_time() - busy,
+        peak_bytes=devices.peak_memory(task.device),
     )
 
 

@@ -18,12 +18,11 @@ import yaml
 from tombola.errors import ConfigError
 from tombola.files import cannot_write, write_array, write_arrays, write_json, write_whole
 from tombola.recipe import Recipe
-from tombola.records import Record, Records
+from tombola.records import Record, Records, timeless
 from tombola.runs import PACKED, Run, check_same_inputs, differing, lock, reading, shared
 from tombola.tickets import Ticket
 
 _KEPT = ("rewind_points", "candidates", "predictions", "trainings", "tickets")  # tickets last: they name the others
-_CLOCKS = ("seconds", "seconds_search", "round_seconds", "invariant_seconds")
 
 
 def merge(into: Path, others: Sequence[Path]) -> Run:
@@ -128,8 +127,7 @@ def _timeless(record: Record, whole: bool) -> dict[str, Any]:
     """
     if not whole:
         return {key: record[key] for key in ("mask_digest", "rewind_digest", "kept")}
-    rest = {key: value for key, value in record.items() if key not in (*_CLOCKS, "samples_seen", "passes")}
-    return rest | {"costs": [cost[:-1] for cost in record["costs"]]}
+    return {key: value for key, value in timeless(record).items() if key not in ("samples_seen", "passes")}
 
 
 def _copy(run: Run, to: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,59 @@ Record = Mapping[str, Any]
 
 # What every result says, of a run or a transfer; a line without is damaged.
 _FIELDS = {"arm", "replicate", "round", "kept", "density", "mask_digest", "evaluated", "test_accuracy", "samples_seen"}
+
+
+_CLOCKS = ("seconds", "seconds_search", "round_seconds", "cut_seconds", "invariant_seconds")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one training cost, as a record has it.
+
+    Attributes:
+        role: "search" (on a partition), "evaluation" (of a ticket), or "pretraining" (up to the rewind point).
+        training: Its digest; arms that share it say the same.
+        samples: Training examples seen.
+        seconds: Wall time.
+        steps: Optimiser steps; ``None`` in records of before they were counted, as all below.
+        flops: Of its steps, forward and backward, with all weights.
+        flops_sparse: Those that the kept weights alone would need.
+        process_seconds: Processor time.
+        peak_bytes: The most memory, see `jobs.Trained`.
+    """
+
+    role: str
+    training: str
+    samples: int
+    seconds: float
+    steps: int | None = None
+    flops: int | None = None
+    flops_sparse: int | None = None
+    process_seconds: float | None = None
+    peak_bytes: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as it stands in a record."""
+        return asdict(self)
+
+    def timeless(self) -> Cost:
+        """Return it without what hangs on the machine and its load."""
+        return replace(self, seconds=0.0, process_seconds=None, peak_bytes=None)
+
+
+def costs_of(record: Record) -> list[Cost]:
+    """Return what a round needed that no round of its arm needed before.
+
+    >>> costs_of({"costs": [["search", "ab", 600, 1.5]]})[0].samples
+    600
+    """
+    return [Cost(**one) if isinstance(one, dict) else Cost(*one) for one in record["costs"]]
+
+
+def timeless(record: Record) -> dict[str, Any]:
+    """Return what a record says that is the same on every machine: all but clocks and memory."""
+    rest = {key: value for key, value in record.items() if key not in _CLOCKS}
+    return rest | {"costs": [cost.timeless().plain() for cost in costs_of(record)]}
 
 
 class Records:

@@ -45,6 +45,7 @@ class Round:
         trained: What they gave.
         job: The ticket as a training on the full data, rewound: running it evaluates the ticket.
         collapsed: Layers of which no weight is left.
+        cut_seconds: What scoring and cutting took.
         invariant_seconds: What checking the invariants took.
     """
 
@@ -55,6 +56,7 @@ class Round:
     trained: list[Trained]
     job: Job
     collapsed: list[str]
+    cut_seconds: float
     invariant_seconds: float
 
 
@@ -157,14 +159,14 @@ def find(
         jobs = [job.on(part, own) for part, own in zip(partitions, masks, strict=True)]
         trained = run_all(jobs)
         states = [scored(one, index) for one in trained]
-        before = mask
+        before, began = mask, time.perf_counter()
         if apart:
             around = [Context(job.start, job.seed, number) for number in range(len(states))]
             made = [cut(own, [state], amount, of)[0] for own, state, of in zip(masks, states, around, strict=True)]
             mask = intersect(made)
         else:
             mask, made = cut(before, states, amount, Context(job.start, job.seed))
-        began = time.perf_counter()
+        cut_seconds, began = time.perf_counter() - began, time.perf_counter()
         for number, (one, own) in enumerate(zip(trained, masks, strict=True), 1):
             for state in filter(None, (one.final, one.early)):
                 invariants.check_zeros(state, own, f"round {index}, partition {number}")
@@ -180,7 +182,7 @@ def find(
             return _ended(f"layer collapse in round {index}: no weight is left in {', '.join(collapsed)}")
         job = after(job, mask, trained)
         masks = made if apart else [mask] * len(partitions)
-        yield Round(index, mask, made, jobs, trained, job, collapsed, seconds)
+        yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
     return ""
 
 

@@ -53,7 +53,7 @@ class Store:
         """Write a finished training."""
         tensors = {f"final.{name}": value for name, value in trained.final.items()}
         tensors |= {f"early.{name}": value for name, value in (trained.early or {}).items()}
-        names = ("early_step", "select", "history", "samples", "seconds")
+        names = ("early_step", "select", "history", "samples", "seconds", "steps", "process_seconds", "peak_bytes")
         self._write(digest, "training", tensors, {name: getattr(trained, name) for name in names})
 
     def drop(self, digest: str) -> None:

@@ -1,0 +1,267 @@
+"""Ledger: what each ticket cost, training by training.
+
+    records -> [ accounts ] -> cost to reach a density, accuracy at equal cost, what was really spent
+
+An arm is charged all that it would have needed if it ran alone, each training once; arms that share a training are each
+charged for it, and `spent` says what was done in fact. The unit that compares models and data is a *full-data
+training*: what the dense network saw in round 0.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tombola.comparisons import DENSE, NEARLY
+from tombola.records import Cost, Record, costs_of
+
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Costs of several trainings; ``None`` where some of them were not counted.
+
+    Attributes:
+        trainings: How many.
+        samples: Training examples seen.
+        steps: Optimiser steps.
+        flops: Forward and backward, with all weights.
+        flops_sparse: Those that the kept weights alone would need.
+        seconds: Wall time, one after the other.
+        process_seconds: Processor time.
+        peak_bytes: The most memory of any of them.
+    """
+
+    trainings: int
+    samples: int
+    steps: int | None
+    flops: int | None
+    flops_sparse: int | None
+    seconds: float
+    process_seconds: float | None
+    peak_bytes: int | None
+
+
+def total(costs: Iterable[Cost]) -> Sum:
+    """Add up costs, each training once, whatever it was done for.
+
+    >>> total([Cost("search", "a", 600, 1.0), Cost("evaluation", "a", 600, 1.0)]).samples
+    600
+    """
+    return _sum(list({cost.training: cost for cost in costs}.values()))
+
+
+def _sum(parts: Sequence[Cost | Sum]) -> Sum:
+    peaks = [part.peak_bytes for part in parts if part.peak_bytes is not None]
+    return Sum(
+        trainings=sum(part.trainings if isinstance(part, Sum) else 1 for part in parts),
+        samples=sum(part.samples for part in parts),
+        steps=_added(part.steps for part in parts),
+        flops=_added(part.flops for part in parts),
+        flops_sparse=_added(part.flops_sparse for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        process_seconds=_added(part.process_seconds for part in parts),
+        peak_bytes=max(peaks, default=None),
+    )
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a ticket cost, as if its arm ran alone.
+
+    Attributes:
+        record: The ticket's.
+        pretraining: Trainings up to the rewind point.
+        search: Those on the partitions; on one partition each is the evaluation of the ticket before.
+        own: Search, pretraining, and this ticket's evaluation.
+        whole: Search, pretraining, and all evaluations up to this ticket's.
+        unit: Samples of a full-data training; ``None`` where round 0 was not evaluated.
+    """
+
+    record: Record
+    pretraining: Sum
+    search: Sum
+    own: Sum
+    whole: Sum
+    unit: int | None
+
+    def trainings(self, of: str = "whole") -> float | None:
+        """Return a sum's samples in full-data trainings.
+
+        Args:
+            of: "search", "own" or "whole".
+        """
+        return None if not self.unit else getattr(self, of).samples / self.unit
+
+
+def accounts(records: Sequence[Record]) -> list[Account]:
+    """Return the account of every ticket, and of the dense network, in the order of the records.
+
+    >>> records = [
+    ...     {"arm": "lth", "replicate": 0, "round": 0, "density": 1.0, "costs": [["evaluation", "a", 600, 1.0]]},
+    ...     {"arm": "lth", "replicate": 0, "round": 1, "density": 0.8,
+    ...      "costs": [["search", "a", 600, 1.0], ["evaluation", "b", 600, 1.0]]}]
+    >>> [account.trainings() for account in accounts(records)]
+    [1.0, 2.0]
+    """
+    found = []
+    for (_, replicate), own in _by_arm(records).items():
+        searched: list[Cost] = []
+        evaluated: list[Cost] = []
+        unit = _unit(records, replicate)
+        dense = all(record["density"] == 1 for record in own)
+        for record in own:
+            new = costs_of(record)
+            searched += [cost for cost in new if cost.role != "evaluation"]
+            here = [cost for cost in new if cost.role == "evaluation"]
+            # The dense network that is trained longer is one training, not that of round 0 and another one.
+            evaluated = here if dense and here else evaluated + here
+            found.append(
+                Account(
+                    record=record,
+                    pretraining=total(cost for cost in searched if cost.role == "pretraining"),
+                    search=total(searched),
+                    own=total(searched + here),
+                    whole=total(searched + evaluated),
+                    unit=unit,
+                )
+            )
+    return found
+
+
+def spent(records: Sequence[Record]) -> tuple[Sum, Sum]:
+    """Return what all arms of all replicates were charged together, and what was done in fact, each training once."""
+    last = {(account.record["arm"], account.record["replicate"]): account for account in accounts(records)}
+    done = total(cost for record in records for cost in costs_of(record))
+    return _sum([account.whole for account in last.values()]), done
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What it costs an arm to come to a density for the first time: means over the replicates that do.
+
+    Attributes:
+        arm: The arm.
+        density: What was to be reached.
+        replicates: How many do.
+        rounds: Number of rounds.
+        search: Full-data trainings of the search alone.
+        own: With the evaluation of that one ticket.
+        whole: With the evaluations of all tickets up to it.
+        flops: Training FLOPs with all weights, of ``whole``; ``None`` where they were not counted.
+        flops_sparse: Those that the kept weights alone would need.
+    """
+
+    arm: str
+    density: float
+    replicates: int
+    rounds: float
+    search: float | None
+    own: float | None
+    whole: float | None
+    flops: float | None
+    flops_sparse: float | None
+
+
+def to_reach(records: Sequence[Record], density: float) -> list[Reached]:
+    """Return what each arm needed to come to a density, arms that none of their replicates do left out.
+
+    Source:
+        The unit and the three ways to count are those by which COLT (arXiv:2212.12770, Table IV) is compared with
+        what it leaves out: an accuracy for every round costs a search on N partitions another training each.
+    """
+    firsts: dict[str, dict[int, Account]] = {}
+    for account in accounts(records):
+        record = account.record
+        if record["round"] and record["density"] <= density * (1 + NEARLY):
+            firsts.setdefault(record["arm"], {}).setdefault(record["replicate"], account)
+    return [
+        Reached(
+            arm=arm,
+            density=density,
+            replicates=len(first),
+            rounds=statistics.fmean(account.record["round"] for account in first.values()),
+            search=_mean(account.trainings("search") for account in first.values()),
+            own=_mean(account.trainings("own") for account in first.values()),
+            whole=_mean(account.trainings("whole") for account in first.values()),
+            flops=_mean(account.whole.flops for account in first.values()),
+            flops_sparse=_mean(account.whole.flops_sparse for account in first.values()),
+        )
+        for arm, first in firsts.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Afforded:
+    """The sparsest ticket that an arm can have evaluated within a budget: means over replicates.
+
+    Attributes:
+        arm: The arm.
+        budget: In full-data trainings.
+        replicates: How many have any ticket by then.
+        density: Of that ticket.
+        accuracy: Its test accuracy.
+    """
+
+    arm: str
+    budget: float
+    replicates: int
+    density: float
+    accuracy: float
+
+
+def at_equal_cost(records: Sequence[Record], budget: float) -> list[Afforded]:
+    """Return what each arm has for a budget of full-data trainings: the sparsest ticket, with its accuracy alone.
+
+    Args:
+        records: Of one run.
+        budget: In full-data trainings; each ticket is charged its search and its own evaluation.
+    """
+    best: dict[str, dict[int, Record]] = {}
+    for account in accounts(records):
+        cost, record = account.trainings("own"), account.record
+        if cost is not None and record["round"] and record["test_accuracy"] is not None and cost <= budget + 1e-9:
+            best.setdefault(record["arm"], {})[record["replicate"]] = record
+    return [
+        Afforded(
+            arm=arm,
+            budget=budget,
+            replicates=len(of),
+            density=statistics.fmean(record["density"] for record in of.values()),
+            accuracy=statistics.fmean(record["test_accuracy"] for record in of.values()),
+        )
+        for arm, of in best.items()
+        if arm != DENSE
+    ]
+
+
+def _by_arm(records: Sequence[Record]) -> Mapping[tuple[str, int], list[Record]]:
+    found: dict[tuple[str, int], list[Record]] = {}
+    for record in sorted(records, key=lambda record: int(record["round"])):
+        found.setdefault((record["arm"], record["replicate"]), []).append(record)
+    order = list(dict.fromkeys((record["arm"], record["replicate"]) for record in records))
+    return {key: found[key] for key in order}
+
+
+def _unit(records: Sequence[Record], replicate: int) -> int | None:
+    """Return the samples of the dense network's own training in a replicate."""
+    for record in records:
+        if record["replicate"] == replicate and record["round"] == 0:
+            evaluations = [cost for cost in costs_of(record) if cost.role == "evaluation"]
+            if evaluations:
+                return evaluations[0].samples
+    return None
+
+
+def _added(values: Iterable[_Number | None]) -> _Number | None:
+    """Add numbers up; what is not known of one of them is not known of all."""
+    known = list(values)
+    return None if None in known else sum(value for value in known if value is not None)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
