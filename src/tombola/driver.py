@@ -36,7 +36,7 @@ from tombola.types import Mask, State
 _FACTS = (
     *("kept", "prunable", "total", "density", "density_total", "layers", "inference_flops"),
     *("mask_digest", "rewind_digest"),
-    *("kept_fraction", "candidate_densities", "collapsed", "cut_seconds", "invariant_seconds"),
+    *("kept_fraction", "candidate_densities", "candidate_layers", "collapsed", "cut_seconds", "invariant_seconds"),
 )
 
 
@@ -398,6 +398,9 @@ class ArmRun:
         facts = {
             "kept_fraction": count(found.mask) / count(before),
             "candidate_densities": [density(candidate) for candidate in found.candidates],
+            "candidate_layers": {
+                name: [int(candidate[name].count_nonzero()) for candidate in found.candidates] for name in found.mask
+            },
             "collapsed": found.collapsed,
             "cut_seconds": found.cut_seconds,
             "invariant_seconds": found.invariant_seconds,
