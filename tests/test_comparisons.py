@@ -111,6 +111,9 @@ def test_several_densities_are_looked_at_together():
     assert [one.looks for one in two] == [2, 2]
     assert two[1].p == pytest.approx(2 * alone.p)  # half the difference halfway: both have the same p-value
     assert two[1].p_non_inferior >= alone.p_non_inferior
+    assert compare(records, "a", "b", at=0.8, alpha=0.08).verdict == "higher"
+    two = compare_over(records, "a", "b", at=[0.9, 0.8], alpha=0.08)
+    assert two[1].verdict == "higher by itself, not shown over 2 densities"
 
 
 def test_steps_can_be_compared_as_accuracies_are():

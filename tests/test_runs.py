@@ -35,7 +35,9 @@ DEFAULTS = {
     },
     "model": {"name": "lenet_300_100", "head": None, "init": "xavier", "weights": None},
     "until": {"rounds": 4, "density": None, "density_total": None, "accuracy_drop": None},
-    "densities": [], "evaluate_at": [], "profile": None, "prunable": "no_head", "rewind": 0, "replicates": 1,
+    "densities": [], "evaluate_at": [],
+    "verdict": {"margin": None, "at": [], "steps": None, "alpha": 0.05},
+    "profile": None, "prunable": "no_head", "rewind": 0, "replicates": 1,
     "seed": 0, "device": "cpu", "keep": "last",
 }  # fmt: skip
 

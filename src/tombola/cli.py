@@ -32,7 +32,19 @@ OPTIONS = {
 }
 # Entries of a recipe that an option of a command might be mistaken for.
 RECIPE_ENTRIES = (
-    *("name", "data", "model", "training", "arms", "until", "densities", "evaluate_at", "profile", "prunable"),
+    *(
+        "name",
+        "data",
+        "model",
+        "training",
+        "arms",
+        "until",
+        "densities",
+        "evaluate_at",
+        "verdict",
+        "profile",
+        "prunable",
+    ),
     *("rewind", "replicates", "seed", "device", "keep"),
 )
 
@@ -321,7 +333,7 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
     from tombola.reports.table import terminal
 
     if outcome.records:
-        terminal(name, outcome.records, outcome.notes, _console())
+        terminal(name, outcome.records, outcome.notes, _console(), outcome.asked)
     for note in outcome.notes if not outcome.records else []:
         print(note)
     print(f"results  {outcome.folder}")
@@ -377,7 +389,7 @@ def _report(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tombola.runs import Run
 
     run = Run(options.run)
-    _print_outcome(experiment.report(run), run.recipe.name, options.json)
+    _print_outcome(experiment.report(run, formats=("svg", "png", "pdf")), run.recipe.name, options.json)
     return 0
 
 

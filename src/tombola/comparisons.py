@@ -99,15 +99,19 @@ class Comparison:
         """What the replicates show, in words: of a margin if there is one, else of any difference."""
         if self.p is None:
             return f"no verdict ({len(self.values)} of 3 replicates)"
+        higher = "higher" if self.paired.mean > 0 else "lower"
+        # By itself it would count; of several looks one comes out so by chance more often.
+        alone = self.p > self.alpha >= statistics.p_different(self.differences)
+        open_ = f"{higher} by itself, not shown over {self.looks} densities" if alone else ""
         if self.margin is None or self.p_non_inferior is None or self.p_equivalent is None:
-            return ("higher" if self.paired.mean > 0 else "lower") if self.p <= self.alpha else "no difference shown"
+            return higher if self.p <= self.alpha else open_ or "no difference shown"
         if self.p <= self.alpha and self.paired.mean > 0:
             return "higher"
         if self.p_equivalent <= self.alpha:
             return "equal within the margin"
         if self.p_non_inferior <= self.alpha:
             return "not worse than the margin"
-        return "lower" if self.p <= self.alpha else "not shown"
+        return "lower" if self.p <= self.alpha else open_ or "not shown"
 
 
 def compare(

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tombola import devices
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError
@@ -25,6 +27,7 @@ from tombola.progress import Display, duration, in_bytes
 from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.reports import page
+from tombola.reports.decisions import TARGETS, Asked
 from tombola.runs import Run, RunFolder, folder_of
 from tombola.types import State
 
@@ -39,6 +42,7 @@ class Outcome:
         notes: How arms ended that did not simply reach their goal, and what a reader must know.
         complete: Whether every arm of every replicate finished.
         files: Tables, figures and the page.
+        asked: What the report decides.
     """
 
     folder: Path
@@ -46,6 +50,7 @@ class Outcome:
     notes: list[str]
     complete: bool
     files: list[Path]
+    asked: Asked
 
 
 def run(
@@ -260,12 +265,13 @@ def _origin(plans: Plans) -> dict[str, Any]:
     }
 
 
-def report(run: Run, replicates: Sequence[int] | None = None) -> Outcome:
+def report(run: Run, replicates: Sequence[int] | None = None, formats: Sequence[str] = ("svg", "png")) -> Outcome:
     """Write the tables, figures and page of a run folder from what it holds.
 
     Args:
         run: The folder.
         replicates: Whether these are complete is told; all of the recipe's if not given.
+        formats: Of the figures' own files: "svg", "png", "pdf".
     """
     recipe = run.recipe
     chosen = _chosen(recipe, replicates)
@@ -300,8 +306,42 @@ def report(run: Run, replicates: Sequence[int] | None = None) -> Outcome:
     complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
     # A merged run has more replicates than the one that its facts were written for.
     told = run.facts | ({"replicates": _replicates(recipe)} if run.facts else {})
-    files = page.write(run.path, recipe.name, records, notes, told) if records else []
-    return Outcome(run.path, records, notes, complete, files)
+    making = page.Making(
+        _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
+    )
+    decided = asked(recipe)
+    files = page.write(run.path, recipe.name, records, notes, told, decided, making, formats) if records else []
+    return Outcome(run.path, records, notes, complete, files, decided)
+
+
+def asked(recipe: Recipe) -> Asked:
+    """Return what the report of a recipe is to decide: each arm against what follows it, and all searches together."""
+    arms = recipe.arms
+    searching = [name for name, arm in arms.items() if arm.searches and arm.source is None]
+    followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.method != "dense"]
+    others = [(name, searching[0]) for name in searching[1:]]
+    controls = {
+        name: tuple(other for source, other in followers if source == name and not arms[other].searches)
+        for name in arms
+        if arms[name].searches
+    }
+    given = recipe.verdict
+    exact = sorted({d for arm in arms.values() for d in arm.evaluate_at or arm.densities}, reverse=True)
+    return Asked(
+        pairs=tuple(dict.fromkeys((*followers, *others))),
+        controls=controls,
+        apart=frozenset(name for name, arm in arms.items() if arm.combine == "all_at_end"),
+        drawn=frozenset(searching),
+        at=given.at or tuple(exact) or TARGETS,
+        margin=given.margin,
+        steps=given.steps,
+        alpha=given.alpha,
+    )
+
+
+def _command(recipe: Recipe, folder: Path) -> str:
+    """Return what makes a run again from its own folder: the recipe with every default stands there."""
+    return f"tombola run {folder.name}/recipe.yaml --runs again  # {recipe.replicates} replicates, seed {recipe.seed}"
 
 
 def _replicates(recipe: Recipe) -> str:

@@ -88,6 +88,36 @@ class Until:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What the report decides, and by what; it changes no training.
+
+    Attributes:
+        margin: What still counts as "as accurate as": 0.01 is one point. Without it the report gives intervals and no
+            verdicts.
+        at: Densities at which arms are compared; ``evaluate_at`` or ``densities`` if not given, else 50, 20, 10 %.
+        steps: How many steps later than the dense network's a ticket's early stop may be; one evaluation interval if
+            not given.
+        alpha: Level of the tests.
+    """
+
+    margin: float | None = None
+    at: tuple[float, ...] = ()
+    steps: int | None = None
+    alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.margin is not None and not 0 < self.margin < 1:
+            raise ConfigError(f"verdict.margin is {self.margin:g}; it is a fraction, so one point of accuracy is 0.01")
+        if not 0 < self.alpha < 0.5:
+            raise ConfigError(f"verdict.alpha is {self.alpha:g}; it is the level of a test, such as 0.05")
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"verdict.steps is {self.steps}; it must be 1 or more")
+        outside = [density for density in self.at if not 0 < density < 1]
+        if outside:
+            raise ConfigError(f"verdict.at has {outside[0]:g}; a density is a fraction between 0 and 1")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """An experiment: arms x replicates on one data set, with one model and one way of training.
 
@@ -102,6 +132,7 @@ class Recipe:
             so all arms meet at the same densities.
         evaluate_at: Densities on both sides of which each arm's rounds are evaluated, unless an arm has its own; every
             round if not given.
+        verdict: What the report decides, and by what margin.
         profile: "paper" or "repo" sets what the COLT paper, or its authors' code, does; see `profiles`.
         prunable: Which weights may be pruned: "no_head", "conv", "all", or patterns of parameter names.
         rewind: Step of the dense training that tickets are rewound to; 0 is the initial state.
@@ -121,6 +152,7 @@ class Recipe:
     until: Until = field(default_factory=Until)
     densities: tuple[float, ...] = ()
     evaluate_at: tuple[float, ...] = ()
+    verdict: Decision = field(default_factory=Decision)
     profile: profiles.Profile | None = None
     prunable: str | tuple[str, ...] = "no_head"
     rewind: int = 0

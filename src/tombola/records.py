@@ -64,7 +64,7 @@ def costs_of(record: Record) -> list[Cost]:
     >>> costs_of({"costs": [["search", "ab", 600, 1.5]]})[0].samples
     600
     """
-    return [Cost(**one) if isinstance(one, dict) else Cost(*one) for one in record["costs"]]
+    return [Cost(**one) if isinstance(one, dict) else Cost(*one) for one in record.get("costs", ())]
 
 
 def timeless(record: Record) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Figures: accuracy over density, and density over rounds, as charts of Vega-Lite.
 
-    records -> aggregate -> [ accuracy_over_density, density_over_round ] -> page
+    records -> aggregate -> [ accuracy_over_density, density_over_round, layers, curves, overlap ] -> page
 
 An arm has the same colour and the same shape in every figure; colours are told apart by colour-blind
 readers, shapes by everyone in print. Axes say percent; records stay fractions.
@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tombola import comparisons
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 
@@ -82,7 +83,9 @@ def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
     }
     y = alt.Y("accuracy:Q", **accuracy_axis)
     colour, shape = _arm_encodings(names)
-    over_means, over_singles = alt.Chart(alt.InlineData(means)), alt.Chart(alt.InlineData(singles))
+    switch = _switch(names)
+    over_means = alt.Chart(alt.InlineData(means)).transform_filter(switch)
+    over_singles = alt.Chart(alt.InlineData(singles)).transform_filter(switch)
     over_rule = alt.Chart(alt.InlineData(rule))
     crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
     return _styled(
@@ -97,13 +100,15 @@ def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
             x=x, y=y, color=colour, tooltip=_tooltip("arm", "replicate", "round", "density", "accuracy")
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
-        over_means.mark_point(filled=True, size=70, opacity=1).encode(
+        over_means.mark_point(filled=True, size=70, opacity=1)
+        .encode(
             x=x,
             y=y,
             color=colour,
             shape=shape,
             tooltip=_tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates"),
-        ),
+        )
+        .add_params(switch),
         height=380,
     )
 
@@ -158,18 +163,155 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
     )
 
 
+def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
+    """Draw which part of each layer an arm keeps over the density of the whole: where the weights go.
+
+    Layers are coloured by their depth, first to last. One that falls off steeply nears collapse.
+    """
+    import altair as alt
+
+    own = [record for record in records if record["arm"] == arm and record.get("layers") and record["density"] > 0]
+    order = list(own[0]["layers"])
+    found: dict[tuple[int, str], list[float]] = {}
+    for record in own:
+        for name, (kept, size) in record["layers"].items():
+            found.setdefault((record["round"], name), []).append(kept / size)
+    whole = {index: [r["density"] for r in own if r["round"] == index] for index, _ in found}
+    rows = [
+        {
+            "layer": name.removesuffix(".weight"),
+            "depth": order.index(name),
+            "round": index,
+            "density": 100 * sum(whole[index]) / len(whole[index]),
+            "kept": 100 * sum(shares) / len(shares),
+        }
+        for (index, name), shares in found.items()
+        if any(shares)
+    ]
+    lowest = min((row["kept"] for row in rows), default=1.0)
+    y = alt.Y(
+        "kept:Q",
+        title="Kept of each layer (%, log scale)",
+        scale=alt.Scale(type="log", domain=[min(0.93 * lowest, 75.0), 100], nice=False),
+        axis=alt.Axis(values=[tick for tick in _one_two_five(lowest) if tick >= lowest], format="~r"),
+    )
+    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(own, reverse=True))
+    names = [name.removesuffix(".weight") for name in order]
+    few = len(order) <= len(PALETTE)
+    colour = (
+        alt.Color("layer:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=_legend(names))
+        if few
+        else alt.Color("depth:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer, first to last"))
+    )
+    over = alt.Chart(alt.InlineData(rows))
+    tips = [alt.Tooltip("layer:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
+            alt.Tooltip("kept:Q", title="kept of it %", format=".2f")]  # fmt: skip
+    return _styled(
+        over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, detail="layer:N"),
+        over.mark_point(filled=True, size=40, opacity=1).encode(
+            x=x, y=y, color=colour, tooltip=tips, **({"shape": alt.Shape("layer:N", legend=None)} if few else {})
+        ),
+        height=300,
+    )
+
+
+def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
+    """Draw validation accuracy over training steps: of each arm the first ticket at or below a density, and dense.
+
+    Lines are means over replicates. The density 1 shows the dense network alone.
+    """
+    import altair as alt
+
+    chosen: dict[str, dict[int, Record]] = {}
+    for record in sorted(records, key=lambda record: int(record["round"])):
+        if record.get("curve") and record["density"] <= density * (1 + comparisons.NEARLY):
+            first = chosen.setdefault(record["arm"], {})
+            first.setdefault(record["replicate"], record)
+    chosen = {arm: first for arm, first in chosen.items() if arm != aggregate.DENSE}
+    dense = {r["replicate"]: r for r in reversed(records) if r["round"] == 0 and r.get("curve")}
+    names = list(chosen)
+    rows = []
+    for arm, of in {**chosen, "dense": dense}.items():
+        by_step: dict[float, list[float]] = {}
+        for record in of.values():
+            for step, accuracy in zip(record["curve"]["step"], record["curve"]["valid_accuracy"], strict=True):
+                by_step.setdefault(step, []).append(accuracy)
+        rows += [
+            {"arm": arm, "step": step, "accuracy": 100 * sum(found) / len(found), "replicates": len(found)}
+            for step, found in by_step.items()
+            if len(found) == len(of)
+        ]
+    colour = alt.Color(
+        "arm:N",
+        scale=alt.Scale(domain=[*names, "dense"], range=[*colours(names).values(), _GREY]),
+        legend=_legend([*names, "dense"]),
+    )
+    over = alt.Chart(alt.InlineData(rows))
+    x = alt.X("step:Q", title="Training step")
+    y = alt.Y("accuracy:Q", title="Validation accuracy (%)", scale=alt.Scale(zero=False))
+    return _styled(
+        over.mark_line(strokeWidth=1.75).encode(
+            x=x, y=y, color=colour, tooltip=_tooltip("arm", "step", "accuracy", "replicates")
+        ),
+        height=300,
+    )
+
+
+def overlap(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
+    """Draw what candidates have in common of the weights before a round, with what chance gives.
+
+    Args:
+        rows: With arm, round, kept and chance (percent), and lowest and highest, between which arithmetic leaves it.
+    """
+    import altair as alt
+
+    names = list(dict.fromkeys(row["arm"] for row in rows))
+    colour, shape = _arm_encodings(names)
+    over = alt.Chart(alt.InlineData(list(rows)))
+    last = max(row["round"] for row in rows)
+    x = alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
+              axis=alt.Axis(values=list(range(1, last + 1, last // 15 + 1)), format="d", grid=False))  # fmt: skip
+    scale = {"scale": alt.Scale(zero=False), "title": "Kept by all, of the weights before the round (%)"}
+    tips = [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("kept:Q", title="kept %", format=".2f"),
+            alt.Tooltip("chance:Q", title="by chance %", format=".2f")]  # fmt: skip
+    return _styled(
+        over.mark_area(opacity=0.08).encode(x=x, y=alt.Y("lowest:Q", **scale), y2="highest:Q", color=colour),
+        over.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(x=x, y=alt.Y("chance:Q", **scale), color=colour),
+        over.mark_line(strokeWidth=2).encode(x=x, y=alt.Y("kept:Q", **scale), color=colour),
+        over.mark_point(filled=True, size=60, opacity=1).encode(
+            x=x, y=alt.Y("kept:Q", **scale), color=colour, shape=shape, tooltip=tips
+        ),
+        height=300,
+    )
+
+
+def _switch(names: Sequence[str]) -> alt.Parameter:
+    """What a click on the legend switches: all arms are on to begin with."""
+    import altair as alt
+
+    return alt.selection_point(
+        name="arms", fields=["arm"], bind="legend", toggle="true", empty=False, value=[{"arm": name} for name in names]
+    )
+
+
 def _arm_encodings(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
     """One legend for colour and shape, whose rows also fit a phone."""
     import altair as alt
 
-    longest = max(map(len, names), default=1)
-    legend = alt.Legend(
-        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1
-    )
+    legend = _legend(names)
     palette, shapes = list(colours(names).values()), list(itertools.islice(itertools.cycle(SHAPES), len(names)))
     return (
         alt.Color("arm:N", scale=alt.Scale(domain=list(names), range=palette), legend=legend),
         alt.Shape("arm:N", scale=alt.Scale(domain=list(names), range=shapes), legend=legend),
+    )
+
+
+def _legend(names: Sequence[str]) -> alt.Legend:
+    import altair as alt
+
+    longest = max(map(len, names), default=1)
+    return alt.Legend(
+        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1
     )
 
 

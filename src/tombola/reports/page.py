@@ -1,6 +1,6 @@
 """The page: everything a run has to say, in one folder and in one file that needs no network.
 
-    records -> [ table, figures ] -> summary.md, accuracy and density as svg and png, report.html
+    records -> [ decisions, tables, figures ] -> summary.md, figures as svg, png and pdf, report.html
 
 Names of arms, titles, facts and notes come from users and from error messages, so they are escaped
 wherever they meet HTML or a script. The page forbids itself every load (its content security policy).
@@ -10,22 +10,50 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 from tombola.files import write_whole
-from tombola.reports import aggregate, figures, table
+from tombola.reports import aggregate, decisions, figures, table
 from tombola.reports.aggregate import Record
+from tombola.reports.decisions import NOTHING, Asked
+from tombola.reports.grids import Grid, in_words, percent
 
 if TYPE_CHECKING:
     import altair as alt
 
+_MOST_LAYERS = 4  # arms whose layers are drawn; more figures than that nobody looks at
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a run is made again.
+
+    Attributes:
+        command: What to type.
+        recipe: The resolved recipe, as YAML.
+        environments: What it was made with, one entry for each machine and version.
+    """
+
+    command: str = ""
+    recipe: str = ""
+    environments: Sequence[Mapping[str, Any]] = ()
+
 
 def write(
-    folder: Path, title: str, records: Sequence[Record], notes: Sequence[str], facts: Mapping[str, str]
+    folder: Path,
+    title: str,
+    records: Sequence[Record],
+    notes: Sequence[str],
+    facts: Mapping[str, str],
+    asked: Asked = NOTHING,
+    making: Making | None = None,
+    formats: Sequence[str] = ("svg", "png"),
 ) -> list[Path]:
     """Write the report of a run and return its files, ``report.html`` last; older ones are replaced.
 
@@ -38,33 +66,75 @@ def write(
         records: Of the whole experiment, fractions as in ``records.jsonl``.
         notes: What a reader must know before believing the numbers; one line each.
         facts: What was run, such as ``{"data": "digits", "model": "lenet_300_100"}``; kept in order.
+        asked: What is to be decided.
+        making: How the run is made again; left out if not given.
+        formats: Of the figures' own files: "svg", "png", "pdf".
     """
-    charts = {}
-    if aggregate.arms(records):
-        charts = {
-            "accuracy": figures.accuracy_over_density(records),
-            "density": figures.density_over_round(records),
-        }
-    files: dict[str, bytes] = {"summary.md": table.markdown(title, records, notes).encode()}
-    for name, chart in charts.items():
-        files[f"{name}.svg"] = _drawn(chart, "svg")
-        files[f"{name}.png"] = _drawn(chart, "png")
-    drawings = {name: files[f"{name}.svg"].decode() for name in charts}
-    files["report.html"] = _html(title, records, notes, facts, charts, drawings).encode()
+    charts = _charts(records, asked)
+    drawings = {name: _drawn(chart, "svg") for name, (chart, _) in charts.items()}
+    files: dict[str, bytes] = {"summary.md": table.markdown(title, records, notes, asked).encode()}
+    for name, (chart, _) in charts.items():
+        for kind in formats:
+            files[f"{name}.{kind}"] = drawings[name] if kind == "svg" else _drawn(chart, kind)
+    files["report.html"] = _html(title, records, notes, facts, asked, making, charts, drawings).encode()
     for name, content in files.items():
         write_whole(folder / name, content)
     return [folder / name for name in files]
 
 
+def _charts(records: Sequence[Record], asked: Asked) -> dict[str, tuple[alt.LayerChart, str]]:
+    """Draw what there is to draw, by the name of its file, each with its caption."""
+    arms = aggregate.arms(records)
+    if not arms:
+        return {}
+    found = {
+        "accuracy": (
+            figures.accuracy_over_density(records),
+            "Test accuracy over density. Lines: mean of the replicates; small points: replicates; bands: lowest to "
+            "highest replicate; dashed: mean of the dense network.",
+        ),
+        "density": (
+            figures.density_over_round(records),
+            "Density over rounds. A constant rate is a straight line; arms with equal counts lie on each other.",
+        ),
+    }
+    common = decisions.overlap_rows(records, asked)
+    if common:
+        found["overlap"] = (
+            figures.overlap(common),
+            "What all partitions keep of the weights before a round (points), what they would by chance, in each layer "
+            "by its own rate (dashed), and between which bounds arithmetic leaves it (band). Mean of the replicates.",
+        )
+    for arm in [arm for arm in arms if arm in asked.drawn and _tells(records, arm, "layers")][:_MOST_LAYERS]:
+        found[f"layers-{arm}"] = (
+            figures.layers(records, arm),
+            f"Where {arm} leaves its weights: what it keeps of each layer over the density of the whole; diagonal: as "
+            "much of each. A layer that falls off nears collapse.",
+        )
+    if any(record.get("curve") for record in records if record["round"]):
+        for density in asked.at:
+            if any(r["density"] <= density and r.get("curve") and r["arm"] in arms for r in records):
+                found[f"curves-{percent(density)}"] = (
+                    figures.curves(records, density),
+                    f"Validation accuracy while training the first tickets at or below {percent(density)} %, and the "
+                    "dense network. Mean of the replicates.",
+                )
+    return found
+
+
+def _tells(records: Sequence[Record], arm: str, what: str) -> bool:
+    return any(record.get(what) for record in records if record["arm"] == arm and record["round"])
+
+
 def _drawn(chart: alt.LayerChart, kind: str) -> bytes:
-    """Draw a chart as "svg", or as "png" with two pixels to the point."""
+    """Draw a chart as "svg" or "pdf", or as "png" with two pixels to the point."""
     if kind == "svg":
         text = io.StringIO()
         chart.save(text, format="svg")
         return text.getvalue().encode()
-    pixels = io.BytesIO()
-    chart.save(pixels, format="png", scale_factor=2)
-    return pixels.getvalue()
+    drawn = io.BytesIO()
+    chart.save(drawn, format=kind, **({"scale_factor": 2} if kind == "png" else {}))
+    return drawn.getvalue()
 
 
 def _html(
@@ -72,30 +142,75 @@ def _html(
     records: Sequence[Record],
     notes: Sequence[str],
     facts: Mapping[str, str],
-    charts: Mapping[str, alt.LayerChart],
-    drawings: Mapping[str, str],
+    asked: Asked,
+    making: Making | None,
+    charts: Mapping[str, tuple[alt.LayerChart, str]],
+    drawings: Mapping[str, bytes],
 ) -> str:
     colours = figures.colours(aggregate.arms(records))
-    captions = {
-        "accuracy": "Test accuracy over density. Lines: mean of the replicates; small points: replicates; "
-        "bands: lowest to highest replicate; dashed: mean of the dense network.",
-        "density": "Density over rounds. A constant rate is a straight line; arms with equal counts lie on each other.",
-    }
-    # The drawing is what readers without scripts see; where scripts run, the chart takes its place.
-    shown = [
-        f'<figure><div class="chart" id="{name}">{drawings[name]}</div>'
-        f"<figcaption>{captions[name]}</figcaption></figure>"
-        for name in charts
+    ids = {name: f"chart-{index}" for index, name in enumerate(charts)}
+
+    def shown(*prefixes: str) -> str:
+        # The drawing is what readers without scripts see; where scripts run, the chart takes its place.
+        return "".join(
+            f'<figure><div class="chart" id="{ids[name]}">{drawings[name].decode()}</div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+            for name, (_, caption) in charts.items()
+            if name.startswith(prefixes)
+        )
+
+    def told(*grids: Grid) -> str:
+        return "".join(_table(grid, colours) for grid in grids if grid.rows)
+
+    said = decisions.sentences(records, asked)
+    many = "".join(f"<li>{_judged(sentence)}</li>" for sentence in said)
+    parts = [
+        shown("accuracy"),
+        told(decisions.verdict_grid(records, asked), decisions.comparison_grid(records, asked)),
+        shown("density"),
+        told(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
+        shown("overlap"),
+        told(decisions.overlap_grid(records, asked)),
+        _section("Where the weights went", shown("layers-")),
+        _section("While training", shown("curves-")),
+        told(*table.grids(records)[:1]),
+        _section("What was spent", _paragraphs(decisions.spent_lines(records))),
+        f'<div class="legend">{_paragraphs([*decisions.legend(records, asked), *table.legend(records)])}</div>',
+        _again(making) if making else "",
     ]
     return _PAGE.substitute(
         title=escape(title),
+        question=_paragraphs(decisions.question(records, asked)),
+        verdicts=f"<ul class=verdicts>{many}</ul>" if many else "",
         facts="".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in facts.items()),
         summary=_paragraphs(table.summary(records)),
         notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else "",
-        charts="".join(shown),
-        tables="".join(_table(grid, colours) for grid in table.grids(records)),
-        legend=_paragraphs(table.legend(records)),
-        scripts=_scripts(charts) if charts else "",
+        body="".join(parts),
+        scripts=_scripts({ids[name]: chart for name, (chart, _) in charts.items()}) if charts else "",
+    )
+
+
+def _judged(sentence: str) -> str:
+    """Set the word of a verdict off, so that it is seen at a glance."""
+    words = "winning|losing|not shown|no verdict"
+    return re.sub(rf"^([^:]*: )({words})\.", r"\1<b>\2</b>.", escape(sentence))
+
+
+def _section(title: str, content: str) -> str:
+    return f"<h2>{escape(title)}</h2>{content}" if content else ""
+
+
+def _again(making: Making) -> str:
+    """Say how the run is made again: command, recipe, environment; folded up, and unfolded in print."""
+    lines = []
+    for environment in making.environments:
+        packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
+        where = [f"Python {environment.get('python', '?')}", str(environment.get("platform", "")), packages,
+                 f"data {str(environment.get('data_fingerprint', ''))[:12]}"]  # fmt: skip
+        lines.append("; ".join(filter(None, where)))
+    return (
+        f"<h2>To make it again</h2><pre>{escape(making.command)}</pre>{_paragraphs(lines)}"
+        f"<details><summary>The recipe with every default</summary><pre>{escape(making.recipe)}</pre></details>"
     )
 
 
@@ -103,16 +218,17 @@ def _paragraphs(lines: Sequence[str]) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def _table(grid: table.Grid, colours: Mapping[str, str]) -> str:
+def _table(grid: Grid, colours: Mapping[str, str]) -> str:
     labels = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for head in grid.labels)
-    heads = "".join(f'<th scope="col">{escape(head)}</th>' for _, heads in grid.groups for head in heads)
+    heads = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for _, heads in grid.groups for head in heads)
     above = "".join(
         f'<th scope="colgroup" colspan="{len(heads)}">{_arm(name, colours)}</th>' for name, heads in grid.groups
     )
     named = any(name for name, _ in grid.groups)
     body = []
     for row in grid.rows:
-        cells = [f"<td>{escape(cell)}</td>" for cell in row]
+        heads_of_cells = [*grid.labels, *(head for _, heads in grid.groups for head in heads)]
+        cells = [f"<td{_side(head)}>{escape(cell)}</td>" for head, cell in zip(heads_of_cells, row, strict=True)]
         for index, head in enumerate(grid.labels):
             text = _arm(row[index], colours) if head == "arm" else escape(row[index])
             cells[index] = f'<th scope="row"{_side(head)}>{text}</th>'
@@ -129,7 +245,7 @@ def _arm(name: str, colours: Mapping[str, str]) -> str:
 
 
 def _side(head: str) -> str:
-    return " class=left" if head == "arm" else ""
+    return " class=left" if in_words(head) else ""
 
 
 def _scripts(charts: Mapping[str, alt.LayerChart]) -> str:
@@ -190,6 +306,12 @@ tbody tr.more > *, tbody tr:first-child > * { border-top: 0 }
 .grouped tbody tr > :nth-child(even) { padding-left: 1.8rem }
 i { display: inline-block; width: .65em; height: .65em; margin-right: .45em; border-radius: 50%;
   print-color-adjust: exact; -webkit-print-color-adjust: exact }
+.question { font-size: 1.1rem }
+.verdicts { margin: 1rem 0; padding: 0 0 0 1.1rem; max-width: 50rem }
+.verdicts li { margin: .3rem 0 }
+pre { max-width: 100%; overflow-x: auto; margin: .5rem 0; padding: .7rem 1rem; background: #f6f6f6; font-size: .82rem;
+  line-height: 1.4 }
+details { margin: 1rem 0 }
 .legend { margin-top: 1.5rem; color: var(--soft); font-size: .85rem }
 .notes { margin: 1rem 0; padding: .7rem 1rem .7rem 2rem; max-width: 46rem; background: #fdf6e3;
   border-left: 3px solid #e69f00; font-size: .92rem; print-color-adjust: exact; -webkit-print-color-adjust: exact }
@@ -201,14 +323,14 @@ i { display: inline-block; width: .65em; height: .65em; margin-right: .45em; bor
 </head>
 <body>
 <h1>$title</h1>
-<dl>$facts</dl>
+<div class="question">$question</div>
+$verdicts
 $summary
 $notes
+<dl>$facts</dl>
 <main>
-$charts
-$tables
+$body
 </main>
-<div class="legend">$legend</div>
 $scripts
 </body>
 </html>

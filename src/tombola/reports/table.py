@@ -1,19 +1,18 @@
 """Tables: what the arms reached, as Markdown and in a terminal.
 
-    records -> aggregate -> grids of text -> [ markdown, terminal, page ]
-
-A grid is the one place where numbers become text, so that every output shows the same digits.
+records -> [ aggregate, decisions ] -> grids of text -> [ markdown, terminal, page ]
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tombola.reports import aggregate
+from tombola.reports import aggregate, decisions
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
+from tombola.reports.decisions import NOTHING, Asked
+from tombola.reports.grids import Grid, in_words, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,21 +21,7 @@ if TYPE_CHECKING:
 _MARKDOWN_ACTS_ON = re.compile(r"([\\`*\[\]<>&|~$#]|(?<!\w)_|_(?!\w))")
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table of text: columns that label a row, then groups of columns, each with its name (or "") and heads.
-
-    Groups may stand side by side or, each with the labels, below each other. A row whose first cell is
-    empty belongs to the one above it.
-    """
-
-    title: str
-    labels: list[str]
-    groups: list[tuple[str, list[str]]]
-    rows: list[list[str]]
-
-
-def markdown(title: str, records: Sequence[Record], notes: Sequence[str]) -> str:
+def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked: Asked = NOTHING) -> str:
     r"""Return the report as GitHub Markdown: dense accuracy, both tables, how to read them, the notes.
 
     Titles, arms and notes may hold any text; what Markdown would act on is escaped.
@@ -49,7 +34,9 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str]) -> str
     - lth, replicate 1: stopped
     """
     parts = [f"# {_escaped(title)}", *map(_escaped, summary(records))]
-    for grid in grids(records):
+    if said := decisions.sentences(records, asked):
+        parts.append("\n".join(f"- {_escaped(sentence)}" for sentence in said))
+    for grid in grids(records, asked):
         parts += [f"## {grid.title}", _markdown_table(grid)]
     parts += legend(records)
     if notes:
@@ -57,7 +44,13 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str]) -> str
     return "\n\n".join(parts) + "\n"
 
 
-def terminal(title: str, records: Sequence[Record], notes: Sequence[str], console: Console | None = None) -> None:
+def terminal(
+    title: str,
+    records: Sequence[Record],
+    notes: Sequence[str],
+    console: Console | None = None,
+    asked: Asked = NOTHING,
+) -> None:
     """Print the report: three arms fit 100 columns; arms that do not fit side by side stand below each other.
 
     Args:
@@ -65,6 +58,7 @@ def terminal(title: str, records: Sequence[Record], notes: Sequence[str], consol
         records: Of the whole experiment.
         notes: One line each.
         console: A rich console; without one, standard output (plain text if that is no terminal).
+        asked: What is to be decided.
     """
     from rich.console import Console
     from rich.text import Text
@@ -73,6 +67,8 @@ def terminal(title: str, records: Sequence[Record], notes: Sequence[str], consol
     console.print(Text(title, style="bold"))
     for line in summary(records):
         console.print(Text(line))
+    for sentence in decisions.sentences(records, asked):
+        console.print(Text(sentence))
     for grid in grids(records):
         console.print(Text(f"\n{grid.title}", style="bold"))
         for index, table in enumerate(_fitting(grid, console)):
@@ -107,9 +103,21 @@ def summary(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def grids(records: Sequence[Record]) -> list[Grid]:
-    """Return the two tables as text, without those that would have no rows."""
+def grids(records: Sequence[Record], asked: Asked | None = None) -> list[Grid]:
+    """Return the tables as text, without those that would have no rows.
+
+    Args:
+        records: Of the whole experiment.
+        asked: What is to be decided; without it the two tables of accuracies and costs alone, as a terminal shows them.
+    """
     found = [_round_grid(records), _target_grid(records)]
+    if asked is not None:
+        found += [
+            decisions.verdict_grid(records, asked),
+            decisions.comparison_grid(records, asked),
+            decisions.cost_grid(records, asked),
+            decisions.overlap_grid(records, asked),
+        ]
     return [grid for grid in found if grid.rows]
 
 
@@ -136,15 +144,6 @@ def legend(records: Sequence[Record]) -> list[str]:
             "one full-data training is what the dense network saw in round 0."
         )
     return lines
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction as percent, without the sign, in as many digits as it takes.
-
-    >>> percent(0.8), percent(0.7225), percent(0.125)
-    ('80', '72.25', '12.5')
-    """
-    return f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
 
 
 def _round_grid(records: Sequence[Record]) -> Grid:
@@ -205,7 +204,7 @@ def _accuracy(accuracy: Spread, replicates: int | None = None) -> str:
 
 def _markdown_table(grid: Grid) -> str:
     heads = grid.labels + [f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads]
-    rules = [":---" if head == "arm" else "---:" for head in heads]
+    rules = [":---" if in_words(head) else "---:" for head in heads]
     lines = [[_escaped(head) for head in heads], rules, *([_escaped(cell) for cell in row] for row in grid.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -234,7 +233,7 @@ def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
     named = any(name for name, _ in grid.groups)
     columns = list(range(len(grid.labels)))
     for label in grid.labels:
-        table.add_column(Text(f"\n{label}"), justify="left" if label == "arm" else "right", overflow="fold")
+        table.add_column(Text(f"\n{label}"), justify="left" if in_words(label) else "right", overflow="fold")
     for index in chosen:
         name, heads = grid.groups[index]
         start = len(grid.labels) + sum(len(heads) for _, heads in grid.groups[:index])
@@ -242,7 +241,7 @@ def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
         for offset, head in enumerate(heads):
             above = name if named and offset == 0 else ""
             text = f"{above}\n{head}" if named else "\n".join(head.rsplit(" ", 1)) if len(head) > 12 else f"\n{head}"
-            table.add_column(Text(text), justify="right", overflow="fold")
+            table.add_column(Text(text), justify="left" if in_words(head) else "right", overflow="fold")
     for row in grid.rows:
         cells = [row[column] for column in columns]
         if not named or any(cells[len(grid.labels) :]):

@@ -1,0 +1,358 @@
+"""Decisions: what a run's replicates show, in words and tables.
+
+records + what is asked -> [ verdicts, comparisons, costs, overlap ] -> table, page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tombola import ledger, overlap
+from tombola.comparisons import DENSE, Comparison, compare_over
+from tombola.errors import ConfigError
+from tombola.reports import aggregate
+from tombola.reports.aggregate import Record
+from tombola.reports.grids import Grid, percent
+from tombola.verdicts import LEAST, Condition, Verdict, verdict
+
+TARGETS = (0.5, 0.2, 0.1)
+_MOST_PAIRS = 6  # that are told in words
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a report is to decide.
+
+    Attributes:
+        pairs: Arms to compare, each with its control or source.
+        controls: By arm, what its tickets must beat.
+        apart: Arms whose partitions search by themselves, so that their candidates are cuts of the dense network.
+        at: Densities.
+        drawn: Arms whose layers are drawn: those that search by themselves.
+        margin: What still counts as "as accurate as"; ``None`` for no verdicts.
+        steps: How many steps later an early stop may be; ``None`` for one evaluation interval.
+        alpha: Level of the tests.
+    """
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    apart: frozenset[str] = frozenset()
+    drawn: frozenset[str] = frozenset()
+    at: tuple[float, ...] = TARGETS
+    margin: float | None = None
+    steps: float | None = None
+    alpha: float = 0.05
+
+
+NOTHING = Asked()
+
+
+def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
+    """Judge every arm with controls (all that search, if none has) at the densities it has; none without a margin.
+
+    Args:
+        records: Of the whole experiment.
+        asked: Margin, densities and controls.
+    """
+    found = []
+    if asked.margin is None:
+        return found
+    there = set(aggregate.arms(records))
+    judged = {arm: controls for arm, controls in asked.controls.items() if controls}
+    for arm, controls in (judged or asked.controls).items():
+        known = [control for control in controls if control in there]
+        for density in asked.at if arm in there else ():
+            try:
+                found.append(verdict(records, arm, at=density, margin=asked.margin, controls=known,
+                                     steps=asked.steps, alpha=asked.alpha))  # fmt: skip
+            except ConfigError:  # it has no ticket there
+                continue
+    return found
+
+
+def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
+    """Compare the pairs at the densities that both arms have, those of one pair looked at together."""
+    found = []
+    there = {*aggregate.arms(records), DENSE}
+    for arm, other in asked.pairs:
+        if {arm, other} <= there:
+            at = [density for density in asked.at if _both(records, arm, other, density)]
+            found += compare_over(records, arm, other, at=at, margin=asked.margin, alpha=asked.alpha) if at else []
+    return found
+
+
+def _both(records: Sequence[Record], arm: str, other: str, density: float) -> bool:
+    try:
+        compare_over(records, arm, other, at=[density])
+    except ConfigError:
+        return False
+    return True
+
+
+def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say in words what is decided: the verdict of every ticket, then each pair at its lowest density, the first few.
+
+    >>> sentences([], Asked())
+    []
+    """
+    said = [_told(one) for one in verdicts(records, asked)]
+    lowest = {(one.arm, one.other): one for one in comparisons(records, asked)}
+    said += [_compared(one) for one in list(lowest.values())[:_MOST_PAIRS]]
+    more = len(lowest) - _MOST_PAIRS
+    return said + ([f"{more} more pairs are in the table of differences."] if more > 0 else [])
+
+
+def question(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say what the report answers, one line; nothing where no arm searches.
+
+    >>> question([{"arm": "lth"}], Asked(at=(0.5, 0.2), margin=0.01))
+    ['Does lth find tickets that train as well as the dense network? At 50 and 20 % of the weights, to 1 point.']
+    """
+    arms = [arm for arm in aggregate.arms(records) if arm in asked.drawn or not asked.drawn]
+    if not arms:
+        return []
+    finds = "Do" if len(arms) > 1 else "Does"
+    text = f"{finds} {_listed(arms)} find tickets that train as well as the dense network?"
+    where = f" At {_listed([percent(density) for density in asked.at])} % of the weights"
+    if asked.margin is None:
+        return [f"{text}{where}; the recipe sets no margin (verdict.margin), so intervals are given and no verdicts."]
+    points = percent(asked.margin)
+    return [f"{text}{where}, to {points} point{'' if points == '1' else 's'}."]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def legend(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say how verdicts and differences are to be read, one line each; nothing where there are none."""
+    compared = comparisons(records, asked)
+    lines = []
+    if verdicts(records, asked):
+        lines.append(
+            "A ticket is winning if it is as accurate as dense (to the margin), stops no later, and is more accurate "
+            f"than each of its controls, each shown at {percent(asked.alpha)} %; losing if one is violated (Holm over "
+            "the conditions). ✓ shown, ✗ violated, ? not shown."
+        )
+    if compared:
+        n = min(len(one.values) for one in compared)
+        lines.append(
+            "Differences are within replicates, with t intervals; p-values are two-sided and adjusted over the "
+            "densities of a pair (Holm). Intervals are about seeds, for the one test set that there is."
+        )
+        if 3 <= n <= 8:
+            lines.append(f"With {n} replicates a rank test (Wilcoxon) cannot come below {0.5**n:.3f} one-sided, "
+                         f"{0.5 ** (n - 1):.4g} two-sided.")  # fmt: skip
+        odd = {(one.arm, one.other): one.unpaired for one in compared if one.unpaired}
+        lines += [f"{arm} - {other}: replicates {', '.join(map(str, which))} are in one of them alone and left out."
+                  for (arm, other), which in odd.items()]  # fmt: skip
+    return lines
+
+
+def _told(one: Verdict) -> str:
+    text = f"{one.arm} at {percent(one.density)} %: {one.word}."
+    if one.word == "no verdict":
+        return f"{text} It takes {LEAST} replicates; there {_are(one.replicates)}."
+    odd = [condition for condition in one.conditions if condition.state != "shown"]
+    parts = [f"{_negated(condition)}{_with(condition)}" for condition in odd or one.conditions]
+    return f"{text} {'; '.join(parts)[:1].upper()}{'; '.join(parts)[1:]}."
+
+
+def _negated(condition: Condition) -> str:
+    prefix = {"shown": "", "violated": "violated: ", "not shown": "not shown: "}[condition.state]
+    return prefix + condition.name
+
+
+def _with(condition: Condition) -> str:
+    if condition.paired is None or condition.p_shown is None:
+        return f" ({condition.why})" if condition.why else ""
+    return f" ({_difference(condition.paired.mean, condition.paired.low, condition.paired.high, condition.of)})"
+
+
+def _compared(one: Comparison) -> str:
+    low, high = one.paired.low, one.paired.high
+    where = f"At {percent(one.density)} %, {one.arm} - {one.other}"
+    return f"{where}: {_difference(one.paired.mean, low, high, one.of)}: {one.verdict}."
+
+
+def _difference(mean: float, low: float | None, high: float | None, of: str) -> str:
+    unit, factor, digits = ("steps", 1.0, 0) if of == "early_stop_step" else ("points", 100.0, 2)
+    text = f"{factor * mean:+,.{digits}f}"
+    if low is not None and high is not None:
+        text += f" [{factor * low:+,.{digits}f}, {factor * high:+,.{digits}f}]"
+    return f"{text} {unit}"
+
+
+def _are(number: int) -> str:
+    return "is 1" if number == 1 else f"are {number}"
+
+
+def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return the verdicts with the number of each condition, as text."""
+    rows = []
+    for one in verdicts(records, asked):
+        first = one.conditions[:2]
+        controls = "; ".join(f"{condition.other} {_points(condition)}" for condition in one.conditions[2:])
+        rows.append([one.arm, percent(one.density), one.word, *map(_points, first), controls])
+    return Grid(
+        title="Verdicts",
+        labels=["arm", "density %"],
+        groups=[("", ["verdict", "accuracy - dense", "early stop - dense", "accuracy - controls"])],
+        rows=rows,
+    )
+
+
+def _points(condition: Condition) -> str:
+    if condition.paired is None:
+        return condition.why
+    sign = {"shown": "✓", "violated": "✗", "not shown": "?"}[condition.state]
+    return f"{_difference(condition.paired.mean, condition.paired.low, condition.paired.high, condition.of)} {sign}"
+
+
+def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return the paired differences as text."""
+    rows = []
+    for one in comparisons(records, asked):
+        interval = (
+            "" if one.paired.low is None else f"[{100 * one.paired.low:+.2f}, {100 * (one.paired.high or 0):+.2f}]"
+        )
+        rows.append([
+            f"{one.arm} - {one.other}", percent(one.density), str(len(one.values)), f"{100 * one.paired.mean:+.2f}",
+            interval, "" if one.p is None else f"{one.p:.3f}", "yes" if one.interpolated else "",
+            "" if one.decidable is None else f"{100 * one.decidable:.2f}", one.verdict,
+        ])  # fmt: skip
+    heads = ["replicates", "difference", f"{percent(1 - asked.alpha)} % interval", "p", "interpolated",
+             "decidable margin", "shown"]  # fmt: skip
+    return Grid(
+        title="Paired differences in test accuracy, points",
+        labels=["arms", "density %"],
+        groups=[("", heads)],
+        rows=rows,
+    )
+
+
+def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return what it costs each arm to come to each density, as text."""
+    rows: list[list[str]] = []
+    for density in asked.at:
+        reached = [one for one in ledger.to_reach(records, density) if one.arm != DENSE]
+        for index, one in enumerate(reached):
+            label = "" if index else percent(density)
+            rows.append([
+                label, one.arm, str(one.replicates), _number(one.rounds), _number(one.search), _number(one.own),
+                _number(one.whole), _teras(one.flops), _teras(one.flops_sparse),
+            ])  # fmt: skip
+    heads = [
+        "replicates",
+        "rounds",
+        "search",
+        "with its accuracy",
+        "with all accuracies",
+        "TFLOP dense",
+        "TFLOP sparse",
+    ]
+    return Grid(
+        title="What it costs to come to a density, in full-data trainings",
+        labels=["density %", "arm"],
+        groups=[("", heads)],
+        rows=rows,
+    )
+
+
+def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return, by arm and round, what the candidates have in common and what chance gives, as text."""
+    rows: list[list[str]] = []
+    for arm in aggregate.arms(records):
+        above = None
+        for index, each in sorted(_overlaps(records, arm, arm in asked.apart).items()):
+            fractions = [one.fraction for one in each]
+            chance = [one.expected / one.before for one in each]
+            naive = [_product(kept / one.before for kept in one.kept) for one in each]
+            z = [one.z for one in each if one.z is not None]
+            jaccard = [(one.jaccard, one.jaccard_by_chance) for one in each if one.jaccard is not None]
+            rows.append([
+                "" if above == arm else arm, str(index), f"{100 * _mean(fractions):.2f}", f"{100 * _mean(chance):.2f}",
+                f"{100 * _mean(naive):.2f}", f"{_mean(z):+.1f}" if z else "",
+                f"{_mean(j for j, _ in jaccard):.3f}" if jaccard else "",
+                f"{_mean(j or 0.0 for _, j in jaccard):.3f}" if jaccard else "",
+            ])  # fmt: skip
+            above = arm
+    heads = ["kept %", "by chance in each layer %", "by chance over all %", "z", "Jaccard of pruned", "by chance"]
+    return Grid(
+        title="Do the partitions prune the same weights?", labels=["arm", "round"], groups=[("", heads)], rows=rows
+    )
+
+
+def overlap_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, Any]]:
+    """Return what `figures.overlap` draws: means over replicates, in percent."""
+    rows = []
+    for arm in aggregate.arms(records):
+        for index, each in sorted(_overlaps(records, arm, arm in asked.apart).items()):
+            shares = [[kept / one.before for kept in one.kept] for one in each]
+            rows.append({
+                "arm": arm,
+                "round": index,
+                "kept": 100 * _mean(one.fraction for one in each),
+                "chance": 100 * _mean(one.expected / one.before for one in each),
+                "lowest": 100 * _mean(max(0.0, 1 - sum(1 - share for share in of)) for of in shares),
+                "highest": 100 * _mean(min(of) for of in shares),
+            })  # fmt: skip
+    return rows
+
+
+def _overlaps(records: Sequence[Record], arm: str, apart: bool) -> dict[int, list[overlap.Overlap]]:
+    of = {(record["replicate"], record["round"]): record for record in records if record["arm"] == arm}
+    found: dict[int, list[overlap.Overlap]] = {}
+    for (replicate, index), record in of.items():
+        before = None if apart else of.get((replicate, index - 1))
+        if before is None and not apart:
+            continue
+        layers = overlap.overlaps(before, record)
+        if layers:
+            found.setdefault(index, []).append(overlap.together(layers))
+    return found
+
+
+def spent_lines(records: Sequence[Record]) -> list[str]:
+    """Say what the arms are charged together and what was done in fact.
+
+    >>> spent_lines([])
+    []
+    """
+    charged, done = ledger.spent(records)
+    if not done.trainings:
+        return []
+    text = (f"As if each arm ran alone: {charged.trainings:,} trainings, {charged.samples:,} examples seen. Done in "
+            f"fact, shared trainings once: {done.trainings:,} trainings, {done.samples:,} examples")  # fmt: skip
+    if done.steps is not None:
+        text += f", {done.steps:,} steps"
+    if done.flops is not None and done.flops_sparse is not None:
+        text += f", {_teras(done.flops)} TFLOP with all weights ({_teras(done.flops_sparse)} with the kept ones alone)"
+    text += f", {done.seconds / 60:.1f} min of training one after the other"
+    if done.process_seconds is not None:
+        text += f" ({done.process_seconds / 60:.1f} min of processor time)"
+    if done.peak_bytes:
+        text += f"; at most {done.peak_bytes / 2**20:,.0f} MiB in a process"
+    return [text + "."]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}".removesuffix(".0")
+
+
+def _teras(value: float | None) -> str:
+    return "" if value is None else f"{value / 1e12:,.2f}" if value < 1e14 else f"{value / 1e12:,.0f}"
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known)
+
+
+def _product(values: Iterable[float]) -> float:
+    found = 1.0
+    for value in values:
+        found *= value
+    return found

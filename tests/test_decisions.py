@@ -1,0 +1,151 @@
+"""Decisions: what a report says in words and tables of what its replicates show."""
+
+import pytest
+
+from tombola.experiment import asked
+from tombola.recipe import parse
+from tombola.records import Cost
+from tombola.reports import decisions
+from tombola.reports.decisions import Asked
+
+
+def record(arm, k, index, density, accuracy, **more):
+    same = {
+        "arm": arm, "replicate": k, "round": index, "density": density, "density_total": density,
+        "test_accuracy": accuracy + 0.001 * k, "early_stop_step": 100 - 10 * index - k, "evaluate_every": 10,
+        "evaluated": True, "samples_seen": 1000 * (index + 1), "seconds": 1.0 * (index + 1), "kept_fraction": 0.5,
+        "costs": [Cost("evaluation", f"{arm}{index}{k}" if index else f"{k}", 1000, 60.0, 100, 10**13, 10**12, 30.0,
+                       2**30).plain()],
+    }  # fmt: skip
+    return same | more
+
+
+def three(arm, accuracy, k=3, **more):
+    return [
+        one
+        for r in range(k)
+        for one in (record(arm, r, 0, 1.0, 0.9), record(arm, r, 1, 0.5, accuracy + 0.0005 * r, **more))
+    ]  # fmt: skip
+
+
+RECORDS = three("lth", 0.901) + three("random", 0.80)
+ASKED = Asked(
+    pairs=(("lth", "random"),), controls={"lth": ("random",)}, drawn=frozenset({"lth"}), at=(0.5, 0.2), margin=0.01
+)
+
+
+def test_a_winning_ticket_is_told_with_the_number_of_each_condition():
+    [first, second] = decisions.sentences(RECORDS, ASKED)
+    assert first.startswith("lth at 50 %: winning. As accurate as dense (+0.15 [")
+    assert "stops no later than dense (-10 [-10, -10] steps)" in first
+    assert "more accurate than random (+10.10 [+10.10, +10.10] points)" in first
+    assert second == "At 50 %, lth - random: +10.10 [+10.10, +10.10] points: higher."
+
+
+def test_a_losing_ticket_is_told_with_what_it_violates_alone():
+    [first, _] = decisions.sentences(three("lth", 0.85) + three("random", 0.80), ASKED)
+    assert first.startswith("lth at 50 %: losing. Violated: as accurate as dense (-4.95 [")
+    assert "random" not in first
+
+
+def test_fewer_than_three_replicates_give_no_verdict():
+    two = [one for one in RECORDS if one["replicate"] < 2]
+    [first, second] = decisions.sentences(two, ASKED)
+    assert first == "lth at 50 %: no verdict. It takes 3 replicates; there are 2."
+    assert second.endswith("no verdict (2 of 3 replicates).")
+
+
+def test_without_a_margin_there_are_intervals_and_no_verdicts():
+    found = Asked(pairs=ASKED.pairs, controls=ASKED.controls, at=(0.5,))
+    [only] = decisions.sentences(RECORDS, found)
+    assert only == "At 50 %, lth - random: +10.10 [+10.10, +10.10] points: higher."
+    assert "sets no margin" in decisions.question(RECORDS, found)[0]
+
+
+def test_many_pairs_are_told_in_part():
+    arms = [f"arm{number}" for number in range(9)]
+    records = RECORDS + [one for arm in arms for one in three(arm, 0.9)]
+    said = decisions.sentences(records, Asked(pairs=tuple((arm, "lth") for arm in arms), at=(0.5,)))
+    assert len(said) == 7
+    assert said[-1] == "3 more pairs are in the table of differences."
+
+
+def test_the_tables_hold_what_was_decided():
+    [row] = decisions.verdict_grid(RECORDS, ASKED).rows
+    assert row[:3] == ["lth", "50", "winning"]
+    assert row[3].endswith("points ✓")
+    [row] = decisions.comparison_grid(RECORDS, ASKED).rows
+    assert row == ["lth - random", "50", "3", "+10.10", "[+10.10, +10.10]", "0.000", "", "0.00", "higher"]
+
+
+def test_the_cost_of_a_density_is_told_in_trainings_and_flops():
+    rows = decisions.cost_grid(RECORDS, ASKED).rows
+    assert rows[0] == ["50", "lth", "3", "1", "0", "1", "2", "20.00", "2.00"]
+    assert rows[1][0] == ""
+
+
+def test_what_was_spent_is_told_once_for_trainings_that_arms_share():
+    [line] = decisions.spent_lines(RECORDS)
+    assert "12 trainings, 12,000 examples seen" in line  # two arms of three replicates, two trainings each
+    assert "9 trainings, 9,000 examples, 900 steps, 90.00 TFLOP with all weights (9.00 with the kept" in line
+    assert "9.0 min of training one after the other (4.5 min of processor time); at most 1,024 MiB" in line
+
+
+def test_older_records_leave_out_what_they_do_not_tell():
+    old = [{key: value for key, value in one.items() if key not in ("costs", "evaluate_every")} for one in RECORDS]
+    assert decisions.spent_lines(old) == []
+    assert decisions.overlap_grid(old, ASKED).rows == []
+    assert decisions.overlap_rows(old, ASKED) == []
+    assert decisions.cost_grid(old, ASKED).rows[0][4:] == ["", "", "", "0.00", "0.00"]
+    [first, _] = decisions.sentences(old, ASKED)
+    assert "not shown: stops no later than dense (the records do not say how often" in first.lower()
+
+
+def test_overlap_is_told_beside_chance():
+    layers = {"layers": {"w": [55, 100]}, "candidate_layers": {"w": [80, 70]}}
+    records = [one | ({"layers": {"w": [100, 100]}} if one["round"] == 0 else layers) for one in three("colt-2", 0.9)]
+    [row] = decisions.overlap_grid(records, ASKED).rows
+    assert row[:5] == ["colt-2", "1", "55.00", "56.00", "56.00"]
+    # Both prune 20 + 30 - 45 = 5 of the 45 that either prunes.
+    assert row[6:] == ["0.111", f"{6 / 44:.3f}"]
+    [drawn] = decisions.overlap_rows(records, ASKED)
+    assert (drawn["lowest"], drawn["highest"], drawn["chance"]) == pytest.approx((50, 70, 56))
+
+
+def test_a_recipe_asks_each_arm_against_what_follows_it_and_all_searches_together():
+    arms = {
+        "dense": {"method": "dense"}, "lth": {"method": "lth", "rate": 0.2}, "colt-2": {"method": "colt", "rate": 0.15},
+        "matched": {"match": "colt-2"}, "random": {"method": "random_ticket", "of": "colt-2"},
+        "alone": {"method": "colt", "rate": 0.15, "combine": "all_at_end"},
+    }  # fmt: skip
+    whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 3}, "arms": arms}
+    found = asked(parse(whole | {"verdict": {"margin": 0.02}, "evaluate_at": [0.6, 0.3]}))
+    assert found.pairs == (("colt-2", "matched"), ("colt-2", "random"), ("colt-2", "lth"), ("alone", "lth"))
+    assert found.controls["colt-2"] == ("random",)
+    assert (found.at, found.margin, found.apart) == ((0.6, 0.3), 0.02, {"alone"})
+    assert found.drawn == {"lth", "colt-2", "alone"}
+    assert asked(parse(whole)).at == decisions.TARGETS
+    assert asked(parse(whole | {"verdict": {"at": [0.7]}})).at == (0.7,)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        ({"margin": 1}, "verdict.margin is 1; it is a fraction, so one point of accuracy is 0.01"),
+        ({"margin": 0}, "verdict.margin is 0"),
+        ({"alpha": 5}, "verdict.alpha is 5"),
+        ({"steps": 0}, "verdict.steps is 0"),
+        ({"at": [20]}, "verdict.at has 20"),
+        ({"magin": 0.01}, "Did you mean 'margin'?"),
+    ],
+)
+def test_what_cannot_be_decided_is_refused(verdict, message):
+    whole = {
+        "name": "x",
+        "training": {"epochs": 1},
+        "until": {"rounds": 1},
+        "arms": {"lth": {"method": "lth", "rate": 0.2}},
+    }
+    with pytest.raises(Exception, match="verdict") as caught:
+        parse(whole | {"verdict": verdict})
+    assert message in str(caught.value)
