@@ -52,6 +52,10 @@ _HOME = {
     "Ticket": "tickets",
     "read": "recipe",
     "run": "experiment",
+    "Run": "runs",
+    "report": "experiment",
+    "compare": "comparisons",
+    "verdict": "verdicts",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -71,10 +75,12 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from tombola.batches import Augment as Augment
+    from tombola.comparisons import compare as compare
     from tombola.cutting import keep_common as keep_common
     from tombola.data.dataset import from_tensors as from_tensors
     from tombola.evaluation import evaluate as evaluate
     from tombola.executors import serial as serial
+    from tombola.experiment import report as report
     from tombola.experiment import run as run
     from tombola.jobs import Job as Job
     from tombola.jobs import measure as measure
@@ -93,6 +99,7 @@ if TYPE_CHECKING:
     from tombola.rates import Count as Count
     from tombola.rates import rate_to_reach as rate_to_reach
     from tombola.recipe import read as read
+    from tombola.runs import Run as Run
     from tombola.scopes import half_output as half_output
     from tombola.scopes import per_kind as per_kind
     from tombola.scopes import per_layer as per_layer
@@ -104,3 +111,4 @@ if TYPE_CHECKING:
     from tombola.tickets import Ticket as Ticket
     from tombola.training import Training as Training
     from tombola.training import train as train
+    from tombola.verdicts import verdict as verdict

@@ -10,7 +10,7 @@ interpolated, and nothing is ever extrapolated.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from tombola import statistics
@@ -115,7 +115,7 @@ class Comparison:
 
 
 def compare(
-    records: Sequence[Record],
+    records: Collection[Record],
     arm: str,
     other: str,
     *,
@@ -151,7 +151,7 @@ def compare(
 
 
 def compare_over(
-    records: Sequence[Record],
+    records: Collection[Record],
     arm: str,
     other: str,
     *,
@@ -188,7 +188,7 @@ def compare_over(
     return [by_density.get(one.density, one) for one in found]
 
 
-def values_at(records: Sequence[Record], arm: str, density: float, of: str = "test_accuracy") -> dict[int, Value]:
+def values_at(records: Collection[Record], arm: str, density: float, of: str = "test_accuracy") -> dict[int, Value]:
     """Return what each replicate of an arm has at a density; those without rounds on both sides are left out.
 
     >>> rounds = [{"arm": "a", "replicate": 0, "round": r, "density": d, "test_accuracy": a}
@@ -201,7 +201,7 @@ def values_at(records: Sequence[Record], arm: str, density: float, of: str = "te
     return {k: value for k, value in found.items() if value is not None}
 
 
-def shared_range(records: Sequence[Record], arm: str, other: str, of: str = "test_accuracy") -> tuple[float, float]:
+def shared_range(records: Collection[Record], arm: str, other: str, of: str = "test_accuracy") -> tuple[float, float]:
     """Return the lowest and the highest density that both arms have values at, in any replicate of both.
 
     Raises:
@@ -220,7 +220,7 @@ def shared_range(records: Sequence[Record], arm: str, other: str, of: str = "tes
 
 
 def _at(
-    records: Sequence[Record], arm: str, other: str, density: float, of: str, margin: float | None, alpha: float
+    records: Collection[Record], arm: str, other: str, density: float, of: str, margin: float | None, alpha: float
 ) -> Comparison:
     if not 0 < density <= 1:
         raise ConfigError(f"at is {density:g}; a density is a fraction of the weights, above 0 and at most 1")
@@ -242,7 +242,7 @@ def _at(
     )
 
 
-def _rounds(records: Sequence[Record], arm: str) -> dict[int, list[Record]]:
+def _rounds(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
     """Return the rounds of an arm by replicate; the dense network is there whether it has an arm or not."""
     known = list(dict.fromkeys(record["arm"] for record in records))
     own = [record for record in records if record["arm"] == arm]

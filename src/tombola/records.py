@@ -6,13 +6,16 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tombola.errors import ConfigError, InvariantError
 from tombola.files import cannot_write
+
+if TYPE_CHECKING:
+    import pandas
 
 Record = Mapping[str, Any]
 
@@ -151,6 +154,33 @@ class Records:
                 os.close(handle)
         except OSError as error:
             raise cannot_write(self.path, error) from error
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.all())
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, record: object) -> bool:
+        return record in self.all()
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the results as a table of pandas: one row a result, what is one value as it is.
+
+        What is a list or a mapping in a record (costs, layers, curve, candidates) is left out; see `costs_of`.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     records = Records(Path(folder, "records.jsonl"))
+        ...     _ = records.add({"arm": "lth", "replicate": 0, "round": 1, "density": 0.8, "costs": []})
+        ...     records.to_frame().to_dict("records")
+        [{'arm': 'lth', 'replicate': 0, 'round': 1, 'density': 0.8}]
+        """
+        import pandas
+
+        return pandas.DataFrame(
+            [{key: value for key, value in record.items() if not isinstance(value, list | dict)} for record in self]
+        )
 
     def get(self, arm: str, replicate: int, index: int) -> Record | None:
         """Return the result of a round, or ``None``."""

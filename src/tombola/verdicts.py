@@ -10,7 +10,7 @@ loses if one of them is significantly violated, at the level over all of them to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -79,7 +79,7 @@ class Verdict:
 
 
 def verdict(
-    records: Sequence[Record],
+    records: Collection[Record],
     arm: str,
     *,
     at: float,
@@ -142,7 +142,7 @@ def verdict(
 
 
 def _in_time(
-    records: Sequence[Record], arm: str, at: float, steps: float | None, alpha: float, comparisons: list[Comparison]
+    records: Collection[Record], arm: str, at: float, steps: float | None, alpha: float, comparisons: list[Comparison]
 ) -> Condition:
     """Whether the early stop is no later than the dense network's."""
     name, of = "stops no later than dense", "early_stop_step"
