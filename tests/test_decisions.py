@@ -1,7 +1,11 @@
 """Decisions: what a report says in words and tables of what its replicates show."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from tombola.comparisons import Value
 from tombola.experiment import asked
 from tombola.recipe import parse
 from tombola.records import Cost
@@ -75,7 +79,23 @@ def test_the_tables_hold_what_was_decided():
     assert row[:3] == ["lth", "50", "winning"]
     assert row[3].endswith("points ✓")
     [row] = decisions.comparison_grid(RECORDS, ASKED).rows
-    assert row == ["lth - random", "50", "3", "+10.10", "[+10.10, +10.10]", "0.000", "", "0.00", "higher"]
+    assert row == ["lth - random", "50", "3", "+10.10", "[+10.10, +10.10]", "0.00", "", "0.000", "", "0.00", "higher"]
+
+
+def test_the_deviation_by_examples_stands_beside_that_by_seeds():
+    right = {("lth", k, 1): np.arange(400) % 10 != 0 for k in range(3)} | {
+        ("random", k, 1): np.arange(400) % 5 != 0 for k in range(3)
+    }
+    [row] = decisions.comparison_grid(RECORDS, replace(ASKED, right=right)).rows
+    # By hand: they differ in 40 of 400 examples, one way: the deviation of a mean of 0 and 1 is sqrt(0.1 * 0.9 / 400).
+    assert float(row[6]) == pytest.approx(100 * (0.1 * 0.9 / 400) ** 0.5, rel=0.1)
+
+
+def test_between_two_rounds_an_example_is_right_by_the_share_of_each():
+    value = Value(0.5, (0, 1), (0.25, 0.75))
+    right = {("lth", 0, 0): np.array([True, True]), ("lth", 0, 1): np.array([True, False])}
+    assert decisions._right(Asked(right=right), "lth", 0, value).tolist() == [1.0, 0.25]
+    assert decisions._right(Asked(), "lth", 0, value) is None
 
 
 def test_the_cost_of_a_density_is_told_in_trainings_and_flops():

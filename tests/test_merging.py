@@ -167,6 +167,9 @@ def test_a_packed_run_tells_what_the_run_told_in_seven_files(parts, tmp_path):
     assert set(was) == {f"{arm}/replicate-{k}/round-{i:03}" for arm in ARMS for k in range(3) for i in range(3)}
     assert list(now) == list(was)
     assert all((now[key] == was[key]).all() for key in was)
+    labels = make_task(three(), None).splits.test.labels.numpy()
+    assert (run.labels() == labels).all()
+    assert (packed.labels() == labels).all()
     assert report(packed).complete
     assert (tmp_path / "packed" / "report.html").exists()
     again = pack(parts[0].folder, tmp_path / "again")
@@ -184,6 +187,7 @@ def test_a_packed_part_merges_as_the_run_does(first, parts, copies, tmp_path):
     was, now = whole.predictions(), merged.predictions()
     assert sorted(now) == sorted(was)
     assert all((now[key] == was[key]).all() for key in was)
+    assert (merged.labels() == whole.labels()).all()
     assert (merged.path / "tickets").exists() != bool(first)
     assert merge(folders[first], [folders[1 - first]]).records.all() == merged.records.all()
 

@@ -1,5 +1,6 @@
 """The Python of the README and of the findings, and the README's commands, run as they stand."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -32,6 +33,27 @@ def test_the_search_of_the_readme_is_at_most_ten_lines():
     search = next(block for block in BLOCKS if "find(" in block)
     code = [line for line in search.split("# the search")[1].splitlines() if line.strip()]
     assert len(code) <= 10
+
+
+def test_the_python_of_the_page_on_evidence_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    exec(compile(blocks("docs/evidence.md")[0], "evidence", "exec"), {"__name__": "evidence"})
+    assert "no verdict" in capsys.readouterr().out
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    cells = json.loads((ROOT / "examples/is_it_true.ipynb").read_text(encoding="utf-8"))["cells"]
+    names = {"__name__": "notebook"}
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "as accurate as dense: " in printed
+    assert "by chance 0." in printed
+    assert Path(printed.splitlines()[-1]).exists()
 
 
 @pytest.mark.parametrize(("index", "number"), [(0, 10), (1, 12), (2, 36)])

@@ -31,10 +31,12 @@ class Value:
     Attributes:
         value: Such as a test accuracy, a fraction.
         rounds: The round that is there, or the two around it.
+        shares: What each of them counts.
     """
 
     value: float
     rounds: tuple[int, ...]
+    shares: tuple[float, ...] = (1.0,)
 
     @property
     def interpolated(self) -> bool:
@@ -276,7 +278,8 @@ def _between(rounds: Sequence[Record], density: float, of: str) -> Value | None:
         return Value(float(around[0][of]), (around[0]["round"],))
     one, two = around
     share = math.log(one["density"] / density) / math.log(one["density"] / two["density"])
-    return Value(float(one[of] + share * (two[of] - one[of])), (one["round"], two["round"]))
+    value = float(one[of] + share * (two[of] - one[of]))
+    return Value(value, (one["round"], two["round"]), (1 - share, share))
 
 
 def _span(rounds: Sequence[Record], of: str) -> tuple[float, float]:

@@ -13,9 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from tombola import devices
+from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError
 from tombola.estimate import Estimate, estimate, expected_rounds
@@ -195,6 +198,7 @@ def _search(
         feeds={key: Feed() for key in keys},
         stopped=threading.Event(),
     )
+    folder.keep_labels(task.splits.test.labels.cpu().numpy())
     pool.hold(folder.trainings_to_keep())  # of arms that are finished, too
     done = {key: len(folder.rounds_done(*key)) for key in todo}
     display.start(recipe.name, estimate(plans, done, workers))
@@ -309,13 +313,31 @@ def report(run: Run, replicates: Sequence[int] | None = None, formats: Sequence[
     making = page.Making(
         _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
     )
-    decided = asked(recipe)
+    decided = asked(recipe, _right(run))
     files = page.write(run.path, recipe.name, records, notes, told, decided, making, formats) if records else []
     return Outcome(run.path, records, notes, complete, files, decided)
 
 
-def asked(recipe: Recipe) -> Asked:
-    """Return what the report of a recipe is to decide: each arm against what follows it, and all searches together."""
+def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:
+    """Return whether each test example was predicted right, by arm, replicate and round; round 0 is dense's too."""
+    labels = run.labels()
+    found: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
+    for key, predictions in run.predictions().items() if labels is not None else ():
+        arm, replicate, index = key.split("/")
+        where = int(replicate.removeprefix("replicate-")), int(index.removeprefix("round-"))
+        found[arm, *where] = predictions == labels
+        if where[1] == 0:
+            found.setdefault((DENSE, *where), found[arm, *where])
+    return found
+
+
+def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]] | None = None) -> Asked:
+    """Return what the report of a recipe is to decide: each arm against what follows it, and all searches together.
+
+    Args:
+        recipe: The recipe.
+        right: By arm, replicate and round, whether each test example was predicted right.
+    """
     arms = recipe.arms
     searching = [name for name, arm in arms.items() if arm.searches and arm.source is None]
     followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.method != "dense"]
@@ -336,6 +358,7 @@ def asked(recipe: Recipe) -> Asked:
         margin=given.margin,
         steps=given.steps,
         alpha=given.alpha,
+        right=right or {},
     )
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from tombola.errors import ConfigError
 from tombola.files import cannot_write, write_array, write_arrays, write_json, write_whole
+from tombola.packing import labelled
 from tombola.recipe import Recipe
 from tombola.records import Record, Records, timeless
 from tombola.runs import PACKED, Run, check_same_inputs, differing, lock, reading, shared
@@ -58,13 +59,16 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
             for before in runs[:number]:
                 _check(before, run)
         held = [run.predictions() if run.packed or runs[0].packed else {} for run in runs]  # read before any write
+        labels = next((known for run in runs if (known := run.labels()) is not None), None)
         if runs[0].packed:
-            write_arrays(into / PACKED, _joined(reversed(held)))
+            write_arrays(into / PACKED, _joined(reversed(held)) | labelled(labels))
         else:
             for run, predictions in zip(runs[1:], held[1:], strict=True):
                 _copy(run, into)
                 for key, values in predictions.items():
                     write_array(into / "predictions" / f"{key}.npy", values)
+            if labels is not None:
+                write_array(runs[0].labels_path, labels)
         _write(runs)
     return Run(into)
 

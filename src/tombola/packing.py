@@ -9,12 +9,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tombola.errors import ConfigError
 from tombola.files import cannot_write, write_arrays
-from tombola.runs import PACKED, Run, reading
+from tombola.runs import LABELS, PACKED, Run, reading
+
+Arrays = dict[str, NDArray[np.integer[Any]]]
 
 _FILES = ("recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json")
+
+
+def labelled(labels: NDArray[np.integer[Any]] | None) -> Arrays:
+    """Return the test examples' classes as they stand beside the predictions of a packed run; nothing without any."""
+    return {} if labels is None else {LABELS: labels}
 
 
 def pack(run: Path, to: Path) -> Run:
@@ -35,7 +46,7 @@ def pack(run: Path, to: Path) -> Run:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"'{to}' is already there; a run is packed into a new folder")
     with reading(run):
-        predictions = found.predictions()
+        predictions = found.predictions() | labelled(found.labels())
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True) as part:

@@ -9,8 +9,8 @@
     tickets/          ARM/replicate-K/round-RRR.safetensors
     rewind_points/    DIGEST.safetensors, each once; tickets refer to them
     candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
-    predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example; of a packed run in one
-                      predictions.npz
+    predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example, and labels.npy, its own;
+                      of a packed run in one predictions.npz
     trainings/        trained weights, by digest: all that is needed while the run is not complete, then those to keep
     summary.md report.html *.svg *.png
 
@@ -62,6 +62,7 @@ SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
 
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
 PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.packing`
+LABELS = "labels"  # what the classes of the test examples are called beside the predictions
 
 
 def shared(recipe: Recipe) -> dict[str, Any]:
@@ -270,7 +271,7 @@ class Run:
         try:
             if self.packed:
                 with np.load(where, allow_pickle=False) as packed:
-                    found |= packed.items()
+                    found |= {key: values for key, values in packed.items() if key != LABELS}
                 if odd := [key for key in found if not re.fullmatch(_ROUND, key)]:
                     raise ValueError(f"'{odd[0]}' is no round of an arm")
             for where in sorted(folder.glob("*/*/*.npy")):
@@ -278,6 +279,26 @@ class Run:
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigError(f"'{where}' cannot be read: {' '.join(str(error).split())}") from error
         return found
+
+    def labels(self) -> NDArray[np.integer[Any]] | None:
+        """Return the class of every test example, shape [examples]; ``None`` in runs of before they were kept.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        where = self.path / PACKED if self.packed else self.labels_path
+        try:
+            if self.packed:
+                with np.load(where, allow_pickle=False) as packed:
+                    return packed.get(LABELS)
+            return np.load(where, allow_pickle=False) if where.exists() else None
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"'{where}' cannot be read: {' '.join(str(error).split())}") from error
+
+    @property
+    def labels_path(self) -> Path:
+        """Where the classes of the test examples are kept, unless the run is packed."""
+        return self.path / "predictions" / f"{LABELS}.npy"
 
     @property
     def trainings(self) -> Path:
@@ -411,8 +432,12 @@ class RunFolder(Run):
 
     def keep_predictions(self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]) -> None:
         """Keep what a ticket predicts for every test example, a byte or two each."""
-        small = predictions.astype(np.uint8 if predictions.max(initial=0) < 256 else np.uint16)
-        write_array(self.predictions_path(arm, replicate, index), small)
+        write_array(self.predictions_path(arm, replicate, index), _small(predictions))
+
+    def keep_labels(self, labels: NDArray[np.integer[Any]]) -> None:
+        """Keep the classes of the test examples, so that the report needs no data."""
+        if not self.labels_path.exists():
+            write_array(self.labels_path, _small(labels))
 
     def log_error(self, text: str) -> None:
         """Add a traceback to ``errors.log``."""
@@ -439,6 +464,10 @@ class RunFolder(Run):
     def close(self) -> None:
         """Let go of the folder."""
         self._lock.close()
+
+
+def _small(classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    return classes.astype(np.uint8 if classes.max(initial=0) < 256 else np.uint16)
 
 
 def lock(path: Path) -> io.TextIOWrapper:

@@ -5,12 +5,16 @@ records + what is asked -> [ verdicts, comparisons, costs, overlap ] -> table, p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tombola import ledger, overlap
-from tombola.comparisons import DENSE, Comparison, compare_over
+import numpy as np
+from numpy.typing import NDArray
+
+from tombola import ledger, overlap, statistics
+from tombola.comparisons import DENSE, Comparison, Value, compare_over
 from tombola.errors import ConfigError
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
@@ -34,6 +38,7 @@ class Asked:
         margin: What still counts as "as accurate as"; ``None`` for no verdicts.
         steps: How many steps later an early stop may be; ``None`` for one evaluation interval.
         alpha: Level of the tests.
+        right: By arm, replicate and round, whether each test example was predicted right; may be empty.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -44,6 +49,7 @@ class Asked:
     margin: float | None = None
     steps: float | None = None
     alpha: float = 0.05
+    right: Mapping[tuple[str, int, int], NDArray[np.bool_]] = field(default_factory=dict)
 
 
 NOTHING = Asked()
@@ -140,7 +146,8 @@ def legend(records: Sequence[Record], asked: Asked) -> list[str]:
         n = min(len(one.values) for one in compared)
         lines.append(
             "Differences are within replicates, with t intervals; p-values are two-sided and adjusted over the "
-            "densities of a pair (Holm). Intervals are about seeds, for the one test set that there is."
+            "densities of a pair (Holm). Intervals are about seeds, for the one test set that there is: ± by seeds is "
+            "the standard error over replicates, ± by examples that over test examples (bootstrap)."
         )
         if 3 <= n <= 8:
             lines.append(f"With {n} replicates a rank test (Wilcoxon) cannot come below {0.5**n:.3f} one-sided, "
@@ -211,6 +218,24 @@ def _points(condition: Condition) -> str:
     return f"{_difference(condition.paired.mean, condition.paired.low, condition.paired.high, condition.of)} {sign}"
 
 
+def _deviations(one: Comparison, asked: Asked) -> list[str]:
+    """Return how much the mean difference would vary with the seeds and with the test examples, as text."""
+    n, deviation = one.paired.n, one.paired.deviation
+    by_seeds = "" if deviation is None else f"{100 * deviation / math.sqrt(n):.2f}"
+    first = [_right(asked, one.arm, k, value) for k, (value, _) in one.values.items()]
+    second = [_right(asked, one.other, k, value) for k, (_, value) in one.values.items()]
+    if any(right is None for right in (*first, *second)):
+        return [by_seeds, ""]
+    return [by_seeds, f"{100 * statistics.deviation_by_examples(first, second):.2f}"]
+
+
+def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.float64] | None:
+    """Return whether each test example was right where a value stands; between two rounds a share of both."""
+    found = [asked.right.get((arm, replicate, index)) for index in value.rounds]
+    known = [share * right for share, right in zip(value.shares, found, strict=True) if right is not None]
+    return np.sum(known, axis=0) if len(known) == len(found) else None
+
+
 def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return the paired differences as text."""
     rows = []
@@ -220,11 +245,12 @@ def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
         )
         rows.append([
             f"{one.arm} - {one.other}", percent(one.density), str(len(one.values)), f"{100 * one.paired.mean:+.2f}",
-            interval, "" if one.p is None else f"{one.p:.3f}", "yes" if one.interpolated else "",
-            "" if one.decidable is None else f"{100 * one.decidable:.2f}", one.verdict,
+            interval, *_deviations(one, asked), "" if one.p is None else f"{one.p:.3f}",
+            "yes" if one.interpolated else "", "" if one.decidable is None else f"{100 * one.decidable:.2f}",
+            one.verdict,
         ])  # fmt: skip
-    heads = ["replicates", "difference", f"{percent(1 - asked.alpha)} % interval", "p", "interpolated",
-             "decidable margin", "shown"]  # fmt: skip
+    heads = ["replicates", "difference", f"{percent(1 - asked.alpha)} % interval", "± by seeds", "± by examples", "p",
+             "interpolated", "decidable margin", "shown"]  # fmt: skip
     return Grid(
         title="Paired differences in test accuracy, points",
         labels=["arms", "density %"],
