@@ -1,0 +1,117 @@
+"""The page in a browser without a network: no error, no request, figures that react; and narrow screens."""
+
+import shutil
+
+import pytest
+from tests.test_reports import record
+
+from tombola.records import Cost
+from tombola.reports import page
+from tombola.reports.decisions import Asked
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ASKED = Asked(
+    pairs=(("colt-2", "random"), ("colt-2", "lth")), controls={"colt-2": ("random",)},
+    drawn=frozenset({"colt-2", "lth"}), at=(0.5,), margin=0.01,
+)  # fmt: skip
+
+
+def records():
+    found = []
+    for arm, kept, worse in (("colt-2", 0.7, 0.0), ("lth", 0.8, 0.001), ("random", 0.7, 0.05)):
+        for k in range(3):
+            for index in range(4):
+                one = record(arm, k, index, kept**index, 0.95 - worse * index + 0.001 * k, trainings=index + 1, stop=90)
+                layers = {f"layer{n}.weight": [int(1000 * kept ** (index * n)), 1000] for n in (1, 2)}
+                candidates = {"candidate_layers": {name: [950, 900] for name in layers}} if arm == "colt-2" else {}
+                curve = {"step": [10, 20], "valid_loss": [0.5, 0.4], "valid_accuracy": [0.9, 0.95]}
+                costs = [Cost("evaluation", f"{arm}{k}{index}", 1000, 1.0, 10, 10**12, 10**11, 1.0, 2**30).plain()]
+                more = {"evaluate_every": 10, "layers": layers, "curve": curve, "costs": costs}
+                found.append(one | more | (candidates if index else {}))
+    return found
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    making = page.Making("tombola run recipe.yaml", "name: x\n", [{"python": "3.11", "packages": {"torch": "2"}}])
+    files = page.write(folder, "The title", records(), ["a note"], {"data": "digits"}, ASKED, making, formats=("pdf",))
+    return {file.name: file for file in files}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def shown(browser, written):
+    """The page, opened; and what it said and asked for."""
+    context = browser.new_context(viewport={"width": 1000, "height": 900}, offline=True)
+    tab = context.new_page()
+    said, asked = [], []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(written["report.html"].as_uri())
+    tab.wait_for_selector(".chart.vega-embed")
+    yield tab, said, asked
+    context.close()
+
+
+def test_the_report_has_each_figure_as_a_file_and_one_page(written):
+    figures = {"accuracy", "density", "overlap", "layers-colt-2", "layers-lth", "curves-50"}
+    assert set(written) == {"summary.md", "report.html", *(f"{name}.pdf" for name in figures)}
+    assert all(file.read_bytes().startswith(b"%PDF") for name, file in written.items() if name.endswith(".pdf"))
+    assert written["report.html"].stat().st_size < 3_000_000
+
+
+def test_the_page_says_nothing_to_the_console_and_asks_for_nothing(shown):
+    _, said, asked = shown
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert len([url for url in asked if url.startswith("file:")]) == 1
+
+
+def test_all_figures_are_drawn_and_the_verdict_stands_before_them(shown):
+    tab, _, _ = shown
+    assert tab.locator(".chart.vega-embed svg").count() == 6
+    verdict = tab.locator(".verdicts li").first
+    assert verdict.inner_text().startswith("colt-2 at 50 %: winning.")
+    assert verdict.bounding_box()["y"] < tab.locator(".chart").first.bounding_box()["y"]
+
+
+def test_an_arm_is_switched_off_and_on_by_its_name_in_the_legend(shown):
+    tab, said, _ = shown
+    chart = tab.locator(".chart").first
+    lines = chart.locator(".mark-line path")
+    before = lines.count()
+    name = chart.locator(".role-legend-label text", has_text="lth")
+    number = "document.querySelector('.chart').querySelectorAll('.mark-line path').length"
+    name.click()
+    tab.wait_for_function(f"{number} == {before - 1}")
+    name.click()
+    tab.wait_for_function(f"{number} == {before}")
+    assert said == []
+
+
+def test_a_point_tells_its_values(shown):
+    tab, _, _ = shown
+    tab.locator(".chart").first.locator(".mark-symbol.role-mark path").last.hover()
+    tab.wait_for_selector("#vg-tooltip-element.visible")
+    assert "accuracy %" in tab.locator("#vg-tooltip-element").inner_text()
+
+
+def test_a_phone_scrolls_no_sideways(browser, written):
+    context = browser.new_context(viewport={"width": 360, "height": 740}, offline=True)
+    tab = context.new_page()
+    tab.goto(written["report.html"].as_uri())
+    tab.wait_for_selector(".chart.vega-embed")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    context.close()
