@@ -79,7 +79,7 @@ def test_the_tables_hold_what_was_decided():
     assert row[:3] == ["lth", "50", "winning"]
     assert row[3].endswith("points ✓")
     [row] = decisions.comparison_grid(RECORDS, ASKED).rows
-    assert row == ["lth - random", "50", "3", "+10.10", "[+10.10, +10.10]", "0.00", "", "0.000", "", "0.00", "higher"]
+    assert row == ["lth - random", "50", "3", "+10.10", "[+10.10, +10.10]", "higher", "0.000", "0.00", "", "0.00"]
 
 
 def test_the_deviation_by_examples_stands_beside_that_by_seeds():
@@ -88,7 +88,7 @@ def test_the_deviation_by_examples_stands_beside_that_by_seeds():
     }
     [row] = decisions.comparison_grid(RECORDS, replace(ASKED, right=right)).rows
     # By hand: they differ in 40 of 400 examples, one way: the deviation of a mean of 0 and 1 is sqrt(0.1 * 0.9 / 400).
-    assert float(row[6]) == pytest.approx(100 * (0.1 * 0.9 / 400) ** 0.5, rel=0.1)
+    assert float(row[8]) == pytest.approx(100 * (0.1 * 0.9 / 400) ** 0.5, rel=0.1)
 
 
 def test_between_two_rounds_an_example_is_right_by_the_share_of_each():
@@ -116,7 +116,7 @@ def test_older_records_leave_out_what_they_do_not_tell():
     assert decisions.spent_lines(old) == []
     assert decisions.overlap_grid(old, ASKED).rows == []
     assert decisions.overlap_rows(old, ASKED) == []
-    assert decisions.cost_grid(old, ASKED).rows[0][4:] == ["", "", "", "0.00", "0.00"]
+    assert decisions.cost_grid(old, ASKED).rows == []
     [first, _] = decisions.sentences(old, ASKED)
     assert "not shown: stops no later than dense (the records do not say how often" in first.lower()
 

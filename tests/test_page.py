@@ -23,7 +23,9 @@ def records():
             for index in range(4):
                 one = record(arm, k, index, kept**index, 0.95 - worse * index + 0.001 * k, trainings=index + 1, stop=90)
                 layers = {f"layer{n}.weight": [int(1000 * kept ** (index * n)), 1000] for n in (1, 2)}
-                candidates = {"candidate_layers": {name: [950, 900] for name in layers}} if arm == "colt-2" else {}
+                before = {name: int(1000 * kept ** ((index - 1) * n)) for n, name in enumerate(layers, 1)}
+                halves = {name: [int(0.85 * was), int(0.83 * was)] for name, was in before.items()}
+                candidates = {"candidate_layers": halves} if arm == "colt-2" else {}
                 curve = {"step": [10, 20], "valid_loss": [0.5, 0.4], "valid_accuracy": [0.9, 0.95]}
                 costs = [Cost("evaluation", f"{arm}{k}{index}", 1000, 1.0, 10, 10**12, 10**11, 1.0, 2**30).plain()]
                 more = {"evaluate_every": 10, "layers": layers, "curve": curve, "costs": costs}

@@ -146,8 +146,10 @@ def legend(records: Sequence[Record], asked: Asked) -> list[str]:
         n = min(len(one.values) for one in compared)
         lines.append(
             "Differences are within replicates, with t intervals; p-values are two-sided and adjusted over the "
-            "densities of a pair (Holm). Intervals are about seeds, for the one test set that there is: ± by seeds is "
-            "the standard error over replicates, ± by examples that over test examples (bootstrap)."
+            "densities of a pair (Holm). ~ marks densities at which a value is interpolated between two rounds. "
+            "Intervals are about seeds, for the one test set that there is: ± seeds is the standard error over the n "
+            "replicates, ± examples that over test examples (bootstrap). Decidable is the smallest margin that so many "
+            "replicates can decide."
         )
         if 3 <= n <= 8:
             lines.append(f"With {n} replicates a rank test (Wilcoxon) cannot come below {0.5**n:.3f} one-sided, "
@@ -244,13 +246,13 @@ def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
             "" if one.paired.low is None else f"[{100 * one.paired.low:+.2f}, {100 * (one.paired.high or 0):+.2f}]"
         )
         rows.append([
-            f"{one.arm} - {one.other}", percent(one.density), str(len(one.values)), f"{100 * one.paired.mean:+.2f}",
-            interval, *_deviations(one, asked), "" if one.p is None else f"{one.p:.3f}",
-            "yes" if one.interpolated else "", "" if one.decidable is None else f"{100 * one.decidable:.2f}",
-            one.verdict,
+            f"{one.arm} - {one.other}", f"{'~' if one.interpolated else ''}{percent(one.density)}",
+            str(len(one.values)), f"{100 * one.paired.mean:+.2f}", interval, one.verdict,
+            "" if one.p is None else f"{one.p:.3f}", *_deviations(one, asked),
+            "" if one.decidable is None else f"{100 * one.decidable:.2f}",
         ])  # fmt: skip
-    heads = ["replicates", "difference", f"{percent(1 - asked.alpha)} % interval", "± by seeds", "± by examples", "p",
-             "interpolated", "decidable margin", "shown"]  # fmt: skip
+    heads = ["n", "difference", f"{percent(1 - asked.alpha)} % interval", "shown", "p", "± seeds", "± examples",
+             "decidable"]  # fmt: skip
     return Grid(
         title="Paired differences in test accuracy, points",
         labels=["arms", "density %"],
@@ -263,7 +265,7 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return what it costs each arm to come to each density, as text."""
     rows: list[list[str]] = []
     for density in asked.at:
-        reached = [one for one in ledger.to_reach(records, density) if one.arm != DENSE]
+        reached = [one for one in ledger.to_reach(records, density) if one.arm != DENSE and one.search is not None]
         for index, one in enumerate(reached):
             label = "" if index else percent(density)
             rows.append([

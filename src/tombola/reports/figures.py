@@ -206,7 +206,10 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
     over = alt.Chart(alt.InlineData(rows))
     tips = [alt.Tooltip("layer:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
             alt.Tooltip("kept:Q", title="kept of it %", format=".2f")]  # fmt: skip
+    alike = [{"density": 100 * sum(of) / len(of), "kept": 100 * sum(of) / len(of)} for of in whole.values()]
+    alike = [row for row in alike if row["kept"] >= lowest]
     return _styled(
+        alt.Chart(alt.InlineData(alike)).mark_line(color=_GREY, strokeDash=[6, 4], strokeWidth=1.25).encode(x=x, y=y),
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, detail="layer:N"),
         over.mark_point(filled=True, size=40, opacity=1).encode(
             x=x, y=y, color=colour, tooltip=tips, **({"shape": alt.Shape("layer:N", legend=None)} if few else {})

@@ -108,7 +108,7 @@ def _charts(records: Sequence[Record], asked: Asked) -> dict[str, tuple[alt.Laye
     for arm in [arm for arm in arms if arm in asked.drawn and _tells(records, arm, "layers")][:_MOST_LAYERS]:
         found[f"layers-{arm}"] = (
             figures.layers(records, arm),
-            f"Where {arm} leaves its weights: what it keeps of each layer over the density of the whole; diagonal: as "
+            f"Where {arm} leaves its weights: what it keeps of each layer over the density of the whole; dashed: as "
             "much of each. A layer that falls off nears collapse.",
         )
     if any(record.get("curve") for record in records if record["round"]):
@@ -148,7 +148,8 @@ def _html(
     drawings: Mapping[str, bytes],
 ) -> str:
     colours = figures.colours(aggregate.arms(records))
-    ids = {name: f"chart-{index}" for index, name in enumerate(charts)}
+    # Names of arms may hold what has a meaning in a selector.
+    ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(charts)}
 
     def shown(*prefixes: str) -> str:
         # The drawing is what readers without scripts see; where scripts run, the chart takes its place.
@@ -245,7 +246,7 @@ def _arm(name: str, colours: Mapping[str, str]) -> str:
 
 
 def _side(head: str) -> str:
-    return " class=left" if in_words(head) else ""
+    return ' class="left names"' if head == "arms" else " class=left" if in_words(head) else ""
 
 
 def _scripts(charts: Mapping[str, alt.LayerChart]) -> str:
@@ -298,7 +299,7 @@ th:first-child, td:first-child { padding-left: 0 }
 thead th { color: var(--soft); font-size: .8rem; vertical-align: bottom }
 thead tr:last-child th { border-bottom: 1px solid var(--ink) }
 thead [scope=colgroup] { color: var(--ink); font-size: .9rem; font-weight: 600; white-space: normal }
-.left { min-width: 7rem; white-space: normal }
+.left { min-width: 7rem; white-space: normal } .names { white-space: nowrap }
 tbody th, tbody td { border-top: 1px solid #eee }
 tbody tr.more > *, tbody tr:first-child > * { border-top: 0 }
 .left { text-align: left }
