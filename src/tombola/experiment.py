@@ -31,6 +31,7 @@ from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.reports import page
 from tombola.reports.decisions import TARGETS, Asked
+from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder, folder_of
 from tombola.types import State
 
@@ -359,6 +360,7 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
         steps=given.steps,
         alpha=given.alpha,
         right=right or {},
+        printed=printed(recipe.name),
     )
 
 

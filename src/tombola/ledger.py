@@ -153,6 +153,7 @@ class Reached:
         whole: With the evaluations of all tickets up to it.
         flops: Training FLOPs with all weights, of ``whole``; ``None`` where they were not counted.
         flops_sparse: Those that the kept weights alone would need.
+        seconds: Wall time of the trainings of ``whole``, one after the other.
     """
 
     arm: str
@@ -164,6 +165,7 @@ class Reached:
     whole: float | None
     flops: float | None
     flops_sparse: float | None
+    seconds: float
 
 
 def to_reach(records: Sequence[Record], density: float) -> list[Reached]:
@@ -189,6 +191,7 @@ def to_reach(records: Sequence[Record], density: float) -> list[Reached]:
             whole=_mean(account.trainings("whole") for account in first.values()),
             flops=_mean(account.whole.flops for account in first.values()),
             flops_sparse=_mean(account.whole.flops_sparse for account in first.values()),
+            seconds=statistics.fmean(account.whole.seconds for account in first.values()),
         )
         for arm, first in firsts.items()
     ]

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tombola import ledger, overlap, statistics
-from tombola.comparisons import DENSE, Comparison, Value, compare_over
+from tombola.comparisons import DENSE, Comparison, Value, compare_over, values_at
 from tombola.errors import ConfigError
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.grids import Grid, percent
+from tombola.reports.paper import Point, Printed
 from tombola.verdicts import LEAST, Condition, Verdict, verdict
 
 TARGETS = (0.5, 0.2, 0.1)
@@ -39,6 +40,7 @@ class Asked:
         steps: How many steps later an early stop may be; ``None`` for one evaluation interval.
         alpha: Level of the tests.
         right: By arm, replicate and round, whether each test example was predicted right; may be empty.
+        printed: What a paper prints of the same experiment; ``None`` for nothing.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -50,6 +52,7 @@ class Asked:
     steps: float | None = None
     alpha: float = 0.05
     right: Mapping[tuple[str, int, int], NDArray[np.bool_]] = field(default_factory=dict)
+    printed: Printed | None = None
 
 
 NOTHING = Asked()
@@ -287,6 +290,35 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
         groups=[("", heads)],
         rows=rows,
     )
+
+
+def paper_points(records: Sequence[Record], asked: Asked) -> list[tuple[Point, float]]:
+    """Return what the paper prints, each point with the density of the prunable weights that it has here."""
+    share = next((record["prunable"] / record["total"] for record in records if record.get("prunable")), None)
+    if asked.printed is None or share is None:
+        return []
+    return [(point, point.density(share)) for point in asked.printed.points if point.density(share) > 0]
+
+
+def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return what the paper prints beside what the same arm has here at that density, as text."""
+    rows = []
+    for point, density in paper_points(records, asked):
+        try:
+            here = list(values_at(records, point.arm, density).values())
+        except ConfigError:  # an arm that this run has not
+            here = []
+        reached = [one for one in ledger.to_reach(records, density) if one.arm == point.arm]
+        rows.append([
+            point.arm, f"{100 * density:.2f}", f"{100 * point.accuracy:.1f}",
+            f"{100 * _mean(value.value for value in here):.2f}" if here else "",
+            str(point.rounds), _number(reached[0].rounds) if reached else "",
+            "" if point.minutes is None else f"{point.minutes:,}",
+            f"{reached[0].seconds / 60:,.1f}" if reached else "",
+        ])  # fmt: skip
+    heads = ["printed accuracy %", "ours", "printed rounds", "ours", "printed minutes", "ours"]
+    source = asked.printed.source if asked.printed else ""
+    return Grid(title=f"Beside the paper: {source}", labels=["arm", "density %"], groups=[("", heads)], rows=rows)
 
 
 def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:

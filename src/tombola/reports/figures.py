@@ -39,11 +39,18 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(names, itertools.cycle(PALETTE), strict=False))
 
 
-def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
+def accuracy_over_density(
+    records: Sequence[Record], paper: Sequence[dict[str, Any]] = (), title: str = ""
+) -> alt.LayerChart:
     """Draw test accuracy over density: the mean of each arm, its replicates, and the range between them.
 
     Density falls from left to right on a logarithmic axis; accuracy does not start at zero. The band goes
     from the lowest to the highest replicate; the dashed line is the mean of the dense network.
+
+    Args:
+        records: Of the whole experiment.
+        paper: What a paper prints, drawn as hollow marks: arm, density and accuracy in percent, source.
+        title: Stands above, so that a figure that is cut out says how large the experiment was.
     """
     import altair as alt
 
@@ -76,10 +83,14 @@ def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
     dense = aggregate.dense(records)
     rule = [] if dense is None else [{"accuracy": 100 * dense.mean, "label": f"dense {100 * dense.mean:.2f}"}]
 
-    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(records, reverse=True))
+    printed = [one for one in paper if one["arm"] in names]
+    sparsest = [{"density": one["density"] / 100} for one in printed]
+    x = alt.X(
+        "density:Q", title="Density: weights kept (%, log scale)", **_density_axis([*records, *sparsest], reverse=True)
+    )
     accuracy_axis: dict[str, Any] = {
         "title": "Test accuracy (%)",
-        "scale": alt.Scale(domain=_around(singles + rule), nice=False),
+        "scale": alt.Scale(domain=_around([*singles, *rule, *printed]), nice=False),
     }
     y = alt.Y("accuracy:Q", **accuracy_axis)
     colour, shape = _arm_encodings(names)
@@ -87,6 +98,14 @@ def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
     over_means = alt.Chart(alt.InlineData(means)).transform_filter(switch)
     over_singles = alt.Chart(alt.InlineData(singles)).transform_filter(switch)
     over_rule = alt.Chart(alt.InlineData(rule))
+    hollow = []
+    if printed:
+        over_printed = alt.Chart(alt.InlineData(printed)).transform_filter(switch)
+        hollow.append(
+            over_printed.mark_point(filled=False, size=110, strokeWidth=2, opacity=1).encode(
+                x=x, y=y, color=colour, shape=shape, tooltip=_tooltip("source", "arm", "density", "accuracy")
+            )
+        )
     crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
     return _styled(
         over_means.mark_area(opacity=0.1 / crowded**2).encode(
@@ -109,7 +128,9 @@ def accuracy_over_density(records: Sequence[Record]) -> alt.LayerChart:
             tooltip=_tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates"),
         )
         .add_params(switch),
+        *hollow,
         height=380,
+        title=title,
     )
 
 
@@ -354,11 +375,12 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
     ]
 
 
-def _styled(*layers: alt.Chart, height: int) -> alt.LayerChart:
+def _styled(*layers: alt.Chart, height: int, title: str = "") -> alt.LayerChart:
     import altair as alt
 
+    above = {"title": alt.Title(title, fontSize=12, fontWeight="normal", color=_GREY, anchor="start")} if title else {}
     chart: alt.LayerChart = (
-        alt.layer(*layers, width=640, height=height)
+        alt.layer(*layers, width=640, height=height, **above)
         .configure(font=_FONT, background="white", padding=12)
         .configure_view(stroke=None)
         .configure_axis(

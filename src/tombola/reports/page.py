@@ -70,7 +70,7 @@ def write(
         making: How the run is made again; left out if not given.
         formats: Of the figures' own files: "svg", "png", "pdf".
     """
-    charts = _charts(records, asked)
+    charts = _charts(records, asked, " · ".join(filter(None, [title, facts.get("data"), facts.get("training")])))
     drawings = {name: _drawn(chart, "svg") for name, (chart, _) in charts.items()}
     files: dict[str, bytes] = {"summary.md": table.markdown(title, records, notes, asked).encode()}
     for name, (chart, _) in charts.items():
@@ -82,16 +82,22 @@ def write(
     return [folder / name for name in files]
 
 
-def _charts(records: Sequence[Record], asked: Asked) -> dict[str, tuple[alt.LayerChart, str]]:
+def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tuple[alt.LayerChart, str]]:
     """Draw what there is to draw, by the name of its file, each with its caption."""
     arms = aggregate.arms(records)
     if not arms:
         return {}
+    source = asked.printed.source if asked.printed else ""
+    printed = [
+        {"arm": point.arm, "density": 100 * density, "accuracy": 100 * point.accuracy, "source": source}
+        for point, density in decisions.paper_points(records, asked)
+    ]
+    hollow = f"; hollow: printed in {source}" if printed else ""
     found = {
         "accuracy": (
-            figures.accuracy_over_density(records),
+            figures.accuracy_over_density(records, printed, title),
             "Test accuracy over density. Lines: mean of the replicates; small points: replicates; bands: lowest to "
-            "highest replicate; dashed: mean of the dense network.",
+            f"highest replicate; dashed: mean of the dense network{hollow}.",
         ),
         "density": (
             figures.density_over_round(records),
@@ -167,7 +173,11 @@ def _html(
     many = "".join(f"<li>{_judged(sentence)}</li>" for sentence in said)
     parts = [
         shown("accuracy"),
-        told(decisions.verdict_grid(records, asked), decisions.comparison_grid(records, asked)),
+        told(
+            decisions.verdict_grid(records, asked),
+            decisions.comparison_grid(records, asked),
+            decisions.paper_grid(records, asked),
+        ),
         shown("density"),
         told(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
         shown("overlap"),

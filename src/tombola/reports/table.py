@@ -115,6 +115,7 @@ def grids(records: Sequence[Record], asked: Asked | None = None) -> list[Grid]:
         found += [
             decisions.verdict_grid(records, asked),
             decisions.comparison_grid(records, asked),
+            decisions.paper_grid(records, asked),
             decisions.cost_grid(records, asked),
             decisions.overlap_grid(records, asked),
         ]

@@ -1,0 +1,88 @@
+"""Paper: the printed numbers of the experiments that recipes reproduce, to stand beside ours.
+
+recipe's name -> [ printed ] -> points at the density of the prunable weights -> figure, table
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Point:
+    """One printed result.
+
+    Attributes:
+        arm: The arm that does the same here.
+        sparsity: Of all weights, a fraction.
+        accuracy: On the test set, a fraction.
+        rounds: Of pruning.
+        minutes: Of the whole search; ``None`` where it is not given.
+    """
+
+    arm: str
+    sparsity: float
+    accuracy: float
+    rounds: int
+    minutes: int | None = None
+
+    def density(self, prunable: float) -> float:
+        """Return the density of the prunable weights.
+
+        Args:
+            prunable: Prunable weights / all weights.
+
+        >>> round(Point("lth", 0.705, 0.668, 6).density(0.95574), 4)
+        0.2623
+        """
+        return 1 - self.sparsity / prunable
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a paper prints of an experiment.
+
+    Attributes:
+        source: The paper and its table.
+        dense: Accuracy of the dense network, a fraction.
+        points: Of its tickets.
+        note: What is odd about it.
+    """
+
+    source: str
+    dense: float
+    points: tuple[Point, ...]
+    note: str = ""
+
+
+def printed(recipe: str) -> Printed | None:
+    """Return what is printed of a recipe's experiment, whatever the scale it is run at; ``None`` where nothing is.
+
+    >>> printed("cifar100-resnet18-small").points[0]
+    Point(arm='lth', sparsity=0.973, accuracy=0.662, rounds=17, minutes=479)
+    >>> printed("digits") is None
+    True
+    """
+    known = _table()
+    found = max((name for name in known if recipe == name or recipe.startswith(f"{name}-")), key=len, default=None)
+    if found is None:
+        return None
+    whole = known[found]
+    points = tuple(
+        Point(one["arm"], one["sparsity"] / 100, one["accuracy"] / 100, one["rounds"], one.get("minutes"))
+        for one in whole["points"]
+    )
+    return Printed(whole["source"], whole["dense"] / 100, points, whole.get("note", ""))
+
+
+@functools.cache
+def _table() -> Mapping[str, Any]:
+    text = importlib.resources.files("tombola.reports").joinpath("paper.yaml").read_text(encoding="utf-8")
+    table: Mapping[str, Any] = yaml.safe_load(text)
+    return table
