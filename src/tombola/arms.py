@@ -18,10 +18,12 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from tombola.errors import ConfigError, near
+from tombola.paces import Pace
 
 Method = Literal[
-    "dense", "lth", "colt", "one_shot", "fine_tune", "lr_rewind", "random_ticket", "shuffled", "reinitialised"
-]
+    "dense", "lth", "colt", "one_shot", "gradual", "fine_tune", "lr_rewind", "random_ticket", "shuffled",
+    "reinitialised", "as_trained",
+]  # fmt: skip
 
 _AMOUNTS = ("rate", "reach", "densities", "match")
 _SEARCH = (*_AMOUNTS, "exact", "scope", "score", "scored", "allow_collapse")
@@ -31,11 +33,13 @@ METHODS: dict[str, tuple[str, ...]] = {
     "lth": (*_SEARCH, "training"),
     "colt": (*_SEARCH, "training", "partitions", "by", "head", "remainder", "on", "combine"),
     "one_shot": ("densities", "match", "scope", "score", "scored", "allow_collapse", "training"),
+    "gradual": ("densities", "pace", "scope", "score", "allow_collapse", "training"),
     "fine_tune": (*_SEARCH, "lr"),
     "lr_rewind": _SEARCH,
     "random_ticket": ("of",),
     "shuffled": ("of", "shuffle"),
     "reinitialised": ("of",),
+    "as_trained": ("of",),
 }
 
 
@@ -68,9 +72,10 @@ class Arm:
     Attributes:
         method: What it does; "lth" if only ``match`` is given.
             Searches: "lth" (iterative magnitude pruning), "colt", "one_shot" (the dense network cut once to each
-            density), "fine_tune" (pruned and trained on without reset), "lr_rewind" (trained on without reset, the
-            learning rate begins anew). Controls of another arm's tickets: "random_ticket" (as many weights in each
-            layer, drawn), "shuffled", "reinitialised". "dense" trains only.
+            density), "gradual" (pruned while it trains, once to each density), "fine_tune" (pruned and trained on
+            without reset), "lr_rewind" (trained on without reset, the learning rate begins anew). Controls of another
+            arm's tickets: "random_ticket" (as many weights in each layer, drawn), "shuffled", "reinitialised".
+            "as_trained" is no ticket: the network that a "gradual" arm pruned and trained on. "dense" trains only.
         match: Keep exactly as many weights after every round as that arm does.
         of: The arm whose tickets a control takes.
         as_long_as: Of "dense": train as long as that arm's whole search and the evaluation of its last ticket.
@@ -85,6 +90,7 @@ class Arm:
         rate: Fraction of the kept weights that each partition removes in a round; one, or one per group of the scope.
         reach: Instead, a density to reach in a number of rounds.
         densities: Instead, the density after each round, by exact counts.
+        pace: Of "gradual": when weights go.
         exact: With ``reach``: exact counts instead of a rate.
         scope: Which weights compete: "whole_model", "per_layer", "per_kind" or "half_output".
         score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``; of several,
@@ -112,6 +118,7 @@ class Arm:
     rate: float | dict[str, float] | None = None
     reach: Reach | None = None
     densities: tuple[float, ...] = ()
+    pace: Pace | None = None
     exact: bool = False
     scope: Literal["whole_model", "per_layer", "per_kind", "half_output"] = "whole_model"
     score: str | tuple[str, ...] = "magnitude"
@@ -142,6 +149,11 @@ class Arm:
         return "score" in METHODS.get(self.method or "", ())
 
     @property
+    def by_itself(self) -> bool:
+        """Whether each of its tickets needs nothing of the rounds before."""
+        return self.method in ("gradual", "as_trained")
+
+    @property
     def rewinds(self) -> bool:
         """Whether its tickets start from the rewind point that the whole replicate shares."""
         return self.method not in ("fine_tune", "lr_rewind", "reinitialised", "shuffled")
@@ -155,6 +167,8 @@ class Arm:
         """Return what decides the arm's tickets, as plain data; which of them are evaluated does not."""
         whole = dataclasses.asdict(self)
         del whole["evaluate_at"]
+        if self.pace is None:  # arms of before there was one stay what they were
+            del whole["pace"]
         return whole
 
 
@@ -251,6 +265,9 @@ def _check_source(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
                           f"{near(arm.source, others)}")  # fmt: skip
     if arms[arm.source].method == "dense":
         raise ConfigError(f"arms.{name}.{key} is '{arm.source}', which only trains; name an arm that has tickets")
+    if arm.method == "as_trained" and arms[arm.source].method != "gradual":
+        raise ConfigError(f"arms.{name}.of is '{arm.source}', which leaves no network that was trained on; as_trained "
+                          "takes an arm of method: gradual")  # fmt: skip
     if key == "as_long_as" and not arms[arm.source].searches:
         raise ConfigError(f"arms.{name}.as_long_as is '{arm.source}', which does not search; name the arm whose "
                           f"tickets it takes, '{arms[arm.source].source}'")  # fmt: skip
@@ -268,7 +285,8 @@ def _check_amounts(where: str, arm: Arm) -> None:
         raise ConfigError(f"{where}.score names {len(arm.score)} scores for {arm.width} candidates; one each, or one")
     if len(given) != 1:
         fitting = [key for key in _AMOUNTS if key in METHODS[arm.method or ""]]
-        raise ConfigError(f"{where} needs {', '.join(fitting[:-1])} or {fitting[-1]}, exactly one of them"
+        needed = " or ".join(filter(None, [", ".join(fitting[:-1]), fitting[-1]]))
+        raise ConfigError(f"{where} needs {needed}{', exactly one of them' if len(fitting) > 1 else ''}"
                           + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
     for group, rate in arm.rate.items() if isinstance(arm.rate, dict) else [("", arm.rate or 0)]:
         check_rate(rate, f"{where}.rate{group and '.' + group}")
@@ -351,6 +369,10 @@ CATALOGUE: tuple[Kind, ...] = (
          "{method: fine_tune, lr: last, match: lth}"),
     Kind("lr-rewind", "baseline", "trained on, not reset, the learning rate begins anew",
          "{method: lr_rewind, rate: 0.2}"),
+    Kind("gradual", "search", "pruned while it trains, along a cubic schedule, once to each density",
+         "{method: gradual, densities: [0.5, 0.2, 0.1], scope: per_layer}"),
+    Kind("as-trained", "baseline", "the network that was pruned and trained on, not reset",
+         "{method: as_trained, of: gradual}"),
     Kind("one-shot", "baseline", "the dense network cut once to each density",
          "{method: one_shot, densities: [0.5, 0.2, 0.1]}"),
 )  # fmt: skip

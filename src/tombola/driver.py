@@ -27,7 +27,7 @@ from tombola.plans import Plans, replicate_seed
 from tombola.rates import Amount, Count
 from tombola.records import Cost, Record, costs_of
 from tombola.runs import RunFolder
-from tombola.search import Round, carried_on, find, find_at_once, rewound
+from tombola.search import Round, carried_on, find, find_at_once, find_gradually, rewound
 from tombola.tickets import Ticket
 from tombola.training import Schedule, stretched
 from tombola.types import Mask, State
@@ -153,6 +153,7 @@ class ArmRun:
         self._rounds = 0  # those that have a ticket
         self._waiting: list[_Ticket] = []
         self._last: _Ticket | None = None
+        self._point: Job | None = None  # what tickets start from
         self._searched: dict[str, Cost] = {}
         self._evaluated: dict[int, Cost] = {}
         self._valid_accuracy: dict[int, float] = {}
@@ -196,6 +197,7 @@ class ArmRun:
     def _run(self) -> str:
         dense = Job(self.shared.initial[self.replicate, False], self.plans.mask, self.recipe.training, self.seed)
         point = self._rewind_point(dense)
+        self._point = point
         self._begin(dense, point)
         if self.arm.method == "dense":
             self._train_long(dense)
@@ -239,9 +241,10 @@ class ArmRun:
         record = self.folder.record(self.name, self.replicate, index)
         assert record is not None
         facts = {key: record[key] for key in _FACTS if key in record}
-        self._searched |= {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
+        searched = {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
+        self._searched = searched if self.arm.by_itself else self._searched | searched
         self._offer(ticket.mask, ticket.rewind_point)
-        job = self._evaluation(self._start_of(ticket))
+        job = self._evaluation(index, self._start_of(ticket))
         self._add(_Ticket(index, job, facts, dict(self._searched), record=record))
 
     def _start_of(self, ticket: Ticket) -> Job:
@@ -250,8 +253,13 @@ class ArmRun:
         training = self.plans.onward_training(self.arm)
         return Job(ticket.rewind_point, dict(ticket.mask), training, self.seed, first=first)
 
-    def _evaluation(self, job: Job) -> Job:
+    def _evaluation(self, index: int, job: Job) -> Job:
         """Return the training that evaluates a ticket: the recipe's own, whatever the search trained with."""
+        if self.arm.method == "as_trained":  # no ticket is trained: the network that its source pruned is the result
+            assert self._point is not None
+            source = self.recipe.arms[self.arm.of or ""]
+            own = replace(self._point, training=self.plans.search_training(source))
+            return replace(own, gradual=self.plans.schedules(source)[index - 1])
         return replace(job, training=self.recipe.training) if self.arm.training else job
 
     def _search(self, point: Job, done: list[Ticket]) -> str:
@@ -259,7 +267,8 @@ class ArmRun:
         plans, arm = self.plans, self.arm
         partitions = plans.partitions(arm, self.replicate)
         first = len(done) + 1
-        job = self._start_of(done[-1]) if done and arm.method != "one_shot" else point
+        anew = arm.method in ("one_shot", "gradual")  # every round begins with the dense network
+        job = self._start_of(done[-1]) if done and not anew else point
         job = replace(job, training=plans.search_training(arm)) if arm.training else job
         options: dict[str, Any] = {
             "run_all": self._run_all,
@@ -270,7 +279,10 @@ class ArmRun:
             "allow_collapse": arm.allow_collapse,
         }
         amounts = itertools.islice(self._amounts(), len(done), None)
-        if arm.method == "one_shot":
+        if arm.method == "gradual":
+            same = {key: options[key] for key in ("run_all", "first", "allow_collapse")}
+            rounds = find_gradually(job, plans.schedules(arm)[len(done) :], **same)
+        elif arm.method == "one_shot":
             rounds = find_at_once(job, partitions, amounts, **options)
         else:
             apart = arm.combine == "all_at_end"
@@ -282,6 +294,8 @@ class ArmRun:
         before, parent = (job.mask, None) if not done else (done[-1].mask, done[-1].digest)
         while True:
             self._index += 1
+            if arm.by_itself:
+                self._searched = {of: cost for of, cost in self._searched.items() if cost.role == "pretraining"}
             try:
                 found = next(rounds)
             except StopIteration as end:
@@ -309,6 +323,8 @@ class ArmRun:
 
     def _control(self, point: Job, found: Found) -> Job:
         """Turn another arm's ticket into this arm's."""
+        if self.arm.method == "as_trained":
+            return replace(point, mask=found.mask)
         if self.arm.method == "random_ticket":
             return replace(point, mask=controls.draw(found.mask, self.seed))
         if self.arm.method == "reinitialised":
@@ -369,7 +385,7 @@ class ArmRun:
             seconds=trained.seconds,
             steps=trained.steps,
             flops=flops.training(per_example) * trained.samples,
-            flops_sparse=flops.training(per_example, job.mask) * trained.samples,
+            flops_sparse=_sparse_flops(per_example, job, trained),
             process_seconds=trained.process_seconds,
             peak_bytes=trained.peak_bytes,
         )
@@ -432,7 +448,7 @@ class ArmRun:
         ticket = Ticket(job.mask, job.start, origin, self.plans.total)
         digest = ticket.save(path, rewind_points=self.folder.rewind_points)
         self._offer(job.mask, job.start)
-        ready = self._evaluation(job)
+        ready = self._evaluation(index, job)
         self._add(_Ticket(index, ready, self._facts(job.mask, job) | facts, dict(self._searched)))
         return digest
 
@@ -546,6 +562,7 @@ class ArmRun:
             "replicate": self.replicate,
             "round": ticket.index,
             **ticket.facts,
+            "by_itself": self.arm.by_itself,
             "evaluated": result is not None,
             "test_accuracy": measured and measured.test.accuracy,
             "test_loss": measured and measured.test.loss,
@@ -581,7 +598,7 @@ class ArmRun:
     def _costs(self, ticket: _Ticket) -> dict[str, float]:
         """Add up what a ticket cost as if the arm ran alone: its search's trainings and its evaluations, each once."""
         earlier = [cost for index, cost in self._evaluated.items() if index <= ticket.index]
-        chosen = earlier[-1:] if self.arm.method == "dense" else earlier
+        chosen = earlier[-1:] if self.arm.method == "dense" or self.arm.by_itself else earlier
         both = ticket.searched | {cost.training: cost for cost in chosen}
         return {
             "samples_seen": sum(cost.samples for cost in both.values()),
@@ -632,9 +649,23 @@ def _curve(trained: Trained) -> dict[str, list[float]]:
     return {name: [float(f"{entry[name]:.6g}") for entry in trained.history] for name in names}
 
 
+def _sparse_flops(per_example: Mapping[str, Flops], job: Job, trained: Trained) -> int:
+    """Return the training FLOPs that the kept weights alone would need; of gradual pruning, cut by cut."""
+    if not trained.cuts:
+        return flops.training(per_example, job.mask) * trained.samples
+    sizes = {name: keep.numel() for name, keep in job.mask.items()}
+    first, last = trained.cuts[0][0], job.first + trained.steps
+    found = max(0, first - job.first) * flops.training(per_example)
+    for (step, kept), after in itertools.pairwise([*trained.cuts, (last, {})]):
+        counts = {name: (kept[name], size) for name, size in sizes.items()}
+        found += (after[0] - step) * flops.training_at(per_example, counts)
+    return found * trained.samples // trained.steps
+
+
 def _distance(job: Job, trained: Trained) -> float:
     """Return how far the kept weights went from where they began: the root of their mean squared change."""
-    moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in job.mask.items()]
+    mask = trained.mask or job.mask
+    moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in mask.items()]
     number = sum(part.numel() for part in moved)
     return math.sqrt(sum(float(part.square().sum()) for part in moved) / max(number, 1))
 

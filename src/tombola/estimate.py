@@ -155,18 +155,21 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
     pairs = enumerate(itertools.pairwise([1.0, *densities]), 1)
     near = [index for index, (above, below) in pairs if any(below <= d < above for d in arm.evaluate_at or ())]
     evaluated = {i for i in rounds if not arm.evaluate_at or i in near or i + 1 in near}
-    units, trainings = (1 - behind) * len(evaluated), len(evaluated)
+    own = 0 if arm.method == "as_trained" else len(evaluated)  # that network is trained already
+    units, trainings = (1 - behind) * own, own
     if arm.searches and rounds:
         lengths = _lengths(plans, arm, replicate)
         training = plans.search_training(arm)
         if not done or arm.method == "one_shot":
             dense |= {_key(training, part, behind): length for part, length in lengths.items()}
         later = [] if arm.method == "one_shot" else [i for i in rounds if i > 1]
+        if arm.method == "gradual":  # each is a training of its own, from the dense network on
+            dense, later = {}, list(rounds)
         for part, length in lengths.items():
             # On the full data the search of a round is the evaluation of the round before.
-            shared = part == WHOLE and not arm.training
-            own = [i for i in later if not (shared and (i - 1 in evaluated or i - 1 == done))]
-            units, trainings = units + length * len(own), trainings + len(own)
+            shared = part == WHOLE and not arm.training and arm.method != "gradual"
+            more = [i for i in later if not (shared and (i - 1 in evaluated or i - 1 == done))]
+            units, trainings = units + length * len(more), trainings + len(more)
     return _Cost(dense, units, trainings, len(rounds), len(evaluated))
 
 

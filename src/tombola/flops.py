@@ -87,17 +87,28 @@ def training(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
     >>> training({"0": Flops(8, 16)}), training({"0": Flops(8, 16)}, mask)
     (24, 6)
     """
-    return _total({name: one.training for name, one in flops.items()}, mask)
+    return training_at(flops, _counts(mask))
+
+
+def training_at(flops: Mapping[str, Flops], kept: Mapping[str, tuple[int, int]]) -> int:
+    """Return what `training` does, of numbers: kept weights and all weights of each masked parameter.
+
+    >>> training_at({"0": Flops(8, 16)}, {"0.weight": (1, 4)})
+    6
+    """
+    return _total({name: one.training for name, one in flops.items()}, kept)
 
 
 def inference(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
     """Return the FLOPs of one prediction; with a mask, those that the kept weights alone would need."""
-    return _total({name: one.forward for name, one in flops.items()}, mask)
+    return _total({name: one.forward for name, one in flops.items()}, _counts(mask))
 
 
-def _total(flops: Mapping[str, int], mask: Mask | None) -> int:
-    if mask is None:
-        return sum(flops.values())
-    kept = {name.rpartition(".")[0]: (int(torch.count_nonzero(keep)), keep.numel()) for name, keep in mask.items()}
+def _counts(mask: Mask | None) -> dict[str, tuple[int, int]]:
+    return {name: (int(torch.count_nonzero(keep)), keep.numel()) for name, keep in (mask or {}).items()}
+
+
+def _total(flops: Mapping[str, int], counts: Mapping[str, tuple[int, int]]) -> int:
+    kept = {name.rpartition(".")[0]: of for name, of in counts.items()}
     # Whole numbers throughout: a sum of products of floats would hang on the order of the layers.
     return sum(one * kept[name][0] // kept[name][1] if name in kept else one for name, one in flops.items())

@@ -7,7 +7,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,10 @@ from tombola import devices, invariants
 from tombola.digests import digest_json, digest_mask, digest_state
 from tombola.errors import ConfigError, TrainingError
 from tombola.evaluation import Metrics
+from tombola.gradual import Pruner
+from tombola.paces import Gradual
 from tombola.partitions import WHOLE, Partition
+from tombola.scores.context import Context
 from tombola.task import Classification
 from tombola.training import Schedule, Step, Training, arrange_, settle, train
 from tombola.types import Mask, State
@@ -34,6 +37,7 @@ class Job:
         part: Which part of the training data.
         first: Steps (of the full split) that the start state has behind it.
         last: Stop after this step of the full split; at the end if ``None``.
+        gradual: Prune while it runs; the mask is what the pruning begins from.
 
     >>> job = Job({"w": torch.ones(2)}, {"w": torch.tensor([True, True])}, Training(epochs=1), seed=0)
     >>> job.on(WHOLE, {"w": torch.tensor([True, False])}).digest("task") == job.digest("task")
@@ -47,6 +51,7 @@ class Job:
     part: Partition = WHOLE
     first: int = 0
     last: int | None = None
+    gradual: Gradual | None = None
 
     def on(self, part: Partition, mask: Mask) -> Job:
         """Return the same training on another part of the data, with another mask."""
@@ -79,6 +84,7 @@ class Job:
                 "seed": self.seed,
                 "steps": [self.first, self.last],
             }
+            | ({"gradual": asdict(self.gradual)} if self.gradual else {})
         )
 
 
@@ -98,6 +104,8 @@ class Trained:
         steps: Optimiser steps done.
         process_seconds: Processor time of the process meanwhile, all its threads together.
         peak_bytes: The most memory: on CUDA what this training took there, else what its process ever had.
+        mask: What gradual pruning has left; ``None`` for a training whose mask stayed as it was.
+        cuts: What each of its cuts left of each layer: [steps done, kept weights by layer].
     """
 
     final: dict[str, Tensor]
@@ -110,6 +118,8 @@ class Trained:
     steps: int = 0
     process_seconds: float = 0.0
     peak_bytes: int = 0
+    mask: dict[str, Tensor] | None = None
+    cuts: list[tuple[int, dict[str, int]]] = field(default_factory=list)
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -184,57 +194,94 @@ def _run(
     batches = task.batches(job.part, training.batch_size, job.seed)
     share = len(batches) / task.steps_per_epoch(training.batch_size)
     schedule = Schedule.of(training, len(batches), share)
-    valid = task.split(job.part, "valid")
-    if training.select == "best" and len(valid) == 0:
+    if training.select == "best" and len(task.split(job.part, "valid")) == 0:
         raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
     first, last = round(job.first * share), schedule.steps if job.last is None else round(job.last * share)
 
-    history: list[dict[str, float]] = []
-    early, early_step, best = None, None, float("inf")
+    pruner = None
+    if job.gradual is not None:
+        pruner = Pruner(job.gradual, model, task.head, job.mask, steps=schedule.steps, first=first,
+                        context=Context(job.start, job.seed))  # fmt: skip
+    watch = _Watch(task, job, model)
+    mask = job.mask
     losses: list[Tensor] = []
     seen = 0
     for step in loop(
         model, batches, training, job.mask, loss=task.loss, seed=job.seed, schedule=schedule, first=first, last=last
     ):
+        cutting = pruner is not None and pruner.due(step.number)
+        looking = step.loss is not None and (step.number % schedule.evaluate_every == 0 or step.number == last)
         if step.loss is None:
             invariants.check_rewound(model, job.start, job.mask, redrawn=job.part.own_head)
+        else:
+            losses.append(step.loss)
+        if looking:
+            seen += _finite(losses, step.number)
+            losses.clear()
+            # Before the last cut no state is the result: it has more weights than were asked for.
+            watch.look(step.number, mask, counts=pruner is None or step.number > pruner.last)
+        if cutting:
+            assert pruner is not None
+            mask = pruner.cut(step.number, _state_of(model, mask))
+            step.handle.replace(mask)
+            if looking:
+                watch.look(step.number, mask, counts=step.number == pruner.last)
+        if not looking:
             continue
-        losses.append(step.loss)
-        if step.number % schedule.evaluate_every and step.number != last:
-            continue
-        seen += _finite(losses, step.number)
-        losses.clear()
-        if len(valid):
-            with devices.autocast(task.device.type, training.precision)():
-                metrics = task.measure(model, job.part, "valid")
-            history.append({"step": step.number, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
-            worth = metrics.loss if training.select_by == "loss" else -metrics.accuracy
-            if worth < best:
-                best, early_step, early = worth, step.number, _state_of(model, job.mask)
         progress(step.number - first, last - first)
-        late = [entry for entry in history if early_step is None or entry["step"] > early_step]
         # Not on the way to a rewind point, which is a step of its own whatever the validation loss does.
-        if training.patience is not None and job.last is None and len(late) >= training.patience:
+        open_ = job.last is not None or (pruner is not None and step.number <= pruner.last)
+        if training.patience is not None and not open_ and watch.waited() >= training.patience:
             progress(last - first, last - first)
             break
-    final = _state_of(model, job.mask)
+    final = _state_of(model, mask)
     for name, value in final.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise TrainingError(f"'{name}' is not finite after step {first + seen}; a lower learning rate may help")
-    for state in filter(None, (final, early)):
-        invariants.check_zeros(state, job.mask, f"after step {first + seen}")
+    for state in filter(None, (final, watch.early)):
+        invariants.check_zeros(state, mask, f"after step {first + seen}")
     return Trained(
         final=final,
-        early=early,
-        early_step=early_step,
+        early=watch.early,
+        early_step=watch.early_step,
         select=training.select,
-        history=history,
+        history=watch.history,
         samples=batches.examples(first, first + seen),
         seconds=time.perf_counter() - began,
         steps=seen,
         process_seconds=time.process_time() - busy,
         peak_bytes=devices.peak_memory(task.device),
+        mask=None if pruner is None else dict(mask),
+        cuts=[] if pruner is None else pruner.kept,
     )
+
+
+class _Watch:
+    """Looks at the validation data while a model trains, and keeps the best state that counts."""
+
+    def __init__(self, task: Classification, job: Job, model: torch.nn.Module) -> None:
+        self._task, self._job, self._model = task, job, model
+        self._there = len(task.split(job.part, "valid")) > 0
+        self.history: list[dict[str, float]] = []
+        self.early: dict[str, Tensor] | None = None
+        self.early_step: int | None = None
+        self._best = float("inf")
+
+    def look(self, step: int, mask: Mask, *, counts: bool) -> None:
+        """Measure the model after a step; its state may be the best one if it counts."""
+        if not self._there:
+            return
+        training = self._job.training
+        with devices.autocast(self._task.device.type, training.precision)():
+            metrics = self._task.measure(self._model, self._job.part, "valid")
+        self.history.append({"step": step, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
+        worth = metrics.loss if training.select_by == "loss" else -metrics.accuracy
+        if counts and worth < self._best:
+            self._best, self.early_step, self.early = worth, step, _state_of(self._model, mask)
+
+    def waited(self) -> int:
+        """Count the looks since the best state."""
+        return sum(1 for entry in self.history if self.early_step is None or entry["step"] > self.early_step)
 
 
 def _finite(losses: list[Tensor], number: int) -> int:

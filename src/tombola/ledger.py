@@ -109,13 +109,15 @@ def accounts(records: Sequence[Record]) -> list[Account]:
     """
     found = []
     for (_, replicate), own in _by_arm(records).items():
-        searched: list[Cost] = []
+        every: list[Cost] = []  # of the search
         evaluated: list[Cost] = []
         unit = _unit(records, replicate)
         dense = all(record["density"] == 1 for record in own)
         for record in own:
             new = costs_of(record)
-            searched += [cost for cost in new if cost.role != "evaluation"]
+            mine = [cost for cost in new if cost.role != "evaluation"]
+            every = every + mine
+            searched = mine if record.get("by_itself") else every
             here = [cost for cost in new if cost.role == "evaluation"]
             # The dense network that is trained longer is one training, not that of round 0 and another one.
             evaluated = here if dense and here else evaluated + here
@@ -125,7 +127,7 @@ def accounts(records: Sequence[Record]) -> list[Account]:
                     pretraining=total(cost for cost in searched if cost.role == "pretraining"),
                     search=total(searched),
                     own=total(searched + here),
-                    whole=total(searched + evaluated),
+                    whole=total(every + evaluated),
                     unit=unit,
                 )
             )

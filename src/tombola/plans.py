@@ -18,11 +18,12 @@ from tombola.errors import ConfigError, InputError
 from tombola.jobs import Trained
 from tombola.masks import head_weight, ones, size, total_weights
 from tombola.models.building import TORCHVISION, build, head_name, load_weights_
+from tombola.paces import Gradual, Pace, densities
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
 from tombola.pruning import removals
 from tombola.rates import Amount, Count
 from tombola.recipe import Data, Model, Recipe, training_with
-from tombola.scopes import Scope, half_output, per_kind, per_layer, whole_model
+from tombola.scopes import Scope, by_name, per_layer
 from tombola.scores.context import Score
 from tombola.search import selected
 from tombola.splits import Splits, split
@@ -126,10 +127,7 @@ class Plans:
             return per_layer
         if arm.source is not None:
             return self.scope(self.recipe.arms[arm.source])
-        model, head = self.task.model, self.task.head
-        made = {"per_kind": lambda: per_kind(model), "half_output": lambda: half_output(model, head)}
-        plain: dict[str, Scope] = {"whole_model": whole_model, "per_layer": per_layer}
-        return plain[arm.scope] if arm.scope in plain else made[arm.scope]()
+        return by_name(arm.scope, self.task.model, self.task.head)
 
     def scores(self, arm: Arm) -> Score | list[Score]:
         """Return what an arm ranks weights by: one score, or one for each candidate."""
@@ -184,6 +182,11 @@ class Plans:
         """Return the partition that each candidate's model is trained on."""
         parts = self.division(arm, replicate)
         return [parts[index - 1] for index in arm.on] or parts
+
+    def schedules(self, arm: Arm) -> list[Gradual]:
+        """Return how an arm prunes gradually, once to each of its densities."""
+        assert isinstance(arm.score, str)
+        return [Gradual(density, arm.pace or Pace(), arm.score, arm.scope) for density in arm.densities]
 
     def amounts(self, arm: Arm) -> Iterable[Amount]:
         """Return what each round of an arm that follows no other is asked for."""
@@ -263,6 +266,11 @@ class Plans:
     def _check_arm(self, arm: Arm) -> None:
         if arm.method == "fine_tune":
             self.onward_training(arm)
+        if arm.method == "gradual":
+            own = self.search_training(arm)
+            steps = Schedule.of(own, self.task.steps_per_epoch(own.batch_size)).steps
+            for gradual in self.schedules(arm):
+                densities(gradual, steps)
         if not arm.searches:
             return
         training.settle(self.search_training(arm), self.task.model, devices.kind_of(self.recipe.device))

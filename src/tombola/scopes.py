@@ -55,6 +55,19 @@ def per_layer(mask: Mask) -> dict[str, Group]:
     return {name: Group((name,)) for name in mask}
 
 
+def by_name(name: str, model: nn.Module, head: str | None = None) -> Scope:
+    """Return the scope that a recipe names, made for a model where it must know the layers.
+
+    >>> by_name("per_layer", nn.Linear(2, 2)) is per_layer
+    True
+    """
+    if name == "per_kind":
+        return per_kind(model)
+    if name == "half_output":
+        return half_output(model, head)
+    return {"whole_model": whole_model, "per_layer": per_layer}[name]
+
+
 def per_kind(model: nn.Module) -> Scope:
     """Make the scope that ranks convolutions together and linear layers together, groups "conv" and "linear".
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +22,7 @@ from tombola.cutting import Combine, Cut, keep_any, keep_common
 from tombola.errors import ConfigError
 from tombola.jobs import Job, Trained
 from tombola.masks import count, empty_layers, intersect
+from tombola.paces import Gradual
 from tombola.partitions import WHOLE, Partition
 from tombola.rates import Amount
 from tombola.scopes import Scope, whole_model
@@ -230,6 +231,55 @@ def find_at_once(
         why = yield from find(job, partitions, [amount], run_all=once, first=index, **options)
         if why:
             return why
+    return ""
+
+
+def find_gradually(
+    job: Job,
+    schedules: Iterable[Gradual],
+    *,
+    run_all: Callable[[list[Job]], list[Trained]],
+    first: int = 1,
+    allow_collapse: bool = False,
+) -> Generator[Round, None, str]:
+    """Prune while training, once for each schedule; the mask that a training ends with is its ticket.
+
+    The trainings know nothing of each other: each begins with the dense network.
+
+    Args:
+        job: The training on the full data: the rewind point, the prunable weights, the settings.
+        schedules: What each training is to end with.
+        run_all: As `find` takes it.
+        first: Number of the first round.
+        allow_collapse: Go on when a layer has no weight left.
+
+    Source:
+        Zhu & Gupta 2017, arXiv:1710.01878.
+
+    >>> import torch
+    >>> from tombola import Classification, Training, ones, serial, split
+    >>> from tombola.data import synthetic
+    >>> from tombola.paces import Gradual, Pace
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> task = Classification(model, split(synthetic()), head="2")
+    >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=2), seed=0)
+    >>> schedules = [Gradual(0.5, Pace(every=5)), Gradual(0.1, Pace(every=5))]
+    >>> [count(found.mask) for found in find_gradually(job, schedules, run_all=serial(task))]
+    [640, 128]
+    """
+    for index, schedule in enumerate(schedules, first):
+        pruning = replace(job, gradual=schedule)
+        [trained] = run_all([pruning])
+        began = time.perf_counter()
+        mask = trained.mask
+        if mask is None:
+            raise ConfigError("the loop did not prune: what runs the jobs must heed Job.gradual")
+        invariants.check_zeros(trained.final, mask, f"round {index}")
+        collapsed = empty_layers(mask)
+        seconds = time.perf_counter() - began
+        if collapsed and not allow_collapse:
+            return _ended(f"layer collapse in round {index}: no weight is left in {', '.join(collapsed)}")
+        yield Round(index, mask, [mask], [pruning], [trained], job.on(WHOLE, mask), collapsed, 0.0, seconds)
     return ""
 
 

@@ -27,6 +27,13 @@ def log_error(folder: Path, text: str) -> None:
         log.write(text)
 
 
+# What a finished training says beside its tensors.
+_FACTS = (
+    *("early_step", "select", "history", "samples", "seconds"),
+    *("steps", "process_seconds", "peak_bytes", "cuts"),
+)
+
+
 class Store:
     """A folder of finished trainings and measurements, by the digest of their job."""
 
@@ -39,11 +46,11 @@ class Store:
         if read is None:
             return None
         tensors, facts = read
-        states: dict[str, dict[str, Tensor]] = {"final": {}, "early": {}}
+        states: dict[str, dict[str, Tensor]] = {"final": {}, "early": {}, "mask": {}}
         for name, value in tensors.items():
             which, _, key = name.partition(".")
             states[which][key] = value
-        return Trained(states["final"], states["early"] or None, **facts)
+        return Trained(states["final"], states["early"] or None, **facts, mask=states["mask"] or None)
 
     def has_trained(self, digest: str) -> bool:
         """Whether a training is finished and can be read."""
@@ -53,8 +60,8 @@ class Store:
         """Write a finished training."""
         tensors = {f"final.{name}": value for name, value in trained.final.items()}
         tensors |= {f"early.{name}": value for name, value in (trained.early or {}).items()}
-        names = ("early_step", "select", "history", "samples", "seconds", "steps", "process_seconds", "peak_bytes")
-        self._write(digest, "training", tensors, {name: getattr(trained, name) for name in names})
+        tensors |= {f"mask.{name}": keep for name, keep in (trained.mask or {}).items()}
+        self._write(digest, "training", tensors, {name: getattr(trained, name) for name in _FACTS})
 
     def drop(self, digest: str) -> None:
         """Remove a training and its measurement."""
