@@ -57,6 +57,7 @@ def run_for_two_steps(path, runs, *, shrunk):
         arm["evaluate_at"] = []
         arm["training"] = {"steps": 4} if arm["training"] else {}
         arm["densities"] = arm["densities"][:1]
+        arm["pace"] = arm["pace"] and arm["pace"] | {"every": 1}
     done = run(parse(whole), runs=runs, workers=1)
     assert done.complete, done.notes
     assert {record["arm"] for record in done.records} == set(whole["arms"])
@@ -76,10 +77,12 @@ def test_a_recipe_runs_for_two_steps_on_images_of_its_size(path, tmp_path):
     run_for_two_steps(path, tmp_path, shrunk=False)
 
 
-def test_causes_has_an_arm_of_every_kind():
+def test_causes_has_an_arm_of_every_kind_but_those_of_gradual_pruning():
     recipe = read(ROOT / "recipes" / "causes.yaml")
-    assert {kind.name for kind in CATALOGUE} - {"colt"} <= set(recipe.arms)
-    assert {arm.method for arm in recipe.arms.values()} == set(METHODS)
+    assert {kind.name for kind in CATALOGUE} - {"colt", "gradual", "as-trained"} <= set(recipe.arms)
+    assert {arm.method for arm in recipe.arms.values()} == set(METHODS) - {"gradual", "as_trained"}
+    gradual = read(ROOT / "recipes" / "mnist-lenet5-gradual.yaml")
+    assert {"gradual", "as_trained"} <= {arm.method for arm in gradual.arms.values()}
 
 
 def test_the_page_of_arms_shows_every_kind_with_its_yaml():

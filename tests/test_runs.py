@@ -43,7 +43,8 @@ DEFAULTS = {
 
 ARM = {
     "method": "lth", "match": None, "of": None, "as_long_as": None, "partitions": None, "by": "classes", "head": "own",
-    "remainder": "kept", "on": [], "combine": "all", "rate": 0.2, "reach": None, "densities": [], "exact": False,
+    "remainder": "kept", "on": [], "combine": "all", "rate": 0.2, "reach": None, "densities": [], "pace": None,
+    "exact": False,
     "scope": "whole_model", "score": "magnitude", "scored": "selected", "lr": "last", "shuffle": "both",
     "training": {}, "evaluate_at": [], "allow_collapse": False,
 }  # fmt: skip

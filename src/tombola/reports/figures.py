@@ -256,13 +256,21 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
     names = list(chosen)
     rows = []
     for arm, of in {**chosen, "dense": dense}.items():
-        by_step: dict[float, list[float]] = {}
+        # By their place too: gradual pruning looks twice at a step, before a cut and after it.
+        looks: dict[tuple[int, float], list[float]] = {}
         for record in of.values():
-            for step, accuracy in zip(record["curve"]["step"], record["curve"]["valid_accuracy"], strict=True):
-                by_step.setdefault(step, []).append(accuracy)
+            curve = record["curve"]
+            for place, (step, accuracy) in enumerate(zip(curve["step"], curve["valid_accuracy"], strict=True)):
+                looks.setdefault((place, step), []).append(accuracy)
         rows += [
-            {"arm": arm, "step": step, "accuracy": 100 * sum(found) / len(found), "replicates": len(found)}
-            for step, found in by_step.items()
+            {
+                "arm": arm,
+                "place": place,
+                "step": step,
+                "accuracy": 100 * sum(found) / len(found),
+                "replicates": len(found),
+            }
+            for (place, step), found in looks.items()
             if len(found) == len(of)
         ]
     colour = alt.Color(
@@ -275,9 +283,53 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
     y = alt.Y("accuracy:Q", title="Validation accuracy (%)", scale=alt.Scale(zero=False))
     return _styled(
         over.mark_line(strokeWidth=1.75).encode(
-            x=x, y=y, color=colour, tooltip=_tooltip("arm", "step", "accuracy", "replicates")
+            x=x, y=y, color=colour, order="place:Q", tooltip=_tooltip("arm", "step", "accuracy", "replicates")
         ),
         height=300,
+    )
+
+
+def boxes(records: Sequence[Record], targets: Sequence[float]) -> alt.LayerChart:
+    """Draw the test accuracies of the replicates as boxes, by density and arm, with the dense network's.
+
+    A box holds the middle half, its line is the median; whiskers reach the outermost replicates, each drawn as a point.
+
+    Args:
+        records: Of the whole experiment.
+        targets: Densities; of each arm the first ticket at or below is shown.
+    """
+    import altair as alt
+
+    names = aggregate.arms(records)
+    rows = []
+    for target in targets:
+        shown: dict[tuple[str, int], Record] = {}
+        for record in sorted(records, key=lambda record: int(record["round"])):
+            fits = record["density"] <= target * (1 + comparisons.NEARLY) and record["test_accuracy"] is not None
+            if record["arm"] in names and record["round"] and fits:
+                shown.setdefault((record["arm"], record["replicate"]), record)
+        rows += [
+            {"density": f"{100 * target:g} %", "arm": arm, "accuracy": 100 * of["test_accuracy"], "replicate": k}
+            for (arm, k), of in shown.items()
+        ]
+    dense = aggregate.dense(records)
+    rule = [] if dense is None else [{"accuracy": 100 * dense.mean, "label": f"dense {100 * dense.mean:.2f}"}]
+    order = [f"{100 * target:g} %" for target in targets]
+    x = alt.X("density:N", sort=order, title="Density: weights kept", axis=alt.Axis(labelAngle=0, grid=False))
+    offset = alt.XOffset("arm:N", sort=list(names))
+    y = alt.Y("accuracy:Q", title="Test accuracy (%)", scale=alt.Scale(domain=_around([*rows, *rule]), nice=False))
+    colour, _ = _arm_encodings(names)
+    over, over_rule = alt.Chart(alt.InlineData(rows)), alt.Chart(alt.InlineData(rule))
+    return _styled(
+        over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+        over_rule.mark_text(color=_GREY, align="left", dx=6, fontSize=12).encode(
+            x=alt.value("width"), y=y, text="label:N"
+        ),
+        over.mark_boxplot(extent="min-max", size=14, opacity=0.55).encode(x=x, xOffset=offset, y=y, color=colour),
+        over.mark_point(filled=True, size=16, opacity=0.9).encode(
+            x=x, xOffset=offset, y=y, color=colour, tooltip=_tooltip("arm", "density", "accuracy", "replicate")
+        ),
+        height=340,
     )
 
 

@@ -104,6 +104,13 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             "Density over rounds. A constant rate is a straight line; arms with equal counts lie on each other.",
         ),
     }
+    tickets = [record for record in records if record["round"] and record["arm"] in arms]
+    if any(record.get("by_itself") for record in tickets) and aggregate.replicates(records) > 2:
+        found["boxes"] = (
+            figures.boxes(records, asked.at),
+            "Test accuracy of the replicates by density: box and median of the middle half, whiskers to the outermost "
+            "replicates; dashed: mean of the dense network.",
+        )
     common = decisions.overlap_rows(records, asked)
     if common:
         found["overlap"] = (
@@ -172,7 +179,7 @@ def _html(
     said = decisions.sentences(records, asked)
     many = "".join(f"<li>{_judged(sentence)}</li>" for sentence in said)
     parts = [
-        shown("accuracy"),
+        shown("accuracy", "boxes"),
         told(
             decisions.verdict_grid(records, asked),
             decisions.comparison_grid(records, asked),
