@@ -270,7 +270,9 @@ def _origin(plans: Plans) -> dict[str, Any]:
     }
 
 
-def report(run: Run, replicates: Sequence[int] | None = None, formats: Sequence[str] = ("svg", "png")) -> Outcome:
+def report(
+    run: Run, replicates: Sequence[int] | None = None, formats: Sequence[page.Format] = ("svg", "png")
+) -> Outcome:
     """Write the tables, figures and page of a run folder from what it holds.
 
     Args:

@@ -287,13 +287,16 @@ class Run:
             ConfigError: The file is damaged.
         """
         where = self.path / PACKED if self.packed else self.labels_path
+        found: NDArray[np.integer[Any]] | None = None
         try:
             if self.packed:
                 with np.load(where, allow_pickle=False) as packed:
-                    return packed.get(LABELS)
-            return np.load(where, allow_pickle=False) if where.exists() else None
+                    found = packed.get(LABELS)
+            elif where.exists():
+                found = np.load(where, allow_pickle=False)
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigError(f"'{where}' cannot be read: {' '.join(str(error).split())}") from error
+        return found
 
     @property
     def labels_path(self) -> Path:

@@ -65,7 +65,7 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
         records: Of the whole experiment.
         asked: Margin, densities and controls.
     """
-    found = []
+    found: list[Verdict] = []
     if asked.margin is None:
         return found
     there = set(aggregate.arms(records))
@@ -229,9 +229,10 @@ def _deviations(one: Comparison, asked: Asked) -> list[str]:
     by_seeds = "" if deviation is None else f"{100 * deviation / math.sqrt(n):.2f}"
     first = [_right(asked, one.arm, k, value) for k, (value, _) in one.values.items()]
     second = [_right(asked, one.other, k, value) for k, (_, value) in one.values.items()]
-    if any(right is None for right in (*first, *second)):
+    right, other = ([one for one in found if one is not None] for found in (first, second))
+    if len(right) + len(other) < 2 * len(one.values):
         return [by_seeds, ""]
-    return [by_seeds, f"{100 * statistics.deviation_by_examples(first, second):.2f}"]
+    return [by_seeds, f"{100 * statistics.deviation_by_examples(right, other):.2f}"]
 
 
 def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.float64] | None:

@@ -347,7 +347,10 @@ def overlap(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
     last = max(row["round"] for row in rows)
     x = alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
               axis=alt.Axis(values=list(range(1, last + 1, last // 15 + 1)), format="d", grid=False))  # fmt: skip
-    scale = {"scale": alt.Scale(zero=False), "title": "Kept by all, of the weights before the round (%)"}
+    scale: dict[str, Any] = {
+        "scale": alt.Scale(zero=False),
+        "title": "Kept by all, of the weights before the round (%)",
+    }
     tips = [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("kept:Q", title="kept %", format=".2f"),
             alt.Tooltip("chance:Q", title="by chance %", format=".2f")]  # fmt: skip
     return _styled(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tombola.files import write_whole
 from tombola.reports import aggregate, decisions, figures, table
@@ -26,6 +26,8 @@ from tombola.reports.grids import Grid, in_words, percent
 
 if TYPE_CHECKING:
     import altair as alt
+
+Format = Literal["svg", "png", "pdf"]  # of a figure's own file
 
 _MOST_LAYERS = 4  # arms whose layers are drawn; more figures than that nobody looks at
 
@@ -53,7 +55,7 @@ def write(
     facts: Mapping[str, str],
     asked: Asked = NOTHING,
     making: Making | None = None,
-    formats: Sequence[str] = ("svg", "png"),
+    formats: Sequence[Format] = ("svg", "png"),
 ) -> list[Path]:
     """Write the report of a run and return its files, ``report.html`` last; older ones are replaced.
 
@@ -139,14 +141,14 @@ def _tells(records: Sequence[Record], arm: str, what: str) -> bool:
     return any(record.get(what) for record in records if record["arm"] == arm and record["round"])
 
 
-def _drawn(chart: alt.LayerChart, kind: str) -> bytes:
+def _drawn(chart: alt.LayerChart, kind: Format) -> bytes:
     """Draw a chart as "svg" or "pdf", or as "png" with two pixels to the point."""
     if kind == "svg":
         text = io.StringIO()
         chart.save(text, format="svg")
         return text.getvalue().encode()
     drawn = io.BytesIO()
-    chart.save(drawn, format=kind, **({"scale_factor": 2} if kind == "png" else {}))
+    chart.save(drawn, format=kind, scale_factor=2 if kind == "png" else 1)
     return drawn.getvalue()
 
 
