@@ -39,7 +39,7 @@ class Point:
             prunable: Prunable weights / all weights.
 
         >>> round(Point("lth", 0.705, 0.668, 6).density(0.95574), 4)
-        0.2623
+        0.2624
         """
         return 1 - self.sparsity / prunable
 
