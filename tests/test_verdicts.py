@@ -100,7 +100,7 @@ def test_records_that_do_not_tell_the_interval_of_evaluations_need_steps():
 @pytest.mark.parametrize("at_its_bound", [0, 1, 2])
 def test_winning_is_said_falsely_no_more_often_than_the_level(at_its_bound):
     """One condition lies exactly at its bound, the others hold by far."""
-    random, times, false = np.random.default_rng(at_its_bound), 1000, 0
+    random, times, false = np.random.default_rng(at_its_bound), 500, 0
     truth = [(0.0, 0.0, 0.0), (0.10, -100.0, 0.10)]  # accuracy, steps, accuracy above the control
     accuracy, steps, above = (truth[index != at_its_bound][index] for index in range(3))
     for _ in range(times):
@@ -114,7 +114,7 @@ def test_winning_is_said_falsely_no_more_often_than_the_level(at_its_bound):
 
 
 def test_losing_is_said_falsely_no_more_often_than_the_level_over_all_conditions():
-    random, times, false = np.random.default_rng(9), 1000, 0
+    random, times, false = np.random.default_rng(9), 500, 0
     for _ in range(times):
         scores = 0.9 - 0.01 + random.normal(0, 0.004, 5)
         late = 110 + random.normal(0, 8, 5)

@@ -8,6 +8,7 @@ wherever they meet HTML or a script. The page forbids itself every load (its con
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -269,16 +270,21 @@ def _side(head: str) -> str:
 
 
 def _scripts(charts: Mapping[str, alt.LayerChart]) -> str:
+    fluid = {name: _json(chart.properties(width="container").to_dict()) for name, chart in charts.items()}
+    options = _json({"renderer": "svg", "actions": False})
+    calls = "".join(f'vegaEmbed("#{name}",{spec},{options}).catch(console.error);' for name, spec in fluid.items())
+    return f"<script>{_library()}</script><script>{calls}</script>"
+
+
+@functools.cache
+def _library() -> str:
+    """Return the scripts that draw the charts; putting them together takes two seconds."""
     import altair
     import vl_convert
 
     version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    exported = "window.vegaEmbed = vegaEmbed;"
-    bundle = vl_convert.javascript_bundle(exported, vl_version=version)
-    fluid = {name: _json(chart.properties(width="container").to_dict()) for name, chart in charts.items()}
-    options = _json({"renderer": "svg", "actions": False})
-    calls = "".join(f'vegaEmbed("#{name}",{spec},{options}).catch(console.error);' for name, spec in fluid.items())
-    return f"<script>{bundle}</script><script>{calls}</script>"
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+    return bundle
 
 
 def _json(value: Any) -> str:
