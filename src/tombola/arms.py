@@ -42,6 +42,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "as_trained": ("of",),
 }
 
+CONTROLS = ("random_ticket", "shuffled", "reinitialised")  # what a found ticket must beat
+
 
 @dataclass(frozen=True)
 class Reach:

@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from tombola import devices
+from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError
@@ -346,7 +347,7 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
     followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.method != "dense"]
     others = [(name, searching[0]) for name in searching[1:]]
     controls = {
-        name: tuple(other for source, other in followers if source == name and not arms[other].searches)
+        name: tuple(other for source, other in followers if source == name and arms[other].method in CONTROLS)
         for name in arms
         if arms[name].searches
     }

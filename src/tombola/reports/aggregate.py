@@ -164,7 +164,8 @@ def kept_per_round(records: Sequence[Record]) -> dict[str, Spread]:
     """
     last: dict[tuple[str, int], Record] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
-        if record["round"] and 0 < record["density"] < 1:  # a dense network that is trained longer keeps all
+        # A dense network that is trained longer keeps all, and densities that know nothing of each other are no rounds.
+        if record["round"] and 0 < record["density"] < 1 and not record.get("by_itself"):
             last[record["arm"], record["replicate"]] = record
     found: dict[str, list[float]] = {}
     for (arm, _), record in last.items():

@@ -24,6 +24,7 @@ from tombola.verdicts import LEAST, Condition, Verdict, verdict
 
 TARGETS = (0.5, 0.2, 0.1)
 _MOST_PAIRS = 6  # that are told in words
+_SIGNS = {"shown": "✓", "violated": "✗", "not shown": "?"}
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows = []
     for one in verdicts(records, asked):
         first = one.conditions[:2]
-        controls = "; ".join(f"{condition.other} {_points(condition)}" for condition in one.conditions[2:])
+        controls = "; ".join(_control(condition) for condition in one.conditions[2:])
         rows.append([one.arm, percent(one.density), one.word, *map(_points, first), controls])
     return Grid(
         title="Verdicts",
@@ -219,8 +220,15 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
 def _points(condition: Condition) -> str:
     if condition.paired is None:
         return condition.why
-    sign = {"shown": "✓", "violated": "✗", "not shown": "?"}[condition.state]
-    return f"{_difference(condition.paired.mean, condition.paired.low, condition.paired.high, condition.of)} {sign}"
+    low, high = condition.paired.low, condition.paired.high
+    return f"{_difference(condition.paired.mean, low, high, condition.of)} {_SIGNS[condition.state]}"
+
+
+def _control(condition: Condition) -> str:
+    """Return a control's mean difference; its interval is in the table of differences."""
+    if condition.paired is None:
+        return condition.why
+    return f"{condition.other} {100 * condition.paired.mean:+.2f} {_SIGNS[condition.state]}"
 
 
 def _deviations(one: Comparison, asked: Asked) -> list[str]:

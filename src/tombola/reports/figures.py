@@ -318,7 +318,7 @@ def boxes(records: Sequence[Record], targets: Sequence[float]) -> alt.LayerChart
     x = alt.X("density:N", sort=order, title="Density: weights kept", axis=alt.Axis(labelAngle=0, grid=False))
     offset = alt.XOffset("arm:N", sort=list(names))
     y = alt.Y("accuracy:Q", title="Test accuracy (%)", scale=alt.Scale(domain=_around([*rows, *rule]), nice=False))
-    colour, _ = _arm_encodings(names)
+    colour, _ = _arm_encodings([name for name in names if any(row["arm"] == name for row in rows)])
     over, over_rule = alt.Chart(alt.InlineData(rows)), alt.Chart(alt.InlineData(rule))
     return _styled(
         over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),

@@ -319,12 +319,13 @@ figcaption { color: var(--soft); font-size: .85rem; max-width: 46rem }
 .chart svg { display: block; max-width: 100%; height: auto }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; white-space: nowrap }
-th, td { padding: .22rem .8rem; text-align: right; font-weight: 400; vertical-align: baseline }
+th, td { padding: .22rem .55rem; text-align: right; font-weight: 400; vertical-align: baseline }
 th:first-child, td:first-child { padding-left: 0 }
 thead th { color: var(--soft); font-size: .8rem; vertical-align: bottom }
 thead tr:last-child th { border-bottom: 1px solid var(--ink) }
 thead [scope=colgroup] { color: var(--ink); font-size: .9rem; font-weight: 600; white-space: normal }
-.left { min-width: 7rem; white-space: normal } .names { white-space: nowrap }
+.left { min-width: 8.5rem; white-space: normal }
+.names { white-space: nowrap }
 tbody th, tbody td { border-top: 1px solid #eee }
 tbody tr.more > *, tbody tr:first-child > * { border-top: 0 }
 .left { text-align: left }
