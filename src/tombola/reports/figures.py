@@ -253,7 +253,7 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
             first.setdefault(record["replicate"], record)
     chosen = {arm: first for arm, first in chosen.items() if arm != aggregate.DENSE}
     dense = {r["replicate"]: r for r in reversed(records) if r["round"] == 0 and r.get("curve")}
-    names = list(chosen)
+    names, of_all = list(chosen), colours(aggregate.arms(records))
     rows = []
     for arm, of in {**chosen, "dense": dense}.items():
         # By their place too: gradual pruning looks twice at a step, before a cut and after it.
@@ -275,7 +275,7 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
         ]
     colour = alt.Color(
         "arm:N",
-        scale=alt.Scale(domain=[*names, "dense"], range=[*colours(names).values(), _GREY]),
+        scale=alt.Scale(domain=[*names, "dense"], range=[*(of_all[name] for name in names), _GREY]),
         legend=_legend([*names, "dense"]),
     )
     over = alt.Chart(alt.InlineData(rows))
@@ -318,7 +318,7 @@ def boxes(records: Sequence[Record], targets: Sequence[float]) -> alt.LayerChart
     x = alt.X("density:N", sort=order, title="Density: weights kept", axis=alt.Axis(labelAngle=0, grid=False))
     offset = alt.XOffset("arm:N", sort=list(names))
     y = alt.Y("accuracy:Q", title="Test accuracy (%)", scale=alt.Scale(domain=_around([*rows, *rule]), nice=False))
-    colour, _ = _arm_encodings([name for name in names if any(row["arm"] == name for row in rows)])
+    colour, _ = _arm_encodings(names, [name for name in names if any(row["arm"] == name for row in rows)])
     over, over_rule = alt.Chart(alt.InlineData(rows)), alt.Chart(alt.InlineData(rule))
     return _styled(
         over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
@@ -333,16 +333,16 @@ def boxes(records: Sequence[Record], targets: Sequence[float]) -> alt.LayerChart
     )
 
 
-def overlap(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
+def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerChart:
     """Draw what candidates have in common of the weights before a round, with what chance gives.
 
     Args:
         rows: With arm, round, kept and chance (percent), and lowest and highest, between which arithmetic leaves it.
+        arms: All arms of the experiment, for their colours.
     """
     import altair as alt
 
-    names = list(dict.fromkeys(row["arm"] for row in rows))
-    colour, shape = _arm_encodings(names)
+    colour, shape = _arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
     over = alt.Chart(alt.InlineData(list(rows)))
     last = max(row["round"] for row in rows)
     x = alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
@@ -373,15 +373,22 @@ def _switch(names: Sequence[str]) -> alt.Parameter:
     )
 
 
-def _arm_encodings(names: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
-    """One legend for colour and shape, whose rows also fit a phone."""
+def _arm_encodings(names: Sequence[str], shown: Sequence[str] | None = None) -> tuple[alt.Color, alt.Shape]:
+    """One legend for colour and shape, whose rows also fit a phone.
+
+    Args:
+        names: All arms of the experiment: an arm has the same colour and shape in every figure.
+        shown: Those that this figure has; all if not given.
+    """
     import altair as alt
 
-    legend = _legend(names)
-    palette, shapes = list(colours(names).values()), list(itertools.islice(itertools.cycle(SHAPES), len(names)))
+    here = list(names if shown is None else shown)
+    shape_of = dict(zip(names, itertools.cycle(SHAPES), strict=False))
+    palette, shapes = [colours(names)[name] for name in here], [shape_of[name] for name in here]
+    legend = _legend(here)
     return (
-        alt.Color("arm:N", scale=alt.Scale(domain=list(names), range=palette), legend=legend),
-        alt.Shape("arm:N", scale=alt.Scale(domain=list(names), range=shapes), legend=legend),
+        alt.Color("arm:N", scale=alt.Scale(domain=here, range=palette), legend=legend),
+        alt.Shape("arm:N", scale=alt.Scale(domain=here, range=shapes), legend=legend),
     )
 
 

@@ -117,7 +117,7 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
     common = decisions.overlap_rows(records, asked)
     if common:
         found["overlap"] = (
-            figures.overlap(common),
+            figures.overlap(common, arms),
             "What all partitions keep of the weights before a round (points), what they would by chance, in each layer "
             "by its own rate (dashed), and between which bounds arithmetic leaves it (band). Mean of the replicates.",
         )
