@@ -56,7 +56,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     assert Path(printed.splitlines()[-1]).exists()
 
 
-@pytest.mark.parametrize(("index", "number"), [(0, 10), (1, 12), (2, 36)])
+@pytest.mark.parametrize(("index", "number"), [(0, 10), (1, 12), (3, 36)])
 def test_the_differences_of_the_findings_follow_from_their_records(index, number, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     exec(compile(blocks("docs/findings.md")[index], "findings", "exec"), {})
@@ -66,6 +66,16 @@ def test_the_differences_of_the_findings_follow_from_their_records(index, number
     for line in printed:
         difference = line.split(": ")[1].split(", kept")[0]
         assert difference in table
+
+
+def test_the_verdicts_of_the_findings_follow_from_their_records(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    exec(compile(blocks("docs/findings.md")[2], "findings", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == [
+        "51.3 %: not shown; more accurate than random-ticket",
+        "21.1 %: not shown; stops no later than dense",
+        "3.6 %: not shown; stops no later than dense",
+    ]
 
 
 def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
