@@ -26,6 +26,13 @@ def display(**options):
     return Display(console=Console(file=text, width=120, highlight=False, **options)), text
 
 
+def test_checks_are_told_where_they_take_time():
+    shown, text = display()
+    shown.result({**RECORD, "invariant_seconds": 0.31})
+    assert "2.5 s, checks 0.3 s" in text.getvalue()
+    assert len(text.getvalue().splitlines()[0]) <= 110
+
+
 def test_elsewhere_than_on_a_terminal_lines_are_plain_and_whole():
     shown, text = display()
     shown.start("mine", AHEAD)
@@ -36,7 +43,7 @@ def test_elsewhere_than_on_a_terminal_lines_are_plain_and_whole():
     first, second = text.getvalue().splitlines()
     assert first == "mine: 4 trainings, 400 steps, about 2 min, 1.5 MB on the disk"
     assert second.startswith("0:00  replicate 1 · lth · round 3")
-    assert "density  51.20%   test accuracy 97.50%   2.5 s, checks 0.01 s" in second
+    assert "density  51.20%   test accuracy 97.50%   2.5 s   " in second
     assert "\x1b" not in text.getvalue()
 
 

@@ -94,10 +94,10 @@ class Display:
             left = self._left() if self._bars is None else ""
         result = "not evaluated" if record["test_accuracy"] is None else f"test accuracy {record['test_accuracy']:.2%}"
         which = f"replicate {record['replicate']} · {record['arm']} · round {record['round']}"
+        checks = f", checks {record['invariant_seconds']:.1f} s" if record["invariant_seconds"] >= 0.1 else ""
         self.say(
-            f"{clock(time.monotonic() - self._began)}  {which:<34} density {record['density']:7.2%}   "
-            f"{result}   {record['round_seconds']:.1f} s, "
-            f"checks {record['invariant_seconds']:.2f} s{'   ' * bool(left)}{left}"
+            f"{clock(time.monotonic() - self._began)}  {which:<37} density {record['density']:7.2%}   "
+            f"{result}   {record['round_seconds']:.1f} s{checks}{'   ' * bool(left)}{left}"
         )
 
     def say(self, text: str) -> None:
