@@ -56,6 +56,10 @@ def test_a_network_trained_longer_has_the_value_of_its_long_training():
     assert values_at(records, "dense-long", 0.3)[0].value == 0.95
 
 
+def test_a_search_that_has_only_begun_is_not_the_dense_network():
+    assert values_at(rounds("a", 0, [0.97]), "a", 0.5) == {}
+
+
 def three(arm, shift=0.0):
     return [
         record

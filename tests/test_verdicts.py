@@ -72,6 +72,12 @@ def test_without_a_control_no_ticket_is_winning():
     assert "no arm is a control" in found.conditions[-1].why
 
 
+def test_a_control_without_a_result_there_leaves_the_verdict_open():
+    random = [record for record in ticket("random", BAD) if record["round"] == 0]
+    found = judged(ticket("lth", GOOD), random)
+    assert (found.word, found.conditions[2].why) == ("not shown", "it has no result there")
+
+
 def test_without_validation_data_there_is_no_early_stop_to_judge():
     records = [record | {"early_stop_step": None} for record in ticket("lth", GOOD) + ticket("random", BAD)]
     found = judged(records)

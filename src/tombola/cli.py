@@ -32,20 +32,8 @@ OPTIONS = {
 }
 # Entries of a recipe that an option of a command might be mistaken for.
 RECIPE_ENTRIES = (
-    *(
-        "name",
-        "data",
-        "model",
-        "training",
-        "arms",
-        "until",
-        "densities",
-        "evaluate_at",
-        "verdict",
-        "profile",
-        "prunable",
-    ),
-    *("rewind", "replicates", "seed", "device", "keep"),
+    *("name", "data", "model", "training", "arms", "until", "densities", "evaluate_at", "verdict", "profile"),
+    *("prunable", "rewind", "replicates", "seed", "device", "keep"),
 )
 
 

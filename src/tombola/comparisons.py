@@ -199,7 +199,7 @@ def values_at(records: Collection[Record], arm: str, density: float, of: str = "
     {0: (0.92, (1, 2))}
     """
     own = _rounds(records, arm)
-    found = {k: _between(rounds, density, of) for k, rounds in own.items()}
+    found = {k: _between(rounds, density, of, _is_dense(arm, rounds)) for k, rounds in own.items()}
     return {k: value for k, value in found.items() if value is not None}
 
 
@@ -212,7 +212,7 @@ def shared_range(records: Collection[Record], arm: str, other: str, of: str = "t
     one, two = _rounds(records, arm), _rounds(records, other)
     lows, highs = [], []
     for k in one.keys() & two.keys():
-        spans = [_span(rounds, of) for rounds in (one[k], two[k])]
+        spans = [_span(rounds, of, _is_dense(name, rounds)) for name, rounds in ((arm, one[k]), (other, two[k]))]
         lows.append(max(low for low, _ in spans))
         highs.append(min(high for _, high in spans))
     ranges = [(low, high) for low, high in zip(lows, highs, strict=True) if low <= high]
@@ -259,8 +259,13 @@ def _rounds(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
     return {k: [rounds[index] for index in sorted(rounds)] for k, rounds in sorted(found.items())}
 
 
-def _between(rounds: Sequence[Record], density: float, of: str) -> Value | None:
-    if all(record["density"] == 1 for record in rounds):  # the dense network, or one that was trained longer
+def _is_dense(arm: str, rounds: Sequence[Record]) -> bool:
+    """Whether an arm is the dense network, or one that was trained longer, and no search that has only begun."""
+    return (arm == DENSE or len(rounds) > 1) and all(record["density"] == 1 for record in rounds)
+
+
+def _between(rounds: Sequence[Record], density: float, of: str, dense: bool) -> Value | None:
+    if dense:
         last = rounds[-1]
         return None if last.get(of) is None else Value(float(last[of]), (last["round"],))
     near_enough = min(rounds, key=lambda record: abs(math.log((record["density"] or 1e-12) / density)))
@@ -282,8 +287,8 @@ def _between(rounds: Sequence[Record], density: float, of: str) -> Value | None:
     return Value(value, (one["round"], two["round"]), (1 - share, share))
 
 
-def _span(rounds: Sequence[Record], of: str) -> tuple[float, float]:
+def _span(rounds: Sequence[Record], of: str, dense: bool) -> tuple[float, float]:
     known = [record["density"] for record in rounds if record.get(of) is not None]
-    if known and all(density == 1 for density in known):
+    if known and dense:
         return 0.0, 1.0
     return (min(known), max(known)) if known else (1.0, 0.0)

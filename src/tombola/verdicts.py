@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tombola import statistics
-from tombola.comparisons import DENSE, Comparison, compare
+from tombola.comparisons import DENSE, Comparison, compare, values_at
 from tombola.errors import ConfigError
 from tombola.records import Record
 from tombola.statistics import Paired
@@ -121,9 +121,13 @@ def verdict(
     conditions = [_tested("as accurate as dense", accurate, -margin)]
     conditions.append(_in_time(records, arm, at, steps, alpha, comparisons))
     for control in controls:
+        name = f"more accurate than {control}"
+        if not values_at(records, arm, at).keys() & values_at(records, control, at).keys():
+            conditions.append(_untested(name, "test_accuracy", control, "it has no result there"))
+            continue
         found = compare(records, arm, control, at=at, alpha=alpha)
         comparisons.append(found)
-        conditions.append(_tested(f"more accurate than {control}", found, 0.0))
+        conditions.append(_tested(name, found, 0.0))
     if not controls:
         conditions.append(_untested("more accurate than its controls", "test_accuracy", "",
                                     "no arm is a control of this one (random_ticket, reinitialised)"))  # fmt: skip

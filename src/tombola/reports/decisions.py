@@ -74,11 +74,9 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
     for arm, controls in (judged or asked.controls).items():
         known = [control for control in controls if control in there]
         for density in asked.at if arm in there else ():
-            try:
+            if _both(records, arm, DENSE, density):
                 found.append(verdict(records, arm, at=density, margin=asked.margin, controls=known,
                                      steps=asked.steps, alpha=asked.alpha))  # fmt: skip
-            except ConfigError:  # it has no ticket there
-                continue
     return found
 
 
@@ -94,11 +92,7 @@ def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
 
 
 def _both(records: Sequence[Record], arm: str, other: str, density: float) -> bool:
-    try:
-        compare_over(records, arm, other, at=[density])
-    except ConfigError:
-        return False
-    return True
+    return bool(values_at(records, arm, density).keys() & values_at(records, other, density).keys())
 
 
 def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
