@@ -52,6 +52,12 @@ def test_a_losing_ticket_is_told_with_what_it_violates_alone():
     assert "random" not in first
 
 
+def test_what_rounds_to_zero_has_no_minus():
+    [_, second] = decisions.sentences(three("lth", 0.90001) + three("random", 0.90002), ASKED)
+    assert "-0.00" not in second
+    assert "+0.00 [+0.00, +0.00] points" in second
+
+
 def test_fewer_than_three_replicates_give_no_verdict():
     two = [one for one in RECORDS if one["replicate"] < 2]
     [first, second] = decisions.sentences(two, ASKED)

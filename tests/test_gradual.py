@@ -118,6 +118,19 @@ def test_the_best_state_is_one_of_the_final_density(job_and_task):
         assert not trained.early[name][~keep].any()
 
 
+def test_a_better_state_with_more_weights_does_not_count(job_and_task):
+    job, task = job_and_task
+    steep = Gradual(0.02, Pace(every=10, end=1.0), scope="per_layer")
+    sparse = replace(job, gradual=steep, training=replace(job.training, evaluate_every=7))
+    trained = run_job(sparse, task)
+    last = trained.cuts[-1][0]
+    losses = {entry["step"]: entry["valid_loss"] for entry in trained.history}
+    assert min(losses, key=losses.get) < last  # it was better before so much was taken away
+    assert trained.early_step >= last
+    assert trained.early_step == min((step for step in losses if step >= last), key=losses.get)
+    assert all(not trained.early[name][~keep].any() for name, keep in trained.mask.items())
+
+
 def test_the_accuracy_is_looked_at_before_and_after_a_cut_that_falls_on_a_look(job_and_task):
     job, task = job_and_task
     both = run_job(replace(job, training=replace(job.training, evaluate_every=10)), task)

@@ -186,10 +186,12 @@ def _compared(one: Comparison) -> str:
 
 def _difference(mean: float, low: float | None, high: float | None, of: str) -> str:
     unit, factor, digits = ("steps", 1.0, 0) if of == "early_stop_step" else ("points", 100.0, 2)
-    text = f"{factor * mean:+,.{digits}f}"
-    if low is not None and high is not None:
-        text += f" [{factor * low:+,.{digits}f}, {factor * high:+,.{digits}f}]"
-    return f"{text} {unit}"
+
+    def signed(value: float) -> str:
+        return f"{round(factor * value, digits) + 0.0:+,.{digits}f}"  # zero has no sign of its own
+
+    interval = "" if low is None or high is None else f" [{signed(low)}, {signed(high)}]"
+    return f"{signed(mean)}{interval} {unit}"
 
 
 def _are(number: int) -> str:
