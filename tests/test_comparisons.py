@@ -160,3 +160,20 @@ def test_comparing_an_arm_with_itself_finds_nothing():
     assert found.differences == [0, 0, 0]
     assert (found.verdict, found.p, found.decidable) == ("equal within the margin", 1.0, 0.0)
     assert not math.isnan(found.paired.low)
+
+
+def test_records_of_different_recipes_are_refused_with_the_entry_in_which_they_differ():
+    one = {"arm": "a", "replicate": 0, "round": 0, "density": 1.0, "test_accuracy": 0.9, "prunable": 100}
+    with pytest.raises(
+        ConfigError, match="arm 'a' are of different recipes: prunable is 100 in some and 200 in others"
+    ):
+        compare([one, one | {"replicate": 1, "prunable": 200}], "a", "a", at=1.0)
+
+
+def test_an_arm_is_compared_with_that_of_another_run_replicate_by_replicate():
+    def run(more, prunable):
+        of = {"arm": "a", "round": 1, "density": 0.5, "prunable": prunable}
+        return [{**of, "replicate": k, "test_accuracy": 0.8 + 0.01 * k + more * (k + 1)} for k in range(3)]
+
+    found = compare(run(0.01, 100), "a", "a", at=0.5, beside=run(0.0, 200))
+    assert found.differences == pytest.approx([0.01, 0.02, 0.03])

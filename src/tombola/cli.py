@@ -21,7 +21,7 @@ CATALOGUES = ("data", "models", "scores", "exports", "arms")
 # The options of the commands that take overrides of a recipe too: those with a value, those without.
 OPTIONS = {
     "run": (
-        ("--workers", "--data-root", "--runs", "--scale", "--only-replicates"),
+        ("--workers", "--data-root", "--runs", "--scale", "--variant", "--only-replicates"),
         ("--quiet", "--dry-run", "--print_config", "--json", "--help"),
     ),
     "transfer": (
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--data-root", type=Path, metavar="DIR", help=root)
     run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
     run.add_argument("--scale", metavar="NAME", help="one of the recipe's own scales, such as small")
+    run.add_argument("--variant", metavar="NAME[,NAME]", help="of the recipe's variants these (default: all of them)")
     run.add_argument("--only-replicates", metavar="K", help="run these alone, such as 0-2 or 0,3; see runs merge")
     run.add_argument("--dry-run", action="store_true", help="say what would be done and about how long it takes")
     run.add_argument("--print_config", action="store_true", help="print the recipe with every default, and do nothing")
@@ -88,10 +89,16 @@ def parser() -> argparse.ArgumentParser:
     runs.add_argument("--json", action="store_true", help="print a list with one JSON object for every run; of merge "
                       "and pack one JSON object")  # fmt: skip
 
-    report = commands.add_parser("report", allow_abbrev=False, help="write the report of a run again and print it",
-                                 description="Write tables, figures and page of a run folder again, and print the "
-                                 "tables.")  # fmt: skip
-    report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    report = commands.add_parser(
+        "report",
+        allow_abbrev=False,
+        help="write the report of a run again and print it, or of several runs together",
+        description="Write tables, figures and page of a run folder again, and print the tables. Of several runs, such "
+        "as the variants of a recipe, write one page that shows them beside each other.",
+    )
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    report.add_argument("--out", type=Path, metavar="DIR", help="where the page of several runs goes (default: beside "
+                        "the first)")  # fmt: skip
     report.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
     transfer = commands.add_parser(
@@ -219,36 +226,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
-    from tombola.recipe import read
+    from tombola.recipe import read, variants
 
-    recipe = read(options.recipe, overrides, scale=options.scale)
+    known = variants(options.recipe, scale=options.scale)
+    chosen = options.variant.split(",") if options.variant else known
+    recipes = [read(options.recipe, overrides, scale=options.scale, variant=name) for name in chosen or [None]]
     if options.print_config:
         import json
 
         import yaml
 
-        plain = recipe.plain()
-        print(json.dumps(plain, indent=2) if options.json else yaml.safe_dump(plain, sort_keys=False).rstrip("\n"))
+        plain = [recipe.plain() for recipe in recipes]
+        if options.json:
+            print(json.dumps(plain if chosen else plain[0], indent=2))
+        else:
+            print(yaml.safe_dump_all(plain, sort_keys=False).rstrip("\n"))
         return 0
     from tombola import experiment
     from tombola.progress import Display
 
-    chosen = _numbers(options.only_replicates)
+    replicates = _numbers(options.only_replicates)
     if options.dry_run:
-        plans = experiment.plan(recipe, options.data_root)
-        ahead = experiment.foresee(plans, runs=options.runs, workers=options.workers, replicates=chosen)
-        _print_plan(experiment.outlook(plans, ahead, options.runs), options.json)
+        outlooks = []
+        for recipe in recipes:
+            plans = experiment.plan(recipe, options.data_root)
+            ahead = experiment.foresee(plans, runs=options.runs, workers=options.workers, replicates=replicates)
+            outlooks.append(experiment.outlook(plans, ahead, options.runs))
+        _print_plans(outlooks, options.json)
         return 0
-    outcome = experiment.run(
-        recipe,
-        runs=options.runs,
-        data_root=options.data_root,
-        workers=options.workers,
-        replicates=chosen,
-        display=Display(quiet=options.quiet),
-    )
-    _print_outcome(outcome, recipe.name, options.json)
-    return 0 if outcome.complete else 1
+    outcomes = [
+        experiment.run(
+            recipe,
+            runs=options.runs,
+            data_root=options.data_root,
+            workers=options.workers,
+            replicates=replicates,
+            display=Display(quiet=options.quiet),
+        )
+        for recipe in recipes
+    ]
+    if len(outcomes) > 1:
+        _print_together([outcome.folder for outcome in outcomes], None, options.json)
+    else:
+        _print_outcome(outcomes[0], recipes[0].name, options.json)
+    return 0 if all(outcome.complete for outcome in outcomes) else 1
+
+
+def _print_together(folders: Sequence[Path], out: Path | None, as_json: bool) -> None:
+    """Report several runs beside each other, and print what the page says first."""
+    from tombola import studies
+    from tombola.runs import Run
+
+    files = studies.report([Run(folder) for folder in folders], out)
+    if as_json:
+        import json
+
+        print(json.dumps({"folders": [str(folder) for folder in folders], "files": [str(f) for f in files]}, indent=2))
+        return
+    from rich.markdown import Markdown
+
+    _console().print(Markdown(files[0].read_text(encoding="utf-8")))
+    for folder in folders:
+        print(f"results  {folder}")
+    for file in files:
+        print(f"         {file}")
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -266,12 +307,19 @@ def _numbers(text: str | None) -> list[int] | None:
     return found
 
 
-def _print_plan(outlook: dict[str, Any], as_json: bool) -> None:
+def _print_plans(outlooks: Sequence[dict[str, Any]], as_json: bool) -> None:
     import json
 
     if as_json:
-        print(json.dumps(outlook, indent=2))
+        print(json.dumps(outlooks if len(outlooks) > 1 else outlooks[0], indent=2))
         return
+    for index, outlook in enumerate(outlooks):
+        if index:
+            print()
+        _print_plan(outlook)
+
+
+def _print_plan(outlook: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -376,7 +424,12 @@ def _report(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tombola import experiment
     from tombola.runs import Run
 
-    run = Run(options.run)
+    if len(options.runs) > 1:
+        _print_together(options.runs, options.out, options.json)
+        return 0
+    if options.out is not None:
+        raise InputError("--out is where the page of several runs goes; that of one run is in its folder")
+    run = Run(options.runs[0])
     _print_outcome(experiment.report(run, formats=("svg", "png", "pdf")), run.recipe.name, options.json)
     return 0
 

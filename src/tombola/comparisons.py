@@ -125,6 +125,7 @@ def compare(
     of: str = "test_accuracy",
     margin: float | None = None,
     alpha: float = 0.05,
+    beside: Collection[Record] | None = None,
 ) -> Comparison:
     """Compare two arms at a density, paired over the replicates that both have there.
 
@@ -136,9 +137,12 @@ def compare(
         of: What is compared: an entry of the records.
         margin: What still counts as "as good as", in the unit of ``of``: 0.01 is one point of accuracy.
         alpha: Level of the tests and, as confidence 1 - alpha, of the interval.
+        beside: Records of another run that the second arm is of; replicates of one seed begin alike where the two
+            recipes draw alike.
 
     Raises:
-        ConfigError: There is no such arm, or no replicate of both has rounds on both sides of the density.
+        ConfigError: There is no such arm, no replicate of both has rounds on both sides of the density, or records of
+            different recipes are mixed.
 
     >>> def record(arm, k, index, density, accuracy):
     ...     return {"arm": arm, "replicate": k, "round": index, "density": density, "test_accuracy": accuracy}
@@ -149,7 +153,7 @@ def compare(
     >>> round(found.paired.mean, 4), found.interpolated, found.verdict
     (0.01, True, 'higher')
     """
-    return compare_over(records, arm, other, at=[at], of=of, margin=margin, alpha=alpha)[0]
+    return compare_over(records, arm, other, at=[at], of=of, margin=margin, alpha=alpha, beside=beside)[0]
 
 
 def compare_over(
@@ -161,6 +165,7 @@ def compare_over(
     of: str = "test_accuracy",
     margin: float | None = None,
     alpha: float = 0.05,
+    beside: Collection[Record] | None = None,
 ) -> list[Comparison]:
     """Compare two arms at several densities, with p-values adjusted for there being several (Holm).
 
@@ -175,7 +180,8 @@ def compare_over(
         raise ConfigError(f"margin is {margin:g}; it must be above 0, such as 0.01 for one point of accuracy")
     if not 0 < alpha < 1:
         raise ConfigError(f"alpha is {alpha:g}; it is a probability, such as 0.05")
-    found = [_at(records, arm, other, density, of, margin, alpha) for density in at]
+    others = records if beside is None else beside
+    found = [_at(records, others, arm, other, density, of, margin, alpha) for density in at]
     tested = [one for one in found if len(one.values) >= 3]
     p = statistics.holm([statistics.p_different(one.differences) for one in tested])
     adjusted = [replace(one, p=value, looks=len(tested)) for one, value in zip(tested, p, strict=True)]
@@ -203,13 +209,19 @@ def values_at(records: Collection[Record], arm: str, density: float, of: str = "
     return {k: value for k, value in found.items() if value is not None}
 
 
-def shared_range(records: Collection[Record], arm: str, other: str, of: str = "test_accuracy") -> tuple[float, float]:
+def shared_range(
+    records: Collection[Record],
+    arm: str,
+    other: str,
+    of: str = "test_accuracy",
+    beside: Collection[Record] | None = None,
+) -> tuple[float, float]:
     """Return the lowest and the highest density that both arms have values at, in any replicate of both.
 
     Raises:
         ConfigError: There is no such arm, or there is no such density.
     """
-    one, two = _rounds(records, arm), _rounds(records, other)
+    one, two = _rounds(records, arm), _rounds(records if beside is None else beside, other)
     lows, highs = [], []
     for k in one.keys() & two.keys():
         spans = [_span(rounds, of, _is_dense(name, rounds)) for name, rounds in ((arm, one[k]), (other, two[k]))]
@@ -222,14 +234,21 @@ def shared_range(records: Collection[Record], arm: str, other: str, of: str = "t
 
 
 def _at(
-    records: Collection[Record], arm: str, other: str, density: float, of: str, margin: float | None, alpha: float
+    records: Collection[Record],
+    others: Collection[Record],
+    arm: str,
+    other: str,
+    density: float,
+    of: str,
+    margin: float | None,
+    alpha: float,
 ) -> Comparison:
     if not 0 < density <= 1:
         raise ConfigError(f"at is {density:g}; a density is a fraction of the weights, above 0 and at most 1")
-    first, second = values_at(records, arm, density, of), values_at(records, other, density, of)
+    first, second = values_at(records, arm, density, of), values_at(others, other, density, of)
     both = sorted(first.keys() & second.keys())
     if not both:
-        low, high = shared_range(records, arm, other, of)
+        low, high = shared_range(records, arm, other, of, others)
         raise ConfigError(f"{arm} and {other} have no {of} on both sides of density {density:g} in a replicate that "
                           f"both have; they share {low:.4g} to {high:.4g}, where rounds were evaluated")  # fmt: skip
     return Comparison(
@@ -253,10 +272,22 @@ def _rounds(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
         own = [record for record in records if record["round"] == 0]
     if not own:
         raise ConfigError(f"no record is of arm '{arm}'; there are: {', '.join(known)}.{near(arm, known)}")
+    if arm != DENSE:
+        _check_one_recipe(arm, own)
     found: dict[int, dict[int, Record]] = {}
     for record in own:
         found.setdefault(record["replicate"], {})[record["round"]] = record
     return {k: [rounds[index] for index in sorted(rounds)] for k, rounds in sorted(found.items())}
+
+
+def _check_one_recipe(arm: str, own: Sequence[Record]) -> None:
+    """Refuse records of one arm that two recipes have made."""
+    for entry in ("run_digest", "arm_digest", "prunable", "total"):
+        seen = list(dict.fromkeys(record[entry] for record in own if record.get(entry) is not None))
+        if len(seen) > 1:
+            raise ConfigError(f"records of arm '{arm}' are of different recipes: {entry} is {seen[0]} in some and "
+                              f"{seen[1]} in others; merge runs of one recipe (tombola runs merge), and report those "
+                              "of several together (tombola report RUN RUN)")  # fmt: skip
 
 
 def _is_dense(arm: str, rounds: Sequence[Record]) -> bool:

@@ -558,6 +558,7 @@ class ArmRun:
         valid = measured and measured.valid
         record: dict[str, Any] = {
             "arm": self.name,
+            "run_digest": self.folder.digest,
             "arm_digest": self.folder.arm_digest(self.name),
             "replicate": self.replicate,
             "round": ticket.index,

@@ -268,12 +268,15 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read(path: str | Path, overrides: Sequence[str] = (), *, scale: str | None = None) -> Recipe:
+def read(
+    path: str | Path, overrides: Sequence[str] = (), *, scale: str | None = None, variant: str | None = None
+) -> Recipe:
     """Read a recipe from a YAML file and put overrides over it.
 
     Args:
         path: The file.
         scale: One of the recipe's ``scales``: overrides that stand in it by their dotted names, put over it first.
+        variant: One of its ``variants``, put over that; the recipe as it stands if not given.
         overrides: As on the command line: ``["--until.rounds", "2", "--data=mnist"]``; values are YAML.
 
     Raises:
@@ -286,7 +289,29 @@ def read(path: str | Path, overrides: Sequence[str] = (), *, scale: str | None =
     ...     read(path, ["--until.rounds", "2"]).until.rounds
     2
     """
-    path = Path(path)
+    whole = _load(Path(path), scale)
+    _take(whole, "variants", variant)
+    for dotted, value in pairs(overrides):
+        _override(whole, dotted, value)
+    return parse(whole)
+
+
+def variants(path: str | Path, *, scale: str | None = None) -> list[str]:
+    """List the variants that a recipe names; each is an experiment of its own, and they are reported together.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "mine.yaml")
+    ...     _ = path.write_text("variants: {low: {training.lr: 0.01}, high: {training.lr: 0.1}}")
+    ...     variants(path)
+    ['low', 'high']
+    """
+    found = _load(Path(path), scale).get("variants", {})
+    return [str(name) for name in found] if isinstance(found, dict) else []
+
+
+def _load(path: Path, scale: str | None) -> dict[str, Any]:
+    """Read a recipe as plain data, with the overrides of a scale put over it."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -297,22 +322,20 @@ def read(path: str | Path, overrides: Sequence[str] = (), *, scale: str | None =
     if not isinstance(whole, dict):
         raise ConfigError(f"'{path}' holds no recipe; it should be a mapping with name, training and arms")
     whole.setdefault("name", path.stem)
-    _take_scale(whole, scale)
-    for dotted, value in pairs(overrides):
-        _override(whole, dotted, value)
-    return parse(whole)
+    _take(whole, "scales", scale)
+    return whole
 
 
-def _take_scale(whole: dict[str, Any], scale: str | None) -> None:
-    """Put a recipe's own overrides of that scale over it; a run of another scale has a name of its own."""
-    scales = whole.pop("scales", {})
-    if scale is None:
+def _take(whole: dict[str, Any], kind: Literal["scales", "variants"], name: str | None) -> None:
+    """Put one of a recipe's own named sets of overrides over it; such a run has a name of its own."""
+    sets = whole.pop(kind, {})
+    if name is None:
         return
-    if not isinstance(scales, dict) or not isinstance(scales.get(scale), dict):
-        known = ", ".join(scales) if isinstance(scales, dict) and scales else "none"
-        raise ConfigError(f"the recipe has no scale '{scale}'; it has: {known}")
-    whole["name"] = f"{whole['name']}-{scale}"
-    for dotted, value in scales[scale].items():
+    if not isinstance(sets, dict) or not isinstance(sets.get(name), dict):
+        known = ", ".join(map(str, sets)) if isinstance(sets, dict) and sets else "none"
+        raise ConfigError(f"the recipe has no {kind[:-1]} '{name}'; it has: {known}")
+    whole["name"] = f"{whole['name']}-{name}"
+    for dotted, value in sets[name].items():
         _override(whole, str(dotted), value)
 
 

@@ -103,7 +103,7 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     """
     said = [_told(one) for one in verdicts(records, asked)]
     lowest = {(one.arm, one.other): one for one in comparisons(records, asked)}
-    said += [_compared(one) for one in list(lowest.values())[:_MOST_PAIRS]]
+    said += [compared(one) for one in list(lowest.values())[:_MOST_PAIRS]]
     more = len(lowest) - _MOST_PAIRS
     return said + ([f"{more} more pairs are in the table of differences."] if more > 0 else [])
 
@@ -178,9 +178,10 @@ def _with(condition: Condition) -> str:
     return f" ({_difference(condition.paired.mean, condition.paired.low, condition.paired.high, condition.of)})"
 
 
-def _compared(one: Comparison) -> str:
+def compared(one: Comparison, arm: str = "", other: str = "") -> str:
+    """Say what a comparison shows, of arms that may be called otherwise."""
     low, high = one.paired.low, one.paired.high
-    where = f"At {percent(one.density)} %, {one.arm} - {one.other}"
+    where = f"At {percent(one.density)} %, {arm or one.arm} - {other or one.other}"
     return f"{where}: {_difference(one.paired.mean, low, high, one.of)}: {one.verdict}."
 
 

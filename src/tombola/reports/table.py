@@ -33,14 +33,14 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
     <BLANKLINE>
     - lth, replicate 1: stopped
     """
-    parts = [f"# {_escaped(title)}", *map(_escaped, summary(records))]
+    parts = [f"# {escaped(title)}", *map(escaped, summary(records))]
     if said := decisions.sentences(records, asked):
-        parts.append("\n".join(f"- {_escaped(sentence)}" for sentence in said))
+        parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
     for grid in grids(records, asked):
-        parts += [f"## {grid.title}", _markdown_table(grid)]
+        parts += [f"## {grid.title}", markdown_table(grid)]
     parts += legend(records)
     if notes:
-        parts.append("\n".join(f"- {_escaped(note)}" for note in notes))
+        parts.append("\n".join(f"- {escaped(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -203,14 +203,16 @@ def _accuracy(accuracy: Spread, replicates: int | None = None) -> str:
     return text if replicates in (None, accuracy.n) else f"{text} ({accuracy.n})"
 
 
-def _markdown_table(grid: Grid) -> str:
+def markdown_table(grid: Grid) -> str:
+    """Return a grid as a table of GitHub Markdown."""
     heads = grid.labels + [f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads]
     rules = [":---" if in_words(head) else "---:" for head in heads]
-    lines = [[_escaped(head) for head in heads], rules, *([_escaped(cell) for cell in row] for row in grid.rows)]
+    lines = [[escaped(head) for head in heads], rules, *([escaped(cell) for cell in row] for row in grid.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return plain text so that Markdown shows it as it is, in one line."""
     return _MARKDOWN_ACTS_ON.sub(r"\\\1", " ".join(text.split()))
 
 

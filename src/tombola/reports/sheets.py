@@ -1,0 +1,264 @@
+"""Sheets: one HTML file that needs no network, and the drawings in it; what they say is not known here.
+
+    charts + grids -> [ Sheet ] -> page, together
+
+Whatever text comes in is escaped where it meets HTML or a script. A sheet forbids itself every load (its content
+security policy).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from string import Template
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
+
+from tombola.reports.grids import Grid, in_words
+
+if TYPE_CHECKING:
+    import altair as alt
+
+Format = Literal["svg", "png", "pdf"]  # of a figure's own file
+Chart: TypeAlias = Union["alt.LayerChart", "alt.VConcatChart"]
+
+
+class Sheet:
+    """A page in the making: its charts, drawn once, and its tables.
+
+    Args:
+        charts: By the name of its file, each with its caption.
+        colours: Of the names that stand in tables with a dot of their colour.
+    """
+
+    def __init__(self, charts: Mapping[str, tuple[Chart, str]], colours: Mapping[str, str]) -> None:
+        self.charts, self.colours = charts, colours
+        self.drawings = {name: drawn(chart, "svg") for name, (chart, _) in charts.items()}
+        # Names of arms may hold what has a meaning in a selector.
+        self._ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(charts)}
+
+    def files(self, formats: Sequence[Format]) -> dict[str, bytes]:
+        """Return the charts as files of their own."""
+        return {
+            f"{name}.{kind}": self.drawings[name] if kind == "svg" else drawn(chart, kind)
+            for name, (chart, _) in self.charts.items()
+            for kind in formats
+        }
+
+    def shown(self, *prefixes: str) -> str:
+        """Return the figures whose names begin so.
+
+        The drawing is what readers without scripts see; where scripts run, the chart takes its place.
+        """
+        return "".join(
+            f'<figure><div class="chart" id="{self._ids[name]}">{self.drawings[name].decode()}</div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+            for name, (_, caption) in self.charts.items()
+            if name.startswith(prefixes)
+        )
+
+    def told(self, *grids: Grid) -> str:
+        """Return tables, without those that have no rows."""
+        return "".join(_table(grid, self.colours) for grid in grids if grid.rows)
+
+    def html(
+        self,
+        title: str,
+        *,
+        body: Sequence[str],
+        question: Sequence[str] = (),
+        verdicts: str = "",
+        summary: Sequence[str] = (),
+        notes: Sequence[str] = (),
+        facts: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Return the page.
+
+        Args:
+            title: Plain text, as are question, summary, notes and facts.
+            body: Pieces of HTML, in their order.
+            question: What the page answers.
+            verdicts: HTML.
+            summary: Lines above the body.
+            notes: What a reader must know before believing the numbers.
+            facts: What was run.
+        """
+        told = (facts or {}).items()
+        page = _PAGE.substitute(
+            title=escape(title),
+            question=paragraphs(question),
+            verdicts=verdicts,
+            facts="".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in told),
+            summary=paragraphs(summary),
+            notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else "",
+            body="".join(body),
+            scripts=self._scripts() if self.charts else "",
+        )
+        return page.encode()
+
+    def _scripts(self) -> str:
+        options = _json({"renderer": "svg", "actions": False})
+        calls = "".join(
+            f'vegaEmbed("#{self._ids[name]}",{_json(_fluid(chart))},{options}).catch(console.error);'
+            for name, (chart, _) in self.charts.items()
+        )
+        return f"<script>{_library()}</script><script>{calls}</script>"
+
+
+def drawn(chart: Chart, kind: Format) -> bytes:
+    """Draw a chart as "svg" or "pdf", or as "png" with two pixels to the point."""
+    if kind == "svg":
+        text = io.StringIO()
+        chart.save(text, format="svg")
+        return text.getvalue().encode()
+    found = io.BytesIO()
+    chart.save(found, format=kind, scale_factor=2 if kind == "png" else 1)
+    return found.getvalue()
+
+
+def section(title: str, *content: str) -> str:
+    """Put a heading over pieces of HTML, where there are any.
+
+    >>> section("Costs", "<p>much</p>"), section("Costs", "", "")
+    ('<h2>Costs</h2><p>much</p>', '')
+    """
+    whole = "".join(content)
+    return f"<h2>{escape(title)}</h2>{whole}" if whole else ""
+
+
+def paragraphs(lines: Sequence[str]) -> str:
+    """Return lines of plain text as paragraphs of HTML.
+
+    >>> paragraphs(["a < b"])
+    '<p>a &lt; b</p>'
+    """
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def _fluid(chart: Chart) -> dict[str, Any]:
+    """Return a chart that takes the width of its place; panels side by side keep theirs, and are scaled as pictures."""
+    import altair as alt
+
+    whole = chart.properties(width="container") if isinstance(chart, alt.LayerChart) else chart
+    found: dict[str, Any] = whole.to_dict()
+    return found
+
+
+def _table(grid: Grid, colours: Mapping[str, str]) -> str:
+    labels = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for head in grid.labels)
+    heads = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for _, heads in grid.groups for head in heads)
+    above = "".join(
+        f'<th scope="colgroup" colspan="{len(heads)}">{_arm(name, colours)}</th>' for name, heads in grid.groups
+    )
+    named = any(name for name, _ in grid.groups)
+    body = []
+    for row in grid.rows:
+        heads_of_cells = [*grid.labels, *(head for _, heads in grid.groups for head in heads)]
+        cells = [f"<td{_side(head)}>{escape(cell)}</td>" for head, cell in zip(heads_of_cells, row, strict=True)]
+        for index, head in enumerate(grid.labels):
+            text = _arm(row[index], colours) if head == "arm" else escape(row[index])
+            cells[index] = f'<th scope="row"{_side(head)}>{text}</th>'
+        body.append(f"<tr{'' if row[0] else ' class=more'}>{''.join(cells)}</tr>")
+    return (
+        f'<h2>{escape(grid.title)}</h2><div class="wide"><table{" class=grouped" if named else ""}><thead>'
+        + (f'<tr><td colspan="{len(grid.labels)}"></td>{above}</tr>' if named else "")
+        + f"<tr>{labels}{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _arm(name: str, colours: Mapping[str, str]) -> str:
+    return f'<i style="background:{colours[name]}"></i>{escape(name)}' if name in colours else escape(name)
+
+
+def _side(head: str) -> str:
+    return ' class="left names"' if head == "arms" else " class=left" if in_words(head) else ""
+
+
+@functools.cache
+def _library() -> str:
+    """Return the scripts that draw the charts; putting them together takes two seconds."""
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+    return bundle
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script it stands in."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data:">
+<title>$title</title>
+<style>
+:root { color-scheme: light; --ink: #222; --soft: #595959; --line: #d9d9d9 }
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 62rem; color: var(--ink); background: #fff;
+  font: 1rem/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; overflow-wrap: break-word }
+h1 { margin: 0 0 1.25rem; font-size: 1.9rem; line-height: 1.2; font-weight: 650; letter-spacing: -.01em }
+h2 { margin: 2.5rem 0 .6rem; font-size: 1.15rem; font-weight: 650 }
+p { margin: .5rem 0; max-width: 46rem }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .9rem 1.5rem; margin: 0 0 1.5rem;
+  padding: 1rem 0; border: solid var(--line); border-width: 1px 0 }
+dl:empty { display: none }
+dt { color: var(--soft); font-size: .8rem }
+dd { margin: 0 }
+figure { margin: 2rem 0 0 }
+figcaption { color: var(--soft); font-size: .85rem; max-width: 46rem }
+.chart, .chart.vega-embed { display: block; width: 100% }
+.chart svg { display: block; max-width: 100%; height: auto }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; white-space: nowrap }
+th, td { padding: .22rem .55rem; text-align: right; font-weight: 400; vertical-align: baseline }
+th:first-child, td:first-child { padding-left: 0 }
+thead th { color: var(--soft); font-size: .8rem; vertical-align: bottom }
+thead tr:last-child th { border-bottom: 1px solid var(--ink) }
+thead [scope=colgroup] { color: var(--ink); font-size: .9rem; font-weight: 600; white-space: normal }
+.left { min-width: 8.5rem; white-space: normal }
+.names { white-space: nowrap }
+tbody th, tbody td { border-top: 1px solid #eee }
+tbody tr.more > *, tbody tr:first-child > * { border-top: 0 }
+.left { text-align: left }
+.grouped thead tr:last-child > :nth-child(even),
+.grouped tbody tr > :nth-child(even) { padding-left: 1.8rem }
+i { display: inline-block; width: .65em; height: .65em; margin-right: .45em; border-radius: 50%;
+  print-color-adjust: exact; -webkit-print-color-adjust: exact }
+.question { font-size: 1.1rem }
+.verdicts { margin: 1rem 0; padding: 0 0 0 1.1rem; max-width: 50rem }
+.verdicts li { margin: .3rem 0 }
+pre { max-width: 100%; overflow-x: auto; margin: .5rem 0; padding: .7rem 1rem; background: #f6f6f6; font-size: .82rem;
+  line-height: 1.4 }
+details { margin: 1rem 0 }
+.legend { margin-top: 1.5rem; color: var(--soft); font-size: .85rem }
+.notes { margin: 1rem 0; padding: .7rem 1rem .7rem 2rem; max-width: 46rem; background: #fdf6e3;
+  border-left: 3px solid #e69f00; font-size: .92rem; print-color-adjust: exact; -webkit-print-color-adjust: exact }
+@media (max-width: 40rem) { body { padding-top: 1.5rem } h1 { font-size: 1.5rem } th, td { padding: .2rem .5rem } }
+@media print { body { padding: 0; max-width: none; font-size: 10pt } figure, tr { break-inside: avoid }
+  tr.more { break-before: avoid }
+  h2 { break-after: avoid } .wide { overflow: visible } table { font-size: 8pt } th, td { padding: .15rem .4rem } }
+</style>
+</head>
+<body>
+<h1>$title</h1>
+<div class="question">$question</div>
+$verdicts
+$summary
+$notes
+<dl>$facts</dl>
+<main>
+$body
+</main>
+$scripts
+</body>
+</html>
+""")

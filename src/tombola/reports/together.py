@@ -1,0 +1,280 @@
+"""Together: what several runs say beside each other, such as the variants of one recipe.
+
+    runs, each with a label -> [ panels, over variants, tables ] -> summary.md, figures, report.html
+
+Each run keeps its own arms and its own dense network; nothing is pooled. Replicate k of two runs begins from the same
+seed, so an arm is compared with itself in another run replicate by replicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tombola.comparisons import DENSE, compare_over, values_at
+from tombola.errors import ConfigError
+from tombola.files import write_whole
+from tombola.reports import aggregate, decisions, figures, table
+from tombola.reports.aggregate import Record, Spread
+from tombola.reports.decisions import Asked
+from tombola.reports.grids import Grid, percent
+from tombola.reports.sheets import Chart, Format, Sheet, section
+
+_MOST_TOLD = 12  # sentences above the body
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several runs.
+
+    Attributes:
+        label: What it is called here.
+        records: Its results.
+        asked: What it decides by itself.
+        settings: What it is set to where the runs differ, by the dotted name of the recipe's entry.
+    """
+
+    label: str
+    records: Sequence[Record]
+    asked: Asked
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write(
+    folder: Path, title: str, parts: Sequence[Part], notes: Sequence[str], formats: Sequence[Format] = ("svg", "png")
+) -> list[Path]:
+    """Write what several runs say beside each other, and return the files, ``report.html`` last.
+
+    Args:
+        folder: Is made if it is missing.
+        title: Plain text, as are the notes.
+        parts: The runs, in the order of the panels.
+        notes: What a reader must know before believing the numbers.
+        formats: Of the figures' own files.
+    """
+    sheet = Sheet(_charts(parts), figures.colours(_arms(parts)))
+    tables = grids(parts)
+    files = {"summary.md": _markdown(title, parts, tables, notes).encode(), **sheet.files(formats)}
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(parts))
+    body = [
+        sheet.shown("accuracy"),
+        sheet.shown("dense", "distance", "barrier"),
+        *(sheet.told(grid) for grid in tables),
+        section("Each by itself", *(_own(part) for part in parts)),
+    ]
+    files["report.html"] = sheet.html(
+        title, body=body, question=[question(parts)], verdicts=f"<ul class=verdicts>{said}</ul>", notes=notes
+    )
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in files]
+
+
+def question(parts: Sequence[Part]) -> str:
+    """Say what is asked of several runs.
+
+    >>> question([Part("low", [], Asked(), {"training.lr": 0.01}), Part("high", [], Asked(), {"training.lr": 0.1})])
+    'What does training.lr change? Beside each other: low, high.'
+    """
+    names = list(parts[0].settings)
+    what = f"What does {' with '.join(names)} change?" if 0 < len(names) <= 3 else "What do these runs say together?"
+    return f"{what} Beside each other: {', '.join(part.label for part in parts)}."
+
+
+def sentences(parts: Sequence[Part]) -> list[str]:
+    """Say how the dense network and each arm differ from the first run, at the lowest density that was asked for."""
+    said = []
+    for part in parts[1:]:
+        for arm in (DENSE, *_searching(parts)):
+            found = _against_first(parts, part, arm)
+            if found:
+                said.append(decisions.compared(found[-1], f"{arm} of {part.label}", f"{arm} of {parts[0].label}"))
+    more = len(said) - _MOST_TOLD
+    return said[:_MOST_TOLD] + ([f"{more} more differences are in the table."] if more > 0 else [])
+
+
+def grids(parts: Sequence[Part]) -> list[Grid]:
+    """Return the tables as text: the runs, what their arms reach, and how they differ; without those of no rows."""
+    found = [
+        _settings_grid(parts),
+        _values_grid(parts, "Test accuracy, %", "test_accuracy", 100, 2),
+        _values_grid(parts, "Early-stop step", "early_stop_step", 1, 0),
+        _values_grid(parts, "Distance of the kept weights from where they began (root mean square)", "distance", 1, 4),
+        _values_grid(parts, "Barrier between two trainings of one ticket, points", "barrier", 100, 2),
+        _differences_grid(parts),
+    ]
+    return [grid for grid in found if grid.rows]
+
+
+def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
+    found: dict[str, tuple[Chart, str]] = {}
+    shown = {part.label: part.records for part in parts}
+    if any(_arms([part]) for part in parts):
+        found["accuracy"] = (
+            figures.panels(shown, _arms(parts)),
+            "Test accuracy over density, one panel a run on common axes. Lines: mean of the replicates; bands: lowest "
+            "to highest replicate; dashed: mean of the dense network of that run.",
+        )
+    along, places = _places(parts)
+    dense = [
+        {"place": place, "of": of, "replicate": record["replicate"], "value": 100 * (1 - record[key])}
+        for part, place in zip(parts, places, strict=True)
+        for record in _dense(part)
+        for of, key in (("test", "test_accuracy"), ("training", "train_accuracy"))
+        if record.get(key) is not None
+    ]
+    if dense:
+        found["dense"] = (
+            figures.over_runs(dense, along, "Error of the dense network (%)", ["test", "training"]),
+            "Error of the dense network on test and training data. Points: replicates; lines: their means.",
+        )
+    for key, factor, axis, caption in (
+        ("distance", 1.0, "Distance from the initial weights", "How far the kept weights have gone in training: the "
+         "root of their mean squared change, of the dense network and of each arm's ticket"),
+        ("barrier", 100.0, "Barrier (points of error)", "How much higher the error is between two trainings of one "
+         "ticket that saw the data in other orders than at their ends; below 2 points they count as connected"),
+    ):  # fmt: skip
+        at = _lowest(parts)
+        rows = [
+            {"place": place, "of": arm, "replicate": k, "value": factor * value.value}
+            for part, place in zip(parts, places, strict=True)
+            for arm in (DENSE, *_arms(parts))
+            for k, value in _values(part, arm, at, key).items()
+        ]
+        if rows:
+            names = [name for name in (DENSE, *_arms(parts)) if any(row["of"] == name for row in rows)]
+            found[key] = (
+                figures.over_runs(rows, along, axis, names, figures.colours(_arms(parts))),
+                f"{caption} at {percent(at)} % density. Points: replicates; lines: their means.",
+            )
+    return found
+
+
+def _own(part: Part) -> str:
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in decisions.sentences(part.records, part.asked))
+    return f"<p>{escape(part.label)}</p><ul class=verdicts>{said}</ul>" if said else ""
+
+
+def _markdown(title: str, parts: Sequence[Part], tables: Sequence[Grid], notes: Sequence[str]) -> str:
+    lines = [f"# {table.escaped(title)}", table.escaped(question(parts))]
+    if said := sentences(parts):
+        lines.append("\n".join(f"- {table.escaped(sentence)}" for sentence in said))
+    for grid in tables:
+        lines += [f"## {grid.title}", table.markdown_table(grid)]
+    if notes:
+        lines.append("\n".join(f"- {table.escaped(note)}" for note in notes))
+    return "\n\n".join(lines) + "\n"
+
+
+def _arms(parts: Iterable[Part]) -> list[str]:
+    return list(dict.fromkeys(arm for part in parts for arm in aggregate.arms(part.records)))
+
+
+def _searching(parts: Sequence[Part]) -> list[str]:
+    drawn = frozenset[str]().union(*(part.asked.drawn for part in parts))
+    return [arm for arm in _arms(parts) if arm in drawn]
+
+
+def _densities(parts: Sequence[Part]) -> list[float]:
+    return sorted({density for part in parts for density in part.asked.at}, reverse=True)
+
+
+def _lowest(parts: Sequence[Part]) -> float:
+    """Return the lowest density asked for at which an arm of every run has a value."""
+    reached = [
+        at for at in _densities(parts)
+        if all(any(_values(part, arm, at, "test_accuracy") for arm in _arms([part])) for part in parts)
+    ]  # fmt: skip
+    return reached[-1] if reached else 1.0
+
+
+def _dense(part: Part) -> list[Record]:
+    """Return the record of the dense network of each replicate."""
+    found = {record["replicate"]: record for record in reversed(part.records) if record["round"] == 0}
+    return [{**found[k], "arm": DENSE} for k in sorted(found)]
+
+
+def _values(part: Part, arm: str, density: float, key: str) -> Mapping[int, Any]:
+    try:
+        return values_at(_dense(part) if arm == DENSE else part.records, arm, density, key)
+    except ConfigError:  # an arm that this run has not
+        return {}
+
+
+def _places(parts: Sequence[Part]) -> tuple[str, list[Any]]:
+    """Return what the runs are drawn over: the one number in which they differ, or their labels."""
+    if len(parts[0].settings) == 1:
+        (name,) = parts[0].settings
+        values = [_number(part.settings[name]) for part in parts]
+        if all(value is not None for value in values):
+            return name, values
+    return "", [part.label for part in parts]
+
+
+def _number(value: Any) -> float | None:
+    one = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return one if isinstance(one, int | float) and not isinstance(one, bool) else None
+
+
+def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
+    first = parts[0]
+    at = [1.0] if arm == DENSE else [
+        density for density in _densities(parts)
+        if _values(part, arm, density, "test_accuracy").keys() & _values(first, arm, density, "test_accuracy").keys()
+    ]  # fmt: skip
+    both = [_dense(one) if arm == DENSE else one.records for one in (part, first)]
+    if not at or not all(both):
+        return []
+    return compare_over(both[0], arm, arm, at=at, margin=first.asked.margin, alpha=first.asked.alpha, beside=both[1])
+
+
+def _settings_grid(parts: Sequence[Part]) -> Grid:
+    names = list(parts[0].settings)
+    rows = []
+    for part in parts:
+        there = aggregate.dense(part.records)
+        cells = ["" if part.settings[name] is None else _plain(part.settings[name]) for name in names]
+        rows.append(
+            [part.label, *cells, str(aggregate.replicates(part.records)), "" if there is None else _told(there)]
+        )
+    return Grid("The runs", ["run"], [("", [*names, "replicates", "dense accuracy %"])], rows)
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+
+
+def _told(of: Spread, factor: float = 100, digits: int = 2) -> str:
+    spread = "" if of.deviation is None else f" ± {factor * of.deviation:,.{digits}f}"
+    return f"{factor * of.mean:,.{digits}f}{spread}"
+
+
+def _values_grid(parts: Sequence[Part], title: str, key: str, factor: float, digits: int) -> Grid:
+    rows: list[list[str]] = []
+    for density in (1.0, *_densities(parts)):
+        for arm in [DENSE] if density == 1.0 else _arms(parts):
+            of = [[value.value for value in _values(part, arm, density, key).values()] for part in parts]
+            if any(of):
+                cells = [_told(aggregate.spread(found), factor, digits) if found else "" for found in of]
+                same = rows and percent(density) == next(row[0] for row in reversed(rows) if row[0])
+                rows.append(["" if same else percent(density), arm, *cells])
+    return Grid(title, ["density %", "arm"], [("", [part.label for part in parts])], rows)
+
+
+def _differences_grid(parts: Sequence[Part]) -> Grid:
+    rows = []
+    for part in parts[1:]:
+        for arm in (DENSE, *_arms(parts)):
+            for one in _against_first(parts, part, arm):
+                paired = one.paired
+                interval = "" if paired.low is None else f"[{100 * paired.low:+.2f}, {100 * (paired.high or 0):+.2f}]"
+                rows.append([
+                    f"{part.label} - {parts[0].label}", arm, f"{'~' if one.interpolated else ''}{percent(one.density)}",
+                    str(len(one.values)), f"{100 * paired.mean:+.2f}", interval, one.verdict,
+                ])  # fmt: skip
+    alpha = parts[0].asked.alpha
+    heads = ["density %", "n", "difference", f"{percent(1 - alpha)} % interval", "shown"]
+    return Grid("Differences between the runs in test accuracy, points", ["arms", "arm"], [("", heads)], rows)

@@ -1,0 +1,136 @@
+"""Several runs reported together: in what they differ, what is compared, and the page."""
+
+import json
+
+import pytest
+
+from tombola import studies
+from tombola.cli import main
+from tombola.errors import ConfigError
+from tombola.recipe import read, variants
+from tombola.runs import Run
+
+RECIPE = """
+name: rates
+data: digits
+model: {name: mlp, hidden: [20]}
+training: {lr: 0.1, epochs: 2}
+arms:
+  lth: {method: lth, rate: 0.5}
+until: {rounds: 2}
+verdict: {margin: 0.05, at: [0.5, 0.25]}
+replicates: 3
+scales:
+  small: {until.rounds: 1, variants: {slow: {training.lr: 0.001}}}
+variants:
+  slow: {training.lr: 0.01}
+  fast: {training.lr: 0.2, training.epochs: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("studies") / "rates.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(recipe):
+    runs = recipe.parent / "runs"
+    assert main(["run", str(recipe), "--runs", str(runs), "--workers", "1", "--quiet"]) == 0
+    return runs
+
+
+@pytest.fixture(scope="module")
+def two(folder):
+    return [Run(next(folder.glob(f"rates-{name}-*"))) for name in ("slow", "fast")]
+
+
+def test_a_variant_is_the_recipe_with_its_overrides_and_a_name_of_its_own(recipe):
+    assert variants(recipe) == ["slow", "fast"]
+    assert [read(recipe, variant=name).training.lr for name in variants(recipe)] == [0.01, 0.2]
+    assert read(recipe, variant="fast").name == "rates-fast"
+    assert read(recipe).training.lr == 0.1
+
+
+def test_a_scale_may_have_variants_of_its_own_and_the_command_line_comes_last(recipe):
+    assert variants(recipe, scale="small") == ["slow"]
+    small = read(recipe, ["--seed", "7"], scale="small", variant="slow")
+    assert (small.name, small.training.lr, small.until.rounds, small.seed) == ("rates-small-slow", 0.001, 1, 7)
+
+
+def test_an_unknown_variant_is_refused_with_those_there_are(recipe, capsys):
+    assert main(["run", str(recipe), "--variant", "medium"]) == 2
+    assert capsys.readouterr().err == "tombola: the recipe has no variant 'medium'; it has: slow, fast\n"
+
+
+def test_all_variants_run_and_are_reported_together(folder):
+    there = {path.name.rsplit("-", 1)[0] for path in folder.iterdir()}
+    assert there == {"rates-slow", "rates-fast", "rates"}
+    assert {path.name for path in (folder / "rates-together").iterdir()} >= {
+        "report.html",
+        "summary.md",
+        "accuracy.svg",
+    }
+
+
+def test_one_variant_alone_is_a_run_like_any_other(recipe, tmp_path, capsys):
+    options = ["--runs", str(tmp_path), "--workers", "1", "--quiet", "--json", "--until.rounds", "1"]
+    assert main(["run", str(recipe), "--variant", "slow", *options]) == 0
+    assert "rates-slow" in json.loads(capsys.readouterr().out)["folder"]
+    assert [path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir()] == ["rates-slow"]
+
+
+def test_the_plans_of_all_variants_are_printed(recipe, tmp_path, capsys):
+    assert main(["run", str(recipe), "--runs", str(tmp_path), "--workers", "1", "--dry-run", "--json"]) == 0
+    assert [one["folder"].rsplit("-", 1)[0] for one in json.loads(capsys.readouterr().out)] == [
+        f"{tmp_path}/rates-slow", f"{tmp_path}/rates-fast",
+    ]  # fmt: skip
+
+
+def test_the_page_says_in_what_the_runs_differ_and_how_much_it_matters(folder, two):
+    text = (folder / "rates-together" / "summary.md").read_text()
+    assert "What does training.lr change? Beside each other: slow, fast." in text
+    records = [[r for r in run.records if r["round"] == 0] for run in two]
+    dense = [{r["replicate"]: r["test_accuracy"] for r in own} for own in records]
+    mean = 100 * sum(dense[1][k] - dense[0][k] for k in range(3)) / 3
+    assert f"At 100 %, dense of fast - dense of slow: {mean:+.2f} \\[" in text
+    row = next(line for line in text.splitlines() if line.startswith("| 50 | lth |"))
+    accuracy = [r["test_accuracy"] for r in two[0].records if r["round"] == 1]
+    assert row.split("|")[3].strip().startswith(f"{100 * sum(accuracy) / 3:.2f} ±")
+
+
+def test_runs_are_called_by_what_their_names_do_not_share():
+    assert studies.labels(["a-b-small", "a-c-small"]) == (["b-small", "c-small"], "a")
+    assert studies.labels(["a-b", "a"]) == (["a-b", "a"], "a")
+
+
+def test_settings_are_compared_to_the_last_entry_but_for_the_name():
+    one = {"name": "x", "data": {"name": "digits", "valid": 0.1}, "arms": {"lth": {"rate": 0.2}}}
+    other = {"name": "y", "data": {"name": "mnist", "valid": 0.1}, "arms": {}}
+    assert studies.differing([one, other]) == {"data.name": ["digits", "mnist"], "arms.lth.rate": [0.2, None]}
+
+
+def test_two_runs_of_one_recipe_are_to_be_merged(two):
+    with pytest.raises(ConfigError, match="tombola runs merge joins them"):
+        studies.report([two[0], two[0]])
+
+
+def test_one_run_takes_no_folder_for_its_page(two, capsys):
+    assert main(["report", str(two[0].path), "--out", "there"]) == 2
+    assert "in its folder" in capsys.readouterr().err
+
+
+def test_a_page_of_several_runs_goes_where_it_is_asked_to(two, tmp_path, capsys):
+    assert main(["report", *(str(run.path) for run in two), "--out", str(tmp_path / "there"), "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert files[-1] == str(tmp_path / "there" / "report.html")
+
+
+def test_runs_that_share_nothing_are_shown_beside_each_other_too(two, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(RECIPE.replace("rates", "other").replace("lth:", "pruned:"))
+    assert main(["run", str(other), "--runs", str(tmp_path), "--workers", "1", "--variant", "slow", "--quiet"]) == 0
+    files = studies.report([two[0], Run(next(tmp_path.glob("other-*-*")))], tmp_path / "page")
+    assert "|  | pruned |" in files[0].read_text()
