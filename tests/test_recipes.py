@@ -8,7 +8,7 @@ import yaml
 
 from tombola.arms import CATALOGUE, METHODS
 from tombola.experiment import run
-from tombola.recipe import pairs, parse, read
+from tombola.recipe import pairs, parse, read, variants
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -31,6 +31,8 @@ def test_a_recipe_is_read_and_gives_itself_again(path, scale):
     recipe = read(path, scale=scale)
     assert recipe.name == path.stem + (f"-{scale}" if scale else "")
     assert parse(yaml.safe_load(yaml.safe_dump(recipe.plain()))) == recipe
+    for variant in variants(path, scale=scale):
+        assert read(path, scale=scale, variant=variant).name == f"{recipe.name}-{variant}"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
