@@ -32,8 +32,10 @@ from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.reports import page
 from tombola.reports.decisions import TARGETS, Asked
+from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder, folder_of
+from tombola.task import Classification
 from tombola.types import State
 
 
@@ -262,7 +264,7 @@ def _origin(plans: Plans) -> dict[str, Any]:
         "augment": asdict(recipe.data.augment),
         "verified": task.splits.verified,
         "fingerprint": task.splits.fingerprint,
-    }
+    } | ({"skew": asdict(recipe.data.skew)} if recipe.data.skew else {})
     return {
         "model": model,
         "data": data,
@@ -389,4 +391,14 @@ def facts(plans: Plans) -> Mapping[str, str]:
         "training": f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}",
         "rewind": f"step {recipe.rewind}",
         "replicates": _replicates(recipe),
-    } | ({"left out": task.skips} if task.skips else {})
+    } | _left_out(recipe, task)
+
+
+def _left_out(recipe: Recipe, task: Classification) -> dict[str, str]:
+    """Say what of the data set no training sees."""
+    said = {"left out": task.skips} if task.skips else {}
+    if recipe.data.skew is not None:
+        where = "" if recipe.data.skew.of == "all" else " of the search"
+        most = percent(recipe.data.skew.most)
+        said["skew"] = f"up to {most} % of each class's training examples are missing{where}, drawn anew each replicate"
+    return said
