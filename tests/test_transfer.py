@@ -8,6 +8,8 @@ import torch
 from tests.test_experiment import go, recipe
 
 from tombola.errors import ConfigError, InputError
+from tombola.recipe import parse
+from tombola.runs import Run, run_digest
 from tombola.tickets import Ticket
 from tombola.transfer import markdown, transfer
 
@@ -157,3 +159,38 @@ def test_data_that_are_not_there_do_not_lose_what_was_trained(found, tmp_path):
     assert len(done.failures) == 1
     assert done.failures[0].startswith("image_folder: ")
     assert (done.folder / "summary.md").exists()
+
+
+def test_a_ticket_of_some_classes_is_at_home_on_these_alone(tmp_path):
+    """And the run of some classes is another run, which says which they are."""
+    some = recipe(data={"name": "digits", "classes": 4}, arms={"lth": ARMS["lth"]}, until={"rounds": 1}, replicates=1)
+    assert parse(some.plain()) == some
+    assert run_digest(some) != run_digest(recipe(arms={"lth": ARMS["lth"]}))
+    made = go(tmp_path, some)
+    path = path_of(made, index=1)
+    origin = Ticket.load(path).origin["data"]
+    assert (origin["classes"], len(origin["class_numbers"])) == (4, 4)
+    numbers = ", ".join(map(str, origin["class_numbers"]))
+    assert Run(made.folder).facts["classes"] == f"4 of the data set's, drawn by the seed: {numbers}"
+    known = made.records[-1]
+    at_home, abroad = transfer([path], ["digits", "synthetic"], runs=tmp_path, workers=1).records
+    assert (at_home["test_loss"], at_home["classes"]) == (known["test_loss"], 4)
+    assert "classes" not in abroad
+    more = {"data.classes": 7, "training.epochs": 1}
+    [seven] = transfer([path], ["digits"], more, runs=tmp_path, workers=1).records
+    assert seven["classes"] == 7
+    assert seven["rewind_digest"] != known["rewind_digest"]  # other classes have another head
+    with pytest.raises(InputError, match="classes is 11; the data has 10"):
+        transfer([path], ["digits"], {"data.classes": 11}, runs=tmp_path, workers=1)
+
+
+def test_a_ticket_of_skewed_data_is_trained_on_the_same_examples_and_elsewhere_on_all(tmp_path):
+    arms, data = {"lth": ARMS["lth"]}, {"name": "digits", "subset": 300, "skew": {"most": 0.5}}
+    made = go(tmp_path, recipe(data=data, arms=arms, until={"rounds": 1}, replicates=1))
+    at_home, abroad = transfer([path_of(made, index=1)], ["digits", "synthetic"], runs=tmp_path, workers=1).records
+    assert at_home["test_loss"] == made.records[-1]["test_loss"]
+    assert at_home["samples_seen"] == 2 * sum(made.records[-1]["class_examples"])
+    assert abroad["samples_seen"] == 2 * 300
+    changes = {"data.skew.most": 0.9}
+    [more] = transfer([path_of(made, index=1)], ["synthetic"], changes, runs=tmp_path, workers=1).records
+    assert more["samples_seen"] < 2 * 300

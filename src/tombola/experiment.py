@@ -264,7 +264,11 @@ def _origin(plans: Plans) -> dict[str, Any]:
         "augment": asdict(recipe.data.augment),
         "verified": task.splits.verified,
         "fingerprint": task.splits.fingerprint,
-    } | ({"skew": asdict(recipe.data.skew)} if recipe.data.skew else {})
+    }
+    if recipe.data.classes is not None:
+        data |= {"classes": recipe.data.classes, "class_numbers": task.splits.classes}
+    if recipe.data.skew is not None:
+        data |= {"skew": asdict(recipe.data.skew)}
     return {
         "model": model,
         "data": data,
@@ -396,7 +400,9 @@ def facts(plans: Plans) -> Mapping[str, str]:
 
 def _left_out(recipe: Recipe, task: Classification) -> dict[str, str]:
     """Say what of the data set no training sees."""
-    said = {"left out": task.skips} if task.skips else {}
+    said, numbers = {"left out": task.skips} if task.skips else {}, task.splits.classes
+    if numbers is not None:
+        said["classes"] = f"{len(numbers)} of the data set's, drawn by the seed: {', '.join(map(str, numbers))}"
     if recipe.data.skew is not None:
         where = "" if recipe.data.skew.of == "all" else " of the search"
         most = percent(recipe.data.skew.most)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tombola import catalogue, devices, rates, seeds, training
 from tombola.arms import Arm, leading
-from tombola.data.loading import load
+from tombola.data.loading import load, takes
 from tombola.errors import ConfigError, InputError
 from tombola.jobs import Trained
 from tombola.masks import head_weight, ones, size, total_weights
@@ -81,8 +81,12 @@ def load_task(data: Data, model: Model, seed: int, device: str, data_root: Path 
         device: Its name, as in a recipe.
         data_root: Root of the data sets.
     """
-    dataset = load(data.name, root=data_root, options=data.options)
-    splits = split(dataset, valid=data.valid, subset=data.subset, seed=seed)
+    # A data set that is made, such as the synthetic one, is made of so many classes; of others so many are taken.
+    made_so = data.classes is not None and takes(data.name, "classes")
+    options = data.options | ({"classes": data.classes} if made_so else {})
+    dataset = load(data.name, root=data_root, options=options)
+    classes = None if made_so else data.classes
+    splits = split(dataset, valid=data.valid, subset=data.subset, classes=classes, seed=seed)
     made = build_model(model, splits, seeds.derive(seed, "replicate", 0))
     head = _head(model, made, splits.num_classes)
     return Classification(made, splits, head, data.augment, model.init, devices.device(device))

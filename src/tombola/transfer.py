@@ -27,6 +27,7 @@ from tombola.files import write_json, write_whole
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, head_weight, size
 from tombola.models.building import TORCHVISION, replace_head_
+from tombola.partitions import WHOLE, skewed
 from tombola.plans import load_task
 from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, section, training_with
@@ -141,7 +142,7 @@ def _source(path: Path, changes: Mapping[str, Any], model: str | None) -> _Sourc
         found = replace(found, name=model)
     own = {key.removeprefix("training."): value for key, value in changes.items() if key.startswith("training.")}
     training = training_with(section(Training, said["training"], "training"), own)
-    keys = ("name", "options", "valid", "subset", "augment")
+    keys = ("name", "options", "valid", "subset", "classes", "augment", "skew")
     of = section(Data, {key: said["data"][key] for key in keys if key in said["data"]}, "data")
     label = f"{origin.get('arm', path.stem)}-{origin.get('round', 0)}"
     return _Source(path, ticket, found, of, training, seed, label)
@@ -219,15 +220,15 @@ def _check_data(records: Records, target: str, task: Classification, folder: Pat
 
 
 def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:
-    """Return how a target is treated: as the ticket's own data, but for its options where it is another data set."""
+    """Return how a target is treated: as the ticket's own data, but for what says which data these are."""
     given = asdict(source.data)
     if target != source.data.name:
-        given |= {"name": target, "options": {}}
+        given |= {"name": target, "options": {}, "classes": None, "skew": None}
     for dotted, value in changes.items():
         if dotted.startswith("data."):
             key, _, inner = dotted.removeprefix("data.").partition(".")
-            if inner and isinstance(given.get(key), dict):
-                given[key] = given[key] | {inner: value}
+            if inner and key in given and isinstance(given[key], dict | None):
+                given[key] = (given[key] or {}) | {inner: value}
             elif key in given:
                 given[key] = value
             else:
@@ -238,7 +239,9 @@ def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:
 def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     """Return the training of a ticket on a task: its rewind point, with a drawn head where the data is not its own."""
     origin = source.ticket.origin
-    own = task.splits.fingerprint == origin["data"].get("fingerprint")
+    numbers = origin["data"].get("class_numbers")
+    alike = task.splits.classes == (None if numbers is None else tuple(numbers))
+    own = alike and task.splits.fingerprint == origin["data"].get("fingerprint")
     point = dict(source.ticket.rewind_point)
     mask: dict[str, Tensor] = dict(source.ticket.mask)
     notes: list[str] = []
@@ -253,8 +256,10 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
             notes.append("the head is drawn for the new data, so what the ticket pruned of its own head is not pruned")
     Ticket(mask, point, {}).apply(model)  # refuses what does not fit, with the first name and shape
     training = settle(source.training, task.model, task.device.type)
-    first = int(origin.get("rewind_step", 0)) if own else 0
-    return Job(point, mask, training, source.seed, first=first), notes
+    first, skew = int(origin.get("rewind_step", 0)) if own else 0, source.data.skew
+    skews = skew is not None and skew.of == "all"
+    part = skewed(task.splits.train.labels, skew, source.seed) if skews else WHOLE
+    return Job(point, mask, training, source.seed, part, first), notes
 
 
 def _record(
@@ -268,6 +273,7 @@ def _record(
         "found_on": source.ticket.origin["data"]["name"],
         "data": target,
         "data_fingerprint": task.splits.fingerprint,
+        **({"classes": task.splits.num_classes} if task.splits.classes else {}),
         "replicate": _replicate(source),
         "round": _round(source),
         "kept": count(job.mask),
