@@ -36,6 +36,7 @@ from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder, folder_of
 from tombola.task import Classification
+from tombola.training import in_words
 from tombola.types import State
 
 
@@ -385,14 +386,13 @@ def _replicates(recipe: Recipe) -> str:
 def facts(plans: Plans) -> Mapping[str, str]:
     """Say in a few words what a run was, for the head of its page."""
     recipe, task = plans.recipe, plans.task
-    t, splits = recipe.training, task.splits
-    length = f"{t.epochs:g} epochs" if t.epochs is not None else f"{t.steps:,} steps"
+    splits = task.splits
     examples = f"{len(splits.train):,} training, {len(splits.valid):,} validation, {len(splits.test):,} test examples"
     return {
         "data": f"{recipe.data.name}: {examples}",
         "model": f"{recipe.model.name}: {plans.total:,} weights, {sum(m.numel() for m in plans.mask.values()):,} "
         f"of them prunable ({recipe.prunable})",
-        "training": f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}",
+        "training": in_words(recipe.training),
         "rewind": f"step {recipe.rewind}",
         "replicates": _replicates(recipe),
     } | _left_out(recipe, task)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tombola.files import write_whole
 from tombola.reports import aggregate, decisions, figures, table
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import altair as alt
 
 Format = Literal["svg", "png", "pdf"]  # of a figure's own file
+
+Charts: TypeAlias = "Mapping[str, tuple[alt.LayerChart, str]]"  # by the name of its file, each with its caption
 
 _MOST_LAYERS = 4  # arms whose layers are drawn; more figures than that nobody looks at
 
@@ -74,11 +77,11 @@ def write(
         formats: Of the figures' own files: "svg", "png", "pdf".
     """
     charts = _charts(records, asked, " · ".join(filter(None, [title, facts.get("data"), facts.get("training")])))
-    drawings = {name: _drawn(chart, "svg") for name, (chart, _) in charts.items()}
+    drawings = {name: drawn(chart, "svg") for name, (chart, _) in charts.items()}
     files: dict[str, bytes] = {"summary.md": table.markdown(title, records, notes, asked).encode()}
     for name, (chart, _) in charts.items():
         for kind in formats:
-            files[f"{name}.{kind}"] = drawings[name] if kind == "svg" else _drawn(chart, kind)
+            files[f"{name}.{kind}"] = drawings[name] if kind == "svg" else drawn(chart, kind)
     files["report.html"] = _html(title, records, notes, facts, asked, making, charts, drawings).encode()
     for name, content in files.items():
         write_whole(folder / name, content)
@@ -142,7 +145,7 @@ def _tells(records: Sequence[Record], arm: str, what: str) -> bool:
     return any(record.get(what) for record in records if record["arm"] == arm and record["round"])
 
 
-def _drawn(chart: alt.LayerChart, kind: Format) -> bytes:
+def drawn(chart: alt.LayerChart, kind: Format) -> bytes:
     """Draw a chart as "svg" or "pdf", or as "png" with two pixels to the point."""
     if kind == "svg":
         text = io.StringIO()
@@ -160,55 +163,104 @@ def _html(
     facts: Mapping[str, str],
     asked: Asked,
     making: Making | None,
-    charts: Mapping[str, tuple[alt.LayerChart, str]],
+    charts: Charts,
     drawings: Mapping[str, bytes],
 ) -> str:
     colours = figures.colours(aggregate.arms(records))
-    # Names of arms may hold what has a meaning in a selector.
-    ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(charts)}
-
-    def shown(*prefixes: str) -> str:
-        # The drawing is what readers without scripts see; where scripts run, the chart takes its place.
-        return "".join(
-            f'<figure><div class="chart" id="{ids[name]}">{drawings[name].decode()}</div>'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for name, (_, caption) in charts.items()
-            if name.startswith(prefixes)
-        )
-
-    def told(*grids: Grid) -> str:
-        return "".join(_table(grid, colours) for grid in grids if grid.rows)
-
-    said = decisions.sentences(records, asked)
-    many = "".join(f"<li>{_judged(sentence)}</li>" for sentence in said)
+    figure, grids = functools.partial(shown, charts, drawings), functools.partial(told, colours=colours)
     parts = [
-        shown("accuracy", "boxes"),
-        told(
+        figure("accuracy", "boxes"),
+        grids(
             decisions.verdict_grid(records, asked),
             decisions.comparison_grid(records, asked),
             decisions.paper_grid(records, asked),
         ),
-        shown("density"),
-        told(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
-        shown("overlap"),
-        told(decisions.overlap_grid(records, asked)),
-        _section("Where the weights went", shown("layers-")),
-        _section("While training", shown("curves-")),
-        told(*table.grids(records)[:1]),
+        figure("density"),
+        grids(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
+        figure("overlap"),
+        grids(decisions.overlap_grid(records, asked)),
+        _section("Where the weights went", figure("layers-")),
+        _section("While training", figure("curves-")),
+        grids(*table.grids(records)[:1]),
         _section("What was spent", _paragraphs(decisions.spent_lines(records))),
-        f'<div class="legend">{_paragraphs([*decisions.legend(records, asked), *table.legend(records)])}</div>',
+        legend([*decisions.legend(records, asked), *table.legend(records)]),
         _again(making) if making else "",
     ]
+    return document(
+        title,
+        "".join(parts),
+        charts,
+        question=decisions.question(records, asked),
+        verdicts=decisions.sentences(records, asked),
+        facts=facts,
+        summary=table.summary(records),
+        notes=notes,
+    )
+
+
+def document(
+    title: str,
+    body: str,
+    charts: Charts,
+    *,
+    question: Sequence[str],
+    verdicts: Sequence[str],
+    facts: Mapping[str, str],
+    summary: Sequence[str],
+    notes: Sequence[str],
+) -> str:
+    """Make a page of one file: what is asked and decided first, then facts and notes, then the body.
+
+    Args:
+        title: Plain text, as is all but the body.
+        body: HTML, made of `shown`, `told` and `legend`.
+        charts: Those that the body shows; scripts in the page draw them.
+        question: What the page answers.
+        verdicts: What is decided; one line each.
+        facts: What was run; kept in order.
+        summary: One line each.
+        notes: What a reader must know before believing the numbers.
+    """
+    many = "".join(f"<li>{_judged(sentence)}</li>" for sentence in verdicts)
     return _PAGE.substitute(
         title=escape(title),
-        question=_paragraphs(decisions.question(records, asked)),
+        question=_paragraphs(question),
         verdicts=f"<ul class=verdicts>{many}</ul>" if many else "",
         facts="".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in facts.items()),
-        summary=_paragraphs(table.summary(records)),
+        summary=_paragraphs(summary),
         notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else "",
-        body="".join(parts),
-        scripts=_scripts({ids[name]: chart for name, (chart, _) in charts.items()}) if charts else "",
+        body=body,
+        scripts=_scripts({_ids(charts)[name]: chart for name, (chart, _) in charts.items()}) if charts else "",
     )
+
+
+def _ids(charts: Charts) -> dict[str, str]:
+    # Names of arms may hold what has a meaning in a selector.
+    return {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(charts)}
+
+
+def shown(charts: Charts, drawings: Mapping[str, bytes], *prefixes: str) -> str:
+    """Return the charts whose names begin so, each with its caption, as HTML.
+
+    The drawing is what readers without scripts see; where scripts run, the chart takes its place.
+    """
+    ids = _ids(charts)
+    return "".join(
+        f'<figure><div class="chart" id="{ids[name]}">{drawings[name].decode()}</div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for name, (_, caption) in charts.items()
+        if name.startswith(prefixes)
+    )
+
+
+def told(*grids: Grid, colours: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the tables that have rows as HTML; arms have their colour beside them."""
+    return "".join(_table(grid, colours) for grid in grids if grid.rows)
+
+
+def legend(lines: Sequence[str]) -> str:
+    """Return how tables and figures are to be read, as HTML."""
+    return f'<div class="legend">{_paragraphs(lines)}</div>'
 
 
 def _judged(sentence: str) -> str:

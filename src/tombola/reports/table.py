@@ -33,14 +33,14 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
     <BLANKLINE>
     - lth, replicate 1: stopped
     """
-    parts = [f"# {_escaped(title)}", *map(_escaped, summary(records))]
+    parts = [f"# {escaped(title)}", *map(escaped, summary(records))]
     if said := decisions.sentences(records, asked):
-        parts.append("\n".join(f"- {_escaped(sentence)}" for sentence in said))
+        parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
     for grid in grids(records, asked):
-        parts += [f"## {grid.title}", _markdown_table(grid)]
+        parts += [f"## {grid.title}", markdown_table(grid)]
     parts += legend(records)
     if notes:
-        parts.append("\n".join(f"- {_escaped(note)}" for note in notes))
+        parts.append("\n".join(f"- {escaped(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -92,8 +92,8 @@ def summary(records: Sequence[Record]) -> list[str]:
     lines = []
     if accuracy is not None:
         many = f"mean of {accuracy.n} replicates" if accuracy.n > 1 else "1 replicate"
-        lines.append(f"Dense network: test accuracy {_accuracy(accuracy)} % ({many}).")
-    kept = [f"{arm} {_accuracy(of)}" for arm, of in aggregate.kept_per_round(records).items()]
+        lines.append(f"Dense network: test accuracy {spread(accuracy)} % ({many}).")
+    kept = [f"{arm} {spread(of)}" for arm, of in aggregate.kept_per_round(records).items()]
     if kept:
         lines.append(f"Weights kept per round: {', '.join(kept)} %.")
     if not records:
@@ -162,7 +162,7 @@ def _round_grid(records: Sequence[Record]) -> Grid:
 
 
 def _round_cells(row: RoundRow, replicates: int) -> list[str]:
-    accuracy = "" if row.accuracy is None else _accuracy(row.accuracy, replicates)
+    accuracy = "" if row.accuracy is None else spread(row.accuracy, replicates)
     return [f"{100 * row.density:.2f}", accuracy]
 
 
@@ -189,28 +189,30 @@ def _target_cells(row: TargetRow) -> list[str]:
         reached,
         f"{row.round:.0f}" if row.round.is_integer() else f"{row.round:.1f}",
         f"{100 * row.density:.2f}",
-        "" if row.accuracy is None else _accuracy(row.accuracy),
+        "" if row.accuracy is None else spread(row.accuracy),
         "" if row.trainings is None else f"{row.trainings:.1f}",
         f"{row.seconds:.1f}",
     ]
 
 
-def _accuracy(accuracy: Spread, replicates: int | None = None) -> str:
-    """Percent, standard deviation where there is one, and n in brackets where replicates are missing."""
+def spread(accuracy: Spread, replicates: int | None = None) -> str:
+    """Return percent, standard deviation where there is one, and n in brackets where replicates are missing."""
     text = f"{100 * accuracy.mean:.2f}"
     if accuracy.deviation is not None:
         text += f" ± {100 * accuracy.deviation:.2f}"
     return text if replicates in (None, accuracy.n) else f"{text} ({accuracy.n})"
 
 
-def _markdown_table(grid: Grid) -> str:
+def markdown_table(grid: Grid) -> str:
+    """Return a grid as a table of GitHub Markdown."""
     heads = grid.labels + [f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads]
     rules = [":---" if in_words(head) else "---:" for head in heads]
-    lines = [[_escaped(head) for head in heads], rules, *([_escaped(cell) for cell in row] for row in grid.rows)]
+    lines = [[escaped(head) for head in heads], rules, *([escaped(cell) for cell in row] for row in grid.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text in one line, what Markdown would act on escaped."""
     return _MARKDOWN_ACTS_ON.sub(r"\\\1", " ".join(text.split()))
 
 
