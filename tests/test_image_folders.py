@@ -172,6 +172,20 @@ def test_classes_are_partitioned_without_reading_an_image(tmp_path, monkeypatch)
     assert splits.std.tolist() == pytest.approx([58.395, 57.12, 57.375])
 
 
+def test_some_classes_of_files_are_taken_without_reading_an_image_and_give_their_images(tmp_path, monkeypatch):
+    pets(tmp_path, train=6)
+    held = split(read(tmp_path, normalise="imagenet"), classes=2, valid=3)
+    little_memory(monkeypatch)
+    with monkeypatch.context() as patch:
+        no_decoding(patch)
+        splits = split(read(tmp_path, normalise="imagenet"), classes=2, valid=3)
+    assert splits.streamed
+    assert splits.classes == held.classes
+    assert (len(splits.test), splits.num_classes) == (4, 2)
+    assert torch.equal(splits.train.images, held.train.images)
+    assert torch.equal(splits.test.labels, held.test.labels)
+
+
 # ---- the fingerprint
 
 

@@ -172,3 +172,55 @@ def test_digits_are_split_exactly():
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (1293, 144, 360)
     whole = torch.bincount(load("digits").train_labels)
     assert (torch.bincount(splits.valid.labels) - whole * 144 / 1437).abs().max() < 1
+
+
+def test_some_classes_are_taken_in_all_splits_with_labels_from_zero_at_published_positions():
+    data = of_classes(30, 20, 10, 40)
+    splits = split(data, classes=3, valid=6, seed=1)
+    assert splits.num_classes == len(splits.classes) == 3
+    for part, published in ((splits.train, data.train_labels), (splits.valid, data.train_labels),
+                            (splits.test, data.test_labels)):  # fmt: skip
+        assert [splits.classes[label] for label in part.labels.tolist()] == published[part.indices].tolist()
+    there = sum(int((data.train_labels == number).sum()) for number in splits.classes)
+    assert (len(splits.train), len(splits.valid), splits.published) == (there - 6, 6, 100)
+    assert set(splits.train.labels.tolist()) == {0, 1, 2}
+
+
+def test_few_classes_are_among_many():
+    data = of_classes(*[4] * 20)
+    taken = [set(split(data, classes=number, valid=0, seed=3).classes) for number in (2, 5, 12, 20)]
+    assert taken[0] < taken[1] < taken[2] < taken[3] == set(range(20))
+    assert taken[1] != set(split(data, classes=5, valid=0, seed=4).classes)
+
+
+def test_a_subset_counts_examples_of_the_classes_that_are_taken():
+    data = of_classes(*[30] * 20)
+    sizes = [len(split(data, classes=number, valid=10, subset=60).train) for number in (3, 10, 20)]
+    assert sizes == [60, 60, 60]
+    assert torch.bincount(split(data, classes=3, valid=0, subset=60).train.labels).tolist() == [20, 20, 20]
+    assert len(split(data, classes=3, valid=0.1).valid) == 9
+    with pytest.raises(DataError, match="91 to train on are more than the 90 training examples"):
+        split(data, classes=3, valid=0, subset=91)
+
+
+def test_all_classes_taken_are_the_data_as_they_are():
+    one, other = split(of_classes(9, 6), classes=2, valid=3), split(of_classes(9, 6), valid=3)
+    for which in ("train", "valid", "test"):
+        assert torch.equal(getattr(one, which).indices, getattr(other, which).indices)
+        assert torch.equal(getattr(one, which).labels, getattr(other, which).labels)
+    assert (one.classes, other.classes) == ((0, 1), None)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (3, "classes is 3; the data has 2"),
+        (1, "classes is 1; it is a number of classes, at least 2, or none for all"),
+        (0, "classes is 0; it is"),
+        (2.0, "classes is 2.0; it is"),
+        (True, "classes is True; it is"),
+    ],
+)
+def test_a_number_of_classes_that_cannot_be_taken_is_refused(classes, said):
+    with pytest.raises(ConfigError, match=said):
+        split(of_classes(5, 5), classes=classes)

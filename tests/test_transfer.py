@@ -1,6 +1,7 @@
 """Transfer: tickets trained on their own data and on other data, in other models refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,8 +9,13 @@ import torch
 from tests.test_experiment import go, recipe
 
 from tombola.errors import ConfigError, InputError
+from tombola.masks import ones
+from tombola.models.building import build
+from tombola.recipe import parse
+from tombola.reports.matrix import Matrix
+from tombola.runs import Run, run_digest
 from tombola.tickets import Ticket
-from tombola.transfer import markdown, transfer
+from tombola.transfer import transfer
 
 ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "lth": {"method": "lth", "rate": 0.2}}
 
@@ -65,8 +71,8 @@ def test_two_workers_give_the_same_and_nothing_is_done_twice(found, tmp_path, mo
         transfer(paths, ["digits", "synthetic"], {"training.epochs": 1}, runs=tmp_path / "one").records == one.records
     )
     table = (one.folder / "summary.md").read_text()
-    assert table == markdown(one.records, [])
-    assert "| lth-2 | 0 | 63.99 | digits |" in table
+    assert re.search(r"\| lth \| digits \| 63.99 \| 2 \| \d\d\.\d\d ± \d+\.\d\d \| \d\d\.\d\d ± \d+\.\d\d \|", table)
+    assert [file.name for file in one.files] == ["summary.md", "transfer.html"]
 
 
 def test_a_ticket_that_does_not_fit_the_data_is_told_and_the_others_go_on(found, tmp_path):
@@ -76,6 +82,10 @@ def test_a_ticket_that_does_not_fit_the_data_is_told_and_the_others_go_on(found,
     with_colour = transfer([path_of(found)], ["synthetic"], changes, runs=tmp_path, workers=1)
     assert with_colour.records == []
     assert "the ticket does not fit the model: 'fc1.weight' is [40, 64] in the ticket" in with_colour.failures[0]
+    assert with_colour.failures[0].endswith(
+        "a model that flattens its images takes one size, and these are 3 x 8 x 8; a ticket of a model with global "
+        "average pooling, such as conv3 or resnet20, takes any"
+    )
 
 
 def test_code_that_a_ticket_names_is_never_run(found, tmp_path, monkeypatch):
@@ -157,3 +167,125 @@ def test_data_that_are_not_there_do_not_lose_what_was_trained(found, tmp_path):
     assert len(done.failures) == 1
     assert done.failures[0].startswith("image_folder: ")
     assert (done.folder / "summary.md").exists()
+
+
+def test_a_ticket_of_some_classes_is_at_home_on_these_alone(tmp_path):
+    """And the run of some classes is another run, which says which they are."""
+    some = recipe(data={"name": "digits", "classes": 4}, arms={"lth": ARMS["lth"]}, until={"rounds": 1}, replicates=1)
+    assert parse(some.plain()) == some
+    assert run_digest(some) != run_digest(recipe(arms={"lth": ARMS["lth"]}))
+    made = go(tmp_path, some)
+    path = path_of(made, index=1)
+    origin = Ticket.load(path).origin["data"]
+    assert (origin["classes"], len(origin["class_numbers"])) == (4, 4)
+    numbers = ", ".join(map(str, origin["class_numbers"]))
+    assert Run(made.folder).facts["classes"] == f"4 of the data set's, drawn by the seed: {numbers}"
+    known = made.records[-1]
+    at_home, abroad = transfer([path], ["digits", "synthetic"], runs=tmp_path, workers=1).records
+    assert (at_home["test_loss"], at_home["classes"]) == (known["test_loss"], 4)
+    assert "classes" not in abroad
+    more = {"data.classes": 7, "training.epochs": 1}
+    [seven] = transfer([path], ["digits"], more, runs=tmp_path, workers=1).records
+    assert seven["classes"] == 7
+    assert seven["rewind_digest"] != known["rewind_digest"]  # other classes have another head
+    with pytest.raises(InputError, match="classes is 11; the data has 10"):
+        transfer([path], ["digits"], {"data.classes": 11}, runs=tmp_path, workers=1)
+
+
+def test_a_ticket_of_skewed_data_is_trained_on_the_same_examples_and_elsewhere_on_all(tmp_path):
+    arms, data = {"lth": ARMS["lth"]}, {"name": "digits", "subset": 300, "skew": {"most": 0.5}}
+    made = go(tmp_path, recipe(data=data, arms=arms, until={"rounds": 1}, replicates=1))
+    at_home, abroad = transfer([path_of(made, index=1)], ["digits", "synthetic"], runs=tmp_path, workers=1).records
+    assert at_home["test_loss"] == made.records[-1]["test_loss"]
+    assert at_home["samples_seen"] == 2 * sum(made.records[-1]["class_examples"])
+    assert abroad["samples_seen"] == 2 * 300
+    changes = {"data.skew.most": 0.9}
+    [more] = transfer([path_of(made, index=1)], ["synthetic"], changes, runs=tmp_path, workers=1).records
+    assert more["samples_seen"] < 2 * 300
+
+
+def test_the_unpruned_network_starts_where_the_tickets_of_its_replicate_start(found, tmp_path):
+    paths = [path_of(found, arm, replicate) for arm in ARMS for replicate in (0, 1)]
+    changes = {"training.epochs": 1, "data.subset": 200}
+    done = transfer(paths, ["digits", "synthetic"], changes, dense=True, runs=tmp_path, workers=1)
+    without = transfer(paths, ["digits", "synthetic"], changes, runs=tmp_path, workers=1)
+    dense = {(r["data"], r["seed"]): r for r in done.records if r["of"] == "dense"}
+    tickets = [r for r in done.records if r["of"] != "dense"]
+    assert len(dense) == 4
+    assert done.folder != without.folder
+    for record in tickets:
+        of = dense[record["data"], record["seed"]]
+        assert (of["rewind_digest"], of["density"], of["round"]) == (record["rewind_digest"], 1.0, 0)
+    assert [r["test_loss"] for r in tickets] == [r["test_loss"] for r in without.records]
+    page = (done.folder / "transfer.html").read_text()
+    assert "Do tickets found on digits train as well on synthetic as the dense network?" in page
+    assert "training.epochs 1, data.subset 200" in page
+
+
+def test_on_its_own_data_the_unpruned_network_is_that_of_the_run(found, tmp_path):
+    done = transfer([path_of(found)], ["digits"], dense=True, runs=tmp_path, workers=1)
+    known = next(r for r in found.records if (r["replicate"], r["round"]) == (0, 0))
+    [dense] = [r for r in done.records if r["of"] == "dense"]
+    assert (dense["test_loss"], dense["valid_loss"]) == (known["test_loss"], known["valid_loss"])
+
+
+def test_another_optimiser_has_another_folder_and_stands_on_the_page(found, tmp_path):
+    folders = []
+    for optimizer, lr in (("sgd", 0.1), ("adam", 0.001)):
+        changes = {"training.optimizer": optimizer, "training.lr": lr, "training.epochs": 1, "training.momentum": 0.0}
+        done = transfer([path_of(found)], ["digits"], changes, runs=tmp_path, workers=1)
+        folders.append(done.folder)
+        assert {r["training"]["optimizer"] for r in done.records} == {optimizer}
+        page = (done.folder / "transfer.html").read_text()
+        assert f"{optimizer}, learning rate {lr:g}, batch 64, 1 epochs" in page
+        assert f"training.optimizer {optimizer}, training.lr {lr}" in page
+    assert folders[0] != folders[1]
+
+
+def test_tickets_found_on_two_data_sets_are_compared_with_those_found_there(found, tmp_path):
+    other = go(tmp_path, recipe(data="synthetic", arms={"lth": ARMS["lth"]}, until={"rounds": 2}))
+    paths = [path_of(run, replicate=replicate) for run in (found, other) for replicate in (0, 1)]
+    done = transfer(paths, ["synthetic"], {"training.epochs": 1}, runs=tmp_path, workers=1)
+    assert {r["arm"] for r in done.records} == {"lth-2 from digits on synthetic", "lth-2 from synthetic on synthetic"}
+    [one] = Matrix.of(done.records).differences
+    assert (one.first.home, one.second.home, one.paired.n) == ("digits", "synthetic", 2)
+
+
+def ticket_of(folder, model, shape):
+    """A ticket of a model as it was drawn, for images of that shape."""
+    made = build(model, 10, shape, seed=0)
+    origin = {
+        "arm": "lth", "round": 1, "replicate": 0, "seeds": {"recipe": 0, "replicate": 0},
+        "model": {"name": model, "options": {}, "head": "head", "init": "xavier"},
+        "data": {"name": "elsewhere", "options": {}, "valid": 0, "fingerprint": "x"},
+        "training": {"steps": 1, "batch_size": 8},
+    }  # fmt: skip
+    path = folder / f"{model}.safetensors"
+    Ticket(ones(made, head="head"), made.state_dict(), origin).save(path)
+    return path
+
+
+@pytest.mark.parametrize("model", ["conv3", "resnet20"])
+@pytest.mark.parametrize("size", [28, 64])
+def test_a_model_with_global_average_pooling_takes_images_of_any_size(tmp_path, model, size):
+    changes = {"data.image_shape": [3, size, size], "data.train": 16, "data.test": 10}
+    done = transfer([ticket_of(tmp_path, model, (3, 32, 32))], ["synthetic"], changes, runs=tmp_path, workers=1)
+    assert done.failures == []
+    assert [record["samples_seen"] for record in done.records] == [8]
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ([3, 32, 32], "it takes images of 1 channel, and these are 3 x 32 x 32; train it on images of as many "
+                      "channels, or find one on images like these"),
+        ([1, 32, 32], "a model that flattens its images takes one size, and these are 1 x 32 x 32; a ticket of a model "
+                      "with global average pooling, such as conv3 or resnet20, takes any"),
+    ],
+)  # fmt: skip
+def test_images_that_a_ticket_cannot_take_are_told_in_one_line_with_what_would_fit(tmp_path, shape, said):
+    changes = {"data.image_shape": shape, "data.train": 16, "data.test": 10}
+    done = transfer([ticket_of(tmp_path, "lenet5", (1, 28, 28))], ["synthetic"], changes, runs=tmp_path, workers=1)
+    assert done.records == []
+    assert said in done.failures[0]
+    assert "\n" not in done.failures[0]

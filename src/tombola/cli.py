@@ -26,7 +26,7 @@ OPTIONS = {
     ),
     "transfer": (
         ("--workers", "--data-root", "--runs", "--data", "--model", "--name", "--device"),
-        ("--quiet", "--json", "--help"),
+        ("--dense", "--quiet", "--json", "--help"),
     ),
     "doctor": (("--data-root",), ("--json", "--compile", "--help")),
 }
@@ -105,13 +105,15 @@ def parser() -> argparse.ArgumentParser:
         "transfer",
         allow_abbrev=False,
         help="train tickets on other data sets and test them",
-        description="Train each ticket on each data set and test it once. What is not said is taken from the ticket; "
-        "training and data options can be overridden: --training.epochs 3 --data.subset 1000",
+        description="Train each ticket on each data set and test it once; tickets of several replicates are summed up "
+        "and compared within them. What is not said is taken from the ticket; training and data options can be "
+        "overridden: --training.epochs 3 --data.subset 1000",
         epilog="exit codes: 0 all tickets were tested; 1 some could not be trained; 2 something given is wrong",
     )
     transfer.add_argument("tickets", nargs="+", type=Path, metavar="TICKET", help="ticket files")
     transfer.add_argument("--data", action="append", required=True, metavar="NAME", help="a data set; may be repeated")
     transfer.add_argument("--model", metavar="NAME", help="the model, where the ticket names code of your own")
+    transfer.add_argument("--dense", action="store_true", help="train the unpruned network too, to compare with")
     transfer.add_argument("--name", default="transfer", metavar="NAME", help="begins the name of the folder")
     transfer.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where it goes (default: runs/)"
@@ -452,6 +454,7 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         options.data,
         changes,
         model=options.model,
+        dense=options.dense,
         name=options.name,
         runs=options.runs,
         data_root=options.data_root,
@@ -462,13 +465,21 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(list(outcome.records), indent=2))
     elif outcome.records:
-        head, body = transfer.rows(outcome.records)
+        from tombola.reports.grids import in_words
+        from tombola.reports.matrix import Matrix, matrix_grid, sentences
+
+        found = Matrix.of(outcome.records)
+        grid = matrix_grid(found)
         print("test accuracy %\n")
-        _print_table({name: "left" if name in ("ticket", "found on") else "right" for name in head}, body)
+        heads = [*grid.labels, *grid.groups[0][1]]
+        _print_table({head: "left" if in_words(head) else "right" for head in heads}, grid.rows)
+        print(*("", *sentences(found)), sep="\n")
     for failure in outcome.failures:
         print(f"tombola: {failure}", file=sys.stderr)
     if not options.json:
         print(f"results  {outcome.folder}")
+        for file in outcome.files:
+            print(f"         {file}")
     return 1 if outcome.failures else 0
 
 

@@ -6,6 +6,7 @@ plan -> [ search | another arm's tickets ] -> ticket -> evaluation -> record
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import threading
@@ -147,6 +148,7 @@ class ArmRun:
         self.recipe = self.plans.recipe
         self.arm = self.recipe.arms[name]
         self.seed = replicate_seed(self.recipe, replicate)
+        self.whole = self.plans.whole(replicate)
         self.feed = shared.feeds[name, replicate]
         self._per_example = shared.flops[self.plans.task.outputs(WHOLE)]
         self._index = 0  # the round that is under way, for messages
@@ -195,7 +197,8 @@ class ArmRun:
         return how
 
     def _run(self) -> str:
-        dense = Job(self.shared.initial[self.replicate, False], self.plans.mask, self.recipe.training, self.seed)
+        initial = self.shared.initial[self.replicate, False]
+        dense = Job(initial, self.plans.mask, self.recipe.training, self.seed, self.whole)
         point = self._rewind_point(dense)
         self._point = point
         self._begin(dense, point)
@@ -251,14 +254,15 @@ class ArmRun:
         """Return a ticket as the training that the next round of its search does."""
         first = ticket.origin.get("rewind_step", 0)
         training = self.plans.onward_training(self.arm)
-        return Job(ticket.rewind_point, dict(ticket.mask), training, self.seed, first=first)
+        return Job(ticket.rewind_point, dict(ticket.mask), training, self.seed, self.whole, first)
 
     def _evaluation(self, index: int, job: Job) -> Job:
         """Return the training that evaluates a ticket: the recipe's own, whatever the search trained with."""
         if self.arm.method == "as_trained":  # no ticket is trained: the network that its source pruned is the result
             assert self._point is not None
             source = self.recipe.arms[self.arm.of or ""]
-            own = replace(self._point, training=self.plans.search_training(source))
+            [part] = self.plans.partitions(source, self.replicate)
+            own = replace(self._point, training=self.plans.search_training(source), part=part)
             return replace(own, gradual=self.plans.schedules(source)[index - 1])
         return replace(job, training=self.recipe.training) if self.arm.training else job
 
@@ -281,7 +285,7 @@ class ArmRun:
         amounts = itertools.islice(self._amounts(), len(done), None)
         if arm.method == "gradual":
             same = {key: options[key] for key in ("run_all", "first", "allow_collapse")}
-            rounds = find_gradually(job, plans.schedules(arm)[len(done) :], **same)
+            rounds = find_gradually(job, plans.schedules(arm)[len(done) :], part=partitions[0], **same)
         elif arm.method == "one_shot":
             rounds = find_at_once(job, partitions, amounts, **options)
         else:
@@ -346,14 +350,14 @@ class ArmRun:
         rounds = list(self.shared.feeds[self.arm.as_long_as, self.replicate])
         if not rounds:
             return
-        training = self.recipe.training
-        examples = len(self.plans.task.splits.train)
-        batches = self.plans.task.steps_per_epoch(training.batch_size)
-        own = Schedule.of(training, batches).steps * examples / batches
+        training, task = self.recipe.training, self.plans.task
+        examples = len(task.split(self.whole, "train"))
+        own = self._schedule(dense).steps * examples / task.steps_per_epoch(training.batch_size, self.whole)
         self._index = len(rounds)
         # The last ticket is evaluated from its rewind point on.
         rewinds = self.recipe.arms[self.arm.as_long_as].rewinds
-        last = 1 - (self.recipe.rewind / Schedule.of(training, batches).steps if rewinds else 0)
+        full = Schedule.of(training, task.steps_per_epoch(training.batch_size)).steps
+        last = 1 - (self.recipe.rewind / full if rewinds else 0)
         job = replace(dense, training=stretched(training, last + rounds[-1].samples / own))
         facts = self._facts(dense.mask, job, kept_fraction=None)
         record = self.folder.record(self.name, self.replicate, self._index)
@@ -572,7 +576,7 @@ class ArmRun:
             "train_accuracy": measured and measured.train.accuracy,
             "train_loss": measured and measured.train.loss,
             "early_stop_step": result and result[0].early_step,
-            "evaluate_every": self._evaluate_every(ticket.job),
+            "evaluate_every": self._schedule(ticket.job).evaluate_every,
             "curve": result and _curve(result[0]),
             "distance": result and _distance(ticket.job, result[0]),
             "test_accuracy_early": measured and measured.early and measured.early.accuracy,
@@ -584,6 +588,8 @@ class ArmRun:
         }
         if self.recipe.profile is not None:
             record |= {"profile": self.recipe.profile.name, "lifted": list(self.recipe.profile.lifted)}
+        if self.recipe.data.skew is not None:
+            record["class_examples"] = self._class_examples
         if valid:
             self._valid_accuracy[ticket.index] = valid.accuracy
         record["passes"] = self._passes(ticket.index)
@@ -595,6 +601,14 @@ class ArmRun:
         if result is not None and ticket.index and self.recipe.keep != "all":
             self._spent.append((ticket.index, digest))
         self._release_spent()
+
+    @functools.cached_property
+    def _class_examples(self) -> list[int]:
+        """Count the training examples that skew leaves of each class."""
+        task = self.plans.task
+        left = task.split(self.plans.searched(self.replicate), "train").labels
+        counts: list[int] = left.bincount(minlength=task.splits.num_classes).tolist()
+        return counts
 
     def _costs(self, ticket: _Ticket) -> dict[str, float]:
         """Add up what a ticket cost as if the arm ran alone: its search's trainings and its evaluations, each once."""
@@ -608,10 +622,11 @@ class ArmRun:
             "seconds_search": sum(cost.seconds for cost in ticket.searched.values()),
         }
 
-    def _evaluate_every(self, job: Job) -> int:
-        """Return how many steps lie between two evaluations: what the early-stop step is known to."""
-        batches = self.plans.task.steps_per_epoch(job.training.batch_size)
-        return Schedule.of(job.training, batches).evaluate_every
+    def _schedule(self, job: Job) -> Schedule:
+        """Return a training's numbers in its own steps; its early-stop step is known to one evaluation interval."""
+        task, size = self.plans.task, job.training.batch_size
+        batches = task.steps_per_epoch(size, job.part)
+        return Schedule.of(job.training, batches, batches / task.steps_per_epoch(size))
 
     def _release_spent(self) -> None:
         """Let evaluations go whose record is written, once the next round stands: it may need one for its search."""

@@ -95,7 +95,9 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
     units, trainings, tickets, evaluations = 0.0, 0, 0, 0  # a unit is one training on the full data
     for replicate in {k for _, k in todo}:
         own = {name: done for (name, k), done in todo.items() if k == replicate}
-        dense: dict[object, float] = {} if all(own.values()) else {_key(recipe.training, WHOLE, 0.0): 1.0}
+        whole = plans.whole(replicate)
+        first = {_key(recipe.training, whole, 0.0): _share(plans, whole)}
+        dense: dict[object, float] = {} if all(own.values()) else first
         for name, done in own.items():
             cost = _cost(plans, recipe.arms[name], replicate, done)
             dense |= cost.dense
@@ -148,15 +150,17 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
             return _Cost({}, 0.0, 0, 0, 0)
         source = recipe.arms[arm.as_long_as]
         searched = sum(_lengths(plans, source, replicate).values()) if source.searches else 0.0
-        return _Cost({}, 1 + searched * (1 if source.method == "one_shot" else len(densities)), 1, 0, 1)
-    behind = _behind(plans, arm)
-    dense: dict[object, float] = {"rewind point": behind} if behind and arm.method != "shuffled" else {}
+        times = 1 if source.method == "one_shot" else len(densities)
+        return _Cost({}, _share(plans, plans.whole(replicate)) + searched * times, 1, 0, 1)
+    behind, whole = _behind(plans, arm), plans.whole(replicate)
+    full = _share(plans, whole)
+    dense: dict[object, float] = {"rewind point": behind * full} if behind and arm.method != "shuffled" else {}
     rounds = range(done + 1, len(densities) + 1)
     pairs = enumerate(itertools.pairwise([1.0, *densities]), 1)
     near = [index for index, (above, below) in pairs if any(below <= d < above for d in arm.evaluate_at or ())]
     evaluated = {i for i in rounds if not arm.evaluate_at or i in near or i + 1 in near}
     own = 0 if arm.method == "as_trained" else len(evaluated)  # that network is trained already
-    units, trainings = (1 - behind) * own, own
+    units, trainings = (1 - behind) * full * own, own
     if arm.searches and rounds:
         lengths = _lengths(plans, arm, replicate)
         training = plans.search_training(arm)
@@ -167,10 +171,16 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
             dense, later = {}, list(rounds)
         for part, length in lengths.items():
             # On the full data the search of a round is the evaluation of the round before.
-            shared = part == WHOLE and not arm.training and arm.method != "gradual"
+            shared = part == whole and not arm.training and arm.method != "gradual"
             more = [i for i in later if not (shared and (i - 1 in evaluated or i - 1 == done))]
             units, trainings = units + length * len(more), trainings + len(more)
     return _Cost(dense, units, trainings, len(rounds), len(evaluated))
+
+
+def _share(plans: Plans, part: Partition) -> float:
+    """Return how long a training on a partition is, in trainings on the full training split."""
+    size = plans.recipe.training.batch_size
+    return plans.task.steps_per_epoch(size, part) / plans.task.steps_per_epoch(size)
 
 
 def _key(training: Training, part: Partition, behind: float) -> object:
@@ -192,7 +202,7 @@ def _lengths(plans: Plans, arm: Arm, replicate: int) -> dict[Partition, float]:
     recipe, length = plans.recipe, plans.search_training(arm)
     longer = (length.epochs or length.steps or 1) / (recipe.training.epochs or recipe.training.steps or 1)
     parts = plans.division(arm, replicate)
-    share = 1 / len(parts) if arm.divides else 1.0
+    share = _share(plans, plans.searched(replicate)) / (len(parts) if arm.divides else 1)
     return dict.fromkeys(plans.partitions(arm, replicate), share * (longer - _behind(plans, arm)))
 
 
@@ -226,9 +236,10 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
     # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
     settings = replace(training, lr=1e-12)
     model = task.build(task.initial_state(), WHOLE, seed)
-    examples = len(task.splits.train)
-    whole = examples - examples % settings.batch_size
-    part = Partition(examples=tuple(range(whole))) if whole else WHOLE
+    part = plans.whole(0)
+    there = part.examples or range(len(task.splits.train))
+    if whole := len(there) - len(there) % settings.batch_size:
+        part = Partition(examples=tuple(there[:whole]))
     batches = task.batches(part, settings.batch_size, seed)
     return model, train(model, batches, settings, plans.mask, loss=task.loss, seed=seed, last=sys.maxsize)
 
@@ -243,9 +254,8 @@ def _measure(plans: Plans) -> tuple[float, float]:
             times.append(time.perf_counter())
             if len(times) > _MOST_STEPS or (len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS):
                 break
-        few = task.resident(WHOLE, "train").take(
-            torch.arange(min(_EXAMPLES, len(task.splits.train)), device=task.device)
-        )
+        few = task.resident(plans.whole(0), "train")
+        few = few.take(torch.arange(min(_EXAMPLES, len(few)), device=task.device))
         for _ in range(2):  # the first one warms up
             began = time.perf_counter()
             evaluate_split(model, few, task.splits.mean, task.splits.std)

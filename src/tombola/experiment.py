@@ -32,8 +32,11 @@ from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.reports import page
 from tombola.reports.decisions import TARGETS, Asked
+from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder, folder_of
+from tombola.task import Classification
+from tombola.training import in_words
 from tombola.types import State
 
 
@@ -254,7 +257,7 @@ def _origin(plans: Plans) -> dict[str, Any]:
     """Say where the tickets of this run come from, as far as they share it."""
     recipe, task = plans.recipe, plans.task
     model = {"name": recipe.model.name, "options": recipe.model.options, "head": task.head, "init": recipe.model.init}
-    data = {
+    data: dict[str, Any] = {
         "name": recipe.data.name,
         "options": recipe.data.options,
         "valid": recipe.data.valid,
@@ -263,6 +266,10 @@ def _origin(plans: Plans) -> dict[str, Any]:
         "verified": task.splits.verified,
         "fingerprint": task.splits.fingerprint,
     }
+    if recipe.data.classes is not None:
+        data |= {"classes": recipe.data.classes, "class_numbers": task.splits.classes}
+    if recipe.data.skew is not None:
+        data |= {"skew": asdict(recipe.data.skew)}
     return {
         "model": model,
         "data": data,
@@ -379,14 +386,25 @@ def _replicates(recipe: Recipe) -> str:
 def facts(plans: Plans) -> Mapping[str, str]:
     """Say in a few words what a run was, for the head of its page."""
     recipe, task = plans.recipe, plans.task
-    t, splits = recipe.training, task.splits
-    length = f"{t.epochs:g} epochs" if t.epochs is not None else f"{t.steps:,} steps"
+    splits = task.splits
     examples = f"{len(splits.train):,} training, {len(splits.valid):,} validation, {len(splits.test):,} test examples"
     return {
         "data": f"{recipe.data.name}: {examples}",
         "model": f"{recipe.model.name}: {plans.total:,} weights, {sum(m.numel() for m in plans.mask.values()):,} "
         f"of them prunable ({recipe.prunable})",
-        "training": f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}",
+        "training": in_words(recipe.training),
         "rewind": f"step {recipe.rewind}",
         "replicates": _replicates(recipe),
-    } | ({"left out": task.skips} if task.skips else {})
+    } | _left_out(recipe, task)
+
+
+def _left_out(recipe: Recipe, task: Classification) -> dict[str, str]:
+    """Say what of the data set no training sees."""
+    said, numbers = {"left out": task.skips} if task.skips else {}, task.splits.classes
+    if numbers is not None:
+        said["classes"] = f"{len(numbers)} of the data set's, drawn by the seed: {', '.join(map(str, numbers))}"
+    if recipe.data.skew is not None:
+        where = "" if recipe.data.skew.of == "all" else " of the search"
+        most = percent(recipe.data.skew.most)
+        said["skew"] = f"up to {most} % of each class's training examples are missing{where}, drawn anew each replicate"
+    return said

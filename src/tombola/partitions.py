@@ -1,14 +1,22 @@
 """Partitions: divide the training split among N models.
 
+    split -> [ skew -> divide ] -> batches -> train
+
 A partition is plain data: which classes or which examples a model is trained on, and whose data order it follows.
 Class partitions renumber their labels from 0 and get a head of their own size; all others share the full head.
+Where classes are skewed, all that a replicate has of the training split is a partition too, and it is what is divided.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from tombola import seeds
 from tombola.digests import digest_json
@@ -39,7 +47,7 @@ class Partition:
         """Whether its model gets a drawn head of the size of its classes."""
         return self.classes is not None and not self.full_head
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Digest of what the partition holds."""
         return digest_json([self.classes, self.examples, self.order, self.full_head])
@@ -51,6 +59,77 @@ class Partition:
 
 
 WHOLE = Partition()
+
+
+@dataclass(frozen=True)
+class Skew:
+    """How unevenly the classes are represented: of each another fraction of its training examples is missing.
+
+    Attributes:
+        most: The largest fraction; each class's is drawn uniformly between 0 and this one.
+        of: Where they are missing: in "all" trainings, or in those of the "search" alone.
+    """
+
+    most: float
+    of: Literal["all", "search"] = "all"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.most < 1:
+            raise ConfigError(f"data.skew.most is {self.most:g}; it is a fraction between 0 and 1, so 30 % is 0.3")
+
+
+def skewed(labels: Int64[Tensor, " examples"], skew: Skew, seed: int) -> Partition:
+    """Leave out another fraction of each class's examples, rounded down to whole examples: none loses its last one.
+
+    The draw of a class depends on the seed and its number alone, so it is the same for every arm of a replicate.
+
+    Args:
+        labels: Of the training split.
+        skew: How much may be missing.
+        seed: The replicate's.
+
+    Source:
+        COLT, arXiv:2212.12770, Table V: up to 30 % of each class are removed at random.
+
+    >>> labels = torch.tensor([0] * 100 + [1] * 100)
+    >>> left = skewed(labels, Skew(0.3), seed=0).examples
+    >>> torch.bincount(labels[list(left)]).tolist()
+    [84, 73]
+    """
+    remaining = []
+    for number in torch.unique(labels).tolist():
+        own = torch.nonzero(labels.cpu() == number).flatten()
+        draw = seeds.generator(seed, "skew", number)
+        missing = int(skew.most * torch.rand((), dtype=torch.float64, generator=draw).item() * len(own))
+        remaining.append(own[torch.randperm(len(own), generator=draw)[missing:]])
+    return Partition(examples=tuple(torch.cat(remaining).sort().values.tolist()))
+
+
+def within(whole: Partition, parts: Sequence[Partition], labels: Int64[Tensor, " examples"]) -> list[Partition]:
+    """Restrict partitions to the examples that there are: the division of a skewed training split.
+
+    Args:
+        whole: What there is of the training split; with ``WHOLE`` the partitions stay as they are.
+        parts: Its division. Where they hold examples, these are positions among those that there are.
+        labels: Of the whole training split.
+
+    >>> labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    >>> there = Partition(examples=(0, 1, 2, 5, 7))
+    >>> [part.examples for part in within(there, [Partition((0, 1)), Partition((2, 3))], labels)]
+    [(0, 1, 5), (2, 7)]
+    >>> [part.examples for part in within(there, [Partition(examples=(0, 4)), Partition(examples=(1, 2, 3))], labels)]
+    [(0, 7), (1, 2, 5)]
+    """
+    if whole.examples is None:
+        return list(parts)
+    there = torch.tensor(whole.examples)
+    found = []
+    for part in parts:
+        own = there if part.examples is None else there[list(part.examples)]
+        if part.classes is not None:
+            own = own[torch.isin(labels.cpu()[own], torch.tensor(part.classes))]
+        found.append(replace(part, examples=tuple(own.tolist())))
+    return found
 
 
 def by_classes(

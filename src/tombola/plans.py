@@ -13,13 +13,13 @@ from torch import Tensor
 
 from tombola import catalogue, devices, rates, seeds, training
 from tombola.arms import Arm, leading
-from tombola.data.loading import load
+from tombola.data.loading import load, takes
 from tombola.errors import ConfigError, InputError
 from tombola.jobs import Trained
 from tombola.masks import head_weight, ones, size, total_weights
 from tombola.models.building import TORCHVISION, build, head_name, load_weights_
 from tombola.paces import Gradual, Pace, densities
-from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
+from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds, skewed, within
 from tombola.pruning import removals
 from tombola.rates import Amount, Count
 from tombola.recipe import Data, Model, Recipe, training_with
@@ -81,8 +81,12 @@ def load_task(data: Data, model: Model, seed: int, device: str, data_root: Path 
         device: Its name, as in a recipe.
         data_root: Root of the data sets.
     """
-    dataset = load(data.name, root=data_root, options=data.options)
-    splits = split(dataset, valid=data.valid, subset=data.subset, seed=seed)
+    # A data set that is made, such as the synthetic one, is made of so many classes; of others so many are taken.
+    made_so = data.classes is not None and takes(data.name, "classes")
+    options = data.options | ({"classes": data.classes} if made_so else {})
+    dataset = load(data.name, root=data_root, options=options)
+    classes = None if made_so else data.classes
+    splits = split(dataset, valid=data.valid, subset=data.subset, classes=classes, seed=seed)
     made = build_model(model, splits, seeds.derive(seed, "replicate", 0))
     head = _head(model, made, splits.num_classes)
     return Classification(made, splits, head, data.augment, model.init, devices.device(device))
@@ -159,19 +163,32 @@ class Plans:
         shape = t.schedule if epochs or single or t.schedule != "multistep" else "constant"
         return fine_tuning(replace(t, milestones=epochs, milestone_steps=single, schedule=shape), arm.lr)
 
+    def whole(self, replicate: int) -> Partition:
+        """Return what a replicate's dense network and tickets are trained on: all, but for what skew takes away."""
+        skew = self.recipe.data.skew
+        return self.searched(replicate) if skew is not None and skew.of == "all" else WHOLE
+
+    def searched(self, replicate: int) -> Partition:
+        """Return what the searches of a replicate divide among their partitions."""
+        skew, seed = self.recipe.data.skew, replicate_seed(self.recipe, replicate)
+        return WHOLE if skew is None else skewed(self.task.splits.train.labels, skew, seed)
+
     def division(self, arm: Arm, replicate: int) -> list[Partition]:
         """Divide the training data among an arm's partitions, once per replicate."""
+        whole, labels = self.searched(replicate), self.task.splits.train.labels
+        return within(whole, self._parts(arm, replicate, len(whole.examples or labels)), labels)
+
+    def _parts(self, arm: Arm, replicate: int, examples: int) -> list[Partition]:
         number = arm.partitions or 2
         if arm.method != "colt" or number == 1:
             return [WHOLE]
         seed = replicate_seed(self.recipe, replicate)
-        splits = self.task.splits
         if arm.by == "seeds":
             return by_seeds(number)
         if arm.by == "examples":
-            return by_examples(len(splits.train), number, seed)
+            return by_examples(examples, number, seed)
         return by_classes(
-            splits.num_classes,
+            self.task.splits.num_classes,
             number,
             None if arm.by == "classes_in_order" else seed,
             full_head=arm.head == "full",
@@ -263,14 +280,19 @@ class Plans:
                 raise ConfigError(f"rewind is {rewind}, which leaves partition {number} nothing to train in its "
                                   f"{steps} steps")  # fmt: skip
 
+    def _steps(self, arm: Arm, replicate: int) -> int:
+        """Count the steps of a training on all that an arm's search has."""
+        own, task = self.search_training(arm), self.task
+        batches = task.steps_per_epoch(own.batch_size, self.searched(replicate))
+        return Schedule.of(own, batches, batches / task.steps_per_epoch(own.batch_size)).steps
+
     def _check_arm(self, arm: Arm) -> None:
         if arm.method == "fine_tune":
             self.onward_training(arm)
         if arm.method == "gradual":
-            own = self.search_training(arm)
-            steps = Schedule.of(own, self.task.steps_per_epoch(own.batch_size)).steps
+            fewest = min(self._steps(arm, replicate) for replicate in range(self.recipe.replicates))
             for gradual in self.schedules(arm):
-                densities(gradual, steps)
+                densities(gradual, fewest)
         if not arm.searches:
             return
         training.settle(self.search_training(arm), self.task.model, devices.kind_of(self.recipe.device))
@@ -291,7 +313,7 @@ class Plans:
                 removals(self.mask, groups, None if fitting is not None else amount, fitting)  # type: ignore[arg-type]
         for replicate in range(self.recipe.replicates):
             parts = self.division(arm, replicate)
-            self.task.check(parts, covering=arm.remainder == "kept")
+            self.task.check(parts, covering=arm.remainder == "kept", whole=self.searched(replicate))
             self._check_rewind(arm, parts)
             if parts[0].own_head and head in self.mask:
                 raise ConfigError(f"'{head}' is prunable, but class partitions renumber their labels and have heads of "

@@ -18,6 +18,7 @@ from tombola.arms import Arm
 from tombola.batches import Augment
 from tombola.checking import checked
 from tombola.errors import ConfigError, near
+from tombola.partitions import Skew
 from tombola.training import Training
 
 _Kind = TypeVar("_Kind")
@@ -34,14 +35,18 @@ class Data:
         valid: Validation examples carved from the training data: a number, or a fraction below 1; 0 for none. "test"
             selects on the test split, as the authors of COLT do: for comparison with them alone, and told everywhere.
         subset: Train on this many examples only, stratified; all if not given.
+        classes: Take so many of the classes only, drawn by the recipe's seed; all if not given.
         augment: What is done to training images.
+        skew: How unevenly the classes are represented in training; evenly as published if not given.
         options: The data set's own options; in YAML they stand beside ``name``.
     """
 
     name: str = "digits"
     valid: int | float | Literal["test"] = 0.1
     subset: int | None = None
+    classes: int | None = None
     augment: Augment = field(default_factory=Augment)
+    skew: Skew | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -235,6 +240,9 @@ class Recipe:
         whole: dict[str, Any] = _listed(dataclasses.asdict(self))
         for section in ("data", "model"):
             whole[section] |= whole[section].pop("options")
+        for key in ("classes", "skew"):  # runs of before there were these keep their names
+            if whole["data"][key] is None:
+                del whole["data"][key]
         if self.profile is not None:
             whole["profile"]["except"] = whole["profile"].pop("but")
         return whole

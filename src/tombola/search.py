@@ -23,7 +23,7 @@ from tombola.errors import ConfigError
 from tombola.jobs import Job, Trained
 from tombola.masks import count, empty_layers, intersect
 from tombola.paces import Gradual
-from tombola.partitions import WHOLE, Partition
+from tombola.partitions import Partition
 from tombola.rates import Amount
 from tombola.scopes import Scope, whole_model
 from tombola.scores._magnitude import magnitude
@@ -66,7 +66,7 @@ After = Callable[[Job, Mask, Sequence[Trained]], Job]
 
 def rewound(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:  # noqa: ARG001 - an `After` is told what was learnt
     """Go back: the next round starts from the rewind point, whatever was learnt."""
-    return job.on(WHOLE, mask)
+    return job.on(job.part, mask)
 
 
 def carried_on(training: Training) -> After:
@@ -80,7 +80,7 @@ def carried_on(training: Training) -> After:
     def after(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:
         if len(trained) > 1:
             raise ConfigError(f"{len(trained)} partitions learn {len(trained)} states; without rewinding there is one")
-        return Job(trained[0].state, mask, training, job.seed)
+        return Job(trained[0].state, mask, training, job.seed, job.part)
 
     return after
 
@@ -143,6 +143,7 @@ def find(
     >>> import torch
     >>> from tombola import Classification, Training, by_classes, ones, serial, split
     >>> from tombola.data import synthetic
+    >>> from tombola.partitions import WHOLE
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=1), seed=0)
@@ -214,6 +215,7 @@ def find_at_once(
     >>> import torch
     >>> from tombola import Classification, Count, Training, ones, serial, split
     >>> from tombola.data import synthetic
+    >>> from tombola.partitions import WHOLE
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=1), seed=0)
@@ -239,6 +241,7 @@ def find_gradually(
     schedules: Iterable[Gradual],
     *,
     run_all: Callable[[list[Job]], list[Trained]],
+    part: Partition | None = None,
     first: int = 1,
     allow_collapse: bool = False,
 ) -> Generator[Round, None, str]:
@@ -250,6 +253,7 @@ def find_gradually(
         job: The training on the full data: the rewind point, the prunable weights, the settings.
         schedules: What each training is to end with.
         run_all: As `find` takes it.
+        part: What is trained on while pruning; what the job is if not given.
         first: Number of the first round.
         allow_collapse: Go on when a layer has no weight left.
 
@@ -268,7 +272,7 @@ def find_gradually(
     [640, 128]
     """
     for index, schedule in enumerate(schedules, first):
-        pruning = replace(job, gradual=schedule)
+        pruning = replace(job, gradual=schedule, part=part or job.part)
         [trained] = run_all([pruning])
         began = time.perf_counter()
         mask = trained.mask
@@ -279,7 +283,7 @@ def find_gradually(
         seconds = time.perf_counter() - began
         if collapsed and not allow_collapse:
             return _ended(f"layer collapse in round {index}: no weight is left in {', '.join(collapsed)}")
-        yield Round(index, mask, [mask], [pruning], [trained], job.on(WHOLE, mask), collapsed, 0.0, seconds)
+        yield Round(index, mask, [mask], [pruning], [trained], job.on(job.part, mask), collapsed, 0.0, seconds)
     return ""
 
 

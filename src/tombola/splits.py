@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -89,6 +89,8 @@ class Splits:
         std: float32 [channels], the population standard deviation of the pixels of ``train``; 1 for a channel that
             is constant; or the one that the data set is given.
         published: How many training examples were published; ``train.indices`` are below it.
+        classes: The published numbers of the classes that were taken, ascending: label i is ``classes[i]``. ``None``:
+            all classes, with their own numbers.
         fingerprint: Of the data set.
         verified: False: the checksums of the data set's files were not compared.
         streamed: True: the images are read from files while they are used, since memory is too small for them.
@@ -107,6 +109,7 @@ class Splits:
     verified: bool
     streamed: bool = False
     skipped: int = 0
+    classes: tuple[int, ...] | None = None
 
     @property
     def has_valid(self) -> bool:
@@ -120,7 +123,12 @@ class Splits:
 
 
 def split(
-    dataset: Dataset, *, valid: int | float | Literal["test"] = 0.1, subset: int | None = None, seed: int = 0
+    dataset: Dataset,
+    *,
+    valid: int | float | Literal["test"] = 0.1,
+    subset: int | None = None,
+    classes: int | None = None,
+    seed: int = 0,
 ) -> Splits:
     """Divide the training data into examples to train on and examples to validate on, keeping the classes' shares.
 
@@ -133,50 +141,78 @@ def split(
             of the training data; 0 is none. "test" takes the test split, which is a leak: for comparison with authors
             who select so, and with nothing else.
         subset: How many examples to train on, drawn from those that are not validated on; None takes them all.
-        seed: Of both draws.
+        classes: How many classes to take, in all three splits, with labels renumbered from 0; None takes them all.
+            Those of a smaller number are among those of a larger one. All other numbers are of their examples.
+        seed: Of all draws.
 
     Raises:
-        ConfigError: ``valid`` or ``subset`` is no such number.
+        ConfigError: ``valid``, ``subset`` or ``classes`` is no such number.
         DataError: There are not that many examples, or a class is left without an example to train on.
 
     >>> from tombola.data.loading import load
     >>> splits = split(load("digits"), valid=0.1, subset=1000)
     >>> len(splits.train), len(splits.valid), len(splits.test)
     (1000, 100, 360)
+    >>> some = split(load("digits"), classes=3)
+    >>> some.classes, some.test.labels.unique().tolist()
+    ((2, 3, 4), [0, 1, 2])
     """
-    published, classes = len(dataset.train_labels), dataset.num_classes
-    size = _valid_size(0 if valid == "test" else valid, published, subset)
-    labels = dataset.train_labels.cpu()
-    taken = stratified.draw(labels, size, classes, seeds.generator(seed, "valid"))
-    left = torch.ones(published, dtype=torch.bool)
+    whole = Split(dataset.train_images, dataset.train_labels, torch.arange(len(dataset.train_labels)))
+    test = Split(dataset.test_images, dataset.test_labels, torch.arange(len(dataset.test_labels)))
+    number, numbers = dataset.num_classes, None
+    if classes is not None:
+        numbers = _drawn_classes(number, classes, seed)
+        whole, test = (_of_classes(one, numbers, number) for one in (whole, test))
+        number = classes
+    size = _valid_size(0 if valid == "test" else valid, len(whole), subset)
+    labels = whole.labels.cpu()
+    taken = stratified.draw(labels, size, number, seeds.generator(seed, "valid"))
+    left = torch.ones(len(whole), dtype=torch.bool)
     left[taken] = False
     chosen = left.nonzero().flatten()
     if subset is not None:
-        chosen = chosen[stratified.draw(labels[chosen], subset, classes, seeds.generator(seed, "subset"))]
-    empty = torch.bincount(labels[chosen], minlength=classes).eq(0).nonzero().flatten().tolist()
+        chosen = chosen[stratified.draw(labels[chosen], subset, number, seeds.generator(seed, "subset"))]
+    empty = torch.bincount(labels[chosen], minlength=number).eq(0).nonzero().flatten().tolist()
     if empty:
         raise DataError(
-            f"class {empty[0]} is left without an example to train on ({len(chosen)} examples of {classes} classes; "
+            f"class {empty[0]} is left without an example to train on ({len(chosen)} examples of {number} classes; "
             f"{len(empty)} of them have none); a larger subset or a smaller validation split would keep one"
         )
-    whole = Split(dataset.train_images, dataset.train_labels, torch.arange(published))
-    train = whole if len(chosen) == published else whole.take(chosen)
+    train = whole if len(chosen) == len(whole) else whole.take(chosen)
     mean, std = dataset.moments or moments(train, dataset.moments_of)
-    test = Split(dataset.test_images, dataset.test_labels, torch.arange(len(dataset.test_labels)))
     return Splits(
         train=train,
         valid=test if valid == "test" else whole.take(taken),
         test=test,
-        num_classes=classes,
+        num_classes=number,
         image_shape=dataset.image_shape,
         mean=mean,
         std=std,
-        published=published,
+        published=len(dataset.train_labels),
         fingerprint=dataset.fingerprint,
         verified=dataset.verified,
         streamed=dataset.streamed,
         skipped=dataset.skipped,
+        classes=numbers,
     )
+
+
+def _drawn_classes(there: int, wanted: int, seed: int) -> tuple[int, ...]:
+    """Return the first of one permutation of the classes, so that few are among many."""
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 2:
+        raise ConfigError(f"classes is {wanted}; it is a number of classes, at least 2, or none for all")
+    if wanted > there:
+        raise ConfigError(f"classes is {wanted}; the data has {there}")
+    return tuple(sorted(torch.randperm(there, generator=seeds.generator(seed, "taken classes"))[:wanted].tolist()))
+
+
+def _of_classes(split: Split, numbers: Sequence[int], there: int) -> Split:
+    """Return the examples of some classes, at their published positions, with their labels renumbered."""
+    label = torch.full((there,), -1)
+    label[list(numbers)] = torch.arange(len(numbers))
+    label = label.to(split.labels.device)
+    own = split.take(torch.nonzero(label[split.labels] >= 0).flatten().cpu())
+    return replace(own, labels=label[own.labels])
 
 
 def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from tombola.errors import ConfigError
 from tombola.evaluation import Metrics, evaluate_split
 from tombola.flops import Flops, per_example
 from tombola.models.building import head_name, replace_head_
-from tombola.partitions import Partition
+from tombola.partitions import WHOLE, Partition
 from tombola.seeds import derive
 from tombola.splits import Split, Splits
 from tombola.types import State
@@ -173,9 +173,9 @@ class Classification:
             order_seed=seed if partition.order is None else order_seed(seed, partition.order),
         )
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Count the batches of one epoch of the full training split."""
-        return batches_per_epoch(len(self.splits.train), batch_size)
+    def steps_per_epoch(self, batch_size: int, partition: Partition = WHOLE) -> int:
+        """Count the batches of one epoch of a partition; of the full training split if none is given."""
+        return batches_per_epoch(len(self.split(partition, "train")), batch_size)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy of a batch, a scalar."""
@@ -186,14 +186,15 @@ class Classification:
         """Measure a model on the split of a partition."""
         return evaluate_split(model, self.resident(partition, which), self.splits.mean, self.splits.std)
 
-    def check(self, partitions: Sequence[Partition], *, covering: bool = True) -> None:
+    def check(self, partitions: Sequence[Partition], *, covering: bool = True, whole: Partition = WHOLE) -> None:
         """Refuse partitions that do not divide the data: each class, or each training example, belongs to exactly one.
 
-        Partitions that hold all data (``WHOLE``, ``by_seeds``) are good in any number.
+        Partitions that hold all data (``whole``, ``by_seeds``) are good in any number.
 
         Args:
             partitions: What is to divide the training split.
             covering: ``False``: classes or examples may be missing; none may be held twice.
+            whole: What there is of the training split, see `partitions.skewed`.
 
         Raises:
             ConfigError: There is no partition; one is empty, has a single class, or holds what the data has not; some
@@ -203,16 +204,17 @@ class Classification:
             raise ConfigError("there are no partitions; WHOLE is the one that holds all data")
         for number, part in enumerate(partitions, 1):
             self._check_part(part, f"partition {number}")
-        kinds = {(p.classes is not None, p.examples is not None) for p in partitions}
+        kinds = {(p.classes is not None, p.examples != whole.examples) for p in partitions}
         if len(kinds) > 1:
             raise ConfigError("some partitions hold classes, examples or all data and others do not; all divide alike")
         ((has_classes, has_examples),) = kinds
         held = sorted(c for p in partitions for c in p.classes or ())
-        if has_classes and not _divides(held, self.splits.num_classes, covering):
+        if has_classes and not _divides(held, range(self.splits.num_classes), covering):
             raise ConfigError(f"the partitions hold the classes {held}; each of the {self.splits.num_classes} "
                               "classes belongs to exactly one")  # fmt: skip
         positions = sorted(e for p in partitions for e in p.examples or ())
-        if has_examples and not _divides(positions, len(self.splits.train), covering):
+        there = range(len(self.splits.train)) if whole.examples is None else whole.examples
+        if has_examples and not _divides(positions, there, covering):
             raise ConfigError("each training example belongs to exactly one partition; some are missing or doubled")
 
     def _check_part(self, part: Partition, name: str) -> None:
@@ -229,8 +231,8 @@ class Classification:
             raise ConfigError(f"{name} holds the single class {part.classes[0]}, and a head of one output cannot learn")
 
 
-def _divides(held: Sequence[int], number: int, covering: bool) -> bool:
-    return list(held) == list(range(number)) if covering else len(set(held)) == len(held)
+def _divides(held: Sequence[int], there: Sequence[int], covering: bool) -> bool:
+    return list(held) == list(there) if covering else len(set(held)) == len(held)
 
 
 def order_seed(seed: int, order: int) -> int:

@@ -158,6 +158,17 @@ def settle(training: Training, model: nn.Module, kind: str) -> Training:
     )
 
 
+def in_words(training: Training) -> str:
+    """Say in a few words how a training runs.
+
+    >>> in_words(Training(lr=0.05, epochs=3))
+    'sgd, learning rate 0.05, batch 64, 3 epochs, weights taken: last'
+    """
+    t = training
+    length = f"{t.epochs:g} epochs" if t.epochs is not None else f"{t.steps:,} steps"
+    return f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}"
+
+
 def stretched(training: Training, factor: float) -> Training:
     """Return the same training at another length: its warmup and milestones move with its end.
 

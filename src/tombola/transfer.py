@@ -1,10 +1,10 @@
 """Transfer: train found tickets on data sets and test them; the same one is evaluation, another one transfer.
 
-    ticket files x data sets -> task -> rewind, new head -> train -> test once -> record
+    ticket files x data sets -> task -> rewind, new head -> train -> test once -> record -> matrix
 
 Everything that is not said is taken from the ticket: model, training, what is held back for validation, augmentation. A
 head for other data is drawn from the replicate's seed and the number of classes, so it is equal for all tickets of a
-replicate and their accuracies pair.
+replicate and their accuracies pair. The unpruned network that they are measured by starts where they start.
 """
 
 from __future__ import annotations
@@ -12,44 +12,50 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tombola import catalogue, devices
+from tombola.arms import CONTROLS
+from tombola.comparisons import DENSE
 from tombola.digests import digest_json
-from tombola.errors import ConfigError, InputError
+from tombola.errors import ConfigError, InputError, TicketError
 from tombola.executors import Pool
-from tombola.files import write_json, write_whole
+from tombola.files import write_json
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, head_weight, size
 from tombola.models.building import TORCHVISION, replace_head_
+from tombola.partitions import WHOLE, skewed
 from tombola.plans import load_task
 from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, section, training_with
 from tombola.records import Record, Records
+from tombola.reports import matrix
 from tombola.runs import lock, source_digest
 from tombola.storage import Store
 from tombola.task import Classification
 from tombola.tickets import Ticket
-from tombola.training import Training, settle
+from tombola.training import Training, in_words, settle
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a transfer left: its folder, its records, and why some tickets could not be trained."""
+    """What a transfer left: its folder, its records, why some tickets could not be trained, and its pages."""
 
     folder: Path
     records: list[Record]
     failures: list[str]
+    files: list[Path]
 
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A ticket to be trained, and what it says of itself."""
+    """A ticket to be trained, and what it says of itself; a dense one stands for the network that it is part of."""
 
     path: Path
     ticket: Ticket
@@ -58,6 +64,8 @@ class _Source:
     training: Training
     seed: int
     label: str
+    home: str
+    dense: bool = False
 
 
 def transfer(
@@ -66,6 +74,7 @@ def transfer(
     changes: Mapping[str, Any] | None = None,
     *,
     model: str | None = None,
+    dense: bool = False,
     name: str = "transfer",
     runs: Path = Path("runs"),
     data_root: Path | None = None,
@@ -81,6 +90,7 @@ def transfer(
         changes: What is other than the ticket says: ``training.*`` and ``data.*`` by their dotted names.
         model: ``package.module:function``, where the ticket names a function of the user's own: a ticket's name of
             code is never run. Also another architecture with the same weights.
+        dense: Train the unpruned network too, once from each start and head that tickets have.
         name: Begins the name of the folder.
         runs: Parent of the folder.
         data_root: Root of the data sets.
@@ -98,15 +108,16 @@ def transfer(
     for target in data:
         catalogue.entry("tombola.data", target)
     sources = [_source(path, changes, model) for path in tickets]
-    for index, one in enumerate(sources):
-        if (one.label, _replicate(one)) in [(other.label, _replicate(other)) for other in sources[:index]]:
-            sources[index] = replace(one, label=f"{one.label}-{(one.ticket.digest or '')[:8]}")
+    homes = {source.home for source in sources}
+    sources = [replace(source, label=_from(source.label, source.home, homes)) for source in sources]
+    sources = _told_apart(sources + (_unpruned(sources, homes) if dense else []))
     said = {
         "format": FORMAT,
         "tickets": [source.ticket.digest for source in sources],
         "data": list(data),
         "changes": changes,
         "model": model,
+        "dense": dense,
         "device": devices.kind_of(device),
         "own_code": source_digest(model) if model is not None else None,
     }
@@ -118,8 +129,55 @@ def transfer(
         for target in data:
             _onto(target, sources, records, folder, changes, failures, data_root, workers, device, display)
         Store(folder / "trainings").keep_only(())
-        write_whole(folder / "summary.md", markdown(records.all(), failures))
-    return Outcome(folder, records.all(), failures)
+        found = records.all()
+        notes = [*failures, *dict.fromkeys(note for record in found for note in record["notes"])]
+        files = matrix.write(folder, name, found, notes, _facts(found, changes))
+    return Outcome(folder, found, failures, files)
+
+
+def _from(label: str, home: str, homes: Collection[str]) -> str:
+    """Say of a ticket where it was found, if not all were found there."""
+    return f"{label} from {home}" if len(homes) > 1 else label
+
+
+def _unpruned(sources: Sequence[_Source], homes: Collection[str]) -> list[_Source]:
+    """Return the unpruned network of each start that tickets have."""
+    starts: dict[str, _Source] = {}
+    for one in sources:
+        of = [one.ticket.rewind_digest, one.seed, one.home, asdict(one.model), asdict(one.training)]
+        starts.setdefault(digest_json(of), replace(one, dense=True, label=_from(DENSE, one.home, homes)))
+    return list(starts.values())
+
+
+def _told_apart(sources: Sequence[_Source]) -> list[_Source]:
+    """Add to a label that two tickets of a replicate share what they are known by."""
+    found: list[_Source] = []
+    known: set[tuple[str, int]] = set()
+    for one in sources:
+        if (one.label, _replicate(one)) in known:
+            digest = one.ticket.rewind_digest if one.dense else one.ticket.digest
+            one = replace(one, label=f"{one.label}-{(digest or '')[:8]}")
+        known.add((one.label, _replicate(one)))
+        found.append(one)
+    return found
+
+
+def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, str]:
+    """Say in a few words what was trained and how, for the head of the page."""
+    if not records:
+        return {}
+    tickets = {record["ticket"] for record in records if record["ticket"] is not None}
+    trainings = [in_words(section(Training, record["training"], "training")) for record in records]
+    replicates = len({record["seed"] for record in records})
+    return {
+        "tickets": f"{len(tickets)}, of {', '.join(dict.fromkeys(r['of'] for r in records if r['of'] != DENSE))}",
+        "found on": ", ".join(dict.fromkeys(record["found_on"] for record in records)),
+        "trained on": ", ".join(dict.fromkeys(record["data"] for record in records)),
+        "model": ", ".join(dict.fromkeys(record["model"] for record in records)),
+        "training": "; ".join(dict.fromkeys(trainings)),
+        "other than the tickets say": ", ".join(f"{key} {value}" for key, value in changes.items()) or "nothing",
+        "replicates": str(replicates),
+    }
 
 
 def _source(path: Path, changes: Mapping[str, Any], model: str | None) -> _Source:
@@ -141,10 +199,11 @@ def _source(path: Path, changes: Mapping[str, Any], model: str | None) -> _Sourc
         found = replace(found, name=model)
     own = {key.removeprefix("training."): value for key, value in changes.items() if key.startswith("training.")}
     training = training_with(section(Training, said["training"], "training"), own)
-    keys = ("name", "options", "valid", "subset", "augment")
+    keys = ("name", "options", "valid", "subset", "classes", "augment", "skew")
     of = section(Data, {key: said["data"][key] for key in keys if key in said["data"]}, "data")
     label = f"{origin.get('arm', path.stem)}-{origin.get('round', 0)}"
-    return _Source(path, ticket, found, of, training, seed, label)
+    home = f"{of.name} ({of.classes} classes)" if said["data"].get("class_numbers") else of.name
+    return _Source(path, ticket, found, of, training, seed, label, home)
 
 
 def _onto(
@@ -187,7 +246,7 @@ def _onto(
                 try:
                     job, notes = _job(source, task)
                 except InputError as error:
-                    failures.append(f"{source.path} on {target}: {error}")
+                    failures.append(f"{_which(source)} on {target}: {error}")
                     continue
                 display.label(pool.digest(job), f"{source.label} on {target}")
                 under_way.append((source, job, notes, pool.evaluate(job)))
@@ -195,7 +254,7 @@ def _onto(
                 try:
                     result = future.result()
                 except (InputError, RuntimeError) as error:
-                    failures.append(f"{source.path} on {target}: {error}")
+                    failures.append(f"{_which(source)} on {target}: {error}")
                     continue
                 record = _record(source, target, job, notes, result, task)
                 if records.add(record):
@@ -205,6 +264,10 @@ def _onto(
         except BaseException:
             pool.close(now=True)
             raise
+
+
+def _which(source: _Source) -> str:
+    return f"{source.label} of {source.path}" if source.dense else str(source.path)
 
 
 def _known(records: Records, source: _Source, target: str) -> Record | None:
@@ -219,15 +282,15 @@ def _check_data(records: Records, target: str, task: Classification, folder: Pat
 
 
 def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:
-    """Return how a target is treated: as the ticket's own data, but for its options where it is another data set."""
+    """Return how a target is treated: as the ticket's own data, but for what says which data these are."""
     given = asdict(source.data)
     if target != source.data.name:
-        given |= {"name": target, "options": {}}
+        given |= {"name": target, "options": {}, "classes": None, "skew": None}
     for dotted, value in changes.items():
         if dotted.startswith("data."):
             key, _, inner = dotted.removeprefix("data.").partition(".")
-            if inner and isinstance(given.get(key), dict):
-                given[key] = given[key] | {inner: value}
+            if inner and key in given and isinstance(given[key], dict | None):
+                given[key] = (given[key] or {}) | {inner: value}
             elif key in given:
                 given[key] = value
             else:
@@ -238,9 +301,12 @@ def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:
 def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     """Return the training of a ticket on a task: its rewind point, with a drawn head where the data is not its own."""
     origin = source.ticket.origin
-    own = task.splits.fingerprint == origin["data"].get("fingerprint")
+    numbers = origin["data"].get("class_numbers")
+    alike = task.splits.classes == (None if numbers is None else tuple(numbers))
+    own = alike and task.splits.fingerprint == origin["data"].get("fingerprint")
     point = dict(source.ticket.rewind_point)
-    mask: dict[str, Tensor] = dict(source.ticket.mask)
+    kept = source.ticket.mask
+    mask = {name: torch.ones_like(keep) if source.dense else keep for name, keep in kept.items()}
     notes: list[str] = []
     assert task.head is not None
     weight = head_weight(task.model, task.head)
@@ -249,12 +315,33 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     if not own:
         replace_head_(model, task.head, task.splits.num_classes, source.seed, init=source.model.init)
         point |= {name: value for name, value in model.state_dict().items() if name in at_head}
-        if mask.pop(weight, None) is not None:
+        if mask.pop(weight, None) is not None and not source.dense:
             notes.append("the head is drawn for the new data, so what the ticket pruned of its own head is not pruned")
-    Ticket(mask, point, {}).apply(model)  # refuses what does not fit, with the first name and shape
+    try:
+        Ticket(mask, point, {}).apply(model)  # refuses what does not fit, with the first name and shape
+    except TicketError as error:
+        raise ConfigError("; ".join(filter(None, [str(error), _remedy(point, model, task)]))) from error
     training = settle(source.training, task.model, task.device.type)
-    first = int(origin.get("rewind_step", 0)) if own else 0
-    return Job(point, mask, training, source.seed, first=first), notes
+    first, skew = int(origin.get("rewind_step", 0)) if own else 0, source.data.skew
+    part = WHOLE
+    if skew is not None and skew.of == "all":
+        part = skewed(task.splits.train.labels, skew, source.seed)
+    return Job(point, mask, training, source.seed, part, first), notes
+
+
+def _remedy(point: Mapping[str, Tensor], model: torch.nn.Module, task: Classification) -> str:
+    """Say what of the images a ticket cannot take, and what could; nothing where it is not the images."""
+    shapes = ((point[name].shape, value.shape) for name, value in model.state_dict().items() if name in point)
+    none: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    was, now = next(((tuple(one), tuple(two)) for one, two in shapes if one != two), none)
+    seen = " x ".join(map(str, task.splits.image_shape))
+    if len(was) == 4 and (was[0], *was[2:]) == (now[0], *now[2:]):
+        return (f"it takes images of {was[1]} channel{'s' * (was[1] != 1)}, and these are {seen}; train it on images "
+                "of as many channels, or find one on images like these")  # fmt: skip
+    if len(was) == 2 and was[0] == now[0]:
+        return (f"a model that flattens its images takes one size, and these are {seen}; a ticket of a model with "
+                "global average pooling, such as conv3 or resnet20, takes any")  # fmt: skip
+    return ""
 
 
 def _record(
@@ -263,11 +350,16 @@ def _record(
     trained, measured = result
     return {
         "arm": f"{source.label} on {target}",
-        "ticket": source.ticket.digest,
+        "of": _arm(source),
+        "control": not source.dense and _method(source) in CONTROLS,
+        "ticket": None if source.dense else source.ticket.digest,
         "ticket_path": str(source.path),
-        "found_on": source.ticket.origin["data"]["name"],
+        "found_on": source.home,
+        "model": source.model.name,
+        "seed": source.seed,
         "data": target,
         "data_fingerprint": task.splits.fingerprint,
+        **({"classes": task.splits.num_classes} if task.splits.classes else {}),
         "replicate": _replicate(source),
         "round": _round(source),
         "kept": count(job.mask),
@@ -297,31 +389,17 @@ def _replicate(source: _Source) -> int:
 
 
 def _round(source: _Source) -> int:
-    return int(source.ticket.origin.get("round", 0))
+    return 0 if source.dense else int(source.ticket.origin.get("round", 0))
+
+
+def _arm(source: _Source) -> str:
+    return DENSE if source.dense else str(source.ticket.origin.get("arm", source.path.stem))
+
+
+def _method(source: _Source) -> str | None:
+    definition = source.ticket.origin.get("method")
+    return definition.get("method") if isinstance(definition, dict) else None
 
 
 def _recipe_seed(source: _Source) -> int:
     return int(source.ticket.origin["seeds"].get("recipe", 0))
-
-
-def rows(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
-    """Return the transfer matrix as text: a row for each ticket, a column for each data set."""
-    targets = list(dict.fromkeys(record["data"] for record in records))
-    tickets = dict.fromkeys(
-        (r["arm"].rpartition(" on ")[0], r["replicate"], r["density"], r["found_on"]) for r in records
-    )
-    cells = {(r["arm"], r["replicate"], r["density"]): f"{100 * r['test_accuracy']:.2f}" for r in records}
-    found = [
-        [label, str(replicate), f"{100 * kept:.2f}", home]
-        + [cells.get((f"{label} on {target}", replicate, kept), "") for target in targets]
-        for label, replicate, kept, home in tickets
-    ]
-    return ["ticket", "replicate", "density %", "found on", *targets], found
-
-
-def markdown(records: Sequence[Record], failures: Sequence[str]) -> str:
-    """Return the transfer matrix as Markdown: test accuracy in percent."""
-    head, body = rows(records)
-    lines = [f"| {' | '.join(row)} |" for row in (head, ["---:" if i else ":---" for i in range(len(head))], *body)]
-    text = "# Transfer: test accuracy in percent\n\n" + "\n".join(lines) + "\n"
-    return text + ("\n" + "\n".join(f"- {failure}" for failure in failures) + "\n" if failures else "")

@@ -19,6 +19,18 @@ from tombola.errors import ConfigError, DataError, InputError
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
+def takes(name: str, option: str) -> bool:
+    """Whether a data set has an option of that name.
+
+    Raises:
+        ConfigError: There is no such data set.
+
+    >>> takes("synthetic", "classes"), takes("digits", "classes")
+    (True, False)
+    """
+    return option in inspect.signature(catalogue.entry("tombola.data", name)).parameters
+
+
 def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any] = _NONE) -> Dataset:
     """Return the data set of that name, checked.
 

@@ -1,6 +1,7 @@
 """Figures: accuracy over density, and density over rounds, as charts of Vega-Lite.
 
     records -> aggregate -> [ accuracy_over_density, density_over_round, layers, curves, overlap ] -> page
+    records of a transfer -> groups -> [ matrix ] -> page
 
 An arm has the same colour and the same shape in every figure; colours are told apart by colour-blind
 readers, shapes by everyone in print. Axes say percent; records stay fractions.
@@ -457,6 +458,51 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
             x=x, y=alt.Y("kept:Q", **scale), color=colour, shape=shape, tooltip=tips
         ),
         height=300,
+    )
+
+
+def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequence[str]) -> alt.LayerChart:
+    """Draw what tickets reach on data sets: one cell each, with its mean accuracy.
+
+    Colour is the difference from the dense network where that is known, white for none; else the accuracy itself.
+
+    Args:
+        cells: With ticket, data, accuracy and difference (percent and points), deviation in words, replicates.
+        tickets: The rows, from the top.
+        data: The columns, from the left.
+    """
+    import altair as alt
+
+    known = [cell["difference"] for cell in cells if cell["difference"] is not None]
+    signed = any(known)
+    most = max(map(abs, known), default=1.0) or 1.0
+    accuracies = [cell["accuracy"] for cell in cells]
+    # Light ends, so that black text is read on every one of them.
+    scale = (
+        alt.Scale(domain=[-most, 0, most], range=["#f2b25c", "#ffffff", "#85c5ee"], interpolate="rgb")
+        if signed
+        else alt.Scale(domain=[min(accuracies), max(accuracies)], range=["#ffffff", "#85c5ee"])
+    )
+    of, title = ("difference", "points from dense") if signed else ("accuracy", "test accuracy %")
+    legend = alt.Legend(title=title, orient="top", gradientLength=160, format="+.1f" if signed else ".1f")
+    x = alt.X("data:N", sort=list(data), title=None, axis=alt.Axis(orient="top", labelAngle=0, labelLimit=200))
+    y = alt.Y("ticket:N", sort=list(tickets), title=None, axis=alt.Axis(labelLimit=240, labelPadding=8))
+    over = alt.Chart(alt.InlineData(list(cells)))
+    tips = [
+        *_tooltip("ticket", "data", "accuracy"),
+        alt.Tooltip("difference:Q", title="points from dense", format="+.2f"),
+        *_tooltip("replicates"),
+    ]
+    spread = any(cell["deviation"] for cell in cells)
+    return _styled(
+        over.mark_rect(stroke="#ffffff", strokeWidth=2).encode(
+            x=x, y=y, color=alt.Color(f"{of}:Q", scale=scale, legend=legend), tooltip=tips
+        ),
+        over.mark_text(fontSize=13, dy=-6 if spread else 0, color=_INK).encode(
+            x=x, y=y, text=alt.Text("accuracy:Q", format=".2f")
+        ),
+        over.mark_text(fontSize=10, dy=9, color=_GREY).encode(x=x, y=y, text="deviation:N"),
+        height=44 * max(1, len(tickets)),
     )
 
 

@@ -21,7 +21,8 @@ class Grid:
 
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
-    return head in ("arm", "arms", "verdict", "shown", "accuracy - controls")
+    words = ("arm", "arms", "verdict", "shown", "accuracy - controls", "data", "ticket", "against", "found on", "model")
+    return head in words
 
 
 def percent(fraction: float) -> str:

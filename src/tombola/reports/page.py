@@ -7,7 +7,6 @@ Names of arms, titles, facts and notes come from users and from error messages: 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,7 +18,7 @@ from tombola.reports import aggregate, decisions, figures, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import percent
-from tombola.reports.sheets import Chart, Format, Sheet, paragraphs, section
+from tombola.reports.sheets import Chart, Format, Sheet, legend, paragraphs, section
 
 _MOST_LAYERS = 4  # arms whose layers are drawn; more figures than that nobody looks at
 
@@ -141,7 +140,6 @@ def _html(
     making: Making | None,
 ) -> bytes:
     shown, told = sheet.shown, sheet.told
-    said = "".join(f"<li>{_judged(sentence)}</li>" for sentence in decisions.sentences(records, asked))
     parts = [
         shown("accuracy", "boxes"),
         told(
@@ -157,27 +155,21 @@ def _html(
         section("While training", shown("curves-")),
         told(*table.grids(records)[:1]),
         section("What was spent", paragraphs(decisions.spent_lines(records))),
-        f'<div class="legend">{paragraphs([*decisions.legend(records, asked), *table.legend(records)])}</div>',
-        again(making) if making else "",
+        legend([*decisions.legend(records, asked), *table.legend(records)]),
+        _again(making) if making else "",
     ]
     return sheet.html(
         title,
         body=parts,
         question=decisions.question(records, asked),
-        verdicts=f"<ul class=verdicts>{said}</ul>" if said else "",
+        verdicts=decisions.sentences(records, asked),
         summary=table.summary(records),
         notes=notes,
         facts=facts,
     )
 
 
-def _judged(sentence: str) -> str:
-    """Set the word of a verdict off, so that it is seen at a glance."""
-    words = "winning|losing|not shown|no verdict"
-    return re.sub(rf"^([^:]*: )({words})\.", r"\1<b>\2</b>.", escape(sentence))
-
-
-def again(making: Making) -> str:
+def _again(making: Making) -> str:
     """Say how the run is made again: command, recipe, environment; folded up, and unfolded in print."""
     lines = []
     for environment in making.environments:

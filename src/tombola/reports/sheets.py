@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
@@ -33,8 +34,8 @@ class Sheet:
         colours: Of the names that stand in tables with a dot of their colour.
     """
 
-    def __init__(self, charts: Mapping[str, tuple[Chart, str]], colours: Mapping[str, str]) -> None:
-        self.charts, self.colours = charts, colours
+    def __init__(self, charts: Mapping[str, tuple[Chart, str]], colours: Mapping[str, str] | None = None) -> None:
+        self.charts, self.colours = charts, colours or {}
         self.drawings = {name: drawn(chart, "svg") for name, (chart, _) in charts.items()}
         # Names of arms may hold what has a meaning in a selector.
         self._ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(charts)}
@@ -69,7 +70,7 @@ class Sheet:
         *,
         body: Sequence[str],
         question: Sequence[str] = (),
-        verdicts: str = "",
+        verdicts: Sequence[str] = (),
         summary: Sequence[str] = (),
         notes: Sequence[str] = (),
         facts: Mapping[str, str] | None = None,
@@ -80,16 +81,17 @@ class Sheet:
             title: Plain text, as are question, summary, notes and facts.
             body: Pieces of HTML, in their order.
             question: What the page answers.
-            verdicts: HTML.
+            verdicts: What is decided, one line each.
             summary: Lines above the body.
             notes: What a reader must know before believing the numbers.
             facts: What was run.
         """
         told = (facts or {}).items()
+        decided = "".join(f"<li>{_judged(sentence)}</li>" for sentence in verdicts)
         page = _PAGE.substitute(
             title=escape(title),
             question=paragraphs(question),
-            verdicts=verdicts,
+            verdicts=f"<ul class=verdicts>{decided}</ul>" if decided else "",
             facts="".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in told),
             summary=paragraphs(summary),
             notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else "",
@@ -135,6 +137,17 @@ def paragraphs(lines: Sequence[str]) -> str:
     '<p>a &lt; b</p>'
     """
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def legend(lines: Sequence[str]) -> str:
+    """Return how tables and figures are to be read, as HTML."""
+    return f'<div class="legend">{paragraphs(lines)}</div>'
+
+
+def _judged(sentence: str) -> str:
+    """Set the word of a verdict off, so that it is seen at a glance."""
+    words = "winning|losing|not shown|no verdict"
+    return re.sub(rf"^([^:]*: )({words})\.", r"\1<b>\2</b>.", escape(sentence))
 
 
 def _fluid(chart: Chart) -> dict[str, Any]:

@@ -92,8 +92,8 @@ def summary(records: Sequence[Record]) -> list[str]:
     lines = []
     if accuracy is not None:
         many = f"mean of {accuracy.n} replicates" if accuracy.n > 1 else "1 replicate"
-        lines.append(f"Dense network: test accuracy {_accuracy(accuracy)} % ({many}).")
-    kept = [f"{arm} {_accuracy(of)}" for arm, of in aggregate.kept_per_round(records).items()]
+        lines.append(f"Dense network: test accuracy {spread(accuracy)} % ({many}).")
+    kept = [f"{arm} {spread(of)}" for arm, of in aggregate.kept_per_round(records).items()]
     if kept:
         lines.append(f"Weights kept per round: {', '.join(kept)} %.")
     if not records:
@@ -162,7 +162,7 @@ def _round_grid(records: Sequence[Record]) -> Grid:
 
 
 def _round_cells(row: RoundRow, replicates: int) -> list[str]:
-    accuracy = "" if row.accuracy is None else _accuracy(row.accuracy, replicates)
+    accuracy = "" if row.accuracy is None else spread(row.accuracy, replicates)
     return [f"{100 * row.density:.2f}", accuracy]
 
 
@@ -189,14 +189,14 @@ def _target_cells(row: TargetRow) -> list[str]:
         reached,
         f"{row.round:.0f}" if row.round.is_integer() else f"{row.round:.1f}",
         f"{100 * row.density:.2f}",
-        "" if row.accuracy is None else _accuracy(row.accuracy),
+        "" if row.accuracy is None else spread(row.accuracy),
         "" if row.trainings is None else f"{row.trainings:.1f}",
         f"{row.seconds:.1f}",
     ]
 
 
-def _accuracy(accuracy: Spread, replicates: int | None = None) -> str:
-    """Percent, standard deviation where there is one, and n in brackets where replicates are missing."""
+def spread(accuracy: Spread, replicates: int | None = None) -> str:
+    """Return percent, standard deviation where there is one, and n in brackets where replicates are missing."""
     text = f"{100 * accuracy.mean:.2f}"
     if accuracy.deviation is not None:
         text += f" ± {100 * accuracy.deviation:.2f}"

@@ -58,7 +58,6 @@ def write(
     sheet = Sheet(_charts(parts), figures.colours(_arms(parts)))
     tables = grids(parts)
     files = {"summary.md": _markdown(title, parts, tables, notes).encode(), **sheet.files(formats)}
-    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(parts))
     body = [
         sheet.shown("accuracy"),
         sheet.shown("dense", "distance", "barrier"),
@@ -66,7 +65,7 @@ def write(
         section("Each by itself", *(_own(part) for part in parts)),
     ]
     files["report.html"] = sheet.html(
-        title, body=body, question=[question(parts)], verdicts=f"<ul class=verdicts>{said}</ul>", notes=notes
+        title, body=body, question=[question(parts)], verdicts=sentences(parts), notes=notes
     )
     for name, content in files.items():
         write_whole(folder / name, content)

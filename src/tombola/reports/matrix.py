@@ -1,0 +1,354 @@
+"""Matrix: what tickets reach on data sets, and how far they are from dense, from tickets found there and from chance.
+
+    records of a transfer -> groups -> [ matrix, paired differences ] -> summary.md, transfer.html
+
+The tickets of one arm, found on one data set, stand for each other: the first of each replicate, the second, and so on.
+A replicate's seed draws its new heads and the order of its data, so tickets of one seed pair on every data set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tombola import statistics
+from tombola.files import write_whole
+from tombola.reports import aggregate, figures
+from tombola.reports.aggregate import DENSE, Record
+from tombola.reports.grids import Grid, percent
+from tombola.reports.sheets import Chart, Sheet
+from tombola.reports.sheets import legend as as_html
+from tombola.reports.table import escaped, markdown_table, spread
+from tombola.statistics import Paired
+
+_LIKE = 1.1  # tickets whose densities differ by less than this factor are compared
+_MOST_TOLD = 6  # differences that are told in words
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tickets that stand for each other, one a replicate.
+
+    Attributes:
+        arm: Its name; "dense" is the unpruned network.
+        home: The data set that they were found on.
+        model: Their architecture.
+        control: Whether they were drawn or changed, and not found.
+        density: Mean of their densities.
+        results: By data set and replicate's seed, what came out.
+    """
+
+    arm: str
+    home: str
+    model: str
+    control: bool
+    density: float
+    results: Mapping[tuple[str, int], Record]
+
+    @property
+    def dense(self) -> bool:
+        """Whether this is the unpruned network."""
+        return self.arm == DENSE
+
+    def on(self, data: str) -> dict[int, Record]:
+        """Return the results on a data set by the replicate's seed."""
+        return {seed: record for (where, seed), record in self.results.items() if where == data}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two groups on one data set: test accuracy of the first minus that of the second, within replicates."""
+
+    data: str
+    first: Group
+    second: Group
+    paired: Paired
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All that a transfer compares.
+
+    Attributes:
+        groups: Of tickets: the unpruned networks first, then arms in order, each from dense to sparse.
+        data: The data sets that they were trained on, in order.
+        differences: On each data set, of each group: from the unpruned network that starts where it does; from the same
+            arm's tickets that were found on the data set itself; from the other arms of its home, at like density.
+    """
+
+    groups: tuple[Group, ...]
+    data: tuple[str, ...]
+    differences: tuple[Difference, ...]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Matrix:
+        """Group and compare the results of a transfer."""
+        known, data = _groups(records), tuple(dict.fromkeys(map(_target, records)))
+        found = [
+            Difference(where, first, second, paired)
+            for where in data
+            for first in known
+            for second in _references(first, known, where)
+            if (paired := _paired(first, second, where)) is not None
+        ]
+        return cls(known, data, tuple(found))
+
+    @property
+    def has_dense(self) -> bool:
+        """Whether the unpruned network was trained too."""
+        return any(group.dense for group in self.groups)
+
+    def from_dense(self, group: Group, data: str) -> float | None:
+        """Return a group's mean difference from the unpruned network; ``None`` where that is not known."""
+        if group.dense:
+            return 0.0
+        known = (one for one in self.differences if one.first is group and one.second.dense and one.data == data)
+        return next((one.paired.mean for one in known), None)
+
+    def name(self, group: Group) -> str:
+        """Name a group as shortly as tells it from the others."""
+        density = "" if group.dense else f" {percent(group.density)} %"
+        home = f" from {group.home}" if len({one.home for one in self.groups}) > 1 else ""
+        model = f" ({group.model})" if self.models > 1 else ""
+        return f"{group.arm}{density}{home}{model}"
+
+    @property
+    def models(self) -> int:
+        """How many architectures there are."""
+        return len({one.model for one in self.groups})
+
+
+def _target(record: Record) -> str:
+    return f"{record['data']} ({record['classes']} classes)" if record.get("classes") else str(record["data"])
+
+
+def _groups(records: Sequence[Record]) -> tuple[Group, ...]:
+    kinds: dict[tuple[str, str, str], dict[int, dict[tuple[int, str], list[Record]]]] = {}
+    for record in records:
+        ticket = record["round"], record["arm"].rpartition(" on ")[0]
+        by_seed = kinds.setdefault((record["of"], record["found_on"], record["model"]), {})
+        by_seed.setdefault(record["seed"], {}).setdefault(ticket, []).append(record)
+    found = []
+    for (arm, home, model), by_seed in kinds.items():
+        for tickets in _aligned(by_seed):
+            results = {(_target(r), seed): r for seed, of in tickets.items() for r in of}
+            density = sum(of[0]["density"] for of in tickets.values()) / len(tickets)
+            found.append(Group(arm, home, model, any(r["control"] for r in results.values()), density, results))
+    return tuple(sorted(found, key=lambda group: not group.dense))
+
+
+def _aligned(by_seed: Mapping[int, Mapping[tuple[int, str], list[Record]]]) -> Iterable[dict[int, list[Record]]]:
+    """Give what stands for each other: the k-th densest of each replicate, or, of unequal numbers, equal rounds."""
+    ordered = {
+        seed: [of for _, of in sorted(tickets.items(), key=lambda one: (-one[1][0]["density"], one[0]))]
+        for seed, tickets in by_seed.items()
+    }
+    if len({len(tickets) for tickets in ordered.values()}) == 1:
+        return [dict(zip(ordered, rank, strict=True)) for rank in zip(*ordered.values(), strict=True)]
+    rounds: dict[tuple[int, str], dict[int, list[Record]]] = {}
+    for seed, tickets in by_seed.items():
+        for ticket, of in tickets.items():
+            rounds.setdefault(ticket, {})[seed] = of
+    return [rounds[ticket] for ticket in sorted(rounds)]
+
+
+def _references(first: Group, known: Sequence[Group], data: str) -> list[Group]:
+    """Return what a group is compared with on a data set: of each arm and home what is nearest in density."""
+    if first.dense or not first.on(data):
+        return []
+    arms = list(dict.fromkeys(group.arm for group in known))
+    nearest: dict[tuple[str, str], Group] = {}
+    for other in known:
+        beside = (other.home, other.model) == (first.home, first.model)
+        at_home = (other.arm, other.home, other.model) == (first.arm, data, first.model) and first.home != data
+        # Of two arms the first named stands first; a control always stands second.
+        after = (first.control, arms.index(first.arm)) < (other.control, arms.index(other.arm))
+        like = _apart(first, other) < math.log(_LIKE)
+        if not other.on(data) or not ((beside and other.dense) or (like and (at_home or (beside and after)))):
+            continue
+        best = nearest.setdefault((other.arm, other.home), other)
+        if _apart(first, other) < _apart(first, best):
+            nearest[other.arm, other.home] = other
+    return list(nearest.values())
+
+
+def _apart(one: Group, other: Group) -> float:
+    return abs(math.log(max(one.density, 1e-12) / max(other.density, 1e-12)))
+
+
+def _paired(first: Group, second: Group, data: str) -> Paired | None:
+    """Compare two groups within replicates; a ticket and the unpruned network only if they start from one point."""
+    one, other = first.on(data), second.on(data)
+    both = [seed for seed in one if seed in other]
+    if second.dense:
+        both = [seed for seed in both if one[seed]["rewind_digest"] == other[seed]["rewind_digest"]]
+    found = [one[seed]["test_accuracy"] - other[seed]["test_accuracy"] for seed in both]
+    return statistics.paired(found) if found else None
+
+
+def matrix_grid(matrix: Matrix) -> Grid:
+    """Return the matrix as text: a row for each group of tickets, a column for each data set."""
+    several = matrix.models > 1
+    rows = []
+    for group in matrix.groups:
+        label = [group.arm, group.home, *([group.model] if several else []), f"{100 * group.density:.2f}"]
+        replicates = len({seed for _, seed in group.results})
+        rows.append([*label, str(replicates), *(_cell(group, data, replicates) for data in matrix.data)])
+    labels = ["ticket", "found on", *(["model"] if several else []), "density %", "replicates"]
+    return Grid("Test accuracy in percent", labels, [("", list(matrix.data))], rows)
+
+
+def _cell(group: Group, data: str, replicates: int) -> str:
+    found = [record["test_accuracy"] for record in group.on(data).values()]
+    return spread(aggregate.spread(found), replicates) if found else ""
+
+
+def difference_grid(matrix: Matrix) -> Grid:
+    """Return the paired differences as text, in points."""
+    rows, above = list[list[str]](), ""
+    for one in matrix.differences:
+        label = "" if one.data == above else one.data
+        names = [matrix.name(group) for group in (one.first, one.second)]
+        rows.append([label, *names, str(one.paired.n), _points(one.paired.mean), _interval(one.paired)])
+        above = one.data
+    heads = ["n", "difference", "95 % interval"]
+    return Grid("Paired differences in test accuracy, points", ["data", "ticket", "against"], [("", heads)], rows)
+
+
+def _points(value: float) -> str:
+    return f"{round(100 * value, 2) + 0.0:+.2f}"  # zero has no sign of its own
+
+
+def _interval(paired: Paired) -> str:
+    return "" if paired.low is None or paired.high is None else f"[{_points(paired.low)}, {_points(paired.high)}]"
+
+
+def question(matrix: Matrix) -> list[str]:
+    """Say what the matrix answers, one line; nothing where there are no tickets.
+
+    >>> question(Matrix.of([]))
+    []
+    """
+    found = [group for group in matrix.groups if not group.dense]
+    if not found:
+        return []
+    away = [data for data in matrix.data if any(group.home != data and group.on(data) for group in found)]
+    homes, where = list(dict.fromkeys(group.home for group in found)), away or matrix.data
+    against = ["as the dense network"] if matrix.has_dense else []
+    against += ["as those found there"] if set(homes) & set(away) else []
+    if not against:
+        return [f"How well do tickets found on {_listed(homes)} train on {_listed(where)}?"]
+    return [f"Do tickets found on {_listed(homes)} train as well on {_listed(where)} {_listed(against)}?"]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def sentences(matrix: Matrix) -> list[str]:
+    """Say how found tickets differ away from home from dense, from those found there and from chance, the first few.
+
+    Of each pair of arms the sparsest is told.
+    """
+    pairs = {
+        (one.data, one.first.arm, one.first.home, one.second.arm, one.second.home): one
+        for one in matrix.differences
+        if one.first.home != one.data and not one.first.control
+        if one.second.dense or one.second.control or one.second.home == one.data
+    }
+    said = []
+    for one in sorted(pairs.values(), key=lambda one: (not one.second.dense, one.second.control))[:_MOST_TOLD]:
+        first, second, paired = matrix.name(one.first), matrix.name(one.second), one.paired
+        interval = f" {_interval(paired)}" if paired.n > 1 else ""
+        many = f"{paired.n} replicates" if paired.n > 1 else "1 replicate"
+        said.append(f"On {one.data}, {first} - {second}: {_points(paired.mean)}{interval} points ({many}).")
+    more = len(matrix.differences) - len(said)
+    return said + ([f"{more} more differences are in the table."] if said and more else [])
+
+
+def legend(matrix: Matrix) -> list[str]:
+    """Return how to read the tables, one line each; nothing where there is no table."""
+    if not matrix.groups:
+        return []
+    lines = ["± is the sample standard deviation over replicates; a smaller number of them stands in brackets."]
+    if matrix.differences:
+        lines.append(
+            "Differences are within replicates, which share the new head and the order of the data, each with its own "
+            "95 % t interval over seeds. Arms are compared where their densities are within a tenth of each other, "
+            "tickets with the unpruned network that starts where they start."
+        )
+    return lines
+
+
+def markdown(title: str, matrix: Matrix, notes: Sequence[str], facts: Mapping[str, str]) -> str:
+    """Return matrix and differences as GitHub Markdown; names may hold any text."""
+    parts = [f"# {escaped(title)}", *map(escaped, question(matrix))]
+    parts.append("\n".join(f"- {escaped(key)}: {escaped(value)}" for key, value in facts.items()))
+    for grid in (matrix_grid(matrix), difference_grid(matrix)):
+        parts += [f"## {grid.title}", markdown_table(grid)] if grid.rows else []
+    parts += legend(matrix)
+    parts.append("\n".join(f"- {escaped(note)}" for note in notes))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def write(
+    folder: Path, title: str, records: Sequence[Record], notes: Sequence[str], facts: Mapping[str, str]
+) -> list[Path]:
+    """Write ``summary.md`` and ``transfer.html`` of a transfer and return them; older ones are replaced.
+
+    Args:
+        folder: Where to.
+        title: Plain text, as are notes and facts.
+        records: Of the transfer.
+        notes: What could not be trained, and what else a reader must know; one line each.
+        facts: What was trained, and how; kept in order.
+    """
+    matrix = Matrix.of(records)
+    charts: dict[str, tuple[Chart, str]] = {}
+    if records:
+        names = [matrix.name(group) for group in matrix.groups]
+        charts["matrix"] = (figures.matrix(_cells(matrix), names, matrix.data), _caption(matrix))
+    sheet = Sheet(charts)
+    html = sheet.html(
+        title,
+        body=[sheet.shown("matrix"), sheet.told(difference_grid(matrix), matrix_grid(matrix)), as_html(legend(matrix))],
+        question=question(matrix),
+        verdicts=sentences(matrix),
+        facts=facts,
+        summary=[] if records else ["No ticket has been trained."],
+        notes=notes,
+    )
+    files = {"summary.md": markdown(title, matrix, notes, facts).encode(), "transfer.html": html}
+    for name, text in files.items():
+        write_whole(folder / name, text)
+    return [folder / name for name in files]
+
+
+def _cells(matrix: Matrix) -> list[dict[str, Any]]:
+    """Return the cells of the figure: mean accuracy in percent, and its difference from dense where that is known."""
+    cells = []
+    for group in matrix.groups:
+        for data in matrix.data:
+            found = [record["test_accuracy"] for record in group.on(data).values()]
+            if not found:
+                continue
+            over, away = aggregate.spread(found), matrix.from_dense(group, data)
+            cells.append(
+                {
+                    "ticket": matrix.name(group),
+                    "data": data,
+                    "accuracy": 100 * over.mean,
+                    "deviation": "" if over.deviation is None else f"± {100 * over.deviation:.2f}",
+                    "difference": None if away is None or not matrix.has_dense else 100 * away,
+                    "replicates": over.n,
+                }
+            )
+    return cells
+
+
+def _caption(matrix: Matrix) -> str:
+    colour = "difference from the dense network, in points" if matrix.has_dense else "test accuracy"
+    return f"Mean test accuracy in percent, ± its standard deviation over replicates. Colour: {colour}."
