@@ -21,7 +21,7 @@ class Grid:
 
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
-    return head in ("arm", "arms", "verdict", "shown", "accuracy - controls")
+    return head in ("arm", "arms", "verdict", "shown", "accuracy - controls", "stable")
 
 
 def percent(fraction: float) -> str:
