@@ -2,6 +2,7 @@
 
 import functools
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from tombola import connectivity
 from tombola.connectivity import POINTS, Line, between, connect
 from tombola.data.dataset import from_tensors
+from tombola.driver import ArmRun
 from tombola.errors import ConfigError, TrainingError
 from tombola.estimate import estimate
 from tombola.executors import Pool
@@ -308,13 +310,13 @@ def lives(tmp_path, made):
         return go(tmp_path, made)
 
 
-@pytest.mark.parametrize("at", [[], [0.3]], ids=["every round", "on both sides of 30 %"])
-def test_trainings_are_held_for_the_line_and_let_go_behind_it(tmp_path, at):
+@pytest.mark.parametrize(("at", "rounds"), [([], [1, 2, 3, 4]), ([0.3], [2, 3]), ([0.36], [2])])
+def test_trainings_are_held_for_the_line_and_let_go_behind_it(tmp_path, at, rounds):
     made = recipe(keep="none", evaluate_at=at, until={"rounds": 4})
     done = lives(tmp_path, made)
     assert done.told.trainings == len(done.jobs) == len({each.digest(dense_task().digest) for each in done.jobs})
-    assert [r["round"] for r in done.of("again") if r["barrier"] is not None] == [0, *([2, 3] if at else [1, 2, 3, 4])]
-    assert {r["round"] for r in done.of("again") if r["line"] is None} == ({1, 4} if at else set())
+    assert [r["round"] for r in done.of("again") if r["barrier"] is not None] == [0, *rounds]
+    assert [r["round"] for r in done.of("again") if r["line"] is None] == [i for i in (1, 2, 3, 4) if i not in rounds]
     left = {path.stem for path in (done.folder / "trainings").glob("*.training")}
     dense = {cost.training for arm in ARMS for cost in costs_of(done.record(arm, 0))}
     last = {done.record(arm, 4)["training_digest"] for arm in ARMS}
@@ -324,6 +326,21 @@ def test_trainings_are_held_for_the_line_and_let_go_behind_it(tmp_path, at):
         other = straight.record("again", one["round"])
         assert one["mask_digest"] == other["mask_digest"]
         assert one["line"] in (None, other["line"])
+
+
+def test_what_the_source_learnt_waits_for_an_arm_that_comes_late(tmp_path, monkeypatch):
+    honest = ArmRun._control
+
+    def late(arm, point, found):
+        while arm.arm.method == "reordered" and arm.folder.ending("lth", 0).state == "open":
+            time.sleep(0.01)
+        return honest(arm, point, found)
+
+    monkeypatch.setattr(ArmRun, "_control", late)
+    done = lives(tmp_path, recipe(keep="none", evaluate_at=[0.3], until={"rounds": 4}))
+    assert done.told.trainings == len(done.jobs)
+    left = {path.stem for path in (done.folder / "trainings").glob("*.training")}
+    assert not left & {done.record(arm, index)["training_digest"] for arm in ARMS for index in (2, 3)}
 
 
 def test_a_line_that_is_asked_for_later_is_that_of_a_run_at_once(tmp_path):

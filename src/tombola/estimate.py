@@ -24,6 +24,7 @@ from tombola.recipe import Recipe
 from tombola.training import Schedule, Step, Training, train
 
 _MOST_ROUNDS = 200
+_NEARLY = 1e-6  # 0.8 * 0.8 * 0.8 is a little more than 0.512 to a computer
 _LEAST_STEPS, _MOST_STEPS, _SECONDS, _EXAMPLES = 3, 50, 2.0, 500
 
 
@@ -181,10 +182,15 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
 
 
 def _evaluated(arm: Arm, densities: Sequence[float]) -> set[int]:
-    """Return the rounds that an arm evaluates."""
-    pairs = enumerate(itertools.pairwise([1.0, *densities]), 1)
-    near = [index for index, (above, below) in pairs if any(below <= d < above for d in arm.evaluate_at or ())]
-    return {i for i in range(1, len(densities) + 1) if not arm.evaluate_at or i in near or i + 1 in near}
+    """Return the rounds that an arm evaluates: those on both sides of a density, or the one that meets it."""
+    if not arm.evaluate_at:
+        return {*range(1, len(densities) + 1)}
+    found = set[int]()
+    for index, (above, below) in enumerate(itertools.pairwise([1.0, *densities]), 1):
+        crossed = [target for target in arm.evaluate_at if below * (1 - _NEARLY) <= target < above * (1 - _NEARLY)]
+        if crossed:
+            found |= {index - 1, index} if any(target > below * (1 + _NEARLY) for target in crossed) else {index}
+    return found - {0}
 
 
 def _shares(arm: Arm) -> bool:
