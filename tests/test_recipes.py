@@ -79,12 +79,14 @@ def test_a_recipe_runs_for_two_steps_on_images_of_its_size(path, tmp_path):
     run_for_two_steps(path, tmp_path, shrunk=False)
 
 
-def test_causes_has_an_arm_of_every_kind_but_those_of_gradual_pruning():
+def test_causes_has_an_arm_of_every_kind_but_those_of_gradual_pruning_and_of_stability():
     recipe = read(ROOT / "recipes" / "causes.yaml")
-    assert {kind.name for kind in CATALOGUE} - {"colt", "gradual", "as-trained"} <= set(recipe.arms)
-    assert {arm.method for arm in recipe.arms.values()} == set(METHODS) - {"gradual", "as_trained"}
+    assert {kind.name for kind in CATALOGUE} - {"colt", "gradual", "as-trained", "reordered"} <= set(recipe.arms)
+    assert {arm.method for arm in recipe.arms.values()} == set(METHODS) - {"gradual", "as_trained", "reordered"}
     gradual = read(ROOT / "recipes" / "mnist-lenet5-gradual.yaml")
     assert {"gradual", "as_trained"} <= {arm.method for arm in gradual.arms.values()}
+    rewind = read(ROOT / "recipes" / "cifar10-resnet20-rewind.yaml")
+    assert "reordered" in {arm.method for arm in rewind.arms.values()}
 
 
 def test_the_page_of_arms_shows_every_kind_with_its_yaml():

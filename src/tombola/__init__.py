@@ -46,6 +46,7 @@ _HOME = {
     "Job": "jobs",
     "run_job": "jobs",
     "measure": "jobs",
+    "connect": "connectivity",
     "serial": "executors",
     "find": "search",
     "Round": "search",
@@ -76,6 +77,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from tombola.batches import Augment as Augment
     from tombola.comparisons import compare as compare
+    from tombola.connectivity import connect as connect
     from tombola.cutting import keep_common as keep_common
     from tombola.data.dataset import from_tensors as from_tensors
     from tombola.evaluation import evaluate as evaluate

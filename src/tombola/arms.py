@@ -22,7 +22,7 @@ from tombola.paces import Pace
 
 Method = Literal[
     "dense", "lth", "colt", "one_shot", "gradual", "fine_tune", "lr_rewind", "random_ticket", "shuffled",
-    "reinitialised", "as_trained",
+    "reinitialised", "as_trained", "reordered",
 ]  # fmt: skip
 
 _AMOUNTS = ("rate", "reach", "densities", "match")
@@ -40,6 +40,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "shuffled": ("of", "shuffle"),
     "reinitialised": ("of",),
     "as_trained": ("of",),
+    "reordered": ("of",),
 }
 
 CONTROLS = ("random_ticket", "shuffled", "reinitialised")  # what a found ticket must beat
@@ -77,7 +78,9 @@ class Arm:
             density), "gradual" (pruned while it trains, once to each density), "fine_tune" (pruned and trained on
             without reset), "lr_rewind" (trained on without reset, the learning rate begins anew). Controls of another
             arm's tickets: "random_ticket" (as many weights in each layer, drawn), "shuffled", "reinitialised".
-            "as_trained" is no ticket: the network that a "gradual" arm pruned and trained on. "dense" trains only.
+            "as_trained" is no ticket: the network that a "gradual" arm pruned and trained on. "reordered" trains the
+            tickets of another arm once more, in another order of the data, and tests what lies between. "dense" trains
+            only.
         match: Keep exactly as many weights after every round as that arm does.
         of: The arm whose tickets a control takes.
         as_long_as: Of "dense": train as long as that arm's whole search and the evaluation of its last ticket.
@@ -228,6 +231,16 @@ def leading(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
     return arm if arm.source is None else leading(arms[arm.source], arms)
 
 
+def starting(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
+    """Return the arm that decides what an arm's tickets start from; it may be the arm itself.
+
+    >>> arms = {"lth": Arm("lth", rate=0.2), "moved": Arm("shuffled", of="lth")}
+    >>> starting(arms["moved"], arms).method
+    'lth'
+    """
+    return starting(arms[arm.of or ""], arms) if arm.method in ("shuffled", "reordered") else arm
+
+
 def _check_entries(name: str, arm: Arm) -> None:
     where = f"arms.{name}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -267,6 +280,12 @@ def _check_source(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
                           f"{near(arm.source, others)}")  # fmt: skip
     if arms[arm.source].method == "dense":
         raise ConfigError(f"arms.{name}.{key} is '{arm.source}', which only trains; name an arm that has tickets")
+    if arms[arm.source].method == "reordered":
+        raise ConfigError(f"arms.{name}.{key} is '{arm.source}', which has no tickets of its own; name the arm whose "
+                          f"tickets it takes, '{arms[arm.source].of}'")  # fmt: skip
+    if arm.method == "reordered" and arms[arm.source].method == "as_trained":
+        raise ConfigError(f"arms.{name}.of is '{arm.source}', whose networks are pruned while they train, each to its "
+                          f"own mask; name the arm whose tickets they leave, '{arms[arm.source].of}'")  # fmt: skip
     if arm.method == "as_trained" and arms[arm.source].method != "gradual":
         raise ConfigError(f"arms.{name}.of is '{arm.source}', which leaves no network that was trained on; as_trained "
                           "takes an arm of method: gradual")  # fmt: skip
@@ -328,7 +347,7 @@ class Kind:
 
     Attributes:
         name: What it is called there; in a recipe an arm may have any name.
-        role: "search", "control", "cause" (of COLT's effect) or "baseline".
+        role: "search", "control", "cause" (of COLT's effect), "baseline", or "stability" (to the order of the data).
         summary: What it is.
         entry: Its YAML, where arms named colt-2 and lth exist.
     """
@@ -377,6 +396,8 @@ CATALOGUE: tuple[Kind, ...] = (
          "{method: as_trained, of: gradual}"),
     Kind("one-shot", "baseline", "the dense network cut once to each density",
          "{method: one_shot, densities: [0.5, 0.2, 0.1]}"),
+    Kind("reordered", "stability", "another arm's tickets in another data order, and the line between the two",
+         "{method: reordered, of: lth}"),
 )  # fmt: skip
 
 assert set(typing.get_args(Method)) == set(METHODS)

@@ -11,13 +11,14 @@ import itertools
 import math
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-from tombola import controls, flops, rates
-from tombola.arms import leading
+from tombola import controls, flops, rates, seeds
+from tombola.arms import leading, starting
+from tombola.connectivity import Line
 from tombola.errors import DiskError, InputError, InvariantError, TrainingError
 from tombola.executors import Pool
 from tombola.flops import Flops
@@ -113,6 +114,7 @@ class Shared:
     initial: Mapping[tuple[int, bool], State]  # by replicate, and whether drawn anew
     flops: Mapping[int, Mapping[str, Flops]]  # of one example, by the number of outputs
     feeds: Mapping[tuple[str, int], Feed]
+    todo: Collection[tuple[str, int]]  # arms and replicates that are driven
     stopped: threading.Event
 
 
@@ -125,6 +127,7 @@ class _Ticket:
     facts: dict[str, Any]
     searched: dict[str, Cost]  # the trainings of the search up to here
     future: Future[tuple[Trained, Measured]] | None = None
+    line: Future[tuple[Trained, Trained, Line]] | None = None
     record: Record | None = None  # of a round that was done before
     fresh: list[str] = field(default_factory=list)  # those of the search that the round before did not need
 
@@ -136,7 +139,7 @@ class _Ticket:
     @property
     def settled(self) -> bool:
         """Whether there is a result, or none is wanted."""
-        return self.future is None or self.future.done()
+        return all(future is None or future.done() for future in (self.future, self.line))
 
 
 class ArmRun:
@@ -157,9 +160,13 @@ class ArmRun:
         self._last: _Ticket | None = None
         self._point: Job | None = None  # what tickets start from
         self._searched: dict[str, Cost] = {}
-        self._evaluated: dict[int, Cost] = {}
+        self._evaluated: dict[int, list[Cost]] = {}
         self._valid_accuracy: dict[int, float] = {}
         self._spent: list[tuple[int, str]] = []  # evaluations that are written down, by round
+        self._seen = 0  # rounds that the arm it follows has offered
+        # Arms that train its tickets once more: each needs what the evaluation here gives, until its line is measured.
+        followers = [self.recipe.arms[other] for other, k in shared.todo if k == replicate]
+        self._again = sum(1 for other in followers if other.method == "reordered" and other.of == name)
 
     def run(self) -> str:
         """Run the arm to its end.
@@ -227,9 +234,8 @@ class ArmRun:
 
     def _rewind_point(self, dense: Job) -> Job:
         """Return the training that tickets start from: the initial state, or the dense run's own at step k."""
-        shuffled = self.arm.method == "shuffled"  # its tickets start from those of another arm
-        steps = self._first_of_source() if shuffled else self.recipe.rewind
-        if not steps or self.arm.method == "dense" or not (self.arm.rewinds or shuffled):
+        steps = self._behind()
+        if not steps or self.arm.method == "dense":
             return dense
         point = self._run_all([replace(dense, last=steps)], "pretraining")[0].final
         return replace(dense, start=point, first=steps)
@@ -246,9 +252,10 @@ class ArmRun:
         facts = {key: record[key] for key in _FACTS if key in record}
         searched = {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
         self._searched = searched if self.arm.by_itself else self._searched | searched
-        self._offer(ticket.mask, ticket.rewind_point)
-        job = self._evaluation(index, self._start_of(ticket))
-        self._add(_Ticket(index, job, facts, dict(self._searched), record=record))
+        start = self._start_of(ticket)
+        ready = self._evaluation(index, start)
+        self._offer(start, ready)
+        self._add(_Ticket(index, ready, facts, dict(self._searched), record=record))
 
     def _start_of(self, ticket: Ticket) -> Job:
         """Return a ticket as the training that the next round of its search does."""
@@ -264,6 +271,8 @@ class ArmRun:
             [part] = self.plans.partitions(source, self.replicate)
             own = replace(self._point, training=self.plans.search_training(source), part=part)
             return replace(own, gradual=self.plans.schedules(source)[index - 1])
+        if self.arm.method == "reordered":
+            return self._reordered(job)
         return replace(job, training=self.recipe.training) if self.arm.training else job
 
     def _search(self, point: Job, done: list[Ticket]) -> str:
@@ -316,7 +325,9 @@ class ArmRun:
         parent = done[-1].digest if done else None
         before: Mask = point.mask
         for index, found in enumerate(self.shared.feeds[self.arm.of, self.replicate], 1):
-            job = self._control(point, found)
+            job, self._seen = self._control(point, found), index
+            if index <= len(done) and not any(ticket.index == index for ticket in self._waiting):
+                self._let_go_of_source(job)
             if index > len(done):
                 self._index = index
                 facts = {"kept_fraction": count(job.mask) / count(before), "collapsed": empty_layers(job.mask)}
@@ -333,15 +344,24 @@ class ArmRun:
             return replace(point, mask=controls.draw(found.mask, self.seed))
         if self.arm.method == "reinitialised":
             return replace(point, start=self.shared.initial[self.replicate, True], mask=found.mask, first=0)
+        if self.arm.method == "reordered":
+            training = self.plans.onward_training(self.arm)
+            return replace(point, start=found.start, mask=found.mask, training=training)
         start, mask = controls.shuffle(found.start, found.mask, self.seed, self.arm.shuffle)
-        return replace(point, start=start, mask=mask, first=self._first_of_source())
+        return replace(point, start=start, mask=mask)
 
-    def _first_of_source(self) -> int:
-        """Steps that the tickets of the arm it follows have behind them."""
-        source = self.recipe.arms[self.arm.of or ""]
-        while source.method == "shuffled":
-            source = self.recipe.arms[source.of or ""]
-        return self.recipe.rewind if source.rewinds else 0
+    def _reordered(self, job: Job) -> Job:
+        """Return a training in another order of the data: its augmentation and dropout are others, too."""
+        return replace(job, seed=seeds.derive(self.seed, "reordered"))
+
+    def _let_go_of_source(self, job: Job) -> None:
+        """Let go of what the source's evaluation of a ticket gave: it was held for this arm when it was offered."""
+        if self.arm.method == "reordered":
+            self.pool.let_go([self.pool.digest(job)])
+
+    def _behind(self) -> int:
+        """Steps that its tickets have behind them when they start."""
+        return self.recipe.rewind if starting(self.arm, self.recipe.arms).rewinds else 0
 
     def _train_long(self, dense: Job) -> None:
         """Train the dense network as long as another arm's whole search and the evaluation of its last ticket."""
@@ -429,7 +449,7 @@ class ArmRun:
             self.folder.keep_candidates(self.name, self.replicate, found.index, found.candidates)
         digest = self._keep_ticket(found.index, found.job, parent, partitions, facts)
         # What was learnt is in the ticket now. Trainings of the dense mask may serve other arms.
-        evaluated = {cost.training for cost in self._evaluated.values()}
+        evaluated = {cost.training for costs in self._evaluated.values() for cost in costs}
         evaluated |= {self.pool.digest(ticket.job) for ticket in self._waiting if ticket.evaluated}
         spent = {self.pool.digest(job) for job in found.jobs if count(job.mask) < size(job.mask)}
         self.pool.release(spent - evaluated)
@@ -451,14 +471,16 @@ class ArmRun:
         path = self.folder.ticket_path(self.name, self.replicate, index)
         ticket = Ticket(job.mask, job.start, origin, self.plans.total)
         digest = ticket.save(path, rewind_points=self.folder.rewind_points)
-        self._offer(job.mask, job.start)
         ready = self._evaluation(index, job)
+        self._offer(job, ready)
         self._add(_Ticket(index, ready, self._facts(job.mask, job) | facts, dict(self._searched)))
         return digest
 
-    def _offer(self, mask: Mask, start: State) -> None:
-        """Give a round to the arms that follow."""
-        self.feed.put(Found(mask, start, sum(cost.samples for cost in self._searched.values())))
+    def _offer(self, job: Job, ready: Job) -> None:
+        """Give a round to the arms that follow; those that train it once more need what its evaluation gives."""
+        if self._again:
+            self.pool.hold([self.pool.digest(ready)] * self._again)
+        self.feed.put(Found(job.mask, job.start, sum(cost.samples for cost in self._searched.values())))
         self._rounds += 1
 
     def _add(self, ticket: _Ticket) -> None:
@@ -494,6 +516,16 @@ class ArmRun:
             self._label(ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense")
             self.pool.hold([self.pool.digest(ticket.job)])  # another arm may have the same training, and done with it
             ticket.future = self.pool.evaluate(ticket.job)
+            if self.arm.method == "reordered":
+                one, other = self._ends(ticket)
+                self._label(other, f"round {ticket.index}, another order")
+                ticket.line = self.pool.connect(one, other)
+
+    def _ends(self, ticket: _Ticket) -> tuple[Job, Job]:
+        """Return the two trainings of a ticket, the source's first; of round 0 those from where its tickets start."""
+        assert self._point is not None
+        job = ticket.job if ticket.index else self._point
+        return replace(job, seed=self.seed), self._reordered(job)
 
     def _stop(self, index: int, mask: Mask) -> str | None:
         """Return why the search stops after this round (nothing to say: an empty text), ``None`` to go on."""
@@ -549,15 +581,22 @@ class ArmRun:
         """Write the record of a ticket: its evaluation, or that there is none."""
         self._index, under_way = ticket.index, self._index
         result = ticket.future.result() if ticket.future is not None else None
+        line = ticket.line.result() if ticket.line is not None else None
         self._index = under_way
+        if 0 < ticket.index <= self._seen:
+            self._let_go_of_source(self._ends(ticket)[0])
         if result is None and ticket.record is not None:
             self._recall(ticket, ticket.record)
             return
         digest = self.pool.digest(ticket.job)
         new = [ticket.searched[of] for of in ticket.fresh]
         if result is not None:
-            self._evaluated[ticket.index] = self._cost("evaluation", ticket.job, result[0])
-            new.append(self._evaluated[ticket.index])
+            done = [(ticket.job, result[0])]
+            if line is not None:
+                done += zip(self._ends(ticket), line[:2], strict=True)
+            costs = [self._cost("evaluation", job, trained) for job, trained in done]
+            self._evaluated[ticket.index] = list({cost.training: cost for cost in costs}.values())
+            new += self._evaluated[ticket.index]
         measured = result and result[1]
         valid = measured and measured.valid
         record: dict[str, Any] = {
@@ -590,6 +629,8 @@ class ArmRun:
             record |= {"profile": self.recipe.profile.name, "lifted": list(self.recipe.profile.lifted)}
         if self.recipe.data.skew is not None:
             record["class_examples"] = self._class_examples
+        if self.arm.method == "reordered":
+            record |= {"line": line and asdict(line[2]), "barrier": line and line[2].barrier}
         if valid:
             self._valid_accuracy[ticket.index] = valid.accuracy
         record["passes"] = self._passes(ticket.index)
@@ -612,9 +653,9 @@ class ArmRun:
 
     def _costs(self, ticket: _Ticket) -> dict[str, float]:
         """Add up what a ticket cost as if the arm ran alone: its search's trainings and its evaluations, each once."""
-        earlier = [cost for index, cost in self._evaluated.items() if index <= ticket.index]
+        earlier = [costs for index, costs in self._evaluated.items() if index <= ticket.index]
         chosen = earlier[-1:] if self.arm.method == "dense" or self.arm.by_itself else earlier
-        both = ticket.searched | {cost.training: cost for cost in chosen}
+        both = ticket.searched | {cost.training: cost for costs in chosen for cost in costs}
         return {
             "samples_seen": sum(cost.samples for cost in both.values()),
             "samples_seen_search": sum(cost.samples for cost in ticket.searched.values()),
@@ -640,9 +681,9 @@ class ArmRun:
     def _recall(self, ticket: _Ticket, record: Record) -> None:
         """Take the result of a round that was done before; it costs more if earlier rounds were evaluated since."""
         index = ticket.index
-        for cost in costs_of(record):
-            if cost.role == "evaluation":
-                self._evaluated[index] = cost
+        evaluated = [cost for cost in costs_of(record) if cost.role == "evaluation"]
+        if evaluated:
+            self._evaluated[index] = evaluated
         if record["valid_accuracy"] is not None:
             self._valid_accuracy[index] = record["valid_accuracy"]
         costs = self._costs(ticket)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from tombola.arms import Arm, leading
+from tombola.arms import Arm, leading, starting
+from tombola.connectivity import POINTS
 from tombola.evaluation import evaluate_split
 from tombola.jobs import alone
 from tombola.masks import size
@@ -23,6 +24,7 @@ from tombola.recipe import Recipe
 from tombola.training import Schedule, Step, Training, train
 
 _MOST_ROUNDS = 200
+_NEARLY = 1e-6  # 0.8 * 0.8 * 0.8 is a little more than 0.512 to a computer
 _LEAST_STEPS, _MOST_STEPS, _SECONDS, _EXAMPLES = 3, 50, 2.0, 500
 
 
@@ -92,16 +94,21 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
         workers: Number of workers.
     """
     recipe, task = plans.recipe, plans.task
-    units, trainings, tickets, evaluations = 0.0, 0, 0, 0  # a unit is one training on the full data
+    units, trainings, tickets, evaluations, lines = 0.0, 0, 0, 0, 0  # a unit is one training on the full data
     for replicate in {k for _, k in todo}:
         own = {name: done for (name, k), done in todo.items() if k == replicate}
         whole = plans.whole(replicate)
         first = {_key(recipe.training, whole, 0.0): _share(plans, whole)}
         dense: dict[object, float] = {} if all(own.values()) else first
         for name, done in own.items():
-            cost = _cost(plans, recipe.arms[name], replicate, done)
+            arm = recipe.arms[name]
+            cost = _cost(plans, arm, replicate, done)
             dense |= cost.dense
             units, trainings = units + cost.units, trainings + cost.trainings
+            if arm.method == "reordered":
+                again = len(_alone(plans, arm, replicate, done, own.get(arm.of or "")))
+                units, trainings = units + again * (1 - _behind(plans, arm)) * _share(plans, whole), trainings + again
+                lines += cost.evaluated + (not done)
             tickets, evaluations = tickets + cost.rounds, evaluations + cost.evaluated
         units, trainings = units + sum(dense.values()), trainings + len(dense)
     batches = task.steps_per_epoch(recipe.training.batch_size)
@@ -111,7 +118,8 @@ def estimate(plans: Plans, todo: Mapping[tuple[str, int], int], workers: int) ->
     except Exception:  # whatever is wrong with a training belongs to the arm that meets it
         per_step = per_example = math.nan
     looked_at = schedule.steps / schedule.evaluate_every * len(task.splits.valid) + len(task.splits.train)
-    seconds = units * (schedule.steps * per_step + looked_at * per_example) / workers
+    between = lines * POINTS * len(task.splits.test)
+    seconds = (units * (schedule.steps * per_step + looked_at * per_example) + between * per_example) / workers
     bounded = recipe.until.accuracy_drop is None or recipe.until.rounds is not None
     return Estimate(
         round(units * schedule.steps),
@@ -155,10 +163,11 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
     behind, whole = _behind(plans, arm), plans.whole(replicate)
     full = _share(plans, whole)
     dense: dict[object, float] = {"rewind point": behind * full} if behind and arm.method != "shuffled" else {}
+    if arm.method == "reordered" and not done:  # the unpruned network is trained once more, too
+        again = (1 - behind) * full
+        dense |= {_key(recipe.training, whole, behind): again, ("reordered", behind): again}
     rounds = range(done + 1, len(densities) + 1)
-    pairs = enumerate(itertools.pairwise([1.0, *densities]), 1)
-    near = [index for index, (above, below) in pairs if any(below <= d < above for d in arm.evaluate_at or ())]
-    evaluated = {i for i in rounds if not arm.evaluate_at or i in near or i + 1 in near}
+    evaluated = _evaluated(arm, densities) & {*rounds}
     own = 0 if arm.method == "as_trained" else len(evaluated)  # that network is trained already
     units, trainings = (1 - behind) * full * own, own
     if arm.searches and rounds:
@@ -171,7 +180,7 @@ def _cost(plans: Plans, arm: Arm, replicate: int, done: int) -> _Cost:
             dense, later = {}, list(rounds)
         for part, length in lengths.items():
             # On the full data the search of a round is the evaluation of the round before.
-            shared = part == whole and not arm.training and arm.method != "gradual"
+            shared = part == whole and _shares(arm)
             more = [i for i in later if not (shared and (i - 1 in evaluated or i - 1 == done))]
             units, trainings = units + length * len(more), trainings + len(more)
     return _Cost(dense, units, trainings, len(rounds), len(evaluated))
@@ -183,6 +192,44 @@ def _share(plans: Plans, part: Partition) -> float:
     return plans.task.steps_per_epoch(size, part) / plans.task.steps_per_epoch(size)
 
 
+def _evaluated(arm: Arm, densities: Sequence[float]) -> set[int]:
+    """Return the rounds that an arm evaluates: those on both sides of a density, or the one that meets it."""
+    if not arm.evaluate_at:
+        return {*range(1, len(densities) + 1)}
+    found = set[int]()
+    for index, (above, below) in enumerate(itertools.pairwise([1.0, *densities]), 1):
+        crossed = [target for target in arm.evaluate_at if below * (1 - _NEARLY) <= target < above * (1 - _NEARLY)]
+        if crossed:
+            found |= {index - 1, index} if any(target > below * (1 + _NEARLY) for target in crossed) else {index}
+    return found - {0}
+
+
+def _shares(arm: Arm) -> bool:
+    """Whether a search on the full data is the evaluation of the round before."""
+    return not arm.training and arm.method not in ("gradual", "one_shot")
+
+
+def _alone(plans: Plans, arm: Arm, replicate: int, done: int, source_done: int | None) -> set[int]:
+    """Return the rounds whose tickets are trained for their lines alone: the source does not train them any more.
+
+    Args:
+        plans: What the arms work with.
+        arm: One that trains another arm's tickets once more.
+        replicate: Of which replicate.
+        done: Rounds that it has done.
+        source_done: Those that its source has; ``None`` if that one is finished.
+    """
+    source = plans.recipe.arms[arm.of or ""]
+    densities = expected_rounds(arm, plans.recipe, size(plans.mask) / plans.total)
+    needed = {i for i in _evaluated(arm, densities) if i > done}
+    if source_done is None:
+        return needed
+    trained = _evaluated(source, densities)
+    if source.searches and _shares(source) and plans.whole(replicate) in plans.partitions(source, replicate):
+        trained |= {*range(1, len(densities))}
+    return {i for i in needed if i <= source_done or i not in trained}
+
+
 def _key(training: Training, part: Partition, behind: float) -> object:
     """Tell trainings of the unpruned network of a replicate apart."""
     return training, part, behind
@@ -190,11 +237,9 @@ def _key(training: Training, part: Partition, behind: float) -> object:
 
 def _behind(plans: Plans, arm: Arm) -> float:
     """Return which part of a training the tickets of an arm have behind them when they start."""
-    while arm.method == "shuffled":
-        arm = plans.recipe.arms[arm.of or ""]
     training = plans.recipe.training
     steps = Schedule.of(training, plans.task.steps_per_epoch(training.batch_size)).steps
-    return plans.recipe.rewind / steps if arm.rewinds else 0.0
+    return plans.recipe.rewind / steps if starting(arm, plans.recipe.arms).rewinds else 0.0
 
 
 def _lengths(plans: Plans, arm: Arm, replicate: int) -> dict[Partition, float]:

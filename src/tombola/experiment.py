@@ -201,6 +201,7 @@ def _search(
         initial=_initial_states(plans, {replicate for _, replicate in todo}),
         flops=_flops(plans, todo),
         feeds={key: Feed() for key in keys},
+        todo=todo,
         stopped=threading.Event(),
     )
     folder.keep_labels(task.splits.test.labels.cpu().numpy())
@@ -351,7 +352,8 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
     """
     arms = recipe.arms
     searching = [name for name, arm in arms.items() if arm.searches and arm.source is None]
-    followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.method != "dense"]
+    same = ("dense", "reordered")  # a dense network has no tickets; two trainings of a ticket differ by chance alone
+    followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.method not in same]
     others = [(name, searching[0]) for name in searching[1:]]
     controls = {
         name: tuple(other for source, other in followers if source == name and arms[other].method in CONTROLS)

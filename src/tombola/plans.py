@@ -151,8 +151,10 @@ class Plans:
         return training_with(self.recipe.training, arm.training)
 
     def onward_training(self, arm: Arm) -> Training:
-        """Return how an arm that does not rewind trains on."""
+        """Return how an arm that does not rewind trains on, and with it one that trains its tickets once more."""
         t = self.recipe.training
+        if arm.method == "reordered":
+            return self.onward_training(self.recipe.arms[arm.of or ""])
         if arm.method != "fine_tune":
             return t
         # A milestone that the training never comes to has not lowered the rate that it ends with.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from tombola.connectivity import Line
 from tombola.evaluation import Metrics
 from tombola.files import write_whole
 from tombola.jobs import Measured, Trained
@@ -35,7 +37,7 @@ _FACTS = (
 
 
 class Store:
-    """A folder of finished trainings and measurements, by the digest of their job."""
+    """A folder of finished trainings and measurements, by their job's digest, and of lines, by a digest of two jobs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,7 +71,7 @@ class Store:
             self._path(digest, kind).unlink(missing_ok=True)
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Remove all trainings but these, and all measurements; without any, the folder too."""
+        """Remove all trainings but these, and all measurements and lines; without any, the folder too."""
         for path in self.folder.glob("*.*"):
             if path.suffix != ".training" or path.stem not in digests:
                 path.unlink(missing_ok=True)
@@ -92,6 +94,15 @@ class Store:
         metrics = {which: getattr(measured, which) for which in ("train", "valid", "test", "early")}
         facts = {which: m and {"loss": m.loss, "accuracy": m.accuracy} for which, m in metrics.items()}
         self._write(digest, "measured", {w: m.predictions for w, m in metrics.items() if m is not None}, facts)
+
+    def line(self, digest: str) -> Line | None:
+        """Return a finished line between two trainings, or ``None``."""
+        read = self._read(digest, "line")
+        return None if read is None else Line(**read[1])
+
+    def keep_line(self, digest: str, line: Line) -> None:
+        """Write a finished line."""
+        self._write(digest, "line", {}, asdict(line))
 
     def _path(self, digest: str, kind: str) -> Path:
         return self.folder / f"{digest}.{kind}"

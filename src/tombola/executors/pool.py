@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tombola import devices
+from tombola.connectivity import Line, connect
+from tombola.digests import digest_json
 from tombola.errors import InputError, InvariantError, TrainingError
 from tombola.jobs import Job, Measured, Trained, measure, run_job
 from tombola.storage import Store, log_error
@@ -44,6 +46,14 @@ class Worker:
             trained = self.store.trained(digest)
             assert trained is not None
             self.store.keep_measured(digest, measure(job, trained, self.task))
+
+    def connect(self, jobs: tuple[Job, Job], digest: str) -> None:
+        """Measure the line between two finished trainings, unless that is in the store."""
+        if self.store.line(digest) is None:
+            one, other = (self.store.trained(job.digest(self.task.digest)) for job in jobs)
+            assert one is not None
+            assert other is not None
+            self.store.keep_line(digest, connect(jobs[0], one, other, self.task))
 
 
 _worker: Worker
@@ -88,7 +98,7 @@ def _do(what: str, packed: bytes, digest: str) -> None:
 
 
 class Pool:
-    """Train and measure jobs on workers; each digest once, however many ask for it.
+    """Train and measure jobs, and the lines between them, on workers; each digest once, however many ask for it.
 
     Args:
         task: The task itself, for the calling process.
@@ -174,6 +184,28 @@ class Pool:
 
         return self._followers.submit(follow)
 
+    def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]:
+        """Train two jobs and measure the line from the first to the second; the future's result is not waited for.
+
+        A line is small: it stays in the store, whoever releases the trainings at its ends.
+        """
+        digests = [self.digest(one), self.digest(other)]
+        line = digest_json({"line": digests})
+        using = contextlib.ExitStack()
+        using.enter_context(self._using(digests))
+
+        def follow() -> tuple[Trained, Trained, Line]:
+            with using:
+                futures = [self._once("train", *each) for each in zip((one, other), digests, strict=True)]
+                for future in futures:
+                    future.result()
+                self._once("connect", (one, other), line).result()
+                found = self.store.line(line)
+                assert found is not None
+                return self._trained(digests[0]), self._trained(digests[1]), found
+
+        return self._followers.submit(follow)
+
     @contextlib.contextmanager
     def _using(self, digests: Sequence[str]) -> Iterator[None]:
         """Keep the results of trainings while they are waited for and read."""
@@ -216,7 +248,7 @@ class Pool:
         assert trained is not None
         return trained
 
-    def _once(self, what: str, job: Job, digest: str) -> Future[None]:
+    def _once(self, what: str, job: Job | tuple[Job, Job], digest: str) -> Future[None]:
         """Return the future of a task; one that is under way or done is not begun again."""
         with self._lock:
             known = self._flying.get((what, digest))
@@ -224,7 +256,7 @@ class Pool:
                 known = self._flying[what, digest] = self._waiters.submit(self._work, what, job, digest)
         return known
 
-    def _work(self, what: str, job: Job, digest: str) -> None:
+    def _work(self, what: str, job: Job | tuple[Job, Job], digest: str) -> None:
         for attempt in range(_TRIES):
             # A worker that dies takes all tasks of the pool with it. Each is done again by new workers, but those that
             # were under way one by one: the one that kills its workers must not fail the others.

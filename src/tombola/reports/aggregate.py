@@ -212,7 +212,11 @@ def _firsts(own: Sequence[Record], target: float) -> list[Record]:
 
 
 def _at(arm: str, target: float, firsts: Sequence[Record], records: Sequence[Record], total: int) -> TargetRow:
-    whole = {r["replicate"]: r["samples_seen"] for r in records if r["arm"] == arm and r["round"] == 0}
+    whole: dict[int, int] = {}
+    for record in records:  # the least: an arm that trains the dense network once more says so in its round 0
+        if record["round"] == 0:
+            seen = record["samples_seen"]
+            whole[record["replicate"]] = min(seen, whole.get(record["replicate"], seen))
     return TargetRow(
         arm=arm,
         target=target,

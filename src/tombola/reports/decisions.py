@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tombola import ledger, overlap, statistics
-from tombola.comparisons import DENSE, Comparison, Value, compare_over, values_at
+from tombola.comparisons import DENSE, NEARLY, Comparison, Value, compare_over, values_at
 from tombola.errors import ConfigError
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
@@ -23,6 +23,7 @@ from tombola.reports.paper import Point, Printed
 from tombola.verdicts import LEAST, Condition, Verdict, verdict
 
 TARGETS = (0.5, 0.2, 0.1)
+STABLE = 0.02  # barrier, a fraction, below which a network counts as stable (Frankle et al. 2020)
 _MOST_PAIRS = 6  # that are told in words
 _SIGNS = {"shown": "✓", "violated": "✗", "not shown": "?"}
 
@@ -96,7 +97,7 @@ def _both(records: Sequence[Record], arm: str, other: str, density: float) -> bo
 
 
 def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
-    """Say in words what is decided: the verdict of every ticket, then each pair at its lowest density, the first few.
+    """Say in words what is decided: verdicts of tickets, each pair at its lowest density, the first few, and stability.
 
     >>> sentences([], Asked())
     []
@@ -105,7 +106,8 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     lowest = {(one.arm, one.other): one for one in comparisons(records, asked)}
     said += [compared(one) for one in list(lowest.values())[:_MOST_PAIRS]]
     more = len(lowest) - _MOST_PAIRS
-    return said + ([f"{more} more pairs are in the table of differences."] if more > 0 else [])
+    said += [f"{more} more pairs are in the table of differences."] if more > 0 else []
+    return said + [_stability(records, arm, asked) for arm in connected(records)]
 
 
 def question(records: Sequence[Record], asked: Asked) -> list[str]:
@@ -379,6 +381,75 @@ def _overlaps(records: Sequence[Record], arm: str, apart: bool) -> dict[int, lis
         if layers:
             found.setdefault(index, []).append(overlap.together(layers))
     return found
+
+
+def connected(records: Sequence[Record]) -> list[str]:
+    """List the arms that train tickets once more, and so have lines between two trainings.
+
+    >>> connected([{"arm": "again", "barrier": 0.01}, {"arm": "lth"}])
+    ['again']
+    """
+    return list(dict.fromkeys(record["arm"] for record in records if record.get("barrier") is not None))
+
+
+def _lines_at(records: Sequence[Record], arm: str, asked: Asked) -> dict[float, list[Record]]:
+    """Return the results of the dense network, and of the first ticket at or below each density, that have a line."""
+    found: dict[float, list[Record]] = {}
+    for target in (1.0, *asked.at):
+        firsts: dict[int, Record] = {}
+        for record in sorted(records, key=lambda record: int(record["round"])):
+            if record["arm"] == arm and record["density"] <= target * (1 + NEARLY):
+                firsts.setdefault(record["replicate"], record)
+        there = [record for record in firsts.values() if record.get("line")]
+        if there and there not in found.values():
+            found[target] = there
+    return found
+
+
+def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
+    """Say where an arm's tickets come to one basin whatever the order of the data."""
+    means = {d: _mean(record["barrier"] for record in of) for d, of in _lines_at(records, arm, asked).items()}
+    stable = [d for d, barrier in means.items() if barrier < STABLE]
+    rest = [f"{percent(d)} % ({100 * barrier:.2f} points)" for d, barrier in means.items() if barrier >= STABLE]
+    highest = max((means[d] for d in stable), default=0.0)
+    parts = [f"stable at {_listed([percent(d) for d in stable])} % (barrier at most {100 * highest:.2f} points)"
+             if stable else "", f"not stable at {_listed(rest)}" if rest else ""]  # fmt: skip
+    return f"{arm}, in another order of the data: {', '.join(filter(None, parts))}."
+
+
+def line_rows(records: Sequence[Record], arm: str, asked: Asked) -> list[dict[str, Any]]:
+    """Return what `figures.line` draws: mean test errors over replicates, in percent, dense and at each density."""
+    return [
+        {
+            "density": f"{percent(density)} %",
+            "at": at,
+            "error": 100 * _mean(1 - record["line"]["accuracy"][place] for record in of),
+            "replicates": len(of),
+        }
+        for density, of in _lines_at(records, arm, asked).items()
+        for place, at in enumerate(of[0]["line"]["at"])
+    ]
+
+
+def barrier_grid(records: Sequence[Record]) -> Grid:
+    """Return, by arm and round, the error between two trainings of a ticket and whether it is stable, as text."""
+    rows: list[list[str]] = []
+    for arm in connected(records):
+        own = [record for record in records if record["arm"] == arm and record.get("line")]
+        rounds = sorted({record["round"] for record in own})
+        for index in rounds:
+            here = [record for record in own if record["round"] == index]
+            errors = [[1 - accuracy for accuracy in record["line"]["accuracy"]] for record in here]
+            barrier = aggregate.spread(record["barrier"] for record in here)
+            deviation = "" if barrier.deviation is None else f" ± {100 * barrier.deviation:.2f}"
+            rows.append([
+                "" if index > rounds[0] else arm, percent(_mean(record["density"] for record in here)), str(len(here)),
+                f"{100 * _mean((of[0] + of[-1]) / 2 for of in errors):.2f}",
+                f"{100 * _mean(max(of) for of in errors):.2f}", f"{100 * barrier.mean:.2f}{deviation}",
+                "yes" if barrier.mean < STABLE else "no",
+            ])  # fmt: skip
+    heads = ["n", "error at the ends %", "highest error %", "barrier, points", "stable"]
+    return Grid(title="Between two trainings of a ticket", labels=["arm", "density %"], groups=[("", heads)], rows=rows)
 
 
 def spent_lines(records: Sequence[Record]) -> list[str]:

@@ -1,6 +1,6 @@
 """Figures: accuracy over density, and density over rounds, as charts of Vega-Lite.
 
-    records -> aggregate -> [ accuracy_over_density, density_over_round, layers, curves, overlap ] -> page
+    records -> aggregate -> [ accuracy_over_density, density_over_round, layers, curves, overlap, line ] -> page
     records of a transfer -> groups -> [ matrix ] -> page
 
 An arm has the same colour and the same shape in every figure; colours are told apart by colour-blind
@@ -503,6 +503,71 @@ def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequen
         ),
         over.mark_text(fontSize=10, dy=9, color=_GREY).encode(x=x, y=y, text="deviation:N"),
         height=44 * max(1, len(tickets)),
+    )
+
+
+def line(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
+    """Draw the test error along the line between two trainings of a ticket, one line for each density.
+
+    Args:
+        rows: With density (as text), at (0 to 1), error (percent) and replicates.
+    """
+    import altair as alt
+
+    names = list(dict.fromkeys(row["density"] for row in rows))
+    few = len(names) <= len(PALETTE)
+    palette: dict[str, Any] = {"range": list(PALETTE[: len(names)])} if few else {"scheme": "viridis"}
+    colour = alt.Color(
+        "density:N", sort=names, legend=_legend(names),
+        scale=alt.Scale(domain=names, **palette),
+    )  # fmt: skip
+    over = alt.Chart(alt.InlineData(list(rows)))
+    x = alt.X("at:Q", title="Place on the line: 0 the first training, 1 the second")
+    y = alt.Y("error:Q", title="Test error (%)", scale=alt.Scale(zero=False))
+    tips = [alt.Tooltip("density:N"), alt.Tooltip("at:Q", format=".2f"),
+            alt.Tooltip("error:Q", title="error %", format=".2f"), alt.Tooltip("replicates:N")]  # fmt: skip
+    return _styled(
+        over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        over.mark_point(filled=True, size=40, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips),
+        height=300,
+    )
+
+
+def barrier(records: Sequence[Record], stable: float) -> alt.LayerChart:
+    """Draw the barrier between two trainings of a ticket over density: the mean of each arm, and its replicates.
+
+    Args:
+        records: Of the whole experiment.
+        stable: The barrier below which a ticket counts as stable, a fraction; a dashed line.
+    """
+    import altair as alt
+
+    own = [record for record in records if record.get("barrier") is not None and record["density"] > 0]
+    names = list(dict.fromkeys(record["arm"] for record in own))
+    singles = [{"arm": one["arm"], "replicate": one["replicate"], "round": one["round"],
+                "density": 100 * one["density"], "barrier": 100 * one["barrier"]} for one in own]  # fmt: skip
+    means = []
+    for arm, index in dict.fromkeys((one["arm"], one["round"]) for one in singles):
+        here = [one for one in singles if (one["arm"], one["round"]) == (arm, index)]
+        of = {key: sum(one[key] for one in here) / len(here) for key in ("density", "barrier")}
+        means.append({"arm": arm, "round": index, "replicates": len(here), **of})
+    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(own, reverse=True))
+    y = alt.Y("barrier:Q", title="Barrier (points of test error)")
+    colour, shape = _arm_encodings(aggregate.arms(records), names)
+    over_means, over_singles = alt.Chart(alt.InlineData(means)), alt.Chart(alt.InlineData(singles))
+    tip = alt.Tooltip("barrier:Q", title="barrier, points", format=".2f")
+    return _styled(
+        alt.Chart(alt.InlineData([{"barrier": 100 * stable}]))
+        .mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5)
+        .encode(y=y),
+        over_singles.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
+            x=x, y=y, color=colour, tooltip=[*_tooltip("arm", "replicate", "round", "density"), tip]
+        ),
+        over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        over_means.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x, y=y, color=colour, shape=shape, tooltip=[*_tooltip("arm", "round", "density", "replicates"), tip]
+        ),
+        height=300,
     )
 
 

@@ -21,8 +21,8 @@ class Grid:
 
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
-    words = ("arm", "arms", "verdict", "shown", "accuracy - controls", "data", "ticket", "against", "found on", "model")
-    return head in words
+    words = ("arm", "arms", "verdict", "shown", "accuracy - controls", "stable")
+    return head in words or head in ("data", "ticket", "against", "found on", "model")
 
 
 def percent(fraction: float) -> str:

@@ -109,6 +109,18 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             "What all partitions keep of the weights before a round (points), what they would by chance, in each layer "
             "by its own rate (dashed), and between which bounds arithmetic leaves it (band). Mean of the replicates.",
         )
+    for arm in decisions.connected(records):
+        found[f"line-{arm}"] = (
+            figures.line(decisions.line_rows(records, arm, asked)),
+            f"Test error on the straight line between two trainings of one ticket, in two orders of the data: those of "
+            f"{arm}, and the dense network. A level line: both came to one basin. Mean of the replicates.",
+        )
+    if decisions.connected(records):
+        found["barrier"] = (
+            figures.barrier(records, decisions.STABLE),
+            "Barrier over density: the highest error on that line above the mean of its ends. Lines: mean of the "
+            f"replicates; points: replicates. Stable where it is below {percent(decisions.STABLE)} points (dashed).",
+        )
     for arm in [arm for arm in arms if arm in asked.drawn and _tells(records, arm, "layers")][:_MOST_LAYERS]:
         found[f"layers-{arm}"] = (
             figures.layers(records, arm),
@@ -151,6 +163,8 @@ def _html(
         told(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
         shown("overlap"),
         told(decisions.overlap_grid(records, asked)),
+        shown("line-", "barrier"),
+        told(decisions.barrier_grid(records)),
         section("Where the weights went", shown("layers-")),
         section("While training", shown("curves-")),
         told(*table.grids(records)[:1]),

@@ -118,6 +118,7 @@ def grids(records: Sequence[Record], asked: Asked | None = None) -> list[Grid]:
             decisions.paper_grid(records, asked),
             decisions.cost_grid(records, asked),
             decisions.overlap_grid(records, asked),
+            decisions.barrier_grid(records),
         ]
     return [grid for grid in found if grid.rows]
 
@@ -135,6 +136,12 @@ def legend(records: Sequence[Record]) -> list[str]:
         )
     if any(record["test_accuracy"] is None for record in records):
         lines.append("A ticket without an accuracy was not evaluated (evaluate_at).")
+    if decisions.connected(records):
+        lines.append(
+            "The barrier is the highest test error on the straight line between two trainings of one ticket, in two "
+            "orders of the data, above the mean error of the two; a ticket is stable where it is below "
+            f"{percent(decisions.STABLE)} points."
+        )
     checks = sum(record.get("invariant_seconds") or 0.0 for record in records)
     if checks:
         lines.append(f"Checking the invariants after every round took {checks:.1f} s in all.")

@@ -1,0 +1,129 @@
+"""Connectivity: what lies on the straight line between two trainings of one network.
+
+    ticket -+-> train ------------------> one end --+
+            +-> train, in another order -> other ---+-> [ connect ] -> error along the line -> barrier
+
+Two trainings that end in one basin can be mixed: every network between them is as good as they are. Where the error
+rises in between, chance alone (the order of the data) has decided where they went.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import update_bn
+
+from tombola import devices, seeds
+from tombola.errors import TrainingError
+from tombola.jobs import Job, Trained, alone
+from tombola.task import Classification
+from tombola.training import arrange_, settle
+from tombola.types import State
+
+POINTS = 11  # networks along a line, its two ends among them
+_EXAMPLES = 10_000  # training examples, at most, from which batch norm learns its statistics anew
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the networks between two trained ones do on the test split.
+
+    Attributes:
+        at: Where each stands: 0 is the first of the two, 1 the second.
+        accuracy: Of each, a fraction.
+        loss: Of each, mean cross-entropy.
+
+    >>> round(Line([0.0, 0.5, 1.0], [0.90, 0.60, 0.94], [0.3, 1.2, 0.3]).barrier, 6)
+    0.32
+    """
+
+    at: list[float]
+    accuracy: list[float]
+    loss: list[float]
+
+    @property
+    def barrier(self) -> float:
+        """The highest error on the line above the mean of its two ends', a fraction; 0 where nothing lies between.
+
+        Source:
+            Frankle et al. 2020, arXiv:1912.05671, section 2, who call it instability.
+        """
+        return (self.accuracy[0] + self.accuracy[-1]) / 2 - min(self.accuracy)
+
+
+def between(one: State, other: State, place: float) -> dict[str, Tensor]:
+    """Return the state at a place of the straight line from one state to another.
+
+    At 0 and 1 it has the bits of the ends, and what is equal in both (a pruned weight's zero) stays as it is. What is
+    no fraction, such as a number of batches, is the first one's.
+
+    >>> between({"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([0.0, 8.0])}, 0.25)["w"].tolist()
+    [0.0, 5.0]
+    """
+    return {
+        name: torch.lerp(value, other[name], place) if value.is_floating_point() else value
+        for name, value in one.items()
+    }
+
+
+def connect(job: Job, one: Trained, other: Trained, task: Classification, *, points: int = POINTS) -> Line:
+    """Test the networks along the straight line between two trainings of one ticket.
+
+    The ends are the trained networks as they are. In between batch norm takes its statistics anew, from training
+    batches of the job (one epoch, 10,000 examples at most): those of the two ends, mixed, are not those that a mixed
+    network has, and would make a barrier where there is none.
+
+    Args:
+        job: One of the two trainings, on the full data.
+        one: What it gave, or the other; the first end.
+        other: The second end.
+        task: The model and the data.
+        points: Networks to test, the two ends among them; at least 2.
+
+    Raises:
+        TrainingError: A loss is NaN or infinite.
+
+    Source:
+        Frankle et al. 2020, arXiv:1912.05671, section 2. Statistics anew: Izmailov et al. 2018, arXiv:1803.05407,
+        section 3.2; what mixed ones do: Jordan et al. 2022, arXiv:2211.08403.
+
+    >>> from dataclasses import replace
+    >>> from tombola import run_job, split
+    >>> from tombola.data import synthetic
+    >>> from tombola.masks import ones
+    >>> from tombola.training import Training
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> task = Classification(model, split(synthetic()), head="2")
+    >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=2), seed=0)
+    >>> trained = [run_job(replace(job, seed=seed), task) for seed in (0, 1)]
+    >>> connect(job, *trained, task, points=5).at
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> connect(job, trained[0], trained[0], task).barrier
+    0.0
+    """
+    training = settle(job.training, task.model, task.device.type)
+    at = [index / (points - 1) for index in range(points)]
+    found = []
+    with alone(training, task), devices.autocast(task.device.type, training.precision)():
+        for place in at:
+            model = task.build(between(one.state, other.state, place), job.part, job.seed)
+            arrange_(model, training)
+            if 0 < place < 1:
+                seeds.reseed(job.seed, "line")  # dropout is drawn as in a training
+                update_bn(_batches(job, task), model)
+            metrics = task.measure(model, job.part, "test")
+            if not math.isfinite(metrics.loss):
+                raise TrainingError(f"the test loss is {metrics.loss} at {place:g} of the line between two trainings")
+            found.append(metrics)
+    return Line(at, [metrics.accuracy for metrics in found], [metrics.loss for metrics in found])
+
+
+def _batches(job: Job, task: Classification) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give the first training batches of a job, varied as they are in training."""
+    size = job.training.batch_size
+    return itertools.islice(task.batches(job.part, size, job.seed).epoch(0), math.ceil(_EXAMPLES / size))
