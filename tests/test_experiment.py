@@ -535,3 +535,38 @@ def test_one_shot_and_random_arms_run(tmp_path):
     assert count(Ticket.load(next(done.folder.glob("tickets/random/*/round-002.safetensors"))).mask) == (
         one_shot[0]["prunable"] - round(0.3 * 3360) - round(0.3 * (3360 - round(0.3 * 3360)))
     )
+
+
+def of_digits(**more):
+    arms = {"lth": {"method": "lth", "rate": 0.5}}
+    whole = {"name": "x", "model": {"name": "mlp", "hidden": [10]}, "training": {"epochs": 1}, "arms": arms}
+    return parse(whole | {"until": {"rounds": 4}, "replicates": 2} | more)
+
+
+def test_the_report_is_written_while_the_run_is_under_way(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.experiment._REFRESH", 0.0)
+    written = []
+    monkeypatch.setattr("tombola.experiment.page.write", lambda *given: written.append((given[3], given[7])) or [])
+    run(of_digits(), runs=tmp_path, workers=1)
+    assert len(written) > 1
+    assert [notes[0].split(":")[0] for notes, _ in written[:-1]] == ["the run is under way"] * (len(written) - 1)
+    assert written[-1][0] == []
+    assert {formats for _, formats in written[:-1]} == {()}
+
+
+def test_a_report_that_cannot_be_drawn_does_not_stop_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("tombola.experiment._REFRESH", 0.0)
+
+    def fail(*given):
+        if given[7] == ():
+            raise ValueError("no ink")
+        return []
+
+    monkeypatch.setattr("tombola.experiment.page.write", fail)
+    said = []
+    monkeypatch.setattr("tombola.progress.Display.say", lambda _, text: said.append(text))
+    done = run(of_digits(), runs=tmp_path, workers=1)
+    assert done.complete
+    assert [text for text in said if "no ink" in text] == [
+        "no report while running: ValueError: no ink (more in errors.log)"
+    ]

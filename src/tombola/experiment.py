@@ -6,9 +6,12 @@ recipe -> task -> for every arm and replicate: find -> ticket -> evaluation -> r
 from __future__ import annotations
 
 import functools
+import math
 import threading
+import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from tombola import devices
 from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, DiskError
 from tombola.estimate import Estimate, estimate, expected_rounds
 from tombola.executors import Pool
 from tombola.flops import Flops
@@ -38,6 +41,8 @@ from tombola.runs import Run, RunFolder, folder_of
 from tombola.task import Classification
 from tombola.training import in_words
 from tombola.types import State
+
+_REFRESH = 60.0  # seconds between two looks at a run that is under way, at least
 
 
 @dataclass(frozen=True)
@@ -210,9 +215,14 @@ def _search(
     display.start(recipe.name, estimate(plans, done, workers))
     threads = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="tombola-arm")
     try:
-        arms = [threads.submit(ArmRun(shared, *key).run) for key in todo]
-        for arm in as_completed(arms):
-            arm.result()
+        open_ = {threads.submit(ArmRun(shared, *key).run) for key in todo}
+        page_of = _Refreshed(folder, chosen, display)
+        while open_:
+            done_, open_ = wait(open_, timeout=page_of.pause, return_when=FIRST_COMPLETED)
+            for arm in done_:
+                arm.result()
+            if open_:
+                page_of.refresh()
         pool.close()
     except BaseException:
         shared.stopped.set()
@@ -225,6 +235,32 @@ def _search(
         threads.shutdown(wait=False, cancel_futures=True)
     if all(folder.finished(*key) for key in keys):
         folder.clear_trainings()
+
+
+class _Refreshed:
+    """The report of a run that is under way, written again when there are new results, in 2 % of the time at most."""
+
+    def __init__(self, folder: RunFolder, chosen: Sequence[int], display: Display) -> None:
+        self.folder, self.chosen, self.display, self.pause = folder, chosen, display, _REFRESH
+        self._results, self._due = len(folder.records), time.monotonic() + _REFRESH
+
+    def refresh(self) -> None:
+        """Write the report, unless it is too early or nothing is new."""
+        began = time.monotonic()
+        if began < self._due or len(self.folder.records) == self._results:
+            return
+        self._results = len(self.folder.records)
+        try:
+            report(self.folder, self.chosen, formats=(), under_way=True)
+        except DiskError:
+            raise
+        except Exception as error:  # what is being found is worth more than its picture
+            self.folder.log_error(f"report while running\n{traceback.format_exc()}")
+            text = " ".join(str(error).split())
+            self.display.say(f"no report while running: {type(error).__name__}: {text} (more in errors.log)")
+            self._due = math.inf
+            return
+        self._due = time.monotonic() + max(_REFRESH, 50 * (time.monotonic() - began))
 
 
 def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, bool], State]:
@@ -280,7 +316,11 @@ def _origin(plans: Plans) -> dict[str, Any]:
 
 
 def report(
-    run: Run, replicates: Sequence[int] | None = None, formats: Sequence[page.Format] = ("svg", "png")
+    run: Run,
+    replicates: Sequence[int] | None = None,
+    formats: Sequence[page.Format] = ("svg", "png"),
+    *,
+    under_way: bool = False,
 ) -> Outcome:
     """Write the tables, figures and page of a run folder from what it holds.
 
@@ -288,6 +328,7 @@ def report(
         run: The folder.
         replicates: Whether these are complete is told; all of the recipe's if not given.
         formats: Of the figures' own files: "svg", "png", "pdf".
+        under_way: The run goes on meanwhile: what is open is told in one line.
     """
     recipe = run.recipe
     chosen = _chosen(recipe, replicates)
@@ -295,8 +336,8 @@ def report(
     records = [r for r in run.records.all() if (r["arm"], r["replicate"]) in set(keys)]
     order = list(recipe.arms)
     records.sort(key=lambda r: (order.index(r["arm"]), r["replicate"], r["round"]))
-    notes = []
-    for name, replicate in keys:
+    notes = [_under_way(run, chosen)] if under_way else []
+    for name, replicate in keys if not under_way else ():
         ending, which = run.ending(name, replicate), f"arm {name}, replicate {replicate}"
         there = run.records.of(name, replicate)
         if (ending.state != "finished" or ending.why) and (replicate in chosen or there):
@@ -328,6 +369,13 @@ def report(
     decided = asked(recipe, _right(run))
     files = page.write(run.path, recipe.name, records, notes, told, decided, making, formats) if records else []
     return Outcome(run.path, records, notes, complete, files, decided)
+
+
+def _under_way(run: Run, chosen: Sequence[int]) -> str:
+    """Say how far a run is."""
+    mine = [(name, k) for name in run.recipe.arms for k in chosen]
+    ended = sum(run.ending(*key).state != "open" for key in mine)
+    return f"the run is under way: {ended} of {len(mine)} arms x replicates are finished, {len(run.records)} results"
 
 
 def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:

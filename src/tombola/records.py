@@ -188,13 +188,14 @@ class Records:
 
     def of(self, arm: str, replicate: int) -> list[Record]:
         """Return the results of an arm of a replicate, by round."""
-        keys = sorted(key for key in self._known if key[:2] == (arm, replicate))
-        return [self._known[key] for key in keys]
+        return [record for record in self.all() if (record["arm"], record["replicate"]) == (arm, replicate)]
 
     def all(self) -> list[Record]:
         """Return the results in the order arm, replicate, round; arms as they first came."""
-        arms = list(dict.fromkeys(arm for arm, _, _ in self._known))
-        return [self._known[key] for key in sorted(self._known, key=lambda key: (arms.index(key[0]), *key[1:]))]
+        with self._lock:  # arms of a run add to them meanwhile
+            known = dict(self._known)
+        arms = list(dict.fromkeys(arm for arm, _, _ in known))
+        return [known[key] for key in sorted(known, key=lambda key: (arms.index(key[0]), *key[1:]))]
 
 
 def _key(record: Record) -> tuple[str, int, int]:
