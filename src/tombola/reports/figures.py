@@ -515,12 +515,8 @@ def line(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
     import altair as alt
 
     names = list(dict.fromkeys(row["density"] for row in rows))
-    few = len(names) <= len(PALETTE)
-    palette: dict[str, Any] = {"range": list(PALETTE[: len(names)])} if few else {"scheme": "viridis"}
-    colour = alt.Color(
-        "density:N", sort=names, legend=_legend(names),
-        scale=alt.Scale(domain=names, **palette),
-    )  # fmt: skip
+    palette = list(colours(names).values())
+    colour = alt.Color("density:N", sort=names, scale=alt.Scale(domain=names, range=palette), legend=_legend(names))
     over = alt.Chart(alt.InlineData(list(rows)))
     x = alt.X("at:Q", title="Place on the line: 0 the first training, 1 the second")
     y = alt.Y("error:Q", title="Test error (%)", scale=alt.Scale(zero=False))
