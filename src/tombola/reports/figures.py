@@ -8,35 +8,28 @@ readers, shapes by everyone in print. Axes say percent; records stay fractions.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tombola import comparisons
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
+from tombola.reports.drawing import (
+    GREY,
+    PALETTE,
+    arm_encodings,
+    arm_switch,
+    around,
+    colours,
+    density_axis,
+    legend_of,
+    one_two_five,
+    styled,
+    tooltip,
+)
 
 if TYPE_CHECKING:
     import altair as alt
-
-# Okabe and Ito's palette without its yellow, which white paper swallows, and with black last.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# One more than colours, so that the eighth arm differs from the first in its shape.
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
-
-_INK, _GREY, _GRID = "#222222", "#595959", "#e6e6e6"
-_FONT = "Helvetica, Arial, sans-serif"
-_TENS = tuple(range(100, 0, -10))
-
-
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """Give every arm its colour, in order; from the eighth arm on they repeat.
-
-    >>> colours(["colt-2", "lth"])
-    {'colt-2': '#0072B2', 'lth': '#D55E00'}
-    """
-    return dict(zip(names, itertools.cycle(PALETTE), strict=False))
 
 
 def accuracy_over_density(
@@ -86,15 +79,15 @@ def accuracy_over_density(
     printed = [one for one in paper if one["arm"] in names]
     sparsest = [{"density": one["density"] / 100} for one in printed]
     x = alt.X(
-        "density:Q", title="Density: weights kept (%, log scale)", **_density_axis([*records, *sparsest], reverse=True)
+        "density:Q", title="Density: weights kept (%, log scale)", **density_axis([*records, *sparsest], reverse=True)
     )
     accuracy_axis: dict[str, Any] = {
         "title": "Test accuracy (%)",
-        "scale": alt.Scale(domain=_around([*singles, *rule, *printed]), nice=False),
+        "scale": alt.Scale(domain=around([*singles, *rule, *printed]), nice=False),
     }
     y = alt.Y("accuracy:Q", **accuracy_axis)
-    colour, shape = _arm_encodings(names)
-    switch = _switch(names)
+    colour, shape = arm_encodings(names)
+    switch = arm_switch(names)
     over_means = alt.Chart(alt.InlineData(means)).transform_filter(switch)
     over_singles = alt.Chart(alt.InlineData(singles)).transform_filter(switch)
     over_rule = alt.Chart(alt.InlineData(rule))
@@ -103,20 +96,20 @@ def accuracy_over_density(
         over_printed = alt.Chart(alt.InlineData(printed)).transform_filter(switch)
         hollow.append(
             over_printed.mark_point(filled=False, size=110, strokeWidth=2, opacity=1).encode(
-                x=x, y=y, color=colour, shape=shape, tooltip=_tooltip("source", "arm", "density", "accuracy")
+                x=x, y=y, color=colour, shape=shape, tooltip=tooltip("source", "arm", "density", "accuracy")
             )
         )
     crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
-    return _styled(
+    return styled(
         over_means.mark_area(opacity=0.1 / crowded**2).encode(
             x=x, y=alt.Y("lowest:Q", **accuracy_axis), y2="highest:Q", color=colour
         ),
-        over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
-        over_rule.mark_text(color=_GREY, align="left", dx=6, fontSize=12).encode(
+        over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+        over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
             x=alt.value("width"), y=y, text="label:N"
         ),
         over_singles.mark_point(filled=True, size=14, opacity=0.45 / crowded, shape="circle").encode(
-            x=x, y=y, color=colour, tooltip=_tooltip("arm", "replicate", "round", "density", "accuracy")
+            x=x, y=y, color=colour, tooltip=tooltip("arm", "replicate", "round", "density", "accuracy")
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over_means.mark_point(filled=True, size=70, opacity=1)
@@ -125,7 +118,7 @@ def accuracy_over_density(
             y=y,
             color=colour,
             shape=shape,
-            tooltip=_tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates"),
+            tooltip=tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates"),
         )
         .add_params(switch),
         *hollow,
@@ -162,15 +155,15 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
         scale=alt.Scale(domain=[0, max(last, 1)], nice=False),
         axis=alt.Axis(values=list(range(0, last + 1, last // 15 + 1)), format="d", grid=False),
     )
-    y = alt.Y("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(records))
-    colour, shape = _arm_encodings(names)
+    y = alt.Y("density:Q", title="Density: weights kept (%, log scale)", **density_axis(records))
+    colour, shape = arm_encodings(names)
     over_means = alt.Chart(alt.InlineData(means))
     order = list(range(len(names)))
     dashes = [[1, 0] if index == 0 else [8 - index % 6, 4 + index % 6] for index in order]
     dash = alt.StrokeDash("order:O", scale=alt.Scale(domain=order, range=dashes), legend=None)
     # The size itself and no scale of the arms: for a single arm Vega's scale gives NaN.
     size = alt.Size("size:Q", scale=None, legend=None)
-    return _styled(
+    return styled(
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash),
         over_means.mark_point(filled=True, opacity=1).encode(
             x=x,
@@ -178,7 +171,7 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
             color=colour,
             shape=shape,
             size=size,
-            tooltip=_tooltip("arm", "round", "density", "replicates"),
+            tooltip=tooltip("arm", "round", "density", "replicates"),
         ),
         height=320,
     )
@@ -214,13 +207,13 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
         "kept:Q",
         title="Kept of each layer (%, log scale)",
         scale=alt.Scale(type="log", domain=[min(0.93 * lowest, 75.0), 100], nice=False),
-        axis=alt.Axis(values=[tick for tick in _one_two_five(lowest) if tick >= lowest], format="~r"),
+        axis=alt.Axis(values=[tick for tick in one_two_five(lowest) if tick >= lowest], format="~r"),
     )
-    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(own, reverse=True))
+    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True))
     names = [name.removesuffix(".weight") for name in order]
     few = len(order) <= len(PALETTE)
     colour = (
-        alt.Color("layer:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=_legend(names))
+        alt.Color("layer:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=legend_of(names))
         if few
         else alt.Color("depth:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer, first to last"))
     )
@@ -229,8 +222,8 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
             alt.Tooltip("kept:Q", title="kept of it %", format=".2f")]  # fmt: skip
     alike = [{"density": 100 * sum(of) / len(of), "kept": 100 * sum(of) / len(of)} for of in whole.values()]
     alike = [row for row in alike if row["kept"] >= lowest]
-    return _styled(
-        alt.Chart(alt.InlineData(alike)).mark_line(color=_GREY, strokeDash=[6, 4], strokeWidth=1.25).encode(x=x, y=y),
+    return styled(
+        alt.Chart(alt.InlineData(alike)).mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.25).encode(x=x, y=y),
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, detail="layer:N"),
         over.mark_point(filled=True, size=40, opacity=1).encode(
             x=x, y=y, color=colour, tooltip=tips, **({"shape": alt.Shape("layer:N", legend=None)} if few else {})
@@ -275,15 +268,15 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
         ]
     colour = alt.Color(
         "arm:N",
-        scale=alt.Scale(domain=[*names, "dense"], range=[*(of_all[name] for name in names), _GREY]),
-        legend=_legend([*names, "dense"]),
+        scale=alt.Scale(domain=[*names, "dense"], range=[*(of_all[name] for name in names), GREY]),
+        legend=legend_of([*names, "dense"]),
     )
     over = alt.Chart(alt.InlineData(rows))
     x = alt.X("step:Q", title="Training step")
     y = alt.Y("accuracy:Q", title="Validation accuracy (%)", scale=alt.Scale(zero=False))
-    return _styled(
+    return styled(
         over.mark_line(strokeWidth=1.75).encode(
-            x=x, y=y, color=colour, order="place:Q", tooltip=_tooltip("arm", "step", "accuracy", "replicates")
+            x=x, y=y, color=colour, order="place:Q", tooltip=tooltip("arm", "step", "accuracy", "replicates")
         ),
         height=300,
     )
@@ -317,17 +310,17 @@ def boxes(records: Sequence[Record], targets: Sequence[float]) -> alt.LayerChart
     order = [f"{100 * target:g} %" for target in targets]
     x = alt.X("density:N", sort=order, title="Density: weights kept", axis=alt.Axis(labelAngle=0, grid=False))
     offset = alt.XOffset("arm:N", sort=list(names))
-    y = alt.Y("accuracy:Q", title="Test accuracy (%)", scale=alt.Scale(domain=_around([*rows, *rule]), nice=False))
-    colour, _ = _arm_encodings(names, [name for name in names if any(row["arm"] == name for row in rows)])
+    y = alt.Y("accuracy:Q", title="Test accuracy (%)", scale=alt.Scale(domain=around([*rows, *rule]), nice=False))
+    colour, _ = arm_encodings(names, [name for name in names if any(row["arm"] == name for row in rows)])
     over, over_rule = alt.Chart(alt.InlineData(rows)), alt.Chart(alt.InlineData(rule))
-    return _styled(
-        over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
-        over_rule.mark_text(color=_GREY, align="left", dx=6, fontSize=12).encode(
+    return styled(
+        over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+        over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
             x=alt.value("width"), y=y, text="label:N"
         ),
         over.mark_boxplot(extent="min-max", size=14, opacity=0.55).encode(x=x, xOffset=offset, y=y, color=colour),
         over.mark_point(filled=True, size=16, opacity=0.9).encode(
-            x=x, xOffset=offset, y=y, color=colour, tooltip=_tooltip("arm", "density", "accuracy", "replicate")
+            x=x, xOffset=offset, y=y, color=colour, tooltip=tooltip("arm", "density", "accuracy", "replicate")
         ),
         height=340,
     )
@@ -342,7 +335,7 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     """
     import altair as alt
 
-    colour, shape = _arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
+    colour, shape = arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
     over = alt.Chart(alt.InlineData(list(rows)))
     last = max(row["round"] for row in rows)
     x = alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
@@ -353,7 +346,7 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     }
     tips = [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("kept:Q", title="kept %", format=".2f"),
             alt.Tooltip("chance:Q", title="by chance %", format=".2f")]  # fmt: skip
-    return _styled(
+    return styled(
         over.mark_area(opacity=0.08).encode(x=x, y=alt.Y("lowest:Q", **scale), y2="highest:Q", color=colour),
         over.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(x=x, y=alt.Y("chance:Q", **scale), color=colour),
         over.mark_line(strokeWidth=2).encode(x=x, y=alt.Y("kept:Q", **scale), color=colour),
@@ -362,93 +355,3 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
         ),
         height=300,
     )
-
-
-def _switch(names: Sequence[str]) -> alt.Parameter:
-    """What a click on the legend switches: all arms are on to begin with."""
-    import altair as alt
-
-    return alt.selection_point(
-        name="arms", fields=["arm"], bind="legend", toggle="true", empty=False, value=[{"arm": name} for name in names]
-    )
-
-
-def _arm_encodings(names: Sequence[str], shown: Sequence[str] | None = None) -> tuple[alt.Color, alt.Shape]:
-    """One legend for colour and shape, whose rows also fit a phone.
-
-    Args:
-        names: All arms of the experiment: an arm has the same colour and shape in every figure.
-        shown: Those that this figure has; all if not given.
-    """
-    import altair as alt
-
-    here = list(names if shown is None else shown)
-    shape_of = dict(zip(names, itertools.cycle(SHAPES), strict=False))
-    palette, shapes = [colours(names)[name] for name in here], [shape_of[name] for name in here]
-    legend = _legend(here)
-    return (
-        alt.Color("arm:N", scale=alt.Scale(domain=here, range=palette), legend=legend),
-        alt.Shape("arm:N", scale=alt.Scale(domain=here, range=shapes), legend=legend),
-    )
-
-
-def _legend(names: Sequence[str]) -> alt.Legend:
-    import altair as alt
-
-    longest = max(map(len, names), default=1)
-    return alt.Legend(
-        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1
-    )
-
-
-def _density_axis(records: Sequence[Record], *, reverse: bool = False) -> dict[str, Any]:
-    """A logarithmic axis from 100 % down to the sparsest ticket, with the ticks that the field reads: 50, 20, 10 …"""
-    import altair as alt
-
-    lowest = 100 * min((record["density"] for record in records if record["density"] > 0), default=1.0)
-    lowest = min(0.93 * lowest, 75.0)
-    ticks: Iterable[float] = _TENS if lowest > 15 else _one_two_five(lowest)
-    shown = [tick for tick in ticks if tick >= lowest]
-    scale = alt.Scale(type="log", domain=[lowest, 100], nice=False, reverse=reverse)
-    return {"scale": scale, "axis": alt.Axis(values=shown, format="~r", labelOverlap=False)}
-
-
-def _one_two_five(lowest: float) -> list[float]:
-    exponents = range(2, math.floor(math.log10(lowest)) - 1, -1)
-    return [digit * 10.0**exponent for exponent in exponents for digit in (5, 2, 1) if digit * 10**exponent <= 100]
-
-
-def _around(rows: Sequence[dict[str, Any]]) -> list[float]:
-    """A domain that shows all accuracies, with a margin; equal ones get half a point on either side."""
-    known = [row["accuracy"] for row in rows] or [0.0, 100.0]
-    margin = 0.06 * (max(known) - min(known)) or 0.5
-    return [max(0.0, min(known) - margin), min(100.0, max(known) + margin)]
-
-
-def _tooltip(*fields: str) -> list[alt.Tooltip]:
-    import altair as alt
-
-    percents = {"density": "density %", "accuracy": "accuracy %", "lowest": "lowest %", "highest": "highest %"}
-    return [
-        alt.Tooltip(f"{field}:Q", title=percents[field], format=".2f")
-        if field in percents
-        else alt.Tooltip(f"{field}:N", title=field)
-        for field in fields
-    ]
-
-
-def _styled(*layers: alt.Chart, height: int, title: str = "") -> alt.LayerChart:
-    import altair as alt
-
-    above = {"title": alt.Title(title, fontSize=12, fontWeight="normal", color=_GREY, anchor="start")} if title else {}
-    chart: alt.LayerChart = (
-        alt.layer(*layers, width=640, height=height, **above)
-        .configure(font=_FONT, background="white", padding=12)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=_INK, titleColor=_INK, labelFontSize=12, labelFlush=False, titleFontSize=13,
-            titleFontWeight="normal", titlePadding=10, gridColor=_GRID, domainColor=_GREY, tickColor=_GREY,
-        )
-        .configure_legend(labelFontSize=12, labelColor=_INK, symbolSize=80, columnPadding=18, offset=12)
-    )  # fmt: skip
-    return chart

@@ -20,7 +20,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any, Literal
 
 from tombola.files import write_whole
-from tombola.reports import aggregate, decisions, figures, table
+from tombola.reports import aggregate, decisions, drawing, figures, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import Grid, in_words, percent
@@ -163,7 +163,7 @@ def _html(
     charts: Mapping[str, tuple[alt.LayerChart, str]],
     drawings: Mapping[str, bytes],
 ) -> str:
-    colours = figures.colours(aggregate.arms(records))
+    colours = drawing.colours(aggregate.arms(records))
     # Names of arms may hold what has a meaning in a selector.
     ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(charts)}
 
