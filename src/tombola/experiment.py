@@ -9,7 +9,7 @@ import functools
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola import devices
+from tombola import devices, similarity
 from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
@@ -100,6 +100,7 @@ def run(
         if folder.repaired:
             display.say(folder.repaired)
         _search(plans, folder, data_root, workers, chosen, display)
+        similarity.measure(folder, lambda k: make_model(plans.recipe, plans.task.splits, k).state_dict())
         return report(folder, chosen)
     finally:
         folder.close()
@@ -288,8 +289,9 @@ def report(
     order = list(recipe.arms)
     records.sort(key=lambda r: (order.index(r["arm"]), r["replicate"], r["round"]))
     notes = []
+    endings = {key: run.ending(*key) for key in keys}
     for name, replicate in keys:
-        ending, which = run.ending(name, replicate), f"arm {name}, replicate {replicate}"
+        ending, which = endings[name, replicate], f"arm {name}, replicate {replicate}"
         there = run.records.of(name, replicate)
         if (ending.state != "finished" or ending.why) and (replicate in chosen or there):
             notes.append(f"{which}: {ending.state}{': ' if ending.why else ''}{ending.why}")
@@ -317,7 +319,11 @@ def report(
     making = page.Making(
         _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
     )
-    decided = asked(recipe, _right(run))
+    decided = replace(
+        asked(recipe, _right(run)),
+        similar=tuple(run.similarities()),
+        collapsed={key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None},
+    )
     files = page.write(run.path, recipe.name, records, notes, told, decided, making, formats) if records else []
     return Outcome(run.path, records, notes, complete, files, decided)
 

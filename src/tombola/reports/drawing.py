@@ -8,8 +8,9 @@ Colours are told apart by colour-blind readers, shapes by everyone in print.
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tombola.reports.aggregate import Record
@@ -23,6 +24,8 @@ _Chart = TypeVar("_Chart", bound="alt.TopLevelMixin")
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # One more than colours, so that the eighth arm differs from the first in its shape.
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+
+WIDTH = 640  # of a figure, in pixels, without its labels
 
 _INK, GREY, _GRID = "#222222", "#595959", "#e6e6e6"
 _FONT = "Helvetica, Arial, sans-serif"
@@ -39,41 +42,52 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(names, itertools.cycle(PALETTE), strict=False))
 
 
-def arm_switch(names: Sequence[str]) -> alt.Parameter:
-    """What a click on the legend switches: all arms are on to begin with."""
+def arm_switch(names: Sequence[str], field: str = "arm") -> alt.Parameter:
+    """What a click on the legend switches: all arms, or what else the field tells apart, are on to begin with."""
     import altair as alt
 
     return alt.selection_point(
-        name="arms", fields=["arm"], bind="legend", toggle="true", empty=False, value=[{"arm": name} for name in names]
-    )
+        name=f"{field}s", fields=[field], bind="legend", toggle="true", empty=False,
+        value=[{field: name} for name in names],
+    )  # fmt: skip
 
 
-def arm_encodings(names: Sequence[str], shown: Sequence[str] | None = None) -> tuple[alt.Color, alt.Shape]:
+def arm_encodings(
+    names: Sequence[str], shown: Sequence[str] | None = None, called: Mapping[str, str] | None = None
+) -> tuple[alt.Color, alt.Shape]:
     """One legend for colour and shape, whose rows also fit a phone.
 
     Args:
         names: All arms of the experiment: an arm has the same colour and shape in every figure.
         shown: Those that this figure has; all if not given.
+        called: What the legend calls an arm, where that is not its name.
     """
     import altair as alt
 
     here = list(names if shown is None else shown)
     shape_of = dict(zip(names, itertools.cycle(SHAPES), strict=False))
     palette, shapes = [colours(names)[name] for name in here], [shape_of[name] for name in here]
-    legend = legend_of(here)
+    legend = legend_of(here, called or {})
     return (
         alt.Color("arm:N", scale=alt.Scale(domain=here, range=palette), legend=legend),
         alt.Shape("arm:N", scale=alt.Scale(domain=here, range=shapes), legend=legend),
     )
 
 
-def legend_of(names: Sequence[str]) -> alt.Legend:
-    """Return a legend above the figure, in as many columns as fit a phone."""
+def legend_of(names: Sequence[str], called: Mapping[str, str] | None = None) -> alt.Legend:
+    """Return a legend above the figure, in as many columns as fit a phone.
+
+    Args:
+        names: What it lists.
+        called: What it calls them, where that is not the name.
+    """
     import altair as alt
 
-    longest = max(map(len, names), default=1)
+    shown = [(called or {}).get(name, name) for name in names]
+    longest = max(map(len, shown), default=1)
+    labels = {"labelExpr": f"({json.dumps(called)})[datum.label] || datum.label"} if called else {}
     return alt.Legend(
-        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1
+        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1, **labels
     )
 
 
@@ -119,12 +133,31 @@ def tooltip(*fields: str) -> list[alt.Tooltip]:
     ]
 
 
-def styled(*layers: alt.Chart, height: int, title: str = "") -> alt.LayerChart:
+def styled(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> alt.LayerChart:
     """Lay charts over each other, in the style of all figures."""
+    return _configured(panel(*layers, height=height, title=title))
+
+
+def panel(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> alt.LayerChart:
+    """Lay charts over each other, to be a part of a figure."""
     import altair as alt
 
     above = {"title": alt.Title(title, **_ABOVE)} if title else {}
-    return _configured(alt.layer(*layers, width=640, height=height, **above))
+    chart: alt.LayerChart = alt.layer(*layers, width=WIDTH, height=height, **above)
+    return chart
+
+
+def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
+    """Set panels below each other, in the style of all figures.
+
+    Args:
+        panels: The parts, the first one above.
+        room: What labels and margins take of the width, in pixels; the page gives the panels the rest of its own.
+    """
+    import altair as alt
+
+    chart: alt.VConcatChart = alt.vconcat(*panels, spacing=14, usermeta={"room": room})
+    return _configured(chart)
 
 
 def _configured(chart: _Chart) -> _Chart:

@@ -31,6 +31,8 @@ from tombola.reports.drawing import (
 if TYPE_CHECKING:
     import altair as alt
 
+FEW_PAIRS = 4  # of which `similarity` has room for more than chance
+
 
 def accuracy_over_density(
     records: Sequence[Record], paper: Sequence[dict[str, Any]] = (), title: str = ""
@@ -354,4 +356,48 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
             x=x, y=alt.Y("kept:Q", **scale), color=colour, shape=shape, tooltip=tips
         ),
         height=300,
+    )
+
+
+def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerChart:
+    """Draw which part of the weights that either of two arms prunes both prune, over density, and what explains it.
+
+    Solid: measured. Dashed: by chance, in each layer by its own counts. Of a few pairs also, dotted, the most
+    that is possible, and, thin, what the initial weights alone give. It rises by itself: who prunes all agrees.
+
+    Args:
+        rows: With arm (whose colour it has), pair, density and in percent jaccard, chance, most, start.
+        arms: All arms of the experiment, for their colours.
+    """
+    import altair as alt
+
+    called = {row["arm"]: row["pair"] for row in rows}
+    colour, shape = arm_encodings(arms, list(called), called)
+    switch = arm_switch(list(called))
+    over = alt.Chart(alt.InlineData(list(rows))).transform_filter(switch)
+    x = alt.X(
+        "density:Q",
+        title="Density: weights kept (%, log scale)",
+        **density_axis([{"density": row["density"] / 100} for row in rows], reverse=True),
+    )
+
+    def y(of: str) -> alt.Y:
+        return alt.Y(f"{of}:Q", title="Pruned by both, of those pruned by either (%)", scale=alt.Scale(domain=[0, 100]))
+
+    def line(of: str, width: float, dash: Sequence[int] = ()) -> alt.Chart:
+        return over.mark_line(strokeWidth=width, strokeDash=list(dash)).encode(x=x, y=y(of), color=colour)
+
+    tips = [alt.Tooltip("pair:N", title="arms"), alt.Tooltip("rounds:N"), alt.Tooltip("replicates:N"),
+            *(alt.Tooltip(f"{of}:Q", title=f"{told} %", format=".2f") for of, told in (
+                ("density", "density"), ("jaccard", "pruned by both"), ("chance", "by chance"), ("most", "at most"),
+                ("start", "by initial weights")))]  # fmt: skip
+    few = [line("most", 1.25, (1, 3)), line("start", 1)] if len(called) <= FEW_PAIRS else []
+    return styled(
+        *few,
+        line("chance", 1.5, (5, 4)),
+        line("jaccard", 2),
+        over.mark_point(filled=True, size=60, opacity=1)
+        .encode(x=x, y=y("jaccard"), color=colour, shape=shape, tooltip=tips)
+        .add_params(switch),
+        height=340,
     )

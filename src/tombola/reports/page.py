@@ -20,7 +20,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any, Literal
 
 from tombola.files import write_whole
-from tombola.reports import aggregate, decisions, drawing, figures, table
+from tombola.reports import aggregate, decisions, drawing, figures, masks, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import Grid, in_words, percent
@@ -121,6 +121,17 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             "What all partitions keep of the weights before a round (points), what they would by chance, in each layer "
             "by its own rate (dashed), and between which bounds arithmetic leaves it (band). Mean of the replicates.",
         )
+    alike = masks.similarity_rows(records, asked)
+    if alike:
+        few = len({row["pair"] for row in alike}) <= figures.FEW_PAIRS
+        found["similarity"] = (
+            figures.similarity(alike, arms),
+            "What two arms prune alike (Jaccard: pruned by both over pruned by either) where they have rounds of about "
+            "the same density. Points: measured; dashed: by chance, in each layer by its own rates"
+            + ("; thin: what one arm shares with the weights that were smallest before training; dotted: the most that "
+               "is possible" if few else "")
+            + ". All of them rise as less is kept. Mean of the replicates.",
+        )  # fmt: skip
     for arm in [arm for arm in arms if arm in asked.drawn and _tells(records, arm, "layers")][:_MOST_LAYERS]:
         found[f"layers-{arm}"] = (
             figures.layers(records, arm),
@@ -192,7 +203,10 @@ def _html(
         told(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
         shown("overlap"),
         told(decisions.overlap_grid(records, asked)),
-        _section("Where the weights went", shown("layers-")),
+        shown("similarity"),
+        told(masks.similarity_grid(records, asked)),
+        _section("Where the weights went", _paragraphs(masks.collapse_lines(records, asked)) + shown("layers-")),
+        told(masks.collapse_grid(records, asked)),
         _section("While training", shown("curves-")),
         told(*table.grids(records)[:1]),
         _section("What was spent", _paragraphs(decisions.spent_lines(records))),

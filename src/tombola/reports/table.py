@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tombola.reports import aggregate, decisions
+from tombola.reports import aggregate, decisions, masks
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import Grid, in_words, percent
@@ -38,7 +38,7 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
         parts.append("\n".join(f"- {_escaped(sentence)}" for sentence in said))
     for grid in grids(records, asked):
         parts += [f"## {grid.title}", _markdown_table(grid)]
-    parts += legend(records)
+    parts += [*map(_escaped, masks.collapse_lines(records, asked)), *legend(records)]
     if notes:
         parts.append("\n".join(f"- {_escaped(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
@@ -118,6 +118,8 @@ def grids(records: Sequence[Record], asked: Asked | None = None) -> list[Grid]:
             decisions.paper_grid(records, asked),
             decisions.cost_grid(records, asked),
             decisions.overlap_grid(records, asked),
+            masks.similarity_grid(records, asked),
+            masks.collapse_grid(records, asked),
         ]
     return [grid for grid in found if grid.rows]
 
