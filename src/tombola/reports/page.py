@@ -20,13 +20,15 @@ from string import Template
 from typing import TYPE_CHECKING, Any, Literal
 
 from tombola.files import write_whole
-from tombola.reports import aggregate, decisions, drawing, figures, masks, table
+from tombola.reports import aggregate, decisions, drawing, figures, masks, panels, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import Grid, in_words, percent
 
 if TYPE_CHECKING:
     import altair as alt
+
+    Chart = alt.LayerChart | alt.VConcatChart
 
 Format = Literal["svg", "png", "pdf"]  # of a figure's own file
 
@@ -85,8 +87,8 @@ def write(
     return [folder / name for name in files]
 
 
-def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tuple[alt.LayerChart, str]]:
-    """Draw what there is to draw, by the name of its file, each with its caption."""
+def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tuple[Chart, str]]:
+    """Draw what there is to draw, by the name of its file, each with its caption; without one it is a file alone."""
     arms = aggregate.arms(records)
     if not arms:
         return {}
@@ -96,7 +98,7 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
         for point, density in decisions.paper_points(records, asked)
     ]
     hollow = f"; hollow: printed in {source}" if printed else ""
-    found = {
+    found: dict[str, tuple[Chart, str]] = {
         "accuracy": (
             figures.accuracy_over_density(records, printed, title),
             "Test accuracy over density. Lines: mean of the replicates; small points: replicates; bands: lowest to "
@@ -107,7 +109,41 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             "Density over rounds. A constant rate is a straight line; arms with equal counts lie on each other.",
         ),
     }
+    if compared := decisions.comparisons(records, asked):
+        found["differences"] = (
+            panels.differences(compared),
+            f"Paired differences in test accuracy: mean and {percent(1 - asked.alpha)} % interval over the replicates, "
+            "sorted by the lowest density. An arrow: the interval goes on"
+            + ("; grey: the margin." if asked.margin is not None else "."),
+        )
+    if decisions.cost_grid(records, asked).rows:
+        found["costs"] = (
+            panels.costs(records, asked.at),
+            "What it costs to come to a density, as if each arm ran alone. Dark: the search; lighter: the training "
+            "that tells the ticket's accuracy (at the end of the bar); palest: those of the tickets before it.",
+        )
+    drawn = [arm for arm in arms if arm in asked.drawn]
+    if len(drawn) > 1:
+        found["accuracy-and-rounds"] = (panels.accuracy_and_rounds(records, drawn), "")
+        found["rounds"] = (
+            panels.rounds(records, drawn),
+            "Test accuracy, and below it the rounds it took, over the same densities. Mean of the replicates; bands: "
+            "lowest to highest.",
+        )
     tickets = [record for record in records if record["round"] and record["arm"] in arms]
+    if any(aggregate.early_accuracy(record) is not None for record in tickets):
+        found["early-stop"] = (
+            panels.early_stop(records),
+            "At the early stop, where the validation loss is lowest: test accuracy and training step; and at the end, "
+            "how far the accuracy on training data is above that on test data (dashed, where arms are few: on "
+            "validation data). Mean of the replicates; bands: lowest to highest.",
+        )
+    if any(record.get("distance") is not None for record in tickets):
+        found["distance"] = (
+            panels.distance(records),
+            "How far the kept weights went in the training that evaluates a ticket, from where it began: root of the "
+            "mean square. Mean of the replicates; bands: lowest to highest.",
+        )
     if any(record.get("by_itself") for record in tickets) and aggregate.replicates(records) > 2:
         found["boxes"] = (
             figures.boxes(records, asked.at),
@@ -153,7 +189,7 @@ def _tells(records: Sequence[Record], arm: str, what: str) -> bool:
     return any(record.get(what) for record in records if record["arm"] == arm and record["round"])
 
 
-def _drawn(chart: alt.LayerChart, kind: Format) -> bytes:
+def _drawn(chart: Chart, kind: Format) -> bytes:
     """Draw a chart as "svg" or "pdf", or as "png" with two pixels to the point."""
     if kind == "svg":
         text = io.StringIO()
@@ -171,20 +207,21 @@ def _html(
     facts: Mapping[str, str],
     asked: Asked,
     making: Making | None,
-    charts: Mapping[str, tuple[alt.LayerChart, str]],
+    charts: Mapping[str, tuple[Chart, str]],
     drawings: Mapping[str, bytes],
 ) -> str:
     colours = drawing.colours(aggregate.arms(records))
     # Names of arms may hold what has a meaning in a selector.
+    charts = {name: (chart, caption) for name, (chart, caption) in charts.items() if caption}
     ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(charts)}
 
-    def shown(*prefixes: str) -> str:
+    def shown(*names: str) -> str:
         # The drawing is what readers without scripts see; where scripts run, the chart takes its place.
         return "".join(
             f'<figure><div class="chart" id="{ids[name]}">{drawings[name].decode()}</div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
             for name, (_, caption) in charts.items()
-            if name.startswith(prefixes)
+            if any(name.startswith(one) if one.endswith("-") else name == one for one in names)
         )
 
     def told(*grids: Grid) -> str:
@@ -194,20 +231,21 @@ def _html(
     many = "".join(f"<li>{_judged(sentence)}</li>" for sentence in said)
     parts = [
         shown("accuracy", "boxes"),
-        told(
-            decisions.verdict_grid(records, asked),
-            decisions.comparison_grid(records, asked),
-            decisions.paper_grid(records, asked),
-        ),
-        shown("density"),
+        told(decisions.verdict_grid(records, asked)),
+        shown("differences"),
+        told(decisions.comparison_grid(records, asked), decisions.paper_grid(records, asked)),
+        shown("density", "costs"),
         told(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
+        _section("Accuracy and rounds", shown("rounds")),
         shown("overlap"),
         told(decisions.overlap_grid(records, asked)),
         shown("similarity"),
         told(masks.similarity_grid(records, asked)),
         _section("Where the weights went", _paragraphs(masks.collapse_lines(records, asked)) + shown("layers-")),
         told(masks.collapse_grid(records, asked)),
-        _section("While training", shown("curves-")),
+        _section("While training", shown("curves-", "distance")),
+        shown("early-stop"),
+        told(table.stop_grid(records, asked.at)),
         told(*table.grids(records)[:1]),
         _section("What was spent", _paragraphs(decisions.spent_lines(records))),
         f'<div class="legend">{_paragraphs([*decisions.legend(records, asked), *table.legend(records)])}</div>',
@@ -283,11 +321,35 @@ def _side(head: str) -> str:
     return ' class="left names"' if head == "arms" else " class=left" if in_words(head) else ""
 
 
-def _scripts(charts: Mapping[str, alt.LayerChart]) -> str:
-    fluid = {name: _json(chart.properties(width="container").to_dict()) for name, chart in charts.items()}
+def _scripts(charts: Mapping[str, Chart]) -> str:
     options = _json({"renderer": "svg", "actions": False})
-    calls = "".join(f'vegaEmbed("#{name}",{spec},{options}).catch(console.error);' for name, spec in fluid.items())
-    return f"<script>{_library()}</script><script>{calls}</script>"
+    calls = []
+    for name, chart in charts.items():
+        spec = chart.to_dict()
+        if "vconcat" in spec:  # Vega-Lite gives the width of its place to single views alone
+            calls.append(f'panels("#{name}",{_json(spec)},{options});')
+        else:
+            spec["width"] = "container"
+            spec.pop("title", None)  # what the page says above; a long one would leave a narrow figure no room
+            calls.append(f'vegaEmbed("#{name}",{_json(spec)},{options}).catch(console.error);')
+    return f"<script>{_library()}</script><script>{_PANELS}{''.join(calls)}</script>"
+
+
+# Draws panels as wide as their place is, and again when it changes.
+_PANELS = """
+function panels(id, spec, options) {
+  const place = document.querySelector(id);
+  let width = 0;
+  function draw() {
+    if (place.clientWidth === width) return;
+    width = place.clientWidth;
+    for (const one of spec.vconcat) one.width = Math.max(120, width - spec.usermeta.room);
+    vegaEmbed(id, spec, options).catch(console.error);
+  }
+  addEventListener("resize", draw);
+  draw();
+}
+"""
 
 
 @functools.cache
