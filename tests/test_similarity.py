@@ -84,6 +84,7 @@ def test_rounds_meet_within_a_quarter_of_a_round_and_each_once():
     assert len(found) > 5
     assert all(abs(np.log(a[one] / b[two])) <= 0.25 * -np.log(0.7225) + 1e-12 for one, two in found)
     assert all(len({pair[k] for pair in found}) == len(found) for k in (0, 1))
+    assert meeting({1: 0.5, 2: 0.48, 3: 0.46}, {1: 0.47}) == [(2, 1)]  # all are near; one is the nearest
     assert meeting({1: 0.8}, {1: 0.4}) == meeting({}, {1: 0.4}) == meeting({1: 0.4}, {}) == []
     assert meeting({1: 0.2, 2: 0.5}, {1: 0.5, 2: 0.2}) == [(1, 2), (2, 1)]  # densities that know nothing of each other
 

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola import devices, similarity
+from tombola import devices, pruned, similarity
 from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
@@ -35,6 +35,8 @@ from tombola.reports.decisions import TARGETS, Asked
 from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder, folder_of
 from tombola.types import State
+
+_MOST_DRAWN = 3  # arms of which the report draws what they prune
 
 
 @dataclass(frozen=True)
@@ -319,8 +321,10 @@ def report(
     making = page.Making(
         _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
     )
+    decided = asked(recipe, _right(run))
     decided = replace(
-        asked(recipe, _right(run)),
+        decided,
+        pruned=pruned.histogram(run, [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]),
         similar=tuple(run.similarities()),
         collapsed={key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None},
     )

@@ -43,6 +43,7 @@ class Asked:
         right: By arm, replicate and round, whether each test example was predicted right; may be empty.
         printed: What a paper prints of the same experiment; ``None`` for nothing.
         similar: What was counted of pairs of tickets, lines of ``similarity.jsonl``.
+        pruned: What tickets prune of the trained dense network, see `tombola.pruned`.
         collapsed: By arm and replicate, the round whose cut left layers without a weight and ended the arm, and these.
     """
 
@@ -57,6 +58,7 @@ class Asked:
     right: Mapping[tuple[str, int, int], NDArray[np.bool_]] = field(default_factory=dict)
     printed: Printed | None = None
     similar: Sequence[Mapping[str, Any]] = ()
+    pruned: Sequence[dict[str, Any]] = ()
     collapsed: Mapping[tuple[str, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
 
 

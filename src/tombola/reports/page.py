@@ -174,6 +174,12 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             f"Where {arm} leaves its weights: what it keeps of each layer over the density of the whole; dashed: as "
             "much of each. A layer that falls off nears collapse.",
         )
+    if asked.pruned:
+        found["weights"] = (
+            panels.weights(asked.pruned, arms),
+            "The weights of the trained dense network by value, in its largest layer: coloured those that a ticket "
+            "keeps, grey those that it prunes. One replicate; the outer bars hold all beyond.",
+        )
     if any(record.get("curve") for record in records if record["round"]):
         for density in asked.at:
             if any(r["density"] <= density and r.get("curve") and r["arm"] in arms for r in records):
@@ -241,10 +247,11 @@ def _html(
         told(decisions.overlap_grid(records, asked)),
         shown("similarity"),
         told(masks.similarity_grid(records, asked)),
-        _section("Where the weights went", _paragraphs(masks.collapse_lines(records, asked)) + shown("layers-")),
+        _section(
+            "Where the weights went", _paragraphs(masks.collapse_lines(records, asked)) + shown("layers-", "weights")
+        ),
         told(masks.collapse_grid(records, asked)),
-        _section("While training", shown("curves-", "distance")),
-        shown("early-stop"),
+        _section("While training", shown("curves-", "distance", "early-stop")),
         told(table.stop_grid(records, asked.at)),
         told(*table.grids(records)[:1]),
         _section("What was spent", _paragraphs(decisions.spent_lines(records))),

@@ -193,7 +193,7 @@ def accuracy_and_rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.L
     names, accuracy, rounds, x = _accuracy_and_rounds(records, arms)
     colour, shape = arm_encodings(names, arms)
     left = alt.Y("mean:Q", title="Test accuracy (%, solid)", scale=alt.Scale(zero=False))
-    right = alt.Y("mean:Q", title="Rounds (dashed)", scale=alt.Scale(zero=True), axis=alt.Axis(grid=False))
+    right = alt.Y("mean:Q", title="Rounds (dashed)", axis=alt.Axis(grid=False, tickMinStep=1, format="d"))
     of_accuracy, of_rounds = (alt.Chart(alt.InlineData(rows)) for rows in (accuracy, rounds))
     return styled(
         _together(
@@ -364,3 +364,47 @@ def _over_density(
             layers[-1] = layers[-1].add_params(switch)
         panels.append(panel(*layers, height=height))
     return stacked(*panels, room=80)
+
+
+def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcatChart:
+    """Draw the trained dense network's weights of a layer by value, a panel an arm: coloured what its ticket keeps.
+
+    Args:
+        rows: With arm, layer, round, density, from, to, kept, pruned; see `tombola.pruned`.
+        names: All arms of the experiment, for their colours.
+
+    Source:
+        COLT, arXiv:2212.12770, Fig. 1.
+    """
+    of_all = colours(names)
+    here = list(dict.fromkeys(row["arm"] for row in rows))
+    panels = []
+    for arm in here:
+        own = [row | {"all": row["kept"] + row["pruned"], "none": 0} for row in rows if row["arm"] == arm]
+        layer, index, density = (own[0][of] for of in ("layer", "round", "density"))
+        title = "Weight of the trained dense network" if arm == here[-1] else None
+        panels.append(panel(
+            _bars(own, "none", "kept", of_all[arm], title),
+            _bars(own, "kept", "all", "#c8c8c8", title),
+            height=120,
+            title=f"{arm}, round {index}: keeps {percent(density)} % of {layer.removesuffix('.weight')}",
+        ))  # fmt: skip
+    return stacked(*panels, room=80)
+
+
+def _bars(rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, title: str | None) -> alt.Chart:
+    import altair as alt
+
+    chart: alt.Chart = (
+        alt.Chart(alt.InlineData(list(rows)))
+        .mark_rect(color=colour, stroke="white", strokeWidth=0.4)
+        .encode(
+            x=alt.X("from:Q", title=title, axis=alt.Axis(tickCount=7)),
+            x2="to:Q",
+            y=alt.Y(f"{low}:Q", title="Weights", axis=alt.Axis(tickCount=4, format=",", minExtent=46)),
+            y2=f"{high}:Q",
+            tooltip=[alt.Tooltip("from:Q", format=".3f"), alt.Tooltip("to:Q", format=".3f"),
+                     alt.Tooltip("kept:Q", format=","), alt.Tooltip("pruned:Q", format=",")],
+        )
+    )  # fmt: skip
+    return chart
