@@ -10,10 +10,20 @@ from tombola.reports import page
 from tombola.reports.decisions import Asked
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SIMILAR = {
+    "arms": ["lth", "colt-2"], "replicate": 0, "rounds": [2, 1], "masks": ["a", "b"],
+    "layers": {"layer1.weight": [1000, 640, 700, 500, 460, 450]},
+}  # fmt: skip
 ASKED = Asked(
-    pairs=(("colt-2", "random"), ("colt-2", "lth")), controls={"colt-2": ("random",)},
-    drawn=frozenset({"colt-2", "lth"}), at=(0.5,), margin=0.01,
+    pairs=(("colt-2", "random"), ("lth", "colt-2")), controls={"colt-2": ("random",)},
+    drawn=frozenset({"colt-2", "lth"}), at=(0.5,), margin=0.01, similar=[SIMILAR],
 )  # fmt: skip
+
+
+IN_PAGE = {
+    "accuracy", "differences", "density", "costs", "rounds", "overlap", "similarity", "layers-colt-2", "layers-lth",
+    "curves-50", "distance", "early-stop",
+}  # fmt: skip
 
 
 def records():
@@ -29,6 +39,7 @@ def records():
                 curve = {"step": [10, 20], "valid_loss": [0.5, 0.4], "valid_accuracy": [0.9, 0.95]}
                 costs = [Cost("evaluation", f"{arm}{k}{index}", 1000, 1.0, 10, 10**12, 10**11, 1.0, 2**30).plain()]
                 more = {"evaluate_every": 10, "layers": layers, "curve": curve, "costs": costs}
+                more |= {"test_accuracy_early": 0.94, "train_accuracy": 0.99, "distance": 0.01 * index}
                 found.append(one | more | (candidates if index else {}))
     return found
 
@@ -37,7 +48,8 @@ def records():
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     making = page.Making("tombola run recipe.yaml", "name: x\n", [{"python": "3.11", "packages": {"torch": "2"}}])
-    files = page.write(folder, "The title", records(), ["a note"], {"data": "digits"}, ASKED, making, formats=("pdf",))
+    facts = {"data": "digits: 1,221 training, 216 validation, 360 test examples", "training": "sgd, 4 epochs" * 5}
+    files = page.write(folder, "The title", records(), ["a note"], facts, ASKED, making, formats=("pdf",))
     return {file.name: file for file in files}
 
 
@@ -68,7 +80,7 @@ def shown(browser, written):
 
 
 def test_the_report_has_each_figure_as_a_file_and_one_page(written):
-    figures = {"accuracy", "density", "overlap", "layers-colt-2", "layers-lth", "curves-50"}
+    figures = {"accuracy-and-rounds", *IN_PAGE}
     assert set(written) == {"summary.md", "report.html", *(f"{name}.pdf" for name in figures)}
     assert all(file.read_bytes().startswith(b"%PDF") for name, file in written.items() if name.endswith(".pdf"))
     assert written["report.html"].stat().st_size < 3_000_000
@@ -83,7 +95,7 @@ def test_the_page_says_nothing_to_the_console_and_asks_for_nothing(shown):
 
 def test_all_figures_are_drawn_and_the_verdict_stands_before_them(shown):
     tab, _, _ = shown
-    assert tab.locator(".chart.vega-embed svg").count() == 6
+    assert tab.locator(".chart.vega-embed svg").count() == len(IN_PAGE)
     verdict = tab.locator(".verdicts li").first
     assert verdict.inner_text().startswith("colt-2 at 50 %: winning.")
     assert verdict.bounding_box()["y"] < tab.locator(".chart").first.bounding_box()["y"]
@@ -110,10 +122,25 @@ def test_a_point_tells_its_values(shown):
     assert "accuracy %" in tab.locator("#vg-tooltip-element").inner_text()
 
 
+def test_panels_are_as_wide_as_their_place_and_follow_it(shown):
+    tab, said, _ = shown
+    for width in (1000, 500):
+        tab.set_viewport_size({"width": width, "height": 900})
+        place = "[...document.querySelectorAll('.chart')].filter(one => one.querySelectorAll('.mark-group').length > 2)"
+        tab.wait_for_function(
+            f"{place}.every(one => Math.abs(one.querySelector('svg').clientWidth - one.clientWidth) < 60)"
+        )
+        assert tab.evaluate(f"{place}.length") >= 3
+    assert said == []
+
+
 def test_a_phone_scrolls_no_sideways(browser, written):
     context = browser.new_context(viewport={"width": 360, "height": 740}, offline=True)
     tab = context.new_page()
     tab.goto(written["report.html"].as_uri())
     tab.wait_for_selector(".chart.vega-embed")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    # However long the title and the facts are, a figure takes its place.
+    axis = tab.locator(".chart").first.locator(".role-axis-domain line").first.bounding_box()
+    assert axis["width"] > 150
     context.close()

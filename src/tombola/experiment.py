@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola import devices
+from tombola import devices, pruned, similarity
 from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
@@ -43,6 +43,7 @@ from tombola.training import in_words
 from tombola.types import State
 
 _REFRESH = 60.0  # seconds between two looks at a run that is under way, at least
+_MOST_DRAWN = 3  # arms of which the report draws what they prune
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def run(
         if folder.repaired:
             display.say(folder.repaired)
         _search(plans, folder, data_root, workers, chosen, display)
+        similarity.measure(folder, lambda k: make_model(plans.recipe, plans.task.splits, k).state_dict())
         return report(folder, chosen)
     finally:
         folder.close()
@@ -337,8 +339,9 @@ def report(
     order = list(recipe.arms)
     records.sort(key=lambda r: (order.index(r["arm"]), r["replicate"], r["round"]))
     notes = [_under_way(run, chosen)] if under_way else []
+    endings = {key: run.ending(*key) for key in keys}
     for name, replicate in keys if not under_way else ():
-        ending, which = run.ending(name, replicate), f"arm {name}, replicate {replicate}"
+        ending, which = endings[name, replicate], f"arm {name}, replicate {replicate}"
         there = run.records.of(name, replicate)
         if (ending.state != "finished" or ending.why) and (replicate in chosen or there):
             notes.append(f"{which}: {ending.state}{': ' if ending.why else ''}{ending.why}")
@@ -367,6 +370,12 @@ def report(
         _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
     )
     decided = asked(recipe, _right(run))
+    decided = replace(
+        decided,
+        pruned=pruned.histogram(run, [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]),
+        similar=tuple(run.similarities()),
+        collapsed={key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None},
+    )
     files = page.write(run.path, recipe.name, records, notes, told, decided, making, formats) if records else []
     return Outcome(run.path, records, notes, complete, files, decided)
 

@@ -6,11 +6,12 @@ All checks come before the first write: a merge that is refused has changed noth
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -20,8 +21,10 @@ from tombola.files import cannot_write, write_array, write_arrays, write_json, w
 from tombola.packing import labelled
 from tombola.recipe import Recipe
 from tombola.records import Record, Records, timeless
-from tombola.runs import PACKED, Run, check_same_inputs, differing, lock, reading, shared
+from tombola.runs import PACKED, SIMILARITY, Run, check_same_inputs, differing, lock, reading, shared, similarity_key
 from tombola.tickets import Ticket
+
+_Key = TypeVar("_Key")
 
 _KEPT = ("rewind_points", "candidates", "predictions", "trainings", "tickets")  # tickets last: they name the others
 
@@ -98,6 +101,7 @@ def _check(one: Run, other: Run) -> None:
         for key, values in other.predictions().items():
             if key in known and not np.array_equal(values, known[key]):
                 raise ConfigError(f"'{other.path}' and '{one.path}' have different predictions for {key}")
+    _check_similarities(one, other)
 
 
 def _check_tickets(one: Run, other: Run) -> None:
@@ -111,6 +115,16 @@ def _check_tickets(one: Run, other: Run) -> None:
         path = one.ticket_path(*key)
         if one.record(*key) is None and path.exists() and Ticket.load(path).mask_digest != record["mask_digest"]:
             raise ConfigError(f"'{path}' is not the ticket that '{other.path}' tells of")
+
+
+def _check_similarities(one: Run, other: Run) -> None:
+    """Refuse counts of the same tickets that differ."""
+    counted = {similarity_key(line): line for line in one.similarities()}
+    for line in other.similarities():
+        key = similarity_key(line)
+        if counted.get(key, line) != line:
+            raise ConfigError(f"'{other.path}' and '{one.path}' have different similarities of {key[0]} and {key[1]}, "
+                              f"replicate {key[2]}, rounds {key[3]} and {key[4]}")  # fmt: skip
 
 
 def _check_double(one: Run, other: Run, record: Record) -> None:
@@ -150,7 +164,7 @@ def _copy(run: Run, to: Path) -> None:
             raise cannot_write(target, error) from error
 
 
-def _joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _joined(parts: Iterable[Mapping[_Key, Any]]) -> dict[_Key, Any]:
     """Return one mapping of all; a later one's entries stand."""
     return {key: value for part in parts for key, value in part.items()}
 
@@ -169,6 +183,8 @@ def _write(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         for record in run.records.all():
             records.add(record)
+    if counted := _joined({similarity_key(line): line for line in run.similarities()} for run in runs):
+        write_whole(into.path / SIMILARITY, "".join(json.dumps(line) + "\n" for line in counted.values()))
     write_json(into.path / "state.json", dict(_states(runs)))
 
 

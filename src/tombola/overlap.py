@@ -1,8 +1,9 @@
-"""Overlap: whether the cuts of the partitions agree, and with what chance alone would give.
+"""Overlap: whether the cuts of the partitions agree, or the tickets of two arms, and what chance alone would give.
 
-    records -> [ overlaps ] -> common weights of each layer and round, against chance
+    records          -> [ overlaps ]     -> common weights of each layer and round, against chance
+    similarity.jsonl -> [ similarities ] -> the same of two arms' tickets
 
-Candidates that were drawn at random would agree too, and more so where a layer is pruned much: chance is worked out in
+Masks that were drawn at random would agree too, and more so where a layer is pruned much: chance is worked out in
 each layer from that layer's own counts, and summed. One rate for the whole model, (1 - p) ^ N, is too low, since layers
 are pruned at different rates.
 """
@@ -12,17 +13,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tombola.records import Record
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What the candidates of a round keep in common, in a layer or in all of them.
+    """What the candidates of a round, or two tickets, keep in common, in a layer or in all of them.
 
     Attributes:
         before: Weights that there were.
-        kept: How many each candidate keeps.
+        kept: How many each of them keeps.
         common: How many all keep.
         expected: How many all would keep by chance, each keeping as many as it does.
         deviation: Standard deviation of that number by chance.
@@ -46,13 +48,29 @@ class Overlap:
 
     @property
     def jaccard(self) -> float | None:
-        """Of two candidates: weights that both prune over weights that either prunes; ``None`` for other numbers."""
+        """Of two: weights that both prune over weights that either prunes; ``None`` for other numbers."""
         return self._jaccard(self.common)
 
     @property
     def jaccard_by_chance(self) -> float | None:
         """The same if the common weights were those of chance."""
         return self._jaccard(self.expected)
+
+    @property
+    def jaccard_of_one_rate(self) -> float | None:
+        """The same by chance if each had one rate in all layers."""
+        return self._jaccard(self.before * math.prod(one / self.before for one in self.kept))
+
+    @property
+    def jaccard_at_most(self) -> float | None:
+        """The most that arithmetic allows: the smaller cut lies within the larger one."""
+        return self._jaccard(min(self.kept))
+
+    @property
+    def beyond_chance(self) -> float | None:
+        """Where the common weights lie between chance, 0, and the most that is possible, 1; below 0 is below chance."""
+        most = min(self.kept)
+        return (self.common - self.expected) / (most - self.expected) if most > self.expected else None
 
     def _jaccard(self, common: float) -> float | None:
         if len(self.kept) != 2 or common == self.before:
@@ -118,3 +136,28 @@ def together(layers: Mapping[str, Overlap]) -> Overlap:
         expected=sum(one.expected for one in each),
         deviation=math.sqrt(sum(one.deviation**2 for one in each)),
     )
+
+
+def similarities(line: Mapping[str, Any], *, by_start: int | None = None) -> dict[str, Overlap]:
+    """Return the overlap of two arms' tickets in each layer, from a line of ``similarity.jsonl``.
+
+    COLT (arXiv:2212.12770, Fig. 7) prints how similar the weights are that COLT and LTH prune, and not what is divided
+    by what: 20 % at a sparsity of 28 %, 50 % at 48 %. As a part of all weights the second is more than there can be,
+    as a part of the pruned ones the first is less than chance gives (28 %). Ours is Jaccard's, weights that both
+    prune over weights that either prunes, by which both can be: chance gives 16 and 32 %.
+
+    Args:
+        line: Of two tickets, see `tombola.similarity`.
+        by_start: Instead, the overlap of the first (0) or second (1) ticket with the mask that has the other's counts
+            in each layer and keeps the weights that were largest to begin with: what needs no training to be known.
+
+    >>> line = {"layers": {"w": [10, 5, 4, 3, 2, 2]}}
+    >>> found = similarities(line)["w"]
+    >>> found.common, found.expected, similarities(line, by_start=0)["w"].common
+    (3, 2.0, 2)
+    """
+    found = {}
+    for name, (before, one, other, *common) in line["layers"].items():
+        together = common[0] if by_start is None else common[1 + by_start]
+        found[name] = Overlap(before, (one, other), together, *by_chance(before, (one, other)))
+    return found

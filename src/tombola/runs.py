@@ -6,6 +6,7 @@
     arms.json         the definition of every arm that ever ran here
     records.jsonl     one line per result
     state.json        how each arm of each replicate ended
+    similarity.jsonl  what the tickets of two arms prune alike, see `tombola.similarity`
     tickets/          ARM/replicate-K/round-RRR.safetensors
     rewind_points/    DIGEST.safetensors, each once; tickets refer to them
     candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
@@ -62,6 +63,7 @@ SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
 
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
 PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.packing`
+SIMILARITY = "similarity.jsonl"
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
 
 
@@ -121,6 +123,16 @@ class Ending:
     rounds: int
     goal: Mapping[str, Any]
     packed: bool = False
+
+    @property
+    def collapsed(self) -> tuple[int, tuple[str, ...]] | None:
+        """The round whose cut left layers without a weight, which ended the arm, and these layers; else ``None``.
+
+        >>> Ending("finished", "layer collapse in round 7: no weight is left in a.weight, b.weight", 6, {}).collapsed
+        (7, ('a.weight', 'b.weight'))
+        """
+        found = re.search(r"layer collapse in round (\d+): no weight is left in ([^;]+)", self.why)
+        return None if found is None else (int(found[1]), tuple(found[2].split(", ")))
 
 
 class Run:
@@ -278,6 +290,26 @@ class Run:
                 found[where.relative_to(folder).with_suffix("").as_posix()] = np.load(where, allow_pickle=False)
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigError(f"'{where}' cannot be read: {' '.join(str(error).split())}") from error
+        return found
+
+    def similarities(self) -> list[dict[str, Any]]:
+        """Return what was counted of pairs of tickets, see `tombola.similarity`; nothing where no two arms search.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        path = self.path / SIMILARITY
+        found: list[dict[str, Any]] = []
+        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
+            try:
+                line = json.loads(text)
+                sizes = {len(counts) for counts in line["layers"].values()}
+                if len(similarity_key(line)) != 5 or len(line["masks"]) != 2 or sizes != {6}:
+                    raise ValueError("an entry is missing")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ConfigError(f"line {number} of '{path}' is damaged; take the file away; where tickets are, "
+                                  "running the recipe counts again") from error  # fmt: skip
+            found.append(line)
         return found
 
     def labels(self) -> NDArray[np.integer[Any]] | None:
@@ -467,6 +499,12 @@ class RunFolder(Run):
     def close(self) -> None:
         """Let go of the folder."""
         self._lock.close()
+
+
+def similarity_key(line: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
+    """Return what a line of ``similarity.jsonl`` is about: two arms, a replicate, a round of each."""
+    (one, other), (first, second) = line["arms"], line["rounds"]
+    return one, other, line["replicate"], first, second
 
 
 def _small(classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:

@@ -18,6 +18,7 @@ Record = Mapping[str, Any]
 
 DENSE = "dense"
 TARGETS = (0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+MOST = 4  # densities in one figure
 
 # Counts are whole weights, so 0.8 of a layer may come out as 0.80003, which every table shows as 80 %.
 _ROUNDING = 1.0005
@@ -147,7 +148,7 @@ def by_round(records: Sequence[Record]) -> list[RoundRow]:
                     density=statistics.mean(float(record["density"]) for record in here),
                     density_total=statistics.mean(float(record["density_total"]) for record in here),
                     replicates=len(here),
-                    accuracy=_spread(record["test_accuracy"] for record in here),
+                    accuracy=known_spread(record["test_accuracy"] for record in here),
                     early_stop_step=_mean(record["early_stop_step"] for record in here),
                     kept_fraction=_mean(record["kept_fraction"] for record in here),
                 )
@@ -196,22 +197,62 @@ def by_target(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> 
     names, total = arms(records), replicates(records)
     rows = []
     for target in targets:
-        firsts = {arm: _firsts([record for record in records if record["arm"] == arm], target) for arm in names}
-        if any(firsts.values()):
-            rows += [_at(arm, target, firsts[arm], records, total) for arm in names]
+        found = {arm: firsts([record for record in records if record["arm"] == arm], target) for arm in names}
+        if any(found.values()):
+            rows += [_at(arm, target, found[arm], records, total) for arm in names]
     return rows
 
 
-def _firsts(own: Sequence[Record], target: float) -> list[Record]:
+def few(densities: Sequence[float]) -> list[float]:
+    """Choose what one figure has room for: of many densities four, evenly, with the first and the last.
+
+    >>> few([0.5, 0.2]), few([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+    ([0.5, 0.2], [0.9, 0.7, 0.5, 0.3])
+    """
+    if len(densities) <= MOST:
+        return list(densities)
+    return [densities[round(index * (len(densities) - 1) / (MOST - 1))] for index in range(MOST)]
+
+
+def early_accuracy(record: Record) -> float | None:
+    """Return the test accuracy at the early stop, in percent."""
+    return percents(record.get("test_accuracy_early"))
+
+
+def above_test(record: Record) -> float | None:
+    """Return how far the accuracy on the training data is above that on the test data, in points.
+
+    >>> above_test({"train_accuracy": 0.99, "test_accuracy": 0.96}), above_test({"test_accuracy": 0.96})
+    (3.0, None)
+    """
+    return _above(record, "test_accuracy")
+
+
+def above_valid(record: Record) -> float | None:
+    """Return the same above that on the validation data."""
+    return _above(record, "valid_accuracy")
+
+
+def _above(record: Record, other: str) -> float | None:
+    train, below = record.get("train_accuracy"), record.get(other)
+    return None if train is None or below is None else round(100 * (train - below), 9)
+
+
+def percents(fraction: float | None) -> float | None:
+    """Return a fraction in percent, and nothing of nothing."""
+    return None if fraction is None else 100 * fraction
+
+
+def firsts(own: Sequence[Record], target: float) -> list[Record]:
     """Return each replicate's first record at or below the target."""
-    firsts: dict[int, Record] = {}
+    found: dict[int, Record] = {}
     for record in sorted(own, key=lambda record: record["round"]):
         if record["density"] <= target * _ROUNDING:
-            firsts.setdefault(record["replicate"], record)
-    return list(firsts.values())
+            found.setdefault(record["replicate"], record)
+    return list(found.values())
 
 
-def _at(arm: str, target: float, firsts: Sequence[Record], records: Sequence[Record], total: int) -> TargetRow:
+def _at(arm: str, target: float, here: Sequence[Record], records: Sequence[Record], total: int) -> TargetRow:
     whole: dict[int, int] = {}
     for record in records:  # the least: an arm that trains the dense network once more says so in its round 0
         if record["round"] == 0:
@@ -220,17 +261,18 @@ def _at(arm: str, target: float, firsts: Sequence[Record], records: Sequence[Rec
     return TargetRow(
         arm=arm,
         target=target,
-        reached=len(firsts),
+        reached=len(here),
         replicates=total,
-        round=_mean(record["round"] for record in firsts),
-        density=_mean(record["density"] for record in firsts),
-        accuracy=_spread(record["test_accuracy"] for record in firsts),
-        trainings=_mean(r["samples_seen"] / whole[r["replicate"]] for r in firsts if whole.get(r["replicate"])),
-        seconds=_mean(record["seconds"] for record in firsts),
+        round=_mean(record["round"] for record in here),
+        density=_mean(record["density"] for record in here),
+        accuracy=known_spread(record["test_accuracy"] for record in here),
+        trainings=_mean(r["samples_seen"] / whole[r["replicate"]] for r in here if whole.get(r["replicate"])),
+        seconds=_mean(record["seconds"] for record in here),
     )
 
 
-def _spread(values: Iterable[float | None]) -> Spread | None:
+def known_spread(values: Iterable[float | None]) -> Spread | None:
+    """Summarise the values that are known; ``None`` where none is."""
     known = [value for value in values if value is not None]
     return spread(known) if known else None
 

@@ -18,7 +18,7 @@ from tombola.comparisons import DENSE, NEARLY, Comparison, Value, compare_over, 
 from tombola.errors import ConfigError
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
-from tombola.reports.grids import Grid, percent
+from tombola.reports.grids import Grid, listed, percent
 from tombola.reports.paper import Point, Printed
 from tombola.verdicts import LEAST, Condition, Verdict, verdict
 
@@ -43,6 +43,9 @@ class Asked:
         alpha: Level of the tests.
         right: By arm, replicate and round, whether each test example was predicted right; may be empty.
         printed: What a paper prints of the same experiment; ``None`` for nothing.
+        similar: What was counted of pairs of tickets, lines of ``similarity.jsonl``.
+        pruned: What tickets prune of the trained dense network, see `tombola.pruned`.
+        collapsed: By arm and replicate, the round whose cut left layers without a weight and ended the arm, and these.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -55,6 +58,9 @@ class Asked:
     alpha: float = 0.05
     right: Mapping[tuple[str, int, int], NDArray[np.bool_]] = field(default_factory=dict)
     printed: Printed | None = None
+    similar: Sequence[Mapping[str, Any]] = ()
+    pruned: Sequence[dict[str, Any]] = ()
+    collapsed: Mapping[tuple[str, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
 
 
 NOTHING = Asked()
@@ -120,16 +126,12 @@ def question(records: Sequence[Record], asked: Asked) -> list[str]:
     if not arms:
         return []
     finds = "Do" if len(arms) > 1 else "Does"
-    text = f"{finds} {_listed(arms)} find tickets that train as well as the dense network?"
-    where = f" At {_listed([percent(density) for density in asked.at])} % of the weights"
+    text = f"{finds} {listed(arms)} find tickets that train as well as the dense network?"
+    where = f" At {listed([percent(density) for density in asked.at])} % of the weights"
     if asked.margin is None:
         return [f"{text}{where}; the recipe sets no margin (verdict.margin), so intervals are given and no verdicts."]
     points = percent(asked.margin)
     return [f"{text}{where}, to {points} point{'' if points == '1' else 's'}."]
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def legend(records: Sequence[Record], asked: Asked) -> list[str]:

@@ -1,7 +1,6 @@
 """Figures: accuracy over density, and density over rounds, as charts of Vega-Lite.
 
-    records -> aggregate -> [ accuracy_over_density, density_over_round, layers, curves, overlap, line ] -> page
-    records of a transfer -> groups -> [ matrix ] -> page
+    records -> aggregate -> [ accuracy_over_density, density_over_round, layers, curves, overlap ] -> page
 
 An arm has the same colour and the same shape in every figure; colours are told apart by colour-blind
 readers, shapes by everyone in print. Axes say percent; records stay fractions.
@@ -9,36 +8,30 @@ readers, shapes by everyone in print. Axes say percent; records stay fractions.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tombola import comparisons
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
+from tombola.reports.drawing import (
+    GREY,
+    PALETTE,
+    arm_encodings,
+    arm_switch,
+    around,
+    colours,
+    density_axis,
+    legend_of,
+    one_two_five,
+    styled,
+    tooltip,
+)
 
 if TYPE_CHECKING:
     import altair as alt
 
-# Okabe and Ito's palette without its yellow, which white paper swallows, and with black last.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# One more than colours, so that the eighth arm differs from the first in its shape.
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
-
-_INK, _GREY, _GRID = "#222222", "#595959", "#e6e6e6"
-_FONT = "Helvetica, Arial, sans-serif"
-_TENS = tuple(range(100, 0, -10))
-_PANEL = 230  # width of one of several panels
-
-
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """Give every arm its colour, in order; from the eighth arm on they repeat.
-
-    >>> colours(["colt-2", "lth"])
-    {'colt-2': '#0072B2', 'lth': '#D55E00'}
-    """
-    return dict(zip(names, itertools.cycle(PALETTE), strict=False))
+FEW_PAIRS = 4  # of which `similarity` has room for more than chance
 
 
 def accuracy_over_density(
@@ -88,15 +81,15 @@ def accuracy_over_density(
     printed = [one for one in paper if one["arm"] in names]
     sparsest = [{"density": one["density"] / 100} for one in printed]
     x = alt.X(
-        "density:Q", title="Density: weights kept (%, log scale)", **_density_axis([*records, *sparsest], reverse=True)
+        "density:Q", title="Density: weights kept (%, log scale)", **density_axis([*records, *sparsest], reverse=True)
     )
     accuracy_axis: dict[str, Any] = {
         "title": "Test accuracy (%)",
-        "scale": alt.Scale(domain=_around([*singles, *rule, *printed]), nice=False),
+        "scale": alt.Scale(domain=around([*singles, *rule, *printed]), nice=False),
     }
     y = alt.Y("accuracy:Q", **accuracy_axis)
-    colour, shape = _arm_encodings(names)
-    switch = _switch(names)
+    colour, shape = arm_encodings(names)
+    switch = arm_switch(names)
     over_means = alt.Chart(alt.InlineData(means)).transform_filter(switch)
     over_singles = alt.Chart(alt.InlineData(singles)).transform_filter(switch)
     over_rule = alt.Chart(alt.InlineData(rule))
@@ -105,20 +98,20 @@ def accuracy_over_density(
         over_printed = alt.Chart(alt.InlineData(printed)).transform_filter(switch)
         hollow.append(
             over_printed.mark_point(filled=False, size=110, strokeWidth=2, opacity=1).encode(
-                x=x, y=y, color=colour, shape=shape, tooltip=_tooltip("source", "arm", "density", "accuracy")
+                x=x, y=y, color=colour, shape=shape, tooltip=tooltip("source", "arm", "density", "accuracy")
             )
         )
     crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
-    return _styled(
+    return styled(
         over_means.mark_area(opacity=0.1 / crowded**2).encode(
             x=x, y=alt.Y("lowest:Q", **accuracy_axis), y2="highest:Q", color=colour
         ),
-        over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
-        over_rule.mark_text(color=_GREY, align="left", dx=6, fontSize=12).encode(
+        over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+        over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
             x=alt.value("width"), y=y, text="label:N"
         ),
         over_singles.mark_point(filled=True, size=14, opacity=0.45 / crowded, shape="circle").encode(
-            x=x, y=y, color=colour, tooltip=_tooltip("arm", "replicate", "round", "density", "accuracy")
+            x=x, y=y, color=colour, tooltip=tooltip("arm", "replicate", "round", "density", "accuracy")
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over_means.mark_point(filled=True, size=70, opacity=1)
@@ -127,107 +120,12 @@ def accuracy_over_density(
             y=y,
             color=colour,
             shape=shape,
-            tooltip=_tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates"),
+            tooltip=tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates"),
         )
         .add_params(switch),
         *hollow,
         height=380,
         title=title,
-    )
-
-
-def panels(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VConcatChart:
-    """Draw accuracy over density of several runs, one panel each on common axes.
-
-    Args:
-        runs: Their records, by what they are called.
-        names: All arms of all of them, for their colours.
-    """
-    import altair as alt
-
-    everything = [record for records in runs.values() for record in records]
-    means = {label: [row for row in aggregate.by_round(records) if row.density > 0 and row.accuracy is not None]
-             for label, records in runs.items()}  # fmt: skip
-    dense = {label: aggregate.dense(records) for label, records in runs.items()}
-    spans = [{"accuracy": 100 * value} for rows in means.values() for row in rows if row.accuracy
-             for value in (row.accuracy.lowest, row.accuracy.highest)]  # fmt: skip
-    spans += [{"accuracy": 100 * one.mean} for one in dense.values() if one is not None]
-    scale = alt.Scale(domain=_around(spans), nice=False, zero=False)
-    x = alt.X("density:Q", title="Density (%, log scale)", **_density_axis(everything, reverse=True))
-    colour, shape = _arm_encodings(names)
-    drawn: list[Any] = []
-    for index, label in enumerate(runs):
-        y_axis: dict[str, Any] = {"title": None if index % 3 else "Test accuracy (%)", "scale": scale}
-        rows = [
-            {"arm": row.arm, "round": row.round, "density": 100 * row.density, "accuracy": 100 * row.accuracy.mean,
-             "lowest": 100 * row.accuracy.lowest, "highest": 100 * row.accuracy.highest, "replicates": row.replicates}
-            for row in means[label] if row.accuracy is not None
-        ]  # fmt: skip
-        there = dense[label]
-        rule = [] if there is None else [{"accuracy": 100 * there.mean}]
-        over, y = alt.Chart(alt.InlineData(rows)), alt.Y("accuracy:Q", **y_axis)
-        tips = _tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates")
-        drawn.append(alt.layer(
-            over.mark_area(opacity=0.1).encode(x=x, y=alt.Y("lowest:Q", **y_axis), y2="highest:Q", color=colour),
-            alt.Chart(alt.InlineData(rule)).mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
-            over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
-            over.mark_point(filled=True, size=50, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),
-            width=_PANEL, height=200,
-            title=alt.Title(label, fontSize=13, fontWeight="normal", color=_INK, anchor="start"),
-        ))  # fmt: skip
-    return _side_by_side(drawn)
-
-
-def over_runs(
-    rows: Sequence[dict[str, Any]],
-    along: str,
-    title: str,
-    names: Sequence[str],
-    colour_of: Mapping[str, str] | None = None,
-) -> alt.LayerChart:
-    """Draw a value over several runs: its replicates as points, their mean as a line.
-
-    Args:
-        rows: With place (of the run: a number, or its name), of (whose value), replicate and value.
-        along: What the numbers are; empty where the runs have only names.
-        title: Of the value's axis.
-        names: What ``of`` may be, in order.
-        colour_of: Colours of arms; others are grey or of the palette.
-    """
-    import altair as alt
-
-    palette = [(colour_of or {}).get(name, _GREY if name == aggregate.DENSE else PALETTE[index % len(PALETTE)])
-               for index, name in enumerate(names)]  # fmt: skip
-    means: dict[tuple[Any, str], list[float]] = {}
-    for row in rows:
-        means.setdefault((row["place"], row["of"]), []).append(row["value"])
-    mean = [{"place": place, "of": of, "value": sum(found) / len(found), "n": len(found)}
-            for (place, of), found in means.items()]  # fmt: skip
-    places = list(dict.fromkeys(row["place"] for row in rows))
-    if along:
-        wide = min(places) > 0 and max(places) / min(places) > 10
-        scale = alt.Scale(type="log", nice=False) if wide else alt.Scale(zero=False)
-        axis = alt.Axis(values=places, format="~r", grid=False, labelOverlap=True)
-        x = alt.X("place:Q", title=f"{along} (log scale)" if wide else along, scale=scale, axis=axis)
-    else:
-        x = alt.X(
-            "place:N", title=None, sort=places, axis=alt.Axis(labelAngle=0 if len(places) < 7 else -30, grid=False)
-        )
-    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    colour = alt.Color("of:N", scale=alt.Scale(domain=list(names), range=palette), legend=_legend(names))
-    shape = alt.Shape(
-        "of:N", scale=alt.Scale(domain=list(names), range=list(SHAPES[: len(names)])), legend=_legend(names)
-    )
-    tips = [alt.Tooltip("place:N", title=along or "run"), alt.Tooltip("of:N", title="of"),
-            alt.Tooltip("value:Q", format=".4~g")]  # fmt: skip
-    over_mean, over = alt.Chart(alt.InlineData(mean)), alt.Chart(alt.InlineData(list(rows)))
-    return _styled(
-        over_mean.mark_line(strokeWidth=1.5, strokeDash=[1, 0] if along else [3, 3]).encode(x=x, y=y, color=colour),
-        over.mark_point(filled=True, size=18, opacity=0.5).encode(x=x, y=y, color=colour, tooltip=tips),
-        over_mean.mark_point(filled=True, size=70, opacity=1).encode(
-            x=x, y=y, color=colour, shape=shape, tooltip=[*tips, alt.Tooltip("n:N", title="replicates")]
-        ),
-        height=300,
     )
 
 
@@ -259,15 +157,15 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
         scale=alt.Scale(domain=[0, max(last, 1)], nice=False),
         axis=alt.Axis(values=list(range(0, last + 1, last // 15 + 1)), format="d", grid=False),
     )
-    y = alt.Y("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(records))
-    colour, shape = _arm_encodings(names)
+    y = alt.Y("density:Q", title="Density: weights kept (%, log scale)", **density_axis(records))
+    colour, shape = arm_encodings(names)
     over_means = alt.Chart(alt.InlineData(means))
     order = list(range(len(names)))
     dashes = [[1, 0] if index == 0 else [8 - index % 6, 4 + index % 6] for index in order]
     dash = alt.StrokeDash("order:O", scale=alt.Scale(domain=order, range=dashes), legend=None)
     # The size itself and no scale of the arms: for a single arm Vega's scale gives NaN.
     size = alt.Size("size:Q", scale=None, legend=None)
-    return _styled(
+    return styled(
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash),
         over_means.mark_point(filled=True, opacity=1).encode(
             x=x,
@@ -275,7 +173,7 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
             color=colour,
             shape=shape,
             size=size,
-            tooltip=_tooltip("arm", "round", "density", "replicates"),
+            tooltip=tooltip("arm", "round", "density", "replicates"),
         ),
         height=320,
     )
@@ -311,13 +209,13 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
         "kept:Q",
         title="Kept of each layer (%, log scale)",
         scale=alt.Scale(type="log", domain=[min(0.93 * lowest, 75.0), 100], nice=False),
-        axis=alt.Axis(values=[tick for tick in _one_two_five(lowest) if tick >= lowest], format="~r"),
+        axis=alt.Axis(values=[tick for tick in one_two_five(lowest) if tick >= lowest], format="~r"),
     )
-    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(own, reverse=True))
+    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True))
     names = [name.removesuffix(".weight") for name in order]
     few = len(order) <= len(PALETTE)
     colour = (
-        alt.Color("layer:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=_legend(names))
+        alt.Color("layer:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=legend_of(names))
         if few
         else alt.Color("depth:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer, first to last"))
     )
@@ -326,8 +224,8 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
             alt.Tooltip("kept:Q", title="kept of it %", format=".2f")]  # fmt: skip
     alike = [{"density": 100 * sum(of) / len(of), "kept": 100 * sum(of) / len(of)} for of in whole.values()]
     alike = [row for row in alike if row["kept"] >= lowest]
-    return _styled(
-        alt.Chart(alt.InlineData(alike)).mark_line(color=_GREY, strokeDash=[6, 4], strokeWidth=1.25).encode(x=x, y=y),
+    return styled(
+        alt.Chart(alt.InlineData(alike)).mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.25).encode(x=x, y=y),
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, detail="layer:N"),
         over.mark_point(filled=True, size=40, opacity=1).encode(
             x=x, y=y, color=colour, tooltip=tips, **({"shape": alt.Shape("layer:N", legend=None)} if few else {})
@@ -372,15 +270,15 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
         ]
     colour = alt.Color(
         "arm:N",
-        scale=alt.Scale(domain=[*names, "dense"], range=[*(of_all[name] for name in names), _GREY]),
-        legend=_legend([*names, "dense"]),
+        scale=alt.Scale(domain=[*names, "dense"], range=[*(of_all[name] for name in names), GREY]),
+        legend=legend_of([*names, "dense"]),
     )
     over = alt.Chart(alt.InlineData(rows))
     x = alt.X("step:Q", title="Training step")
     y = alt.Y("accuracy:Q", title="Validation accuracy (%)", scale=alt.Scale(zero=False))
-    return _styled(
+    return styled(
         over.mark_line(strokeWidth=1.75).encode(
-            x=x, y=y, color=colour, order="place:Q", tooltip=_tooltip("arm", "step", "accuracy", "replicates")
+            x=x, y=y, color=colour, order="place:Q", tooltip=tooltip("arm", "step", "accuracy", "replicates")
         ),
         height=300,
     )
@@ -414,17 +312,17 @@ def boxes(records: Sequence[Record], targets: Sequence[float]) -> alt.LayerChart
     order = [f"{100 * target:g} %" for target in targets]
     x = alt.X("density:N", sort=order, title="Density: weights kept", axis=alt.Axis(labelAngle=0, grid=False))
     offset = alt.XOffset("arm:N", sort=list(names))
-    y = alt.Y("accuracy:Q", title="Test accuracy (%)", scale=alt.Scale(domain=_around([*rows, *rule]), nice=False))
-    colour, _ = _arm_encodings(names, [name for name in names if any(row["arm"] == name for row in rows)])
+    y = alt.Y("accuracy:Q", title="Test accuracy (%)", scale=alt.Scale(domain=around([*rows, *rule]), nice=False))
+    colour, _ = arm_encodings(names, [name for name in names if any(row["arm"] == name for row in rows)])
     over, over_rule = alt.Chart(alt.InlineData(rows)), alt.Chart(alt.InlineData(rule))
-    return _styled(
-        over_rule.mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
-        over_rule.mark_text(color=_GREY, align="left", dx=6, fontSize=12).encode(
+    return styled(
+        over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+        over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
             x=alt.value("width"), y=y, text="label:N"
         ),
         over.mark_boxplot(extent="min-max", size=14, opacity=0.55).encode(x=x, xOffset=offset, y=y, color=colour),
         over.mark_point(filled=True, size=16, opacity=0.9).encode(
-            x=x, xOffset=offset, y=y, color=colour, tooltip=_tooltip("arm", "density", "accuracy", "replicate")
+            x=x, xOffset=offset, y=y, color=colour, tooltip=tooltip("arm", "density", "accuracy", "replicate")
         ),
         height=340,
     )
@@ -439,7 +337,7 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     """
     import altair as alt
 
-    colour, shape = _arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
+    colour, shape = arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
     over = alt.Chart(alt.InlineData(list(rows)))
     last = max(row["round"] for row in rows)
     x = alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
@@ -450,7 +348,7 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     }
     tips = [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("kept:Q", title="kept %", format=".2f"),
             alt.Tooltip("chance:Q", title="by chance %", format=".2f")]  # fmt: skip
-    return _styled(
+    return styled(
         over.mark_area(opacity=0.08).encode(x=x, y=alt.Y("lowest:Q", **scale), y2="highest:Q", color=colour),
         over.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(x=x, y=alt.Y("chance:Q", **scale), color=colour),
         over.mark_line(strokeWidth=2).encode(x=x, y=alt.Y("kept:Q", **scale), color=colour),
@@ -489,19 +387,19 @@ def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequen
     y = alt.Y("ticket:N", sort=list(tickets), title=None, axis=alt.Axis(labelLimit=240, labelPadding=8))
     over = alt.Chart(alt.InlineData(list(cells)))
     tips = [
-        *_tooltip("ticket", "data", "accuracy"),
+        *tooltip("ticket", "data", "accuracy"),
         alt.Tooltip("difference:Q", title="points from dense", format="+.2f"),
-        *_tooltip("replicates"),
+        *tooltip("replicates"),
     ]
     spread = any(cell["deviation"] for cell in cells)
-    return _styled(
+    return styled(
         over.mark_rect(stroke="#ffffff", strokeWidth=2).encode(
             x=x, y=y, color=alt.Color(f"{of}:Q", scale=scale, legend=legend), tooltip=tips
         ),
-        over.mark_text(fontSize=13, dy=-6 if spread else 0, color=_INK).encode(
+        over.mark_text(fontSize=13, dy=-6 if spread else 0, color=INK).encode(
             x=x, y=y, text=alt.Text("accuracy:Q", format=".2f")
         ),
-        over.mark_text(fontSize=10, dy=9, color=_GREY).encode(x=x, y=y, text="deviation:N"),
+        over.mark_text(fontSize=10, dy=9, color=GREY).encode(x=x, y=y, text="deviation:N"),
         height=44 * max(1, len(tickets)),
     )
 
@@ -516,13 +414,13 @@ def line(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
 
     names = list(dict.fromkeys(row["density"] for row in rows))
     palette = list(colours(names).values())
-    colour = alt.Color("density:N", sort=names, scale=alt.Scale(domain=names, range=palette), legend=_legend(names))
+    colour = alt.Color("density:N", sort=names, scale=alt.Scale(domain=names, range=palette), legend=legend_of(names))
     over = alt.Chart(alt.InlineData(list(rows)))
     x = alt.X("at:Q", title="Place on the line: 0 the first training, 1 the second")
     y = alt.Y("error:Q", title="Test error (%)", scale=alt.Scale(zero=False))
     tips = [alt.Tooltip("density:N"), alt.Tooltip("at:Q", format=".2f"),
             alt.Tooltip("error:Q", title="error %", format=".2f"), alt.Tooltip("replicates:N")]  # fmt: skip
-    return _styled(
+    return styled(
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over.mark_point(filled=True, size=40, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips),
         height=300,
@@ -547,123 +445,65 @@ def barrier(records: Sequence[Record], stable: float) -> alt.LayerChart:
         here = [one for one in singles if (one["arm"], one["round"]) == (arm, index)]
         of = {key: sum(one[key] for one in here) / len(here) for key in ("density", "barrier")}
         means.append({"arm": arm, "round": index, "replicates": len(here), **of})
-    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **_density_axis(own, reverse=True))
+    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True))
     y = alt.Y("barrier:Q", title="Barrier (points of test error)")
-    colour, shape = _arm_encodings(aggregate.arms(records), names)
+    colour, shape = arm_encodings(aggregate.arms(records), names)
     over_means, over_singles = alt.Chart(alt.InlineData(means)), alt.Chart(alt.InlineData(singles))
     tip = alt.Tooltip("barrier:Q", title="barrier, points", format=".2f")
-    return _styled(
+    return styled(
         alt.Chart(alt.InlineData([{"barrier": 100 * stable}]))
-        .mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5)
+        .mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
         .encode(y=y),
         over_singles.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
-            x=x, y=y, color=colour, tooltip=[*_tooltip("arm", "replicate", "round", "density"), tip]
+            x=x, y=y, color=colour, tooltip=[*tooltip("arm", "replicate", "round", "density"), tip]
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over_means.mark_point(filled=True, size=70, opacity=1).encode(
-            x=x, y=y, color=colour, shape=shape, tooltip=[*_tooltip("arm", "round", "density", "replicates"), tip]
+            x=x, y=y, color=colour, shape=shape, tooltip=[*tooltip("arm", "round", "density", "replicates"), tip]
         ),
         height=300,
     )
 
 
-def _switch(names: Sequence[str]) -> alt.Parameter:
-    """What a click on the legend switches: all arms are on to begin with."""
-    import altair as alt
+def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerChart:
+    """Draw which part of the weights that either of two arms prunes both prune, over density, and what explains it.
 
-    return alt.selection_point(
-        name="arms", fields=["arm"], bind="legend", toggle="true", empty=False, value=[{"arm": name} for name in names]
-    )
-
-
-def _arm_encodings(names: Sequence[str], shown: Sequence[str] | None = None) -> tuple[alt.Color, alt.Shape]:
-    """One legend for colour and shape, whose rows also fit a phone.
+    Solid: measured. Dashed: by chance, in each layer by its own counts. Of a few pairs also, dotted, the most
+    that is possible, and, thin, what the initial weights alone give. It rises by itself: who prunes all agrees.
 
     Args:
-        names: All arms of the experiment: an arm has the same colour and shape in every figure.
-        shown: Those that this figure has; all if not given.
+        rows: With arm (whose colour it has), pair, density and in percent jaccard, chance, most, start.
+        arms: All arms of the experiment, for their colours.
     """
     import altair as alt
 
-    here = list(names if shown is None else shown)
-    shape_of = dict(zip(names, itertools.cycle(SHAPES), strict=False))
-    palette, shapes = [colours(names)[name] for name in here], [shape_of[name] for name in here]
-    legend = _legend(here)
-    return (
-        alt.Color("arm:N", scale=alt.Scale(domain=here, range=palette), legend=legend),
-        alt.Shape("arm:N", scale=alt.Scale(domain=here, range=shapes), legend=legend),
+    called = {row["arm"]: row["pair"] for row in rows}
+    colour, shape = arm_encodings(arms, list(called), called)
+    switch = arm_switch(list(called))
+    over = alt.Chart(alt.InlineData(list(rows))).transform_filter(switch)
+    x = alt.X(
+        "density:Q",
+        title="Density: weights kept (%, log scale)",
+        **density_axis([{"density": row["density"] / 100} for row in rows], reverse=True),
     )
 
+    def y(of: str) -> alt.Y:
+        return alt.Y(f"{of}:Q", title="Pruned by both, of those pruned by either (%)", scale=alt.Scale(domain=[0, 100]))
 
-def _legend(names: Sequence[str]) -> alt.Legend:
-    import altair as alt
+    def line(of: str, width: float, dash: Sequence[int] = ()) -> alt.Chart:
+        return over.mark_line(strokeWidth=width, strokeDash=list(dash)).encode(x=x, y=y(of), color=colour)
 
-    longest = max(map(len, names), default=1)
-    return alt.Legend(
-        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1
+    tips = [alt.Tooltip("pair:N", title="arms"), alt.Tooltip("rounds:N"), alt.Tooltip("replicates:N"),
+            *(alt.Tooltip(f"{of}:Q", title=f"{told} %", format=".2f") for of, told in (
+                ("density", "density"), ("jaccard", "pruned by both"), ("chance", "by chance"), ("most", "at most"),
+                ("start", "by initial weights")))]  # fmt: skip
+    few = [line("most", 1.25, (1, 3)), line("start", 1)] if len(called) <= FEW_PAIRS else []
+    return styled(
+        *few,
+        line("chance", 1.5, (5, 4)),
+        line("jaccard", 2),
+        over.mark_point(filled=True, size=60, opacity=1)
+        .encode(x=x, y=y("jaccard"), color=colour, shape=shape, tooltip=tips)
+        .add_params(switch),
+        height=340,
     )
-
-
-def _density_axis(records: Sequence[Record], *, reverse: bool = False) -> dict[str, Any]:
-    """A logarithmic axis from 100 % down to the sparsest ticket, with the ticks that the field reads: 50, 20, 10 …"""
-    import altair as alt
-
-    lowest = 100 * min((record["density"] for record in records if record["density"] > 0), default=1.0)
-    lowest = min(0.93 * lowest, 75.0)
-    ticks: Iterable[float] = _TENS if lowest > 15 else _one_two_five(lowest)
-    shown = [tick for tick in ticks if tick >= lowest]
-    scale = alt.Scale(type="log", domain=[lowest, 100], nice=False, reverse=reverse)
-    return {"scale": scale, "axis": alt.Axis(values=shown, format="~r", labelOverlap=False)}
-
-
-def _one_two_five(lowest: float) -> list[float]:
-    exponents = range(2, math.floor(math.log10(lowest)) - 1, -1)
-    return [digit * 10.0**exponent for exponent in exponents for digit in (5, 2, 1) if digit * 10**exponent <= 100]
-
-
-def _around(rows: Sequence[dict[str, Any]]) -> list[float]:
-    """A domain that shows all accuracies, with a margin; equal ones get half a point on either side."""
-    known = [row["accuracy"] for row in rows] or [0.0, 100.0]
-    margin = 0.06 * (max(known) - min(known)) or 0.5
-    return [max(0.0, min(known) - margin), min(100.0, max(known) + margin)]
-
-
-def _tooltip(*fields: str) -> list[alt.Tooltip]:
-    import altair as alt
-
-    percents = {"density": "density %", "accuracy": "accuracy %", "lowest": "lowest %", "highest": "highest %"}
-    return [
-        alt.Tooltip(f"{field}:Q", title=percents[field], format=".2f")
-        if field in percents
-        else alt.Tooltip(f"{field}:N", title=field)
-        for field in fields
-    ]
-
-
-def _side_by_side(drawn: Sequence[Any]) -> alt.VConcatChart:
-    """Put panels into rows of up to three, with one legend."""
-    import altair as alt
-
-    rows = [alt.hconcat(*drawn[first : first + 3], spacing=18) for first in range(0, len(drawn), 3)]
-    chart: alt.VConcatChart = _in_style(alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared"))
-    return chart
-
-
-def _styled(*layers: alt.Chart, height: int, title: str = "") -> alt.LayerChart:
-    import altair as alt
-
-    above = {"title": alt.Title(title, fontSize=12, fontWeight="normal", color=_GREY, anchor="start")} if title else {}
-    chart: alt.LayerChart = _in_style(alt.layer(*layers, width=640, height=height, **above))
-    return chart
-
-
-def _in_style(chart: Any) -> Any:
-    return (
-        chart.configure(font=_FONT, background="white", padding=12)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=_INK, titleColor=_INK, labelFontSize=12, labelFlush=False, titleFontSize=13,
-            titleFontWeight="normal", titlePadding=10, gridColor=_GRID, domainColor=_GREY, tickColor=_GREY,
-        )
-        .configure_legend(labelFontSize=12, labelColor=_INK, symbolSize=80, columnPadding=18, offset=12)
-    )  # fmt: skip

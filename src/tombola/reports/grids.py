@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -21,7 +22,7 @@ class Grid:
 
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
-    words = ("arm", "arms", "verdict", "shown", "accuracy - controls", "stable")
+    words = ("arm", "arms", "verdict", "shown", "accuracy - controls", "stable", "layers")
     return head in words or head in ("data", "ticket", "against", "found on", "model")
 
 
@@ -32,3 +33,12 @@ def percent(fraction: float) -> str:
     ('80', '72.25', '12.5')
     """
     return f"{100 * fraction:.2f}".rstrip("0").rstrip(".")
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them.
+
+    >>> listed(["lth"]), listed(["lth", "colt-2", "matched"])
+    ('lth', 'lth, colt-2 and matched')
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

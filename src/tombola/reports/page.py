@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tombola.files import write_whole
-from tombola.reports import aggregate, decisions, figures, table
+from tombola.reports import aggregate, decisions, drawing, figures, masks, panels, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import percent
@@ -64,7 +64,7 @@ def write(
         formats: Of the figures' own files: "svg", "png", "pdf".
     """
     charts = _charts(records, asked, " · ".join(filter(None, [title, facts.get("data"), facts.get("training")])))
-    sheet = Sheet(charts, figures.colours(aggregate.arms(records)))
+    sheet = Sheet(charts, drawing.colours(aggregate.arms(records)))
     files: dict[str, bytes] = {"summary.md": table.markdown(title, records, notes, asked).encode()}
     files |= sheet.files(formats)
     files["report.html"] = _html(sheet, title, records, notes, facts, asked, making)
@@ -74,7 +74,7 @@ def write(
 
 
 def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tuple[Chart, str]]:
-    """Draw what there is to draw, by the name of its file, each with its caption."""
+    """Draw what there is to draw, by the name of its file, each with its caption; without one it is a file alone."""
     arms = aggregate.arms(records)
     if not arms:
         return {}
@@ -95,7 +95,41 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             "Density over rounds. A constant rate is a straight line; arms with equal counts lie on each other.",
         ),
     }
+    if compared := decisions.comparisons(records, asked):
+        found["differences"] = (
+            panels.differences(compared),
+            f"Paired differences in test accuracy: mean and {percent(1 - asked.alpha)} % interval over the replicates, "
+            "sorted by the lowest density. An arrow: the interval goes on"
+            + ("; grey: the margin." if asked.margin is not None else "."),
+        )
+    if decisions.cost_grid(records, asked).rows:
+        found["costs"] = (
+            panels.costs(records, asked.at),
+            "What it costs to come to a density, as if each arm ran alone. Dark: the search; lighter: the training "
+            "that tells the ticket's accuracy (at the end of the bar); palest: those of the tickets before it.",
+        )
+    drawn = [arm for arm in arms if arm in asked.drawn]
+    if len(drawn) > 1:
+        found["accuracy-and-rounds"] = (panels.accuracy_and_rounds(records, drawn), "")
+        found["rounds"] = (
+            panels.rounds(records, drawn),
+            "Test accuracy, and below it the rounds it took, over the same densities. Mean of the replicates; bands: "
+            "lowest to highest.",
+        )
     tickets = [record for record in records if record["round"] and record["arm"] in arms]
+    if any(aggregate.early_accuracy(record) is not None for record in tickets):
+        found["early-stop"] = (
+            panels.early_stop(records),
+            "At the early stop, where the validation loss is lowest: test accuracy and training step; and at the end, "
+            "how far the accuracy on training data is above that on test data (dashed, where arms are few: on "
+            "validation data). Mean of the replicates; bands: lowest to highest.",
+        )
+    if any(record.get("distance") is not None for record in tickets):
+        found["distance"] = (
+            panels.distance(records),
+            "How far the kept weights went in the training that evaluates a ticket, from where it began: root of the "
+            "mean square. Mean of the replicates; bands: lowest to highest.",
+        )
     if any(record.get("by_itself") for record in tickets) and aggregate.replicates(records) > 2:
         found["boxes"] = (
             figures.boxes(records, asked.at),
@@ -109,6 +143,17 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             "What all partitions keep of the weights before a round (points), what they would by chance, in each layer "
             "by its own rate (dashed), and between which bounds arithmetic leaves it (band). Mean of the replicates.",
         )
+    alike = masks.similarity_rows(records, asked)
+    if alike:
+        few = len({row["pair"] for row in alike}) <= figures.FEW_PAIRS
+        found["similarity"] = (
+            figures.similarity(alike, arms),
+            "What two arms prune alike (Jaccard: pruned by both over pruned by either) where they have rounds of about "
+            "the same density. Points: measured; dashed: by chance, in each layer by its own rates"
+            + ("; thin: what one arm shares with the weights that were smallest before training; dotted: the most that "
+               "is possible" if few else "")
+            + ". All of them rise as less is kept. Mean of the replicates.",
+        )  # fmt: skip
     for arm in decisions.connected(records):
         found[f"line-{arm}"] = (
             figures.line(decisions.line_rows(records, arm, asked)),
@@ -126,6 +171,12 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             figures.layers(records, arm),
             f"Where {arm} leaves its weights: what it keeps of each layer over the density of the whole; dashed: as "
             "much of each. A layer that falls off nears collapse.",
+        )
+    if asked.pruned:
+        found["weights"] = (
+            panels.weights(asked.pruned, arms),
+            "The weights of the trained dense network by value, in its largest layer: coloured those that a ticket "
+            "keeps, grey those that it prunes. One replicate; the outer bars hold all beyond.",
         )
     if any(record.get("curve") for record in records if record["round"]):
         for density in asked.at:
@@ -154,19 +205,24 @@ def _html(
     shown, told = sheet.shown, sheet.told
     parts = [
         shown("accuracy", "boxes"),
-        told(
-            decisions.verdict_grid(records, asked),
-            decisions.comparison_grid(records, asked),
-            decisions.paper_grid(records, asked),
-        ),
-        shown("density"),
+        told(decisions.verdict_grid(records, asked)),
+        shown("differences"),
+        told(decisions.comparison_grid(records, asked), decisions.paper_grid(records, asked)),
+        shown("density", "costs"),
         told(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
+        section("Accuracy and rounds", shown("rounds")),
         shown("overlap"),
         told(decisions.overlap_grid(records, asked)),
+        shown("similarity"),
+        told(masks.similarity_grid(records, asked)),
         shown("line-", "barrier"),
         told(decisions.barrier_grid(records)),
-        section("Where the weights went", shown("layers-")),
-        section("While training", shown("curves-")),
+        section(
+            "Where the weights went", paragraphs(masks.collapse_lines(records, asked)), shown("layers-", "weights")
+        ),
+        told(masks.collapse_grid(records, asked)),
+        section("While training", shown("curves-", "distance", "early-stop")),
+        told(table.stop_grid(records, asked.at)),
         told(*table.grids(records)[:1]),
         section("What was spent", paragraphs(decisions.spent_lines(records))),
         legend([*decisions.legend(records, asked), *table.legend(records)]),

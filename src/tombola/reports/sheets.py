@@ -30,15 +30,16 @@ class Sheet:
     """A page in the making: its charts, drawn once, and its tables.
 
     Args:
-        charts: By the name of its file, each with its caption.
+        charts: By the name of its file, each with its caption; one without is a file alone.
         colours: Of the names that stand in tables with a dot of their colour.
     """
 
     def __init__(self, charts: Mapping[str, tuple[Chart, str]], colours: Mapping[str, str] | None = None) -> None:
         self.charts, self.colours = charts, colours or {}
         self.drawings = {name: drawn(chart, "svg") for name, (chart, _) in charts.items()}
+        self._told = {name: one for name, one in charts.items() if one[1]}
         # Names of arms may hold what has a meaning in a selector.
-        self._ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(charts)}
+        self._ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(self._told)}
 
     def files(self, formats: Sequence[Format]) -> dict[str, bytes]:
         """Return the charts as files of their own."""
@@ -48,16 +49,16 @@ class Sheet:
             for kind in formats
         }
 
-    def shown(self, *prefixes: str) -> str:
-        """Return the figures whose names begin so.
+    def shown(self, *names: str) -> str:
+        """Return the figures of these names; a name that ends in a dash stands for all that begin so.
 
         The drawing is what readers without scripts see; where scripts run, the chart takes its place.
         """
         return "".join(
             f'<figure><div class="chart" id="{self._ids[name]}">{self.drawings[name].decode()}</div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for name, (_, caption) in self.charts.items()
-            if name.startswith(prefixes)
+            for name, (_, caption) in self._told.items()
+            if any(name.startswith(one) if one.endswith("-") else name == one for one in names)
         )
 
     def told(self, *grids: Grid) -> str:
@@ -96,17 +97,24 @@ class Sheet:
             summary=paragraphs(summary),
             notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else "",
             body="".join(body),
-            scripts=self._scripts() if self.charts else "",
+            scripts=self._scripts() if self._told else "",
         )
         return page.encode()
 
     def _scripts(self) -> str:
         options = _json({"renderer": "svg", "actions": False})
-        calls = "".join(
-            f'vegaEmbed("#{self._ids[name]}",{_json(_fluid(chart))},{options}).catch(console.error);'
-            for name, (chart, _) in self.charts.items()
-        )
-        return f"<script>{_library()}</script><script>{calls}</script>"
+        calls = []
+        for name, (chart, _) in self._told.items():
+            spec = chart.to_dict()
+            where = f'"#{self._ids[name]}",'
+            if "room" in spec.get("usermeta", {}):  # Vega-Lite gives the width of its place to single views alone
+                calls.append(f"panels({where}{_json(spec)},{options});")
+                continue
+            if "vconcat" not in spec:  # panels side by side keep their width, and are scaled as pictures are
+                spec["width"] = "container"
+                spec.pop("title", None)  # what the page says above; a long one would leave a narrow figure no room
+            calls.append(f"vegaEmbed({where}{_json(spec)},{options}).catch(console.error);")
+        return f"<script>{_library()}</script><script>{_PANELS}{''.join(calls)}</script>"
 
 
 def drawn(chart: Chart, kind: Format) -> bytes:
@@ -150,15 +158,6 @@ def _judged(sentence: str) -> str:
     return re.sub(rf"^([^:]*: )({words})\.", r"\1<b>\2</b>.", escape(sentence))
 
 
-def _fluid(chart: Chart) -> dict[str, Any]:
-    """Return a chart that takes the width of its place; panels side by side keep theirs, and are scaled as pictures."""
-    import altair as alt
-
-    whole = chart.properties(width="container") if isinstance(chart, alt.LayerChart) else chart
-    found: dict[str, Any] = whole.to_dict()
-    return found
-
-
 def _table(grid: Grid, colours: Mapping[str, str]) -> str:
     labels = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for head in grid.labels)
     heads = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for _, heads in grid.groups for head in heads)
@@ -187,6 +186,23 @@ def _arm(name: str, colours: Mapping[str, str]) -> str:
 
 def _side(head: str) -> str:
     return ' class="left names"' if head == "arms" else " class=left" if in_words(head) else ""
+
+
+# Draws panels as wide as their place is, and again when it changes.
+_PANELS = """
+function panels(id, spec, options) {
+  const place = document.querySelector(id);
+  let width = 0;
+  function draw() {
+    if (place.clientWidth === width) return;
+    width = place.clientWidth;
+    for (const one of spec.vconcat) one.width = Math.max(120, width - spec.usermeta.room);
+    vegaEmbed(id, spec, options).catch(console.error);
+  }
+  addEventListener("resize", draw);
+  draw();
+}
+"""
 
 
 @functools.cache

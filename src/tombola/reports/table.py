@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tombola.reports import aggregate, decisions
+from tombola.reports import aggregate, decisions, masks
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import Grid, in_words, percent
@@ -38,7 +38,7 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
         parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
     for grid in grids(records, asked):
         parts += [f"## {grid.title}", markdown_table(grid)]
-    parts += legend(records)
+    parts += [*map(escaped, masks.collapse_lines(records, asked)), *legend(records)]
     if notes:
         parts.append("\n".join(f"- {escaped(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
@@ -119,6 +119,9 @@ def grids(records: Sequence[Record], asked: Asked | None = None) -> list[Grid]:
             decisions.cost_grid(records, asked),
             decisions.overlap_grid(records, asked),
             decisions.barrier_grid(records),
+            masks.similarity_grid(records, asked),
+            masks.collapse_grid(records, asked),
+            stop_grid(records, asked.at),
         ]
     return [grid for grid in found if grid.rows]
 
@@ -166,6 +169,45 @@ def _round_grid(records: Sequence[Record]) -> Grid:
             for index in sorted({row.round for row in rows})
         ],
     )
+
+
+def stop_grid(records: Sequence[Record], targets: Sequence[float]) -> Grid:
+    """Return where the first tickets at or below each density stop early, and how training is above test, as text.
+
+    Args:
+        records: Of the whole experiment; without validation data there is no early stop, and no row.
+        targets: Densities, beyond four thinned out.
+    """
+    names = aggregate.arms(records)
+    dense = {record["replicate"]: record for record in reversed(records) if record["round"] == 0}
+    shown = [("100", aggregate.DENSE, list(dense.values()))]
+    tickets = {arm: [record for record in records if record["arm"] == arm and record["round"]] for arm in names}
+    for target in aggregate.few(targets):
+        shown += [(percent(target), arm, aggregate.firsts(own, target)) for arm, own in tickets.items()]
+    rows: list[list[str]] = []
+    above = None
+    for density, arm, here in shown:
+        if all(aggregate.early_accuracy(record) is None for record in here):
+            continue
+        rows.append([
+            "" if density == above else density, arm, str(len(here)),
+            _in_digits([aggregate.percents(record["test_accuracy"]) for record in here], 2),
+            _in_digits([aggregate.early_accuracy(record) for record in here], 2),
+            _in_digits([record["early_stop_step"] for record in here], 0),
+            _in_digits([aggregate.above_test(record) for record in here], 2),
+            _in_digits([aggregate.above_valid(record) for record in here], 2),
+        ])  # fmt: skip
+        above = density
+    heads = ["n", "accuracy %", "at early stop %", "early-stop step", "train - test", "train - validation"]
+    return Grid(title="Early stop, and how far training is above test (points)", labels=["density %", "arm"],
+                groups=[("", heads)], rows=rows)  # fmt: skip
+
+
+def _in_digits(values: Sequence[float | None], digits: int) -> str:
+    of = aggregate.known_spread(values)
+    if of is None:
+        return ""
+    return f"{of.mean:,.{digits}f}" + ("" if of.deviation is None else f" ± {of.deviation:,.{digits}f}")
 
 
 def _round_cells(row: RoundRow, replicates: int) -> list[str]:

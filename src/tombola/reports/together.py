@@ -17,7 +17,7 @@ from typing import Any
 from tombola.comparisons import DENSE, compare_over, values_at
 from tombola.errors import ConfigError
 from tombola.files import write_whole
-from tombola.reports import aggregate, decisions, figures, table
+from tombola.reports import across, aggregate, decisions, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.decisions import Asked
 from tombola.reports.grids import Grid, percent
@@ -55,7 +55,7 @@ def write(
         notes: What a reader must know before believing the numbers.
         formats: Of the figures' own files.
     """
-    sheet = Sheet(_charts(parts), figures.colours(_arms(parts)))
+    sheet = Sheet(_charts(parts), drawing.colours(_arms(parts)))
     tables = grids(parts)
     files = {"summary.md": _markdown(title, parts, tables, notes).encode(), **sheet.files(formats)}
     body = [
@@ -113,7 +113,7 @@ def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
     shown = {part.label: part.records for part in parts}
     if any(_arms([part]) for part in parts):
         found["accuracy"] = (
-            figures.panels(shown, _arms(parts)),
+            across.by_run(shown, _arms(parts)),
             "Test accuracy over density, one panel a run on common axes. Lines: mean of the replicates; bands: lowest "
             "to highest replicate; dashed: mean of the dense network of that run.",
         )
@@ -127,7 +127,7 @@ def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
     ]
     if dense:
         found["dense"] = (
-            figures.over_runs(dense, along, "Error of the dense network (%)", ["test", "training"]),
+            across.over_runs(dense, along, "Error of the dense network (%)", ["test", "training"]),
             "Error of the dense network on test and training data. Points: replicates; lines: their means.",
         )
     for key, factor, axis, caption in (
@@ -146,7 +146,7 @@ def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
         if rows:
             names = [name for name in (DENSE, *_arms(parts)) if any(row["of"] == name for row in rows)]
             found[key] = (
-                figures.over_runs(rows, along, axis, names, figures.colours(_arms(parts))),
+                across.over_runs(rows, along, axis, names, drawing.colours(_arms(parts))),
                 f"{caption} at {percent(at)} % density. Points: replicates; lines: their means.",
             )
     return found

@@ -1,0 +1,134 @@
+"""Across: figures of several runs beside each other.
+
+records of each run -> [ by_run, over_runs ] -> together
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tombola.reports import aggregate
+from tombola.reports.aggregate import Record
+from tombola.reports.drawing import (
+    GREY,
+    INK,
+    PALETTE,
+    SHAPES,
+    arm_encodings,
+    around,
+    configured,
+    density_axis,
+    legend_of,
+    styled,
+    tooltip,
+)
+
+if TYPE_CHECKING:
+    import altair as alt
+
+_PANEL = 230  # width of one of several panels
+
+
+def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VConcatChart:
+    """Draw accuracy over density of several runs, one panel each on common axes.
+
+    Args:
+        runs: Their records, by what they are called.
+        names: All arms of all of them, for their colours.
+    """
+    import altair as alt
+
+    everything = [record for records in runs.values() for record in records]
+    means = {label: [row for row in aggregate.by_round(records) if row.density > 0 and row.accuracy is not None]
+             for label, records in runs.items()}  # fmt: skip
+    dense = {label: aggregate.dense(records) for label, records in runs.items()}
+    spans = [{"accuracy": 100 * value} for rows in means.values() for row in rows if row.accuracy
+             for value in (row.accuracy.lowest, row.accuracy.highest)]  # fmt: skip
+    spans += [{"accuracy": 100 * one.mean} for one in dense.values() if one is not None]
+    scale = alt.Scale(domain=around(spans), nice=False, zero=False)
+    x = alt.X("density:Q", title="Density (%, log scale)", **density_axis(everything, reverse=True))
+    colour, shape = arm_encodings(names)
+    drawn: list[Any] = []
+    for index, label in enumerate(runs):
+        y_axis: dict[str, Any] = {"title": None if index % 3 else "Test accuracy (%)", "scale": scale}
+        rows = [
+            {"arm": row.arm, "round": row.round, "density": 100 * row.density, "accuracy": 100 * row.accuracy.mean,
+             "lowest": 100 * row.accuracy.lowest, "highest": 100 * row.accuracy.highest, "replicates": row.replicates}
+            for row in means[label] if row.accuracy is not None
+        ]  # fmt: skip
+        there = dense[label]
+        rule = [] if there is None else [{"accuracy": 100 * there.mean}]
+        over, y = alt.Chart(alt.InlineData(rows)), alt.Y("accuracy:Q", **y_axis)
+        tips = tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates")
+        drawn.append(alt.layer(
+            over.mark_area(opacity=0.1).encode(x=x, y=alt.Y("lowest:Q", **y_axis), y2="highest:Q", color=colour),
+            alt.Chart(alt.InlineData(rule)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+            over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+            over.mark_point(filled=True, size=50, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),
+            width=_PANEL, height=200,
+            title=alt.Title(label, fontSize=13, fontWeight="normal", color=INK, anchor="start"),
+        ))  # fmt: skip
+    return _side_by_side(drawn)
+
+
+def over_runs(
+    rows: Sequence[dict[str, Any]],
+    along: str,
+    title: str,
+    names: Sequence[str],
+    colour_of: Mapping[str, str] | None = None,
+) -> alt.LayerChart:
+    """Draw a value over several runs: its replicates as points, their mean as a line.
+
+    Args:
+        rows: With place (of the run: a number, or its name), of (whose value), replicate and value.
+        along: What the numbers are; empty where the runs have only names.
+        title: Of the value's axis.
+        names: What ``of`` may be, in order.
+        colour_of: Colours of arms; others are grey or of the palette.
+    """
+    import altair as alt
+
+    palette = [(colour_of or {}).get(name, GREY if name == aggregate.DENSE else PALETTE[index % len(PALETTE)])
+               for index, name in enumerate(names)]  # fmt: skip
+    means: dict[tuple[Any, str], list[float]] = {}
+    for row in rows:
+        means.setdefault((row["place"], row["of"]), []).append(row["value"])
+    mean = [{"place": place, "of": of, "value": sum(found) / len(found), "n": len(found)}
+            for (place, of), found in means.items()]  # fmt: skip
+    places = list(dict.fromkeys(row["place"] for row in rows))
+    if along:
+        wide = min(places) > 0 and max(places) / min(places) > 10
+        scale = alt.Scale(type="log", nice=False) if wide else alt.Scale(zero=False)
+        axis = alt.Axis(values=places, format="~r", grid=False, labelOverlap=True)
+        x = alt.X("place:Q", title=f"{along} (log scale)" if wide else along, scale=scale, axis=axis)
+    else:
+        x = alt.X(
+            "place:N", title=None, sort=places, axis=alt.Axis(labelAngle=0 if len(places) < 7 else -30, grid=False)
+        )
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
+    colour = alt.Color("of:N", scale=alt.Scale(domain=list(names), range=palette), legend=legend_of(names))
+    shape = alt.Shape(
+        "of:N", scale=alt.Scale(domain=list(names), range=list(SHAPES[: len(names)])), legend=legend_of(names)
+    )
+    tips = [alt.Tooltip("place:N", title=along or "run"), alt.Tooltip("of:N", title="of"),
+            alt.Tooltip("value:Q", format=".4~g")]  # fmt: skip
+    over_mean, over = alt.Chart(alt.InlineData(mean)), alt.Chart(alt.InlineData(list(rows)))
+    return styled(
+        over_mean.mark_line(strokeWidth=1.5, strokeDash=[1, 0] if along else [3, 3]).encode(x=x, y=y, color=colour),
+        over.mark_point(filled=True, size=18, opacity=0.5).encode(x=x, y=y, color=colour, tooltip=tips),
+        over_mean.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x, y=y, color=colour, shape=shape, tooltip=[*tips, alt.Tooltip("n:N", title="replicates")]
+        ),
+        height=300,
+    )
+
+
+def _side_by_side(drawn: Sequence[Any]) -> alt.VConcatChart:
+    """Put panels into rows of up to three, with one legend."""
+    import altair as alt
+
+    rows = [alt.hconcat(*drawn[first : first + 3], spacing=18) for first in range(0, len(drawn), 3)]
+    chart: alt.VConcatChart = configured(alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared"))
+    return chart

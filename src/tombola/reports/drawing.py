@@ -1,0 +1,173 @@
+"""Drawing: what all figures share: an arm's colour and shape, axes, legends, and the style.
+
+    records -> figures, panels -> [ encodings, axes, style ] -> charts of Vega-Lite
+
+Colours are told apart by colour-blind readers, shapes by everyone in print.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tombola.reports.aggregate import Record
+
+if TYPE_CHECKING:
+    import altair as alt
+
+_Chart = TypeVar("_Chart", bound="alt.TopLevelMixin")
+
+# Okabe and Ito's palette without its yellow, which white paper swallows, and with black last.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# One more than colours, so that the eighth arm differs from the first in its shape.
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+
+WIDTH = 640  # of a figure, in pixels, without its labels
+
+INK, GREY, _GRID = "#222222", "#595959", "#e6e6e6"
+_FONT = "Helvetica, Arial, sans-serif"
+_TENS = tuple(range(100, 0, -10))
+_ABOVE: dict[str, Any] = {"fontSize": 12, "fontWeight": "normal", "color": GREY, "anchor": "start"}
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Give every arm its colour, in order; from the eighth arm on they repeat.
+
+    >>> colours(["colt-2", "lth"])
+    {'colt-2': '#0072B2', 'lth': '#D55E00'}
+    """
+    return dict(zip(names, itertools.cycle(PALETTE), strict=False))
+
+
+def arm_switch(names: Sequence[str], field: str = "arm") -> alt.Parameter:
+    """What a click on the legend switches: all arms, or what else the field tells apart, are on to begin with."""
+    import altair as alt
+
+    return alt.selection_point(
+        name=f"{field}s", fields=[field], bind="legend", toggle="true", empty=False,
+        value=[{field: name} for name in names],
+    )  # fmt: skip
+
+
+def arm_encodings(
+    names: Sequence[str], shown: Sequence[str] | None = None, called: Mapping[str, str] | None = None
+) -> tuple[alt.Color, alt.Shape]:
+    """One legend for colour and shape, whose rows also fit a phone.
+
+    Args:
+        names: All arms of the experiment: an arm has the same colour and shape in every figure.
+        shown: Those that this figure has; all if not given.
+        called: What the legend calls an arm, where that is not its name.
+    """
+    import altair as alt
+
+    here = list(names if shown is None else shown)
+    shape_of = dict(zip(names, itertools.cycle(SHAPES), strict=False))
+    palette, shapes = [colours(names)[name] for name in here], [shape_of[name] for name in here]
+    legend = legend_of(here, called or {})
+    return (
+        alt.Color("arm:N", scale=alt.Scale(domain=here, range=palette), legend=legend),
+        alt.Shape("arm:N", scale=alt.Scale(domain=here, range=shapes), legend=legend),
+    )
+
+
+def legend_of(names: Sequence[str], called: Mapping[str, str] | None = None) -> alt.Legend:
+    """Return a legend above the figure, in as many columns as fit a phone.
+
+    Args:
+        names: What it lists.
+        called: What it calls them, where that is not the name.
+    """
+    import altair as alt
+
+    shown = [(called or {}).get(name, name) for name in names]
+    longest = max(map(len, shown), default=1)
+    labels = {"labelExpr": f"({json.dumps(called)})[datum.label] || datum.label"} if called else {}
+    return alt.Legend(
+        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1, **labels
+    )
+
+
+def density_axis(records: Sequence[Record], *, reverse: bool = False) -> dict[str, Any]:
+    """A logarithmic axis from 100 % down to the sparsest ticket, with the ticks that the field reads: 50, 20, 10 …"""
+    import altair as alt
+
+    lowest = 100 * min((record["density"] for record in records if record["density"] > 0), default=1.0)
+    lowest = min(0.93 * lowest, 75.0)
+    ticks: Iterable[float] = _TENS if lowest > 15 else one_two_five(lowest)
+    shown = [tick for tick in ticks if tick >= lowest]
+    scale = alt.Scale(type="log", domain=[lowest, 100], nice=False, reverse=reverse)
+    return {"scale": scale, "axis": alt.Axis(values=shown, format="~r", labelOverlap=False)}
+
+
+def one_two_five(lowest: float) -> list[float]:
+    """Return the ticks of a logarithmic axis from 100 % down.
+
+    >>> one_two_five(10.0)
+    [100.0, 50.0, 20.0, 10.0]
+    """
+    exponents = range(2, math.floor(math.log10(lowest)) - 1, -1)
+    return [digit * 10.0**exponent for exponent in exponents for digit in (5, 2, 1) if digit * 10**exponent <= 100]
+
+
+def around(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """A domain that shows all accuracies, with a margin; equal ones get half a point on either side."""
+    known = [row["accuracy"] for row in rows] or [0.0, 100.0]
+    margin = 0.06 * (max(known) - min(known)) or 0.5
+    return [max(0.0, min(known) - margin), min(100.0, max(known) + margin)]
+
+
+def tooltip(*fields: str) -> list[alt.Tooltip]:
+    """Return what a point tells when it is pointed at, percents to two digits."""
+    import altair as alt
+
+    percents = {"density": "density %", "accuracy": "accuracy %", "lowest": "lowest %", "highest": "highest %"}
+    return [
+        alt.Tooltip(f"{field}:Q", title=percents[field], format=".2f")
+        if field in percents
+        else alt.Tooltip(f"{field}:N", title=field)
+        for field in fields
+    ]
+
+
+def styled(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> alt.LayerChart:
+    """Lay charts over each other, in the style of all figures."""
+    return configured(panel(*layers, height=height, title=title))
+
+
+def panel(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> alt.LayerChart:
+    """Lay charts over each other, to be a part of a figure."""
+    import altair as alt
+
+    above = {"title": alt.Title(title, **_ABOVE)} if title else {}
+    chart: alt.LayerChart = alt.layer(*layers, width=WIDTH, height=height, **above)
+    return chart
+
+
+def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
+    """Set panels below each other, in the style of all figures.
+
+    Args:
+        panels: The parts, the first one above.
+        room: What labels and margins take of the width, in pixels; the page gives the panels the rest of its own.
+    """
+    import altair as alt
+
+    chart: alt.VConcatChart = alt.vconcat(*panels, spacing=14, usermeta={"room": room})
+    return configured(chart)
+
+
+def configured(chart: _Chart) -> _Chart:
+    """Return a chart in the style of all figures."""
+    return (
+        chart.configure(font=_FONT, background="white", padding=12)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=INK, titleColor=INK, labelFontSize=12, labelFlush=False, titleFontSize=13,
+            titleFontWeight="normal", titlePadding=10, gridColor=_GRID, domainColor=GREY, tickColor=GREY,
+        )
+        .configure_legend(labelFontSize=12, labelColor=INK, symbolSize=80, columnPadding=18, offset=12)
+    )  # fmt: skip

@@ -1,0 +1,410 @@
+"""Panels: figures that set arms side by side, or one thing above another over the same density.
+
+    records, comparisons -> [ differences, costs, accuracy and rounds, early stop, distance ] -> page
+
+Arms have the colours and shapes that they have in all figures.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tombola import ledger
+from tombola.comparisons import DENSE, Comparison
+from tombola.reports import aggregate
+from tombola.reports.aggregate import Record
+from tombola.reports.drawing import (
+    GREY,
+    PALETTE,
+    SHAPES,
+    arm_encodings,
+    arm_switch,
+    colours,
+    density_axis,
+    legend_of,
+    panel,
+    stacked,
+    styled,
+)
+from tombola.reports.grids import percent
+
+if TYPE_CHECKING:
+    import altair as alt
+
+_NAMES: dict[str, Any] = {"labelLimit": 260, "labelPadding": 8, "grid": False, "ticks": False}  # an axis of arms
+
+Value = Callable[[Record], "float | None"]
+
+
+def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
+    """Draw each pair's mean difference with its interval, by density: the pairs sorted, the best above.
+
+    What the recipe takes for "as good as" is a grey band around zero. An interval that would leave no room for the rest
+    ends in an arrow where it is cut off.
+
+    Args:
+        compared: Of one run; densities beyond four are thinned out.
+    """
+    import altair as alt
+
+    shown = aggregate.few(sorted({one.density for one in compared}, reverse=True))
+    chosen = [one for one in compared if one.density in shown]
+    means = [100 * one.paired.mean for one in chosen]
+    margin = max((100 * one.margin for one in chosen if one.margin is not None), default=0.0)
+    room = max(0.5 * (max(means) - min(means)), 1.2 * margin, 0.5)
+    low, high = min(*means, -margin, 0.0) - room, max(*means, margin, 0.0) + room
+    rows = [
+        {
+            "arms": f"{one.arm} - {one.other}",
+            "density": f"{percent(one.density)} %",
+            "mean": 100 * one.paired.mean,
+            "low": 100 * (one.paired.mean if one.paired.low is None else one.paired.low),
+            "high": 100 * (one.paired.mean if one.paired.high is None else one.paired.high),
+            "n": len(one.values),
+            "verdict": one.verdict,
+            "p": one.p,
+        }
+        for one in chosen
+    ]
+    for row in rows:
+        row |= {"from": max(low, row["low"]), "to": min(high, row["high"])}
+    # Sorted where they are sparsest.
+    last = {row["arms"]: row["mean"] for row in rows}
+    order = sorted(last, key=lambda arms: -last[arms])
+    labels = [f"{percent(density)} %" for density in shown]
+    step = 11 * len(labels) + 9
+    scale = alt.Scale(domain=[low, high], nice=False)
+    y = alt.Y("arms:N", sort=order, title=None, axis=alt.Axis(**_NAMES, domain=False))
+    offset = alt.YOffset("density:N", sort=labels, scale=alt.Scale(paddingOuter=0.6))
+    colour = alt.Color("density:N", scale=alt.Scale(domain=labels, range=list(PALETTE[: len(labels)])),
+                       legend=legend_of(labels))  # fmt: skip
+    shape = alt.Shape("density:N", scale=alt.Scale(domain=labels, range=list(SHAPES[: len(labels)])),
+                      legend=legend_of(labels))  # fmt: skip
+    switch = arm_switch(labels, field="density")
+    over = alt.Chart(alt.InlineData(rows)).transform_filter(switch)
+
+    def x(of: str) -> alt.X:
+        return alt.X(f"{of}:Q", title="Test accuracy: first minus second (points)", scale=scale,
+                     axis=alt.Axis(tickCount=8))  # fmt: skip
+
+    def cut(of: str, end: str, symbol: str) -> alt.Chart:
+        return over.transform_filter(f"datum['{of}'] != datum['{end}']").mark_point(
+            filled=True, shape=symbol, size=45, opacity=1
+        ).encode(x=x(end), y=y, yOffset=offset, color=colour)  # fmt: skip
+
+    tips = [alt.Tooltip("arms:N"), alt.Tooltip("density:N"), alt.Tooltip("mean:Q", title="difference", format="+.2f"),
+            alt.Tooltip("low:Q", title="interval from", format="+.2f"),
+            alt.Tooltip("high:Q", title="to", format="+.2f"), alt.Tooltip("n:Q"), alt.Tooltip("verdict:N"),
+            alt.Tooltip("p:Q", format=".3f")]  # fmt: skip
+    zero = alt.Chart(alt.InlineData([{"zero": 0.0, "from": -margin, "to": margin}]))
+    band = [zero.mark_rect(color=GREY, opacity=0.14).encode(x=x("from"), x2="to:Q")] if margin else []
+    return styled(
+        *band,
+        zero.mark_rule(color=GREY, strokeWidth=1.25).encode(x=x("zero")),
+        over.mark_rule(strokeWidth=2).encode(x=x("from"), x2="to:Q", y=y, yOffset=offset, color=colour),
+        cut("low", "from", "triangle-left"),
+        cut("high", "to", "triangle-right"),
+        over.mark_point(filled=True, size=65, opacity=1)
+        .encode(x=x("mean"), y=y, yOffset=offset, color=colour, shape=shape, tooltip=tips)
+        .add_params(switch),
+        height=step * len(order),
+    )
+
+
+_PARTS = {"search": 1.0, "its accuracy": 0.6, "accuracies before": 0.3}  # of a cost, and how dark a bar is
+
+
+def costs(records: Sequence[Record], densities: Sequence[float]) -> alt.VConcatChart:
+    """Draw what it costs each arm to come to a density, in full-data trainings, with the accuracy that is had for it.
+
+    A bar begins with the search (dark), then comes the training that tells the ticket's accuracy (lighter), then those
+    that tell the accuracies of the tickets before it (palest).
+
+    Args:
+        records: Of the whole experiment.
+        densities: At which arms are compared, beyond four thinned out; those that none reaches are left out.
+
+    Source:
+        COLT, arXiv:2212.12770, Fig. 2, has accuracy and rounds as bars; what is trained to know them is ours.
+    """
+    import altair as alt
+
+    names = aggregate.arms(records)
+    by_density = {density: _cost_rows(records, density) for density in aggregate.few(densities)}
+    most = max(row["to"] for rows in by_density.values() for row in rows)
+    x = {"scale": alt.Scale(domain=[0, 1.3 * most], nice=False), "axis": alt.Axis(tickCount=6)}
+    shown = [(density, rows) for density, rows in by_density.items() if rows]
+    panels = []
+    for index, (density, rows) in enumerate(shown):
+        here = list(dict.fromkeys(row["arm"] for row in rows))
+        of_all = colours(names)
+        colour = alt.Color("arm:N", scale=alt.Scale(domain=here, range=[of_all[arm] for arm in here]), legend=None)
+        y = alt.Y("arm:N", sort=here, title=None, axis=alt.Axis(**_NAMES))
+        along = alt.X("from:Q", title="Full-data trainings" if index == len(shown) - 1 else None, **x)
+        over = alt.Chart(alt.InlineData(rows))
+        tips = [alt.Tooltip("arm:N"), alt.Tooltip("part:N"), alt.Tooltip("cost:Q", title="trainings", format=".1f"),
+                alt.Tooltip("accuracy:Q", title="accuracy %", format=".2f"),
+                alt.Tooltip("rounds:Q", format=".1f"), alt.Tooltip("replicates:Q")]  # fmt: skip
+        dark = alt.Opacity("dark:Q", scale=None, legend=None)
+        panels.append(panel(
+            over.mark_bar(stroke="white", strokeWidth=0.5).encode(
+                x=along, x2="to:Q", y=y, color=colour, opacity=dark, tooltip=tips
+            ),
+            over.transform_filter("datum.last").mark_text(align="left", dx=5, fontSize=11, color=GREY).encode(
+                x=alt.X("to:Q", **x), y=y, text="label:N"
+            ),
+            height=19 * len(here),
+            title=f"To come to {percent(density)} % of the weights",
+        ))  # fmt: skip
+    return stacked(*panels, room=58 + 7 * max(map(len, names)))
+
+
+def _cost_rows(records: Sequence[Record], density: float) -> list[dict[str, Any]]:
+    accuracies = {row.arm: row.accuracy for row in aggregate.by_target(records, [density])}
+    rows: list[dict[str, Any]] = []
+    for one in ledger.to_reach(records, density):
+        if one.arm == DENSE or one.search is None or one.own is None or one.whole is None:
+            continue
+        spread = accuracies.get(one.arm)
+        ends = [0.0, one.search, max(one.search, one.own), max(one.search, one.own, one.whole)]
+        for index, (part, dark) in enumerate(_PARTS.items()):
+            rows.append({
+                "arm": one.arm, "part": part, "dark": dark, "from": ends[index], "to": ends[index + 1],
+                "cost": ends[index + 1] - ends[index], "last": index == len(_PARTS) - 1,
+                "accuracy": None if spread is None else 100 * spread.mean, "rounds": one.rounds,
+                "label": "" if spread is None else f"{100 * spread.mean:.2f} %", "replicates": one.replicates,
+            })  # fmt: skip
+    return rows
+
+
+def accuracy_and_rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.LayerChart:
+    """Draw accuracy (solid, left axis) and the rounds it took (dashed, right axis) over density, as COLT's Fig. 5 does.
+
+    Two scales in one picture: where lines cross means nothing. `rounds` has them apart.
+
+    Args:
+        records: Of the whole experiment.
+        arms: Those to draw.
+    """
+    import altair as alt
+
+    names, accuracy, rounds, x = _accuracy_and_rounds(records, arms)
+    colour, shape = arm_encodings(names, arms)
+    left = alt.Y("mean:Q", title="Test accuracy (%, solid)", scale=alt.Scale(zero=False))
+    right = alt.Y("mean:Q", title="Rounds (dashed)", axis=alt.Axis(grid=False, tickMinStep=1, format="d"))
+    of_accuracy, of_rounds = (alt.Chart(alt.InlineData(rows)) for rows in (accuracy, rounds))
+    return styled(
+        _together(
+            of_accuracy.mark_line(strokeWidth=2).encode(x=x, y=left, color=colour),
+            of_accuracy.mark_point(filled=True, size=60, opacity=1).encode(
+                x=x, y=left, color=colour, shape=shape, tooltip=_tips("accuracy %", ".2f")
+            ),
+        ),
+        _together(
+            of_rounds.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(x=x, y=right, color=colour),
+            of_rounds.mark_point(filled=False, size=40, opacity=1).encode(
+                x=x, y=right, color=colour, shape=shape, tooltip=_tips("rounds", ".1f")
+            ),
+        ),
+        height=340,
+    ).resolve_scale(y="independent")
+
+
+def _together(*charts: alt.Chart) -> alt.LayerChart:
+    import altair as alt
+
+    chart: alt.LayerChart = alt.layer(*charts)
+    return chart
+
+
+def rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.VConcatChart:
+    """Draw accuracy above and the rounds it took below, over one density axis.
+
+    Args:
+        records: Of the whole experiment.
+        arms: Those to draw.
+
+    Source:
+        COLT, arXiv:2212.12770, Fig. 5, has both in one picture with two scales, see `accuracy_and_rounds`.
+    """
+    names, accuracy, taken, _ = _accuracy_and_rounds(records, arms)
+    return _over_density(
+        names,
+        [("Test accuracy (%)", accuracy, ".2f", 210), ("Rounds", taken, ".1f", 130)],
+    )
+
+
+def _accuracy_and_rounds(
+    records: Sequence[Record], arms: Sequence[str]
+) -> tuple[list[str], list[dict[str, Any]], list[dict[str, Any]], alt.X]:
+    names = aggregate.arms(records)
+    own = [record for record in records if record["arm"] in arms]
+    accuracy = _rows(own, lambda record: aggregate.percents(record["test_accuracy"]))
+    taken = _rows(own, lambda record: float(record["round"]))
+    return names, accuracy, taken, _density(own, title=True)
+
+
+def early_stop(records: Sequence[Record]) -> alt.VConcatChart:
+    """Draw, over density, the accuracy at the early stop, when that was, and how far training is above test.
+
+    Lines are means, bands go from the lowest to the highest replicate; dashed, unless arms are many: training above
+    validation.
+
+    Source:
+        Frankle & Carbin 2019, arXiv:1803.03635, Fig. 3 and 4; COLT, arXiv:2212.12770, on the gap.
+    """
+    names, own = aggregate.arms(records), _of_tickets(records)
+    few = len({record["arm"] for record in own}) <= len(PALETTE)
+    gaps = [*_rows(own, aggregate.above_test), *(_rows(own, aggregate.above_valid, dashed=True) if few else ())]
+    return _over_density(names, [
+        ("Accuracy at early stop (%)", _rows(own, aggregate.early_accuracy), ".2f", 170),
+        ("Early stop (step)", _rows(own, lambda record: record["early_stop_step"]), ",.0f", 170),
+        ("Train - test (points)", gaps, ".2f", 170),
+    ])  # fmt: skip
+
+
+def distance(records: Sequence[Record]) -> alt.VConcatChart:
+    """Draw, over density, how far the kept weights went in a training from where it began."""
+    names, own = aggregate.arms(records), _of_tickets(records)
+    title = "Change of a kept weight (root mean square)"
+    return _over_density(names, [(title, _rows(own, lambda record: record.get("distance")), ".4f", 260)])
+
+
+def _of_tickets(records: Sequence[Record]) -> list[Record]:
+    """Return the records of the arms that prune: a dense network that is trained longer has its own density alone."""
+    pruning = {record["arm"] for record in records if record["density"] < 1}
+    return [record for record in records if record["arm"] in pruning]
+
+
+def _rows(records: Sequence[Record], of: Value, *, dashed: bool = False) -> list[dict[str, Any]]:
+    """Return means over replicates, by arm and round, of what is known; a density of zero has no place on the axis."""
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for record in records:
+        value = of(record)
+        if value is not None and record["density"] > 0:
+            found.setdefault((record["arm"], record["round"]), []).append((record["density"], value))
+    return [
+        {
+            "arm": arm,
+            "round": index,
+            "density": 100 * statistics.fmean(density for density, _ in each),
+            "mean": statistics.fmean(value for _, value in each),
+            "lowest": min(value for _, value in each),
+            "highest": max(value for _, value in each),
+            "replicates": len(each),
+            "dashed": dashed,
+        }
+        for (arm, index), each in sorted(found.items(), key=lambda one: one[0][1])
+    ]
+
+
+def _density(records: Sequence[Mapping[str, Any]], *, title: bool) -> alt.X:
+    import altair as alt
+
+    return alt.X(
+        "density:Q",
+        title="Density: weights kept (%, log scale)" if title else None,
+        **density_axis(records, reverse=True),
+    )
+
+
+def _tips(title: str, form: str) -> list[alt.Tooltip]:
+    import altair as alt
+
+    return [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
+            alt.Tooltip("mean:Q", title=title, format=form), alt.Tooltip("lowest:Q", format=form),
+            alt.Tooltip("highest:Q", format=form), alt.Tooltip("replicates:N")]  # fmt: skip
+
+
+def _over_density(
+    names: Sequence[str], of: Sequence[tuple[str, Sequence[dict[str, Any]], str, int]]
+) -> alt.VConcatChart:
+    """Draw one panel below the other over the same density axis, arms with one legend.
+
+    Args:
+        names: All arms of the experiment.
+        of: Of each panel its title, rows, how numbers are written, and its height.
+    """
+    import altair as alt
+
+    of = [one for one in of if one[1]]
+    everything = [row for _, rows, *_ in of for row in rows]
+    here = [name for name in names if any(row["arm"] == name for row in everything)]
+    every_density = [{"density": row["density"] / 100} for row in everything]
+    crowded = max(1.0, len(here) / len(PALETTE))
+    switch = arm_switch(here)
+    panels = []
+    for index, (title, rows, form, height) in enumerate(of):
+        colour, shape = arm_encodings(names, here)
+        x = _density(every_density, title=index == len(of) - 1)
+        y: dict[str, Any] = {
+            "title": title,
+            "scale": alt.Scale(zero=False),
+            "axis": alt.Axis(tickCount=5, minExtent=46),
+        }
+        plain = alt.Chart(alt.InlineData([row for row in rows if not row["dashed"]])).transform_filter(switch)
+        dashed = [row for row in rows if row["dashed"]]
+        over_dashed = alt.Chart(alt.InlineData(dashed)).transform_filter(switch)
+        layers = [
+            plain.mark_area(opacity=0.1 / crowded**2).encode(
+                x=x, y=alt.Y("lowest:Q", **y), y2="highest:Q", color=colour
+            ),
+            plain.mark_line(strokeWidth=2).encode(x=x, y=alt.Y("mean:Q", **y), color=colour),
+            plain.mark_point(filled=True, size=45, opacity=1).encode(
+                x=x, y=alt.Y("mean:Q", **y), color=colour, shape=shape, tooltip=_tips(title, form)
+            ),
+        ]
+        if dashed:
+            layers.insert(1, over_dashed.mark_line(strokeWidth=1.25, strokeDash=[5, 4]).encode(
+                x=x, y=alt.Y("mean:Q", **y), color=colour
+            ))  # fmt: skip
+        if index == 0:
+            layers[-1] = layers[-1].add_params(switch)
+        panels.append(panel(*layers, height=height))
+    return stacked(*panels, room=80)
+
+
+def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcatChart:
+    """Draw the trained dense network's weights of a layer by value, a panel an arm: coloured what its ticket keeps.
+
+    Args:
+        rows: With arm, layer, round, density, from, to, kept, pruned; see `tombola.pruned`.
+        names: All arms of the experiment, for their colours.
+
+    Source:
+        COLT, arXiv:2212.12770, Fig. 1.
+    """
+    of_all = colours(names)
+    here = list(dict.fromkeys(row["arm"] for row in rows))
+    panels = []
+    for arm in here:
+        own = [row | {"all": row["kept"] + row["pruned"], "none": 0} for row in rows if row["arm"] == arm]
+        layer, index, density = (own[0][of] for of in ("layer", "round", "density"))
+        title = "Weight of the trained dense network" if arm == here[-1] else None
+        panels.append(panel(
+            _bars(own, "none", "kept", of_all[arm], title),
+            _bars(own, "kept", "all", "#c8c8c8", title),
+            height=120,
+            title=f"{arm}, round {index}: keeps {percent(density)} % of {layer.removesuffix('.weight')}",
+        ))  # fmt: skip
+    return stacked(*panels, room=80)
+
+
+def _bars(rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, title: str | None) -> alt.Chart:
+    import altair as alt
+
+    chart: alt.Chart = (
+        alt.Chart(alt.InlineData(list(rows)))
+        .mark_rect(color=colour, stroke="white", strokeWidth=0.4)
+        .encode(
+            x=alt.X("from:Q", title=title, axis=alt.Axis(tickCount=7)),
+            x2="to:Q",
+            y=alt.Y(f"{low}:Q", title="Weights", axis=alt.Axis(tickCount=4, format=",", minExtent=46)),
+            y2=f"{high}:Q",
+            tooltip=[alt.Tooltip("from:Q", format=".3f"), alt.Tooltip("to:Q", format=".3f"),
+                     alt.Tooltip("kept:Q", format=","), alt.Tooltip("pruned:Q", format=",")],
+        )
+    )  # fmt: skip
+    return chart

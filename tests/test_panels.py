@@ -1,0 +1,137 @@
+"""Figures of several panels: what they hold, by hand."""
+
+import pytest
+from tests.test_decisions import record
+
+from tombola.comparisons import compare_over
+from tombola.records import Cost
+from tombola.reports import panels, table
+
+
+def data(spec, layer):
+    """The rows of a layer; those that all layers of a panel share stand there."""
+    [above] = [panel for panel in spec.get("vconcat", [spec]) if layer in panel["layer"]]
+    return spec["datasets"][(layer.get("data") or above.get("data") or spec["data"])["name"]]
+
+
+def layers(spec, mark):
+    """All layers with that mark, of all panels."""
+    return [
+        layer
+        for panel in spec.get("vconcat", [spec])
+        for layer in panel["layer"]
+        if layer.get("mark", {}).get("type") == mark
+    ]
+
+
+def arm(name, accuracy, spread=0.001, **more):
+    rounds = ((0, 1.0, 0.9), (1, 0.5, accuracy), (2, 0.25, accuracy - 0.01))  # and 0.001 for each replicate
+    return [record(name, k, r, density, value + spread * k * (r > 0), **more)
+            for k in range(3) for r, density, value in rounds]  # fmt: skip
+
+
+RECORDS = arm("lth", 0.90) + arm("better", 0.91) + arm("wild", 0.905, spread=0.2)
+
+
+def compared(**options):
+    return [one for name in ("better", "wild") for one in compare_over(RECORDS, name, "lth", at=[0.5, 0.25], **options)]
+
+
+def test_differences_are_points_with_intervals_sorted_where_they_are_sparsest():
+    spec = panels.differences(compared(margin=0.01)).to_dict()
+    [points] = [layer for layer in layers(spec, "point") if "shape" in layer["encoding"]]
+    rows = {(row["arms"], row["density"]): row for row in data(spec, points)}
+    assert set(rows) == {(f"{name} - lth", at) for name in ("better", "wild") for at in ("50 %", "25 %")}
+    assert rows["better - lth", "50 %"]["mean"] == pytest.approx(1.0)
+    assert rows["wild - lth", "50 %"]["mean"] == pytest.approx(100 * (0.005 + 0.199))
+    assert points["encoding"]["y"]["sort"] == ["wild - lth", "better - lth"]
+
+
+def test_an_interval_without_room_is_cut_off_and_marked():
+    spec = panels.differences(compared()).to_dict()
+    [rule] = [layer for layer in layers(spec, "rule") if "y" in layer["encoding"]]
+    low, high = rule["encoding"]["x"]["scale"]["domain"]
+    for row in data(spec, rule):
+        assert low <= row["from"] <= row["mean"] <= row["to"] <= high
+        assert (row["from"] != row["low"]) == (row["arms"] == "wild - lth")
+    arrows = [layer["mark"]["shape"] for layer in layers(spec, "point") if "shape" in layer["mark"]]
+    assert arrows == ["triangle-left", "triangle-right"]
+
+
+def test_the_margin_is_a_band_where_there_is_one():
+    assert layers(panels.differences(compared()).to_dict(), "rect") == []
+    spec = panels.differences(compared(margin=0.02)).to_dict()
+    [band] = layers(spec, "rect")
+    assert [(row["from"], row["to"]) for row in data(spec, band)] == [(-2.0, 2.0)]
+
+
+def test_one_replicate_has_a_difference_without_an_interval():
+    one = [each for each in RECORDS if each["replicate"] == 0]
+    spec = panels.differences(compare_over(one, "better", "lth", at=[0.5])).to_dict()
+    [rule] = [layer for layer in layers(spec, "rule") if "y" in layer["encoding"]]
+    [row] = data(spec, rule)
+    assert row["from"] == row["mean"] == row["to"]
+
+
+def costed(name, k, index, *, searched, evaluated, density):
+    costs = [Cost("search", f"{name}{k}{index}s{n}", 500, 1.0).plain() for n in range(searched)]
+    costs += [Cost("evaluation", f"{name}{k}{index}e", 1000, 1.0).plain()] if evaluated else []
+    return record(name, k, index, density, 0.9, costs=costs)
+
+
+# By hand, two rounds of two half trainings: search 2, the accuracy of the second ticket 1, of the first and of dense 2.
+def test_a_bar_is_search_then_its_accuracy_then_those_before():
+    found = [costed("colt-2", 0, r, searched=2 * (r > 0), evaluated=True, density=0.5**r) for r in range(3)]
+    spec = panels.costs(found, [0.25, 0.1]).to_dict()
+    assert len(spec["vconcat"]) == 1  # nobody comes to 10 %
+    assert spec["vconcat"][0]["title"]["text"] == "To come to 25 % of the weights"
+    [bars] = layers(spec, "bar")
+    assert [(row["part"], row["from"], row["to"]) for row in data(spec, bars)] == [
+        ("search", 0, 2), ("its accuracy", 2, 3), ("accuracies before", 3, 5),
+    ]  # fmt: skip
+    assert {row["label"] for row in data(spec, bars)} == {"90.00 %"}
+
+
+def test_the_picture_of_the_paper_has_two_scales_and_ours_two_panels_over_one_axis():
+    paper = panels.accuracy_and_rounds(RECORDS, ["lth", "better"]).to_dict()
+    assert paper["resolve"]["scale"]["y"] == "independent"
+    assert {row["arm"] for rows in paper["datasets"].values() for row in rows} == {"lth", "better"}
+    ours = panels.rounds(RECORDS, ["lth", "better"]).to_dict()
+    above, below = ours["vconcat"]
+    domains = [panel["layer"][1]["encoding"]["x"]["scale"]["domain"] for panel in (above, below)]
+    assert domains[0] == domains[1]
+    rounds = [row for row in data(ours, below["layer"][1]) if row["arm"] == "lth"]
+    assert [(row["density"], row["mean"]) for row in rows_by_density(rounds)] == [(100, 0), (50, 1), (25, 2)]
+
+
+def rows_by_density(rows):
+    return sorted(rows, key=lambda row: -row["density"])
+
+
+STOPPED = arm("lth", 0.90, test_accuracy_early=0.89, train_accuracy=0.99, valid_accuracy=0.92, distance=0.02)
+
+
+def test_early_stop_has_accuracy_step_and_gap_below_each_other():
+    spec = panels.early_stop(STOPPED).to_dict()
+    accuracy, step, gap = spec["vconcat"]
+    assert [panel["layer"][-1]["encoding"]["y"]["title"] for panel in (accuracy, step, gap)] == [
+        "Accuracy at early stop (%)", "Early stop (step)", "Train - test (points)",
+    ]  # fmt: skip
+    assert {row["mean"] for row in data(spec, accuracy["layer"][-1])} == {89.0}
+    assert [row["mean"] for row in data(spec, step["layer"][-1])] == [99, 89, 79]  # 100 - 10 * round - replicate
+    [dashed] = [layer for layer in gap["layer"] if "strokeDash" in layer["mark"]]
+    assert {round(row["mean"], 6) for row in data(spec, dashed)} == {7.0}
+    assert {round(row["mean"], 2) for row in data(spec, gap["layer"][-1])} == {8.8, 8.9, 9.8}
+
+
+def test_what_no_record_tells_has_no_panel():
+    bare = [{key: value for key, value in one.items() if key != "train_accuracy"} for one in STOPPED]
+    assert len(panels.early_stop(bare).to_dict()["vconcat"]) == 2
+
+
+def test_the_table_of_early_stops_begins_with_the_dense_network():
+    dense, half, quarter = table.stop_grid(STOPPED, [0.5, 0.25, 0.1]).rows
+    assert dense == ["100", "dense", "3", "90.10 ± 0.10", "89.00 ± 0.00", "99 ± 1", "8.90 ± 0.10", "7.00 ± 0.00"]
+    assert half[:2] == ["50", "lth"]
+    assert quarter[5] == "79 ± 1"
+    assert table.stop_grid(RECORDS, [0.5]).rows == []
