@@ -11,14 +11,12 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
 from tombola.reports.aggregate import Record
 
 if TYPE_CHECKING:
     import altair as alt
-
-_Chart = TypeVar("_Chart", bound="alt.TopLevelMixin")
 
 # Okabe and Ito's palette without its yellow, which white paper swallows, and with black last.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -85,7 +83,7 @@ def legend_of(names: Sequence[str], called: Mapping[str, str] | None = None) -> 
 
     shown = [(called or {}).get(name, name) for name in names]
     longest = max(map(len, shown), default=1)
-    labels = {"labelExpr": f"({json.dumps(called)})[datum.label] || datum.label"} if called else {}
+    labels: dict[str, Any] = {"labelExpr": f"({json.dumps(called)})[datum.label] || datum.label"} if called else {}
     return alt.Legend(
         title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1, **labels
     )
@@ -135,7 +133,8 @@ def tooltip(*fields: str) -> list[alt.Tooltip]:
 
 def styled(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> alt.LayerChart:
     """Lay charts over each other, in the style of all figures."""
-    return configured(panel(*layers, height=height, title=title))
+    chart: alt.LayerChart = configured(panel(*layers, height=height, title=title))
+    return chart
 
 
 def panel(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> alt.LayerChart:
@@ -143,8 +142,8 @@ def panel(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> 
     import altair as alt
 
     above = {"title": alt.Title(title, **_ABOVE)} if title else {}
-    chart: alt.LayerChart = alt.layer(*layers, width=WIDTH, height=height, **above)
-    return chart
+    chart: Any = alt.layer(*layers, width=WIDTH, height=height, **above)
+    return cast("alt.LayerChart", chart)
 
 
 def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
@@ -156,11 +155,11 @@ def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
     """
     import altair as alt
 
-    chart: alt.VConcatChart = alt.vconcat(*panels, spacing=14, usermeta={"room": room})
-    return configured(chart)
+    chart: alt.VConcatChart = configured(alt.vconcat(*panels, spacing=14, usermeta={"room": room}))
+    return chart
 
 
-def configured(chart: _Chart) -> _Chart:
+def configured(chart: Any) -> Any:
     """Return a chart in the style of all figures."""
     return (
         chart.configure(font=_FONT, background="white", padding=12)

@@ -491,7 +491,8 @@ def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.Layer
         return alt.Y(f"{of}:Q", title="Pruned by both, of those pruned by either (%)", scale=alt.Scale(domain=[0, 100]))
 
     def line(of: str, width: float, dash: Sequence[int] = ()) -> alt.Chart:
-        return over.mark_line(strokeWidth=width, strokeDash=list(dash)).encode(x=x, y=y(of), color=colour)
+        drawn: alt.Chart = over.mark_line(strokeWidth=width, strokeDash=list(dash)).encode(x=x, y=y(of), color=colour)
+        return drawn
 
     tips = [alt.Tooltip("pair:N", title="arms"), alt.Tooltip("rounds:N"), alt.Tooltip("replicates:N"),
             *(alt.Tooltip(f"{of}:Q", title=f"{told} %", format=".2f") for of, told in (

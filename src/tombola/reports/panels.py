@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tombola import ledger
 from tombola.comparisons import DENSE, Comparison
@@ -55,7 +55,7 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     margin = max((100 * one.margin for one in chosen if one.margin is not None), default=0.0)
     room = max(0.5 * (max(means) - min(means)), 1.2 * margin, 0.5)
     low, high = min(*means, -margin, 0.0) - room, max(*means, margin, 0.0) + room
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "arms": f"{one.arm} - {one.other}",
             "density": f"{percent(one.density)} %",
@@ -90,9 +90,10 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
                      axis=alt.Axis(tickCount=8))  # fmt: skip
 
     def cut(of: str, end: str, symbol: str) -> alt.Chart:
-        return over.transform_filter(f"datum['{of}'] != datum['{end}']").mark_point(
+        drawn: alt.Chart = over.transform_filter(f"datum['{of}'] != datum['{end}']").mark_point(
             filled=True, shape=symbol, size=45, opacity=1
         ).encode(x=x(end), y=y, yOffset=offset, color=colour)  # fmt: skip
+        return drawn
 
     tips = [alt.Tooltip("arms:N"), alt.Tooltip("density:N"), alt.Tooltip("mean:Q", title="difference", format="+.2f"),
             alt.Tooltip("low:Q", title="interval from", format="+.2f"),
@@ -134,7 +135,7 @@ def costs(records: Sequence[Record], densities: Sequence[float]) -> alt.VConcatC
     names = aggregate.arms(records)
     by_density = {density: _cost_rows(records, density) for density in aggregate.few(densities)}
     most = max(row["to"] for rows in by_density.values() for row in rows)
-    x = {"scale": alt.Scale(domain=[0, 1.3 * most], nice=False), "axis": alt.Axis(tickCount=6)}
+    x: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1.3 * most], nice=False), "axis": alt.Axis(tickCount=6)}
     shown = [(density, rows) for density, rows in by_density.items() if rows]
     panels = []
     for index, (density, rows) in enumerate(shown):
@@ -195,7 +196,7 @@ def accuracy_and_rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.L
     left = alt.Y("mean:Q", title="Test accuracy (%, solid)", scale=alt.Scale(zero=False))
     right = alt.Y("mean:Q", title="Rounds (dashed)", axis=alt.Axis(grid=False, tickMinStep=1, format="d"))
     of_accuracy, of_rounds = (alt.Chart(alt.InlineData(rows)) for rows in (accuracy, rounds))
-    return styled(
+    chart: alt.LayerChart = styled(
         _together(
             of_accuracy.mark_line(strokeWidth=2).encode(x=x, y=left, color=colour),
             of_accuracy.mark_point(filled=True, size=60, opacity=1).encode(
@@ -210,13 +211,14 @@ def accuracy_and_rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.L
         ),
         height=340,
     ).resolve_scale(y="independent")
+    return chart
 
 
 def _together(*charts: alt.Chart) -> alt.LayerChart:
     import altair as alt
 
-    chart: alt.LayerChart = alt.layer(*charts)
-    return chart
+    chart: Any = alt.layer(*charts)
+    return cast("alt.LayerChart", chart)
 
 
 def rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.VConcatChart:
