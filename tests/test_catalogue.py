@@ -194,7 +194,7 @@ def test_the_default_is_good_whatever_the_annotation_says_and_a_name_that_is_not
     def loose(*, width: int = None):  # noqa: RUF013
         return width
 
-    def unresolved(*, width: "NotThere" = 1):
+    def unresolved(*, width: "NotThere" = 1):  # noqa: F821
         return width
 
     assert catalogue.call(loose, "loose", options={"width": None}) is None

@@ -414,8 +414,8 @@ def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
     stable = [d for d, barrier in means.items() if barrier < STABLE]
     rest = [f"{percent(d)} % ({100 * barrier:.2f} points)" for d, barrier in means.items() if barrier >= STABLE]
     highest = max((means[d] for d in stable), default=0.0)
-    parts = [f"stable at {_listed([percent(d) for d in stable])} % (barrier at most {100 * highest:.2f} points)"
-             if stable else "", f"not stable at {_listed(rest)}" if rest else ""]  # fmt: skip
+    parts = [f"stable at {listed([percent(d) for d in stable])} % (barrier at most {100 * highest:.2f} points)"
+             if stable else "", f"not stable at {listed(rest)}" if rest else ""]  # fmt: skip
     return f"{arm}, in another order of the data: {', '.join(filter(None, parts))}."
 
 

@@ -16,6 +16,7 @@ from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
     GREY,
+    INK,
     PALETTE,
     arm_encodings,
     arm_switch,

@@ -18,7 +18,7 @@ from tombola import statistics
 from tombola.files import write_whole
 from tombola.reports import aggregate, figures
 from tombola.reports.aggregate import DENSE, Record
-from tombola.reports.grids import Grid, percent
+from tombola.reports.grids import Grid, listed, percent
 from tombola.reports.sheets import Chart, Sheet
 from tombola.reports.sheets import legend as as_html
 from tombola.reports.table import escaped, markdown_table, spread
@@ -240,12 +240,8 @@ def question(matrix: Matrix) -> list[str]:
     against = ["as the dense network"] if matrix.has_dense else []
     against += ["as those found there"] if set(homes) & set(away) else []
     if not against:
-        return [f"How well do tickets found on {_listed(homes)} train on {_listed(where)}?"]
-    return [f"Do tickets found on {_listed(homes)} train as well on {_listed(where)} {_listed(against)}?"]
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+        return [f"How well do tickets found on {listed(homes)} train on {listed(where)}?"]
+    return [f"Do tickets found on {listed(homes)} train as well on {listed(where)} {listed(against)}?"]
 
 
 def sentences(matrix: Matrix) -> list[str]:
