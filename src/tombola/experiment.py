@@ -370,9 +370,10 @@ def report(
         _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
     )
     decided = asked(recipe, _right(run))
+    drawn = [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]
     decided = replace(
         decided,
-        pruned=pruned.histogram(run, [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]),
+        pruned=[] if under_way else pruned.histogram(run, drawn),  # trainings come and go meanwhile
         similar=tuple(run.similarities()),
         collapsed={key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None},
     )
