@@ -22,7 +22,8 @@ SHAPES = {
     "image_folder": (20, [3, 64, 64]),
 }
 ANY_SIZE = ("resnet18", "mobilenet_v2")  # minutes with their own images, which `make test-all` gives them
-TWO_STEPS = {"epochs": None, "steps": 2, "schedule": "constant", "milestones": [], "warmup": 0, "batch_size": 8}
+TWO_STEPS = {"epochs": None, "steps": 2, "schedule": "constant", "milestones": [], "warmup": 0, "batch_size": 8,
+             "milestone_steps": [], "warmup_steps": 0}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -7,6 +7,7 @@ It takes trained weights and masks, so a packed run has none, and its report lea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 
 from tombola import ticket_format
 from tombola.records import Record
-from tombola.reports.aggregate import firsts
 from tombola.runs import Run
 from tombola.storage import Store
 from tombola.types import State
@@ -27,7 +27,7 @@ _WIDE = 0.999  # of the weights lie within the outer bins' bounds, which hold th
 def histogram(run: Run, arms: Sequence[str]) -> list[dict[str, Any]]:
     """Count the trained dense network's weights by value, those that each arm's ticket keeps and those that it prunes.
 
-    Of the first replicate that has all there is to count, of its largest layer, and of the tickets that come first to
+    Of the first replicate that has all there is to count, of its largest layer, and of the tickets that are nearest to
     the lowest density that all of the arms come to.
 
     Args:
@@ -39,9 +39,11 @@ def histogram(run: Run, arms: Sequence[str]) -> list[dict[str, Any]]:
         dense network's training or the tickets are not there.
     """
     for replicate in sorted({record["replicate"] for record in run.records.all()}):
-        tickets = {arm: [r for r in run.records.of(arm, replicate) if r["round"] and r["density"] < 1] for arm in arms}
+        tickets = {
+            arm: [r for r in run.records.of(arm, replicate) if r["round"] and 0 < r["density"] < 1] for arm in arms
+        }
         lowest = max((min(r["density"] for r in of) for of in tickets.values() if of), default=0.0)
-        chosen = [one for of in tickets.values() for one in firsts(of, lowest)]
+        chosen = [min(of, key=lambda r: abs(math.log(r["density"] / lowest))) for of in tickets.values() if of]
         state = _dense(run, replicate)
         if chosen and state is not None and all(_path(run, record).exists() for record in chosen):
             return [row for record in chosen for row in _of_ticket(record, _path(run, record), state)]

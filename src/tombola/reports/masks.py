@@ -89,8 +89,8 @@ def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
             if here and here != before:
                 rows.append([f"{pair[0]} - {pair[1]}", *_alike_cells(here)])
             before = here
-    heads = ["n", "pruned by both %", "Jaccard", "chance in layers", "chance over all", "at most", "initial weights",
-             "beyond chance %", "z"]  # fmt: skip
+    heads = ["n", "both prune %", "Jaccard", "chance", "at one rate", "at most", "initial weights", "beyond chance %",
+             "z"]  # fmt: skip
     return Grid(
         title="Do the arms prune the same weights?", labels=["arms", "density %"], groups=[("", heads)], rows=rows
     )

@@ -86,7 +86,7 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     over = alt.Chart(alt.InlineData(rows)).transform_filter(switch)
 
     def x(of: str) -> alt.X:
-        return alt.X(f"{of}:Q", title="Test accuracy: first minus second (points)", scale=scale,
+        return alt.X(f"{of}:Q", title="First arm minus second (points)", scale=scale,
                      axis=alt.Axis(tickCount=8))  # fmt: skip
 
     def cut(of: str, end: str, symbol: str) -> alt.Chart:
@@ -403,7 +403,7 @@ def _bars(rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, titl
         .encode(
             x=alt.X("from:Q", title=title, axis=alt.Axis(tickCount=7)),
             x2="to:Q",
-            y=alt.Y(f"{low}:Q", title="Weights", axis=alt.Axis(tickCount=4, format=",", minExtent=46)),
+            y=alt.Y(f"{low}:Q", title="Weights", axis=alt.Axis(tickCount=4, format=",.0f", minExtent=46)),
             y2=f"{high}:Q",
             tooltip=[alt.Tooltip("from:Q", format=".3f"), alt.Tooltip("to:Q", format=".3f"),
                      alt.Tooltip("kept:Q", format=","), alt.Tooltip("pruned:Q", format=",")],
