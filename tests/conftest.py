@@ -30,3 +30,12 @@ def needs_data(data_root):
         return data_root
 
     return need
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    """Write figures without drawing them: half the time of a small run goes there, and other tests look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tombola.reports.sheets._drawing", lambda _: "<svg></svg>")
+        patch.setattr("tombola.reports.sheets._as", lambda _kind, drawing: drawing.encode())
+        yield

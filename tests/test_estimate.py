@@ -7,6 +7,8 @@ from tombola.experiment import run
 from tombola.plans import Plans, make_task
 from tombola.recipe import parse
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ARMS = {
     "colt-2": {"method": "colt", "rate": 0.15},
     "lth": {"method": "lth", "rate": 0.2},

@@ -20,6 +20,8 @@ from tombola.masks import count, nested
 from tombola.recipe import parse
 from tombola.tickets import Ticket
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FIELDS = {
     *("arm", "replicate", "round", "density", "density_total", "test_accuracy", "valid_accuracy", "valid_loss"),
     *("train_accuracy", "train_loss", "early_stop_step", "test_accuracy_early", "samples_seen", "seconds"),

@@ -7,6 +7,8 @@ from tombola.ledger import accounts, at_equal_cost, spent, to_reach, total
 from tombola.recipe import parse
 from tombola.records import Cost, costs_of
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 WHOLE, HALF = 1000, 500  # samples of a training on all data, and on one of two partitions
 
 

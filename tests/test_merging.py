@@ -16,6 +16,8 @@ from tombola.packing import pack
 from tombola.plans import make_model, make_task
 from tombola.runs import Run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
 
 

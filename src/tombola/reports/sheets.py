@@ -9,7 +9,6 @@ security policy).
 from __future__ import annotations
 
 import functools
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -36,18 +35,15 @@ class Sheet:
 
     def __init__(self, charts: Mapping[str, tuple[Chart, str]], colours: Mapping[str, str] | None = None) -> None:
         self.charts, self.colours = charts, colours or {}
-        self.drawings = {name: drawn(chart, "svg") for name, (chart, _) in charts.items()}
+        self._specs = {name: chart.to_dict() for name, (chart, _) in charts.items()}
+        self.drawings = {name: _drawing(spec) for name, spec in self._specs.items()}
         self._told = {name: one for name, one in charts.items() if one[1]}
         # Names of arms may hold what has a meaning in a selector.
         self._ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(self._told)}
 
     def files(self, formats: Sequence[Format]) -> dict[str, bytes]:
         """Return the charts as files of their own."""
-        return {
-            f"{name}.{kind}": self.drawings[name] if kind == "svg" else drawn(chart, kind)
-            for name, (chart, _) in self.charts.items()
-            for kind in formats
-        }
+        return {f"{name}.{kind}": _as(kind, drawing) for name, drawing in self.drawings.items() for kind in formats}
 
     def shown(self, *names: str) -> str:
         """Return the figures of these names; a name that ends in a dash stands for all that begin so.
@@ -55,7 +51,7 @@ class Sheet:
         The drawing is what readers without scripts see; where scripts run, the chart takes its place.
         """
         return "".join(
-            f'<figure><div class="chart" id="{self._ids[name]}">{self.drawings[name].decode()}</div>'
+            f'<figure><div class="chart" id="{self._ids[name]}">{self.drawings[name]}</div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
             for name, (_, caption) in self._told.items()
             if any(name.startswith(one) if one.endswith("-") else name == one for one in names)
@@ -104,8 +100,8 @@ class Sheet:
     def _scripts(self) -> str:
         options = _json({"renderer": "svg", "actions": False})
         calls = []
-        for name, (chart, _) in self._told.items():
-            spec = chart.to_dict()
+        for name in self._told:
+            spec = dict(self._specs[name])
             where = f'"#{self._ids[name]}",'
             if "room" in spec.get("usermeta", {}):  # Vega-Lite gives the width of its place to single views alone
                 calls.append(f"panels({where}{_json(spec)},{options});")
@@ -117,15 +113,29 @@ class Sheet:
         return f"<script>{_library()}</script><script>{_PANELS}{''.join(calls)}</script>"
 
 
-def drawn(chart: Chart, kind: Format) -> bytes:
-    """Draw a chart as "svg" or "pdf", or as "png" with two pixels to the point."""
+def _drawing(spec: Mapping[str, Any]) -> str:
+    """Draw a chart as SVG."""
+    import vl_convert
+
+    drawing: str = vl_convert.vegalite_to_svg(dict(spec), vl_version=_version())
+    return drawing
+
+
+def _as(kind: Format, drawing: str) -> bytes:
+    """Turn an SVG into the bytes of a file: "svg", "pdf", or "png" with two pixels to the point."""
+    import vl_convert
+
     if kind == "svg":
-        text = io.StringIO()
-        chart.save(text, format="svg")
-        return text.getvalue().encode()
-    found = io.BytesIO()
-    chart.save(found, format=kind, scale_factor=2 if kind == "png" else 1)
-    return found.getvalue()
+        return drawing.encode()
+    found: bytes = vl_convert.svg_to_png(drawing, scale=2) if kind == "png" else vl_convert.svg_to_pdf(drawing)
+    return found
+
+
+def _version() -> str:
+    """Return the version of Vega-Lite that the charts are written in, as major and minor number."""
+    import altair
+
+    return ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
 def section(title: str, *content: str) -> str:
@@ -208,11 +218,9 @@ function panels(id, spec, options) {
 @functools.cache
 def _library() -> str:
     """Return the scripts that draw the charts; putting them together takes two seconds."""
-    import altair
     import vl_convert
 
-    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_version())
     return bundle
 
 
