@@ -130,6 +130,12 @@ def numbers(kind: str, precision: str) -> Iterator[None]:
         put(*before)
 
 
+def wait(at: torch.device) -> None:
+    """Return when all that a device was asked for is done: a GPU works on while the clock is read."""
+    if at.type == "cuda":
+        torch.cuda.synchronize(at)
+
+
 def free_memory(at: torch.device) -> int:
     """Return the bytes that are free on a device; of the CPU, those that the system can give without swapping."""
     if at.type == "cuda":

@@ -295,19 +295,15 @@ class _Timed:
         with alone(self.training, self.task):
             if self.step < _SLOW:
                 next(self.steps)  # brings threads and caches back
-            self._wait()
+            devices.wait(self.task.device)
             began, steps = time.perf_counter(), 0
             while steps == 0 or time.perf_counter() - began < seconds:
                 next(self.steps)
                 steps += 1
                 if steps % 10 == 0:  # so that a GPU's queue does not run ahead of the clock
-                    self._wait()
-            self._wait()
+                    devices.wait(self.task.device)
+            devices.wait(self.task.device)
             return (time.perf_counter() - began) / steps
-
-    def _wait(self) -> None:
-        if self.task.device.type == "cuda":
-            torch.cuda.synchronize(self.task.device)
 
 
 def measure(

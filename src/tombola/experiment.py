@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola import devices, pruned, similarity
+from tombola import devices, latency, pruned, similarity
 from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
@@ -109,7 +109,9 @@ def run(
         if folder.repaired:
             display.say(folder.repaired)
         _search(plans, folder, data_root, workers, chosen, display)
-        similarity.measure(folder, lambda k: make_model(plans.recipe, plans.task.splits, k).state_dict())
+        models = functools.partial(make_model, plans.recipe, plans.task.splits)
+        similarity.measure(folder, lambda k: models(k).state_dict())
+        latency.measure(folder, plans, models)
         return report(folder, chosen)
     finally:
         folder.close()
@@ -375,6 +377,7 @@ def report(
         decided,
         pruned=[] if under_way else pruned.histogram(run, drawn),  # trainings come and go meanwhile
         similar=tuple(run.similarities()),
+        latency=run.latency(),
         collapsed={key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None},
     )
     files = page.write(run.path, recipe.name, records, notes, told, decided, making, formats) if records else []

@@ -21,7 +21,18 @@ from tombola.files import cannot_write, write_array, write_arrays, write_json, w
 from tombola.packing import labelled
 from tombola.recipe import Recipe
 from tombola.records import Record, Records, timeless
-from tombola.runs import PACKED, SIMILARITY, Run, check_same_inputs, differing, lock, reading, shared, similarity_key
+from tombola.runs import (
+    LATENCY,
+    PACKED,
+    SIMILARITY,
+    Run,
+    check_same_inputs,
+    differing,
+    lock,
+    reading,
+    shared,
+    similarity_key,
+)
 from tombola.tickets import Ticket
 
 _Key = TypeVar("_Key")
@@ -185,6 +196,8 @@ def _write(runs: Sequence[Run]) -> None:
             records.add(record)
     if counted := _joined({similarity_key(line): line for line in run.similarities()} for run in runs):
         write_whole(into.path / SIMILARITY, "".join(json.dumps(line) + "\n" for line in counted.values()))
+    if measured := next((run.latency() for run in runs if run.latency()), {}):  # clocks of one machine, not of several
+        write_json(into.path / LATENCY, measured)
     write_json(into.path / "state.json", dict(_states(runs)))
 
 

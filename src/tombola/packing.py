@@ -1,7 +1,8 @@
 """Packing: what a finished run is evidence of, small enough to be committed or sent, without its weights.
 
-A packed run is a run folder with its recipe, records, states and ``similarity.jsonl``, and one ``predictions.npz`` in
-place of tickets, candidates, trainings and a file of predictions a round. It can be reported and merged, not continued.
+A packed run is a run folder with its recipe, records, states, ``similarity.jsonl`` and ``latency.json``, and one
+``predictions.npz`` in place of tickets, candidates, trainings and a file of predictions a round. It can be reported and
+merged, not continued.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 
 from tombola.errors import ConfigError
 from tombola.files import cannot_write, write_arrays
-from tombola.runs import LABELS, PACKED, SIMILARITY, Run, reading
+from tombola.runs import LABELS, LATENCY, PACKED, SIMILARITY, Run, reading
 
 Arrays = dict[str, NDArray[np.integer[Any]]]
 
-_FILES = ("recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json", SIMILARITY)
+_FILES = (
+    "recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json", SIMILARITY, LATENCY,
+)  # fmt: skip
 
 
 def labelled(labels: NDArray[np.integer[Any]] | None) -> Arrays:

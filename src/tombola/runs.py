@@ -47,7 +47,7 @@ from safetensors.numpy import load as unpack_file
 from safetensors.numpy import save as pack_file
 from torch import Tensor
 
-from tombola import catalogue
+from tombola import catalogue, ticket_format
 from tombola.devices import cores
 from tombola.digests import digest_json
 from tombola.errors import ConfigError
@@ -64,6 +64,7 @@ SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
 PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.packing`
 SIMILARITY = "similarity.jsonl"
+LATENCY = "latency.json"
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
 
 
@@ -233,6 +234,15 @@ class Run:
         """Where the ticket of a round is kept."""
         return self._of_round("tickets", arm, replicate, index, ".safetensors")
 
+    def mask(self, arm: str, replicate: int, index: int) -> Mask:
+        """Return the mask of a round's ticket, by names of weights, without its values.
+
+        Raises:
+            TicketError: The file is missing or damaged.
+        """
+        file = ticket_format.read(self.ticket_path(arm, replicate, index))
+        return {name: torch.from_numpy(file.keep(name)) for name in file.shapes}
+
     @property
     def rewind_points(self) -> Path:
         """Where the states that tickets start from are kept, each once."""
@@ -310,6 +320,25 @@ class Run:
                 raise ConfigError(f"line {number} of '{path}' is damaged; take the file away; where tickets are, "
                                   "running the recipe counts again") from error  # fmt: skip
             found.append(line)
+        return found
+
+    def latency(self) -> dict[str, Any]:
+        """Return how long the dense network and tickets took, see `tombola.latency`; nothing where it is not known.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        found: dict[str, Any] = self._json(LATENCY, {})
+        try:
+            for row in found["rows"] if found else ():
+                clocks = [value for key, value in row.items() if re.fullmatch(r"batch_\d+", key)]
+                if not clocks or not all({"ms", "quartiles"} <= clock.keys() for clock in clocks):
+                    raise KeyError(row["arm"])
+            if found:
+                found["device"], found["threads"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"'{self.path / LATENCY}' is damaged; take the file away; where tickets are, running "
+                              "the recipe measures again") from error  # fmt: skip
         return found
 
     def labels(self) -> NDArray[np.integer[Any]] | None:

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from tombola import ticket_format
 from tombola.arms import Arm
 from tombola.files import write_whole
 from tombola.masks import count
@@ -165,14 +164,13 @@ def _digests(run: Run, key: Key) -> list[str]:
 
 
 def _line(run: Run, key: Key, start: State) -> dict[str, Any]:
-    files = [ticket_format.read(path) for path in _paths(run, key)]
-    one, other = [{name: torch.from_numpy(file.keep(name)) for name in file.shapes} for file in files]
+    one, other, replicate, first, second = key
     return {
         "arms": list(key[:2]),
         "replicate": key[2],
         "rounds": list(key[3:]),
         "masks": _digests(run, key),
-        "layers": counted(one, other, start),
+        "layers": counted(run.mask(one, replicate, first), run.mask(other, replicate, second), start),
     }
 
 

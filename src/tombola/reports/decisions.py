@@ -45,6 +45,7 @@ class Asked:
         printed: What a paper prints of the same experiment; ``None`` for nothing.
         similar: What was counted of pairs of tickets, lines of ``similarity.jsonl``.
         pruned: What tickets prune of the trained dense network, see `tombola.pruned`.
+        latency: How long networks took for a batch, see `tombola.latency`; may be empty.
         collapsed: By arm and replicate, the round whose cut left layers without a weight and ended the arm, and these.
     """
 
@@ -60,6 +61,7 @@ class Asked:
     printed: Printed | None = None
     similar: Sequence[Mapping[str, Any]] = ()
     pruned: Sequence[dict[str, Any]] = ()
+    latency: Mapping[str, Any] = field(default_factory=dict)
     collapsed: Mapping[tuple[str, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
 
 

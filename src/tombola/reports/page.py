@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tombola.files import write_whole
-from tombola.reports import aggregate, decisions, drawing, figures, masks, panels, table
+from tombola.reports import aggregate, decisions, drawing, figures, inference, masks, panels, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import percent
@@ -224,6 +224,8 @@ def _html(
         section("While training", shown("curves-", "distance", "early-stop")),
         told(table.stop_grid(records, asked.at)),
         told(*table.grids(records)[:1]),
+        section("Inference", paragraphs(inference.inference_lines(records, asked))),
+        told(inference.inference_grid(records, asked)),
         section("What was spent", paragraphs(decisions.spent_lines(records))),
         legend([*decisions.legend(records, asked), *table.legend(records)]),
         _again(making) if making else "",

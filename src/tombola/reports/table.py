@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tombola.reports import aggregate, decisions, masks
+from tombola.reports import aggregate, decisions, inference, masks
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import Grid, in_words, percent
@@ -38,7 +38,8 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
         parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
     for grid in grids(records, asked):
         parts += [f"## {grid.title}", markdown_table(grid)]
-    parts += [*map(escaped, masks.collapse_lines(records, asked)), *legend(records)]
+    parts += [*map(escaped, masks.collapse_lines(records, asked))]
+    parts += [*map(escaped, inference.inference_lines(records, asked)), *legend(records)]
     if notes:
         parts.append("\n".join(f"- {escaped(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
@@ -121,6 +122,7 @@ def grids(records: Sequence[Record], asked: Asked | None = None) -> list[Grid]:
             decisions.barrier_grid(records),
             masks.similarity_grid(records, asked),
             masks.collapse_grid(records, asked),
+            inference.inference_grid(records, asked),
             stop_grid(records, asked.at),
         ]
     return [grid for grid in found if grid.rows]

@@ -1,0 +1,139 @@
+"""Latency: networks timed in turn, once a ticket, and what the report says of it."""
+
+import json
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from tombola import experiment, latency
+from tombola.errors import ConfigError
+from tombola.merging import merge
+from tombola.packing import pack
+from tombola.recipe import parse
+from tombola.reports.decisions import Asked
+from tombola.reports.inference import inference_grid, inference_lines
+from tombola.runs import LATENCY, Run
+
+WHOLE = {
+    "name": "x",
+    "model": {"name": "mlp", "hidden": [8]},
+    "training": {"epochs": 1},
+    "arms": {
+        "lth": {"method": "lth", "rate": 0.5},
+        "control": {"method": "random_ticket", "of": "lth"},
+        "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
+    },
+    "until": {"rounds": 2},
+    "replicates": 2,
+}  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+class _Sleeps(nn.Module):
+    def __init__(self, milliseconds):
+        super().__init__()
+        self.milliseconds, self.calls = milliseconds, []
+
+    def forward(self, inputs):
+        self.calls.append(len(inputs))
+        time.sleep(self.milliseconds / 1000)
+        return inputs
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    return experiment.run(parse(WHOLE), runs=tmp_path_factory.mktemp("runs"), workers=1).folder
+
+
+def test_every_network_is_timed_as_often_and_a_slow_one_takes_longer():
+    quick, slow = _Sleeps(1), _Sleeps(4)
+    found = latency.timed({"quick": quick, "slow": slow}, torch.zeros(3, 1))
+    assert len(found["quick"]) == len(found["slow"]) >= 5
+    assert len(quick.calls) == len(slow.calls)
+    assert set(quick.calls) == {3}
+    assert min(found["quick"]) >= 0.001
+    assert min(found["slow"]) >= 0.004
+
+
+def test_dense_and_the_sparsest_ticket_of_every_search_are_measured(ran):
+    run = Run(ran)
+    found = run.latency()
+    assert (found["device"], found["threads"]) == ("cpu", 1)
+    assert [row["arm"] for row in found["rows"]] == ["dense", "lth", "colt-2"]  # a control follows a search
+    for row in found["rows"][1:]:
+        assert (row["replicate"], row["round"]) == (0, 2)
+        assert row["mask_digest"] == run.record(row["arm"], 0, 2)["mask_digest"]
+    for row in found["rows"]:
+        for batch in latency.BATCHES:
+            low, high = row[f"batch_{batch}"]["quartiles"]
+            assert 0 < low <= row[f"batch_{batch}"]["ms"] <= high
+            assert row[f"batch_{batch}"]["samples"] >= 5
+
+
+def test_what_is_timed_is_the_ticket_and_not_the_dense_network(ran, monkeypatch):
+    seen = {}
+
+    def timed(networks, inputs):
+        seen.update({name: [int(p.count_nonzero()) for p in network.parameters() if p.dim() > 1]
+                     for name, network in networks.items()})  # fmt: skip
+        return dict.fromkeys(networks, [0.001])
+
+    monkeypatch.setattr(latency, "timed", timed)
+    (ran / LATENCY).unlink()
+    experiment.run(parse(WHOLE), runs=ran.parent, workers=1)
+    assert seen["dense"] == [512, 80]
+    assert sum(seen["lth"][:1]) == Run(ran).record("lth", 0, 2)["kept"]
+    assert Run(ran).latency()["rows"][0]["batch_100"] == {"ms": 1.0, "quartiles": [1.0, 1.0], "samples": 1}
+
+
+def test_it_is_measured_once_and_again_only_for_a_sparser_ticket(ran):
+    before = (ran / LATENCY).read_bytes()
+    experiment.run(parse(WHOLE), runs=ran.parent, workers=1)
+    assert (ran / LATENCY).read_bytes() == before
+    experiment.run(parse(WHOLE | {"until": {"rounds": 3}}), runs=ran.parent, workers=1)
+    assert [row.get("round") for row in Run(ran).latency()["rows"]] == [None, 3, 3]
+
+
+def test_it_is_packed_and_merged(ran, tmp_path):
+    packed = pack(ran, tmp_path / "packed")
+    assert packed.latency() == Run(ran).latency()
+    alone = experiment.run(parse(WHOLE), runs=tmp_path, workers=1, replicates=[1]).folder
+    own = Run(alone).latency()
+    assert merge(alone, [packed.path]).latency() == own  # the clocks of the run that others are merged into
+
+
+def test_the_report_says_what_was_counted_beside_what_was_measured(ran):
+    outcome = experiment.report(Run(ran), formats=())
+    grid = inference_grid(outcome.records, outcome.asked)
+    assert [row[0] for row in grid.rows] == ["dense", "lth", "control", "colt-2"]
+    dense, lth, control, _ = grid.rows
+    assert dense[1:6] == ["100", "2", "592", "0.00118", "0.00118"]  # 64 x 8 + 8 x 10 weights, two FLOP each
+    kept = Run(ran).record("lth", 0, 3)["kept"]
+    assert lth[3] == f"{kept + 80}"
+    assert lth[5] == control[5] == f"{2 * (kept + 80) / 1e6:.3g}"
+    assert all(lth[6:])
+    assert control[6:] == ["", ""]
+    text = (ran / "summary.md").read_text(encoding="utf-8")
+    assert "## Inference of the sparsest tickets" in text
+    assert "zeros take as long as other numbers" in text
+    assert "Inference of the sparsest tickets" in (ran / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_clocks_the_counts_stand_alone(ran):
+    records = experiment.report(Run(ran), formats=()).records
+    grid = inference_grid(records, Asked())
+    assert len(grid.groups[0][1]) == 4
+    assert inference_lines(records, Asked()) == []
+    bare = [{key: value for key, value in record.items() if key != "inference_flops"} for record in records]
+    assert inference_grid(bare, Asked()).rows == []
+
+
+@pytest.mark.parametrize("content", [[1], {"rows": [{"arm": "dense"}]}, {"rows": []}, {"device": "cpu", "rows": 3}])
+def test_a_damaged_file_is_one_clear_line(ran, tmp_path, content):
+    folder = pack(ran, tmp_path / "packed").path
+    (folder / LATENCY).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"latency\.json' is damaged"):
+        Run(folder).latency()
