@@ -535,6 +535,14 @@ def test_a_density_that_is_met_by_no_round_evaluates_those_on_both_sides(tmp_pat
     assert places(done) == {("a", 0), ("a", 2), ("a", 1 if density > 0.3 else 3)}
 
 
+def test_roundings_of_many_rounds_are_no_reason_to_leave_one_side_of_a_density_out(tmp_path):
+    arms = {"a": {"method": "lth", "rate": 0.2, "allow_collapse": True}}
+    done = go(tmp_path, recipe(arms=arms, evaluate_at=[0.0343], until={"rounds": 16}))
+    # 3,360 weights: 118 and 94 of them after 15 and 16 rounds, and 115.2 asked for.
+    assert [r["kept"] for r in done.of("a")[-2:]] == [118, 94]
+    assert places(done) == {("a", 0), ("a", 15), ("a", 16)}
+
+
 def test_all_weights_stay_that_are_to_be_kept_though_each_round_waits_for_its_accuracy(tmp_path):
     arms = {"lth": ARMS["lth"], "fine-tune": {"method": "fine_tune", "rate": 0.2}}
     done = go(tmp_path, recipe(arms=arms, keep="all", until={"rounds": 3, "accuracy_drop": 0.9}))

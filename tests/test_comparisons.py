@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tombola.comparisons import compare, compare_over, shared_range, values_at
+from tombola.comparisons import compare, compare_over, reaches, shared_range, values_at
 from tombola.errors import ConfigError
 
 
@@ -20,6 +20,17 @@ def test_a_value_between_rounds_is_linear_in_the_logarithm_of_the_density():
     found = values_at(rounds("a", 0, [0.8, 0.9, 0.5]), "a", 0.8**1.25)
     assert found[0].value == pytest.approx(0.75 * 0.9 + 0.25 * 0.5)
     assert (found[0].rounds, found[0].interpolated) == ((1, 2), True)
+
+
+@pytest.mark.parametrize(("kept", "rounds_"), [(100, (1,)), (102, (1,)), (103, (1, 2)), (97, (0, 1))])
+def test_a_round_has_a_density_as_nearly_as_a_weight_in_each_layer(kept, rounds_):
+    records = rounds("a", 0, [0.8, 0.9, 0.5])
+    layers = {"one": [50, 500], "two": [kept - 50, 500]}
+    records[1] |= {"density": kept / 1000, "prunable": 1000, "layers": layers}
+    records[2]["density"] = 0.01
+    found = values_at(records, "a", 0.1)[0]
+    assert found.rounds == rounds_
+    assert reaches(records[1], 0.1) == (kept <= 102)
 
 
 def test_a_round_that_is_there_is_taken_as_it_is():

@@ -24,6 +24,24 @@ DENSE = "dense"
 NEARLY = 5e-4
 
 
+def meets(record: Record, density: float) -> bool:
+    """Whether a ticket has a density as nearly as whole weights allow: to a weight in each layer, or to 0.05 %.
+
+    >>> record = {"density": 7 / 64, "prunable": 64, "layers": {"a": [5, 32], "b": [2, 32]}}
+    >>> [meets(record, asked / 64) for asked in (4.9, 5.1, 8.9, 9.1)]
+    [False, True, True, False]
+    """
+    whole = len(record.get("layers") or ()) / record.get("prunable", math.inf)
+    off: float = abs(record["density"] - density)
+    return off <= max(NEARLY * density, whole) + 1e-12
+
+
+def reaches(record: Record, density: float) -> bool:
+    """Whether a ticket keeps no more than a density, as nearly as whole weights allow, see `meets`."""
+    own: float = record["density"]
+    return own <= density or meets(record, density)
+
+
 @dataclass(frozen=True)
 class Value:
     """What a replicate of an arm has at a density.
@@ -300,7 +318,7 @@ def _between(rounds: Sequence[Record], density: float, of: str, dense: bool) -> 
         last = rounds[-1]
         return None if last.get(of) is None else Value(float(last[of]), (last["round"],))
     near_enough = min(rounds, key=lambda record: abs(math.log((record["density"] or 1e-12) / density)))
-    if abs(near_enough["density"] / density - 1) <= NEARLY:
+    if meets(near_enough, density):
         around = [near_enough]
     else:
         above = [record for record in rounds if record["density"] > density]

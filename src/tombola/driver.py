@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from tombola import controls, flops, rates, seeds
-from tombola.arms import leading, starting
+from tombola.arms import starting
+from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
 from tombola.errors import DiskError, InputError, InvariantError, TrainingError
 from tombola.executors import Pool
@@ -227,9 +228,9 @@ class ArmRun:
     def _with_missed(self, why: str) -> str:
         """Add to why an arm ended that it was to be evaluated at densities which its rounds did not come to."""
         assert self._last is not None
-        lowest = self._last.facts["density"] - self._nearly(self._last.index)
-        missed = ", ".join(f"{target:g}" for target in self.arm.evaluate_at or () if target < lowest)
-        told = f"no round reaches {missed} of evaluate_at; the last one leaves {self._last.facts['density']:.4g}"
+        last = self._last.facts
+        missed = ", ".join(f"{target:g}" for target in self.arm.evaluate_at or () if not reaches(last, target))
+        told = f"no round reaches {missed} of evaluate_at; the last one leaves {last['density']:.4g}"
         return "; ".join(filter(None, (why, missed and told)))
 
     def _rewind_point(self, dense: Job) -> Job:
@@ -494,21 +495,11 @@ class ArmRun:
             self._evaluate(ticket)
             return
         assert before is not None
-        nearly, was = self._nearly(ticket.index), before.facts["density"] - self._nearly(before.index)
-        now = ticket.facts["density"]
-        crossed = [target for target in targets if now - nearly <= target < was]
+        crossed = [target for target in targets if reaches(ticket.facts, target) and not reaches(before.facts, target)]
         if crossed:
-            if any(target > now + nearly for target in crossed):
+            if not all(meets(ticket.facts, target) for target in crossed):
                 self._evaluate(before)
             self._evaluate(ticket)
-
-    def _nearly(self, index: int) -> float:
-        """Return how far a round's density may be off one that it was asked for: counts are whole weights."""
-        of = leading(self.arm, self.recipe.arms)
-        groups = len(self.plans.scope(self.arm)(self.plans.mask))
-        # Exact counts are rounded in each group once; a rate is in every round again.
-        times = 1 if of.exact or of.densities else index
-        return (0.5 * groups * times + 1e-6) / size(self.plans.mask)
 
     def _evaluate(self, ticket: _Ticket) -> None:
         """Have a ticket trained on the full data and tested, unless that was done before."""
@@ -543,12 +534,11 @@ class ArmRun:
                 )
         if until.rounds is not None and index >= until.rounds:
             return ""
-        lowest = density(mask) - self._nearly(index)  # four rounds of 0.2 come to 0.4096, give or take a weight
-        if until.density is not None and lowest <= until.density:
-            return ""
-        if until.density_total is not None and 1 - (1 - lowest) * size(mask) / self.plans.total <= until.density_total:
-            return ""
-        return None
+        goals = [until.density] if until.density is not None else []
+        if until.density_total is not None:
+            goals.append(1 - (1 - until.density_total) * self.plans.total / size(mask))
+        reached = {"density": density(mask), "prunable": size(mask), "layers": mask}
+        return "" if any(reaches(reached, goal) for goal in goals) else None
 
     def _passes(self, index: int) -> bool | None:
         """Whether a ticket is as accurate as the recipe asks, on validation data; ``None`` where it does not ask."""

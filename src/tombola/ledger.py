@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tombola.comparisons import DENSE, NEARLY
+from tombola.comparisons import DENSE, reaches
 from tombola.records import Cost, Record, costs_of
 
 _Number = TypeVar("_Number", int, float)
@@ -180,7 +180,7 @@ def to_reach(records: Sequence[Record], density: float) -> list[Reached]:
     firsts: dict[str, dict[int, Account]] = {}
     for account in accounts(records):
         record = account.record
-        if record["round"] and record["density"] <= density * (1 + NEARLY):
+        if record["round"] and reaches(record, density):
             firsts.setdefault(record["arm"], {}).setdefault(record["replicate"], account)
     return [
         Reached(

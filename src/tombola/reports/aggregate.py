@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tombola.comparisons import reaches
+
 Record = Mapping[str, Any]
 
 DENSE = "dense"
 TARGETS = (0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 MOST = 4  # densities in one figure
-
-# Counts are whole weights, so 0.8 of a layer may come out as 0.80003, which every table shows as 80 %.
-_ROUNDING = 1.0005
 
 
 @dataclass(frozen=True)
@@ -247,7 +246,7 @@ def firsts(own: Sequence[Record], target: float) -> list[Record]:
     """Return each replicate's first record at or below the target."""
     found: dict[int, Record] = {}
     for record in sorted(own, key=lambda record: record["round"]):
-        if record["density"] <= target * _ROUNDING:
+        if reaches(record, target):
             found.setdefault(record["replicate"], record)
     return list(found.values())
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tombola import ledger, overlap, statistics
-from tombola.comparisons import DENSE, NEARLY, Comparison, Value, compare_over, values_at
+from tombola.comparisons import DENSE, Comparison, Value, compare_over, reaches, values_at
 from tombola.errors import ConfigError
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
@@ -402,7 +402,7 @@ def _lines_at(records: Sequence[Record], arm: str, asked: Asked) -> dict[float, 
     for target in (1.0, *asked.at):
         firsts: dict[int, Record] = {}
         for record in sorted(records, key=lambda record: int(record["round"])):
-            if record["arm"] == arm and record["density"] <= target * (1 + NEARLY):
+            if record["arm"] == arm and reaches(record, target):
                 firsts.setdefault(record["replicate"], record)
         there = [record for record in firsts.values() if record.get("line")]
         if there and there not in found.values():

@@ -244,7 +244,7 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
 
     chosen: dict[str, dict[int, Record]] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
-        if record.get("curve") and record["density"] <= density * (1 + comparisons.NEARLY):
+        if record.get("curve") and comparisons.reaches(record, density):
             first = chosen.setdefault(record["arm"], {})
             first.setdefault(record["replicate"], record)
     chosen = {arm: first for arm, first in chosen.items() if arm != aggregate.DENSE}
@@ -301,7 +301,7 @@ def boxes(records: Sequence[Record], targets: Sequence[float]) -> alt.LayerChart
     for target in targets:
         shown: dict[tuple[str, int], Record] = {}
         for record in sorted(records, key=lambda record: int(record["round"])):
-            fits = record["density"] <= target * (1 + comparisons.NEARLY) and record["test_accuracy"] is not None
+            fits = comparisons.reaches(record, target) and record["test_accuracy"] is not None
             if record["arm"] in names and record["round"] and fits:
                 shown.setdefault((record["arm"], record["replicate"]), record)
         rows += [
