@@ -18,6 +18,7 @@ def test_every_entry_is_a_recipe_that_has_its_arms():
     for name, whole in _table().items():
         recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
         assert {point["arm"] for point in whole["points"]} <= recipe["arms"].keys(), name
+        assert [recipe["data"]["name"], recipe["model"]["name"]] == whole["of"], name
         assert "arXiv" in whole["source"]
 
 
@@ -31,7 +32,7 @@ def test_every_entry_is_a_recipe_that_has_its_arms():
     ],
 )  # fmt: skip
 def test_the_printed_sparsities_of_lth_are_its_rounds(recipe, share):
-    [lth] = [point for point in printed(recipe).points if point.arm == "lth"]
+    [lth] = [point for point in printed(recipe, *_table()[recipe]["of"]).points if point.arm == "lth"]
     assert lth.density(share) == pytest.approx(0.8**lth.rounds, abs=6e-4)
 
 
@@ -41,7 +42,7 @@ def ours():
 
 
 def test_printed_points_stand_beside_ours_at_the_same_density():
-    asked = Asked(printed=printed("cifar100-resnet18-small"))
+    asked = Asked(printed=printed("cifar100-resnet18-small", "cifar100", "resnet18"))
     rows = decisions.paper_grid(ours(), asked).rows
     assert [row[0] for row in rows] == ["lth", "colt-2", "colt-3", "colt-4"]
     lth = rows[0]
@@ -61,5 +62,6 @@ def test_printed_points_are_drawn_hollow_for_arms_that_there_are():
 
 
 def test_a_recipe_that_no_paper_has_stands_alone():
-    assert printed("causes") is None
+    assert printed("causes", "fashion_mnist", "lenet5") is None
+    assert printed("cifar100-resnet18-small", "cifar10", "resnet18") is None
     assert decisions.paper_grid(ours(), Asked()).rows == []

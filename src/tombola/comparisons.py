@@ -31,7 +31,7 @@ def meets(record: Record, density: float) -> bool:
     >>> [meets(record, asked / 64) for asked in (4.9, 5.1, 8.9, 9.1)]
     [False, True, True, False]
     """
-    whole = len(record.get("layers") or ()) / record.get("prunable", math.inf)
+    whole: float = len(record.get("layers") or ()) / record.get("prunable", math.inf)
     off: float = abs(record["density"] - density)
     return off <= max(NEARLY * density, whole) + 1e-12
 

@@ -433,7 +433,7 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
         steps=given.steps,
         alpha=given.alpha,
         right=right or {},
-        printed=printed(recipe.name),
+        printed=printed(recipe.name, recipe.data.name, recipe.model.name),
     )
 
 

@@ -61,15 +61,17 @@ class Printed:
     note: str = ""
 
 
-def printed(recipe: str) -> Printed | None:
+def printed(recipe: str, data: str, model: str) -> Printed | None:
     """Return what is printed of a recipe's experiment, whatever the scale it is run at; ``None`` where nothing is.
 
-    >>> printed("cifar100-resnet18-small").points[0]
+    A recipe that only begins alike, or a scale of it with other data or another model, is another experiment.
+
+    >>> printed("cifar100-resnet18-small", "cifar100", "resnet18").points[0]
     Point(arm='lth', sparsity=0.973, accuracy=0.662, rounds=17, minutes=479)
-    >>> printed("digits") is None
+    >>> printed("cifar100-resnet18-halves", "fashion_mnist", "lenet5") is None
     True
     """
-    known = _table()
+    known = {name: whole for name, whole in _table().items() if whole["of"] == [data, model]}
     found = max((name for name in known if recipe == name or recipe.startswith(f"{name}-")), key=len, default=None)
     if found is None:
         return None
