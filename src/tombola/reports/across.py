@@ -27,7 +27,8 @@ from tombola.reports.drawing import (
 if TYPE_CHECKING:
     import altair as alt
 
-_PANEL = 230  # width of one of several panels
+_PANELS = 3  # beside each other, at most
+_WIDE = 726  # of all of them
 
 
 def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VConcatChart:
@@ -50,8 +51,9 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VC
     x = alt.X("density:Q", title="Density (%, log scale)", **density_axis(everything, reverse=True))
     colour, shape = arm_encodings(names)
     drawn: list[Any] = []
+    columns = 2 if len(runs) == 4 else min(_PANELS, len(runs))  # so that no panel is alone in its row
     for index, label in enumerate(runs):
-        y_axis: dict[str, Any] = {"title": None if index % 3 else "Test accuracy (%)", "scale": scale}
+        y_axis: dict[str, Any] = {"title": None if index % columns else "Test accuracy (%)", "scale": scale}
         rows = [
             {"arm": row.arm, "round": row.round, "density": 100 * row.density, "accuracy": 100 * row.accuracy.mean,
              "lowest": 100 * row.accuracy.lowest, "highest": 100 * row.accuracy.highest, "replicates": row.replicates}
@@ -66,10 +68,10 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VC
             alt.Chart(alt.InlineData(rule)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
             over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
             over.mark_point(filled=True, size=50, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),
-            width=_PANEL, height=200,
+            width=_WIDE // columns - 12, height=200,
             title=alt.Title(label, fontSize=13, fontWeight="normal", color=INK, anchor="start"),
         ))  # fmt: skip
-    return _side_by_side(drawn)
+    return _side_by_side(drawn, columns)
 
 
 def over_runs(
@@ -125,10 +127,10 @@ def over_runs(
     )
 
 
-def _side_by_side(drawn: Sequence[Any]) -> alt.VConcatChart:
-    """Put panels into rows of up to three, with one legend."""
+def _side_by_side(drawn: Sequence[Any], columns: int) -> alt.VConcatChart:
+    """Put panels into rows, with one legend."""
     import altair as alt
 
-    rows = [alt.hconcat(*drawn[first : first + 3], spacing=18) for first in range(0, len(drawn), 3)]
+    rows = [alt.hconcat(*drawn[first : first + columns], spacing=18) for first in range(0, len(drawn), columns)]
     chart: alt.VConcatChart = configured(alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared"))
     return chart
