@@ -162,10 +162,13 @@ def test_the_report_of_a_run_can_be_written_again_from_its_folder_alone(parts):
     assert (whole.folder / "report.html").read_text() == before
 
 
-FILES = {"recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json", "predictions.npz"}
+FILES = {
+    "recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json", "predictions.npz",
+    "latency.json",
+}  # fmt: skip
 
 
-def test_a_packed_run_tells_what_the_run_told_in_seven_files(parts, tmp_path):
+def test_a_packed_run_tells_what_the_run_told_in_eight_files(parts, tmp_path):
     run = Run(parts[0].folder)
     packed = pack(parts[0].folder, tmp_path / "packed")
     assert {path.name for path in packed.path.iterdir()} == FILES

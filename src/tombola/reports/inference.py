@@ -30,8 +30,7 @@ def inference_grid(records: Sequence[Record], asked: Asked) -> Grid:
         flops = [record["inference_flops"] for record in own if record.get("inference_flops")]
         rows.append([
             arm, percent(statistics.fmean(record["density"] for record in own)), str(len(own)),
-            f"{statistics.fmean(_left(record) for record in own):,.0f}",
-            _millions([dense for dense, _ in flops]), _millions([sparse for _, sparse in flops]),
+            _weights(own), _millions([dense for dense, _ in flops]), _millions([sparse for _, sparse in flops]),
             *(_clock(measured.get(arm, {}).get(f"batch_{size}")) for size in batches),
         ])  # fmt: skip
     heads = ["n", "weights", "MFLOP an image, all weights", "kept weights"]
@@ -72,10 +71,10 @@ def _sparsest(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     return {arm: list(of.values()) for arm, of in found.items() if of}
 
 
-def _left(record: Record) -> int:
-    """Return the weights that a ticket has, those that cannot be pruned among them."""
-    left: int = record["total"] - record["prunable"] + record["kept"]
-    return left
+def _weights(own: Sequence[Record]) -> str:
+    """Return how many weights tickets have, those that cannot be pruned among them."""
+    known = [record["total"] - record["prunable"] + record["kept"] for record in own if "total" in record]
+    return f"{statistics.fmean(known):,.0f}" if known else ""
 
 
 def _size(key: str) -> int:
