@@ -1,6 +1,7 @@
 """Latency: networks timed in turn, once a ticket, and what the report says of it."""
 
 import json
+import shutil
 import time
 
 import pytest
@@ -33,29 +34,35 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 class _Sleeps(nn.Module):
-    def __init__(self, milliseconds):
+    def __init__(self, milliseconds, calls):
         super().__init__()
-        self.milliseconds, self.calls = milliseconds, []
+        self.milliseconds, self.calls = milliseconds, calls
 
     def forward(self, inputs):
-        self.calls.append(len(inputs))
+        self.calls.append((self.milliseconds, len(inputs)))
         time.sleep(self.milliseconds / 1000)
         return inputs
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
+    """A run that tests read; those that change it take a ``copy``."""
     return experiment.run(parse(WHOLE), runs=tmp_path_factory.mktemp("runs"), workers=1).folder
 
 
-def test_every_network_is_timed_as_often_and_a_slow_one_takes_longer():
-    quick, slow = _Sleeps(1), _Sleeps(4)
-    found = latency.timed({"quick": quick, "slow": slow}, torch.zeros(3, 1))
-    assert len(found["quick"]) == len(found["slow"]) >= 5
-    assert len(quick.calls) == len(slow.calls)
-    assert set(quick.calls) == {3}
-    assert min(found["quick"]) >= 0.001
-    assert min(found["slow"]) >= 0.004
+@pytest.fixture
+def copy(ran, tmp_path):
+    return shutil.copytree(ran, tmp_path / "runs" / ran.name)
+
+
+def test_networks_are_timed_in_turn_and_a_slow_one_takes_longer():
+    calls = []
+    found = latency.timed({"quick": _Sleeps(2, calls), "slow": _Sleeps(5, calls)}, torch.zeros(3, 1))
+    samples = len(found["quick"])
+    assert len(found["slow"]) == samples >= 5
+    assert calls[4:] == [(2, 3), (5, 3)] * samples  # after two of each, of which the second says how many there are
+    assert min(found["quick"]) >= 0.002
+    assert min(found["slow"]) >= 0.005
 
 
 def test_dense_and_the_sparsest_ticket_of_every_search_are_measured(ran):
@@ -73,28 +80,29 @@ def test_dense_and_the_sparsest_ticket_of_every_search_are_measured(ran):
             assert row[f"batch_{batch}"]["samples"] >= 5
 
 
-def test_what_is_timed_is_the_ticket_and_not_the_dense_network(ran, monkeypatch):
+def test_what_is_timed_is_the_ticket_and_not_the_dense_network(copy, monkeypatch):
     seen = {}
 
     def timed(networks, inputs):
+        assert not any(network.training for network in networks.values())
         seen.update({name: [int(p.count_nonzero()) for p in network.parameters() if p.dim() > 1]
                      for name, network in networks.items()})  # fmt: skip
         return {name: [0.001] for name in networks}
 
     monkeypatch.setattr(latency, "timed", timed)
-    (ran / LATENCY).unlink()
-    experiment.run(parse(WHOLE), runs=ran.parent, workers=1)
+    (copy / LATENCY).unlink()
+    experiment.run(parse(WHOLE), runs=copy.parent, workers=1)
     assert seen["dense"] == [512, 80]
-    assert sum(seen["lth"][:1]) == Run(ran).record("lth", 0, 2)["kept"]
-    assert Run(ran).latency()["rows"][0]["batch_100"] == {"ms": 1.0, "quartiles": [1.0, 1.0], "samples": 1}
+    assert seen["lth"] == [Run(copy).record("lth", 0, 2)["kept"], 80]
+    assert Run(copy).latency()["rows"][0]["batch_100"] == {"ms": 1.0, "quartiles": [1.0, 1.0], "samples": 1}
 
 
-def test_it_is_measured_once_and_again_only_for_a_sparser_ticket(ran):
-    before = (ran / LATENCY).read_bytes()
-    experiment.run(parse(WHOLE), runs=ran.parent, workers=1)
-    assert (ran / LATENCY).read_bytes() == before
-    experiment.run(parse(WHOLE | {"until": {"rounds": 3}}), runs=ran.parent, workers=1)
-    assert [row.get("round") for row in Run(ran).latency()["rows"]] == [None, 3, 3]
+def test_it_is_measured_once_and_again_only_for_a_sparser_ticket(copy):
+    before = (copy / LATENCY).read_bytes()
+    experiment.run(parse(WHOLE), runs=copy.parent, workers=1)
+    assert (copy / LATENCY).read_bytes() == before
+    experiment.run(parse(WHOLE | {"until": {"rounds": 3}}), runs=copy.parent, workers=1)
+    assert [row.get("round") for row in Run(copy).latency()["rows"]] == [None, 3, 3]
 
 
 def test_it_is_packed_and_merged(ran, tmp_path):
@@ -103,27 +111,29 @@ def test_it_is_packed_and_merged(ran, tmp_path):
     alone = experiment.run(parse(WHOLE), runs=tmp_path, workers=1, replicates=[1]).folder
     own = Run(alone).latency()
     assert merge(alone, [packed.path]).latency() == own  # the clocks of the run that others are merged into
+    (alone / LATENCY).unlink()
+    assert merge(alone, [packed.path]).latency() == packed.latency()  # without any, those that come along
 
 
-def test_the_report_says_what_was_counted_beside_what_was_measured(ran):
-    outcome = experiment.report(Run(ran), formats=())
+def test_the_report_says_what_was_counted_beside_what_was_measured(copy):
+    outcome = experiment.report(Run(copy), formats=())
     grid = inference_grid(outcome.records, outcome.asked)
     assert [row[0] for row in grid.rows] == ["dense", "lth", "control", "colt-2"]
     dense, lth, control, _ = grid.rows
     assert dense[1:6] == ["100", "2", "592", "0.00118", "0.00118"]  # 64 x 8 + 8 x 10 weights, two FLOP each
-    kept = Run(ran).record("lth", 0, 3)["kept"]
+    kept = Run(copy).record("lth", 0, 2)["kept"]
     assert lth[3] == f"{kept + 80}"
     assert lth[5] == control[5] == f"{2 * (kept + 80) / 1e6:.3g}"
     assert all(lth[6:])
     assert control[6:] == ["", ""]
-    text = (ran / "summary.md").read_text(encoding="utf-8")
+    text = (copy / "summary.md").read_text(encoding="utf-8")
     assert "## Inference of the sparsest tickets" in text
     assert "zeros take as long as other numbers" in text
-    assert "Inference of the sparsest tickets" in (ran / "report.html").read_text(encoding="utf-8")
+    assert "Inference of the sparsest tickets" in (copy / "report.html").read_text(encoding="utf-8")
 
 
-def test_without_clocks_the_counts_stand_alone(ran):
-    records = experiment.report(Run(ran), formats=()).records
+def test_without_clocks_the_counts_stand_alone(copy):
+    records = experiment.report(Run(copy), formats=()).records
     grid = inference_grid(records, Asked())
     assert len(grid.groups[0][1]) == 4
     assert inference_lines(records, Asked()) == []
@@ -131,9 +141,16 @@ def test_without_clocks_the_counts_stand_alone(ran):
     assert inference_grid(bare, Asked()).rows == []
 
 
-@pytest.mark.parametrize("content", [[1], {"rows": [{"arm": "dense"}]}, {"rows": []}, {"device": "cpu", "rows": 3}])
+CLOCK = {"arm": "dense", "batch_1": {"ms": 1.0, "quartiles": [1.0, 1.0]}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1], {"rows": [CLOCK]}, {"device": "cpu", "threads": 1, "rows": []}, {"device": "cpu", "threads": 1, "rows": 3},
+     {"device": "cpu", "threads": 1, "rows": [CLOCK, {"arm": "lth", "batch_1": {"ms": 1.0}}]}, None],
+)  # fmt: skip
 def test_a_damaged_file_is_one_clear_line(ran, tmp_path, content):
     folder = pack(ran, tmp_path / "packed").path
-    (folder / LATENCY).write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"latency\.json' is damaged"):
+    (folder / LATENCY).write_text("{" if content is None else json.dumps(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"latency\.json' is damaged; take the file away"):
         Run(folder).latency()

@@ -196,7 +196,7 @@ def _write(runs: Sequence[Run]) -> None:
             records.add(record)
     if counted := _joined({similarity_key(line): line for line in run.similarities()} for run in runs):
         write_whole(into.path / SIMILARITY, "".join(json.dumps(line) + "\n" for line in counted.values()))
-    if measured := next((run.latency() for run in runs if run.latency()), {}):  # clocks of one machine, not of several
+    if measured := next(filter(None, (run.latency() for run in runs)), {}):  # clocks of one machine, not of several
         write_json(into.path / LATENCY, measured)
     write_json(into.path / "state.json", dict(_states(runs)))
 

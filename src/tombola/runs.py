@@ -328,17 +328,18 @@ class Run:
         Raises:
             ConfigError: The file is damaged.
         """
-        found: dict[str, Any] = self._json(LATENCY, {})
+        path = self.path / LATENCY
+        if not path.exists():
+            return {}
         try:
-            for row in found["rows"] if found else ():
-                clocks = [value for key, value in row.items() if re.fullmatch(r"batch_\d+", key)]
-                if not clocks or not all({"ms", "quartiles"} <= clock.keys() for clock in clocks):
-                    raise KeyError(row["arm"])
-            if found:
-                found["device"], found["threads"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"'{self.path / LATENCY}' is damaged; take the file away; where tickets are, running "
-                              "the recipe measures again") from error  # fmt: skip
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            clocks = [value for row in found["rows"] for key, value in row.items() if key.startswith("batch_")]
+            told = {"device", "threads"} <= found.keys() and all("arm" in row for row in found["rows"])
+            if not (told and clocks and all({"ms", "quartiles"} <= clock.keys() for clock in clocks)):
+                raise ValueError("an entry is missing")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"'{path}' is damaged; take the file away; where tickets are, running the recipe "
+                              "measures again") from error  # fmt: skip
         return found
 
     def labels(self) -> NDArray[np.integer[Any]] | None:

@@ -33,8 +33,8 @@ def inference_grid(records: Sequence[Record], asked: Asked) -> Grid:
             _weights(own), _millions([dense for dense, _ in flops]), _millions([sparse for _, sparse in flops]),
             *(_clock(measured.get(arm, {}).get(f"batch_{size}")) for size in batches),
         ])  # fmt: skip
-    heads = ["n", "weights", "MFLOP an image, all weights", "kept weights"]
-    heads += [f"ms for {size} image{'s' * (size > 1)}" for size in batches]
+    heads = ["n", "weights", "MFLOP dense", "MFLOP sparse"]
+    heads += [f"{size} image{'s' * (size > 1)}, ms" for size in batches]
     return Grid(title="Inference of the sparsest tickets", labels=["arm", "density %"], groups=[("", heads)],
                 rows=rows if any(row[4] or any(row[6:]) for row in rows) else [])  # fmt: skip
 
@@ -50,9 +50,9 @@ def inference_lines(records: Sequence[Record], asked: Asked) -> list[str]:
     threads = asked.latency["threads"]
     where = "on a GPU" if asked.latency["device"] == "cuda" else f"on {threads} thread{'s' * (threads > 1)}"
     return [
-        "FLOP are counted: two for each weight that an output needs. Times are measured, the networks in turn "
-        f"{where}: median and, in brackets, the middle half. A ticket runs as a dense network whose pruned weights "
-        "are zero, and zeros take as long as other numbers: it is no quicker before it is made smaller."
+        "FLOP of an image are counted, with all weights and with the kept ones alone. Times are measured, the networks "
+        f"in turn {where}: median and, in brackets, the middle half. A ticket runs as a dense network whose pruned "
+        "weights are zero, and zeros take as long as other numbers: it is no quicker before it is made smaller."
     ]
 
 

@@ -38,8 +38,8 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
         parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
     for grid in grids(records, asked):
         parts += [f"## {grid.title}", markdown_table(grid)]
-    parts += [*map(escaped, masks.collapse_lines(records, asked))]
-    parts += [*map(escaped, inference.inference_lines(records, asked)), *legend(records)]
+    lines = [*masks.collapse_lines(records, asked), *inference.inference_lines(records, asked)]
+    parts += [*map(escaped, lines), *legend(records)]
     if notes:
         parts.append("\n".join(f"- {escaped(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
