@@ -18,6 +18,7 @@ from tombola.errors import ConfigError, InputError
 from tombola.experiment import run
 from tombola.masks import count, nested
 from tombola.recipe import parse
+from tombola.runs import Run, RunFolder
 from tombola.tickets import Ticket
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -143,8 +144,6 @@ def test_replicates_draw_other_partitions_and_all_rounds_of_one_keep_theirs(outc
 
 
 def test_the_digest_of_a_matched_arm_changes_with_the_arm_that_it_follows(tmp_path):
-    from tombola.runs import RunFolder
-
     def digest(rate, folder):
         arms = {"colt-2": {"method": "colt", "rate": rate}, "matched": {"match": "colt-2"}}
         made = RunFolder(recipe(arms=arms), tmp_path / folder, "f")
@@ -215,8 +214,8 @@ def test_more_threads_than_cores_are_one_worker(tmp_path, monkeypatch):
 
 def test_the_same_command_again_trains_nothing_and_shows_the_same(outcome, monkeypatch):
     monkeypatch.setattr("tombola.executors.pool.run_job", None)
-    again = run(recipe(), runs=outcome.folder.parent, workers=1)
-    assert again.records == outcome.records
+    again = run(recipe(), runs=str(outcome.folder.parent), workers=1)
+    assert again.records == Run(str(outcome.folder)).records.all() == outcome.records
     assert again.complete
 
 
@@ -363,8 +362,6 @@ def test_other_data_under_the_same_recipe_are_refused(tmp_path):
 
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
-    from tombola.runs import RunFolder
-
     folder = RunFolder(recipe(), tmp_path / "runs", "f")
     with pytest.raises(ConfigError, match="another process works in"):
         RunFolder(recipe(), tmp_path / "runs", "f")

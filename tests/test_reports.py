@@ -231,7 +231,30 @@ def test_the_lines_are_percents_of_the_means():
         ("lth", 25.0, 1),
     ]
     assert points[1]["accuracy"] == pytest.approx(95.0)
-    assert (points[1]["lowest"], points[1]["highest"]) == (93.0, 97.0)
+
+
+def three(*accuracies):
+    first = {"arm": "lth", "round": 0, "density": 1.0, "density_total": 1.0, "test_accuracy": 0.9}
+    rest = [{**first, "round": 1, "density": 0.5, "density_total": 0.5, "test_accuracy": each} for each in accuracies]
+    return [
+        {**each, "replicate": k, "early_stop_step": None, "kept_fraction": None}
+        for k, each in [*enumerate([first] * len(rest)), *enumerate(rest)]
+    ]
+
+
+def test_the_band_is_the_interval_of_three_or_more_and_ends_with_the_axis():
+    chart = figures.accuracy_over_density(three(0.94, 0.95, 0.96))
+    area = next(layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "area")
+    assert area["mark"]["clip"]
+    assert (area["encoding"]["y"]["field"], area["encoding"]["y2"]["field"]) == ("low", "high")
+    dense, ticket = values(chart, "area")
+    assert (dense["low"], dense["high"]) == (90.0, 90.0)
+    half = 4.302653 / 3**0.5  # t(0.975, 2) times the deviation, one point, by the root of n
+    assert (ticket["low"], ticket["high"]) == pytest.approx((95 - half, 95 + half))
+    assert ticket["interval"] == "92.52 to 97.48"
+    two = figures.accuracy_over_density(three(0.94, 0.96))
+    assert [row["interval"] for row in values(two, "line")] == ["", ""]
+    assert values(two, "area") == []
 
 
 def test_density_falls_to_the_right_and_accuracy_does_not_start_at_zero():

@@ -70,8 +70,8 @@ class Outcome:
 def run(
     recipe: Recipe,
     *,
-    runs: Path = Path("runs"),
-    data_root: Path | None = None,
+    runs: str | Path = "runs",
+    data_root: str | Path | None = None,
     workers: int | None = None,
     replicates: Sequence[int] | None = None,
     display: Display | None = None,
@@ -95,16 +95,17 @@ def run(
     >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
     >>> recipe = parse({"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 1}})
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     [round(record["density"], 3) for record in run(recipe, runs=Path(folder), workers=1).records]
+    ...     [round(record["density"], 3) for record in run(recipe, runs=folder, workers=1).records]
     [1.0, 0.8]
     """
     display = display or Display(quiet=True)
+    data_root = None if data_root is None else Path(data_root)
     plans = plan(recipe, data_root)
     workers = _workers(plans.recipe, workers)
     chosen = _chosen(recipe, replicates)
     for text in filter(None, (plans.task.streams, plans.task.skips)):
         display.say(text)
-    folder = RunFolder(plans.recipe, runs, plans.task.splits.fingerprint, facts(plans))
+    folder = RunFolder(plans.recipe, Path(runs), plans.task.splits.fingerprint, facts(plans))
     try:
         if folder.repaired:
             display.say(folder.repaired)

@@ -146,8 +146,8 @@ class Run:
         ConfigError: It is no run folder, or one of another version, or something in it is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        path = self.path = Path(path)
         about = self._about()
         if about is None:
             raise ConfigError(f"'{path}' is no run folder: it has no run.json")

@@ -60,8 +60,17 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
     if len(known) == 1:
         return Paired(1, mean, None, None, None, level)
     deviation = statistics.stdev(known)
-    half = _quantile((1 + level) / 2, len(known)) * deviation / math.sqrt(len(known))
+    half = half_width(deviation, len(known), level)
     return Paired(len(known), mean, deviation, mean - half, mean + half, level)
+
+
+def half_width(deviation: float, n: int, level: float = 0.95) -> float:
+    """Return how far the t interval of the mean of ``n`` values reaches to each side, from their sample deviation.
+
+    >>> round(half_width(0.01, 3), 4)  # 4.303 * 0.01 / sqrt(3)
+    0.0248
+    """
+    return _quantile((1 + level) / 2, n) * deviation / math.sqrt(n)
 
 
 def p_above(differences: Sequence[float], bound: float = 0.0) -> float:

@@ -17,8 +17,10 @@ from tombola.reports.drawing import (
     SHAPES,
     arm_encodings,
     around,
+    band,
     configured,
     density_axis,
+    interval_of,
     legend_of,
     styled,
     tooltip,
@@ -56,15 +58,15 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VC
         y_axis: dict[str, Any] = {"title": None if index % columns else "Test accuracy (%)", "scale": scale}
         rows = [
             {"arm": row.arm, "round": row.round, "density": 100 * row.density, "accuracy": 100 * row.accuracy.mean,
-             "lowest": 100 * row.accuracy.lowest, "highest": 100 * row.accuracy.highest, "replicates": row.replicates}
+             **interval_of(row.accuracy), "replicates": row.replicates}
             for row in means[label] if row.accuracy is not None
         ]  # fmt: skip
         there = dense[label]
         rule = [] if there is None else [{"accuracy": 100 * there.mean}]
         over, y = alt.Chart(alt.InlineData(rows)), alt.Y("accuracy:Q", **y_axis)
-        tips = tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates")
+        tips = tooltip("arm", "round", "density", "accuracy", "interval", "replicates")
         drawn.append(alt.layer(
-            over.mark_area(opacity=0.1).encode(x=x, y=alt.Y("lowest:Q", **y_axis), y2="highest:Q", color=colour),
+            band(rows).encode(x=x, y=alt.Y("low:Q", **y_axis), color=colour),
             alt.Chart(alt.InlineData(rule)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
             over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
             over.mark_point(filled=True, size=50, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tombola.comparisons import reaches
+from tombola.statistics import half_width
 
 Record = Mapping[str, Any]
 
 DENSE = "dense"
 TARGETS = (0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 MOST = 4  # densities in one figure
+_LEAST = 3  # values that have an interval
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Spread:
     deviation: float | None
     lowest: float
     highest: float
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % t interval of the mean; ``None`` for fewer than three values, of which it says next to nothing."""
+        if self.n < _LEAST or self.deviation is None:
+            return None
+        half = half_width(self.deviation, self.n)
+        return self.mean - half, self.mean + half
 
 
 @dataclass(frozen=True)

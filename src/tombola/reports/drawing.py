@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from tombola.reports.aggregate import Record
+from tombola.reports.aggregate import Record, Spread
 
 if TYPE_CHECKING:
     import altair as alt
@@ -118,15 +118,37 @@ def around(rows: Sequence[dict[str, Any]]) -> list[float]:
     return [max(0.0, min(known) - margin), min(100.0, max(known) + margin)]
 
 
+def interval_of(accuracy: Spread) -> dict[str, Any]:
+    """Return the ends of an interval in percent, and what is said of them; nothing is said where there is none."""
+    if accuracy.interval is None:
+        return {"interval": ""}
+    low, high = (100 * end for end in accuracy.interval)
+    return {"low": low, "high": high, "interval": f"{low:.2f} to {high:.2f}"}
+
+
+def band(rows: Sequence[dict[str, Any]], crowded: float = 1.0) -> alt.Chart:
+    """Draw the area between the ends of intervals, ``low`` (to be encoded) and ``high``, within the axes.
+
+    Args:
+        rows: With `interval_of`; those without an interval leave the area out.
+        crowded: How many times as many arms there are as colours: the more, the paler.
+    """
+    import altair as alt
+
+    there = alt.InlineData([row for row in rows if "low" in row])
+    return alt.Chart(there).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
+
+
 def tooltip(*fields: str) -> list[alt.Tooltip]:
     """Return what a point tells when it is pointed at, percents to two digits."""
     import altair as alt
 
-    percents = {"density": "density %", "accuracy": "accuracy %", "lowest": "lowest %", "highest": "highest %"}
+    percents = {"density": "density %", "accuracy": "accuracy %"}
+    titles = {"interval": "95 % interval"}
     return [
         alt.Tooltip(f"{field}:Q", title=percents[field], format=".2f")
         if field in percents
-        else alt.Tooltip(f"{field}:N", title=field)
+        else alt.Tooltip(f"{field}:N", title=titles.get(field, field))
         for field in fields
     ]
 

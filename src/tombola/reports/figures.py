@@ -21,8 +21,10 @@ from tombola.reports.drawing import (
     arm_encodings,
     arm_switch,
     around,
+    band,
     colours,
     density_axis,
+    interval_of,
     legend_of,
     one_two_five,
     styled,
@@ -38,10 +40,11 @@ FEW_PAIRS = 4  # of which `similarity` has room for more than chance
 def accuracy_over_density(
     records: Sequence[Record], paper: Sequence[dict[str, Any]] = (), title: str = ""
 ) -> alt.LayerChart:
-    """Draw test accuracy over density: the mean of each arm, its replicates, and the range between them.
+    """Draw test accuracy over density: the mean of each arm, its 95 % t interval, and its replicates.
 
-    Density falls from left to right on a logarithmic axis; accuracy does not start at zero. The band goes
-    from the lowest to the highest replicate; the dashed line is the mean of the dense network.
+    Density falls from left to right on a logarithmic axis; accuracy does not start at zero. The axis is that of the
+    replicates: a band that reaches beyond it is cut off. Fewer than three replicates have none. The dashed line is the
+    mean of the dense network.
 
     Args:
         records: Of the whole experiment.
@@ -57,8 +60,7 @@ def accuracy_over_density(
             "round": row.round,
             "density": 100 * row.density,
             "accuracy": 100 * row.accuracy.mean,
-            "lowest": 100 * row.accuracy.lowest,
-            "highest": 100 * row.accuracy.highest,
+            **interval_of(row.accuracy),
             "replicates": row.accuracy.n,
         }
         for row in aggregate.by_round(records)
@@ -104,9 +106,7 @@ def accuracy_over_density(
         )
     crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
     return styled(
-        over_means.mark_area(opacity=0.1 / crowded**2).encode(
-            x=x, y=alt.Y("lowest:Q", **accuracy_axis), y2="highest:Q", color=colour
-        ),
+        band(means, crowded).transform_filter(switch).encode(x=x, y=alt.Y("low:Q", **accuracy_axis), color=colour),
         over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
         over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
             x=alt.value("width"), y=y, text="label:N"
@@ -121,7 +121,7 @@ def accuracy_over_density(
             y=y,
             color=colour,
             shape=shape,
-            tooltip=tooltip("arm", "round", "density", "accuracy", "lowest", "highest", "replicates"),
+            tooltip=tooltip("arm", "round", "density", "accuracy", "interval", "replicates"),
         )
         .add_params(switch),
         *hollow,

@@ -87,8 +87,9 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
     found: dict[str, tuple[Chart, str]] = {
         "accuracy": (
             figures.accuracy_over_density(records, printed, title),
-            "Test accuracy over density. Lines: mean of the replicates; small points: replicates; bands: lowest to "
-            f"highest replicate; dashed: mean of the dense network{hollow}.",
+            "Test accuracy over density. Lines: mean of the replicates; small points: replicates; bands: 95 % t "
+            "interval of the mean, of three or more, cut off where the replicates end; dashed: mean of the dense "
+            f"network{hollow}.",
         ),
         "density": (
             figures.density_over_round(records),

@@ -114,8 +114,9 @@ def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
     if any(_arms([part]) for part in parts):
         found["accuracy"] = (
             across.by_run(shown, _arms(parts)),
-            "Test accuracy over density, one panel a run on common axes. Lines: mean of the replicates; bands: lowest "
-            "to highest replicate; dashed: mean of the dense network of that run.",
+            "Test accuracy over density, one panel a run on common axes. Lines: mean of the replicates; bands: 95 % t "
+            "interval of the mean, of three or more, cut off where the replicates end; dashed: mean of the dense "
+            "network of that run.",
         )
     along, places = _places(parts)
     dense = [
