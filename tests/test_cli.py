@@ -1,13 +1,17 @@
 """The command line: what it prints, where, and the exit code."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import tombola
 from tombola.cli import main
@@ -204,9 +208,70 @@ def test_ticket_verify_takes_what_is_whole_and_refuses_what_is_altered(cli, tick
     data = bytearray(ticket.read_bytes())
     data[-1] ^= 1
     ticket.write_bytes(data)
-    refused(cli("ticket", "verify", ticket), "t.safetensors")
+    done = cli("ticket", "verify", ticket)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"tombola: {ticket} was altered or damaged")
+    assert cli("ticket", "verify", ticket, "nothing").returncode == 2
     ticket.write_bytes(data[:40])
-    refused(cli("ticket", "info", ticket), "t.safetensors")
+    refused(cli("ticket", "info", ticket), str(ticket))
+
+
+@pytest.mark.parametrize("command", [["list"], ["list", "arms"]])
+def test_a_reader_that_leaves_is_no_failure_and_a_full_disk_is_told(command, tmp_path):
+    """What is printed by hand and what rich prints; both through the real entry point."""
+    begun = [sys.executable, "-m", "tombola", *command]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(begun, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(begun, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+        refused(done, "cannot be written: No space left on device")
+
+
+@pytest.fixture
+def unread(cli, tmp_path):
+    """Call ``tombola`` as a process whose results nobody reads."""
+
+    def call(*arguments):
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-m", "tombola", *map(str, arguments)]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+        os.close(writing)
+        return done
+
+    return call
+
+
+def test_the_exit_code_says_what_was_done_and_not_what_was_read(cli, unread, ticket):
+    run = ("run", "quick.yaml", "--workers", "1", "--quiet")
+    assert cli(*run).returncode == 0
+    for command in (run, ("runs",), ("--help",)):
+        done = unread(*command)
+        assert (done.returncode, done.stderr) == (0, "")
+    done = unread(*run, "--training.lr", "1e30")
+    assert (done.returncode, done.stderr) == (1, "")
+    damaged = ticket.with_name("damaged.safetensors")
+    damaged.write_bytes(ticket.read_bytes()[:-1])
+    done = unread("ticket", "verify", ticket, damaged, "nothing")
+    assert done.returncode == 2
+    assert [line.split()[1] for line in done.stderr.splitlines()] == [str(damaged), "nothing"]
+
+
+def test_run_says_what_to_do_about_a_damaged_ticket_of_its_folder(cli, tmp_path):
+    run = ("run", "quick.yaml", "--workers", "1", "--arms", "{lth: {method: lth, rate: 0.2}}", "--until.rounds")
+    cli(*run, 2)
+    (ticket,) = tmp_path.glob("runs/*/tickets/lth/replicate-0/round-001.safetensors")
+    whole = ticket.read_bytes()
+    ticket.write_bytes(whole[:-1])
+    path = ticket.relative_to(tmp_path)
+    refused(cli(*run, 3), f"{path} is truncated", "; move it away, and running the recipe does its round again")
+    ticket.rename(tmp_path / "damaged")
+    assert cli(*run, 3).returncode == 0
+    assert ticket.read_bytes() == whole
 
 
 def test_ticket_verify_looks_at_every_file(cli, ticket):
@@ -254,3 +319,39 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, tmp_path):
     assert done.returncode == 0
     assert "unreadable" in done.stdout
     assert "complete" in done.stdout
+
+
+def test_runs_counts_the_replicates_that_the_recipe_asks_for_and_those_that_it_does_not(cli):
+    run = ("run", "quick.yaml", "--workers", "1", "--quiet", "--replicates")
+    assert [cli(*run, replicates).returncode for replicates in (2, 1)] == [0, 0]
+    assert "1 of 1, and 1 more" in cli("runs").stdout
+    (line,) = json.loads(cli("runs", "--json").stdout)
+    assert (line["replicates"], line["further"]) == ([1, 1], 1)
+
+
+# As ``tombola``, but with so little memory that images are read from their files.
+STREAMING = """
+from tombola.__main__ import main
+from tombola.data import folders
+folders.free_memory = lambda _: 10
+main()
+"""
+
+
+def test_a_run_that_is_interrupted_says_so_last_whoever_reads_its_images(cli, tmp_path):
+    for number in range(8):
+        for part in ("train", "test"):
+            folder = tmp_path / "pets" / part / f"class-{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4), (30 * number,) * 3).save(folder / f"{number}.png")
+    data = "{name: image_folder, path: pets, size: 4, valid: 0, workers: 1}"
+    command = [sys.executable, "-c", STREAMING, "run", "quick.yaml", "--workers", "1", "--data", data]
+    changes = ["--arms", "{lth: {method: lth, rate: 0.01}}", "--until.rounds", "300"]
+    with subprocess.Popen([*command, *changes], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        begun = next((line for line in process.stderr if "round 1 " in line), "")
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().splitlines()
+    assert begun
+    assert process.returncode == 130
+    assert said[-1] == "tombola: stopped; the same command goes on from here"

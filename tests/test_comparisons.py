@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from tombola.comparisons import compare, compare_over, reaches, shared_range, values_at
 from tombola.errors import ConfigError
+from tombola.statistics import interval_by_replicates
 
 
 def rounds(arm, k, values, rate=0.8, **more):
@@ -75,15 +78,16 @@ def three(arm, shift=0.0):
     return [
         record
         for k, own in enumerate((0.90, 0.93, 0.91))
-        for record in rounds(arm, k, [own, own + shift + 0.001 * k, own + 2 * shift])
+        for record in rounds(arm, k, [own, own + shift * (1 + 0.1 * k), own + 2 * shift])
     ]
 
 
 def test_arms_are_compared_within_replicates():
     found = compare(three("a", 0.01) + three("b"), "a", "b", at=0.8)
-    assert found.differences == pytest.approx([0.01, 0.01, 0.01])
-    assert found.paired.mean == pytest.approx(0.01)
-    assert (found.verdict, found.p, found.interpolated) == ("higher", 0.0, False)
+    assert found.differences == pytest.approx([0.01, 0.011, 0.012])
+    assert found.paired.mean == pytest.approx(0.011)
+    assert (found.verdict, found.interpolated) == ("higher", False)
+    assert found.p == pytest.approx(stats.ttest_1samp([0.01, 0.011, 0.012], 0).pvalue)
 
 
 def test_a_replicate_that_only_one_arm_has_is_left_out_and_told():
@@ -169,16 +173,106 @@ def test_what_cannot_be_compared_is_told_in_one_line(arms, options, message):
 def test_comparing_an_arm_with_itself_finds_nothing():
     found = compare(three("a"), "a", "a", at=0.9, margin=0.001)
     assert found.differences == [0, 0, 0]
-    assert (found.verdict, found.p, found.decidable) == ("equal within the margin", 1.0, 0.0)
+    assert (found.verdict, found.p, found.decidable) == ("not shown", 1.0, None)
     assert not math.isnan(found.paired.low)
 
 
-def test_records_of_different_recipes_are_refused_with_the_entry_in_which_they_differ():
-    one = {"arm": "a", "replicate": 0, "round": 0, "density": 1.0, "test_accuracy": 0.9, "prunable": 100}
-    with pytest.raises(
-        ConfigError, match="arm 'a' are of different recipes: prunable is 100 in some and 200 in others"
-    ):
-        compare([one, one | {"replicate": 1, "prunable": 200}], "a", "a", at=1.0)
+# 1 / 2^4 is above 0.05, 1 / 2^5 below.
+@pytest.mark.parametrize(("n", "verdict"), [(4, "not shown"), (5, "equal within the margin")])
+def test_identical_tickets_are_equal_from_five_replicates_on(n, verdict):
+    found = compare(spread("a", [0.0] * n) + spread("b", [0.0] * n), "a", "b", at=0.8, margin=0.001)
+    assert (found.verdict, found.p_equivalent) == (verdict, 0.5**n)
+
+
+def test_from_ten_replicates_on_there_is_a_bootstrap_interval_at_the_comparisons_level():
+    shifts = list(np.random.default_rng(0).normal(0.01, 0.002, 10))
+    ten = compare(spread("a", shifts) + spread("b", [0.0] * 10), "a", "b", at=0.8)
+    assert ten.resampled == interval_by_replicates(ten.differences, 0.95)
+    wider = compare(spread("a", shifts) + spread("b", [0.0] * 10), "a", "b", at=0.8, alpha=0.01).resampled
+    assert wider[0] < ten.resampled[0] < ten.paired.mean < ten.resampled[1] < wider[1]
+    assert compare(spread("a", shifts[:9]) + spread("b", [0.0] * 9), "a", "b", at=0.8).resampled is None
+
+
+def of(arm, **facts):
+    return [one | facts for one in rounds(arm, 0, [0.9, 0.9])]
+
+
+@pytest.mark.parametrize("other", ["b", "dense"])
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({"run_digest": "1" * 64}, {"run_digest": "2" * 64}, "run_digest is 11111111 in some and 22222222 in others;"),
+        ({"prunable": 100}, {"prunable": 200}, "prunable is 100 in some and 200 in others;"),
+        ({"total": 10, "prunable": 1}, {"total": 20, "prunable": 2}, "prunable is 1 in some and 2 in others, total is"),
+    ],
+)
+def test_records_of_different_recipes_are_refused_with_what_differs(other, first, second, message):
+    with pytest.raises(ConfigError) as caught:
+        compare(of("a", **first) + of("b", **second), "a", other, at=0.8)
+    told = str(caught.value)
+    assert f"records are of different recipes: {message}" in told
+    assert "\n" not in told
+    assert "tombola runs merge" in told
+    assert "tombola report RUN RUN" in told
+
+
+def test_another_runs_dense_network_is_not_that_of_an_arm():
+    mixed = of("lth", run_digest="1" * 64) + of("dense", run_digest="2" * 64)
+    with pytest.raises(ConfigError, match="run_digest is 11111111 in some and 22222222 in others"):
+        compare(mixed, "lth", "dense", at=0.8)
+    without_an_arm = of("lth", run_digest="1" * 64) + of("a", run_digest="2" * 64)
+    with pytest.raises(ConfigError, match="records of arm 'dense' are of different recipes"):
+        values_at(without_an_arm, "dense", 0.8)
+
+
+def test_two_definitions_of_an_arm_are_not_one():
+    mixed = of("a", arm_digest="1" * 64) + [one | {"replicate": 1} for one in of("a", arm_digest="2" * 64)]
+    with pytest.raises(ConfigError, match="records of arm 'a' are of different recipes: arm_digest is 11111111 in"):
+        compare(mixed, "a", "a", at=0.8)
+
+
+def test_records_that_lack_a_digest_and_arms_of_their_own_definitions_are_compared():
+    records = of("a", run_digest="1" * 64, arm_digest="3" * 64) + of("b", arm_digest="4" * 64)
+    assert compare(records, "a", "b", at=0.8).differences == [0]
+
+
+def test_each_of_two_collections_is_of_one_recipe():
+    one, two = of("a", run_digest="1" * 64), of("a", run_digest="2" * 64)
+    assert compare(one, "a", "a", at=0.8, beside=two).differences == [0]
+    with pytest.raises(ConfigError, match="different recipes"):
+        compare(one, "a", "a", at=0.8, beside=two + of("b", run_digest="3" * 64))
+
+
+def test_recipes_are_checked_once_however_many_densities_there_are():
+    class Counted(dict):
+        asked = 0
+
+        def get(self, key, default=None):
+            Counted.asked += key == "total"
+            return super().get(key, default)
+
+    records = [Counted(one) for arm in ("a", "b") for one in rounds(arm, 0, [0.9] * 50)]
+    compare_over(records, "a", "b", at=[0.9])
+    once, Counted.asked = Counted.asked, 0
+    compare_over(records, "a", "b", at=[0.8, 0.7, 0.6, 0.5])
+    assert Counted.asked == once + 3 * len(records)  # at each density each arm's own, and no others
+
+
+def test_what_no_record_has_is_told_with_what_it_might_be():
+    records = rounds("a", 0, [0.9, 0.9]) + rounds("b", 0, [0.9, 0.9])
+    with pytest.raises(ConfigError, match=r"no record has an entry 'test_acuracy'; there are: .*, test_accuracy\. Did "
+                                          r"you mean 'test_accuracy'\?$"):  # fmt: skip
+        compare(records, "a", "b", at=0.8, of="test_acuracy")
+    with pytest.raises(ConfigError, match=r"no record has an entry 'nonsense'"):
+        shared_range(records, "a", "b", of="nonsense")
+    with pytest.raises(ConfigError, match=r"no record has an entry 'other'"):
+        compare([one | {"other": 1} for one in records], "a", "b", at=0.8, of="other", beside=records)
+
+
+def test_only_numbers_are_compared():
+    records = rounds("a", 0, [0.9, 0.9], curve={"step": [1]}) + rounds("b", 0, [0.9, 0.9], curve=None)
+    with pytest.raises(ConfigError, match="of is 'curve', which is a dict in the records"):
+        compare(records, "a", "b", at=0.8, of="curve")
 
 
 def test_an_arm_is_compared_with_that_of_another_run_replicate_by_replicate():

@@ -264,7 +264,7 @@ def test_a_line_costs_both_of_its_trainings(done):
         assert [cost.samples for cost in own] == [rest, rest]
         assert own[1].training == done.record("lth", index)["training_digest"]
     [found] = [each for each in to_reach(done.outcome.records, 0.4) if each.arm == "again"]
-    assert found.own == pytest.approx((2 * rest + 32 * first) / one)
+    assert found.own == pytest.approx((4 * rest + 32 * first) / one)  # two for the search of its source
 
 
 def test_the_trainings_told_are_those_that_are_done(done):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from tombola import records as records_module
+from tombola.cli import main
 from tombola.digests import digest_mask
 from tombola.errors import ConfigError, InputError
 from tombola.experiment import run
@@ -215,7 +217,8 @@ def test_more_threads_than_cores_are_one_worker(tmp_path, monkeypatch):
 def test_the_same_command_again_trains_nothing_and_shows_the_same(outcome, monkeypatch):
     monkeypatch.setattr("tombola.executors.pool.run_job", None)
     again = run(recipe(), runs=str(outcome.folder.parent), workers=1)
-    assert again.records == Run(str(outcome.folder)).records.all() == outcome.records
+    assert again.records == outcome.records
+    assert Run(str(outcome.folder)).records.all() == Run(outcome.folder).records.all()
     assert again.complete
 
 
@@ -316,6 +319,89 @@ def test_a_damaged_run_folder_is_told_in_one_line(tmp_path, name, text):
     with pytest.raises(ConfigError, match=name) as caught:
         go(tmp_path, small)
     assert "\n" not in str(caught.value)
+
+
+LINE = {
+    "arm": "lth", "replicate": 0, "round": 1, "kept": 80, "density": 0.8, "mask_digest": "ab", "evaluated": True,
+    "test_accuracy": 0.9, "samples_seen": 600,
+}  # fmt: skip
+
+
+def written(tmp_path, *records):
+    """A file of records, as json writes them: NaN as NaN."""
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "told"),
+    [
+        ("arm", ["lth"], "arm is ['lth']; it must be a text"),
+        ("replicate", True, "replicate is True; it must be a whole number, 0 or above"),
+        ("round", -1, "round is -1; it must be a whole number, 0 or above"),
+        ("density", "x", "density is 'x'; it must be a fraction from 0 to 1"),
+        ("density", math.inf, "density is inf; it must be a fraction"),
+        ("density", 20, "density is 20; it must be a fraction"),
+        ("test_accuracy", math.nan, "test_accuracy is nan; it must be a fraction from 0 to 1, or null"),
+        ("valid_accuracy", 97.5, "valid_accuracy is 97.5; it must be a fraction from 0 to 1, or null"),
+        ("test_loss", -math.inf, "test_loss is -inf; it must be a finite number, or null"),
+        ("evaluated", 1, "evaluated is 1; it must be true or false"),
+        ("prunable", 0, "prunable is 0; it must be a whole number above 0"),
+        ("seconds", None, "seconds is None; it must be a finite number"),
+        ("early_stop_step", 1.5, "early_stop_step is 1.5; it must be a whole number, 0 or above, or null"),
+        ("layers", {"a": 3}, "layers['a'] is 3; it must be two whole numbers, [kept, all]"),
+        ("layers", {"a": [1, 2], "b": [1]}, "layers['b'] is [1]; it must be two whole numbers"),
+        ("layers", [[1, 2]], "layers is [[1, 2]]; it must be [kept, all] by layer"),
+        ("candidate_layers", {"a": [1, "2"]}, "candidate_layers['a'][1] is '2'; it must be a whole number"),
+        ("inference_flops", [3], "inference_flops is [3]; it must be two whole numbers"),
+        ("costs", [{"role": "search"}], "costs[0] is {'role': 'search'}; it must be a training's cost: role, training"),
+        ("costs", [["search", "ab", 600]], "costs[0] is ['search', 'ab', 600]; it must be a training's cost"),
+        ("costs", [["search", "ab", 600, 1.5, "x"]], "costs[0] is ['search', 'ab', 600, 1.5, 'x']; it must be"),
+        ("costs", [["search", "ab", 600, 1.5] + [1] * 6], "costs[0] is ['search', 'ab', 600, 1.5"),
+        ("costs", 3, "costs is 3; it must be a list of costs"),
+        ("curve", {"step": [1, math.nan]}, "curve['step'][1] is nan; it must be a finite number"),
+        ("curve", {"step": [1, 2], "valid_loss": [1]}, "curve has 2 step, 1 valid_loss; they must be as many"),
+        ("collapsed", [3], "collapsed[0] is 3; it must be a text"),
+    ],
+)
+def test_a_record_that_is_json_and_no_result_is_told_with_its_line_entry_and_value(tmp_path, entry, value, told):
+    path = written(tmp_path, LINE, LINE | {"round": 2, entry: value})
+    with pytest.raises(ConfigError) as caught:
+        records_module.Records(path)
+    message = str(caught.value)
+    assert f"line 2 of '{path}' is damaged: {told}" in message
+    assert message.endswith("; take it out, and its round is done again")
+    assert "\n" not in message
+
+
+def test_a_long_value_is_told_by_its_beginning(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        records_module.Records(written(tmp_path, LINE | {"test_accuracy": "long" * 1000}))
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_a_record_without_a_field_is_told_which(tmp_path):
+    with pytest.raises(ConfigError, match=r"line 1 of .* is damaged: it has no 'density'; take it out"):
+        records_module.Records(written(tmp_path, {key: value for key, value in LINE.items() if key != "density"}))
+
+
+def test_records_of_older_versions_and_entries_of_newer_ones_are_read(tmp_path):
+    older = LINE | {"costs": [["search", "ab", 600, 1.5]], "curve": None, "test_accuracy": None, "evaluated": False}
+    newer = LINE | {"round": 2, "of_a_later_version": {"a": [None]}}
+    assert records_module.Records(written(tmp_path, older, newer)).all() == [older, newer]
+
+
+def test_the_report_of_damaged_records_is_refused_in_one_line_with_code_two(tmp_path, outcome, capsys):
+    folder = shutil.copytree(outcome.folder, tmp_path / "run")
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    lines[3] = json.dumps(json.loads(lines[3]) | {"density": "x"})
+    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["report", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert "line 4 of" in told
+    assert "density is 'x'" in told
+    assert "Traceback" not in told
 
 
 def test_what_was_evaluated_before_an_arm_failed_is_recorded(tmp_path, monkeypatch):

@@ -347,6 +347,7 @@ def test_a_users_own_export_gives_a_ticket_or_a_state(file, tmp_path, monkeypatc
         "def biases(ticket):\n"
         "    return MappingProxyType({n: v for n, v in ticket.rewind_point.items() if n.endswith('bias')})\n"
         "def count(ticket):\n    return 3\n"
+        "def lost(ticket):\n    return [][0]\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -355,6 +356,8 @@ def test_a_users_own_export_gives_a_ticket_or_a_state(file, tmp_path, monkeypatc
         written = export(file, "my_exports:biases")
         assert written.name == "round-003.biases.pt"
         assert list(torch.load(written, weights_only=True)) == ["1.bias", "4.bias", "5.inner.bias"]
+        with pytest.raises(ConfigError, match=r"'my_exports:lost' failed: IndexError: list index out of range$"):
+            export(file, "my_exports:lost")
         with pytest.raises(ConfigError, match="the export 'my_exports:count' gave a int; it gives a Ticket or a state"):
             export(file, "my_exports:count")
     finally:

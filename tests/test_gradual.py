@@ -18,6 +18,7 @@ from tombola.paces import Gradual, Pace, densities
 from tombola.plans import make_task
 from tombola.recipe import parse
 from tombola.records import costs_of
+from tombola.reports import aggregate
 from tombola.runs import Run
 from tombola.scopes import by_name
 from tombola.scores.context import Context
@@ -223,6 +224,14 @@ def test_a_ticket_costs_its_own_training_alone(outcome):
     found = {(one.arm, one.density): one for density in (0.5, 0.2) for one in to_reach(outcome.records, density)}
     assert [found["gradual", density].search for density in (0.5, 0.2)] == [1, 1]
     assert [found["gradual", density].own for density in (0.5, 0.2)] == [2, 2]
+
+
+def test_the_report_charges_controls_for_each_density_by_itself_too_and_has_no_rate_per_round(outcome):
+    rows = aggregate.by_target(outcome.records, (0.5, 0.2), outcome.asked.made_of)
+    trainings = {arm: [row.trainings for row in rows if row.arm == arm] for arm in aggregate.arms(outcome.records)}
+    assert trainings == {"gradual": [2, 2], "as-trained": [1, 1], "reinitialised": [2, 2]}
+    assert aggregate.kept_per_round(outcome.records, outcome.asked.made_of) == {}
+    assert "kept per round" not in (outcome.folder / "summary.md").read_text()
 
 
 def test_dense_as_long_as_gradual_pruning_trains_twice_as_long(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from tombola.experiment import run
-from tombola.ledger import accounts, at_equal_cost, spent, to_reach, total
+from tombola.ledger import accounts, apart, at_equal_cost, budgets, sources, spent, to_reach, total, unsearched
 from tombola.recipe import parse
 from tombola.records import Cost, costs_of
 
@@ -115,3 +115,78 @@ def test_the_ledger_of_a_run_is_the_count_by_hand(tmp_path):
     half = training - 6 * head // 2
     assert [one.flops for one in halves] == [one.samples * half for one in halves]
     assert sum(one.samples for one in halves) == dense.samples
+
+
+def control(name, of, rounds, costs, mask=None):
+    """A control of tickets that were found elsewhere: it is evaluated in every round, and searches nothing."""
+    found = [record(name, 0, 1.0, [cost("evaluation", "0")])]
+    for r, here in zip(range(1, rounds + 1), costs, strict=True):
+        found.append(record(name, r, of**r, here) | ({"mask_digest": mask.format(r)} if mask else {}))
+    return found
+
+
+def evaluations(name, rounds):
+    return [[cost("evaluation", f"{name} {r}")] for r in range(1, rounds + 1)]
+
+
+# By hand, three rounds: LTH searches for 3; the random ticket's own evaluation makes 4, those of all four accuracies 7,
+# but that of the dense network is LTH's first search.
+def test_a_control_is_charged_the_search_that_found_its_tickets():
+    records = lth(3) + control("random", 0.8, 3, evaluations("random", 3))
+    found = {one.arm: one for one in to_reach(records, 0.52, {"random": "lth"})}
+    assert (found["random"].search, found["random"].own, found["random"].whole) == (3, 4, 6)
+    assert unsearched(records, {"random": "lth"}) == []
+    bare = {one.arm: one for one in to_reach(records, 0.52)}
+    assert (bare["random"].search, bare["random"].own) == (0, 1)
+    assert unsearched(records) == ["random"]
+    charged, done = spent(records, {"random": "lth"})
+    assert charged.samples == (4 + 6) * WHOLE
+    assert done.samples == 7 * WHOLE
+
+
+def test_records_alone_tell_whose_tickets_have_the_same_masks():
+    records = [one | {"mask_digest": f"m{one['round']}"} for one in lth(2)]
+    same = control("reinitialised", 0.8, 2, evaluations("other", 2), mask="m{}")
+    drawn = control("random", 0.8, 2, evaluations("random", 2), mask="r{}")
+    assert sources(records + same + drawn) == {"reinitialised": "lth"}
+    assert sources(records + same + drawn, {"random": "reinitialised"}) == {"reinitialised": "lth"}
+    both = {"random": "reinitialised", "reinitialised": "lth"}
+    assert sources(records + same + drawn, both) == {"reinitialised": "lth", "random": "lth"}
+
+
+def test_a_matched_arm_is_charged_its_own_search_alone():
+    matched = [one | {"arm": "matched"} for one in lth(3)]
+    found = {one.arm: one for one in to_reach(colt(3) + matched, 0.52, {"matched": "colt-2"})}
+    assert (found["matched"].search, found["matched"].own) == (3, 4)
+
+
+def gradual(rounds):
+    """Each density has a training of its own that prunes, and its ticket's evaluation."""
+    found = [record("gradual", 0, 1.0, [cost("evaluation", "0")]) | {"by_itself": True}]
+    for r in range(1, rounds + 1):
+        costs = [cost("search", f"pruned {r}"), cost("evaluation", f"gradual {r}")]
+        found.append(record("gradual", r, 0.5**r, costs) | {"by_itself": True})
+    return found
+
+
+def test_densities_that_are_found_by_themselves_are_so_for_controls_and_for_one_shot_pruning_too():
+    once = [record("one-shot", 0, 1.0, [cost("evaluation", "0")])] + [
+        record("one-shot", r, 0.5**r, [*([cost("search", "0")] if r == 1 else []), cost("evaluation", f"once {r}")])
+        for r in (1, 2)
+    ]
+    records = gradual(2) + once + control("random", 0.5, 2, evaluations("random", 2)) + lth(3) + colt(2)
+    assert apart(records, {"random": "gradual"}) == {"gradual", "one-shot", "random"}
+    assert apart(records, {"random": "lth"}) == {"gradual", "one-shot"}
+    for density in (0.5, 0.25):
+        found = {one.arm: one for one in to_reach(records, density, {"random": "gradual"})}
+        assert [found[arm].search for arm in ("gradual", "one-shot", "random")] == [1, 1, 1]
+        assert [found[arm].own for arm in ("gradual", "one-shot", "random")] == [2, 2, 2]
+
+
+# LTH comes to 0.5 in round 4 and to 0.2 in round 8, each with one evaluation more.
+def test_budgets_are_what_an_arm_needs_to_come_to_densities():
+    assert budgets(lth(8), "lth", [0.5, 0.2, 0.1]) == [5, 9]
+    late = [one | {"replicate": 1} for one in lth(8, rate=0.85)]
+    assert budgets(lth(8) + late, "lth", [0.5]) == [6]  # so that every replicate has its ticket
+    none = [one | {"test_accuracy": None} if one["round"] == 4 else one for one in lth(5)]
+    assert budgets(none, "lth", [0.5]) == [6]

@@ -5,7 +5,7 @@ from tests.test_decisions import record
 
 from tombola.comparisons import compare_over
 from tombola.records import Cost
-from tombola.reports import panels, table
+from tombola.reports import figures, panels, table
 
 
 def data(spec, layer):
@@ -135,3 +135,54 @@ def test_the_table_of_early_stops_begins_with_the_dense_network():
     assert half[:2] == ["50", "lth"]
     assert quarter[5] == "79 ± 1"
     assert table.stop_grid(RECORDS, [0.5]).rows == []
+
+
+def boxed(**more):
+    """Accuracy at the end 0.001 more with each replicate, and 2 points higher at the early stop."""
+
+    def early(one):
+        return one | {"test_accuracy_early": one["test_accuracy"] + 0.02}
+
+    tickets = [record(name, k, r, 0.5**r, 0.7 if r else 0.9) for name in ("gradual", "as-trained", "random")
+               for k in range(3) for r in range(3)]  # fmt: skip
+    long = [record("dense-long", k, r, 1.0, 0.9 + 0.01 * (r > 0)) for k in range(3) for r in (0, 2)]
+    return [early(one) | more for one in tickets + long]
+
+
+def of_panels(spec):
+    """By title and arm, what a panel's boxes hold; data that all parts share stand above them."""
+    found = {}
+    for row in spec["vconcat"]:
+        for panel in row["hconcat"]:
+            data = next(part["data"] for part in (panel["layer"][0], panel, row, spec) if "data" in part)
+            of = found.setdefault(panel["title"]["text"], {})
+            for one in spec["datasets"][data["name"]]:
+                of.setdefault(one["arm"], []).append((round(one["accuracy"], 1), one["at"]))
+    return {title: {arm: sorted(values) for arm, values in of.items()} for title, of in found.items()}
+
+
+def test_tickets_and_dense_networks_are_boxed_at_their_early_stop_and_networks_at_the_end():
+    found = of_panels(figures.boxes(boxed(), [0.5, 0.25, 0.1], ["as-trained"]).to_dict())
+    assert list(found) == ["50 % of the weights", "25 % of the weights"]  # nobody comes to 10 %
+    for panel in found.values():
+        assert set(panel) == {"dense", "gradual", "as-trained", "random", "dense-long"}
+        assert panel["dense"] == [(at, "early stop") for at in (92.0, 92.1, 92.2)]
+        assert panel["dense-long"] == [(at, "early stop") for at in (93.0, 93.1, 93.2)]
+        assert panel["gradual"] == panel["random"] == [(at, "early stop") for at in (72.0, 72.1, 72.2)]
+        assert panel["as-trained"] == [(at, "the end") for at in (70.0, 70.1, 70.2)]
+
+
+def test_without_an_early_stop_the_accuracies_of_the_end_are_boxed():
+    found = of_panels(figures.boxes(boxed(test_accuracy_early=None), [0.5]).to_dict())
+    assert found["50 % of the weights"]["dense"] == [(at, "the end") for at in (90.0, 90.1, 90.2)]
+
+
+def test_each_density_has_a_scale_of_its_own():
+    records = [one | {"test_accuracy_early": 0.3} if one["round"] == 2 and one["arm"] == "random" else one
+               for one in boxed()]  # fmt: skip
+    spec = figures.boxes(records, [0.5, 0.25]).to_dict()
+    lows = [panel["layer"][0]["encoding"]["y"]["scale"]["domain"][0] for panel in spec["vconcat"][0]["hconcat"]]
+    assert lows[0] > 70
+    assert lows[1] < 30
+    panels_of_six = figures.boxes([*boxed()], [0.9, 0.8, 0.7, 0.6, 0.5, 0.25]).to_dict()
+    assert [len(row["hconcat"]) for row in panels_of_six["vconcat"]] == [3, 3]

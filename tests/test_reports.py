@@ -10,7 +10,9 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from tombola.records import Cost
 from tombola.reports import aggregate, figures, page, table
+from tombola.reports.decisions import Asked
 
 
 def record(arm, replicate, round, density, accuracy, *, trainings=1.0, stop=None):
@@ -113,6 +115,56 @@ def test_the_dense_accuracy_comes_from_the_arm_dense_or_else_from_round_0_once_p
     without = [each for each in tiny() if each["arm"] != "dense"]
     assert aggregate.dense(without) == aggregate.dense(tiny())
     assert aggregate.dense([]) is None
+
+
+def costed(arm, round, density, *costs, mask="", seen=9000):
+    """A record that lists its trainings: role, name and samples."""
+    found = record(arm, 0, round, density, 0.9) | {"mask_digest": mask or f"{arm}{round}", "samples_seen": seen}
+    return found | {"costs": [Cost(*cost, seconds=10.0).plain() for cost in costs]}
+
+
+def searched():
+    """Two rounds of lth, one-shot pruning to the same densities, and a random ticket of lth's."""
+    dense = ("evaluation", "dense", 1000)
+    return [
+        *(costed(arm, 0, 1.0, dense, seen=1000) for arm in ("lth", "one-shot", "random")),
+        costed("lth", 1, 0.5, ("search", "dense", 1000), ("evaluation", "one", 1000)),
+        costed("lth", 2, 0.2, ("search", "one", 1000), ("evaluation", "two", 1000)),
+        costed("one-shot", 1, 0.5, ("search", "dense", 1000), ("evaluation", "once one", 1000)),
+        costed("one-shot", 2, 0.2, ("evaluation", "once two", 1000)),
+        costed("random", 1, 0.5, ("evaluation", "random one", 1000)),
+        costed("random", 2, 0.2, ("evaluation", "random two", 1000)),
+    ]
+
+
+# By hand at 0.2: LTH has trained dense, one and two; the random ticket needs dense and one for its search, and has
+# itself evaluated twice; one-shot pruning needs dense and one evaluation for each density.
+def test_the_cost_of_a_target_is_that_of_the_ledger_with_the_search_that_found_a_controls_tickets():
+    rows = {row.arm: row for row in aggregate.by_target(searched(), [0.2], {"random": "lth"})}
+    assert {arm: row.trainings for arm, row in rows.items()} == {"lth": 3, "one-shot": 2, "random": 4}
+    assert {arm: row.seconds for arm, row in rows.items()} == {"lth": 30, "one-shot": 20, "random": 40}
+
+
+def test_densities_that_know_nothing_of_each_other_have_no_rate_per_round():
+    made_of = Asked(pairs=(("one-shot", "random"),), controls={"one-shot": ("random",)})
+    [_, line] = table.summary(searched(), made_of)
+    assert line == "Weights kept per round: lth 44.72 %."  # the root of 0.2
+    [_, line] = table.summary(searched())
+    assert line == "Weights kept per round: lth 44.72, random 44.72 %."
+    assert "where densities know nothing of each other" in table.legend(searched())[-1]
+
+
+def test_notes_stand_below_their_table_in_all_three_forms(tmp_path):
+    asked = Asked(at=(0.5, 0.2))
+    note = "No search is charged to random: the records do not say whose tickets they take."
+    assert f"|\n\n{note}\n\nTFLOP dense and TFLOP sparse: not recorded.\n\n## " in table.markdown(
+        "t", searched(), [], asked
+    )
+    page.write(tmp_path, "t", searched(), [], {}, asked, formats=())
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"</table></div><p class=below>{note}</p><p class=below>TFLOP" in text
+    assert "<h2>Accuracy at equal cost</h2>" in text
+    assert 'colspan="2">2 full-data trainings</th>' in text
 
 
 # table

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from tombola.errors import ConfigError
 from tombola.recipe import FORMAT, parse
-from tombola.runs import RunFolder, folder_of, run_digest, shared
+from tombola.runs import Run, RunFolder, folder_of, run_digest, shared
 
 WHOLE = {
     "name": "frozen",
@@ -82,6 +83,31 @@ def test_the_digests_of_a_run_and_of_its_arms_are_frozen(tmp_path):
 )  # fmt: skip
 def test_what_may_be_added_to_a_run_does_not_name_it(changes):
     assert run_digest(frozen(**changes)) == run_digest(frozen())
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "same", "other"),
+    [
+        ("image_folder", {"path": "a"}, {"path": "/b"}, {"path": "a", "size": 8}),
+        ("image_folder", {"path": "a"}, {"path": "a", "workers": 8}, {"path": "a", "normalise": "imagenet"}),
+        ("arrays", {"path": "a.npz"}, {"path": "/b.npz"}, {"path": "a.npz", "subset": 9}),
+        ("mine:data", {"path": "a"}, {"path": "a"}, {"path": "b"}),
+    ],
+)
+def test_where_images_of_ones_own_are_and_who_reads_them_does_not_name_the_run(name, one, same, other):
+    digests = [run_digest(frozen(data={"name": name, **options})) for options in (one, same, other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_run_goes_on_where_its_images_have_been_moved_and_keeps_their_new_place(tmp_path):
+    for path, workers in (("old", 0), ("new", 2)):
+        recipe = frozen(data={"name": "image_folder", "path": path, "workers": workers})
+        folder = RunFolder(recipe, tmp_path, "f")
+        folder.close()
+        assert Run(folder.path).recipe == recipe
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(ConfigError, match="the data differs from what"):
+        RunFolder(recipe, tmp_path, "other images")
 
 
 @pytest.mark.parametrize(

@@ -59,11 +59,44 @@ def test_equivalence_is_the_weaker_of_the_two_sides():
     assert statistics.p_equivalent(differences, 0.003) == max(both) == both[0]
 
 
-def test_differences_without_spread_are_decided_by_their_value_alone():
-    assert statistics.p_above([0.01] * 3, 0.0) == 0.0
+# By hand: n signs that are all alike have the probability 1 / 2^n.
+def test_differences_without_spread_say_no_more_than_their_signs():
+    assert statistics.p_above([0.01] * 3, 0.0) == 0.125
+    assert statistics.p_above([0.01] * 5, 0.0) == 0.03125
     assert statistics.p_above([0.0] * 3, 0.0) == 1.0
+    assert statistics.p_above([-0.01] * 5, 0.0) == 1.0
     assert statistics.p_different([0.0] * 3) == 1.0
+    assert statistics.p_different([0.01] * 5) == 0.0625
     assert statistics.p_below([0.3 - 0.2, 0.1, 0.1], 0.1) == 1.0  # equal but for rounding
+    assert statistics.p_below([0.3 - 0.2, 0.1, 0.1], 0.2) == 0.125
+    assert statistics.p_equivalent([0.0] * 5, 0.01) == statistics.p_non_inferior([0.0] * 5, 0.01) == 0.03125
+
+
+# By hand: mean 2, taken deviation 2, so t = 2 / (2 / sqrt(3)); with two degrees of freedom 1/2 - t / (2 sqrt(2 + t^2)).
+def test_values_on_a_lattice_scatter_no_less_than_its_distance():
+    t = math.sqrt(3)
+    assert statistics.p_above([1.0, 2.0, 3.0], resolution=2.0) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)))
+    assert statistics.p_above([1.0, 2.0, 3.0], resolution=0.5) == statistics.p_above([1.0, 2.0, 3.0])
+    assert statistics.p_below([-1.0, -2.0, -3.0], resolution=2.0) == statistics.p_above([1.0, 2.0, 3.0], 0.0, 2.0)
+
+
+def test_without_spread_neither_test_alone_shows_more_than_both():
+    assert statistics.p_above([100.0] * 3, resolution=1.0) == 0.125  # by t alone it would be 0.00002
+    assert statistics.p_above([1.0] * 5, resolution=1.0) == pytest.approx(stats.t.sf(math.sqrt(5), 4))  # above 1 / 32
+    assert statistics.p_above([0.0] * 5, resolution=1.0) == 1.0
+
+
+def test_a_resolution_is_not_below_zero():
+    with pytest.raises(ValueError, match="resolution is -1"):
+        statistics.p_above([1.0, 2.0], resolution=-1)
+
+
+# Early stops are multiples of the evaluation interval, here 1: 0 or 2, so that the truth is at the margin.
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_on_a_lattice_the_level_holds_at_the_margin(n):
+    late = 2.0 * np.random.default_rng(n).integers(0, 2, size=(TIMES, n))
+    false = np.mean([statistics.p_below(list(d), 1.0, resolution=1.0) <= 0.05 for d in late])
+    assert false <= 0.05 + band(0.05)
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -96,6 +129,11 @@ def test_the_decidable_margin_is_where_arms_that_are_equal_on_average_are_just_s
     differences = [-0.003, 0.001, 0.002]
     margin = statistics.decidable_margin(differences)
     assert statistics.p_non_inferior(differences, margin) == pytest.approx(0.05)
+
+
+def test_too_few_differences_without_spread_decide_no_margin():
+    assert statistics.decidable_margin([0.01] * 4) == math.inf
+    assert statistics.decidable_margin([0.01] * 5) == 0.0
 
 
 @pytest.mark.parametrize("n", [3, 5, 8])

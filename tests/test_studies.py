@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from tests.test_decisions import ASKED, RECORDS
 
 from tombola import studies
 from tombola.cli import main
 from tombola.errors import ConfigError
 from tombola.recipe import read, variants
+from tombola.reports import together
 from tombola.runs import Run
 
 RECIPE = """
@@ -134,3 +136,60 @@ def test_runs_that_share_nothing_are_shown_beside_each_other_too(two, tmp_path):
     assert main(["run", str(other), "--runs", str(tmp_path), "--workers", "1", "--variant", "slow", "--quiet"]) == 0
     files = studies.report([two[0], Run(next(tmp_path.glob("other-*-*")))], tmp_path / "page")
     assert "|  | pruned |" in files[0].read_text()
+
+
+def part(label, **settings):
+    return together.Part(label, RECORDS, ASKED, settings)
+
+
+def test_runs_with_other_test_data_are_not_paired_and_the_entry_is_named():
+    names = ("data.name", "data.classes")
+    for name in names:
+        other = dict.fromkeys(names, 10) | {name: 100, "training.lr": 0.1}
+        parts = [part("one", **dict.fromkeys(names, 10), **{"training.lr": 0.2}), part("other", **other)]
+        assert together.sentences(parts) == [f"other is not paired with one: other test data ({name})."]
+        assert "Differences between the runs in test accuracy, points" not in {g.title for g in together.grids(parts)}
+
+
+def test_runs_that_train_on_other_examples_of_the_same_data_are_paired():
+    names = ("data.skew.most", "data.subset", "data.valid", "data.augment.flip")
+    parts = [part("one", **dict.fromkeys(names, 0)), part("other", **dict.fromkeys(names, 1))]
+    said = together.sentences(parts)
+    assert said[0].startswith("At 100 %, dense of other - dense of one: +0.00")
+    assert "Differences between the runs in test accuracy, points" in {grid.title for grid in together.grids(parts)}
+
+
+def test_many_settings_are_a_row_each_and_an_arm_that_a_run_has_not_is_one_row():
+    arm = {f"arms.more.1.{name}": value for name, value in (("method", "colt"), ("rate", 0.2), ("pace.every", 3))}
+    parts = [part("one", **arm, seed=1, model="a"), part("other", **dict.fromkeys(arm), seed=2, model="b")]
+    grid = together.grids(parts)[0]
+    assert (grid.labels, grid.groups) == (["setting"], [("", ["one", "other"])])
+    assert grid.rows == [
+        ["arms.more.1", "colt", ""], ["seed", "1", "2"], ["model", "a", "b"], ["replicates", "3", "3"],
+        ["dense accuracy %", "90.10 ± 0.10", "90.10 ± 0.10"],
+    ]  # fmt: skip
+
+
+def test_many_runs_of_few_settings_are_a_row_each():
+    grid = together.grids([part(str(k), seed=k) for k in range(4)])[0]
+    assert grid.labels == ["run"]
+    assert grid.rows[1] == ["1", "1", "3", "90.10 ± 0.10"]
+
+
+def test_the_terminal_shows_in_what_runs_of_many_settings_differ(two, tmp_path, capsys):
+    other = tmp_path / "other.yaml"
+    changed = RECIPE.replace("rates", "other").replace(
+        "epochs: 2}", "epochs: 1, batch_size: 32, momentum: 0.5, clip: 1.0}"
+    )
+    other.write_text(
+        changed.replace("[20]}", "[10], init: default}").replace("replicates: 3", "replicates: 1\nrewind: 1")
+    )
+    options = ["--runs", str(tmp_path), "--workers", "1", "--variant", "slow", "--quiet"]
+    assert main(["run", str(other), *options]) == 0
+    capsys.readouterr()
+    folders = [str(two[0].path), str(next(tmp_path.glob("other-*-*")))]
+    assert main(["report", *folders, "--out", str(tmp_path / "page")]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.split("results  ")[0].splitlines())) <= 100
+    for setting in ("training.momentum", "training.batch_size", "training.clip", "model.init", "rewind"):
+        assert f"\n {setting} " in text

@@ -129,6 +129,12 @@ def test_a_tickets_result_hangs_on_no_other_ticket(found, tmp_path):
         assert [r["test_loss"] for r in records] == [r["test_loss"] for r in expected]
 
 
+def test_a_name_that_would_leave_the_folder_of_runs_is_refused(found, tmp_path):
+    with pytest.raises(ConfigError, match=r"^name is '\.\./out'; letters, digits, "):
+        transfer([found], ["digits"], name="../out", runs=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_data_that_have_changed_since_are_refused(found, tmp_path):
     draw = np.random.default_rng(0)
     for folder in ("one", "two"):

@@ -58,12 +58,102 @@ def test_one_condition_that_is_not_shown_leaves_the_verdict_open():
     assert (found.word, states(found)) == ("not shown", ["shown", "shown", "not shown"])
 
 
-# Steps 5, 10 and 12 later, 9 on average: not shown to be within one evaluation interval of ten, but within 20.
+# Steps 5, 10 and 12 later, 9 on average: not shown to be within one evaluation interval of ten, but within 30. They are
+# taken to scatter by an interval of ten, so within 20 is not shown: t = 11 / (10 / sqrt(3)) is below 2.92.
 def test_an_early_stop_may_be_one_evaluation_later_unless_said():
     later = ticket("lth", GOOD, [105, 110, 112]), ticket("random", BAD)
     assert judged(*later).conditions[1].state == "not shown"
-    assert judged(*later, steps=20).conditions[1].state == "shown"
+    assert judged(*later, steps=20).conditions[1].state == "not shown"
+    assert judged(*later, steps=30).conditions[1].state == "shown"
     assert judged(*later).conditions[1].bound == 10
+
+
+# By hand: 1 / 2^3 and 1 / 2^5.
+@pytest.mark.parametrize(("n", "state", "p"), [(3, "not shown", 0.125), (5, "shown", 0.03125)])
+def test_equal_early_stops_show_no_more_than_their_signs(n, state, p):
+    found = judged(ticket("lth", GOOD[:1] * n, [50] * n), ticket("random", BAD[:1] * n)).conditions[1]
+    assert (found.state, found.p_shown) == (state, p)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_early_stops_on_the_lattice_of_evaluations_hold_the_level(n):
+    """Half of the tickets stop with the dense network, half two evaluations later: one on average, the bound."""
+    random, times = np.random.default_rng(n), 500
+    late = 100 + 20 * random.integers(0, 2, size=(times, n))
+    false = np.mean([
+        judged(ticket("lth", GOOD[:1] * n, list(steps)), controls=()).conditions[1].state == "shown" for steps in late
+    ])  # fmt: skip
+    assert false <= 0.05 + stats.norm.ppf(0.995) * math.sqrt(0.05 * 0.95 / times)
+
+
+def curves(records, *, of_round, ends, replicates=(0, 1, 2)):
+    """Give the records of a round curves that end at a step; those of the others end later than any early stop."""
+    return [
+        record | {"curve": {"step": [10.0, ends if record["round"] == of_round and record["replicate"] in replicates
+                                     else 1000.0]}}
+        for record in records
+    ]  # fmt: skip
+
+
+EARLY, LATE = [70, 70, 60], [200, 210, 230]
+ENDED = "training ended before its validation loss rose again"
+
+
+def test_a_ticket_whose_training_ended_too_early_is_not_shown_to_stop_no_later():
+    own = curves(ticket("lth", GOOD, EARLY), of_round=1, ends=70)
+    found = judged(own, curves(ticket("random", BAD), of_round=1, ends=1000))
+    condition = found.conditions[1]
+    assert (found.word, states(found)) == ("not shown", ["shown", "not shown", "shown"])
+    assert condition.why == f"the ticket's {ENDED} (2 of 3 replicates)"
+    assert condition.paired.mean == pytest.approx(-100 / 3)
+    assert (condition.p_shown, condition.state) == (1.0, "not shown")
+
+
+def test_a_ticket_whose_training_ended_can_be_shown_to_stop_later():
+    found = judged(curves(ticket("lth", GOOD, LATE), of_round=1, ends=200), ticket("random", BAD))
+    assert (found.word, states(found)) == ("losing", ["shown", "violated", "shown"])
+    assert found.conditions[1].why == ""
+
+
+def test_where_the_dense_networks_training_ended_a_ticket_cannot_stop_too_late():
+    late = curves(ticket("lth", GOOD, LATE), of_round=0, ends=100, replicates=[1])
+    found = judged(late, [record for record in ticket("random", BAD) if record["round"]])
+    assert (found.word, states(found)) == ("not shown", ["shown", "not shown", "shown"])
+    assert found.conditions[1].why == f"the dense network's {ENDED} (1 of 3 replicates)"
+    assert found.conditions[1].p_violated == 1.0
+
+
+def test_where_the_dense_networks_training_ended_a_ticket_can_stop_no_later():
+    random = [record for record in ticket("random", BAD) if record["round"]]
+    found = judged(curves(ticket("lth", GOOD, EARLY), of_round=0, ends=100), random)
+    assert (found.word, states(found), found.conditions[1].why) == ("winning", ["shown"] * 3, "")
+
+
+def test_where_both_trainings_ended_nothing_is_known_of_early_stops():
+    both = [one | {"curve": {"step": [100.0 if one["round"] == 0 else 70.0]}} for one in ticket("lth", GOOD, EARLY)]
+    condition = judged(both, controls=()).conditions[1]
+    assert condition.why == f"the ticket's {ENDED} (2 of 3 replicates); the dense network's {ENDED} (3 of 3 replicates)"
+    assert (condition.state, condition.p_shown, condition.p_violated) == ("not shown", 1.0, 1.0)
+
+
+def test_only_the_rounds_that_a_value_rests_on_can_be_censored():
+    lth = curves(ticket("lth", GOOD, EARLY), of_round=1, ends=1000)
+    further = [record | {"round": 2, "density": 0.25, "early_stop_step": 70, "curve": {"step": [70.0]}}
+               for record in lth if record["round"] == 1]  # fmt: skip
+    both = [*lth, *further], curves(ticket("random", BAD), of_round=1, ends=1000)
+    assert judged(*both).word == "winning"
+    between = verdict([one for arm in both for one in arm], "lth", at=0.4, margin=0.01)
+    assert between.conditions[1].why == f"the ticket's {ENDED} (3 of 3 replicates)"
+
+
+def test_records_without_curves_are_judged_by_their_steps():
+    own = [one | {"curve": None} for one in ticket("lth", GOOD, EARLY)]
+    assert judged(own, ticket("random", BAD)).word == "winning"
+
+
+def test_a_text_is_one_control():
+    both = ticket("lth", GOOD), ticket("random", BAD)
+    assert judged(*both, controls="random") == judged(*both, controls=["random"])
 
 
 def test_without_a_control_no_ticket_is_winning():

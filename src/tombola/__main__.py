@@ -14,7 +14,11 @@ def main() -> None:
     code = command_line()
     if any(thread.name.startswith(TRAINING) for thread in threading.enumerate()):
         # Interrupted while a thread trains, which nothing can stop; all that is on disk is whole, so leave at once.
+        from multiprocessing import util
+
         sys.stdout.flush()
+        # The semaphores of processes that read images; unless they are given back, Python warns of a leak.
+        util._run_finalizers(0)  # type: ignore[attr-defined]
         os._exit(code)
     sys.exit(code)
 

@@ -275,6 +275,8 @@ def _check_source(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
     if arm.source is None:
         return
     others = [other for other in arms if other != name]
+    if arm.source == name:
+        raise ConfigError(f"arms.{name}.{key} is the arm itself; name another one")
     if arm.source not in others:
         raise ConfigError(f"arms.{name}.{key} is '{arm.source}'; the other arms are: {', '.join(others)}."
                           f"{near(arm.source, others)}")  # fmt: skip

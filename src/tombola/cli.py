@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from tombola import __version__
-from tombola.errors import InputError, near
+from tombola.errors import DiskError, InputError, near
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
@@ -42,6 +45,41 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise InputError(f"{message} (see {self.prog} --help)")
+
+
+class _Results:
+    """Standard output, which may be a pipe that is not read to its end, or a file on a full disk.
+
+    Where nobody reads on (``tombola runs | head -1``), what more is printed is dropped and the command goes on to its
+    end: its exit code says what was done, not what was read. What cannot be written is a `DiskError`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._told():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._told():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # Python writes what is still in the buffer when it ends, and would fail once more.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            if not isinstance(error, BrokenPipeError):
+                raise DiskError(f"the results cannot be written: {error.strerror or error}") from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -142,6 +180,8 @@ def parser() -> argparse.ArgumentParser:
     actions = ticket.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
     for action, what in (("info", "say what a ticket file holds"), ("verify", "check ticket files to the last bit")):
         one = actions.add_parser(action, allow_abbrev=False, help=what, description=what[0].upper() + what[1:] + ".")
+        if action == "verify":
+            one.epilog = "exit codes: 0 all tickets are whole; 1 one of them is not; 2 a file cannot be read"
         one.add_argument("files", nargs="+" if action == "verify" else 1, type=Path, metavar="FILE")
         printed = "a list with one JSON object for every file" if action == "verify" else "one JSON object"
         one.add_argument("--json", action="store_true", help=f"print {printed} instead of text")
@@ -195,26 +235,13 @@ def _apart(command: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    results = cast(TextIO, _Results(sys.stdout or io.StringIO()))  # there is none where it is closed: >&-
     try:
-        top = parser()
-        if given and not given[0].startswith("-") and given[0] not in COMMANDS:
-            raise InputError(f"there is no command '{given[0]}'; there are: {', '.join(COMMANDS)}."
-                             f"{near(given[0], COMMANDS)}")  # fmt: skip
-        own, overrides = _apart(given[0], given) if given and given[0] in OPTIONS else (given, [])
-        options = top.parse_args(own)
-        if options.command is None:
-            top.print_help()
-            return 0
-        commands = {
-            "run": _run,
-            "runs": _runs,
-            "report": _report,
-            "transfer": _transfer,
-            "doctor": _doctor,
-            "ticket": _ticket,
-            "list": _list,
-        }
-        return commands[options.command](options, overrides)
+        with contextlib.redirect_stdout(results):
+            try:
+                return _command(given)
+            finally:
+                results.flush()
     except InputError as error:
         print(f"tombola: {error}", file=sys.stderr)
         return 2
@@ -222,9 +249,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         further = "; the same command goes on from here" if given[:1] == ["run"] else ""
         print(f"tombola: stopped{further}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
+
+
+def _command(given: Sequence[str]) -> int:
+    """Do what is asked for."""
+    top = parser()
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        raise InputError(f"there is no command '{given[0]}'; there are: {', '.join(COMMANDS)}."
+                         f"{near(given[0], COMMANDS)}")  # fmt: skip
+    own, overrides = _apart(given[0], given) if given and given[0] in OPTIONS else (given, [])
+    options = top.parse_args(own)
+    if options.command is None:
+        top.print_help()
         return 0
+    commands = {
+        "run": _run,
+        "runs": _runs,
+        "report": _report,
+        "transfer": _transfer,
+        "doctor": _doctor,
+        "ticket": _ticket,
+        "list": _list,
+    }
+    return commands[options.command](options, overrides)
 
 
 def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -412,7 +459,7 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
     rows = []
     for line in lines:
         tickets = ", ".join(f"{arm} {100 * density:.2f}" for arm, density in line.tickets.items())
-        rows.append([line.folder, line.state, f"{line.replicates[0]} of {line.replicates[1]}", line.problem or tickets])
+        rows.append([line.folder, line.state, line.counted, line.problem or tickets])
     if rows:
         _print_table(
             {"run": "left", "state": "left", "replicates": "right", "best tickets: arm density %": "left"}, rows
@@ -523,7 +570,8 @@ def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
         except InputError as error:  # the other files are looked at all the same
             print(f"tombola: {error}", file=sys.stderr)
             said.append({"path": str(path), "verified": False, "error": str(error)})
-            code = 2
+            damaged = options.action == "verify" and path.is_file() and os.access(path, os.R_OK)
+            code = max(code, 1 if damaged else 2)
             continue
         said.append({**ticket_format.plain(ticket), "verified": True})
         if not options.json:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 from tombola import statistics
 from tombola.errors import ConfigError, near
@@ -105,14 +106,22 @@ class Comparison:
         return statistics.paired(self.differences, 1 - self.alpha)
 
     @property
+    def resampled(self) -> tuple[float, float] | None:
+        """Bootstrap interval of the mean over replicates; ``None`` below ten, of which it says nothing reliable."""
+        if len(self.values) < statistics.LEAST_RESAMPLED:
+            return None
+        return statistics.interval_by_replicates(self.differences, 1 - self.alpha)
+
+    @property
     def interpolated(self) -> bool:
         """Whether any value lies between two rounds."""
         return any(value.interpolated for both in self.values.values() for value in both)
 
     @property
     def decidable(self) -> float | None:
-        """The smallest margin that these replicates can decide; ``None`` for one replicate."""
-        return statistics.decidable_margin(self.differences, self.alpha) if len(self.values) > 1 else None
+        """The smallest margin that these replicates can decide; ``None`` if none: one replicate, or no spread."""
+        margin = statistics.decidable_margin(self.differences, self.alpha) if len(self.values) > 1 else math.inf
+        return margin if margin < math.inf else None
 
     @property
     def verdict(self) -> str:
@@ -159,17 +168,17 @@ def compare(
             recipes draw alike.
 
     Raises:
-        ConfigError: There is no such arm, no replicate of both has rounds on both sides of the density, or records of
-            different recipes are mixed.
+        ConfigError: There is no such arm or entry, no replicate of both has rounds on both sides of the density, or
+            records of different recipes are mixed (those of ``beside`` are checked by themselves).
 
     >>> def record(arm, k, index, density, accuracy):
     ...     return {"arm": arm, "replicate": k, "round": index, "density": density, "test_accuracy": accuracy}
     >>> both = [("a", 0.0), ("b", 0.01)]
-    >>> records = [record(arm, k, r, 0.8**r, 0.9 + less + 0.001 * k) for arm, less in both
+    >>> records = [record(arm, k, r, 0.8**r, 0.9 + more + 0.1 * more * k) for arm, more in both
     ...            for k in range(3) for r in range(4)]
     >>> found = compare(records, "b", "a", at=0.6)
     >>> round(found.paired.mean, 4), found.interpolated, found.verdict
-    (0.01, True, 'higher')
+    (0.011, True, 'higher')
     """
     return compare_over(records, arm, other, at=[at], of=of, margin=margin, alpha=alpha, beside=beside)[0]
 
@@ -198,7 +207,11 @@ def compare_over(
         raise ConfigError(f"margin is {margin:g}; it must be above 0, such as 0.01 for one point of accuracy")
     if not 0 < alpha < 1:
         raise ConfigError(f"alpha is {alpha:g}; it is a probability, such as 0.05")
-    others = records if beside is None else beside
+    records = list(records)  # a run's records are sorted anew whenever they are asked for
+    others = records if beside is None else list(beside)
+    for checked in [records] if beside is None else [records, others]:
+        _check_one_recipe(checked)
+        _check_entry(checked, of)
     found = [_at(records, others, arm, other, density, of, margin, alpha) for density in at]
     tested = [one for one in found if len(one.values) >= 3]
     p = statistics.holm([statistics.p_different(one.differences) for one in tested])
@@ -222,9 +235,33 @@ def values_at(records: Collection[Record], arm: str, density: float, of: str = "
     >>> {k: (round(value.value, 4), value.rounds) for k, value in values_at(rounds, "a", 0.8**1.5).items()}
     {0: (0.92, (1, 2))}
     """
-    own = _rounds(records, arm)
+    own = rounds_of(records, arm)
     found = {k: _between(rounds, density, of, _is_dense(arm, rounds)) for k, rounds in own.items()}
     return {k: value for k, value in found.items() if value is not None}
+
+
+def rounds_of(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
+    """Return the rounds of an arm by replicate; the dense network is there whether it has an arm or not.
+
+    Raises:
+        ConfigError: There is no such arm, or records of different recipes are mixed under its name.
+
+    >>> records = [{"arm": "a", "replicate": 0, "round": r, "density": 0.8**r} for r in (1, 0)]
+    >>> [record["round"] for record in rounds_of(records, "a")[0]], len(rounds_of(records, "dense")[0])
+    ([0, 1], 1)
+    """
+    own = [record for record in records if record["arm"] == arm]
+    if not own and arm == DENSE:
+        # It is round 0 of every arm, and the same one in all of them.
+        own = [record for record in records if record["round"] == 0]
+    if not own:
+        known = list(dict.fromkeys(record["arm"] for record in records))
+        raise ConfigError(f"no record is of arm '{arm}'; there are: {', '.join(known)}.{near(arm, known)}")
+    _check_one_recipe(own, arm)
+    found: dict[int, dict[int, Record]] = {}
+    for record in own:
+        found.setdefault(record["replicate"], {})[record["round"]] = record
+    return {k: [rounds[index] for index in sorted(rounds)] for k, rounds in sorted(found.items())}
 
 
 def shared_range(
@@ -237,9 +274,11 @@ def shared_range(
     """Return the lowest and the highest density that both arms have values at, in any replicate of both.
 
     Raises:
-        ConfigError: There is no such arm, or there is no such density.
+        ConfigError: There is no such arm or entry, or there is no such density.
     """
-    one, two = _rounds(records, arm), _rounds(records if beside is None else beside, other)
+    for checked in [records] if beside is None else [records, beside]:
+        _check_entry(checked, of)
+    one, two = rounds_of(records, arm), rounds_of(records if beside is None else beside, other)
     lows, highs = [], []
     for k in one.keys() & two.keys():
         spans = [_span(rounds, of, _is_dense(name, rounds)) for name, rounds in ((arm, one[k]), (other, two[k]))]
@@ -281,31 +320,37 @@ def _at(
     )
 
 
-def _rounds(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
-    """Return the rounds of an arm by replicate; the dense network is there whether it has an arm or not."""
-    known = list(dict.fromkeys(record["arm"] for record in records))
-    own = [record for record in records if record["arm"] == arm]
-    if not own and arm == DENSE:
-        # It is round 0 of every arm, and the same one in all of them.
-        own = [record for record in records if record["round"] == 0]
-    if not own:
-        raise ConfigError(f"no record is of arm '{arm}'; there are: {', '.join(known)}.{near(arm, known)}")
-    if arm != DENSE:
-        _check_one_recipe(arm, own)
-    found: dict[int, dict[int, Record]] = {}
-    for record in own:
-        found.setdefault(record["replicate"], {})[record["round"]] = record
-    return {k: [rounds[index] for index in sorted(rounds)] for k, rounds in sorted(found.items())}
-
-
-def _check_one_recipe(arm: str, own: Sequence[Record]) -> None:
-    """Refuse records of one arm that two recipes have made."""
-    for entry in ("run_digest", "arm_digest", "prunable", "total"):
-        seen = list(dict.fromkeys(record[entry] for record in own if record.get(entry) is not None))
+def _check_one_recipe(records: Collection[Record], arm: str = "") -> None:
+    """Refuse records that two recipes have made; of one arm also those of two definitions of it."""
+    odd = []
+    for entry in ("run_digest", "prunable", "total", *(("arm_digest",) if arm and arm != DENSE else ())):
+        seen = dict.fromkeys(record.get(entry) for record in records)
+        seen.pop(None, None)  # older records lack the digests
         if len(seen) > 1:
-            raise ConfigError(f"records of arm '{arm}' are of different recipes: {entry} is {seen[0]} in some and "
-                              f"{seen[1]} in others; merge runs of one recipe (tombola runs merge), and report those "
-                              "of several together (tombola report RUN RUN)")  # fmt: skip
+            first, second, *more = [value[:8] if isinstance(value, str) else value for value in seen]
+            odd.append(
+                f"{entry} is {first} in some and {second} in others" + (f" ({len(seen)} values)" if more else "")
+            )
+    if odd:
+        whose = f"records of arm '{arm}'" if arm else "records"
+        raise ConfigError(f"{whose} are of different recipes: {', '.join(odd)}; merge runs of one recipe (tombola runs "
+                          "merge, which names the fields in which recipes differ), report those of several together "
+                          "(tombola report RUN RUN), or give those of the second arm as beside=")  # fmt: skip
+
+
+def _check_entry(records: Collection[Record], of: str) -> None:
+    """Refuse what no record has, and what is no number."""
+    there = False
+    for record in records:
+        value = record.get(of)
+        if value is not None and not isinstance(value, Real):
+            raise ConfigError(f"of is '{of}', which is a {type(value).__name__} in the records; only numbers can be "
+                              "compared, such as test_accuracy")  # fmt: skip
+        there = there or of in record
+    if records and not there:
+        numbers = (entry for record in records for entry, value in record.items() if type(value) in (int, float))
+        known = list(dict.fromkeys(numbers))
+        raise ConfigError(f"no record has an entry '{of}'; there are: {', '.join(known)}.{near(of, known)}")
 
 
 def _is_dense(arm: str, rounds: Sequence[Record]) -> bool:

@@ -3,8 +3,12 @@
     records -> [ accounts ] -> cost to reach a density, accuracy at equal cost, what was really spent
 
 An arm is charged all that it would have needed if it ran alone, each training once; arms that share a training are each
-charged for it, and `spent` says what was done in fact. The unit that compares models and data is a *full-data
+charged for it, and `spent` says what was done in fact. An arm that takes its tickets from another one (a control) has
+no search of its own: it is charged the one that found them. The unit that compares models and data is a *full-data
 training*: what the dense network saw in round 0.
+
+``made_of`` says, by arm, whose tickets it takes; a recipe knows. Records tell it by themselves where a ticket's mask is
+the other arm's. An arm of which neither tells, such as a random ticket, is charged no search, see `unsearched`.
 """
 
 from __future__ import annotations
@@ -12,12 +16,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 from tombola.comparisons import DENSE, reaches
 from tombola.records import Cost, Record, costs_of
 
 _Number = TypeVar("_Number", int, float)
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,10 @@ class Account:
     Attributes:
         record: The ticket's.
         pretraining: Trainings up to the rewind point.
-        search: Those on the partitions; on one partition each is the evaluation of the ticket before.
+        search: Those on the partitions, of a control those of the arm whose tickets it takes; on one partition each is
+            the evaluation of the ticket before.
         own: Search, pretraining, and this ticket's evaluation.
-        whole: Search, pretraining, and all evaluations up to this ticket's.
+        whole: Search, pretraining, and the evaluations that were done up to this ticket's.
         unit: Samples of a full-data training; ``None`` where round 0 was not evaluated.
     """
 
@@ -97,7 +104,7 @@ class Account:
         return None if not self.unit else getattr(self, of).samples / self.unit
 
 
-def accounts(records: Sequence[Record]) -> list[Account]:
+def accounts(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> list[Account]:
     """Return the account of every ticket, and of the dense network, in the order of the records.
 
     >>> records = [
@@ -107,18 +114,19 @@ def accounts(records: Sequence[Record]) -> list[Account]:
     >>> [account.trainings() for account in accounts(records)]
     [1.0, 2.0]
     """
-    found = []
-    for (_, replicate), own in _by_arm(records).items():
-        every: list[Cost] = []  # of the search
+    found, taken, needed = [], sources(records, made_of), _needed(records)
+    for (arm, replicate), own in _by_arm(records).items():
         evaluated: list[Cost] = []
         unit = _unit(records, replicate)
         dense = all(record["density"] == 1 for record in own)
         for record in own:
-            new = costs_of(record)
-            mine = [cost for cost in new if cost.role != "evaluation"]
-            every = every + mine
-            searched = mine if record.get("by_itself") else every
-            here = [cost for cost in new if cost.role == "evaluation"]
+            place = replicate, int(record["round"])
+            searched, every = needed[arm, *place]
+            if arm in taken:
+                # Its own are kept beside the source's: it may start from a rewind point of its own.
+                theirs = needed.get((taken[arm], *place), ((), ()))
+                searched, every = [*searched, *theirs[0]], [*every, *theirs[1]]
+            here = [cost for cost in costs_of(record) if cost.role == "evaluation"]
             # The dense network that is trained longer is one training, not that of round 0 and another one.
             evaluated = here if dense and here else evaluated + here
             found.append(
@@ -126,17 +134,107 @@ def accounts(records: Sequence[Record]) -> list[Account]:
                     record=record,
                     pretraining=total(cost for cost in searched if cost.role == "pretraining"),
                     search=total(searched),
-                    own=total(searched + here),
-                    whole=total(every + evaluated),
+                    own=total([*searched, *here]),
+                    whole=total([*every, *evaluated]),
                     unit=unit,
                 )
             )
     return found
 
 
-def spent(records: Sequence[Record]) -> tuple[Sum, Sum]:
+def _needed(records: Sequence[Record]) -> dict[tuple[str, int, int], tuple[list[Cost], list[Cost]]]:
+    """Return, by arm, replicate and round, what the search of that ticket took, and what all searches up to it did."""
+    found = {}
+    for (arm, replicate), own in _by_arm(records).items():
+        every: list[Cost] = []
+        for record in own:
+            mine = [cost for cost in costs_of(record) if cost.role != "evaluation"]
+            every = every + mine
+            found[arm, replicate, int(record["round"])] = (mine if record.get("by_itself") else every, every)
+    return found
+
+
+def sources(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> dict[str, str]:
+    """Return, by arm that searches nothing, the arm whose search found its tickets, as far as that is known.
+
+    Args:
+        records: Of one run. Where they alone tell, it is the first arm whose masks are the same in every round.
+        made_of: By arm, whose tickets it takes; one that takes those of such an arm has its search from there.
+
+    >>> same = {"replicate": 0, "round": 1, "density": 0.5, "mask_digest": "m"}
+    >>> records = [{**same, "arm": "lth", "costs": [["search", "a", 600, 1.0]]},
+    ...            {**same, "arm": "reinitialised", "costs": [["evaluation", "b", 600, 1.0]]},
+    ...            {**same, "arm": "random", "mask_digest": "n", "costs": [["evaluation", "c", 600, 1.0]]}]
+    >>> sources(records)
+    {'reinitialised': 'lth'}
+    >>> sources(records, {"random": "reinitialised", "reinitialised": "lth"})
+    {'reinitialised': 'lth', 'random': 'lth'}
+    """
+    searching, masks = _searching(records), _masks(records)
+    found = {}
+    for arm in _taking(records):
+        at = arm
+        for _ in made_of:  # no chain is longer, and a circle ends
+            at = at if at in searching else made_of.get(at, at)
+        if at not in searching:
+            own = masks.get(arm, {}).items()
+            at = next((other for other in searching if own and own <= masks.get(other, {}).items()), "")
+        if at:
+            found[arm] = at
+    return found
+
+
+def unsearched(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> list[str]:
+    """Return the arms with tickets that are charged no search, as nothing tells which one found them."""
+    known = sources(records, made_of)
+    return [arm for arm in _taking(records) if arm not in known]
+
+
+def apart(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> frozenset[str]:
+    """Return the arms whose tickets need nothing of the rounds before: their rounds are a list of densities.
+
+    Gradual pruning trains for each density anew, and one-shot pruning cuts one training to all of them; with them their
+    controls. A number of weights that is kept per round, or a cost up to a round, means nothing there.
+
+    >>> rounds = [{"arm": "one-shot", "replicate": 0, "round": r, "density": 0.5**r,
+    ...            "costs": [["search", "a", 600, 1.0]] if r == 1 else []} for r in range(3)]
+    >>> sorted(apart(rounds))
+    ['one-shot']
+    """
+    found = {record["arm"] for record in records if record.get("by_itself")}
+    late: dict[str, list[bool]] = {}  # whether a round after the first needed a training more
+    for record in records:
+        if record["round"] > 1:
+            late.setdefault(record["arm"], []).append(any(cost.role == "search" for cost in costs_of(record)))
+    found |= {arm for arm in _searching(records) if arm in late and not any(late[arm])}
+    return frozenset(found | {arm for arm, source in sources(records, made_of).items() if source in found})
+
+
+def _searching(records: Sequence[Record]) -> list[str]:
+    """Return the arms that train for their search, in the order of the records."""
+    return list(dict.fromkeys(r["arm"] for r in records if any(cost.role == "search" for cost in costs_of(r))))
+
+
+def _taking(records: Sequence[Record]) -> list[str]:
+    """Return the arms that have tickets and trainings but no search: they take another arm's tickets."""
+    searching = _searching(records)
+    names = dict.fromkeys(r["arm"] for r in records if costs_of(r) and r["density"] < 1)
+    return [arm for arm in names if arm not in searching]
+
+
+def _masks(records: Sequence[Record]) -> dict[str, dict[tuple[int, int], str]]:
+    found: dict[str, dict[tuple[int, int], str]] = {}
+    for record in records:
+        if record["round"]:
+            # Without a digest nothing is known to be the same: it equals no other arm's.
+            mask = record.get("mask_digest") or record["arm"]
+            found.setdefault(record["arm"], {})[record["replicate"], int(record["round"])] = mask
+    return found
+
+
+def spent(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> tuple[Sum, Sum]:
     """Return what all arms of all replicates were charged together, and what was done in fact, each training once."""
-    last = {(account.record["arm"], account.record["replicate"]): account for account in accounts(records)}
+    last = {(account.record["arm"], account.record["replicate"]): account for account in accounts(records, made_of)}
     done = total(cost for record in records for cost in costs_of(record))
     return _sum([account.whole for account in last.values()]), done
 
@@ -152,7 +250,7 @@ class Reached:
         rounds: Number of rounds.
         search: Full-data trainings of the search alone.
         own: With the evaluation of that one ticket.
-        whole: With the evaluations of all tickets up to it.
+        whole: With the evaluations that were done of tickets up to it: of all where all were evaluated.
         flops: Training FLOPs with all weights, of ``whole``; ``None`` where they were not counted.
         flops_sparse: Those that the kept weights alone would need.
         seconds: Wall time of the trainings of ``whole``, one after the other.
@@ -170,7 +268,7 @@ class Reached:
     seconds: float
 
 
-def to_reach(records: Sequence[Record], density: float) -> list[Reached]:
+def to_reach(records: Sequence[Record], density: float, made_of: Mapping[str, str] = _NOTHING) -> list[Reached]:
     """Return what each arm needed to come to a density, arms that none of their replicates do left out.
 
     Source:
@@ -178,7 +276,7 @@ def to_reach(records: Sequence[Record], density: float) -> list[Reached]:
         what it leaves out: an accuracy for every round costs a search on N partitions another training each.
     """
     firsts: dict[str, dict[int, Account]] = {}
-    for account in accounts(records):
+    for account in accounts(records, made_of):
         record = account.record
         if record["round"] and reaches(record, density):
             firsts.setdefault(record["arm"], {}).setdefault(record["replicate"], account)
@@ -218,15 +316,16 @@ class Afforded:
     accuracy: float
 
 
-def at_equal_cost(records: Sequence[Record], budget: float) -> list[Afforded]:
+def at_equal_cost(records: Sequence[Record], budget: float, made_of: Mapping[str, str] = _NOTHING) -> list[Afforded]:
     """Return what each arm has for a budget of full-data trainings: the sparsest ticket, with its accuracy alone.
 
     Args:
         records: Of one run.
         budget: In full-data trainings; each ticket is charged its search and its own evaluation.
+        made_of: By arm, whose tickets it takes.
     """
     best: dict[str, dict[int, Record]] = {}
-    for account in accounts(records):
+    for account in accounts(records, made_of):
         cost, record = account.trainings("own"), account.record
         if cost is not None and record["round"] and record["test_accuracy"] is not None and cost <= budget + 1e-9:
             best.setdefault(record["arm"], {})[record["replicate"]] = record
@@ -241,6 +340,21 @@ def at_equal_cost(records: Sequence[Record], budget: float) -> list[Afforded]:
         for arm, of in best.items()
         if arm != DENSE
     ]
+
+
+def budgets(records: Sequence[Record], arm: str, densities: Sequence[float]) -> list[float]:
+    """Return what an arm's evaluated tickets cost that first come to densities, in full-data trainings, ascending.
+
+    It is the most that any replicate needs, so that a budget of it buys the ticket of each.
+    """
+    most: dict[float, dict[int, float]] = {}
+    for account in accounts(records):
+        record, cost = account.record, account.trainings("own")
+        if record["arm"] == arm and record["round"] and record["test_accuracy"] is not None and cost is not None:
+            for density in densities:
+                if reaches(record, density):
+                    most.setdefault(density, {}).setdefault(record["replicate"], cost)
+    return sorted({round(max(of.values()), 6) for of in most.values()})
 
 
 def _by_arm(records: Sequence[Record]) -> Mapping[tuple[str, int], list[Record]]:

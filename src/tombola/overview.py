@@ -21,9 +21,10 @@ class Line:
         folder: Its name.
         recipe: The recipe's name.
         state: "running", "complete", "failed", or how many of its arms are finished.
-        replicates: How many have results, and how many the recipe has.
+        replicates: Of how many that the recipe has there are results, and how many it has.
         tickets: By arm, the density of its best ticket; see `best`.
         problem: Why it cannot be read, if so.
+        further: Of how many replicates there are results that the recipe had before and now has not.
     """
 
     folder: str
@@ -32,6 +33,16 @@ class Line:
     replicates: tuple[int, int]
     tickets: dict[str, float]
     problem: str = ""
+    further: int = 0
+
+    @property
+    def counted(self) -> str:
+        """Its replicates in words.
+
+        >>> Line("digits-1", "digits", "complete", (1, 1), {}, further=1).counted
+        '1 of 1, and 1 more'
+        """
+        return "{} of {}".format(*self.replicates) + (f", and {self.further} more" if self.further else "")
 
 
 def runs(parent: Path) -> list[Line]:
@@ -59,8 +70,11 @@ def _line(path: Path) -> Line:
     state += f", {failed} failed" if failed else ""
     if _is_locked(path):
         state = f"running, {state}"
-    there = len({record["replicate"] for record in records})
-    return Line(path.name, recipe.name, state, (there, recipe.replicates), best(records))
+    there = {record["replicate"] for record in records}
+    asked = there & {*range(recipe.replicates)}
+    return Line(
+        path.name, recipe.name, state, (len(asked), recipe.replicates), best(records), further=len(there - asked)
+    )
 
 
 def best(records: Sequence[Record]) -> dict[str, float]:

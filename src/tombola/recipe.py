@@ -24,6 +24,7 @@ from tombola.training import Training
 _Kind = TypeVar("_Kind")
 
 FORMAT = 3  # rises when a default changes, and stands in every digest
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arms", {name: self._with_common(arm) for name, arm in self.arms.items()})
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+        if not FOLDER_NAME.fullmatch(self.name):
             raise ConfigError(f"name is '{self.name}'; letters, digits, '.', '_' and '-' make the run's folder")
         if not self.arms:
             raise ConfigError("the recipe has no arms; such as: arms: {lth: {method: lth, rate: 0.2}}")
@@ -176,6 +177,8 @@ class Recipe:
             least = 1 if what == "replicates" else 0
             if getattr(self, what) < least:
                 raise ConfigError(f"{what} is {getattr(self, what)}; it must be {least} or more")
+        if self.seed >= 2**64:
+            raise ConfigError(f"seed is {self.seed}; it must be below 2 ** 64, such as 0")
         devices.check(self.device)
         arms.check(self.arms)
         self._check_profile()
@@ -379,7 +382,8 @@ def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
     known = whole.get("arms")
     if parents[:1] == ["arms"] and len(parents) > 1 and isinstance(known, dict) and parents[1] not in known:
         raise ConfigError(f"--{dotted}: there is no arm '{parents[1]}'; the arms are: {', '.join(known)}."
-                          f"{near(parents[1], known)}")  # fmt: skip
+                          f"{near(parents[1], known)} A new one is given whole: "
+                          f"--arms.{parents[1]} '{{method: lth, rate: 0.2}}'")  # fmt: skip
     place = whole
     for parent in parents:
         inner = place.get(parent, {})

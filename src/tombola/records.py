@@ -1,13 +1,17 @@
-"""Records: one JSON line per result, appended whole. The run folder is the source of truth."""
+"""Records: one JSON line per result, appended whole. The run folder is the source of truth.
+
+Lines are checked when they are read: a file may have been edited, or damaged so that it still is JSON.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +27,7 @@ Record = Mapping[str, Any]
 _FIELDS = {"arm", "replicate", "round", "kept", "density", "mask_digest", "evaluated", "test_accuracy", "samples_seen"}
 
 
+_SHOWN = 60  # characters of a damaged value
 _CLOCKS = ("seconds", "seconds_search", "round_seconds", "cut_seconds", "invariant_seconds")
 
 
@@ -99,13 +104,13 @@ class Records:
             for number, line in enumerate(whole.decode("utf-8", errors="replace").splitlines(), 1):
                 try:
                     record = json.loads(line)
-                    if not record.keys() >= _FIELDS:
-                        raise ValueError("a field is missing")
-                    self._known[_key(record)] = record
-                except (ValueError, AttributeError, TypeError) as error:
+                    _check(record)
+                except (ValueError, RecursionError) as error:
+                    why = f": {error}" if isinstance(error, ConfigError) else ""
                     raise ConfigError(
-                        f"line {number} of '{path}' is damaged; take it out, and its round is done again"
+                        f"line {number} of '{path}' is damaged{why}; take it out, and its round is done again"
                     ) from error
+                self._known[_key(record)] = record
 
     def _whole_lines(self, repair: bool) -> bytes:
         """Read the file without a last line that was cut short; its result is had again when the run goes on."""
@@ -200,3 +205,117 @@ class Records:
 
 def _key(record: Record) -> tuple[str, int, int]:
     return record["arm"], record["replicate"], record["round"]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What an entry must be: the test, in words, and what its parts must be if it is a list or a mapping of them."""
+
+    holds: Callable[[Any], bool]
+    told: str
+    part: _Kind | None = None
+
+
+def _or_null(kind: _Kind) -> _Kind:
+    return _Kind(lambda value: value is None or kind.holds(value), f"{kind.told}, or null", kind.part)
+
+
+def _list(kind: _Kind, told: str, numbers: range = range(1_000_000_000)) -> _Kind:
+    """Return the kind of a list of parts, of which there are so many."""
+    holds = kind.holds
+    return _Kind(lambda value: type(value) is list and len(value) in numbers and all(map(holds, value)), told, kind)
+
+
+def _mapping(kind: _Kind, told: str) -> _Kind:
+    holds = kind.holds
+    return _Kind(lambda value: type(value) is dict and all(map(holds, value.values())), told, kind)
+
+
+# By type: true is an int to isinstance. A comparison is false of NaN, and holds integers of any length.
+_TEXT = _Kind(lambda value: type(value) is str, "a text")
+_FACT = _Kind(lambda value: type(value) is bool, "true or false")
+_COUNT = _Kind(lambda value: type(value) is int and value >= 0, "a whole number, 0 or above")
+_SIZE = _Kind(lambda value: type(value) is int and value > 0, "a whole number above 0")
+_NUMBER = _Kind(lambda value: type(value) in (int, float) and -math.inf < value < math.inf, "a finite number")
+_FRACTION = _Kind(lambda value: type(value) in (int, float) and 0 <= value <= 1, "a fraction from 0 to 1")
+
+_COSTS = {field.name: _NUMBER if field.default is MISSING else _or_null(_NUMBER) for field in fields(Cost)} | {
+    "role": _TEXT, "training": _TEXT, "samples": _COUNT,
+}  # fmt: skip
+_LEAST = {field.name for field in fields(Cost) if field.default is MISSING}
+
+
+def _is_cost(value: Any) -> bool:
+    if type(value) is list:
+        if len(value) > len(_COSTS):
+            return False
+        value = dict(zip(_COSTS, value, strict=False))
+    return (
+        type(value) is dict
+        and _LEAST <= value.keys() <= _COSTS.keys()
+        and all(_COSTS[name].holds(part) for name, part in value.items())
+    )
+
+
+_COST = _Kind(_is_cost, f"a training's cost: {', '.join(_COSTS)}, of which the first {len(_LEAST)} must be there")
+_COLUMNS = _mapping(_list(_NUMBER, "a list of finite numbers"), "lists of finite numbers by name")
+
+# What is read anywhere. An entry that a record lacks is one that its version did not write.
+_KINDS = {
+    **dict.fromkeys(("arm", "mask_digest", "run_digest", "arm_digest", "rewind_digest"), _TEXT),
+    **dict.fromkeys(("of", "data", "data_fingerprint", "found_on", "model", "profile", "ticket_path"), _TEXT),
+    **dict.fromkeys(("selected", "training_digest", "ticket"), _or_null(_TEXT)),
+    **dict.fromkeys(("replicate", "round", "kept", "seed"), _COUNT),
+    **dict.fromkeys(("prunable", "total", "classes"), _SIZE),
+    **dict.fromkeys(("samples_seen", "samples_seen_search"), _COUNT),
+    **dict.fromkeys(("early_stop_step", "evaluate_every"), _or_null(_COUNT)),
+    **dict.fromkeys(("density", "density_total"), _FRACTION),
+    **dict.fromkeys(("test_accuracy", "valid_accuracy", "train_accuracy"), _or_null(_FRACTION)),
+    **dict.fromkeys(("test_accuracy_early", "kept_fraction"), _or_null(_FRACTION)),
+    **dict.fromkeys(("test_loss", "valid_loss", "train_loss", "distance", "barrier"), _or_null(_NUMBER)),
+    **dict.fromkeys(_CLOCKS, _NUMBER),
+    **dict.fromkeys(("evaluated", "by_itself", "control"), _FACT),
+    "passes": _or_null(_FACT),
+    "layers": _mapping(_list(_COUNT, "two whole numbers, [kept, all]", range(2, 3)), "[kept, all] by layer"),
+    "candidate_layers": _mapping(_list(_COUNT, "whole numbers, one a candidate"), "lists of whole numbers by layer"),
+    "candidate_densities": _list(_FRACTION, "a list of fractions"),
+    "inference_flops": _list(_COUNT, "two whole numbers, [all weights, kept ones]", range(2, 3)),
+    "class_examples": _list(_COUNT, "a list of whole numbers"),
+    **dict.fromkeys(("collapsed", "notes", "lifted"), _list(_TEXT, "a list of texts")),
+    "training": _Kind(lambda value: type(value) is dict, "a mapping"),
+    "costs": _list(_COST, "a list of costs"),
+    "curve": _or_null(_COLUMNS),
+    "line": _or_null(_COLUMNS),
+}
+
+
+def _check(record: Any) -> None:
+    """Refuse a line that is no record, or whose entry is not what it must be."""
+    if type(record) is not dict:
+        raise ConfigError(f"it is {_shown(record)}; it must be a mapping")
+    if missing := sorted(_FIELDS - record.keys()):
+        raise ConfigError(f"it has no '{missing[0]}'")
+    for name, value in record.items():
+        kind = _KINDS.get(name)
+        if kind is not None and not kind.holds(value):
+            raise ConfigError(_odd(name, value, kind))
+    for name in ("curve", "line"):
+        columns = record.get(name) or {}
+        if len({len(column) for column in columns.values()}) > 1:
+            lengths = ", ".join(f"{len(column)} {key}" for key, column in columns.items())
+            raise ConfigError(f"{name} has {lengths}; they must be as many")
+
+
+def _odd(name: str, value: Any, kind: _Kind) -> str:
+    """Say what of an entry is wrong: the entry itself or, if it is a list or mapping, the first part that is."""
+    parts = value.items() if type(value) is dict else enumerate(value) if type(value) is list else ()
+    if kind.part is not None:
+        for key, part in parts:
+            if not kind.part.holds(part):
+                return _odd(f"{name}[{_shown(key)}]", part, kind.part)
+    return f"{name} is {_shown(value)}; it must be {kind.told}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"

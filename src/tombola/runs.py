@@ -50,7 +50,7 @@ from torch import Tensor
 from tombola import catalogue, ticket_format
 from tombola.devices import cores
 from tombola.digests import digest_json
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, TicketError
 from tombola.files import cannot_write, clear_parts, write_array, write_json, write_whole
 from tombola.recipe import FORMAT, Recipe, parse
 from tombola.records import Record, Records
@@ -60,18 +60,27 @@ from tombola.types import Mask
 
 # What all arms of a run share; a run whose recipe differs in one of these is another run.
 SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
+# Options that say where a user's own images are and how they are read; which they are, the data's fingerprint tells.
+READING = {"image_folder": ("path", "workers"), "arrays": ("path",)}
 
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
 PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.packing`
 SIMILARITY = "similarity.jsonl"
 LATENCY = "latency.json"
+_AGAIN = "move it away, and running the recipe does its round again"
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
 
 
 def shared(recipe: Recipe) -> dict[str, Any]:
-    """Return what all arms of a run share, as plain data: of a GPU its kind, of a checkpoint its content."""
+    """Return what all arms of a run share, as plain data: of a GPU its kind, of a checkpoint its content.
+
+    Of a user's own images neither their place nor the number of processes that read them: images that were moved are
+    still the same. That others are refused in their place is the business of `check_same_inputs`.
+    """
     whole = recipe.plain()
     found = {key: whole[key] for key in SHARED}
+    reading = READING.get(recipe.data.name, ())
+    found["data"] = {key: value for key, value in found["data"].items() if key not in reading}
     found["device"] = found["device"].partition(":")[0]
     if recipe.model.weights is not None:
         path = Path(recipe.model.weights).expanduser()
@@ -218,9 +227,12 @@ class Run:
             path = self.ticket_path(arm, replicate, len(tickets) + 1)
             if not path.exists():
                 break
-            ticket = Ticket.load(path, points)
+            try:
+                ticket = Ticket.load(path, points)
+            except TicketError as error:
+                raise _advised(error, path) from error
             if ticket.mask_digest != record["mask_digest"]:
-                raise ConfigError(f"'{path}' is not the ticket that the records tell of; move it away")
+                raise ConfigError(f"'{path}' is not the ticket that the records tell of; {_AGAIN}")
             # Rounds that rewind to the same point hold it once.
             same = tickets and record["rewind_digest"] == before["rewind_digest"]
             tickets.append(replace(ticket, rewind_point=tickets[-1].rewind_point) if same else ticket)
@@ -240,7 +252,11 @@ class Run:
         Raises:
             TicketError: The file is missing or damaged.
         """
-        file = ticket_format.read(self.ticket_path(arm, replicate, index))
+        path = self.ticket_path(arm, replicate, index)
+        try:
+            file = ticket_format.read(path)
+        except TicketError as error:
+            raise _advised(error, path) from error
         return {name: torch.from_numpy(file.keep(name)) for name in file.shapes}
 
     @property
@@ -529,6 +545,15 @@ class RunFolder(Run):
     def close(self) -> None:
         """Let go of the folder."""
         self._lock.close()
+
+
+def _advised(error: TicketError, path: Path) -> TicketError:
+    """Add to what is wrong with a run's ticket what can be done about it there."""
+    try:
+        ticket_format.read(path)
+    except TicketError:
+        return TicketError(f"{error}; {_AGAIN}") if path.exists() else error
+    return error  # the ticket is whole; it is its rewind point that is not
 
 
 def similarity_key(line: Mapping[str, Any]) -> tuple[str, str, int, int, int]:

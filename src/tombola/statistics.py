@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 # Differences of accuracies are differences of floating-point quotients: below this they are rounding.
 _ROUNDING = 1e-12
 _RESAMPLES = 2000
+LEAST_RESAMPLED = 10  # replicates, below which resampling them says nothing reliable
 
 
 @dataclass(frozen=True)
@@ -73,29 +74,50 @@ def half_width(deviation: float, n: int, level: float = 0.95) -> float:
     return _quantile((1 + level) / 2, n) * deviation / math.sqrt(n)
 
 
-def p_above(differences: Sequence[float], bound: float = 0.0) -> float:
+def p_above(differences: Sequence[float], bound: float = 0.0, resolution: float = 0.0) -> float:
     """Test whether the true mean difference is above a bound: one-sided t test, small where it is.
 
-    Where all differences are equal there is no spread to test against: 0 if they are above the bound, else 1.
+    Where all differences are equal there is no spread to test against. That all n lie above the bound then says no more
+    than a sign test: ``0.5 ** n``, so three show nothing at 0.05 and five do. Otherwise it is 1.
+
+    Args:
+        differences: One a replicate.
+        bound: What the mean may be above, in the differences' unit.
+        resolution: Distance of the values that the quantity can take, such as the steps between two evaluations for an
+            early stop; 0 if it can take any. A smaller deviation is taken for this one, as few values on a lattice
+            often fall on the same point by chance. A skewed lattice may still exceed the level: where the mean is at
+            the bound and the differences are 0 or three intervals, with probabilities 2/3 and 1/3, five of them are all
+            0 in 13 % of all experiments.
 
     Raises:
-        ValueError: There are fewer than two differences.
+        ValueError: There are fewer than two differences, or the resolution is below 0.
 
     >>> round(p_above([0.01, 0.02, 0.03]), 4)
     0.0371
+    >>> p_above([0.01, 0.01, 0.01]), p_above([0.0, 0.0, 0.0])
+    (0.125, 1.0)
+    >>> round(p_above([10, 20, 20]), 4), round(p_above([10, 20, 20], resolution=10), 3)
+    (0.0189, 0.051)
     """
     from scipy import special
 
     known = _checked(differences, 2)
-    if max(known) - min(known) < _ROUNDING:
-        return 0.0 if known[0] - bound > _ROUNDING else 1.0
-    t = (statistics.fmean(known) - bound) / (statistics.stdev(known) / math.sqrt(len(known)))
-    return float(special.stdtr(len(known) - 1, -t))
+    if not resolution >= 0:
+        raise ValueError(f"the resolution is {resolution}; it must be 0 or above")
+    n, above = len(known), statistics.fmean(known) - bound
+    deviation = max(resolution, statistics.stdev(known))
+    alike = _alike(known)
+    if alike and above <= _ROUNDING:
+        return 1.0
+    if alike and not resolution:
+        return float(0.5**n)
+    p = float(special.stdtr(n - 1, -above / (deviation / math.sqrt(n))))
+    return max(p, 0.5**n) if alike else p
 
 
-def p_below(differences: Sequence[float], bound: float = 0.0) -> float:
+def p_below(differences: Sequence[float], bound: float = 0.0, resolution: float = 0.0) -> float:
     """Test whether the true mean difference is below a bound; as `p_above`."""
-    return p_above([-difference for difference in differences], -bound)
+    return p_above([-difference for difference in differences], -bound, resolution)
 
 
 def p_different(differences: Sequence[float]) -> float:
@@ -132,12 +154,17 @@ def p_equivalent(differences: Sequence[float], margin: float) -> float:
 def decidable_margin(differences: Sequence[float], alpha: float = 0.05) -> float:
     """Return the smallest margin that so many replicates, scattering so much, can decide.
 
-    With a smaller one non-inferiority is not shown even where the arms are equal on average.
+    With a smaller one non-inferiority is not shown even where the arms are equal on average. It is infinite where no
+    margin can be decided: all differences are equal, and too few for a sign test, see `p_above`.
 
     >>> round(decidable_margin([0.01, 0.02, 0.03]), 4)
     0.0169
+    >>> decidable_margin([0.01] * 4), decidable_margin([0.01] * 5)
+    (inf, 0.0)
     """
     known = _checked(differences, 2)
+    if _alike(known):
+        return 0.0 if 0.5 ** len(known) <= alpha else math.inf
     return _quantile(1 - alpha, len(known)) * statistics.stdev(known) / math.sqrt(len(known))
 
 
@@ -252,13 +279,17 @@ def interval_by_replicates(differences: Sequence[float], level: float = 0.95, se
     """
     from scipy import stats
 
-    known = _checked(differences, 10)
-    if max(known) - min(known) < _ROUNDING:
+    known = _checked(differences, LEAST_RESAMPLED)
+    if _alike(known):
         return known[0], known[0]
     interval = stats.bootstrap(
         (known,), np.mean, n_resamples=_RESAMPLES, confidence_level=level, rng=np.random.default_rng(seed)
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def _alike(known: Sequence[float]) -> bool:
+    return max(known) - min(known) < _ROUNDING
 
 
 def _quantile(probability: float, n: int) -> float:

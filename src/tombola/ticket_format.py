@@ -190,12 +190,12 @@ def read(path: str | os.PathLike[str]) -> TicketFile:
 
     >>> read("no/such/ticket.safetensors")
     Traceback (most recent call last):
-    tombola.errors.TicketError: ticket.safetensors cannot be read: No such file or directory
+    tombola.errors.TicketError: no/such/ticket.safetensors cannot be read: No such file or directory
     """
     try:
         return _checked(_bytes_of(path), Path(path))
     except _WrongError as wrong:
-        raise TicketError(f"{_file_name(path)} {wrong}") from None
+        raise TicketError(f"{_line(os.fspath(path), 400)} {wrong}") from None
 
 
 def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, RewindPoint] | None = None) -> TicketFile:
@@ -228,7 +228,7 @@ def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, Rew
             file = replace(file, rewind_point=_referred(file, {} if rewind_points is None else rewind_points))
         return _verified(file)
     except _WrongError as wrong:
-        raise TicketError(f"{_file_name(path)} {wrong}") from None
+        raise TicketError(f"{_line(os.fspath(path), 400)} {wrong}") from None
 
 
 class _WrongError(Exception):
@@ -473,21 +473,21 @@ def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> Rew
     # A broken link counts as found: what is wrong is told of it, and not of a file further up.
     path = next((folder / name for folder in rewind_folders(file.path) if os.path.lexists(folder / name)), None)
     shown = f"{FOLDER}/{name}" if path is None else _seen_from(file.path, path)
+    advice = "; put a whole copy of it there"
     try:
         if path is None:
+            advice = "; in the run that it comes from, 'tombola ticket export' makes one file of both"
             raise _WrongError(f"is not there, neither beside it nor in the {LEVELS - 1} folders above")
         if path not in known:
             known[path] = _rewind_point(_bytes_of(path, "rewind point"), path)
         point = known[path]
         if point.digest != file.rewind_digest:
             raise _WrongError(f"was altered or damaged: its tensors have the digest {point.digest}")
+        advice = ""  # it is whole, and another one is meant
         for mask in _misfits(file.shapes, point.tensors):
             raise _WrongError(f"does not fit: it has no '{_line(mask)}' of the mask's shape {list(file.shapes[mask])}")
     except _WrongError as wrong:
-        raise _WrongError(
-            f"has its rewind point in another file, and {_line(shown, 400)} {wrong}; 'tombola ticket export' makes a "
-            "self-contained file of a ticket that is still in its run"
-        ) from None
+        raise _WrongError(f"has its rewind point in another file, and {_line(shown, 400)} {wrong}{advice}") from None
     return point
 
 
@@ -657,7 +657,7 @@ def write(path: str | os.PathLike[str], raw: bytes) -> str:
     try:
         digest = _check_digest(raw, _header_end(raw))
     except _WrongError as wrong:
-        raise TicketError(f"{_file_name(path)} {wrong}") from None
+        raise TicketError(f"{_line(os.fspath(path), 400)} {wrong}") from None
     _write(path, raw)
     return digest
 
@@ -668,7 +668,7 @@ def _write(path: Path, raw: bytes) -> None:
     except DiskError:
         raise
     except ValueError as error:  # no system has such a name
-        raise TicketError(f"{_file_name(path)} cannot be written: {error}") from None
+        raise TicketError(f"{_line(os.fspath(path), 400)} cannot be written: {error}") from None
 
 
 # Digests ---------------------------------------------------------------------------------------------------------

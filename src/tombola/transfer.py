@@ -33,7 +33,7 @@ from tombola.models.building import TORCHVISION, replace_head_
 from tombola.partitions import WHOLE, skewed
 from tombola.plans import load_task
 from tombola.progress import Display
-from tombola.recipe import FORMAT, Data, Model, section, training_with
+from tombola.recipe import FOLDER_NAME, FORMAT, Data, Model, section, training_with
 from tombola.records import Record, Records
 from tombola.reports import matrix
 from tombola.runs import lock, source_digest
@@ -105,6 +105,8 @@ def transfer(
     changes = dict(changes or {})
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; it must be 1 or more")
+    if not FOLDER_NAME.fullmatch(name):
+        raise ConfigError(f"name is '{name}'; letters, digits, '.', '_' and '-' make the folder")
     for target in data:
         catalogue.entry("tombola.data", target)
     sources = [_source(path, changes, model) for path in tickets]

@@ -6,6 +6,10 @@ A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if it trains 
 dense network, in no more steps, and better than what shares its size but not its making: a random ticket, and the same
 mask with other weights. All must be shown, each at the level (intersection-union test, which needs no correction). It
 loses if one of them is significantly violated, at the level over all of them together (Holm).
+
+An early stop at a training's last evaluation is censored: the validation loss had not risen again, and the stop is that
+step or a later one. Where a ticket's is, it cannot be shown to be no later than the dense network's; where the dense
+network's is, this cannot be violated.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tombola import statistics
-from tombola.comparisons import DENSE, Comparison, compare, values_at
+from tombola.comparisons import DENSE, Comparison, Value, compare, rounds_of, values_at
 from tombola.errors import ConfigError
 from tombola.records import Record
 from tombola.statistics import Paired
@@ -36,10 +40,10 @@ class Condition:
         other: The arm that it is compared with; empty where there is none.
         bound: The mean difference beyond which it holds: above it for accuracies, below it for steps.
         paired: The differences, ticket minus other; ``None`` where there are none.
-        p_shown: One-sided p-value of the condition not holding.
-        p_violated: One-sided p-value of it holding, adjusted for there being several conditions.
+        p_shown: One-sided p-value of the condition not holding; 1 where censored early stops cannot show it.
+        p_violated: One-sided p-value of it holding, adjusted for there being several conditions; 1 likewise.
         state: What follows at the level.
-        why: Why nothing can be said, where that is so.
+        why: Why nothing can be said, where that is so; also beside ``paired``, of early stops that are censored.
     """
 
     name: str
@@ -84,7 +88,7 @@ def verdict(
     *,
     at: float,
     margin: float | None,
-    controls: Sequence[str] = (),
+    controls: str | Sequence[str] = (),
     steps: float | None = None,
     alpha: float = 0.05,
 ) -> Verdict:
@@ -95,20 +99,21 @@ def verdict(
         arm: The arm.
         at: The density, a fraction of the prunable weights.
         margin: What still counts as "as accurate as dense": 0.01 is one point. It has no default: it is a decision.
-        controls: Arms that share the ticket's size: a random ticket, a re-initialised one. Without any, no ticket is
-            shown to be winning.
+        controls: Arms that share the ticket's size, or the name of the only one: a random ticket, a re-initialised
+            one. Without any, no ticket is shown to be winning.
         steps: How many steps later the early stop may be; one evaluation interval if not given.
         alpha: Level of each test.
 
     Raises:
-        ConfigError: No margin is set, there is no such arm, or it has no ticket on both sides of the density.
+        ConfigError: No margin is set, there is no such arm, it has no ticket on both sides of the density, or records
+            of different recipes are mixed.
 
     >>> def record(arm, k, index, density, accuracy, step):
     ...     return {"arm": arm, "replicate": k, "round": index, "density": density, "evaluate_every": 10,
-    ...             "test_accuracy": accuracy + 0.001 * k, "early_stop_step": step - k}
+    ...             "test_accuracy": accuracy + 0.001 * k * index, "early_stop_step": step - k * index}
     >>> records = [one for k in range(3) for one in (
     ...     record("lth", k, 0, 1.0, 0.90, 100), record("lth", k, 1, 0.5, 0.91, 80),
-    ...     record("random", k, 0, 1.0, 0.90, 100), record("random", k, 1, 0.5, 0.85, 120))]
+    ...     record("random", k, 0, 1.0, 0.90, 100), record("random", k, 1, 0.5, 0.85 - 0.002 * k, 120))]
     >>> found = verdict(records, "lth", at=0.5, margin=0.01, controls=["random"])
     >>> found.word, [condition.name for condition in found.conditions]
     ('winning', ['as accurate as dense', 'stops no later than dense', 'more accurate than random'])
@@ -116,6 +121,8 @@ def verdict(
     if margin is None:
         raise ConfigError("a verdict needs a margin, what still counts as \"as accurate as dense\"; such as "
                           "verdict: {margin: 0.01} for one point")  # fmt: skip
+    records = list(records)  # a run's records are sorted anew whenever they are asked for
+    controls = [controls] if isinstance(controls, str) else controls
     accurate = compare(records, arm, DENSE, at=at, margin=margin, alpha=alpha)
     comparisons = [accurate]
     conditions = [_tested("as accurate as dense", accurate, -margin)]
@@ -160,14 +167,50 @@ def _in_time(
         return _untested(name, of, DENSE, why)
     found = compare(records, arm, DENSE, at=at, of=of, alpha=alpha)
     comparisons.append(found)
-    return _tested(name, found, float(allowed), below=True)
+    own, dense = rounds_of(records, arm), rounds_of(records, DENSE)
+    # Early stops are multiples of the evaluation interval: three that fall on one of them are not known more closely.
+    every = max(record.get("evaluate_every") or 0 for rounds in (*own.values(), *dense.values()) for record in rounds)
+    condition = _tested(name, found, float(allowed), below=True, resolution=float(every))
+    return _unless_censored(
+        condition,
+        [k for k, (value, _) in found.values.items() if _is_censored(own[k], value)],
+        [k for k, (_, value) in found.values.items() if _is_censored(dense[k], value)],
+    )
 
 
-def _tested(name: str, found: Comparison, bound: float, *, below: bool = False) -> Condition:
+def _is_censored(rounds: Sequence[Record], value: Value) -> bool:
+    """Whether an early stop that a value rests on is its training's last evaluation; no, where there is no curve."""
+    return any(_at_its_end(record) for record in rounds if record["round"] in value.rounds)
+
+
+def _at_its_end(record: Record) -> bool:
+    looked: Sequence[float] = (record.get("curve") or {}).get("step") or ()
+    # A curve's steps have six digits.
+    return len(looked) > 0 and float(f"{record['early_stop_step']:.6g}") >= looked[-1]
+
+
+def _unless_censored(condition: Condition, own: Collection[int], dense: Collection[int]) -> Condition:
+    """Take from a condition on early stops what those of these replicates cannot say."""
+    if condition.paired is None or condition.p_shown is None or not (own or dense):
+        return condition
+    n = condition.paired.n
+    what = "training ended before its validation loss rose again"
+    why = [f"the {whose} {what} ({len(which)} of {n} replicates)"
+           for whose, which in (("ticket's", own), ("dense network's", dense)) if which]  # fmt: skip
+    return replace(
+        condition,
+        p_shown=1.0 if own else condition.p_shown,
+        p_violated=1.0 if dense else condition.p_violated,
+        why="; ".join(why),
+    )
+
+
+def _tested(name: str, found: Comparison, bound: float, *, below: bool = False, resolution: float = 0.0) -> Condition:
     if len(found.values) < LEAST:
         why = f"{len(found.values)} of the {LEAST} replicates that a verdict needs"
         return Condition(name, found.of, found.other, bound, found.paired, None, None, "not shown", why)
-    above, beneath = statistics.p_above(found.differences, bound), statistics.p_below(found.differences, bound)
+    above = statistics.p_above(found.differences, bound, resolution)
+    beneath = statistics.p_below(found.differences, bound, resolution)
     shown, violated = (beneath, above) if below else (above, beneath)
     return Condition(name, found.of, found.other, bound, found.paired, shown, violated, "not shown")
 
@@ -187,7 +230,8 @@ def _settled(conditions: Sequence[Condition], alpha: float) -> list[Condition]:
             continue
         violated = next(adjusted)
         state: State = "shown" if condition.p_shown <= alpha else "violated" if violated <= alpha else "not shown"
-        found.append(replace(condition, p_violated=violated, state=state))
+        why = condition.why if state == "not shown" else ""
+        found.append(replace(condition, p_violated=violated, state=state, why=why))
     return found
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tombola import catalogue
-from tombola.errors import ConfigError, TicketError
+from tombola.errors import ConfigError, InputError, TicketError
 from tombola.files import write_whole
 from tombola.tickets import Ticket
 
@@ -50,7 +50,14 @@ def export(
     ('round-003.state_dict.pt', {'weight': tensor([[1., 0.]])})
     """
     make = catalogue.entry("tombola.exports", to)
-    made = make(Ticket.load(path))
+    ticket = Ticket.load(path)
+    try:
+        made = make(ticket)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a function of the user's own meets
+        met = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"the export '{to}' failed: {met}") from error
     if not isinstance(made, Ticket | Mapping):
         raise ConfigError(f"the export '{to}' gave a {type(made).__name__}; it gives a Ticket or a state")
     end = "safetensors" if isinstance(made, Ticket) else "pt"

@@ -15,13 +15,14 @@ from tombola.reports.drawing import (
     INK,
     PALETTE,
     SHAPES,
+    WIDTH_OF_ROW,
     arm_encodings,
     around,
     band,
-    configured,
     density_axis,
     interval_of,
     legend_of,
+    side_by_side,
     styled,
     tooltip,
 )
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import altair as alt
 
 _PANELS = 3  # beside each other, at most
-_WIDE = 726  # of all of them
 
 
 def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VConcatChart:
@@ -70,10 +70,10 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VC
             alt.Chart(alt.InlineData(rule)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
             over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
             over.mark_point(filled=True, size=50, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),
-            width=_WIDE // columns - 12, height=200,
+            width=WIDTH_OF_ROW // columns - 12, height=200,
             title=alt.Title(label, fontSize=13, fontWeight="normal", color=INK, anchor="start"),
         ))  # fmt: skip
-    return _side_by_side(drawn, columns)
+    return side_by_side(drawn, columns)
 
 
 def over_runs(
@@ -127,12 +127,3 @@ def over_runs(
         ),
         height=300,
     )
-
-
-def _side_by_side(drawn: Sequence[Any], columns: int) -> alt.VConcatChart:
-    """Put panels into rows, with one legend."""
-    import altair as alt
-
-    rows = [alt.hconcat(*drawn[first : first + columns], spacing=18) for first in range(0, len(drawn), columns)]
-    chart: alt.VConcatChart = configured(alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared"))
-    return chart

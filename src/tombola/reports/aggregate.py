@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tombola import ledger
 from tombola.comparisons import reaches
 from tombola.statistics import half_width
 
 Record = Mapping[str, Any]
+_Key = tuple[str, int, int]  # arm, replicate, round
 
 DENSE = "dense"
 TARGETS = (0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -67,8 +69,8 @@ class TargetRow:
     """One arm at its first round at or below a target density, over the ``reached`` of ``replicates`` that got there.
 
     ``density`` is what was met in fact (an arm may step from 0.52 to 0.38 over a target of 0.5), ``trainings`` the
-    cost in trainings on the full data, ``seconds`` their wall time; both cumulative. All None if none got there, and
-    ``accuracy`` where these tickets were not evaluated.
+    cost in trainings on the full data, ``seconds`` their wall time; both cumulative, but for arms whose densities know
+    nothing of each other. All None if none got there, and ``accuracy`` where these tickets were not evaluated.
     """
 
     arm: str
@@ -165,17 +167,22 @@ def by_round(records: Sequence[Record]) -> list[RoundRow]:
     return rows
 
 
-def kept_per_round(records: Sequence[Record]) -> dict[str, Spread]:
+def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] | None = None) -> dict[str, Spread]:
     """Return what an arm keeps of the weights in a round: per replicate the geometric mean, then over replicates.
+
+    Args:
+        records: Of the whole experiment; arms whose rounds are a list of densities (`ledger.apart`) are left out.
+        made_of: By arm, whose tickets it takes.
 
     >>> records = [{"arm": "lth", "replicate": 0, "round": r, "density": 0.8**r} for r in range(4)]
     >>> round(kept_per_round(records)["lth"].mean, 6)
     0.8
     """
     last: dict[tuple[str, int], Record] = {}
+    apart = ledger.apart(records, made_of or {})
     for record in sorted(records, key=lambda record: int(record["round"])):
         # A dense network that is trained longer keeps all, and densities that know nothing of each other are no rounds.
-        if record["round"] and 0 < record["density"] < 1 and not record.get("by_itself"):
+        if record["round"] and 0 < record["density"] < 1 and record["arm"] not in apart:
             last[record["arm"], record["replicate"]] = record
     found: dict[str, list[float]] = {}
     for (arm, _), record in last.items():
@@ -183,17 +190,21 @@ def kept_per_round(records: Sequence[Record]) -> dict[str, Spread]:
     return {arm: spread(found[arm]) for arm in arms(records) if arm in found}
 
 
-def by_target(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[TargetRow]:
+def by_target(
+    records: Sequence[Record], targets: Sequence[float] = TARGETS, made_of: Mapping[str, str] | None = None
+) -> list[TargetRow]:
     """Summarise every arm at its first round at or below each density that some arm reached.
 
     Each replicate brings its own first round. A density counts as reached if it equals the target to
     0.05 % of it, because counts are rounded to whole weights. ``replicates`` counts those of the whole
-    experiment, so a replicate that failed shows as not reached. Cost is ``samples_seen`` over that of
-    round 0 of the same replicate: one training of the dense network on the full data.
+    experiment, so a replicate that failed shows as not reached. Cost is in trainings of the dense network on the full
+    data, what it saw in round 0 of the same replicate: of the ledger's account where records list their trainings, with
+    the search that found a control's tickets, else ``samples_seen``.
 
     Args:
         records: Of the whole experiment; the arm ``dense`` is left out.
         targets: Densities as fractions; the rows keep their order.
+        made_of: By arm, whose tickets it takes.
 
     >>> same = {"arm": "lth", "replicate": 0, "test_accuracy": 0.9}
     >>> [row] = by_target([
@@ -204,11 +215,11 @@ def by_target(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> 
     (0.8, 1.0, 2.0, 4.0, 1, 1)
     """
     names, total = arms(records), replicates(records)
-    rows = []
+    rows, costs = [], _costs(records, made_of or {})
     for target in targets:
         found = {arm: firsts([record for record in records if record["arm"] == arm], target) for arm in names}
         if any(found.values()):
-            rows += [_at(arm, target, found[arm], records, total) for arm in names]
+            rows += [_at(arm, target, found[arm], costs, total) for arm in names]
     return rows
 
 
@@ -261,12 +272,33 @@ def firsts(own: Sequence[Record], target: float) -> list[Record]:
     return list(found.values())
 
 
-def _at(arm: str, target: float, here: Sequence[Record], records: Sequence[Record], total: int) -> TargetRow:
+def _costs(records: Sequence[Record], made_of: Mapping[str, str]) -> dict[_Key, tuple[float | None, float]]:
+    """Return of each result what it took up to there, in full-data trainings and in seconds."""
     whole: dict[int, int] = {}
     for record in records:  # the least: an arm that trains the dense network once more says so in its round 0
         if record["round"] == 0:
             seen = record["samples_seen"]
             whole[record["replicate"]] = min(seen, whole.get(record["replicate"], seen))
+    found: dict[_Key, tuple[float | None, float]] = {}
+    alone = ledger.apart(records, made_of)
+    for account in ledger.accounts(records, made_of):
+        record, unit = account.record, whole.get(account.record["replicate"])
+        samples, seconds = record["samples_seen"], float(record["seconds"])
+        of = account.own if record["arm"] in alone else account.whole
+        if of.trainings:
+            samples, seconds = of.samples, of.seconds
+        found[_key(record)] = (samples / unit if unit else None, seconds)
+    return found
+
+
+def _key(record: Record) -> _Key:
+    return record["arm"], record["replicate"], record["round"]
+
+
+def _at(
+    arm: str, target: float, here: Sequence[Record], costs: Mapping[_Key, tuple[float | None, float]], total: int
+) -> TargetRow:
+    taken = [costs[_key(record)] for record in here]
     return TargetRow(
         arm=arm,
         target=target,
@@ -275,8 +307,8 @@ def _at(arm: str, target: float, here: Sequence[Record], records: Sequence[Recor
         round=_mean(record["round"] for record in here),
         density=_mean(record["density"] for record in here),
         accuracy=known_spread(record["test_accuracy"] for record in here),
-        trainings=_mean(r["samples_seen"] / whole[r["replicate"]] for r in here if whole.get(r["replicate"])),
-        seconds=_mean(record["seconds"] for record in here),
+        trainings=_mean(trainings for trainings, _ in taken),
+        seconds=_mean(seconds for _, seconds in taken),
     )
 
 

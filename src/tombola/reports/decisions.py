@@ -64,6 +64,25 @@ class Asked:
     latency: Mapping[str, Any] = field(default_factory=dict)
     collapsed: Mapping[tuple[str, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
 
+    @property
+    def made_of(self) -> dict[str, str]:
+        """By arm that follows another one and does not search itself, whose tickets it takes.
+
+        Every arm that searches has an entry in ``controls``, so what else stands second in a pair was made from the
+        first.
+
+        >>> Asked(pairs=(("lth", "random"), ("lth", "matched")), controls={"lth": ("random",), "matched": ()}).made_of
+        {'random': 'lth'}
+        """
+        return {other: arm for arm, other in self.pairs if self.controls and other not in self.controls}
+
+    @property
+    def networks(self) -> frozenset[str]:
+        """Arms that are no tickets but the networks that another arm pruned and trained on (``as_trained``)."""
+        return frozenset(
+            other for other, arm in self.made_of.items() if arm in self.controls and other not in self.controls[arm]
+        )
+
 
 NOTHING = Asked()
 
@@ -217,6 +236,7 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
         labels=["arm", "density %"],
         groups=[("", ["verdict", "accuracy - dense", "early stop - dense", "accuracy - controls"])],
         rows=rows,
+        why={"accuracy - controls": "the recipe has none"},
     )
 
 
@@ -254,33 +274,45 @@ def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.f
 
 
 def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return the paired differences as text."""
+    """Return the paired differences as text; from ten replicates on with the bootstrap's interval over these."""
     rows = []
-    for one in comparisons(records, asked):
-        interval = (
-            "" if one.paired.low is None else f"[{100 * one.paired.low:+.2f}, {100 * (one.paired.high or 0):+.2f}]"
-        )
+    found = comparisons(records, asked)
+    many = any(one.resampled is not None for one in found)
+    for one in found:
+        interval = "" if one.paired.low is None else _bracketed((one.paired.low, one.paired.high or 0.0))
         rows.append([
             f"{one.arm} - {one.other}", f"{'~' if one.interpolated else ''}{percent(one.density)}",
-            str(len(one.values)), f"{100 * one.paired.mean:+.2f}", interval, one.verdict,
+            str(len(one.values)), f"{100 * one.paired.mean:+.2f}", interval,
+            *([_bracketed(one.resampled)] if many else []), one.verdict,
             "" if one.p is None else f"{one.p:.3f}", *_deviations(one, asked),
             "" if one.decidable is None else f"{100 * one.decidable:.2f}",
         ])  # fmt: skip
-    heads = ["n", "difference", f"{percent(1 - asked.alpha)} % interval", "shown", "p", "± seeds", "± examples",
+    confidence = f"{percent(1 - asked.alpha)} % interval"
+    heads = ["n", "difference", confidence, *(["by bootstrap"] if many else []), "shown", "p", "± seeds", "± examples",
              "decidable"]  # fmt: skip
+    two = "needs two replicates"
     return Grid(
         title="Paired differences in test accuracy, points",
         labels=["arms", "density %"],
         groups=[("", heads)],
         rows=rows,
+        why={confidence: two, "± seeds": two, "decidable": two, "p": "needs three replicates"},
     )
+
+
+def _bracketed(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
 
 
 def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return what it costs each arm to come to each density, as text."""
     rows: list[list[str]] = []
     for density in asked.at:
-        reached = [one for one in ledger.to_reach(records, density) if one.arm != DENSE and one.search is not None]
+        reached = [
+            one
+            for one in ledger.to_reach(records, density, asked.made_of)
+            if one.arm != DENSE and one.search is not None
+        ]
         for index, one in enumerate(reached):
             label = "" if index else percent(density)
             rows.append([
@@ -292,7 +324,7 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
         "rounds",
         "search",
         "with its accuracy",
-        "with all accuracies",
+        "with the accuracies taken",
         "TFLOP dense",
         "TFLOP sparse",
     ]
@@ -301,7 +333,59 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
         labels=["density %", "arm"],
         groups=[("", heads)],
         rows=rows,
+        notes=tuple(_charged(records, asked)),
     )
+
+
+def _charged(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say which arms have no search of their own, and what they are charged for it; one line each."""
+    taken: dict[str, list[str]] = {}
+    for arm, source in ledger.sources(records, asked.made_of).items():
+        taken.setdefault(source, []).append(arm)
+    lines = []
+    if taken:
+        whose = "; ".join(f"{listed(arms)} that of {source}" for source, arms in taken.items())
+        lines.append(f"Arms without a search of their own are charged the one that found their tickets: {whose}.")
+    if missing := ledger.unsearched(records, asked.made_of):
+        lines.append(f"No search is charged to {listed(missing)}: the records do not say whose tickets they take.")
+    return lines
+
+
+def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return what each arm has at equal cost, as text: its sparsest ticket within a budget, and that one's accuracy.
+
+    The budgets are what the first arm that searches round by round needs to come to the densities asked for, the last
+    evaluation with it; beyond four thinned out. Where every arm's densities cost alike there are no rows: each density
+    is at equal cost as it is.
+    """
+    alone = ledger.apart(records, asked.made_of)
+    names = [arm for arm in aggregate.arms(records) if arm not in alone and (arm in asked.drawn or not asked.drawn)]
+    first = next((arm for arm in names if ledger.budgets(records, arm, asked.at)), "")
+    of = aggregate.few(ledger.budgets(records, first, asked.at)) if first else []
+    had = {one: {found.arm: found for found in ledger.at_equal_cost(records, one, asked.made_of)} for one in of}
+    total = aggregate.replicates(records)
+    rows = [
+        [arm, *(cell for one in of for cell in _afforded(had[one].get(arm), total))]
+        for arm in aggregate.arms(records)
+        if any(arm in found for found in had.values())
+    ]
+    return Grid(
+        title="Accuracy at equal cost",
+        labels=["arm"],
+        groups=[(f"{_number(one)} full-data trainings", ["density %", "accuracy %"]) for one in of],
+        rows=rows,
+        notes=(
+            "Each arm's sparsest evaluated ticket whose search and own evaluation cost no more; means over replicates, "
+            f"in brackets how many have one, if not all. The budgets are what {first} needs to come to the densities.",
+        ) if rows else (),
+    )  # fmt: skip
+
+
+def _afforded(one: ledger.Afforded | None, replicates: int) -> list[str]:
+    if one is None:
+        return ["", ""]
+    some = "" if one.replicates == replicates else f" ({one.replicates})"
+    return [f"{100 * one.density:.2f}", f"{100 * one.accuracy:.2f}{some}"]
 
 
 def paper_points(records: Sequence[Record], asked: Asked) -> list[tuple[Point, float]]:
@@ -320,7 +404,7 @@ def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
             here = list(values_at(records, point.arm, density).values())
         except ConfigError:  # an arm that this run has not
             here = []
-        reached = [one for one in ledger.to_reach(records, density) if one.arm == point.arm]
+        reached = [one for one in ledger.to_reach(records, density, asked.made_of) if one.arm == point.arm]
         rows.append([
             point.arm, f"{100 * density:.2f}", f"{100 * point.accuracy:.1f}",
             f"{100 * _mean(value.value for value in here):.2f}" if here else "",
@@ -330,7 +414,13 @@ def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
         ])  # fmt: skip
     heads = ["printed accuracy %", "ours", "printed rounds", "ours", "printed minutes", "ours"]
     source = asked.printed.source if asked.printed else ""
-    return Grid(title=f"Beside the paper: {source}", labels=["arm", "density %"], groups=[("", heads)], rows=rows)
+    return Grid(
+        title=f"Beside the paper: {source}",
+        labels=["arm", "density %"],
+        groups=[("", heads)],
+        rows=rows,
+        why={"printed minutes": "the paper has none", "ours": "no arm comes there"},
+    )
 
 
 def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -456,13 +546,13 @@ def barrier_grid(records: Sequence[Record]) -> Grid:
     return Grid(title="Between two trainings of a ticket", labels=["arm", "density %"], groups=[("", heads)], rows=rows)
 
 
-def spent_lines(records: Sequence[Record]) -> list[str]:
+def spent_lines(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     """Say what the arms are charged together and what was done in fact.
 
     >>> spent_lines([])
     []
     """
-    charged, done = ledger.spent(records)
+    charged, done = ledger.spent(records, asked.made_of)
     if not done.trainings:
         return []
     text = (f"As if each arm ran alone: {charged.trainings:,} trainings, {charged.samples:,} examples seen. Done in "

@@ -24,6 +24,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 
 WIDTH = 640  # of a figure, in pixels, without its labels
+WIDTH_OF_ROW = 726  # of panels side by side, with theirs
 
 INK, GREY, _GRID = "#222222", "#595959", "#e6e6e6"
 _FONT = "Helvetica, Arial, sans-serif"
@@ -136,7 +137,8 @@ def band(rows: Sequence[dict[str, Any]], crowded: float = 1.0) -> alt.Chart:
     import altair as alt
 
     there = alt.InlineData([row for row in rows if "low" in row])
-    return alt.Chart(there).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
+    area: alt.Chart = alt.Chart(there).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
+    return area
 
 
 def tooltip(*fields: str) -> list[alt.Tooltip]:
@@ -178,6 +180,15 @@ def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
     import altair as alt
 
     chart: alt.VConcatChart = configured(alt.vconcat(*panels, spacing=14, usermeta={"room": room}))
+    return chart
+
+
+def side_by_side(panels: Sequence[Any], columns: int) -> alt.VConcatChart:
+    """Set panels into rows, with one legend, in the style of all figures; they keep their width."""
+    import altair as alt
+
+    rows = [alt.hconcat(*panels[first : first + columns], spacing=18) for first in range(0, len(panels), columns)]
+    chart: alt.VConcatChart = configured(alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared"))
     return chart
 
 

@@ -8,7 +8,7 @@ readers, shapes by everyone in print. Axes say percent; records stay fractions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tombola import comparisons
@@ -18,6 +18,7 @@ from tombola.reports.drawing import (
     GREY,
     INK,
     PALETTE,
+    WIDTH_OF_ROW,
     arm_encodings,
     arm_switch,
     around,
@@ -27,9 +28,11 @@ from tombola.reports.drawing import (
     interval_of,
     legend_of,
     one_two_five,
+    side_by_side,
     styled,
     tooltip,
 )
+from tombola.reports.grids import percent
 
 if TYPE_CHECKING:
     import altair as alt
@@ -285,48 +288,75 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
     )
 
 
-def boxes(records: Sequence[Record], targets: Sequence[float]) -> alt.LayerChart:
-    """Draw the test accuracies of the replicates as boxes, by density and arm, with the dense network's.
+def boxes(records: Sequence[Record], targets: Sequence[float], ends: Collection[str] = ()) -> alt.VConcatChart:
+    """Draw the test accuracies of the replicates as boxes, a panel for each density on a scale of its own.
 
-    A box holds the middle half, its line is the median; whiskers reach the outermost replicates, each drawn as a point.
+    Each panel has the dense network and those that were trained longer, which have no density, beside the tickets. A
+    box holds the middle half, its line is the median; whiskers reach the outermost replicates, each drawn as a point.
+    Accuracies are those of the early stop; without validation data there is none, and those of the end stand for it.
 
     Args:
         records: Of the whole experiment.
         targets: Densities; of each arm the first ticket at or below is shown.
+        ends: Arms whose accuracies are those of the end: networks that were pruned and trained on.
+
+    Source:
+        Havinga & Sawhney, Fig. 6: tickets are stopped early, and the pruned network is not. Theirs share one scale.
     """
     import altair as alt
 
     names = aggregate.arms(records)
+    shown = [aggregate.DENSE, *names]
+    palette = {**colours(names), aggregate.DENSE: GREY}
+    by_density = {target: _boxed(records, target, ends) for target in targets}
+    by_density = {target: rows for target, rows in by_density.items() if any(row["ticket"] for row in rows)}
+    here = [name for name in shown if any(row["arm"] == name for rows in by_density.values() for row in rows)]
+    columns = min(3, len(by_density))
+    scale = alt.Scale(domain=here, range=[palette[name] for name in here])
+    colour = alt.Color("arm:N", scale=scale, legend=None)
+    axis = alt.Axis(labelAngle=-40, labelLimit=110, grid=False, ticks=False)
+    drawn = []
+    for index, (target, rows) in enumerate(by_density.items()):
+        x = alt.X("arm:N", sort=here, scale=alt.Scale(domain=here), title=None, axis=axis)
+        y = alt.Y(
+            "accuracy:Q",
+            title=None if index % columns else "Test accuracy (%)",
+            scale=alt.Scale(domain=around(rows), nice=False, zero=False),
+            axis=alt.Axis(tickCount=5, minExtent=34),
+        )
+        over = alt.Chart(alt.InlineData(rows))
+        drawn.append(alt.layer(
+            over.mark_boxplot(extent="min-max", size=16, opacity=0.55).encode(x=x, y=y, color=colour),
+            over.mark_point(filled=True, size=16, opacity=0.9).encode(
+                x=x, y=y, color=colour, tooltip=tooltip("arm", "density", "accuracy", "at", "replicate")
+            ),
+            width=WIDTH_OF_ROW // columns - 60, height=190,
+            title=alt.Title(f"{percent(target)} % of the weights", fontSize=13, fontWeight="normal", color=INK,
+                            anchor="start"),
+        ))  # fmt: skip
+    return side_by_side(drawn, columns)
+
+
+def _boxed(records: Sequence[Record], target: float, ends: Collection[str]) -> list[dict[str, Any]]:
+    """Return what a panel shows: the first tickets at or below a density, and the dense networks."""
+    chosen: dict[tuple[str, int], tuple[Record, bool]] = {}
+    for record in sorted(records, key=lambda record: int(record["round"])):
+        arm, k = record["arm"], record["replicate"]
+        if record["test_accuracy"] is None:
+            continue
+        if record["round"] == 0:
+            chosen.setdefault((aggregate.DENSE, k), (record, False))
+        elif record["density"] == 1:  # trained longer: the last round is all there is
+            chosen[arm, k] = record, False
+        elif comparisons.reaches(record, target):
+            chosen.setdefault((arm, k), (record, True))
     rows = []
-    for target in targets:
-        shown: dict[tuple[str, int], Record] = {}
-        for record in sorted(records, key=lambda record: int(record["round"])):
-            fits = comparisons.reaches(record, target) and record["test_accuracy"] is not None
-            if record["arm"] in names and record["round"] and fits:
-                shown.setdefault((record["arm"], record["replicate"]), record)
-        rows += [
-            {"density": f"{100 * target:g} %", "arm": arm, "accuracy": 100 * of["test_accuracy"], "replicate": k}
-            for (arm, k), of in shown.items()
-        ]
-    dense = aggregate.dense(records)
-    rule = [] if dense is None else [{"accuracy": 100 * dense.mean, "label": f"dense {100 * dense.mean:.2f}"}]
-    order = [f"{100 * target:g} %" for target in targets]
-    x = alt.X("density:N", sort=order, title="Density: weights kept", axis=alt.Axis(labelAngle=0, grid=False))
-    offset = alt.XOffset("arm:N", sort=list(names))
-    y = alt.Y("accuracy:Q", title="Test accuracy (%)", scale=alt.Scale(domain=around([*rows, *rule]), nice=False))
-    colour, _ = arm_encodings(names, [name for name in names if any(row["arm"] == name for row in rows)])
-    over, over_rule = alt.Chart(alt.InlineData(rows)), alt.Chart(alt.InlineData(rule))
-    return styled(
-        over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
-        over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
-            x=alt.value("width"), y=y, text="label:N"
-        ),
-        over.mark_boxplot(extent="min-max", size=14, opacity=0.55).encode(x=x, xOffset=offset, y=y, color=colour),
-        over.mark_point(filled=True, size=16, opacity=0.9).encode(
-            x=x, xOffset=offset, y=y, color=colour, tooltip=tooltip("arm", "density", "accuracy", "replicate")
-        ),
-        height=340,
-    )
+    for (arm, k), (record, ticket) in chosen.items():
+        early = None if arm in ends else aggregate.early_accuracy(record)
+        accuracy, at = (100 * record["test_accuracy"], "the end") if early is None else (early, "early stop")
+        rows.append({"arm": arm, "ticket": ticket, "density": 100 * record["density"], "accuracy": accuracy, "at": at,
+                     "replicate": k})  # fmt: skip
+    return rows
 
 
 def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerChart:

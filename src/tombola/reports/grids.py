@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -12,18 +12,52 @@ class Grid:
 
     Groups may stand side by side or, each with the labels, below each other. A row whose first cell is
     empty belongs to the one above it.
+
+    Attributes:
+        title: Stands above.
+        labels: Heads of the columns that label a row.
+        groups: Name and heads of each group.
+        rows: Cells, those of the labels first.
+        notes: What a reader must know of the numbers; they stand below.
+        why: By head, why a column may have nothing to say; "not recorded" if not given. See `filled`.
     """
 
     title: str
     labels: list[str]
     groups: list[tuple[str, list[str]]]
     rows: list[list[str]]
+    notes: tuple[str, ...] = ()
+    why: Mapping[str, str] = field(default_factory=dict)
+
+
+def filled(grid: Grid) -> Grid:
+    """Return a grid without the columns that are empty in every row; a note says which and why.
+
+    Columns in a named group stay, so that groups are alike.
+
+    >>> grid = Grid("Costs", ["arm"], [("", ["rounds", "TFLOP"])], [["lth", "3", ""]])
+    >>> without = filled(grid)
+    >>> without.groups, without.rows, without.notes
+    ([('', ['rounds'])], [['lth', '3']], ('TFLOP: not recorded.',))
+    """
+    kept, groups, at = list(range(len(grid.labels))), [], len(grid.labels)
+    lacking: dict[str, list[str]] = {}
+    for name, heads in grid.groups:
+        columns = range(at, at + len(heads))
+        there = [column for column in columns if name or not grid.rows or any(row[column] for row in grid.rows)]
+        for head in (heads[column - at] for column in columns if column not in there):
+            lacking.setdefault(grid.why.get(head, "not recorded"), []).append(head)
+        groups.append((name, [heads[column - at] for column in there]))
+        kept, at = kept + there, at + len(heads)
+    notes = tuple(f"{listed(heads)}: {why}." for why, heads in lacking.items())
+    rows = [[row[column] for column in kept] for row in grid.rows]
+    return replace(grid, groups=groups, rows=rows, notes=(*grid.notes, *notes), why={})
 
 
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
     words = ("arm", "arms", "verdict", "shown", "accuracy - controls", "stable", "layers")
-    return head in words or head in ("data", "ticket", "against", "found on", "model")
+    return head in words or head in ("data", "ticket", "against", "found on", "model", "setting")
 
 
 def percent(fraction: float) -> str:

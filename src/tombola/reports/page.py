@@ -17,7 +17,7 @@ from tombola.files import write_whole
 from tombola.reports import aggregate, decisions, drawing, figures, inference, masks, panels, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
-from tombola.reports.grids import percent
+from tombola.reports.grids import listed, percent
 from tombola.reports.sheets import Chart, Format, Sheet, legend, paragraphs, section
 
 _MOST_LAYERS = 4  # arms whose layers are drawn; more figures than that nobody looks at
@@ -105,9 +105,10 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
         )
     if decisions.cost_grid(records, asked).rows:
         found["costs"] = (
-            panels.costs(records, asked.at),
+            panels.costs(records, asked.at, asked.made_of),
             "What it costs to come to a density, as if each arm ran alone. Dark: the search; lighter: the training "
-            "that tells the ticket's accuracy (at the end of the bar); palest: those of the tickets before it.",
+            "that tells the ticket's accuracy (at the end of the bar); palest: those of the tickets before it, "
+            "as far as they were evaluated.",
         )
     drawn = [arm for arm in arms if arm in asked.drawn]
     if len(drawn) > 1:
@@ -132,10 +133,14 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             "mean square. Mean of the replicates; bands: lowest to highest.",
         )
     if any(record.get("by_itself") for record in tickets) and aggregate.replicates(records) > 2:
+        early = any(aggregate.early_accuracy(record) is not None for record in records)
+        ends = [arm for arm in arms if arm in asked.networks]
         found["boxes"] = (
-            figures.boxes(records, asked.at),
-            "Test accuracy of the replicates by density: box and median of the middle half, whiskers to the outermost "
-            "replicates; dashed: mean of the dense network.",
+            figures.boxes(records, asked.at, ends),
+            "Test accuracy of the replicates, each density on a scale of its own, the dense networks in all of them: "
+            "box and median of the middle half, whiskers to the outermost replicates. "
+            + ("Tickets and dense networks at their early stop" if early else "All at the end of training")
+            + (f", {listed(ends)} at the end of training." if early and ends else "."),
         )
     common = decisions.overlap_rows(records, asked)
     if common:
@@ -210,7 +215,8 @@ def _html(
         shown("differences"),
         told(decisions.comparison_grid(records, asked), decisions.paper_grid(records, asked)),
         shown("density", "costs"),
-        told(decisions.cost_grid(records, asked), *table.grids(records)[1:]),
+        told(decisions.cost_grid(records, asked), decisions.budget_grid(records, asked)),
+        told(*table.grids(records, asked, briefly=True)[1:]),
         section("Accuracy and rounds", shown("rounds")),
         shown("overlap"),
         told(decisions.overlap_grid(records, asked)),
@@ -224,10 +230,10 @@ def _html(
         told(masks.collapse_grid(records, asked)),
         section("While training", shown("curves-", "distance", "early-stop")),
         told(table.stop_grid(records, asked.at)),
-        told(*table.grids(records)[:1]),
+        told(*table.grids(records, asked, briefly=True)[:1]),
         told(inference.inference_grid(records, asked)),
         paragraphs(inference.inference_lines(records, asked)),
-        section("What was spent", paragraphs(decisions.spent_lines(records))),
+        section("What was spent", paragraphs(decisions.spent_lines(records, asked))),
         legend([*decisions.legend(records, asked), *table.legend(records)]),
         _again(making) if making else "",
     ]
@@ -236,7 +242,7 @@ def _html(
         body=parts,
         question=decisions.question(records, asked),
         verdicts=decisions.sentences(records, asked),
-        summary=table.summary(records),
+        summary=table.summary(records, asked),
         notes=notes,
         facts=facts,
     )

@@ -117,7 +117,9 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
 _PARTS = {"search": 1.0, "its accuracy": 0.6, "accuracies before": 0.3}  # of a cost, and how dark a bar is
 
 
-def costs(records: Sequence[Record], densities: Sequence[float]) -> alt.VConcatChart:
+def costs(
+    records: Sequence[Record], densities: Sequence[float], made_of: Mapping[str, str] | None = None
+) -> alt.VConcatChart:
     """Draw what it costs each arm to come to a density, in full-data trainings, with the accuracy that is had for it.
 
     A bar begins with the search (dark), then comes the training that tells the ticket's accuracy (lighter), then those
@@ -126,6 +128,7 @@ def costs(records: Sequence[Record], densities: Sequence[float]) -> alt.VConcatC
     Args:
         records: Of the whole experiment.
         densities: At which arms are compared, beyond four thinned out; those that none reaches are left out.
+        made_of: By arm, whose tickets it takes.
 
     Source:
         COLT, arXiv:2212.12770, Fig. 2, has accuracy and rounds as bars; what is trained to know them is ours.
@@ -133,7 +136,7 @@ def costs(records: Sequence[Record], densities: Sequence[float]) -> alt.VConcatC
     import altair as alt
 
     names = aggregate.arms(records)
-    by_density = {density: _cost_rows(records, density) for density in aggregate.few(densities)}
+    by_density = {density: _cost_rows(records, density, made_of or {}) for density in aggregate.few(densities)}
     most = max(row["to"] for rows in by_density.values() for row in rows)
     x: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1.3 * most], nice=False), "axis": alt.Axis(tickCount=6)}
     shown = [(density, rows) for density, rows in by_density.items() if rows]
@@ -162,10 +165,10 @@ def costs(records: Sequence[Record], densities: Sequence[float]) -> alt.VConcatC
     return stacked(*panels, room=58 + 7 * max(map(len, names)))
 
 
-def _cost_rows(records: Sequence[Record], density: float) -> list[dict[str, Any]]:
+def _cost_rows(records: Sequence[Record], density: float, made_of: Mapping[str, str]) -> list[dict[str, Any]]:
     accuracies = {row.arm: row.accuracy for row in aggregate.by_target(records, [density])}
     rows: list[dict[str, Any]] = []
-    for one in ledger.to_reach(records, density):
+    for one in ledger.to_reach(records, density, made_of):
         if one.arm == DENSE or one.search is None or one.own is None or one.whole is None:
             continue
         spread = accuracies.get(one.arm)

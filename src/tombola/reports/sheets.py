@@ -16,7 +16,7 @@ from html import escape
 from string import Template
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
-from tombola.reports.grids import Grid, in_words
+from tombola.reports.grids import Grid, filled, in_words
 
 if TYPE_CHECKING:
     import altair as alt
@@ -169,6 +169,7 @@ def _judged(sentence: str) -> str:
 
 
 def _table(grid: Grid, colours: Mapping[str, str]) -> str:
+    grid = filled(grid)
     labels = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for head in grid.labels)
     heads = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for _, heads in grid.groups for head in heads)
     above = "".join(
@@ -187,6 +188,7 @@ def _table(grid: Grid, colours: Mapping[str, str]) -> str:
         f'<h2>{escape(grid.title)}</h2><div class="wide"><table{" class=grouped" if named else ""}><thead>'
         + (f'<tr><td colspan="{len(grid.labels)}"></td>{above}</tr>' if named else "")
         + f"<tr>{labels}{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        + "".join(f"<p class=below>{escape(note)}</p>" for note in grid.notes)
     )
 
 
@@ -270,6 +272,7 @@ tbody tr.more > *, tbody tr:first-child > * { border-top: 0 }
 .grouped tbody tr > :nth-child(even) { padding-left: 1.8rem }
 i { display: inline-block; width: .65em; height: .65em; margin-right: .45em; border-radius: 50%;
   print-color-adjust: exact; -webkit-print-color-adjust: exact }
+.below { color: var(--soft); font-size: .85rem }
 .question { font-size: 1.1rem }
 .verdicts { margin: 1rem 0; padding: 0 0 0 1.1rem; max-width: 50rem }
 .verdicts li { margin: .3rem 0 }

@@ -9,10 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tombola import ledger
 from tombola.reports import aggregate, decisions, inference, masks
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
 from tombola.reports.decisions import NOTHING, Asked
-from tombola.reports.grids import Grid, in_words, percent
+from tombola.reports.grids import Grid, filled, in_words, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
     <BLANKLINE>
     - lth, replicate 1: stopped
     """
-    parts = [f"# {escaped(title)}", *map(escaped, summary(records))]
+    parts = [f"# {escaped(title)}", *map(escaped, summary(records, asked))]
     if said := decisions.sentences(records, asked):
         parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
     for grid in grids(records, asked):
@@ -66,13 +67,13 @@ def terminal(
 
     console = console or Console()
     console.print(Text(title, style="bold"))
-    for line in summary(records):
+    for line in summary(records, asked):
         console.print(Text(line))
     for sentence in decisions.sentences(records, asked):
         console.print(Text(sentence))
-    for grid in grids(records):
+    for grid in grids(records, asked, briefly=True):
         console.print(Text(f"\n{grid.title}", style="bold"))
-        for index, table in enumerate(_fitting(grid, console)):
+        for index, table in enumerate(_fitting(filled(grid), console)):
             if index:
                 console.print()
             console.print(table)
@@ -83,7 +84,7 @@ def terminal(
         console.print(Text(f"- {note}", style="yellow"))
 
 
-def summary(records: Sequence[Record]) -> list[str]:
+def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     """Return what all arms are compared with, the dense network, and what is missing; one line each.
 
     >>> summary([{"arm": "dense", "replicate": 0, "round": 0, "test_accuracy": 0.9712}])
@@ -94,7 +95,7 @@ def summary(records: Sequence[Record]) -> list[str]:
     if accuracy is not None:
         many = f"mean of {accuracy.n} replicates" if accuracy.n > 1 else "1 replicate"
         lines.append(f"Dense network: test accuracy {spread(accuracy)} % ({many}).")
-    kept = [f"{arm} {spread(of)}" for arm, of in aggregate.kept_per_round(records).items()]
+    kept = [f"{arm} {spread(of)}" for arm, of in aggregate.kept_per_round(records, asked.made_of).items()]
     if kept:
         lines.append(f"Weights kept per round: {', '.join(kept)} %.")
     if not records:
@@ -104,20 +105,22 @@ def summary(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def grids(records: Sequence[Record], asked: Asked | None = None) -> list[Grid]:
+def grids(records: Sequence[Record], asked: Asked = NOTHING, *, briefly: bool = False) -> list[Grid]:
     """Return the tables as text, without those that would have no rows.
 
     Args:
         records: Of the whole experiment.
-        asked: What is to be decided; without it the two tables of accuracies and costs alone, as a terminal shows them.
+        asked: What is to be decided.
+        briefly: The two tables of accuracies and costs alone, as a terminal shows them.
     """
-    found = [_round_grid(records), _target_grid(records)]
-    if asked is not None:
+    found = [_round_grid(records), _target_grid(records, asked)]
+    if not briefly:
         found += [
             decisions.verdict_grid(records, asked),
             decisions.comparison_grid(records, asked),
             decisions.paper_grid(records, asked),
             decisions.cost_grid(records, asked),
+            decisions.budget_grid(records, asked),
             decisions.overlap_grid(records, asked),
             decisions.barrier_grid(records),
             masks.similarity_grid(records, asked),
@@ -152,8 +155,13 @@ def legend(records: Sequence[Record]) -> list[str]:
         lines.append(f"Checking the invariants after every round took {checks:.1f} s in all.")
     if aggregate.by_target(records):
         lines.append(
-            "Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone. "
-            "Seconds are those of the trainings, one after the other; "
+            "Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone"
+            + (
+                "; where densities know nothing of each other, those of that density. "
+                if ledger.apart(records)
+                else ". "
+            )
+            + "Seconds are those of the trainings, one after the other; "
             "one full-data training is what the dense network saw in round 0."
         )
     return lines
@@ -217,10 +225,10 @@ def _round_cells(row: RoundRow, replicates: int) -> list[str]:
     return [f"{100 * row.density:.2f}", accuracy]
 
 
-def _target_grid(records: Sequence[Record]) -> Grid:
+def _target_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows: list[list[str]] = []
     above = None
-    for row in aggregate.by_target(records):
+    for row in aggregate.by_target(records, made_of=asked.made_of):
         rows.append(["" if row.target == above else percent(row.target), *_target_cells(row)])
         above = row.target
     return Grid(
@@ -255,11 +263,12 @@ def spread(accuracy: Spread, replicates: int | None = None) -> str:
 
 
 def markdown_table(grid: Grid) -> str:
-    """Return a grid as a table of GitHub Markdown."""
+    """Return a grid as a table of GitHub Markdown, its notes below."""
+    grid = filled(grid)
     heads = grid.labels + [f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads]
     rules = [":---" if in_words(head) else "---:" for head in heads]
     lines = [[escaped(head) for head in heads], rules, *([escaped(cell) for cell in row] for row in grid.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join(["\n".join(f"| {' | '.join(line)} |" for line in lines), *map(escaped, grid.notes)])
 
 
 def escaped(text: str) -> str:

@@ -3,7 +3,8 @@
     runs, each with a label -> [ panels, over variants, tables ] -> summary.md, figures, report.html
 
 Each run keeps its own arms and its own dense network; nothing is pooled. Replicate k of two runs begins from the same
-seed, so an arm is compared with itself in another run replicate by replicate.
+seed, so an arm is compared with itself in another run replicate by replicate, where both are tested on the same
+examples: a difference between two data sets says nothing of an arm.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from tombola.files import write_whole
 from tombola.reports import across, aggregate, decisions, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.decisions import Asked
-from tombola.reports.grids import Grid, percent
+from tombola.reports.grids import Grid, listed, percent
 from tombola.reports.sheets import Chart, Format, Sheet, section
 
 _MOST_TOLD = 12  # sentences above the body
+_SAME_TEST = ("valid", "subset", "augment", "skew", "download", "verify")  # entries of data that leave the test set
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,16 @@ def question(parts: Sequence[Part]) -> str:
 
 
 def sentences(parts: Sequence[Part]) -> list[str]:
-    """Say how the dense network and each arm differ from the first run, at the lowest density that was asked for."""
+    """Say how the dense network and each arm differ from the first run, at the lowest density that was asked for.
+
+    Runs that are not paired with it are named first, with what their data differ in.
+    """
     said = []
+    apart = {part.label: fields for part in parts[1:] if (fields := other_data(parts[0], part))}
+    if apart:
+        fields = list(dict.fromkeys(field for of in apart.values() for field in of))
+        said.append(f"{listed(list(apart))} {'is' if len(apart) == 1 else 'are'} not paired with {parts[0].label}: "
+                    f"other test data ({', '.join(fields)}).")  # fmt: skip
     for part in parts[1:]:
         for arm in (DENSE, *_searching(parts)):
             found = _against_first(parts, part, arm)
@@ -93,6 +103,21 @@ def sentences(parts: Sequence[Part]) -> list[str]:
                 said.append(decisions.compared(found[-1], f"{arm} of {part.label}", f"{arm} of {parts[0].label}"))
     more = len(said) - _MOST_TOLD
     return said[:_MOST_TOLD] + ([f"{more} more differences are in the table."] if more > 0 else [])
+
+
+def other_data(one: Part, other: Part) -> list[str]:
+    """Return the entries of the recipe by which two runs are tested on other examples, by their dotted names.
+
+    >>> names = ("data.name", "data.skew.most", "training.lr")
+    >>> one, other = (Part("", [], Asked(), dict(zip(names, of))) for of in (("mnist", 0.3, 1), ("digits", None, 2)))
+    >>> other_data(one, other)
+    ['data.name']
+    """
+    return [
+        name
+        for name, value in other.settings.items()
+        if name.split(".")[0] == "data" and name.split(".")[1] not in _SAME_TEST and value != one.settings.get(name)
+    ]
 
 
 def grids(parts: Sequence[Part]) -> list[Grid]:
@@ -221,6 +246,8 @@ def _number(value: Any) -> float | None:
 
 def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
     first = parts[0]
+    if other_data(first, part):
+        return []
     at = [1.0] if arm == DENSE else [
         density for density in _densities(parts)
         if _values(part, arm, density, "test_accuracy").keys() & _values(first, arm, density, "test_accuracy").keys()
@@ -232,15 +259,34 @@ def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
 
 
 def _settings_grid(parts: Sequence[Part]) -> Grid:
+    """Return in what the runs differ: a row a run, or, where these are fewer than the settings, a column a run."""
+    settings = _told_settings(parts)
+    dense = [aggregate.dense(part.records) for part in parts]
+    columns = settings | {
+        "replicates": [str(aggregate.replicates(part.records)) for part in parts],
+        "dense accuracy %": ["" if there is None else _told(there) for there in dense],
+    }
+    labels = [part.label for part in parts]
+    if len(columns) > len(parts):
+        rows = [[name, *cells] for name, cells in columns.items()]
+        return Grid("The runs", ["setting"], [("", labels)], rows)
+    rows = [[label, *(cells[index] for cells in columns.values())] for index, label in enumerate(labels)]
+    return Grid("The runs", ["run"], [("", list(columns))], rows)
+
+
+def _told_settings(parts: Sequence[Part]) -> dict[str, list[str]]:
+    """Return what each run is set to, as text; of an arm that some run has not, its method alone."""
     names = list(parts[0].settings)
-    rows = []
-    for part in parts:
-        there = aggregate.dense(part.records)
-        cells = ["" if part.settings[name] is None else _plain(part.settings[name]) for name in names]
-        rows.append(
-            [part.label, *cells, str(aggregate.replicates(part.records)), "" if there is None else _told(there)]
-        )
-    return Grid("The runs", ["run"], [("", [*names, "replicates", "dense accuracy %"])], rows)
+    # Every arm has a method: where it has none, there is no such arm, and all its other entries differ with it.
+    methods = [name for name in names if name.startswith("arms.") and name.endswith(".method")]
+    lacking = [name for name in methods if any(part.settings[name] is None for part in parts)]
+    found: dict[str, list[str]] = {}
+    for name in names:
+        of_arm = next((method for method in lacking if name.startswith(method.removesuffix("method"))), "")
+        values = [part.settings[of_arm or name] for part in parts]
+        cells = ["" if value is None else _plain(value) for value in values]
+        found[of_arm.removesuffix(".method") or name] = cells
+    return found
 
 
 def _plain(value: Any) -> str:
