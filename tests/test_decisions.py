@@ -48,6 +48,13 @@ def test_a_winning_ticket_is_told_with_the_number_of_each_condition():
     assert second == "At 50 %, lth - random: +10.05 [+9.93, +10.17] points: higher."
 
 
+def test_a_stop_at_the_end_of_a_training_is_told_with_why_it_shows_nothing():
+    ended = [one | {"curve": {"step": [10, one["early_stop_step"]]}} if one["arm"] == "lth" else one for one in RECORDS]
+    [first, _] = decisions.sentences(ended, ASKED)
+    assert first.startswith("lth at 50 %: not shown. Not shown: stops no later than dense (-11 [-13, -9] steps; the ")
+    assert "ticket's training ended before its validation loss rose again (3 of 3 replicates)" in first
+
+
 def test_a_losing_ticket_is_told_with_what_it_violates_alone():
     [first, _] = decisions.sentences(three("lth", 0.85) + three("random", 0.80, spread=0.001), ASKED)
     assert first.startswith("lth at 50 %: losing. Violated: as accurate as dense (-4.95 [")

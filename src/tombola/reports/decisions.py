@@ -200,7 +200,8 @@ def _negated(condition: Condition) -> str:
 def _with(condition: Condition) -> str:
     if condition.paired is None or condition.p_shown is None:
         return f" ({condition.why})" if condition.why else ""
-    return f" ({_difference(condition.paired.mean, condition.paired.low, condition.paired.high, condition.of)})"
+    why = f"; {condition.why}" if condition.why else ""
+    return f" ({_difference(condition.paired.mean, condition.paired.low, condition.paired.high, condition.of)}{why})"
 
 
 def compared(one: Comparison, arm: str = "", other: str = "") -> str:
