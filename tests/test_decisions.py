@@ -36,8 +36,9 @@ def three(arm, accuracy, k=3, spread=0.0005, **more):
 
 RECORDS = three("lth", 0.901) + three("random", 0.80, spread=0.001)
 ASKED = Asked(
-    pairs=(("lth", "random"),), controls={"lth": ("random",)}, drawn=frozenset({"lth"}), at=(0.5, 0.2), margin=0.01
-)
+    pairs=(("lth", "random"),), controls={"lth": ("random",)}, made_of={"random": "lth"}, drawn=frozenset({"lth"}),
+    at=(0.5, 0.2), margin=0.01,
+)  # fmt: skip
 
 
 def test_a_winning_ticket_is_told_with_the_number_of_each_condition():
@@ -237,7 +238,6 @@ def test_what_a_recipe_asks_tells_tickets_from_networks():
     found = asked(parse(whole))
     assert found.made_of == {"as-trained": "gradual", "random": "gradual", "mixed": "random"}
     assert found.networks == {"as-trained"}
-    assert Asked(pairs=(("a", "b"),)).made_of == {}
 
 
 def test_from_ten_replicates_on_the_interval_of_the_bootstrap_is_there():

@@ -146,8 +146,7 @@ def test_the_cost_of_a_target_is_that_of_the_ledger_with_the_search_that_found_a
 
 
 def test_densities_that_know_nothing_of_each_other_have_no_rate_per_round():
-    made_of = Asked(pairs=(("one-shot", "random"),), controls={"one-shot": ("random",)})
-    [_, line] = table.summary(searched(), made_of)
+    [_, line] = table.summary(searched(), Asked(made_of={"random": "one-shot"}))
     assert line == "Weights kept per round: lth 44.72 %."  # the root of 0.2
     [_, line] = table.summary(searched())
     assert line == "Weights kept per round: lth 44.72, random 44.72 %."

@@ -44,6 +44,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 
 CONTROLS = ("random_ticket", "shuffled", "reinitialised")  # what a found ticket must beat
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def starting(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
 
 def _check_entries(name: str, arm: Arm) -> None:
     where = f"arms.{name}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not FOLDER_NAME.fullmatch(name):
         raise ConfigError(f"an arm is named '{name}'; letters, digits, '.', '_' and '-' make its folder")
     if arm.method is None:
         raise ConfigError(f"{where} needs a method ({', '.join(METHODS)}) or match: ARM")

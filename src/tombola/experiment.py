@@ -427,6 +427,8 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
     return Asked(
         pairs=tuple(dict.fromkeys((*followers, *others))),
         controls=controls,
+        made_of={name: arm.of for name, arm in arms.items() if arm.of},
+        networks=frozenset(name for name, arm in arms.items() if arm.method == "as_trained"),
         apart=frozenset(name for name, arm in arms.items() if arm.combine == "all_at_end"),
         drawn=frozenset(searching),
         at=given.at or tuple(exact) or TARGETS,

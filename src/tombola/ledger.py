@@ -23,7 +23,7 @@ from tombola.comparisons import DENSE, reaches
 from tombola.records import Cost, Record, costs_of
 
 _Number = TypeVar("_Number", int, float)
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+UNKNOWN: Mapping[str, str] = MappingProxyType({})  # whose tickets arms take
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Account:
         return None if not self.unit else getattr(self, of).samples / self.unit
 
 
-def accounts(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> list[Account]:
+def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> list[Account]:
     """Return the account of every ticket, and of the dense network, in the order of the records.
 
     >>> records = [
@@ -154,7 +154,7 @@ def _needed(records: Sequence[Record]) -> dict[tuple[str, int, int], tuple[list[
     return found
 
 
-def sources(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> dict[str, str]:
+def sources(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> dict[str, str]:
     """Return, by arm that searches nothing, the arm whose search found its tickets, as far as that is known.
 
     Args:
@@ -184,13 +184,13 @@ def sources(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) ->
     return found
 
 
-def unsearched(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> list[str]:
+def unsearched(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> list[str]:
     """Return the arms with tickets that are charged no search, as nothing tells which one found them."""
     known = sources(records, made_of)
     return [arm for arm in _taking(records) if arm not in known]
 
 
-def apart(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> frozenset[str]:
+def apart(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> frozenset[str]:
     """Return the arms whose tickets need nothing of the rounds before: their rounds are a list of densities.
 
     Gradual pruning trains for each density anew, and one-shot pruning cuts one training to all of them; with them their
@@ -232,7 +232,7 @@ def _masks(records: Sequence[Record]) -> dict[str, dict[tuple[int, int], str]]:
     return found
 
 
-def spent(records: Sequence[Record], made_of: Mapping[str, str] = _NOTHING) -> tuple[Sum, Sum]:
+def spent(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> tuple[Sum, Sum]:
     """Return what all arms of all replicates were charged together, and what was done in fact, each training once."""
     last = {(account.record["arm"], account.record["replicate"]): account for account in accounts(records, made_of)}
     done = total(cost for record in records for cost in costs_of(record))
@@ -268,7 +268,7 @@ class Reached:
     seconds: float
 
 
-def to_reach(records: Sequence[Record], density: float, made_of: Mapping[str, str] = _NOTHING) -> list[Reached]:
+def to_reach(records: Sequence[Record], density: float, made_of: Mapping[str, str] = UNKNOWN) -> list[Reached]:
     """Return what each arm needed to come to a density, arms that none of their replicates do left out.
 
     Source:
@@ -316,7 +316,7 @@ class Afforded:
     accuracy: float
 
 
-def at_equal_cost(records: Sequence[Record], budget: float, made_of: Mapping[str, str] = _NOTHING) -> list[Afforded]:
+def at_equal_cost(records: Sequence[Record], budget: float, made_of: Mapping[str, str] = UNKNOWN) -> list[Afforded]:
     """Return what each arm has for a budget of full-data trainings: the sparsest ticket, with its accuracy alone.
 
     Args:

@@ -24,7 +24,6 @@ from tombola.training import Training
 _Kind = TypeVar("_Kind")
 
 FORMAT = 3  # rises when a default changes, and stands in every digest
-FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arms", {name: self._with_common(arm) for name, arm in self.arms.items()})
-        if not FOLDER_NAME.fullmatch(self.name):
+        if not arms.FOLDER_NAME.fullmatch(self.name):
             raise ConfigError(f"name is '{self.name}'; letters, digits, '.', '_' and '-' make the run's folder")
         if not self.arms:
             raise ConfigError("the recipe has no arms; such as: arms: {lth: {method: lth, rate: 0.2}}")

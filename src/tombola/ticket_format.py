@@ -195,7 +195,7 @@ def read(path: str | os.PathLike[str]) -> TicketFile:
     try:
         return _checked(_bytes_of(path), Path(path))
     except _WrongError as wrong:
-        raise TicketError(f"{_line(os.fspath(path), 400)} {wrong}") from None
+        raise TicketError(f"{_shown(path)} {wrong}") from None
 
 
 def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, RewindPoint] | None = None) -> TicketFile:
@@ -228,7 +228,7 @@ def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, Rew
             file = replace(file, rewind_point=_referred(file, {} if rewind_points is None else rewind_points))
         return _verified(file)
     except _WrongError as wrong:
-        raise TicketError(f"{_line(os.fspath(path), 400)} {wrong}") from None
+        raise TicketError(f"{_shown(path)} {wrong}") from None
 
 
 class _WrongError(Exception):
@@ -657,7 +657,7 @@ def write(path: str | os.PathLike[str], raw: bytes) -> str:
     try:
         digest = _check_digest(raw, _header_end(raw))
     except _WrongError as wrong:
-        raise TicketError(f"{_line(os.fspath(path), 400)} {wrong}") from None
+        raise TicketError(f"{_shown(path)} {wrong}") from None
     _write(path, raw)
     return digest
 
@@ -668,7 +668,7 @@ def _write(path: Path, raw: bytes) -> None:
     except DiskError:
         raise
     except ValueError as error:  # no system has such a name
-        raise TicketError(f"{_line(os.fspath(path), 400)} cannot be written: {error}") from None
+        raise TicketError(f"{_shown(path)} cannot be written: {error}") from None
 
 
 # Digests ---------------------------------------------------------------------------------------------------------
@@ -930,6 +930,10 @@ def _line(text: str, limit: int = 120) -> str:
     """Return one printable line: a file must not be able to steer the terminal that shows what is wrong with it."""
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def _shown(path: str | os.PathLike[str]) -> str:
+    return _line(os.fspath(path), 400)
 
 
 def _file_name(path: str | os.PathLike[str]) -> str:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tombola import catalogue, devices
-from tombola.arms import CONTROLS
+from tombola.arms import CONTROLS, FOLDER_NAME
 from tombola.comparisons import DENSE
 from tombola.digests import digest_json
 from tombola.errors import ConfigError, InputError, TicketError
@@ -33,7 +33,7 @@ from tombola.models.building import TORCHVISION, replace_head_
 from tombola.partitions import WHOLE, skewed
 from tombola.plans import load_task
 from tombola.progress import Display
-from tombola.recipe import FOLDER_NAME, FORMAT, Data, Model, section, training_with
+from tombola.recipe import FORMAT, Data, Model, section, training_with
 from tombola.records import Record, Records
 from tombola.reports import matrix
 from tombola.runs import lock, source_digest

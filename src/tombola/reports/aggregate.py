@@ -17,6 +17,7 @@ from typing import Any
 from tombola import ledger
 from tombola.comparisons import reaches
 from tombola.statistics import half_width
+from tombola.verdicts import LEAST
 
 Record = Mapping[str, Any]
 _Key = tuple[str, int, int]  # arm, replicate, round
@@ -24,7 +25,6 @@ _Key = tuple[str, int, int]  # arm, replicate, round
 DENSE = "dense"
 TARGETS = (0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 MOST = 4  # densities in one figure
-_LEAST = 3  # values that have an interval
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Spread:
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % t interval of the mean; ``None`` for fewer than three values, of which it says next to nothing."""
-        if self.n < _LEAST or self.deviation is None:
+        if self.n < LEAST or self.deviation is None:
             return None
         half = half_width(self.deviation, self.n)
         return self.mean - half, self.mean + half
@@ -167,7 +167,7 @@ def by_round(records: Sequence[Record]) -> list[RoundRow]:
     return rows
 
 
-def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] | None = None) -> dict[str, Spread]:
+def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] = ledger.UNKNOWN) -> dict[str, Spread]:
     """Return what an arm keeps of the weights in a round: per replicate the geometric mean, then over replicates.
 
     Args:
@@ -179,7 +179,7 @@ def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] | None 
     0.8
     """
     last: dict[tuple[str, int], Record] = {}
-    apart = ledger.apart(records, made_of or {})
+    apart = ledger.apart(records, made_of)
     for record in sorted(records, key=lambda record: int(record["round"])):
         # A dense network that is trained longer keeps all, and densities that know nothing of each other are no rounds.
         if record["round"] and 0 < record["density"] < 1 and record["arm"] not in apart:
@@ -191,7 +191,7 @@ def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] | None 
 
 
 def by_target(
-    records: Sequence[Record], targets: Sequence[float] = TARGETS, made_of: Mapping[str, str] | None = None
+    records: Sequence[Record], targets: Sequence[float] = TARGETS, made_of: Mapping[str, str] = ledger.UNKNOWN
 ) -> list[TargetRow]:
     """Summarise every arm at its first round at or below each density that some arm reached.
 
@@ -215,7 +215,7 @@ def by_target(
     (0.8, 1.0, 2.0, 4.0, 1, 1)
     """
     names, total = arms(records), replicates(records)
-    rows, costs = [], _costs(records, made_of or {})
+    rows, costs = [], _costs(records, made_of)
     for target in targets:
         found = {arm: firsts([record for record in records if record["arm"] == arm], target) for arm in names}
         if any(found.values()):

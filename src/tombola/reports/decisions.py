@@ -35,6 +35,8 @@ class Asked:
     Attributes:
         pairs: Arms to compare, each with its control or source.
         controls: By arm, what its tickets must beat.
+        made_of: By arm that does not search itself, whose tickets it takes.
+        networks: Arms that are no tickets but the networks that another arm pruned and trained on (``as_trained``).
         apart: Arms whose partitions search by themselves, so that their candidates are cuts of the dense network.
         at: Densities.
         drawn: Arms whose layers are drawn: those that search by themselves.
@@ -51,6 +53,8 @@ class Asked:
 
     pairs: tuple[tuple[str, str], ...] = ()
     controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    networks: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
     drawn: frozenset[str] = frozenset()
     at: tuple[float, ...] = TARGETS
@@ -63,25 +67,6 @@ class Asked:
     pruned: Sequence[dict[str, Any]] = ()
     latency: Mapping[str, Any] = field(default_factory=dict)
     collapsed: Mapping[tuple[str, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
-
-    @property
-    def made_of(self) -> dict[str, str]:
-        """By arm that follows another one and does not search itself, whose tickets it takes.
-
-        Every arm that searches has an entry in ``controls``, so what else stands second in a pair was made from the
-        first.
-
-        >>> Asked(pairs=(("lth", "random"), ("lth", "matched")), controls={"lth": ("random",), "matched": ()}).made_of
-        {'random': 'lth'}
-        """
-        return {other: arm for arm, other in self.pairs if self.controls and other not in self.controls}
-
-    @property
-    def networks(self) -> frozenset[str]:
-        """Arms that are no tickets but the networks that another arm pruned and trained on (``as_trained``)."""
-        return frozenset(
-            other for other, arm in self.made_of.items() if arm in self.controls and other not in self.controls[arm]
-        )
 
 
 NOTHING = Asked()

@@ -118,7 +118,7 @@ _PARTS = {"search": 1.0, "its accuracy": 0.6, "accuracies before": 0.3}  # of a 
 
 
 def costs(
-    records: Sequence[Record], densities: Sequence[float], made_of: Mapping[str, str] | None = None
+    records: Sequence[Record], densities: Sequence[float], made_of: Mapping[str, str] = ledger.UNKNOWN
 ) -> alt.VConcatChart:
     """Draw what it costs each arm to come to a density, in full-data trainings, with the accuracy that is had for it.
 
@@ -136,7 +136,7 @@ def costs(
     import altair as alt
 
     names = aggregate.arms(records)
-    by_density = {density: _cost_rows(records, density, made_of or {}) for density in aggregate.few(densities)}
+    by_density = {density: _cost_rows(records, density, made_of) for density in aggregate.few(densities)}
     most = max(row["to"] for rows in by_density.values() for row in rows)
     x: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1.3 * most], nice=False), "axis": alt.Axis(tickCount=6)}
     shown = [(density, rows) for density, rows in by_density.items() if rows]
