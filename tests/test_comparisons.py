@@ -112,6 +112,7 @@ def spread(arm, shifts):
         ((0.02, 0.021, 0.022), 0.01, "higher"),
         ((-0.02, -0.021, -0.022), 0.01, "lower"),
         ((-0.001, 0.0, 0.001), 0.01, "equal within the margin"),
+        ((-0.0058, -0.0071, -0.0084), 0.02, "lower, within the margin"),
         ((-0.005, 0.001, 0.02), 0.02, "not worse than the margin"),
         ((-0.02, 0.0, 0.02), 0.01, "not shown"),
         ((-0.001, 0.0, 0.001), None, "no difference shown"),

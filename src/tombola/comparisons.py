@@ -134,13 +134,15 @@ class Comparison:
         open_ = f"{higher} by itself, not shown over {self.looks} densities" if alone else ""
         if self.margin is None or self.p_non_inferior is None or self.p_equivalent is None:
             return higher if self.p <= self.alpha else open_ or "no difference shown"
-        if self.p <= self.alpha and self.paired.mean > 0:
+        different = self.p <= self.alpha
+        if different and higher == "higher":
             return "higher"
         if self.p_equivalent <= self.alpha:
-            return "equal within the margin"
+            # A difference that is shown is no equality, however small.
+            return "lower, within the margin" if different else "equal within the margin"
         if self.p_non_inferior <= self.alpha:
             return "not worse than the margin"
-        return "lower" if self.p <= self.alpha else open_ or "not shown"
+        return "lower" if different else open_ or "not shown"
 
 
 def compare(

@@ -48,7 +48,10 @@ class Line:
 
     @property
     def barrier(self) -> float:
-        """The highest error on the line above the mean of its two ends', a fraction; 0 where nothing lies between.
+        """The highest error on the line, its ends among it, above the mean of its two ends', a fraction.
+
+        It is 0 where both ends are equal and nothing rises between them. Two ends that differ have a barrier of half
+        their difference at least, for the worse of them is a place on the line.
 
         Source:
             Frankle et al. 2020, arXiv:1912.05671, section 2, who call it instability.
