@@ -1,25 +1,20 @@
 """``python -m tombola`` and the command ``tombola``."""
 
-import os
 import sys
-import threading
 
-from tombola.cli import main as command_line
-
-TRAINING = "tombola-train"  # the name of the thread that trains where there are no worker processes
+from tombola import interrupts
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    code = command_line()
-    if any(thread.name.startswith(TRAINING) for thread in threading.enumerate()):
-        # Interrupted while a thread trains, which nothing can stop; all that is on disk is whole, so leave at once.
-        from multiprocessing import util
+    further = "; the same command goes on from here" if sys.argv[1:2] == ["run"] else ""
+    interrupts.heed(f"tombola: stopped{further}")
+    try:
+        from tombola.cli import main as command_line  # from here on an interrupt is told in one line
 
-        sys.stdout.flush()
-        # The semaphores of processes that read images; unless they are given back, Python warns of a leak.
-        util._run_finalizers(0)  # type: ignore[attr-defined]
-        os._exit(code)
+        code = command_line()
+    except KeyboardInterrupt:
+        interrupts.leave()
     sys.exit(code)
 
 

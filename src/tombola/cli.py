@@ -245,10 +245,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"tombola: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        further = "; the same command goes on from here" if given[:1] == ["run"] else ""
-        print(f"tombola: stopped{further}", file=sys.stderr)
-        return 130
 
 
 def _command(given: Sequence[str]) -> int:

@@ -13,7 +13,6 @@ import math
 import multiprocessing
 import os
 import platform
-import signal
 import statistics
 import sys
 import time
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tombola import devices, training
+from tombola import devices, interrupts, training
 from tombola.data.roots import data_root as root_of
 from tombola.devices import cores
 from tombola.errors import ConfigError, DataError
@@ -431,7 +430,8 @@ def _crew(number: int, recipes: Sequence[Recipe], data_root: Path | None) -> Ite
         for _ in range(number):
             ours, theirs = context.Pipe()
             process = context.Process(target=_labour, args=(theirs, list(recipes), data_root), daemon=True)
-            process.start()
+            with interrupts.deaf_children():
+                process.start()
             theirs.close()  # so that a process that ends is noticed
             hands.append(ours)
             processes.append(process)
@@ -447,7 +447,6 @@ def _crew(number: int, recipes: Sequence[Recipe], data_root: Path | None) -> Ite
 
 def _labour(orders: Connection, recipes: Sequence[Recipe], data_root: Path | None) -> None:
     """Train each recipe in turn for as long as every order says, and answer with the seconds of a step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has ended
         try:
             for recipe in recipes:

@@ -195,13 +195,29 @@ def _search(
     # An arm that follows another one needs its rounds: one that is finished gives those of its tickets.
     sources = {(source, replicate) for name, replicate in todo for source in _sources(recipe, name)}
     todo = [key for key in keys if key in todo or key in sources]
-    pool = Pool(
+    with Pool(
         task,
         folder.trainings,
         workers=workers,
         make_task=functools.partial(make_task, recipe, data_root),
         progress=display.progress,
-    )
+    ) as pool:
+        _drive(plans, folder, pool, workers, chosen, todo, display)
+    if all(folder.finished(*key) for key in keys):
+        folder.clear_trainings()
+
+
+def _drive(
+    plans: Plans,
+    folder: RunFolder,
+    pool: Pool,
+    workers: int,
+    chosen: Sequence[int],
+    todo: Sequence[tuple[str, int]],
+    display: Display,
+) -> None:
+    """Drive arms of replicates to their ends, a thread each."""
+    recipe, task = plans.recipe, plans.task
     shared = Shared(
         plans,
         pool,
@@ -210,7 +226,7 @@ def _search(
         origin=_origin(plans),
         initial=_initial_states(plans, {replicate for _, replicate in todo}),
         flops=_flops(plans, todo),
-        feeds={key: Feed() for key in keys},
+        feeds={key: Feed() for key in todo},
         todo=todo,
         stopped=threading.Event(),
     )
@@ -228,18 +244,15 @@ def _search(
                 arm.result()
             if open_:
                 page_of.refresh()
-        pool.close()
     except BaseException:
         shared.stopped.set()
-        pool.close(now=True)
+        pool.close(now=True)  # before the arms are told: they must not begin anything more
         for feed in shared.feeds.values():
             feed.end("the run was stopped")
         raise
     finally:
         display.stop()
         threads.shutdown(wait=False, cancel_futures=True)
-    if all(folder.finished(*key) for key in keys):
-        folder.clear_trainings()
 
 
 class _Refreshed:

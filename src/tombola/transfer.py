@@ -241,8 +241,7 @@ def _onto(
         if not group:
             continue
         number = workers or devices.workers(device, first.training.threads)
-        pool = Pool(task, folder / "trainings", workers=number, make_task=make, progress=display.progress)
-        try:
+        with Pool(task, folder / "trainings", workers=number, make_task=make, progress=display.progress) as pool:
             under_way = []
             for source in group:
                 try:
@@ -262,10 +261,6 @@ def _onto(
                 if records.add(record):
                     display.result(record)
                 pool.release([pool.digest(job)])
-            pool.close()
-        except BaseException:
-            pool.close(now=True)
-            raise
 
 
 def _which(source: _Source) -> str:

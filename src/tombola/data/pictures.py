@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tombola.errors import DataError
+from tombola.interrupts import deaf_children
 
 _ROWS = 256  # images that are decoded, or files that are hashed, together
 
@@ -142,7 +143,9 @@ class Pictures:
         loader = self._idle.pop() if self._idle else _loader(self._decoder, self.workers)
         loader.sampler[:] = pieces  # type: ignore[index]  # the list that it was made with
         try:
-            yield from loader
+            with deaf_children():
+                decoded = iter(loader)
+            yield from decoded
         finally:
             self._idle.append(loader)
 

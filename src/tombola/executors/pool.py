@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import pickle
-import signal
 import threading
 import traceback
 from collections import Counter
@@ -16,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from tombola import devices
+from tombola import devices, interrupts
 from tombola.connectivity import Line, connect
 from tombola.digests import digest_json
 from tombola.errors import InputError, InvariantError, TrainingError
@@ -60,13 +59,12 @@ _worker: Worker
 
 
 def _begin(make_task: Callable[[], Classification], folder: Path, events: Any, begun: Any) -> None:
-    """Set a worker process up; interrupts are the parent's business, and it ends when the parent does."""
+    """Set a worker process up; it ends when its parent does."""
     global _worker
     with begun.get_lock():
         devices.take_turn(begun.value)
         begun.value += 1
     events.cancel_join_thread()  # nobody waits for a last word of progress
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = Worker(make_task(), Store(folder), lambda *event: events.put(event))
 
@@ -147,8 +145,14 @@ class Pool:
             initializer=_begin,
             initargs=(self._make_task, self.store.folder, self._events, context.Value("i", 0)),
         )
-        for _ in range(self.workers):  # a process is begun by a task: all of them now, while the caller still plans
-            executor.submit(_ready)
+        try:
+            with interrupts.deaf_children():
+                for _ in range(self.workers):
+                    # A process is begun by a task: all of them now, while the caller still plans.
+                    executor.submit(_ready)
+        except BaseException:
+            _end(executor)
+            raise
         return executor
 
     def _listen(self, events: Any) -> None:
@@ -286,10 +290,29 @@ class Pool:
         """Let the workers go; with ``now`` what is not begun is dropped and what is under way is ended."""
         with self._lock:
             self._closed = now
-        processes = dict(getattr(self._executor, "_processes", None) or {})
-        for executor in (self._followers, self._waiters, self._executor):
+        for executor in (self._followers, self._waiters):
             executor.shutdown(wait=not now, cancel_futures=now)
+        if now:
+            _end(self._executor)
+        else:
+            self._executor.shutdown()
         if self._events is not None:
             self._events.put(None)
-        for process in processes.values() if now else ():
-            process.terminate()  # terminate_workers() comes with Python 3.14
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(now=kind is not None)
+
+
+def _end(executor: Executor) -> None:
+    """Let an executor go without waiting for what is under way; its processes are killed.
+
+    Nothing that they write is ever half there, and a process that was stopped heeds no other
+    signal. (Executors have ``kill_workers`` from Python 3.14 on.)
+    """
+    processes = dict(getattr(executor, "_processes", None) or {})
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in processes.values():
+        process.kill()

@@ -1,0 +1,126 @@
+"""Interrupts: a command that is told to stop is gone within three seconds, with one line, whatever it was doing.
+
+    signal -> KeyboardInterrupt in the main thread -> things are put in order -> [ leave ]
+       |                                                                            ^
+       +-> a thread that sees it at once, whatever the main thread does -> 2 s -----+
+
+Nothing is lost by leaving at once: files are written whole, and a run goes on from what is on disk.
+For the command line alone; as a library tombola installs no handler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE = 2.0  # seconds in which a command may put things in order
+_FINALIZERS = 0.3  # seconds for giving back what the operating system would keep
+
+_words = "stopped"
+_received: int | None = None  # the first signal
+_leaving = threading.Lock()  # taken once, by the thread that leaves
+
+
+def heed(words: str) -> None:
+    """Have Ctrl-C, SIGTERM and SIGHUP end this process soon, with one line.
+
+    The first signal raises ``KeyboardInterrupt`` in the main thread, so that pools and folders are
+    closed; whoever catches it calls `leave`. A second signal leaves at once, and so does a thread
+    of ours when that takes longer than `GRACE`: the main thread may be in a call that does not
+    return for minutes. A signal that is ignored already (``nohup``, a job in the background) stays
+    ignored.
+
+    Args:
+        words: The line that is printed last.
+    """
+    global _words
+    _words = words
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    # Written by the interpreter's own handler, in whichever thread the signal arrives.
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(read,), name="tombola-signals", daemon=True).start()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    global _received
+    if _received is not None:
+        leave()
+    _received = number
+    # What other threads meet from now on follows from the stop; nobody needs to read of it.
+    threading.excepthook = lambda _: None
+    sys.unraisablehook = lambda _: None
+    raise KeyboardInterrupt
+
+
+def _watch(read: int) -> None:
+    while (number := os.read(read, 1)[0]) not in SIGNALS:
+        pass  # others have handlers too, such as torch for the ends of its readers
+    time.sleep(GRACE)
+    leave(number)
+
+
+def leave(number: int = signal.SIGINT) -> NoReturn:
+    """End this process and all that it began, now: the line of `heed` is the last thing said.
+
+    The exit code is 128 and the number of the signal that was heeded, 130 for Ctrl-C.
+
+    Args:
+        number: That signal, where its handler has not run yet.
+    """
+    _leaving.acquire()  # never given back: of several threads the first one leaves
+    for process in multiprocessing.active_children():
+        process.kill()  # a process that was stopped does not hear anything else
+    _say_last(_words)
+    with contextlib.suppress(BaseException):
+        # Semaphores outlive a process that does not give them back, and Python warns of each.
+        from multiprocessing import util
+
+        finalizers = threading.Thread(
+            target=util._run_finalizers,  # type: ignore[attr-defined]
+            daemon=True,
+        )
+        finalizers.start()
+        finalizers.join(_FINALIZERS)
+    os._exit(128 + (_received or number))
+
+
+def _say_last(words: str) -> None:
+    """Print a line to standard error and close both outputs: other threads may still be talking."""
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        error = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        # On a terminal there may be bars below the cursor, and the cursor may be hidden.
+        clear = "\r\x1b[J\x1b[?25h" if os.isatty(error) else ""
+        os.write(error, f"{clear}{words}\n".encode())
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Begin processes that Ctrl-C does not reach: on a terminal it goes to every process at once.
+
+    They end with their parent, or are ended by it. What they would say of an interrupt, a traceback
+    each, nobody needs to read.
+    """
+    # The mask is inherited and stays as it is; this thread hears the signal a moment later.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
