@@ -1,6 +1,7 @@
 # make demo     find tickets on scikit-learn's digits, print the table, leave the pictures
 # make test     lint, types, import layers, tests
 # make test-all the same with the slow tests: runs killed at fifty moments
+# make findings write docs/findings.md anew from the committed records
 # make bench    measure against others; ROWS=lenet5,mask some rows, OPEN_LTH=DIR with a clone of open_lth
 # make install  .venv with tombola and the tools for its development
 
@@ -11,7 +12,7 @@ MARKED ?= not slow
 ROWS ?=
 OPEN_LTH ?=
 
-.PHONY: demo test test-all bench install clean
+.PHONY: demo test test-all findings bench install clean
 .DEFAULT_GOAL := demo
 
 demo: install
@@ -26,6 +27,9 @@ test: install
 
 test-all:
 	$(MAKE) test MARKED=
+
+findings: install
+	$(BIN)/python -m findings
 
 bench: install
 	$(BIN)/python -m benchmarks --rows '$(ROWS)' --open-lth '$(OPEN_LTH)'

@@ -1,4 +1,4 @@
-"""The Python of the README and of the findings, and the README's commands, run as they stand."""
+"""The Python of the README, and the README's commands, run as they stand."""
 
 import json
 import re
@@ -54,32 +54,6 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     assert "as accurate as dense: " in printed
     assert "by chance 0." in printed
     assert Path(printed.splitlines()[-1]).exists()
-
-
-# How many lines each block of the findings prints.
-LINES = {0: 10, 1: 12, 3: 36, 4: 15, 5: 54, 6: 9, 7: 7, 8: 24, 9: 2, 10: 8, 11: 5, 12: 4}
-
-
-@pytest.mark.parametrize(("index", "number"), LINES.items())
-def test_the_differences_of_the_findings_follow_from_their_records(index, number, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    exec(compile(blocks("docs/findings.md")[index], "findings", "exec"), {})
-    printed = capsys.readouterr().out.splitlines()
-    table = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
-    assert len(printed) == number
-    for line in printed:
-        difference = line.split(": ")[1].split(", kept")[0]
-        assert difference in table
-
-
-def test_the_verdicts_of_the_findings_follow_from_their_records(monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    exec(compile(blocks("docs/findings.md")[2], "findings", "exec"), {})
-    assert capsys.readouterr().out.splitlines() == [
-        "51.3 %: not shown; more accurate than random-ticket",
-        "21.1 %: not shown; stops no later than dense",
-        "3.6 %: not shown; stops no later than dense",
-    ]
 
 
 def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,1 @@
+"""What the runs in docs/findings have shown: docs/findings.md, made from committed records."""

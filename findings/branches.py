@@ -1,0 +1,224 @@
+"""Does a cut itself help? From one state, cut and not cut, both trained on alike (claim H17).
+
+    training --+-- cut ------ 10, 30, 100, 300 steps, tested at each
+               +-- not cut -- the same steps
+
+The two branches share everything but the cut: weights, the optimiser's moments, the order of the
+data, and no other cut until they end. Two trainings are branched off: that of a dense network, cut
+to each density at once, and that of a network on its way to a density along Zhu & Gupta's
+schedule, where the cut is the one that the schedule has there.
+
+    python -m findings.branches             25 minutes on one idle core; begun again, it goes on
+    python -m findings.branches 3 4         these replicates alone
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.gradual import Pruner
+from tombola.jobs import alone
+from tombola.masks import count, ones, size
+from tombola.paces import Gradual, Pace
+from tombola.partitions import WHOLE
+from tombola.plans import make_model, make_task, replicate_seed
+from tombola.pruning import prune
+from tombola.rates import counts_for
+from tombola.recipe import read
+from tombola.scopes import per_layer
+from tombola.scores import magnitude
+from tombola.scores.context import Context
+from tombola.task import Classification
+from tombola.training import Schedule, Training, train
+from tombola.types import Mask, State
+
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "recipes/mnist-lenet5-gradual.yaml"
+RECORDS = ROOT / "docs/findings/mnist-lenet5-branches/records.jsonl"
+
+BRANCHES = (500, 1000, 1800)
+AFTER = (0, 10, 30, 100, 300)
+DENSITIES = (0.5, 0.2, 0.1, 0.05)
+DENSE, GRADUAL = "dense", "gradual"
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Where a training stands: all that decides how it goes on."""
+
+    step: int
+    state: State
+    moments: Mapping[str, Mapping[str, Tensor]]
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A training that is branched off: a dense one, or one on its way to a density."""
+
+    kind: str
+    densities: tuple[float, ...]
+
+    def is_done(self, records: list[dict[str, Any]], replicate: int) -> bool:
+        """Whether all its branches of a replicate are recorded."""
+        own = [r for r in records if (r["trunk"], r["replicate"]) == (self.kind, replicate)]
+        return {r["to"] for r in own if r["cut"]} >= set(self.densities)
+
+
+TRUNKS = (Trunk(DENSE, DENSITIES), *(Trunk(GRADUAL, (density,)) for density in DENSITIES))
+
+
+def point_of(number: int, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask) -> Point:
+    """Copy all that decides how a training goes on."""
+    moments = {}
+    for name, parameter in model.named_parameters():
+        moments[name] = {key: value.clone() for key, value in optimizer.state[parameter].items()}
+    state = {}
+    for name, value in model.state_dict().items():
+        state[name] = value.detach().to(memory_format=torch.contiguous_format, copy=True)
+    return Point(number, state, moments, mask)
+
+
+def train_on(
+    task: Classification,
+    point: Point,
+    mask: Mask,
+    training: Training,
+    seed: int,
+    after: tuple[int, ...],
+) -> Iterator[tuple[int, nn.Module]]:
+    """Train on from a point with a mask of one's own, and yield the model after so many steps."""
+    model = task.build(point.state, WHOLE, seed)
+    batches = task.batches(WHOLE, training.batch_size, seed)
+    last = point.step + max(after)
+    for step in train(
+        model, batches, training, mask, loss=task.loss, seed=seed, first=point.step, last=last
+    ):
+        if step.number == point.step:
+            for name, parameter in model.named_parameters():
+                moments = point.moments[name]
+                step.optimizer.state[parameter] = {
+                    key: value.clone() for key, value in moments.items()
+                }
+        if step.number - point.step in after:
+            yield step.number - point.step, model
+
+
+def cut_to(density: float, state: State, mask: Mask) -> Mask:
+    """Cut every layer to a density of its weights by magnitude, at once."""
+    [wanted] = counts_for(mask, [density], per_layer)
+    return prune(magnitude(state, mask), mask, scope=per_layer, count=wanted.keep)
+
+
+def branches_of(
+    task: Classification,
+    start: State,
+    trunk: Trunk,
+    training: Training,
+    pace: Pace,
+    seed: int,
+    *,
+    at: tuple[int, ...] = BRANCHES,
+    after: tuple[int, ...] = AFTER,
+) -> Iterator[dict[str, Any]]:
+    """Train a trunk, branch it off, and yield a record a branch."""
+    model = task.build(start, WHOLE, seed)
+    whole = ones(model, "all")
+    batches = task.batches(WHOLE, training.batch_size, seed)
+    pruner = None
+    if trunk.kind == GRADUAL:
+        steps = Schedule.of(training, len(batches)).steps
+        gradual = Gradual(trunk.densities[0], pace, scope="per_layer")
+        context = Context(start, seed)
+        pruner = Pruner(gradual, model, task.head, whole, steps=steps, first=0, context=context)
+    for step in train(model, batches, training, whole, loss=task.loss, seed=seed, last=max(at)):
+        due = pruner is not None and pruner.due(step.number)
+        if not due and step.number not in at:
+            continue
+        point = point_of(step.number, model, step.optimizer, step.handle.mask)
+        cuts: dict[float, Mask] = {}
+        if pruner is None:
+            cuts = {density: cut_to(density, point.state, whole) for density in trunk.densities}
+        elif due:
+            cuts = {trunk.densities[0]: pruner.cut(step.number, point.state)}
+        if step.number in at:
+            # Of the dense network one branch that is not cut serves every density.
+            uncut = None if pruner is None else trunk.densities[0]
+            yield _tested(task, point, point.mask, training, seed, after, trunk, uncut, cut=False)
+            for density, mask in cuts.items():
+                yield _tested(task, point, mask, training, seed, after, trunk, density, cut=True)
+        if pruner is not None and due:
+            step.handle.replace(pruner.mask)
+
+
+def _tested(
+    task: Classification,
+    point: Point,
+    mask: Mask,
+    training: Training,
+    seed: int,
+    after: tuple[int, ...],
+    trunk: Trunk,
+    density: float | None,
+    *,
+    cut: bool,
+) -> dict[str, Any]:
+    accuracies, losses = [], []
+    for _, model in train_on(task, point, mask, training, seed, after):
+        metrics = task.measure(model, WHOLE, "test")
+        accuracies.append(metrics.accuracy)
+        losses.append(metrics.loss)
+    return {
+        "trunk": trunk.kind,
+        "to": density,
+        "branch": point.step,
+        "cut": cut,
+        "kept": count(mask),
+        "prunable": size(mask),
+        "after": list(after),
+        "test_accuracy": accuracies,
+        "test_loss": losses,
+    }
+
+
+def read_records(path: Path = RECORDS) -> list[dict[str, Any]]:
+    """Read the records that there are."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main(replicates: list[int]) -> None:
+    """Do what is not recorded yet; the branches of a trunk are written at once."""
+    recipe = read(RECIPE)
+    task = make_task(recipe, None)
+    pace = recipe.arms[GRADUAL].pace or Pace()
+    training = recipe.training
+    RECORDS.parent.mkdir(parents=True, exist_ok=True)
+    for replicate in replicates or range(recipe.replicates):
+        seed = replicate_seed(recipe, replicate)
+        start = make_model(recipe, task.splits, replicate).state_dict()
+        for trunk in TRUNKS:
+            if trunk.is_done(read_records(), replicate):
+                continue
+            with alone(training, task):
+                found = list(branches_of(task, start, trunk, training, pace, seed))
+            lines = [json.dumps({"replicate": replicate} | record) + "\n" for record in found]
+            with RECORDS.open("a", encoding="utf-8") as file:
+                file.write("".join(lines))
+            print(
+                f"replicate {replicate}, {trunk.kind}, {trunk.densities}: {len(lines)} branches",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main([int(number) for number in sys.argv[1:]])

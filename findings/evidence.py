@@ -1,0 +1,338 @@
+"""Evidence: differences within replicates, and the one rule by which they answer a claim.
+
+    records -> a value a replicate -> differences -> [ Statement ] -> [ answer ]
+
+Everything is in points (percent of test accuracy) where nothing else is said.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tombola import Run, compare
+from tombola.comparisons import reaches, values_at
+from tombola.records import Record
+from tombola.statistics import paired
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs/findings"
+
+Values = Sequence[float]  # one a replicate
+State = Literal["shown", "contradicted", "undecided"]
+
+# What "as accurate as" means, in points: the margins that the recipes ask about.
+MARGIN_MNIST = 0.2
+MARGIN = 1.0
+
+
+@functools.cache
+def run(folder: str) -> Run:
+    """Open the packed run of a finding."""
+    return Run(FOLDER / folder)
+
+
+@functools.cache
+def records(folder: str) -> list[Record]:
+    """Read the records of a run, each with its gaps: training minus test or validation accuracy."""
+    found: list[Record] = []
+    for record in run(folder).records.all():
+        train = record.get("train_accuracy")
+        gaps = {}
+        for name, entry in (("gap", "test_accuracy"), ("gap_valid", "valid_accuracy")):
+            other = record.get(entry)
+            gaps[name] = None if train is None or other is None else train - other
+        found.append({**record, **gaps})
+    return found
+
+
+@functools.cache
+def lines(path: str) -> list[dict[str, Any]]:
+    """Read a file of JSON lines of a finding: a matrix of transfers, similarities, branches."""
+    text = (FOLDER / path).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def replicates(folder: str) -> list[int]:
+    """Return the numbers of a run's replicates."""
+    return sorted({record["replicate"] for record in records(folder)})
+
+
+def values(folder: str, arm: str, density: float, of: str = "test_accuracy") -> list[float]:
+    """Return what each replicate has at a density, in percent, interpolated between its rounds."""
+    found = values_at(records(folder), arm, density, of)
+    return [100 * value.value for _, value in sorted(found.items())]
+
+
+def differences(
+    folder: str,
+    arm: str,
+    other: str,
+    density: float,
+    of: str = "test_accuracy",
+    *,
+    beside: str | None = None,
+) -> list[float]:
+    """Return arm minus other at a density, in points; ``beside``: the other's run if another."""
+    others = None if beside is None else records(beside)
+    found = compare(records(folder), arm, other, at=density, of=of, beside=others)
+    return [100 * difference for difference in found.differences]
+
+
+def in_round(folder: str, arm: str, index: int, of: str) -> list[float]:
+    """Return what each replicate of an arm has in a round, in the record's own unit."""
+    found = {
+        r["replicate"]: r[of] for r in records(folder) if (r["arm"], r["round"]) == (arm, index)
+    }
+    return [found[k] for k in sorted(found)]
+
+
+def minus(first: Values, second: Values, unit: float = 1) -> list[float]:
+    """Subtract within replicates."""
+    return [unit * (one - other) for one, other in zip(first, second, strict=True)]
+
+
+def ratios(first: Values, second: Values) -> list[float]:
+    """Divide within replicates, as natural logarithms, whose mean is that of a geometric mean."""
+    return [math.log(one / other) for one, other in zip(first, second, strict=True)]
+
+
+def rounds_to(folder: str, arm: str, density: float) -> list[int]:
+    """Count the rounds that each replicate needs to come down to a density."""
+    found = []
+    for k in replicates(folder):
+        own = [r for r in records(folder) if (r["arm"], r["replicate"]) == (arm, k)]
+        found.append(min(r["round"] for r in own if reaches(r, density)))
+    return found
+
+
+def kept_a_round(folder: str, arm: str) -> list[float]:
+    """Return the percentage that a round keeps, the geometric mean over rounds, by replicate."""
+    found = []
+    for k in replicates(folder):
+        own = [r for r in records(folder) if (r["arm"], r["replicate"]) == (arm, k)]
+        last = max(own, key=lambda r: r["round"])
+        found.append(100 * last["density"] ** (1 / last["round"]))
+    return found
+
+
+def trainings(folder: str, arm: str, entry: str = "samples_seen") -> float:
+    """Return what an arm cost in trainings on all data: the mean over replicates."""
+    last = max(r["round"] for r in records(folder) if r["arm"] == arm)
+    unit = in_round(folder, arm, 0, "samples_seen")
+    return statistics.fmean(
+        one / other for one, other in zip(in_round(folder, arm, last, entry), unit, strict=True)
+    )
+
+
+def agreement(folder: str, arm: str) -> list[float]:
+    """Return how often a weight that one of two partitions prunes is pruned by the other, too.
+
+    By replicate, the mean over rounds. Where each prunes 15 % of what is left, chance over the
+    whole model gives 0.15.
+    """
+    found = []
+    for k in replicates(folder):
+        own = [r for r in records(folder) if (r["arm"], r["replicate"]) == (arm, k)]
+        own.sort(key=lambda r: r["round"])
+        shares = []
+        for before, after in itertools.pairwise(own):
+            one, other = after["candidate_densities"]
+            by_both = before["density"] - one - other + after["density"]
+            by_one = before["density"] - (one + other) / 2
+            shares.append(by_both / by_one)
+        found.append(statistics.fmean(shares))
+    return found
+
+
+# How numbers are written
+
+
+def interval(differences: Values) -> tuple[float, float, float]:
+    """Return mean and the ends of the 95 % t interval.
+
+    Raises:
+        ValueError: There is a single replicate, of which there is no interval.
+    """
+    found = paired(differences)
+    if found.low is None or found.high is None:
+        raise ValueError(f"an interval needs two replicates or more; there is {found.n}")
+    return found.mean, found.low, found.high
+
+
+def told(differences: Values, digits: int = 2, *, sign: bool = True) -> str:
+    """Write mean and interval.
+
+    >>> told([1.0, 2.0, 3.0])
+    '+2.00 [-0.48, +4.48]'
+    """
+    form = f"{'+' if sign else ''},.{digits}f"
+    middle, low, high = (format(value, form) for value in interval(differences))
+    return f"{middle} [{low}, {high}]"
+
+
+def told_ratio(logarithms: Values) -> str:
+    """Write the geometric mean of ratios and its interval.
+
+    >>> told_ratio([math.log(0.5), math.log(0.5), math.log(0.5)])
+    '0.50 [0.50, 0.50]'
+    """
+    middle, low, high = (f"{math.exp(value):.2f}" for value in interval(logarithms))
+    return f"{middle} [{low}, {high}]"
+
+
+def spread(of: Values, digits: int = 2) -> str:
+    """Write mean and sample standard deviation.
+
+    >>> spread([1.0, 2.0, 3.0])
+    '2.00 ± 1.00'
+    """
+    return f"{statistics.fmean(of):,.{digits}f} ± {statistics.stdev(of):,.{digits}f}"
+
+
+def mean(of: Values, digits: int = 2) -> str:
+    """Write a mean."""
+    return f"{statistics.fmean(of):,.{digits}f}"
+
+
+def listed(items: Sequence[object]) -> str:
+    """Write several with commas and an "and".
+
+    >>> listed([4, 8, 6])
+    '4, 8 and 6'
+    """
+    *rest, last = map(str, items)
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Write a table, the first columns aligned to the left, numbers to the right."""
+    marks = [":---" if index < left else "---:" for index in range(len(heads))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, marks, *rows])
+
+
+# What a claim says, and whether it is so
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a claim says of one mean difference.
+
+    Attributes:
+        label: What it is about, in a few words.
+        values: The differences, one a replicate.
+        wanted: Where the claim has the mean: "above" or "below" the bound, or "alike", within the
+            bound of zero. "always above", "always below": so in every replicate.
+        bound: In the unit of the values.
+        form: How they are written.
+    """
+
+    label: str
+    values: tuple[float, ...]
+    wanted: Literal["above", "below", "alike", "always above", "always below"]
+    bound: float = 0.0
+    form: Callable[[Values], str] = told
+
+    @property
+    def state(self) -> State:
+        """Whether the interval shows it, contradicts it, or leaves it open."""
+        if self.wanted.startswith("always"):
+            side = 1 if self.wanted == "always above" else -1
+            held = [side * (value - self.bound) > 0 for value in self.values]
+            return "shown" if all(held) else "undecided" if any(held) else "contradicted"
+        _, low, high = interval(self.values)
+        if self.wanted == "alike":
+            within = -self.bound < low and high < self.bound
+            return _where(within, low > self.bound or high < -self.bound)
+        if self.wanted == "above":
+            return _where(low > self.bound, high < self.bound)
+        return _where(high < self.bound, low > self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.form(self.values)}".strip()
+
+
+@dataclass(frozen=True)
+class All:
+    """Several statements that must all hold together: "the best" is above each of the others."""
+
+    parts: tuple[Statement, ...]
+
+    @property
+    def state(self) -> State:
+        """Shown if all are, contradicted if one is."""
+        states = [part.state for part in self.parts]
+        return _where(all(state == "shown" for state in states), "contradicted" in states)
+
+
+def _where(shown: bool, contradicted: bool) -> State:
+    return "shown" if shown else "contradicted" if contradicted else "undecided"
+
+
+def above(label: str, of: Values, bound: float = 0.0) -> Statement:
+    """State that a mean is above a bound."""
+    return Statement(label, tuple(of), "above", bound)
+
+
+def below(label: str, of: Values, bound: float = 0.0) -> Statement:
+    """State that a mean is below a bound."""
+    return Statement(label, tuple(of), "below", bound)
+
+
+def alike(label: str, of: Values, margin: float) -> Statement:
+    """State that a mean is within a margin of zero."""
+    return Statement(label, tuple(of), "alike", margin)
+
+
+def so(text: str, *statements: Statement | All) -> str:
+    """Return a sentence whose words rest on statements, all of which must be shown.
+
+    Raises:
+        ValueError: One is not: the sentence has to be written anew.
+    """
+    for statement in statements:
+        if statement.state != "shown":
+            raise ValueError(f"'{text}' rests on '{statement}', which is {statement.state}")
+    return text
+
+
+NOT_TESTABLE = "not testable at this scale"
+
+
+def answer(statements: Sequence[Statement | All]) -> str:
+    """Answer a claim: the one rule of the page.
+
+    >>> answer([above("", [1, 1.1, 1.2]), above("", [-1, 0, 1])])
+    'reproduced in part'
+    """
+    states = [statement.state for statement in statements]
+    shown, contradicted = "shown" in states, "contradicted" in states
+    if contradicted:
+        return "refuted in part" if shown else "refuted"
+    if not shown:
+        return NOT_TESTABLE
+    return "reproduced in part" if "undecided" in states else "reproduced"
+
+
+# Matrices of transfers
+
+
+def transferred(path: str) -> Mapping[tuple[str, str, str], list[float]]:
+    """Return the accuracies of a transfer, in percent, by (arm, found on, trained on)."""
+    found: dict[tuple[str, str, str], dict[int, float]] = {}
+    for record in lines(path):
+        key = (record["of"], record["found_on"], record["data"])
+        found.setdefault(key, {})[record["replicate"]] = 100 * record["test_accuracy"]
+    return {key: [own[k] for k in sorted(own)] for key, own in found.items()}
+
+
+def pooled(*each: Values) -> list[float]:
+    """Average several differences within each replicate: one interval is about all of them."""
+    return [statistics.fmean(of) for of in zip(*each, strict=True)]
