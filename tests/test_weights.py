@@ -107,7 +107,7 @@ def test_numbers_become_those_of_the_model(tmp_path):
         ({"head.bias": torch.ones(7)}, r"'head.bias' has the shape \[7\] in"),
         ({"conv1.bias": torch.full((64,), float("nan"))}, "'conv1.bias' in .*net.pt holds NaN or infinite values"),
         ({"conv1.bias": torch.ones(64, dtype=torch.int8)}, "'conv1.bias' is torch.int8 in .*; it is torch.float32 in"),
-        ({"module.conv1.bias": torch.ones(64)}, "net.pt has entries that differ only in the prefixes"),
+        ({"module.conv1.bias": torch.ones(64)}, "net.pt has 'module.conv1.bias', which the model has not"),
         ({"conv1.bias": 3}, "net.pt holds no state dict, neither itself nor as 'state_dict' or 'model'"),
     ],
 )

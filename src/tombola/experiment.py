@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola import devices, latency, pruned, similarity
+from tombola import devices, latency, names, pruned, similarity
 from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
@@ -111,7 +111,7 @@ def run(
             display.say(folder.repaired)
         _search(plans, folder, data_root, workers, chosen, display)
         models = functools.partial(make_model, plans.recipe, plans.task.splits)
-        similarity.measure(folder, lambda k: models(k).state_dict())
+        similarity.measure(folder, lambda k: names.state(models(k)))
         latency.measure(folder, plans, models)
         return report(folder, chosen)
     finally:
@@ -288,7 +288,7 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
     """
     anew = {False} | {arm.method == "reinitialised" for arm in plans.recipe.arms.values()}
     return {
-        (k, again): make_model(plans.recipe, plans.task.splits, k, anew=again).state_dict()
+        (k, again): names.state(make_model(plans.recipe, plans.task.splits, k, anew=again))
         for k in replicates
         for again in anew
     }

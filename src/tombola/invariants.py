@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
+from tombola import names
 from tombola.errors import InvariantError
-from tombola.masks import intersect, nested, plain
+from tombola.masks import intersect, nested
 from tombola.pruning import removals
 from tombola.rates import Amount, Count, kept_by_group
 from tombola.scopes import Scope
@@ -30,20 +31,19 @@ def check_rewound(model: nn.Module, start: State, mask: Mask, *, redrawn: bool) 
         redrawn: The head was drawn anew (class partitions), so only what the mask names is compared.
     """
     shared: dict[int, list[str]] = {}
-    live = model.state_dict(keep_vars=True)
+    live = names.state(model, keep_vars=True)
     for name, value in live.items():
         shared.setdefault(id(value), []).append(name)
     # By identity: a weight that two layers share has two names in the state, and one of them in the mask.
-    for names in shared.values():
-        plains = [plain(name) for name in names]
-        name = next((one for one in plains if one in mask), plains[0])
+    for same in shared.values():
+        name = next((one for one in same if one in mask), same[0])
         if name in mask:
             expected = start[name].masked_fill(~mask[name], 0)
         elif redrawn:
             continue
         else:
             expected = start[name]
-        if not torch.equal(live[names[0]], expected):
+        if not torch.equal(live[same[0]], expected):
             raise InvariantError(f"'{name}' is not at the rewind point before training")
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
-from tombola import devices, invariants
+from tombola import devices, invariants, names
 from tombola.digests import digest_json, digest_mask, digest_state
 from tombola.errors import ConfigError, TrainingError
 from tombola.evaluation import Metrics
@@ -52,6 +52,12 @@ class Job:
     first: int = 0
     last: int | None = None
     gradual: Gradual | None = None
+
+    def __post_init__(self) -> None:
+        # The state of a model in a wrapper has names that its mask has not.
+        mask, start = names.agreed(self.mask, self.start)
+        object.__setattr__(self, "mask", mask)
+        object.__setattr__(self, "start", start)
 
     def on(self, part: Partition, mask: Mask) -> Job:
         """Return the same training on another part of the data, with another mask."""
@@ -297,7 +303,7 @@ def _state_of(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
     # Plain in memory, on the CPU: what is scored, saved and compared does not know how a training laid it out.
     state = {
         name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
-        for name, value in model.state_dict().items()
+        for name, value in names.state(model).items()
     }
     for name in mask:
         state[name].add_(0.0)  # a pruned weight may stand at minus zero; all other values stay as they are

@@ -17,24 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from tombola import names
 from tombola.errors import ConfigError, InputError, near
 from tombola.types import Mask
 
 _CONV = nn.modules.conv._ConvNd
 _NORM = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-_WRAPPERS = ("_orig_mod.", "module.")
-
-
-def plain(name: str) -> str:
-    """Return a parameter's name without the prefixes that torch.compile and data parallel put before it.
-
-    >>> plain("module._orig_mod.fc.weight")
-    'fc.weight'
-    """
-    for wrapper in _WRAPPERS:
-        if name.startswith(wrapper):
-            return plain(name.removeprefix(wrapper))
-    return name
 
 
 def kinds(model: nn.Module) -> dict[str, str]:
@@ -44,13 +32,13 @@ def kinds(model: nn.Module) -> dict[str, str]:
     {'0.weight': 'conv', '1.weight': 'norm', '3.weight': 'linear'}
     """
     found: dict[str, str] = {}
-    names = {id(parameter): plain(name) for name, parameter in model.named_parameters()}
+    named = {id(parameter): name for name, parameter in names.parameters(model).items()}
     for module in model.modules():
         kind = "conv" if isinstance(module, _CONV) else "linear" if isinstance(module, nn.Linear) else ""
         kind = kind or ("norm" if isinstance(module, _NORM) else "")
         weight = getattr(module, "weight", None)
         if kind and isinstance(weight, nn.Parameter):
-            found.setdefault(names[id(weight)], kind)
+            found.setdefault(named[id(weight)], kind)
     return found
 
 
@@ -71,13 +59,13 @@ def ones(model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: s
     >>> {name: m.numel() for name, m in ones(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), head="1").items()}
     {'0.weight': 12}
     """
-    parameters = {plain(name): p for name, p in model.named_parameters()}
+    parameters = names.parameters(model)
     kind = {name: k for name, k in kinds(model).items() if k in ("conv", "linear")}
     if prunable == "all":
-        names = list(kind)
+        chosen = list(kind)
     elif prunable in ("no_head", "conv"):
         output = head_weight(model, head)
-        names = [name for name, k in kind.items() if name != output and prunable in ("no_head", k)]
+        chosen = [name for name, k in kind.items() if name != output and prunable in ("no_head", k)]
     elif isinstance(prunable, str) and not set(prunable) & set(".*?["):
         known = ("no_head", "conv", "all")
         raise ConfigError(
@@ -85,10 +73,10 @@ def ones(model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: s
             f"such as '*.weight'.{near(prunable, known)}"
         )
     else:
-        names = _matching([prunable] if isinstance(prunable, str) else prunable, kind, parameters)
-    if not names:
+        chosen = _matching([prunable] if isinstance(prunable, str) else prunable, kind, parameters)
+    if not chosen:
         raise ConfigError(f"the model has no prunable weight (prunable: {prunable}); it has: {_some(parameters)}")
-    return {name: torch.ones_like(parameters[name], dtype=torch.bool) for name in parameters if name in set(names)}
+    return {name: torch.ones_like(parameters[name], dtype=torch.bool) for name in parameters if name in set(chosen)}
 
 
 def _matching(patterns: Sequence[str], weights: Mapping[str, str], parameters: Mapping[str, Tensor]) -> list[str]:
@@ -115,7 +103,7 @@ def head_weight(model: nn.Module, head: str | None) -> str:
     Raises:
         ConfigError: There is no such layer, or it has no weight of its own.
     """
-    modules = {plain(name): module for name, module in model.named_modules()}
+    modules = names.modules(model, shared=True)
     name = "head" if head is None else head
     if name not in modules:
         if head is None:
@@ -126,8 +114,8 @@ def head_weight(model: nn.Module, head: str | None) -> str:
     if not isinstance(weight, Tensor):
         raise ConfigError(f"head '{name}' is a {type(modules[name]).__name__} without a weight; name the output layer "
                           f"itself with head=")  # fmt: skip
-    names = {id(parameter): plain(of) for of, parameter in model.named_parameters()}
-    return names.get(id(weight), f"{name}.weight")
+    named = {id(parameter): of for of, parameter in names.parameters(model).items()}
+    return named.get(id(weight), f"{name}.weight")
 
 
 def count(mask: Mask) -> int:
@@ -175,7 +163,7 @@ def total_weights(model: nn.Module) -> int:
     >>> total_weights(nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)))
     15
     """
-    parameters = {plain(name): p for name, p in model.named_parameters()}
+    parameters = names.parameters(model)
     return sum(parameters[name].numel() for name in kinds(model))
 
 
@@ -256,7 +244,8 @@ def masked_parameters(model: nn.Module, mask: Mask) -> list[tuple[nn.Parameter, 
     Raises:
         InputError: The mask names a parameter that the model has not, or one of another shape.
     """
-    parameters = {plain(name): p for name, p in model.named_parameters(remove_duplicate=False)}
+    parameters = names.parameters(model, shared=True)
+    mask = names.named_like(mask, parameters)
     for name, keep in mask.items():
         if name not in parameters:
             raise InputError(f"the mask names '{name}', which the model has not.{near(name, parameters)}")

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tombola import masks
+from tombola import masks, names
 from tombola.errors import InputError
 from tombola.scopes import Group, Scope, by_group, whole_model
 from tombola.selection import without_lowest
@@ -60,6 +60,7 @@ def prune(
     [True, False, True, True]
     """
     groups = scope(mask)
+    scores = names.covering(scores, mask)
     result: dict[str, Tensor] = {}
     for group_name, remove in removals(mask, groups, rate, count).items():
         result |= without_lowest(scores, mask, groups[group_name].names, remove)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tombola import devices
+from tombola import devices, names
 from tombola.batches import Augment, Batches, batches_per_epoch
 from tombola.data.pictures import Pictures
 from tombola.digests import digest_json, digest_state
@@ -36,7 +36,8 @@ class Classification:
     """Classify images with one model.
 
     Attributes:
-        model: Gives the architecture, and the initial state where no other is given; never trained itself.
+        model: Gives the architecture, and the initial state where no other is given; never trained itself. A wrapper
+            around it (data parallel, ``torch.compile``, Fabric) is left aside; ``Training(compile=True)`` compiles.
         splits: Training, validation and test examples.
         head: Dotted name of the output layer; ``None`` takes the model's attribute ``head``.
         augment: What is done to training images.
@@ -63,6 +64,8 @@ class Classification:
     )  # images that are on the device
 
     def __post_init__(self) -> None:
+        # What is put around a model, such as data parallel, changes no result, and copies of it are trained here.
+        object.__setattr__(self, "model", names.unwrapped(self.model))
         object.__setattr__(self, "head", head_name(self.model, self.head))
 
     @functools.cached_property
@@ -73,7 +76,7 @@ class Classification:
         return digest_json(
             {
                 "model": repr(self.model),
-                "shapes": {name: list(value.shape) for name, value in self.model.state_dict().items()},
+                "shapes": {name: list(value.shape) for name, value in names.state(self.model).items()},
                 "head": [self.head, self.init],
                 "data": [s.fingerprint, digest_state(indices), s.mean.tolist(), s.std.tolist()],
                 "augment": [self.augment.crop, self.augment.flip, self.augment.rotate],
@@ -83,7 +86,7 @@ class Classification:
 
     def initial_state(self) -> dict[str, Tensor]:
         """Copy the model's own state: the rewind point of a search that rewinds to the very start."""
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return {name: value.detach().clone() for name, value in names.state(self.model).items()}
 
     def build(self, start: State, partition: Partition, seed: int) -> nn.Module:
         """Make a fresh model in the start state; for class partitions with a drawn head of their size.
@@ -91,7 +94,7 @@ class Classification:
         The head depends on the replicate's seed and the classes alone, so it is the same in every arm and round.
         """
         model = copy.deepcopy(self.model)
-        model.load_state_dict(dict(start))
+        names.load_(model, start)
         if partition.own_head:
             assert self.head is not None
             assert partition.classes is not None

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola import masks, ticket_format
+from tombola import masks, names, ticket_format
 from tombola.digests import DTYPES, contents, digest_mask, digest_state, pack
 from tombola.errors import InputError, TicketError
 from tombola.types import Mask, State
@@ -41,6 +41,12 @@ class Ticket:
     origin: Mapping[str, Any]
     total: int | None = None
     digest: str | None = None
+
+    def __post_init__(self) -> None:
+        # The state of a model in a wrapper has names that its mask has not.
+        mask, point = names.agreed(self.mask, self.rewind_point)
+        object.__setattr__(self, "mask", mask)
+        object.__setattr__(self, "rewind_point", point)
 
     @classmethod
     def load(
@@ -109,8 +115,8 @@ class Ticket:
     def apply(self, model: nn.Module) -> dict[str, Tensor]:
         """Load the rewind point into a model, in place, and set its pruned weights to zero.
 
-        Values take the model's dtype and device. Names are compared without the prefixes of torch.compile and data
-        parallel; shared parameters may appear under each of their names.
+        Values take the model's dtype and device. Names are the model's own, whatever it is wrapped in (see
+        `tombola.names`); shared parameters may appear under each of their names.
 
         Returns:
             A new mask on the model's device, for `hold_` or for training.
@@ -125,12 +131,13 @@ class Ticket:
         [[True, False]]
         """
         self.check()
-        point = {masks.plain(name): value for name, value in self.rewind_point.items()}
         targets = {
-            masks.plain(name): value
-            for name, value in model.state_dict(keep_vars=True).items()
+            name: value
+            for name, value in names.state(model, keep_vars=True).items()
             if isinstance(value, Tensor)  # a module's extra state may be anything
         }
+        point = names.named_like(self.rewind_point, targets)
+        mask = names.named_like(self.mask, targets)
         for name, value in point.items():
             if name not in targets:
                 raise TicketError(f"the ticket does not fit the model: the model has no '{name}' {_seen(value)}")
@@ -148,13 +155,13 @@ class Ticket:
         for name, target in targets.items():
             if name not in point:
                 raise TicketError(f"the ticket does not fit the model: the ticket has no '{name}' {_seen(target)}")
-        keeps = {name: keep.to(targets[masks.plain(name)].device, copy=True) for name, keep in self.mask.items()}
+        keeps = {name: keep.to(targets[name].device, copy=True) for name, keep in mask.items()}
         with torch.no_grad():
             for name, value in point.items():
                 targets[name].copy_(value)
             # After all values: a shared weight is loaded once under each of its names.
             for name, keep in keeps.items():
-                targets[masks.plain(name)].masked_fill_(~keep, 0)
+                targets[name].masked_fill_(~keep, 0)
         return keeps
 
     @property

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tombola import catalogue, devices
+from tombola import catalogue, devices, names
 from tombola.arms import CONTROLS, FOLDER_NAME
 from tombola.comparisons import DENSE
 from tombola.digests import digest_json
@@ -311,7 +311,7 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     model = copy.deepcopy(task.model)
     if not own:
         replace_head_(model, task.head, task.splits.num_classes, source.seed, init=source.model.init)
-        point |= {name: value for name, value in model.state_dict().items() if name in at_head}
+        point |= {name: value for name, value in names.state(model).items() if name in at_head}
         if mask.pop(weight, None) is not None and not source.dense:
             notes.append("the head is drawn for the new data, so what the ticket pruned of its own head is not pruned")
     try:
@@ -328,7 +328,7 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
 
 def _remedy(point: Mapping[str, Tensor], model: torch.nn.Module, task: Classification) -> str:
     """Say what of the images a ticket cannot take, and what could; nothing where it is not the images."""
-    shapes = ((point[name].shape, value.shape) for name, value in model.state_dict().items() if name in point)
+    shapes = ((point[name].shape, value.shape) for name, value in names.state(model).items() if name in point)
     none: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     was, now = next(((tuple(one), tuple(two)) for one, two in shapes if one != two), none)
     seen = " x ".join(map(str, task.splits.image_shape))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from tombola import catalogue, seeds
+from tombola import catalogue, names, seeds
 from tombola.errors import ConfigError, InputError, near
 from tombola.models.checks import check_arguments, check_classes
 
@@ -74,7 +74,7 @@ def build(
         # A copy, and after the weights are drawn: training moves batch statistics, and dropout draws.
         _try(copy.deepcopy(model), name, num_classes, image_shape)
     found = head_name(model, head, outputs=num_classes if name.startswith(TORCHVISION) else None)
-    outputs = _outputs(model.get_submodule(found))
+    outputs = _outputs(names.modules(model, shared=True)[found])
     if outputs != num_classes:
         raise ConfigError(f"head '{found}' of model '{name}' has {outputs} outputs; the output layer has {num_classes}")
     return model
@@ -129,7 +129,7 @@ def head_name(model: nn.Module, given: str | None = None, *, outputs: int | None
     >>> head_name(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "1")
     '1'
     """
-    layers = dict(model.named_modules())
+    layers = names.modules(model, shared=True)
     if given is not None:
         if given not in layers:
             known = [name for name, layer in layers.items() if _can_be_head(layer)]
@@ -154,7 +154,7 @@ def find_head(model: nn.Module, num_classes: int) -> str:
     >>> find_head(nn.Sequential(nn.Linear(4, 10), nn.Linear(10, 10), nn.ReLU()), 10)
     '1'
     """
-    fitting: list[str] = [name for name, layer in model.named_modules() if _outputs(layer) == num_classes]
+    fitting: list[str] = [name for name, layer in names.modules(model).items() if _outputs(layer) == num_classes]
     if not fitting:
         raise ConfigError(
             f"the model {type(model).__name__} has no Linear or Conv2d with {num_classes} outputs; "
@@ -186,21 +186,23 @@ def replace_head_(model: nn.Module, head: str, classes: int, seed: int, *address
     torch.Size([2, 5])
     """
     check_classes(classes)
-    old = model.get_submodule(head_name(model, head))
+    layers = names.modules(model, shared=True)
+    old = layers[head_name(model, head)]
     with seeds.seeded(seed, "head", *address):
         new = _with_outputs(old, classes)
         initialise_(new, init)
     weight: Tensor = old.weight  # type: ignore[assignment]  # head_name answers for it
     parent, _, child = head.rpartition(".")
-    setattr(model.get_submodule(parent), child, new.to(weight).train(old.training))
+    setattr(layers[parent], child, new.to(weight).train(old.training))
 
 
 def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -> list[str]:
     """Take a model's weights and buffers from a local checkpoint, all of them but those of a head for other classes.
 
     The file is one that ``torch.save`` wrote, read with ``weights_only=True`` so that it cannot run code, or a
-    ``.safetensors`` file. It holds a state dict, itself or as ``state_dict`` or ``model``; the prefixes ``module.`` and
-    ``_orig_mod.`` are no part of its names. ``num_batches_tracked`` may be missing, as in files that are older than it.
+    ``.safetensors`` file. It holds a state dict, itself or as ``state_dict`` or ``model``; the prefixes of wrappers
+    (``module.``, ``_orig_mod.``) are left aside, see `tombola.names`. ``num_batches_tracked`` may be missing, as in
+    files that are older than it.
 
     Args:
         model: Changed in place, once the whole file is known to fit. Numbers become those of its dtypes and devices.
@@ -222,7 +224,8 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
     ['0.weight', '0.bias']
     """
     file = Path(path).expanduser()
-    given, own = _checkpoint(file), model.state_dict()
+    own = names.state(model)
+    given = names.named_like(_checkpoint(file), own)
     layer = head_name(model, head)
     at_head = [name for name in own if name.rpartition(".")[0] == layer]
     fitting = [name for name in at_head if name in given and given[name].shape[1:] == own[name].shape[1:]]
@@ -244,12 +247,12 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
     for name in given:
         if name not in own:
             raise ConfigError(f"{file} has '{name}', which the model has not.{near(name, own)}")
-    model.load_state_dict(own | {name: value for name, value in given.items() if name not in stays})
+    names.load_(model, own | {name: value for name, value in given.items() if name not in stays})
     return stays
 
 
 def _checkpoint(file: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file, its names without the prefixes of wrappers."""
+    """Read a state dict from a file, its names as they are there."""
     if not file.is_file():
         raise ConfigError(f"no file {file} to take weights from")
     try:
@@ -272,10 +275,7 @@ def _checkpoint(file: Path) -> dict[str, Tensor]:
             found = found[key]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ConfigError(f"{file} holds no state dict, neither itself nor as 'state_dict' or 'model'")
-    plain = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(name)): value for name, value in found.items()}
-    if len(plain) < len(found):
-        raise ConfigError(f"{file} has entries that differ only in the prefixes module. and _orig_mod.")
-    return plain
+    return {str(name): value for name, value in found.items()}
 
 
 def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from tombola import names
+from tombola.errors import InputError, near
 from tombola.scores.context import Context
 from tombola.selection import Elementwise
 from tombola.types import Mask, State
@@ -20,10 +22,17 @@ def magnitude(state: State, mask: Mask, context: Context | None = None) -> Eleme
         mask: Names what is scored.
         context: Not needed.
 
+    Raises:
+        InputError: The state lacks a weight that the mask names.
+
     Source:
         Han et al. 2015, arXiv:1506.02626; Frankle & Carbin 2019, arXiv:1803.03635, section 1.
 
     >>> magnitude({"w": torch.tensor([-2.0, 1.0])}, {"w": torch.tensor([True, True])})["w"].tolist()
     [2.0, 1.0]
     """
-    return Elementwise(torch.abs, {name: state[name] for name in mask})
+    weights = names.covering(state, mask)
+    for name in mask:
+        if name not in weights:
+            raise InputError(f"the state has no '{name}'.{near(name, weights)}")
+    return Elementwise(torch.abs, {name: weights[name] for name in mask})

@@ -1,0 +1,262 @@
+"""Names: what a parameter is called, whatever its model or a part of it is wrapped in.
+
+    model, or a wrapper around it or around its blocks -> [ names ] -> names of the model without any wrapper
+
+Data parallel, `torch.compile`, Fabric, activation checkpointing and averaged models put a model inside a module of
+their own, and a prefix before its names. That is no name of the model's: a mask made from the model fits the wrapper,
+and the other way round. What a wrapper is, its class says; an attribute of the user's that is called ``module`` is part
+of the model, and keeps its name. Of a state without its model only the text of the names is there: see `covering`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+
+V = TypeVar("V")
+W = TypeVar("W")
+
+
+class _Wrapper(NamedTuple):
+    inner: str  # the attribute that holds the model
+    in_state: bool  # whether that attribute's name stands in the names of a state_dict
+
+
+# By the names of the classes: most of these modules take long to import, and a wrapper's was imported with it.
+_WRAPPERS = {
+    "torch.nn.parallel.data_parallel.DataParallel": _Wrapper("module", True),
+    "torch.nn.parallel.distributed.DistributedDataParallel": _Wrapper("module", True),
+    "torch.optim.swa_utils.AveragedModel": _Wrapper("module", True),
+    "torch._dynamo.eval_frame.OptimizedModule": _Wrapper("_orig_mod", True),
+    "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.ActivationWrapper": _Wrapper(
+        "_checkpoint_wrapped_module", False
+    ),
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": _Wrapper(
+        "_fsdp_wrapped_module", False
+    ),
+    "lightning_fabric.wrappers._FabricModule": _Wrapper("_original_module", False),
+    "lightning.fabric.wrappers._FabricModule": _Wrapper("_original_module", False),
+}
+# Parts of names that no model of the user's has by itself.
+_PRIVATE = {"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module", "_original_module"}
+
+
+@functools.lru_cache(maxsize=1024)
+def _wrapper_class(kind: Hashable) -> _Wrapper | None:
+    for base in getattr(kind, "__mro__", ()):
+        found = _WRAPPERS.get(f"{base.__module__}.{base.__qualname__}")
+        if found is not None:
+            return found
+    return None
+
+
+def _wrapper(module: nn.Module) -> _Wrapper | None:
+    return _wrapper_class(type(module))  # type: ignore[arg-type]  # mypy takes the hash of its instances
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside all wrappers around it; a model in none is returned as it is.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> unwrapped(nn.DataParallel(layer)) is layer, unwrapped(layer) is layer
+    (True, True)
+    """
+    wrapper = _wrapper(model)
+    while wrapper is not None:
+        model = getattr(model, wrapper.inner)
+        wrapper = _wrapper(model)
+    return model
+
+
+def modules(model: nn.Module, *, shared: bool = False) -> dict[str, nn.Module]:
+    """Name the modules of a model, itself as ``""``, in torch's order; wrappers are not among them.
+
+    Args:
+        model: The model, or a wrapper around it; parts of it may be in wrappers, too.
+        shared: Name a module that stands in several places in each of them, and not in the first alone.
+
+    >>> list(modules(nn.DataParallel(nn.Sequential(nn.DataParallel(nn.Linear(2, 1)), nn.ReLU()))))
+    ['', '0', '1']
+    """
+    return dict(_walk(model, "", None if shared else set()))
+
+
+def _walk(module: nn.Module, name: str, seen: set[nn.Module] | None) -> Iterator[tuple[str, nn.Module]]:
+    module = unwrapped(module)
+    if seen is not None:
+        if module in seen:
+            return
+        seen.add(module)
+    yield name, module
+    for child_name, child in module._modules.items():
+        if child is not None:
+            yield from _walk(child, f"{name}.{child_name}" if name else child_name, seen)
+
+
+def parameters(model: nn.Module, *, shared: bool = False) -> dict[str, nn.Parameter]:
+    """Name the parameters of a model without its wrappers, in torch's order.
+
+    Args:
+        model: The model, or a wrapper around it; parts of it may be in wrappers, too.
+        shared: Name a parameter that several layers share under each of its names, and not under the first alone.
+
+    >>> list(parameters(nn.DataParallel(nn.Linear(2, 1))))
+    ['weight', 'bias']
+    """
+    found: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    for place, module in modules(model, shared=shared).items():
+        for name, parameter in module._parameters.items():
+            if parameter is None or (id(parameter) in seen and not shared):
+                continue
+            seen.add(id(parameter))
+            found[f"{place}.{name}" if place else name] = parameter
+    return found
+
+
+def state(model: nn.Module, *, keep_vars: bool = False) -> dict[str, Any]:
+    """Return the ``state_dict`` of a model by the names that it has without its wrappers.
+
+    Args:
+        model: The model, or a wrapper around it; parts of it may be in wrappers, too.
+        keep_vars: Return the parameters themselves, as torch's ``state_dict(keep_vars=True)`` does.
+
+    >>> list(state(nn.DataParallel(nn.Linear(2, 1))))
+    ['weight', 'bias']
+    """
+    root = unwrapped(model)
+    found: dict[str, Any] = root.state_dict(keep_vars=keep_vars)
+    short = {name: _in_state(root, name) for name in found}
+    # As it came where no name changes: a state_dict carries the versions of its layers.
+    if all(name == long for long, name in short.items()):
+        return found
+    return {short[long]: value for long, value in found.items()}
+
+
+def load_(model: nn.Module, values: Mapping[str, Any]) -> None:
+    """Load a whole state into a model, in place, by the names that it has without its wrappers.
+
+    Raises:
+        RuntimeError: A name or a shape differs, as torch's ``load_state_dict`` has it.
+
+    >>> layer = nn.DataParallel(nn.Linear(2, 1))
+    >>> load_(layer, nn.Linear(2, 1).state_dict())
+    """
+    root = unwrapped(model)
+    long = {_in_state(root, name): name for name in root.state_dict()}
+    values = named_like(values, long)
+    if any(name != short for short, name in long.items()):
+        values = {long.get(name, name): value for name, value in values.items()}
+    root.load_state_dict(values)
+
+
+def _in_state(root: nn.Module, name: str) -> str:
+    """Leave the wrappers' parts out of a name that stands in a state_dict."""
+    module: nn.Module | None = root
+    kept = []
+    for part in name.split("."):
+        wrapper = None if module is None else _wrapper(module)
+        while module is not None and wrapper is not None and not wrapper.in_state:
+            module = getattr(module, wrapper.inner)
+            wrapper = _wrapper(module)
+        if module is not None and wrapper is not None and part == wrapper.inner:
+            module = getattr(module, part)
+            continue
+        kept.append(part)
+        module = None if module is None else module._modules.get(part)
+    return ".".join(kept)
+
+
+# ---- names without a model
+
+
+def _as_it_is(name: str) -> str:
+    return name
+
+
+def _public(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _PRIVATE)
+
+
+def _out_of_one(name: str) -> str:
+    return _public(name).removeprefix("module.")
+
+
+def _out_of_two(name: str) -> str:
+    return _out_of_one(name).removeprefix("module.")
+
+
+def _out_of_all(name: str) -> str:
+    return ".".join(part for part in _public(name).split(".") if part != "module")
+
+
+# What may be left out of a name, the least first. ``module`` is data parallel's word and may as well be the user's.
+_RENAMINGS: tuple[Callable[[str], str], ...] = (_as_it_is, _public, _out_of_one, _out_of_two, _out_of_all)
+
+
+def named_like(values: Mapping[str, V], known: Collection[str]) -> Mapping[str, V]:
+    """Return values by names that are known: as they are if all of them are, else without the parts of wrappers.
+
+    The rule for names without a model. One renaming is taken for all of them: that by which most are known, and of
+    such the one that leaves out least. What stays unknown is the caller's to name.
+
+    >>> named_like({"module.fc.weight": 1}, ["fc.weight"])
+    {'fc.weight': 1}
+    >>> named_like({"module.fc.weight": 1}, ["module.fc.weight", "fc.weight"])
+    {'module.fc.weight': 1}
+    """
+    if all(name in known for name in values):
+        return values
+
+    def known_by(rename: Callable[[str], str]) -> int:
+        return sum(rename(name) in known for name in values)
+
+    fitting = [rename for rename in _RENAMINGS if _one_to_one(rename, values)]
+    return _renamed(max(fitting, key=known_by, default=_as_it_is), values)
+
+
+def covering(values: Mapping[str, V], wanted: Collection[str]) -> Mapping[str, V]:
+    """Return values by names among which all wanted ones are; as `named_like`, from the other side.
+
+    A state may hold more than what a mask names, so it is the mask's names that must all be found.
+
+    >>> covering({"module.fc.weight": 1, "module.fc.bias": 2}, ["fc.weight"])
+    {'fc.weight': 1, 'fc.bias': 2}
+    """
+    for rename in _RENAMINGS:
+        found = {rename(name) for name in values}
+        if found.issuperset(wanted) and len(found) == len(values):
+            return _renamed(rename, values)
+    return values
+
+
+def agreed(mask: Mapping[str, V], values: Mapping[str, W]) -> tuple[Mapping[str, V], Mapping[str, W]]:
+    """Bring the names of a mask and of a state together; as they are where all of the mask's are in the state.
+
+    Else the state's names become the mask's, or the mask's the state's, or both lose the parts of wrappers. Where
+    nothing brings them together, both are returned as they are, for the caller to say what is missing.
+
+    >>> agreed({"fc.weight": 1}, {"_orig_mod.fc.weight": 2, "_orig_mod.fc.bias": 3})
+    ({'fc.weight': 1}, {'fc.weight': 2, 'fc.bias': 3})
+    """
+    for of_mask, of_values in itertools.product(_RENAMINGS, _RENAMINGS):
+        found = {of_values(name) for name in values}
+        if len(found) < len(values) or not _one_to_one(of_mask, mask):
+            continue
+        if found.issuperset(of_mask(name) for name in mask):
+            return _renamed(of_mask, mask), _renamed(of_values, values)
+    return mask, values
+
+
+def _one_to_one(rename: Callable[[str], str], values: Mapping[str, object]) -> bool:
+    return len({rename(name) for name in values}) == len(values)
+
+
+def _renamed(rename: Callable[[str], str], values: Mapping[str, V]) -> Mapping[str, V]:
+    if all(rename(name) == name for name in values):
+        return values
+    return {rename(name): value for name, value in values.items()}
