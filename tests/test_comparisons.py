@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from tombola.comparisons import compare, compare_over, reaches, shared_range, values_at
@@ -113,15 +115,36 @@ def spread(arm, shifts):
         ((-0.02, -0.021, -0.022), 0.01, "lower"),
         ((-0.001, 0.0, 0.001), 0.01, "equal within the margin"),
         ((-0.0058, -0.0071, -0.0084), 0.02, "lower, within the margin"),
-        ((-0.005, 0.001, 0.02), 0.02, "not worse than the margin"),
-        ((-0.02, 0.0, 0.02), 0.01, "not shown"),
+        ((-0.003, -0.002, -0.001), 0.01, "equal within the margin"),
+        ((-0.0022, -0.002, -0.0018), 0.01, "lower, within the margin"),
+        ((-0.002, -0.002, -0.002, -0.002, -0.002), 0.01, "lower, within the margin"),
+        ((-0.005, 0.001, 0.02), 0.02, "not worse by more than the margin"),
+        ((-0.02, 0.0, 0.02), 0.01, "inconclusive"),
         ((-0.001, 0.0, 0.001), None, "no difference shown"),
         ((-0.02, -0.021, -0.022), None, "lower"),
     ],
 )
 def test_verdicts_say_what_the_replicates_show(shifts, margin, verdict):
-    records = spread("a", shifts) + spread("b", (0.0, 0.0, 0.0))
+    records = spread("a", shifts) + spread("b", [0.0] * len(shifts))
     assert compare(records, "a", "b", at=0.8, margin=margin).verdict == verdict
+
+
+@given(
+    shifts=st.lists(st.integers(-30, 30), min_size=3, max_size=6),
+    margin=st.sampled_from([0.005, 0.01, 0.02]),
+    looks=st.integers(1, 3),
+)
+def test_what_is_called_equal_lower_or_higher_agrees_with_the_interval_beside_it(shifts, margin, looks):
+    records = spread("a", [shift / 1000 for shift in shifts]) + spread("b", [0.0] * len(shifts))
+    found = compare_over(records, "a", "b", at=[0.8, 0.85, 0.9][:looks], margin=margin)[0]
+    low, high = found.paired.low, found.paired.high
+    if found.verdict.startswith("equal"):
+        assert low <= 1e-12
+        assert high >= -1e-12
+    if found.verdict.startswith("lower"):
+        assert high < 0
+    if found.verdict.startswith("higher"):
+        assert low > 0
 
 
 def test_several_densities_are_looked_at_together():
@@ -133,7 +156,7 @@ def test_several_densities_are_looked_at_together():
     assert two[1].p_non_inferior >= alone.p_non_inferior
     assert compare(records, "a", "b", at=0.8, alpha=0.08).verdict == "higher"
     two = compare_over(records, "a", "b", at=[0.9, 0.8], alpha=0.08)
-    assert two[1].verdict == "higher by itself, not shown over 2 densities"
+    assert two[1].verdict == "higher by itself, inconclusive over 2 densities"
 
 
 def test_steps_can_be_compared_as_accuracies_are():
@@ -174,12 +197,12 @@ def test_what_cannot_be_compared_is_told_in_one_line(arms, options, message):
 def test_comparing_an_arm_with_itself_finds_nothing():
     found = compare(three("a"), "a", "a", at=0.9, margin=0.001)
     assert found.differences == [0, 0, 0]
-    assert (found.verdict, found.p, found.decidable) == ("not shown", 1.0, None)
+    assert (found.verdict, found.p, found.decidable) == ("inconclusive", 1.0, None)
     assert not math.isnan(found.paired.low)
 
 
 # 1 / 2^4 is above 0.05, 1 / 2^5 below.
-@pytest.mark.parametrize(("n", "verdict"), [(4, "not shown"), (5, "equal within the margin")])
+@pytest.mark.parametrize(("n", "verdict"), [(4, "inconclusive"), (5, "equal within the margin")])
 def test_identical_tickets_are_equal_from_five_replicates_on(n, verdict):
     found = compare(spread("a", [0.0] * n) + spread("b", [0.0] * n), "a", "b", at=0.8, margin=0.001)
     assert (found.verdict, found.p_equivalent) == (verdict, 0.5**n)

@@ -499,5 +499,5 @@ def test_a_line_does_not_change_the_unit_of_costs():
 
 def test_two_trainings_of_one_ticket_are_not_compared_as_arms():
     found = asked(recipe(ARMS | {"random": {"method": "random_ticket", "of": "lth"}}))
-    assert found.pairs == (("lth", "random"),)
+    assert found.pairs == (("lth", "dense"), ("again", "dense"), ("random", "dense"), ("lth", "random"))
     assert found.controls == {"lth": ("random",)}

@@ -100,7 +100,9 @@ def test_all_figures_are_drawn_and_the_verdict_stands_before_them(shown):
     tab, _, _ = shown
     assert tab.locator(".chart.vega-embed svg").count() == len(IN_PAGE)
     verdict = tab.locator(".verdicts li").first
-    assert verdict.inner_text().startswith("colt-2 at 50 %: winning.")
+    assert verdict.inner_text().startswith(
+        "colt-2 finds winning tickets at 50 % of the weights: they are within 1 point"
+    )
     assert verdict.bounding_box()["y"] < tab.locator(".chart").first.bounding_box()["y"]
 
 

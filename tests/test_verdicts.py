@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from tombola.errors import ConfigError
@@ -55,21 +57,21 @@ def test_a_ticket_worse_than_a_control_is_losing():
 
 def test_one_condition_that_is_not_shown_leaves_the_verdict_open():
     found = judged(ticket("lth", GOOD), ticket("random", [0.89, 0.91, 0.90]))
-    assert (found.word, states(found)) == ("not shown", ["shown", "shown", "not shown"])
+    assert (found.word, states(found)) == ("inconclusive", ["shown", "shown", "undecided"])
 
 
 # Steps 5, 10 and 12 later, 9 on average: not shown to be within one evaluation interval of ten, but within 30. They are
 # taken to scatter by an interval of ten, so within 20 is not shown: t = 11 / (10 / sqrt(3)) is below 2.92.
 def test_an_early_stop_may_be_one_evaluation_later_unless_said():
     later = ticket("lth", GOOD, [105, 110, 112]), ticket("random", BAD)
-    assert judged(*later).conditions[1].state == "not shown"
-    assert judged(*later, steps=20).conditions[1].state == "not shown"
+    assert judged(*later).conditions[1].state == "undecided"
+    assert judged(*later, steps=20).conditions[1].state == "undecided"
     assert judged(*later, steps=30).conditions[1].state == "shown"
     assert judged(*later).conditions[1].bound == 10
 
 
 # By hand: 1 / 2^3 and 1 / 2^5.
-@pytest.mark.parametrize(("n", "state", "p"), [(3, "not shown", 0.125), (5, "shown", 0.03125)])
+@pytest.mark.parametrize(("n", "state", "p"), [(3, "undecided", 0.125), (5, "shown", 0.03125)])
 def test_equal_early_stops_show_no_more_than_their_signs(n, state, p):
     found = judged(ticket("lth", GOOD[:1] * n, [50] * n), ticket("random", BAD[:1] * n)).conditions[1]
     assert (found.state, found.p_shown) == (state, p)
@@ -103,10 +105,10 @@ def test_a_ticket_whose_training_ended_too_early_is_not_shown_to_stop_no_later()
     own = curves(ticket("lth", GOOD, EARLY), of_round=1, ends=70)
     found = judged(own, curves(ticket("random", BAD), of_round=1, ends=1000))
     condition = found.conditions[1]
-    assert (found.word, states(found)) == ("not shown", ["shown", "not shown", "shown"])
+    assert (found.word, states(found)) == ("inconclusive", ["shown", "undecided", "shown"])
     assert condition.why == f"the ticket's {ENDED} (2 of 3 replicates)"
     assert condition.paired.mean == pytest.approx(-100 / 3)
-    assert (condition.p_shown, condition.state) == (1.0, "not shown")
+    assert (condition.p_shown, condition.state) == (1.0, "undecided")
 
 
 def test_a_ticket_whose_training_ended_can_be_shown_to_stop_later():
@@ -118,7 +120,7 @@ def test_a_ticket_whose_training_ended_can_be_shown_to_stop_later():
 def test_where_the_dense_networks_training_ended_a_ticket_cannot_stop_too_late():
     late = curves(ticket("lth", GOOD, LATE), of_round=0, ends=100, replicates=[1])
     found = judged(late, [record for record in ticket("random", BAD) if record["round"]])
-    assert (found.word, states(found)) == ("not shown", ["shown", "not shown", "shown"])
+    assert (found.word, states(found)) == ("inconclusive", ["shown", "undecided", "shown"])
     assert found.conditions[1].why == f"the dense network's {ENDED} (1 of 3 replicates)"
     assert found.conditions[1].p_violated == 1.0
 
@@ -133,7 +135,7 @@ def test_where_both_trainings_ended_nothing_is_known_of_early_stops():
     both = [one | {"curve": {"step": [100.0 if one["round"] == 0 else 70.0]}} for one in ticket("lth", GOOD, EARLY)]
     condition = judged(both, controls=()).conditions[1]
     assert condition.why == f"the ticket's {ENDED} (2 of 3 replicates); the dense network's {ENDED} (3 of 3 replicates)"
-    assert (condition.state, condition.p_shown, condition.p_violated) == ("not shown", 1.0, 1.0)
+    assert (condition.state, condition.p_shown, condition.p_violated) == ("undecided", 1.0, 1.0)
 
 
 def test_only_the_rounds_that_a_value_rests_on_can_be_censored():
@@ -158,20 +160,20 @@ def test_a_text_is_one_control():
 
 def test_without_a_control_no_ticket_is_winning():
     found = judged(ticket("lth", GOOD), controls=())
-    assert found.word == "not shown"
+    assert found.word == "inconclusive"
     assert "no arm is a control" in found.conditions[-1].why
 
 
 def test_a_control_without_a_result_there_leaves_the_verdict_open():
     random = [record for record in ticket("random", BAD) if record["round"] == 0]
     found = judged(ticket("lth", GOOD), random)
-    assert (found.word, found.conditions[2].why) == ("not shown", "it has no result there")
+    assert (found.word, found.conditions[2].why) == ("inconclusive", "it has no result there")
 
 
 def test_without_validation_data_there_is_no_early_stop_to_judge():
     records = [record | {"early_stop_step": None} for record in ticket("lth", GOOD) + ticket("random", BAD)]
     found = judged(records)
-    assert (found.word, found.conditions[1].state) == ("not shown", "not shown")
+    assert (found.word, found.conditions[1].state) == ("inconclusive", "undecided")
     assert "without validation data" in found.conditions[1].why
 
 
@@ -181,6 +183,40 @@ def test_two_replicates_give_no_verdict():
     assert found.conditions[0].why == "2 of the 3 replicates that a verdict needs"
 
 
+def test_a_control_with_two_replicates_gives_no_verdict():
+    found = judged(ticket("lth", [0.900, 0.902, 0.901, 0.903, 0.900]), ticket("random", BAD[:2]))
+    assert (found.word, found.replicates) == ("no verdict", 2)
+    assert found.conditions[2].cause == "replicates"
+
+
+@given(st.lists(st.integers(-30, 30), min_size=3, max_size=6), st.lists(st.integers(-4, 4), min_size=6, max_size=6))
+def test_a_condition_is_shown_where_its_limit_is_beyond_its_bound(shifts, later):
+    own = ticket("lth", [0.9 + shift / 1000 for shift in shifts], [100 + 10 * k for k in later[: len(shifts)]])
+    found = judged(own, ticket("random", [0.89] * len(shifts)))
+    for condition, below in zip(found.conditions, [False, True, False], strict=True):
+        if condition.limits is None:  # all differences are equal: a sign test
+            continue
+        low, high = condition.limits
+        assert low < condition.paired.mean < high
+        assert (condition.state == "shown") == (high < condition.bound if below else low > condition.bound)
+        if condition.state == "violated":
+            assert low > condition.bound if below else high < condition.bound
+
+
+def test_what_keeps_a_condition_from_being_decided_is_one_of_a_few_words():
+    def causes(records, **options):
+        return [condition.cause for condition in judged(records, **options).conditions]
+
+    lth, random = ticket("lth", GOOD), ticket("random", BAD)
+    assert causes(lth + random) == ["", "", ""]
+    assert causes(lth, controls=()) == ["", "", "no control"]
+    assert causes(lth + [one for one in random if one["round"] == 0]) == ["", "", "no result"]
+    assert causes([one | {"early_stop_step": None} for one in lth + random]) == ["", "no validation", ""]
+    assert causes([one | {"evaluate_every": None} for one in lth + random]) == ["", "no interval", ""]
+    assert causes([one | {"curve": {"step": [70.0]}} for one in lth] + random) == ["", "censored", ""]
+    assert causes([one for one in lth + random if one["replicate"]]) == ["replicates"] * 3
+
+
 def test_a_verdict_needs_a_margin():
     with pytest.raises(ConfigError, match=r"needs a margin.*verdict: \{margin: 0.01\}"):
         verdict(ticket("lth", GOOD), "lth", at=0.5, margin=None)
@@ -188,7 +224,7 @@ def test_a_verdict_needs_a_margin():
 
 def test_records_that_do_not_tell_the_interval_of_evaluations_need_steps():
     records = [record | {"evaluate_every": None} for record in ticket("lth", GOOD) + ticket("random", BAD)]
-    assert judged(records).word == "not shown"
+    assert judged(records).word == "inconclusive"
     assert "verdict.steps is not set" in judged(records).conditions[1].why
     assert judged(records, steps=10).word == "winning"
 

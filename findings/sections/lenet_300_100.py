@@ -147,7 +147,6 @@ def _verdicts() -> str:
         controls = ["random-ticket", "reinitialised"]
         found = verdict(records(FOLDER), "lth", at=at, margin=0.002, controls=controls, steps=100)
         missing = [condition.name for condition in found.conditions if condition.state != "shown"]
-        word = "inconclusive" if found.word == "not shown" else found.word
         why = f" (undecided: {', '.join(missing)})" if missing else ""
-        said.append(f"{density} {word}{why}")
+        said.append(f"{density} {found.word}{why}")
     return "; ".join(said)

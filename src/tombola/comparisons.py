@@ -124,25 +124,34 @@ class Comparison:
         return margin if margin < math.inf else None
 
     @property
+    def _side(self) -> int:
+        """On which side of zero the interval of the mean lies: -1, 1, or 0 where it includes zero."""
+        low, high = self.paired.low, self.paired.high
+        rounding = 1e-12  # of differences of quotients
+        return int((low or 0.0) > rounding) - int((high or 0.0) < -rounding)
+
+    @property
     def verdict(self) -> str:
         """What the replicates show, in words: of a margin if there is one, else of any difference."""
         if self.p is None:
             return f"no verdict ({len(self.values)} of 3 replicates)"
         higher = "higher" if self.paired.mean > 0 else "lower"
+        differs = statistics.p_different(self.differences) <= self.alpha
+        if self.p <= self.alpha and (self.margin is None or higher == "higher"):
+            return higher
         # By itself it would count; of several looks one comes out so by chance more often.
-        alone = self.p > self.alpha >= statistics.p_different(self.differences)
-        open_ = f"{higher} by itself, not shown over {self.looks} densities" if alone else ""
+        by_itself = f"{higher} by itself, inconclusive over {self.looks} densities" if differs else ""
         if self.margin is None or self.p_non_inferior is None or self.p_equivalent is None:
-            return higher if self.p <= self.alpha else open_ or "no difference shown"
-        different = self.p <= self.alpha
-        if different and higher == "higher":
-            return "higher"
-        if self.p_equivalent <= self.alpha:
-            # A difference that is shown is no equality, however small.
-            return "lower, within the margin" if different else "equal within the margin"
-        if self.p_non_inferior <= self.alpha:
-            return "not worse than the margin"
-        return "lower" if different else open_ or "not shown"
+            return by_itself or "no difference shown"
+        equivalent = self.p_equivalent <= self.alpha
+        if equivalent or self.p_non_inferior <= self.alpha:
+            # "Equal" beside an interval that leaves zero out would contradict what stands next to it.
+            if self._side < 0:
+                return "lower, within the margin"
+            if equivalent:
+                return "higher by itself, within the margin" if self._side > 0 else "equal within the margin"
+            return by_itself or "not worse by more than the margin"
+        return "lower" if self.p <= self.alpha else by_itself or "inconclusive"
 
 
 def compare(

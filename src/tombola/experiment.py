@@ -419,7 +419,7 @@ def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:
 
 
 def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]] | None = None) -> Asked:
-    """Return what the report of a recipe is to decide: each arm against what follows it, and all searches together.
+    """Return what the report of a recipe is to decide: each arm against the dense network and what follows it.
 
     Args:
         recipe: The recipe.
@@ -435,11 +435,18 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
         for name in arms
         if arms[name].searches
     }
+    # Every arm, also a control or a network that was trained longer, stands beside the dense network.
+    beside_dense = [(name, DENSE) for name in arms if name != DENSE]
+    matched = {
+        name: tuple(other for other, arm in arms.items() if arm.match is not None and arm.match.arm == name)
+        for name in arms
+    }
     given = recipe.verdict
     exact = sorted({d for arm in arms.values() for d in arm.evaluate_at or arm.densities}, reverse=True)
     return Asked(
-        pairs=tuple(dict.fromkeys((*followers, *others))),
+        pairs=tuple(dict.fromkeys((*beside_dense, *followers, *others))),
         controls=controls,
+        matched=matched,
         made_of={name: arm.of for name, arm in arms.items() if arm.of},
         networks=frozenset(name for name, arm in arms.items() if arm.method == "as_trained"),
         apart=frozenset(name for name, arm in arms.items() if arm.combine == "all_at_end"),

@@ -74,6 +74,36 @@ def half_width(deviation: float, n: int, level: float = 0.95) -> float:
     return _quantile((1 + level) / 2, n) * deviation / math.sqrt(n)
 
 
+def one_sided_limits(
+    differences: Sequence[float], alpha: float = 0.05, resolution: float = 0.0
+) -> tuple[float, float] | None:
+    """Return what the true mean difference is at least, and what it is at most, each at confidence 1 - alpha.
+
+    These are the bounds that `p_above` and `p_below` test: p is at most alpha where the limit lies beyond the bound.
+    Where all differences are equal a sign test decides instead, which has no limits: ``None``.
+
+    Args:
+        differences: One a replicate.
+        alpha: Level of each of the two.
+        resolution: As in `p_above`.
+
+    Raises:
+        ValueError: There are fewer than two differences.
+
+    >>> low, high = one_sided_limits([0.01, 0.02, 0.03])
+    >>> round(low, 4), round(high, 4)
+    (0.0031, 0.0369)
+    >>> round(p_above([0.01, 0.02, 0.03], bound=low), 4)
+    0.05
+    """
+    known = _checked(differences, 2)
+    if _alike(known):
+        return None
+    mean = statistics.fmean(known)
+    half = half_width(max(resolution, statistics.stdev(known)), len(known), 1 - 2 * alpha)
+    return mean - half, mean + half
+
+
 def p_above(differences: Sequence[float], bound: float = 0.0, resolution: float = 0.0) -> float:
     """Test whether the true mean difference is above a bound: one-sided t test, small where it is.
 

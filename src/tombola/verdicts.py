@@ -1,6 +1,6 @@
 """Verdicts: whether a ticket is a winning one, by the definition of those who coined the word.
 
-    records -> comparisons with dense and with controls -> conditions -> winning | losing | not shown | no verdict
+    records -> comparisons with dense and with controls -> conditions -> winning | losing | inconclusive | no verdict
 
 A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if it trains to an accuracy at least that of the
 dense network, in no more steps, and better than what shares its size but not its making: a random ticket, and the same
@@ -26,8 +26,10 @@ from tombola.statistics import Paired
 
 LEAST = 3  # replicates, below which no verdict is given
 
-State = Literal["shown", "violated", "not shown"]
-Word = Literal["winning", "losing", "not shown", "no verdict"]
+State = Literal["shown", "violated", "undecided"]
+Word = Literal["winning", "losing", "inconclusive", "no verdict"]
+# What keeps a condition from being decided, where it is not the numbers.
+Cause = Literal["", "replicates", "no control", "no result", "no validation", "no interval", "censored"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Condition:
         p_violated: One-sided p-value of it holding, adjusted for there being several conditions; 1 likewise.
         state: What follows at the level.
         why: Why nothing can be said, where that is so; also beside ``paired``, of early stops that are censored.
+        cause: The same as one of a few words, so that it can be told once for many conditions; "" where it is shown or
+            violated, or where replicates could decide it and do not.
+        limits: What the mean difference is at least and at most, each at the level: what the tests compare with the
+            bound. ``None`` where nothing was tested, or all differences are equal.
     """
 
     name: str
@@ -55,6 +61,8 @@ class Condition:
     p_violated: float | None
     state: State
     why: str = ""
+    cause: Cause = ""
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Verdict:
     Attributes:
         arm: The arm.
         density: Of the ticket, as a fraction of the prunable weights.
-        word: "winning", "losing", "not shown", or "no verdict" below three replicates.
+        word: "winning", "losing", "inconclusive", or "no verdict" below three replicates.
         conditions: Each with its number.
         replicates: The least that a condition rests on.
         interpolated: Whether values lie between two rounds.
@@ -130,14 +138,15 @@ def verdict(
     for control in controls:
         name = f"more accurate than {control}"
         if not values_at(records, arm, at).keys() & values_at(records, control, at).keys():
-            conditions.append(_untested(name, "test_accuracy", control, "it has no result there"))
+            conditions.append(_untested(name, "test_accuracy", control, "it has no result there", "no result"))
             continue
         found = compare(records, arm, control, at=at, alpha=alpha)
         comparisons.append(found)
         conditions.append(_tested(name, found, 0.0))
     if not controls:
         conditions.append(_untested("more accurate than its controls", "test_accuracy", "",
-                                    "no arm is a control of this one (random_ticket, reinitialised)"))  # fmt: skip
+                                    "no arm is a control of this one (random_ticket, reinitialised)",
+                                    "no control"))  # fmt: skip
     n = min(len(one.values) for one in comparisons)
     settled = _settled(conditions, alpha)
     return Verdict(
@@ -158,13 +167,14 @@ def _in_time(
     """Whether the early stop is no later than the dense network's."""
     name, of = "stops no later than dense", "early_stop_step"
     if not any(record["arm"] == arm and record.get(of) is not None for record in records):
-        return _untested(name, of, DENSE, "without validation data there is no early-stop step")
+        why = "without validation data there is no early-stop step"
+        return _untested(name, of, DENSE, why, "no validation")
     allowed = steps if steps is not None else next(
         (record["evaluate_every"] for record in records if record.get("evaluate_every")), None
     )  # fmt: skip
     if allowed is None:
         why = "the records do not say how often there was an evaluation, and verdict.steps is not set"
-        return _untested(name, of, DENSE, why)
+        return _untested(name, of, DENSE, why, "no interval")
     found = compare(records, arm, DENSE, at=at, of=of, alpha=alpha)
     comparisons.append(found)
     own, dense = rounds_of(records, arm), rounds_of(records, DENSE)
@@ -202,21 +212,23 @@ def _unless_censored(condition: Condition, own: Collection[int], dense: Collecti
         p_shown=1.0 if own else condition.p_shown,
         p_violated=1.0 if dense else condition.p_violated,
         why="; ".join(why),
+        cause="censored",
     )
 
 
 def _tested(name: str, found: Comparison, bound: float, *, below: bool = False, resolution: float = 0.0) -> Condition:
     if len(found.values) < LEAST:
         why = f"{len(found.values)} of the {LEAST} replicates that a verdict needs"
-        return Condition(name, found.of, found.other, bound, found.paired, None, None, "not shown", why)
+        return Condition(name, found.of, found.other, bound, found.paired, None, None, "undecided", why, "replicates")
     above = statistics.p_above(found.differences, bound, resolution)
     beneath = statistics.p_below(found.differences, bound, resolution)
     shown, violated = (beneath, above) if below else (above, beneath)
-    return Condition(name, found.of, found.other, bound, found.paired, shown, violated, "not shown")
+    limits = statistics.one_sided_limits(found.differences, found.alpha, resolution)
+    return Condition(name, found.of, found.other, bound, found.paired, shown, violated, "undecided", limits=limits)
 
 
-def _untested(name: str, of: str, other: str, why: str) -> Condition:
-    return Condition(name, of, other, 0.0, None, None, None, "not shown", why)
+def _untested(name: str, of: str, other: str, why: str, cause: Cause) -> Condition:
+    return Condition(name, of, other, 0.0, None, None, None, "undecided", why, cause)
 
 
 def _settled(conditions: Sequence[Condition], alpha: float) -> list[Condition]:
@@ -229,9 +241,10 @@ def _settled(conditions: Sequence[Condition], alpha: float) -> list[Condition]:
             found.append(condition)
             continue
         violated = next(adjusted)
-        state: State = "shown" if condition.p_shown <= alpha else "violated" if violated <= alpha else "not shown"
-        why = condition.why if state == "not shown" else ""
-        found.append(replace(condition, p_violated=violated, state=state, why=why))
+        state: State = "shown" if condition.p_shown <= alpha else "violated" if violated <= alpha else "undecided"
+        if state != "undecided":
+            condition = replace(condition, why="", cause="")
+        found.append(replace(condition, p_violated=violated, state=state))
     return found
 
 
@@ -241,4 +254,4 @@ def _word(conditions: Sequence[Condition], replicates: int) -> Word:
     states = {condition.state for condition in conditions}
     if states == {"shown"}:
         return "winning"
-    return "losing" if "violated" in states else "not shown"
+    return "losing" if "violated" in states else "inconclusive"

@@ -18,14 +18,21 @@ from tombola.comparisons import DENSE, Comparison, Value, compare_over, reaches,
 from tombola.errors import ConfigError
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
-from tombola.reports.grids import Grid, listed, percent
+from tombola.reports.answers import answers, hindrances, number
+from tombola.reports.grids import Grid, difference, listed, percent, signed
 from tombola.reports.paper import Point, Printed
-from tombola.verdicts import LEAST, Condition, Verdict, verdict
+from tombola.verdicts import Condition, Verdict, verdict
 
 TARGETS = (0.5, 0.2, 0.1)
+_BRIEF = {  # causes, where there is no number
+    "no control": "no control",
+    "no result": "no result there",
+    "no validation": "no validation data",
+    "no interval": "interval unknown",
+}
 STABLE = 0.02  # barrier, a fraction, below which a network counts as stable (Frankle et al. 2020)
 _MOST_PAIRS = 6  # that are told in words
-_SIGNS = {"shown": "✓", "violated": "✗", "not shown": "?"}
+_SIGNS = {"shown": "✓", "violated": "✗", "undecided": "?"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,9 @@ class Asked:
     """What a report is to decide.
 
     Attributes:
-        pairs: Arms to compare, each with its control or source.
-        controls: By arm, what its tickets must beat.
+        pairs: Arms to compare: each with the dense network, with its control, with its source.
+        controls: By arm that is judged, what its tickets must beat; it may be nothing.
+        matched: By arm, those that keep as many weights as it does after every round.
         made_of: By arm that does not search itself, whose tickets it takes.
         networks: Arms that are no tickets but the networks that another arm pruned and trained on (``as_trained``).
         apart: Arms whose partitions search by themselves, so that their candidates are cuts of the dense network.
@@ -53,6 +61,7 @@ class Asked:
 
     pairs: tuple[tuple[str, str], ...] = ()
     controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    matched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     made_of: Mapping[str, str] = field(default_factory=dict)
     networks: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
@@ -73,7 +82,7 @@ NOTHING = Asked()
 
 
 def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
-    """Judge every arm with controls (all that search, if none has) at the densities it has; none without a margin.
+    """Judge every arm that is to be judged, with its own controls, at the densities it has; none without a margin.
 
     Args:
         records: Of the whole experiment.
@@ -83,8 +92,7 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
     if asked.margin is None:
         return found
     there = set(aggregate.arms(records))
-    judged = {arm: controls for arm, controls in asked.controls.items() if controls}
-    for arm, controls in (judged or asked.controls).items():
+    for arm, controls in asked.controls.items():
         known = [control for control in controls if control in there]
         for density in asked.at if arm in there else ():
             if _both(records, arm, DENSE, density):
@@ -99,8 +107,12 @@ def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
     there = {*aggregate.arms(records), DENSE}
     for arm, other in asked.pairs:
         if {arm, other} <= there:
-            at = [density for density in asked.at if _both(records, arm, other, density)]
-            found += compare_over(records, arm, other, at=at, margin=asked.margin, alpha=asked.alpha) if at else []
+            # A dense network, trained longer, is the same one at every density.
+            asked_at = asked.at if any(record["density"] < 1 for record in records if record["arm"] == arm) else (1.0,)
+            at = [density for density in asked_at if _both(records, arm, other, density)]
+            # A control is to be beaten; that it is nearly as good is no equality worth the word.
+            margin = None if other in asked.controls.get(arm, ()) else asked.margin
+            found += compare_over(records, arm, other, at=at, margin=margin, alpha=asked.alpha) if at else []
     return found
 
 
@@ -108,36 +120,71 @@ def _both(records: Sequence[Record], arm: str, other: str, density: float) -> bo
     return bool(values_at(records, arm, density).keys() & values_at(records, other, density).keys())
 
 
+def answer(records: Sequence[Record], asked: Asked) -> list[list[str]]:
+    """Answer the question of the report: of each arm that searches by itself its sentences, what wins first.
+
+    >>> answer([], Asked())
+    []
+    """
+    judged, compared = verdicts(records, asked), comparisons(records, asked)
+    arms = [arm for arm in aggregate.arms(records) if arm in asked.drawn or not asked.drawn]
+    arms.sort(key=lambda arm: not asked.controls.get(arm))  # those that the recipe has controls for come first
+    return answers(judged, compared, arms, asked.matched)
+
+
 def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
-    """Say in words what is decided: verdicts of tickets, each pair at its lowest density, the first few, and stability.
+    """Say in words what is decided: the answer, what keeps it from saying more, the first few pairs, and stability.
 
     >>> sentences([], Asked())
     []
     """
-    said = [_told(one) for one in verdicts(records, asked)]
-    lowest = {(one.arm, one.other): one for one in comparisons(records, asked)}
-    said += [compared(one) for one in list(lowest.values())[:_MOST_PAIRS]]
+    compared = comparisons(records, asked)
+    told = [one for one in verdicts(records, asked) if one.arm in asked.drawn or not asked.drawn]
+    said = [" ".join(of_arm) for of_arm in answer(records, asked)]
+    said += hindrances(told, compared, asked.margin) + _out_of_reach(records, asked, compared)
+    lowest = {(one.arm, one.other): one for one in compared if not _in_answer(one, asked)}
+    said += [compared_in_words(one) for one in list(lowest.values())[:_MOST_PAIRS]]
     more = len(lowest) - _MOST_PAIRS
     said += [f"{more} more pairs are in the table of differences."] if more > 0 else []
     return said + [_stability(records, arm, asked) for arm in connected(records)]
+
+
+def _out_of_reach(records: Sequence[Record], asked: Asked, compared: Sequence[Comparison]) -> list[str]:
+    """Say which arms have nothing at any density that is asked for; one line, or none."""
+    there = {one.arm for one in compared if one.other == DENSE}
+    asked_of = {arm for arm, other in asked.pairs if other == DENSE}
+    missing = [arm for arm in aggregate.arms(records) if arm in asked_of - there]
+    if not missing:
+        return []
+    where = f"{listed([percent(density) for density in asked.at])} %"
+    return [f"{listed(missing)} {'has' if len(missing) == 1 else 'have'} no results around {where} of the weights, so "
+            "nothing is decided there: search further (until), or ask for densities that are reached, such as "
+            "--verdict.at '[0.8]'."]  # fmt: skip
+
+
+def _in_answer(one: Comparison, asked: Asked) -> bool:
+    """Whether the answer says what a comparison shows: with the dense network, a control, an arm of as many weights."""
+    if asked.margin is None or one.p is None:
+        return one.other == DENSE
+    return one.other in (DENSE, *asked.controls.get(one.arm, ()), *asked.matched.get(one.arm, ()))
 
 
 def question(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say what the report answers, one line; nothing where no arm searches.
 
     >>> question([{"arm": "lth"}], Asked(at=(0.5, 0.2), margin=0.01))
-    ['Does lth find tickets that train as well as the dense network? At 50 and 20 % of the weights, to 1 point.']
-    """
+    ['Does lth find tickets that train as well as the dense network, at 50 and 20 % density, within 1 percentage point?']
+    """  # noqa: E501 - one line of what is printed
     arms = [arm for arm in aggregate.arms(records) if arm in asked.drawn or not asked.drawn]
     if not arms:
         return []
     finds = "Do" if len(arms) > 1 else "Does"
-    text = f"{finds} {listed(arms)} find tickets that train as well as the dense network?"
-    where = f" At {listed([percent(density) for density in asked.at])} % of the weights"
+    where = f"at {listed([percent(density) for density in asked.at])} % density"
+    text = f"{finds} {listed(arms)} find tickets that train as well as the dense network, {where}"
     if asked.margin is None:
-        return [f"{text}{where}; the recipe sets no margin (verdict.margin), so intervals are given and no verdicts."]
+        return [f"{text}?"]
     points = percent(asked.margin)
-    return [f"{text}{where}, to {points} point{'' if points == '1' else 's'}."]
+    return [f"{text}, within {points} percentage point{'' if points == '1' else 's'}?"]
 
 
 def legend(records: Sequence[Record], asked: Asked) -> list[str]:
@@ -148,7 +195,8 @@ def legend(records: Sequence[Record], asked: Asked) -> list[str]:
         lines.append(
             "A ticket is winning if it is as accurate as dense (to the margin), stops no later, and is more accurate "
             f"than each of its controls, each shown at {percent(asked.alpha)} %; losing if one is violated (Holm over "
-            "the conditions). ✓ shown, ✗ violated, ? not shown."
+            "the conditions). ✓ shown, ✗ violated, ? undecided. At least and at most: the one-sided "
+            f"{percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above the column."
         )
     if compared:
         n = min(len(one.values) for one in compared)
@@ -168,76 +216,47 @@ def legend(records: Sequence[Record], asked: Asked) -> list[str]:
     return lines
 
 
-def _told(one: Verdict) -> str:
-    text = f"{one.arm} at {percent(one.density)} %: {one.word}."
-    if one.word == "no verdict":
-        return f"{text} It takes {LEAST} replicates; there {_are(one.replicates)}."
-    odd = [condition for condition in one.conditions if condition.state != "shown"]
-    parts = [f"{_negated(condition)}{_with(condition)}" for condition in odd or one.conditions]
-    return f"{text} {'; '.join(parts)[:1].upper()}{'; '.join(parts)[1:]}."
-
-
-def _negated(condition: Condition) -> str:
-    prefix = {"shown": "", "violated": "violated: ", "not shown": "not shown: "}[condition.state]
-    return prefix + condition.name
-
-
-def _with(condition: Condition) -> str:
-    if condition.paired is None or condition.p_shown is None:
-        return f" ({condition.why})" if condition.why else ""
-    why = f"; {condition.why}" if condition.why else ""
-    return f" ({_difference(condition.paired.mean, condition.paired.low, condition.paired.high, condition.of)}{why})"
-
-
-def compared(one: Comparison, arm: str = "", other: str = "") -> str:
+def compared_in_words(one: Comparison, arm: str = "", other: str = "") -> str:
     """Say what a comparison shows, of arms that may be called otherwise."""
     low, high = one.paired.low, one.paired.high
     where = f"At {percent(one.density)} %, {arm or one.arm} - {other or one.other}"
-    return f"{where}: {_difference(one.paired.mean, low, high, one.of)}: {one.verdict}."
-
-
-def _difference(mean: float, low: float | None, high: float | None, of: str) -> str:
-    unit, factor, digits = ("steps", 1.0, 0) if of == "early_stop_step" else ("points", 100.0, 2)
-
-    def signed(value: float) -> str:
-        return f"{round(factor * value, digits) + 0.0:+,.{digits}f}"  # zero has no sign of its own
-
-    interval = "" if low is None or high is None else f" [{signed(low)}, {signed(high)}]"
-    return f"{signed(mean)}{interval} {unit}"
-
-
-def _are(number: int) -> str:
-    return "is 1" if number == 1 else f"are {number}"
+    return f"{where}: {difference(one.paired.mean, low, high, one.of)}: {one.verdict}."
 
 
 def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return the verdicts with the number of each condition, as text."""
+    """Return the verdicts, each condition with the limit that was tested, and its bound above it, as text."""
+    found = verdicts(records, asked)
     rows = []
-    for one in verdicts(records, asked):
+    for one in found:
         first = one.conditions[:2]
         controls = "; ".join(_control(condition) for condition in one.conditions[2:])
-        rows.append([one.arm, percent(one.density), one.word, *map(_points, first), controls])
+        rows.append([one.arm, percent(one.density), one.word, *map(_signed_off, first), controls])
+    accuracy, stop = "accuracy - dense, points", "early stop - dense, steps"
+    bounds = {condition.of: condition.bound for one in found for condition in one.conditions[:2] if condition.paired}
+    if "test_accuracy" in bounds:
+        accuracy += f" (above {signed(bounds['test_accuracy'])})"
+    if "early_stop_step" in bounds:
+        stop += f" (below {signed(bounds['early_stop_step'], 'early_stop_step')})"
+    controls = "accuracy - controls, points (above 0)"
     return Grid(
         title="Verdicts",
         labels=["arm", "density %"],
-        groups=[("", ["verdict", "accuracy - dense", "early stop - dense", "accuracy - controls"])],
+        groups=[("", ["verdict", accuracy, stop, controls])],
         rows=rows,
-        why={"accuracy - controls": "the recipe has none"},
     )
 
 
-def _points(condition: Condition) -> str:
+def _signed_off(condition: Condition) -> str:
     if condition.paired is None:
-        return condition.why
-    low, high = condition.paired.low, condition.paired.high
-    return f"{_difference(condition.paired.mean, low, high, condition.of)} {_SIGNS[condition.state]}"
+        return _BRIEF[condition.cause]
+    if condition.p_shown is None:  # nothing was tested, so there is nothing to tick
+        return number(condition)
+    censored = ", censored" if condition.cause == "censored" else ""
+    return f"{number(condition)}{censored} {_SIGNS[condition.state]}"
 
 
 def _control(condition: Condition) -> str:
-    """Return a control's mean difference; its interval is in the table of differences."""
-    if condition.paired is None:
-        return condition.why
-    return f"{condition.other} {100 * condition.paired.mean:+.2f} {_SIGNS[condition.state]}"
+    return " ".join(filter(None, [condition.other, _signed_off(condition)]))
 
 
 def _deviations(one: Comparison, asked: Asked) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
@@ -84,7 +83,7 @@ class Sheet:
             facts: What was run.
         """
         told = (facts or {}).items()
-        decided = "".join(f"<li>{_judged(sentence)}</li>" for sentence in verdicts)
+        decided = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdicts)
         page = _PAGE.substitute(
             title=escape(title),
             question=paragraphs(question),
@@ -160,12 +159,6 @@ def paragraphs(lines: Sequence[str]) -> str:
 def legend(lines: Sequence[str]) -> str:
     """Return how tables and figures are to be read, as HTML."""
     return f'<div class="legend">{paragraphs(lines)}</div>'
-
-
-def _judged(sentence: str) -> str:
-    """Set the word of a verdict off, so that it is seen at a glance."""
-    words = "winning|losing|not shown|no verdict"
-    return re.sub(rf"^([^:]*: )({words})\.", r"\1<b>\2</b>.", escape(sentence))
 
 
 def _table(grid: Grid, colours: Mapping[str, str]) -> str:

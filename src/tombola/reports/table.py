@@ -34,9 +34,10 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
     <BLANKLINE>
     - lth, replicate 1: stopped
     """
-    parts = [f"# {escaped(title)}", *map(escaped, summary(records, asked))]
+    parts = [f"# {escaped(title)}"]
     if said := decisions.sentences(records, asked):
         parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
+    parts += map(escaped, summary(records, asked))
     for grid in grids(records, asked):
         parts += [f"## {grid.title}", markdown_table(grid)]
     lines = [*masks.collapse_lines(records, asked), *inference.inference_lines(records, asked)]
@@ -66,11 +67,9 @@ def terminal(
     from rich.text import Text
 
     console = console or Console()
-    console.print(Text(title, style="bold"))
-    for line in summary(records, asked):
+    console.print(Text(": ".join([title, *decisions.question(records, asked)]), style="bold"))
+    for line in (*decisions.sentences(records, asked), *summary(records, asked)):
         console.print(Text(line))
-    for sentence in decisions.sentences(records, asked):
-        console.print(Text(sentence))
     for grid in grids(records, asked, briefly=True):
         console.print(Text(f"\n{grid.title}", style="bold"))
         for index, table in enumerate(_fitting(filled(grid), console)):
@@ -111,12 +110,11 @@ def grids(records: Sequence[Record], asked: Asked = NOTHING, *, briefly: bool = 
     Args:
         records: Of the whole experiment.
         asked: What is to be decided.
-        briefly: The two tables of accuracies and costs alone, as a terminal shows them.
+        briefly: The tables of accuracies, costs and verdicts alone, as a terminal shows them.
     """
-    found = [_round_grid(records), _target_grid(records, asked)]
+    found = [_round_grid(records), _target_grid(records, asked), decisions.verdict_grid(records, asked)]
     if not briefly:
         found += [
-            decisions.verdict_grid(records, asked),
             decisions.comparison_grid(records, asked),
             decisions.paper_grid(records, asked),
             decisions.cost_grid(records, asked),
@@ -303,10 +301,18 @@ def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
         columns += range(start, start + len(heads))
         for offset, head in enumerate(heads):
             above = name if named and offset == 0 else ""
-            text = f"{above}\n{head}" if named else "\n".join(head.rsplit(" ", 1)) if len(head) > 12 else f"\n{head}"
+            text = f"{above}\n{head}" if named else _in_two_lines(head)
             table.add_column(Text(text), justify="left" if in_words(head) else "right", overflow="fold")
     for row in grid.rows:
         cells = [row[column] for column in columns]
         if not named or any(cells[len(grid.labels) :]):
             table.add_row(*map(Text, cells))
     return table
+
+
+def _in_two_lines(head: str) -> str:
+    """Break a long head before what stands in brackets, else before its last word."""
+    if len(head) <= 12:
+        return f"\n{head}"
+    first, bracket, bound = head.partition(" (")
+    return f"{first}\n({bound}" if bracket else "\n".join(head.rsplit(" ", 1))

@@ -100,7 +100,8 @@ def sentences(parts: Sequence[Part]) -> list[str]:
         for arm in (DENSE, *_searching(parts)):
             found = _against_first(parts, part, arm)
             if found:
-                said.append(decisions.compared(found[-1], f"{arm} of {part.label}", f"{arm} of {parts[0].label}"))
+                names = (f"{arm} of {part.label}", f"{arm} of {parts[0].label}")
+                said.append(decisions.compared_in_words(found[-1], *names))
     more = len(said) - _MOST_TOLD
     return said[:_MOST_TOLD] + ([f"{more} more differences are in the table."] if more > 0 else [])
 
