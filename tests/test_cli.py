@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 import tombola
+from tombola import recipes
 from tombola.cli import main
 from tombola.recipe import parse, read
 
@@ -83,15 +85,19 @@ def refused(done, *said):
     assert "Traceback" not in done.stderr
 
 
-def test_run_prints_the_table_and_where_the_pictures_are(process, tmp_path):
+def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process, tmp_path):
+    (tmp_path / "quick.yaml").write_text(RECIPE + "verdict: {at: [0.8]}\n")
     done = process("run", "quick.yaml", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert "Test accuracy by round" in done.stdout
     assert "First round at or below each density" in done.stdout
     assert "Dense network: test accuracy" in done.stdout
+    # What is printed last is the answer and one path.
+    *_, said, path = done.stdout.splitlines()
+    assert path == str(next((tmp_path / "runs").iterdir()).relative_to(tmp_path) / "report.html")
     for name in ("summary.md", "accuracy.svg", "accuracy.png", "density.svg", "density.png", "report.html"):
-        line = next(line for line in done.stdout.splitlines() if line.endswith(name))
-        assert (tmp_path / line.split()[-1]).stat().st_size > 0
+        assert (tmp_path / path).with_name(name).stat().st_size > 0
+    assert re.fullmatch(r"colt-2 is [+-]\d+\.\d\d points from dense at 80 %, in 1 replicate\.", said)
     assert "trainings" in done.stderr.splitlines()[0]  # the estimate comes first
     assert sum("replicate 0" in line for line in done.stderr.splitlines()) == 4
 
@@ -105,7 +111,10 @@ def test_run_prints_the_table_and_where_the_pictures_are(process, tmp_path):
     ("arguments", "said"),
     [
         (["run", "nothing.yaml"], ["there is no recipe 'nothing.yaml'"]),
-        (["run"], ["RECIPE.yaml"]),
+        (["run"], ["run needs a recipe", "tombola run digits", "tombola list recipes"]),
+        (["run", "digit"], ["there is no recipe 'digit'", "tombola list recipes", "Did you mean 'digits'"]),
+        (["run", "digits.yaml"], ["there is no recipe 'digits.yaml'", "ships with tombola is named 'digits'"]),
+        (["demo", "--worker", "2"], ["--worker"]),
         (["rum", "quick.yaml"], ["no command 'rum'", "Did you mean 'run'"]),
         (["run", "quick.yaml", "--arms.lth.rate", "20"], ["20 % is 0.2"]),
         (["run", "quick.yaml", "--arms.lth.rat", "0.2"], ["Did you mean 'rate'"]),
@@ -349,3 +358,32 @@ def test_a_run_that_is_interrupted_says_so_last_whoever_reads_its_images(cli, tm
     assert begun
     assert process.returncode == 130
     assert said[-1] == "tombola: stopped; the same command goes on from here"
+
+
+def test_a_recipe_that_ships_is_run_by_its_name_from_anywhere(cli):
+    done = cli("run", "digits", "--scale", "small", "--print_config")
+    assert (done.returncode, "name: digits-small" in done.stdout) == (0, True)
+
+
+def test_a_file_comes_before_a_recipe_of_its_name(cli, tmp_path):
+    (tmp_path / "digits").write_text(RECIPE)
+    assert "name: quick" in cli("run", "digits", "--print_config").stdout
+
+
+def test_list_recipes_says_what_each_is_and_costs(cli):
+    table = cli("list", "recipes").stdout
+    found = json.loads(cli("list", "recipes", "--json").stdout)["recipes"]
+    assert [one["name"] for one in found] == recipes.names()
+    assert all(one["summary"] and one["cost"] for one in found)
+    for one in found:
+        assert any(line.split()[:1] == [one["name"]] for line in table.splitlines())
+    assert f"recipes: {', '.join(recipes.names())}" in cli("list").stdout
+
+
+def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
+    def run(recipe, **_):
+        assert recipe == read("digits")
+        raise KeyboardInterrupt  # nothing is trained here
+
+    monkeypatch.setattr("tombola.experiment.run", run)
+    assert cli("demo", "--quiet").returncode == 130

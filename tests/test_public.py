@@ -39,7 +39,10 @@ def test_help_and_ticket_info_import_no_torch(tmp_path):
     import torch
 
     tombola.Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}, {}).save(tmp_path / "t.safetensors")
-    for arguments in (["--help"], ["run", "--help"], ["ticket", "info", str(tmp_path / "t.safetensors")], ["list"]):
+    for arguments in (
+        ["--help"], ["run", "--help"], ["demo", "--help"], ["ticket", "info", str(tmp_path / "t.safetensors")],
+        ["list"], ["list", "recipes"],
+    ):  # fmt: skip
         code = (
             "import sys\nfrom tombola.cli import main\n"
             "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"

@@ -1,4 +1,4 @@
-"""The demo's recipe on 1, 2 and more workers, to one a core: COLT-2, LTH and matched on the digits, three replicates.
+"""A recipe on 1, 2 and more workers, to one a core: COLT-2, LTH and matched on the digits, three replicates.
 
 `tombola.run` from nothing to the report, each time in a fresh runs folder, starting the workers included. The second
 line leaves out what comes before the first evaluation of the first training: starting workers and loading data.

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from tombola.experiment import Outcome
 
-COMMANDS = ("run", "runs", "report", "transfer", "doctor", "ticket", "list")
-CATALOGUES = ("data", "models", "scores", "exports", "arms")
+COMMANDS = ("demo", "run", "runs", "report", "transfer", "doctor", "ticket", "list")
+CATALOGUES = ("data", "models", "scores", "exports", "arms", "recipes")
+DEMO = "digits"  # the recipe that tombola demo runs
 # The options of the commands that take overrides of a recipe too: those with a value, those without.
 OPTIONS = {
     "run": (
@@ -88,6 +89,23 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"tombola {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
+    root = "data sets (default: TOMBOLA_DATA, else the cache)"
+    parent = "where runs go (default: runs)"
+    workers = "worker processes (default: one a core); change no bit"
+    demo = commands.add_parser(
+        "demo",
+        allow_abbrev=False,
+        help="find winning tickets on scikit-learn's digits, in two minutes on two cores",
+        description=f"Run the recipe {DEMO}: tickets of LTH and COLT-2 on scikit-learn's digits, which need no "
+        "download, each against what it has to beat, in two minutes on two cores.",
+    )
+    demo.add_argument("--workers", type=int, metavar="N", help=workers)
+    demo.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=parent)
+    demo.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    demo.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
+    demo.set_defaults(recipe=DEMO, data_root=None, scale=None, variant=None, only_replicates=None, dry_run=False,
+                      print_config=False)  # fmt: skip
+
     run = commands.add_parser(
         "run",
         allow_abbrev=False,
@@ -96,11 +114,11 @@ def parser() -> argparse.ArgumentParser:
         "be overridden by its dotted name, with a YAML value: --until.rounds 2 --arms.colt-2.rate 0.2 --data mnist",
         epilog="exit codes: 0 all arms finished; 1 an arm failed; 2 the recipe or its data are wrong; 130 interrupted",
     )
-    run.add_argument("recipe", metavar="RECIPE.yaml", help="the recipe")
-    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core); change no bit")
-    root = "data sets (default: TOMBOLA_DATA, else the cache)"
+    run.add_argument("recipe", nargs="?", metavar="RECIPE", help="a file, or the name of a recipe that ships (tombola "
+                     "list recipes); a file of that name comes first")  # fmt: skip
+    run.add_argument("--workers", type=int, metavar="N", help=workers)
     run.add_argument("--data-root", type=Path, metavar="DIR", help=root)
-    run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
+    run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=parent)
     run.add_argument("--scale", metavar="NAME", help="one of the recipe's own scales, such as small")
     run.add_argument("--variant", metavar="NAME[,NAME]", help="of the recipe's variants these (default: all of them)")
     run.add_argument("--only-replicates", metavar="K", help="run these alone, such as 0-2 or 0,3; see runs merge")
@@ -170,7 +188,8 @@ def parser() -> argparse.ArgumentParser:
         "It advises and changes nothing. Entries of the recipe can be overridden as those of run.",
         epilog="exit codes: 0 it measured; 2 the recipe or its data are wrong; 130 interrupted",
     )
-    doctor.add_argument("recipe", nargs="?", metavar="RECIPE.yaml", help="the recipe (default: two built-in cases)")
+    doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="a file, or the name of a recipe that ships "
+                        "(default: two built-in cases)")  # fmt: skip
     doctor.add_argument("--data-root", type=Path, metavar="DIR", help=root)
     doctor.add_argument("--compile", action="store_true", help="try torch.compile too, which takes a minute")
     doctor.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -259,6 +278,7 @@ def _command(given: Sequence[str]) -> int:
         top.print_help()
         return 0
     commands = {
+        "demo": _run,
         "run": _run,
         "runs": _runs,
         "report": _report,
@@ -271,6 +291,9 @@ def _command(given: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    if options.recipe is None:
+        raise InputError("run needs a recipe, a file or the name of one that ships: tombola run digits (tombola list "
+                         "recipes names them all)")  # fmt: skip
     from tombola.recipe import read, variants
 
     known = variants(options.recipe, scale=options.scale)
@@ -411,15 +434,19 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
         found = {"folder": str(outcome.folder), "complete": outcome.complete, "notes": outcome.notes, "files": files}
         print(json.dumps(found | {"records": list(outcome.records)}, indent=2))
         return
+    from rich.text import Text
+
+    from tombola.reports.decisions import answer
     from tombola.reports.table import terminal
 
     if outcome.records:
         terminal(name, outcome.records, outcome.notes, _console(), outcome.asked)
     for note in outcome.notes if not outcome.records else []:
         print(note)
-    print(f"results  {outcome.folder}")
-    for file in outcome.files:
-        print(f"         {file}")
+    # What is printed last is what one reads first: the answer, and the one file that has all the rest.
+    for sentences in answer(outcome.records, outcome.asked)[:1]:
+        _console().print("", Text(sentences[0]), sep="\n")
+    print(outcome.files[-1] if outcome.files else outcome.folder)
 
 
 def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
@@ -528,7 +555,7 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if overrides and options.recipe is None:
-        raise InputError(f"{overrides[0]} is no option of doctor, and without RECIPE.yaml there is nothing to override")
+        raise InputError(f"{overrides[0]} is no option of doctor, and without RECIPE there is nothing to override")
     import json
 
     from tombola import doctor
@@ -581,18 +608,26 @@ def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from tombola import recipes
     from tombola.catalogue import entries
 
     chosen = [options.catalogue] if options.catalogue else list(CATALOGUES)
-    found = {name: entries(f"tombola.{name}") for name in chosen if name != "arms"}
+    found = {name: entries(f"tombola.{name}") for name in chosen if name not in ("arms", "recipes")}
     if options.json:
         import json
         from dataclasses import asdict
 
         from tombola.arms import CATALOGUE
 
-        arms = {"arms": [asdict(kind) for kind in CATALOGUE]} if "arms" in chosen else {}
-        print(json.dumps(found | arms, indent=2))
+        more: dict[str, Any] = {}
+        if "arms" in chosen:
+            more["arms"] = [asdict(kind) for kind in CATALOGUE]
+        if "recipes" in chosen:
+            more["recipes"] = []
+            for name in recipes.names():
+                what, cost = recipes.described(name)
+                more["recipes"].append({"name": name, "summary": what, "cost": cost})
+        print(json.dumps(found | more, indent=2))
         return 0
     for name, known in found.items():
         print(f"{name}: {', '.join(known)}")
@@ -607,4 +642,12 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
         from tombola.arms import CATALOGUE
 
         print(f"arms: {', '.join(kind.name for kind in CATALOGUE)} (tombola list arms says what each is)")
+    if options.catalogue == "recipes":
+        rows = []
+        for name in recipes.names():
+            what, cost = recipes.described(name)
+            rows.append([name, what, cost])
+        _print_table({"recipe": "left", "what it is": "left", "cost": "left"}, rows)
+    elif "recipes" in chosen:
+        print(f"recipes: {', '.join(recipes.names())} (tombola list recipes says what each is and costs)")
     return 0

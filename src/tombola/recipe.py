@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from tombola import arms, devices, profiles
+from tombola import arms, devices, profiles, recipes
 from tombola.arms import Arm
 from tombola.batches import Augment
 from tombola.checking import checked
@@ -284,7 +284,7 @@ def read(
     """Read a recipe from a YAML file and put overrides over it.
 
     Args:
-        path: The file.
+        path: The file, or the name of a recipe that ships, see `tombola.recipes`.
         scale: One of the recipe's ``scales``: overrides that stand in it by their dotted names, put over it first.
         variant: One of its ``variants``, put over that; the recipe as it stands if not given.
         overrides: As on the command line: ``["--until.rounds", "2", "--data=mnist"]``; values are YAML.
@@ -322,6 +322,7 @@ def variants(path: str | Path, *, scale: str | None = None) -> list[str]:
 
 def _load(path: Path, scale: str | None) -> dict[str, Any]:
     """Read a recipe as plain data, with the overrides of a scale put over it."""
+    path = recipes.path_of(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
