@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tombola.experiment import Outcome
 
-COMMANDS = ("demo", "run", "runs", "report", "transfer", "doctor", "ticket", "list")
+COMMANDS = ("demo", "init", "run", "runs", "report", "transfer", "doctor", "ticket", "list")
 CATALOGUES = ("data", "models", "scores", "exports", "arms", "recipes")
 DEMO = "digits"  # the recipe that tombola demo runs
 # The options of the commands that take overrides of a recipe too: those with a value, those without.
@@ -105,6 +105,22 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
     demo.set_defaults(recipe=DEMO, data_root=None, scale=None, variant=None, only_replicates=None, dry_run=False,
                       print_config=False)  # fmt: skip
+
+    init = commands.add_parser(
+        "init",
+        allow_abbrev=False,
+        help="write a recipe for a data set and a model, with what it costs here",
+        description="Write a commented recipe for a data set and a model, with arms that fit them and the cost "
+        "measured on this machine. Either may be your own function, package.module:function, or a mapping with "
+        "options: --data '{name: cifar10, subset: 5000}'",
+        epilog="exit codes: 0 the recipe is written; 2 it cannot be",
+    )
+    init.add_argument("--data", default="digits", metavar="NAME", help="the data set (default: digits)")
+    init.add_argument("--model", default="mlp", metavar="NAME", help="the model (default: mlp)")
+    init.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: DATA-MODEL.yaml)")
+    init.add_argument("--force", action="store_true", help="replace a file that is there")
+    init.add_argument("--data-root", type=Path, metavar="DIR", help=root)
+    init.add_argument("--workers", type=int, metavar="N", help="that the cost is told for (default: one a core)")
 
     run = commands.add_parser(
         "run",
@@ -279,6 +295,7 @@ def _command(given: Sequence[str]) -> int:
         return 0
     commands = {
         "demo": _run,
+        "init": _init,
         "run": _run,
         "runs": _runs,
         "report": _report,
@@ -290,10 +307,32 @@ def _command(given: Sequence[str]) -> int:
     return commands[options.command](options, overrides)
 
 
+def _init(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from tombola.drafts import draft
+    from tombola.files import write_whole
+    from tombola.recipe import pairs
+
+    given = dict(pairs([f"--data={options.data}", f"--model={options.model}"]))
+    if options.out is not None:
+        _check_free(options.out, options.force)  # before data is loaded for nothing
+    made = draft(given["data"], given["model"], data_root=options.data_root, workers=options.workers)
+    path = options.out or Path(f"{made.name}.yaml")
+    _check_free(path, options.force)
+    write_whole(path, made.text)
+    print(path, made.cost, f"tombola run {path}", sep="\n")
+    return 0
+
+
+def _check_free(path: Path, force: bool) -> None:
+    """Refuse to write over a file, unless that is meant."""
+    if path.exists() and not force:
+        raise InputError(f"'{path}' is there already; --force replaces it, --out names another file")
+
+
 def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if options.recipe is None:
         raise InputError("run needs a recipe, a file or the name of one that ships: tombola run digits (tombola list "
-                         "recipes names them all)")  # fmt: skip
+                         "recipes names them all, tombola init writes one)")  # fmt: skip
     from tombola.recipe import read, variants
 
     known = variants(options.recipe, scale=options.scale)
