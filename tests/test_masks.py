@@ -1,8 +1,5 @@
 """Masks: which weights may be pruned, how many are, and that the pruned ones stay at zero."""
 
-import copy
-import io
-import pickle
 import re
 
 import pytest
@@ -13,13 +10,13 @@ from torch import nn
 
 from tombola import models
 from tombola.errors import ConfigError, InputError
+from tombola.holding import hold_
 from tombola.masks import (
     apply_,
     count,
     density,
     empty_layers,
     head_weight,
-    hold_,
     intersect,
     kinds,
     masked_parameters,
@@ -320,215 +317,3 @@ def test_a_mask_that_does_not_fit_is_refused_by_name():
     sgd = torch.optim.SGD(model.parameters(), 0.1)
     with pytest.raises(InputError, match=re.escape(shapes)):
         hold_(sgd, model, {"head.weight": torch.ones(5, 84).bool()})
-
-
-# ---- holding
-
-
-def convnet():
-    return drawn(
-        nn.Sequential(
-            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 8), nn.ReLU(),
-            nn.Linear(8, 3),
-        )
-    )  # fmt: skip
-
-
-def matrices():
-    return drawn(nn.Sequential(nn.Flatten(), nn.Linear(25, 12, bias=False), nn.ReLU(), nn.Linear(12, 3, bias=False)))
-
-
-IMAGES = torch.randn(16, 1, 5, 5, generator=torch.Generator().manual_seed(1))
-LABELS = torch.arange(16) % 3
-
-OPTIMIZERS = {
-    "sgd": (convnet, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01)),
-    "sgd, one by one": (convnet, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True, foreach=False)),
-    "adamw": (convnet, lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1)),
-    "adamw, fused": (convnet, lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1, fused=True)),
-    "muon": (matrices, lambda p: torch.optim.Muon(p, 0.02)),
-}
-if not hasattr(torch.optim, "Muon"):
-    del OPTIMIZERS["muon"]
-
-
-def step(model, optimizer, clip=None):
-    """One step of anybody's loop."""
-    optimizer.zero_grad()
-    nn.functional.cross_entropy(model(IMAGES), LABELS).backward()
-    if clip is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-
-
-def alive(model, mask):
-    """Pruned weights that are not zero."""
-    return sum(int(parameter[~keep].count_nonzero()) for parameter, keep in masked_parameters(model, mask))
-
-
-@pytest.mark.parametrize("clip", [None, 0.1])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_held_weights_stay_at_zero_and_the_others_learn(name, clip):
-    build, make = OPTIMIZERS[name]
-    model = build()
-    mask, start = random_mask(model), copy.deepcopy(model)
-    optimizer = make(model.parameters())
-    hold_(optimizer, model, mask)
-    assert alive(model, mask) == 0  # at once, before any step
-    for _ in range(8):
-        step(model, optimizer, clip)
-        assert alive(model, mask) == 0
-    for (weight, keep), (old, _) in zip(masked_parameters(model, mask), masked_parameters(start, mask), strict=True):
-        assert (weight != old)[keep].float().mean() > 0.5  # a weight into a dead unit may rest
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_model_that_has_trained_before_can_be_held_in_spite_of_its_momentum(name):
-    build, make = OPTIMIZERS[name]
-    model = build()
-    optimizer = make(model.parameters())
-    for _ in range(3):
-        step(model, optimizer)
-    mask = random_mask(model)
-    handle = hold_(optimizer, model, mask)
-    for _ in range(3):
-        step(model, optimizer)
-        assert alive(model, mask) == 0
-    handle.remove()
-    step(model, optimizer)
-    assert alive(model, mask) > 0
-
-
-def test_clipping_does_not_see_the_gradients_of_pruned_weights():
-    # The gradient is (3, 4, 12): its norm is 13 with the pruned weight and 5 without.
-    layer = nn.Linear(3, 1, bias=False)
-    layer.weight.data = torch.tensor([[1.0, 1.0, 1.0]])
-    sgd = torch.optim.SGD(layer.parameters(), lr=1.0)
-    hold_(sgd, layer, {"weight": torch.tensor([[True, True, False]])})
-    layer(torch.tensor([[3.0, 4.0, 12.0]])).sum().backward()
-    assert layer.weight.grad.tolist() == [[3.0, 4.0, 0.0]]
-    assert nn.utils.clip_grad_norm_(layer.parameters(), 1.0).item() == 5.0
-    sgd.step()
-    torch.testing.assert_close(layer.weight.data, torch.tensor([[0.4, 0.2, 0.0]]), rtol=1e-5, atol=1e-6)
-
-
-def test_a_pruned_weight_is_held_while_numbers_are_finite_and_a_mask_put_on_again_mends_it():
-    layer = nn.Linear(2, 1, bias=False)
-    mask = {"weight": torch.tensor([[True, False]])}
-    sgd = torch.optim.SGD(layer.parameters(), 0.1)
-    handle = hold_(sgd, layer, mask)
-    layer(torch.tensor([[1.0, float("inf")]])).sum().backward()
-    sgd.step()
-    assert layer.weight.isnan().tolist() == [[False, True]]  # 0 * infinity is NaN, as Handle says
-    handle.replace(mask)
-    assert layer.weight[0, 1] == 0
-    assert layer.weight[0, 0].isfinite()
-
-
-def test_gradients_are_masked_when_they_are_accumulated_over_batches_too():
-    layer = nn.Linear(2, 1, bias=False)
-    hold_(torch.optim.SGD(layer.parameters(), 0.1), layer, {"weight": torch.tensor([[True, False]])})
-    for number in (1.0, 2.0):
-        layer(torch.full((1, 2), number)).sum().backward()
-        assert layer.weight.grad[0, 1] == 0
-    assert layer.weight.grad.tolist() == [[3.0, 0.0]]
-
-
-def test_a_weight_that_does_not_learn_is_held_too():
-    model = convnet()
-    model[0].weight.requires_grad_(False)
-    mask = random_mask(model)
-    sgd = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1, momentum=0.9)
-    hold_(sgd, model, mask)
-    step(model, sgd)
-    assert alive(model, mask) == 0
-
-
-def test_a_held_dense_mask_trains_to_the_same_bits_as_none():
-    for build, make in OPTIMIZERS.values():
-        held, free = build(), build()
-        optimizers = [make(model.parameters()) for model in (held, free)]
-        hold_(optimizers[0], held, ones(held, "all"))
-        for _ in range(5):
-            step(held, optimizers[0], clip=1.0)
-            step(free, optimizers[1], clip=1.0)
-        assert equal(held.state_dict(), free.state_dict())
-
-
-def test_a_removed_handle_lets_go_of_gradients_and_weights():
-    layer = nn.Linear(2, 1, bias=False)
-    sgd = torch.optim.SGD(layer.parameters(), 0.1)
-    handle = hold_(sgd, layer, {"weight": torch.tensor([[True, False]])})
-    handle.remove()
-    handle.remove()  # twice does no harm
-    layer(torch.ones(1, 2)).sum().backward()
-    assert layer.weight.grad.tolist() == [[1.0, 1.0]]
-    sgd.step()
-    assert layer.weight[0, 1].item() == pytest.approx(-0.1)
-
-
-def test_a_replaced_mask_is_held_from_then_on():
-    model = convnet()
-    dense, sparse = random_mask(model), {}
-    for name, keep in dense.items():
-        sparse[name] = keep & (torch.rand(keep.shape, generator=torch.Generator().manual_seed(5)) < 0.5)
-    adamw = torch.optim.AdamW(model.parameters(), 0.01)
-    handle = hold_(adamw, model, dense)
-    step(model, adamw)
-    handle.replace(sparse)
-    assert alive(model, sparse) == 0  # at once
-    assert handle.mask is sparse
-    for _ in range(3):
-        step(model, adamw)
-        assert alive(model, sparse) == 0
-
-
-def test_a_parameter_that_a_replaced_mask_leaves_out_is_let_go():
-    model = convnet()
-    mask = random_mask(model)
-    sgd = torch.optim.SGD(model.parameters(), 0.1)
-    handle = hold_(sgd, model, mask)
-    handle.replace({"0.weight": mask["0.weight"]})
-    step(model, sgd)
-    assert alive(model, {"0.weight": mask["0.weight"]}) == 0
-    assert alive(model, {"6.weight": mask["6.weight"]}) > 0
-
-
-def test_two_models_are_held_apart():
-    first, second = convnet(), convnet()
-    masks = random_mask(first, seed=1), random_mask(second, seed=2)
-    sgds = [torch.optim.SGD(model.parameters(), 0.1, momentum=0.9) for model in (first, second)]
-    for model, sgd, mask in zip((first, second), sgds, masks, strict=True):
-        hold_(sgd, model, mask)
-    for model, sgd, mask in zip((first, second), sgds, masks, strict=True):
-        step(model, sgd)
-        assert alive(model, mask) == 0
-    assert alive(first, masks[1]) > 0
-
-
-def test_a_held_model_keeps_its_state_dict_and_can_be_copied_pickled_and_saved():
-    model = convnet()
-    keys = list(model.state_dict())
-    sgd = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    hold_(sgd, model, random_mask(model))
-    step(model, sgd)
-    assert list(model.state_dict()) == keys
-    saved = io.BytesIO()
-    torch.save(model, saved)
-    saved.seek(0)
-    twins = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.load(saved, weights_only=False)]
-    for twin in twins:
-        assert equal(twin.state_dict(), model.state_dict())
-        step(twin, torch.optim.SGD(twin.parameters(), 0.1))
-        assert alive(twin, random_mask(twin)) > 0  # a copy is free: nobody holds it
-
-
-def test_a_mask_is_not_changed_by_what_is_done_with_it():
-    model = convnet()
-    mask = random_mask(model)
-    before = {name: keep.clone() for name, keep in mask.items()}
-    sgd = torch.optim.SGD(model.parameters(), 0.1)
-    apply_(model, mask)
-    hold_(sgd, model, mask)
-    step(model, sgd)
-    assert equal(mask, before)

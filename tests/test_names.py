@@ -124,8 +124,9 @@ def held(model):
     for _ in range(2):
         sgd.zero_grad()
         loss(model, (IMAGES, LABELS)).backward()
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
         sgd.step()
-    return values(model)
+    return [values(model), gradients]
 
 
 def trained(model):

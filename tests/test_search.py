@@ -16,8 +16,9 @@ from tombola.batches import Batches
 from tombola.data.loading import load
 from tombola.errors import ConfigError
 from tombola.executors import serial
+from tombola.holding import hold_
 from tombola.jobs import Job, Trained
-from tombola.masks import count, hold_, intersect, nested, ones, size, unite
+from tombola.masks import count, intersect, nested, ones, size, unite
 from tombola.partitions import WHOLE, by_classes, by_examples, by_seeds
 from tombola.rates import Count, kept_by_group
 from tombola.scopes import per_kind, per_layer

@@ -33,7 +33,7 @@ _HOME = {
     "density": "masks",
     "total_weights": "masks",
     "apply_": "masks",
-    "hold_": "masks",
+    "hold_": "holding",
     "intersect": "masks",
     "whole_model": "scopes",
     "per_layer": "scopes",
@@ -84,12 +84,12 @@ if TYPE_CHECKING:
     from tombola.executors import serial as serial
     from tombola.experiment import report as report
     from tombola.experiment import run as run
+    from tombola.holding import hold_ as hold_
     from tombola.jobs import Job as Job
     from tombola.jobs import measure as measure
     from tombola.jobs import run_job as run_job
     from tombola.masks import apply_ as apply_
     from tombola.masks import density as density
-    from tombola.masks import hold_ as hold_
     from tombola.masks import intersect as intersect
     from tombola.masks import ones as ones
     from tombola.masks import total_weights as total_weights

@@ -15,7 +15,6 @@ from fnmatch import fnmatchcase
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from tombola import names
 from tombola.errors import ConfigError, InputError, near
@@ -246,13 +245,36 @@ def masked_parameters(model: nn.Module, mask: Mask) -> list[tuple[nn.Parameter, 
     """
     parameters = names.parameters(model, shared=True)
     mask = names.named_like(mask, parameters)
+    pairs = []
     for name, keep in mask.items():
         if name not in parameters:
             raise InputError(f"the mask names '{name}', which the model has not.{near(name, parameters)}")
+        keep = boolean(name, keep)
+        if isinstance(parameters[name], nn.UninitializedParameter):
+            raise InputError(f"'{name}' has no shape yet: its layer is lazy and must see an image first")
         if parameters[name].shape != keep.shape:
             shapes = f"{tuple(keep.shape)} in the mask and {tuple(parameters[name].shape)} in the model"
             raise InputError(f"'{name}' has the shape {shapes}")
-    return [(parameters[name], keep) for name, keep in mask.items()]
+        pairs.append((parameters[name], keep))
+    return pairs
+
+
+def boolean(name: str, keep: object) -> Tensor:
+    """Return a parameter's mask as a boolean tensor; a boolean array of numpy's becomes one.
+
+    Raises:
+        InputError: It is no tensor, or not boolean.
+
+    >>> boolean("fc.weight", np.array([True, False]))
+    tensor([ True, False])
+    """
+    if isinstance(keep, np.ndarray) and keep.dtype == np.bool_:
+        return torch.from_numpy(keep)
+    if isinstance(keep, Tensor) and keep.dtype == torch.bool:
+        return keep
+    kind = str(getattr(keep, "dtype", type(keep).__name__)).removeprefix("torch.")
+    what = " array of numpy's" if isinstance(keep, np.ndarray) else ""
+    raise InputError(f"the mask of '{name}' is {kind}{what}; a mask is a boolean tensor, True = kept (mask != 0)")
 
 
 def apply_(model: nn.Module, mask: Mask) -> None:
@@ -270,20 +292,16 @@ def apply_(model: nn.Module, mask: Mask) -> None:
 
 
 class Handle:
-    """What keeps pruned weights at zero while a model trains; made by `hold_`, and by `train` for itself.
+    """What keeps pruned weights at zero in tombola's own loop, `train`; for any other loop there is `hold_`.
 
-    The mask acts on the gradients, before any clipping, and on the weights after the step. Gradients alone would let
-    momentum and optimisers that mix the entries of a matrix revive pruned weights; the step alone would let pruned
-    weights count in a gradient norm.
-
-    This holds as long as gradients and weights are finite: the mask is multiplied, and 0 * NaN is NaN, as is
-    0 * infinity. A training that runs into one is lost anyway, and ``run_job`` says so by its loss; `apply_` and
-    ``replace`` set even such weights to zero.
+    The loop calls it: on the gradients before they are clipped, and on the weights after the step. It multiplies by
+    the mask, and 0 * NaN is NaN, as is 0 * infinity. A training that runs into one is lost anyway, and ``run_job`` says
+    so by its loss; `apply_` and ``replace`` set even such weights to zero.
     """
 
     def __init__(self, model: nn.Module, mask: Mask) -> None:
         self._model = model
-        self._hooks: list[RemovableHandle] = []
+        self.mask: Mask = {}
         self.replace(mask)
 
     def replace(self, mask: Mask) -> None:
@@ -296,13 +314,6 @@ class Handle:
         # Float masks: a product with them is 6 to 40 times quicker than filling by a boolean mask. The price is that a
         # pruned weight that is infinite or NaN becomes NaN and not zero.
         self._keeps = [keep.to(device=parameter.device, dtype=parameter.dtype) for parameter, keep in pairs]
-        self._keep_of = dict(zip(map(id, self._weights), self._keeps, strict=True))
-
-    def remove(self) -> None:
-        """Let go: the weights may move again."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
 
     def mask_gradients(self) -> None:
         """Zero the gradients of the pruned weights."""
@@ -315,45 +326,6 @@ class Handle:
         """Zero the pruned weights."""
         if self._weights:
             torch._foreach_mul_(self._weights, self._keeps)
-
-    def _hook(self, optimizer: torch.optim.Optimizer) -> None:
-        def mask_gradient(parameter: Tensor) -> None:
-            keep = self._keep_of.get(id(parameter))  # a replaced mask may leave a parameter out
-            if keep is not None and parameter.grad is not None:
-                parameter.grad.mul_(keep)
-
-        def mask_after_step(*_: object) -> None:
-            self.mask_weights()
-
-        for parameter in self._model.parameters():
-            if parameter.requires_grad:
-                hook = parameter.register_post_accumulate_grad_hook(mask_gradient)  # type: ignore[no-untyped-call]
-                self._hooks.append(hook)
-        self._hooks.append(optimizer.register_step_post_hook(mask_after_step))
-
-
-def hold_(optimizer: torch.optim.Optimizer, model: nn.Module, mask: Mask) -> Handle:
-    """Keep pruned weights at zero in anybody's training loop.
-
-    Sets them to zero now, masks each gradient as soon as it is accumulated (so before the loop clips), and zeroes the
-    weights again after every ``optimizer.step()``. The model is not wrapped and its ``state_dict`` does not change.
-    Whatever the optimiser, the zeros hold as long as all numbers are finite: 0 * NaN is NaN, see `Handle`.
-
-    Returns:
-        A handle: ``handle.replace(mask)`` holds another mask, ``handle.remove()`` lets go.
-
-    >>> layer = nn.Linear(3, 1)
-    >>> sgd = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
-    >>> handle = hold_(sgd, layer, {"weight": torch.tensor([[True, False, True]])})
-    >>> layer(torch.ones(1, 3)).sum().backward()
-    >>> sgd.step()
-    >>> (layer.weight != 0).tolist()
-    [[True, False, True]]
-    >>> handle.remove()
-    """
-    handle = Handle(model, mask)
-    handle._hook(optimizer)
-    return handle
 
 
 def empty_layers(mask: Mask) -> list[str]:

@@ -72,6 +72,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is what ``torch.compile`` puts around another.
+
+    >>> is_compiled(nn.Linear(2, 1))
+    False
+    """
+    wrapper = _wrapper(module)
+    return wrapper is not None and wrapper.inner == "_orig_mod"
+
+
 def modules(model: nn.Module, *, shared: bool = False) -> dict[str, nn.Module]:
     """Name the modules of a model, itself as ``""``, in torch's order; wrappers are not among them.
 

@@ -1,0 +1,497 @@
+"""Holding: pruned weights stay at zero in anybody's training loop.
+
+    forward -> backward -> [ gradients masked ] -> clip -> step -> [ weights masked ] -> forward -> ...
+
+`hold_` does not know the loop, so it does not trust any single place in it. Gradients are masked as soon as they are
+accumulated, whichever weights train just then; weights after the step of every optimiser of torch's that trains one of
+them, after every method of the optimiser that was given, before every forward pass, and around loading and saving.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import warnings
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._compile import _disable_dynamo
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
+
+from tombola import names
+from tombola.errors import InputError
+from tombola.masks import Handle, masked_parameters
+from tombola.types import Mask
+
+# Whole numbers of a weight's size: its bits and all ones are itself, its bits and none are zero.
+_WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_LOOKS = 64  # forward passes that are looked at closely, one by one; then those whose number is a power of two
+_MODULE_HOOKS = ("_forward_pre_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+
+_live: weakref.WeakSet[Held] = weakref.WeakSet()
+_step_hooks: list[RemovableHandle] = []
+
+
+def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
+    """Keep pruned weights at zero in anybody's training loop.
+
+    Sets them to zero now; masks each gradient as soon as it is accumulated, so before the loop clips; and zeroes the
+    weights again after each step of *any* optimiser of torch's that trains one of them, after what else it can do
+    (``first_step``, ``eval``), and before each forward pass. The model is not wrapped, its
+    ``state_dict`` keeps its names, and copies of it are free. Pruned weights that became infinite or NaN are zeroed,
+    too.
+
+    A weight is held by the last call that named it; an earlier handle lets go of it. Weights go on being held when
+    they are frozen or thawed, loaded, moved to another device or dtype, or when a layer is replaced by one of its
+    shape; a layer of another shape is refused at its next forward pass or step.
+
+    Code that writes weights between an optimiser's step and the next forward pass, without being a method of the
+    optimiser that was given (a Lookahead around it), cannot be seen when it writes. The network still computes with
+    zeros, and one warning says so: give ``hold_`` the outermost optimiser.
+
+    Args:
+        optimizer: What trains the model: an optimiser of torch's, or any object around one (Fabric's, accelerate's,
+            SAM, Lookahead).
+        model: The model, or a wrapper around it.
+        mask: Weights to keep, boolean; parameters without an entry are never held.
+
+    Returns:
+        A handle: ``handle.replace(mask)`` holds another mask, ``handle.remove()`` lets go. It is a context, too:
+        ``with hold_(optimizer, model, mask):`` lets go at the end.
+
+    Raises:
+        InputError: The mask does not fit the model, is not boolean or empty; the optimiser trains no parameter of the
+            model, or is none; a weight is sharded or has no shape yet.
+
+    >>> layer = nn.Linear(3, 1)
+    >>> sgd = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    >>> handle = hold_(sgd, layer, {"weight": torch.tensor([[True, False, True]])})
+    >>> layer(torch.ones(1, 3)).sum().backward()
+    >>> sgd.step()
+    >>> (layer.weight != 0).tolist()
+    [[True, False, True]]
+    >>> handle.remove()
+    """
+    if isinstance(optimizer, nn.Module) or not isinstance(model, nn.Module):
+        raise InputError(f"hold_ takes an optimizer, a model and a mask, in this order; the first is a "
+                         f"{type(optimizer).__name__}, the second a {type(model).__name__}")  # fmt: skip
+    optimizers = list(_inside(optimizer))
+    if not optimizers:
+        raise InputError(f"hold_ cannot see what a {type(optimizer).__name__} trains: neither it nor what it holds has "
+                         "param_groups; give it the optimizer itself")  # fmt: skip
+    trained = {id(parameter) for one in optimizers for parameter in _parameters(one)}
+    if not any(id(parameter) in trained for parameter in model.parameters()):
+        raise InputError(f"the {type(optimizer).__name__} trains no parameter of this model: it was made for another "
+                         "one, or before the model's parameters were; make it from model.parameters()")  # fmt: skip
+    return Held(model, mask, optimizers)
+
+
+@dataclass
+class _Weight:
+    """A parameter that is held, and what of it is kept."""
+
+    parameter: nn.Parameter
+    keep: Tensor
+    ones: Tensor  # all bits where it is kept, none where it is pruned; laid out as the parameter is
+
+    def mask_(self) -> None:
+        """Zero the pruned weights; what was computed with them can still be differentiated."""
+        values = self.parameter.data  # without a new version: a graph that holds the weight stays good
+        ones = self.ones
+        if (
+            ones.dtype != _WHOLE.get(values.element_size(), torch.bool)
+            or ones.device != values.device
+            or ones.stride() != values.stride()
+        ):
+            ones = self.ones = _bits(self.keep, values)
+        _clear_(values, ones)
+
+    def mask_gradient_(self) -> None:
+        """Zero the gradient of the pruned weights, if there is one."""
+        grad = self.parameter.grad
+        if grad is None:
+            return
+        if grad.layout is not torch.strided:
+            keep = self.keep.to(grad.device)[tuple(grad._indices())]
+            grad._values().masked_fill_(~keep, 0)
+            return
+        values = grad.data
+        same = self.ones.device == values.device and self.ones.element_size() == values.element_size()
+        _clear_(values, self.ones if same else _bits(self.keep, values))
+
+    def alive(self) -> int:
+        """Count the pruned weights that are not zero."""
+        values = self.parameter.data
+        return int(values[~self.keep.to(values.device)].count_nonzero())
+
+
+def _bits(keep: Tensor, values: Tensor) -> Tensor:
+    """Return a whole number for each value, all bits set where it is kept and none where not; a boolean if too long."""
+    kind = _WHOLE.get(values.element_size(), torch.bool)
+    bits = torch.empty_like(values, dtype=kind)
+    bits.copy_(keep)
+    return bits if kind == torch.bool else bits.neg_()
+
+
+def _clear_(values: Tensor, ones: Tensor) -> None:
+    # Not a product, which leaves infinity and NaN (an optimiser with eps = 0 divides 0 by 0); and not a fill by a
+    # boolean mask, which takes ten times as long.
+    if ones.dtype == torch.bool:
+        values.masked_fill_(~ones, 0)
+    else:
+        values.view(ones.dtype).bitwise_and_(ones)
+
+
+class Held(Handle):
+    """What keeps pruned weights at zero in anybody's loop; made by `hold_`.
+
+    Attributes:
+        mask: What is held. Another call of `hold_` takes over the weights that it names.
+    """
+
+    def __init__(self, model: nn.Module, mask: Mask, optimizers: Sequence[Any]) -> None:
+        # Weakly: a loop may make many of them, one a round.
+        self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet(optimizers)
+        self._weights_of: dict[int, _Weight] = {}
+        self._removables: list[RemovableHandle] = []
+        self._hooked: list[nn.Module] = []
+        self._methods: list[tuple[weakref.ref[Any], str, Any]] = []
+        self._links: list[tuple[dict[str, Any], str, Any]] = []
+        self._told = False
+        super().__init__(model, mask)
+
+    def __repr__(self) -> str:
+        pruned = sum(int(weight.keep.numel() - weight.keep.count_nonzero()) for weight in self._weights_of.values())
+        return f"Held({pruned:,} pruned weights of {len(self._weights_of)} parameters)"
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def replace(self, mask: Mask) -> None:
+        """Hold another mask from now on; its pruned weights are set to zero at once.
+
+        Raises:
+            InputError: The mask does not fit the model; what was held before is held on.
+        """
+        if not mask:
+            raise InputError("the mask is empty; it names the weights that are held, and handle.remove() lets go")
+        pairs = masked_parameters(self._model, mask)
+        for name, (parameter, _) in zip(mask, pairs, strict=True):
+            if type(parameter.data) is not Tensor:
+                kind = type(parameter.data).__name__
+                raise InputError(f"'{name}' is a {kind}, of which this process may have a part; hold_ masks whole "
+                                 "tensors of torch's own")  # fmt: skip
+        found: dict[int, _Weight] = {}
+        for parameter, keep in pairs:
+            keep = keep.detach().to(parameter.device)
+            if id(parameter) in found:  # two names of one parameter
+                keep = keep & found[id(parameter)].keep
+            found[id(parameter)] = _Weight(parameter, keep, _bits(keep, parameter.data))
+        for weight in found.values():
+            for other in _holders(weight.parameter):
+                if other is not self:
+                    other._let_go(weight.parameter)
+        self.mask = {name: keep for name, (_, keep) in zip(mask, pairs, strict=True)}
+        if all(self.mask[name] is keep for name, keep in mask.items()):
+            self.mask = mask
+        # Where nothing is pruned there is nothing to hold: a dense training pays for no mask.
+        self._attach({key: weight for key, weight in found.items() if not bool(weight.keep.all())})
+        self.mask_weights()
+        self.mask_gradients()
+
+    def remove(self) -> None:
+        """Let go: the weights may move again, and nothing is left of the handle in model or optimiser."""
+        self._attach({})
+
+    def mask_gradients(self) -> None:
+        """Zero the gradients of the pruned weights."""
+        with torch.no_grad():
+            for weight in self._weights_of.values():
+                weight.mask_gradient_()
+
+    def mask_weights(self) -> None:
+        """Zero the pruned weights."""
+        with torch.no_grad():
+            for weight in self._weights_of.values():
+                weight.mask_()
+
+    def _let_go(self, parameter: nn.Parameter) -> None:
+        """Leave a parameter to another handle."""
+        weights = {key: weight for key, weight in self._weights_of.items() if weight.parameter is not parameter}
+        live = names.parameters(self._model, shared=True)
+        self.mask = {name: keep for name, keep in self.mask.items() if live.get(name) is not parameter}
+        self._attach(weights)
+
+    # ---- the places where it acts
+
+    def _attach(self, weights: dict[int, _Weight]) -> None:
+        """Hold these weights and no others."""
+        self._detach()
+        self._weights_of = weights
+        if not weights:
+            return
+        modules = names.modules(self._model, shared=True)
+        owners: dict[nn.Module, list[_Weight]] = {}
+        links: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
+        for name, parameter in names.parameters(self._model, shared=True).items():
+            if id(parameter) not in weights:
+                continue
+            place, _, last = name.rpartition(".")
+            owners.setdefault(modules[place], []).append(weights[id(parameter)])
+            links[id(modules[place]), last] = (modules[place]._parameters, last, parameter)
+            while place:  # the way from the model to the layer, which changes where a layer is replaced
+                above, _, child = place.rpartition(".")
+                links[id(modules[above]), child] = (modules[above]._modules, child, modules[above]._modules[child])
+                place = above
+        self._links = list(links.values())
+
+        for weight in weights.values():
+            self._hook_gradient(weight.parameter)
+        for owner, of in owners.items():
+            before = functools.partial(self._before_forward, of, [0])
+            self._hook(owner, owner.register_forward_pre_hook, before)
+            self._hook(owner, owner.register_state_dict_pre_hook, self._at_state)
+            self._hook(owner, owner.register_load_state_dict_post_hook, self._at_state)
+        for root in {self._model, names.unwrapped(self._model)}:
+            self._hook(root, root.register_forward_pre_hook, self._follow)
+        for module in self._model.modules():
+            if names.is_compiled(module):  # inside of it no hook of a module is run
+                self._hook(module, module.register_forward_pre_hook, self._at_state)
+        for optimizer in self._optimizers:
+            self._hook_methods(optimizer)
+        _live.add(self)
+        if not _step_hooks:
+            _step_hooks.append(register_optimizer_step_pre_hook(_before_step))
+            _step_hooks.append(register_optimizer_step_post_hook(_after_step))
+
+    def _detach(self) -> None:
+        for removable in self._removables:
+            removable.remove()
+        self._removables.clear()
+        for module in self._hooked:
+            if not any(isinstance(hook, _Hook) for name in _MODULE_HOOKS for hook in getattr(module, name).values()):
+                module.__dict__.pop("__getstate__", None)
+        self._hooked.clear()
+        for ref, name, before in self._methods:
+            optimizer = ref()
+            if optimizer is not None and before is None:
+                vars(optimizer).pop(name, None)
+            elif optimizer is not None:
+                setattr(optimizer, name, before)
+        self._methods.clear()
+        self._links.clear()
+        self._weights_of = {}
+        _live.discard(self)
+        if not _live:
+            for removable in _step_hooks:
+                removable.remove()
+            _step_hooks.clear()
+
+    def _hook_gradient(self, parameter: nn.Parameter) -> None:
+        if not (parameter.is_floating_point() or parameter.is_complex()):
+            return
+        # One that is frozen may be thawed: torch takes the hook only while it is not, and keeps it.
+        frozen = not parameter.requires_grad
+        if frozen:
+            parameter.requires_grad_(True)
+        hook = _OnGradient(self)
+        self._removables.append(parameter.register_post_accumulate_grad_hook(hook))  # type: ignore[no-untyped-call]
+        if frozen:
+            parameter.requires_grad_(False)
+
+    def _hook(self, module: nn.Module, register: Callable[..., RemovableHandle], act: Callable[[], None]) -> None:
+        self._removables.append(register(_Hook(act)))
+        self._hooked.append(module)
+        # Copies are free, and a file of the model needs no tombola to be read.
+        vars(module)["__getstate__"] = types.MethodType(_state_without_hooks, module)
+
+    def _hook_methods(self, optimizer: Any) -> None:
+        """Mask the weights after what an optimiser can do besides what torch's optimisers do."""
+        for name in dir(type(optimizer)):
+            known = hasattr(torch.optim.Optimizer, name)
+            function = inspect.getattr_static(type(optimizer), name)
+            own_step = name == "step" and not getattr(function, "hooked", False)
+            if name.startswith("_") or (known and not own_step) or not isinstance(function, types.FunctionType):
+                continue
+            before = vars(optimizer).get(name)
+            held = _after(before if before is not None else getattr(optimizer, name), weakref.ref(self))
+            setattr(optimizer, name, types.MethodType(held, optimizer))
+            self._methods.append((weakref.ref(optimizer), name, before))
+
+    # ---- what it does there
+
+    def _follow(self) -> None:
+        """Hold the parameters that bear the names now, where a layer or a parameter was replaced."""
+        for place, key, there in self._links:
+            now = place.get(key)
+            # What stands in for a parameter for the length of a call (torch.func.functional_call) is none.
+            if now is not there and (now is None or isinstance(now, (nn.Parameter, nn.Module))):
+                try:
+                    self.replace(self.mask)
+                except InputError as error:
+                    raise InputError(f"hold_ cannot hold on, since a layer was replaced: {error}; give handle.replace "
+                                     "a mask that fits, or call handle.remove()") from None  # fmt: skip
+                return
+
+    def _at_state(self) -> None:
+        self._follow()
+        self.mask_weights()
+
+    def _before_forward(self, weights: Sequence[_Weight], seen: list[int]) -> None:
+        seen[0] += 1
+        close = not self._told and (seen[0] <= _LOOKS or seen[0] & (seen[0] - 1) == 0)
+        with torch.no_grad():
+            for weight in weights:
+                if close and not _capturing(weight.parameter):
+                    self._look(weight)
+                weight.mask_()
+
+    def _look(self, weight: _Weight) -> None:
+        alive = weight.alive()
+        if alive and not self._told:
+            self._told = True
+            live = names.parameters(self._model, shared=True)
+            name = next((name for name, parameter in live.items() if parameter is weight.parameter), "a parameter")
+            warnings.warn(
+                f"hold_: {alive} pruned weights of '{name}' had been written outside of any optimizer's step that it "
+                "sees (by a Lookahead or an average, or by hand); they are zero in every forward pass, but not in "
+                "between: give hold_ the outermost optimizer",
+                stacklevel=2,
+            )
+
+    def _trained_by(self, optimizer: torch.optim.Optimizer) -> bool:
+        return any(id(parameter) in self._weights_of for parameter in _parameters(optimizer))
+
+    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if optimizer not in self._optimizers:  # another one than was given, which may have methods of its own
+            self._optimizers.add(optimizer)
+            self._hook_methods(optimizer)
+        self._at_state()
+
+
+def _capturing(parameter: Tensor) -> bool:
+    """Whether a CUDA graph is being recorded, in which no number can be read."""
+    return parameter.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+class _Hook:
+    """What a module calls before its forward pass, and around saving and loading; a copy of it does nothing."""
+
+    def __init__(self, act: Callable[[], None] | None) -> None:
+        self._act = act
+
+    def __call__(self, *_: object) -> None:
+        # A compiled or traced forward pass would have the zeroing recorded as a part of it.
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        if traced or self._act is None:
+            return
+        self._act()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Hook, (None,)
+
+
+def _state_without_hooks(module: nn.Module) -> Any:
+    """Return what a copy or a file of a module is made of, without what holds it."""
+    state = type(module).__getstate__(module)  # type: ignore[no-untyped-call]
+    if not isinstance(state, dict):
+        return state
+    state = {name: value for name, value in state.items() if name != "__getstate__"}
+    for name in _MODULE_HOOKS:
+        if name in state:
+            state[name] = OrderedDict((key, hook) for key, hook in state[name].items() if not isinstance(hook, _Hook))
+    return state
+
+
+class _OnGradient:
+    """What torch calls when the gradient of a parameter has been accumulated."""
+
+    def __init__(self, held: Held) -> None:
+        # Weakly: a parameter keeps its hooks where Python's garbage collection does not look.
+        self.held = weakref.ref(held)
+
+    def __call__(self, parameter: Tensor) -> None:
+        held = self.held()
+        weight = None if held is None else held._weights_of.get(id(parameter))
+        if weight is not None:
+            with torch.no_grad():
+                weight.mask_gradient_()
+
+
+def _holders(parameter: nn.Parameter) -> list[Held]:
+    hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
+    found = [hook.held() for hook in hooks.values() if isinstance(hook, _OnGradient)]
+    return [held for held in found if held is not None]
+
+
+def _after(method: Callable[..., Any], ref: weakref.ref[Held]) -> Callable[..., Any]:
+    """Make the method of an optimiser that zeroes pruned weights when it is done."""
+    function = method.__func__ if isinstance(method, types.MethodType) else None
+
+    @functools.wraps(method)
+    def held_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs) if function is None else function(self, *args, **kwargs)
+        held = ref()
+        if held is not None:
+            held.mask_weights()
+        return result
+
+    return held_method
+
+
+@_disable_dynamo
+def _before_step(
+    optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Let the loss be computed with zeros where an optimiser moves the weights and evaluates (LBFGS)."""
+    closure = kwargs.get("closure") if "closure" in kwargs else next(iter(args[1:]), None)
+    holding = [held for held in list(_live) if held._trained_by(optimizer)]
+    if not holding or not callable(closure):
+        return None
+
+    @functools.wraps(closure)
+    def evaluated() -> Any:
+        for held in holding:
+            held.mask_weights()
+        return closure()
+
+    if "closure" in kwargs:
+        return args, kwargs | {"closure": evaluated}
+    return (args[0], evaluated, *args[2:]), kwargs
+
+
+@_disable_dynamo
+def _after_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    for held in list(_live):
+        if held._trained_by(optimizer):
+            held._after_step(optimizer)
+
+
+def _inside(optimizer: Any) -> Iterator[Any]:
+    """Yield the optimisers that an object is or holds, outermost first."""
+    waiting, seen = [optimizer], set()
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if hasattr(one, "param_groups"):
+            yield one
+        for value in getattr(one, "__dict__", {}).values():
+            if callable(getattr(value, "step", None)) and not isinstance(value, type):
+                waiting.append(value)
+
+
+def _parameters(optimizer: Any) -> Iterator[Tensor]:
+    for group in optimizer.param_groups:
+        yield from group["params"]
