@@ -18,6 +18,8 @@ from typing import Any
 from tombola.checking import checked
 from tombola.errors import ConfigError, near
 
+TORCHVISION = "torchvision:"  # before the names of torchvision's models
+
 
 def entries(package: str) -> list[str]:
     """List the names that a catalogue offers, sorted, without importing any of them.
@@ -43,6 +45,15 @@ def entry(package: str, name: str) -> Callable[..., Any]:
         raise ConfigError(f"no '{name}' in {package}; it has: {', '.join(known)}.{near(name, known)}")
     found: Callable[..., Any] = getattr(importlib.import_module(f"{package}._{name}"), name)
     return found
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of the user's own code, not of an entry or of torchvision's.
+
+    >>> is_own("my_models:small"), is_own("torchvision:resnet18"), is_own("lenet5")
+    (True, False, False)
+    """
+    return ":" in name and not name.startswith(TORCHVISION)
 
 
 def own(name: str) -> Callable[..., Any]:

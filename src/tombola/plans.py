@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable
@@ -14,11 +13,12 @@ from torch import Tensor
 
 from tombola import catalogue, devices, rates, seeds, training
 from tombola.arms import Arm, leading
+from tombola.catalogue import TORCHVISION
 from tombola.data.loading import load, takes
 from tombola.errors import ConfigError, InputError
 from tombola.jobs import Trained
-from tombola.masks import all_kept, head_weight, size, total_weights, unmasked, unmasked_in_words
-from tombola.models.building import TORCHVISION, build, head_name, load_weights_
+from tombola.masks import head_weight, ones, size, total_weights
+from tombola.models.building import build, head_name, load_weights_
 from tombola.paces import Gradual, Pace, densities
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds, skewed, within
 from tombola.pruning import removals
@@ -122,25 +122,9 @@ class Plans:
                 not fit the groups of their scope.
         """
         prunable = recipe.prunable if isinstance(recipe.prunable, str) else list(recipe.prunable)
-        mask = all_kept(task.model, prunable, head=task.head)
-        plans = cls(recipe, task, mask, int(total_weights(task.model, mask)))
+        plans = cls(recipe, task, ones(task.model, prunable, head=task.head), total_weights(task.model))
         plans._check()
         return plans
-
-    @functools.cached_property
-    def unmasked(self) -> list[str]:
-        """Name the weights that the rule leaves out of masks, because nothing tells what they are for."""
-        return list(unmasked(self.task.model, self.recipe.prunable))
-
-    @functools.cached_property
-    def left_out(self) -> dict[str, str]:
-        """Say what masks and counted FLOPs leave out of this model, in one line each; nothing where nothing is."""
-        said = {"not pruned": unmasked_in_words(self.task.model, self.recipe.prunable)}
-        if said["not pruned"] and self.recipe.model.init != "default":
-            said["not pruned"] += f"; init {self.recipe.model.init} leaves them as they are drawn"
-        if self.task.uncounted:
-            said["FLOP"] = f"not counted: {', '.join(self.task.uncounted)}"
-        return {word: line for word, line in said.items() if line}
 
     def scope(self, arm: Arm) -> Scope:
         """Return an arm's scope; one that follows another has that arm's."""

@@ -28,8 +28,8 @@ from tombola.errors import ConfigError, InputError, TicketError
 from tombola.executors import Pool
 from tombola.files import write_json
 from tombola.jobs import Job, Measured, Trained
-from tombola.masks import count, density, head_weight, size, unmasked
-from tombola.models.building import TORCHVISION, replace_head_
+from tombola.masks import count, density, head_weight, size
+from tombola.models.building import replace_head_
 from tombola.partitions import WHOLE, skewed
 from tombola.plans import load_task
 from tombola.progress import Display
@@ -121,7 +121,7 @@ def transfer(
         "model": model,
         "dense": dense,
         "device": devices.kind_of(device),
-        "own_code": source_digest(model) if model is not None else None,
+        "own_code": source_digest(model) if model is not None and catalogue.is_own(model) else None,
     }
     folder = runs / f"{name}-{digest_json(said)[:8]}"
     failures: list[str] = []
@@ -193,7 +193,7 @@ def _source(path: Path, changes: Mapping[str, Any], model: str | None) -> _Sourc
         raise ConfigError(
             f"{path} does not say what it was found with ({error}); transfer needs a ticket of a run"
         ) from error
-    if model is None and ":" in said["model"]["name"] and not said["model"]["name"].startswith(TORCHVISION):
+    if model is None and catalogue.is_own(said["model"]["name"]):
         raise ConfigError(f"{path} names the model '{said['model']['name']}', which is code of somebody's own and is "
                           "never run from a ticket; name it with --model")  # fmt: skip
     found = section(Model, {key: said["model"].get(key) for key in ("name", "options", "head", "init")}, "model")
@@ -357,7 +357,6 @@ def _record(
         "data": target,
         "data_fingerprint": task.splits.fingerprint,
         **({"classes": task.splits.num_classes} if task.splits.classes else {}),
-        **({"unmasked": left} if (left := [name for name in unmasked(task.model) if name not in job.mask]) else {}),
         "replicate": _replicate(source),
         "round": _round(source),
         "kept": count(job.mask),
