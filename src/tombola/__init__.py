@@ -32,6 +32,7 @@ _HOME = {
     "ones": "masks",
     "density": "masks",
     "total_weights": "masks",
+    "unmasked": "masks",
     "apply_": "masks",
     "hold_": "holding",
     "intersect": "masks",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from tombola.masks import intersect as intersect
     from tombola.masks import ones as ones
     from tombola.masks import total_weights as total_weights
+    from tombola.masks import unmasked as unmasked
     from tombola.partitions import Partition as Partition
     from tombola.partitions import by_classes as by_classes
     from tombola.partitions import by_examples as by_examples

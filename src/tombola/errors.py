@@ -37,6 +37,10 @@ class InvariantError(RuntimeError):
     """A law that every search obeys was broken while running: a bug of a score, a loop, a model or tombola."""
 
 
+class UnmaskedWarning(UserWarning):
+    """Weights of a model are left out of its masks, because nothing tells how their layer uses them."""
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known name closest to ``name``, or an empty string.
 

@@ -22,7 +22,7 @@ from tombola.data.pictures import Pictures
 from tombola.digests import digest_json, digest_state
 from tombola.errors import ConfigError
 from tombola.evaluation import Metrics, evaluate_split, logits_of
-from tombola.flops import Flops, per_example
+from tombola.flops import Flops, per_example, uncounted
 from tombola.models.building import check_shapes, head_name, replace_head_
 from tombola.partitions import WHOLE, Partition
 from tombola.seeds import derive
@@ -110,12 +110,15 @@ class Classification:
         return len(partition.classes or ()) if partition.own_head else self.splits.num_classes
 
     def flops(self, partition: Partition) -> dict[str, Flops]:
-        """Count what an example costs a model of a partition, layer by layer.
-
-        The counter watches every module of the process meanwhile, so nothing may be trained beside it.
-        """
+        """Count what an example costs a model of a partition, layer by layer."""
         model = self.build(self.initial_state(), partition, seed=0)
         return per_example(model, torch.zeros(2, *self.splits.image_shape, device=self.device))
+
+    @functools.cached_property
+    def uncounted(self) -> list[str]:
+        """Name the operations of the model that `flops` cannot count; once, and before anything is trained."""
+        model = self.build(self.initial_state(), WHOLE, seed=0)
+        return uncounted(model, torch.zeros(2, *self.splits.image_shape, device=self.device))
 
     def split(self, partition: Partition, which: str) -> Split:
         """Return the "train", "valid" or "test" examples of a partition, labels renumbered where it has classes.
