@@ -126,10 +126,21 @@ class _Weight:
         same = self.ones.device == values.device and self.ones.element_size() == values.element_size()
         _clear_(values, self.ones if same else _bits(self.keep, values))
 
-    def alive(self) -> int:
-        """Count the pruned weights that are not zero."""
-        values = self.parameter.data
-        return int(values[~self.keep.to(values.device)].count_nonzero())
+    def mask_and_look_(self) -> bool:
+        """Zero the pruned weights, and say whether one was not zero before."""
+        if not (self.parameter.is_floating_point() or self.parameter.is_complex()):
+            self.mask_()
+            return False
+        before = self._norm()
+        self.mask_()
+        after = self._norm()
+        # Of equal numbers the sum is the same to the last bit. It takes a tenth of the time that counting takes.
+        return before != after and (before == before or after == after)
+
+    def _norm(self) -> float:
+        # Half precision has too few digits for a sum to tell.
+        dtype = torch.float32 if self.parameter.element_size() < 4 else None
+        return float(torch.linalg.vector_norm(self.parameter.data, dtype=dtype))
 
 
 def _bits(keep: Tensor, values: Tensor) -> Tensor:
@@ -157,12 +168,11 @@ class Held(Handle):
     """
 
     def __init__(self, model: nn.Module, mask: Mask, optimizers: Sequence[Any]) -> None:
-        # Weakly: a loop may make many of them, one a round.
-        self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet(optimizers)
+        self._optimizers = [_weakly(optimizer) for optimizer in optimizers]
         self._weights_of: dict[int, _Weight] = {}
         self._removables: list[RemovableHandle] = []
         self._hooked: list[nn.Module] = []
-        self._methods: list[tuple[weakref.ref[Any], str, Any]] = []
+        self._methods: list[tuple[Callable[[], Any], str, Any]] = []
         self._links: list[tuple[dict[str, Any], str, Any]] = []
         self._told = False
         super().__init__(model, mask)
@@ -267,8 +277,10 @@ class Held(Handle):
         for module in self._model.modules():
             if names.is_compiled(module):  # inside of it no hook of a module is run
                 self._hook(module, module.register_forward_pre_hook, self._at_state)
-        for optimizer in self._optimizers:
-            self._hook_methods(optimizer)
+        for ref in self._optimizers:
+            optimizer = ref()
+            if optimizer is not None:
+                self._hook_methods(optimizer)
         _live.add(self)
         if not _step_hooks:
             _step_hooks.append(register_optimizer_step_pre_hook(_before_step))
@@ -317,6 +329,8 @@ class Held(Handle):
 
     def _hook_methods(self, optimizer: Any) -> None:
         """Mask the weights after what an optimiser can do besides what torch's optimisers do."""
+        if not hasattr(optimizer, "__dict__"):
+            return
         for name in dir(type(optimizer)):
             known = hasattr(torch.optim.Optimizer, name)
             function = inspect.getattr_static(type(optimizer), name)
@@ -326,7 +340,7 @@ class Held(Handle):
             before = vars(optimizer).get(name)
             held = _after(before if before is not None else getattr(optimizer, name), weakref.ref(self))
             setattr(optimizer, name, types.MethodType(held, optimizer))
-            self._methods.append((weakref.ref(optimizer), name, before))
+            self._methods.append((_weakly(optimizer), name, before))
 
     # ---- what it does there
 
@@ -352,29 +366,34 @@ class Held(Handle):
         close = not self._told and (seen[0] <= _LOOKS or seen[0] & (seen[0] - 1) == 0)
         with torch.no_grad():
             for weight in weights:
-                if close and not _capturing(weight.parameter):
-                    self._look(weight)
-                weight.mask_()
+                if not close or _capturing(weight.parameter):
+                    weight.mask_()
+                elif weight.mask_and_look_():
+                    self._tell(weight)
 
-    def _look(self, weight: _Weight) -> None:
-        alive = weight.alive()
-        if alive and not self._told:
-            self._told = True
-            live = names.parameters(self._model, shared=True)
-            name = next((name for name, parameter in live.items() if parameter is weight.parameter), "a parameter")
-            warnings.warn(
-                f"hold_: {alive} pruned weights of '{name}' had been written outside of any optimizer's step that it "
-                "sees (by a Lookahead or an average, or by hand); they are zero in every forward pass, but not in "
-                "between: give hold_ the outermost optimizer",
-                stacklevel=2,
-            )
+    def _tell(self, weight: _Weight) -> None:
+        """Say once that pruned weights were written where nothing can be seen."""
+        if self._told:
+            return
+        self._told = True
+        live = names.parameters(self._model, shared=True)
+        name = next((name for name, parameter in live.items() if parameter is weight.parameter), "a parameter")
+        warnings.warn(
+            f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step that it sees (by a "
+            "Lookahead or an average, or by hand); they are zero in every forward pass, but not in between: give "
+            "hold_ the outermost optimizer",
+            stacklevel=2,
+        )
 
     def _trained_by(self, optimizer: torch.optim.Optimizer) -> bool:
         return any(id(parameter) in self._weights_of for parameter in _parameters(optimizer))
 
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if optimizer not in self._optimizers:  # another one than was given, which may have methods of its own
-            self._optimizers.add(optimizer)
+        if all(ref() is not optimizer for ref in self._optimizers):
+            # Another one than was given, which may have methods of its own; a loop may make one each round.
+            self._optimizers = [ref for ref in self._optimizers if ref() is not None]
+            self._methods = [entry for entry in self._methods if entry[0]() is not None]
+            self._optimizers.append(_weakly(optimizer))
             self._hook_methods(optimizer)
         self._at_state()
 
@@ -487,9 +506,21 @@ def _inside(optimizer: Any) -> Iterator[Any]:
         seen.add(id(one))
         if hasattr(one, "param_groups"):
             yield one
-        for value in getattr(one, "__dict__", {}).values():
-            if callable(getattr(value, "step", None)) and not isinstance(value, type):
-                waiting.append(value)
+        held = list(getattr(one, "__dict__", {}).values())
+        for value in [one, *held]:
+            if isinstance(value, (list, tuple)):
+                held.extend(value)
+            elif isinstance(value, dict):
+                held.extend(value.values())
+        waiting += [value for value in held if callable(getattr(value, "step", None)) and not isinstance(value, type)]
+
+
+def _weakly(optimizer: Any) -> Callable[[], Any]:
+    """Return what gives an optimiser as long as there is one; one that takes no weak reference is kept."""
+    try:
+        return weakref.ref(optimizer)
+    except TypeError:
+        return lambda: optimizer
 
 
 def _parameters(optimizer: Any) -> Iterator[Tensor]:
