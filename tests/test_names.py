@@ -87,6 +87,7 @@ WRAPPERS = {
 NESTED = {
     "a class of its own": Nested,
     "checkpointed": checkpoint_wrapper,
+    "averaged": AveragedModel,
     "fabric, compiled": lambda model: fabric(compiled(model)),
     "fabric, ddp": lambda model: fabric(nn.parallel.DistributedDataParallel(model)),
     "compile, ddp": lambda model: compiled(nn.parallel.DistributedDataParallel(model)),

@@ -33,7 +33,7 @@ from tombola.types import Mask
 # Whole numbers of a weight's size: its bits and all ones are itself, its bits and none are zero.
 _WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _LOOKS = 64  # forward passes that are looked at closely, one by one; then those whose number is a power of two
-_MODULE_HOOKS = ("_forward_pre_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+_MODULE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
 _live: weakref.WeakSet[Held] = weakref.WeakSet()
 _step_hooks: list[RemovableHandle] = []
@@ -172,14 +172,19 @@ class Held(Handle):
         self._weights_of: dict[int, _Weight] = {}
         self._removables: list[RemovableHandle] = []
         self._hooked: list[nn.Module] = []
-        self._methods: list[tuple[Callable[[], Any], str, Any]] = []
+        self._methods: list[tuple[Callable[[], Any], str, Any, Any]] = []  # optimiser, name, what was there, what is
         self._links: list[tuple[dict[str, Any], str, Any]] = []
         self._told = False
+        self._outermost: nn.Module | None = None  # of the modules whose forward pass is under way
         super().__init__(model, mask)
 
     def __repr__(self) -> str:
         pruned = sum(int(weight.keep.numel() - weight.keep.count_nonzero()) for weight in self._weights_of.values())
         return f"Held({pruned:,} pruned weights of {len(self._weights_of)} parameters)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy holds nothing, as a copy of the model is free.
+        return _Copied, (dict(self.mask),)
 
     def __enter__(self) -> Held:
         return self
@@ -195,6 +200,7 @@ class Held(Handle):
         """
         if not mask:
             raise InputError("the mask is empty; it names the weights that are held, and handle.remove() lets go")
+        mask = names.named_like(mask, names.parameters(self._model, shared=True))
         pairs = masked_parameters(self._model, mask)
         for name, (parameter, _) in zip(mask, pairs, strict=True):
             if type(parameter.data) is not Tensor:
@@ -203,9 +209,9 @@ class Held(Handle):
                                  "tensors of torch's own")  # fmt: skip
         found: dict[int, _Weight] = {}
         for parameter, keep in pairs:
-            keep = keep.detach().to(parameter.device)
+            keep = keep.detach()
             if id(parameter) in found:  # two names of one parameter
-                keep = keep & found[id(parameter)].keep
+                keep = keep & found[id(parameter)].keep.to(keep.device)
             found[id(parameter)] = _Weight(parameter, keep, _bits(keep, parameter.data))
         for weight in found.values():
             for other in _holders(weight.parameter):
@@ -251,32 +257,38 @@ class Held(Handle):
         if not weights:
             return
         modules = names.modules(self._model, shared=True)
-        owners: dict[nn.Module, list[_Weight]] = {}
+        around: dict[nn.Module, dict[int, _Weight]] = {}  # what lies in a module, of each on the way to a weight
         links: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
+        owners: set[nn.Module] = set()
         for name, parameter in names.parameters(self._model, shared=True).items():
-            if id(parameter) not in weights:
+            key = id(parameter)
+            if key not in weights:
                 continue
             place, _, last = name.rpartition(".")
-            owners.setdefault(modules[place], []).append(weights[id(parameter)])
+            owners.add(modules[place])
             links[id(modules[place]), last] = (modules[place]._parameters, last, parameter)
-            while place:  # the way from the model to the layer, which changes where a layer is replaced
-                above, _, child = place.rpartition(".")
-                links[id(modules[above]), child] = (modules[above]._modules, child, modules[above]._modules[child])
-                place = above
+            around.setdefault(modules[place], {})[key] = weights[key]
+            while place:
+                place, _, child = place.rpartition(".")
+                above = modules[place]._modules
+                inner = above[child]
+                assert inner is not None
+                links[id(modules[place]), child] = (above, child, inner)
+                for module in (inner, modules[place]):  # the first may be a wrapper
+                    around.setdefault(module, {})[key] = weights[key]
+            around.setdefault(self._model, {})[key] = weights[key]
         self._links = list(links.values())
 
         for weight in weights.values():
             self._hook_gradient(weight.parameter)
-        for owner, of in owners.items():
-            before = functools.partial(self._before_forward, of, [0])
-            self._hook(owner, owner.register_forward_pre_hook, before)
-            self._hook(owner, owner.register_state_dict_pre_hook, self._at_state)
-            self._hook(owner, owner.register_load_state_dict_post_hook, self._at_state)
-        for root in {self._model, names.unwrapped(self._model)}:
-            self._hook(root, root.register_forward_pre_hook, self._follow)
-        for module in self._model.modules():
-            if names.is_compiled(module):  # inside of it no hook of a module is run
-                self._hook(module, module.register_forward_pre_hook, self._at_state)
+        for module, of in around.items():
+            enter = functools.partial(self._enter, list(of.values()), [0])
+            self._hook(module, module.register_forward_pre_hook(_Hook(enter)))
+            self._hook(module, module.register_forward_hook(_Hook(self._leave), always_call=True))
+        for owner in owners:
+            self._hook(owner, owner.register_state_dict_pre_hook(_Hook(self._at_state)))  # type: ignore[no-untyped-call]
+            loaded = owner.register_load_state_dict_post_hook(_Hook(self._at_state))  # type: ignore[no-untyped-call]
+            self._hook(owner, loaded)
         for ref in self._optimizers:
             optimizer = ref()
             if optimizer is not None:
@@ -294,11 +306,13 @@ class Held(Handle):
             if not any(isinstance(hook, _Hook) for name in _MODULE_HOOKS for hook in getattr(module, name).values()):
                 module.__dict__.pop("__getstate__", None)
         self._hooked.clear()
-        for ref, name, before in self._methods:
+        for ref, name, before, method in self._methods:
             optimizer = ref()
-            if optimizer is not None and before is None:
-                vars(optimizer).pop(name, None)
-            elif optimizer is not None:
+            if optimizer is None or vars(optimizer).get(name) is not method:
+                continue  # somebody has put a method of theirs around it
+            if before is None:
+                delattr(optimizer, name)
+            else:
                 setattr(optimizer, name, before)
         self._methods.clear()
         self._links.clear()
@@ -321,8 +335,8 @@ class Held(Handle):
         if frozen:
             parameter.requires_grad_(False)
 
-    def _hook(self, module: nn.Module, register: Callable[..., RemovableHandle], act: Callable[[], None]) -> None:
-        self._removables.append(register(_Hook(act)))
+    def _hook(self, module: nn.Module, removable: RemovableHandle) -> None:
+        self._removables.append(removable)
         self._hooked.append(module)
         # Copies are free, and a file of the model needs no tombola to be read.
         vars(module)["__getstate__"] = types.MethodType(_state_without_hooks, module)
@@ -339,8 +353,9 @@ class Held(Handle):
                 continue
             before = vars(optimizer).get(name)
             held = _after(before if before is not None else getattr(optimizer, name), weakref.ref(self))
-            setattr(optimizer, name, types.MethodType(held, optimizer))
-            self._methods.append((_weakly(optimizer), name, before))
+            method = types.MethodType(held, optimizer)
+            setattr(optimizer, name, method)
+            self._methods.append((_weakly(optimizer), name, before, method))
 
     # ---- what it does there
 
@@ -357,19 +372,29 @@ class Held(Handle):
                                      "a mask that fits, or call handle.remove()") from None  # fmt: skip
                 return
 
-    def _at_state(self) -> None:
+    def _at_state(self, _module: nn.Module | None = None) -> None:
+        self._outermost = None
         self._follow()
         self.mask_weights()
 
-    def _before_forward(self, weights: Sequence[_Weight], seen: list[int]) -> None:
+    def _enter(self, weights: Sequence[_Weight], seen: list[int], module: nn.Module) -> None:
+        """Zero all pruned weights of a module before its forward pass; once, where it calls others."""
+        if self._outermost is not None:
+            return
+        self._follow()
+        self._outermost = module
         seen[0] += 1
         close = not self._told and (seen[0] <= _LOOKS or seen[0] & (seen[0] - 1) == 0)
         with torch.no_grad():
             for weight in weights:
-                if not close or _capturing(weight.parameter):
+                if not close or _unreadable(weight.parameter):
                     weight.mask_()
                 elif weight.mask_and_look_():
                     self._tell(weight)
+
+    def _leave(self, module: nn.Module) -> None:
+        if self._outermost is module:
+            self._outermost = None
 
     def _tell(self, weight: _Weight) -> None:
         """Say once that pruned weights were written where nothing can be seen."""
@@ -398,23 +423,37 @@ class Held(Handle):
         self._at_state()
 
 
-def _capturing(parameter: Tensor) -> bool:
-    """Whether a CUDA graph is being recorded, in which no number can be read."""
-    return parameter.is_cuda and torch.cuda.is_current_stream_capturing()
+def _unreadable(parameter: Tensor) -> bool:
+    """Whether no number can be read: on no device, or while a CUDA graph is recorded."""
+    return parameter.is_meta or (parameter.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+class _Copied(Handle):
+    """A copy of a handle, which holds nothing."""
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+        self._weights, self._keeps = [], []
+
+    def replace(self, mask: Mask) -> None:  # noqa: ARG002
+        raise InputError("this handle is a copy and holds no model; call hold_ again")
+
+    def remove(self) -> None:
+        """Let go of nothing."""
 
 
 class _Hook:
     """What a module calls before its forward pass, and around saving and loading; a copy of it does nothing."""
 
-    def __init__(self, act: Callable[[], None] | None) -> None:
+    def __init__(self, act: Callable[[nn.Module], None] | None) -> None:
         self._act = act
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self, module: nn.Module, *_: object) -> None:
         # A compiled or traced forward pass would have the zeroing recorded as a part of it.
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         if traced or self._act is None:
             return
-        self._act()
+        self._act(module)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Hook, (None,)
@@ -429,6 +468,9 @@ def _state_without_hooks(module: nn.Module) -> Any:
     for name in _MODULE_HOOKS:
         if name in state:
             state[name] = OrderedDict((key, hook) for key, hook in state[name].items() if not isinstance(hook, _Hook))
+    always = state.get("_forward_hooks_always_called", {})
+    state["_forward_hooks_always_called"] = OrderedDict((key, on) for key, on in always.items()
+                                                        if key in state["_forward_hooks"])  # fmt: skip
     return state
 
 
