@@ -40,6 +40,7 @@ _HOME = {
     "per_layer": "scopes",
     "per_kind": "scopes",
     "half_output": "scopes",
+    "magnitude": "scores._magnitude",
     "prune": "pruning",
     "Count": "rates",
     "rate_to_reach": "rates",
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from tombola.scopes import per_kind as per_kind
     from tombola.scopes import per_layer as per_layer
     from tombola.scopes import whole_model as whole_model
+    from tombola.scores._magnitude import magnitude as magnitude
     from tombola.search import Round as Round
     from tombola.search import find as find
     from tombola.splits import split as split
