@@ -11,7 +11,6 @@ import functools
 import itertools
 import json
 import math
-import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,13 +213,9 @@ def listed(items: Sequence[object]) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Write a table, the first columns aligned to the left, numbers to the right and unbroken."""
+    """Write a table, the first columns aligned to the left, numbers to the right."""
     marks = [":---" if index < left else "---:" for index in range(len(heads))]
-    lines = [f"| {' | '.join(row)} |" for row in (heads, marks)]
-    for row in rows:
-        cells = [cell if re.search("[a-z]", cell) else cell.replace(" ", "\u00a0") for cell in row]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, marks, *rows])
 
 
 # What a claim says, and whether it is so
@@ -296,14 +291,14 @@ def alike(label: str, of: Values, margin: float) -> Statement:
     return Statement(label, tuple(of), "alike", margin)
 
 
-def so(text: str, *statements: Statement | All, state: State = "shown") -> str:
-    """Return a sentence whose words rest on statements, all of which must be in one state.
+def so(text: str, *statements: Statement | All) -> str:
+    """Return a sentence whose words rest on statements, all of which must be shown.
 
     Raises:
         ValueError: One is not: the sentence has to be written anew.
     """
     for statement in statements:
-        if statement.state != state:
+        if statement.state != "shown":
             raise ValueError(f"'{text}' rests on '{statement}', which is {statement.state}")
     return text
 

@@ -19,7 +19,7 @@ from tombola.masks import count, intersect, nested
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, make_model, make_task, replicate_seed
 from tombola.rates import kept_by_group
-from tombola.recipe import _yaml, parse
+from tombola.recipe import from_yaml, parse
 from tombola.records import costs_of
 from tombola.runs import Run
 from tombola.scopes import per_layer
@@ -166,12 +166,12 @@ def test_every_kind_of_the_catalogue_is_here_and_its_yaml_is_read():
     for kind in CATALOGUE:
         gradual = {"method": "gradual", "densities": [0.5], "pace": {"every": 1}}
         others = {"colt-2": ARMS["colt-2"], "lth": ARMS["lth"], "gradual": gradual}
-        arms = {**others, "x": _yaml(kind.entry, kind.name)}
+        arms = {**others, "x": from_yaml(kind.entry, kind.name)}
         assert recipe(arms=arms).arms["x"].method
     told = {(arm.get("method"), arm.get("by"), arm.get("combine"), bool(arm.get("match"))) for arm in ARMS.values()}
     elsewhere = ("gradual", "as-trained", "reordered")  # test_gradual.py, test_connectivity.py
     for kind in [kind for kind in CATALOGUE if kind.name not in elsewhere]:
-        entry = _yaml(kind.entry, kind.name)
+        entry = from_yaml(kind.entry, kind.name)
         by = None if entry.get("by") == "classes" else entry.get("by")
         assert (entry.get("method"), by, entry.get("combine"), bool(entry.get("match"))) in told, kind.name
 

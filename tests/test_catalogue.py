@@ -113,20 +113,27 @@ def test_a_name_that_is_no_module_and_function_is_refused(name, users):
 
 
 @pytest.mark.parametrize(
-    ("source", "error"),
+    ("source", "said"),
     [
-        ("import not_there_at_all", ModuleNotFoundError),
-        ("import users_bro", ModuleNotFoundError),  # a name that begins like the module's own
-        ("1 / 0", ZeroDivisionError),
-        ("from math import nothing", ImportError),
-        ("def f(:", SyntaxError),
+        (
+            "import not_there_at_all",
+            "needs a module that is not there: No module named 'not_there_at_all' (users_broken",
+        ),
+        ("import users_bro", "needs a module that is not there: No module named 'users_bro' (users_broken.py, line 1)"),
+        ("\n1 / 0", "cannot import 'users_broken' of 'users_broken:f': ZeroDivisionError: division by zero (users_br"),
+        ("from math import nothing", "ImportError: cannot import name 'nothing' from 'math'"),
+        ("def f(:", "SyntaxError: invalid syntax (users_broken.py, line 1)"),
+        ("raise SystemExit(3)", "SystemExit: 3 (users_broken.py, line 1)"),
+        ("raise BaseException('a\\nb')", r"BaseException: a\nb (users_broken.py, line 1)"),
     ],
 )
-def test_an_error_inside_the_users_module_is_not_hidden(folder, source, error):
+def test_an_error_inside_the_users_module_is_one_line_with_its_place(folder, source, said):
     (folder / "users_broken.py").write_text(source)
-    with pytest.raises(error) as caught:
+    with pytest.raises(ConfigError) as caught:
         catalogue.own("users_broken:f")
-    assert not isinstance(caught.value, ConfigError)
+    assert said in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert caught.value.__cause__ is not None  # who wants the whole traceback finds it there
 
 
 # ---- options

@@ -146,8 +146,8 @@ def test_a_folder_that_makes_no_data_set_is_told_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"size": 0}, "image_folder.size is 0; it is a number of pixels, at least 1"),
-        ({"workers": -1}, "image_folder.workers is -1; it is a number of processes, 0 or more"),
+        ({"size": 0}, "image_folder.size is 0; it is a number of pixels, from 1 to 8,192"),
+        ({"workers": -1}, "image_folder.workers is -1; it is a number of processes, from 0 to "),
         ({"unreadable": "skp"}, "image_folder.unreadable is 'skp'; .* stop, skip. Did you mean 'skip'"),
         ({"normalise": "none"}, "image_folder.normalise is 'none'; it should be one of sample, imagenet"),
     ],

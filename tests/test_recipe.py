@@ -111,7 +111,7 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
         (["--until.accuracy_drop", "0.01", "--data.valid", "0"], "needs validation data; data.valid is 0"),
         (["--training.select", "best", "--data.valid", "0"], "without validation data .* it must be last"),
         (["--name", "a/b"], "name is 'a/b'; letters, digits"),
-        (["--name.x", "1"], "--name.x: 'name' is tiny, not a mapping"),
+        (["--name.x", "1"], "--name.x: 'name' is 'tiny', not a mapping"),
         (["stray"], "'stray' stands alone"),
         (["--seed"], "--seed has no value"),
         (["--seed", "[1"], "--seed is no valid YAML"),

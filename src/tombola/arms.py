@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from tombola.errors import ConfigError, near
+from tombola.checking import check_most
+from tombola.errors import ConfigError, near, shown
 from tombola.paces import Pace
 
 Method = Literal[
@@ -45,6 +46,12 @@ METHODS: dict[str, tuple[str, ...]] = {
 
 CONTROLS = ("random_ticket", "shuffled", "reinitialised")  # what a found ticket must beat
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MOST_LETTERS = 100  # of a name that makes a folder: file systems take 255, and files are named after it
+MOST_ROUNDS = 10_000
+_MOST_ARMS, _LONGEST_CHAIN = 1000, 100
+_MOST = {
+    "partitions": 1000, "on": 1000, "densities": 1, "evaluate_at": 1, "lr": 1e38, "score": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,11 @@ def check(arms: Mapping[str, Arm]) -> None:
     Traceback (most recent call last):
     tombola.errors.ConfigError: arms.control.of is 'lht'; the other arms are: lth. Did you mean 'lth'?
     """
+    if len(arms) > _MOST_ARMS:
+        raise ConfigError(f"the recipe has {len(arms):,} arms; it may have at most {_MOST_ARMS:,}")
     for name, arm in arms.items():
+        check_name(name, "an arm's name", "its folder")
+        check_most(arm, _MOST, f"arms.{name}")
         _check_entries(name, arm)
         _check_source(name, arm, arms)
         if arm.searches:
@@ -197,6 +208,26 @@ def check(arms: Mapping[str, Arm]) -> None:
         if arm.method == "colt":
             _check_partitions(f"arms.{name}", arm)
     order(arms)
+
+
+def check_name(name: str, what: str, makes: str) -> None:
+    """Refuse a name that cannot be a folder's.
+
+    Args:
+        name: The name.
+        what: What it is called in the message.
+        makes: What is named after it.
+
+    Raises:
+        ConfigError: It has other characters than a folder's name may have, or too many.
+
+    >>> check_name("lth", "an arm's name", "its folder")
+    """
+    if not FOLDER_NAME.fullmatch(name):
+        raise ConfigError(f"{what} is {shown(name)}; letters, digits, '.', '_' and '-' make {makes}")
+    if len(name) > MOST_LETTERS:
+        raise ConfigError(f"{what} is {shown(name)}, of {len(name)} letters; {makes} is named by at most "
+                          f"{MOST_LETTERS}")  # fmt: skip
 
 
 def order(arms: Mapping[str, Arm]) -> list[str]:
@@ -208,18 +239,25 @@ def order(arms: Mapping[str, Arm]) -> list[str]:
     >>> order({"matched": Arm(match=Match("lth")), "lth": Arm("lth", rate=0.2)})
     ['lth', 'matched']
     """
-    found: list[str] = []
+    found: dict[str, int] = {}  # how many others each follows, one after the other
     for name in arms:
-        path: list[str] = []
+        path: dict[str, None] = {}
         at: str | None = name
         while at is not None and at not in found:
             if at in path:
-                raise ConfigError(f"the arms {' -> '.join([*path[path.index(at) :], at])} follow each other in a "
+                way = list(path)
+                raise ConfigError(f"the arms {' -> '.join([*way[way.index(at) :], at])} follow each other in a "
                                   "circle; one of them must stand by itself")  # fmt: skip
-            path.append(at)
+            path[at] = None
             at = arms[at].source
-        found += reversed(path)
-    return found
+        behind = -1 if at is None else found[at]
+        for number, one in enumerate(reversed(path), behind + 1):
+            found[one] = number
+    furthest = max(found, key=lambda name: found[name], default="")
+    if furthest and found[furthest] > _LONGEST_CHAIN:
+        raise ConfigError(f"arms.{furthest} follows an arm that follows an arm and so on, {found[furthest]:,} of them; "
+                          f"at most {_LONGEST_CHAIN} may follow each other")  # fmt: skip
+    return list(found)
 
 
 def leading(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
@@ -229,7 +267,9 @@ def leading(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
     >>> leading(arms["drawn"], arms).method
     'lth'
     """
-    return arm if arm.source is None else leading(arms[arm.source], arms)
+    while arm.source is not None:
+        arm = arms[arm.source]
+    return arm
 
 
 def starting(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
@@ -239,13 +279,13 @@ def starting(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
     >>> starting(arms["moved"], arms).method
     'lth'
     """
-    return starting(arms[arm.of or ""], arms) if arm.method in ("shuffled", "reordered") else arm
+    while arm.method in ("shuffled", "reordered"):
+        arm = arms[arm.of or ""]
+    return arm
 
 
 def _check_entries(name: str, arm: Arm) -> None:
     where = f"arms.{name}"
-    if not FOLDER_NAME.fullmatch(name):
-        raise ConfigError(f"an arm is named '{name}'; letters, digits, '.', '_' and '-' make its folder")
     if arm.method is None:
         raise ConfigError(f"{where} needs a method ({', '.join(METHODS)}) or match: ARM")
     default, fitting, densities = Arm(), METHODS[arm.method], arm.evaluate_at or ()
@@ -262,9 +302,9 @@ def _check_entries(name: str, arm: Arm) -> None:
     if arm.exact and arm.reach is None:
         raise ConfigError(f"{where}.exact has no meaning without reach")
     if arm.match is not None and arm.scope != default.scope:
-        raise ConfigError(f"{where}.scope has no meaning with match: {arm.match.arm}, whose scope it has")
+        raise ConfigError(f"{where}.scope has no meaning with match: {shown(arm.match.arm)}, whose scope it has")
     if not _falling(densities):
-        raise ConfigError(f"{where}.evaluate_at is {list(densities)}; densities fall, from below 1 to above 0")
+        raise ConfigError(f"{where}.evaluate_at is {shown(list(densities))}; densities fall, from below 1 to above 0")
     if isinstance(arm.lr, float | int) and not arm.lr > 0:
         raise ConfigError(f"{where}.lr is {arm.lr}; it must be above 0")
 
@@ -275,11 +315,11 @@ def _check_source(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
         raise ConfigError(f"arms.{name} needs of: ARM, the arm whose tickets it takes")
     if arm.source is None:
         return
-    others = [other for other in arms if other != name]
     if arm.source == name:
         raise ConfigError(f"arms.{name}.{key} is the arm itself; name another one")
-    if arm.source not in others:
-        raise ConfigError(f"arms.{name}.{key} is '{arm.source}'; the other arms are: {', '.join(others)}."
+    if arm.source not in arms:
+        others = [other for other in arms if other != name]
+        raise ConfigError(f"arms.{name}.{key} is {shown(arm.source)}; the other arms are: {', '.join(others)}."
                           f"{near(arm.source, others)}")  # fmt: skip
     if arms[arm.source].method == "dense":
         raise ConfigError(f"arms.{name}.{key} is '{arm.source}', which only trains; name an arm that has tickets")
@@ -302,7 +342,7 @@ def _check_amounts(where: str, arm: Arm) -> None:
 
     given = [key for key in _AMOUNTS if getattr(arm, key)]
     if not _falling(arm.densities):
-        raise ConfigError(f"{where}.densities is {list(arm.densities)}; densities fall, from below 1 to above 0")
+        raise ConfigError(f"{where}.densities is {shown(list(arm.densities))}; densities fall, from below 1 to above 0")
     if arm.rate == 0:
         raise ConfigError(f"{where}.rate is 0; a round would prune nothing")
     if isinstance(arm.score, tuple) and len(arm.score) != arm.width:
@@ -313,10 +353,14 @@ def _check_amounts(where: str, arm: Arm) -> None:
         raise ConfigError(f"{where} needs {needed}{', exactly one of them' if len(fitting) > 1 else ''}"
                           + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
     for group, rate in arm.rate.items() if isinstance(arm.rate, dict) else [("", arm.rate or 0)]:
-        check_rate(rate, f"{where}.rate{group and '.' + group}")
-    if arm.reach is not None and not (0 < arm.reach.density < 1 and arm.reach.rounds >= 1):
-        raise ConfigError(f"{where}.reach is density {arm.reach.density:g} in {arm.reach.rounds} rounds; a density is "
-                          "between 0 and 1, and rounds are 1 or more")  # fmt: skip
+        dotted = f"{where}.rate{group and '.' + group}"
+        check_rate(rate, dotted)
+        # A group that is pruned away whole is somebody's wish where collapse is allowed; the whole model is nobody's.
+        if rate == 1 and not (group and arm.allow_collapse):
+            raise ConfigError(f"{dotted} is 1; a round would prune every weight there is, so 20 % is 0.2")
+    if arm.reach is not None and not (0 < arm.reach.density < 1 and 1 <= arm.reach.rounds <= MOST_ROUNDS):
+        raise ConfigError(f"{where}.reach is density {arm.reach.density:g} in {shown(arm.reach.rounds)} rounds; a "
+                          f"density is between 0 and 1, and rounds are from 1 to {MOST_ROUNDS:,}")  # fmt: skip
     if arm.reach is not None and arm.width > 1 and not arm.exact:
         raise ConfigError(f"{where}: what {arm.width} partitions leave is not known beforehand; "
                           "reach a density with exact: true")  # fmt: skip
@@ -325,10 +369,10 @@ def _check_amounts(where: str, arm: Arm) -> None:
 def _check_partitions(where: str, arm: Arm) -> None:
     number = 2 if arm.partitions is None else arm.partitions
     if number < 1:
-        raise ConfigError(f"{where}.partitions is {arm.partitions}; it must be 1 or more")
+        raise ConfigError(f"{where}.partitions is {shown(arm.partitions)}; it must be 1 or more")
     outside = [index for index in arm.on if not 1 <= index <= number]
     if outside:
-        raise ConfigError(f"{where}.on names partition {outside[0]}; there are 1 to {number}")
+        raise ConfigError(f"{where}.on names partition {shown(outside[0])}; there are 1 to {number}")
     if arm.combine != "all" and arm.width == 1:
         raise ConfigError(f"{where}.combine is {arm.combine} with one partition, which has nothing to combine; "
                           "take partitions: 2 or more")  # fmt: skip

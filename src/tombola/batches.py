@@ -9,7 +9,7 @@ the same picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tombola import seeds
-from tombola.errors import ConfigError, InputError
+from tombola.errors import ConfigError, InputError, shown
 from tombola.splits import Split
 
 _HELD = 64 * 2**20  # bytes up to which a split is held normalised
@@ -41,11 +41,11 @@ class Augment:
 
     def __post_init__(self) -> None:
         if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 0:
-            raise ConfigError(f"augment.crop is {self.crop}; it is a whole number of pixels, at least 0")
+            raise ConfigError(f"augment.crop is {shown(self.crop)}; it is a whole number of pixels, at least 0")
         if not isinstance(self.flip, bool):
-            raise ConfigError(f"augment.flip is {self.flip}; it is true or false")
+            raise ConfigError(f"augment.flip is {shown(self.flip)}; it is true or false")
         if isinstance(self.rotate, bool) or not isinstance(self.rotate, int | float) or not 0 <= self.rotate <= 180:
-            raise ConfigError(f"augment.rotate is {self.rotate}; it is an angle from 0 to 180 degrees")
+            raise ConfigError(f"augment.rotate is {shown(self.rotate)}; it is an angle from 0 to 180 degrees")
 
 
 PLAIN = Augment()
@@ -160,9 +160,7 @@ class Batches:
         order_seed: int | None = None,
     ) -> None:
         _check_batch_size(batch_size)
-        if augment.crop >= min(split.image_shape[1:]):
-            size = " x ".join(str(side) for side in split.image_shape[1:])
-            raise ConfigError(f"augment.crop is {augment.crop}; pictures of {size} pixels could be moved out of sight")
+        check_crop(augment, split.image_shape)
         if len(split) and int(split.indices.max()) >= published:
             raise InputError(f"the split has index {int(split.indices.max())}, but {published} examples were published")
         self.split = split
@@ -203,6 +201,17 @@ class Batches:
             indices = split.indices.index_select(0, chosen)
             varied = augment(images, indices, self.augment, self.seed, epoch, self.published)
             yield _normalise(varied, self._scale), split.labels.index_select(0, chosen)
+
+
+def check_crop(augment: Augment, image_shape: Sequence[int]) -> None:
+    """Refuse a crop that is as large as the pictures.
+
+    >>> check_crop(Augment(crop=4), (3, 32, 32))
+    """
+    if augment.crop >= min(image_shape[1:]):
+        size = " x ".join(str(side) for side in image_shape[1:])
+        raise ConfigError(f"augment.crop is {shown(augment.crop)}; pictures of {size} pixels could be moved out of "
+                          "sight")  # fmt: skip
 
 
 def batches_per_epoch(examples: int, batch_size: int) -> int:

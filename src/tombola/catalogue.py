@@ -7,16 +7,19 @@ that form runs code, so it is accepted from the user's own recipe and never from
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import sys
+import traceback
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tombola.checking import checked
-from tombola.errors import ConfigError, near
+from tombola.contracts import CONTRACTS
+from tombola.errors import ConfigError, InputError, near, shown
 
 TORCHVISION = "torchvision:"  # before the names of torchvision's models
 
@@ -42,7 +45,7 @@ def entry(package: str, name: str) -> Callable[..., Any]:
         return own(name)
     known = entries(package)
     if name not in known:
-        raise ConfigError(f"no '{name}' in {package}; it has: {', '.join(known)}.{near(name, known)}")
+        raise ConfigError(f"no {shown(name)} in {package}; it has: {', '.join(known)}.{near(name, known)}")
     found: Callable[..., Any] = getattr(importlib.import_module(f"{package}._{name}"), name)
     return found
 
@@ -60,21 +63,72 @@ def own(name: str) -> Callable[..., Any]:
     """Return the function that the user names as ``package.module:function``; the working folder is searched too."""
     module_name, _, attribute = name.partition(":")
     if not all(module_name.split(".")) or not attribute:
-        raise ConfigError(f"'{name}' names no function; your own is named package.module:function")
+        raise ConfigError(f"{shown(name)} names no function; your own is named package.module:function")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the user's module is there and lacks something itself
-        raise ConfigError(f"cannot import '{module_name}' of '{name}': {error}") from error
+            raise ConfigError(f"{shown(name)} needs a module that is not there: {error}{_where(error)}") from error
+        raise ConfigError(f"cannot import '{module_name}' of {shown(name)}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's module does when it is imported, sys.exit() too
+        raise ConfigError(f"cannot import '{module_name}' of {shown(name)}: {type(error).__name__}: "
+                          f"{error}{_where(error)}") from error  # fmt: skip
     function = getattr(module, attribute, None)
     if not callable(function):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ConfigError(f"'{module_name}' has no function '{attribute}'.{near(attribute, public)}")
+        raise ConfigError(f"'{module_name}' has no function {shown(attribute)}.{near(attribute, public)}")
     found: Callable[..., Any] = function
     return found
+
+
+def _where(error: BaseException) -> str:
+    """Say where in a file of the user's own an error was raised; nothing where that is not in one."""
+    if isinstance(error, SyntaxError):
+        return ""  # its text says it
+    ours, place = Path(__file__).parent, ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        file = Path(frame.filename)
+        others = ours in file.parents or "site-packages" in file.parts or "importlib" in file.parts
+        if not others and file.is_file():
+            place = f" ({file.name}, line {frame.lineno})"
+    return place
+
+
+@contextlib.contextmanager
+def own_code(name: str, catalogue: str, kind: type[InputError] = ConfigError) -> Iterator[None]:
+    """Run a block in which a function of the user's own works: whatever it raises becomes one line.
+
+    The line names the function, the line of its file and how such a function is called. Names of other functions, which
+    are tombola's, change nothing: there it is a bug, and keeps its traceback.
+
+    Args:
+        name: As the recipe names the function.
+        catalogue: Where it stands for an entry: "data", "models", "scores" or "exports".
+        kind: The error that is raised.
+
+    Raises:
+        InputError: The function raised anything but an interrupt, which goes on its way.
+
+    >>> with own_code("mine:score", "scores"):
+    ...     raise SystemExit(3)
+    Traceback (most recent call last):
+    tombola.errors.ConfigError: 'mine:score' failed: SystemExit: 3; a function of your own as score is called as \
+score(state, mask, context) and gives a tensor for every name in mask, larger means keep (tombola list scores)
+    """
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # sys.exit() too: it would end the command without a word
+        if not is_own(name):
+            raise
+        told = " ".join(str(error).split())
+        raise kind(f"{shown(name)} failed: {type(error).__name__}: {told[:400]}{_where(error)}; "
+                   f"{CONTRACTS[catalogue].in_words()} (tombola list {catalogue})") from error  # fmt: skip
 
 
 def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[str, Any], **fixed: Any) -> Any:
@@ -95,7 +149,7 @@ def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[s
     for key in options:
         if key in given or not (takes_any or key in free):
             choices = f"it has: {', '.join(free)}" if free else "it has none"
-            raise ConfigError(f"'{name}' has no option '{key}'; {choices}.{near(key, free)}")
+            raise ConfigError(f"{shown(name)} has no option {shown(key)}; {choices}.{near(key, free)}")
     if not takes_any:
         fixed = {key: value for key, value in fixed.items() if key in parameters}
     hints = _hints(function)

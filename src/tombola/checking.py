@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,11 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
-from tombola.errors import ConfigError, near
+from tombola.errors import ConfigError, near, shown
+
+MOST_ENTRIES = 1000  # of a list in a recipe
+_BITS = 128  # of a whole number, at most
+_MOST_VALUES, _DEEPEST = 100_000, 50  # of plain data that a user gives
 
 _UNIONS = (types.UnionType, typing.Union)
 _LISTS = (tuple, list, Sequence)
@@ -40,9 +46,80 @@ def checked(hint: Any, value: Any, dotted: str) -> Any:
     """
     try:
         return _typed(hint, value)
-    except (TypeError, OverflowError) as error:
-        raise ConfigError(f"{dotted} is {value!r}; it should be {_words(hint)}."
+    except OverflowError as error:
+        raise ConfigError(f"{dotted} is {shown(value)}; no machine has such a number") from error
+    except TypeError as error:
+        raise ConfigError(f"{dotted} is {shown(value)}; it should be {_words(hint)}."
                           f"{near(value, _choices(hint)) if isinstance(value, str) else ''}") from error  # fmt: skip
+
+
+def check_most(of: object, most: Mapping[str, float], where: str = "") -> None:
+    """Refuse attributes that are above their bound, or list more than a thousand entries or one above the bound.
+
+    Bounds are generous: they keep out what no machine could ever do, so that no slip of the keyboard ends the process
+    or keeps it busy for ever.
+
+    Args:
+        of: Whose attributes; one that is no number is not looked at.
+        most: The bounds by the attributes' names.
+        where: What the object is called in the message.
+
+    Raises:
+        ConfigError: The first attribute that is above its bound.
+
+    >>> from types import SimpleNamespace
+    >>> check_most(SimpleNamespace(epochs=1e300), {"epochs": 1e6}, "training")
+    Traceback (most recent call last):
+    tombola.errors.ConfigError: training.epochs is 1e+300; it is at most 1,000,000
+    """
+    for name, bound in most.items():
+        value = getattr(of, name)
+        dotted = f"{where}.{name}" if where else name
+        entries = value if isinstance(value, tuple | list) else [value]
+        if len(entries) > MOST_ENTRIES:
+            raise ConfigError(f"{dotted} lists {len(entries):,} entries; it may have at most {MOST_ENTRIES:,}")
+        for entry in entries:
+            if isinstance(entry, int | float) and entry > bound:
+                raise ConfigError(f"{dotted} is {shown(entry)}; it is at most {_number(bound)}")
+
+
+def _number(bound: float) -> str:
+    return f"{bound:,.0f}" if bound < 1e12 else f"{bound:g}"
+
+
+def check_plain(value: object, where: str) -> None:
+    """Refuse plain data that is nested too deep or holds too much, such as a list that holds itself.
+
+    A value that stands in several places counts in each of them, as it does when it is written out.
+
+    Raises:
+        ConfigError: More than 100,000 values, or lists and mappings more than 50 deep in each other.
+
+    >>> endless = []
+    >>> endless.append(endless)
+    >>> check_plain(endless, "data")
+    Traceback (most recent call last):
+    tombola.errors.ConfigError: data is nested more than 50 deep
+    """
+    open_: list[tuple[object, int]] = [(value, 0)]
+    seen = 0
+    while open_:
+        inner, depth = open_.pop()
+        if depth > _DEEPEST:
+            raise ConfigError(f"{where} is nested more than {_DEEPEST} deep")
+        if not isinstance(inner, Mapping | list | tuple):
+            continue
+        seen += len(inner)
+        if seen > _MOST_VALUES:
+            raise ConfigError(f"{where} holds more than {_MOST_VALUES:,} values")
+        items = inner.values() if isinstance(inner, Mapping) else inner
+        open_ += [(item, depth + 1) for item in items]
+
+
+@functools.cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """Return the resolved types of a class's attributes; looking them up takes longer than checking them."""
+    return typing.get_type_hints(kind)
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -54,8 +131,10 @@ def _typed(hint: Any, value: Any) -> Any:
     if origin is Literal and any(type(value) is type(choice) and value == choice for choice in of):
         return value
     if origin is float and is_number:
-        return float(value)
+        return _finite(float(value))
     if origin is int and is_number and isinstance(value, Integral):
+        if int(value).bit_length() > _BITS:
+            raise OverflowError
         return int(value)
     if origin in (str, bool, type(None)) and isinstance(value, origin):
         return value
@@ -71,6 +150,12 @@ def _typed(hint: Any, value: Any) -> Any:
     if origin in _KNOWN:
         raise TypeError
     return value
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise TypeError
+    return number
 
 
 def _first(hints: Sequence[Any], value: Any) -> Any:

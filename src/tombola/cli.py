@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from tombola import __version__
-from tombola.errors import DiskError, InputError, near
+from tombola.errors import DiskError, InputError, near, shown
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
@@ -403,15 +403,15 @@ def _numbers(text: str | None) -> list[int] | None:
     """Read numbers as people write them: 0-2,4."""
     if text is None:
         return None
-    found: list[int] = []
+    found: dict[int, None] = {}
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise InputError(f"--only-replicates is '{text}'; it is numbers and ranges, such as 0-2 or 0,3")
+            raise InputError(f"--only-replicates is {shown(text)}; it is numbers and ranges, such as 0-2 or 0,3")
         if len(first) > 6 or len(last) > 6:
-            raise InputError(f"--only-replicates is '{text}'; so many replicates no recipe has")
-        found += range(int(first), int(last if dash else first) + 1)
-    return found
+            raise InputError(f"--only-replicates is {shown(text)}; so many replicates no recipe has")
+        found |= dict.fromkeys(range(int(first), int(last if dash else first) + 1))
+    return list(found)
 
 
 def _print_plans(outlooks: Sequence[dict[str, Any]], as_json: bool) -> None:

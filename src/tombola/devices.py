@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 import torch
 
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, shown
 
 Kind = Literal["cpu", "cuda"]
+_FEW = 64  # workers or threads, which any machine can have, however few cores it has
 
 _turn = 0  # which of several GPUs this process uses
 
@@ -33,8 +34,8 @@ def check(name: str) -> None:
     Traceback (most recent call last):
     tombola.errors.ConfigError: device is 'gpu'; it is auto, cpu, cuda or cuda:NUMBER
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ConfigError(f"device is '{name}'; it is auto, cpu, cuda or cuda:NUMBER")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", name):
+        raise ConfigError(f"device is {shown(name)}; it is auto, cpu, cuda or cuda:NUMBER")
 
 
 def kind_of(name: str) -> Kind:
@@ -87,6 +88,30 @@ def device(name: str) -> torch.device:
 def workers(name: str, threads: int) -> int:
     """Return how many workers a run has unless it says so: one a GPU, or as many as the cores have threads for."""
     return gpus(name) or max(1, cores() // threads)
+
+
+def most() -> int:
+    """Return how many worker processes a run may have here, or a training threads: as many as there are cores, or 64.
+
+    >>> most() >= 64
+    True
+    """
+    return max(cores(), _FEW)
+
+
+def check_workers(number: int) -> None:
+    """Refuse a number of worker processes that no machine, or not this one, should be given.
+
+    >>> check_workers(2)
+    >>> check_workers(0)
+    Traceback (most recent call last):
+    tombola.errors.ConfigError: workers is 0; it must be 1 or more
+    """
+    if number < 1:
+        raise ConfigError(f"workers is {shown(number)}; it must be 1 or more")
+    if number > most():
+        raise ConfigError(f"workers is {shown(number)}; this machine has {cores()} cores, and at most {most()} make "
+                          "sense here")  # fmt: skip
 
 
 def cores() -> int:

@@ -105,8 +105,6 @@ def run(
     chosen = _chosen(recipe, replicates)
     for text in filter(None, (plans.task.streams, plans.task.skips)):
         display.say(text)
-    for word, text in plans.left_out.items():
-        display.say(f"{word}: {text}")
     folder = RunFolder(plans.recipe, Path(runs), plans.task.splits.fingerprint, facts(plans))
     try:
         if folder.repaired:
@@ -168,8 +166,7 @@ def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
 def _workers(recipe: Recipe, workers: int | None) -> int:
     if workers is None:
         return devices.workers(recipe.device, recipe.training.threads)
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}; it must be 1 or more")
+    devices.check_workers(workers)
     return workers
 
 
@@ -297,7 +294,7 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
 
 
 def _flops(plans: Plans, todo: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:
-    """Count what an example costs, by the number of outputs."""
+    """Count what an example costs, by the number of outputs, before the arms begin: the counter watches all threads."""
     arms = [(plans.recipe.arms[name], replicate) for name, replicate in todo]
     parts = [part for arm, replicate in arms if arm.searches for part in plans.partitions(arm, replicate)]
     by_outputs = {plans.task.outputs(part): part for part in (WHOLE, *parts)}
@@ -327,9 +324,12 @@ def _origin(plans: Plans) -> dict[str, Any]:
         data |= {"classes": recipe.data.classes, "class_numbers": task.splits.classes}
     if recipe.data.skew is not None:
         data |= {"skew": asdict(recipe.data.skew)}
-    origin = {"model": model, "data": data, "training": asdict(recipe.training), "prunable": recipe.prunable}
-    # Only where something is left out: a ticket's digest is over its origin, too.
-    return origin | ({"unmasked": plans.unmasked} if plans.unmasked else {})
+    return {
+        "model": model,
+        "data": data,
+        "training": asdict(recipe.training),
+        "prunable": recipe.prunable,
+    }
 
 
 def report(
@@ -480,7 +480,7 @@ def facts(plans: Plans) -> Mapping[str, str]:
         "training": in_words(recipe.training),
         "rewind": f"step {recipe.rewind}",
         "replicates": _replicates(recipe),
-    } | {**_left_out(recipe, task), **plans.left_out}
+    } | _left_out(recipe, task)
 
 
 def _left_out(recipe: Recipe, task: Classification) -> dict[str, str]:

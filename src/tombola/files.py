@@ -10,10 +10,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tombola.errors import DiskError
+from tombola.errors import ConfigError, DiskError, shown
 
 if TYPE_CHECKING:  # looking at a ticket needs no numpy
     from numpy.typing import NDArray
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes, letters
+
+
+def users_path(path: str | Path, what: str) -> Path:
+    """Return a path that a user has given, with ``~`` filled in, once it is sure that a file can be called so.
+
+    Args:
+        path: As it was given.
+        what: What it is called in the message.
+
+    Raises:
+        ConfigError: No file system has such a name.
+
+    >>> users_path("/data/mine.npz", "data.path")
+    PosixPath('/data/mine.npz')
+    """
+    try:
+        found = Path(path).expanduser()
+        longest = max((len(os.fsencode(part)) for part in found.parts), default=0)
+    except (ValueError, RuntimeError) as error:  # half a character; nobody's home
+        raise ConfigError(f"{what} is {shown(str(path))}: {error}") from error
+    if longest > _LONGEST_NAME or len(str(found)) > _LONGEST_PATH or "\0" in str(found):
+        raise ConfigError(f"{what} is {shown(str(path))}; no file can have such a name")
+    return found
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

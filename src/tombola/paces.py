@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, shown
+
+_MOST_CUTS = 100_000  # of one training
 
 ScopeName = Literal["whole_model", "per_layer", "per_kind", "half_output"]
 
@@ -31,7 +33,7 @@ class Pace:
             raise ConfigError(f"pace goes from {self.begin:g} to {self.end:g}; they are fractions of the training, "
                               "begin before end")  # fmt: skip
         if self.every < 1:
-            raise ConfigError(f"pace.every is {self.every}; it is a number of steps, 1 or more")
+            raise ConfigError(f"pace.every is {shown(self.every)}; it is a number of steps, 1 or more")
         if not 0 < self.initial <= 1:
             raise ConfigError(f"pace.initial is {self.initial:g}; a density is above 0 and at most 1")
 
@@ -78,6 +80,9 @@ def densities(gradual: Gradual, steps: int) -> dict[int, float]:
     if cuts < 1:
         raise ConfigError(f"pace.every is {pace.every}, and there are {last - first} steps to prune in, from {first} "
                           f"to {last} of {steps}; it must be less")  # fmt: skip
+    if cuts > _MOST_CUTS:
+        raise ConfigError(f"pace.every is {pace.every}, which makes {cuts:,} cuts in the {last - first:,} steps from "
+                          f"{first:,} to {last:,}; take more, such as {1 + (last - first) // 1000:,}")  # fmt: skip
     left = gradual.density - pace.initial
     if left >= 0:
         raise ConfigError(f"the density {gradual.density:g} is not below pace.initial, which is {pace.initial:g}")

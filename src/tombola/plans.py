@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,18 +13,19 @@ from torch import Tensor
 
 from tombola import catalogue, devices, rates, seeds, training
 from tombola.arms import Arm, leading
+from tombola.batches import check_crop
 from tombola.catalogue import TORCHVISION
 from tombola.data.loading import load, takes
-from tombola.errors import ConfigError, InputError
+from tombola.errors import ConfigError, InputError, shown
 from tombola.jobs import Trained
-from tombola.masks import all_kept, head_weight, size, total_weights, unmasked, unmasked_in_words
+from tombola.masks import head_weight, ones, size, total_weights
 from tombola.models.building import build, head_name, load_weights_
 from tombola.paces import Gradual, Pace, densities
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds, skewed, within
 from tombola.pruning import removals
 from tombola.rates import Amount, Count
 from tombola.recipe import Data, Model, Recipe, training_with
-from tombola.scopes import Scope, by_name, per_layer
+from tombola.scopes import Group, Scope, by_group, by_name, per_layer
 from tombola.scores.context import Score
 from tombola.search import selected
 from tombola.splits import Splits, split
@@ -123,25 +123,9 @@ class Plans:
                 not fit the groups of their scope.
         """
         prunable = recipe.prunable if isinstance(recipe.prunable, str) else list(recipe.prunable)
-        mask = all_kept(task.model, prunable, head=task.head)
-        plans = cls(recipe, task, mask, int(total_weights(task.model, mask)))
+        plans = cls(recipe, task, ones(task.model, prunable, head=task.head), total_weights(task.model))
         plans._check()
         return plans
-
-    @functools.cached_property
-    def unmasked(self) -> list[str]:
-        """Name the weights that the rule leaves out of masks, because nothing tells what they are for."""
-        return list(unmasked(self.task.model, self.recipe.prunable))
-
-    @functools.cached_property
-    def left_out(self) -> dict[str, str]:
-        """Say what masks and counted FLOPs leave out of this model, in one line each; nothing where nothing is."""
-        said = {"not pruned": unmasked_in_words(self.task.model, self.recipe.prunable)}
-        if said["not pruned"] and self.recipe.model.init != "default":
-            said["not pruned"] += f"; init {self.recipe.model.init} leaves them as they are drawn"
-        if self.task.uncounted:
-            said["FLOP"] = f"not counted: {', '.join(self.task.uncounted)}"
-        return {word: line for word, line in said.items() if line}
 
     def scope(self, arm: Arm) -> Scope:
         """Return an arm's scope; one that follows another has that arm's."""
@@ -250,6 +234,7 @@ class Plans:
             if needed and not task.splits.has_valid:
                 raise ConfigError(f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no example")
         self._check_targets()
+        check_crop(task.augment, task.splits.image_shape)
         steps = Schedule.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
         if recipe.rewind >= steps:
             raise ConfigError(f"rewind is {recipe.rewind}; a training has {steps} steps")
@@ -293,7 +278,7 @@ class Plans:
             raise ConfigError(f"its search has training.batch_size {own.batch_size}, and rewind is step {rewind} of a "
                               f"training with batches of {self.recipe.training.batch_size}")  # fmt: skip
         for number, part in enumerate(parts, 1):
-            batches = len(self.task.batches(part, own.batch_size, 0))
+            batches = self.task.steps_per_epoch(own.batch_size, part)
             share = batches / self.task.steps_per_epoch(own.batch_size)
             steps = Schedule.of(own, batches, share).steps
             if round(rewind * share) >= steps:
@@ -305,6 +290,31 @@ class Plans:
         own, task = self.search_training(arm), self.task
         batches = task.steps_per_epoch(own.batch_size, self.searched(replicate))
         return Schedule.of(own, batches, batches / task.steps_per_epoch(own.batch_size)).steps
+
+    def _check_rate(self, groups: Mapping[str, Group], rate: float | Mapping[str, float], allow_collapse: bool) -> None:
+        """Refuse a rate whose first round would prune nothing, or all weights of a group."""
+        gone, sizes = removals(self.mask, groups, rate, None), by_group(size, self.mask, groups)
+        if not any(gone.values()):
+            raise ConfigError(f"its rate is {shown(rate)}; a round would prune none of {sum(sizes.values()):,} weights")
+        empty = [group for group in gone if gone[group] == sizes[group]]
+        if empty and not (allow_collapse and len(empty) < len(gone)):
+            which = f"of '{empty[0]}' " if len(gone) > 1 else ""
+            raise ConfigError(f"its rate is {shown(rate)}; the first round would prune all {sizes[empty[0]]:,} weights "
+                              f"{which}there are")  # fmt: skip
+
+    def _check_amounts(self, arm: Arm, groups: Mapping[str, Group]) -> None:
+        """Refuse exact counts that a scope does not take, and rounds that would prune nothing, which end a search."""
+        before = size(self.mask)
+        for amount in itertools.islice(self.amounts(arm), 100):
+            if not isinstance(amount, Count):
+                self._check_rate(groups, amount, arm.allow_collapse)
+                return  # it is the same in every round
+            gone = sum(removals(self.mask, groups, None, amount.keep).values())
+            left = size(self.mask) - gone
+            if left == before:
+                raise ConfigError(f"its densities lie too close to each other: a round would prune none of {before:,} "
+                                  "weights")  # fmt: skip
+            before = size(self.mask) if arm.method == "one_shot" else left
 
     def _check_arm(self, arm: Arm) -> None:
         if arm.method == "fine_tune":
@@ -326,11 +336,9 @@ class Plans:
         self.scores(arm)
         groups = self.scope(arm)(self.mask)
         if arm.rate is not None:
-            removals(self.mask, groups, arm.rate, None)
+            self._check_rate(groups, arm.rate, arm.allow_collapse)
         if arm.densities or arm.reach is not None:
-            for amount in itertools.islice(self.amounts(arm), 100):
-                fitting = amount.keep if isinstance(amount, Count) else None
-                removals(self.mask, groups, None if fitting is not None else amount, fitting)  # type: ignore[arg-type]
+            self._check_amounts(arm, groups)
         for replicate in range(self.recipe.replicates):
             parts = self.division(arm, replicate)
             self.task.check(parts, covering=arm.remainder == "kept", whole=self.searched(replicate))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -16,14 +17,20 @@ import yaml
 from tombola import arms, devices, profiles, recipes
 from tombola.arms import Arm
 from tombola.batches import Augment
-from tombola.checking import checked
-from tombola.errors import ConfigError, near
+from tombola.checking import check_most, check_plain, checked, hints_of
+from tombola.errors import ConfigError, InputError, near, shown
 from tombola.partitions import Skew
+from tombola.ticket_format import canonical_json
 from tombola.training import Training
 
 _Kind = TypeVar("_Kind")
 
 FORMAT = 3  # rises when a default changes, and stands in every digest
+MOST_REPLICATES = 1000
+_MOST_TOGETHER = 10_000  # arms x replicates: each of them is driven by a thread of its own
+_MOST_BYTES = 2**18  # of a recipe's file, which are read in a few seconds; the longest of ours has some thousands
+_DEEPEST = 50  # lists and mappings in each other
+_MOST_NODES = 100_000  # of a recipe, what an alias names counted wherever it stands
 
 
 @dataclass(frozen=True)
@@ -112,14 +119,17 @@ class Decision:
 
     def __post_init__(self) -> None:
         if self.margin is not None and not 0 < self.margin < 1:
-            raise ConfigError(f"verdict.margin is {self.margin:g}; it is a fraction, so one point of accuracy is 0.01")
+            raise ConfigError(
+                f"verdict.margin is {shown(self.margin)}; it is a fraction, so one point of accuracy is 0.01"
+            )
         if not 0 < self.alpha < 0.5:
-            raise ConfigError(f"verdict.alpha is {self.alpha:g}; it is the level of a test, such as 0.05")
+            raise ConfigError(f"verdict.alpha is {shown(self.alpha)}; it is the level of a test, such as 0.05")
         if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"verdict.steps is {self.steps}; it must be 1 or more")
+            raise ConfigError(f"verdict.steps is {shown(self.steps)}; it must be 1 or more")
+        check_most(self, {"at": 1, "steps": 1e9}, "verdict")
         outside = [density for density in self.at if not 0 < density < 1]
         if outside:
-            raise ConfigError(f"verdict.at has {outside[0]:g}; a density is a fraction between 0 and 1")
+            raise ConfigError(f"verdict.at has {shown(outside[0])}; a density is a fraction between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -168,16 +178,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arms", {name: self._with_common(arm) for name, arm in self.arms.items()})
-        if not arms.FOLDER_NAME.fullmatch(self.name):
-            raise ConfigError(f"name is '{self.name}'; letters, digits, '.', '_' and '-' make the run's folder")
+        arms.check_name(self.name, "name", "the run's folder")
         if not self.arms:
             raise ConfigError("the recipe has no arms; such as: arms: {lth: {method: lth, rate: 0.2}}")
         for what in ("replicates", "rewind", "seed"):
             least = 1 if what == "replicates" else 0
             if getattr(self, what) < least:
-                raise ConfigError(f"{what} is {getattr(self, what)}; it must be {least} or more")
+                raise ConfigError(f"{what} is {shown(getattr(self, what))}; it must be {least} or more")
         if self.seed >= 2**64:
-            raise ConfigError(f"seed is {self.seed}; it must be below 2 ** 64, such as 0")
+            raise ConfigError(f"seed is {shown(self.seed)}; it must be below 2 ** 64, such as 0")
+        most = {"replicates": MOST_REPLICATES, "rewind": 1e9, "densities": 1, "evaluate_at": 1, "prunable": 1}
+        check_most(self, most)
+        check_most(self.until, {"rounds": arms.MOST_ROUNDS}, "until")
+        if len(self.arms) * self.replicates > _MOST_TOGETHER:
+            raise ConfigError(f"the recipe has {len(self.arms):,} arms x {self.replicates:,} replicates; a run has at "
+                              f"most {_MOST_TOGETHER:,} of these together")  # fmt: skip
         devices.check(self.device)
         arms.check(self.arms)
         self._check_profile()
@@ -215,9 +230,9 @@ class Recipe:
         for key in ("density", "density_total"):
             value = getattr(until, key)
             if value is not None and not 0 < value < 1:
-                raise ConfigError(f"until.{key} is {value}; a density is a fraction between 0 and 1")
+                raise ConfigError(f"until.{key} is {shown(value)}; a density is a fraction between 0 and 1")
         if until.rounds is not None and until.rounds < 1:
-            raise ConfigError(f"until.rounds is {until.rounds}; it must be 1 or more")
+            raise ConfigError(f"until.rounds is {shown(until.rounds)}; it must be 1 or more")
         if until.accuracy_drop is not None:
             if not 0 <= until.accuracy_drop < 1:
                 raise ConfigError(f"until.accuracy_drop is {until.accuracy_drop}; it is a fraction, so 1 point is 0.01")
@@ -257,22 +272,111 @@ def _listed(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose 1e-3 is a number, and where a key given twice is an error."""
+    """YAML that gives plain data: texts, numbers, true, false and null, in lists and mappings with texts as keys.
+
+    1e-3 is a number, a date is a text. A key given twice, what refers to itself, and what is nested too deep or is too
+    much once its aliases are written out are errors with their line.
+    """
+
+    _depth = 0
+    _line = 1  # of what is being made, for errors that do not say where they are
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        self._count(node, {})
+        return self.construct_document(node)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _wrong(f"nested more than {_DEEPEST} deep", self.peek_event())  # type: ignore[no-untyped-call]
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def _count(self, node: yaml.Node, known: dict[int, int]) -> int:
+        """Count what there is of a node when its aliases are written out."""
+        if id(node) in known:
+            if known[id(node)] == 0:
+                raise _wrong("what begins here refers to itself", node)
+            return known[id(node)]
+        known[id(node)] = 0  # under way
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            inner = [one for pair in node.value for one in pair]
+        number = 1 + sum(self._count(one, known) for one in inner)
+        if number > _MOST_NODES:
+            raise _wrong(f"more than {_MOST_NODES:,} values once the aliases are written out", node)
+        known[id(node)] = number
+        return number
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        self._line = node.start_mark.line + 1
+        try:
+            return super().construct_object(node, deep)
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:  # of a number, a date or a tag that is none
+            if isinstance(error, InputError) or not isinstance(node, yaml.ScalarNode):
+                raise
+            raise _wrong(f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}", node) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        merge = "tag:yaml.org,2002:merge"
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:bool":  # a key is a name; to YAML 1.1 the bare word `on` is true
-                key.tag = "tag:yaml.org,2002:str"
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(
-                    f"'{key}' is given twice in the mapping that begins in line {node.start_mark.line + 1}"
-                )
+        self._line = node.start_mark.line + 1
+        if not isinstance(node, yaml.MappingNode):
+            raise _wrong("a mapping is expected", node)
+        self.flatten_mapping(node)
+        pairs = []
+        for key, value in node.value:  # a key is a name; to YAML 1.1 the bare word `on` is true
+            if not isinstance(key, yaml.ScalarNode):
+                raise _wrong("a key is a text, not a list or a mapping", key)
+            pairs.append((yaml.ScalarNode("tag:yaml.org,2002:str", key.value, key.start_mark, key.end_mark), value))
+        node.value = pairs
         return super().construct_mapping(node, deep)
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put in what merge keys refer to; before that, refuse a key that is given twice."""
+        merge, seen = "tag:yaml.org,2002:merge", set[str]()
+        for key, _ in node.value if node not in self._flat else ():
+            if key.tag != merge and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ConfigError(f"{shown(key.value)} is given twice in the mapping that begins in line "
+                                      f"{node.start_mark.line + 1}")  # fmt: skip
+                seen.add(key.value)
+        self._flat.add(node)
+        super().flatten_mapping(node)
 
+    @functools.cached_property
+    def _flat(self) -> set[yaml.Node]:
+        """The mappings whose merge keys are put in: what comes with them may stand there twice."""
+        return set()
+
+
+def _wrong(what: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=what, problem_mark=at.start_mark)  # type: ignore[arg-type]
+
+
+def _as_text(_: yaml.SafeLoader, node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise _wrong("a date is a text, not a list or a mapping", node)
+    return str(node.value)
+
+
+def _no_plain_data(_: yaml.SafeLoader, node: yaml.Node) -> Any:
+    raise _wrong(
+        f"{node.tag.rpartition(':')[2]} is not for recipes, which hold texts, numbers, lists and mappings", node
+    )
+
+
+for _kind in ("binary", "set", "omap", "pairs"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _no_plain_data)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
@@ -316,20 +420,23 @@ def variants(path: str | Path, *, scale: str | None = None) -> list[str]:
     ...     variants(path)
     ['low', 'high']
     """
-    found = _load(Path(path), scale).get("variants", {})
-    return [str(name) for name in found] if isinstance(found, dict) else []
+    return list(_sets(_load(Path(path), scale), "variants"))
 
 
 def _load(path: Path, scale: str | None) -> dict[str, Any]:
     """Read a recipe as plain data, with the overrides of a scale put over it."""
     path = recipes.path_of(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise ConfigError(f"the recipe '{path}' has more than {_MOST_BYTES:,} bytes; is it one?")
+        text = raw.decode("utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"there is no recipe '{path}'") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the recipe '{path}': {error}") from error
-    whole = _yaml(text, str(path))
+    whole = from_yaml(text, str(path))
     if not isinstance(whole, dict):
         raise ConfigError(f"'{path}' holds no recipe; it should be a mapping with name, training and arms")
     whole.setdefault("name", path.stem)
@@ -337,24 +444,64 @@ def _load(path: Path, scale: str | None) -> dict[str, Any]:
     return whole
 
 
+def _sets(whole: Mapping[str, Any], kind: Literal["scales", "variants"]) -> dict[str, dict[str, Any]]:
+    """Return a recipe's own named sets of overrides."""
+    sets = whole.get(kind)
+    if sets is None:
+        return {}
+    if not isinstance(sets, dict) or not all(isinstance(one, dict) for one in sets.values()):
+        odd = next(one for one in sets.values() if not isinstance(one, dict)) if isinstance(sets, dict) else sets
+        raise ConfigError(f"{kind} has {shown(odd)}; it names sets of overrides, such as "
+                          f"{kind}: {{small: {{training.epochs: 1}}}}")  # fmt: skip
+    return sets
+
+
 def _take(whole: dict[str, Any], kind: Literal["scales", "variants"], name: str | None) -> None:
     """Put one of a recipe's own named sets of overrides over it; such a run has a name of its own."""
-    sets = whole.pop(kind, {})
+    sets = _sets(whole, kind)
+    whole.pop(kind, None)
     if name is None:
         return
-    if not isinstance(sets, dict) or not isinstance(sets.get(name), dict):
-        known = ", ".join(map(str, sets)) if isinstance(sets, dict) and sets else "none"
-        raise ConfigError(f"the recipe has no {kind[:-1]} '{name}'; it has: {known}")
+    if name not in sets:
+        raise ConfigError(f"the recipe has no {kind[:-1]} {shown(name)}; it has: {', '.join(sets) or 'none'}."
+                          f"{near(name, sets)}")  # fmt: skip
     whole["name"] = f"{whole['name']}-{name}"
     for dotted, value in sets[name].items():
         _override(whole, str(dotted), value)
 
 
-def _yaml(text: str, where: str) -> Any:
+def from_yaml(text: str, where: str) -> Any:
+    """Read plain data from YAML, by the rules of a recipe.
+
+    Args:
+        text: The YAML.
+        where: What it is called in the message, such as its file.
+
+    Raises:
+        ConfigError: It is no YAML, or no plain data; the message has its line.
+
+    >>> from_yaml("{a: 1e-3, on: [2001-01-01]}", "mine.yaml")
+    {'a': 0.001, 'on': ['2001-01-01']}
+    """
+    line = 1
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            line = loader._line
+            loader.dispose()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = line if mark is None else mark.line + 1
+        why = ", ".join(filter(None, (error.context, error.problem)))
+    except yaml.reader.ReaderError as error:
+        line, why = text.count("\n", 0, error.position) + 1, error.reason
+    except Exception as error:  # whatever the library meets in numbers, dates and tags that are none
+        why = f"{type(error).__name__}: {error}"
+    raise ConfigError(f"{where} is no valid YAML: line {line}: {why}")
 
 
 def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
@@ -367,13 +514,13 @@ def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--"):
-            raise ConfigError(f"'{flag}' stands alone; an override is --dotted.name VALUE")
+            raise ConfigError(f"{shown(flag)} stands alone; an override is --dotted.name VALUE")
         name, equals, value = flag[2:].partition("=")
         if not equals:
             if not rest:
                 raise ConfigError(f"{flag} has no value; an override is --dotted.name VALUE")
             value = rest.pop(0)
-        found.append((name, _yaml(value, flag)))
+        found.append((name, from_yaml(value, flag)))
     return found
 
 
@@ -381,7 +528,7 @@ def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     known = whole.get("arms")
     if parents[:1] == ["arms"] and len(parents) > 1 and isinstance(known, dict) and parents[1] not in known:
-        raise ConfigError(f"--{dotted}: there is no arm '{parents[1]}'; the arms are: {', '.join(known)}."
+        raise ConfigError(f"--{dotted}: there is no arm {shown(parents[1])}; the arms are: {', '.join(known)}."
                           f"{near(parents[1], known)} A new one is given whole: "
                           f"--arms.{parents[1]} '{{method: lth, rate: 0.2}}'")  # fmt: skip
     place = whole
@@ -390,7 +537,7 @@ def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
         if isinstance(inner, str) and dotted.startswith(("data.", "model.")):  # data: digits
             inner = {"name": inner}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--{dotted}: '{parent}' is {inner}, not a mapping")
+            raise ConfigError(f"--{dotted}: {shown(parent)} is {shown(inner)}, not a mapping")
         place[parent] = dict(inner)  # a copy: by an anchor of YAML other arms may hold the same mapping
         place = place[parent]
     place[last] = value
@@ -404,16 +551,27 @@ def parse(whole: Mapping[str, Any]) -> Recipe:
     >>> recipe.data.name, recipe.arms["lth"].rate
     ('digits', 0.2)
     """
+    check_plain(whole, "the recipe")
     whole = _spelled_out(whole)
     for section, kind in (("data", Data), ("model", Model)):
         given = whole.get(section, {})
         given = {"name": given} if isinstance(given, str) else given
         if isinstance(given, Mapping):
             own = {f.name for f in dataclasses.fields(kind)} - {"options"}
-            options = {key: value for key, value in given.items() if key not in own}
+            options = {str(key): value for key, value in given.items() if key not in own}
+            _check_options(options, section)
             whole[section] = {key: value for key, value in given.items() if key in own} | {"options": options}
     recipe: Recipe = _typed(Recipe, whole, "")
     return recipe
+
+
+def _check_options(options: Mapping[str, Any], where: str) -> None:
+    """Refuse options that are no plain data: they stand in digests and files."""
+    for name, value in options.items():
+        try:
+            canonical_json(value)
+        except InputError as error:
+            raise ConfigError(f"{where}.{name}: {error}") from error
 
 
 def section(kind: type[_Kind], given: Mapping[str, Any], where: str) -> _Kind:
@@ -427,6 +585,99 @@ def section(kind: type[_Kind], given: Mapping[str, Any], where: str) -> _Kind:
     """
     made: _Kind = _typed(kind, given, where)
     return made
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of a ticket: its replicate's, which everything is drawn from, and the recipe's."""
+
+    replicate: int
+    recipe: int = 0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a ticket says that it comes from, as far as it is trained again by it. It may be a stranger's.
+
+    Attributes:
+        model: The model; weights are the ticket's own.
+        data: The data set, and how it was treated.
+        training: How it was trained.
+        seeds: What was drawn from.
+        arm: The arm that found it; ``None`` where it does not say.
+        method: That arm's own "method", where it says so.
+        round: After how many cuts.
+        replicate: Of which replicate.
+        rewind_step: Steps behind the rewind point.
+        fingerprint: Of the data.
+        class_numbers: The published numbers of the classes that were taken, if not all.
+    """
+
+    model: Model
+    data: Data
+    training: Training
+    seeds: Seeds
+    arm: str | None = None
+    method: str | None = None
+    round: int = 0
+    replicate: int = 0
+    rewind_step: int = 0
+    fingerprint: str | None = None
+    class_numbers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.arm is not None:
+            arms.check_name(self.arm, "arm", "a folder")
+        most = {"round": arms.MOST_ROUNDS, "replicate": MOST_REPLICATES, "rewind_step": 1e9, "class_numbers": 1e9}
+        check_most(self, most)
+        numbers = {"round": self.round, "replicate": self.replicate, "rewind_step": self.rewind_step,
+                   "seeds.replicate": self.seeds.replicate, "seeds.recipe": self.seeds.recipe}  # fmt: skip
+        for name, number in numbers.items():
+            if not 0 <= number < 2**64:
+                raise ConfigError(f"{name} is {shown(number)}; it must be 0 or more, and below 2 ** 64")
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], where: str) -> Origin:
+        """Read what a ticket says of its origin by the same rules as a recipe; what is not needed is not looked at.
+
+        Args:
+            given: The ticket's ``origin``.
+            where: The ticket, for the message.
+
+        Raises:
+            ConfigError: Something is missing, of the wrong kind or out of its bounds.
+
+        >>> said = {"model": {"name": "mlp"}, "data": {"name": "digits"}, "training": {"epochs": 1}}
+        >>> Origin.read(said | {"seeds": {"replicate": 3}, "round": 2}, "mine.safetensors").round
+        2
+        >>> Origin.read(said | {"seeds": {"replicate": 3}, "round": "../x"}, "mine.safetensors")
+        Traceback (most recent call last):
+        tombola.errors.ConfigError: mine.safetensors: round is '../x'; it should be a whole number.
+        """
+        lacking = [key for key in ("model", "data", "training", "seeds") if not isinstance(given.get(key), Mapping)]
+        if lacking:
+            raise ConfigError(f"{where} does not say what it was found with ({lacking[0]}); transfer needs a ticket of "
+                              "a run")  # fmt: skip
+        model, data, seeds = given["model"], given["data"], given["seeds"]
+        method = given.get("method")
+        whole = {
+            "model": {key: model[key] for key in ("name", "options", "head", "init") if key in model},
+            "data": {field.name: data[field.name] for field in dataclasses.fields(Data) if field.name in data},
+            "training": given["training"],
+            "seeds": {key: seeds[key] for key in ("replicate", "recipe") if key in seeds},
+            "method": method.get("method") if isinstance(method, Mapping) else method,
+            **{key: given[key] for key in ("arm", "round", "replicate", "rewind_step") if key in given},
+            **{key: data[key] for key in ("fingerprint", "class_numbers") if key in data},
+        }
+        try:
+            check_plain(whole, "it")
+            for section in ("model", "data"):
+                options = whole[section].get("options", {})
+                _check_options(options if isinstance(options, Mapping) else {}, section)
+            origin: Origin = _typed(cls, whole, "")
+        except InputError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        return origin
 
 
 def training_with(training: Training, changes: Mapping[str, Any]) -> Training:
@@ -471,15 +722,15 @@ def _is_short(arm: Any, key: str) -> bool:
 def _typed(kind: Any, given: Any, where: str) -> Any:
     """Make a dataclass of plain data, every value checked against its type."""
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{where} is {given!r}; it should be a mapping")
-    hints = typing.get_type_hints(kind)
+        raise ConfigError(f"{where} is {shown(given)}; it should be a mapping")
+    hints = hints_of(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     values = {}
     for key, value in given.items():
         dotted = f"{where}.{key}" if where else str(key)
         if key not in fields:
             known = [name for name in fields if name != "options"]
-            raise ConfigError(f"there is no '{dotted}'; {where or 'a recipe'} has: {', '.join(known)}."
+            raise ConfigError(f"there is no {shown(dotted)}; {where or 'a recipe'} has: {', '.join(known)}."
                               f"{near(str(key), known)}")  # fmt: skip
         values[key] = _value(hints[key], value, dotted)
     for name, one in fields.items():
@@ -500,6 +751,6 @@ def _value(hint: Any, value: Any, dotted: str) -> Any:
         return value if isinstance(value, hint) else _typed(hint, value, dotted)  # type: ignore[arg-type]
     if typing.get_origin(hint) is dict and dataclasses.is_dataclass(of[1]):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{dotted} is {value!r}; it should be a mapping")
+            raise ConfigError(f"{dotted} is {shown(value)}; it should be a mapping")
         return {str(key): _typed(of[1], item, f"{dotted}.{key}") for key, item in value.items()}
     return checked(hint, value, dotted)

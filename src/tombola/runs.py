@@ -51,7 +51,7 @@ from tombola import catalogue, ticket_format
 from tombola.devices import cores
 from tombola.digests import digest_json
 from tombola.errors import ConfigError, TicketError
-from tombola.files import cannot_write, clear_parts, write_array, write_json, write_whole
+from tombola.files import cannot_write, clear_parts, users_path, write_array, write_json, write_whole
 from tombola.recipe import FORMAT, Recipe, parse
 from tombola.records import Record, Records
 from tombola.storage import Store, log_error
@@ -83,7 +83,7 @@ def shared(recipe: Recipe) -> dict[str, Any]:
     found["data"] = {key: value for key, value in found["data"].items() if key not in reading}
     found["device"] = found["device"].partition(":")[0]
     if recipe.model.weights is not None:
-        path = Path(recipe.model.weights).expanduser()
+        path = users_path(recipe.model.weights, "model.weights")
         # Of a run that was made elsewhere, or long ago, the file need not be here.
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else f"{path}, which is not here"
         found["model"] = found["model"] | {"weights": content}
@@ -633,15 +633,11 @@ def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
         "processor": platform.machine(),
         "cores": cores(),
         "data_fingerprint": fingerprint,
-        "own_code": {name: source_digest(name) for name in sorted(names) if catalogue.is_own(name)},
+        "own_code": {name: source_digest(name) for name in sorted(names) if ":" in name},
     }
 
 
 def source_digest(name: str) -> str:
     """Digest of the file that the user's own ``package.module:function`` stands in."""
-    function = catalogue.own(name)
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(function))
-    except TypeError:  # no function and no class: something else that can be called, such as a partial
-        file = sys.modules[name.partition(":")[0]].__file__
+    file = inspect.getsourcefile(inspect.unwrap(catalogue.own(name)))
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""

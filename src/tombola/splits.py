@@ -20,7 +20,7 @@ from tombola import seeds
 from tombola.data import stratified
 from tombola.data.dataset import Dataset
 from tombola.data.pictures import Pictures
-from tombola.errors import ConfigError, DataError
+from tombola.errors import ConfigError, DataError, shown
 
 _ROWS = 1024  # images that are converted to float64 together
 
@@ -200,9 +200,9 @@ def split(
 def _drawn_classes(there: int, wanted: int, seed: int) -> tuple[int, ...]:
     """Return the first of one permutation of the classes, so that few are among many."""
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 2:
-        raise ConfigError(f"classes is {wanted}; it is a number of classes, at least 2, or none for all")
+        raise ConfigError(f"classes is {shown(wanted)}; it is a number of classes, at least 2, or none for all")
     if wanted > there:
-        raise ConfigError(f"classes is {wanted}; the data has {there}")
+        raise ConfigError(f"classes is {shown(wanted)}; the data has {there}")
     return tuple(sorted(torch.randperm(there, generator=seeds.generator(seed, "taken classes"))[:wanted].tolist()))
 
 
@@ -254,17 +254,20 @@ def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
 def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
     """Return how many examples to validate on, once it is sure that there are enough."""
     if isinstance(valid, bool) or not isinstance(valid, int | float) or not math.isfinite(valid) or valid < 0:
-        raise ConfigError(f"valid is {valid}; it is a number of examples, or a fraction below 1")
+        raise ConfigError(f"valid is {shown(valid)}; it is a number of examples, or a fraction below 1")
     if isinstance(valid, float) and valid >= 1:
         raise ConfigError(
-            f"valid is {valid}; a fraction is below 1, and {int(valid)} examples are written {int(valid)}"
+            f"valid is {shown(valid)}; a fraction is below 1, and {shown(int(valid))} examples are written so"
         )
     if subset is not None and (isinstance(subset, bool) or not isinstance(subset, int) or subset < 1):
-        raise ConfigError(f"subset is {subset}; it is a number of examples to train on, at least 1, or none for all")
+        raise ConfigError(
+            f"subset is {shown(subset)}; it is a number of examples to train on, at least 1, or none for all"
+        )
     size = valid if isinstance(valid, int) else round(valid * (published if subset is None else subset))
     if size + (subset or 1) > published:
-        wanted = f"{subset} to train on" if subset is not None else "at least one to train on"
+        wanted = f"{shown(subset)} to train on" if subset is not None else "at least one to train on"
         raise DataError(
-            f"{size} examples to validate on and {wanted} are more than the {published} training examples there are"
+            f"{shown(size)} examples to validate on and {wanted} are more than the {published} training examples there "
+            "are"
         )
     return size

@@ -10,17 +10,24 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from tombola import devices, names, seeds, steps
+from tombola import devices, seeds, steps
 from tombola.batches import Batches
-from tombola.errors import ConfigError, near
+from tombola.checking import check_most, hints_of
+from tombola.errors import ConfigError, near, shown
 from tombola.masks import Handle
-from tombola.models.building import check_shapes
 from tombola.types import Mask
+
+# What no training could have; torch's own float32 ends at 3.4e38.
+_MOST = {
+    "lr": 1e38, "momentum": 1, "weight_decay": 1e38, "epochs": 1e6, "steps": 1e9, "batch_size": 1e9,
+    "milestones": 1e6, "milestone_steps": 1e9, "gamma": 1e38, "warmup": 1e6, "warmup_steps": 1e9, "clip": 1e38,
+    "evaluate_every": 1e9, "patience": 1e9, "threads": 1024,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,25 +97,26 @@ class Training:
     step: Literal["traced", "eager"] | None = None
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(Training)
+        hints = hints_of(Training)
         for name in ("optimizer", "schedule", "select", "select_by", "precision", "step"):
             optional = getattr(Training, name) is None
             value, known = getattr(self, name), get_args(get_args(hints[name])[0] if optional else hints[name])
             if value not in known and not (optional and value is None):
-                raise ConfigError(f"training.{name} is {value}; it is one of {', '.join(known)}."
+                raise ConfigError(f"training.{name} is {shown(value)}; it is one of {', '.join(known)}."
                                   f"{near(str(value), known)}")  # fmt: skip
         if (self.epochs is None) == (self.steps is None):
             raise ConfigError("training needs epochs or steps, exactly one of the two")
         for name in ("lr", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience", "threads"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"training.{name} is {value}; it must be above 0")
+                raise ConfigError(f"training.{name} is {shown(value)}; it must be above 0")
         for name in ("momentum", "weight_decay", "warmup", "warmup_steps"):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
-                raise ConfigError(f"training.{name} is {value}; it must be 0 or more")
+                raise ConfigError(f"training.{name} is {shown(value)}; it must be 0 or more")
+        check_most(self, _MOST, "training")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"training.betas is {list(self.betas)}; both are from 0 to below 1")
+            raise ConfigError(f"training.betas is {shown(list(self.betas))}; both are from 0 to below 1")
         if self.optimizer != "sgd" and (self.momentum or self.nesterov):
             raise ConfigError(f"training.momentum and nesterov belong to sgd; the optimizer is {self.optimizer}")
         if self.nesterov and not self.momentum:
@@ -117,8 +125,12 @@ class Training:
             raise ConfigError("training has warmup and warmup_steps; give one of the two")
         if any(not milestone > 0 for milestone in (*self.milestones, *self.milestone_steps)):
             raise ConfigError(
-                f"training has a milestone that is not above 0: {self.milestones or self.milestone_steps}"
+                f"training has a milestone that is not above 0: {shown(self.milestones or self.milestone_steps)}"
             )
+        number = len(self.milestones or self.milestone_steps)
+        if self.gamma > 1 and math.log10(self.lr) + number * math.log10(self.gamma) > 38:
+            raise ConfigError(f"training.gamma is {self.gamma:g}, and there are {number} milestones; the learning rate "
+                              f"{self.lr:g} would become infinite")  # fmt: skip
         if self.milestones and self.milestone_steps:
             raise ConfigError("training has milestones and milestone_steps; give one of the two")
         if (self.schedule == "multistep") != bool(self.milestones or self.milestone_steps):
@@ -138,11 +150,15 @@ def settle(training: Training, model: nn.Module, kind: str) -> Training:
         kind: "cpu" or "cuda".
 
     Raises:
-        ConfigError: A setting does not go with this model or device.
+        ConfigError: A setting does not go with this model or device, or the machine has too few cores for its threads.
 
     >>> settle(Training(epochs=1), nn.Linear(4, 2), "cpu").step
     'traced'
     """
+    if training.threads > devices.most():
+        raise ConfigError(f"training.threads is {training.threads}; this machine has {devices.cores()} cores, and a "
+                          f"training takes at most {devices.most()} threads here: --training.threads "
+                          f"{devices.cores()} (another number may change the last bits)")  # fmt: skip
     images = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     able = steps.traceable(model) and training.precision == "float32" and not training.compile
     if training.precision == "tf32" and kind == "cpu":
@@ -150,8 +166,8 @@ def settle(training: Training, model: nn.Module, kind: str) -> Training:
     if training.channels_last and not images:
         raise ConfigError("training.channels_last is true; the model has no 2d convolution that it would matter to")
     if training.step == "traced" and not able:
-        raise ConfigError("training.step is traced; that needs a model of torch's own layers without batch norm, hooks "
-                          "and anything else of one's own, float32 and no compile; take eager")  # fmt: skip
+        raise ConfigError("training.step is traced; that needs a model of torch's own layers without batch norm, "
+                          "float32 and no compile; take eager")  # fmt: skip
     return replace(
         training,
         channels_last=images if training.channels_last is None else training.channels_last,
@@ -295,26 +311,9 @@ class Step:
     handle: Handle
 
 
-def check_trained(model: nn.Module) -> None:
-    """Refuse a model that cannot be trained as it is.
-
-    Raises:
-        ConfigError: It has no parameter that is trained, one of unknown shape, or one that is not of real numbers.
-    """
-    check_shapes(model)
-    named = names.parameters(model)
-    if not any(parameter.requires_grad for parameter in named.values()):
-        frozen = f"; requires_grad is False for all {len(named)} of them" if named else ""
-        raise ConfigError(f"the model {type(model).__name__} has no parameter that is trained{frozen}")
-    for name, parameter in named.items():
-        if parameter.requires_grad and not parameter.is_floating_point():
-            raise ConfigError(f"the parameter '{name}' is {str(parameter.dtype).removeprefix('torch.')}; what is "
-                              "trained are real numbers")  # fmt: skip
-
-
 def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Make the optimiser that the settings name, over all parameters, so that a frozen one may be thawed later."""
-    t, parameters = training, [p for p in model.parameters() if p.is_floating_point()]
+    """Make the optimiser that the settings name."""
+    t, parameters = training, [p for p in model.parameters() if p.requires_grad]
     if t.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, t.lr, t.momentum, weight_decay=t.weight_decay, nesterov=t.nesterov, fused=True
@@ -338,15 +337,7 @@ def train(
 ) -> Iterator[Step]:
     """Train a model in place and yield before each step, and once more at the end.
 
-    Whoever drives the loop may evaluate, stop or replace the mask between two steps. Pruned weights stay zero. A model
-    in evaluation mode is put into training mode; in one that is in training mode, layers that are in evaluation mode
-    (batch norm with frozen statistics) stay so. Parameters that are frozen (``requires_grad``) stay as they are, and
-    one that is thawed meanwhile is trained from then on.
-
-    What the model draws while it trains is addressed by seed and step, from torch's, Python's (``random``) and numpy's
-    global generators, which are put back when the training has come to its end. A generator of the model's own
-    (``numpy.random.default_rng()``) is not set: where the same training is to give the same weights, the model has to
-    see to it.
+    Whoever drives the loop may evaluate, stop or replace the mask between two steps. Pruned weights stay zero.
 
     Args:
         model: Holds the weights to start from.
@@ -359,10 +350,6 @@ def train(
         first: Steps taken before, when a training goes on from a rewind point; the schedule and the order of
             the data go on there.
         last: Stop after this step of the schedule; its end if not given.
-
-    Raises:
-        ConfigError: A setting does not go with the model, or the model has nothing that can be trained.
-        InputError: On a step: a trained parameter was replaced by another one.
 
     >>> from tombola.splits import Split
     >>> split = Split(torch.rand(6, 1, 2, 2), torch.arange(6) % 2, torch.arange(6))
@@ -377,7 +364,6 @@ def train(
     0
     """
     schedule = schedule or Schedule.of(training, len(batches))
-    check_trained(model)
     kind = next(model.parameters()).device.type
     training = settle(training, model, kind)
     arrange_(model, training)
@@ -388,37 +374,25 @@ def train(
         loss,
         traced=training.step == "traced",
         autocast=devices.autocast(kind, training.precision),
-        before=lambda: seeds.reseed_python(seed, "step", number),
     )
     update = steps.update(optimizer)
-    if not model.training:
-        model.train()
-    foreign = type(batches) is not Batches  # those of somebody else may draw from the global generators as they like
-    put_back = seeds.remember()
+    model.train()
     for number in range(first, schedule.steps if last is None else last):
         epoch, place = divmod(number, len(batches))
         if place == 0 or number == first:
-            if foreign:
-                seeds.reseed(seed, "epoch", epoch)
-                seeds.reseed_python(seed, "epoch", epoch)
             ahead = itertools.islice(batches.epoch(epoch), place, None)
         for group in optimizer.param_groups:
             group["lr"] = training.lr * schedule.factor(number)
         yield Step(number, value, optimizer, handle)
         seeds.reseed(seed, "step", number)
-        if foreign:
-            seeds.reseed_python(seed, "batch", number)
         value = gradients(next(ahead))
         if training.clip is not None:
             # Before clipping: the gradients of pruned weights must not count in the norm. Otherwise they need no mask:
             # these optimisers treat every weight by itself.
             handle.mask_gradients()
-            moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(moved, training.clip)
+            nn.utils.clip_grad_norm_(model.parameters(), training.clip)
         update()
         # After the step: a pruned weight has a gradient and momentum of its own, and must not move. (It may become
         # minus zero, which is zero too.)
         handle.mask_weights()
     yield Step(schedule.steps if last is None else last, value, optimizer, handle)
-    # Not in a finally clause: a loop that was left may be cleared away at any time, in another training's step, too.
-    put_back()

@@ -21,19 +21,19 @@ import torch
 from torch import Tensor
 
 from tombola import catalogue, devices, names
-from tombola.arms import CONTROLS, FOLDER_NAME
+from tombola.arms import CONTROLS, check_name
 from tombola.comparisons import DENSE
 from tombola.digests import digest_json
-from tombola.errors import ConfigError, InputError, TicketError
+from tombola.errors import ConfigError, InputError, TicketError, shown
 from tombola.executors import Pool
 from tombola.files import write_json
 from tombola.jobs import Job, Measured, Trained
-from tombola.masks import count, density, head_weight, size, unmasked
+from tombola.masks import count, density, head_weight, size
 from tombola.models.building import replace_head_
 from tombola.partitions import WHOLE, skewed
 from tombola.plans import load_task
 from tombola.progress import Display
-from tombola.recipe import FORMAT, Data, Model, section, training_with
+from tombola.recipe import FORMAT, Data, Model, Origin, section, training_with
 from tombola.records import Record, Records
 from tombola.reports import matrix
 from tombola.runs import lock, source_digest
@@ -59,13 +59,18 @@ class _Source:
 
     path: Path
     ticket: Ticket
+    origin: Origin
     model: Model
     data: Data
     training: Training
-    seed: int
     label: str
     home: str
     dense: bool = False
+
+    @property
+    def seed(self) -> int:
+        """The seed of its replicate."""
+        return self.origin.seeds.replicate
 
 
 def transfer(
@@ -103,10 +108,9 @@ def transfer(
     """
     display = display or Display(quiet=True)
     changes = dict(changes or {})
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; it must be 1 or more")
-    if not FOLDER_NAME.fullmatch(name):
-        raise ConfigError(f"name is '{name}'; letters, digits, '.', '_' and '-' make the folder")
+    if workers is not None:
+        devices.check_workers(workers)
+    check_name(name, "name", "the folder")
     for target in data:
         catalogue.entry("tombola.data", target)
     sources = [_source(path, changes, model) for path in tickets]
@@ -185,27 +189,19 @@ def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, s
 def _source(path: Path, changes: Mapping[str, Any], model: str | None) -> _Source:
     """Read a ticket and what it says of its model, data and training."""
     ticket = Ticket.load(path)
-    origin = ticket.origin
-    try:
-        said = {key: dict(origin[key]) for key in ("model", "data", "training")}
-        seed = int(origin["seeds"]["replicate"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{path} does not say what it was found with ({error}); transfer needs a ticket of a run"
-        ) from error
-    if model is None and catalogue.is_own(said["model"]["name"]):
-        raise ConfigError(f"{path} names the model '{said['model']['name']}', which is code of somebody's own and is "
+    origin = Origin.read(ticket.origin, str(path))
+    if model is None and catalogue.is_own(origin.model.name):
+        raise ConfigError(f"{path} names the model {shown(origin.model.name)}, which is code of somebody's own and is "
                           "never run from a ticket; name it with --model")  # fmt: skip
-    found = section(Model, {key: said["model"].get(key) for key in ("name", "options", "head", "init")}, "model")
-    if model is not None:
-        found = replace(found, name=model)
+    found = origin.model if model is None else replace(origin.model, name=model)
     own = {key.removeprefix("training."): value for key, value in changes.items() if key.startswith("training.")}
-    training = training_with(section(Training, said["training"], "training"), own)
-    keys = ("name", "options", "valid", "subset", "classes", "augment", "skew")
-    of = section(Data, {key: said["data"][key] for key in keys if key in said["data"]}, "data")
-    label = f"{origin.get('arm', path.stem)}-{origin.get('round', 0)}"
-    home = f"{of.name} ({of.classes} classes)" if said["data"].get("class_numbers") else of.name
-    return _Source(path, ticket, found, of, training, seed, label, home)
+    try:
+        training = training_with(origin.training, own)
+    except InputError as error:
+        raise error if own else ConfigError(f"{path}: {error}") from error
+    label = f"{origin.arm or path.stem}-{origin.round}"
+    home = origin.data.name if origin.class_numbers is None else f"{origin.data.name} ({origin.data.classes} classes)"
+    return _Source(path, ticket, origin, found, origin.data, training, label, home)
 
 
 def _onto(
@@ -297,10 +293,8 @@ def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:
 
 def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     """Return the training of a ticket on a task: its rewind point, with a drawn head where the data is not its own."""
-    origin = source.ticket.origin
-    numbers = origin["data"].get("class_numbers")
-    alike = task.splits.classes == (None if numbers is None else tuple(numbers))
-    own = alike and task.splits.fingerprint == origin["data"].get("fingerprint")
+    origin = source.origin
+    own = task.splits.classes == origin.class_numbers and task.splits.fingerprint == origin.fingerprint
     point = dict(source.ticket.rewind_point)
     kept = source.ticket.mask
     mask = {name: torch.ones_like(keep) if source.dense else keep for name, keep in kept.items()}
@@ -319,7 +313,7 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     except TicketError as error:
         raise ConfigError("; ".join(filter(None, [str(error), _remedy(point, model, task)]))) from error
     training = settle(source.training, task.model, task.device.type)
-    first, skew = int(origin.get("rewind_step", 0)) if own else 0, source.data.skew
+    first, skew = origin.rewind_step if own else 0, source.data.skew
     part = WHOLE
     if skew is not None and skew.of == "all":
         part = skewed(task.splits.train.labels, skew, source.seed)
@@ -357,7 +351,6 @@ def _record(
         "data": target,
         "data_fingerprint": task.splits.fingerprint,
         **({"classes": task.splits.num_classes} if task.splits.classes else {}),
-        **({"unmasked": left} if (left := [name for name in unmasked(task.model) if name not in job.mask]) else {}),
         "replicate": _replicate(source),
         "round": _round(source),
         "kept": count(job.mask),
@@ -383,21 +376,20 @@ def _record(
 
 
 def _replicate(source: _Source) -> int:
-    return int(source.ticket.origin.get("replicate", 0))
+    return source.origin.replicate
 
 
 def _round(source: _Source) -> int:
-    return 0 if source.dense else int(source.ticket.origin.get("round", 0))
+    return 0 if source.dense else source.origin.round
 
 
 def _arm(source: _Source) -> str:
-    return DENSE if source.dense else str(source.ticket.origin.get("arm", source.path.stem))
+    return DENSE if source.dense else source.origin.arm or source.path.stem
 
 
 def _method(source: _Source) -> str | None:
-    definition = source.ticket.origin.get("method")
-    return definition.get("method") if isinstance(definition, dict) else None
+    return source.origin.method
 
 
 def _recipe_seed(source: _Source) -> int:
-    return int(source.ticket.origin["seeds"].get("recipe", 0))
+    return source.origin.seeds.recipe

@@ -11,8 +11,11 @@ from tombola.data import folders
 from tombola.data.dataset import Dataset
 from tombola.data.pictures import Files
 from tombola.data.roots import places
-from tombola.errors import ConfigError, DataError, near
+from tombola.devices import most
+from tombola.errors import ConfigError, DataError, near, shown
+from tombola.files import users_path
 
+_MOST_PIXELS = 8192  # of a side
 _SAMPLE = 1000  # training images that mean and standard deviation are worked out from
 # Of the training images of ImageNet, from 0 to 1: what torchvision's models are given.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -57,14 +60,17 @@ def image_folder(
         DataError: There is no such folder, a class has no image, the test images have a class that the training images
             have not, or a file cannot be read.
     """
-    if size < 1:
-        raise ConfigError(f"image_folder.size is {size}; it is a number of pixels, at least 1")
-    if workers < 0:
-        raise ConfigError(f"image_folder.workers is {workers}; it is a number of processes, 0 or more")
+    if not 1 <= size <= _MOST_PIXELS:
+        raise ConfigError(f"image_folder.size is {shown(size)}; it is a number of pixels, from 1 to {_MOST_PIXELS:,}")
+    if not 0 <= workers <= most():
+        raise ConfigError(f"image_folder.workers is {shown(workers)}; it is a number of processes, from 0 to {most()} "
+                          "here")  # fmt: skip
     tried = places(path, root)
     found = next((folder for folder in tried if folder.is_dir()), None)
     if found is None:
         raise DataError(f"no folder {' and no folder '.join(map(str, tried))}; 'path' names one that holds train/CLASS")
+    if test_folder is not None:
+        users_path(test_folder, "image_folder.test_folder")
     classes = _classes(found / "train")
     tested = _test_folder(found, test_folder)
     strange = sorted(set(_classes(found / tested)) - set(classes))

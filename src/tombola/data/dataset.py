@@ -73,11 +73,13 @@ class Dataset:
                 raise DataError(f"{len(images)} {name} images but {len(labels)} {name} labels; there must be one each")
             if len(images) == 0:
                 raise DataError(f"there are no {name} images; at least one is needed")
-        empty = torch.bincount(self.train_labels, minlength=self.num_classes).eq(0).nonzero().flatten().tolist()
-        if empty:
+        # By the labels that there are, which are few: a slip in one of them may mean more classes than memory has room.
+        there = torch.unique(self.train_labels).tolist()
+        if len(there) < self.num_classes:
+            first = next(number for number, label in enumerate([*there, None]) if label != number)
             raise DataError(
-                f"class {empty[0]} has no training image ({len(empty)} of {self.num_classes} classes have none); "
-                f"labels run from 0 to the number of classes - 1 without a gap"
+                f"class {first} has no training image ({self.num_classes - len(there)} of {self.num_classes} classes "
+                f"have none); labels run from 0 to the number of classes - 1 without a gap"
             )
 
     @property
@@ -138,15 +140,17 @@ def from_tensors(
 
 def _images(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
+        _check_dense(values, f"{name} images")
         if values.is_complex():
             raise DataError(f"{name} images are {_dtype(values)}; real numbers are needed")
         images = values.detach() if values.dtype is torch.uint8 else values.detach().float()
     else:
-        array = np.asarray(values)
+        array = _array(values, f"{name} images")
         if array.dtype.kind not in "buif":
             raise DataError(f"{name} images are {array.dtype}; real numbers are needed")
         # "W": torch warns of an array that is read-only, as one from a memory map is.
-        array = np.require(array, np.uint8 if array.dtype == np.uint8 else np.float32, ["C", "W"])
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is refused
+            array = np.require(array, np.uint8 if array.dtype == np.uint8 else np.float32, ["C", "W"])
         images = torch.from_numpy(array)
     if images.ndim == 2:
         return images[:, None, None, :]
@@ -155,13 +159,38 @@ def _images(values: Any, name: str) -> Tensor:
 
 def _labels(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
+        _check_dense(values, f"{name} labels")
         if values.is_floating_point() or values.is_complex() or values.dtype is torch.bool:
             raise DataError(f"{name} labels are {_dtype(values)}; whole numbers are needed")
         return values.detach().long()
-    array = np.asarray(values)
+    array = _array(values, f"{name} labels")
     if array.dtype.kind not in "iu":
         raise DataError(f"{name} labels are {array.dtype}; whole numbers are needed")
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+        raise DataError(f"{name} labels run up to {int(array.max())}; they are the numbers of the classes, from 0")
     return torch.from_numpy(np.require(array, np.int64, ["C", "W"]))
+
+
+def _check_dense(values: Tensor, what: str) -> None:
+    """Refuse a tensor whose numbers do not lie in memory one by one."""
+    odd = {
+        "sparse": values.layout is not torch.strided,
+        "nested": values.is_nested,
+        "on the device meta, which holds no numbers": values.device.type == "meta",
+        "quantised": values.is_quantized,
+    }
+    for how, there in odd.items():
+        if there:
+            raise DataError(f"{what} are a tensor that is {how}; an ordinary, dense one is needed")
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    """Make an array of whatever the caller has, lists of tensors too."""
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; what cannot be converted
+        told = " ".join(str(error).split())
+        raise DataError(f"{what} make no array of numbers: {told}") from error
 
 
 def _check_images(images: Tensor | Pictures, name: str) -> None:

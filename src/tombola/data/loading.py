@@ -14,7 +14,7 @@ from typing import Any
 from tombola import catalogue
 from tombola.data.dataset import Dataset, from_tensors
 from tombola.data.roots import data_root
-from tombola.errors import ConfigError, DataError, InputError
+from tombola.errors import ConfigError, DataError, shown
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -54,20 +54,20 @@ def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any
         needed = by_name and parameter.default is parameter.empty
         if needed and key != "root" and key not in options:
             raise ConfigError(f"'{name}' needs the option '{key}', which is not given")
-    try:
+    with catalogue.own_code(name, "data", DataError):
         made = catalogue.call(function, name, options=options, root=data_root(root))
-    except InputError:
-        raise
-    except Exception as error:
-        if ":" not in name:
-            raise  # tombola's own function: a bug, which keeps its traceback
-        told = " ".join(str(error).split())
-        raise DataError(f"'{name}' failed: {type(error).__name__}: {told}") from error
-    if isinstance(made, Dataset):
-        return made
-    if isinstance(made, tuple | list) and len(made) == 4:
-        return from_tensors(*made)
+        if isinstance(made, Dataset):
+            return made
+        if isinstance(made, tuple | list) and len(made) == 4:
+            try:
+                return from_tensors(*made)
+            except DataError as error:
+                raise DataError(f"{shown(name)}: {error}") from error
     raise DataError(
-        f"'{name}' gives {type(made).__name__}; it must give a Dataset, or training images, training labels, "
-        f"test images and test labels"
+        f"{shown(name)} gives {_kind(made)}; it must give a Dataset, or training images, training labels, test images "
+        f"and test labels"
     )
+
+
+def _kind(made: object) -> str:
+    return f"{len(made)} values" if isinstance(made, tuple | list) else type(made).__name__

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tombola.files import users_path
+
 
 def data_root(given: str | Path | None = None) -> Path:
     """Return the folder of the data sets: the given one, else ``TOMBOLA_DATA``, else ``~/.cache/tombola/datasets``.
@@ -23,5 +25,5 @@ def places(path: str | Path, root: str | Path | None = None) -> list[Path]:
     >>> places("/data/mine.npz", "/root")
     [PosixPath('/data/mine.npz')]
     """
-    path = Path(path).expanduser()
+    path = users_path(path, "path")
     return [path] if path.is_absolute() else [data_root(root) / path, Path.cwd() / path]

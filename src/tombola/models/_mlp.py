@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, shown
 from tombola.models.checks import check_arguments
+
+_MOST_LAYERS = 1000
 
 
 def mlp(
@@ -36,7 +38,9 @@ def mlp(
     """
     check_arguments("mlp", num_classes, image_shape)
     if not isinstance(hidden, Sequence) or any(not isinstance(width, int) or width < 1 for width in hidden):
-        raise ConfigError(f"hidden is {hidden!r}; it lists the width of each hidden layer, such as [300, 100]")
+        raise ConfigError(f"hidden is {shown(hidden)}; it lists the width of each hidden layer, such as [300, 100]")
+    if len(hidden) > _MOST_LAYERS:
+        raise ConfigError(f"hidden lists {len(hidden):,} layers; it may have at most {_MOST_LAYERS:,}")
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = math.prod(image_shape)
     for number, width in enumerate(hidden, start=1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tombola.errors import ConfigError, near
+from tombola.errors import ConfigError, near, shown
 
 
 def check_classes(num_classes: int) -> None:
@@ -16,7 +16,7 @@ def check_classes(num_classes: int) -> None:
     >>> check_classes(10)
     """
     if not isinstance(num_classes, int) or num_classes < 2:
-        raise ConfigError(f"num_classes is {num_classes!r}; a classifier needs a whole number of at least 2")
+        raise ConfigError(f"num_classes is {shown(num_classes)}; a classifier needs a whole number of at least 2")
 
 
 def check_arguments(model: str, num_classes: int, image_shape: Sequence[int], smallest: int = 1) -> None:
@@ -52,7 +52,7 @@ def check_dropout(dropout: float) -> None:
     >>> check_dropout(0.5)
     """
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise ConfigError(f"dropout is {dropout!r}; it is a fraction from 0 to below 1, such as 0.5")
+        raise ConfigError(f"dropout is {shown(dropout)}; it is a fraction from 0 to below 1, such as 0.5")
 
 
 def check_choice(option: str, value: object, known: Iterable[str]) -> None:
@@ -65,4 +65,4 @@ def check_choice(option: str, value: object, known: Iterable[str]) -> None:
     """
     known = tuple(known)
     if value not in known:
-        raise ConfigError(f"{option} is {value!r}; it is one of: {', '.join(known)}.{near(str(value), known)}")
+        raise ConfigError(f"{option} is {shown(value)}; it is one of: {', '.join(known)}.{near(str(value), known)}")

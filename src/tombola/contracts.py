@@ -1,0 +1,83 @@
+"""Contracts: what tombola asks of a function of the user's own, named ``package.module:function``.
+
+One for every catalogue that takes such functions. They stand in ``tombola list scores`` and in error messages, and the
+tests run their examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Contract:
+    """How a function of the user's own is called, and what it gives.
+
+    Attributes:
+        kind: What it is, such as "score".
+        call: How it is called.
+        gives: What it gives back.
+        example: One that works, as it stands in a module of the user's.
+    """
+
+    kind: str
+    call: str
+    gives: str
+    example: str
+
+    def in_words(self) -> str:
+        """Say it in one sentence.
+
+        >>> CONTRACTS["exports"].in_words()
+        'a function of your own as export is called as export(ticket) and gives a Ticket or a state_dict of tensors'
+        """
+        return f"a function of your own as {self.kind} is called as {self.call} and gives {self.gives}"
+
+
+CONTRACTS: Mapping[str, Contract] = {
+    "data": Contract(
+        "data set",
+        "data(**options)",
+        "training images, training labels, test images and test labels, the same in every call",
+        """
+def data(noise=1.0):
+    drawn = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(400) % 4
+    images = noise * drawn + labels[:, None, None, None]
+    return images[:300], labels[:300], images[300:], labels[300:]
+""",
+    ),
+    "models": Contract(
+        "model",
+        "model(num_classes, image_shape=(channels, height, width), **options)",
+        "a torch.nn.Module with the output layer `head`, from images to logits",
+        """
+def net(num_classes, image_shape, width=32):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), width), nn.ReLU())
+    model.add_module("head", nn.Linear(width, num_classes))
+    return model
+""",
+    ),
+    "scores": Contract(
+        "score",
+        "score(state, mask, context)",
+        "a tensor for every name in mask, larger means keep",
+        """
+def movement(state, mask, context):
+    start = context.rewind_point
+    return {name: (state[name] - start[name]).abs() for name in mask}
+""",
+    ),
+    "exports": Contract(
+        "export",
+        "export(ticket)",
+        "a Ticket or a state_dict of tensors",
+        """
+def half(ticket):
+    state = dict(ticket.rewind_point)
+    state |= {name: state[name] * keep for name, keep in ticket.mask.items()}
+    return {name: value.half() for name, value in state.items()}
+""",
+    ),
+}
