@@ -1,4 +1,4 @@
-# make demo     find tickets on scikit-learn's digits, print the table, leave the pictures
+# make demo     find winning tickets on scikit-learn's digits, print the answer, leave the page
 # make test     lint, types, import layers, tests
 # make test-all the same with the slow tests: runs killed at fifty moments
 # make findings write docs/findings.md anew from the committed records
@@ -16,7 +16,7 @@ OPEN_LTH ?=
 .DEFAULT_GOAL := demo
 
 demo: install
-	$(BIN)/tombola run recipes/digits.yaml
+	$(BIN)/tombola demo
 
 test: install
 	$(BIN)/ruff check

@@ -8,7 +8,7 @@ data, and no other cut until they end. Two trainings are branched off: that of a
 to each density at once, and that of a network on its way to a density along Zhu & Gupta's
 schedule, where the cut is the one that the schedule has there.
 
-    python -m findings.branches             25 minutes on one idle core; begun again, it goes on
+    python -m findings.branches             half an hour on one core; begun again, it goes on
     python -m findings.branches 3 4         these replicates alone
 """
 

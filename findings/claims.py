@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+from findings.branches import DENSITIES, GRADUAL
 from findings.evidence import (
     MARGIN,
     MARGIN_MNIST,
@@ -249,13 +250,16 @@ def h16() -> Claim:
 
 
 def h17() -> Claim:
-    """It takes branches of one training, cut and not cut."""
-    along = [f"to {to} % {told(branches.whole_schedule(to))}" for to in (50, 20, 10, 5)]
-    seen = (
-        "validation accuracy right after a whole schedule of cuts, minus dense at that step: "
-        f"{', '.join(along)}; what one cut does needs branches of one state"
-    )
-    return Claim("H17", "the disruption by pruning improves accuracy", [], seen, [gradual])
+    """Of a network on its way to 50 %, as in the figure; other densities are told."""
+    statements, seen = [], []
+    for density in DENSITIES:
+        soon, later = (above("", branches.effect(GRADUAL, density, after)) for after in (100, 300))
+        seen.append(f"to {100 * density:.0f} % {soon} and {later}")
+        if density == 0.5:
+            statements += [soon, later]
+    text = "the disruption by pruning (to 50 %) itself improves accuracy"
+    seen_at = f"cut minus not cut, 100 and 300 steps after one cut: {'; '.join(seen)}"
+    return Claim("H17", text, statements, seen_at, [branches])
 
 
 def _fewer_rounds(label: str, folder: str, arm: str, other: str) -> Statement:

@@ -11,6 +11,7 @@ import functools
 import itertools
 import json
 import math
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -213,9 +214,13 @@ def listed(items: Sequence[object]) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Write a table, the first columns aligned to the left, numbers to the right."""
+    """Write a table, the first columns aligned to the left, numbers to the right and unbroken."""
     marks = [":---" if index < left else "---:" for index in range(len(heads))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, marks, *rows])
+    lines = [f"| {' | '.join(row)} |" for row in (heads, marks)]
+    for row in rows:
+        cells = [cell if re.search("[a-z]", cell) else cell.replace(" ", "\u00a0") for cell in row]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 # What a claim says, and whether it is so
@@ -291,14 +296,14 @@ def alike(label: str, of: Values, margin: float) -> Statement:
     return Statement(label, tuple(of), "alike", margin)
 
 
-def so(text: str, *statements: Statement | All) -> str:
-    """Return a sentence whose words rest on statements, all of which must be shown.
+def so(text: str, *statements: Statement | All, state: State = "shown") -> str:
+    """Return a sentence whose words rest on statements, all of which must be in one state.
 
     Raises:
         ValueError: One is not: the sentence has to be written anew.
     """
     for statement in statements:
-        if statement.state != "shown":
+        if statement.state != state:
             raise ValueError(f"'{text}' rests on '{statement}', which is {statement.state}")
     return text
 

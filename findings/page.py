@@ -9,6 +9,7 @@ from types import ModuleType
 from findings.claims import CLAIMS, Claim
 from findings.evidence import MARGIN, MARGIN_MNIST
 from findings.sections import (
+    branches,
     causes,
     cifar10_conv3,
     classes,
@@ -25,7 +26,7 @@ from findings.sections import (
 )
 
 SECTIONS: tuple[ModuleType, ...] = (
-    *(mnist_lenet5, lenet_300_100, causes, cifar10_conv3, gradual, gaps),
+    *(mnist_lenet5, lenet_300_100, causes, cifar10_conv3, gradual, branches, gaps),
     *(uneven, halves, rates, width, transfer, classes, collapse),
 )
 WIDTH = 120
@@ -45,7 +46,7 @@ is said. Replicates differ in their seed alone: initial weights, order of the da
 replicates of a run share *one* training subset, *one* validation split and *one* test set (only
 the finding on uneven classes draws examples anew), so the intervals do not say what other data
 would give. There are three replicates, five for LeNet-300-100, for Conv-3 on CIFAR-10 and for
-gradual pruning. Nothing is corrected for multiplicity: of twenty differences that
+gradual pruning and its branches. Nothing is corrected for multiplicity: of twenty differences that
 are truly zero, about one is shown by chance. Most trainings are 1 to 10 % as long as the papers';
 each section says how far it is from them.
 

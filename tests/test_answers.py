@@ -140,7 +140,7 @@ def test_early_stops_that_are_censored_are_told_once_with_their_cure():
     assert said[1].startswith("Early stops of lth cannot be compared with those of dense at 50, 25 and 12.5 %")
     assert said[1].endswith("Longer ones decide (training.epochs or training.steps).")
     # Beside the number that shows nothing there is a word, and no tick.
-    assert [row[4] for row in decisions.verdict_grid(ended, THREE).rows] == ["-11, at most +6, censored ?"] * 3
+    assert [row[4] for row in decisions.verdict_grid(ended, THREE).rows] == ["-11, ≤ +6, censored ?"] * 3
 
 
 @pytest.mark.parametrize(

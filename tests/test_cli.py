@@ -199,6 +199,62 @@ def negative(state, mask, context):
     assert "Test accuracy by round" in done.stdout
 
 
+def test_what_masks_and_flops_leave_out_is_told_and_recorded_wherever_a_person_looks(cli, tmp_path):
+    (tmp_path / "turning.py").write_text(
+        """
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import orthogonal
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.turn, self.bilinear = orthogonal(nn.Linear(64, 64)), nn.Bilinear(64, 64, 8)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        x = self.turn(x.flatten(1)).tanh()
+        return self.head(self.bilinear(x, x))
+
+def net(num_classes):
+    return Net(num_classes)
+"""
+    )
+    of = "turn.parametrizations.weight.original"
+    not_pruned = f"not pruned: 1 weight has no mask and is not pruned: {of} (_Orthogonal computes the weight"
+    mine = ("quick.yaml", "--model", "turning:net", "--training.lr", "0.001")
+    planned = json.loads(cli("run", *mine, "--dry-run", "--json").stdout)
+    assert planned["not pruned"] == (
+        f"1 weight has no mask and is not pruned: {of} (_Orthogonal computes the weight, and its zeros need not stay "
+        f"zeros); prunable: ['{of}'] names it; init xavier leaves them as they are drawn"
+    )
+    assert planned["FLOP"] == "not counted: aten::_trilinear, what computes the weight of 'turn'"
+    done = cli("run", *mine)
+    assert done.returncode == 0, done.stderr
+    assert not_pruned in done.stderr
+    assert "FLOP: not counted: aten::_trilinear" in done.stderr
+    (run,) = [path.parent for path in tmp_path.glob("runs/*/run.json")]
+    assert {"not pruned", "FLOP"} <= json.loads((run / "run.json").read_text())["facts"].keys()
+    records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    assert all(record["unmasked"] == [of] for record in records)
+    assert all(record["uncounted"] == planned["FLOP"].removeprefix("not counted: ").split(", ") for record in records)
+    assert of in (run / "report.html").read_text()
+    path = next(run.glob("tickets/lth/*/*.safetensors"))
+    told = cli("ticket", "info", path).stdout
+    assert "unmasked" in told
+    assert of in told
+
+
+def test_a_model_of_plain_layers_has_nothing_of_it_in_its_records_and_tickets(cli, tmp_path):
+    planned = json.loads(cli("run", "quick.yaml", "--dry-run", "--json").stdout)
+    assert not {"not pruned", "FLOP"} & planned.keys()
+    assert cli("run", "quick.yaml").returncode == 0
+    (lines,) = tmp_path.glob("runs/*/records.jsonl")
+    assert not {"unmasked", "uncounted"} & json.loads(lines.read_text().splitlines()[0]).keys()
+    (path,) = tmp_path.glob("runs/*/tickets/lth/*/*.safetensors")
+    assert "unmasked" not in tombola.Ticket.load(path).origin
+
+
 def test_ticket_info_says_what_a_ticket_holds(cli, ticket):
     done = cli("ticket", "info", ticket)
     assert done.returncode == 0

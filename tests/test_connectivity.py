@@ -1,11 +1,14 @@
 """Connectivity: lines known by hand, their laws, and the arm that trains another arm's tickets once more."""
 
+import copy
 import functools
 import math
+import random
 import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tests.test_arms import go, kept
@@ -14,7 +17,7 @@ from tests.test_executors import TASK, equal, job, make_task
 from tests.test_experiment import timeless
 from torch import nn
 
-from tombola import connectivity
+from tombola import connectivity, seeds
 from tombola.connectivity import POINTS, Line, between, connect
 from tombola.data.dataset import from_tensors
 from tombola.driver import ArmRun
@@ -107,6 +110,12 @@ def test_a_line_has_the_bits_of_its_ends_and_keeps_what_is_equal_in_both():
 # ---- with batch norm and dropout
 
 
+def small_network(dropout=0.2):
+    model = copy.deepcopy(TASK.model)
+    model.dropout.p = dropout
+    return model
+
+
 @pytest.fixture(scope="module")
 def pair():
     """Two trainings of a network with batch norm and dropout, in two orders."""
@@ -160,6 +169,49 @@ def test_a_line_is_the_same_again_and_leaves_the_random_state_alone(pair):
     before = torch.get_rng_state()
     assert connect(one, *ends, TASK) == connect(one, *ends, TASK)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_drawn_on_a_line_hangs_on_the_job_and_not_on_what_was_drawn_before():
+    """Dropout while batch norm learns its statistics anew, and what a model draws while it is tested."""
+
+    class Drawing(nn.Module):
+        def forward(self, images):
+            if not self.training:  # dropout that stays on, and the other generators
+                images = nn.functional.dropout(images * np.random.uniform(0.5, 1) * random.uniform(0.5, 1), 0.2)
+            return images
+
+    model = nn.Sequential(Drawing(), *small_network(dropout=0.5))
+    task = Classification(model, TASK.splits, "6")
+    jobs = [replace(job(seed=seed), start=task.initial_state(), mask={}) for seed in (0, 1)]
+    ends = [run_job(each, task) for each in jobs]
+    lines = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        seeds.reseed_python(seed)
+        before = random.getstate(), np.random.get_state()[1].tolist()
+        lines.append(connect(jobs[0], *ends, task, points=3))
+        assert before == (random.getstate(), np.random.get_state()[1].tolist())
+    assert lines[0] == lines[1]
+    assert lines[0].loss[0] == measure(jobs[0], ends[0], task).test.loss
+
+
+def test_a_batch_norm_that_is_frozen_keeps_its_statistics_on_a_line():
+    model = small_network()
+    model.norm.eval()
+    model.norm.running_mean.fill_(0.2)
+    task = Classification(model, TASK.splits, TASK.head)
+    jobs = [replace(job(seed=seed), start=task.initial_state()) for seed in (0, 1)]
+    ends = [run_job(each, task) for each in jobs]
+    assert torch.equal(ends[0].final["norm.running_mean"], model.norm.running_mean)
+    seen = []
+
+    class Looking(Classification):
+        def measure(self, model, part, which):
+            seen.append(model.norm.running_mean.clone())
+            return task.measure(model, part, which)
+
+    connect(jobs[0], *ends, Looking(model, TASK.splits, TASK.head), points=3)
+    assert all(torch.equal(mean, model.norm.running_mean) for mean in seen)
 
 
 def test_one_and_two_workers_give_the_same_line(pair, tmp_path):

@@ -58,9 +58,7 @@ def test_many_pairs_are_told_in_part():
 
 def test_the_tables_hold_what_was_decided():
     grid = decisions.verdict_grid(RECORDS, ASKED)
-    assert grid.rows == [
-        ["lth", "50", "winning", "+0.15, at least +0.07 ✓", "-11, at most +6 ✓", "random +10.05, at least +9.97 ✓"]
-    ]
+    assert grid.rows == [["lth", "50", "winning", "+0.15, ≥ +0.07 ✓", "-11, ≤ +6 ✓", "random +10.05, ≥ +9.97 ✓"]]
     assert grid.groups[0][1][1:] == [
         "accuracy - dense, points (above -1.00)", "early stop - dense, steps (below +10)",
         "accuracy - controls, points (above 0)",

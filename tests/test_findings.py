@@ -13,7 +13,7 @@ import yaml
 from scipy import stats
 from torch import nn
 
-from findings import branches, claims, sections
+from findings import branches, claims, evidence, sections
 from findings.convert import convert
 from findings.evidence import All, Statement, above, alike, answer, below, so
 from findings.page import SECTIONS, anchor, page, wrapped
@@ -57,7 +57,7 @@ def test_every_claim_is_asked_once_and_every_finding_is_on_the_page():
     found = [make() for make in claims.CLAIMS]
     assert len(found) == len({claim.name for claim in found}) == 27
     modules = {path.stem for path in Path(sections.__file__).parent.glob("[a-z]*.py")}
-    assert {section.__name__.split(".")[-1] for section in SECTIONS} == modules - {"branches"}
+    assert {section.__name__.split(".")[-1] for section in SECTIONS} == modules
 
 
 def test_a_filled_line_never_begins_like_an_item_of_a_list():
@@ -340,3 +340,48 @@ def test_a_dense_network_is_cut_to_each_density_at_once():
     found = branches_of(branches.Trunk(branches.DENSE, (0.5, 0.1)), Pace(), (10,))
     assert [record["to"] for record in found] == [None, 0.5, 0.1]
     assert [record["kept"] for record in found] == [888, 444, 77 + 12]
+
+
+def test_every_branch_of_h17_is_recorded_once():
+    recorded = [
+        (r["replicate"], r["trunk"], r["to"], r["branch"], r["cut"]) for r in evidence.lines(sections.branches.RECORDS)
+    ]
+    assert len(recorded) == len(set(recorded)) == 5 * len(branches.BRANCHES) * (1 + 4 + 2 * 4)
+
+
+def test_h17_is_a_difference_between_branches_of_one_state():
+    shape = (5, len(branches.BRANCHES), len(branches.AFTER))
+    cut, uncut = (
+        np.reshape(
+            [
+                r["test_accuracy"]
+                for r in raw("mnist-lenet5-branches")
+                if (r["trunk"], r["to"], r["cut"]) == ("gradual", 0.5, which)
+            ],
+            shape,
+        )
+        for which in (True, False)
+    )
+    difference = 100 * (cut - uncut).mean(axis=1)
+    soon, later = (told(difference[:, branches.AFTER.index(after)]) for after in (100, 300))
+    claim = claims.h17()
+    assert f"to 50 % {soon} and {later}" in claim.seen
+    assert (soon, later) == ("+0.03 [-0.02, +0.08]", "+0.01 [-0.03, +0.05]")
+    assert claim.answer == "not testable at this scale"
+
+
+def test_the_whole_schedule_is_compared_with_dense_at_one_step():
+    of = {(r["arm"], r["replicate"], r["round"]): r["curve"] for r in raw("mnist-lenet5-gradual")}
+
+    def at_the_last_cut(arm, replicate, index):
+        curve = of[arm, replicate, index]
+        # A step with a cut is there twice, before the cut and after it; 3,300 is after the last one.
+        [accuracy] = [a for s, a in zip(curve["step"], curve["valid_accuracy"], strict=True) if s == 3300]
+        return 100 * accuracy
+
+    numbers = ["+0.06 [-0.25, +0.36]", "-0.04 [-0.38, +0.31]", "-0.22 [-0.60, +0.16]", "-1.32 [-1.49, -1.15]"]
+    text = " ".join(sections.branches.text().split())
+    for index, expected in enumerate(numbers, 1):
+        difference = [at_the_last_cut("as-trained", k, index) - at_the_last_cut("gradual", k, 0) for k in range(5)]
+        assert told(difference) == expected
+        assert f"{expected} to" in text

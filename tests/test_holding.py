@@ -539,6 +539,8 @@ PAIRS = {
     "fabric": lambda p: [fabric(momentum(p))] * 2,
     "fabric, the one inside": lambda p: ((sgd := momentum(p)), fabric(sgd)),
     "nothing of torch's": lambda p: [Bare(p)] * 2,
+    "several in a list": lambda p: ([momentum(p[:1]), (sgd := momentum(p))], sgd),
+    "several in a dict": lambda p: ({"one": momentum(p[:1]), "two": (sgd := Bare(p))}, sgd),
 }
 
 
@@ -589,7 +591,7 @@ def test_a_lookahead_around_the_optimizer_that_was_given_is_told_once_and_the_ne
             outer.step()
             outer.zero_grad()
     [line] = [str(one.message) for one in told]
-    assert re.fullmatch(r"hold_: \d+ pruned weights of '0.weight' .* give hold_ the outermost optimizer", line)
+    assert re.fullmatch(r"hold_: pruned weights of '0.weight' .* give hold_ the outermost optimizer", line)
     model.state_dict()  # what is saved has zeros
     assert alive(model, mask) == 0
 
@@ -797,6 +799,42 @@ def test_tied_weights_are_held_under_either_name():
         assert all(not model.one.weight[~keep].any() for keep in mask.values())
 
 
+def test_weights_are_zero_in_layers_that_are_never_called_themselves():
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)  # reads the weights of its out_proj
+    mask = {name: torch.rand(value.shape) < 0.5 for name, value in attention.named_parameters() if value.ndim == 2}
+    hold_(momentum(attention.parameters()), attention, mask)
+    with torch.no_grad():
+        for parameter in attention.parameters():
+            parameter.data += 0.1
+    with pytest.warns(UserWarning, match="had been written outside"):
+        attention(*[torch.rand(2, 3, 8)] * 3)
+    assert alive(attention, mask) == 0
+
+
+def test_a_part_of_a_model_that_is_called_alone_computes_with_zeros():
+    parts = nn.ModuleDict({"inner": convnet(), "other": nn.Linear(3, 2)})
+    mask = random_mask(parts)
+    hold_(momentum(parts.parameters()), parts, mask)
+    with torch.no_grad():
+        parts["inner"][4].weight.data += 0.1
+    with pytest.warns(UserWarning, match=r"pruned weights of 'inner\.4\.weight' had been written outside"):
+        parts["inner"](IMAGES)
+    assert alive(parts, mask) == 0
+
+
+def test_a_forward_pass_that_fails_does_not_end_the_hold():
+    model = convnet()
+    mask = random_mask(model)
+    hold_(momentum(model.parameters()), model, mask)
+    with pytest.raises(RuntimeError):
+        model(torch.rand(2, 7))
+    with torch.no_grad():
+        model[0].weight.data += 0.1
+    with pytest.warns(UserWarning, match="had been written outside"):
+        model(IMAGES)
+    assert alive(model, mask) == 0
+
+
 # ---- wrappers, copies, handles
 
 
@@ -887,6 +925,30 @@ def test_the_last_mask_holds_and_a_hundred_calls_leave_the_hooks_of_one():
     assert alive(model, last) > 0
 
 
+def test_names_of_a_wrapper_in_a_mask_are_those_of_its_model():
+    model = convnet()
+    wrapped, mask = nn.DataParallel(model), random_mask(model)
+    sgd = momentum(model.parameters())
+    first = hold_(sgd, wrapped, {f"module.{name}": keep for name, keep in mask.items()})
+    assert list(first.mask) == list(mask)
+    hold_(sgd, model, random_mask(model, seed=1))
+    assert first.mask == {}
+    step(wrapped, sgd)
+    assert alive(model, random_mask(model, seed=1)) == 0
+
+
+def test_what_others_put_around_a_method_of_the_optimizer_stays():
+    model = convnet()
+    optimizer = Bare(model.parameters())
+    handle = hold_(optimizer, model, random_mask(model))
+    calls, held = [], optimizer.step
+    optimizer.step = lambda: (calls.append(1), held())
+    handle.remove()
+    step(model, optimizer)
+    assert calls == [1]
+    assert alive(model, random_mask(model)) > 0
+
+
 def test_two_handles_hold_a_part_of_the_weights_each():
     model = convnet()
     mask = random_mask(model)
@@ -929,8 +991,24 @@ def test_a_file_of_a_held_model_has_nothing_of_tombola_in_it():
     written = pickle.dumps(model)
     assert b"tombola" not in written
     twin = copy.deepcopy(model)
-    assert not any(m._forward_pre_hooks or "__getstate__" in vars(m) for m in twin.modules())
+    for module in twin.modules():
+        assert not any(value for name, value in vars(module).items() if "hooks" in name)
+        assert "__getstate__" not in vars(module)
     assert model[0]._forward_pre_hooks
+
+
+def test_a_copy_of_a_handle_holds_nothing():
+    model = convnet()
+    mask = random_mask(model)
+    sgd = momentum(model.parameters())
+    model.handle = hold_(sgd, model, mask)  # as trainers keep it
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert equal(twin.handle.mask, mask)
+        with pytest.raises(InputError, match="this handle is a copy and holds no model; call hold_ again"):
+            twin.handle.replace(mask)
+        twin.handle.remove()
+    step(model, sgd)
+    assert alive(model, mask) == 0
 
 
 def test_an_average_of_a_held_model_has_its_zeros():

@@ -1,9 +1,11 @@
 """A job is one training as plain data: the same job gives the same bits, and another one another digest."""
 
 import itertools
+import random
 from collections import OrderedDict
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -357,3 +359,72 @@ def test_moving_a_job_to_a_partition_changes_part_and_mask_alone(task):
     assert moved.part is part
     assert moved.mask is mask
     assert (moved.start, moved.training, moved.seed) == (job.start, job.training, job.seed)
+
+
+# ---- what a network draws by itself
+
+
+class Drawing(nn.Module):
+    """Draws from all three global generators, in training and in evaluation."""
+
+    def forward(self, images):
+        return images * np.random.uniform(0.5, 1.5) * random.uniform(0.5, 1.5) + 0.1 * torch.rand(images.shape)
+
+
+@pytest.mark.parametrize("settings", [{}, {"select": "best", "evaluate_every": 2}])
+def test_the_same_job_gives_the_same_twice_whatever_was_drawn_before_and_puts_it_back(settings):
+    task = Classification(nn.Sequential(Drawing(), *network(dropout=0.3)), split(data(), valid=20), head="6")
+    training = Training(epochs=2, batch_size=16, lr=0.1, **settings)
+    job = Job(task.initial_state(), {}, training, seed=0)
+    results = []
+    for seed in (1, 2):
+        seeds.reseed_python(seed)
+        torch.manual_seed(seed)
+        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        trained = run_job(job, task)
+        measured = measure(job, trained, task)
+        assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+        results.append((trained, measured))
+    (one, measured), (other, again) = results
+    assert equal(one.final, other.final)
+    assert equal(one.early, other.early)
+    assert one.history == other.history
+    for which in ("train", "valid", "test", "early"):
+        assert getattr(measured, which).loss == getattr(again, which).loss
+
+
+# ---- what is not seen when a model is printed
+
+
+def frozen(model):
+    model.conv.weight.requires_grad_(False)
+
+
+def still(model):
+    model.norm.eval()
+
+
+def tied(model):
+    model.second.weight = model.first.weight
+
+
+@pytest.mark.parametrize("change", [frozen, still, tied])
+def test_tasks_whose_models_train_differently_have_different_digests(change):
+    def made(changed):
+        model = network()
+        model.first, model.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        if changed:
+            change(model)
+        return Classification(model, split(data(), valid=20)).digest
+
+    assert made(False) == made(False) != made(True) == made(True)
+
+
+def test_the_digest_of_a_task_is_the_same_in_both_modes_of_its_model():
+    digests = [Classification(network().train(mode), split(data(), valid=20)).digest for mode in (True, False)]
+    assert digests[0] == digests[1]
+
+
+def test_a_model_whose_shapes_are_not_known_yet_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"the parameter '1.weight' has no shape yet; run the model on a batch once"):
+        Classification(nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), split(data()), head="1")

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 import tombola
 from tombola import names
 from tombola.data import synthetic
+from tombola.flops import per_example
 from tombola.models.building import find_head, head_name, load_weights_, replace_head_
 from tombola.scores import magnitude
 from tombola.scores.context import Context
@@ -86,6 +87,7 @@ WRAPPERS = {
 NESTED = {
     "a class of its own": Nested,
     "checkpointed": checkpoint_wrapper,
+    "averaged": AveragedModel,
     "fabric, compiled": lambda model: fabric(compiled(model)),
     "fabric, ddp": lambda model: fabric(nn.parallel.DistributedDataParallel(model)),
     "compile, ddp": lambda model: compiled(nn.parallel.DistributedDataParallel(model)),
@@ -215,6 +217,7 @@ def new_head(model):
 OF_A_MODEL = {
     "ones": tombola.ones,
     "total_weights": tombola.total_weights,
+    "unmasked": tombola.unmasked,
     "apply_": applied,
     "hold_": held,
     "per_kind": lambda model: tombola.per_kind(model)(half(model)),
@@ -238,6 +241,7 @@ MORE = {
     "Ticket.apply": applied_ticket,
     "magnitude": lambda model: dict(magnitude(model.state_dict(), half(model))),
     "load_weights_": loaded,
+    "per_example": lambda model: per_example(model, IMAGES),
     "replace_head_": new_head,
 }
 # Take neither a model nor its state: data, settings, masks, files of runs.

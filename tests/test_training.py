@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import random
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -375,3 +377,118 @@ def test_a_stretched_training_has_the_same_rates_for_longer():
     longer = stretched(steps, 1.5)
     assert (longer.steps, longer.milestone_steps, longer.warmup_steps) == (15, (6,), 4)
     assert stretched(STEPPED, 1) == STEPPED
+
+
+# ---- the state that a model is given in
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_model_in_evaluation_mode_is_trained_as_one_in_training_mode(optimizer):
+    training = Training(epochs=2, lr=0.05, optimizer=optimizer)
+    results = [finished(training, model=network(dropout=0.5).train(mode)) for mode in (True, False)]
+    assert equal(*results)
+    assert not equal(results[0], finished(training, model=network()))  # dropout was on
+    assert results[0]["norm.running_mean"].any()  # and batch norm learnt
+
+
+def test_a_batch_norm_that_is_frozen_in_a_model_in_training_mode_stays_so():
+    model = network(dropout=0.5)
+    model.norm.eval()
+    before = {name: value.clone() for name, value in model.norm.state_dict().items()}
+    steps = train(model, pictures(), Training(epochs=2, lr=0.05), {}, loss=loss, seed=0)
+    assert [(model.training, model.norm.training, model.dropout.training) for _ in steps] == [(True, False, True)] * 9
+    assert torch.equal(model.norm.running_mean, before["running_mean"])
+    assert not torch.equal(model.norm.weight, before["weight"])  # its weight is a parameter like any other
+
+
+def test_a_frozen_parameter_that_is_thawed_is_trained_from_then_on():
+    model = network()
+    model.conv.weight.requires_grad_(False)
+    states = []
+    for step in train(model, pictures(), Training(epochs=2, lr=0.05, momentum=0.9, clip=0.1), {}, loss=loss, seed=0):
+        states.append(model.conv.weight.detach().clone())
+        model.conv.weight.requires_grad_(step.number >= 4)
+    assert all(torch.equal(state, states[0]) for state in states[:5])
+    assert all(not torch.equal(one, other) for one, other in itertools.pairwise(states[4:]))
+
+
+def test_a_gradient_that_is_left_from_before_counts_in_no_norm():
+    training = Training(epochs=1, lr=0.1, clip=0.05)
+    states = []
+    for left in (False, True):
+        model = network()
+        model.conv.weight.requires_grad_(False)
+        model.conv.weight.grad = torch.full_like(model.conv.weight, 9.0) if left else None
+        states.append(finished(training, model=model, mask={}))
+    assert equal(*states)
+
+
+def nothing_trained(model):
+    model.requires_grad_(False)
+
+
+def a_lazy_layer(model):
+    model.head = nn.LazyLinear(3)
+
+
+def complex_numbers(model):
+    model.extra = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (nothing_trained, "the model Sequential has no parameter that is trained; requires_grad is False for all 6 of"),
+        (a_lazy_layer, "the parameter 'head.weight' has no shape yet; run the model on a batch once before it is used"),
+        (complex_numbers, "the parameter 'extra' is complex64; what is trained are real numbers"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_refused_in_one_line(change, message):
+    model = network()
+    change(model)
+    with pytest.raises(ConfigError) as error:
+        finished(Training(epochs=1), model=model, mask={})
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+# ---- what a model draws
+
+
+class Drawing(nn.Module):
+    """Draws from all three global generators in every forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, images):
+        factor = np.random.randint(1, 3) * random.choice([0.5, 2.0]) + torch.rand(())
+        return self.head(images.flatten(1) * factor)
+
+
+@pytest.mark.parametrize("own_batches", [False, True])
+def test_what_a_model_draws_hangs_on_the_seed_and_the_step_alone_and_the_callers_own_numbers_come_back(own_batches):
+    class Shuffled(Same):
+        def epoch(self, _):
+            return iter([self.batches[place] for place in np.random.permutation(len(self.batches))])
+
+    def with_seed(seed, disturb=0, **options):
+        seeds.reseed_python(disturb)
+        torch.manual_seed(disturb)
+        expected = torch.rand(3), random.random(), np.random.rand()
+        seeds.reseed_python(disturb)
+        torch.manual_seed(disturb)
+        with seeds.seeded(0, "init"):
+            model = Drawing()
+        batches = Shuffled(*pictures().epoch(0)) if own_batches else pictures()
+        for _ in train(model, batches, Training(epochs=2, lr=0.1), {}, loss=loss, seed=seed, **options):
+            if disturb:
+                random.random(), np.random.rand(), torch.rand(7)
+        assert torch.equal(torch.rand(3), expected[0])
+        assert (random.random(), np.random.rand()) == expected[1:]
+        return model.state_dict()
+
+    first, again, other = with_seed(1), with_seed(1, disturb=5), with_seed(2)
+    assert equal(first, again)
+    assert not equal(first, other)

@@ -3,7 +3,7 @@
 import statistics
 
 from findings.branches import AFTER, BRANCHES, DENSE, DENSITIES, GRADUAL
-from findings.evidence import in_round, lines, table, told
+from findings.evidence import above, below, in_round, interval, lines, so, table, told
 from findings.sections import gradual
 
 TITLE = "Does a cut itself help? Branches of one training: LeNet-5 on MNIST"
@@ -62,19 +62,27 @@ def whole_schedule(percent: int) -> list[float]:
 
 def text() -> str:
     """Write the section."""
-    rows = []
-    for trunk, what in (
-        (DENSE, "dense, cut at once"),
-        (GRADUAL, "gradual, the schedule's own cut"),
-    ):
+    heads = ["cut to", *(f"{after} steps later" for after in AFTER)]
+    parts = []
+    for trunk, digits in ((DENSE, 1), (GRADUAL, 2)):
+        rows = []
         for to in DENSITIES:
-            row = [what if to == DENSITIES[0] else "", f"{to:.0%}".replace("%", " %")]
-            rows.append([*row, *(told(effect(trunk, to, after)) for after in AFTER)])
-    heads = ["branched off", "to", *(f"{after} steps" for after in AFTER)]
+            effects = [told(effect(trunk, to, after), digits) for after in AFTER]
+            rows.append([f"{100 * to:.0f} %", *effects])
+        parts.append(table(heads, rows))
     taken = []
     for to in DENSITIES:
         shares = [share(to, at) for at in BRANCHES]
         taken.append(f"{min(shares):.0f} to {max(shares):.0f} %")
+    at_half = [above("", effect(GRADUAL, 0.5, after)) for after in (100, 300)]
+    little = so(
+        "What a cut on the way to 50 % is worth is not decided", *at_half, state="undecided"
+    )
+    most = max(interval(statement.values)[2] for statement in at_half)
+    longer = so(
+        "To 10 and 5 % the network that was cut is still less accurate 300 steps later",
+        *(below("", effect(GRADUAL, to, 300)) for to in (0.1, 0.05)),
+    )
     along = [f"{told(whole_schedule(percent))} to {percent} %" for percent in (50, 20, 10, 5)]
     return f"""
 ```
@@ -89,15 +97,20 @@ on gradual pruning (five replicates); branch points are steps {", ".join(map(str
 4,300. Two trainings are branched off: the dense one, whose layers are cut to a density at once,
 and one on its way to that density, where the cut is the schedule's own: it takes {taken[0]} of
 what is left on the way to 50 %, {taken[1]} to 20 %, {taken[2]} to 10 %, {taken[3]} to 5 %. 29
-November 2026, torch 2.14, one core beside other work, about 25 minutes. Records are in
+November 2026, torch 2.14, cores shared with other work, about half an hour of one. Records are in
 [findings/mnist-lenet5-branches](findings/mnist-lenet5-branches), the script is
 `findings/branches.py`.
 
-Test accuracy, cut minus not cut, so many steps after the branch, in points: means over the branch
-points within each replicate, and their intervals over replicates.
+Test accuracy, cut minus not cut, in points: means over the branch points within each replicate,
+and their intervals over replicates. First the dense network, cut at once:
 
-{table(heads, rows, left=2)}
+{parts[0]}
 
-What the whole schedule does is another question: at step {STEP:,}, after its last cut, validation
-accuracy is {"; ".join(along)}, relative to the dense network at that step.
+Then networks on their way to a density, and one cut of the schedule:
+
+{parts[1]}
+
+{little} (H17): the intervals end at {most:+.2f}. {longer}. What the whole schedule does is another
+question: at step {STEP:,}, after its last cut, validation accuracy is {"; ".join(along)}, relative
+to the dense network at that step.
 """

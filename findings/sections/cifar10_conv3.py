@@ -11,7 +11,6 @@ from findings.evidence import (
     mean,
     ratios,
     records,
-    replicates,
     rounds_to,
     so,
     spread,
@@ -90,9 +89,9 @@ prunable weights: convolutions), the COLT paper's protocol (batch 64, Adam, warm
 at three milestones, best weights by validation loss, crop, flip and rotation) but for three
 things: a rate of 0.03, which Adam can learn with, 6 epochs a training instead of 50, and 10,000
 images instead of 45,000. A training is 942 steps, 3 % of the paper's, so this says what happens
-early in training. {len(replicates(FOLDER))} replicates, run one by one (`--only-replicates`) and
-merged; 25 and 26 November 2026, two CPU cores, torch 2.14, 35 to 50 minutes a replicate, beside
-other work. The packed run is in [findings/cifar10-conv3](findings/cifar10-conv3).
+early in training. Five replicates, run one by one (`--only-replicates`) and merged; 25 and 26
+November 2026, two CPU cores, torch 2.14, 35 to 50 minutes a replicate, beside other work. The
+packed run is in [findings/cifar10-conv3](findings/cifar10-conv3).
 
 Test accuracy in percent, interpolated as in the finding on causes; the dense network has {dense}:
 

@@ -27,6 +27,8 @@ def text() -> str:
     dense = [
         f"{told(lenet_300_100.gap(density))} at {density}" for density in lenet_300_100.DENSITIES
     ]
+    lth = [below("", gap(network, density)) for network in CONVOLUTIONAL for density in DENSITIES]
+    assert "shown" not in {statement.state for statement in lth}, "so it is said below"
     smaller = below("", gap("LeNet-5 on Fashion-MNIST", 0.2, "colt-2"))
     colt = so("COLT-2's tickets have a smaller one on Fashion-MNIST at 20 %", smaller)
     return f"""

@@ -45,10 +45,10 @@ def text() -> str:
     pairs = []
     for arm, other in PAIRS:
         for rule in RULES:
-            row = [f"{arm} - {other}" if rule == "at the end" else "", rule]
+            row = [f"{arm} - {other}" if rule == "at the end" else "", rule.removeprefix("at the ")]
             row += [told(difference(arm, other, percent, rule)) for percent in COMPARED]
             pairs.append(row)
-    columns = ["", "", *(f"{percent} %" for percent in COMPARED)]
+    columns = ["", "both at the", *(f"{percent} %" for percent in COMPARED)]
     sparse = [
         told(difference("gradual", "reinitialised", percent, "at the end"), 1) for percent in (2, 1)
     ]

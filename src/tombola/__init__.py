@@ -32,6 +32,7 @@ _HOME = {
     "ones": "masks",
     "density": "masks",
     "total_weights": "masks",
+    "unmasked": "masks",
     "apply_": "masks",
     "hold_": "holding",
     "intersect": "masks",
@@ -39,6 +40,7 @@ _HOME = {
     "per_layer": "scopes",
     "per_kind": "scopes",
     "half_output": "scopes",
+    "magnitude": "scores._magnitude",
     "prune": "pruning",
     "Count": "rates",
     "rate_to_reach": "rates",
@@ -93,6 +95,7 @@ if TYPE_CHECKING:
     from tombola.masks import intersect as intersect
     from tombola.masks import ones as ones
     from tombola.masks import total_weights as total_weights
+    from tombola.masks import unmasked as unmasked
     from tombola.partitions import Partition as Partition
     from tombola.partitions import by_classes as by_classes
     from tombola.partitions import by_examples as by_examples
@@ -106,6 +109,7 @@ if TYPE_CHECKING:
     from tombola.scopes import per_kind as per_kind
     from tombola.scopes import per_layer as per_layer
     from tombola.scopes import whole_model as whole_model
+    from tombola.scores._magnitude import magnitude as magnitude
     from tombola.search import Round as Round
     from tombola.search import find as find
     from tombola.splits import split as split

@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import update_bn
+from torch import Tensor, nn
 
 from tombola import devices, seeds
 from tombola.errors import TrainingError
-from tombola.jobs import Job, Trained, alone
+from tombola.jobs import Job, Trained, alone, examine
 from tombola.task import Classification
 from tombola.training import arrange_, settle
 from tombola.types import State
@@ -118,12 +117,34 @@ def connect(job: Job, one: Trained, other: Trained, task: Classification, *, poi
             arrange_(model, training)
             if 0 < place < 1:
                 seeds.reseed(job.seed, "line")  # dropout is drawn as in a training
-                update_bn(_batches(job, task), model)
-            metrics = task.measure(model, job.part, "test")
+                seeds.reseed_python(job.seed, "line")
+                _learn_statistics(model, _batches(job, task))
+            metrics = examine(task, model, job, "test")
             if not math.isfinite(metrics.loss):
                 raise TrainingError(f"the test loss is {metrics.loss} at {place:g} of the line between two trainings")
             found.append(metrics)
     return Line(at, [metrics.accuracy for metrics in found], [metrics.loss for metrics in found])
+
+
+def _learn_statistics(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+    """Give the batch norms that learn while a model trains the statistics of some batches, each batch alike.
+
+    Frozen ones (in evaluation mode in a model that trains) keep theirs, which are those of both ends.
+    """
+    if not model.training:
+        model.train()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if not any(norm.track_running_stats for norm in norms):
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over batches
+    with torch.no_grad():
+        for inputs, _ in batches:
+            model(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _batches(job: Job, task: Classification) -> Iterator[tuple[Tensor, Tensor]]:

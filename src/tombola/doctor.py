@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,11 +134,13 @@ class Case:
         recipe: With its training settled.
         timings: The recipe's own settings first.
         workers: Worker processes, each with the recipe's own settings.
+        left_out: What its masks and counted FLOPs leave out, a line each by a word.
     """
 
     recipe: Recipe
     timings: Sequence[Timing]
     workers: Workers
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def examine(
         settled = settle(one, task)
         plans = Plans.of(settled, task)
         tried = candidates(one.training, task.model, settled.device, cores(), compiled=compiled)
-        measured.append(Case(settled, measure(plans, tried, tell), _worth_trying(plans)))
+        measured.append(Case(settled, measure(plans, tried, tell), _worth_trying(plans), plans.left_out))
     return Examination(told, _with_workers(measured, data_root, tell))
 
 
@@ -538,6 +540,7 @@ def plain(found: Examination) -> dict[str, Any]:
                     "not_here": case.workers.not_here or None,
                 },
                 "advice": advise(case),
+                "left_out": dict(case.left_out),
             }
             for case in found.cases
         ],
@@ -565,6 +568,8 @@ def terminal(found: Examination, console: Console) -> None:
         console.print()
         for line in advise(case):
             console.print(Text(line))
+        for word, line in case.left_out.items():
+            console.print(Text(f"{word}: {line}", style="yellow"))
     console.print()
     if any(len(case.timings) > 2 for case in found.cases):
         console.print(Text("Each setting was measured alone; the gains of two need not multiply.", style="dim"))

@@ -18,7 +18,6 @@ from typing import Any
 import yaml
 
 from tombola import catalogue, devices, experiment
-from tombola.catalogue import TORCHVISION
 from tombola.data.loading import load
 from tombola.errors import ConfigError
 from tombola.masks import ones, size
@@ -101,7 +100,7 @@ def _looked_at(given: Mapping[str, Any], data_root: Path | None) -> tuple[Recipe
     try:
         return recipe, make_task(recipe, data_root)
     except ConfigError:
-        if ":" not in name or name.startswith(TORCHVISION) or recipe.model.head is not None:
+        if not catalogue.is_own(name) or recipe.model.head is not None:
             raise
         head = _head_of(recipe, data_root)
         if head is None:

@@ -38,7 +38,7 @@ from tombola.types import Mask, State
 # What a record says of the ticket itself, whether it is evaluated or not.
 _FACTS = (
     *("kept", "prunable", "total", "density", "density_total", "layers", "inference_flops"),
-    *("mask_digest", "rewind_digest"),
+    *("mask_digest", "rewind_digest", "unmasked", "uncounted"),
     *("kept_fraction", "candidate_densities", "candidate_layers", "collapsed", "cut_seconds", "invariant_seconds"),
 )
 
@@ -420,6 +420,8 @@ class ArmRun:
 
     def _facts(self, mask: Mask, job: Job, **more: Any) -> dict[str, Any]:
         """Say what a ticket is, for its record."""
+        left_out = {"unmasked": self.plans.unmasked, "uncounted": self.plans.task.uncounted}
+        more |= {name: value for name, value in left_out.items() if value}
         return {
             "kept": count(mask),
             "prunable": size(mask),

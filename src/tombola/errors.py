@@ -68,6 +68,10 @@ class InvariantError(RuntimeError):
     """A law that every search obeys was broken while running: a bug of a score, a loop, a model or tombola."""
 
 
+class UnmaskedWarning(UserWarning):
+    """Weights of a model are left out of its masks, because nothing tells how their layer uses them."""
+
+
 def one_line(text: str) -> str:
     r"""Return a text as one line that any terminal can show: what cannot be printed is escaped, a long one is cut.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tombola.batches import ordered
+from tombola.errors import InputError
 from tombola.splits import Split
 
 # Examples in a batch, by the kind of device: on the CPU what a layer gives should stay in the caches (Conv-3: 1.7 times
@@ -26,30 +28,104 @@ class Metrics:
     predictions: Tensor
 
 
+def logits_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Run a model, and refuse what is not one number for each class of each example.
+
+    Raises:
+        InputError: The model cannot take the inputs, or gives something else.
+
+    >>> logits_of(nn.Linear(2, 3), torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)).shape
+    torch.Size([4, 3])
+    """
+    name = type(model).__name__
+    try:
+        given = model(inputs)
+    except InputError:
+        raise
+    except Exception as error:  # whatever it is: here a user's code meets the data
+        line = next(iter(str(error).splitlines()), "").rstrip(".")
+        told = f"{type(error).__name__}: {line}".rstrip(": ")
+        raise InputError(f"the model {name} fails on inputs of shape {list(inputs.shape)}, {_kind(inputs)} "
+                         f"({told}){_other_numbers(model, inputs)}") from error  # fmt: skip
+    if isinstance(given, Tensor) and given.ndim == 2 and len(given) == len(labels):
+        return given
+    seen = f"a tensor of shape {list(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+    mode = " in training" if model.training else ""
+    raise InputError(f"the model {name} gives {seen} for {len(labels)} examples{mode}; it is to give logits of shape "
+                     f"[{len(labels)}, classes]{_alone(given)}")  # fmt: skip
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _other_numbers(model: nn.Module, inputs: Tensor) -> str:
+    """Say how weights and inputs come to have the same numbers, if they have not."""
+    others = [parameter for parameter in model.parameters() if parameter.dtype != inputs.dtype]
+    if not others or not inputs.is_floating_point():
+        return ""
+    return (f"; it has {_kind(others[0])} weights: model.to(torch.{_kind(inputs)}) makes them alike, and "
+            "training.precision: bf16 computes with bfloat16")  # fmt: skip
+
+
+def _alone(given: object) -> str:
+    """Say how to come to the logits alone from what a model gives, where that is known."""
+    by_key = isinstance(given, Mapping) and "logits" in given
+    if by_key or hasattr(given, "logits"):
+        taken = "output['logits']" if by_key else "output.logits"
+        return f": wrap it in a module whose forward returns {taken}, or switch off what it gives besides (aux_logits)"
+    if isinstance(given, tuple | list | Mapping):
+        return ": wrap it in a module whose forward returns them alone"
+    return ""
+
+
+@contextlib.contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module of a model into evaluation mode for a block, and then each back into its own.
+
+    >>> model = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout())
+    >>> with in_evaluation_mode(model):
+    ...     model[1].training
+    False
+    >>> [module.training for module in model.modules()]
+    [True, False, True]
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:  # not train(): it would tell the modules within, too
+            module.training = training
+
+
 def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
-    """Measure a model in evaluation mode; its mode is put back afterwards.
+    """Measure a model in evaluation mode; the mode of each of its modules is put back afterwards.
 
     Args:
         model: From inputs [batch, ...] to logits [batch, classes].
         batches: Inputs and labels, at least one batch.
+
+    Raises:
+        InputError: The model does not give logits, or there is no batch.
 
     >>> model = nn.Linear(2, 2, bias=False)
     >>> _ = model.load_state_dict({"weight": torch.eye(2)})
     >>> evaluate(model, [(torch.eye(2), torch.tensor([0, 0]))]).accuracy
     0.5
     """
-    was_training = model.training
-    model.eval()
     losses, predictions, right = [], [], []
-    with torch.inference_mode():
+    # Not inference_mode: a tensor that a module makes now and keeps could never be trained with.
+    with in_evaluation_mode(model), torch.no_grad():
         for inputs, labels in batches:
-            logits = model(inputs)
+            logits = logits_of(model, inputs, labels)
             losses.append(cross_entropy(logits, labels, reduction="sum"))
             predictions.append(logits.argmax(dim=1))
             right.append(torch.count_nonzero(predictions[-1] == labels))
-        # All at the end: a number taken in every batch would make a GPU wait in every batch.
-        loss, correct = torch.stack(losses).double().sum(), torch.stack(right).sum()
-    model.train(was_training)
+    if not losses:
+        raise InputError("there is no batch to evaluate a model on")
+    # All at the end: a number taken in every batch would make a GPU wait in every batch.
+    loss, correct = torch.stack(losses).double().sum(), torch.stack(right).sum()
     predicted = torch.cat(predictions).cpu()
     return Metrics(float(loss) / len(predicted), int(correct) / len(predicted), predicted)
 

@@ -105,6 +105,8 @@ def run(
     chosen = _chosen(recipe, replicates)
     for text in filter(None, (plans.task.streams, plans.task.skips)):
         display.say(text)
+    for word, text in plans.left_out.items():
+        display.say(f"{word}: {text}")
     folder = RunFolder(plans.recipe, Path(runs), plans.task.splits.fingerprint, facts(plans))
     try:
         if folder.repaired:
@@ -294,7 +296,7 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
 
 
 def _flops(plans: Plans, todo: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:
-    """Count what an example costs, by the number of outputs, before the arms begin: the counter watches all threads."""
+    """Count what an example costs, by the number of outputs."""
     arms = [(plans.recipe.arms[name], replicate) for name, replicate in todo]
     parts = [part for arm, replicate in arms if arm.searches for part in plans.partitions(arm, replicate)]
     by_outputs = {plans.task.outputs(part): part for part in (WHOLE, *parts)}
@@ -324,12 +326,9 @@ def _origin(plans: Plans) -> dict[str, Any]:
         data |= {"classes": recipe.data.classes, "class_numbers": task.splits.classes}
     if recipe.data.skew is not None:
         data |= {"skew": asdict(recipe.data.skew)}
-    return {
-        "model": model,
-        "data": data,
-        "training": asdict(recipe.training),
-        "prunable": recipe.prunable,
-    }
+    origin = {"model": model, "data": data, "training": asdict(recipe.training), "prunable": recipe.prunable}
+    # Only where something is left out: a ticket's digest is over its origin, too.
+    return origin | ({"unmasked": plans.unmasked} if plans.unmasked else {})
 
 
 def report(
@@ -480,7 +479,7 @@ def facts(plans: Plans) -> Mapping[str, str]:
         "training": in_words(recipe.training),
         "rewind": f"step {recipe.rewind}",
         "replicates": _replicates(recipe),
-    } | _left_out(recipe, task)
+    } | {**_left_out(recipe, task), **plans.left_out}
 
 
 def _left_out(recipe: Recipe, task: Classification) -> dict[str, str]:

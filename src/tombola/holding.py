@@ -33,7 +33,7 @@ from tombola.types import Mask
 # Whole numbers of a weight's size: its bits and all ones are itself, its bits and none are zero.
 _WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _LOOKS = 64  # forward passes that are looked at closely, one by one; then those whose number is a power of two
-_MODULE_HOOKS = ("_forward_pre_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+_MODULE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
 _live: weakref.WeakSet[Held] = weakref.WeakSet()
 _step_hooks: list[RemovableHandle] = []
@@ -126,10 +126,21 @@ class _Weight:
         same = self.ones.device == values.device and self.ones.element_size() == values.element_size()
         _clear_(values, self.ones if same else _bits(self.keep, values))
 
-    def alive(self) -> int:
-        """Count the pruned weights that are not zero."""
-        values = self.parameter.data
-        return int(values[~self.keep.to(values.device)].count_nonzero())
+    def mask_and_look_(self) -> bool:
+        """Zero the pruned weights, and say whether one was not zero before."""
+        if not (self.parameter.is_floating_point() or self.parameter.is_complex()):
+            self.mask_()
+            return False
+        before = self._norm()
+        self.mask_()
+        after = self._norm()
+        # Of equal numbers the sum is the same to the last bit. It takes a tenth of the time that counting takes.
+        return before != after and (before == before or after == after)
+
+    def _norm(self) -> float:
+        # Half precision has too few digits for a sum to tell.
+        dtype = torch.float32 if self.parameter.element_size() < 4 else None
+        return float(torch.linalg.vector_norm(self.parameter.data, dtype=dtype))
 
 
 def _bits(keep: Tensor, values: Tensor) -> Tensor:
@@ -157,19 +168,23 @@ class Held(Handle):
     """
 
     def __init__(self, model: nn.Module, mask: Mask, optimizers: Sequence[Any]) -> None:
-        # Weakly: a loop may make many of them, one a round.
-        self._optimizers: weakref.WeakSet[Any] = weakref.WeakSet(optimizers)
+        self._optimizers = [_weakly(optimizer) for optimizer in optimizers]
         self._weights_of: dict[int, _Weight] = {}
         self._removables: list[RemovableHandle] = []
         self._hooked: list[nn.Module] = []
-        self._methods: list[tuple[weakref.ref[Any], str, Any]] = []
+        self._methods: list[tuple[Callable[[], Any], str, Any, Any]] = []  # optimiser, name, what was there, what is
         self._links: list[tuple[dict[str, Any], str, Any]] = []
         self._told = False
+        self._outermost: nn.Module | None = None  # of the modules whose forward pass is under way
         super().__init__(model, mask)
 
     def __repr__(self) -> str:
         pruned = sum(int(weight.keep.numel() - weight.keep.count_nonzero()) for weight in self._weights_of.values())
         return f"Held({pruned:,} pruned weights of {len(self._weights_of)} parameters)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy holds nothing, as a copy of the model is free.
+        return _Copied, (dict(self.mask),)
 
     def __enter__(self) -> Held:
         return self
@@ -185,6 +200,7 @@ class Held(Handle):
         """
         if not mask:
             raise InputError("the mask is empty; it names the weights that are held, and handle.remove() lets go")
+        mask = names.named_like(mask, names.parameters(self._model, shared=True))
         pairs = masked_parameters(self._model, mask)
         for name, (parameter, _) in zip(mask, pairs, strict=True):
             if type(parameter.data) is not Tensor:
@@ -193,9 +209,9 @@ class Held(Handle):
                                  "tensors of torch's own")  # fmt: skip
         found: dict[int, _Weight] = {}
         for parameter, keep in pairs:
-            keep = keep.detach().to(parameter.device)
+            keep = keep.detach()
             if id(parameter) in found:  # two names of one parameter
-                keep = keep & found[id(parameter)].keep
+                keep = keep & found[id(parameter)].keep.to(keep.device)
             found[id(parameter)] = _Weight(parameter, keep, _bits(keep, parameter.data))
         for weight in found.values():
             for other in _holders(weight.parameter):
@@ -241,34 +257,42 @@ class Held(Handle):
         if not weights:
             return
         modules = names.modules(self._model, shared=True)
-        owners: dict[nn.Module, list[_Weight]] = {}
+        around: dict[nn.Module, dict[int, _Weight]] = {}  # what lies in a module, of each on the way to a weight
         links: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
+        owners: set[nn.Module] = set()
         for name, parameter in names.parameters(self._model, shared=True).items():
-            if id(parameter) not in weights:
+            key = id(parameter)
+            if key not in weights:
                 continue
             place, _, last = name.rpartition(".")
-            owners.setdefault(modules[place], []).append(weights[id(parameter)])
+            owners.add(modules[place])
             links[id(modules[place]), last] = (modules[place]._parameters, last, parameter)
-            while place:  # the way from the model to the layer, which changes where a layer is replaced
-                above, _, child = place.rpartition(".")
-                links[id(modules[above]), child] = (modules[above]._modules, child, modules[above]._modules[child])
-                place = above
+            around.setdefault(modules[place], {})[key] = weights[key]
+            while place:
+                place, _, child = place.rpartition(".")
+                above = modules[place]._modules
+                inner = above[child]
+                assert inner is not None
+                links[id(modules[place]), child] = (above, child, inner)
+                for module in (inner, modules[place]):  # the first may be a wrapper
+                    around.setdefault(module, {})[key] = weights[key]
+            around.setdefault(self._model, {})[key] = weights[key]
         self._links = list(links.values())
 
         for weight in weights.values():
             self._hook_gradient(weight.parameter)
-        for owner, of in owners.items():
-            before = functools.partial(self._before_forward, of, [0])
-            self._hook(owner, owner.register_forward_pre_hook, before)
-            self._hook(owner, owner.register_state_dict_pre_hook, self._at_state)
-            self._hook(owner, owner.register_load_state_dict_post_hook, self._at_state)
-        for root in {self._model, names.unwrapped(self._model)}:
-            self._hook(root, root.register_forward_pre_hook, self._follow)
-        for module in self._model.modules():
-            if names.is_compiled(module):  # inside of it no hook of a module is run
-                self._hook(module, module.register_forward_pre_hook, self._at_state)
-        for optimizer in self._optimizers:
-            self._hook_methods(optimizer)
+        for module, of in around.items():
+            enter = functools.partial(self._enter, list(of.values()), [0])
+            self._hook(module, module.register_forward_pre_hook(_Hook(enter)))
+            self._hook(module, module.register_forward_hook(_Hook(self._leave), always_call=True))
+        for owner in owners:
+            self._hook(owner, owner.register_state_dict_pre_hook(_Hook(self._at_state)))  # type: ignore[no-untyped-call]
+            loaded = owner.register_load_state_dict_post_hook(_Hook(self._at_state))  # type: ignore[no-untyped-call]
+            self._hook(owner, loaded)
+        for ref in self._optimizers:
+            optimizer = ref()
+            if optimizer is not None:
+                self._hook_methods(optimizer)
         _live.add(self)
         if not _step_hooks:
             _step_hooks.append(register_optimizer_step_pre_hook(_before_step))
@@ -282,11 +306,13 @@ class Held(Handle):
             if not any(isinstance(hook, _Hook) for name in _MODULE_HOOKS for hook in getattr(module, name).values()):
                 module.__dict__.pop("__getstate__", None)
         self._hooked.clear()
-        for ref, name, before in self._methods:
+        for ref, name, before, method in self._methods:
             optimizer = ref()
-            if optimizer is not None and before is None:
-                vars(optimizer).pop(name, None)
-            elif optimizer is not None:
+            if optimizer is None or vars(optimizer).get(name) is not method:
+                continue  # somebody has put a method of theirs around it
+            if before is None:
+                delattr(optimizer, name)
+            else:
                 setattr(optimizer, name, before)
         self._methods.clear()
         self._links.clear()
@@ -309,14 +335,16 @@ class Held(Handle):
         if frozen:
             parameter.requires_grad_(False)
 
-    def _hook(self, module: nn.Module, register: Callable[..., RemovableHandle], act: Callable[[], None]) -> None:
-        self._removables.append(register(_Hook(act)))
+    def _hook(self, module: nn.Module, removable: RemovableHandle) -> None:
+        self._removables.append(removable)
         self._hooked.append(module)
         # Copies are free, and a file of the model needs no tombola to be read.
         vars(module)["__getstate__"] = types.MethodType(_state_without_hooks, module)
 
     def _hook_methods(self, optimizer: Any) -> None:
         """Mask the weights after what an optimiser can do besides what torch's optimisers do."""
+        if not hasattr(optimizer, "__dict__"):
+            return
         for name in dir(type(optimizer)):
             known = hasattr(torch.optim.Optimizer, name)
             function = inspect.getattr_static(type(optimizer), name)
@@ -325,8 +353,9 @@ class Held(Handle):
                 continue
             before = vars(optimizer).get(name)
             held = _after(before if before is not None else getattr(optimizer, name), weakref.ref(self))
-            setattr(optimizer, name, types.MethodType(held, optimizer))
-            self._methods.append((weakref.ref(optimizer), name, before))
+            method = types.MethodType(held, optimizer)
+            setattr(optimizer, name, method)
+            self._methods.append((_weakly(optimizer), name, before, method))
 
     # ---- what it does there
 
@@ -343,59 +372,88 @@ class Held(Handle):
                                      "a mask that fits, or call handle.remove()") from None  # fmt: skip
                 return
 
-    def _at_state(self) -> None:
+    def _at_state(self, _module: nn.Module | None = None) -> None:
+        self._outermost = None
         self._follow()
         self.mask_weights()
 
-    def _before_forward(self, weights: Sequence[_Weight], seen: list[int]) -> None:
+    def _enter(self, weights: Sequence[_Weight], seen: list[int], module: nn.Module) -> None:
+        """Zero all pruned weights of a module before its forward pass; once, where it calls others."""
+        if self._outermost is not None:
+            return
+        self._follow()
+        self._outermost = module
         seen[0] += 1
         close = not self._told and (seen[0] <= _LOOKS or seen[0] & (seen[0] - 1) == 0)
         with torch.no_grad():
             for weight in weights:
-                if close and not _capturing(weight.parameter):
-                    self._look(weight)
-                weight.mask_()
+                if not close or _unreadable(weight.parameter):
+                    weight.mask_()
+                elif weight.mask_and_look_():
+                    self._tell(weight)
 
-    def _look(self, weight: _Weight) -> None:
-        alive = weight.alive()
-        if alive and not self._told:
-            self._told = True
-            live = names.parameters(self._model, shared=True)
-            name = next((name for name, parameter in live.items() if parameter is weight.parameter), "a parameter")
-            warnings.warn(
-                f"hold_: {alive} pruned weights of '{name}' had been written outside of any optimizer's step that it "
-                "sees (by a Lookahead or an average, or by hand); they are zero in every forward pass, but not in "
-                "between: give hold_ the outermost optimizer",
-                stacklevel=2,
-            )
+    def _leave(self, module: nn.Module) -> None:
+        if self._outermost is module:
+            self._outermost = None
+
+    def _tell(self, weight: _Weight) -> None:
+        """Say once that pruned weights were written where nothing can be seen."""
+        if self._told:
+            return
+        self._told = True
+        live = names.parameters(self._model, shared=True)
+        name = next((name for name, parameter in live.items() if parameter is weight.parameter), "a parameter")
+        warnings.warn(
+            f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step that it sees (by a "
+            "Lookahead or an average, or by hand); they are zero in every forward pass, but not in between: give "
+            "hold_ the outermost optimizer",
+            stacklevel=2,
+        )
 
     def _trained_by(self, optimizer: torch.optim.Optimizer) -> bool:
         return any(id(parameter) in self._weights_of for parameter in _parameters(optimizer))
 
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if optimizer not in self._optimizers:  # another one than was given, which may have methods of its own
-            self._optimizers.add(optimizer)
+        if all(ref() is not optimizer for ref in self._optimizers):
+            # Another one than was given, which may have methods of its own; a loop may make one each round.
+            self._optimizers = [ref for ref in self._optimizers if ref() is not None]
+            self._methods = [entry for entry in self._methods if entry[0]() is not None]
+            self._optimizers.append(_weakly(optimizer))
             self._hook_methods(optimizer)
         self._at_state()
 
 
-def _capturing(parameter: Tensor) -> bool:
-    """Whether a CUDA graph is being recorded, in which no number can be read."""
-    return parameter.is_cuda and torch.cuda.is_current_stream_capturing()
+def _unreadable(parameter: Tensor) -> bool:
+    """Whether no number can be read: on no device, or while a CUDA graph is recorded."""
+    return parameter.is_meta or (parameter.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+class _Copied(Handle):
+    """A copy of a handle, which holds nothing."""
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+        self._weights, self._keeps = [], []
+
+    def replace(self, mask: Mask) -> None:  # noqa: ARG002
+        raise InputError("this handle is a copy and holds no model; call hold_ again")
+
+    def remove(self) -> None:
+        """Let go of nothing."""
 
 
 class _Hook:
     """What a module calls before its forward pass, and around saving and loading; a copy of it does nothing."""
 
-    def __init__(self, act: Callable[[], None] | None) -> None:
+    def __init__(self, act: Callable[[nn.Module], None] | None) -> None:
         self._act = act
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self, module: nn.Module, *_: object) -> None:
         # A compiled or traced forward pass would have the zeroing recorded as a part of it.
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         if traced or self._act is None:
             return
-        self._act()
+        self._act(module)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Hook, (None,)
@@ -410,6 +468,9 @@ def _state_without_hooks(module: nn.Module) -> Any:
     for name in _MODULE_HOOKS:
         if name in state:
             state[name] = OrderedDict((key, hook) for key, hook in state[name].items() if not isinstance(hook, _Hook))
+    always = state.get("_forward_hooks_always_called", {})
+    state["_forward_hooks_always_called"] = OrderedDict((key, on) for key, on in always.items()
+                                                        if key in state["_forward_hooks"])  # fmt: skip
     return state
 
 
@@ -487,9 +548,21 @@ def _inside(optimizer: Any) -> Iterator[Any]:
         seen.add(id(one))
         if hasattr(one, "param_groups"):
             yield one
-        for value in getattr(one, "__dict__", {}).values():
-            if callable(getattr(value, "step", None)) and not isinstance(value, type):
-                waiting.append(value)
+        held = list(getattr(one, "__dict__", {}).values())
+        for value in [one, *held]:
+            if isinstance(value, (list, tuple)):
+                held.extend(value)
+            elif isinstance(value, dict):
+                held.extend(value.values())
+        waiting += [value for value in held if callable(getattr(value, "step", None)) and not isinstance(value, type)]
+
+
+def _weakly(optimizer: Any) -> Callable[[], Any]:
+    """Return what gives an optimiser as long as there is one; one that takes no weak reference is kept."""
+    try:
+        return weakref.ref(optimizer)
+    except TypeError:
+        return lambda: optimizer
 
 
 def _parameters(optimizer: Any) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
-from tombola import devices, invariants, names
+from tombola import devices, invariants, names, seeds
 from tombola.digests import digest_json, digest_mask, digest_state
 from tombola.errors import ConfigError, TrainingError
 from tombola.evaluation import Metrics
@@ -147,8 +147,9 @@ class Measured:
 def alone(training: Training, task: Classification) -> Iterator[None]:
     """Run a block with a training's threads and arithmetic; the caller's own, and its random state, come back."""
     before = torch.get_num_threads()
-    gpus = [task.device] if task.device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), devices.numbers(task.device.type, training.precision):
+    if task.device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # before that its generators cannot be put back
+    with seeds.kept(), devices.numbers(task.device.type, training.precision):
         torch.set_num_threads(training.threads)
         try:
             yield
@@ -279,7 +280,7 @@ class _Watch:
             return
         training = self._job.training
         with devices.autocast(self._task.device.type, training.precision)():
-            metrics = self._task.measure(self._model, self._job.part, "valid")
+            metrics = examine(self._task, self._model, self._job, "valid", step)
         self.history.append({"step": step, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
         worth = metrics.loss if training.select_by == "loss" else -metrics.accuracy
         if counts and worth < self._best:
@@ -310,6 +311,13 @@ def _state_of(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
     return state
 
 
+def examine(task: Classification, model: torch.nn.Module, job: Job, which: str, *address: object) -> Metrics:
+    """Measure a model of a job on a split; what it draws meanwhile, if it does, is addressed by the job's seed."""
+    seeds.reseed(job.seed, "measure", which, *address)
+    seeds.reseed_python(job.seed, "measure", which, *address)
+    return task.measure(model, job.part, which)
+
+
 def measure(job: Job, trained: Trained, task: Classification) -> Measured:
     """Test a trained ticket: the one time that its test split is touched.
 
@@ -330,11 +338,11 @@ def measure(job: Job, trained: Trained, task: Classification) -> Measured:
 
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
         model = built(trained.state)
-        result = {which: task.measure(model, job.part, which) for which in ("train", "test")}
-        valid = task.measure(model, job.part, "valid") if task.splits.has_valid else None
+        result = {which: examine(task, model, job, which) for which in ("train", "test")}
+        valid = examine(task, model, job, "valid") if task.splits.has_valid else None
         early = result["test"] if trained.state is trained.early else None
         if trained.early is not None and early is None:
-            early = task.measure(built(trained.early), job.part, "test")
+            early = examine(task, built(trained.early), job, "test")
     for which, metrics in result.items():
         if not math.isfinite(metrics.loss):
             raise TrainingError(f"the {which} loss is {metrics.loss} after training; a lower learning rate may help")

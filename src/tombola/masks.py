@@ -9,7 +9,8 @@ Functions ending in ``_`` change a model in place; all others return something n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -17,54 +18,60 @@ import torch
 from torch import Tensor, nn
 
 from tombola import names
-from tombola.errors import ConfigError, InputError, near
+from tombola.errors import ConfigError, InputError, UnmaskedWarning, near
 from tombola.types import Mask
-
-_CONV = nn.modules.conv._ConvNd
-_NORM = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+from tombola.weights import find_weights, length_of, weight_parameter
 
 
 def kinds(model: nn.Module) -> dict[str, str]:
-    """Name the weights of a model by the kind of their layer: "conv", "linear" or "norm"; shared ones once.
+    """Name the weights of a model by the kind of their layer, shared ones once.
+
+    The kinds are "conv", "linear" (attention and recurrent layers too), "norm", and "own" for tensors of modules of
+    unknown kind; `tombola.weights` has the rule.
 
     >>> kinds(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)))
     {'0.weight': 'conv', '1.weight': 'norm', '3.weight': 'linear'}
     """
-    found: dict[str, str] = {}
-    named = {id(parameter): name for name, parameter in names.parameters(model).items()}
-    for module in model.modules():
-        kind = "conv" if isinstance(module, _CONV) else "linear" if isinstance(module, nn.Linear) else ""
-        kind = kind or ("norm" if isinstance(module, _NORM) else "")
-        weight = getattr(module, "weight", None)
-        if kind and isinstance(weight, nn.Parameter):
-            found.setdefault(named[id(weight)], kind)
-    return found
+    return {name: weight.kind for name, weight in find_weights(model).items()}
 
 
 def ones(model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: str | None = None) -> dict[str, Tensor]:
     """Keep every weight: the mask that a search starts from. It also says which weights may be pruned.
 
     Args:
-        model: Any module; its convolutions and linear layers of any dimension are found by type.
-        prunable: ``"no_head"``: convolutions and linear layers without the output layer; ``"conv"``: convolutions
-            without an output layer, as in COLT's recipes; ``"all"``: the output layer too; or one or more patterns
-            of their names, ``"features.*.weight"``; what else a pattern matches (biases, norm weights) is never pruned.
+        model: Any module; what counts as a weight is found by the kinds of its layers, see `tombola.weights`.
+        prunable: ``"no_head"``: convolutions and linear layers (those of attention and recurrent layers too) without
+            the output layer; ``"conv"``: convolutions without an output layer, as in COLT's recipes; ``"all"``: the
+            output layer too; or one or more patterns of their names, ``"features.*.weight"``. A pattern that matches
+            none of these takes what else it matches with two dimensions or more: so embeddings, tables and tensors of
+            a module's own are pruned when they are asked for by name. Biases and norm weights are never pruned.
         head: Dotted name of the output layer; ``None`` takes the module's attribute ``head``.
 
     Raises:
-        ConfigError: No weight is prunable, a pattern matches no convolution or linear layer, or the output layer is
-            not known.
+        ConfigError: No weight is prunable, a pattern matches nothing that can be, or the output layer is not known.
+
+    Warns:
+        UnmaskedWarning: Weights are left out because nothing tells how their layer uses them; they are named, see
+            `unmasked`. Embeddings and norm weights are left out as a matter of course.
 
     >>> {name: m.numel() for name, m in ones(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), head="1").items()}
     {'0.weight': 12}
     """
-    parameters = names.parameters(model)
-    kind = {name: k for name, k in kinds(model).items() if k in ("conv", "linear")}
+    told = unmasked_in_words(model, prunable)
+    if told:
+        warnings.warn(told, UnmaskedWarning, stacklevel=2)
+    return all_kept(model, prunable, head=head)
+
+
+def all_kept(model: nn.Module, prunable: str | Sequence[str], *, head: str | None) -> dict[str, Tensor]:
+    """Return what `ones` does, for who says by itself what is left out."""
+    parameters, weights = names.parameters(model), find_weights(model)
+    maskable = {name: weight.kind for name, weight in weights.items() if weight.maskable}
     if prunable == "all":
-        chosen = list(kind)
+        chosen = list(maskable)
     elif prunable in ("no_head", "conv"):
         output = head_weight(model, head)
-        chosen = [name for name, k in kind.items() if name != output and prunable in ("no_head", k)]
+        chosen = [name for name, kind in maskable.items() if name != output and prunable in ("no_head", kind)]
     elif isinstance(prunable, str) and not set(prunable) & set(".*?["):
         known = ("no_head", "conv", "all")
         raise ConfigError(
@@ -72,21 +79,67 @@ def ones(model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: s
             f"such as '*.weight'.{near(prunable, known)}"
         )
     else:
-        chosen = _matching([prunable] if isinstance(prunable, str) else prunable, kind, parameters)
+        patterns = [prunable] if isinstance(prunable, str) else prunable
+        norms = {name for name, weight in weights.items() if weight.kind == "norm"}
+        chosen = _matching(patterns, maskable, parameters, norms)
     if not chosen:
         raise ConfigError(f"the model has no prunable weight (prunable: {prunable}); it has: {_some(parameters)}")
-    return {name: torch.ones_like(parameters[name], dtype=torch.bool) for name in parameters if name in set(chosen)}
+    wanted = set(chosen)
+    return {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items() if name in wanted}
 
 
-def _matching(patterns: Sequence[str], weights: Mapping[str, str], parameters: Mapping[str, Tensor]) -> list[str]:
+def unmasked(model: nn.Module, prunable: str | Sequence[str] = "all") -> dict[str, str]:
+    """Name the weights that are left out of a model's masks, though a layer may multiply by them, and say why.
+
+    Args:
+        model: Any module.
+        prunable: As of `ones`. Where patterns name what is pruned, nothing is left out but what they leave out.
+
+    >>> net = nn.Module()
+    >>> net.mix = nn.Parameter(torch.ones(3, 4))
+    >>> unmasked(net)
+    {'mix': 'a Module holds it itself and may use it in any way'}
+    """
+    if prunable not in ("all", "no_head", "conv"):
+        return {}
+    return {name: weight.reason for name, weight in find_weights(model).items() if weight.reason}
+
+
+def unmasked_in_words(model: nn.Module, prunable: str | Sequence[str] = "all") -> str:
+    """Say in one line what is left out of a model's masks, see `unmasked`; nothing where nothing is.
+
+    >>> unmasked_in_words(nn.Linear(2, 2))
+    ''
+    """
+    left = unmasked(model, prunable)
+    if not left:
+        return ""
+    first, number = next(iter(left)), len(left)
+    many = "1 weight has no mask and is" if number == 1 else f"{number} weights have no mask and are"
+    return f"{many} not pruned: {_some(left)} ({left[first]}); prunable: ['{first}'] names it"
+
+
+def _matching(
+    patterns: Sequence[str], weights: Mapping[str, str], parameters: Mapping[str, Tensor], norms: Collection[str]
+) -> list[str]:
+    found: list[str] = []
     for pattern in patterns:
-        matched = {name: name in weights for name in parameters if fnmatchcase(name, pattern)}
+        matched = {name: p for name, p in parameters.items() if fnmatchcase(name, pattern)}
         if not matched:
             raise ConfigError(f"prunable: '{pattern}' matches no parameter; the model has: {_some(parameters)}")
-        if not any(matched.values()):
+        chosen = [name for name in matched if name in weights]
+        # What is no weight by the rule is pruned on request: by a pattern that means nothing else.
+        chosen = chosen or [name for name, p in matched.items() if p.dim() >= 2 and not _is_bias(name, norms)]
+        if not chosen:
             raise ConfigError(f"prunable: '{pattern}' matches {_some(matched)}; only the weights of convolutions and "
-                              "linear layers are pruned, biases and norm weights never")  # fmt: skip
-    return [name for name in weights if any(fnmatchcase(name, pattern) for pattern in patterns)]
+                              "linear layers are pruned, biases and norm weights never (and, where a pattern means "
+                              "nothing else, other tensors of two or more dimensions)")  # fmt: skip
+        found += chosen
+    return found
+
+
+def _is_bias(name: str, norms: Collection[str]) -> bool:
+    return name in norms or "bias" in name.rpartition(".")[2]
 
 
 def _some(names: Mapping[str, object]) -> str:
@@ -109,12 +162,12 @@ def head_weight(model: nn.Module, head: str | None) -> str:
             raise ConfigError("the model has no attribute 'head'; name its output layer with head=, or prune it too "
                               "with prunable='all'")  # fmt: skip
         raise ConfigError(f"the model has no layer '{head}'.{near(head, modules)}")
-    weight = getattr(modules[name], "weight", None)
-    if not isinstance(weight, Tensor):
+    source = weight_parameter(modules[name])
+    if source is None:
         raise ConfigError(f"head '{name}' is a {type(modules[name]).__name__} without a weight; name the output layer "
                           f"itself with head=")  # fmt: skip
     named = {id(parameter): of for of, parameter in names.parameters(model).items()}
-    return named.get(id(weight), f"{name}.weight")
+    return named[id(source[0])]
 
 
 def count(mask: Mask) -> int:
@@ -135,35 +188,63 @@ def size(mask: Mask) -> int:
     return sum(keep.numel() for keep in mask.values())
 
 
+class Total(int):
+    """How many weights a model has, and which: what a mask names beyond them, on request, `density` counts too."""
+
+    names: frozenset[str]
+
+    def __new__(cls, number: int, names: Collection[str] = ()) -> Total:
+        """Make the number, of the weights of these names."""
+        total = super().__new__(cls, number)
+        total.names = frozenset(names)
+        return total
+
+
 def density(mask: Mask, total: int | None = None) -> float:
     """Return the fraction of weights kept, 0 to 1.
 
     Args:
         mask: The prunable weights.
-        total: Number of all conv, linear and norm weights (`total_weights`); given it, the result is
+        total: Number of all weights (`total_weights`), at least those of the mask; given it, the result is
             ``density_total``: not pruned / all. 1 minus it is COLT's PruneRate.
 
     Raises:
-        InputError: There is no weight to take a fraction of.
+        InputError: There is no weight to take a fraction of, or the mask names more than all weights.
 
     >>> mask = {"w": torch.tensor([True, False, True, False])}
     >>> density(mask), density(mask, total=10)
     (0.5, 0.8)
     """
-    whole = size(mask) if total is None else total
+    whole = size(mask) if total is None else int(total)
+    if isinstance(total, Total):
+        known = names.named_like(mask, total.names)
+        whole += size({name: keep for name, keep in known.items() if name not in total.names})
     if whole == 0:
         raise InputError("no weight has no density; the mask names none, or total is 0")
+    if whole < size(mask):
+        raise InputError(f"total is {whole}, and the mask alone names {size(mask)} weights; total_weights(model, mask) "
+                         "counts all of them")  # fmt: skip
     return (whole - size(mask) + count(mask)) / whole
 
 
-def total_weights(model: nn.Module) -> int:
-    """Count the weights of all conv, linear and norm layers, biases not: the denominator of COLT's PruneRate (Eq. 2).
+def total_weights(model: nn.Module, mask: Mask | None = None) -> Total:
+    """Count all weights, biases not: the denominator of COLT's PruneRate (Eq. 2).
+
+    Those of convolutions, linear layers and norms count, and tensors that modules of unknown kind hold themselves,
+    masked or not; `tombola.weights` has the rule.
+
+    Args:
+        model: Any module.
+        mask: What counts beside: a mask may name on request what is no weight by the rule, such as an embedding.
+            `density` does so by itself.
 
     >>> total_weights(nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)))
     15
     """
-    parameters = names.parameters(model)
-    return sum(parameters[name].numel() for name in kinds(model))
+    sizes = {name: weight.parameter.numel() for name, weight in find_weights(model).items()}
+    asked = names.named_like(mask or {}, names.parameters(model))
+    sizes |= {name: keep.numel() for name, keep in asked.items()}
+    return Total(sum(sizes.values()), sizes)
 
 
 def intersect(candidates: Sequence[Mask]) -> dict[str, Tensor]:
@@ -241,7 +322,8 @@ def masked_parameters(model: nn.Module, mask: Mask) -> list[tuple[nn.Parameter, 
     """Pair the model's parameters with their masks, in the mask's order.
 
     Raises:
-        InputError: The mask names a parameter that the model has not, or one of another shape.
+        InputError: The mask names a parameter that the model has not, or one of another shape, or it leaves a
+            weight-normed layer nothing of a row that it divides by the length of.
     """
     parameters = names.parameters(model, shared=True)
     mask = names.named_like(mask, parameters)
@@ -255,6 +337,7 @@ def masked_parameters(model: nn.Module, mask: Mask) -> list[tuple[nn.Parameter, 
         if parameters[name].shape != keep.shape:
             shapes = f"{tuple(keep.shape)} in the mask and {tuple(parameters[name].shape)} in the model"
             raise InputError(f"'{name}' has the shape {shapes}")
+        _check_lengths(name, keep, parameters)
         pairs.append((parameters[name], keep))
     return pairs
 
@@ -275,6 +358,19 @@ def boolean(name: str, keep: object) -> Tensor:
     kind = str(getattr(keep, "dtype", type(keep).__name__)).removeprefix("torch.")
     what = " array of numpy's" if isinstance(keep, np.ndarray) else ""
     raise InputError(f"the mask of '{name}' is {kind}{what}; a mask is a boolean tensor, True = kept (mask != 0)")
+
+
+def _check_lengths(name: str, keep: Tensor, parameters: Mapping[str, Tensor]) -> None:
+    """Refuse a mask that makes weight norm divide by zero, which would be told as a loss that is no number."""
+    lengths = parameters.get(length_of(name) or "")
+    if lengths is None:
+        return
+    dims = [dim for dim in range(keep.dim()) if lengths.dim() == 0 or lengths.shape[dim] == 1]
+    empty = ~keep.amax(dims).flatten() if dims else keep.new_zeros(1)
+    if bool(empty.any()):
+        row = int(empty.nonzero()[0])
+        raise InputError(f"the mask keeps no weight of row {row} of '{name}', and weight norm divides by that row's "
+                         "length; keep one, or take the norm off the layer")  # fmt: skip
 
 
 def apply_(model: nn.Module, mask: Mask) -> None:

@@ -72,16 +72,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Whether a module is what ``torch.compile`` puts around another.
-
-    >>> is_compiled(nn.Linear(2, 1))
-    False
-    """
-    wrapper = _wrapper(module)
-    return wrapper is not None and wrapper.inner == "_orig_mod"
-
-
 def modules(model: nn.Module, *, shared: bool = False) -> dict[str, nn.Module]:
     """Name the modules of a model, itself as ``""``, in torch's order; wrappers are not among them.
 
@@ -269,4 +259,6 @@ def _one_to_one(rename: Callable[[str], str], values: Mapping[str, object]) -> b
 def _renamed(rename: Callable[[str], str], values: Mapping[str, V]) -> Mapping[str, V]:
     if all(rename(name) == name for name in values):
         return values
-    return {rename(name): value for name, value in values.items()}
+    # An averaged model counts how many states are in it, beside the model and not in it.
+    counter = "n_averaged" if all(name.startswith("module.") or name == "n_averaged" for name in values) else None
+    return {rename(name): value for name, value in values.items() if name != counter}

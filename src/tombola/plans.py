@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,7 @@ from tombola.catalogue import TORCHVISION
 from tombola.data.loading import load, takes
 from tombola.errors import ConfigError, InputError, shown
 from tombola.jobs import Trained
-from tombola.masks import head_weight, ones, size, total_weights
+from tombola.masks import all_kept, head_weight, size, total_weights, unmasked, unmasked_in_words
 from tombola.models.building import build, head_name, load_weights_
 from tombola.paces import Gradual, Pace, densities
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds, skewed, within
@@ -123,9 +124,25 @@ class Plans:
                 not fit the groups of their scope.
         """
         prunable = recipe.prunable if isinstance(recipe.prunable, str) else list(recipe.prunable)
-        plans = cls(recipe, task, ones(task.model, prunable, head=task.head), total_weights(task.model))
+        mask = all_kept(task.model, prunable, head=task.head)
+        plans = cls(recipe, task, mask, int(total_weights(task.model, mask)))
         plans._check()
         return plans
+
+    @functools.cached_property
+    def unmasked(self) -> list[str]:
+        """Name the weights that the rule leaves out of masks, because nothing tells what they are for."""
+        return list(unmasked(self.task.model, self.recipe.prunable))
+
+    @functools.cached_property
+    def left_out(self) -> dict[str, str]:
+        """Say what masks and counted FLOPs leave out of this model, in one line each; nothing where nothing is."""
+        said = {"not pruned": unmasked_in_words(self.task.model, self.recipe.prunable)}
+        if said["not pruned"] and self.recipe.model.init != "default":
+            said["not pruned"] += f"; init {self.recipe.model.init} leaves them as they are drawn"
+        if self.task.uncounted:
+            said["FLOP"] = f"not counted: {', '.join(self.task.uncounted)}"
+        return {word: line for word, line in said.items() if line}
 
     def scope(self, arm: Arm) -> Scope:
         """Return an arm's scope; one that follows another has that arm's."""

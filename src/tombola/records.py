@@ -281,7 +281,7 @@ _KINDS = {
     "candidate_densities": _list(_FRACTION, "a list of fractions"),
     "inference_flops": _list(_COUNT, "two whole numbers, [all weights, kept ones]", range(2, 3)),
     "class_examples": _list(_COUNT, "a list of whole numbers"),
-    **dict.fromkeys(("collapsed", "notes", "lifted"), _list(_TEXT, "a list of texts")),
+    **dict.fromkeys(("collapsed", "notes", "lifted", "unmasked", "uncounted"), _list(_TEXT, "a list of texts")),
     "training": _Kind(lambda value: type(value) is dict, "a mapping"),
     "costs": _list(_COST, "a list of costs"),
     "curve": _or_null(_COLUMNS),

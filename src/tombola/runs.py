@@ -633,11 +633,15 @@ def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
         "processor": platform.machine(),
         "cores": cores(),
         "data_fingerprint": fingerprint,
-        "own_code": {name: source_digest(name) for name in sorted(names) if ":" in name},
+        "own_code": {name: source_digest(name) for name in sorted(names) if catalogue.is_own(name)},
     }
 
 
 def source_digest(name: str) -> str:
     """Digest of the file that the user's own ``package.module:function`` stands in."""
-    file = inspect.getsourcefile(inspect.unwrap(catalogue.own(name)))
+    function = catalogue.own(name)
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(function))
+    except TypeError:  # no function and no class: something else that can be called, such as a partial
+        file = sys.modules[name.partition(":")[0]].__file__
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""

@@ -3,14 +3,19 @@
 Every random draw has an address such as ``(seed, "order", epoch)``. Nothing depends on the arm, the round, the
 worker or what was drawn before, so replicate k of every arm sees the same draws and a resumed run needs no
 random state.
+
+Code of the user's own may draw from torch's global generators, from Python's ``random`` and from numpy's global state;
+all three are set. A generator that such code makes for itself is its own affair.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 
 
@@ -33,11 +38,44 @@ def generator(seed: int, *address: object) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *address))
 
 
+def remember() -> Callable[[], None]:
+    """Look at the global generators, torch's, Python's and numpy's, and return what puts them back to where they are.
+
+    >>> put_back = remember()
+    >>> first = random.random(), float(torch.rand(()))
+    >>> put_back()
+    >>> (random.random(), float(torch.rand(()))) == first
+    True
+    """
+    pythons, numpys, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+
+    def put_back() -> None:
+        random.setstate(pythons)
+        np.random.set_state(numpys)
+        torch.set_rng_state(torchs)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+
+    return put_back
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Run a block and put the global generators back afterwards."""
+    put_back = remember()
+    try:
+        yield
+    finally:
+        put_back()
+
+
 @contextlib.contextmanager
 def seeded(seed: int, *address: object) -> Iterator[None]:
-    """Run a block with torch's global generator, which initialisers draw from, at an address; then put it back."""
-    with torch.random.fork_rng():
+    """Run a block with the global generators, which initialisers draw from, at an address; then put them back."""
+    with kept():
         reseed(seed, *address)
+        reseed_python(seed, *address)
         yield
 
 
@@ -49,3 +87,13 @@ def reseed(seed: int, *address: object) -> None:
     torch.default_generator.manual_seed(value)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(value)
+
+
+def reseed_python(seed: int, *address: object) -> None:
+    """Set Python's and numpy's global generators to an address: for where code of the user's own runs.
+
+    By itself, for it takes 10 microseconds, and most steps of a small network run no such code.
+    """
+    value = derive(seed, *address)
+    random.seed(value)
+    np.random.seed(value % 2**32)

@@ -10,6 +10,7 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +21,13 @@ from tombola.batches import Augment, Batches, batches_per_epoch
 from tombola.data.pictures import Pictures
 from tombola.digests import digest_json, digest_state
 from tombola.errors import ConfigError
-from tombola.evaluation import Metrics, evaluate_split
-from tombola.flops import Flops, per_example
-from tombola.models.building import head_name, replace_head_
+from tombola.evaluation import Metrics, evaluate_split, logits_of
+from tombola.flops import Flops, per_example, uncounted
+from tombola.models.building import check_shapes, head_name, replace_head_
 from tombola.partitions import WHOLE, Partition
 from tombola.seeds import derive
 from tombola.splits import Split, Splits
+from tombola.steps import recordable
 from tombola.types import State
 
 CPU = torch.device("cpu")
@@ -66,6 +68,7 @@ class Classification:
     def __post_init__(self) -> None:
         # What is put around a model, such as data parallel, changes no result, and copies of it are trained here.
         object.__setattr__(self, "model", names.unwrapped(self.model))
+        check_shapes(self.model)
         object.__setattr__(self, "head", head_name(self.model, self.head))
 
     @functools.cached_property
@@ -82,6 +85,7 @@ class Classification:
                 "augment": [self.augment.crop, self.augment.flip, self.augment.rotate],
                 "device": self.device.type,
             }
+            | _not_seen(self.model)
         )
 
     def initial_state(self) -> dict[str, Tensor]:
@@ -106,12 +110,15 @@ class Classification:
         return len(partition.classes or ()) if partition.own_head else self.splits.num_classes
 
     def flops(self, partition: Partition) -> dict[str, Flops]:
-        """Count what an example costs a model of a partition, layer by layer.
-
-        The counter watches every module of the process meanwhile, so nothing may be trained beside it.
-        """
+        """Count what an example costs a model of a partition, layer by layer."""
         model = self.build(self.initial_state(), partition, seed=0)
         return per_example(model, torch.zeros(2, *self.splits.image_shape, device=self.device))
+
+    @functools.cached_property
+    def uncounted(self) -> list[str]:
+        """Name the operations of the model that `flops` cannot count; once, and before anything is trained."""
+        model = self.build(self.initial_state(), WHOLE, seed=0)
+        return uncounted(model, torch.zeros(2, *self.splits.image_shape, device=self.device))
 
     def split(self, partition: Partition, which: str) -> Split:
         """Return the "train", "valid" or "test" examples of a partition, labels renumbered where it has classes.
@@ -180,10 +187,14 @@ class Classification:
         """Count the batches of one epoch of a partition; of the full training split if none is given."""
         return batches_per_epoch(len(self.split(partition, "train")), batch_size)
 
+    @recordable
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy of a batch, a scalar."""
+        """Cross-entropy of a batch, a scalar.
+
+        It reads nothing of the task, so a step of it may be recorded; one that overrides it is called in every step.
+        """
         inputs, labels = batch
-        return cross_entropy(model(inputs), labels)
+        return cross_entropy(logits_of(model, inputs, labels), labels)
 
     def measure(self, model: nn.Module, partition: Partition, which: str) -> Metrics:
         """Measure a model on the split of a partition."""
@@ -232,6 +243,17 @@ class Classification:
                 raise ConfigError(f"{name} holds {what} {outside[0]}; the training split has {what} 0 to {number - 1}")
         if part.classes is not None and len(part.classes) == 1:
             raise ConfigError(f"{name} holds the single class {part.classes[0]}, and a head of one output cannot learn")
+
+
+def _not_seen(model: nn.Module) -> dict[str, Any]:
+    """Say what decides how a model trains and is not seen when it is printed; nothing of most models."""
+    frozen = [name for name, parameter in names.parameters(model).items() if not parameter.requires_grad]
+    still = [name for name, module in names.modules(model).items() if model.training and not module.training]
+    first: dict[int, str] = {}
+    named = names.parameters(model, shared=True)
+    ties = [[first[id(p)], name] for name, p in named.items() if first.setdefault(id(p), name) != name]
+    found = {"frozen": frozen, "in evaluation mode": still, "shared": ties}
+    return {what: there for what, there in found.items() if there}
 
 
 def _divides(held: Sequence[int], there: Sequence[int], covering: bool) -> bool:

@@ -15,11 +15,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from tombola import devices, seeds, steps
+from tombola import devices, names, seeds, steps
 from tombola.batches import Batches
 from tombola.checking import check_most, hints_of
 from tombola.errors import ConfigError, near, shown
 from tombola.masks import Handle
+from tombola.models.building import check_shapes
 from tombola.types import Mask
 
 # What no training could have; torch's own float32 ends at 3.4e38.
@@ -166,8 +167,8 @@ def settle(training: Training, model: nn.Module, kind: str) -> Training:
     if training.channels_last and not images:
         raise ConfigError("training.channels_last is true; the model has no 2d convolution that it would matter to")
     if training.step == "traced" and not able:
-        raise ConfigError("training.step is traced; that needs a model of torch's own layers without batch norm, "
-                          "float32 and no compile; take eager")  # fmt: skip
+        raise ConfigError("training.step is traced; that needs a model of torch's own layers without batch norm, hooks "
+                          "and anything else of one's own, float32 and no compile; take eager")  # fmt: skip
     return replace(
         training,
         channels_last=images if training.channels_last is None else training.channels_last,
@@ -311,9 +312,26 @@ class Step:
     handle: Handle
 
 
+def check_trained(model: nn.Module) -> None:
+    """Refuse a model that cannot be trained as it is.
+
+    Raises:
+        ConfigError: It has no parameter that is trained, one of unknown shape, or one that is not of real numbers.
+    """
+    check_shapes(model)
+    named = names.parameters(model)
+    if not any(parameter.requires_grad for parameter in named.values()):
+        frozen = f"; requires_grad is False for all {len(named)} of them" if named else ""
+        raise ConfigError(f"the model {type(model).__name__} has no parameter that is trained{frozen}")
+    for name, parameter in named.items():
+        if parameter.requires_grad and not parameter.is_floating_point():
+            raise ConfigError(f"the parameter '{name}' is {str(parameter.dtype).removeprefix('torch.')}; what is "
+                              "trained are real numbers")  # fmt: skip
+
+
 def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Make the optimiser that the settings name."""
-    t, parameters = training, [p for p in model.parameters() if p.requires_grad]
+    """Make the optimiser that the settings name, over all parameters, so that a frozen one may be thawed later."""
+    t, parameters = training, [p for p in model.parameters() if p.is_floating_point()]
     if t.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, t.lr, t.momentum, weight_decay=t.weight_decay, nesterov=t.nesterov, fused=True
@@ -337,7 +355,15 @@ def train(
 ) -> Iterator[Step]:
     """Train a model in place and yield before each step, and once more at the end.
 
-    Whoever drives the loop may evaluate, stop or replace the mask between two steps. Pruned weights stay zero.
+    Whoever drives the loop may evaluate, stop or replace the mask between two steps. Pruned weights stay zero. A model
+    in evaluation mode is put into training mode; in one that is in training mode, layers that are in evaluation mode
+    (batch norm with frozen statistics) stay so. Parameters that are frozen (``requires_grad``) stay as they are, and
+    one that is thawed meanwhile is trained from then on.
+
+    What the model draws while it trains is addressed by seed and step, from torch's, Python's (``random``) and numpy's
+    global generators, which are put back when the training has come to its end. A generator of the model's own
+    (``numpy.random.default_rng()``) is not set: where the same training is to give the same weights, the model has to
+    see to it.
 
     Args:
         model: Holds the weights to start from.
@@ -350,6 +376,10 @@ def train(
         first: Steps taken before, when a training goes on from a rewind point; the schedule and the order of
             the data go on there.
         last: Stop after this step of the schedule; its end if not given.
+
+    Raises:
+        ConfigError: A setting does not go with the model, or the model has nothing that can be trained.
+        InputError: On a step: a trained parameter was replaced by another one.
 
     >>> from tombola.splits import Split
     >>> split = Split(torch.rand(6, 1, 2, 2), torch.arange(6) % 2, torch.arange(6))
@@ -364,6 +394,7 @@ def train(
     0
     """
     schedule = schedule or Schedule.of(training, len(batches))
+    check_trained(model)
     kind = next(model.parameters()).device.type
     training = settle(training, model, kind)
     arrange_(model, training)
@@ -374,25 +405,37 @@ def train(
         loss,
         traced=training.step == "traced",
         autocast=devices.autocast(kind, training.precision),
+        before=lambda: seeds.reseed_python(seed, "step", number),
     )
     update = steps.update(optimizer)
-    model.train()
+    if not model.training:
+        model.train()
+    foreign = type(batches) is not Batches  # those of somebody else may draw from the global generators as they like
+    put_back = seeds.remember()
     for number in range(first, schedule.steps if last is None else last):
         epoch, place = divmod(number, len(batches))
         if place == 0 or number == first:
+            if foreign:
+                seeds.reseed(seed, "epoch", epoch)
+                seeds.reseed_python(seed, "epoch", epoch)
             ahead = itertools.islice(batches.epoch(epoch), place, None)
         for group in optimizer.param_groups:
             group["lr"] = training.lr * schedule.factor(number)
         yield Step(number, value, optimizer, handle)
         seeds.reseed(seed, "step", number)
+        if foreign:
+            seeds.reseed_python(seed, "batch", number)
         value = gradients(next(ahead))
         if training.clip is not None:
             # Before clipping: the gradients of pruned weights must not count in the norm. Otherwise they need no mask:
             # these optimisers treat every weight by itself.
             handle.mask_gradients()
-            nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+            moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(moved, training.clip)
         update()
         # After the step: a pruned weight has a gradient and momentum of its own, and must not move. (It may become
         # minus zero, which is zero too.)
         handle.mask_weights()
     yield Step(schedule.steps if last is None else last, value, optimizer, handle)
+    # Not in a finally clause: a loop that was left may be cleared away at any time, in another training's step, too.
+    put_back()

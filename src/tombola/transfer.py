@@ -28,7 +28,7 @@ from tombola.errors import ConfigError, InputError, TicketError, shown
 from tombola.executors import Pool
 from tombola.files import write_json
 from tombola.jobs import Job, Measured, Trained
-from tombola.masks import count, density, head_weight, size
+from tombola.masks import count, density, head_weight, size, unmasked
 from tombola.models.building import replace_head_
 from tombola.partitions import WHOLE, skewed
 from tombola.plans import load_task
@@ -351,6 +351,7 @@ def _record(
         "data": target,
         "data_fingerprint": task.splits.fingerprint,
         **({"classes": task.splits.num_classes} if task.splits.classes else {}),
+        **({"unmasked": left} if (left := [name for name in unmasked(task.model) if name not in job.mask]) else {}),
         "replicate": _replicate(source),
         "round": _round(source),
         "kept": count(job.mask),

@@ -11,21 +11,30 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.rnn import RNNCellBase
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from tombola import catalogue, devices, names, seeds
 from tombola.catalogue import TORCHVISION
 from tombola.errors import ConfigError, InputError, near, shown
 from tombola.files import users_path
 from tombola.models.checks import check_arguments, check_classes
+from tombola.weights import find_weights, roles, tensors, weight_parameter
 
 INITS = ("xavier", "default")
+
+_RECURRENT = (nn.RNNBase, RNNCellBase)
+# What spectral norm divides by is followed step by step while a model is trained; torch begins with as many.
+_POWER_ITERATIONS = 15
 
 
 def build(
@@ -102,9 +111,12 @@ def initialise_(model: nn.Module, init: str = "xavier") -> None:
     """Draw the weights of all convolutions and linear layers anew, from torch's global generator.
 
     Args:
-        model: Changed in place, in the order of ``model.modules()``. Norm layers keep the values they have.
+        model: Changed in place, in the order of ``model.modules()``. Norm layers keep the values they have, and so do
+            weights that `masks.unmasked` names: nothing tells what they are for.
         init: ``"xavier"``, Gaussian with variance 2 / (fan in + fan out) and zero biases; or ``"default"``, which
-            leaves everything as the model's own code and torch have drawn it.
+            leaves everything as the model's own code and torch have drawn it. Each gate of a recurrent layer, each
+            projection of attention and each matrix of a stack of them is a matrix of its own. Of a weight-normed layer
+            the weight is drawn so, of a spectral-normed one what is divided by the norm.
 
     Raises:
         ConfigError: There is no such init.
@@ -122,11 +134,50 @@ def initialise_(model: nn.Module, init: str = "xavier") -> None:
         raise ConfigError(f"no init '{init}'; it is one of: {', '.join(INITS)}.{near(str(init), INITS)}")
     if init == "default":
         return
+    maskable = {id(weight.parameter) for weight in find_weights(model).values() if weight.maskable}
     for module in model.modules():
-        if isinstance(module, nn.Linear | _ConvNd):
-            nn.init.xavier_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        # A shared weight is drawn in each of its layers: so it always was, and the bits hang on it.
+        for tensor in tensors(module):
+            source = weight_parameter(module, tensor)
+            if source is not None and id(source[0]) in maskable:
+                _draw_(module, tensor, source[0])
+
+
+@torch.no_grad()
+def _draw_(module: nn.Module, tensor: str, parameter: nn.Parameter) -> None:
+    """Draw one weight of a layer, by the parameter that a mask names, and have what goes with it follow."""
+    for matrix in _matrices(module, tensor, parameter):
+        nn.init.xavier_normal_(matrix)
+    for name, bias in module.named_parameters(recurse=False):
+        if name in ("bias", "in_proj_bias") or (name.startswith("bias_") and isinstance(module, _RECURRENT)):
+            nn.init.zeros_(bias)
+    if is_parametrized(module, tensor):
+        chain: nn.Module = module.parametrizations[tensor]  # type: ignore[index,assignment]
+        for step in chain.children():
+            if isinstance(step, _WeightNorm):
+                length = torch.norm_except_dim(parameter, 2, step.dim)
+                chain.get_parameter("original0").copy_(length)
+        was = chain.training
+        chain.train()
+        for _ in range(_POWER_ITERATIONS):
+            chain()
+        chain.train(was)
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm) and hook.name == tensor:
+            module.get_parameter(f"{tensor}_g").copy_(torch.norm_except_dim(parameter, 2, hook.dim))
+        if isinstance(hook, SpectralNorm) and hook.name == tensor:
+            for _ in range(_POWER_ITERATIONS):
+                hook.compute_weight(module, do_power_iteration=True)
+
+
+def _matrices(module: nn.Module, tensor: str, values: Tensor) -> Sequence[Tensor]:
+    """Return the matrices that a weight is made of."""
+    if isinstance(module, _RECURRENT):
+        gates = tensor.startswith(("weight_ih", "weight_hh"))
+        return torch.split(values, module.hidden_size) if gates else [values]
+    if isinstance(module, nn.MultiheadAttention):
+        return torch.split(values, module.embed_dim)
+    return [values] if roles(module) else values.unbind()
 
 
 def head_name(model: nn.Module, given: str | None = None, *, outputs: int | None = None) -> str:
@@ -209,9 +260,10 @@ def replace_head_(model: nn.Module, head: str, classes: int, seed: int, *address
     with seeds.seeded(seed, "head", *address):
         new = _with_outputs(old, classes)
         initialise_(new, init)
-    weight: Tensor = old.weight  # type: ignore[assignment]  # head_name answers for it
+    source = weight_parameter(old)
+    assert source is not None  # head_name answers for it
     parent, _, child = head.rpartition(".")
-    setattr(layers[parent], child, new.to(weight).train(old.training))
+    setattr(layers[parent], child, new.to(source[0]).train(old.training))
 
 
 def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -> list[str]:
@@ -354,6 +406,20 @@ def _first_line(error: Exception) -> str:
         error, RuntimeError | ValueError | TypeError
     )  # others, such as a KeyError, say little by themselves
     return line if line and told else f"{type(error).__name__}: {line}".rstrip(": ")
+
+
+def check_shapes(model: nn.Module) -> None:
+    """Refuse a model with parameters of unknown shape.
+
+    Raises:
+        ConfigError: The first of them is named.
+
+    >>> check_shapes(nn.Linear(4, 2))
+    """
+    for name, parameter in names.parameters(model).items():
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ConfigError(f"the parameter '{name}' has no shape yet; run the model on a batch once before it is "
+                              "used here, so that its lazy layers have theirs")  # fmt: skip
 
 
 def _outputs(layer: nn.Module) -> int | None:

@@ -243,8 +243,13 @@ def _is_stop(condition: Condition) -> bool:
     return condition.of == "early_stop_step"
 
 
-def number(condition: Condition) -> str:
+def number(condition: Condition, low: str = "at least", high: str = "at most") -> str:
     """Return a condition's mean difference and the confidence limit that its state rests on.
+
+    Args:
+        condition: One that was tested, or at least compared.
+        low: What stands before a limit that the difference is not below.
+        high: What stands before one that it is not above.
 
     >>> from tombola.statistics import Paired
     >>> paired = Paired(5, 0.01, 0.002, 0.0075, 0.0125, 0.95)
@@ -257,9 +262,9 @@ def number(condition: Condition) -> str:
     if condition.limits is None:
         return mean
     # Shown accuracies lie above their bound and shown stops below it; what is violated lies on the other side.
-    low, high = condition.limits
     at_most = _is_stop(condition) != (condition.state == "violated")
-    return f"{mean}, {'at most' if at_most else 'at least'} {signed(high if at_most else low, condition.of)}"
+    limit = condition.limits[1] if at_most else condition.limits[0]
+    return f"{mean}, {high if at_most else low} {signed(limit, condition.of)}"
 
 
 def _limit(condition: Condition) -> str:

@@ -190,14 +190,7 @@ def question(records: Sequence[Record], asked: Asked) -> list[str]:
 def legend(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say how verdicts and differences are to be read, one line each; nothing where there are none."""
     compared = comparisons(records, asked)
-    lines = []
-    if verdicts(records, asked):
-        lines.append(
-            "A ticket is winning if it is as accurate as dense (to the margin), stops no later, and is more accurate "
-            f"than each of its controls, each shown at {percent(asked.alpha)} %; losing if one is violated (Holm over "
-            "the conditions). ✓ shown, ✗ violated, ? undecided. At least and at most: the one-sided "
-            f"{percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above the column."
-        )
+    lines = verdict_legend(records, asked)
     if compared:
         n = min(len(one.values) for one in compared)
         lines.append(
@@ -214,6 +207,18 @@ def legend(records: Sequence[Record], asked: Asked) -> list[str]:
         lines += [f"{arm} - {other}: replicates {', '.join(map(str, which))} are in one of them alone and left out."
                   for (arm, other), which in odd.items()]  # fmt: skip
     return lines
+
+
+def verdict_legend(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say how verdicts are to be read, one line; nothing where there are none."""
+    if not verdicts(records, asked):
+        return []
+    return [
+        "A ticket is winning if it is as accurate as dense (to the margin), stops no later, and is more accurate than "
+        f"each of its controls, each shown at {percent(asked.alpha)} %; losing if one is violated (Holm over the "
+        "conditions). ✓ shown, ✗ violated, ? undecided. ≥ and ≤ stand before the one-sided "
+        f"{percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above the column."
+    ]
 
 
 def compared_in_words(one: Comparison, arm: str = "", other: str = "") -> str:
@@ -249,10 +254,11 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
 def _signed_off(condition: Condition) -> str:
     if condition.paired is None:
         return _BRIEF[condition.cause]
+    told = number(condition, "≥", "≤")
     if condition.p_shown is None:  # nothing was tested, so there is nothing to tick
-        return number(condition)
+        return told
     censored = ", censored" if condition.cause == "censored" else ""
-    return f"{number(condition)}{censored} {_SIGNS[condition.state]}"
+    return f"{told}{censored} {_SIGNS[condition.state]}"
 
 
 def _control(condition: Condition) -> str:

@@ -77,7 +77,7 @@ def terminal(
                 console.print()
             console.print(table)
     console.print()
-    for line in legend(records):
+    for line in (*decisions.verdict_legend(records, asked), *legend(records)):
         console.print(Text(line, style="dim"))
     for note in notes:
         console.print(Text(f"- {note}", style="yellow"))
