@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,8 @@ import torch
 from tests.test_experiment import timeless
 
 import tombola.jobs
-from tombola.arms import CATALOGUE
+from tombola import arms
+from tombola.arms import CATALOGUE, Arm
 from tombola.digests import digest_mask, digest_state
 from tombola.errors import InputError
 from tombola.experiment import plan, run
@@ -289,6 +290,20 @@ def test_what_every_ticket_starts_from_is_where_its_training_starts(done, world)
                     == record["rewind_digest"]
                     == digest_state(done.ticket(arm, record["round"]).rewind_point)
                 )
+
+
+def test_a_control_that_nobody_names_starts_where_its_source_s_tickets_do(tmp_path, monkeypatch):
+    """A new control must not forget `rewind`, though no list knows of it."""
+    monkeypatch.setitem(arms.METHODS, "mine", ("of",))
+    made = recipe({"lth": ARMS["lth"]}, rewind=3, until={"rounds": 1}, training={"epochs": 1})
+    made = replace(made, arms=made.arms | {"mine": Arm("mine", of="lth")})
+    outcome = run(made, runs=tmp_path, workers=1)
+    folder = outcome.folder / "tickets"
+    lth, mine = (Ticket.load(folder / name / "replicate-0/round-001.safetensors") for name in ("lth", "mine"))
+    assert lth.origin["rewind_step"] == mine.origin["rewind_step"] == 3
+    records = {(r["arm"], r["round"]): r for r in outcome.records}
+    assert records["mine", 1]["costs"][-1]["steps"] == records["lth", 1]["costs"][-1]["steps"]
+    assert records["mine", 1]["costs"][-1]["steps"] == records["mine", 0]["costs"][-1]["steps"] - 3
 
 
 def test_evaluations_never_differ_between_arms_but_in_what_does_not_rewind(done, world):

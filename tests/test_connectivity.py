@@ -22,13 +22,11 @@ from tombola.connectivity import POINTS, Line, between, connect
 from tombola.data.dataset import from_tensors
 from tombola.driver import ArmRun
 from tombola.errors import ConfigError, TrainingError
-from tombola.estimate import estimate
 from tombola.executors import Pool
-from tombola.experiment import asked
+from tombola.experiment import asked, foresee, plan
 from tombola.jobs import Job, Trained, measure, run_job
 from tombola.ledger import to_reach
 from tombola.masks import ones
-from tombola.plans import Plans
 from tombola.recipe import parse
 from tombola.records import costs_of
 from tombola.reports import aggregate, decisions, figures, page, table
@@ -457,20 +455,14 @@ def test_what_cannot_be_trained_once_more_is_told_in_one_line(arms, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_time_told_counts_what_is_tested_along_the_lines(monkeypatch):
+def test_the_time_told_counts_what_is_tested_along_the_lines(monkeypatch, tmp_path):
     monkeypatch.setattr("tombola.estimate._measure", lambda _plans: (0.0, 0.001))
     made = recipe(training={"epochs": 2, "batch_size": 32, "evaluate_every": 1000}, data={"name": "digits", "valid": 0})
-    plans = Plans.of(made, Classification(dense_task().model, split_of_digits(), dense_task().head))
-    told = estimate(plans, {("lth", 0): 0, ("again", 0): 0}, workers=1)
+    plans = plan(replace(made, arms={name: made.arms[name] for name in ("lth", "again")}))
+    told = foresee(plans, runs=tmp_path, workers=1)
     train, test = len(plans.task.splits.train), len(plans.task.splits.test)
     assert told.trainings == 8
-    assert told.seconds == pytest.approx(0.001 * (8 * train + 4 * POINTS * test))
-
-
-def split_of_digits():
-    from tombola.data import digits
-
-    return split(digits(), valid=0)
+    assert told.seconds == pytest.approx(0.001 * (8 * (train + test) + 4 * POINTS * test))
 
 
 # ---- what it is for

@@ -1,19 +1,39 @@
-"""Estimates: the trainings ahead are counted right, and the time follows from them."""
+"""Estimates: a rehearsal counts what the run does, exactly where no result decides it."""
+
+import math
 
 import pytest
+import torch
 
-from tombola.estimate import estimate, expected_rounds
-from tombola.experiment import run
-from tombola.plans import Plans, make_task
+from tombola import rehearsal
+from tombola.digests import digest_state
+from tombola.experiment import _states, foresee, outlook, plan, run
+from tombola.jobs import Job
+from tombola.plans import replicate_seed
 from tombola.recipe import parse
+from tombola.rehearsal import rehearse
+from tombola.storage import Store
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-ARMS = {
-    "colt-2": {"method": "colt", "rate": 0.15},
-    "lth": {"method": "lth", "rate": 0.2},
-    "matched": {"match": "colt-2"},
+COLT = {"method": "colt", "rate": 0.15}
+LTH = {"method": "lth", "rate": 0.2}
+ARMS = {"colt-2": COLT, "lth": LTH, "matched": {"match": "colt-2"}, "dense": {"method": "dense"}}
+# Every method whose rounds no result decides, beside those that follow one.
+EVERY = {
     "dense": {"method": "dense"},
+    "lth": LTH,
+    "one-shot": {"method": "one_shot", "densities": [0.5, 0.2]},
+    "gradual": {"method": "gradual", "densities": [0.5, 0.2], "pace": {"every": 5}},
+    "as-trained": {"method": "as_trained", "of": "gradual"},
+    "fine-tune": {"method": "fine_tune", "match": "lth"},
+    "lr-rewind": {"method": "lr_rewind", "rate": 0.3},
+    "random": {"method": "random_ticket", "of": "lth"},
+    "shuffled": {"method": "shuffled", "of": "fine-tune"},
+    "reinitialised": {"method": "reinitialised", "of": "lth"},
+    "reordered": {"method": "reordered", "of": "lth"},
+    "exact": {"method": "colt", "partitions": 3, "densities": [0.6, 0.3]},
+    "dense-long": {"method": "dense", "as_long_as": "exact"},
 }
 
 
@@ -22,59 +42,182 @@ def recipe(**changes):
     return parse(whole | {"until": {"rounds": 2}} | changes)
 
 
-def test_the_trainings_and_steps_ahead_are_those_that_are_done(tmp_path):
-    planned = recipe(replicates=2)
-    task = make_task(planned, None)
-    told = estimate(Plans.of(planned, task), {(arm, k): 0 for arm in ARMS for k in (0, 1)}, workers=1)
-    done = []
+def keys(made):
+    return [(arm, replicate) for replicate in range(made.replicates) for arm in made.arms]
 
-    class Counts:
-        def __init__(self):
-            self.estimate = None
 
-        def start(self, _name, ahead):
-            self.estimate = ahead
+def ahead(made, agreement="chance", so_far=None, todo=None):
+    plans = plan(made)
+    return rehearse(plans, todo or keys(made), _states(plans), so_far, agreement)
 
-        def progress(self, digest, steps, of):
-            if steps == of:
-                done.append((digest, of))
 
-        def label(self, *_):
-            pass
+@pytest.fixture
+def done(monkeypatch):
+    """What runs train, measure and connect from now on, by digest: the steps and examples of trainings, and a count."""
+    found = {"trained": {}, "measured": [], "lines": []}
+    kept = {name: getattr(Store, f"keep_{name}") for name in ("trained", "measured", "line")}
 
-        result = say = label
+    def keep_trained(self, digest, trained):
+        assert digest not in found["trained"]
+        found["trained"][digest] = trained.steps, trained.samples
+        kept["trained"](self, digest, trained)
 
-        def stop(self):
-            pass
+    def keep_measured(self, digest, measured):
+        found["measured"].append(digest)
+        kept["measured"](self, digest, measured)
 
-    run(planned, runs=tmp_path, workers=1, display=Counts())
-    assert told.trainings == len(done) == len(set(done)) == 2 * (1 + 2 * 3 + 2 + 2)
-    # A half of an odd number of batches may be a batch more.
-    assert told.steps == pytest.approx(sum(steps for _, steps in done), rel=0.05)
+    def keep_line(self, digest, line):
+        found["lines"].append(digest)
+        kept["line"](self, digest, line)
+
+    monkeypatch.setattr(Store, "keep_trained", keep_trained)
+    monkeypatch.setattr(Store, "keep_measured", keep_measured)
+    monkeypatch.setattr(Store, "keep_line", keep_line)
+    return found
+
+
+def counted(done):
+    steps, samples = zip(*done["trained"].values(), strict=True)
+    return len(steps), sum(steps), sum(samples), len(done["measured"]), len(done["lines"])
+
+
+def told(found):
+    return found.trainings, found.steps, found.examples, found.evaluations, found.lines
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rewind": 3, "training": {"epochs": 2, "batch_size": 48}},
+        {"evaluate_at": [0.7], "until": {"rounds": 3}},
+        {"data": {"name": "digits", "skew": {"most": 0.5}}, "replicates": 2, "arms": {"lth": LTH}},
+    ],
+    ids=["from step 0", "rewound to step 3", "few evaluations", "skewed"],
+)
+def test_a_rehearsal_counts_what_the_run_does(tmp_path, done, changes):
+    made = recipe(**{"arms": EVERY} | changes)
+    found = ahead(made)
+    outcome = run(made, runs=tmp_path, workers=1)
+    assert outcome.complete
+    assert told(found) == counted(done)
+    last = {record["arm"]: record for record in outcome.records}
+    for arm, (rounds, density) in found.rounds.items():
+        if made.arms[arm].method != "dense":
+            assert (rounds, density) == (last[arm]["round"], pytest.approx(last[arm]["density"], abs=0.001)), arm
+
+
+def test_what_a_run_that_was_stopped_has_done_is_not_counted_again(tmp_path, done):
+    run(recipe(until={"rounds": 1}, arms={"lth": LTH}), runs=tmp_path, workers=1)
+    before = len(done["trained"])
+    made = recipe(until={"rounds": 3})
+    found = foresee(plan(made), runs=tmp_path)
+    outcome = run(made, runs=tmp_path, workers=1)
+    assert found.range[0] <= len(done["trained"]) - before <= found.range[1]
+    assert foresee(plan(made), runs=tmp_path).trainings == 0
+    # What is told of each arm does not hang on how much of it is done.
+    arms = outlook(plan(made), foresee(plan(made), runs=tmp_path), tmp_path)["arms"]
+    assert [arm["rounds"] for arm in arms] == [3, 3, 3, 0]
+    assert outcome.complete
+
+
+def test_a_training_that_is_on_the_disk_already_is_not_counted(tmp_path):
+    made = recipe(arms={"lth": LTH}, until={"rounds": 1})
+    plans = plan(made)
+    initial = _states(plans)([0])[0, False]
+    dense = Job(initial, plans.mask, plans.recipe.training, replicate_seed(made, 0), plans.whole(0))
+
+    class Killed:
+        """A run that was killed after its first training."""
+
+        def begun(self, *_):
+            return False
+
+        def rounds_done(self, *_):
+            return []
+
+        def record(self, *_):
+            return None
+
+        def has_trained(self, digest):
+            return digest == dense.digest(plans.task.digest)
+
+    assert ahead(made).trainings == 2
+    assert ahead(made, so_far=Killed()).trainings == 1
+
+
+def test_where_partitions_decide_the_rounds_the_range_holds_what_is_done(tmp_path, done):
+    made = recipe(until={"density": 0.3}, arms={"colt-2": COLT, "matched": {"match": "colt-2"}})
+    found = foresee(plan(made), runs=tmp_path)
+    least, most = found.range
+    assert f"({least:,} to {most:,}, as partitions agree on what they prune)" in found.counted
+    # Alike they prune 15 % a round, 8 rounds to 30 %; as little alike as they can, 30 %, 4 rounds; two searches
+    # of halves and as many evaluations each, and matched IMP's one search, which is its evaluation.
+    assert (least, most) == (1 + 2 * 4 + 4 + 4, 1 + 2 * 8 + 8 + 8)
+    run(made, runs=tmp_path, workers=1)
+    assert least <= len(done["trained"]) <= most
+
+
+@pytest.mark.parametrize(("agreement", "kept"), [("all", 850), ("least", 700), ("chance", 722)])
+def test_partitions_agree_as_far_as_they_are_asked_to(agreement, kept):
+    made = recipe(arms={"colt-2": COLT}, model={"name": "mlp", "hidden": [1000]}, until={"rounds": 1})
+    [(_, density)] = ahead(made, agreement).rounds.values()
+    assert density == pytest.approx(kept / 1000, abs=0.005 if agreement == "chance" else 1e-4)
 
 
 @pytest.mark.parametrize(
     ("arm", "until", "rounds"),
     [
-        ({"method": "lth", "rate": 0.2}, {"density": 0.1}, 11),
-        ({"method": "colt", "rate": 0.15}, {"density": 0.1}, 8),
-        ({"method": "colt", "rate": 0.15, "partitions": 4}, {"rounds": 5, "density": 0.1}, 4),
-        ({"method": "lth", "rate": 0.2}, {"density_total": 0.5}, 4),
+        (LTH, {"density": 0.1}, 11),
+        (COLT, {"density": 0.1}, 8),
+        (COLT | {"partitions": 4}, {"rounds": 5, "density": 0.1}, 4),
+        (LTH, {"density_total": 0.5}, 4),
         ({"method": "lth", "reach": {"density": 0.1, "rounds": 7}}, {}, 7),
         ({"method": "lth", "densities": [0.5, 0.2, 0.1]}, {"density": 0.3}, 2),
     ],
 )
-def test_rounds_are_estimated_from_rate_and_stop(arm, until, rounds):
-    made = recipe(arms={"a": arm}, until=until)
-    assert len(expected_rounds(made.arms["a"], made, most=0.9)) == rounds
+def test_rounds_follow_from_rate_and_stop(arm, until, rounds):
+    made = recipe(arms={"a": arm}, until=until, model={"name": "mlp", "hidden": [40]})
+    assert ahead(made).rounds["a"][0] == rounds
 
 
-def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeypatch):
+def test_a_large_network_is_rehearsed_on_some_of_its_weights(monkeypatch):
+    made = recipe(arms={"lth": LTH, "random": {"method": "random_ticket", "of": "lth"}}, until={"density": 0.1})
+    whole = ahead(made)
+    monkeypatch.setattr(rehearsal, "LARGEST", 300)
+    assert told(ahead(made)) == told(whole)
+
+
+def test_a_rehearsal_that_takes_too_long_is_cut_short_and_that_is_told(monkeypatch, tmp_path):
+    made = recipe(arms={"lth": LTH})
+    monkeypatch.setattr(rehearsal, "_SECONDS", -1.0)
+    assert ahead(made).cut_short
+    assert not foresee(plan(made), runs=tmp_path).bounded
+
+
+def test_replicates_alike_are_rehearsed_once(monkeypatch):
+    made = recipe(replicates=1000)
+    assert ahead(made).trainings == 1000 * ahead(recipe()).trainings
+
+
+def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeypatch, tmp_path):
     monkeypatch.setattr("tombola.estimate._measure", lambda _plans: (0.01, 0.0001))
-    made = recipe(training={"epochs": 3, "batch_size": 50}, until={"rounds": 4})
-    task = make_task(made, None)
-    train, valid = len(task.splits.train), len(task.splits.valid)
-    told = estimate(Plans.of(made, task), {("lth", 0): 0}, workers=2)
-    steps = 3 * -(-train // 50)
-    assert told.epochs == 3
-    assert told.seconds == pytest.approx(5 * (steps * 0.01 + (3 * valid + train) * 0.0001) / 2)
+    made = recipe(training={"epochs": 3, "batch_size": 50}, until={"rounds": 4}, arms={"lth": LTH})
+    plans = plan(made)
+    train, valid, test = (len(getattr(plans.task.splits, which)) for which in ("train", "valid", "test"))
+    found = foresee(plans, runs=tmp_path, workers=2)
+    steps = 3 * math.ceil(train / 50)
+    assert found.epochs == 3
+    # Five trainings: each looks at the validation data after every epoch and is measured on all data at its end.
+    assert found.seconds == pytest.approx(5 * (steps * 0.01 + (3 * valid + train + valid + test) * 0.0001) / 2)
+
+
+def test_what_a_rehearsal_learns_leaves_pruned_weights_at_zero():
+    made = recipe(arms={"lth": LTH})
+    plans = plan(made)
+    pool = rehearsal._Pool(plans, None, "chance", math.inf)
+    mask = {name: torch.rand(keep.shape) < 0.5 for name, keep in plans.mask.items()}
+    job = Job(_states(plans)([0])[0, False], mask, plans.recipe.training, 0)
+    [one] = pool.run_all([job])
+    assert all(int(one.final[name].count_nonzero()) == int(keep.count_nonzero()) for name, keep in mask.items())
+    assert digest_state(pool.run_all([job])[0].final) == digest_state(one.final)

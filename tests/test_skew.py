@@ -8,8 +8,7 @@ from tests.test_experiment import go, recipe, timeless
 
 from tombola.batches import Batches
 from tombola.errors import ConfigError
-from tombola.estimate import estimate
-from tombola.experiment import facts, plan
+from tombola.experiment import facts, foresee, plan
 from tombola.masks import nested
 from tombola.partitions import WHOLE, Partition, Skew, by_classes, by_examples, by_seeds, skewed, within
 from tombola.recipe import parse
@@ -183,8 +182,8 @@ def test_a_skewed_search_is_charged_for_its_own_trainings_and_tested_on_all_data
     assert first["samples_seen_search"] == 2 * examples
     assert second["samples_seen_search"] == 2 * 2 * examples
     assert second["samples_seen"] == 2 * (2 * examples + 3 * 360)
-    ahead = estimate(plan(skewed_recipe("search", arms={"lth": ARMS["lth"]}, replicates=1)), {("lth", 0): 0}, 1)
-    assert ahead.trainings == 5
+    plans = plan(skewed_recipe("search", arms={"lth": ARMS["lth"]}, replicates=1))
+    assert foresee(plans, runs=tmp_path / "elsewhere").trainings == 5
 
 
 def test_a_skewed_run_goes_on_from_where_it_stopped_and_says_its_skew(done, tmp_path):

@@ -44,6 +44,16 @@ METHODS: dict[str, tuple[str, ...]] = {
     "reordered": ("of",),
 }
 
+# Where the tickets of a method start, unless all start at the shared rewind point and those of a
+# control where its source's do; see `Arm.starts`.
+_STARTS: dict[str, Literal["shared", "own"]] = {
+    "fine_tune": "own",
+    "lr_rewind": "own",
+    "reinitialised": "own",
+    "random_ticket": "shared",
+    "as_trained": "shared",
+}
+
 CONTROLS = ("random_ticket", "shuffled", "reinitialised")  # what a found ticket must beat
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MOST_LETTERS = 100  # of a name that makes a folder: file systems take 255, and files are named after it
@@ -167,9 +177,20 @@ class Arm:
         return self.method in ("gradual", "as_trained")
 
     @property
+    def starts(self) -> Literal["shared", "source", "own"]:
+        """Where its tickets start.
+
+        "shared": at the rewind point of the replicate; "source": where the tickets that it takes do;
+        "own": at states of its own. A control that says nothing starts where its source's tickets do.
+        """
+        if self.method in _STARTS:
+            return _STARTS[self.method]
+        return "source" if self.of else "shared"
+
+    @property
     def rewinds(self) -> bool:
         """Whether its tickets start from the rewind point that the whole replicate shares."""
-        return self.method not in ("fine_tune", "lr_rewind", "reinitialised", "shuffled")
+        return self.starts == "shared"
 
     @property
     def source(self) -> str | None:
@@ -279,7 +300,7 @@ def starting(arm: Arm, arms: Mapping[str, Arm]) -> Arm:
     >>> starting(arms["moved"], arms).method
     'lth'
     """
-    while arm.method in ("shuffled", "reordered"):
+    while arm.starts == "source":
         arm = arms[arm.of or ""]
     return arm
 

@@ -11,17 +11,20 @@ import itertools
 import math
 import threading
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from tombola import controls, flops, rates, seeds
 from tombola.arms import starting
 from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
 from tombola.errors import DiskError, InputError, InvariantError, TrainingError
-from tombola.executors import Pool
 from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, empty_layers, intersect, size, unite
@@ -29,7 +32,6 @@ from tombola.partitions import WHOLE, Partition
 from tombola.plans import Plans, replicate_seed
 from tombola.rates import Amount, Count
 from tombola.records import Cost, Record, costs_of
-from tombola.runs import RunFolder
 from tombola.search import Round, carried_on, find, find_at_once, find_gradually, rewound
 from tombola.tickets import Ticket
 from tombola.training import Schedule, stretched
@@ -59,10 +61,14 @@ class Display(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a round leaves for the arms that follow: its mask, the ticket's start, and the examples its search saw."""
+    """What a round leaves for the arms that follow: the ticket, and the examples that its search saw.
 
-    mask: Mask
-    start: State
+    Attributes:
+        job: The ticket: its mask, where it starts, and the steps that it has behind it there.
+        samples: Training examples.
+    """
+
+    job: Job
     samples: int
 
 
@@ -103,13 +109,45 @@ class SourceFailedError(Exception):
     """The arm that another one follows has failed."""
 
 
+class _Pool(Protocol):
+    """What an arm asks of a pool: to have trainings done, kept and let go, see `executors.Pool`."""
+
+    def digest(self, job: Job) -> str: ...
+    def run_all(self, jobs: list[Job]) -> list[Trained]: ...
+    def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]: ...
+    def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]: ...
+    def hold(self, digests: Iterable[str]) -> None: ...
+    def let_go(self, digests: Collection[str]) -> None: ...
+    def release(self, digests: Iterable[str]) -> None: ...
+
+
+class _Folder(Protocol):
+    """Where an arm finds what it has done before, and writes down what it does, see `runs.RunFolder`."""
+
+    @property
+    def digest(self) -> str: ...
+    def arm_digest(self, name: str, /) -> str: ...
+    def definition(self, name: str, /) -> dict[str, Any]: ...
+    def record(self, arm: str, replicate: int, index: int, /) -> Record | None: ...
+    def rounds_done(self, arm: str, replicate: int, /) -> list[Ticket]: ...
+    def candidates(self, arm: str, replicate: int, index: int, like: Mask, /) -> list[dict[str, Tensor]]: ...
+    def add_record(self, record: Record, /, *, anyway: bool = False) -> bool: ...
+    def keep_ticket(self, arm: str, replicate: int, index: int, ticket: Ticket, /) -> str: ...
+    def keep_candidates(self, arm: str, replicate: int, index: int, candidates: Sequence[Mask], /) -> None: ...
+    def keep_predictions(
+        self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]], /
+    ) -> None: ...
+    def log_error(self, text: str, /) -> None: ...
+    def ended(self, arm: str, replicate: int, how: str, why: str, rounds: int, /) -> None: ...
+
+
 @dataclass(frozen=True)
 class Shared:
     """What all arms of a run share."""
 
     plans: Plans
-    pool: Pool
-    folder: RunFolder
+    pool: _Pool
+    folder: _Folder
     display: Display
     origin: Mapping[str, Any]
     initial: Mapping[tuple[int, bool], State]  # by replicate, and whether drawn anew
@@ -339,17 +377,20 @@ class ArmRun:
 
     def _control(self, point: Job, found: Found) -> Job:
         """Turn another arm's ticket into this arm's."""
+        mask = found.job.mask
         if self.arm.method == "as_trained":
-            return replace(point, mask=found.mask)
+            return replace(point, mask=mask)
         if self.arm.method == "random_ticket":
-            return replace(point, mask=controls.draw(found.mask, self.seed))
+            return replace(point, mask=controls.draw(mask, self.seed))
         if self.arm.method == "reinitialised":
-            return replace(point, start=self.shared.initial[self.replicate, True], mask=found.mask, first=0)
+            return replace(point, start=self.shared.initial[self.replicate, True], mask=mask, first=0)
+        # All others start where the source's tickets do, with as many steps behind them.
+        start, first = found.job.start, found.job.first
         if self.arm.method == "reordered":
             training = self.plans.onward_training(self.arm)
-            return replace(point, start=found.start, mask=found.mask, training=training)
-        start, mask = controls.shuffle(found.start, found.mask, self.seed, self.arm.shuffle)
-        return replace(point, start=start, mask=mask)
+            return replace(point, start=start, mask=mask, first=first, training=training)
+        start, mask = controls.shuffle(start, mask, self.seed, self.arm.shuffle)
+        return replace(point, start=start, mask=mask, first=first)
 
     def _reordered(self, job: Job) -> Job:
         """Return a training in another order of the data: its augmentation and dropout are others, too."""
@@ -389,7 +430,7 @@ class ArmRun:
             return self.plans.amounts(self.arm)
         scope = self.plans.scope(self.arm)
         source = self.shared.feeds[self.arm.match.arm, self.replicate]
-        return (Count(rates.kept_by_group(found.mask, scope)) for found in source)
+        return (Count(rates.kept_by_group(found.job.mask, scope)) for found in source)
 
     def _run_all(self, jobs: list[Job], role: str = "search") -> list[Trained]:
         for number, job in enumerate(jobs, 1):
@@ -471,9 +512,8 @@ class ArmRun:
             "partitions": [part.describe() for part in partitions],
             "parent": parent,
         }
-        path = self.folder.ticket_path(self.name, self.replicate, index)
         ticket = Ticket(job.mask, job.start, origin, self.plans.total)
-        digest = ticket.save(path, rewind_points=self.folder.rewind_points)
+        digest = self.folder.keep_ticket(self.name, self.replicate, index, ticket)
         ready = self._evaluation(index, job)
         self._offer(job, ready)
         self._add(_Ticket(index, ready, self._facts(job.mask, job) | facts, dict(self._searched)))
@@ -483,7 +523,7 @@ class ArmRun:
         """Give a round to the arms that follow; those that train it once more need what its evaluation gives."""
         if self._again:
             self.pool.hold([self.pool.digest(ready)] * self._again)
-        self.feed.put(Found(job.mask, job.start, sum(cost.samples for cost in self._searched.values())))
+        self.feed.put(Found(job, sum(cost.samples for cost in self._searched.values())))
         self._rounds += 1
 
     def _add(self, ticket: _Ticket) -> None:
@@ -629,7 +669,7 @@ class ArmRun:
         if measured:
             predictions = measured.test.predictions.cpu().numpy()
             self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
-        if self.folder.records.add(record):
+        if self.folder.add_record(record):
             self.shared.display.result(record)
         if result is not None and ticket.index and self.recipe.keep != "all":
             self._spent.append((ticket.index, digest))
@@ -682,7 +722,7 @@ class ArmRun:
         changed: dict[str, Any] = {"passes": self._passes(index)} if record["evaluated"] else {}
         changed |= costs if costs["samples_seen"] > record["samples_seen"] else {}
         if {**record, **changed} != record:
-            self.folder.records.add({**record, **changed}, anyway=True)
+            self.folder.add_record({**record, **changed}, anyway=True)
 
     def _selected(self, select: str) -> str:
         """Say which weights were tested, and what is not as it should be about their choice."""

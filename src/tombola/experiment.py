@@ -10,7 +10,7 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError, DiskError
-from tombola.estimate import Estimate, estimate, expected_rounds
+from tombola.estimate import Estimate
 from tombola.executors import Pool
 from tombola.flops import Flops
 from tombola.partitions import WHOLE
@@ -33,6 +33,7 @@ from tombola.plans import Plans, make_model, make_task, settle
 from tombola.progress import Display, duration, in_bytes
 from tombola.recipe import Recipe
 from tombola.records import Record
+from tombola.rehearsal import estimate, rehearse
 from tombola.reports import page
 from tombola.reports.decisions import TARGETS, Asked
 from tombola.reports.grids import percent
@@ -136,28 +137,26 @@ def foresee(
     """Estimate what a run would still do, without beginning it; what its folder has already is not done again."""
     keys = [(name, replicate) for replicate in _chosen(plans.recipe, replicates) for name in plans.recipe.arms]
     path = folder_of(plans.recipe, runs)
-    done = dict.fromkeys(keys, 0)
-    if (path / "run.json").exists():
-        known = Run(path).going_on(plans.recipe)
-        done = {key: len(known.rounds_done(*key)) for key in keys if not known.finished(*key)}
-    return estimate(plans, done, _workers(plans.recipe, workers))
+    known = Run(path).going_on(plans.recipe) if (path / "run.json").exists() else None
+    todo = keys if known is None else _todo(known, keys)
+    return estimate(plans, todo, _states(plans), known, _workers(plans.recipe, workers))
 
 
 def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
     """Say what a run would do, as plain data: what it is, its arms, its costs, and the cap of what can be pruned."""
     recipe = plans.recipe
     most = sum(mask.numel() for mask in plans.mask.values()) / plans.total
+    reached = ahead.rounds
+    if reached.keys() != recipe.arms.keys():  # of arms that are finished, too
+        reached = rehearse(plans, [(name, 0) for name in recipe.arms], _states(plans)).rounds
     arms = []
     for name, arm in recipe.arms.items():
-        densities = [] if arm.method == "dense" else expected_rounds(arm, recipe, most)
-        last = densities[-1] if densities else None
-        arms.append(
-            {"name": name, "method": arm.method, "rounds": len(densities), "density": last, "follows": arm.source}
-        )
+        rounds, density = reached[name]
+        arms.append({"name": name, "method": arm.method, "rounds": rounds, "density": density, "follows": arm.source})
     return {
         **facts(plans),
         "cap": f"{most:.2%} of all weights can be pruned",
-        "trainings": f"{ahead.trainings}, {ahead.steps:,} steps",
+        "trainings": ahead.counted,
         "time": f"about {duration(ahead.seconds)}" + ("" if ahead.bounded else "; an accuracy stop may end it earlier"),
         "disk": f"about {in_bytes(ahead.bytes)}",
         "folder": str(folder_of(recipe, runs)),
@@ -188,14 +187,11 @@ def _search(
     """Drive every arm of the chosen replicates that is not finished, all on one pool."""
     recipe, task = plans.recipe, plans.task
     keys = [(name, replicate) for replicate in chosen for name in recipe.arms]
-    todo = [key for key in keys if not folder.finished(*key)]
+    todo = _todo(folder, keys)
     if not todo:
         folder.clear_trainings()
         display.say(f"nothing left to train: {folder.path} is complete")
         return
-    # An arm that follows another one needs its rounds: one that is finished gives those of its tickets.
-    sources = {(source, replicate) for name, replicate in todo for source in _sources(recipe, name)}
-    todo = [key for key in keys if key in todo or key in sources]
     with Pool(
         task,
         folder.trainings,
@@ -208,6 +204,14 @@ def _search(
         folder.clear_trainings()
 
 
+def _todo(run: Run, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the arms and replicates that are to be driven, in the order of the keys."""
+    open_ = {key for key in keys if not run.finished(*key)}
+    # An arm that follows another one needs its rounds: one that is finished gives those of its tickets.
+    sources = {(source, replicate) for name, replicate in open_ for source in _sources(run.recipe, name)}
+    return [key for key in keys if key in open_ | sources]
+
+
 def _drive(
     plans: Plans,
     folder: RunFolder,
@@ -218,14 +222,15 @@ def _drive(
     display: Display,
 ) -> None:
     """Drive arms of replicates to their ends, a thread each."""
-    recipe, task = plans.recipe, plans.task
+    task = plans.task
+    initial = _initial_states(plans, {replicate for _, replicate in todo})
     shared = Shared(
         plans,
         pool,
         folder,
         display,
         origin=_origin(plans),
-        initial=_initial_states(plans, {replicate for _, replicate in todo}),
+        initial=initial,
         flops=_flops(plans, todo),
         feeds={key: Feed() for key in todo},
         todo=todo,
@@ -233,8 +238,7 @@ def _drive(
     )
     folder.keep_labels(task.splits.test.labels.cpu().numpy())
     pool.hold(folder.trainings_to_keep())  # of arms that are finished, too
-    done = {key: len(folder.rounds_done(*key)) for key in todo}
-    display.start(recipe.name, estimate(plans, done, workers))
+    display.start(plans.recipe.name, estimate(plans, todo, lambda _: initial, folder, workers))
     threads = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="tombola-arm")
     try:
         open_ = {threads.submit(ArmRun(shared, *key).run) for key in todo}
@@ -293,6 +297,10 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
         for k in replicates
         for again in anew
     }
+
+
+def _states(plans: Plans) -> Callable[[Iterable[int]], dict[tuple[int, bool], State]]:
+    return functools.partial(_initial_states, plans)
 
 
 def _flops(plans: Plans, todo: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:

@@ -199,11 +199,9 @@ def _run(
     devices.reset_peak_memory(task.device)
     model = task.build(job.start, job.part, job.seed)
     batches = task.batches(job.part, training.batch_size, job.seed)
-    share = len(batches) / task.steps_per_epoch(training.batch_size)
-    schedule = Schedule.of(training, len(batches), share)
+    schedule, first, last = course(job, task, len(batches))
     if training.select == "best" and len(task.split(job.part, "valid")) == 0:
         raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
-    first, last = round(job.first * share), schedule.steps if job.last is None else round(job.last * share)
 
     pruner = None
     if job.gradual is not None:
@@ -261,6 +259,23 @@ def _run(
         mask=None if pruner is None else dict(mask),
         cuts=[] if pruner is None else pruner.kept,
     )
+
+
+def course(job: Job, task: Classification, batches: int) -> tuple[Schedule, int, int]:
+    """Work out which steps a training takes.
+
+    Args:
+        job: What is trained.
+        task: For the length of the full training split.
+        batches: Of an epoch of its part of the data.
+
+    Returns:
+        Its schedule, the steps it has behind it, and the step after which it ends, in its own steps.
+    """
+    share = batches / task.steps_per_epoch(job.training.batch_size)
+    schedule = Schedule.of(job.training, batches, share)
+    last = schedule.steps if job.last is None else round(job.last * share)
+    return schedule, round(job.first * share), last
 
 
 class _Watch:

@@ -41,9 +41,8 @@ class Display:
             each = duration(estimate.seconds / max(1, estimate.trainings))
             self.say(f"{name}: the number of rounds is not known beforehand; about {each} a training")
         else:
-            plural = "s" * (estimate.trainings != 1)
             size = f", {in_bytes(estimate.bytes)} on the disk" if estimate.bytes else ""
-            self.say(f"{name}: {estimate.trainings} training{plural}, {estimate.steps:,} steps, {about}{size}")
+            self.say(f"{name}: {estimate.counted}, {about}{size}")
         self._began, self._estimate = time.monotonic(), estimate
         if self.quiet or not self.console.is_terminal:
             return

@@ -216,6 +216,14 @@ class Run:
         """Return the result of a round, or ``None`` where there is none yet."""
         return self.records.get(arm, replicate, index)
 
+    def begun(self, arm: str, replicate: int) -> bool:
+        """Whether there is a result of an arm of a replicate."""
+        return bool(self.records.of(arm, replicate))
+
+    def has_trained(self, digest: str) -> bool:
+        """Whether a training is kept here, by its job's digest."""
+        return Store(self.trainings).kept(digest)
+
     def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
         """Return the tickets of the first rounds that have both a ticket and a record, without a gap."""
         tickets: list[Ticket] = []
@@ -501,6 +509,14 @@ class RunFolder(Run):
                                   f"{', '.join(differing(now, was))}; give it another name")  # fmt: skip
             known[name] = now
         return known
+
+    def add_record(self, record: Record, *, anyway: bool = False) -> bool:
+        """Write a result down, see `Records.add`."""
+        return self.records.add(record, anyway=anyway)
+
+    def keep_ticket(self, arm: str, replicate: int, index: int, ticket: Ticket) -> str:
+        """Write the ticket of a round and return its file's digest; the state it starts from is kept once."""
+        return ticket.save(self.ticket_path(arm, replicate, index), rewind_points=self.rewind_points)
 
     def keep_candidates(self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]) -> None:
         """Keep the mask of every partition, eight weights a byte."""

@@ -54,6 +54,10 @@ class Store:
             states[which][key] = value
         return Trained(states["final"], states["early"] or None, **facts, mask=states["mask"] or None)
 
+    def kept(self, digest: str) -> bool:
+        """Whether there is a file of a finished training, whatever is in it."""
+        return self._path(digest, "training").exists()
+
     def has_trained(self, digest: str) -> bool:
         """Whether a training is finished and can be read."""
         return self._path(digest, "training").exists() and self.trained(digest) is not None

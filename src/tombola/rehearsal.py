@@ -1,0 +1,469 @@
+"""Rehearsal: what a run will do, found by letting its arms do it on a pool that trains nothing.
+
+    plans -> the arms themselves -> [ a pool that only counts ] -> trainings, steps, rounds -> estimate
+
+The arms are those of a run, so whatever decides there how many trainings are needed decides here,
+too: which are shared, which rounds are evaluated, where a search stops. What a training would have
+learnt is drawn. That matters in one place: how far the partitions of a search agree decides how
+many weights a round prunes. So such a run is rehearsed three times: with partitions that agree as
+far as chance has it, in everything, and in as little as they can.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tombola import arms, rates
+from tombola.arms import Arm
+from tombola.connectivity import POINTS, Line
+from tombola.digests import digest_json
+from tombola.driver import ArmRun, Feed, Shared
+from tombola.estimate import Estimate, Measure
+from tombola.evaluation import Metrics
+from tombola.jobs import Job, Measured, Trained, course
+from tombola.masks import count, size
+from tombola.partitions import WHOLE
+from tombola.plans import Plans
+from tombola.pruning import prune
+from tombola.records import Record
+from tombola.runs import Run
+from tombola.scopes import by_name
+from tombola.seeds import derive
+from tombola.tickets import Ticket
+from tombola.training import Schedule
+from tombola.types import Mask, State
+
+Key = tuple[str, int]  # an arm, and a replicate
+Agreement = Literal["chance", "all", "least"]
+
+LARGEST = 300_000  # weights; of more a rehearsal takes so many, evenly, and the counts are as good
+_SECONDS = 20.0  # of a processor; a longer rehearsal is cut short, and that is told
+
+
+class _EnoughError(BaseException):
+    """The rehearsal takes too long; no failure of the arm under way, which must not catch it."""
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What arms would still do.
+
+    Attributes:
+        trainings: Those that are not done yet, each once.
+        steps: Their optimiser steps.
+        examples: Their training examples, with repetitions.
+        looked_at: Validation examples that are looked at while they train.
+        evaluations: Tickets that are tested.
+        lines: Lines between two trainings that are measured.
+        tickets: Tickets that are written.
+        candidates: Masks of partitions that are written.
+        starts: States that tickets start from.
+        rounds: Of every arm the number of its rounds and the density after the last one.
+        cut_short: Whether there is more than could be rehearsed.
+    """
+
+    trainings: int = 0
+    steps: int = 0
+    examples: int = 0
+    looked_at: int = 0
+    evaluations: int = 0
+    lines: int = 0
+    tickets: int = 0
+    candidates: int = 0
+    starts: int = 0
+    rounds: Mapping[str, tuple[int, float | None]] = field(default_factory=dict)
+    cut_short: bool = False
+
+    def times(self, replicates: int) -> Rehearsed:
+        """Return what so many replicates alike would do."""
+        counts: dict[str, Any] = {name: value * replicates for name, value in self._counts().items()}
+        return replace(self, **counts)
+
+    def plus(self, other: Rehearsed) -> Rehearsed:
+        """Return what both together would do."""
+        others = other._counts()
+        counts: dict[str, Any] = {name: value + others[name] for name, value in self._counts().items()}
+        rounds = dict(other.rounds) | dict(self.rounds)
+        return replace(self, **counts, rounds=rounds, cut_short=self.cut_short or other.cut_short)
+
+    def _counts(self) -> dict[str, int]:
+        return {name: value for name, value in vars(self).items() if type(value) is int}
+
+
+def rehearse(
+    plans: Plans,
+    todo: Sequence[Key],
+    initial: Callable[[Iterable[int]], Mapping[tuple[int, bool], State]],
+    run: Run | None = None,
+    agreement: Agreement = "chance",
+) -> Rehearsed:
+    """Let arms do what they would do in a run, without training anything.
+
+    Args:
+        plans: What the arms work with.
+        todo: Arms and replicates to drive, and those whose rounds they need.
+        initial: Gives the states that replicates start from, see `driver.Shared`.
+        run: The run so far; a new one if not given.
+        agreement: How far the partitions of a search agree on what they prune.
+    """
+    found = Rehearsed()
+    began = time.process_time()
+    for replicate, alike in _unlike(plans, todo, run).items():
+        own = [key for key in todo if key[1] == replicate]
+        rehearsal = _Rehearsal(plans, own, initial([replicate]), run, agreement, began + _SECONDS)
+        found = found.plus(rehearsal.drive().times(alike))
+        if found.cut_short:
+            break
+    return found
+
+
+def estimate(
+    plans: Plans,
+    todo: Sequence[Key],
+    initial: Callable[[Iterable[int]], Mapping[tuple[int, bool], State]],
+    run: Run | None,
+    workers: int,
+) -> Estimate:
+    """Say how many trainings a run needs and about how long they take.
+
+    Args:
+        plans: What the arms work with.
+        todo: Arms and replicates to drive.
+        initial: Gives the states that replicates start from.
+        run: The run so far; a new one if not given.
+        workers: Number of workers.
+    """
+    found = rehearse(plans, todo, initial, run)
+    others = [found]
+    if any(_divided(plans.recipe.arms[name]) for name, _ in todo):
+        others += [rehearse(plans, todo, initial, run, agreement) for agreement in ("least", "all")]
+    task, recipe = plans.task, plans.recipe
+    measure = Measure.of(plans) if found.trainings else Measure(0.0, 0.0)
+    tested = len(task.splits.train) + len(task.splits.valid) + len(task.splits.test)
+    looked_at = found.looked_at + found.evaluations * tested + found.lines * POINTS * len(task.splits.test)
+    seconds = (found.steps * measure.step + looked_at * measure.example) / workers
+    epoch = task.steps_per_epoch(recipe.training.batch_size)
+    length = Schedule.of(recipe.training, epoch).steps
+    until = recipe.until
+    return Estimate(
+        steps=found.steps,
+        trainings=found.trainings,
+        seconds=seconds,
+        bounded=not found.cut_short and (until.accuracy_drop is None or until.rounds is not None),
+        epochs=length / epoch,
+        bytes=_bytes(plans, todo, found),
+        range=(min(one.trainings for one in others), max(one.trainings for one in others)),
+        rounds=found.rounds,
+        waits=recipe.training.patience is not None,
+    )
+
+
+def _divided(arm: Arm) -> bool:
+    """Whether what an arm's partitions agree on decides how many weights it keeps."""
+    return arm.width > 1 and arm.rate is not None
+
+
+def _unlike(plans: Plans, todo: Sequence[Key], run: Run | None) -> dict[int, int]:
+    """Return the replicates to be rehearsed, each with the number of those that do as much."""
+    replicates = list(dict.fromkeys(replicate for _, replicate in todo))
+    names: dict[int, list[str]] = {replicate: [] for replicate in replicates}
+    for name, replicate in todo:
+        names[replicate].append(name)
+    begun = [k for k in replicates if run is not None and any(run.begun(name, k) for name in names[k])]
+    # Classes that are unevenly represented are so in every replicate in another way.
+    own = replicates if plans.recipe.data.skew is not None else begun
+    found = dict.fromkeys(own, 1)
+    fresh: dict[tuple[str, ...], int] = {}
+    for replicate in replicates:
+        if replicate not in found:
+            first = fresh.setdefault(tuple(names[replicate]), replicate)
+            if first == replicate:
+                found[replicate] = 0
+            found[first] += 1
+    return found
+
+
+class _Rehearsal:
+    """One replicate, rehearsed."""
+
+    def __init__(
+        self,
+        plans: Plans,
+        todo: Sequence[Key],
+        initial: Mapping[tuple[int, bool], State],
+        run: Run | None,
+        agreement: Agreement,
+        deadline: float,
+    ) -> None:
+        thinned = _Thinned(plans.mask)
+        mask = thinned.state(plans.mask)
+        total = round(plans.total * size(mask) / size(plans.mask))
+        self._plans = replace(plans, mask=mask, total=total)
+        self._pool = _Pool(self._plans, run if thinned.whole else None, agreement, deadline)
+        self._folder = _Folder(run, thinned)
+        feeds = {key: Feed() for key in todo}
+        outputs = {plans.task.outputs(WHOLE)}
+        for name, replicate in todo:
+            if plans.recipe.arms[name].searches:
+                parts = plans.partitions(plans.recipe.arms[name], replicate)
+                outputs |= {plans.task.outputs(part) for part in parts}
+        self._shared = Shared(
+            self._plans,
+            self._pool,
+            self._folder,
+            _Silence(),
+            origin={},
+            initial={key: thinned.state(state) for key, state in initial.items()},
+            flops={number: {} for number in outputs},
+            feeds=feeds,
+            todo=todo,
+            stopped=threading.Event(),
+        )
+        self._todo = todo
+
+    def drive(self) -> Rehearsed:
+        """Drive the arms one after the other, each after the one that it follows."""
+        cut_short = False
+        order = arms.order(self._plans.recipe.arms)
+        rounds: dict[str, tuple[int, float | None]] = {}
+        try:
+            for name, replicate in sorted(self._todo, key=lambda key: order.index(key[0])):
+                ArmRun(self._shared, name, replicate).run()
+                rounds[name] = self._folder.reached(name)
+        except _EnoughError:
+            cut_short = True
+        pool, folder = self._pool, self._folder
+        return Rehearsed(
+            trainings=len(pool.trained),
+            steps=sum(steps for steps, _, _ in pool.trained.values()),
+            examples=sum(examples for _, examples, _ in pool.trained.values()),
+            looked_at=sum(looked_at for _, _, looked_at in pool.trained.values()),
+            evaluations=len(pool.tested),
+            lines=len(pool.lines),
+            tickets=folder.tickets,
+            candidates=folder.masks,
+            starts=len(folder.starts),
+            rounds=rounds,
+            cut_short=cut_short,
+        )
+
+
+class _Thinned:
+    """So many of a model's weights that a rehearsal is quick, the same of each state and mask."""
+
+    def __init__(self, mask: Mask) -> None:
+        self._stride = max(1, math.ceil(size(mask) / LARGEST))
+        self._names = frozenset(mask)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all weights are there, so that a training has the digest that it has in the run."""
+        return self._stride == 1
+
+    def state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights that a rehearsal takes; what cannot be pruned it needs for digests alone."""
+        if self.whole:
+            return dict(state)
+        return {name: state[name].flatten()[:: self._stride].clone() for name in state if name in self._names}
+
+    def ticket(self, ticket: Ticket) -> Ticket:
+        """Return a ticket with these weights alone."""
+        if self.whole:
+            return ticket
+        return replace(ticket, mask=self.state(ticket.mask), rewind_point=self.state(ticket.rewind_point))
+
+
+class _Pool:
+    """Counts what it is asked to train, and gives weights that nobody has trained."""
+
+    def __init__(self, plans: Plans, run: Run | None, agreement: Agreement, deadline: float) -> None:
+        self._plans, self._run, self._agreement, self._deadline = plans, run, agreement, deadline
+        self._task = plans.task.digest
+        self.trained: dict[str, tuple[int, int, int]] = {}  # steps, training examples, validation examples
+        self.tested: set[str] = set()
+        self.lines: set[str] = set()
+
+    def digest(self, job: Job) -> str:
+        return job.digest(self._task)
+
+    def run_all(self, jobs: list[Job]) -> list[Trained]:
+        # What partitions that agree have in common is theirs alone: another arm has learnt something else.
+        together = self.digest(jobs[0])
+        shares = [number / len(jobs) for number in range(len(jobs))]
+        return [self._train(job, together, share) for job, share in zip(jobs, shares, strict=True)]
+
+    def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
+        self.tested.add(self.digest(job))
+        nothing = Metrics(0.0, 0.0, torch.zeros(0, dtype=torch.long))
+        return _done((self._train(job), Measured(nothing, nothing, nothing, None)))
+
+    def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]:
+        self.lines.add(digest_json([self.digest(one), self.digest(other)]))
+        return _done((self._train(one), self._train(other), Line([0.0, 1.0], [0.0, 0.0], [0.0, 0.0])))
+
+    def hold(self, digests: Iterable[str]) -> None:
+        pass
+
+    def let_go(self, digests: Collection[str]) -> None:
+        pass
+
+    def release(self, digests: Iterable[str]) -> None:
+        pass
+
+    def _train(self, job: Job, together: str | None = None, share: float = 0.0) -> Trained:
+        if time.process_time() > self._deadline:
+            raise _EnoughError
+        digest, task = self.digest(job), self._plans.task
+        batches = task.batches(job.part, job.training.batch_size, job.seed)
+        schedule, first, last = course(job, task, len(batches))
+        if digest not in self.trained and not (self._run is not None and self._run.has_trained(digest)):
+            looks = sum(1 for step in range(first + 1, last) if step % schedule.evaluate_every == 0) + 1
+            examples = batches.examples(first, last)
+            self.trained[digest] = last - first, examples, looks * len(task.split(job.part, "valid"))
+        apart = together is None or self._agreement == "chance"
+        learnt, pruned = self._weights(job, digest if apart else together, share), None
+        if job.gradual is not None:
+            pruned = self._pruned(job, learnt)
+            learnt = {name: learnt[name] * keep for name, keep in pruned.items()}
+        return Trained(
+            final={**job.start, **learnt},
+            early=None,
+            early_step=None,
+            select="last",
+            history=[],
+            samples=batches.examples(first, last),
+            seconds=0.0,
+            steps=last - first,
+            mask=pruned,
+        )
+
+    def _weights(self, job: Job, address: str | None, share: float) -> dict[str, Tensor]:
+        """Draw the weights that a partition has learnt, so that it agrees with the others as asked."""
+        draw = torch.Generator().manual_seed(derive(job.seed, "rehearsal", address))
+        learnt = {}
+        for name, keep in job.mask.items():
+            values = torch.rand(keep.shape, generator=draw) + 1e-6
+            if self._agreement == "least":
+                values = _apart(values, keep, share)
+            learnt[name] = (values * keep).to(job.start[name].dtype)
+        return learnt
+
+    def _pruned(self, job: Job, learnt: State) -> dict[str, Tensor]:
+        """Return what gradual pruning leaves of a job's mask."""
+        assert job.gradual is not None
+        scope = by_name(job.gradual.scope, self._plans.task.model, self._plans.task.head)
+        [kept] = rates.counts_for(job.mask, [job.gradual.density], scope)
+        return prune(learnt, job.mask, scope=scope, count=kept.keep)
+
+
+def _apart(values: Tensor, keep: Tensor, by: float) -> Tensor:
+    """Move the order of a layer's kept weights on by a share of their number: what is low comes to be another part."""
+    number = int(keep.count_nonzero())
+    order = torch.argsort(torch.argsort(values[keep]))
+    found = torch.zeros_like(values)
+    found[keep] = ((order + round(by * number)) % max(number, 1) + 1.0) / (number + 1)
+    return found
+
+
+class _Folder:
+    """A run folder in which nothing is written; what is done stands in the real one."""
+
+    def __init__(self, run: Run | None, thinned: _Thinned) -> None:
+        self._run, self._thinned = run, thinned
+        self._last: Counter[str] = Counter()
+        self._density: dict[str, float | None] = {}
+        self.digest = ""
+        self.tickets = self.masks = 0
+        self.starts: set[str] = set()
+
+    def reached(self, name: str) -> tuple[int, float | None]:
+        """Return the number of an arm's rounds, and the density after the last one."""
+        return self._last[name], self._density.get(name)
+
+    def arm_digest(self, name: str) -> str:
+        return name
+
+    def definition(self, name: str) -> dict[str, Any]:
+        return {"name": name}
+
+    def record(self, arm: str, replicate: int, index: int) -> Record | None:
+        return None if self._run is None else self._run.record(arm, replicate, index)
+
+    def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
+        done = [] if self._run is None else self._run.rounds_done(arm, replicate)
+        for index, ticket in enumerate(done, 1):
+            self._reach(arm, index, ticket.mask)
+        return [self._thinned.ticket(ticket) for ticket in done]
+
+    def candidates(self, arm: str, replicate: int, index: int, _: Mask) -> list[dict[str, Tensor]]:
+        assert self._run is not None
+        whole = self._run.mask(arm, replicate, index)
+        return [self._thinned.state(mask) for mask in self._run.candidates(arm, replicate, index, whole)]
+
+    def add_record(self, _: Record, *, anyway: bool = False) -> bool:  # noqa: ARG002 - nothing is written
+        return False
+
+    def keep_ticket(self, arm: str, _: int, index: int, ticket: Ticket) -> str:
+        self._reach(arm, index, ticket.mask)
+        self.tickets += 1
+        self.starts.add(ticket.rewind_digest)
+        return ""
+
+    def _reach(self, arm: str, index: int, mask: Mask) -> None:
+        self._last[arm], self._density[arm] = index, count(mask) / size(mask)
+
+    def keep_candidates(self, _arm: str, _replicate: int, _index: int, candidates: Sequence[Mask]) -> None:
+        self.masks += len(candidates)
+
+    def keep_predictions(self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]) -> None:
+        pass
+
+    def log_error(self, text: str) -> None:
+        pass
+
+    def ended(self, arm: str, replicate: int, how: str, why: str, rounds: int) -> None:
+        pass
+
+
+class _Silence:
+    """Tells nothing."""
+
+    def label(self, digest: str, text: str) -> None:
+        pass
+
+    def result(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
+def _done(value: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
+
+
+def _bytes(plans: Plans, todo: Sequence[Key], found: Rehearsed) -> int:
+    """Estimate the bytes of a run folder when the run is complete."""
+    recipe, task = plans.recipe, plans.task
+    state = sum(value.nbytes for value in task.model.state_dict().values())
+    trained = state * (2 if task.splits.has_valid else 1)  # the last and the early-stop state
+    replicates = len({replicate for _, replicate in todo})
+    searching = sum(1 for name, _ in todo if recipe.arms[name].method != "dense")
+    kept = {"all": found.evaluations, "last": searching, "none": 0}[recipe.keep] + replicates
+    masks = (found.tickets + found.candidates) * size(plans.mask) / 8
+    predictions = found.evaluations * len(task.splits.test)
+    return int(masks + found.starts * state + kept * trained + predictions)
