@@ -3,7 +3,7 @@
 import statistics
 
 from findings.branches import AFTER, BRANCHES, DENSE, DENSITIES, GRADUAL
-from findings.evidence import above, below, in_round, interval, lines, so, table, told
+from findings.evidence import above, answer, below, in_round, interval, lines, so, table, told
 from findings.sections import gradual
 
 TITLE = "Does a cut itself help? Branches of one training: LeNet-5 on MNIST"
@@ -78,6 +78,9 @@ def text() -> str:
     little = so(
         "What a cut on the way to 50 % is worth is not decided", *at_half, state="undecided"
     )
+    everywhere = answer(
+        [above("", effect(GRADUAL, to, after)) for to in DENSITIES for after in (100, 300)]
+    )
     most = max(interval(statement.values)[2] for statement in at_half)
     longer = so(
         "To 10 and 5 % the network that was cut is still less accurate 300 steps later",
@@ -110,7 +113,8 @@ Then networks on their way to a density, and one cut of the schedule:
 
 {parts[1]}
 
-{little} (H17): the intervals end at {most:+.2f}. {longer}. What the whole schedule does is another
-question: at step {STEP:,}, after its last cut, validation accuracy is {"; ".join(along)}, relative
-to the dense network at that step.
+H17 is asked at 50 %, the density of their figure; asked at all four, the rule would say
+"{everywhere}". {little}: the intervals end at {most:+.2f}. {longer}. What the whole schedule does
+is another question: at step {STEP:,}, after its last cut, validation accuracy is
+{"; ".join(along)}, relative to the dense network at that step.
 """
