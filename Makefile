@@ -3,6 +3,7 @@
 # make test-all the same with the slow tests: runs killed at fifty moments
 # make findings write docs/findings.md anew from the committed records
 # make bench    measure against others; ROWS=lenet5,mask some rows, OPEN_LTH=DIR with a clone of open_lth
+# make mutants  faults made on purpose, each against the tests of its module; SEED=1 NUMBER=60
 # make install  .venv with tombola and the tools for its development
 
 PYTHON ?= python3
@@ -11,8 +12,10 @@ TESTS ?=
 MARKED ?= not slow
 ROWS ?=
 OPEN_LTH ?=
+SEED ?= 0
+NUMBER ?= 60
 
-.PHONY: demo test test-all findings bench install clean
+.PHONY: demo test test-all findings bench mutants install clean
 .DEFAULT_GOAL := demo
 
 demo: install
@@ -33,6 +36,9 @@ findings: install
 
 bench: install
 	$(BIN)/python -m benchmarks --rows '$(ROWS)' --open-lth '$(OPEN_LTH)'
+
+mutants: install
+	$(BIN)/python -m mutants --seed $(SEED) --number $(NUMBER)
 
 # The copy of pyproject.toml says what the environment was made for; it is written last.
 install:

@@ -1,0 +1,150 @@
+"""Faults: what may go wrong in a line, as changes of its syntax tree."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+
+_BOUNDARIES: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+_ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
+}  # fmt: skip
+_WITHOUT_EFFECT = (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Assert)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        file: The module's file name.
+        line: Where it is.
+        kind: "boundary", "arithmetic", "constant", "operand", "deleted" or "argument dropped".
+        before: The source as it stands.
+        after: The source with the fault.
+        place: Number of the node among those of the tree, in the order of `ast.walk`.
+        choice: Which of the faults that the node can have.
+    """
+
+    file: str
+    line: int
+    kind: str
+    before: str
+    after: str
+    place: int
+    choice: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} ({self.kind}) `{_short(self.before)}` -> `{_short(self.after)}`"
+
+    def code(self, path: Path) -> CodeType:
+        """Compile the module with the fault in it."""
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        nodes = list(ast.walk(tree))
+        node = nodes[self.place]
+        _, changed = list(_changes(node))[self.choice]
+        _put(tree, node, changed)
+        return compile(ast.fix_missing_locations(tree), str(path), "exec")
+
+
+def draw(files: Sequence[Path], number: int, seed: int) -> list[Fault]:
+    """Draw so many faults from the modules, the same for the same seed, each line at most once."""
+    found = [fault for path in files for fault in faults_of(path)]
+    random.Random(seed).shuffle(found)
+    drawn: dict[tuple[str, int], Fault] = {}
+    for fault in found:
+        drawn.setdefault((fault.file, fault.line), fault)
+    return sorted(list(drawn.values())[:number], key=lambda fault: (fault.file, fault.line))
+
+
+def faults_of(path: Path) -> Iterator[Fault]:
+    """List all faults that a module can have."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    left_alone = _left_alone(tree)
+    for place, node in enumerate(ast.walk(tree)):
+        if id(node) in left_alone:
+            continue
+        for choice, (kind, changed) in enumerate(_changes(node)):
+            line = getattr(node, "lineno", 0)
+            yield Fault(path.name, line, kind, ast.unparse(node), ast.unparse(changed), place, choice)
+
+
+def _left_alone(tree: ast.Module) -> set[int]:
+    """Return the nodes that decide nothing: annotations, imports, messages of errors, what types need."""
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        parts: list[ast.AST | None] = []
+        typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if typing or isinstance(node, _WITHOUT_EFFECT):
+            parts = [node]
+        elif isinstance(node, ast.FunctionDef):
+            arguments = [one for one in ast.walk(node.args) if isinstance(one, ast.arg)]
+            annotations = [argument.annotation for argument in arguments]
+            parts = [*node.decorator_list, node.returns, *annotations]
+        elif isinstance(node, ast.ClassDef):
+            parts = list(node.decorator_list)
+        elif isinstance(node, ast.AnnAssign):
+            parts = [node.annotation]
+        for part in parts:
+            if part is not None:
+                found |= {id(inner) for inner in ast.walk(part)}
+    return found
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the faults that a node can have, each as another node in its place."""
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in _BOUNDARIES:
+        yield "boundary", _with(node, lambda new: new.ops.__setitem__(0, _BOUNDARIES[type(node.ops[0])]()))
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        yield "arithmetic", _with(node, lambda new: setattr(new, "op", _ARITHMETIC[type(node.op)]()))
+    if isinstance(node, ast.Constant) and type(node.value) is bool:
+        yield "constant", ast.copy_location(ast.Constant(not node.value), node)
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        yield "constant", ast.copy_location(ast.Constant(node.value + 1), node)
+    if isinstance(node, ast.BoolOp):
+        for index in range(len(node.values)):
+            yield "operand", _with(node, lambda new, at=index: new.values.pop(at))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield "operand", node.operand
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield "deleted", ast.copy_location(ast.Pass(), node)
+    if isinstance(node, ast.Call):
+        for index, keyword in enumerate(node.keywords):
+            if keyword.arg is not None:
+                yield "argument dropped", _with(node, lambda new, at=index: new.keywords.pop(at))
+
+
+def _with(node: ast.AST, change: Callable[..., object]) -> ast.AST:
+    new = copy.deepcopy(node)
+    change(new)
+    if isinstance(new, ast.BoolOp) and len(new.values) == 1:
+        return new.values[0]
+    return new
+
+
+def _put(tree: ast.AST, node: ast.AST, changed: ast.AST) -> None:
+    """Put a node in the place of another one."""
+    for parent in ast.walk(tree):
+        for name, value in ast.iter_fields(parent):
+            if value is node:
+                setattr(parent, name, changed)
+                return
+            if isinstance(value, list) and any(one is node for one in value):
+                value[[one is node for one in value].index(True)] = changed
+                return
+    raise AssertionError("the node is in no place of the tree")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:77]}..."

@@ -1,0 +1,130 @@
+"""Judging: whether the tests of a module see a fault in it.
+
+Each fault has a process of its own, forked from one that has torch behind it: importing torch would
+take longer than most tests do.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from mutants.faults import Fault
+
+HOME = Path(__file__).resolve().parent.parent
+SOURCE = HOME / "src" / "tombola"
+PATIENCE = 180  # seconds of a processor; a fault that makes a loop endless is seen
+# Modules of the core whose tests stand in files of other names.
+_TESTS = {
+    "files": ("test_digests", "test_storage"),
+    "paces": ("test_gradual",),
+    "rates": ("test_rates", "test_pruning"),
+    "records": ("test_experiment",),
+    "ticket_format": ("test_tickets",),
+    "partitions": ("test_partitions", "test_task"),
+    "selection": ("test_selection", "test_pruning"),
+    "jobs": ("test_jobs", "test_training"),
+}
+# Where a fault changes a number that somebody reads.
+CORE = (
+    "batches", "comparisons", "connectivity", "controls", "cutting", "digests", "evaluation", "flops", "gradual",
+    "invariants", "jobs", "ledger", "masks", "overlap", "paces", "partitions", "pruning", "rates", "scopes", "search",
+    "seeds", "selection", "splits", "statistics", "steps", "ticket_format", "tickets", "training", "verdicts",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a fault: whether a test saw it, and the seconds that took."""
+
+    fault: Fault
+    caught: bool
+    how: str
+    seconds: float
+
+
+def tests_of(module: str) -> list[str]:
+    """Return the files whose tests a fault of a module must not pass: its own, and its examples."""
+    names = _TESTS.get(module, (f"test_{module}",))
+    return [*(f"tests/{name}.py" for name in names), f"src/tombola/{module}.py"]
+
+
+class _Faulty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives a module with a fault in it; a plugin of pytest."""
+
+    def __init__(self, name: str, path: Path, code: CodeType) -> None:
+        self._name, self._path, self._code = name, path, code
+
+    def pytest_configure(self) -> None:
+        """Come before pytest's own reader of modules, which is there by now."""
+        assert self._name not in sys.modules
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        if name != self._name:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, origin=str(self._path))
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__file__ = str(self._path)
+        exec(self._code, module.__dict__)
+
+
+def _tests(module: str, fault: Fault | None) -> int:
+    """Run the tests of a module, with a fault or without, and return pytest's exit code."""
+    import pytest
+
+    plugins = []
+    if fault is not None:
+        path = SOURCE / f"{module}.py"
+        plugins.append(_Faulty(f"tombola.{module}", path, fault.code(path)))
+    marked = ["-m", "not slow and not gpu"]
+    return int(pytest.main(["-x", "-q", "--no-header", "-n", "0", *marked, *tests_of(module)], plugins))
+
+
+def _child(module: str, fault: Fault | None) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.chdir(HOME)
+    os._exit(_tests(module, fault))
+
+
+def judge(module: str, fault: Fault | None) -> tuple[int | None, float]:
+    """Run a module's tests in a process of their own; the exit code is ``None`` where they took too long."""
+    began = time.monotonic()
+    process = multiprocessing.get_context("fork").Process(target=_child, args=(module, fault))
+    process.start()
+    while process.is_alive() and _used(process.pid) < PATIENCE:
+        process.join(0.2)
+    over = process.is_alive()
+    if over:
+        process.kill()
+        process.join()
+    return None if over else process.exitcode, time.monotonic() - began
+
+
+def _used(pid: int | None) -> float:
+    """Return the processor seconds of a process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def verdict_on(fault: Fault) -> Verdict:
+    """Say whether a test sees a fault."""
+    code, seconds = judge(fault.file.removesuffix(".py"), fault)
+    how = "a test took too long" if code is None else "alive" if code == 0 else "a test failed"
+    if code is not None and code < 0:
+        how = f"the process died ({signal.Signals(-code).name})"
+    return Verdict(fault, code != 0, how, seconds)
