@@ -190,3 +190,9 @@ def test_budgets_are_what_an_arm_needs_to_come_to_densities():
     assert budgets(lth(8) + late, "lth", [0.5]) == [6]  # so that every replicate has its ticket
     none = [one | {"test_accuracy": None} if one["round"] == 4 else one for one in lth(5)]
     assert budgets(none, "lth", [0.5]) == [6]
+
+
+def test_costs_have_no_unit_where_the_dense_network_was_not_evaluated():
+    records = [one for one in lth(3) if one["round"]]
+    assert {account.unit for account in accounts(records)} == {None}
+    assert {account.unit for account in accounts(lth(3))} == {WHOLE}

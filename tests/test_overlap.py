@@ -1,5 +1,6 @@
 """Overlap against chance: by hand, against scipy, and against masks drawn at random."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from scipy import stats
 
 from tombola.experiment import run
-from tombola.overlap import Overlap, by_chance, overlaps, together
+from tombola.overlap import Overlap, by_chance, overlaps, similarities, together
 from tombola.recipe import parse
 from tombola.runs import Run
 
@@ -83,3 +84,35 @@ def test_a_run_tells_what_each_candidate_keeps_of_each_layer(tmp_path):
         assert layer.common == record["layers"][name][0]
     assert together(found).fraction == pytest.approx(record["kept_fraction"])
     assert overlaps(None, folder.record("colt-2", 0, 0)) == {}
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("before", range(5))
+def test_chance_is_what_counting_every_case_gives(before, number):
+    subsets = {size: list(itertools.combinations(range(before), size)) for size in range(before + 1)}
+    for kept in itertools.product(range(before + 1), repeat=number):
+        every = itertools.product(*(subsets[size] for size in kept))
+        common = [len(set.intersection(*map(set, chosen))) for chosen in every]
+        mean = sum(common) / len(common)
+        deviation = math.sqrt(sum((one - mean) ** 2 for one in common) / len(common))
+        assert by_chance(before, kept) == pytest.approx((mean, deviation), abs=1e-6), kept
+
+
+def test_beyond_chance_is_the_place_between_chance_and_the_most_there_can_be():
+    # 10 weights, 5 and 4 kept: 2 in common by chance, 4 at most. 3 lie half way, 1 as far below chance.
+    assert [Overlap(10, (5, 4), common, 2.0, 1.0).beyond_chance for common in (2, 3, 4, 1)] == [0.0, 0.5, 1.0, -0.5]
+    # Where one keeps all there is no place between the two.
+    assert Overlap(10, (10, 5), 5, 5.0, 0.0).beyond_chance is None
+
+
+def test_jaccard_of_one_rate_and_the_most_that_there_can_be_by_hand():
+    # Kept 5 and 4 of 10; by chance 2 in common at any rates. At most 4: 5 and 6 pruned, 5 of them by both.
+    found = Overlap(10, (5, 4), 3, 2.0, 1.0)
+    assert found.jaccard_of_one_rate == pytest.approx(3 / 8)
+    assert found.jaccard_at_most == pytest.approx(5 / 6)
+
+
+def test_the_overlap_with_a_mask_by_size_takes_the_count_of_the_ticket_that_is_asked_for():
+    line = {"layers": {"w": [10, 5, 4, 3, 2, 1]}}
+    assert similarities(line)["w"].common == 3
+    assert [similarities(line, by_start=which)["w"].common for which in (0, 1)] == [2, 1]

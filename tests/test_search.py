@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections import OrderedDict
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -466,3 +467,17 @@ def test_which_state_is_scored_may_hang_on_the_round(task):
         highest = max(float(scores[n][before[n] & ~k].max()) for n, k in found.mask.items())
         assert highest <= lowest
     assert not equal(second.trained[0].state, second.trained[0].final)
+
+
+def test_a_search_apart_that_goes_on_needs_a_candidate_of_every_partition(task):
+    job = start_of(task)
+    halves = by_classes(4, 2, seed=0)
+    with pytest.raises(ConfigError, match="there are 1 candidates for 2 partitions"):
+        next(search(task, halves, [0.2], job, apart=True, candidates=[job.mask]))
+
+
+def test_the_seconds_of_a_round_are_those_that_the_clock_told_between(task, monkeypatch):
+    ticks = iter(range(0, 1000, 3))  # each look at the clock three seconds after the one before
+    monkeypatch.setattr("tombola.search.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    [found] = search(task, [WHOLE], [0.2])
+    assert (found.cut_seconds, found.invariant_seconds) == (3, 3)

@@ -20,7 +20,7 @@ from torch import nn
 
 from tombola import ticket_format
 from tombola.cli import main
-from tombola.digests import contents, digest_mask, digest_state
+from tombola.digests import DTYPES, contents, digest_mask, digest_state
 from tombola.errors import DiskError, TicketError
 from tombola.models import lenet5, resnet18
 from tombola.ticket_format import describe, verify
@@ -1202,3 +1202,20 @@ def test_a_description_takes_any_origin(path, odd):
     keys = ("arm", "round", "model", "data", "training", "rewind_step", "seeds", "partitions", "parent", "other\n")
     Ticket(small().mask, small().rewind_point, dict.fromkeys(keys, odd)).save(path)
     assert max(map(len, describe(verify(path)).splitlines())) <= 100
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_smallest_ticket_comes_back(path, kept):
+    Ticket({"w": torch.tensor([kept])}, {"w": torch.ones(1)}, {}).save(path)
+    assert Ticket.load(path).mask["w"].tolist() == [kept]
+
+
+@pytest.mark.parametrize("name", list(ticket_format.ITEMSIZE))
+def test_a_value_of_every_dtype_comes_back_and_is_what_safetensors_reads(path, name):
+    value = torch.tensor([0, 1, 1, 0]).to(DTYPES[name])
+    Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2), "x": value}, {}).save(path)
+    loaded = Ticket.load(path).rewind_point["x"]
+    read = safetensors.torch.load_file(path)["rewind.x"]
+    for one in (loaded, read):
+        assert one.dtype == value.dtype
+        assert torch.equal(one.view(torch.uint8), value.view(torch.uint8))

@@ -11,6 +11,7 @@ from tests.test_experiment import go, recipe
 from tombola.errors import ConfigError, InputError
 from tombola.masks import ones
 from tombola.models.building import build
+from tombola.progress import Display
 from tombola.recipe import parse
 from tombola.reports.matrix import Matrix
 from tombola.runs import Run, run_digest
@@ -295,3 +296,25 @@ def test_images_that_a_ticket_cannot_take_are_told_in_one_line_with_what_would_f
     assert done.records == []
     assert said in done.failures[0]
     assert "\n" not in done.failures[0]
+
+
+def test_an_option_of_a_data_set_that_has_no_such_option_is_refused_in_one_line(found, tmp_path):
+    with pytest.raises(InputError) as caught:
+        transfer([path_of(found)], ["digits"], {"data.nosuch.x": 1}, runs=tmp_path, workers=1)
+    assert "nosuch" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transfer_tells_its_progress(found, tmp_path):
+    told = []
+
+    class Listening(Display):
+        def progress(self, digest, done, steps):
+            told.append((digest, done, steps))
+
+    changes = {"training.epochs": 1, "data.subset": 200}
+    [record] = transfer(
+        [path_of(found)], ["digits"], changes, runs=tmp_path, workers=1, display=Listening(quiet=True)
+    ).records
+    assert told
+    assert told[-1][1] == told[-1][2] == record["samples_seen"] // 64 + 1

@@ -133,6 +133,7 @@ def find(
         Why the search ended, as the generator's return value; an empty string when the amounts did.
 
     Raises:
+        ConfigError: There are not as many candidates as partitions.
         InvariantError: A law of pruning was broken.
 
     Source:
@@ -156,6 +157,8 @@ def find(
     checked_scope = scope if cut is None else None
     cut = cut or (keep_common if combine is intersect else keep_any)(score, scope)
     mask = {name: keep.clone() for name, keep in job.mask.items()}
+    if candidates is not None and len(candidates) != len(partitions):
+        raise ConfigError(f"there are {len(candidates)} candidates for {len(partitions)} partitions; one each")
     masks: Sequence[Mask] = candidates if candidates is not None else [mask] * len(partitions)
     for index, amount in enumerate(amounts, first):
         jobs = [job.on(part, own) for part, own in zip(partitions, masks, strict=True)]
