@@ -360,7 +360,8 @@ def test_without_arguments_the_help_is_shown(cli):
 def test_json_is_json_alone(cli, ticket, tmp_path):
     told = json.loads(cli("run", "quick.yaml", "--print_config", "--json").stdout)
     assert parse(told) == read(tmp_path / "quick.yaml")
-    json.loads(cli("run", "quick.yaml", "--workers", "1", "--json").stdout)
+    found = json.loads(cli("run", "quick.yaml", "--workers", "1", "--json").stdout)
+    assert found["answer"][-1].startswith("colt-2 and lth have no results around 50, 20 and 10 % of the weights")
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads(cli("runs", "pack", folder, "packed", "--json").stdout) == {"folder": "packed"}
     json.loads(cli("runs", "merge", folder, "packed", "--json").stdout)

@@ -17,13 +17,32 @@ RECORD = {
     "round_seconds": 2.5,
     "invariant_seconds": 0.01,
 }
-AHEAD = Estimate(steps=400, trainings=4, seconds=120, bounded=True, epochs=10, bytes=1_500_000)
+AHEAD = Estimate(steps=400, trainings=4, seconds=120, bounded=True, epochs=10, bytes=1_500_000, range=(4, 4))
 
 
 def display(**options):
     """Return a display and the text that it writes to."""
     text = io.StringIO()
     return Display(console=Console(file=text, width=120, highlight=False, **options)), text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_bar_percent_and_time_are_whole_on_a_narrow_terminal(width):
+    text = io.StringIO()
+    shown = Display(console=Console(file=text, width=width, highlight=False, force_terminal=True, color_system=None))
+    shown.start("digits", AHEAD)
+    shown.label("d", "replicate 3 · random-ticket · round 13, evaluation of the ticket")
+    shown.progress("d", 45, 100)
+    text.truncate(0)
+    shown._bars.refresh()
+    shown.stop()
+    lines = [line for line in text.getvalue().replace("\r", "\n").splitlines() if "%" in line]
+    whole, training = lines[-2:]
+    assert "11% 0:00:00" in whole
+    assert "45% 0:00:0" in training
+    assert " left" in whole
+    assert "replicate 3 · random-ticket" in training
+    assert "…" not in whole
 
 
 def test_checks_are_told_where_they_take_time():
@@ -77,12 +96,12 @@ def test_the_first_name_of_a_training_that_several_arms_share_stays():
 @pytest.mark.parametrize(
     ("ahead", "said"),
     [
-        (Estimate(100, 1, 1.0, True, 1.0, 0), "x: 1 training, 100 steps, about 1 s"),
+        (Estimate(100, 1, 1.0, True, 1.0, 0, (1, 1)), "x: 1 training, 100 steps, about 1 s"),
         (
-            Estimate(100, 10, 50.0, False, 1.0, 0),
+            Estimate(100, 10, 50.0, False, 1.0, 0, (10, 10)),
             "x: the number of rounds is not known beforehand; about 5 s a training",
         ),
-        (Estimate(100, 2, float("nan"), True, 1.0, 0), "x: 2 trainings, 100 steps, about an unknown time"),
+        (Estimate(100, 2, float("nan"), True, 1.0, 0, (2, 2)), "x: 2 trainings, 100 steps, about an unknown time"),
     ],
 )
 def test_the_estimate_is_told_first(ahead, said):

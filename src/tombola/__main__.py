@@ -7,7 +7,7 @@ from tombola import interrupts
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    further = "; the same command goes on from here" if sys.argv[1:2] == ["run"] else ""
+    further = "; the same command goes on from here" if sys.argv[1:2] in (["run"], ["demo"]) else ""
     interrupts.heed(f"tombola: stopped{further}")
     try:
         from tombola.cli import main as command_line  # from here on an interrupt is told in one line

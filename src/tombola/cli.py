@@ -466,16 +466,18 @@ def _print_table(heads: Mapping[str, JustifyMethod], rows: Sequence[Sequence[str
 
 
 def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
+    from tombola.reports.decisions import answer, sentences
+
     if as_json:
         import json
 
         files = [str(file) for file in outcome.files]
         found = {"folder": str(outcome.folder), "complete": outcome.complete, "notes": outcome.notes, "files": files}
+        found["answer"] = sentences(outcome.records, outcome.asked)
         print(json.dumps(found | {"records": list(outcome.records)}, indent=2))
         return
     from rich.text import Text
 
-    from tombola.reports.decisions import answer
     from tombola.reports.table import terminal
 
     if outcome.records:
@@ -483,8 +485,8 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
     for note in outcome.notes if not outcome.records else []:
         print(note)
     # What is printed last is what one reads first: the answer, and the one file that has all the rest.
-    for sentences in answer(outcome.records, outcome.asked)[:1]:
-        _console().print("", Text(sentences[0]), sep="\n")
+    for of_arm in answer(outcome.records, outcome.asked)[:1]:
+        _console().print("", Text(of_arm[0]), sep="\n")
     print(outcome.files[-1] if outcome.files else outcome.folder)
 
 

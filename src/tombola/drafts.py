@@ -79,8 +79,8 @@ def draft(
     plans = Plans.of(settle(parse(whole), task), task)
     ahead = experiment.foresee(plans, runs=Path("runs"), workers=workers)
     crew = workers or devices.workers(plans.recipe.device, plans.recipe.training.threads)
-    cost = (f"{ahead.trainings} trainings, {ahead.steps:,} steps, about {duration(ahead.seconds)} with {crew} "
-            f"worker{'s' if crew > 1 else ''} on this machine")  # fmt: skip
+    cost = (f"{ahead.counted}, about {duration(ahead.seconds)} with {crew} worker{'s' if crew > 1 else ''} on this "
+            "machine")  # fmt: skip
     return Draft(name, text.replace(_COST, cost), cost)
 
 

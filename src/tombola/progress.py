@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from tombola.estimate import Estimate
 
@@ -46,14 +47,17 @@ class Display:
         self._began, self._estimate = time.monotonic(), estimate
         if self.quiet or not self.console.is_terminal:
             return
+        # Where it is narrow, what a training is for is cut short, and bar, percent and time stay.
+        whole = [Column(no_wrap=True, min_width=width) for width in (4, 7, 0)]
         self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            BarColumn(bar_width=20 if self.console.width >= 100 else 8),
+            TaskProgressColumn(table_column=whole[0]),
+            TimeElapsedColumn(table_column=whole[1]),
+            TextColumn("{task.fields[left]}", table_column=whole[2]),
             console=self.console,
             transient=True,
+            expand=True,
         )
         self._all = self._bars.add_task(name, total=estimate.steps, left=f"{about} left" if estimate.bounded else "")
         self._bars.start()
