@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import pack_sequence
+from torch.utils.checkpoint import checkpoint
 
 from tombola import catalogue, flops, models, recipe
 from tombola.flops import Flops, per_example, uncounted
@@ -281,6 +282,46 @@ def test_what_has_no_formula_is_named():
     assert uncounted(Odd(), torch.ones(2, 4)) == [
         "aten::_cdist_forward", "aten::_fft_r2c", "aten::_trilinear", "aten::linalg_matrix_exp",
     ]  # fmt: skip
+
+
+class Doubling(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return 2 * (x @ weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        return 2 * gradient @ weight.t(), 2 * x.t() @ gradient
+
+
+def test_a_backward_pass_of_ones_own_is_named_and_its_forward_pass_counted():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = nn.Parameter(torch.ones(4, 3))
+
+        def forward(self, x):
+            return {"logits": Doubling.apply(x, self.mix)}
+
+    assert per_example(Own(), torch.zeros(2, 4)) == {"mix": Flops(24, 0)}
+    assert uncounted(Own(), torch.zeros(2, 4)) == ["the backward pass of Doubling"]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_done_again_for_the_backward_pass_is_counted_once_or_named(reentrant):
+    class Saving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return checkpoint(self.second, self.first(x), use_reentrant=reentrant)
+
+    assert per_example(Saving(), torch.zeros(2, 4))["second"] == Flops(32, 0 if reentrant else 64)
+    told = ["the backward pass of CheckpointFunction"] if reentrant else []
+    assert uncounted(Saving(), torch.zeros(2, 4)) == told
 
 
 def test_an_operation_of_another_library_is_named():

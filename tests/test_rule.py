@@ -515,6 +515,16 @@ def test_a_mask_that_leaves_weight_norm_a_row_of_no_length_is_refused(norm):
         apply_(layer, mask)
 
 
+@pytest.mark.parametrize("norm", [old_weight_norm, nn.utils.spectral_norm, pruned])
+def test_a_model_whose_weights_are_computed_before_each_pass_is_searched_like_any_other(norm):
+    model = nn.Sequential(nn.Flatten(), norm(nn.Linear(64, 8)), nn.ReLU(), nn.Linear(8, 10))
+    model(torch.zeros(1, 1, 8, 8))  # its weight is no leaf now
+    task = Classification(model, split(synthetic(train=100), valid=0.2), head="3")
+    job = Job(task.initial_state(), ones(model, head="3"), Training(lr=0.05, epochs=1), seed=0)
+    (found,) = find(job, [WHOLE], [0.3], run_all=serial(task))
+    assert density(found.mask) == pytest.approx(0.7, abs=1e-3)
+
+
 class Parts(nn.Module):
     """Attention, a recurrent layer and norms, as they stand in one model."""
 

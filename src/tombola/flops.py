@@ -20,7 +20,6 @@ What a mask saves is what arithmetic needs not do: no kernel here leaves it out.
 from __future__ import annotations
 
 import contextlib
-import copy
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,13 +28,15 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tombola import names
 from tombola.types import Mask
-from tombola.weights import layer_of, roles, weight_parameter
+from tombola.weights import copied, layer_of, roles, weight_parameter
 
 OTHER = ""  # the weight that the model itself holds, as a single layer does
 BETWEEN = "*"  # products of two activations, such as attention's: no weight's, so no mask's either
@@ -88,16 +89,30 @@ def uncounted(model: nn.Module, inputs: Tensor) -> list[str]:
 
 def _watched(model: nn.Module, inputs: Tensor) -> _Watch:
     model = names.unwrapped(model)
-    # Weights that are computed before each pass (old weight norm, torch's pruning) are no leaves, which cannot be
-    # copied; the copy computes its own.
-    computed = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed if not value.is_leaf}
-    model = copy.deepcopy(model, memo).train()
+    model = copied(model).train()
     watch = _Watch(model)
     # Dropout draws, and what only looks leaves no generator elsewhere.
     with torch.random.fork_rng(), torch.enable_grad(), _uncompiled(), watch:
-        model(inputs)
+        outputs = model(inputs)
+    if watch.apart:
+        watch.unknown |= {f"the backward pass of {name}" for name in _own_functions(outputs)}
     return watch
+
+
+def _own_functions(outputs: object) -> set[str]:
+    """Name the functions with a backward pass of their own (`torch.autograd.Function`) that made what a model gives."""
+    found: set[str] = set()
+    seen: set[object] = set()
+    nodes: list[Any] = [leaf.grad_fn for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, BackwardCFunction):
+            found.add(type(node).__name__.removesuffix("Backward"))
+        nodes += [before for before, _ in node.next_functions]
+    return found
 
 
 def _uncompiled() -> contextlib.AbstractContextManager[object]:
@@ -116,6 +131,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.booked: dict[str, tuple[int, int]] = {}
         self.unknown: set[str] = set()
+        self.apart = False  # whether a product was seen whose gradients torch does not follow
         self._places: dict[int, list[tuple[range, str]]] = {}  # by storage: where weights lie in it, and their names
         self._held: list[Tensor] = []  # so that nothing else comes to lie there meanwhile
         self._layers: list[str] = []  # those that are running, by what their weight is called
@@ -230,7 +246,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 weights = [found for factor in factors if (found := self._name_of(factor)) is not None]
                 running = self._layers[-1] if self._layers else BETWEEN
                 needing = sum(any(factor.requires_grad for factor in side) for side in (left, right))
-                self._book(weights[-1] if weights else running, flops, needing if torch.is_grad_enabled() else 0)
+                followed = torch.is_grad_enabled()
+                self.apart |= not followed
+                self._book(weights[-1] if weights else running, flops, needing if followed else 0)
         elif _may_multiply(space, name):
             self.unknown.add(f"{space}::{name}")
         return result

@@ -6,7 +6,6 @@ a head for its classes. The training loop never looks inside a batch, so another
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from tombola.seeds import derive
 from tombola.splits import Split, Splits
 from tombola.steps import recordable
 from tombola.types import State
+from tombola.weights import copied
 
 CPU = torch.device("cpu")
 
@@ -97,7 +97,7 @@ class Classification:
 
         The head depends on the replicate's seed and the classes alone, so it is the same in every arm and round.
         """
-        model = copy.deepcopy(self.model)
+        model = copied(self.model)
         names.load_(model, start)
         if partition.own_head:
             assert self.head is not None

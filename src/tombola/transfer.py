@@ -9,7 +9,6 @@ replicate and their accuracies pair. The unpruned network that they are measured
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -41,6 +40,7 @@ from tombola.storage import Store
 from tombola.task import Classification
 from tombola.tickets import Ticket
 from tombola.training import Training, in_words, settle
+from tombola.weights import copied
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     assert task.head is not None
     weight = head_weight(task.model, task.head)
     at_head = [name for name in point if name.rpartition(".")[0] == weight.rpartition(".")[0]]
-    model = copy.deepcopy(task.model)
+    model = copied(task.model)
     if not own:
         replace_head_(model, task.head, task.splits.num_classes, source.seed, init=source.model.init)
         point |= {name: value for name, value in names.state(model).items() if name in at_head}

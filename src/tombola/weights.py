@@ -22,6 +22,7 @@ its buffers.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,19 @@ def weight_parameter(layer: nn.Module, tensor: str = "weight") -> tuple[nn.Param
     if f"{tensor}_g" in own and f"{tensor}_v" in own:
         return own[f"{tensor}_v"], ""
     return (own[f"{tensor}_orig"], "") if f"{tensor}_orig" in own else None
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Copy a model, also one whose layers compute their weights before each pass (old weight norm, torch's pruning).
+
+    Such a weight is no leaf of a graph, and torch copies leaves alone; the copy computes its own when it is called.
+
+    >>> layer = nn.Linear(2, 3)
+    >>> copied(layer).weight is layer.weight
+    False
+    """
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in held if not value.is_leaf})
 
 
 def layer_of(name: str) -> str:

@@ -8,7 +8,6 @@ Functions ending in ``_`` change a model in place.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from tombola.catalogue import TORCHVISION
 from tombola.errors import ConfigError, InputError, near, shown
 from tombola.files import users_path
 from tombola.models.checks import check_arguments, check_classes
-from tombola.weights import find_weights, roles, tensors, weight_parameter
+from tombola.weights import copied, find_weights, roles, tensors, weight_parameter
 
 INITS = ("xavier", "default")
 
@@ -83,7 +82,7 @@ def build(
         _try(model.eval(), name, num_classes, image_shape)
         initialise_(model.train(), init)
         # A copy, and after the weights are drawn: training moves batch statistics, and dropout draws.
-        _try(copy.deepcopy(model), name, num_classes, image_shape)
+        _try(copied(model), name, num_classes, image_shape)
     found = head_name(model, head, outputs=num_classes if name.startswith(TORCHVISION) else None)
     outputs = _outputs(names.modules(model, shared=True)[found])
     if outputs != num_classes:
