@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -250,3 +251,11 @@ def test_bad_input_is_one_line_and_exit_code_2(tiny, capsys, arguments, said):
     (line,) = err.strip().splitlines()
     assert line.startswith("tombola: ")
     assert said in line
+
+
+def test_what_masks_and_flops_leave_out_is_told_beside_the_advice():
+    line = "1 weight has no mask and is not pruned: turn.mix (a Turn holds it itself and may use it in any way)"
+    found = Examination(facts() | {"busy": False, "load": 0.1}, [replace(case(), left_out={"not pruned": line})])
+    assert f"not pruned: {line}" in " ".join(printed(found).split())
+    assert plain(found)["cases"][0]["left_out"] == {"not pruned": line}
+    assert "not pruned" not in printed(Examination(found.facts, [case()]))

@@ -79,6 +79,12 @@ def test_a_run_leaves_records_tickets_and_a_report(outcome):
     assert {path.stem for path in (outcome.folder / "trainings").iterdir()} == staying
 
 
+def test_a_model_of_plain_layers_has_nothing_left_out_in_its_records_tickets_and_facts(outcome):
+    assert not any({"unmasked", "uncounted"} & record.keys() for record in outcome.records)
+    assert "unmasked" not in Ticket.load(next(outcome.folder.glob("tickets/lth/*/*.safetensors"))).origin
+    assert not {"not pruned", "FLOP"} & json.loads((outcome.folder / "run.json").read_text())["facts"].keys()
+
+
 def test_the_dense_network_learns_and_is_the_same_in_every_arm(outcome):
     for replicate in (0, 1):
         dense = [r for r in outcome.records if r["round"] == 0 and r["replicate"] == replicate]
