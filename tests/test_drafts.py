@@ -9,6 +9,8 @@ from tombola import experiment
 from tombola.cli import main
 from tombola.drafts import draft
 from tombola.errors import ConfigError
+from tombola.estimate import Estimate
+from tombola.progress import duration
 from tombola.recipe import read
 from tombola.verdicts import LEAST
 
@@ -35,14 +37,23 @@ def broken(classes):
 """
 
 
+FORESEEN = Estimate(100, 2, 90.0, True, 1.0, 0, (2, 2))
+
+
 @pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A folder with the user's own functions, in which commands are given; time is not measured."""
+def folder(tmp_path, monkeypatch):
+    """A folder with the user's own functions, in which commands are given."""
     (tmp_path / "drafted.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("tombola.estimate._measure", lambda _: (0.01, 0.001))
     return tmp_path
+
+
+@pytest.fixture
+def own(folder, monkeypatch):
+    """The same, where nothing is foreseen: that takes seconds, and is tested once."""
+    monkeypatch.setattr("tombola.experiment.foresee", lambda *_, **__: FORESEEN)
+    return folder
 
 
 SMALL = {"name": "synthetic", "train": 60, "test": 20, "classes": 10}
@@ -57,8 +68,8 @@ SMALL = {"name": "synthetic", "train": 60, "test": 20, "classes": 10}
         (SMALL | {"classes": 3}, "mlp", {"head": None, "by": "examples", "prunable": "no_head"}),
         ("drafted:data", "drafted:net", {"head": "3", "by": "examples", "prunable": "no_head"}),
         ("drafted:data", "drafted:only_a_head", {"head": "1", "by": "examples", "prunable": "all"}),
-        (SMALL | {"image_shape": [3, 32, 32]}, "torchvision:squeezenet1_1",
-         {"head": None, "by": "classes", "prunable": "no_head"}),
+        pytest.param(SMALL | {"image_shape": [3, 32, 32]}, "torchvision:squeezenet1_1",
+                     {"head": None, "by": "classes", "prunable": "no_head"}, marks=pytest.mark.slow),
     ],
     ids=lambda given: str(given.get("name", "")) if isinstance(given, dict) else given,
 )  # fmt: skip
@@ -73,15 +84,21 @@ def test_a_draft_is_read_and_planned_as_it_stands_and_fits(own, data, model, ent
     assert recipe.verdict.margin is not None
     controls = experiment.asked(recipe).controls
     assert (controls["lth"], controls["colt-2"]) == (("random-lth",), ("random-colt-2",))
-    # The cost that it tells is the one that a run would be told.
-    ahead = experiment.foresee(experiment.plan(recipe), runs=own, workers=1)
-    assert f"{ahead.counted}, about " in made.cost
-    assert f"# Cost: {made.cost}." in made.text
+    experiment.plan(recipe)
     first_look = read(path, scale="small")
     assert (first_look.replicates, first_look.verdict.at) == (1, (0.5,))
 
 
-def test_every_arm_of_a_draft_is_explained_above_it():
+def test_the_cost_that_a_draft_tells_is_what_a_run_of_it_would_be_told(folder, monkeypatch):
+    monkeypatch.setattr("tombola.estimate._measure", lambda _: (0.01, 0.001))
+    made = draft("drafted:data", "drafted:net", workers=2)
+    (folder / "made.yaml").write_text(made.text)
+    ahead = experiment.foresee(experiment.plan(read(folder / "made.yaml")), runs=folder, workers=2)
+    assert made.cost == f"{ahead.counted}, about {duration(ahead.seconds)} with 2 workers on this machine"
+    assert f"# Cost: {made.cost}." in made.text
+
+
+def test_every_arm_of_a_draft_is_explained_above_it(own):
     lines = draft(SMALL, "mlp", workers=1).text.splitlines()
     arms = lines[lines.index("arms:") + 1 :]
     assert arms[0].startswith("  #")
@@ -113,7 +130,7 @@ def test_init_writes_a_recipe_and_says_what_to_do_next(own, capsys):
     assert main(["init", "--data", "drafted:data", "--model", "{name: mlp, hidden: [8]}", "--workers", "1"]) == 0
     path, cost, command = capsys.readouterr().out.splitlines()
     assert (path, command) == ("data-mlp.yaml", "tombola run data-mlp.yaml")
-    assert "with 1 worker on this machine" in cost
+    assert cost == "2 trainings, 100 steps, about 2 min with 1 worker on this machine"
     assert yaml.safe_load((own / path).read_text())["model"] == {"name": "mlp", "hidden": [8]}
     assert main(["run", path, "--print_config"]) == 0
 
