@@ -216,6 +216,21 @@ def test_recurrent_layers_by_hand(layer, gates, packed):
     assert uncounted(Last(), torch.zeros(2, 5, 3)) == []
 
 
+def test_a_layer_that_holds_its_matrix_transposed_by_hand():
+    class Conv1D(nn.Module):  # as in transformers' GPT-2
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(4, 6)), nn.Parameter(torch.ones(6))
+
+        def forward(self, x):
+            return torch.addmm(self.bias, x.view(-1, 4), self.weight).view(*x.shape[:-1], 6)
+
+    model = nn.Sequential(Conv1D())
+    assert per_example(model, torch.zeros(2, 5, 4)) == {"0": Flops(2 * 5 * 24, 2 * 5 * 24)}
+    mask = at(ones(model, "all"), 0.25)
+    assert flops.inference(per_example(model, torch.zeros(2, 5, 4)), mask) == 2 * 5 * 6
+
+
 def test_a_cell_and_a_stack_of_experts_by_hand():
     class Step(nn.Module):
         def __init__(self):

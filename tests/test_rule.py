@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.parametrize import register_parametrization
 
-from tombola import Classification, Job, Training, find, flops, run_job, split
+from tombola import Classification, Job, Ticket, Training, evaluate, find, flops, run_job, split
 from tombola.data import synthetic
 from tombola.errors import ConfigError, InputError, UnmaskedWarning
 from tombola.executors import serial
@@ -34,6 +34,8 @@ from tombola.models import conv3
 from tombola.models.building import find_head, head_name, initialise_, replace_head_
 from tombola.partitions import WHOLE
 from tombola.scopes import half_output, per_kind, per_layer
+from tombola.scores import magnitude
+from tombola.training import settle
 from tombola.weights import find_weights, layer_of
 
 
@@ -381,6 +383,11 @@ def looked_at():
     return nn.Sequential(OrderedDict(layers)).train()
 
 
+def a_task_of(model):
+    task = Classification(model, split(synthetic(classes=5, train=100, image_shape=(1, 4, 4))))
+    return task.digest, task.flops(WHOLE), task.uncounted, task.build(task.initial_state(), WHOLE, 0)
+
+
 LOOKS = {
     "ones": lambda model: [ones(model, prunable) for prunable in ("all", "no_head", "conv", "*")],
     "unmasked": unmasked,
@@ -396,6 +403,11 @@ LOOKS = {
     "masked_parameters": lambda model: masked_parameters(model, ones(model)),
     "flops": lambda model: flops.per_example(model, torch.zeros(2, 1, 4, 4)),
     "uncounted": lambda model: flops.uncounted(model, torch.zeros(2, 1, 4, 4)),
+    "evaluate": lambda model: evaluate(model, [(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]))]),
+    "magnitude": lambda model: dict(magnitude(model.state_dict(), ones(model))),
+    "Ticket": lambda model: Ticket(ones(model), model.state_dict(), {}).check(),
+    "task": a_task_of,
+    "settle": lambda model: settle(Training(epochs=1), model, "cpu"),
 }
 
 
