@@ -596,6 +596,19 @@ def test_a_lookahead_around_the_optimizer_that_was_given_is_told_once_and_the_ne
     assert alive(model, mask) == 0
 
 
+def test_optimizers_of_other_models_go_on_as_they_did():
+    class Odd(torch.optim.Optimizer):
+        def step(self, closure=None):
+            self.param_groups[0].pop("params")
+
+    model, other = convnet(), convnet()
+    hold_(momentum(model.parameters()), model, random_mask(model))
+    mask = random_mask(other)
+    step(other, torch.optim.SGD(other.parameters(), 0.1))
+    assert alive(other, mask) > 0
+    Odd(other.parameters(), {}).step()
+
+
 def test_the_loop_may_make_its_optimizer_anew():
     model = convnet()
     mask = random_mask(model)

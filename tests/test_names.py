@@ -398,9 +398,10 @@ def test_a_mask_of_a_wrapper_and_a_state_of_another_agree():
 
 
 def test_what_would_give_two_entries_one_name_is_not_done():
-    state = {"module.fc.weight": 1, "fc.weight": 2}
+    state = {"module.fc.weight": 1, "fc.weight": 2, "module.fc.bias": 3}
     assert names.covering(state, ["fc.bias"]) is state
     assert names.agreed({"fc.bias": 0}, state) == ({"fc.bias": 0}, state)
+    assert names.named_like(state, ["fc.weight", "fc.bias"]) is state
 
 
 def test_a_name_that_nothing_brings_together_is_refused_as_it_is(tmp_path):

@@ -54,7 +54,8 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
 
     Code that writes weights between an optimiser's step and the next forward pass, without being a method of the
     optimiser that was given (a Lookahead around it), cannot be seen when it writes. The network still computes with
-    zeros, and one warning says so: give ``hold_`` the outermost optimiser.
+    zeros, and one warning says so: give ``hold_`` the outermost optimiser. Gradients that a loop writes itself, not by
+    a backward pass, are masked by ``handle.mask_gradients()``.
 
     Args:
         optimizer: What trains the model: an optimiser of torch's, or any object around one (Fabric's, accelerate's,
@@ -566,5 +567,6 @@ def _weakly(optimizer: Any) -> Callable[[], Any]:
 
 
 def _parameters(optimizer: Any) -> Iterator[Tensor]:
-    for group in optimizer.param_groups:
-        yield from group["params"]
+    # Whatever it is: the hooks on steps see every optimiser of the process.
+    for group in getattr(optimizer, "param_groups", ()):
+        yield from group.get("params", ())
