@@ -226,6 +226,7 @@ OF_A_MODEL = {
     "evaluate": evaluated,
     "prune": pruned,
     "keep_common": cut,
+    "magnitude": lambda model: dict(tombola.magnitude(model.state_dict(), half(model))),
     "Classification": classified,
     "Partition": with_own_head,
     "Job": lambda model: job_on(model)[0].digest("task"),
@@ -239,7 +240,6 @@ OF_A_MODEL = {
 # Not public by themselves, or a second way through a public name.
 MORE = {
     "Ticket.apply": applied_ticket,
-    "magnitude": lambda model: dict(magnitude(model.state_dict(), half(model))),
     "load_weights_": loaded,
     "per_example": lambda model: per_example(model, IMAGES),
     "replace_head_": new_head,
