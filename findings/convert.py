@@ -24,12 +24,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from tombola.digests import digest_json
 from tombola.experiment import facts
-from tombola.files import write_arrays, write_json, write_whole
+from tombola.files import write_whole
 from tombola.packing import labelled
 from tombola.plans import Plans, make_task
 from tombola.recipe import FORMAT, Recipe, parse
-from tombola.runs import PACKED, Run, run_digest
+from tombola.runs import PACKED, Run, definition_of, run_digest
+from tombola.seals import VERSION, Seals
 
 # What a training of format 1 did without saying so.
 AS_IT_WAS = {"step": "eager", "channels_last": False}
@@ -40,13 +42,6 @@ def recipe_of(folder: Path) -> Recipe:
     plain = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
     plain["training"] |= AS_IT_WAS
     return parse(plain | {"device": "cpu"})
-
-
-def definition(recipe: Recipe, name: str) -> dict[str, Any]:
-    """Say what an arm is, and of one that follows another, that other too."""
-    arm = recipe.arms[name]
-    plain: dict[str, Any] = json.loads(json.dumps(arm.definition()))
-    return plain | {"source": definition(recipe, arm.source)} if arm.source else plain
 
 
 def converted(record: Mapping[str, Any], run: str, arm: str) -> dict[str, Any]:
@@ -76,16 +71,17 @@ def convert(old: Path, to: Path, labels: NDArray[np.integer[Any]], told: Mapping
             predictions[re.sub(r"round-(\d\d)$", r"round-0\1", key)] = packed[key]
 
     to.mkdir(parents=True, exist_ok=True)
-    arms = {name: definition(recipe, name) for name in recipe.arms}
-    write_whole(to / "recipe.yaml", yaml.safe_dump(recipe.plain(), sort_keys=False))
-    write_json(to / "arms.json", arms)
-    write_json(to / "environment.json", [environment])
-    write_json(to / "run.json", {"format": FORMAT, "digest": digest, "facts": dict(told)})
-    write_arrays(to / PACKED, predictions | labelled(labels))
-    run = Run(to)
-    records = [converted(r, digest, run.arm_digest(r["arm"])) for r in before]
-    write_whole(to / "records.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-    write_json(to / "state.json", _endings(recipe, records))
+    arms = {name: definition_of(recipe, name) for name in recipe.arms}
+    records = [converted(r, digest, digest_json(arms[r["arm"]])) for r in before]
+    seals, path = Seals(to, digest), to / "records.jsonl"
+    about = {"format": FORMAT, "digest": digest, "facts": dict(told), "seals": VERSION}
+    seals.write_yaml(to / "recipe.yaml", recipe.plain())
+    seals.write_json(to / "arms.json", arms)
+    seals.write_json(to / "environment.json", [environment])
+    Seals(to).write_json(to / "run.json", about)
+    seals.write_arrays(to / PACKED, predictions | labelled(labels))
+    write_whole(path, [seals.line(path, record) for record in records])
+    seals.write_json(to / "state.json", _endings(recipe, records))
     return Run(to)
 
 

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from tests.resealing import records_of, write_records
 
 from tombola import records as records_module
 from tombola.cli import main
@@ -69,8 +70,7 @@ def test_a_run_leaves_records_tickets_and_a_report(outcome):
         (arm, replicate, index) for arm in ("colt-2", "lth", "matched") for replicate in (0, 1) for index in range(4)
     ]
     assert all(record.keys() >= FIELDS for record in outcome.records)
-    lines = (outcome.folder / "records.jsonl").read_text().splitlines()
-    assert sorted(lines) == sorted(json.dumps(record) for record in outcome.records)
+    assert sorted(map(json.dumps, records_of(outcome.folder))) == sorted(map(json.dumps, outcome.records))
     for name in ("recipe.yaml", "environment.json", "state.json", "summary.md", "report.html"):
         assert (outcome.folder / name).stat().st_size > 0
     assert {file.suffix for file in outcome.files} == {".md", ".svg", ".png", ".html"}
@@ -400,9 +400,9 @@ def test_records_of_older_versions_and_entries_of_newer_ones_are_read(tmp_path):
 
 def test_the_report_of_damaged_records_is_refused_in_one_line_with_code_two(tmp_path, outcome, capsys):
     folder = shutil.copytree(outcome.folder, tmp_path / "run")
-    lines = (folder / "records.jsonl").read_text().splitlines()
-    lines[3] = json.dumps(json.loads(lines[3]) | {"density": "x"})
-    (folder / "records.jsonl").write_text("\n".join(lines) + "\n")
+    lines = records_of(folder)
+    lines[3] |= {"density": "x"}
+    write_records(folder, lines)
     assert main(["report", str(folder)]) == 2
     told = capsys.readouterr().err
     assert "line 4 of" in told

@@ -20,7 +20,6 @@ from findings.page import SECTIONS, anchor, page, wrapped
 from tombola import Run
 from tombola.data import synthetic
 from tombola.experiment import report
-from tombola.files import write_arrays
 from tombola.masks import ones
 from tombola.paces import Pace
 from tombola.partitions import WHOLE
@@ -274,7 +273,7 @@ def as_it_was(run, folder):
     lines = [json.dumps({key: value for key, value in record.items() if key not in new}) for record in run.records]
     (folder / "records.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     predictions = {key.replace("round-0", "round-"): values for key, values in run.predictions().items()}
-    write_arrays(folder / "predictions.npz", predictions)
+    np.savez_compressed(folder / "predictions.npz", **predictions)
 
 
 def test_a_run_of_format_1_is_converted_to_a_packed_one(tmp_path):

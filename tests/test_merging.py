@@ -1,20 +1,21 @@
 """Runs that add up: replicates done apart, joined, equal one run; what does not belong together is refused."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from tests.resealing import change_json, records_of, unseal, write_records
 from tests.test_experiment import go, recipe, timeless
 
-from tombola import packing
-from tombola.errors import ConfigError
+from tombola.cli import main
+from tombola.errors import ConfigError, InputError
 from tombola.experiment import foresee, plan, report, run
 from tombola.merging import merge
 from tombola.packing import pack
 from tombola.plans import make_model, make_task
 from tombola.runs import Run
+from tombola.seals import Seals
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -100,17 +101,19 @@ def refused(copies, message):
 
 
 def test_doubles_must_agree(parts, copies):
-    records = copies[1] / "records.jsonl"
-    lines = [json.loads(line) for line in (parts[1].folder / "records.jsonl").read_text().splitlines()]
-    lines[0]["test_accuracy"] = 0.123
-    records.write_text(records.read_text() + json.dumps(lines[0]) + "\n")
+    other = records_of(parts[1].folder)[0] | {"test_accuracy": 0.123}
+    write_records(copies[1], [*records_of(copies[1]), other])
     refused(copies, "different results for arm .*, replicate ., round 0: test_accuracy was .*, is 0.123")
 
 
 def test_an_arm_that_is_another_one_is_refused_with_its_fields(copies):
-    arms = json.loads((copies[1] / "arms.json").read_text())
-    arms["colt-2"]["rate"] = 0.2
-    (copies[1] / "arms.json").write_text(json.dumps(arms))
+    other, seals = Run(copies[1]), Run(copies[1]).seals
+    plain = other.recipe.plain()
+    plain["arms"]["colt-2"]["rate"] = 0.2
+    arms = other.definitions()
+    arms["colt-2"]["rate"] = arms["random"]["source"]["rate"] = 0.2
+    seals.write_json(copies[1] / "arms.json", arms)
+    seals.write_yaml(copies[1] / "recipe.yaml", plain)
     refused(copies, "cannot be merged with .*: arm 'colt-2' is another one: rate was 0.15, is 0.2")
 
 
@@ -120,8 +123,7 @@ def test_a_run_of_another_recipe_is_refused_with_its_fields(copies, tmp_path):
 
 
 def test_other_data_is_refused(copies):
-    path = copies[1] / "environment.json"
-    path.write_text(path.read_text().replace('"data_fingerprint": "', '"data_fingerprint": "f'))
+    change_json(copies[1], "environment.json", lambda known: [entry | {"data_fingerprint": "f"} for entry in known])
     refused(copies, "the data differs from what .* began with")
 
 
@@ -134,8 +136,7 @@ def test_what_is_no_run_and_a_run_named_twice_are_refused(copies, tmp_path):
 
 
 def test_a_run_of_another_format_is_refused(copies):
-    about = json.loads((copies[1] / "run.json").read_text())
-    (copies[1] / "run.json").write_text(json.dumps(about | {"format": 2}))
+    change_json(copies[1], "run.json", lambda about: about | {"format": 2})
     refused(copies, "is a run of format 2, and this tombola makes and reads format 3")
 
 
@@ -146,9 +147,10 @@ def test_replicates_that_do_not_exist_are_refused(tmp_path):
 
 def test_a_folder_of_another_recipe_under_this_ones_name_is_refused(tmp_path):
     small = three(until={"rounds": 1}, replicates=1)
-    done = go(tmp_path, small)
-    path = done.folder / "recipe.yaml"
-    path.write_text(path.read_text().replace("lr: 0.05", "lr: 0.06"))
+    other = three(until={"rounds": 1}, replicates=1, training=small.plain()["training"] | {"lr": 0.06})
+    done, moved = go(tmp_path, small), go(tmp_path / "other", other)
+    shutil.rmtree(done.folder)
+    moved.folder.rename(done.folder)
     with pytest.raises(ConfigError, match=r"holds the run of another recipe: training.lr was 0.06, is 0.05"):
         go(tmp_path, small)
 
@@ -206,7 +208,7 @@ def test_predictions_of_one_round_that_differ_are_refused(parts, copies, tmp_pat
     packed = pack(parts[0].folder, tmp_path / "packed").path
     found = dict(Run(packed).predictions())
     found["colt-2/replicate-0/round-001"] = found["colt-2/replicate-0/round-001"] + 1
-    np.savez(packed / "predictions.npz", **found)
+    Run(packed).seals.write_arrays(packed / "predictions.npz", found)
     refused([copies[0], packed], "have different predictions for colt-2/replicate-0/round-001")
 
 
@@ -227,16 +229,17 @@ def test_a_run_is_packed_into_a_new_folder_only(parts, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("damage", [b"no zip", b""])
-def test_packed_predictions_that_cannot_be_read_are_one_line(damage, parts, copies, tmp_path):
+@pytest.mark.parametrize(("damage", "told"), [(b"no zip", "was altered or damaged: it has no"), (b"", "is empty")])
+def test_packed_predictions_that_cannot_be_read_are_one_line(damage, told, parts, copies, tmp_path):
     packed = pack(parts[2].folder, tmp_path / "packed").path  # the replicate that the first has not
     (packed / "predictions.npz").write_bytes(damage)
-    refused([copies[0], packed], "predictions.npz' cannot be read: ")
+    refused([copies[0], packed], f"predictions.npz' {told}")
 
 
 def test_packed_predictions_cannot_be_written_elsewhere(parts, copies, tmp_path):
     packed = pack(parts[2].folder, tmp_path / "packed").path
-    np.savez(packed / "predictions.npz", **{"../../outside": np.zeros(3, dtype=np.uint8)})
+    outside = {"../../outside": np.zeros(3, dtype=np.uint8)}
+    Run(packed).seals.write_arrays(packed / "predictions.npz", outside)
     with pytest.raises(ConfigError, match=r"'\.\./\.\./outside' is no round of an arm"):
         merge(copies[0], [packed])
     assert not list(tmp_path.rglob("outside*"))
@@ -257,7 +260,7 @@ def test_tickets_that_differ_are_refused_though_one_has_no_record(parts, copies)
 
 
 def test_a_pack_that_is_killed_leaves_nothing_that_looks_like_a_run(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "write_arrays", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Seals, "write_arrays", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         pack(parts[0].folder, tmp_path / "evidence" / "packed")
     assert list((tmp_path / "evidence").iterdir()) == []
@@ -336,3 +339,87 @@ def test_a_checkpoint_may_have_moved_since(tmp_path):
     second.unlink()
     with pytest.raises(ConfigError, match=r"cannot be merged with .*: model.weights was .*which is not here, is None"):
         merge(begun.folder, [other.folder])
+
+
+# Of each kind of file of a run: one that the other part has and the first one lacks.
+KINDS = {
+    "ticket": "tickets/colt-2/replicate-2/round-001.safetensors",
+    "rewind point": "rewind_points/*.safetensors",
+    "candidates": "candidates/colt-2/replicate-2/round-001.safetensors",
+    "predictions": "predictions/random/replicate-2/round-002.npy",
+    "labels": "predictions/labels.npy",
+    "training": "trainings/*.training",
+    "records": "records.jsonl",
+    "environments": "environment.json",
+    "endings": "state.json",
+    "arms": "arms.json",
+    "latency": "latency.json",
+    "recipe": "recipe.yaml",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_merge_reads_every_file_before_it_takes_one_in(copies, capsys, kind):
+    """A ticket that was cut to 300 bytes, and any other file of which a bit has changed."""
+    path = next(copies[1].glob(KINDS[kind]))
+    raw = path.read_bytes()
+    path.write_bytes(raw[:300] if kind == "ticket" else raw[:-40] + bytes([raw[-40] ^ 1]) + raw[-39:])
+    before = {path: path.read_bytes() for path in copies[0].rglob("*") if path.is_file()}
+    assert main(["runs", "merge", str(copies[0]), str(copies[1])]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert path.name in told
+    assert {path: path.read_bytes() for path in copies[0].rglob("*") if path.is_file()} == before
+
+
+def test_a_ticket_of_another_round_and_a_strange_file_are_not_taken_in(copies):
+    first, second = (copies[1] / f"tickets/colt-2/replicate-2/round-00{index}.safetensors" for index in (1, 2))
+    whole = second.read_bytes()
+    shutil.copyfile(first, second)
+    refused(copies, r"round-002.safetensors' is not the ticket of its round")
+    second.write_bytes(whole)
+    (copies[1] / "tickets" / "notes.txt").write_text("mine")
+    refused(copies, r"notes.txt' is no file of a run; take it away")
+    (copies[1] / "tickets" / "notes.txt").rename(copies[1] / "tickets" / ".round-001.safetensors.abcdefgh")
+    merge(copies[0], copies[1:])
+    assert not list(copies[0].rglob("*.abcdefgh"))
+
+
+def test_arms_that_do_not_fit_the_recipe_are_refused(copies):
+    change_json(copies[1], "arms.json", lambda _: {"x": {}})
+    refused(copies, r"arms.json has no arm 'colt-2'")
+    (copies[1] / "arms.json").write_text('{"x": 1}')
+    refused(copies, r"arms.json' is damaged|arms.json' was altered or damaged")
+
+
+@pytest.mark.parametrize("old", [0, 1])
+def test_a_part_of_before_there_were_digests_merges_as_the_run_does(old, parts, copies):
+    whole = Run(parts[0].folder)
+    unseal(copies[old])
+    merged = merge(copies[0], copies[1:])
+    assert merged.sealed
+    assert merged.records.all() == Run(copies[0]).records.all()
+    assert timeless(merged.records.all()) == timeless(whole.records.all())
+    assert [line for line in merged.told if "from now on they do" in line] == merged.told
+    assert len(merged.told) == (old == 0)
+    for kind in ("tickets", "candidates", "predictions"):
+        for path in (path for path in (whole.path / kind).rglob("*") if path.is_file()):
+            assert (copies[0] / path.relative_to(whole.path)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "predictions/labels.npy", "state.json", "latency.json"])
+def test_what_is_packed_is_read_first(copies, tmp_path, name):
+    path = copies[0] / name
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-40] + bytes([raw[-40] ^ 1]) + raw[-39:])
+    with pytest.raises(InputError, match=path.name):
+        pack(copies[0], tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_a_packed_run_of_before_there_were_digests_has_them(parts, copies, tmp_path):
+    packed = pack(unseal(copies[0]), tmp_path / "packed")
+    again = pack(parts[1].folder, tmp_path / "again")
+    assert packed.sealed
+    assert (packed.path / "predictions.npz").read_bytes() == (again.path / "predictions.npz").read_bytes()
+    assert packed.records.all() == again.records.all()

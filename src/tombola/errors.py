@@ -48,6 +48,10 @@ class ConfigError(InputError):
     """A recipe, an option or a name in it is wrong."""
 
 
+class DamagedError(ConfigError):
+    """A file of a run is not what was written there: it was altered, damaged, cut off or exchanged."""
+
+
 class DataError(InputError):
     """A data set is missing, incomplete or not what it should be."""
 

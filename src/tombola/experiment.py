@@ -108,10 +108,9 @@ def run(
         display.say(text)
     for word, text in plans.left_out.items():
         display.say(f"{word}: {text}")
-    folder = RunFolder(plans.recipe, Path(runs), plans.task.splits.fingerprint, facts(plans))
+    folder = RunFolder(plans.recipe, Path(runs), plans.task.splits.fingerprint, facts(plans), display.say)
     try:
-        if folder.repaired:
-            display.say(folder.repaired)
+        folder.keep_labels(plans.task.splits.test.labels.cpu().numpy())
         _search(plans, folder, data_root, workers, chosen, display)
         models = functools.partial(make_model, plans.recipe, plans.task.splits)
         similarity.measure(folder, lambda k: names.state(models(k)))
@@ -198,6 +197,7 @@ def _search(
         workers=workers,
         make_task=functools.partial(make_task, recipe, data_root),
         progress=display.progress,
+        tell=folder.say,
     ) as pool:
         _drive(plans, folder, pool, workers, chosen, todo, display)
     if all(folder.finished(*key) for key in keys):
@@ -222,7 +222,6 @@ def _drive(
     display: Display,
 ) -> None:
     """Drive arms of replicates to their ends, a thread each."""
-    task = plans.task
     initial = _initial_states(plans, {replicate for _, replicate in todo})
     shared = Shared(
         plans,
@@ -236,7 +235,6 @@ def _drive(
         todo=todo,
         stopped=threading.Event(),
     )
-    folder.keep_labels(task.splits.test.labels.cpu().numpy())
     pool.hold(folder.trainings_to_keep())  # of arms that are finished, too
     display.start(plans.recipe.name, estimate(plans, todo, lambda _: initial, folder, workers))
     threads = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="tombola-arm")
@@ -358,8 +356,6 @@ def report(
     chosen = _chosen(recipe, replicates)
     keys = [(name, replicate) for name in recipe.arms for replicate in range(recipe.replicates)]
     records = [r for r in run.records.all() if (r["arm"], r["replicate"]) in set(keys)]
-    order = list(recipe.arms)
-    records.sort(key=lambda r: (order.index(r["arm"]), r["replicate"], r["round"]))
     notes = [_under_way(run, chosen)] if under_way else []
     endings = {key: run.ending(*key) for key in keys}
     for name, replicate in keys if not under_way else ():
@@ -385,6 +381,7 @@ def report(
         notes += [f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted]
     if recipe.data.options.get("verify") is False:
         notes.append("the checksums of the data's files were not verified (data.verify: false)")
+    notes += run.told
     complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
     # A merged run has more replicates than the one that its facts were written for.
     told = run.facts | ({"replicates": _replicates(recipe)} if run.facts else {})
@@ -395,8 +392,8 @@ def report(
     drawn = [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]
     decided = replace(
         decided,
-        pruned=[] if under_way else pruned.histogram(run, drawn),  # trainings come and go meanwhile
-        similar=tuple(run.similarities()),
+        pruned=[] if under_way else pruned.histogram(run, drawn, notes.append),  # trainings come and go meanwhile
+        similar=tuple(similarity.ordered(run.similarities(), recipe.arms)),
         latency=run.latency(),
         collapsed={key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None},
     )

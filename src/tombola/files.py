@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tombola.errors import ConfigError, DiskError, shown
-
-if TYPE_CHECKING:  # looking at a ticket needs no numpy
-    from numpy.typing import NDArray
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes, letters
 
@@ -41,8 +35,12 @@ def users_path(path: str | Path, what: str) -> Path:
     return found
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def write_whole(path: Path, data: str | bytes | Sequence[bytes | memoryview]) -> None:
     """Write a file so that its name never holds half of it: beside it first, flushed to disk, then moved into place.
+
+    Args:
+        path: The file; missing folders are made.
+        data: A text, bytes, or pieces of bytes that follow each other.
 
     Raises:
         DiskError: There is no space, no permission or no such place; what was there before is still there.
@@ -52,12 +50,14 @@ def write_whole(path: Path, data: bytes | str) -> None:
     ...     Path(folder, "a", "b.txt").read_text()
     'whole'
     """
+    if isinstance(data, str):
+        data = data.encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
             Path(part).chmod(0o644)
@@ -67,29 +67,6 @@ def write_whole(path: Path, data: bytes | str) -> None:
             raise
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON for people to read, whole or not at all."""
-    write_whole(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_array(path: Path, values: NDArray[Any]) -> None:
-    """Write an array as a ``.npy`` file, whole or not at all."""
-    import numpy as np
-
-    file = io.BytesIO()
-    np.save(file, values, allow_pickle=False)
-    write_whole(path, file.getvalue())
-
-
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as a compressed ``.npz`` file, whole or not at all; the same arrays make the same bytes."""
-    import numpy as np
-
-    file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **arrays)
-    write_whole(path, file.getvalue())
 
 
 def cannot_write(path: Path, error: OSError) -> DiskError:

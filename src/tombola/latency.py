@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from tombola import devices
 from tombola.comparisons import DENSE
-from tombola.files import write_json
 from tombola.jobs import alone
 from tombola.masks import apply_
 from tombola.plans import Plans
@@ -68,7 +67,7 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
             for row, seconds in zip(rows, timed(networks, inputs).values(), strict=True):
                 low, middle, high = (1000 * float(value) for value in np.quantile(seconds, [0.25, 0.5, 0.75]))
                 row[f"batch_{batch}"] = {"ms": middle, "quartiles": [low, high], "samples": len(seconds)}
-    write_json(run.path / LATENCY, {"device": task.device.type, "threads": training.threads, "rows": rows})
+    run.seals.write_json(run.path / LATENCY, {"device": task.device.type, "threads": training.threads, "rows": rows})
 
 
 def timed(networks: Mapping[str, nn.Module], inputs: Tensor) -> dict[str, list[float]]:

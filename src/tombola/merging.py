@@ -6,18 +6,17 @@ All checks come before the first write: a merge that is refused has changed noth
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
+from tombola import similarity, ticket_format
 from tombola.errors import ConfigError
-from tombola.files import cannot_write, write_array, write_arrays, write_json, write_whole
+from tombola.files import write_whole
 from tombola.packing import labelled
 from tombola.recipe import Recipe
 from tombola.records import Record, Records, timeless
@@ -28,6 +27,7 @@ from tombola.runs import (
     Run,
     check_same_inputs,
     differing,
+    is_of_round,
     lock,
     reading,
     shared,
@@ -37,7 +37,15 @@ from tombola.tickets import Ticket
 
 _Key = TypeVar("_Key")
 
-_KEPT = ("rewind_points", "candidates", "predictions", "trainings", "tickets")  # tickets last: they name the others
+_OF_ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
+# What is copied, and how its files are called; tickets last, since they name the others.
+_KEPT = {
+    "rewind_points": r"[0-9a-f]{64}\.safetensors",
+    "candidates": rf"{_OF_ROUND}\.safetensors",
+    "trainings": r"[0-9a-f]{64}\.(training|measured|line)",
+    "tickets": rf"{_OF_ROUND}\.safetensors",
+}
+_POINTS = 8  # rewind points that are held at a time
 
 
 def merge(into: Path, others: Sequence[Path]) -> Run:
@@ -54,8 +62,8 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
         The first folder, with all in it.
 
     Raises:
-        ConfigError: They are not runs of one experiment, an arm is another one under the same name, or a result that
-            both have is not the same.
+        ConfigError: They are not runs of one experiment, an arm is another one under the same name, a result that
+            both have is not the same, or a file of one of them is damaged. The first folder is as it was.
         DiskError: The first folder cannot be written to.
     """
     if not others:
@@ -72,19 +80,29 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
         for number, run in enumerate(runs):
             for before in runs[:number]:
                 _check(before, run)
-        held = [run.predictions() if run.packed or runs[0].packed else {} for run in runs]  # read before any write
+        # All of it is read and checked before anything is written.
+        held = [run.predictions() for run in runs]
+        for run in runs:
+            run.latency()
         labels = next((known for run in runs if (known := run.labels()) is not None), None)
+        for run in runs if not runs[0].packed else ():
+            _verify(run)
+        if not runs[0].sealed:
+            runs[0].seal()
+        seals = runs[0].seals
         if runs[0].packed:
-            write_arrays(into / PACKED, _joined(reversed(held)) | labelled(labels))
+            seals.write_arrays(into / PACKED, _joined(reversed(held)) | labelled(labels))
         else:
             for run, predictions in zip(runs[1:], held[1:], strict=True):
-                _copy(run, into)
-                for key, values in predictions.items():
-                    write_array(into / "predictions" / f"{key}.npy", values)
+                _copy(run, runs[0])
+                for key in predictions.keys() - held[0].keys():
+                    seals.write_array(into / "predictions" / f"{key}.npy", predictions[key])
             if labels is not None:
-                write_array(runs[0].labels_path, labels)
+                seals.write_array(runs[0].labels_path, labels)
         _write(runs)
-    return Run(into)
+    merged = Run(into)
+    merged.told += runs[0].told
+    return merged
 
 
 def _check(one: Run, other: Run) -> None:
@@ -159,20 +177,55 @@ def _timeless(record: Record, whole: bool) -> dict[str, Any]:
     return {key: value for key, value in timeless(record).items() if key not in ("samples_seen", "passes")}
 
 
-def _copy(run: Run, to: Path) -> None:
-    """Copy the files that a run has and another one lacks."""
-    for path in (path for kind in _KEPT for path in sorted((run.path / kind).rglob("*")) if path.is_file()):
-        target = to / path.relative_to(run.path)
-        if target.exists():
-            continue
-        part = target.with_name(f".{target.name}.merged00")  # what a killed merge leaves is cleared as any other part
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, part)
-            part.replace(target)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise cannot_write(target, error) from error
+def _files(run: Run, kind: str) -> list[Path]:
+    """Return the files of a kind that a run has; what a killed write has left is none."""
+    folder = run.path / kind
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    for path in files:
+        if not re.fullmatch(_KEPT[kind], path.relative_to(folder).as_posix()):
+            raise ConfigError(f"'{path}' is no file of a run; take it away")
+    return files
+
+
+def _verify(run: Run) -> None:
+    """Check every file that may be copied, to its last bit.
+
+    Raises:
+        ConfigError: One is not what was written there.
+    """
+    points: dict[Path, ticket_format.RewindPoint] = {}
+    for path in _files(run, "tickets"):
+        if len(points) > _POINTS:
+            points.clear()
+        ticket = ticket_format.verify(path, points)
+        arm, replicate, index = path.relative_to(run.path / "tickets").with_suffix("").parts
+        key = arm, int(replicate.removeprefix("replicate-")), int(index.removeprefix("round-"))
+        record = run.record(*key)
+        other = record is not None and record["mask_digest"] != ticket.mask_digest
+        if other or not is_of_round(ticket.origin, *key):
+            raise ConfigError(f"'{path}' is not the ticket of its round; take it away")
+    for path in _files(run, "rewind_points"):
+        ticket_format.verify_rewind_point(path)
+    for path in _files(run, "candidates"):
+        run.seals.read_tensors(path)
+    store = run.store(lambda _: None)
+    for path in _files(run, "trainings"):
+        store.verify(path)
+
+
+def _copy(run: Run, to: Run) -> None:
+    """Copy the files that a run has and another one lacks, predictions left out."""
+    for kind in _KEPT:
+        for path in _files(run, kind):
+            target = to.path / path.relative_to(run.path)
+            if target.exists():
+                continue
+            if kind == "trainings":
+                run.store(to.say).copy(path, to.store(to.say))
+            elif kind == "candidates":
+                to.seals.write_tensors(target, run.seals.read_tensors(path))
+            else:
+                write_whole(target, path.read_bytes())
 
 
 def _joined(parts: Iterable[Mapping[_Key, Any]]) -> dict[_Key, Any]:
@@ -186,19 +239,19 @@ def _write(runs: Sequence[Run]) -> None:
     environments: list[dict[str, Any]] = []
     for run in runs:
         environments += [one for one in run.environments() if one not in environments]
-    definitions = _joined(run.definitions() for run in reversed(runs))
-    write_json(into.path / "environment.json", environments)
-    write_json(into.path / "arms.json", definitions)
-    write_whole(into.path / "recipe.yaml", yaml.safe_dump(_recipe(runs).plain(), sort_keys=False))
-    records = Records(into.path / "records.jsonl")
+    into.seals.write_json(into.path / "environment.json", environments)
+    into.seals.write_json(into.path / "arms.json", _joined(run.definitions() for run in reversed(runs)))
+    into.recipe = _recipe(runs)
+    into.write_about()
+    records = Records(into.path / "records.jsonl", seals=into.seals)
     for run in runs[1:]:
         for record in run.records.all():
             records.add(record)
     if counted := _joined({similarity_key(line): line for line in run.similarities()} for run in runs):
-        write_whole(into.path / SIMILARITY, "".join(json.dumps(line) + "\n" for line in counted.values()))
+        into.seals.write_lines(into.path / SIMILARITY, similarity.ordered(counted.values(), into.recipe.arms))
     if measured := next(filter(None, (run.latency() for run in runs)), {}):  # clocks of one machine, not of several
-        write_json(into.path / LATENCY, measured)
-    write_json(into.path / "state.json", dict(_states(runs)))
+        into.seals.write_json(into.path / LATENCY, measured)
+    into.seals.write_json(into.path / "state.json", dict(_states(runs)))
 
 
 def _recipe(runs: Sequence[Run]) -> Recipe:

@@ -7,7 +7,6 @@ merged, not continued.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tombola.errors import ConfigError
-from tombola.files import cannot_write, write_arrays
-from tombola.runs import LABELS, LATENCY, PACKED, SIMILARITY, Run, reading
+from tombola.files import cannot_write
+from tombola.runs import LABELS, PACKED, Run, reading
+from tombola.seals import Seals
 
 Arrays = dict[str, NDArray[np.integer[Any]]]
-
-_FILES = (
-    "recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json", SIMILARITY, LATENCY,
-)  # fmt: skip
 
 
 def labelled(labels: NDArray[np.integer[Any]] | None) -> Arrays:
@@ -42,7 +38,8 @@ def pack(run: Path, to: Path) -> Run:
         The packed run.
 
     Raises:
-        ConfigError: The first is no run folder, or another process works in it; the second has something in it.
+        ConfigError: The first is no run folder, something in it is damaged, or another process works in it; the second
+            has something in it.
         DiskError: It cannot be written to.
     """
     found = Run(run)
@@ -53,10 +50,8 @@ def pack(run: Path, to: Path) -> Run:
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True) as part:
-                for name in _FILES:
-                    if (run / name).exists():
-                        shutil.copyfile(run / name, Path(part, name))
-                write_arrays(Path(part, PACKED), predictions)
+                found.write_findings(Path(part))
+                Seals(Path(part), found.digest).write_arrays(Path(part, PACKED), predictions)
                 Path(part).chmod(0o755)
                 Path(part).replace(to)
         except OSError as error:

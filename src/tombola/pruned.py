@@ -8,23 +8,21 @@ It takes trained weights and masks, so a packed run has none, and its report lea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tombola import ticket_format
 from tombola.records import Record
 from tombola.runs import Run
-from tombola.storage import Store
-from tombola.types import State
+from tombola.types import Mask, State
 
 _BINS = 60
 _WIDE = 0.999  # of the weights lie within the outer bins' bounds, which hold the rest too
 
 
-def histogram(run: Run, arms: Sequence[str]) -> list[dict[str, Any]]:
+def histogram(run: Run, arms: Sequence[str], tell: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
     """Count the trained dense network's weights by value, those that each arm's ticket keeps and those that it prunes.
 
     Of the first replicate that has all there is to count, of its largest layer, and of the tickets that are nearest to
@@ -33,6 +31,7 @@ def histogram(run: Run, arms: Sequence[str]) -> list[dict[str, Any]]:
     Args:
         run: The folder.
         arms: Whose tickets; those without any are left out.
+        tell: Told where the dense network's training is there and is not what was written.
 
     Returns:
         By arm and bin: arm, layer, round, density of the layer (a fraction), from, to, kept, pruned. Nothing where the
@@ -44,9 +43,9 @@ def histogram(run: Run, arms: Sequence[str]) -> list[dict[str, Any]]:
         }
         lowest = max((min(r["density"] for r in of) for of in tickets.values() if of), default=0.0)
         chosen = [min(of, key=lambda r: abs(math.log(r["density"] / lowest))) for of in tickets.values() if of]
-        state = _dense(run, replicate)
+        state = _dense(run, replicate, tell)
         if chosen and state is not None and all(_path(run, record).exists() for record in chosen):
-            return [row for record in chosen for row in _of_ticket(record, _path(run, record), state)]
+            return [row for record in chosen for row in _of_ticket(record, _mask(run, record), state)]
     return []
 
 
@@ -54,19 +53,23 @@ def _path(run: Run, record: Record) -> Path:
     return run.ticket_path(record["arm"], record["replicate"], record["round"])
 
 
-def _dense(run: Run, replicate: int) -> State | None:
+def _mask(run: Run, record: Record) -> Mask:
+    return run.mask(record["arm"], record["replicate"], record["round"])
+
+
+def _dense(run: Run, replicate: int, tell: Callable[[str], None]) -> State | None:
     """Return the trained weights of the dense network, if they are kept."""
     for record in run.records.all():
         if record["replicate"] == replicate and record["round"] == 0 and record.get("training_digest"):
-            trained = Store(run.trainings).trained(record["training_digest"])
+            store = run.store(lambda text: tell(f"{text}: what tickets prune is not drawn"))
+            trained = store.trained(record["training_digest"])
             return None if trained is None else trained.state
     return None
 
 
-def _of_ticket(record: Record, path: Path, state: State) -> list[dict[str, Any]]:
-    ticket = ticket_format.read(path)
-    layer = max(ticket.shapes, key=lambda name: state[name].numel())
-    keep, weights = ticket.keep(layer).ravel(), state[layer].detach().float().cpu().numpy().ravel()
+def _of_ticket(record: Record, mask: Mask, state: State) -> list[dict[str, Any]]:
+    layer = max(mask, key=lambda name: state[name].numel())
+    keep, weights = mask[layer].numpy().ravel(), state[layer].detach().float().cpu().numpy().ravel()
     bound = float(np.quantile(np.abs(weights), _WIDE))
     edges = np.linspace(-bound, bound, _BINS + 1)
     inside = np.clip(weights, edges[0], edges[-1])

@@ -1,22 +1,23 @@
 """Records: one JSON line per result, appended whole. The run folder is the source of truth.
 
-Lines are checked when they are read: a file may have been edited, or damaged so that it still is JSON.
+Lines are checked when they are read: each carries a digest over what it says, and a file of before there were any may
+have been edited, or damaged so that it still is JSON.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tombola.errors import ConfigError, InvariantError
-from tombola.files import cannot_write
+from tombola.files import cannot_write, write_whole
+from tombola.seals import Seals
 
 if TYPE_CHECKING:
     import pandas
@@ -90,27 +91,52 @@ class Records:
     Args:
         path: The file; it need not exist.
         repair: Cut off a last line that was not written to its end; else it is passed over.
+        order: The arms in the order in which results are given, whichever was written first; arms that are not among
+            them come last, by their names.
+        seals: Of the folder; by default those of one whose lines may have no digest.
 
     Attributes:
         repaired: Whether there was such a line.
+
+    Raises:
+        ConfigError: A line is damaged; the message says which.
     """
 
-    def __init__(self, path: Path, *, repair: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, repair: bool = True, order: Sequence[str] = (), seals: Seals | None = None
+    ) -> None:
         self.path, self._lock = path, threading.Lock()
+        self.order = tuple(order)
+        self._seals = seals or Seals(path.parent, required=False)
         self._known: dict[tuple[str, int, int], Record] = {}
         self.repaired = False
         if path.exists():
-            whole = self._whole_lines(repair)
-            for number, line in enumerate(whole.decode("utf-8", errors="replace").splitlines(), 1):
-                try:
-                    record = json.loads(line)
-                    _check(record)
-                except (ValueError, RecursionError) as error:
-                    why = f": {error}" if isinstance(error, ConfigError) else ""
-                    raise ConfigError(
-                        f"line {number} of '{path}' is damaged{why}; take it out, and its round is done again"
-                    ) from error
-                self._known[_key(record)] = record
+            self._read(repair)
+
+    def _read(self, repair: bool) -> None:
+        layers: tuple[int, Record] | None = None  # the first line that says which there are
+        for number, line in enumerate(self._whole_lines(repair).split(b"\n")[:-1], 1):
+            try:
+                record = self._seals.read_line(self.path, line)
+                _check(record)
+                layers = layers or ((number, record) if "layers" in record else None)
+                if layers is not None:
+                    _check_layers(record, layers[1], f"line {layers[0]}")
+            except ConfigError as error:
+                raise ConfigError(
+                    f"line {number} of '{self.path}' is damaged: {error}; take it out, and its round is done again"
+                ) from error
+            self._known[_key(record)] = record
+
+    def write(self, path: Path, seals: Seals) -> None:
+        """Write the results into a file, each line with its digest."""
+        write_whole(path, [seals.line(path, record) for record in self._known.values()])
+
+    def seal(self, seals: Seals) -> None:
+        """Write the file anew, each line with its digest: for a folder of before there were any."""
+        if self.path.exists():
+            self.write(self.path, seals)
+        self._seals = seals
 
     def _whole_lines(self, repair: bool) -> bytes:
         """Read the file without a last line that was cut short; its result is had again when the run goes on."""
@@ -141,7 +167,7 @@ class Records:
                 less = record["evaluated"] < before["evaluated"]
                 if not anyway and (less or (record["evaluated"] == before["evaluated"] and not more)):
                     return False
-            self._append((json.dumps(record, allow_nan=False) + "\n").encode())
+            self._append(self._seals.line(self.path, record))
             self._known[_key(record)] = record
             return True
 
@@ -196,11 +222,12 @@ class Records:
         return [record for record in self.all() if (record["arm"], record["replicate"]) == (arm, replicate)]
 
     def all(self) -> list[Record]:
-        """Return the results in the order arm, replicate, round; arms as they first came."""
+        """Return the results in the order arm, replicate, round; which was written first does not matter."""
         with self._lock:  # arms of a run add to them meanwhile
             known = dict(self._known)
-        arms = list(dict.fromkeys(arm for arm, _, _ in known))
-        return [known[key] for key in sorted(known, key=lambda key: (arms.index(key[0]), *key[1:]))]
+        places = {arm: place for place, arm in enumerate(self.order)}
+        last = len(places)
+        return [known[key] for key in sorted(known, key=lambda key: (places.get(key[0], last), *key))]
 
 
 def _key(record: Record) -> tuple[str, int, int]:
@@ -299,11 +326,34 @@ def _check(record: Any) -> None:
         kind = _KINDS.get(name)
         if kind is not None and not kind.holds(value):
             raise ConfigError(_odd(name, value, kind))
+    if record["evaluated"] and record["test_accuracy"] is None:
+        raise ConfigError("it is evaluated and has no test_accuracy")
     for name in ("curve", "line"):
         columns = record.get(name) or {}
         if len({len(column) for column in columns.values()}) > 1:
             lengths = ", ".join(f"{len(column)} {key}" for key, column in columns.items())
             raise ConfigError(f"{name} has {lengths}; they must be as many")
+
+
+def _check_layers(record: Record, first: Record, where: str) -> None:
+    """Refuse a record whose layers are not those that the run's first record has, by name and size."""
+    sizes = {name: size for name, (_, size) in first["layers"].items()}
+    if "layers" not in record:
+        if record.get("candidate_layers"):
+            raise ConfigError("it has candidate_layers and no layers")
+        return  # of before they were counted
+    for name, (kept, size) in record["layers"].items():
+        if sizes.get(name) != size:
+            there = f"{sizes[name]} in {where}" if name in sizes else f"{where} has no such layer"
+            raise ConfigError(f"layers[{_shown(name)}] has {size} weights, and {there}")
+        if kept > size:
+            raise ConfigError(f"layers[{_shown(name)}] keeps {kept} of {size} weights")
+    # A round of one partition, or of another arm's tickets, has no candidates.
+    for entry, found in (("layers", record["layers"]), ("candidate_layers", record.get("candidate_layers") or sizes)):
+        if missing := sizes.keys() ^ found.keys():
+            raise ConfigError(f"{entry} and those of {where} differ in {_shown(min(missing))}")
+    if len({len(kept) for kept in record.get("candidate_layers", {}).values()}) > 1:
+        raise ConfigError("candidate_layers are not of as many candidates in every layer")
 
 
 def _odd(name: str, value: Any, kind: _Kind) -> str:

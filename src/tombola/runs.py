@@ -15,7 +15,9 @@
     trainings/        trained weights, by digest: all that is needed while the run is not complete, then those to keep
     summary.md report.html *.svg *.png
 
-The folder is the source of truth: all that a report shows can be made from it again.
+The folder is the source of truth: all that a report shows can be made from it again. So every file of it that is read
+back carries a digest over its content, see `tombola.seals`; tickets and rewind points have their own. Folders of before
+there were any have a ``run.json`` without ``seals``; one that is worked in again gets them.
 """
 
 from __future__ import annotations
@@ -32,28 +34,26 @@ import platform
 import re
 import sys
 import threading
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as unpack_file
-from safetensors.numpy import save as pack_file
 from torch import Tensor
 
-from tombola import catalogue, ticket_format
+from tombola import catalogue, seals, ticket_format
+from tombola.checking import checked
+from tombola.comparisons import DENSE
 from tombola.devices import cores
 from tombola.digests import digest_json
-from tombola.errors import ConfigError, TicketError
-from tombola.files import cannot_write, clear_parts, users_path, write_array, write_json, write_whole
+from tombola.errors import ConfigError, DamagedError, TicketError
+from tombola.files import cannot_write, clear_parts, users_path
 from tombola.recipe import FORMAT, Recipe, parse
 from tombola.records import Record, Records
+from tombola.seals import Seals
 from tombola.storage import Store, log_error
 from tombola.tickets import Ticket
 from tombola.types import Mask
@@ -68,6 +68,30 @@ PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombo
 SIMILARITY = "similarity.jsonl"
 LATENCY = "latency.json"
 _AGAIN = "move it away, and running the recipe does its round again"
+_ANEW = "take it away, and running the recipe writes it anew"
+# What entries of the folder's files must be. Those that are not named here may be anything.
+_ABOUT = {"format": int, "digest": str, "facts": dict[str, str], "shared": dict[str, Any], "seals": int}
+_ENVIRONMENT = {
+    **dict.fromkeys(("python", "platform", "processor", "data_fingerprint"), str),
+    "packages": dict[str, str],
+    "cores": int,
+    "own_code": dict[str, str],
+}
+_ENDING = {
+    "state": Literal["open", "finished", "failed", "skipped"],
+    "why": str,
+    "rounds": int,
+    "goal": dict[str, Any],
+    "packed": bool,
+}
+_UNSEALED = (
+    "this run was made before files carried digests of their contents: one that was altered or damaged since is seen "
+    "only where it cannot be read any more"
+)
+_BACK = "put it back as it was"
+_STATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/\d+")
+_BATCH = re.compile(r"batch_\d{1,9}")
+_CLOCK = {"ms": float, "quartiles": tuple[float, float]}
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
 
 
@@ -116,6 +140,13 @@ def differing(now: Mapping[str, Any], was: Mapping[str, Any], where: str = "") -
     return found
 
 
+def definition_of(recipe: Recipe, name: str) -> dict[str, Any]:
+    """Return what an arm of a recipe is, as plain data; of one that follows another, that other's too."""
+    arm = recipe.arms[name]
+    plain: dict[str, Any] = json.loads(json.dumps(arm.definition()))
+    return plain | {"source": definition_of(recipe, arm.source)} if arm.source else plain
+
+
 @dataclass(frozen=True)
 class Ending:
     """How an arm of a replicate ended.
@@ -160,53 +191,159 @@ class Run:
         about = self._about()
         if about is None:
             raise ConfigError(f"'{path}' is no run folder: it has no run.json")
-        try:
-            self.recipe = parse(dict(yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise ConfigError(f"'{path / 'recipe.yaml'}' cannot be read: {' '.join(str(error).split())}") from error
         self.facts: dict[str, str] = about.get("facts", {})
-        self.digest: str = about.get("digest", "")
-        self.records = Records(path / "records.jsonl", repair=False)
-        self._state: dict[str, Any] = self._json("state.json", {})
+        self.digest: str = about["digest"]
+        self.seals = Seals(path, self.digest, required="seals" in about)
+        self.told: list[str] = []
+        self.recipe = self._recipe(about)
+        self.records = self._records(repair=False)
+        self._state = self._states()
+        if self.records.repaired:
+            self.told.append("the last record is half written, and left out; running the recipe does its round again")
+        self.told += self._gone()
+        if not self.sealed:
+            self.told.append(_UNSEALED)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether every file carries a digest over its content, see `tombola.seals`."""
+        return self.seals.required
 
     def _about(self) -> dict[str, Any] | None:
         """Return what the folder says of itself, ``None`` where it does not; refuse another version's."""
-        if not (self.path / "run.json").exists():
+        path = self.path / "run.json"
+        if not path.exists():
             return None
-        about: dict[str, Any] = self._json("run.json", {})
+        try:
+            about: dict[str, Any] = Seals(self.path, required=False).read_json(path)
+            _check_type(path, "it", about, dict[str, Any])
+            if "seals" in about:
+                Seals(self.path).read_json(path)  # then it must have one itself
+            _check_entries(path, about, _ABOUT)
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {_ANEW}") from error
         if about.get("format") != FORMAT:
             raise ConfigError(f"'{self.path}' is a run of format {about.get('format')}, and this tombola makes and "
                               f"reads format {FORMAT}; run the recipe again under another --runs folder")  # fmt: skip
+        if about.get("seals", seals.VERSION) != seals.VERSION:
+            raise ConfigError(f"'{self.path}' has digests of version {about['seals']}, and this tombola reads version "
+                              f"{seals.VERSION}: a newer one is needed")  # fmt: skip
+        if "digest" not in about:
+            raise DamagedError(f"'{path}' is damaged: it has no digest of the recipe; {_ANEW}")
         return about
 
-    def _json(self, name: str, default: Any) -> Any:
-        """Read a file of the folder; it holds what kind the default is."""
-        path = self.path / name
-        if not path.exists():
-            return default
+    def _recipe(self, about: Mapping[str, Any]) -> Recipe:
+        """Read the recipe, and hold it to what the folder knows of it."""
+        path = self.path / "recipe.yaml"
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"'{path}' cannot be read: {error}; move the run folder away to begin anew") from error
-        if not isinstance(value, type(default)):
-            raise ConfigError(f"'{path}' is damaged; move the run folder away to begin anew")
+            plain, wrong = self.seals.read_yaml(path)
+            recipe = parse(dict(plain))
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {_BACK}") from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            why = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise ConfigError(f"'{path}' cannot be read: {why}; {_BACK}") from error
+        odd = self._other_shared(recipe, about) or self._other_arms(recipe)
+        if odd:
+            raise ConfigError(f"'{path}' is not the recipe that its run was made with: {', '.join(odd)}; {_BACK}")
+        if wrong is not None:
+            raise DamagedError(f"{wrong}; {_BACK}")
+        return recipe
+
+    def _other_shared(self, recipe: Recipe, about: Mapping[str, Any]) -> list[str]:
+        """Say in what a recipe is not that of the digest which names the run."""
+        known = about.get("shared")
+        if known is None:  # of before it was kept
+            if run_digest(recipe) == self.digest:
+                return []
+            if recipe.model.weights is not None:
+                self.told.append("the recipe cannot be compared with the digest that names the run: the checkpoint "
+                                 f"'{recipe.model.weights}' is not here, or is another one now")  # fmt: skip
+                return []
+            return [f"its digest is {run_digest(recipe)[:12]}, run.json has {self.digest[:12]}"]
+        # A checkpoint counts by its content, and need not be here; what the run began with is not changed by that.
+        bare = replace(recipe, model=replace(recipe.model, weights=None))
+        now = json.loads(json.dumps(shared(bare)))
+        return [entry for entry in differing(now, known) if not entry.startswith("model.weights ")]
+
+    def _other_arms(self, recipe: Recipe) -> list[str]:
+        """Say in what the arms of a recipe are not those that ran."""
+        known = self.definitions()
+        odd: list[str] = []
+        if not (self.path / "arms.json").exists():
+            self.told.append("there is no arms.json: whether the arms are those that ran is not known")
+            return odd
+        for name in recipe.arms:
+            if name not in known:
+                odd.append(f"arms.json has no arm '{name}'")
+                continue
+            odd += [f"arm '{name}': {entry}" for entry in differing(definition_of(recipe, name), known[name])]
+        return odd
+
+    def _records(self, *, repair: bool) -> Records:
+        path = self.path / "records.jsonl"
+        return Records(path, repair=repair, order=list(self.recipe.arms), seals=self.seals)
+
+    def _json(self, name: str, hint: Any, default: Any, advice: str = _ANEW) -> Any:
+        """Read a file of the folder, whose value is of a type."""
+        path = self.path / name
+        try:
+            value = self.seals.read_json(path)
+            _check_type(path, "it", value, hint)
+        except FileNotFoundError:
+            return default
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {advice}") from error
         return value
+
+    def _states(self) -> dict[str, Any]:
+        """Read how arms ended."""
+        path = self.path / "state.json"
+        found: dict[str, Any] = self._json(path.name, dict[str, dict[str, Any]], {})
+        try:
+            for key, ending in found.items():
+                _check_entries(path, ending, _ENDING)
+                if not _STATE.fullmatch(key) or "state" not in ending or ending.get("rounds", 0) < 0:
+                    raise DamagedError(f"'{path}' is damaged: '{key}' is not how an arm of a replicate ended")
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {_ANEW}") from error
+        return found
+
+    def _gone(self) -> list[str]:
+        """Say of which rounds there were results once, since an arm is finished, and now are none."""
+        told = []
+        for key, ending in self._state.items():
+            arm, _, replicate = key.rpartition("/")
+            if ending["state"] != "finished" or arm not in self.recipe.arms:
+                continue
+            rounds = range(ending.get("rounds", 0) + 1)
+            gone = [str(index) for index in rounds if self.records.get(arm, int(replicate), index) is None]
+            if gone:
+                told.append(f"arm {arm}, replicate {replicate}, has no results of round {', '.join(gone)} any more; "
+                            "running the recipe has them again")  # fmt: skip
+        return told
 
     def environments(self) -> list[dict[str, Any]]:
         """Return what the run's figures were made with, one entry for each machine and version."""
-        found: list[dict[str, Any]] = self._json("environment.json", [])
+        path = self.path / "environment.json"
+        found: list[dict[str, Any]] = self._json(path.name, list[dict[str, Any]], [])
+        for entry in found:
+            try:
+                _check_entries(path, entry, _ENVIRONMENT)
+                if "data_fingerprint" not in entry:
+                    raise DamagedError(f"'{path}' is damaged: an entry has no 'data_fingerprint'")
+            except DamagedError as error:
+                raise DamagedError(f"{error}; {_ANEW}") from error
         return found
 
     def definitions(self) -> dict[str, Any]:
         """Return the definitions of all arms that ever ran here, by name."""
-        found: dict[str, Any] = self._json("arms.json", {})
+        found: dict[str, Any] = self._json("arms.json", dict[str, dict[str, Any]], {})
         return found
 
     def definition(self, name: str) -> dict[str, Any]:
         """Return what an arm is, as plain data; of one that follows another, that other's too."""
-        arm = self.recipe.arms[name]
-        plain: dict[str, Any] = json.loads(json.dumps(arm.definition()))
-        return plain | {"source": self.definition(arm.source)} if arm.source else plain
+        return definition_of(self.recipe, name)
 
     def arm_digest(self, name: str) -> str:
         """Digest of an arm's definition."""
@@ -239,13 +376,31 @@ class Run:
                 ticket = Ticket.load(path, points)
             except TicketError as error:
                 raise _advised(error, path) from error
-            if ticket.mask_digest != record["mask_digest"]:
+            same_round = is_of_round(ticket.origin, arm, replicate, record["round"])
+            if not same_round or ticket.mask_digest != record["mask_digest"]:
                 raise ConfigError(f"'{path}' is not the ticket that the records tell of; {_AGAIN}")
             # Rounds that rewind to the same point hold it once.
             same = tickets and record["rewind_digest"] == before["rewind_digest"]
             tickets.append(replace(ticket, rewind_point=tickets[-1].rewind_point) if same else ticket)
             before = record
+        # Partitions that search apart go on with their own candidates, so a round without them is done again.
+        apart = self.recipe.arms[arm].combine == "all_at_end" and not self.finished(arm, replicate)
+        while apart and tickets and not self._has_candidates(arm, replicate, len(tickets), tickets[-1].mask):
+            tickets.pop()
         return tickets
+
+    def _has_candidates(self, arm: str, replicate: int, index: int, like: Mask) -> bool:
+        try:
+            self.candidates(arm, replicate, index, like)
+        except ConfigError as error:
+            self.say(f"{error}; arm {arm}, replicate {replicate}, does round {index} again")
+            return False
+        return True
+
+    def say(self, text: str) -> None:
+        """Tell what somebody who works in the folder must know; who only reads there has it in ``told``."""
+        if text not in self.told:
+            self.told.append(text)
 
     def _of_round(self, kind: str, arm: str, replicate: int, index: int, suffix: str) -> Path:
         return self.path / kind / arm / f"replicate-{replicate}" / f"round-{index:03}{suffix}"
@@ -265,6 +420,10 @@ class Run:
             file = ticket_format.read(path)
         except TicketError as error:
             raise _advised(error, path) from error
+        record = self.record(arm, replicate, index)
+        other = record is not None and record["mask_digest"] != file.mask_digest
+        if other or not is_of_round(file.origin, arm, replicate, index):
+            raise TicketError(f"'{path}' is not the ticket that the records tell of; {_AGAIN}")
         return {name: torch.from_numpy(file.keep(name)) for name in file.shapes}
 
     @property
@@ -280,22 +439,23 @@ class Run:
             replicate: Its number.
             index: The round.
             like: A mask of the same names and shapes.
+
+        Raises:
+            ConfigError: The file is not there, or not what was written.
         """
         path = self._of_round("candidates", arm, replicate, index, ".safetensors")
         try:
-            packed = unpack_file(path.read_bytes())
-            number = 1 + max(int(name.partition(".")[0]) for name in packed)
-            return [
-                {
-                    name: torch.from_numpy(
-                        np.unpackbits(packed[f"{one}.{name}"], count=keep.numel()).astype(bool)
-                    ).view(keep.shape)
-                    for name, keep in like.items()
-                }
-                for one in range(number)
-            ]
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ConfigError(f"'{path}' cannot be read: {error}; without it the arm cannot go on") from error
+            packed = self.seals.read_tensors(path)
+        except FileNotFoundError as error:
+            raise ConfigError(f"'{path}' is not there") from error
+        number = len({name.partition(".")[0] for name in packed})
+        sizes = {f"{one}.{name}": -(-keep.numel() // 8) for one in range(number) for name, keep in like.items()}
+        plain = all(bits.dtype == torch.uint8 and bits.ndim == 1 for bits in packed.values())
+        if not plain or {name: bits.numel() for name, bits in packed.items()} != sizes:
+            raise DamagedError(f"'{path}' is damaged: its masks are not those of the round's weights")
+        return [
+            {name: _unpacked(packed[f"{one}.{name}"], keep) for name, keep in like.items()} for one in range(number)
+        ]
 
     def predictions_path(self, arm: str, replicate: int, index: int) -> Path:
         """Where the predicted classes of the test examples are kept, unless the run is packed."""
@@ -312,19 +472,40 @@ class Run:
         Raises:
             ConfigError: A file is damaged.
         """
-        folder, where = self.path / "predictions", self.path / PACKED
-        found: dict[str, NDArray[np.integer[Any]]] = {}
+        found = self._predicted()
+        labels = found.pop(LABELS, None)
+        number = None if labels is None else len(labels)
+        for key, values in found.items():
+            if not re.fullmatch(_ROUND, key):
+                raise DamagedError(f"'{self.path}' has predictions of '{key}'; '{key}' is no round of an arm")
+            number = len(values) if number is None else number
+            if len(values) != number:
+                raise DamagedError(f"'{self.path}' has {len(values)} predictions of {key}, and {number} test examples")
+        places = {arm: place for place, arm in enumerate(self.recipe.arms)}
+        ordered = sorted(found, key=lambda key: (places.get(key.partition("/")[0], len(places)), key))
+        return {key: found[key] for key in ordered}
+
+    def _predicted(self) -> dict[str, NDArray[np.integer[Any]]]:
+        """Read the predictions and the labels, wherever they are."""
+        folder = self.path / "predictions"
+        if self.packed:
+            return self._in_one_file()
+        files = [*folder.glob("*/*/*.npy"), *filter(Path.exists, [self.labels_path])]
+        return {path.relative_to(folder).with_suffix("").as_posix(): self._classes(path) for path in files}
+
+    def _in_one_file(self) -> dict[str, NDArray[np.integer[Any]]]:
+        path = self.path / PACKED
         try:
-            if self.packed:
-                with np.load(where, allow_pickle=False) as packed:
-                    found |= {key: values for key, values in packed.items() if key != LABELS}
-                if odd := [key for key in found if not re.fullmatch(_ROUND, key)]:
-                    raise ValueError(f"'{odd[0]}' is no round of an arm")
-            for where in sorted(folder.glob("*/*/*.npy")):
-                found[where.relative_to(folder).with_suffix("").as_posix()] = np.load(where, allow_pickle=False)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-            raise ConfigError(f"'{where}' cannot be read: {' '.join(str(error).split())}") from error
-        return found
+            return {key: _checked_classes(path, values) for key, values in self.seals.read_arrays(path).items()}
+        except DamagedError as error:
+            raise DamagedError(f"{error}; pack the run again") from error
+
+    def _classes(self, path: Path) -> NDArray[np.integer[Any]]:
+        """Read a file of classes."""
+        try:
+            return _checked_classes(path, self.seals.read_array(path))
+        except DamagedError as error:
+            raise DamagedError(f"{error}; running the recipe makes it again") from error
 
     def similarities(self) -> list[dict[str, Any]]:
         """Return what was counted of pairs of tickets, see `tombola.similarity`; nothing where no two arms search.
@@ -333,17 +514,16 @@ class Run:
             ConfigError: The file is damaged.
         """
         path = self.path / SIMILARITY
+        advice = "take the file away; where tickets are, running the recipe counts again"
         found: list[dict[str, Any]] = []
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
-            try:
-                line = json.loads(text)
-                sizes = {len(counts) for counts in line["layers"].values()}
-                if len(similarity_key(line)) != 5 or len(line["masks"]) != 2 or sizes != {6}:
-                    raise ValueError("an entry is missing")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ConfigError(f"line {number} of '{path}' is damaged; take the file away; where tickets are, "
-                                  "running the recipe counts again") from error  # fmt: skip
-            found.append(line)
+        if not path.exists():
+            return found
+        try:
+            for number, line in enumerate(self.seals.read_lines(path), 1):
+                _check_similarity(line, f"line {number} of '{path}' is damaged")
+                found.append(line)
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {advice}") from error
         return found
 
     def latency(self) -> dict[str, Any]:
@@ -353,17 +533,13 @@ class Run:
             ConfigError: The file is damaged.
         """
         path = self.path / LATENCY
-        if not path.exists():
-            return {}
+        advice = "take the file away; where tickets are, running the recipe measures again"
+        found: dict[str, Any] = self._json(LATENCY, dict[str, Any], {}, advice)
         try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            clocks = [value for row in found["rows"] for key, value in row.items() if key.startswith("batch_")]
-            told = {"device", "threads"} <= found.keys() and all("arm" in row for row in found["rows"])
-            if not (told and clocks and all({"ms", "quartiles"} <= clock.keys() for clock in clocks)):
-                raise ValueError("an entry is missing")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"'{path}' is damaged; take the file away; where tickets are, running the recipe "
-                              "measures again") from error  # fmt: skip
+            if found:
+                _check_latency(path, found)
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {advice}") from error
         return found
 
     def labels(self) -> NDArray[np.integer[Any]] | None:
@@ -372,17 +548,9 @@ class Run:
         Raises:
             ConfigError: The file is damaged.
         """
-        where = self.path / PACKED if self.packed else self.labels_path
-        found: NDArray[np.integer[Any]] | None = None
-        try:
-            if self.packed:
-                with np.load(where, allow_pickle=False) as packed:
-                    found = packed.get(LABELS)
-            elif where.exists():
-                found = np.load(where, allow_pickle=False)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-            raise ConfigError(f"'{where}' cannot be read: {' '.join(str(error).split())}") from error
-        return found
+        if self.packed:
+            return self._in_one_file().get(LABELS)
+        return self._classes(self.labels_path) if self.labels_path.exists() else None
 
     @property
     def labels_path(self) -> Path:
@@ -393,6 +561,10 @@ class Run:
     def trainings(self) -> Path:
         """Where trained weights are kept."""
         return self.path / "trainings"
+
+    def store(self, tell: Callable[[str], None]) -> Store:
+        """Return the finished trainings that are kept, which tell of each file that is not what was written."""
+        return Store(self.trainings, tell=tell, sealed=self.sealed)
 
     def finished(self, arm: str, replicate: int) -> bool:
         """Whether an arm of a replicate has nothing left to do: it ended so, and what it made is still there."""
@@ -416,9 +588,7 @@ class Run:
 
     def ending(self, arm: str, replicate: int) -> Ending:
         """How an arm of a replicate ended."""
-        state = self._state.get(f"{arm}/{replicate}")
-        if not isinstance(state, dict):
-            return Ending("open", "", 0, {})
+        state = self._state.get(f"{arm}/{replicate}", {})
         known = {field.name for field in dataclasses.fields(Ending)}
         return Ending(**{"state": "open", "why": "", "rounds": 0, "goal": {}}
                       | {key: value for key, value in state.items() if key in known})  # fmt: skip
@@ -445,6 +615,60 @@ class Run:
         self.recipe = recipe
         return self
 
+    def write_about(self, folder: Path | None = None) -> None:
+        """Write ``recipe.yaml`` and what the folder says of itself, into another folder if it is given."""
+        folder = folder or self.path
+        now = Seals(folder, self.digest)
+        # The recipe first: it is held to what the other says, which knows only of what never changes.
+        now.write_yaml(folder / "recipe.yaml", self.recipe.plain())
+        bare = replace(self.recipe, model=replace(self.recipe.model, weights=None))
+        about = {"format": FORMAT, "digest": self.digest, "facts": self.facts, "shared": shared(bare)}
+        Seals(folder).write_json(folder / "run.json", {**about, "seals": seals.VERSION})
+
+    def write_findings(self, folder: Path) -> None:
+        """Write all that the run knows without its tickets, predictions and weights, each file with its digest.
+
+        Args:
+            folder: Where to; it may be the run's own, if it is of before there were digests.
+
+        Raises:
+            ConfigError: A file of the run is damaged; nothing was written.
+        """
+        now = Seals(folder, self.digest)
+        environments, arms, states = self.environments(), self.definitions(), self.states()
+        similar, measured = self.similarities(), self.latency()
+        now.write_json(folder / "environment.json", environments)
+        now.write_json(folder / "arms.json", arms)
+        now.write_json(folder / "state.json", states)
+        if similar:
+            now.write_lines(folder / SIMILARITY, similar)
+        if measured:
+            now.write_json(folder / LATENCY, measured)
+        self.records.write(folder / "records.jsonl", now)
+        self.write_about(folder)  # last: from now on a file without a digest is refused
+
+    def seal(self) -> None:
+        """Give every file of a folder of before there were digests its own; nobody else may work there.
+
+        Raises:
+            ConfigError: A file is seen to be damaged. Trainings that are go, and are done again.
+        """
+        before, now = self.seals, Seals(self.path, self.digest)
+        predicted = self._predicted()
+        masks = {path: before.read_tensors(path) for path in sorted((self.path / "candidates").rglob("*.safetensors"))}
+        self.told = [text for text in self.told if text != _UNSEALED]
+        self.say(f"'{self.path}' was made before files carried digests of their contents; from now on they do")
+        for path, tensors in masks.items():
+            now.write_tensors(path, tensors)
+        if self.packed:
+            now.write_arrays(self.path / PACKED, predicted)
+        for key, values in predicted.items() if not self.packed else ():
+            now.write_array(self.path / "predictions" / f"{key}.npy", values)
+        Store(self.trainings, tell=self.say, sealed=False).seal()
+        self.write_findings(self.path)
+        self.seals = now
+        self.records.seal(now)
+
 
 class RunFolder(Run):
     """The folder of a run to work in, made or found again; nobody else may work there meanwhile.
@@ -454,10 +678,10 @@ class RunFolder(Run):
         parent: Folder of all runs.
         fingerprint: Of the data.
         facts: What the page says of the run.
+        tell: Told what was found damaged or half-written, and is done again.
 
     Attributes:
         path: The folder.
-        repaired: What was found half-written and put right, in words; empty if nothing was.
 
     Raises:
         ConfigError: Another process works there, it is of another version or recipe, the data differ from those it
@@ -465,11 +689,21 @@ class RunFolder(Run):
         DiskError: It cannot be written to.
     """
 
-    def __init__(self, recipe: Recipe, parent: Path, fingerprint: str, facts: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        parent: Path,
+        fingerprint: str,
+        facts: Mapping[str, str] | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.recipe = recipe
         self.digest = run_digest(recipe)
         self.path = folder_of(recipe, parent)
         self.facts = dict(facts or {})
+        self.told = []
+        self._tell = tell
+        self._again: set[tuple[str, int, int]] = set()  # evaluated rounds whose predictions are gone
         self._lock = lock(self.path)
         try:
             self._take(fingerprint)
@@ -480,17 +714,55 @@ class RunFolder(Run):
 
     def _take(self, fingerprint: str) -> None:
         clear_parts(self.path)
-        if self._about() is not None:
+        about = self._about()
+        if about is not None:
             Run(self.path).going_on(self.recipe)
+        self.seals = Seals(self.path, self.digest, required=about is None or "seals" in about)
         environments = self._check_environment(environment(self.recipe, fingerprint))
         arms = self._check_arms()
-        self.records = Records(self.path / "records.jsonl")
-        self.repaired = "the last record was half written; its round is done again" if self.records.repaired else ""
-        self._state = self._json("state.json", {})
-        write_json(self.path / "environment.json", environments)
-        write_json(self.path / "arms.json", arms)
-        write_whole(self.path / "recipe.yaml", yaml.safe_dump(self.recipe.plain(), sort_keys=False))
-        write_json(self.path / "run.json", {"format": FORMAT, "digest": self.digest, "facts": self.facts})
+        self.records = self._records(repair=True)
+        self._state = self._states()
+        if self.records.repaired:
+            self.say("the last record was half written; its round is done again")
+        self._check_results()
+        if not self.sealed:
+            self.seal()
+        self.seals.write_json(self.path / "environment.json", environments)
+        self.seals.write_json(self.path / "arms.json", arms)
+        self.write_about()
+
+    def say(self, text: str) -> None:
+        """Tell something, and note it in ``errors.log``; each text once."""
+        if text not in self.told:
+            self.told.append(text)
+            self.log_error(f"{text}\n")
+            self._tell(text)
+
+    def _check_results(self) -> None:
+        """Say which results are gone, and have rounds evaluated again whose predictions are."""
+        for text in self._gone():
+            self.say(text)
+        for record in self.records.all():
+            arm, replicate, index = record["arm"], record["replicate"], record["round"]
+            path = self.predictions_path(arm, replicate, index)
+            if not record["evaluated"] or not path.exists():
+                continue
+            try:
+                self._classes(path)
+            except DamagedError as error:
+                self.say(f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated again")
+                self._again.add((arm, replicate, index))
+                path.unlink()
+
+    def record(self, arm: str, replicate: int, index: int) -> Record | None:
+        """Return the result of a round; one whose predictions are gone counts as not evaluated."""
+        found = super().record(arm, replicate, index)
+        return {**found, "evaluated": False} if found and (arm, replicate, index) in self._again else found
+
+    def finished(self, arm: str, replicate: int) -> bool:
+        """Whether an arm of a replicate has nothing left to do."""
+        again = any(key[:2] == (arm, replicate) for key in self._again)
+        return not again and super().finished(arm, replicate)
 
     def _check_environment(self, now: dict[str, Any]) -> list[dict[str, Any]]:
         """Refuse other data or other code of the user's than the run began with; return all its environments."""
@@ -521,20 +793,25 @@ class RunFolder(Run):
     def keep_candidates(self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]) -> None:
         """Keep the mask of every partition, eight weights a byte."""
         packed = {
-            f"{number}.{name}": np.packbits(keep.cpu().numpy())
+            f"{number}.{name}": torch.from_numpy(np.packbits(keep.cpu().numpy()))
             for number, candidate in enumerate(candidates)
             for name, keep in candidate.items()
         }
-        write_whole(self._of_round("candidates", arm, replicate, index, ".safetensors"), pack_file(packed))
+        self.seals.write_tensors(self._of_round("candidates", arm, replicate, index, ".safetensors"), packed)
 
     def keep_predictions(self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]) -> None:
         """Keep what a ticket predicts for every test example, a byte or two each."""
-        write_array(self.predictions_path(arm, replicate, index), _small(predictions))
+        self.seals.write_array(self.predictions_path(arm, replicate, index), _small(predictions))
+        self._again.discard((arm, replicate, index))
 
     def keep_labels(self, labels: NDArray[np.integer[Any]]) -> None:
         """Keep the classes of the test examples, so that the report needs no data."""
-        if not self.labels_path.exists():
-            write_array(self.labels_path, _small(labels))
+        try:
+            if self.labels_path.exists() and np.array_equal(self._classes(self.labels_path), labels):
+                return
+        except DamagedError as error:
+            self.say(str(error))
+        self.seals.write_array(self.labels_path, _small(labels))
 
     def log_error(self, text: str) -> None:
         """Add a traceback to ``errors.log``."""
@@ -544,11 +821,11 @@ class RunFolder(Run):
         """Note how an arm of a replicate ended, and after how many rounds."""
         with self._state_lock:
             self._state[f"{arm}/{replicate}"] = {"state": how, "why": why, "rounds": rounds, "goal": self._goal(arm)}
-            write_json(self.path / "state.json", self._state)
+            self.seals.write_json(self.path / "state.json", self._state)
 
     def clear_trainings(self) -> None:
         """Drop the trainings of a complete run, but those that the recipe says to keep and the dense network's."""
-        Store(self.trainings).keep_only(self.trainings_to_keep())
+        self.store(self.say).keep_only(self.trainings_to_keep())
 
     def trainings_to_keep(self) -> set[str]:
         """Return the digests of the trainings that stay when nothing more is done."""
@@ -576,6 +853,76 @@ def similarity_key(line: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
     """Return what a line of ``similarity.jsonl`` is about: two arms, a replicate, a round of each."""
     (one, other), (first, second) = line["arms"], line["rounds"]
     return one, other, line["replicate"], first, second
+
+
+def is_of_round(origin: Mapping[str, Any], arm: str, replicate: int, index: int) -> bool:
+    """Whether a ticket says of itself that it is of this round, as far as it says anything."""
+    said = {"arm": arm, "replicate": replicate, "round": index}
+    return all(origin.get(name, value) == value for name, value in said.items())
+
+
+def _check_type(path: Path, name: str, value: Any, hint: Any) -> None:
+    """Refuse a part of a file that is not of a type."""
+    try:
+        checked(hint, value, name)
+    except ConfigError as error:
+        raise DamagedError(f"'{path}' is damaged: {error}") from error
+
+
+def _check_entries(path: Path, entries: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Refuse a mapping in a file of which an entry is not of its type; entries without one may be anything."""
+    for name, value in entries.items():
+        if name in hints:
+            _check_type(path, name, value, hints[name])
+
+
+def _checked_classes(path: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+        raise DamagedError(f"'{path}' is damaged: it holds {values.dtype} of {values.ndim} dimensions, not classes")
+    return values
+
+
+def _check_similarity(line: Mapping[str, Any], what: str) -> None:
+    """Refuse a line of ``similarity.jsonl`` that is not what was counted of two tickets."""
+    hints = {
+        "arms": tuple[str, str], "rounds": tuple[int, int], "replicate": int, "masks": tuple[str, str],
+        "layers": dict[str, tuple[int, int, int, int, int, int]],
+    }  # fmt: skip
+    if missing := hints.keys() - line.keys():
+        raise DamagedError(f"{what}: it has no '{min(missing)}'")
+    for name, hint in hints.items():
+        try:
+            checked(hint, line[name], name)
+        except ConfigError as error:
+            raise DamagedError(f"{what}: {error}") from error
+    for name, (size, one, other, *common) in line["layers"].items():
+        if not 0 <= max(one, other) <= size or min(common) < 0 or max(common) > min(one, other):
+            raise DamagedError(f"{what}: layer '{name}' has no such counts")
+
+
+def _check_latency(path: Path, found: Mapping[str, Any]) -> None:
+    """Refuse what is not how long networks took."""
+    hints = {"device": str, "threads": int, "rows": list[dict[str, Any]]}
+    if missing := hints.keys() - found.keys():
+        raise DamagedError(f"'{path}' is damaged: it has no '{min(missing)}'")
+    _check_entries(path, found, hints)
+    for row in found["rows"]:
+        clocks = {key: value for key, value in row.items() if key.startswith("batch_")}
+        if "arm" not in row or not clocks or not all(_BATCH.fullmatch(key) for key in clocks):
+            raise DamagedError(f"'{path}' is damaged: a row has no arm or no time")
+        _check_entries(path, row, {"arm": str, "mask_digest": str, "replicate": int, "round": int})
+        if row["arm"] != DENSE and "mask_digest" not in row:
+            raise DamagedError(f"'{path}' is damaged: a row has no mask_digest")
+        for key, clock in clocks.items():
+            _check_type(path, key, clock, dict[str, Any])
+            if missing := _CLOCK.keys() - clock.keys():
+                raise DamagedError(f"'{path}' is damaged: {key} has no '{min(missing)}'")
+            _check_entries(path, clock, _CLOCK)
+
+
+def _unpacked(bits: Tensor, like: Tensor) -> Tensor:
+    """Return a mask of a weight's shape from its bits."""
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=like.numel()).astype(bool)).view(like.shape)
 
 
 def _small(classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:

@@ -11,16 +11,14 @@ with the second's counts that ranks the layer's weights by their size before any
 from __future__ import annotations
 
 import itertools
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tombola.arms import Arm
-from tombola.files import write_whole
 from tombola.masks import count
 from tombola.pruning import prune
 from tombola.rates import kept_by_group
@@ -137,8 +135,8 @@ def measure(run: Run, start: Callable[[int], State]) -> None:
         for key in new:
             found[key] = _line(run, key, state)
         if new:  # what is counted stays, whatever stops the rest
-            _write(run, known | found, asked)
-    _write(run, found, asked)
+            _write(run, known | found)
+    _write(run, found)
 
 
 def _keys(run: Run, asked: Sequence[tuple[str, str]], replicate: int) -> list[Key]:
@@ -174,10 +172,19 @@ def _line(run: Run, key: Key, start: State) -> dict[str, Any]:
     }
 
 
-def _write(run: Run, lines: Mapping[Key, Mapping[str, Any]], asked: Sequence[tuple[str, str]]) -> None:
+def ordered(lines: Iterable[dict[str, Any]], arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
+    """Sort lines as the recipe has its arms: by the pairs that are compared, those of other arms last."""
+    place = {pair: index for index, pair in enumerate(pairs(arms))}
+
+    def key(line: Mapping[str, Any]) -> tuple[int, Key]:
+        about = similarity_key(line)
+        return place.get(about[:2], len(place)), about
+
+    return sorted(lines, key=key)
+
+
+def _write(run: Run, lines: Mapping[Key, dict[str, Any]]) -> None:
     """Write the file, unless it says that already or there is nothing to say."""
-    place = {pair: index for index, pair in enumerate(asked)}
-    order = sorted(lines, key=lambda key: (place.get(key[:2], len(place)), key))
-    path, text = run.path / SIMILARITY, "".join(json.dumps(lines[key]) + "\n" for key in order)
-    if text != (path.read_text(encoding="utf-8") if path.exists() else ""):
-        write_whole(path, text)
+    now = ordered(lines.values(), run.recipe.arms)
+    if now != run.similarities():
+        run.seals.write_lines(run.path / SIMILARITY, now)

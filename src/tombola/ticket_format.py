@@ -521,6 +521,21 @@ def _rewind_point(raw: bytes, path: Path) -> RewindPoint:
     return RewindPoint(path, _digest(tensors, contents.__getitem__), tensors, raw)
 
 
+def verify_rewind_point(path: str | os.PathLike[str]) -> RewindPoint:
+    """Read a rewind point's own file and check all of it, its name included.
+
+    Raises:
+        TicketError: The file is missing, truncated, altered, damaged or no rewind point; one line says which.
+    """
+    try:
+        point = _rewind_point(_bytes_of(path, "rewind point"), Path(path))
+        if Path(path).name != f"{point.digest}.safetensors":
+            raise _WrongError(f"was altered or damaged: its tensors have the digest {point.digest}")
+    except _WrongError as wrong:
+        raise TicketError(f"{_shown(path)} {wrong}") from None
+    return point
+
+
 def encode_rewind_point(rewind: Mapping[str, Contents]) -> RewindPoint:
     """Return a rewind point as the file that `write_rewind_point` writes; the same state gives the same bytes.
 

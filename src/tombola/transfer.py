@@ -19,13 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tombola import catalogue, devices, names
+from tombola import catalogue, devices, names, seals
 from tombola.arms import CONTROLS, check_name
 from tombola.comparisons import DENSE
 from tombola.digests import digest_json
 from tombola.errors import ConfigError, InputError, TicketError, shown
 from tombola.executors import Pool
-from tombola.files import write_json
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, head_weight, size, unmasked
 from tombola.models.building import replace_head_
@@ -36,6 +35,7 @@ from tombola.recipe import FORMAT, Data, Model, Origin, section, training_with
 from tombola.records import Record, Records
 from tombola.reports import matrix
 from tombola.runs import lock, source_digest
+from tombola.seals import Seals
 from tombola.storage import Store
 from tombola.task import Classification
 from tombola.tickets import Ticket
@@ -130,8 +130,8 @@ def transfer(
     folder = runs / f"{name}-{digest_json(said)[:8]}"
     failures: list[str] = []
     with lock(folder):
-        write_json(folder / "transfer.json", said | {"paths": [str(path) for path in tickets]})
-        records = Records(folder / "records.jsonl")
+        order = [f"{source.label} on {target}" for target in data for source in sources]
+        records = _records(folder, said, tickets, order, display)
         for target in data:
             _onto(target, sources, records, folder, changes, failures, data_root, workers, device, display)
         Store(folder / "trainings").keep_only(())
@@ -139,6 +139,30 @@ def transfer(
         notes = [*failures, *dict.fromkeys(note for record in found for note in record["notes"])]
         files = matrix.write(folder, name, found, notes, _facts(found, changes))
     return Outcome(folder, found, failures, files)
+
+
+def _records(
+    folder: Path, said: Mapping[str, Any], tickets: Sequence[Path], order: Sequence[str], display: Display
+) -> Records:
+    """Say in the folder what the transfer is, and return its records, in the order of what was asked for."""
+    path, sealed = folder / "transfer.json", True
+    if path.exists():
+        known = Seals(folder, required=False).read_json(path)
+        sealed = isinstance(known, dict) and "seals" in known
+        if sealed:
+            Seals(folder).read_json(path)
+        if not isinstance(known, dict) or {key: known.get(key) for key in said} != json.loads(json.dumps(said)):
+            raise ConfigError(f"'{path}' is that of another transfer; take another --name")
+    now = Seals(folder, digest_json(said))
+    records = Records(folder / "records.jsonl", order=order, seals=replace(now, required=sealed))
+    if records.repaired:
+        display.say("the last record was half written; its ticket is trained again")
+    if not sealed:
+        display.say(f"'{folder}' was made before files carried digests of their contents; from now on they do")
+        records.seal(now)
+    paths = [str(path) for path in tickets]
+    Seals(folder).write_json(path, {**said, "paths": paths, "seals": seals.VERSION})
+    return records
 
 
 def _from(label: str, home: str, homes: Collection[str]) -> str:
@@ -237,7 +261,8 @@ def _onto(
         if not group:
             continue
         number = workers or devices.workers(device, first.training.threads)
-        with Pool(task, folder / "trainings", workers=number, make_task=make, progress=display.progress) as pool:
+        with Pool(task, folder / "trainings", workers=number, make_task=make, progress=display.progress,
+                  tell=display.say) as pool:  # fmt: skip
             under_way = []
             for source in group:
                 try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tombola import devices, interrupts
 from tombola.connectivity import Line, connect
@@ -24,6 +24,7 @@ from tombola.storage import Store, log_error
 from tombola.task import Classification
 
 Progress = Callable[[str, int, int], None]
+_Kind = TypeVar("_Kind", Trained, Measured, Line)
 _TRIES = 3
 
 
@@ -35,24 +36,26 @@ class Worker:
 
     def train(self, job: Job, digest: str) -> None:
         """Do a training, unless it is in the store."""
-        if not self.store.has_trained(digest):
-            trained = run_job(job, self.task, lambda done, steps: self.progress(digest, done, steps))
-            self.store.keep_trained(digest, trained)
+        self._trained(job, digest)
 
     def measure(self, job: Job, digest: str) -> None:
         """Measure a finished training, unless that is in the store."""
         if self.store.measured(digest) is None:
-            trained = self.store.trained(digest)
-            assert trained is not None
-            self.store.keep_measured(digest, measure(job, trained, self.task))
+            self.store.keep_measured(digest, measure(job, self._trained(job, digest), self.task))
 
     def connect(self, jobs: tuple[Job, Job], digest: str) -> None:
         """Measure the line between two finished trainings, unless that is in the store."""
         if self.store.line(digest) is None:
-            one, other = (self.store.trained(job.digest(self.task.digest)) for job in jobs)
-            assert one is not None
-            assert other is not None
+            one, other = (self._trained(job, job.digest(self.task.digest)) for job in jobs)
             self.store.keep_line(digest, connect(jobs[0], one, other, self.task))
+
+    def _trained(self, job: Job, digest: str) -> Trained:
+        """Return a training from the store, where it is kept when it had to be done."""
+        trained = self.store.trained(digest)
+        if trained is None:
+            trained = run_job(job, self.task, lambda done, steps: self.progress(digest, done, steps))
+            self.store.keep_trained(digest, trained)
+        return trained
 
 
 _worker: Worker
@@ -66,7 +69,8 @@ def _begin(make_task: Callable[[], Classification], folder: Path, events: Any, b
         begun.value += 1
     events.cancel_join_thread()  # nobody waits for a last word of progress
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = Worker(make_task(), Store(folder), lambda *event: events.put(event))
+    store = Store(folder, tell=lambda text: events.put((text,)))
+    _worker = Worker(make_task(), store, lambda *event: events.put(event))
 
 
 def _end_with_parent() -> None:
@@ -104,6 +108,7 @@ class Pool:
         workers: Number of worker processes; with 1 a thread of this process does the work.
         make_task: Gives a worker process its task; must be picklable.
         progress: Told (digest, steps done, steps in all) while jobs train.
+        tell: Told of results that were not what was written, and are had again.
     """
 
     def __init__(
@@ -114,8 +119,10 @@ class Pool:
         workers: int,
         make_task: Callable[[], Classification],
         progress: Progress = lambda *_: None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.task, self.store, self.workers = task, Store(folder), workers
+        self._tell: Callable[[str], None] = lambda text: tell(f"{text}; it is done again")
+        self.task, self.store, self.workers = task, Store(folder, tell=self._tell), workers
         self._make_task, self._progress = make_task, progress
         self._lock = threading.Lock()
         self._closed = False
@@ -157,7 +164,10 @@ class Pool:
 
     def _listen(self, events: Any) -> None:
         while (event := events.get()) is not None:
-            self._progress(*event)
+            if len(event) == 1:
+                self._tell(*event)
+            else:
+                self._progress(*event)
 
     def digest(self, job: Job) -> str:
         """Digest of a job on this pool's task."""
@@ -170,7 +180,7 @@ class Pool:
             futures = [self._once("train", job, digest) for job, digest in zip(jobs, digests, strict=True)]
             for future in futures:
                 future.result()
-            return [self._trained(digest) for digest in digests]
+            return [self._trained(job, digest) for job, digest in zip(jobs, digests, strict=True)]
 
     def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
         """Train a ticket on its data and test it once; the future's result is not waited for."""
@@ -181,10 +191,8 @@ class Pool:
         def follow() -> tuple[Trained, Measured]:
             with using:
                 self._once("train", job, digest).result()
-                self._once("measure", job, digest).result()
-                measured = self.store.measured(digest)
-                assert measured is not None
-                return self._trained(digest), measured
+                measured = self._result("measure", job, digest, self.store.measured)
+                return self._trained(job, digest), measured
 
         return self._followers.submit(follow)
 
@@ -203,10 +211,8 @@ class Pool:
                 futures = [self._once("train", *each) for each in zip((one, other), digests, strict=True)]
                 for future in futures:
                     future.result()
-                self._once("connect", (one, other), line).result()
-                found = self.store.line(line)
-                assert found is not None
-                return self._trained(digests[0]), self._trained(digests[1]), found
+                found = self._result("connect", (one, other), line, self.store.line)
+                return self._trained(one, digests[0]), self._trained(other, digests[1]), found
 
         return self._followers.submit(follow)
 
@@ -247,10 +253,18 @@ class Pool:
                     self._flying.pop((what, digest), None)
                 self.store.drop(digest)
 
-    def _trained(self, digest: str) -> Trained:
-        trained = self.store.trained(digest)
-        assert trained is not None
-        return trained
+    def _trained(self, job: Job, digest: str) -> Trained:
+        return self._result("train", job, digest, self.store.trained)
+
+    def _result(self, what: str, job: Job | tuple[Job, Job], digest: str, read: Callable[[str], _Kind | None]) -> _Kind:
+        """Wait for a task and read what it left in the store; what is not as it was written is done again."""
+        for _ in range(_TRIES):
+            self._once(what, job, digest).result()
+            if (found := read(digest)) is not None:
+                return found
+            with self._lock:
+                self._flying.pop((what, digest), None)
+        raise TrainingError(f"what a worker wrote could not be read back, {_TRIES} times over; is the disk failing?")
 
     def _once(self, what: str, job: Job | tuple[Job, Job], digest: str) -> Future[None]:
         """Return the future of a task; one that is under way or done is not begun again."""
