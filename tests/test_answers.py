@@ -133,6 +133,14 @@ def test_fewer_than_three_replicates_are_told_once_with_their_cure():
     ]
 
 
+def test_a_tick_stands_only_beside_a_limit_that_was_tested():
+    two = [one for one in RECORDS if one["replicate"] < 2]
+    [row] = decisions.verdict_grid(two, ASKED).rows
+    assert row[2:] == ["no verdict", "+0.12", "-10", "random +10.07"]
+    equal = three("lth", 0.9, spread=0.0) + three("random", 0.8, spread=0.0)  # a sign test: no limit, and no tick
+    assert decisions.verdict_grid(equal, ASKED).rows[0][3:] == ["+0.00 ?", "-11, ≤ +6 ✓", "random +10.00 ?"]
+
+
 def test_early_stops_that_are_censored_are_told_once_with_their_cure():
     ended = [one | {"curve": {"step": [10, one["early_stop_step"]]}} for one in rounds("lth", [0.9, 0.9, 0.9])]
     said = decisions.sentences(ended + drawn_at_random([0.8, 0.7, 0.6]), THREE)

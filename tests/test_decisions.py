@@ -142,11 +142,11 @@ def test_a_recipe_asks_each_arm_against_what_follows_it_and_all_searches_togethe
 @pytest.mark.parametrize(
     ("verdict", "message"),
     [
-        ({"margin": 1}, "verdict.margin is 1; it is a fraction, so one point of accuracy is 0.01"),
+        ({"margin": 1}, "verdict.margin is 1.0; it is a fraction, so one point of accuracy is 0.01"),
         ({"margin": 0}, "verdict.margin is 0"),
         ({"alpha": 5}, "verdict.alpha is 5"),
         ({"steps": 0}, "verdict.steps is 0"),
-        ({"at": [20]}, "verdict.at has 20"),
+        ({"at": [20]}, "verdict.at is 20"),
         ({"magin": 0.01}, "Did you mean 'margin'?"),
     ],
 )
