@@ -531,6 +531,8 @@ PAIRS = {
     "the base of sam": lambda p: ((sam := SAM(p, torch.optim.SGD, lr=0.1, momentum=0.9)).base_optimizer, sam),
     "lookahead": lambda p: [Lookahead(momentum(p))] * 2,
     "lookahead of fabric's": lambda p: [Lookahead(fabric(momentum(p)))] * 2,
+    "the base of lookahead": lambda p: ((base := momentum(p)), Lookahead(base, k=5)),
+    "another than the base of lookahead": lambda p: (torch.optim.Adam(p, 0.01), Lookahead(momentum(p), k=5)),
     "schedule free": lambda p: [ScheduleFree(p)] * 2,
     "schedule free, the other's": lambda p: (momentum(p), ScheduleFree(p)),
     "accelerate": lambda p: [Accelerated(momentum(p))] * 2,
@@ -577,22 +579,34 @@ def test_weights_are_held_whichever_optimizer_was_given(pair, trained):
         assert (weight != old)[keep].float().mean() > 0.5
 
 
-def test_a_lookahead_around_the_optimizer_that_was_given_is_told_once_and_the_network_computes_with_zeros():
+def test_what_a_loop_writes_by_itself_is_told_once_and_the_network_computes_with_zeros():
     model = convnet()
-    base = momentum(model.parameters())
-    outer = Lookahead(base)  # its slow weights are copied before anything is held
+    sgd = momentum(model.parameters())
+    slow = [p.detach().clone() for p in model.parameters()]  # before anything is held
     mask = random_mask(model)
-    hold_(base, model, mask)
+    hold_(sgd, model, mask)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for _ in range(10):
             nn.functional.cross_entropy(model(IMAGES), LABELS).backward()
             assert (alive(model, mask), steep(model, mask)) == (0, 0)  # since the forward pass
-            outer.step()
-            outer.zero_grad()
+            sgd.step()
+            sgd.zero_grad()
+            for parameter, average in zip(model.parameters(), slow, strict=True):
+                parameter.data.lerp_(average, 0.5)
     [line] = [str(one.message) for one in told]
-    assert re.fullmatch(r"hold_: pruned weights of '0.weight' .* give hold_ the outermost optimizer", line)
+    assert re.fullmatch(r"hold_: pruned weights of '0.weight' .* call handle.mask_weights\(\) after such writing", line)
     model.state_dict()  # what is saved has zeros
+    assert alive(model, mask) == 0
+
+
+def test_a_lookahead_that_writes_at_the_last_step_alone_is_held_by_its_base():
+    model = convnet()
+    outer = Lookahead(momentum(model.parameters()), k=10)  # its slow weights are older than the mask
+    mask = random_mask(model)
+    hold_(outer.optimizer, model, mask)
+    for _ in range(10):
+        step(model, outer)
     assert alive(model, mask) == 0
 
 

@@ -33,6 +33,7 @@ from tombola.types import Mask
 # Whole numbers of a weight's size: its bits and all ones are itself, its bits and none are zero.
 _WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _LOOKS = 64  # forward passes that are looked at closely, one by one; then those whose number is a power of two
+_FRAMES = 16  # calls between an optimiser's step and the method of another that has called it, at most
 _MODULE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
 _live: weakref.WeakSet[Held] = weakref.WeakSet()
@@ -52,9 +53,9 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
     they are frozen or thawed, loaded, moved to another device or dtype, or when a layer is replaced by one of its
     shape; a layer of another shape is refused at its next forward pass or step.
 
-    Code that writes weights between an optimiser's step and the next forward pass, without being a method of the
-    optimiser that was given (a Lookahead around it), cannot be seen when it writes. The network still computes with
-    zeros, and one warning says so: give ``hold_`` the outermost optimiser. Gradients that a loop writes itself, not by
+    Code that writes weights between an optimiser's step and the next forward pass, without being a method of an
+    optimiser (an average that the loop copies back), cannot be seen when it writes. The network still computes with
+    zeros, and one warning says so. Gradients that a loop writes itself, not by
     a backward pass, are masked by ``handle.mask_gradients()``.
 
     Args:
@@ -170,6 +171,7 @@ class Held(Handle):
 
     def __init__(self, model: nn.Module, mask: Mask, optimizers: Sequence[Any]) -> None:
         self._optimizers = [_weakly(optimizer) for optimizer in optimizers]
+        self._stepped: list[Callable[[], Any]] = []  # those of which a step was seen
         self._weights_of: dict[int, _Weight] = {}
         self._removables: list[RemovableHandle] = []
         self._hooked: list[nn.Module] = []
@@ -405,9 +407,9 @@ class Held(Handle):
         live = names.parameters(self._model, shared=True)
         name = next((name for name, parameter in live.items() if parameter is weight.parameter), "a parameter")
         warnings.warn(
-            f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step that it sees (by a "
-            "Lookahead or an average, or by hand); they are zero in every forward pass, but not in between: give "
-            "hold_ the outermost optimizer",
+            f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step that it sees (by an "
+            "average, by hand, by something around the optimizer); they are zero in every forward pass, but not in "
+            "between: give hold_ the outermost optimizer, or call handle.mask_weights() after such writing",
             stacklevel=2,
         )
 
@@ -415,12 +417,17 @@ class Held(Handle):
         return any(id(parameter) in self._weights_of for parameter in _parameters(optimizer))
 
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if all(ref() is not optimizer for ref in self._optimizers):
-            # Another one than was given, which may have methods of its own; a loop may make one each round.
+        if all(ref() is not optimizer for ref in self._stepped):
+            # A loop may make a new one each round.
             self._optimizers = [ref for ref in self._optimizers if ref() is not None]
             self._methods = [entry for entry in self._methods if entry[0]() is not None]
-            self._optimizers.append(_weakly(optimizer))
-            self._hook_methods(optimizer)
+            self._stepped = [ref for ref in self._stepped if ref() is not None]
+            self._stepped.append(_weakly(optimizer))
+            # Another one than was given, or what it is in, may have methods of its own.
+            for other in (optimizer, *_callers(optimizer)):
+                if all(ref() is not other for ref in self._optimizers):
+                    self._optimizers.append(_weakly(other))
+                    self._hook_methods(other)
         self._at_state()
 
 
@@ -556,6 +563,23 @@ def _inside(optimizer: Any) -> Iterator[Any]:
             elif isinstance(value, dict):
                 held.extend(value.values())
         waiting += [value for value in held if callable(getattr(value, "step", None)) and not isinstance(value, type)]
+
+
+def _callers(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
+    """Yield the optimisers in whose step this one's step has been called: a Lookahead, a wrapper."""
+    frame = inspect.currentframe()
+    for _ in range(_FRAMES):
+        frame = None if frame is None else frame.f_back
+        # Of no other frame: Python keeps what was in it as long as it runs, and a loop runs for hours.
+        if frame is None or not frame.f_code.co_name.endswith("step"):
+            continue
+        outer = frame.f_locals.get("self")
+        if (
+            outer is not optimizer
+            and hasattr(outer, "param_groups")
+            and any(inner is optimizer for inner in _inside(outer))
+        ):
+            yield outer
 
 
 def _weakly(optimizer: Any) -> Callable[[], Any]:
