@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from tombola.batches import ordered
 from tombola.errors import InputError
+from tombola.models.running import alone, in_evaluation_mode
 from tombola.splits import Split
 
 # Examples in a batch, by the kind of device: on the CPU what a layer gives should stay in the caches (Conv-3: 1.7 times
@@ -52,7 +52,7 @@ def logits_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     seen = f"a tensor of shape {list(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
     mode = " in training" if model.training else ""
     raise InputError(f"the model {name} gives {seen} for {len(labels)} examples{mode}; it is to give logits of shape "
-                     f"[{len(labels)}, classes]{_alone(given)}")  # fmt: skip
+                     f"[{len(labels)}, classes]{alone(given)}")  # fmt: skip
 
 
 def _kind(tensor: Tensor) -> str:
@@ -66,37 +66,6 @@ def _other_numbers(model: nn.Module, inputs: Tensor) -> str:
         return ""
     return (f"; it has {_kind(others[0])} weights: model.to(torch.{_kind(inputs)}) makes them alike, and "
             "training.precision: bf16 computes with bfloat16")  # fmt: skip
-
-
-def _alone(given: object) -> str:
-    """Say how to come to the logits alone from what a model gives, where that is known."""
-    by_key = isinstance(given, Mapping) and "logits" in given
-    if by_key or hasattr(given, "logits"):
-        taken = "output['logits']" if by_key else "output.logits"
-        return f": wrap it in a module whose forward returns {taken}, or switch off what it gives besides (aux_logits)"
-    if isinstance(given, tuple | list | Mapping):
-        return ": wrap it in a module whose forward returns them alone"
-    return ""
-
-
-@contextlib.contextmanager
-def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module of a model into evaluation mode for a block, and then each back into its own.
-
-    >>> model = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout())
-    >>> with in_evaluation_mode(model):
-    ...     model[1].training
-    False
-    >>> [module.training for module in model.modules()]
-    [True, False, True]
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:  # not train(): it would tell the modules within, too
-            module.training = training
 
 
 def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:

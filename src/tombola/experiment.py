@@ -39,7 +39,7 @@ from tombola.reports.decisions import TARGETS, Asked
 from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder, folder_of
-from tombola.task import Classification
+from tombola.task import UNVERIFIED, Classification
 from tombola.training import in_words
 from tombola.types import State
 
@@ -104,7 +104,7 @@ def run(
     plans = plan(recipe, data_root)
     workers = _workers(plans.recipe, workers)
     chosen = _chosen(recipe, replicates)
-    for text in filter(None, (plans.task.streams, plans.task.skips)):
+    for text in filter(None, (plans.task.streams, plans.task.skips, plans.task.unverified)):
         display.say(text)
     for word, text in plans.left_out.items():
         display.say(f"{word}: {text}")
@@ -380,7 +380,7 @@ def report(
     if recipe.profile is not None:
         notes += [f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted]
     if recipe.data.options.get("verify") is False:
-        notes.append("the checksums of the data's files were not verified (data.verify: false)")
+        notes.append(UNVERIFIED)
     notes += run.told
     complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
     # A merged run has more replicates than the one that its facts were written for.

@@ -31,6 +31,7 @@ from tombola.types import State
 from tombola.weights import copied
 
 CPU = torch.device("cpu")
+UNVERIFIED = "the checksums of the data's files were not verified (data.verify: false)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +169,11 @@ class Classification:
         number = self.splits.skipped
         files = f"{number:,} files cannot" if number > 1 else "1 file cannot"
         return f"{files} be read and {'are' if number > 1 else 'is'} left out (data.unreadable: skip)" if number else ""
+
+    @property
+    def unverified(self) -> str:
+        """Say that the data's files may be others than the published ones; nothing where they were compared."""
+        return "" if self.splits.verified else UNVERIFIED
 
     def batches(self, partition: Partition, batch_size: int, seed: int) -> Batches:
         """Give the training batches of a partition, epoch by epoch."""

@@ -27,6 +27,7 @@ from tombola.catalogue import TORCHVISION
 from tombola.errors import ConfigError, InputError, near, shown
 from tombola.files import users_path
 from tombola.models.checks import check_arguments, check_classes
+from tombola.models.running import alone, in_evaluation_mode
 from tombola.weights import copied, find_weights, roles, tensors, weight_parameter
 
 INITS = ("xavier", "default")
@@ -79,8 +80,11 @@ def build(
     with seeds.seeded(seed, "init"):
         model = _made(name, num_classes, image_shape, options)
         # Before the weights are drawn: lazy layers (nn.LazyLinear) have none until they have seen an image.
-        _try(model.eval(), name, num_classes, image_shape)
-        initialise_(model.train(), init)
+        with in_evaluation_mode(model):
+            _try(model, name, num_classes, image_shape)
+        if not model.training:
+            model.train()
+        initialise_(model, init)
         # A copy, and after the weights are drawn: training moves batch statistics, and dropout draws.
         _try(copied(model), name, num_classes, image_shape)
     found = head_name(model, head, outputs=num_classes if name.startswith(TORCHVISION) else None)
@@ -395,7 +399,7 @@ def _try(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int, 
     if seen != [2, num_classes]:
         raise ConfigError(
             f"model '{name}' gives {seen} for 2 images of shape {tuple(image_shape)}{' in training' * model.training}; "
-            f"it should give logits of shape [2, {num_classes}]"
+            f"it should give logits of shape [2, {num_classes}]{alone(logits)}"
         )
 
 
