@@ -65,15 +65,31 @@ __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'tombola' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"tombola.{_HOME[name]}"), name)
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"tombola.{_HOME[name]}"), name)
+    else:
+        value = None if name.startswith("_") else _module(name)
+        if value is None:
+            raise AttributeError(f"module 'tombola' has no attribute '{name}'")
     globals()[name] = value
     return value
 
 
+def _module(name: str) -> Any:
+    """Import a module or a catalogue of tombola's (``tombola.scores``); ``None`` if there is none of that name."""
+    try:
+        return importlib.import_module(f"tombola.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"tombola.{name}":
+            raise
+        return None
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    import pkgutil  # seldom needed
+
+    modules = {found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")}
+    return sorted({*globals(), *__all__, *modules})
 
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tombola import seeds
+from tombola.checking import own_numbers, take_own_numbers_
 from tombola.errors import ConfigError, InputError, shown
 from tombola.splits import Split
 
@@ -40,6 +41,7 @@ class Augment:
     rotate: float = 0.0
 
     def __post_init__(self) -> None:
+        take_own_numbers_(self)
         if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 0:
             raise ConfigError(f"augment.crop is {shown(self.crop)}; it is a whole number of pixels, at least 0")
         if not isinstance(self.flip, bool):
@@ -159,6 +161,7 @@ class Batches:
         augment: Augment = PLAIN,
         order_seed: int | None = None,
     ) -> None:
+        batch_size = own_numbers(batch_size)
         _check_batch_size(batch_size)
         check_crop(augment, split.image_shape)
         if len(split) and int(split.indices.max()) >= published:

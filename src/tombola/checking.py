@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import types
@@ -114,6 +115,36 @@ def check_plain(value: object, where: str) -> None:
             raise ConfigError(f"{where} holds more than {_MOST_VALUES:,} values")
         items = inner.values() if isinstance(inner, Mapping) else inner
         open_ += [(item, depth + 1) for item in items]
+
+
+def own_numbers(value: Any) -> Any:
+    """Return numpy's and other libraries' numbers as Python's own, in lists, tuples and mappings too.
+
+    What is no number, or Python's already, is returned as it is.
+
+    >>> import numpy
+    >>> own_numbers((numpy.int64(3), numpy.float64(0.5), True, "x"))
+    (3, 0.5, True, 'x')
+    """
+    kind = type(value)
+    if kind in (int, float, str, bool, type(None)):
+        return value
+    if kind in (tuple, list):
+        return kind(map(own_numbers, value))
+    if kind is dict:
+        return {own_numbers(key): own_numbers(item) for key, item in value.items()}
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
+def take_own_numbers_(data: Any) -> None:
+    """Replace the numbers of other libraries in a data class, frozen or not, by Python's own."""
+    for field in dataclasses.fields(data):
+        value = getattr(data, field.name)
+        own = own_numbers(value)
+        if own is not value:
+            object.__setattr__(data, field.name, own)
 
 
 @functools.cache

@@ -109,7 +109,7 @@ def connect(job: Job, one: Trained, other: Trained, task: Classification, *, poi
     0.0
     """
     training = settle(job.training, task.model, task.device.type)
-    at = [index / (points - 1) for index in range(points)]
+    at = [index / (points - 1) for index in range(int(points))]
     found = []
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
         for place in at:

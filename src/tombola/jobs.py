@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tombola import devices, invariants, names, seeds
+from tombola.checking import own_numbers
 from tombola.digests import digest_json, digest_mask, digest_state
 from tombola.errors import ConfigError, TrainingError
 from tombola.evaluation import Metrics
@@ -58,6 +59,8 @@ class Job:
         mask, start = names.agreed(self.mask, self.start)
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "start", start)
+        for name in ("seed", "first", "last"):
+            object.__setattr__(self, name, own_numbers(getattr(self, name)))
 
     def on(self, part: Partition, mask: Mask) -> Job:
         """Return the same training on another part of the data, with another mask."""

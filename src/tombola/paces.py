@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tombola.checking import take_own_numbers_
 from tombola.errors import ConfigError, shown
 
 _MOST_CUTS = 100_000  # of one training
@@ -29,6 +30,7 @@ class Pace:
     initial: float = 1.0
 
     def __post_init__(self) -> None:
+        take_own_numbers_(self)
         if not 0 <= self.begin < self.end <= 1:
             raise ConfigError(f"pace goes from {self.begin:g} to {self.end:g}; they are fractions of the training, "
                               "begin before end")  # fmt: skip
@@ -53,6 +55,9 @@ class Gradual:
     pace: Pace = field(default_factory=Pace)
     score: str = "magnitude"
     scope: ScopeName = "whole_model"
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
 
 
 def densities(gradual: Gradual, steps: int) -> dict[int, float]:

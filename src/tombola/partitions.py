@@ -19,6 +19,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from tombola import seeds
+from tombola.checking import own_numbers, take_own_numbers_
 from tombola.digests import digest_json
 from tombola.errors import ConfigError
 
@@ -41,6 +42,9 @@ class Partition:
     examples: tuple[int, ...] | None = None
     order: int | None = None
     full_head: bool = False
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
 
     @property
     def own_head(self) -> bool:
@@ -74,6 +78,7 @@ class Skew:
     of: Literal["all", "search"] = "all"
 
     def __post_init__(self) -> None:
+        take_own_numbers_(self)
         if not 0 < self.most < 1:
             raise ConfigError(f"data.skew.most is {self.most:g}; it is a fraction between 0 and 1, so 30 % is 0.3")
 
@@ -158,6 +163,7 @@ def by_classes(
     >>> [part.classes for part in by_classes(5, 2, seed=None)]
     [(0, 1, 2), (3, 4)]
     """
+    num_classes, n = own_numbers((num_classes, n))
     _check_number(n)
     if n > num_classes:
         raise ConfigError(f"partitions is {n}; the data has {num_classes} classes, so at most {num_classes // 2}")
@@ -183,6 +189,7 @@ def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:
     >>> sorted(sum((part.examples for part in by_examples(5, 2, seed=0)), ()))
     [0, 1, 2, 3, 4]
     """
+    num_examples, n = own_numbers((num_examples, n))
     _check_number(n)
     if n > num_examples:
         raise ConfigError(f"partitions is {n}; the training split has {num_examples} examples")

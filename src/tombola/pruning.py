@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tombola import masks, names
+from tombola.checking import own_numbers
 from tombola.errors import InputError
 from tombola.scopes import Group, Scope, by_group, whole_model
 from tombola.selection import without_lowest
@@ -86,7 +87,7 @@ def removals(
         rates = _per_group(rate, groups, "rate")
         for group_name, value in rates.items():
             check_rate(value, "rate" if len(rates) == 1 else f"rate of '{group_name}'")
-        return {g: round(rates[g] * groups[g].factor * kept[g]) for g in groups}
+        return {g: round(float(rates[g]) * groups[g].factor * kept[g]) for g in groups}
     assert count is not None
     if not isinstance(count, Mapping) and len(groups) > 1:
         raise InputError(f"count is {count}; this scope has {len(groups)} groups, so give one per group: "
@@ -108,6 +109,7 @@ def check_rate(rate: float, name: str = "rate") -> None:
 
     >>> check_rate(0.2)
     """
+    rate = own_numbers(rate)
     if isinstance(rate, bool) or not isinstance(rate, int | float):  # Python counts True as 1
         raise InputError(f"{name} is {rate!r}; it is a number from 0 to 1")
     if not 0 <= rate <= 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tombola import masks
+from tombola.checking import own_numbers, take_own_numbers_
 from tombola.errors import ConfigError
 from tombola.scopes import Scope, by_group
 from tombola.types import Mask
@@ -21,6 +22,9 @@ class Count:
     """
 
     keep: int | Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
 
 
 Amount: TypeAlias = float | Mapping[str, float] | Count
@@ -39,6 +43,7 @@ def rate_to_reach(density: float, rounds: int) -> float:
     >>> round(rate_to_reach(0.8**17, 17), 12), rate_to_reach(0.25, 1)
     (0.2, 0.75)
     """
+    density, rounds = own_numbers(density), own_numbers(rounds)
     if not 0 < density < 1:
         raise ConfigError(f"reach.density is {density:g}; it is a fraction between 0 and 1")
     if rounds < 1:
@@ -63,7 +68,7 @@ def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator
         raise ConfigError("exact densities and half_output do not go together: the output layer has another rate; "
                           "take a rate")  # fmt: skip
     sizes = by_group(masks.size, mask, groups)
-    for density in densities:
+    for density in map(own_numbers, densities):
         if not 0 < density <= 1:
             raise ConfigError(f"densities holds {density}; a density is above 0 and at most 1")
         yield Count({name: round(density * size) for name, size in sizes.items()})

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tombola import seeds
+from tombola.checking import own_numbers
 from tombola.data import stratified
 from tombola.data.dataset import Dataset
 from tombola.data.pictures import Pictures
@@ -157,6 +158,7 @@ def split(
     >>> some.classes, some.test.labels.unique().tolist()
     ((2, 3, 4), [0, 1, 2])
     """
+    valid, subset, classes = own_numbers((valid, subset, classes))
     whole = Split(dataset.train_images, dataset.train_labels, torch.arange(len(dataset.train_labels)))
     test = Split(dataset.test_images, dataset.test_labels, torch.arange(len(dataset.test_labels)))
     number, numbers = dataset.num_classes, None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tombola import devices, names, seeds, steps
 from tombola.batches import Batches
-from tombola.checking import check_most, hints_of
+from tombola.checking import check_most, hints_of, own_numbers, take_own_numbers_
 from tombola.errors import ConfigError, near, shown
 from tombola.masks import Handle
 from tombola.models.building import check_shapes
@@ -98,6 +98,7 @@ class Training:
     step: Literal["traced", "eager"] | None = None
 
     def __post_init__(self) -> None:
+        take_own_numbers_(self)
         hints = hints_of(Training)
         for name in ("optimizer", "schedule", "select", "select_by", "precision", "step"):
             optional = getattr(Training, name) is None
@@ -193,7 +194,7 @@ def stretched(training: Training, factor: float) -> Training:
     >>> stretched(Training(epochs=10, schedule="multistep", milestones=(5, 8)), 1.5).milestones
     (7.5, 12.0)
     """
-    t = training
+    t, factor = training, own_numbers(factor)
     return replace(
         t,
         epochs=t.epochs and t.epochs * factor,
@@ -219,7 +220,7 @@ def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> T
     >>> fine_tuning(Training(lr=0.1, epochs=10, schedule="multistep", milestones=(5, 8), gamma=0.2), "last").lr
     0.004
     """
-    t = training
+    t, lr = training, own_numbers(lr)
     if lr in ("last", "decayed") and t.schedule == "cosine":
         raise ConfigError(f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate of fine-tuning")
     # Rounded, so that 0.1 * 0.2 ** 2 is 0.004: the digits beyond are no part of the meaning.

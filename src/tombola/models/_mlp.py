@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from tombola.checking import own_numbers
 from tombola.errors import ConfigError, shown
 from tombola.models.checks import check_arguments
 
@@ -37,6 +38,7 @@ def mlp(
     23
     """
     check_arguments("mlp", num_classes, image_shape)
+    hidden = own_numbers(hidden)
     if not isinstance(hidden, Sequence) or any(not isinstance(width, int) or width < 1 for width in hidden):
         raise ConfigError(f"hidden is {shown(hidden)}; it lists the width of each hidden layer, such as [300, 100]")
     if len(hidden) > _MOST_LAYERS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tombola.checking import own_numbers
 from tombola.errors import ConfigError, near, shown
 
 
@@ -15,7 +16,7 @@ def check_classes(num_classes: int) -> None:
 
     >>> check_classes(10)
     """
-    if not isinstance(num_classes, int) or num_classes < 2:
+    if not isinstance(own_numbers(num_classes), int) or num_classes < 2:
         raise ConfigError(f"num_classes is {shown(num_classes)}; a classifier needs a whole number of at least 2")
 
 
@@ -35,7 +36,7 @@ def check_arguments(model: str, num_classes: int, image_shape: Sequence[int], sm
     """
     check_classes(num_classes)
     shape = tuple(image_shape)
-    if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
+    if len(shape) != 3 or any(not isinstance(own_numbers(size), int) or size < 1 for size in shape):
         raise ConfigError(f"image_shape is {shape}; it is (channels, height, width), such as (3, 32, 32)")
     if min(shape[1:]) < smallest:
         raise ConfigError(
@@ -51,7 +52,7 @@ def check_dropout(dropout: float) -> None:
 
     >>> check_dropout(0.5)
     """
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+    if isinstance(dropout, bool) or not isinstance(own_numbers(dropout), int | float) or not 0 <= dropout < 1:
         raise ConfigError(f"dropout is {shown(dropout)}; it is a fraction from 0 to below 1, such as 0.5")
 
 
