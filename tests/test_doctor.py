@@ -183,6 +183,8 @@ def test_without_a_recipe_two_cases_are_measured(monkeypatch, capsys):
 
     monkeypatch.setattr(doctor, "measure", measure)
     monkeypatch.setattr(doctor, "_with_workers", with_workers)
+    idle = facts() | {"busy": False}
+    monkeypatch.setattr(doctor, "facts", lambda _: idle)
     monkeypatch.setattr("tombola.devices.kind_of", lambda _: "cpu")
     monkeypatch.setattr(doctor, "cores", lambda: 2)
     assert cli.main(["doctor"]) == 0
@@ -207,6 +209,14 @@ def test_a_busy_machine_is_told():
     assert "measured now says little" in printed(Examination(busy, []))
     assert "(load 7.5): measure again when it is idle" in printed(Examination(busy, [case()]))
     assert "idle" not in printed(Examination(busy | {"busy": False}, [case()]))
+
+
+def test_nothing_is_advised_by_what_says_little():
+    quick = case(faster({"precision": "bf16"}, 2.0, 2.1, 2.2))
+    for busy in (True, False):
+        told = Examination(facts() | {"busy": busy, "load": 7.5}, [quick])
+        assert ("`--training.precision bf16` would take" in printed(told)) is not busy
+        assert bool(plain(told)["cases"][0]["advice"]) is not busy
 
 
 def test_what_is_found_is_plain_data():
@@ -237,7 +247,7 @@ def test_data_sets_are_looked_for_where_they_are_read(tmp_path):
         (["nothing.yaml"], "there is no recipe 'nothing.yaml'"),
         (["--jsn"], "there is no option '--jsn'. Did you mean '--json'?"),
         (["--fast"], "--fast is no option of doctor"),
-        (["--training.threads", "2"], "without RECIPE.yaml"),
+        (["--training.threads", "2"], "without RECIPE"),
         (["tiny.yaml", "--training.treads", "2"], "Did you mean 'threads'?"),
         (["tiny.yaml", "--training.precision", "tf32"], "tf32"),
         (["tiny.yaml", "--data", "mnist", "--data-root", "empty"], "mnist is not under empty"),

@@ -7,19 +7,22 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from tombola import __version__
-from tombola.errors import DiskError, InputError, near, shown
+from tombola.completion import SHELLS, script
+from tombola.contracts import CONTRACTS
+from tombola.errors import DiskError, InputError, near, one_line, shown
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
 
     from tombola.experiment import Outcome
 
-COMMANDS = ("demo", "init", "run", "runs", "report", "transfer", "doctor", "ticket", "list")
+COMMANDS = ("demo", "init", "run", "runs", "report", "transfer", "doctor", "ticket", "list", "completion")
 CATALOGUES = ("data", "models", "scores", "exports", "arms", "recipes")
 DEMO = "digits"  # the recipe that tombola demo runs
 # The options of the commands that take overrides of a recipe too: those with a value, those without.
@@ -33,6 +36,7 @@ OPTIONS = {
         ("--dense", "--quiet", "--json", "--help"),
     ),
     "doctor": (("--data-root",), ("--json", "--compile", "--help")),
+    "report": (("--out",), ("--json", "--help")),
 }
 # Entries of a recipe that an option of a command might be mistaken for.
 RECIPE_ENTRIES = (
@@ -46,6 +50,22 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise InputError(f"{message} (see {self.prog} --help)")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            raise InputError(f"there is no {action.metavar or action.dest} {shown(value)}; there are: "
+                             f"{', '.join(known)}.{near(str(value), known)} (see {self.prog} --help)")  # fmt: skip
+
+
+def _chosen(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command that arguments name, and of the command in it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word in given:
+                if word in action.choices:
+                    return _chosen(action.choices[word], given)
+    return parser
 
 
 class _Results:
@@ -172,6 +192,9 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, metavar="DIR", help="where the page of several runs goes (default: beside "
                         "the first)")  # fmt: skip
     report.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    report.epilog = (
+        "--verdict.margin 0.01, and every other entry of verdict, judges again by that; the run stays as it is"
+    )
 
     transfer = commands.add_parser(
         "transfer",
@@ -239,6 +262,15 @@ def parser() -> argparse.ArgumentParser:
                                   description="List what a recipe can name.")  # fmt: skip
     listing.add_argument("catalogue", nargs="?", choices=CATALOGUES, metavar="CATALOGUE", help=", ".join(CATALOGUES))
     listing.add_argument("--json", action="store_true", help="print one JSON object")
+
+    completion = commands.add_parser(
+        "completion",
+        allow_abbrev=False,
+        help="print what lets a shell complete commands, options and names",
+        description='Print a script for a shell: eval "$(tombola completion bash)" in ~/.bashrc, the same with zsh in '
+        "~/.zshrc, or tombola completion fish > ~/.config/fish/completions/tombola.fish",
+    )
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
     return top
 
 
@@ -259,7 +291,7 @@ def _apart(command: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         known = (*valued, *flags)
         if "." not in name and near(name, known) and name[2:] not in RECIPE_ENTRIES:
-            raise InputError(f"there is no option '{name}'.{near(name, known)}")
+            raise InputError(f"there is no option {shown(name)}.{near(name, known)}")
         overrides.append(word)
         if not equals:
             overrides += rest[:1]
@@ -272,24 +304,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     results = cast(TextIO, _Results(sys.stdout or io.StringIO()))  # there is none where it is closed: >&-
     try:
-        with contextlib.redirect_stdout(results):
+        with contextlib.redirect_stdout(results), warnings.catch_warnings():
+            warnings.showwarning = _warn
             try:
                 return _command(given)
             finally:
                 results.flush()
     except InputError as error:
-        print(f"tombola: {error}", file=sys.stderr)
+        print(f"tombola: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # no file of the user's: a bug, which keeps its traceback
+            raise
+        told = one_line(f"{shown(str(error.filename))}: {error.strerror or error}")
+        print(f"tombola: {told}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("tombola: this takes more memory than there is", file=sys.stderr)
+        return 2
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001 - as the library calls it
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Tell a warning in one line, such as one of the user's own code."""
+    told = one_line(f"{Path(filename).name}, line {lineno}: {category.__name__}: {message}")
+    print(f"tombola: {told}", file=sys.stderr)
 
 
 def _command(given: Sequence[str]) -> int:
     """Do what is asked for."""
     top = parser()
     if given and not given[0].startswith("-") and given[0] not in COMMANDS:
-        raise InputError(f"there is no command '{given[0]}'; there are: {', '.join(COMMANDS)}."
+        raise InputError(f"there is no command {shown(given[0])}; there are: {', '.join(COMMANDS)}."
                          f"{near(given[0], COMMANDS)}")  # fmt: skip
     own, overrides = _apart(given[0], given) if given and given[0] in OPTIONS else (given, [])
-    options = top.parse_args(own)
+    options, rest = top.parse_known_args(own)
+    if rest:
+        at = _chosen(top, own)
+        flags = [flag for action in at._actions for flag in action.option_strings]
+        raise InputError(f"{at.prog} does not take {shown(rest[0])}.{near(rest[0].partition('=')[0], flags)} (see "
+                         f"{at.prog} --help)")  # fmt: skip
     if options.command is None:
         top.print_help()
         return 0
@@ -303,6 +363,7 @@ def _command(given: Sequence[str]) -> int:
         "doctor": _doctor,
         "ticket": _ticket,
         "list": _list,
+        "completion": _completion,
     }
     return commands[options.command](options, overrides)
 
@@ -379,12 +440,29 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     return 0 if all(outcome.complete for outcome in outcomes) else 1
 
 
-def _print_together(folders: Sequence[Path], out: Path | None, as_json: bool) -> None:
+def _verdict_changes(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return what a report is to judge by other than its recipe says, by the names in verdict."""
+    from tombola.recipe import pairs
+
+    changes = dict(pairs(overrides))
+    for dotted in changes:
+        if not dotted.startswith("verdict."):
+            raise InputError(f"there is no option {shown(f'--{dotted}')}; report takes --verdict.NAME, such as "
+                             "--verdict.margin 0.01")  # fmt: skip
+    return {dotted.removeprefix("verdict."): value for dotted, value in changes.items()}
+
+
+def _print_together(
+    folders: Sequence[Path], out: Path | None, as_json: bool, changes: Mapping[str, Any] | None = None
+) -> None:
     """Report several runs beside each other, and print what the page says first."""
     from tombola import studies
     from tombola.runs import Run
 
-    files = studies.report([Run(folder) for folder in folders], out)
+    runs = [Run(folder) for folder in folders]
+    for run in runs:
+        run.judge_by(changes or {})
+    files = studies.report(runs, out)
     if as_json:
         import json
 
@@ -408,7 +486,7 @@ def _numbers(text: str | None) -> list[int] | None:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise InputError(f"--only-replicates is {shown(text)}; it is numbers and ranges, such as 0-2 or 0,3")
-        if len(first) > 6 or len(last) > 6:
+        if len(first) > 3 or len(last) > 3:  # they are numbered from 0, and a recipe has at most 1,000
             raise InputError(f"--only-replicates is {shown(text)}; so many replicates no recipe has")
         found |= dict.fromkeys(range(int(first), int(last if dash else first) + 1))
     return list(found)
@@ -533,16 +611,48 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
     return 0
 
 
-def _report(options: argparse.Namespace, _: Sequence[str]) -> int:
+def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
+    import dataclasses
+
+    from tombola import recipes
+    from tombola.catalogue import entries
+    from tombola.recipe import Data, Decision, Model, Until
+    from tombola.training import Training
+
+    sections = {"training": Training, "data": Data, "model": Model, "until": Until, "verdict": Decision}
+    entries_of = {
+        name: [f"--{name}.{field.name}" for field in dataclasses.fields(kind) if field.name != "options"]
+        for name, kind in sections.items()
+    }
+    every = [f"--{name}" for name in RECIPE_ENTRIES] + [one for of in entries_of.values() for one in of]
+    values = {
+        "--data": entries("tombola.data"),
+        "--model": entries("tombola.models"),
+        "--to": entries("tombola.exports"),
+        "--device": ["auto", "cpu", "cuda"],
+    }
+    more = {
+        "run": [*recipes.names(), *every],
+        "doctor": [*recipes.names(), *every],
+        "transfer": [*entries_of["training"], *entries_of["data"]],
+        "report": entries_of["verdict"],
+    }
+    print(script(options.shell, parser(), values, more), end="")
+    return 0
+
+
+def _report(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     from tombola import experiment
     from tombola.runs import Run
 
+    changes = _verdict_changes(overrides)
     if len(options.runs) > 1:
-        _print_together(options.runs, options.out, options.json)
+        _print_together(options.runs, options.out, options.json, changes)
         return 0
     if options.out is not None:
         raise InputError("--out is where the page of several runs goes; that of one run is in its folder")
     run = Run(options.runs[0])
+    run.judge_by(changes)
     _print_outcome(experiment.report(run, formats=("svg", "png", "pdf")), run.recipe.name, options.json)
     return 0
 
@@ -672,6 +782,9 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
         return 0
     for name, known in found.items():
         print(f"{name}: {', '.join(known)}")
+    if options.catalogue in CONTRACTS:
+        contract = CONTRACTS[options.catalogue]
+        print(f"\n{contract.in_words()}; a recipe names it package.module:function\n{contract.example}", end="")
     if options.catalogue == "arms":
         from tombola.arms import CATALOGUE
 

@@ -471,8 +471,12 @@ def clearly(times: Sequence[float]) -> bool:
     return statistics.median(times) > CLEARLY and min(times) > 1
 
 
-def advise(case: Case) -> list[str]:
+def advise(case: Case, *, busy: bool = False) -> list[str]:
     """Return what would make a case quicker, the most useful first, in whole sentences.
+
+    Args:
+        case: What was measured.
+        busy: Whether the machine was, so that what was measured is no ground for advice; then there is none.
 
     >>> own, quick = Timing({}, [0.002], [1.0]), Timing({"precision": "bf16"}, [0.001], [2.0])
     >>> case = Case(built_in()[1], [own, quick], Workers(2, 2, [1.8]))
@@ -481,6 +485,9 @@ def advise(case: Case) -> list[str]:
     2 workers do 1.8 times the work of one: `--workers 2`, as run takes by itself; it changes no bit.
     """
     workers = case.workers
+    not_here = [f"{workers.not_here[0].upper()}{workers.not_here[1:]}."] if workers.not_here else []
+    if busy:
+        return not_here
     together = statistics.median(workers.times) if workers.times else 1.0
     quicker = [timing for timing in case.timings if timing.changes and timing.times and clearly(timing.times)]
     lines = []
@@ -497,9 +504,8 @@ def advise(case: Case) -> list[str]:
         lines.append(f"`{timing.flags}` would take {1 / quick:.2f} of the time; results change, so it is another run.")
     if not lines:
         lines.append("The recipe's own settings are the quickest measured here.")
-    if workers.not_here:
-        lines.append(f"{workers.not_here[0].upper()}{workers.not_here[1:]}.")
-    elif workers.times:
+    lines += not_here
+    if workers.times and not not_here:
         lines.append(_about_workers(workers, together))
     return lines
 
@@ -539,7 +545,7 @@ def plain(found: Examination) -> dict[str, Any]:
                     "times_the_work": list(case.workers.times),
                     "not_here": case.workers.not_here or None,
                 },
-                "advice": advise(case),
+                "advice": advise(case, busy=found.facts["busy"]),
                 "left_out": dict(case.left_out),
             }
             for case in found.cases
@@ -566,7 +572,7 @@ def terminal(found: Examination, console: Console) -> None:
             if timing.not_here:
                 console.print(Text(f"{_short(timing.changes)} is not here: {timing.not_here}", style="yellow"))
         console.print()
-        for line in advise(case):
+        for line in advise(case, busy=found.facts["busy"]):
             console.print(Text(line))
         for word, line in case.left_out.items():
             console.print(Text(f"{word}: {line}", style="yellow"))
@@ -574,7 +580,8 @@ def terminal(found: Examination, console: Console) -> None:
     if any(len(case.timings) > 2 for case in found.cases):
         console.print(Text("Each setting was measured alone; the gains of two need not multiply.", style="dim"))
     if found.facts["busy"]:
-        text = f"The machine was busy before (load {found.facts['load']:.1f}): measure again when it is idle."
+        load = f"load {found.facts['load']:.1f}"
+        text = f"The machine was busy before ({load}): measure again when it is idle, then there is advice."
         console.print(Text(text, style="yellow"))
 
 

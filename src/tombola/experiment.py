@@ -29,7 +29,7 @@ from tombola.estimate import Estimate
 from tombola.executors import Pool
 from tombola.flops import Flops
 from tombola.partitions import WHOLE
-from tombola.plans import Plans, make_model, make_task, settle
+from tombola.plans import Plans, check_seeded, make_model, make_task, settle
 from tombola.progress import Display, duration, in_bytes
 from tombola.recipe import Recipe
 from tombola.records import Record
@@ -127,6 +127,7 @@ def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
         InputError: The recipe cannot be run as it is.
     """
     task = make_task(recipe, data_root)
+    check_seeded(recipe.data, task.splits, data_root)
     return Plans.of(settle(recipe, task), task)
 
 

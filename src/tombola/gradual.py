@@ -46,7 +46,7 @@ class Pruner:
         first: int,
         context: Context,
     ) -> None:
-        self._score = catalogue.entry("tombola.scores", gradual.score)
+        self._score = catalogue.guarded(gradual.score, catalogue.entry("tombola.scores", gradual.score))
         self._scope: Scope = by_name(gradual.scope, model, head)
         self._context = context
         asked = densities(gradual, steps)

@@ -8,15 +8,17 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tombola import catalogue, devices, rates, seeds, training
+from tombola import catalogue, devices, names, rates, seeds, training
 from tombola.arms import Arm, leading
 from tombola.batches import check_crop
 from tombola.catalogue import TORCHVISION
-from tombola.data.loading import load, takes
+from tombola.contracts import CONTRACTS
+from tombola.data.loading import check_repeats, load, takes
 from tombola.errors import ConfigError, InputError, shown
 from tombola.jobs import Trained
 from tombola.masks import all_kept, head_weight, size, total_weights, unmasked, unmasked_in_words
@@ -27,12 +29,22 @@ from tombola.pruning import removals
 from tombola.rates import Amount, Count
 from tombola.recipe import Data, Model, Recipe, training_with
 from tombola.scopes import Group, Scope, by_group, by_name, per_layer
-from tombola.scores.context import Score
+from tombola.scores.context import Context, Score
 from tombola.search import selected
+from tombola.selection import check_scores
 from tombola.splits import Splits, split
 from tombola.task import Classification
 from tombola.training import Schedule, Training, fine_tuning
 from tombola.types import State
+
+
+def score_named(name: str) -> Score:
+    """Return the score of that name, an entry of ``tombola.scores`` or the user's own.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return catalogue.guarded(name, catalogue.entry("tombola.scores", name))
 
 
 def replicate_seed(recipe: Recipe, replicate: int) -> int:
@@ -85,14 +97,33 @@ def load_task(data: Data, model: Model, seed: int, device: str, data_root: Path 
         data_root: Root of the data sets.
     """
     # A data set that is made, such as the synthetic one, is made of so many classes; of others so many are taken.
-    made_so = data.classes is not None and takes(data.name, "classes")
-    options = data.options | ({"classes": data.classes} if made_so else {})
-    dataset = load(data.name, root=data_root, options=options)
+    made_so = _is_made_of(data)
+    dataset = load(data.name, root=data_root, options=_options(data))
     classes = None if made_so else data.classes
     splits = split(dataset, valid=data.valid, subset=data.subset, classes=classes, seed=seed)
     made = build_model(model, splits, seeds.derive(seed, "replicate", 0))
     head = _head(model, made, splits.num_classes)
     return Classification(made, splits, head, data.augment, model.init, devices.device(device))
+
+
+def _is_made_of(data: Data) -> bool:
+    """Whether a data set is made of so many classes as the recipe asks for."""
+    return data.classes is not None and takes(data.name, "classes")
+
+
+def _options(data: Data) -> dict[str, Any]:
+    return data.options | ({"classes": data.classes} if _is_made_of(data) else {})
+
+
+def check_seeded(data: Data, splits: Splits, data_root: Path | None) -> None:
+    """Refuse a data set of the user's own that is another one each time it is made.
+
+    Every worker process makes it for itself, and so does a run that goes on.
+
+    Raises:
+        DataError: Two calls gave different data.
+    """
+    check_repeats(data.name, splits.fingerprint, root=data_root, options=_options(data))
 
 
 def settle(recipe: Recipe, task: Classification) -> Recipe:
@@ -155,8 +186,8 @@ class Plans:
     def scores(self, arm: Arm) -> Score | list[Score]:
         """Return what an arm ranks weights by: one score, or one for each candidate."""
         if isinstance(arm.score, str):
-            return catalogue.entry("tombola.scores", arm.score)
-        return [catalogue.entry("tombola.scores", name) for name in arm.score]
+            return score_named(arm.score)
+        return [score_named(name) for name in arm.score]
 
     def scored(self, arm: Arm) -> Callable[[Trained, int], State]:
         """Return which weights of a training an arm scores."""
@@ -258,8 +289,27 @@ class Plans:
         for name, arm in recipe.arms.items():
             try:
                 self._check_arm(arm)
+                self._try_scores(arm)
             except InputError as error:
                 raise ConfigError(f"arm '{name}': {error}") from error
+
+    def _try_scores(self, arm: Arm) -> None:
+        """Call the user's own scores once on the initial state, so that what is wrong with them is told before hours.
+
+        They see the model's own names and shapes: a score may know its layers.
+        """
+        named = [arm.score] if isinstance(arm.score, str) else arm.score
+        for name in dict.fromkeys(one for one in named if arm.searches and catalogue.is_own(one)):
+            # Copies: what a score does to them must not come into the experiment.
+            state = {key: value.detach().clone() for key, value in names.state(self.task.model).items()}
+            mask = {key: keep.clone() for key, keep in self.mask.items()}
+            with catalogue.own_code(name, "scores"), seeds.seeded(self.recipe.seed, "tried"):
+                scores = score_named(name)(state, mask, Context(state, self.recipe.seed))
+                try:
+                    check_scores(scores, self.mask)
+                except InputError as error:
+                    said = CONTRACTS["scores"].in_words()
+                    raise ConfigError(f"{shown(name)}: {error}; {said} (tombola list scores)") from error
 
     def _check_targets(self) -> None:
         most = size(self.mask) / self.total

@@ -12,7 +12,7 @@ from torch import Tensor
 from tombola import masks, names
 from tombola.checking import own_numbers
 from tombola.errors import InputError
-from tombola.scopes import Group, Scope, by_group, whole_model
+from tombola.scopes import Group, Scope, by_group, check_groups, whole_model
 from tombola.selection import without_lowest
 from tombola.types import Mask, Scores
 
@@ -60,7 +60,12 @@ def prune(
     >>> prune(scores, {"w": torch.ones(4, dtype=torch.bool)}, 0.25)["w"].tolist()
     [True, False, True, True]
     """
+    for what, given in (("scores", scores), ("mask", mask)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{what} are a {type(given).__name__}; prune takes scores and a mask, mappings from names "
+                             "to tensors: prune(magnitude(model.state_dict(), mask), mask, rate=0.2)")  # fmt: skip
     groups = scope(mask)
+    check_groups(groups, mask)
     scores = names.covering(scores, mask)
     result: dict[str, Tensor] = {}
     for group_name, remove in removals(mask, groups, rate, count).items():

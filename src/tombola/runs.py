@@ -51,7 +51,7 @@ from tombola.devices import cores
 from tombola.digests import digest_json
 from tombola.errors import ConfigError, DamagedError, TicketError
 from tombola.files import cannot_write, clear_parts, users_path
-from tombola.recipe import FORMAT, Recipe, parse
+from tombola.recipe import FORMAT, Decision, Recipe, parse, section
 from tombola.records import Record, Records
 from tombola.seals import Seals
 from tombola.storage import Store, log_error
@@ -322,6 +322,15 @@ class Run:
                 told.append(f"arm {arm}, replicate {replicate}, has no results of round {', '.join(gone)} any more; "
                             "running the recipe has them again")  # fmt: skip
         return told
+
+    def judge_by(self, changes: Mapping[str, Any]) -> None:
+        """Judge by other entries of ``verdict`` than the recipe's own; the folder's recipe stays as it is.
+
+        Raises:
+            ConfigError: There is no such entry, or its value will not do.
+        """
+        verdict = section(Decision, dataclasses.asdict(self.recipe.verdict) | dict(changes), "verdict")
+        self.recipe = replace(self.recipe, verdict=verdict)
 
     def environments(self) -> list[dict[str, Any]]:
         """Return what the run's figures were made with, one entry for each machine and version."""
@@ -974,9 +983,14 @@ def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: P
         ConfigError: Which of them differs.
     """
     # Code that is new to the run is no change: an arm may be added with a score of its own.
-    pairs = [("the data", before.get("data_fingerprint"), now["data_fingerprint"])]
-    own = before.get("own_code", {})
-    pairs += [(f"your own '{name}'", own[name], digest) for name, digest in now["own_code"].items() if name in own]
+    own, functions, these = before.get("own_code", {}), before.get("own_functions", {}), now.get("own_functions", {})
+    changed = [name for name, digest in now["own_code"].items() if own.get(name, digest) != digest]
+    # A file may hold several functions: where it is known which one has changed, that one is named.
+    themselves = [name for name in changed if name not in functions or functions[name] != these.get(name)]
+    pairs = [(f"your own '{name}'", own[name], now["own_code"][name]) for name in themselves]
+    pairs += [(f"the file of your own '{name}', beside the function itself,", own[name], now["own_code"][name])
+              for name in changed]  # fmt: skip
+    pairs += [("the data", before.get("data_fingerprint"), now["data_fingerprint"])]
     for what, was, digest in pairs:
         if was != digest:
             raise ConfigError(f"{what} differs from what '{path}' began with (digest {str(digest)[:12]}, "
@@ -989,6 +1003,7 @@ def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     scores = [arm.score for arm in recipe.arms.values()]
     names = {recipe.data.name, recipe.model.name}
     names |= {name for score in scores for name in ([score] if isinstance(score, str) else score)}
+    own = sorted(name for name in names if catalogue.is_own(name))
     return {
         "python": sys.version.split()[0],
         "packages": {name: importlib.metadata.version(name) for name in packages},
@@ -996,8 +1011,18 @@ def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
         "processor": platform.machine(),
         "cores": cores(),
         "data_fingerprint": fingerprint,
-        "own_code": {name: source_digest(name) for name in sorted(names) if catalogue.is_own(name)},
+        "own_code": {name: source_digest(name) for name in own},
+        **({"own_functions": {name: function_digest(name) for name in own}} if own else {}),
     }
+
+
+def function_digest(name: str) -> str:
+    """Digest of the lines of the user's own ``package.module:function`` alone; empty where they cannot be had."""
+    try:
+        lines = inspect.getsource(inspect.unwrap(catalogue.own(name)))
+    except (OSError, TypeError):  # no function and no class, or one that was made while running
+        return ""
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def source_digest(name: str) -> str:

@@ -6,13 +6,14 @@ A scope is a function from a mask to named groups. `whole_model` and `per_layer`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from torch import nn
 
-from tombola.errors import InputError
+from tombola.errors import InputError, shown
 from tombola.masks import head_weight, kinds
 from tombola.types import Mask
 
@@ -35,6 +36,28 @@ def by_group(number: Callable[[Mask], int], mask: Mask, groups: Mapping[str, Gro
     {'model': 2}
     """
     return {of: number({name: mask[name] for name in group.names}) for of, group in groups.items()}
+
+
+def check_groups(groups: object, mask: Mask) -> None:
+    """Refuse what a scope of one's own gives where it is no division of a mask's parameters.
+
+    Raises:
+        InputError: It is no mapping from names to groups, or a parameter is unknown or in two groups.
+
+    >>> check_groups({"model": Group(("a",))}, {"a": ...})
+    """
+    if not isinstance(groups, Mapping) or not all(isinstance(group, Group) for group in groups.values()):
+        raise InputError(f"the scope gives {shown(groups)}; it gives a mapping from names to tombola.scopes.Group")
+    seen = set[str]()
+    for which, group in groups.items():
+        if isinstance(group.names, str) or not 0 <= group.factor < math.inf:
+            raise InputError(f"the scope's group {shown(which)} is {shown(group)}; it has names and a factor of 0 or "
+                             "more")  # fmt: skip
+        for name in group.names:
+            if name not in mask or name in seen:
+                why = "is in two groups" if name in seen else "has no mask"
+                raise InputError(f"{shown(name)}, which the scope's group {shown(which)} names, {why}")
+            seen.add(name)
 
 
 def whole_model(mask: Mask) -> dict[str, Group]:

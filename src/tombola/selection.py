@@ -164,6 +164,11 @@ def kept_scores(scores: Scores, mask: Mask, name: str) -> Tensor:
     return kept.to(torch.uint8) if kept.dtype == torch.bool else kept  # booleans are not ranked by torch.kthvalue
 
 
+def _told(values: Tensor) -> str:
+    dtype = str(values.dtype).removeprefix("torch.")
+    return dtype if values.layout is torch.strided else f"sparse {dtype}"
+
+
 def check_fits(scores: Scores, mask: Mask, name: str) -> None:
     """Refuse scores that are missing, or of another shape or on another device than the mask.
 
@@ -173,10 +178,28 @@ def check_fits(scores: Scores, mask: Mask, name: str) -> None:
         raise InputError(f"there is no score for '{name}'")
     values = scores.like(name) if isinstance(scores, Elementwise) else scores[name]
     keep = mask[name]
+    if not isinstance(values, Tensor):
+        raise InputError(f"scores of '{name}' are a {type(values).__name__}; they are a tensor")
+    if values.layout is not torch.strided or values.is_quantized or values.is_complex():
+        raise InputError(f"scores of '{name}' are {_told(values)}; an ordinary tensor of real numbers is needed")
     if values.shape != keep.shape:
         raise InputError(f"scores of '{name}' have the shape {tuple(values.shape)}, its mask {tuple(keep.shape)}")
     if values.device != keep.device:
         raise InputError(f"scores of '{name}' are on {values.device}, its mask on {keep.device}; move one of them")
+
+
+def check_scores(scores: object, mask: Mask) -> None:
+    """Refuse what is no score for every weight that a mask keeps.
+
+    Raises:
+        InputError: The first thing that is wrong, with the parameter's name.
+
+    >>> check_scores({"w": torch.rand(2)}, {"w": torch.tensor([True, True])})
+    """
+    if not isinstance(scores, Mapping):
+        raise InputError(f"scores are a {type(scores).__name__}; they are a mapping from names to tensors")
+    for name in mask:
+        kept_scores(scores, mask, name)
 
 
 def _refuse_nan(name: str, number: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Ticket:
 
     mask: Mask
     rewind_point: State
-    origin: Mapping[str, Any]
+    origin: Mapping[str, Any] = field(default_factory=dict)
     total: int | None = None
     digest: str | None = None
 

@@ -29,7 +29,7 @@ from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, head_weight, size, unmasked
 from tombola.models.building import replace_head_
 from tombola.partitions import WHOLE, skewed
-from tombola.plans import load_task
+from tombola.plans import check_seeded, load_task
 from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, Origin, section, training_with
 from tombola.records import Record, Records
@@ -251,6 +251,7 @@ def _onto(
         make = functools.partial(load_task, first.data, first.model, _recipe_seed(first), device, data_root)
         try:
             task = make()
+            check_seeded(first.data, task.splits, data_root)
         except InputError as error:
             if not records.all():
                 raise

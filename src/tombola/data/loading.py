@@ -69,5 +69,28 @@ def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any
     )
 
 
+def check_repeats(
+    name: str, fingerprint: str, *, root: str | Path | None = None, options: Mapping[str, Any] = _NONE
+) -> None:
+    """Refuse a function of the user's own that gives other data when it is called again, as one that draws unseeded.
+
+    Args:
+        name: The data set; of one that is no code of the user's own nothing is asked.
+        fingerprint: Of what it gave before.
+        root: As in ``load``.
+        options: As in ``load``.
+
+    Raises:
+        DataError: It gives other data now.
+    """
+    if not catalogue.is_own(name):
+        return
+    again = load(name, root=root, options=options).fingerprint
+    if again != fingerprint:
+        raise DataError(f"{shown(name)} gives other data each time it is called (digest {fingerprint[:12]}, then "
+                        f"{again[:12]}), and every worker calls it; draw from a generator with a seed of its own, such "
+                        "as torch.Generator().manual_seed(0)")  # fmt: skip
+
+
 def _kind(made: object) -> str:
     return f"{len(made)} values" if isinstance(made, tuple | list) else type(made).__name__

@@ -371,18 +371,19 @@ def _from_function(
     name: str, num_classes: int, image_shape: tuple[int, int, int], options: Mapping[str, Any]
 ) -> nn.Module:
     function = catalogue.entry("tombola.models", name)
-    takes_shape = "image_shape" in inspect.signature(function).parameters
-    fixed = {"image_shape": tuple(image_shape)} if takes_shape else {}
     try:
-        model = catalogue.call(function, name, num_classes, options=options, **fixed)
+        with catalogue.own_code(name, "models"):
+            takes_shape = "image_shape" in inspect.signature(function).parameters
+            fixed = {"image_shape": tuple(image_shape)} if takes_shape else {}
+            model = catalogue.call(function, name, num_classes, options=options, **fixed)
     except InputError:
         raise
-    except Exception as error:
-        if ":" not in name and not (options and isinstance(error, RuntimeError | TypeError | OverflowError)):
+    except (RuntimeError, TypeError, OverflowError) as error:
+        if not options:
             raise  # tombola's own function: a bug, which keeps its traceback
         raise ConfigError(f"'{name}' failed: {type(error).__name__}: {_first_line(error)}") from error
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"'{name}' returned a {type(model).__name__}; a model is a torch.nn.Module")
+        raise ConfigError(f"{shown(name)} returned a {type(model).__name__}; a model is a torch.nn.Module")
     return model
 
 
@@ -390,7 +391,9 @@ def _try(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int, 
     try:
         with torch.no_grad():
             logits = model(torch.zeros(2, *image_shape))
-    except Exception as error:  # whatever it is: here a user's code meets the data
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it is: here a user's code meets the data
         raise ConfigError(
             f"model '{name}' cannot take images of shape {tuple(image_shape)}: {_first_line(error)}; "
             "another model, or other channels or sizes, would fit"
@@ -403,7 +406,7 @@ def _try(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int, 
         )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), "").rstrip(".")
     told = isinstance(
         error, RuntimeError | ValueError | TypeError

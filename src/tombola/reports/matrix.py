@@ -262,7 +262,7 @@ def sentences(matrix: Matrix) -> list[str]:
         many = f"{paired.n} replicates" if paired.n > 1 else "1 replicate"
         said.append(f"On {one.data}, {first} - {second}: {_points(paired.mean)}{interval} points ({many}).")
     more = len(matrix.differences) - len(said)
-    return said + ([f"{more} more differences are in the table."] if said and more else [])
+    return said + ([f"{more} more difference{'s are' if more > 1 else ' is'} in the table."] if said and more else [])
 
 
 def legend(matrix: Matrix) -> list[str]:

@@ -103,7 +103,9 @@ def sentences(parts: Sequence[Part]) -> list[str]:
                 names = (f"{arm} of {part.label}", f"{arm} of {parts[0].label}")
                 said.append(decisions.compared_in_words(found[-1], *names))
     more = len(said) - _MOST_TOLD
-    return said[:_MOST_TOLD] + ([f"{more} more differences are in the table."] if more > 0 else [])
+    return said[:_MOST_TOLD] + (
+        [f"{more} more difference{'s are' if more > 1 else ' is'} in the table."] if more > 0 else []
+    )
 
 
 def other_data(one: Part, other: Part) -> list[str]:
