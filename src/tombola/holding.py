@@ -4,7 +4,7 @@
 
 `hold_` does not know the loop, so it does not trust any single place in it. Gradients are masked as soon as they are
 accumulated, whichever weights train just then; weights after the step of every optimiser of torch's that trains one of
-them, after every method of the optimiser that was given, before every forward pass, and around loading and saving.
+them, after all other methods of such an optimiser, before every forward pass, and around loading and saving.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
 
     Sets them to zero now; masks each gradient as soon as it is accumulated, so before the loop clips; and zeroes the
     weights again after each step of *any* optimiser of torch's that trains one of them, after what else it can do
-    (``first_step``, ``eval``), and before each forward pass. The model is not wrapped, its
-    ``state_dict`` keeps its names, and copies of it are free. Pruned weights that became infinite or NaN are zeroed,
-    too.
+    (``first_step``, ``eval``), and before each forward pass. The model is not wrapped, its ``state_dict`` keeps its
+    names, and copies of it are free. Pruned weights that became infinite or NaN are zeroed, too.
 
     A weight is held by the last call that named it; an earlier handle lets go of it. Weights go on being held when
     they are frozen or thawed, loaded, moved to another device or dtype, or when a layer is replaced by one of its
@@ -55,8 +54,8 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
 
     Code that writes weights between an optimiser's step and the next forward pass, without being a method of an
     optimiser (an average that the loop copies back), cannot be seen when it writes. The network still computes with
-    zeros, and one warning says so. Gradients that a loop writes itself, not by
-    a backward pass, are masked by ``handle.mask_gradients()``.
+    zeros, and one warning says so. Gradients that a loop writes itself, not by a backward pass, are masked by
+    ``handle.mask_gradients()``.
 
     Args:
         optimizer: What trains the model: an optimiser of torch's, or any object around one (Fabric's, accelerate's,
