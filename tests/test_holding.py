@@ -870,11 +870,12 @@ def test_a_forward_pass_that_fails_does_not_end_the_hold():
     "wrap",
     [
         nn.DataParallel,
-        lambda model: torch.compile(model, backend="eager"),
+        lambda model: torch.compile(model, backend="eager", fullgraph=True),
+        lambda model: (model.compile(backend="eager"), model)[1],
         lambda model: nn.Sequential(checkpoint_wrapper(model[:4]), torch.compile(model[4:], backend="eager")),
         lambda model: nn.Sequential(*(checkpoint_wrapper(layer) for layer in model)),
     ],
-    ids=["data parallel", "compile", "blocks", "checkpointed"],
+    ids=["data parallel", "compile", "compile in place", "blocks", "checkpointed"],
 )
 @pytest.mark.parametrize("order", ["wrapped first", "held first"])
 def test_wrapped_models_are_held(wrap, order):

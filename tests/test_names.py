@@ -306,6 +306,18 @@ def test_parameters_modules_and_states_are_those_of_the_model(wrapper, group):
     assert torch.equal(names.parameters(model)["module.0.weight"], plain.module[0].weight + 1)
 
 
+def test_a_sharded_weight_cannot_be_held_and_says_so_in_one_line(group):
+    from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+
+    layer = nn.Linear(4, 2)
+    sharded = distribute_tensor(layer.weight.data, init_device_mesh("cpu", (1,)), [Shard(0)])
+    layer.weight = nn.Parameter(sharded)
+    with pytest.raises(
+        tombola.errors.InputError, match=r"^'weight' is a DTensor, of which this process may have a part"
+    ):
+        tombola.hold_(torch.optim.SGD(layer.parameters(), 0.1), layer, {"weight": torch.rand(2, 4) < 0.5})
+
+
 def test_data_parallel_of_the_features_alone_changes_no_name():
     def convnet():
         torch.manual_seed(0)
