@@ -110,3 +110,6 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr()
         assert printed.out, line
         assert "Traceback" not in printed.err
+        shows_a_page = words[0] == ["report"] or words[0] == ["transfer"] or "--workers 2" in line
+        if shows_a_page:  # the last line is its one path
+            assert Path(printed.out.splitlines()[-1]).suffix == ".html", line

@@ -64,7 +64,7 @@ def test_a_scale_may_have_variants_of_its_own_and_the_command_line_comes_last(re
 
 def test_an_unknown_variant_is_refused_with_those_there_are(recipe, capsys):
     assert main(["run", str(recipe), "--variant", "medium"]) == 2
-    assert capsys.readouterr().err == "tombola: the recipe has no variant 'medium'; it has: slow, fast\n"
+    assert capsys.readouterr().err == "tombola: the recipe has no variant 'medium'; it has: slow, fast.\n"
 
 
 def test_all_variants_run_and_are_reported_together(folder):
@@ -190,6 +190,8 @@ def test_the_terminal_shows_in_what_runs_of_many_settings_differ(two, tmp_path, 
     folders = [str(two[0].path), str(next(tmp_path.glob("other-*-*")))]
     assert main(["report", *folders, "--out", str(tmp_path / "page")]) == 0
     text = capsys.readouterr().out
-    assert max(map(len, text.split("results  ")[0].splitlines())) <= 100
+    *lines, path = text.splitlines()
+    assert path == str(tmp_path / "page" / "report.html")
+    assert max(map(len, lines)) <= 100
     for setting in ("training.momentum", "training.batch_size", "training.clip", "model.init", "rewind"):
         assert f"\n {setting} " in text

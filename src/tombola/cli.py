@@ -471,10 +471,7 @@ def _print_together(
     from rich.markdown import Markdown
 
     _console().print(Markdown(files[0].read_text(encoding="utf-8")))
-    for folder in folders:
-        print(f"results  {folder}")
-    for file in files:
-        print(f"         {file}")
+    print(files[-1])
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -698,9 +695,7 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     for failure in outcome.failures:
         print(f"tombola: {failure}", file=sys.stderr)
     if not options.json:
-        print(f"results  {outcome.folder}")
-        for file in outcome.files:
-            print(f"         {file}")
+        print("", outcome.files[-1] if outcome.files else outcome.folder, sep="\n")
     return 1 if outcome.failures else 0
 
 
