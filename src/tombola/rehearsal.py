@@ -212,7 +212,7 @@ class _Rehearsal:
         total = round(plans.total * size(mask) / size(plans.mask))
         self._plans = replace(plans, mask=mask, total=total)
         self._pool = _Pool(self._plans, run if thinned.whole else None, agreement, deadline)
-        self._folder = _Folder(run, thinned)
+        self._folder = _Folder(run, thinned, todo)
         feeds = {key: Feed() for key in todo}
         outputs = {plans.task.outputs(WHOLE)}
         for name, replicate in todo:
@@ -380,8 +380,10 @@ def _apart(values: Tensor, keep: Tensor, by: float) -> Tensor:
 class _Folder:
     """A run folder in which nothing is written; what is done stands in the real one."""
 
-    def __init__(self, run: Run | None, thinned: _Thinned) -> None:
+    def __init__(self, run: Run | None, thinned: _Thinned, todo: Sequence[Key]) -> None:
         self._run, self._thinned = run, thinned
+        # Read before any arm is driven: what cannot be read is no failure of an arm.
+        self._done = {key: [] if run is None else run.rounds_done(*key) for key in todo}
         self._last: Counter[str] = Counter()
         self._density: dict[str, float | None] = {}
         self.digest = ""
@@ -402,7 +404,7 @@ class _Folder:
         return None if self._run is None else self._run.record(arm, replicate, index)
 
     def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
-        done = [] if self._run is None else self._run.rounds_done(arm, replicate)
+        done = self._done[arm, replicate]
         for index, ticket in enumerate(done, 1):
             self._reach(arm, index, ticket.mask)
         return [self._thinned.ticket(ticket) for ticket in done]
