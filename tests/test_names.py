@@ -120,6 +120,11 @@ def applied(model):
     return values(model)
 
 
+def from_zeros(model):
+    tombola.apply_(model, half(model))
+    return tombola.from_zeros(model.state_dict(), tombola.ones(model))
+
+
 def held(model):
     sgd = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     tombola.hold_(sgd, model, half(model))
@@ -219,6 +224,7 @@ OF_A_MODEL = {
     "total_weights": tombola.total_weights,
     "unmasked": tombola.unmasked,
     "apply_": applied,
+    "from_zeros": from_zeros,
     "hold_": held,
     "per_kind": lambda model: tombola.per_kind(model)(half(model)),
     "half_output": lambda model: tombola.half_output(model)(half(model)),

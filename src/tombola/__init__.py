@@ -30,6 +30,7 @@ _HOME = {
     "train": "training",
     "evaluate": "evaluation",
     "ones": "masks",
+    "from_zeros": "masks",
     "density": "masks",
     "total_weights": "masks",
     "unmasked": "masks",
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from tombola.jobs import run_job as run_job
     from tombola.masks import apply_ as apply_
     from tombola.masks import density as density
+    from tombola.masks import from_zeros as from_zeros
     from tombola.masks import intersect as intersect
     from tombola.masks import ones as ones
     from tombola.masks import total_weights as total_weights

@@ -19,10 +19,15 @@ from tombola.scopes import per_layer
 from tombola.types import Mask, State
 
 
-def draw(mask: Mask, seed: int) -> dict[str, Tensor]:
+def draw(mask: Mask, seed: int, within: Mask | None = None) -> dict[str, Tensor]:
     """Draw a random ticket: in every layer as many weights as the mask keeps there, at random places.
 
     Each weight has one priority for good, so that of two masks of which one lies within the other the draws do too.
+
+    Args:
+        mask: The found ticket's.
+        seed: Of the draw.
+        within: Keep none but these, which hold the mask: what the search began with; all weights if not given.
 
     Source:
         Su et al. 2020, arXiv:2009.11094, section 3: only the number of weights in each layer is kept of the ticket.
@@ -31,7 +36,7 @@ def draw(mask: Mask, seed: int) -> dict[str, Tensor]:
     >>> int(drawn["w"].sum())
     2
     """
-    whole = {name: torch.ones_like(keep) for name, keep in mask.items()}
+    whole = {name: torch.ones_like(keep) if within is None else within[name] for name, keep in mask.items()}
     scores = {
         name: torch.rand(keep.shape, generator=seeds.generator(seed, "random ticket", name))
         for name, keep in mask.items()
@@ -41,7 +46,11 @@ def draw(mask: Mask, seed: int) -> dict[str, Tensor]:
 
 
 def shuffle(
-    start: State, mask: Mask, seed: int, what: Literal["both", "weights", "mask"] = "both"
+    start: State,
+    mask: Mask,
+    seed: int,
+    what: Literal["both", "weights", "mask"] = "both",
+    within: Mask | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Shuffle a ticket within each layer.
 
@@ -51,6 +60,7 @@ def shuffle(
         seed: Of the shuffling.
         what: "both" moves each weight together with its place in the mask: the kept values stay, where they stand does
             not. "weights" deals the kept values out among the kept places. "mask" moves the mask alone.
+        within: Move among these places alone, which hold the mask: what the search began with; all if not given.
 
     Returns:
         The new start and the new mask; neither argument is changed.
@@ -71,7 +81,9 @@ def shuffle(
             values[name] = start[name].clone()
             values[name][keep] = kept[torch.randperm(len(kept), generator=generator)]
             continue
-        places = torch.randperm(keep.numel(), generator=generator)
+        there = torch.arange(keep.numel()) if within is None else within[name].flatten().nonzero().flatten()
+        places = torch.arange(keep.numel())
+        places[there] = there[torch.randperm(len(there), generator=generator)]
         masks[name] = keep.flatten()[places].reshape(keep.shape)
         if what == "both":
             values[name] = start[name].flatten()[places].reshape(keep.shape)

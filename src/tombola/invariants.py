@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from tombola import names
 from tombola.errors import InvariantError
 from tombola.masks import intersect, nested
 from tombola.pruning import removals
 from tombola.rates import Amount, Count, kept_by_group
 from tombola.scopes import Scope
+from tombola.states import state_of
 from tombola.types import Mask, State
 
 
@@ -31,7 +31,7 @@ def check_rewound(model: nn.Module, start: State, mask: Mask, *, redrawn: bool) 
         redrawn: The head was drawn anew (class partitions), so only what the mask names is compared.
     """
     shared: dict[int, list[str]] = {}
-    live = names.state(model, keep_vars=True)
+    live = state_of(model, keep_vars=True)
     for name, value in live.items():
         shared.setdefault(id(value), []).append(name)
     # By identity: a weight that two layers share has two names in the state, and one of them in the mask.

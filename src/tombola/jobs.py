@@ -21,6 +21,7 @@ from tombola.gradual import Pruner
 from tombola.paces import Gradual
 from tombola.partitions import WHOLE, Partition
 from tombola.scores.context import Context
+from tombola.states import state_of
 from tombola.task import Classification
 from tombola.training import Schedule, Step, Training, arrange_, settle, train
 from tombola.types import Mask, State
@@ -322,7 +323,7 @@ def _state_of(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
     # Plain in memory, on the CPU: what is scored, saved and compared does not know how a training laid it out.
     state = {
         name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
-        for name, value in names.state(model).items()
+        for name, value in state_of(model).items()
     }
     for name in mask:
         state[name].add_(0.0)  # a pruned weight may stand at minus zero; all other values stay as they are

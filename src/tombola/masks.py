@@ -88,6 +88,29 @@ def all_kept(model: nn.Module, prunable: str | Sequence[str], *, head: str | Non
     return {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items() if name in wanted}
 
 
+def from_zeros(state: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+    """Leave out of a mask the weights that are zero in a state: the mask that a pruned checkpoint was made with.
+
+    Args:
+        state: The weights, a ``state_dict``.
+        mask: What may be pruned, such as `ones` gives.
+
+    Raises:
+        InputError: The state has no weight of a name and shape of the mask.
+
+    >>> from_zeros({"w": torch.tensor([0.5, 0.0])}, {"w": torch.tensor([True, True])})
+    {'w': tensor([ True, False])}
+    """
+    state = names.covering(state, mask)
+    for name, keep in mask.items():
+        if name not in state:
+            raise InputError(f"the mask names '{name}', which the state has not.{near(name, state)}")
+        if state[name].shape != keep.shape:
+            shapes = f"{tuple(keep.shape)} in the mask and {tuple(state[name].shape)} in the state"
+            raise InputError(f"'{name}' has the shape {shapes}")
+    return {name: keep & (state[name].detach() != 0).to(keep.device) for name, keep in mask.items()}
+
+
 def unmasked(model: nn.Module, prunable: str | Sequence[str] = "all") -> dict[str, str]:
     """Name the weights that are left out of a model's masks, though a layer may multiply by them, and say why.
 

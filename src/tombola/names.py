@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -147,11 +148,17 @@ def load_(model: nn.Module, values: Mapping[str, Any]) -> None:
     >>> load_(layer, nn.Linear(2, 1).state_dict())
     """
     root = unwrapped(model)
-    long = {_in_state(root, name): name for name in root.state_dict()}
+    own = root.state_dict()
+    long = {_in_state(root, name): name for name in own}
+    # Without the versions that torch notes beside a state_dict, a layer takes a state for an old one. Those of the
+    # state are by its own names, so they go with it as it is; else it counts as one of the model as it is now.
+    noted = getattr(values, "_metadata", None) if all(name in own for name in values) else None
     values = named_like(values, long)
-    if any(name != short for short, name in long.items()):
-        values = {long.get(name, name): value for name, value in values.items()}
-    root.load_state_dict(values)
+    whole = OrderedDict((long.get(name, name), value) for name, value in values.items())
+    noted = noted or getattr(own, "_metadata", None)
+    if noted is not None:
+        whole._metadata = noted  # type: ignore[attr-defined]  # torch's own way to hand the versions over
+    root.load_state_dict(whole)
 
 
 def _in_state(root: nn.Module, name: str) -> str:
@@ -232,6 +239,26 @@ def covering(values: Mapping[str, V], wanted: Collection[str]) -> Mapping[str, V
         if found.issuperset(wanted) and len(found) == len(values):
             return _renamed(rename, values)
     return values
+
+
+def holding(values: Mapping[str, V], wanted: Collection[str]) -> dict[str, V] | None:
+    """Return values by the names of modules among which all wanted ones are, without the parts of wrappers.
+
+    What a wrapper wraps takes the wrapper's name; ``None`` where nothing brings the names together.
+
+    >>> holding({"": 1, "module": 2, "module.fc": 3}, ["", "fc"])
+    {'': 2, 'fc': 3}
+    """
+    # A private part is never the user's, and the entry with it takes the place of that without.
+    for rename in _RENAMINGS[1:]:
+        found = {_of_module(rename, name): values[name] for name in sorted(values, key=len)}
+        if found.keys() >= set(wanted):
+            return found
+    return None
+
+
+def _of_module(rename: Callable[[str], str], name: str) -> str:
+    return rename(f"{name}.weight" if name else "weight").rpartition(".")[0]
 
 
 def agreed(mask: Mapping[str, V], values: Mapping[str, W]) -> tuple[Mapping[str, V], Mapping[str, W]]:

@@ -21,18 +21,30 @@ from tombola.contracts import CONTRACTS
 from tombola.data.loading import check_repeats, load, takes
 from tombola.errors import ConfigError, InputError, shown
 from tombola.jobs import Trained
-from tombola.masks import all_kept, head_weight, size, total_weights, unmasked, unmasked_in_words
+from tombola.masks import (
+    all_kept,
+    count,
+    density,
+    from_zeros,
+    head_weight,
+    size,
+    total_weights,
+    unmasked,
+    unmasked_in_words,
+)
 from tombola.models.building import build, head_name, load_weights_
 from tombola.paces import Gradual, Pace, densities
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds, skewed, within
 from tombola.pruning import removals
 from tombola.rates import Amount, Count
 from tombola.recipe import Data, Model, Recipe, training_with
+from tombola.reports.decisions import TARGETS
 from tombola.scopes import Group, Scope, by_group, by_name, per_layer
 from tombola.scores.context import Context, Score
 from tombola.search import selected
 from tombola.selection import check_scores
 from tombola.splits import Splits, split
+from tombola.states import state_of
 from tombola.task import Classification
 from tombola.training import Schedule, Training, fine_tuning
 from tombola.types import State
@@ -137,6 +149,12 @@ def settle(recipe: Recipe, task: Classification) -> Recipe:
     return replace(recipe, training=training.settle(recipe.training, task.model, kind), device=device)
 
 
+def compared_at(recipe: Recipe) -> tuple[float, ...]:
+    """Return the densities at which the report of a recipe compares arms, highest first unless they are given."""
+    exact = sorted({d for arm in recipe.arms.values() for d in arm.evaluate_at or arm.densities}, reverse=True)
+    return recipe.verdict.at or tuple(exact) or TARGETS
+
+
 @dataclass(frozen=True)
 class Plans:
     """What each arm of a recipe works with on its task, checked before any training."""
@@ -157,6 +175,8 @@ class Plans:
         prunable = recipe.prunable if isinstance(recipe.prunable, str) else list(recipe.prunable)
         mask = all_kept(task.model, prunable, head=task.head)
         plans = cls(recipe, task, mask, int(total_weights(task.model, mask)))
+        if recipe.model.mask is not None:
+            plans = replace(plans, mask=plans._without_zeros())
         plans._check()
         return plans
 
@@ -174,6 +194,34 @@ class Plans:
         if self.task.uncounted:
             said["FLOP"] = f"not counted: {', '.join(self.task.uncounted)}"
         return {word: line for word, line in said.items() if line}
+
+    def _without_zeros(self) -> dict[str, Tensor]:
+        """Return the mask that the checkpoint's zeros make."""
+        if self.recipe.model.weights is None:
+            raise ConfigError(f"model.mask is {self.recipe.model.mask}, and there are no weights to take it from; name "
+                              "a checkpoint with model.weights")  # fmt: skip
+        mask = from_zeros(state_of(self.task.model), self.mask)
+        if count(mask) == size(mask):
+            raise ConfigError(f"model.mask is {self.recipe.model.mask}, and no prunable weight in "
+                              f"{self.recipe.model.weights} is zero; leave model.mask out")  # fmt: skip
+        if not count(mask):
+            raise ConfigError(f"model.mask is {self.recipe.model.mask}, and every prunable weight in "
+                              f"{self.recipe.model.weights} is zero: there is nothing to train")  # fmt: skip
+        return mask
+
+    @property
+    def zeros(self) -> str:
+        """Say what is done about prunable weights that are zero in the checkpoint; nothing where there are none."""
+        if self.recipe.model.weights is None:
+            return ""
+        kept = from_zeros(state_of(self.task.model), self.mask)
+        pruned = size(kept) - count(kept)
+        if not pruned:
+            return ""
+        said = f"{pruned:,} of {size(kept):,} prunable weights in {self.recipe.model.weights} are zero"
+        if self.recipe.model.mask is not None:
+            return f"{said} and stay so: every arm begins with the {density(self.mask):.2%} that are not"
+        return f"{said}; they are trained like all others, unless model.mask is from_weights"
 
     def scope(self, arm: Arm) -> Scope:
         """Return an arm's scope; one that follows another has that arm's."""
@@ -265,10 +313,13 @@ class Plans:
         if arm.densities:
             return rates.counts_for(self.mask, arm.densities, scope)
         assert arm.reach is not None
-        rate = rates.rate_to_reach(arm.reach.density, arm.reach.rounds)
+        begins = density(self.mask)  # 1, unless a checkpoint's zeros stay pruned
+        rate = rates.rate_to_reach(arm.reach.density / begins, arm.reach.rounds)
         if not arm.exact:
             return itertools.repeat(rate, arm.reach.rounds)
-        steps = [arm.reach.density ** (r / arm.reach.rounds) for r in range(1, arm.reach.rounds + 1)]
+        steps = [
+            begins * (arm.reach.density / begins) ** (r / arm.reach.rounds) for r in range(1, arm.reach.rounds + 1)
+        ]
         return rates.counts_for(self.mask, steps, scope)
 
     def _check(self) -> None:
@@ -325,15 +376,35 @@ class Plans:
             targets |= {f"arms.{name}.reach.density": arm.reach.density} if arm.reach else {}
             targets |= {f"arms.{name}.densities": min(arm.densities)} if arm.densities else {}
             self._check_evaluated(name, arm)
+        if self.recipe.model.mask is not None:
+            self._check_begun(targets)
         for name, value in targets.items():
             if value is not None and value * size(self.mask) < 1:
                 raise ConfigError(
                     f"{name} is {value:g}, which is less than one of {size(self.mask):,} prunable weights"
                 )
 
+    def _check_begun(self, targets: Mapping[str, float | None]) -> None:
+        """Refuse densities that a run which begins from a checkpoint's mask has left behind before its first round."""
+        begins = density(self.mask)
+        asked = dict(targets)
+        total = self.recipe.until.density_total
+        if total is not None:
+            asked["until.density_total"] = 1 - (1 - total) * self.total / size(self.mask)
+        for name, arm in self.recipe.arms.items():
+            if arm.densities:
+                asked[f"arms.{name}.densities"] = max(arm.densities)
+            if arm.method == "gradual":
+                raise ConfigError(f"arm '{name}' prunes gradually, which begins with all weights; it does not go with "
+                                  "model.mask")  # fmt: skip
+        for name, value in asked.items():
+            if value is not None and value >= begins:
+                raise ConfigError(f"{name} asks for a density of {value:.4g}, and the checkpoint's mask begins with "
+                                  f"{begins:.4g}; ask for less")  # fmt: skip
+
     def _check_evaluated(self, name: str, arm: Arm) -> None:
         """Refuse a density to be evaluated at that an arm's rounds cannot reach, as far as that is known beforehand."""
-        lowest = lowest_density(leading(arm, self.recipe.arms), self.recipe)
+        lowest = lowest_density(leading(arm, self.recipe.arms), self.recipe, density(self.mask))
         if arm.evaluate_at and min(arm.evaluate_at) < lowest * (1 - 1e-9):
             raise ConfigError(f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "
                               f"reaches it: the last one leaves {lowest:.4g} or more")  # fmt: skip
@@ -420,8 +491,13 @@ class Plans:
                     )
 
 
-def lowest_density(arm: Arm, recipe: Recipe) -> float:
+def lowest_density(arm: Arm, recipe: Recipe, begins: float = 1.0) -> float:
     """Return the lowest density that an arm which follows no other can come to, by arithmetic alone.
+
+    Args:
+        arm: The arm.
+        recipe: Its recipe.
+        begins: The density of its round 0.
 
     >>> from tombola.recipe import parse
     >>> whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 2}}
@@ -434,13 +510,13 @@ def lowest_density(arm: Arm, recipe: Recipe) -> float:
         return arm.densities[min(len(arm.densities), rounds or len(arm.densities)) - 1]
     if arm.reach:
         share = min(arm.reach.rounds, rounds or arm.reach.rounds) / arm.reach.rounds
-        return math.pow(arm.reach.density, share)
+        return begins * math.pow(arm.reach.density / begins, share)
     if arm.rate is None:
         return 0.0
     rate = max(arm.rate.values()) if isinstance(arm.rate, dict) else arm.rate
     if arm.combine == "all_at_end":  # each partition removes that much by itself, and at worst none of it is shared
-        return 0.0 if rounds is None else max(0.0, 1 - arm.width * (1 - math.pow(1 - rate, rounds)))
+        return 0.0 if rounds is None else begins * max(0.0, 1 - arm.width * (1 - math.pow(1 - rate, rounds)))
     kept = max(0.0, 1 - rate * (1 if arm.combine == "any" else arm.width))
-    reached = 0.0 if rounds is None else math.pow(kept, rounds)
+    reached = 0.0 if rounds is None else begins * math.pow(kept, rounds)
     # A search stops in the first round at or below its density, so it stood above that before.
     return max(reached, kept * (recipe.until.density or 0.0))

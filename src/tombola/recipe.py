@@ -66,6 +66,8 @@ class Model:
         head: Dotted name of the output layer, where the model has no attribute ``head``.
         init: "xavier" (the COLT paper's) or "default" (torch's own).
         weights: A local checkpoint that the initial state is taken from, instead of drawing it.
+        mask: "from_weights" begins every search from the mask that the checkpoint's zeros make: what is zero there
+            stays pruned. Without it zeros are trained like all other weights.
         options: The model's own options; in YAML they stand beside ``name``.
     """
 
@@ -73,6 +75,7 @@ class Model:
     head: str | None = None
     init: Literal["xavier", "default"] = "xavier"
     weights: str | None = None
+    mask: Literal["from_weights"] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -155,8 +158,9 @@ class Recipe:
         seed: What all seeds are derived from.
         device: "cpu", "cuda" or "cuda:1", or "auto": CUDA where torch finds a GPU. Its kind changes bits and names the
             run; which one it is does not.
-        keep: Which trained weights stay when the run is complete: of "all" evaluated tickets, of each arm's "last", or
-            "none". The dense network's always stay.
+        keep: Which trained weights stay when the run is complete: of "all" evaluated tickets, of each arm's "best"
+            (the last ticket, the one with the highest validation accuracy and the sparsest that is as accurate as
+            dense there), of each arm's "last", or "none". The dense network's always stay.
     """
 
     name: str
@@ -174,7 +178,7 @@ class Recipe:
     replicates: int = 1
     seed: int = 0
     device: str = "auto"
-    keep: Literal["all", "last", "none"] = "last"
+    keep: Literal["all", "best", "last", "none"] = "best"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arms", {name: self._with_common(arm) for name, arm in self.arms.items()})
@@ -260,6 +264,8 @@ class Recipe:
         for key in ("classes", "skew"):  # runs of before there were these keep their names
             if whole["data"][key] is None:
                 del whole["data"][key]
+        if whole["model"]["mask"] is None:
+            del whole["model"]["mask"]
         if self.profile is not None:
             whole["profile"]["except"] = whole["profile"].pop("but")
         return whole

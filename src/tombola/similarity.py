@@ -79,17 +79,19 @@ def _lengths(densities: Mapping[int, float]) -> dict[int, float]:
     return found
 
 
-def counted(first: Mask, second: Mask, start: State) -> dict[str, list[int]]:
+def counted(first: Mask, second: Mask, start: State, within: Mask | None = None) -> dict[str, list[int]]:
     """Count, layer by layer, what two masks keep in common, and each with what the initial weights alone give.
 
     Args:
         first: A ticket's.
         second: Another one's, of the same names and shapes.
         start: The weights before any training.
+        within: What both searches began with; all weights if not given.
 
     Returns:
-        Of each layer: its weights; those that the first keeps, the second, both; those that the first keeps of the
-        largest initial weights, as many as the second keeps, and that the second keeps of as many as the first.
+        Of each layer: its weights, or those that both began with; those that the first keeps, the second, both; those
+        that the first keeps of the largest initial weights, as many as the second keeps, and that the second keeps of
+        as many as the first.
 
     >>> one, other = {"w": torch.tensor([True, True, False, False])}, {"w": torch.tensor([True, False, False, False])}
     >>> counted(one, other, {"w": torch.tensor([0.1, 0.2, -0.3, 0.4])})
@@ -100,7 +102,8 @@ def counted(first: Mask, second: Mask, start: State) -> dict[str, list[int]]:
     for name, keep in first.items():
         other = second[name]
         common = (keep & other, keep & by_start[0][name], other & by_start[1][name])
-        found[name] = [keep.numel(), *(count({name: mask}) for mask in (keep, other, *common))]
+        there = keep.numel() if within is None else count({name: within[name]})
+        found[name] = [there, *(count({name: mask}) for mask in (keep, other, *common))]
     return found
 
 
@@ -110,7 +113,7 @@ def _largest(start: State, like: Mask) -> dict[str, torch.Tensor]:
     return prune(magnitude(start, everything), everything, scope=per_layer, count=kept_by_group(like, per_layer))
 
 
-def measure(run: Run, start: Callable[[int], State]) -> None:
+def measure(run: Run, start: Callable[[int], State], within: Mask | None = None) -> None:
     """Count what is not counted yet and write the run's ``similarity.jsonl``, after each pair of arms.
 
     The file says the same however often the run was stopped, or this is called. Tickets that are not here, of a packed
@@ -119,6 +122,7 @@ def measure(run: Run, start: Callable[[int], State]) -> None:
     Args:
         run: The folder; nobody else may work there.
         start: Gives the weights of a replicate before any training.
+        within: What every search began with; all weights if not given.
 
     Raises:
         TicketError: A ticket is damaged.
@@ -133,7 +137,7 @@ def measure(run: Run, start: Callable[[int], State]) -> None:
         new = [key for key in keys if key not in found and all(path.exists() for path in _paths(run, key))]
         state = start(replicate) if new else {}
         for key in new:
-            found[key] = _line(run, key, state)
+            found[key] = _line(run, key, state, within)
         if new:  # what is counted stays, whatever stops the rest
             _write(run, known | found)
     _write(run, found)
@@ -161,14 +165,14 @@ def _digests(run: Run, key: Key) -> list[str]:
     return [record["mask_digest"] for record in records if record is not None]
 
 
-def _line(run: Run, key: Key, start: State) -> dict[str, Any]:
+def _line(run: Run, key: Key, start: State, within: Mask | None) -> dict[str, Any]:
     one, other, replicate, first, second = key
     return {
         "arms": list(key[:2]),
         "replicate": key[2],
         "rounds": list(key[3:]),
         "masks": _digests(run, key),
-        "layers": counted(run.mask(one, replicate, first), run.mask(other, replicate, second), start),
+        "layers": counted(run.mask(one, replicate, first), run.mask(other, replicate, second), start, within),
     }
 
 

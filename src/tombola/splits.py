@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -92,6 +92,7 @@ class Splits:
         published: How many training examples were published; ``train.indices`` are below it.
         classes: The published numbers of the classes that were taken, ascending: label i is ``classes[i]``. ``None``:
             all classes, with their own numbers.
+        class_names: What the classes are called, by label; ``None`` where the data set does not say.
         fingerprint: Of the data set.
         verified: False: the checksums of the data set's files were not compared.
         streamed: True: the images are read from files while they are used, since memory is too small for them.
@@ -111,6 +112,7 @@ class Splits:
     streamed: bool = False
     skipped: int = 0
     classes: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
 
     @property
     def has_valid(self) -> bool:
@@ -196,7 +198,37 @@ def split(
         streamed=dataset.streamed,
         skipped=dataset.skipped,
         classes=numbers,
+        class_names=_named(dataset.class_names, numbers),
     )
+
+
+def inputs(splits: Splits) -> dict[str, Any]:
+    """Say what a model of a data set is given and what its outputs stand for, as plain data: a ticket keeps it.
+
+    Returns:
+        shape: Channels, height and width of an image. dtype: Of the raw images, "uint8" or "float32". mean, std: By
+        channel, in raw units, exactly: a model takes ``(images - mean) / std``. classes: By output, its name, or else
+        its number in the published data.
+
+    >>> from tombola.data.loading import load
+    >>> found = inputs(split(load("digits")))
+    >>> found["shape"], found["dtype"], len(found["mean"]), found["classes"][:3]
+    ([1, 8, 8], 'uint8', 1, [0, 1, 2])
+    """
+    numbers = range(splits.num_classes) if splits.classes is None else splits.classes
+    return {
+        "shape": list(splits.image_shape),
+        "dtype": str(splits.train.source.dtype).removeprefix("torch."),
+        "mean": splits.mean.tolist(),
+        "std": splits.std.tolist(),
+        "classes": list(splits.class_names or numbers),
+    }
+
+
+def _named(names: Sequence[str] | None, numbers: Sequence[int] | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    return tuple(names) if numbers is None else tuple(names[number] for number in numbers)
 
 
 def _drawn_classes(there: int, wanted: int, seed: int) -> tuple[int, ...]:

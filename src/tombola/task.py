@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tombola import devices, names
+from tombola import devices, names, states
 from tombola.batches import Augment, Batches, batches_per_epoch
 from tombola.data.pictures import Pictures
 from tombola.digests import digest_json, digest_state
@@ -80,7 +80,7 @@ class Classification:
         return digest_json(
             {
                 "model": repr(self.model),
-                "shapes": {name: list(value.shape) for name, value in names.state(self.model).items()},
+                "shapes": {name: list(value.shape) for name, value in states.state_of(self.model).items()},
                 "head": [self.head, self.init],
                 "data": [s.fingerprint, digest_state(indices), s.mean.tolist(), s.std.tolist()],
                 "augment": [self.augment.crop, self.augment.flip, self.augment.rotate],
@@ -91,7 +91,7 @@ class Classification:
 
     def initial_state(self) -> dict[str, Tensor]:
         """Copy the model's own state: the rewind point of a search that rewinds to the very start."""
-        return {name: value.detach().clone() for name, value in names.state(self.model).items()}
+        return states.copied(states.state_of(self.model))
 
     def build(self, start: State, partition: Partition, seed: int) -> nn.Module:
         """Make a fresh model in the start state; for class partitions with a drawn head of their size.
@@ -99,7 +99,7 @@ class Classification:
         The head depends on the replicate's seed and the classes alone, so it is the same in every arm and round.
         """
         model = copied(self.model)
-        names.load_(model, start)
+        states.load_(model, start)
         if partition.own_head:
             assert self.head is not None
             assert partition.classes is not None

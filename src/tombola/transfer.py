@@ -19,14 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tombola import catalogue, devices, names, seals
+from tombola import catalogue, devices, seals
 from tombola.arms import CONTROLS, check_name
+from tombola.best import check_untrained
 from tombola.comparisons import DENSE
 from tombola.digests import digest_json
 from tombola.errors import ConfigError, InputError, TicketError, shown
 from tombola.executors import Pool
 from tombola.jobs import Job, Measured, Trained
-from tombola.masks import count, density, head_weight, size, unmasked
+from tombola.masks import count, density, from_zeros, head_weight, size, unmasked
 from tombola.models.building import replace_head_
 from tombola.partitions import WHOLE, skewed
 from tombola.plans import check_seeded, load_task
@@ -36,6 +37,7 @@ from tombola.records import Record, Records
 from tombola.reports import matrix
 from tombola.runs import lock, source_digest
 from tombola.seals import Seals
+from tombola.states import state_of
 from tombola.storage import Store
 from tombola.task import Classification
 from tombola.tickets import Ticket
@@ -213,6 +215,7 @@ def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, s
 def _source(path: Path, changes: Mapping[str, Any], model: str | None) -> _Source:
     """Read a ticket and what it says of its model, data and training."""
     ticket = Ticket.load(path)
+    check_untrained(ticket, path)
     origin = Origin.read(ticket.origin, str(path))
     if model is None and catalogue.is_own(origin.model.name):
         raise ConfigError(f"{path} names the model {shown(origin.model.name)}, which is code of somebody's own and is "
@@ -324,6 +327,10 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     point = dict(source.ticket.rewind_point)
     kept = source.ticket.mask
     mask = {name: torch.ones_like(keep) if source.dense else keep for name, keep in kept.items()}
+    if (
+        source.dense and source.ticket.origin["model"].get("mask") is not None
+    ):  # its search began with the zeros of a checkpoint
+        mask = from_zeros(point, mask)
     notes: list[str] = []
     assert task.head is not None
     weight = head_weight(task.model, task.head)
@@ -331,7 +338,7 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     model = copied(task.model)
     if not own:
         replace_head_(model, task.head, task.splits.num_classes, source.seed, init=source.model.init)
-        point |= {name: value for name, value in names.state(model).items() if name in at_head}
+        point |= {name: value for name, value in state_of(model).items() if name in at_head}
         if mask.pop(weight, None) is not None and not source.dense:
             notes.append("the head is drawn for the new data, so what the ticket pruned of its own head is not pruned")
     try:
@@ -348,7 +355,7 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
 
 def _remedy(point: Mapping[str, Tensor], model: torch.nn.Module, task: Classification) -> str:
     """Say what of the images a ticket cannot take, and what could; nothing where it is not the images."""
-    shapes = ((point[name].shape, value.shape) for name, value in names.state(model).items() if name in point)
+    shapes = ((point[name].shape, value.shape) for name, value in state_of(model).items() if name in point)
     none: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     was, now = next(((tuple(one), tuple(two)) for one, two in shapes if one != two), none)
     seen = " x ".join(map(str, task.splits.image_shape))

@@ -7,6 +7,8 @@ from pathlib import Path
 from tombola.data import published
 from tombola.data.dataset import Dataset
 
+_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 
 def cifar10(*, root: str | Path | None = None, download: bool = True, verify: bool = True) -> Dataset:
     """Small photographs, 50,000 + 10,000 colour images of 32 x 32 pixels, 10 classes.
@@ -28,4 +30,4 @@ def cifar10(*, root: str | Path | None = None, download: bool = True, verify: bo
     """
     from torchvision.datasets import CIFAR10
 
-    return published.cifar(CIFAR10, root, 10, download=download, verify=verify)
+    return published.cifar(CIFAR10, root, 10, download=download, verify=verify, class_names=_NAMES)

@@ -13,6 +13,10 @@ _MD5 = {
     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
+_NAMES = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 
 
 def fashion_mnist(*, root: str | Path | None = None, download: bool = True, verify: bool = True) -> Dataset:
@@ -34,4 +38,4 @@ def fashion_mnist(*, root: str | Path | None = None, download: bool = True, veri
     """
     from torchvision.datasets import FashionMNIST
 
-    return published.idx(FashionMNIST, root, _MD5, download=download, verify=verify)
+    return published.idx(FashionMNIST, root, _MD5, download=download, verify=verify, class_names=_NAMES)

@@ -93,6 +93,7 @@ def image_folder(
         skip=unreadable == "skip",
         moments=fixed if normalise == "imagenet" else None,
         moments_of=_SAMPLE,
+        class_names=tuple(classes),
     )
 
 

@@ -41,6 +41,7 @@ class Dataset:
         skipped: How many files could not be read and were left out.
         moments: Mean and standard deviation of each channel to normalise by, in raw units; None works them out.
         moments_of: From how many training images they are worked out; None takes all.
+        class_names: What the classes are called, by their numbers; None where nobody says.
     """
 
     train_images: Tensor | Pictures
@@ -54,6 +55,7 @@ class Dataset:
     skipped: int = 0
     moments: tuple[Tensor, Tensor] | None = None
     moments_of: int | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.train_images, "training")
@@ -81,6 +83,8 @@ class Dataset:
                 f"class {first} has no training image ({self.num_classes - len(there)} of {self.num_classes} classes "
                 f"have none); labels run from 0 to the number of classes - 1 without a gap"
             )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise DataError(f"{len(self.class_names)} classes are named, and there are {self.num_classes}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

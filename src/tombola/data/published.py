@@ -24,7 +24,15 @@ from tombola.data.roots import data_root
 from tombola.errors import DataError
 
 
-def idx(source: Any, root: str | Path | None, checksums: Mapping[str, str], *, download: bool, verify: bool) -> Dataset:
+def idx(
+    source: Any,
+    root: str | Path | None,
+    checksums: Mapping[str, str],
+    *,
+    download: bool,
+    verify: bool,
+    class_names: tuple[str, ...] | None = None,
+) -> Dataset:
     """Read a data set in MNIST's format: one idx file each for images and labels, training and test.
 
     Args:
@@ -33,6 +41,7 @@ def idx(source: Any, root: str | Path | None, checksums: Mapping[str, str], *, d
         checksums: The md5 of each uncompressed file; torchvision lists only those of the compressed ones.
         download: Download what is missing.
         verify: Compare the files with their checksums.
+        class_names: What the classes are called.
     """
     folder = data_root(root) / source.__name__ / "raw"
     _fetch(source, folder, checksums, download=download, verify=verify)
@@ -42,10 +51,19 @@ def idx(source: Any, root: str | Path | None, checksums: Mapping[str, str], *, d
         for content in ("images-idx3-ubyte", "labels-idx1-ubyte")
     ]
     images, labels = [part.unsqueeze(1) for part in parts[0::2]], [part.long() for part in parts[1::2]]
-    return Dataset(images[0], labels[0], images[1], labels[1], num_classes=10, verified=verify)
+    return Dataset(images[0], labels[0], images[1], labels[1], num_classes=10, verified=verify,
+                   class_names=class_names)  # fmt: skip
 
 
-def cifar(source: Any, root: str | Path | None, num_classes: int, *, download: bool, verify: bool) -> Dataset:
+def cifar(
+    source: Any,
+    root: str | Path | None,
+    num_classes: int,
+    *,
+    download: bool,
+    verify: bool,
+    class_names: tuple[str, ...] | None = None,
+) -> Dataset:
     """Read CIFAR-10 or CIFAR-100 from its pickled batches.
 
     Only dictionaries, lists, strings, numbers and numpy arrays are unpickled and anything else is refused, so that a
@@ -57,6 +75,7 @@ def cifar(source: Any, root: str | Path | None, num_classes: int, *, download: b
         num_classes: 10 or 100, which says under which name the labels stand.
         download: Download what is missing.
         verify: Compare the files with their checksums.
+        class_names: What the classes are called.
     """
     folder = data_root(root) / source.base_folder
     _fetch(source, folder, dict(source.train_list + source.test_list), download=download, verify=verify)
@@ -71,6 +90,7 @@ def cifar(source: Any, root: str | Path | None, num_classes: int, *, download: b
         torch.cat([labels for _, labels in test]),
         num_classes,
         verified=verify,
+        class_names=class_names,
     )
 
 

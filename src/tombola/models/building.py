@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from tombola import catalogue, devices, names, seeds
+from tombola import catalogue, devices, names, seeds, states
 from tombola.catalogue import TORCHVISION
 from tombola.errors import ConfigError, InputError, near, shown
 from tombola.files import users_path
@@ -275,7 +276,9 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
     The file is one that ``torch.save`` wrote, read with ``weights_only=True`` so that it cannot run code, or a
     ``.safetensors`` file. It holds a state dict, itself or as ``state_dict`` or ``model``; the prefixes of wrappers
     (``module.``, ``_orig_mod.``) are left aside, see `tombola.names`. ``num_batches_tracked`` may be missing, as in
-    files that are older than it.
+    files that are older than it, and so may all names but one of a parameter that the model shares, as in files of
+    ``safetensors.torch.save_model``. A weight that ``torch.nn.utils.prune`` has pruned (``weight_orig`` and
+    ``weight_mask``) is read as their product, and a sparse tensor as a dense one.
 
     Args:
         model: Changed in place, once the whole file is known to fit. Numbers become those of its dtypes and devices.
@@ -288,7 +291,7 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
 
     Raises:
         ConfigError: There is no such file, it holds more than weights or is broken, or an entry is missing, unknown, of
-            another shape or kind of number, or not finite; the first one is named.
+            another shape or kind of number, not finite, or too large for the model's dtype; the first one is named.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -297,8 +300,8 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
     ['0.weight', '0.bias']
     """
     file = users_path(path, "weights")
-    own = names.state(model)
-    given = names.named_like(_checkpoint(file), own)
+    own = states.state_of(model, keep_vars=True)
+    given = _with_shared(_checkpoint(file, own), states.shared_names(own), file)
     layer = head_name(model, head)
     at_head = [name for name in own if name.rpartition(".")[0] == layer]
     fitting = [name for name in at_head if name in given and given[name].shape[1:] == own[name].shape[1:]]
@@ -310,22 +313,57 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
             if name.endswith("num_batches_tracked"):
                 continue
             raise ConfigError(f"{file} has no '{name}', which the model has.{near(name, given)}")
-        if name not in stays and given[name].shape != value.shape:
-            raise ConfigError(f"'{name}' has the shape {list(given[name].shape)} in {file}; it has {list(value.shape)} "
-                              f"in the model")  # fmt: skip
-        if given[name].is_floating_point() != value.is_floating_point():
-            raise ConfigError(f"'{name}' is {given[name].dtype} in {file}; it is {value.dtype} in the model")
-        if not bool(given[name].isfinite().all()):
-            raise ConfigError(f"'{name}' in {file} holds NaN or infinite values")
+        if not states.is_extra(name):
+            _check_entry(name, given[name], value, file, stays=name in stays)
     for name in given:
         if name not in own:
             raise ConfigError(f"{file} has '{name}', which the model has not.{near(name, own)}")
-    names.load_(model, own | {name: value for name, value in given.items() if name not in stays})
+    whole = {name: value.detach() for name, value in own.items()}
+    whole |= {name: value for name, value in given.items() if name not in stays}
+    try:
+        states.load_(model, states.noted_as(whole, given))
+    except Exception as error:  # a module's own code, which brings old states up to date or takes its extra state
+        raise ConfigError(f"the model does not take the state in {file}: {_first_line(error)}") from error
     return stays
 
 
-def _checkpoint(file: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file, its names as they are there."""
+def _check_entry(name: str, given: Tensor, own: Tensor, file: Path, *, stays: bool) -> None:
+    """Refuse an entry of a checkpoint that is not what the model has under its name."""
+    if not stays and given.shape != own.shape:
+        raise ConfigError(
+            f"'{name}' has the shape {list(given.shape)} in {file}; it has {list(own.shape)} in the model"
+        )
+    if given.is_floating_point() != own.is_floating_point() or given.is_complex() != own.is_complex():
+        raise ConfigError(f"'{name}' is {given.dtype} in {file}; it is {own.dtype} in the model")
+    # Through float32: of the small dtypes torch does not know whether they are finite.
+    if not bool((given.float() if given.dtype.itemsize < 4 else given).isfinite().all()):
+        raise ConfigError(f"'{name}' in {file} holds NaN or infinite values")
+    if (value := states.lost(given, own.dtype)) is not None:
+        raise ConfigError(f"'{name}' in {file} holds {value}, which {own.dtype} cannot hold, and the model is of that")
+
+
+def _with_shared(given: Mapping[str, Tensor], shared: Mapping[str, str], file: Path) -> Mapping[str, Tensor]:
+    """Give a parameter of several names under each of them, whichever the file has.
+
+    Raises:
+        ConfigError: The file has different values under two of the names.
+    """
+    found = dict(given)
+    groups: dict[str, list[str]] = {}
+    for name, first in shared.items():
+        groups.setdefault(first, [first]).append(name)
+    for group in groups.values():
+        there = [name for name in group if name in given]
+        for name in there[1:]:
+            if not torch.equal(given[name], given[there[0]]):
+                raise ConfigError(f"'{there[0]}' and '{name}' differ in {file}; they are one parameter in the model")
+        if there:
+            found |= dict.fromkeys(group, given[there[0]])
+    return states.noted_as(found, given)
+
+
+def _checkpoint(file: Path, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Read a state dict from a file by the names that the model has, with the versions of what wrote it, if noted."""
     if not file.is_file():
         raise ConfigError(f"no file {file} to take weights from")
     try:
@@ -334,7 +372,9 @@ def _checkpoint(file: Path) -> dict[str, Tensor]:
 
             found: Any = load_file(file)
         else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # torch says that its sparse rows are in beta
+                warnings.simplefilter("ignore")
+                found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # broken bytes make the readers fail in any way
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ConfigError(
@@ -346,9 +386,45 @@ def _checkpoint(file: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    tensors = isinstance(found, Mapping) and all(
+        isinstance(value, Tensor) or states.is_extra(str(name)) for name, value in found.items()
+    )
+    if not tensors:
         raise ConfigError(f"{file} holds no state dict, neither itself nor as 'state_dict' or 'model'")
-    return {str(name): value for name, value in found.items()}
+    plain = {str(name): _dense(str(name), value, file) for name, value in found.items()}
+    # A weight that torch has pruned stands there under two other names.
+    known = {*own, *(f"{name}{end}" for name in own for end in ("_orig", "_mask"))}
+    named = names.named_like(plain, known)
+    return states.noted_as(_unpruned_names(named, own, file), found)
+
+
+def _dense(name: str, value: Any, file: Path) -> Tensor:
+    """Return an entry as a dense tensor; refuse one that holds no plain numbers."""
+    if not isinstance(value, Tensor):
+        try:
+            return states.as_tensor(name, value)
+        except InputError as error:
+            raise ConfigError(f"{file}: {error}") from None
+    odd = {"quantised": value.is_quantized, "nested": value.is_nested, "on the device meta": value.is_meta}
+    for what, it_is in odd.items():
+        if it_is:
+            raise ConfigError(f"'{name}' in {file} is {what}; a checkpoint holds plain tensors of numbers")
+    return value if value.layout is torch.strided else value.to_dense()
+
+
+def _unpruned_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Take the place of what ``torch.nn.utils.prune`` made of a weight: its values with the mask's zeros."""
+    found = dict(given)
+    for name, value in given.items():
+        base = name.removesuffix("_orig")
+        keep = given.get(f"{base}_mask")
+        if base == name or keep is None or base in given or base not in own:
+            continue
+        if keep.shape != value.shape or not bool(((keep == 0) | (keep == 1)).all()):
+            raise ConfigError(f"'{base}_mask' in {file} is no mask of ones and zeros of the shape {list(value.shape)}")
+        del found[name], found[f"{base}_mask"]
+        found[base] = value.masked_fill(keep == 0, 0)
+    return found
 
 
 def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
