@@ -15,7 +15,8 @@ from tombola import exports, ticket_format
 from tombola.catalogue import entries
 from tombola.cli import main, parser
 from tombola.errors import ConfigError, DiskError, TicketError
-from tombola.exports.writing import export
+from tombola.exports.reading import read_elsewhere
+from tombola.exports.writing import check_target, export
 from tombola.models import lenet5
 from tombola.tickets import Ticket
 
@@ -109,13 +110,6 @@ def test_an_exported_ticket_is_one_file_of_format_1_with_the_bytes_of_one_saved_
     assert outside.format == 1
     for name in ("mask_digest", "rewind_digest", "origin", "kept", "prunable", "total", "shapes"):
         assert getattr(inside, name) == getattr(outside, name)
-
-
-def test_a_ticket_can_be_made_self_contained_in_its_place(file):
-    before = ticket_format.verify(file)
-    assert export(file, out=file, force=True) == file
-    after = ticket_format.verify(file)
-    assert (after.format, after.rewind_digest) == (1, before.rewind_digest)
 
 
 def test_an_exported_ticket_shares_nothing_with_the_first(case):
@@ -230,25 +224,196 @@ def test_a_model_that_torch_has_pruned_already_is_refused():
         exports.torch_prune(Ticket({"weight": torch.eye(2) > 0}, point, {}))
 
 
+# Architectures ---------------------------------------------------------------------------------------------------
+
+
+class Clones(nn.Module):
+    """Layers that begin as copies of one, as in a transformer of torch, or as a teacher and its student."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = nn.Linear(8, 8)
+        self.student = nn.Linear(8, 8)
+        self.student.load_state_dict(self.teacher.state_dict())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.teacher(x) - self.student(x).relu()
+
+
+class Tied(nn.Module):
+    """An embedding whose weight is the output layer's, and two more layers of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 8)
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 9, bias=False)
+        self.head.weight, self.two.weight = self.embed.weight, self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.two(self.one(self.embed(x.argmax(-1))).relu()))
+
+
+class Recurrent(nn.Module):
+    """Two recurrent networks, whose weights torch reads from one flat memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.gru = nn.LSTM(8, 8, 2, batch_first=True), nn.GRU(8, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gru(self.lstm(x)[0])[0]
+
+
+class Attention(nn.Module):
+    """Attention with keys and values of other widths, whose projections are three parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.MultiheadAttention(8, 2, kdim=6, vdim=4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x, x[..., :6], x[..., :4])[0]
+
+
+class Read(nn.Module):
+    """A module that reads the weight of a layer without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.read = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(self.used(x), self.read.weight)
+
+
+class Lately(nn.Linear):
+    """A layer that takes a state without a version for an old one."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, versions, *rest):
+        if versions.get("version") != 2:
+            state[prefix + "weight"] = state[prefix + "weight"] * 2
+        super()._load_from_state_dict(state, prefix, versions, *rest)
+
+
+def encoder() -> nn.Module:
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)
+
+
+def normed() -> nn.Module:
+    kinds = nn.utils.parametrizations
+    return nn.Sequential(kinds.weight_norm(nn.Linear(8, 8)), kinds.orthogonal(nn.Linear(8, 8)))
+
+
+# Each with the masked weights; of attention all but what it reads itself.
+ARCHITECTURES = {
+    "clones": (Clones, ["student.weight"]),
+    "clones of an encoder layer": (encoder, ["layers.0.linear1.weight", "layers.1.linear2.weight"]),
+    "attention's projection": (encoder, ["layers.0.self_attn.in_proj_weight"]),
+    "attention of three widths": (Attention, ["mix.q_proj_weight", "mix.v_proj_weight"]),
+    "tied": (Tied, ["embed.weight", "one.weight"]),
+    "tied, by the other name": (Tied, ["head.weight", "two.weight"]),
+    "recurrent": (Recurrent, ["lstm.weight_hh_l0", "lstm.weight_ih_l1", "gru.weight_ih_l0"]),
+    "parametrised": (normed, ["0.parametrizations.weight.original1", "1.parametrizations.weight.original"]),
+    "versioned": (lambda: nn.Sequential(Lately(8, 8), nn.BatchNorm1d(5)), ["0.weight"]),
+    "read elsewhere": (Read, ["used.weight"]),
+    "half": (lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).bfloat16(), ["0.weight"]),
+}
+
+
+def ticket_for(model: nn.Module, names: list[str]) -> Ticket:
+    generator = torch.Generator().manual_seed(1)
+    point = model.state_dict()
+    return Ticket({name: torch.rand(point[name].shape, generator=generator) < 0.5 for name in names}, point, {})
+
+
+@pytest.mark.parametrize("through_a_file", [False, True])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_export_computes_in_plain_torch_what_the_ticket_computes(architecture, through_a_file, tmp_path):
+    make, names = ARCHITECTURES[architecture]
+    torch.manual_seed(4)
+    ticket = ticket_for(make(), names)
+    if through_a_file:
+        ticket.save(tmp_path / "t.safetensors")
+        ticket = Ticket.load(tmp_path / "t.safetensors")
+    applied, plain, pruned = make(), make(), make()  # each drawn anew
+    ticket.apply(applied)
+    for name in ("state_dict", "torch_prune"):
+        torch.save(getattr(exports, name)(ticket), tmp_path / f"{name}.pt")
+    plain.load_state_dict(torch.load(tmp_path / "state_dict.pt", weights_only=True))
+    state = torch.load(tmp_path / "torch_prune.pt", weights_only=True)
+    for name in state:
+        if name.endswith("_mask"):
+            prune.identity(*parameter_of(pruned, name.removesuffix("_mask")))
+    pruned.load_state_dict(state)
+    x = torch.randn(2, 5, 8).to(next(applied.parameters()).dtype)
+    for training in (True, False):
+        for gradients in (True, False):
+            with torch.set_grad_enabled(gradients):
+                wanted, *others = (model.train(training)(x) for model in (applied, plain, pruned))
+            assert torch.equal(others[0], wanted), (training, gradients)
+            torch.testing.assert_close(others[1], wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (encoder, "layers.1.self_attn.out_proj.weight"),
+        (Attention, "mix.out_proj.weight"),
+        (lambda: nn.MultiheadAttention(8, 2), "out_proj.weight"),
+    ],
+)
+def test_a_pruned_weight_that_torchs_pruning_would_not_mask_is_refused_by_name(make, name):
+    model = make()
+    with pytest.raises(TicketError, match=rf"^'{name}' is read without its layer's forward, where torch's pruning"):
+        exports.torch_prune(ticket_for(model, [name]))
+    exports.state_dict(ticket_for(model, [name]))
+    exports.torch_prune(Ticket({name: torch.ones(8, 8) > 0}, model.state_dict(), {}))  # nothing is pruned there
+
+
+def test_a_model_says_which_weights_it_reads_without_their_layers_forward():
+    model = nn.Sequential(nn.Flatten(1, 2), Read(), nn.Linear(8, 2))
+    mask = {name: torch.eye(8) > 0 for name in ("1.used.weight", "1.read.weight")}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    drawn = torch.get_rng_state()
+    assert read_elsewhere(model, mask, (1, 1, 8)) == ["1.read.weight"]
+    assert equal(model.state_dict(), before)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    ticket = Ticket(mask, model.state_dict(), {"read_elsewhere": ["1.read.weight"]})
+    with pytest.raises(TicketError, match=r"'1\.read\.weight' is read without its layer's forward"):
+        exports.torch_prune(ticket)
+
+
 # What cannot be exported -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["state_dict", "torch_prune"])
-def test_a_shared_weight_that_would_come_back_to_life_is_refused(name):
+def test_where_nobody_can_tell_whether_a_weight_is_shared_it_is_refused(name):
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight
-    ticket = Ticket({"0.weight": torch.eye(3) > 0}, model.state_dict(), {})
+    point = {name: value.clone() for name, value in model.state_dict().items()}  # the copies share nothing any more
+    ticket = Ticket({"0.weight": torch.eye(3) > 0}, point, {})
     make = getattr(exports, name)
-    with pytest.raises(TicketError, match=r"^'1\.weight' has no mask and equals '0\.weight', which has one: "):
+    with pytest.raises(TicketError, match=r"^'1\.weight' has no mask and equals '0\.weight', which has one, and "):
         make(ticket)
     # With masks of their own, or where nothing comes back, both are what the ticket says.
-    make(Ticket({"0.weight": torch.eye(3) > 0, "1.weight": torch.eye(3) > 0}, model.state_dict(), {}))
-    make(Ticket({"0.weight": torch.ones(3, 3) > 0}, model.state_dict(), {}))
-    zeros = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    make(Ticket({"0.weight": torch.eye(3) > 0, "1.weight": torch.eye(3) > 0}, point, {}))
+    make(Ticket({"0.weight": torch.ones(3, 3) > 0}, point, {}))
+    zeros = {name: torch.zeros_like(value) for name, value in point.items()}
     make(Ticket({"0.weight": torch.eye(3) > 0}, zeros, {}))
-    nan = {name: torch.full_like(value, float("nan")) for name, value in model.state_dict().items()}
-    with pytest.raises(TicketError, match="would bring pruned weights back"):
+    nan = {name: torch.full_like(value, float("nan")) for name, value in point.items()}
+    with pytest.raises(TicketError, match="might bring pruned weights back"):
         make(Ticket({"0.weight": torch.eye(3) > 0}, nan, {}))
+
+
+def test_a_ticket_that_names_other_tensors_as_shared_is_refused():
+    point = {"a": torch.ones(2), "b": torch.ones(3)}
+    for said in ({"b": "a"}, {"c": "a"}, {"a": 3}, ["a"]):
+        with pytest.raises(TicketError, match="names tensors as shared that its rewind point has not, or not alike"):
+            exports.state_dict(Ticket({"a": torch.ones(2) > 0}, point, {"shared": said}))
 
 
 @pytest.mark.parametrize("name", entries("tombola.exports"))
@@ -310,6 +475,50 @@ def test_a_folder_or_a_link_is_no_free_name(file, tmp_path, capsys):
     assert refused(capsys, file, "--out", tmp_path, "--force").endswith("is a folder; name a file")
     (tmp_path / "link").symlink_to("nowhere")
     assert "is there already" in refused(capsys, file, "--out", tmp_path / "link")
+
+
+@pytest.mark.parametrize("name", entries("tombola.exports"))
+def test_an_export_never_replaces_what_it_is_made_of(file, tmp_path, capsys, name):
+    points = list(file.parent.glob("rewind_points/*"))
+    (tmp_path / "links").mkdir()
+    for source in [file, *points]:
+        before = source.read_bytes()
+        soft, hard = tmp_path / "links" / f"soft-{source.name}", tmp_path / "links" / f"hard-{source.name}"
+        soft.symlink_to(source)
+        os.link(source, hard)
+        roundabout = source.parent / ".." / source.parent.name / source.name
+        for target in (source, soft, hard, roundabout, tmp_path / "through" / source.name):
+            (tmp_path / "through").unlink(missing_ok=True)
+            (tmp_path / "through").symlink_to(source.parent)
+            for force in ([], ["--force"]):
+                said = refused(capsys, file, "--to", name, "--out", target, *force)
+                assert "itself, which an export never replaces; name another file" in said
+        assert source.read_bytes() == before
+        assert soft.is_symlink()
+
+
+def test_a_source_in_capitals_is_the_source_where_the_file_system_says_so(file, monkeypatch):
+    other = file.with_name(file.name.upper())
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    monkeypatch.setattr(Path, "samefile", lambda one, two: {one.name, two.name} == {other.name, file.name})
+    with pytest.raises(TicketError, match="itself, which an export never replaces"):
+        check_target(other, [file], force=True)
+
+
+@pytest.mark.parametrize(
+    "out", ["x" * 300, "x" * 300 + "/y", "a\0b", "\udcff\0", "no\nwhere\0", "/proc/nothing/x", "\n" * 200 + "x" * 200]
+)
+@pytest.mark.parametrize("name", entries("tombola.exports"))
+def test_a_path_that_no_file_can_have_is_told_in_one_line(file, tmp_path, monkeypatch, capsys, name, out):
+    monkeypatch.chdir(tmp_path)
+    for force in ([], ["--force"]):
+        said = refused(capsys, file, "--to", name, f"--out={out}", *force)
+        assert said.startswith("tombola: ")
+        assert said.isprintable()
+
+
+def test_a_device_is_no_file(file, capsys):
+    assert refused(capsys, file, "--out", "/dev/null", "--force").endswith("'/dev/null' is a device; name a file")
 
 
 def test_a_file_that_cannot_be_written_is_told_in_one_line(file, tmp_path, capsys):

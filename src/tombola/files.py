@@ -69,9 +69,19 @@ def write_whole(path: Path, data: str | bytes | Sequence[bytes | memoryview]) ->
         raise cannot_write(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> DiskError:
+def cannot_write(path: Path, error: OSError | ValueError) -> DiskError:
     """Say in one line that a file cannot be written, and why."""
-    return DiskError(f"cannot write '{path}': {error.strerror or error}")
+    return DiskError(f"cannot write '{printable(path)}': {getattr(error, 'strerror', None) or error}")
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    r"""Return a path as one printable line, whatever is in it.
+
+    >>> printable("a\nb")
+    'a\\nb'
+    """
+    text = os.fspath(path)
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def clear_parts(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola import masks, names, ticket_format
+from tombola import masks, names, states, ticket_format
 from tombola.digests import DTYPES, contents, digest_mask, digest_state, pack
 from tombola.errors import InputError, TicketError
 from tombola.types import Mask, State
@@ -46,7 +46,7 @@ class Ticket:
         # The state of a model in a wrapper has names that its mask has not.
         mask, point = names.agreed(self.mask, self.rewind_point)
         object.__setattr__(self, "mask", mask)
-        object.__setattr__(self, "rewind_point", point)
+        object.__setattr__(self, "rewind_point", states.noted_as(point, self.rewind_point))
 
     @classmethod
     def load(
@@ -100,9 +100,10 @@ class Ticket:
             _check_found(path, rewind_points)
         try:
             packed = {name: (tuple(keep.shape), pack(name, keep)) for name, keep in self.mask.items()}
-            state = {name: contents(name, tensor) for name, tensor in self.rewind_point.items()}
+            state = {name: contents(name, tensor) for name, tensor in states.tensors(self.rewind_point).items()}
             point = None if rewind_points is None else ticket_format.encode_rewind_point(state)
-            raw = ticket_format.encode(packed, state if point is None else point, origin=self.origin, total=self.total)
+            origin = self.told_origin()
+            raw = ticket_format.encode(packed, state if point is None else point, origin=origin, total=self.total)
         except TicketError:
             raise
         except InputError as error:
@@ -131,17 +132,16 @@ class Ticket:
         [[True, False]]
         """
         self.check()
-        targets = {
-            name: value
-            for name, value in names.state(model, keep_vars=True).items()
-            if isinstance(value, Tensor)  # a module's extra state may be anything
-        }
+        targets = states.state_of(model, keep_vars=True)
+        extra = {name for name in targets if states.is_extra(name)}
         point = names.named_like(self.rewind_point, targets)
         mask = names.named_like(self.mask, targets)
         for name, value in point.items():
             if name not in targets:
                 raise TicketError(f"the ticket does not fit the model: the model has no '{name}' {_seen(value)}")
             target = targets[name]
+            if name in extra:
+                continue  # its module takes it whole, whatever it is
             if target.shape != value.shape:
                 raise TicketError(
                     f"the ticket does not fit the model: '{name}' is {_seen(value)} in the ticket and {_seen(target)} "
@@ -152,13 +152,18 @@ class Ticket:
                     f"the ticket does not fit the model: '{name}' is {value.dtype} in the ticket and {target.dtype} "
                     "in the model"
                 )
+            if value.dtype != target.dtype:
+                _check_values(name, value, mask.get(name), target.dtype)
         for name, target in targets.items():
             if name not in point:
                 raise TicketError(f"the ticket does not fit the model: the ticket has no '{name}' {_seen(target)}")
         keeps = {name: keep.to(targets[name].device, copy=True) for name, keep in mask.items()}
         with torch.no_grad():
             for name, value in point.items():
-                targets[name].copy_(value)
+                if name in extra:
+                    states.set_extra_(model, name, value)
+                else:
+                    targets[name].copy_(value)
             # After all values: a shared weight is loaded once under each of its names.
             for name, keep in keeps.items():
                 targets[name].masked_fill_(~keep, 0)
@@ -182,7 +187,68 @@ class Ticket:
     @property
     def rewind_digest(self) -> str:
         """Digest of the rewind point alone."""
-        return digest_state(self.rewind_point)
+        return digest_state(states.tensors(self.rewind_point))
+
+    @property
+    def shared(self) -> dict[str, str] | None:
+        """Names of one tensor: the first one by each of its others; ``None`` where nobody can tell.
+
+        The origin says it; else the state does, while it is the model's own ``state_dict`` and its names share memory.
+        A state that was copied tensor by tensor has lost it: equal values are not sharing.
+
+        Raises:
+            TicketError: What the origin says is no mapping of names that the rewind point has in one shape.
+        """
+        said = self.origin.get("shared")
+        if said is None:
+            found = states.shared_names(self.rewind_point)
+            return found if found or hasattr(self.rewind_point, "_metadata") else None
+        point = self.rewind_point
+        fits = isinstance(said, Mapping) and all(
+            isinstance(first, str) and name in point and first in point and point[name].shape == point[first].shape
+            for name, first in said.items()
+        )
+        if not fits:
+            raise TicketError("the ticket's origin names tensors as shared that its rewind point has not, or not alike")
+        return dict(said)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The versions of the model's modules where they are not 1, by their names, as torch notes them in a state."""
+        noted = getattr(self.rewind_point, "_metadata", None)
+        if isinstance(noted, Mapping):
+            return states.versions(noted)
+        said = self.origin.get("versions")
+        known = said if isinstance(said, Mapping) else {}
+        return {str(name): number for name, number in known.items() if type(number) is int}
+
+    def told_origin(self) -> dict[str, Any]:
+        """Return the origin with what else a file cannot show: which names share a tensor, and modules' versions.
+
+        Raises:
+            TicketError: The origin is no mapping.
+        """
+        given: Any = self.origin
+        if not isinstance(given, Mapping):
+            raise TicketError(f"the ticket's origin is a {type(given).__name__}; it is a mapping, {{}} where nothing "
+                              "is to be said")  # fmt: skip
+        origin = dict(given)
+        shared, versions = self.shared, self.versions
+        if "shared" not in origin and shared is not None and (shared or self.alike()):
+            origin["shared"] = shared
+        if versions and "versions" not in origin:
+            origin["versions"] = versions
+        return origin
+
+    def alike(self) -> dict[str, str]:
+        """Return names without a mask whose values equal those of a name with one, to the last bit, and that name."""
+        free = [name for name in self.rewind_point if name not in self.mask and not states.is_extra(name)]
+        found: dict[str, str] = {}
+        for name in self.mask:
+            value = self.rewind_point[name]
+            like = [n for n in free if self.rewind_point[n].shape == value.shape]
+            found |= {n: name for n in like if contents(n, self.rewind_point[n]) == contents(name, value)}
+        return found
 
     def check(self) -> None:
         """Check that mask and rewind point are of one piece.
@@ -190,8 +256,9 @@ class Ticket:
         Raises:
             TicketError: A mask is not boolean, has no weight in the rewind point or another shape than it.
         """
-        for name, value in self.rewind_point.items():
-            if not isinstance(value, Tensor):
+        point: Mapping[str, Any] = self.rewind_point
+        for name, value in point.items():
+            if not isinstance(value, Tensor) and not states.is_extra(name):
                 raise TicketError(f"'{name}' of the rewind point is a {type(value).__name__}, not a tensor")
         for name, keep in self.mask.items():
             if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
@@ -214,6 +281,13 @@ def _check_found(path: str | os.PathLike[str], rewind_points: str | os.PathLike[
             f"{ticket_format.FOLDER} beside it or in one of the {ticket_format.LEVELS - 1} folders above, "
             f"and this one is '{os.fspath(path)}'"
         )
+
+
+def _check_values(name: str, value: Tensor, keep: Tensor | None, dtype: torch.dtype) -> None:
+    """Refuse a kept value that the model's dtype cannot hold; a pruned one becomes zero anyway."""
+    if (seen := states.lost(value if keep is None else value[keep.to(value.device)], dtype)) is not None:
+        raise TicketError(f"the ticket does not fit the model: '{name}' holds {seen}, which {dtype} cannot hold; "
+                          f"a model of {value.dtype} can")  # fmt: skip
 
 
 def _tensor(entry: ticket_format.Entry, raw: memoryview) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tombola.states import tensors
 from tombola.tickets import Ticket
 
 
@@ -21,5 +22,5 @@ def ticket(ticket: Ticket) -> Ticket:
     """
     ticket.check()
     mask = {name: keep.detach().cpu().clone() for name, keep in ticket.mask.items()}
-    point = {name: value.detach().cpu().clone() for name, value in ticket.rewind_point.items()}
-    return replace(ticket, mask=mask, rewind_point=point, digest=None)
+    point = {name: value.detach().cpu().clone() for name, value in tensors(ticket.rewind_point).items()}
+    return replace(ticket, mask=mask, rewind_point=point, origin=ticket.told_origin(), digest=None)

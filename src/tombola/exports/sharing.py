@@ -1,36 +1,51 @@
-"""Sharing: a weight that a model has under two names cannot be exported without the model."""
+"""Sharing: a weight that a model has under several names is masked under each of them.
+
+A mask names a shared weight once, a state under each of its names: loaded in the model's order, a name without the mask
+would bring the pruned weights back.
+"""
 
 from __future__ import annotations
 
-from tombola.digests import contents
+from torch import Tensor
+
 from tombola.errors import TicketError
 from tombola.tickets import Ticket
 
 
-def check_unshared(ticket: Ticket) -> None:
-    """Refuse a ticket whose model may share a pruned weight between layers.
+def mask_of_all_names(ticket: Ticket) -> dict[str, Tensor]:
+    """Return the ticket's mask with an entry for every name of a weight that it masks, in the rewind point's order.
 
-    A mask names a shared weight once, a state under each of its names: loaded in the state's order, the second name
-    would bring the pruned weights back. A ticket does not say what its model shares. But shared weights are equal to
-    the last bit, and no others are, unless somebody made them so.
+    Which names share a weight is what the ticket knows (`Ticket.shared`). Equal values are no sharing: clones of a
+    layer, a teacher and its student are equal at first. Where nobody can tell, such a ticket is refused.
 
     Raises:
-        TicketError: A weight without a mask equals one with a mask; the message says what to do instead.
+        TicketError: The ticket does not know what its model shares, and a weight without a mask equals one with a mask.
 
     >>> import torch
     >>> w, keep = torch.ones(2), torch.tensor([True, False])
-    >>> check_unshared(Ticket({"a": keep}, {"a": w, "b": w}, {}))
-    Traceback (most recent call last):
-    tombola.errors.TicketError: 'b' has no mask and equals 'a', which has one: if the model shares them, loading 'b' \
-would bring pruned weights back; use Ticket.apply(model) and save the model's state
+    >>> list(mask_of_all_names(Ticket({"a": keep}, {"a": w, "b": w}, {})))
+    ['a', 'b']
+    >>> list(mask_of_all_names(Ticket({"a": keep}, {"a": w, "b": w.clone()}, {"shared": {}})))
+    ['a']
     """
-    free = {name: value for name, value in ticket.rewind_point.items() if name not in ticket.mask}
+    shared = ticket.shared
+    if shared is None:
+        _check_nothing_alike(ticket)
+        shared = {}
+    keeps: dict[str, Tensor] = {}
     for name, keep in ticket.mask.items():
-        value = ticket.rewind_point[name]
-        alike = [n for n, v in free.items() if v.shape == value.shape and contents(n, v) == contents(name, value)]
+        first = shared.get(name, name)
+        keeps[first] = keep & keeps[first].to(keep.device) if first in keeps else keep
+    return {name: keeps[of] for name in ticket.rewind_point if (of := shared.get(name, name)) in keeps}
+
+
+def _check_nothing_alike(ticket: Ticket) -> None:
+    for name, masked in ticket.alike().items():
+        keep, value = ticket.mask[masked], ticket.rewind_point[masked]
         # Where all that is pruned is zero anyway, nothing can come back.
-        if alike and bool(value[~keep.to(value.device)].any()):
+        if bool(value[~keep.to(value.device)].any()):
             raise TicketError(
-                f"'{alike[0]}' has no mask and equals '{name}', which has one: if the model shares them, loading "
-                f"'{alike[0]}' would bring pruned weights back; use Ticket.apply(model) and save the model's state"
+                f"'{name}' has no mask and equals '{masked}', which has one, and the ticket does not say whether the "
+                f"model shares them: loading '{name}' might bring pruned weights back; make the ticket of "
+                "model.state_dict() itself, or say it in its origin: {'shared': {}} where nothing is shared"
             )

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from tombola import catalogue
-from tombola.errors import ConfigError, InputError, TicketError
-from tombola.files import write_whole
+from tombola import catalogue, savings, ticket_format
+from tombola.best import of_run, of_ticket, record_of
+from tombola.choosing import run_folder
+from tombola.errors import ConfigError, DiskError, InputError, TicketError
+from tombola.exports.card import card
+from tombola.files import cannot_write, printable, write_whole
+from tombola.records import Record
 from tombola.tickets import Ticket
 
 
@@ -24,19 +30,27 @@ def export(
     to: str = "ticket",
     out: str | os.PathLike[str] | None = None,
     *,
+    trained: bool = False,
     force: bool = False,
 ) -> Path:
     """Export a ticket file and return the file that was written, whole or not at all.
 
+    Beside it lies a card, ``NAME.md``: what the file is, how accurate, how images are given to the model, and the lines
+    that load it in plain torch.
+
     Args:
-        path: The ticket; it is verified, and its rewind point with it.
+        path: The ticket; it is verified, and its rewind point with it. With ``trained`` also a run's folder, which
+            stands for its best ticket, see `Run.best`.
         to: An export of `tombola.exports`, or your own ``package.module:function``.
         out: Where to; ``None`` puts it beside the ticket: ``round-003.safetensors`` gives
-            ``round-003.ticket.safetensors``, ``round-003.state_dict.pt``, ``round-003.torch_prune.pt``.
-        force: Replace an existing file.
+            ``round-003.ticket.safetensors``, ``round-003.state_dict.pt``, ``round-003.torch_prune.pt``; what is trained
+            has ``.trained`` before that.
+        trained: The weights after training, which reached the accuracy that the run reports, and not those that the
+            ticket starts from.
+        force: Replace an existing file, but never the ticket or what it was read from.
 
     Raises:
-        ConfigError: There is no such export.
+        ConfigError: There is no such export, or the run has not kept the trained weights.
         TicketError: The ticket or its rewind point is missing, damaged or cannot be exported so, or the file is
             there already.
         DiskError: The file cannot be written.
@@ -50,9 +64,9 @@ def export(
     ('round-003.state_dict.pt', {'weight': tensor([[1., 0.]])})
     """
     make = catalogue.entry("tombola.exports", to)
-    ticket = Ticket.load(path)
+    found = Source.of(Path(path), trained=trained)
     try:
-        made = make(ticket)
+        made = make(found.ticket)
     except InputError:
         raise
     except Exception as error:  # whatever a function of the user's own meets
@@ -61,20 +75,99 @@ def export(
     if not isinstance(made, Ticket | Mapping):
         raise ConfigError(f"the export '{to}' gave a {type(made).__name__}; it gives a Ticket or a state")
     end = "safetensors" if isinstance(made, Ticket) else "pt"
-    stem = Path(path).name.removesuffix(".safetensors")
-    target = Path(path).with_name(f"{stem}.{to.rpartition(':')[2]}.{end}") if out is None else Path(out)
-    if target.is_dir() or (os.path.lexists(target) and not force):
-        what = "a folder; name a file" if target.is_dir() else "there already; --force replaces it"
-        raise TicketError(f"'{target}' is {what}")
+    stem = f"{found.path.name.removesuffix('.safetensors')}{'.trained' * trained}.{to.rpartition(':')[2]}"
+    target = found.path.with_name(f"{stem}.{end}") if out is None else Path(out)
+    page = card_path(target)
+    for file in (target, page):
+        check_target(file, found.files, force=force)
+    said = card(found.ticket, to, target, found.record, found.saves)
     if isinstance(made, Ticket):
         made.save(target)
     else:
         _save(target, made)
+    write_whole(page, said)
     return target
 
 
-def _save(path: Path, state: Mapping[str, Tensor]) -> None:
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What an export is made of: a ticket, the files that it was read from, and what its run knows of it."""
+
+    path: Path
+    ticket: Ticket
+    files: Sequence[Path]
+    record: Record | None
+    saves: str
+
+    @classmethod
+    def of(cls, path: Path, *, trained: bool) -> Source:
+        """Read a ticket file, or the trained network that its run has of it."""
+        if not trained:
+            points: dict[Path, ticket_format.RewindPoint] = {}
+            ticket = Ticket.load(path, points)
+            return cls(path, ticket, [path, *points], record_of(path)[1], _saves(path))
+        folder = run_folder(path)
+        found = of_ticket(path) if folder is None else of_run(folder)
+        points = {}
+        Ticket.load(found.path, points)
+        files = [found.path, found.training, *points]
+        return cls(found.path if folder else path, found.ticket, files, found.record, _saves(found.path))
+
+
+def _saves(path: Path) -> str:
+    return savings.in_words(savings.of_ticket(ticket_format.verify(path)))
+
+
+def card_path(target: Path) -> Path:
+    """Return where the card of an export lies.
+
+    >>> card_path(Path("round-003.state_dict.pt")).name, card_path(Path("network")).name
+    ('round-003.state_dict.md', 'network.md')
+    """
+    stem = target.name
+    for ending in (".pt", ".pth", ".safetensors"):
+        stem = stem.removesuffix(ending)
+    return target.with_name(f"{stem}.md")
+
+
+def check_target(target: Path, sources: Sequence[Path], *, force: bool) -> None:
+    """Refuse a place that is no free name for a file: a folder, a device, a file that is there, or one of the sources.
+
+    Raises:
+        TicketError: What is there; of the sources with ``force``, too: they may be nowhere else.
+        DiskError: No file can have such a name.
+    """
+    try:
+        # Also by another name: a link, or the same name in capitals where the file system knows no difference.
+        there = os.path.lexists(target)
+        same = [source for source in sources if _same(target, source)]
+        special = target.exists() and not target.is_file() and not target.is_dir()
+        folder = target.is_dir()
+    except (OSError, ValueError) as error:  # too long, or with a character that no file's name has
+        raise cannot_write(target, error) from error
+    shown = printable(target)
+    if same:
+        raise TicketError(f"'{shown}' is '{printable(same[0])}' itself, which an export never replaces; name another "
+                          "file")  # fmt: skip
+    if folder or special:
+        raise TicketError(f"'{shown}' is a {'folder' if folder else 'device'}; name a file")
+    if there and not force:
+        raise TicketError(f"'{shown}' is there already; --force replaces it")
+
+
+def _same(one: Path, other: Path) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
     # Into memory first: given a path, torch would put the file's name into the file.
     file = io.BytesIO()
-    torch.save(dict(state), file)
-    write_whole(path, file.getvalue())
+    torch.save(state if isinstance(state, OrderedDict) else dict(state), file)
+    try:
+        write_whole(path, file.getvalue())
+    except DiskError:
+        raise
+    except ValueError as error:  # no system has such a name
+        raise cannot_write(path, error) from error

@@ -1,0 +1,49 @@
+"""Reading: which weights a model reads without calling the layer that holds them.
+
+torch's pruning masks a weight when the forward of its layer is called. An attention reads the weight of its output
+layer by itself, and so may a module of anybody's own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tombola import seeds
+from tombola.masks import masked_parameters
+from tombola.types import Mask
+from tombola.weights import copied
+
+
+def read_elsewhere(model: nn.Module, mask: Mask, image_shape: tuple[int, int, int]) -> list[str]:
+    """Name the masked weights that a model reads without the forward of their layer, by one pass on two images.
+
+    A weight is read where it gets a gradient. A layer that is not called at all and gets none is not named.
+
+    Args:
+        model: Tried as a copy, in training; it stays as it is, and so does torch's global generator.
+        mask: Names the weights.
+        image_shape: Channels, height and width.
+
+    Returns:
+        Their names in the mask's order; none where the model gives no tensor.
+
+    >>> read_elsewhere(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), {"1.weight": torch.ones(2, 4) > 0}, (1, 2, 2))
+    []
+    """
+    model = copied(model).train()
+    called: set[int] = set()
+    for module in model.modules():
+        module.register_forward_pre_hook(lambda module, _: called.add(id(module)))
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    weights = dict(zip(mask, (weight for weight, _ in masked_parameters(model, mask)), strict=True))
+    with seeds.seeded(0, "read elsewhere"), torch.enable_grad():
+        given = model(torch.randn(2, *image_shape).to(next(model.parameters()).dtype))
+        if not isinstance(given, Tensor) or not given.requires_grad:
+            return []
+        given.float().square().sum().backward()  # type: ignore[no-untyped-call]
+    # A weight that several layers share is masked where any of them is called.
+    holders = {id(p) for module in model.modules() if id(module) in called for p in module.parameters(recurse=False)}
+    return [name for name, weight in weights.items() if weight.grad is not None and id(weight) not in holders]
