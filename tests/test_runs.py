@@ -39,7 +39,7 @@ DEFAULTS = {
     "densities": [], "evaluate_at": [],
     "verdict": {"margin": None, "at": [], "steps": None, "alpha": 0.05},
     "profile": None, "prunable": "no_head", "rewind": 0, "replicates": 1,
-    "seed": 0, "device": "cpu", "keep": "last",
+    "seed": 0, "device": "cpu", "keep": "best",  # what is kept is in no digest
 }  # fmt: skip
 
 ARM = {

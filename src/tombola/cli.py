@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
 
     from tombola.experiment import Outcome
+    from tombola.overview import Line
 
 COMMANDS = ("demo", "init", "run", "runs", "report", "transfer", "doctor", "ticket", "list", "completion")
 CATALOGUES = ("data", "models", "scores", "exports", "arms", "recipes")
+_WIDE = 44  # columns for the path of a run in a list
 DEMO = "digits"  # the recipe that tombola demo runs
 # The options of the commands that take overrides of a recipe too: those with a value, those without.
 OPTIONS = {
@@ -205,7 +207,9 @@ def parser() -> argparse.ArgumentParser:
         "overridden: --training.epochs 3 --data.subset 1000",
         epilog="exit codes: 0 all tickets were tested; 1 some could not be trained; 2 something given is wrong",
     )
-    transfer.add_argument("tickets", nargs="+", type=Path, metavar="TICKET", help="ticket files")
+    transfer.add_argument("tickets", nargs="+", type=Path, metavar="TICKET", help="ticket files; or a run folder or "
+                          "the name of one in runs/: of each arm that searches the tickets of its best round, by "
+                          "validation accuracy")  # fmt: skip
     transfer.add_argument("--data", action="append", required=True, metavar="NAME", help="a data set; may be repeated")
     transfer.add_argument("--model", metavar="NAME", help="the model, where the ticket names code of your own")
     transfer.add_argument("--dense", action="store_true", help="train the unpruned network too, to compare with")
@@ -240,7 +244,9 @@ def parser() -> argparse.ArgumentParser:
         one = actions.add_parser(action, allow_abbrev=False, help=what, description=what[0].upper() + what[1:] + ".")
         if action == "verify":
             one.epilog = "exit codes: 0 all tickets are whole; 1 one of them is not; 2 a file cannot be read"
-        one.add_argument("files", nargs="+" if action == "verify" else 1, type=Path, metavar="FILE")
+        stands = "all its tickets" if action == "verify" else "its best ticket, by validation accuracy"
+        one.add_argument("files", nargs="+" if action == "verify" else 1, type=Path, metavar="FILE",
+                         help=f"a ticket file, or a run folder or the name of one in runs/: {stands}")  # fmt: skip
         printed = "a list with one JSON object for every file" if action == "verify" else "one JSON object"
         one.add_argument("--json", action="store_true", help=f"print {printed} instead of text")
     export = actions.add_parser(
@@ -249,11 +255,15 @@ def parser() -> argparse.ArgumentParser:
         help="write a ticket as a file for others",
         description="Write a ticket as a file for others, and print its path. ticket: one file with all of it, to be "
         "copied out of its run; state_dict: for model.load_state_dict, pruned weights are zero; torch_prune: for a "
-        "model that torch.nn.utils.prune has prepared.",
+        "model that torch.nn.utils.prune has prepared. A ticket's weights are those that its training starts from; "
+        "with --trained they are those that it ended with, of which the run reports the accuracy. A card beside the "
+        "file, NAME.md, has the lines that load it.",
     )
-    export.add_argument("file", type=Path, metavar="FILE", help="the ticket")
-    export.add_argument("--to", default="ticket", metavar="EXPORT", help="ticket, state_dict or torch_prune, or your "
-                        "own package.module:function (default: ticket)")  # fmt: skip
+    export.add_argument("file", type=Path, metavar="FILE", help="the ticket; or a run folder or the name of one in "
+                        "runs/, of which it is the best ticket, by validation accuracy")  # fmt: skip
+    export.add_argument("--to", metavar="EXPORT", help="ticket, state_dict or torch_prune, or your own "
+                        "package.module:function (default: ticket, with --trained state_dict)")  # fmt: skip
+    export.add_argument("--trained", action="store_true", help="the weights after training, as the run keeps them")
     export.add_argument("--out", type=Path, metavar="PATH", help="file to write (default: beside FILE)")
     export.add_argument("--force", action="store_true", help="replace a file that is there")
     export.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -597,15 +607,23 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
         return 0
     rows = []
     for line in lines:
-        tickets = ", ".join(f"{arm} {100 * density:.2f}" for arm, density in line.tickets.items())
-        rows.append([line.folder, line.state, line.counted, line.problem or tickets])
+        tickets = "\n".join(f"{arm} {100 * density:.2f}  {_below(line, arm)}" for arm, density in line.tickets.items())
+        # The name whole, on a line of its own where the way there is long.
+        where = line.path if len(line.path) <= _WIDE else f"{Path(line.path).parent}/\n{line.folder}"
+        rows.append([where, line.state, line.counted, line.problem or tickets])
     if rows:
         _print_table(
-            {"run": "left", "state": "left", "replicates": "right", "best tickets: arm density %": "left"}, rows
+            {"run": "left", "state": "left", "replicates": "right", "best tickets: arm, density %, file": "left"}, rows
         )
     else:
         print(f"no runs in '{parent}'")
     return 0
+
+
+def _below(line: Line, arm: str) -> str:
+    """Return where the best ticket of an arm lies, seen from its run's folder; nothing where it does not."""
+    path = line.best[arm]["path"]
+    return "" if path is None else Path(path).relative_to(line.path).as_posix()
 
 
 def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
@@ -658,8 +676,14 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     import json
 
     from tombola import transfer
+    from tombola.choosing import best_tickets_of_run, run_folder
     from tombola.progress import Display
     from tombola.recipe import pairs
+
+    files: list[Path] = []
+    for path in options.tickets:
+        folder = run_folder(path)
+        files += [path] if folder is None else best_tickets_of_run(folder)
 
     changes = dict(pairs(overrides))
     for dotted in changes:
@@ -668,7 +692,7 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
                 f"there is no option '--{dotted}'; transfer takes --training.NAME and --data.NAME, see --help"
             )
     outcome = transfer.transfer(
-        options.tickets,
+        files,
         options.data,
         changes,
         model=options.model,
@@ -721,17 +745,22 @@ def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
     import json
 
     if options.action == "export":
-        from tombola.exports.writing import export
+        from tombola.choosing import best_of_run, run_folder, ticket_path
+        from tombola.exports.writing import card_path, export
 
-        written = export(options.file, options.to, options.out, force=options.force)
-        print(json.dumps({"path": str(written)}, indent=2) if options.json else written)
+        folder = run_folder(options.file)
+        file = options.file if folder is None else ticket_path(folder, best_of_run(folder))
+        to = options.to or ("state_dict" if options.trained else "ticket")
+        written = export(file, to, options.out, trained=options.trained, force=options.force)
+        told = {"path": str(written), "card": str(card_path(written))}
+        print(json.dumps(told, indent=2) if options.json else written)
         return 0
 
-    from tombola import ticket_format
+    from tombola import savings, ticket_format
 
     code, said = 0, []
     rewind_points: dict[Path, ticket_format.RewindPoint] = {}  # the tickets of a run share theirs
-    for path in options.files:
+    for path in _ticket_files(options.files, every=options.action == "verify"):
         if len(rewind_points) > 8:  # of many runs they would fill the memory
             rewind_points.clear()
         try:
@@ -742,15 +771,31 @@ def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
             damaged = options.action == "verify" and path.is_file() and os.access(path, os.R_OK)
             code = max(code, 1 if damaged else 2)
             continue
-        said.append({**ticket_format.plain(ticket), "verified": True})
+        saved = savings.of_ticket(ticket)
+        said.append({**ticket_format.plain(ticket), "saves": saved, "verified": True})
         if not options.json:
             info = options.action == "info"
-            print(ticket_format.describe(ticket) if info else f"{path}: verified, {ticket.digest}")
+            more = [("masks save", savings.in_words(saved))]
+            print(ticket_format.describe(ticket, more) if info else f"{path}: verified, {ticket.digest}")
     if options.json and options.action == "verify":
         print(json.dumps(said, indent=2))
     elif options.json and not code:
         print(json.dumps(said[0], indent=2))
     return code
+
+
+def _ticket_files(given: Sequence[Path], *, every: bool) -> list[Path]:
+    """Return the ticket files that paths mean: a run folder stands for its best ticket, or for every one."""
+    from tombola.choosing import best_of_run, run_folder, ticket_path, tickets_of_run
+
+    found: list[Path] = []
+    for path in given:
+        folder = run_folder(path)
+        if folder is None:
+            found.append(path)
+        else:
+            found += tickets_of_run(folder) if every else [ticket_path(folder, best_of_run(folder))]
+    return found
 
 
 def _list(options: argparse.Namespace, _: Sequence[str]) -> int:

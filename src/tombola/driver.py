@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import controls, flops, rates, seeds
+from tombola import choosing, controls, flops, rates, seeds
 from tombola.arms import starting
 from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
@@ -29,7 +29,7 @@ from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, empty_layers, intersect, size, unite
 from tombola.partitions import WHOLE, Partition
-from tombola.plans import Plans, replicate_seed
+from tombola.plans import Plans, compared_at, replicate_seed
 from tombola.rates import Amount, Count
 from tombola.records import Cost, Record, costs_of
 from tombola.search import Round, carried_on, find, find_at_once, find_gradually, rewound
@@ -202,6 +202,7 @@ class ArmRun:
         self._evaluated: dict[int, list[Cost]] = {}
         self._valid_accuracy: dict[int, float] = {}
         self._spent: list[tuple[int, str]] = []  # evaluations that are written down, by round
+        self._results: dict[int, Record] = {}  # the records of evaluated rounds
         self._seen = 0  # rounds that the arm it follows has offered
         # Arms that train its tickets once more: each needs what the evaluation here gives, until its line is measured.
         followers = [self.recipe.arms[other] for other, k in shared.todo if k == replicate]
@@ -381,7 +382,7 @@ class ArmRun:
         if self.arm.method == "as_trained":
             return replace(point, mask=mask)
         if self.arm.method == "random_ticket":
-            return replace(point, mask=controls.draw(mask, self.seed))
+            return replace(point, mask=controls.draw(mask, self.seed, self.plans.mask))
         if self.arm.method == "reinitialised":
             return replace(point, start=self.shared.initial[self.replicate, True], mask=mask, first=0)
         # All others start where the source's tickets do, with as many steps behind them.
@@ -389,7 +390,7 @@ class ArmRun:
         if self.arm.method == "reordered":
             training = self.plans.onward_training(self.arm)
             return replace(point, start=start, mask=mask, first=first, training=training)
-        start, mask = controls.shuffle(start, mask, self.seed, self.arm.shuffle)
+        start, mask = controls.shuffle(start, mask, self.seed, self.arm.shuffle, self.plans.mask)
         return replace(point, start=start, mask=mask, first=first)
 
     def _reordered(self, job: Job) -> Job:
@@ -495,13 +496,14 @@ class ArmRun:
         # What was learnt is in the ticket now. Trainings of the dense mask may serve other arms.
         evaluated = {cost.training for costs in self._evaluated.values() for cost in costs}
         evaluated |= {self.pool.digest(ticket.job) for ticket in self._waiting if ticket.evaluated}
-        spent = {self.pool.digest(job) for job in found.jobs if count(job.mask) < size(job.mask)}
+        spent = {self.pool.digest(job) for job in found.jobs if count(job.mask) < count(self.plans.mask)}
         self.pool.release(spent - evaluated)
         return digest
 
     def _keep_ticket(
         self, index: int, job: Job, parent: str | None, partitions: list[Partition], facts: dict[str, Any]
     ) -> str:
+        facts = self._facts(job.mask, job) | facts
         origin = dict(self.shared.origin) | {
             "arm": self.name,
             "method": self.folder.definition(self.name),
@@ -510,13 +512,14 @@ class ArmRun:
             "rewind_step": job.first,
             "seeds": {"recipe": self.recipe.seed, "replicate": self.seed},
             "partitions": [part.describe() for part in partitions],
+            "inference_flops": facts["inference_flops"],
             "parent": parent,
         }
         ticket = Ticket(job.mask, job.start, origin, self.plans.total)
         digest = self.folder.keep_ticket(self.name, self.replicate, index, ticket)
         ready = self._evaluation(index, job)
         self._offer(job, ready)
-        self._add(_Ticket(index, ready, self._facts(job.mask, job) | facts, dict(self._searched)))
+        self._add(_Ticket(index, ready, facts, dict(self._searched)))
         return digest
 
     def _offer(self, job: Job, ready: Job) -> None:
@@ -671,6 +674,8 @@ class ArmRun:
             self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
         if self.folder.add_record(record):
             self.shared.display.result(record)
+        if result is not None:
+            self._results[ticket.index] = record
         if result is not None and ticket.index and self.recipe.keep != "all":
             self._spent.append((ticket.index, digest))
         self._release_spent()
@@ -704,9 +709,11 @@ class ArmRun:
     def _release_spent(self) -> None:
         """Let evaluations go whose record is written, once the next round stands: it may need one for its search."""
         assert self._last is not None
-        # The last one that was evaluated need not be that of the last round.
-        newest = max(self._spent, default=None) if self.recipe.keep == "last" else None
-        gone = [spent for spent in self._spent if spent[0] < self._last.index and spent != newest]
+        # By what is written down: the last round that was evaluated need not be the last one.
+        there = [self._results[index] for index in sorted(self._results)]
+        at = compared_at(self.recipe)
+        kept = {record["training_digest"] for record in choosing.kept(self.recipe.keep, [there], at)}
+        gone = [spent for spent in self._spent if spent[0] < self._last.index and spent[1] not in kept]
         self.pool.let_go([digest for _, digest in gone])
         self._spent = [spent for spent in self._spent if spent not in gone]
 
@@ -714,6 +721,8 @@ class ArmRun:
         """Take the result of a round that was done before; it costs more if earlier rounds were evaluated since."""
         index = ticket.index
         evaluated = [cost for cost in costs_of(record) if cost.role == "evaluation"]
+        if record["evaluated"]:
+            self._results[index] = record
         if evaluated:
             self._evaluated[index] = evaluated
         if record["valid_accuracy"] is not None:

@@ -20,25 +20,28 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola import devices, latency, names, pruned, similarity
+from tombola import devices, latency, pruned, similarity
 from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError, DiskError
 from tombola.estimate import Estimate
 from tombola.executors import Pool
+from tombola.exports.reading import read_elsewhere
 from tombola.flops import Flops
 from tombola.partitions import WHOLE
-from tombola.plans import Plans, check_seeded, make_model, make_task, settle
+from tombola.plans import Plans, check_seeded, compared_at, make_model, make_task, settle
 from tombola.progress import Display, duration, in_bytes
 from tombola.recipe import Recipe
 from tombola.records import Record
 from tombola.rehearsal import estimate, rehearse
 from tombola.reports import page
-from tombola.reports.decisions import TARGETS, Asked
+from tombola.reports.decisions import Asked
 from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder, folder_of
+from tombola.splits import inputs
+from tombola.states import noted_versions, shared_names, state_of
 from tombola.task import UNVERIFIED, Classification
 from tombola.training import in_words
 from tombola.types import State
@@ -104,7 +107,7 @@ def run(
     plans = plan(recipe, data_root)
     workers = _workers(plans.recipe, workers)
     chosen = _chosen(recipe, replicates)
-    for text in filter(None, (plans.task.streams, plans.task.skips, plans.task.unverified)):
+    for text in filter(None, (plans.task.streams, plans.task.skips, plans.task.unverified, plans.zeros)):
         display.say(text)
     for word, text in plans.left_out.items():
         display.say(f"{word}: {text}")
@@ -113,7 +116,7 @@ def run(
         folder.keep_labels(plans.task.splits.test.labels.cpu().numpy())
         _search(plans, folder, data_root, workers, chosen, display)
         models = functools.partial(make_model, plans.recipe, plans.task.splits)
-        similarity.measure(folder, lambda k: names.state(models(k)))
+        similarity.measure(folder, lambda k: state_of(models(k)), plans.mask)
         latency.measure(folder, plans, models)
         return report(folder, chosen)
     finally:
@@ -292,7 +295,7 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
     """
     anew = {False} | {arm.method == "reinitialised" for arm in plans.recipe.arms.values()}
     return {
-        (k, again): names.state(make_model(plans.recipe, plans.task.splits, k, anew=again))
+        (k, again): state_of(make_model(plans.recipe, plans.task.splits, k, anew=again))
         for k in replicates
         for again in anew
     }
@@ -320,6 +323,8 @@ def _origin(plans: Plans) -> dict[str, Any]:
     """Say where the tickets of this run come from, as far as they share it."""
     recipe, task = plans.recipe, plans.task
     model = {"name": recipe.model.name, "options": recipe.model.options, "head": task.head, "init": recipe.model.init}
+    if recipe.model.mask is not None:
+        model |= {"mask": recipe.model.mask}
     data: dict[str, Any] = {
         "name": recipe.data.name,
         "options": recipe.data.options,
@@ -333,9 +338,21 @@ def _origin(plans: Plans) -> dict[str, Any]:
         data |= {"classes": recipe.data.classes, "class_numbers": task.splits.classes}
     if recipe.data.skew is not None:
         data |= {"skew": asdict(recipe.data.skew)}
-    origin = {"model": model, "data": data, "training": asdict(recipe.training), "prunable": recipe.prunable}
-    # Only where something is left out: a ticket's digest is over its origin, too.
-    return origin | ({"unmasked": plans.unmasked} if plans.unmasked else {})
+    told: dict[str, Any] = {"shared": shared_names(state_of(task.model))}
+    if versions := noted_versions(task.model):
+        told["versions"] = versions
+    if read := read_elsewhere(task.model, plans.mask, task.splits.image_shape):
+        told["read_elsewhere"] = read
+    if plans.unmasked:
+        told["unmasked"] = plans.unmasked
+    return {
+        "model": model,
+        "data": data,
+        "inputs": inputs(task.splits),
+        "training": asdict(recipe.training),
+        "prunable": recipe.prunable,
+        **told,
+    }
 
 
 def report(
@@ -446,7 +463,6 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
         for name in arms
     }
     given = recipe.verdict
-    exact = sorted({d for arm in arms.values() for d in arm.evaluate_at or arm.densities}, reverse=True)
     return Asked(
         pairs=tuple(dict.fromkeys((*beside_dense, *followers, *others))),
         controls=controls,
@@ -455,7 +471,7 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
         networks=frozenset(name for name, arm in arms.items() if arm.method == "as_trained"),
         apart=frozenset(name for name, arm in arms.items() if arm.combine == "all_at_end"),
         drawn=frozenset(searching),
-        at=given.at or tuple(exact) or TARGETS,
+        at=compared_at(recipe),
         margin=given.margin,
         steps=given.steps,
         alpha=given.alpha,
@@ -478,6 +494,7 @@ def facts(plans: Plans) -> Mapping[str, str]:
     recipe, task = plans.recipe, plans.task
     splits = task.splits
     examples = f"{len(splits.train):,} training, {len(splits.valid):,} validation, {len(splits.test):,} test examples"
+    zeros = {"weights": plans.zeros} if plans.zeros else {}
     return {
         "data": f"{recipe.data.name}: {examples}",
         "model": f"{recipe.model.name}: {plans.total:,} weights, {sum(m.numel() for m in plans.mask.values()):,} "
@@ -485,7 +502,7 @@ def facts(plans: Plans) -> Mapping[str, str]:
         "training": in_words(recipe.training),
         "rewind": f"step {recipe.rewind}",
         "replicates": _replicates(recipe),
-    } | {**_left_out(recipe, task), **plans.left_out}
+    } | {**zeros, **_left_out(recipe, task), **plans.left_out}
 
 
 def _left_out(recipe: Recipe, task: Classification) -> dict[str, str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from tombola import choosing
 from tombola.errors import InputError
 from tombola.records import Record
 from tombola.runs import Run
@@ -25,6 +27,10 @@ class Line:
         tickets: By arm, the density of its best ticket; see `best`.
         problem: Why it cannot be read, if so.
         further: Of how many replicates there are results that the recipe had before and now has not.
+        path: The folder.
+        best: By arm, its most accurate ticket on validation data of those at most as dense as in ``tickets``: path of
+            the file, arm, replicate, round, density, valid_accuracy and test_accuracy (fractions), and the file of its
+            trained weights; ``None`` for a file that is not there.
     """
 
     folder: str
@@ -34,6 +40,8 @@ class Line:
     tickets: dict[str, float]
     problem: str = ""
     further: int = 0
+    path: str = ""
+    best: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def counted(self) -> str:
@@ -60,7 +68,7 @@ def _line(path: Path) -> Line:
     try:
         run = Run(path)
     except InputError as error:
-        return Line(path.name, "", "unreadable", (0, 0), {}, str(error))
+        return Line(path.name, "", "unreadable", (0, 0), {}, str(error), path=str(path))
     recipe = run.recipe
     keys = [(name, replicate) for replicate in range(recipe.replicates) for name in recipe.arms]
     finished = sum(run.finished(*key) for key in keys)
@@ -72,9 +80,30 @@ def _line(path: Path) -> Line:
         state = f"running, {state}"
     there = {record["replicate"] for record in records}
     asked = there & {*range(recipe.replicates)}
+    tickets = best(records)
     return Line(
-        path.name, recipe.name, state, (len(asked), recipe.replicates), best(records), further=len(there - asked)
+        path.name,
+        recipe.name,
+        state,
+        (len(asked), recipe.replicates),
+        tickets,
+        further=len(there - asked),
+        path=str(path),
+        best={arm: _best_ticket(path, records, arm, density) for arm, density in tickets.items()},
     )
+
+
+def _best_ticket(run: Path, records: Sequence[Record], arm: str, most: float) -> dict[str, Any]:
+    """Return an arm's most accurate ticket, on validation data, of those that are on average at most so dense."""
+    rounds: dict[int, list[float]] = {}
+    own = [r for r in records if r["arm"] == arm and r["evaluated"] and r["valid_accuracy"] is not None]
+    for record in own:
+        rounds.setdefault(record["round"], []).append(record["density"])
+    known = [index for index, densities in rounds.items() if statistics.mean(densities) <= most]
+    chosen = choosing.best([record for record in own if record["round"] in known])
+    files = {"path": choosing.ticket_path(run, chosen), "weights": choosing.training_path(run, chosen)}
+    told = {key: chosen[key] for key in ("arm", "replicate", "round", "density", "valid_accuracy", "test_accuracy")}
+    return {key: str(file) if file.exists() else None for key, file in files.items()} | told
 
 
 def best(records: Sequence[Record]) -> dict[str, float]:

@@ -465,7 +465,8 @@ def _bytes(plans: Plans, todo: Sequence[Key], found: Rehearsed) -> int:
     trained = state * (2 if task.splits.has_valid else 1)  # the last and the early-stop state
     replicates = len({replicate for _, replicate in todo})
     searching = sum(1 for name, _ in todo if recipe.arms[name].method != "dense")
-    kept = {"all": found.evaluations, "last": searching, "none": 0}[recipe.keep] + replicates
+    at_most = {"all": found.evaluations, "best": 5 * searching, "last": searching, "none": 0}[recipe.keep]
+    kept = min(found.evaluations, at_most) + replicates
     masks = (found.tickets + found.candidates) * size(plans.mask) / 8
     predictions = found.evaluations * len(task.splits.test)
     return int(masks + found.starts * state + kept * trained + predictions)

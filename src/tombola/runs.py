@@ -44,13 +44,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import catalogue, seals, ticket_format
+from tombola import catalogue, choosing, seals, ticket_format
+from tombola.best import Best, of_record
 from tombola.checking import checked
 from tombola.comparisons import DENSE
 from tombola.devices import cores
 from tombola.digests import digest_json
-from tombola.errors import ConfigError, DamagedError, TicketError
+from tombola.errors import ConfigError, DamagedError, TicketError, near
 from tombola.files import cannot_write, clear_parts, users_path
+from tombola.plans import compared_at
 from tombola.recipe import FORMAT, Decision, Recipe, parse, section
 from tombola.records import Record, Records
 from tombola.seals import Seals
@@ -357,6 +359,29 @@ class Run:
     def arm_digest(self, name: str) -> str:
         """Digest of an arm's definition."""
         return digest_json(self.definition(name))
+
+    def best(
+        self, arm: str | None = None, at: float | None = None, *, replicate: int | None = None, round: int | None = None
+    ) -> Best:
+        """Return the ticket with the highest validation accuracy, with its trained weights.
+
+        The test split chooses nothing. ``best().accuracy`` is the test accuracy that the report has of it.
+
+        Args:
+            arm: Of this arm; of all that search, and of no control, if not given.
+            at: Of at most this density, 0 to 1.
+            replicate: Of this one.
+            round: Of this one; 0 is the dense network.
+
+        Raises:
+            InputError: There is no such ticket, or its trained weights were not kept (``keep`` of the recipe).
+        """
+        if arm is not None and arm not in self.definitions():
+            raise ConfigError(f"'{self.path}' has no arm '{arm}'; it has: {', '.join(self.definitions())}."
+                              f"{near(arm, self.definitions())}")  # fmt: skip
+        arms = choosing.searching(self.definitions(), dense=round == 0) if arm is None else [arm]
+        record = choosing.best(self.records.all(), arms=arms, at=at, replicate=replicate, round=round)
+        return of_record(self.path, record, self.recipe.keep)
 
     def record(self, arm: str, replicate: int, index: int) -> Record | None:
         """Return the result of a round, or ``None`` where there is none yet."""
@@ -839,8 +864,10 @@ class RunFolder(Run):
     def trainings_to_keep(self) -> set[str]:
         """Return the digests of the trainings that stay when nothing more is done."""
         evaluated = [record for record in self.records.all() if record["evaluated"]]
-        last = {(record["arm"], record["replicate"]): record for record in evaluated}  # they come by round
-        kept = {"all": evaluated, "last": list(last.values()), "none": []}[self.recipe.keep]
+        each: dict[tuple[str, int], list[Record]] = {}
+        for record in evaluated:  # they come by round
+            each.setdefault((record["arm"], record["replicate"]), []).append(record)
+        kept = choosing.kept(self.recipe.keep, each.values(), compared_at(self.recipe))
         dense = [record for record in evaluated if record["round"] == 0]
         return {record["training_digest"] for record in (*dense, *kept)}
 

@@ -27,17 +27,17 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
-from safetensors.torch import load, save
-from torch import Tensor
 
 from tombola.errors import DamagedError, InputError
 from tombola.files import write_whole
 from tombola.ticket_format import canonical_json
+
+if TYPE_CHECKING:  # looking at a ticket of a run needs neither of them
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 VERSION = 1  # what ``run.json`` says of a folder whose files all have seals
 KEY = "#seal"  # no arm, entry or field is called so
@@ -203,12 +203,16 @@ class Seals:
 
     def write_array(self, path: Path, values: NDArray[Any]) -> None:
         """Write an array as a ``.npy`` file."""
+        import numpy as np
+
         file = io.BytesIO()
         np.save(file, values, allow_pickle=False)
         self._write_with_trailer(path, file.getvalue())
 
     def read_array(self, path: Path) -> NDArray[Any]:
         """Read what `write_array` has written."""
+        import numpy as np
+
         content, _ = self._without_trailer(path)
         try:
             stream = io.BytesIO(content)
@@ -221,6 +225,8 @@ class Seals:
 
     def write_arrays(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write named arrays as a compressed ``.npz`` file; the same arrays make the same bytes."""
+        import numpy as np
+
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
         # The archive ends with the length of its comment, which the seal is.
@@ -228,6 +234,8 @@ class Seals:
 
     def read_arrays(self, path: Path) -> dict[str, NDArray[Any]]:
         """Read what `write_arrays` has written."""
+        import numpy as np
+
         content, sealed = self._without_trailer(path)
         if sealed:
             content = content[:-2] + bytes(2)  # an archive without the comment
@@ -259,6 +267,8 @@ class Seals:
 
     def write_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write named tensors as a safetensors file; the same tensors make the same bytes."""
+        from safetensors.torch import save
+
         # Copies: safetensors refuses tensors that share memory, as the test results of the best state do with "early".
         apart = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
         content = memoryview(save(apart, {"seal": _UNSET}))
@@ -269,6 +279,8 @@ class Seals:
 
     def read_tensors(self, path: Path) -> dict[str, Tensor]:
         """Read what `write_tensors` has written, by name."""
+        from safetensors.torch import load
+
         # All of it into memory, and not mapped: what is used is what was checked, whatever happens to the file.
         raw = self._bytes(path)
         at = 8 + len(_METADATA)

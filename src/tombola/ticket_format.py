@@ -770,8 +770,12 @@ _WIDTH = 100
 _LABEL = 16
 
 
-def describe(file: TicketFile) -> str:
+def describe(file: TicketFile, more: Iterable[tuple[str, str]] = ()) -> str:
     """Return what a ticket is, as plain text of at most 100 columns: its origin, its densities and every layer.
+
+    Args:
+        file: The ticket.
+        more: What else is to be said of it, label and text.
 
     >>> import tempfile
     >>> mask, rewind = {"w": ([3], bytes([0b1010_0000]))}, {"w": ("F32", [3], bytes(12))}
@@ -796,6 +800,7 @@ def describe(file: TicketFile) -> str:
         # The digest stands two lines above; in full the path would not fit a line.
         short = (file.reference or "").replace(file.rewind_digest, f"{file.rewind_digest[:8]}…")
         facts += [("rewind file", f"{short}, {_bytes(file.rewind_point.size)}")]
+    facts += more
     lines = [line for label, value in facts for line in _fact(label, value)]
     return "\n".join([*lines, "", *_table(file)])
 
@@ -860,6 +865,13 @@ def _origin_facts(file: TicketFile) -> list[tuple[str, str]]:
     density = f"{_percent(file.density)}: {file.kept:,} of {file.prunable:,} prunable weights kept"
     facts = [("arm", ", ".join(stands))] if stands else []
     facts += [(key, _thing(origin.pop(key))) for key in ("model", "data") if key in origin]
+    if "inputs" in origin:
+        facts += _inputs(origin.pop("inputs"))
+    if "trained" in origin:
+        facts += [("weights", _trained(origin.pop("trained")))]
+    # What only a program needs is in `plain`.
+    for key in ("versions", "inference_flops", *(["shared"] if origin.get("shared") == {} else [])):
+        origin.pop(key, None)
     facts += [("density", density)]
     if file.density_total is not None:
         facts += [("of all weights", f"{_percent(file.density_total)} of {file.total:,} are not pruned")]
@@ -879,6 +891,28 @@ def _thing(value: Any) -> str:
     text = value["name"] + (f" ({_value(options)})" if options else "")
     rest = {key: item for key, item in value.items() if key not in ("name", "options") and item is not None}
     return "; ".join([text, *(f"{key} {_value(item)}" for key, item in rest.items())])
+
+
+def _inputs(value: Any) -> list[tuple[str, str]]:
+    """Show how a model is given images, and what its outputs stand for."""
+    known = ("shape", "mean", "std", "classes")
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in known):
+        return [("inputs", _value(value))]
+    shape = " x ".join(map(_value, value["shape"]))
+    numbers = all(type(one) in (int, float) for key in ("mean", "std") for one in value[key])
+    mean, std = (", ".join(f"{one:.6g}" if numbers else _value(one) for one in value[key]) for key in ("mean", "std"))
+    classes = value["classes"]
+    shown = _classes(classes) if all(type(one) is int for one in classes) else ", ".join(map(_value, classes))
+    how = f"{shape}, {_value(value.get('dtype'))}; the model takes (images - mean) / std, mean {mean}, std {std}"
+    return [("inputs", how), ("classes", f"{len(classes)}: {shown}")]
+
+
+def _trained(value: Any) -> str:
+    """Say that a ticket's values are trained weights, and how accurate they are."""
+    said = value if isinstance(value, dict) else {}
+    known = [(key, said.get(f"{key}_accuracy")) for key in ("test", "valid")]
+    measured = [f"{key} accuracy {_percent(one)}" for key, one in known if isinstance(one, int | float)]
+    return ", ".join(["trained, no rewind point", *measured])
 
 
 def _partitions(value: Any) -> str:
