@@ -60,8 +60,7 @@ def test_the_tables_hold_what_was_decided():
     grid = decisions.verdict_grid(RECORDS, ASKED)
     assert grid.rows == [["lth", "50", "winning", "+0.15, ≥ +0.07 ✓", "-11, ≤ +6 ✓", "random +10.05, ≥ +9.97 ✓"]]
     assert grid.groups[0][1][1:] == [
-        "accuracy - dense, points (above -1.00)", "early stop - dense, steps (below +10)",
-        "accuracy - controls, points (above 0)",
+        "accuracy - dense (> -1.00)", "early stop - dense (< +10)", "accuracy - controls (> 0)"
     ]  # fmt: skip
     [row] = decisions.comparison_grid(RECORDS, ASKED).rows
     assert row == ["lth - random", "50", "3", "+10.05", "[+9.93, +10.17]", "higher", "0.000", "0.03", "", "0.08"]

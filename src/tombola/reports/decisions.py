@@ -236,18 +236,18 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
         first = one.conditions[:2]
         controls = "; ".join(_control(condition) for condition in one.conditions[2:])
         rows.append([one.arm, percent(one.density), one.word, *map(_signed_off, first), controls])
-    accuracy, stop = "accuracy - dense, points", "early stop - dense, steps"
+    accuracy, stop = "accuracy - dense", "early stop - dense"
     bounds = {condition.of: condition.bound for one in found for condition in one.conditions[:2] if condition.paired}
     if "test_accuracy" in bounds:
-        accuracy += f" (above {signed(bounds['test_accuracy'])})"
+        accuracy += f" (> {signed(bounds['test_accuracy'])})"
     if "early_stop_step" in bounds:
-        stop += f" (below {signed(bounds['early_stop_step'], 'early_stop_step')})"
-    controls = "accuracy - controls, points (above 0)"
+        stop += f" (< {signed(bounds['early_stop_step'], 'early_stop_step')})"
     return Grid(
         title="Verdicts",
         labels=["arm", "density %"],
-        groups=[("", ["verdict", accuracy, stop, controls])],
+        groups=[("", ["verdict", accuracy, stop, "accuracy - controls (> 0)"])],
         rows=rows,
+        notes=("Accuracies in points, early stops in steps; in brackets what is to be shown.",) if rows else (),
     )
 
 
