@@ -549,6 +549,29 @@ def test_a_record_that_lacks_a_layer_which_others_have_is_refused_with_its_line(
         Run(folder)
 
 
+@pytest.mark.parametrize(
+    ("at", "entry", "told"),
+    [
+        (1, "density_total", "it has no 'density_total'"),
+        (1, "selected", "it has no 'selected'"),
+        (1, "layers", "it has candidate_layers and no layers"),
+        (0, "evaluated", "it is the dense network's and not evaluated"),
+        (1, "test_accuracy", "it is evaluated and has no test_accuracy"),
+    ],
+)
+def test_a_record_that_lacks_what_a_report_needs_is_refused_with_its_line(whole, tmp_path, at, entry, told):
+    folder = unseal(copied(whole.folder, tmp_path))
+    lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    number = next(n for n, line in enumerate(lines) if (line["arm"], line["round"]) == ("apart", at))
+    if entry in ("evaluated", "test_accuracy"):
+        lines[number][entry] = False if entry == "evaluated" else None
+    else:
+        del lines[number][entry]
+    (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ConfigError, match=rf"line {number + 1} of .* is damaged: {told}"):
+        Run(folder)
+
+
 # The order of what is printed ----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import errno
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,7 @@ class Records:
         order: The arms in the order in which results are given, whichever was written first; arms that are not among
             them come last, by their names.
         seals: Of the folder; by default those of one whose lines may have no digest.
+        fields: What each record must have beside what all have.
 
     Attributes:
         repaired: Whether there was such a line.
@@ -103,10 +104,16 @@ class Records:
     """
 
     def __init__(
-        self, path: Path, *, repair: bool = True, order: Sequence[str] = (), seals: Seals | None = None
+        self,
+        path: Path,
+        *,
+        repair: bool = True,
+        order: Sequence[str] = (),
+        seals: Seals | None = None,
+        fields: Collection[str] = (),
     ) -> None:
         self.path, self._lock = path, threading.Lock()
-        self.order = tuple(order)
+        self.order, self._fields = tuple(order), fields
         self._seals = seals or Seals(path.parent, required=False)
         self._known: dict[tuple[str, int, int], Record] = {}
         self.repaired = False
@@ -118,7 +125,7 @@ class Records:
         for number, line in enumerate(self._whole_lines(repair).split(b"\n")[:-1], 1):
             try:
                 record = self._seals.read_line(self.path, line)
-                _check(record)
+                _check(record, self._fields)
                 layers = layers or ((number, record) if "layers" in record else None)
                 if layers is not None:
                     _check_layers(record, layers[1], f"line {layers[0]}")
@@ -316,11 +323,11 @@ _KINDS = {
 }
 
 
-def _check(record: Any) -> None:
+def _check(record: Any, fields: Collection[str] = ()) -> None:
     """Refuse a line that is no record, or whose entry is not what it must be."""
     if type(record) is not dict:
         raise ConfigError(f"it is {_shown(record)}; it must be a mapping")
-    if missing := sorted(_FIELDS - record.keys()):
+    if missing := sorted({*_FIELDS, *fields} - record.keys()):
         raise ConfigError(f"it has no '{missing[0]}'")
     for name, value in record.items():
         kind = _KINDS.get(name)
@@ -328,6 +335,8 @@ def _check(record: Any) -> None:
             raise ConfigError(_odd(name, value, kind))
     if record["evaluated"] and record["test_accuracy"] is None:
         raise ConfigError("it is evaluated and has no test_accuracy")
+    if not record["evaluated"] and record["round"] == 0:
+        raise ConfigError("it is the dense network's and not evaluated")
     for name in ("curve", "line"):
         columns = record.get(name) or {}
         if len({len(column) for column in columns.values()}) > 1:

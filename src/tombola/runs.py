@@ -79,6 +79,7 @@ _ENVIRONMENT = {
     "cores": int,
     "own_code": dict[str, str],
 }
+_FIELDS = ("density_total", "kept_fraction", "early_stop_step", "selected", "seconds")  # of a run's records, too
 _ENDING = {
     "state": Literal["open", "finished", "failed", "skipped"],
     "why": str,
@@ -284,7 +285,7 @@ class Run:
 
     def _records(self, *, repair: bool) -> Records:
         path = self.path / "records.jsonl"
-        return Records(path, repair=repair, order=list(self.recipe.arms), seals=self.seals)
+        return Records(path, repair=repair, order=list(self.recipe.arms), seals=self.seals, fields=_FIELDS)
 
     def _json(self, name: str, hint: Any, default: Any, advice: str = _ANEW) -> Any:
         """Read a file of the folder, whose value is of a type."""

@@ -56,6 +56,7 @@ def report(runs: Sequence[Run], folder: Path | None = None, formats: Sequence[Fo
         for k in range(run.recipe.replicates)
         if not run.finished(arm, k)
     ]
+    open_ += [f"{label}: {text}" for label, run in zip(names, runs, strict=True) for text in run.told]
     return together.write(folder or runs[0].path.parent / f"{title}-together", title, parts, open_, formats)
 
 
