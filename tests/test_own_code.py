@@ -14,6 +14,7 @@ from tombola.contracts import CONTRACTS
 from tombola.data.dataset import from_tensors
 from tombola.data.loading import load
 from tombola.errors import ConfigError, DataError, InputError
+from tombola.exports.writing import export
 from tombola.models.building import build
 from tombola.pruning import prune
 from tombola.recipe import parse
@@ -221,6 +222,32 @@ def test_a_score_that_leaves_the_process_later_fails_its_arm_alone(own, tmp_path
     assert {record["arm"] for record in done.records if record["round"] == 1} == {"lth"}
     [note] = [note for note in done.notes if note.startswith("arm mine, replicate 0: failed: ")]
     assert "'users_own:f' raised SystemExit: 7" in note
+
+
+# ---- exports
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "def f(): return {}",
+            "'users_own:f' failed: TypeError: f() takes 0 positional arguments but 1 was given; a fun",
+        ),
+        ("def f(ticket): sys.exit()", "'users_own:f' failed: SystemExit"),
+        ("def f(ticket): return [1]", "the export 'users_own:f' gave a list; it gives a Ticket or a state"),
+        ("def f(ticket): return {'w': 1}", "the export 'users_own:f' gave 1 for 'w'; a state holds tensors"),
+    ],
+    ids=range(4),
+)
+def test_an_export_that_gives_none_is_one_line_and_writes_nothing(own, tmp_path, source, said):
+    path = tmp_path / "t.safetensors"
+    Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}).save(path)
+    with pytest.raises(InputError) as caught:
+        export(path, f"{own(source)}:f", tmp_path / "out.pt")
+    refused(caught.value)
+    assert said in str(caught.value)
+    assert not (tmp_path / "out.pt").exists()
 
 
 # ---- contracts

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tombola import catalogue, savings, ticket_format
 from tombola.best import of_run, of_ticket, record_of
 from tombola.choosing import run_folder
-from tombola.errors import ConfigError, DiskError, InputError, TicketError
+from tombola.errors import ConfigError, DiskError, InputError, TicketError, shown
 from tombola.exports.card import card
 from tombola.files import cannot_write, printable, write_whole
 from tombola.records import Record
@@ -66,7 +67,8 @@ def export(
     make = catalogue.entry("tombola.exports", to)
     found = Source.of(Path(path), trained=trained)
     try:
-        made = make(found.ticket)
+        with catalogue.own_code(to, "exports"):
+            made = make(found.ticket)
     except InputError:
         raise
     except Exception as error:  # whatever a function of the user's own meets
@@ -74,6 +76,11 @@ def export(
         raise ConfigError(f"the export '{to}' failed: {met}") from error
     if not isinstance(made, Ticket | Mapping):
         raise ConfigError(f"the export '{to}' gave a {type(made).__name__}; it gives a Ticket or a state")
+    entries = {} if isinstance(made, Ticket) else made
+    odd = [name for name, value in entries.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise ConfigError(f"the export {shown(to)} gave {shown(entries[odd[0]])} for {shown(odd[0])}; a state holds "
+                          "tensors")  # fmt: skip
     end = "safetensors" if isinstance(made, Ticket) else "pt"
     stem = f"{found.path.name.removesuffix('.safetensors')}{'.trained' * trained}.{to.rpartition(':')[2]}"
     target = found.path.with_name(f"{stem}.{end}") if out is None else Path(out)
