@@ -487,6 +487,12 @@ def test_an_older_folder_is_read_as_it_is_and_the_report_says_so(whole, tmp_path
     assert note.startswith("this run was made before files carried digests of their contents")
 
 
+def test_the_trained_weights_of_an_older_folder_can_be_had(whole, tmp_path):
+    folder = unseal(copied(whole.folder, tmp_path))
+    kept, known = (Run(path).best("lth", round=2) for path in (folder, whole.folder))
+    assert plain(kept.state) == plain(known.state)
+
+
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_an_older_folder_that_goes_on_has_digests_from_then_on(whole, tmp_path, said, rounds):
     begun = run(small(until={"rounds": rounds}), runs=tmp_path, workers=1)

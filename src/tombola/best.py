@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola.choosing import best_of_run, records_of, run_above, ticket_path, training_path
+from tombola.choosing import best_of_run, records_of, run_above, seals_of, ticket_path, training_path
 from tombola.errors import ConfigError, InputError, TicketError
 from tombola.masks import from_zeros
 from tombola.records import Record
@@ -110,7 +110,8 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
     which = f"{record['arm']}, round {record['round']} of replicate {record['replicate']}"
     digest = record.get("training_digest")
     file = training_path(run, record)
-    trained = Store(run / "trainings").trained(digest) if isinstance(digest, str) else None
+    store = Store(run / "trainings", sealed=seals_of(run).required)
+    trained = store.trained(digest) if isinstance(digest, str) else None
     if trained is None:
         kept = "" if keep is None else f" (keep: {keep})"
         why = "are damaged" if file.exists() else f"were not kept{kept}"
