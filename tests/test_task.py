@@ -233,3 +233,9 @@ def test_partitions_that_need_not_cover_may_leave_out_and_may_not_hold_twice(tas
     for twice in ([Partition(classes=(0, 1)), Partition(classes=(1, 2))], [Partition(examples=(1,))] * 2):
         with pytest.raises(ConfigError, match="exactly one"):
             task.check(twice, covering=False)
+
+
+def test_files_that_were_not_compared_with_their_checksums_are_told_in_one_line(task):
+    assert task.unverified == ""
+    told = Classification(task.model, replace(task.splits, verified=False), task.head).unverified
+    assert told == "the checksums of the data's files were not verified (data.verify: false)"

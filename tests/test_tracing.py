@@ -85,6 +85,14 @@ def with_setting(name, value):
     return made
 
 
+def three(one, other):
+    """Three layers alike, two of which share their weight."""
+    with seeds.seeded(0, "init"):
+        made = nn.Sequential(*(nn.Linear(8, 8, bias=False) for _ in range(3)), nn.Linear(8, 4))
+    made[other].weight = made[one].weight
+    return made
+
+
 DIFFERENT = {
     "as it is": net,
     "another seed": lambda: net(1),
@@ -99,6 +107,8 @@ DIFFERENT = {
     "dropout kept off": lambda: with_setting("training", False),
     "another slope": lambda: net(slope=0.3),
     "in place": lambda: net(inplace=True),
+    "first and second tied": lambda: three(0, 1),
+    "first and third tied": lambda: three(0, 2),
     "one layer twice": lambda: shared(True),
     "two layers": lambda: shared(False),
     "a subclass": lambda: Twice(*net()),
@@ -314,14 +324,14 @@ def test_the_loss_of_a_task_is_recorded():
 
 
 def test_a_tensor_that_a_declared_loss_brings_along_is_not_frozen():
-    weight = torch.ones(4)
+    weights = [torch.ones(4)]
 
     @recordable  # wrongly
     def weighted(model, batch):
-        return cross_entropy(model(batch[0]), batch[1], weight)
+        return cross_entropy(model(batch[0]), batch[1], weights[0])
 
     step_of(net(), True, of=weighted)
-    weight[0] = 9.0
+    weights[0] = torch.tensor([9.0, 1.0, 1.0, 1.0])
     assert alike(step_of(net(), True, of=weighted), step_of(net(), False, of=weighted))
 
 
@@ -471,7 +481,7 @@ def described(description, seed):
 def images():
     draw = torch.Generator().manual_seed(1)
     split = Split(torch.rand(9, 1, 2, 3, generator=draw), torch.arange(9) % 3, torch.arange(9))
-    return Batches(split, batch_size=4, seed=0, mean=torch.zeros(1), std=torch.ones(1), published=9)
+    return Batches(split, batch_size=4, seed=0, mean=torch.full((1,), 0.5), std=torch.ones(1), published=9)
 
 
 SETTINGS = [
