@@ -174,23 +174,32 @@ def test_what_is_drawn_on_a_line_hangs_on_the_job_and_not_on_what_was_drawn_befo
 
     class Drawing(nn.Module):
         def forward(self, images):
-            if not self.training:  # dropout that stays on, and the other generators
-                images = nn.functional.dropout(images * np.random.uniform(0.5, 1) * random.uniform(0.5, 1), 0.2)
-            return images
+            # In both modes, and before batch norm, whose statistics then hang on it.
+            return nn.functional.dropout(images * np.random.uniform(0.5, 1) * random.uniform(0.5, 1), 0.2)
 
     model = nn.Sequential(Drawing(), *small_network(dropout=0.5))
     task = Classification(model, TASK.splits, "6")
     jobs = [replace(job(seed=seed), start=task.initial_state(), mask={}) for seed in (0, 1)]
     ends = [run_job(each, task) for each in jobs]
-    lines = []
+    lines, seen = [], []
+
+    class Looking(Classification):
+        def measure(self, model, part, which):
+            seen.append(model[2].running_mean.clone())
+            return task.measure(model, part, which)
+
     for seed in (3, 4):
         torch.manual_seed(seed)
         seeds.reseed_python(seed)
         before = random.getstate(), np.random.get_state()[1].tolist()
-        lines.append(connect(jobs[0], *ends, task, points=3))
+        lines.append(connect(jobs[0], *ends, Looking(model, TASK.splits, "6"), points=3))
         assert before == (random.getstate(), np.random.get_state()[1].tolist())
     assert lines[0] == lines[1]
     assert lines[0].loss[0] == measure(jobs[0], ends[0], task).test.loss
+    middle = task.build(between(ends[0].state, ends[1].state, 0.5), jobs[0].part, 0)
+    with seeds.seeded(jobs[0].seed, "line"):
+        connectivity._learn_statistics(middle, connectivity._batches(jobs[0], task))
+    assert torch.allclose(middle[2].running_mean, seen[1], atol=1e-6)
 
 
 def test_a_batch_norm_that_is_frozen_keeps_its_statistics_on_a_line():
