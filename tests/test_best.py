@@ -30,7 +30,7 @@ from tombola.tickets import Ticket
 WHOLE = {
     "name": "small",
     "model": {"name": "mlp", "hidden": [12]},
-    "training": {"epochs": 2, "lr": 0.1, "batch_size": 64, "select": "best"},
+    "training": {"epochs": 2, "lr": 1.0, "batch_size": 64, "select": "best", "evaluate_every": 5},
     "arms": {
         "dense": {"method": "dense"},
         "lth": {"method": "lth", "rate": 0.4},
@@ -371,3 +371,6 @@ def test_exports_of_a_run_are_what_the_library_gives(folder):
     state = exports.state_dict(found.ticket)
     trained = Store(folder / "trainings").trained(found.record["training_digest"])
     assert all(torch.equal(state[name], value) for name, value in trained.state.items())
+    # The state that was tested need not be the last one; here it is another one in some of the trainings.
+    kept = [Store(folder / "trainings").trained(path.stem) for path in (folder / "trainings").glob("*.training")]
+    assert any(not torch.equal(one.state["head.weight"], one.final["head.weight"]) for one in kept)
