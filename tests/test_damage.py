@@ -756,6 +756,12 @@ def test_the_digest_of_a_file_hangs_on_whose_it_is_and_what_it_is_called(tmp_pat
     assert (tmp_path / "moved" / "a").read_bytes() == made["one", "a"]
 
 
+def test_tensors_come_back_in_one_order(tmp_path):
+    names = [f"layer-{number}" for number in range(40)]
+    Seals(tmp_path).write_tensors(tmp_path / "a", {name: torch.ones(1) for name in reversed(names)})
+    assert list(Seals(tmp_path).read_tensors(tmp_path / "a")) == sorted(names)
+
+
 def test_a_run_folder_may_be_opened_twice_and_says_nothing(whole, tmp_path):
     copied(whole.folder, tmp_path)
     told = []

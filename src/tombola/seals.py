@@ -293,7 +293,12 @@ class Seals:
         elif self.required or b"__metadata__" in raw[8 : at + 64]:
             raise DamagedError(f"'{path}' {_NO_SEAL}")
         try:
-            return load(raw)
+            tensors = load(raw)
+            # In the order in which they lie there: the library's own is another one each time, and what is written of
+            # them, such as a rewind point, must be the same bytes.
+            header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+            order = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
+            return {name: tensors[name] for name in order}
         except Exception as error:  # safetensors' own, and torch's for what no tensor can be
             raise _unreadable(path, error) from error
 
