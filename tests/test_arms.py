@@ -611,7 +611,13 @@ def test_what_has_no_meaning_is_refused_before_any_training(arms, changes, messa
 
 
 def test_arms_are_skipped_whose_source_failed_however_far_away(tmp_path, monkeypatch):
-    (tmp_path / "breaking.py").write_text("def score(state, mask, context):\n    raise KeyError('mine')\n")
+    # It works when it is tried, on the state that training begins with.
+    (tmp_path / "breaking.py").write_text(
+        "def score(state, mask, context):\n"
+        "    if any((state[name] != context.rewind_point[name]).any() for name in mask):\n"
+        "        raise KeyError('mine')\n"
+        "    return {name: state[name].abs() for name in mask}\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     arms = {
         "bad": {"method": "lth", "rate": 0.2, "score": "breaking:score"},

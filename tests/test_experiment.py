@@ -74,9 +74,10 @@ def test_a_run_leaves_records_tickets_and_a_report(outcome):
     for name in ("recipe.yaml", "environment.json", "state.json", "summary.md", "report.html"):
         assert (outcome.folder / name).stat().st_size > 0
     assert {file.suffix for file in outcome.files} == {".md", ".svg", ".png", ".html"}
-    # Of the trained weights those of the dense networks and of each arm's last ticket stay.
+    # Of the trained weights those of the dense networks and of each arm's last ticket stay, beside the best ones.
     staying = {r["training_digest"] for r in outcome.records if r["round"] in (0, 3)}
-    assert {path.stem for path in (outcome.folder / "trainings").iterdir()} == staying
+    kept = {path.stem for path in (outcome.folder / "trainings").iterdir()}
+    assert staying <= kept <= {r["training_digest"] for r in outcome.records}
 
 
 def test_a_model_of_plain_layers_has_nothing_left_out_in_its_records_tickets_and_facts(outcome):
@@ -425,7 +426,7 @@ def test_what_was_evaluated_before_an_arm_failed_is_recorded(tmp_path, monkeypat
     assert "KeyError" in (done.folder / "errors.log").read_text()
     with (tmp_path / "failing.py").open("a") as file:
         file.write("# changed\n")
-    with pytest.raises(ConfigError, match="your own 'failing:score' differs"):
+    with pytest.raises(ConfigError, match=r"your own 'failing:score'.* differs"):
         go(tmp_path, recipe(arms=arms, replicates=1))
 
 

@@ -24,6 +24,7 @@ SHAPES = {
     "image_folder": (20, [3, 64, 64]),
 }
 ANY_SIZE = ("resnet18", "mobilenet_v2")  # minutes with their own images, which `make test-all` gives them
+LARGE = {"cifar10-resnet18", "imagenet-resnet18", "tiny-imagenet-mobilenet-v2"}
 LIKE_OTHERS = ("cifar100-resnet18", "tiny-imagenet-resnet18")  # in model and arms like cifar10-resnet18
 TWO_STEPS = {"epochs": None, "steps": 2, "schedule": "constant", "milestones": [], "warmup": 0, "batch_size": 8,
              "milestone_steps": [], "warmup_steps": 0}  # fmt: skip
@@ -69,7 +70,13 @@ def run_for_two_steps(path, runs, *, shrunk):
     assert {record["arm"] for record in done.records} == set(whole["arms"])
 
 
-@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem not in LIKE_OTHERS], ids=lambda path: path.stem)
+def runnable():
+    """Return the recipes to be run; those whose networks take most of a minute for two steps are slow tests."""
+    paths = [path for path in RECIPES if path.stem not in LIKE_OTHERS]
+    return [pytest.param(path, marks=pytest.mark.slow if path.stem in LARGE else ()) for path in paths]
+
+
+@pytest.mark.parametrize("path", runnable(), ids=lambda path: path.stem)
 def test_a_recipe_runs_for_two_steps_on_images_like_its_own(path, tmp_path, monkeypatch):
     # Neither what a crash would leave nor the time ahead is tested here, and for large models both take long.
     monkeypatch.setattr("os.fsync", lambda _: None)

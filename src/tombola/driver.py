@@ -109,6 +109,7 @@ class SourceFailedError(Exception):
     """The arm that another one follows has failed."""
 
 
+@runtime_checkable
 class _Pool(Protocol):
     """What an arm asks of a pool: to have trainings done, kept and let go, see `executors.Pool`."""
 
@@ -121,6 +122,7 @@ class _Pool(Protocol):
     def release(self, digests: Iterable[str]) -> None: ...
 
 
+@runtime_checkable
 class _Folder(Protocol):
     """Where an arm finds what it has done before, and writes down what it does, see `runs.RunFolder`."""
 

@@ -71,7 +71,7 @@ class Rehearsed:
         candidates: Masks of partitions that are written.
         starts: States that tickets start from.
         rounds: Of every arm the number of its rounds and the density after the last one.
-        cut_short: Whether there is more than could be rehearsed.
+        cut_short: Whether there is more than could be rehearsed, for want of time or since an arm failed.
     """
 
     trainings: int = 0
@@ -245,6 +245,7 @@ class _Rehearsal:
         except _EnoughError:
             cut_short = True
         pool, folder = self._pool, self._folder
+        cut_short = cut_short or folder.failed  # what the arm would have gone on to do is not counted
         return Rehearsed(
             trainings=len(pool.trained),
             steps=sum(steps for steps, _, _ in pool.trained.values()),
@@ -388,6 +389,7 @@ class _Folder:
         self._density: dict[str, float | None] = {}
         self.digest = ""
         self.tickets = self.masks = 0
+        self.failed = False
         self.starts: set[str] = set()
 
     def reached(self, name: str) -> tuple[int, float | None]:
@@ -435,8 +437,8 @@ class _Folder:
     def log_error(self, text: str) -> None:
         pass
 
-    def ended(self, arm: str, replicate: int, how: str, why: str, rounds: int) -> None:
-        pass
+    def ended(self, _arm: str, _replicate: int, how: str, _why: str, _rounds: int) -> None:
+        self.failed = self.failed or how == "failed"
 
 
 class _Silence:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -221,9 +222,18 @@ class Store:
         self._told.discard(path)
 
 
+def _finite(value: Any) -> Any:
+    """Put 0 in the place of what is no finite number: a loss may come to that, and its type is right."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _check(path: Path, hint: Any, value: Any, name: str) -> None:
     """Refuse a fact that is not of its type."""
     try:
-        checked(hint, value, name)
+        checked(hint, _finite(value), name)
     except ConfigError as error:
         raise DamagedError(f"'{path}' is damaged: {error}") from error
