@@ -13,10 +13,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
-from tombola import Classification, seeds, steps
+from tombola import Classification, models, seeds, steps
 from tombola.batches import Batches
+from tombola.data.dataset import from_tensors
 from tombola.errors import ConfigError, InputError
-from tombola.splits import Split
+from tombola.masks import ones
+from tombola.partitions import WHOLE
+from tombola.splits import Split, split
 from tombola.steps import gradients, recordable, traceable
 from tombola.training import Training, settle, train
 
@@ -518,3 +521,18 @@ def test_a_traced_training_is_an_eager_one_bit_for_bit_whatever_the_model(descri
 @settings(max_examples=100)
 def test_a_traced_training_is_an_eager_one_for_many_models(description, order, options):
     check_replicates(description, order, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("lenet_300_100", (1, 28, 28)), ("lenet5", (1, 28, 28)), ("mlp", (1, 8, 8))]
+)
+def test_the_networks_that_a_recording_is_for_are_recorded_in_their_trainings(name, shape):
+    """Images of one channel have strides of their own when the channels are innermost."""
+    steps._traces.clear()
+    images, labels = torch.zeros(40, *shape, dtype=torch.uint8), torch.arange(40) % 10
+    data = split(from_tensors(images, labels, images[:10], labels[:10], 10), valid=0)
+    task = Classification(getattr(models, name)(10, image_shape=shape), data)
+    training = Training(epochs=2, batch_size=16)  # and a last batch of another size
+    for _ in train(task.model, task.batches(WHOLE, 16, 0), training, ones(task.model), loss=task.loss, seed=0):
+        pass
+    assert [trace is not None for trace in steps._traces.values()] == [True, True]

@@ -7,11 +7,10 @@ tests run their examples.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Contract:
+class Contract(NamedTuple):
     """How a function of the user's own is called, and what it gives.
 
     Attributes:

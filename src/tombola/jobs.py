@@ -84,6 +84,12 @@ class Job:
 
     def digest(self, task: str) -> str:
         """Digest of all that decides what this training gives, on the task of that digest."""
+        known: dict[str, str] = vars(self).setdefault("digests", {})  # it is asked for at every turn
+        if task not in known:
+            known[task] = self._digest(task)
+        return known[task]
+
+    def _digest(self, task: str) -> str:
         return digest_json(
             {
                 "task": task,

@@ -340,9 +340,10 @@ def _trace(anatomy: _Anatomy, model: nn.Module, loss: Loss, batch: Batch) -> Tra
     from torch.fx.experimental.proxy_tensor import make_fx  # imports torch's compiler: for those who train
 
     given, number = (*anatomy.parameters, *batch), len(anatomy.parameters)
-    copies = [tensor.detach().clone() for tensor in given]
-    overlapping = any(one.stride() != other.stride() for one, other in zip(given, copies, strict=True))
-    if overlapping or any(tensor.requires_grad for tensor in batch):
+    if any(tensor.requires_grad for tensor in batch):
+        return None
+    copies = list(map(_copied, given))
+    if any(copy is None for copy in copies):
         return None
 
     def step(*tensors: Tensor) -> list[Tensor | None]:
@@ -376,6 +377,18 @@ def _trace(anatomy: _Anatomy, model: nn.Module, loss: Loss, batch: Batch) -> Tra
     graph.eliminate_dead_code()
     recorded.recompile()
     return recorded.forward
+
+
+def _copied(tensor: Tensor) -> Tensor | None:
+    """Copy a tensor with its very strides; nothing where its elements lie over each other."""
+    clone = tensor.detach().clone()
+    strides = zip(tensor.shape, tensor.stride(), clone.stride(), strict=True)
+    if any(one != other for size, one, other in strides if size > 1):
+        return None
+    # A clone may have another stride where there is one element, as in images of one channel, and
+    # kernels choose by these strides, too.
+    copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+    return copy.copy_(clone)
 
 
 def _laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
