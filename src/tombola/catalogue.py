@@ -24,8 +24,6 @@ from tombola.errors import ConfigError, InputError, near, shown
 
 TORCHVISION = "torchvision:"  # before the names of torchvision's models
 
-TORCHVISION = "torchvision:"  # before the names of torchvision's models
-
 
 def entries(package: str) -> list[str]:
     """List the names that a catalogue offers, sorted, without importing any of them.
