@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.toys import keep_fraction
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.nn.utils import parametrizations, prune
@@ -175,7 +176,7 @@ def test_attention_by_hand_whose_products_no_mask_shrinks(needs_weights):
         flops.BETWEEN: Flops(by_hand[flops.BETWEEN], 2 * by_hand[flops.BETWEEN]),
         "attention.out_proj": Flops(by_hand["out_proj"], 2 * by_hand["out_proj"]),
     }
-    half = at(ones(Attention(), "all"), 0.5)
+    half = keep_fraction(ones(Attention(), "all"), 0.5)
     assert flops.inference(found, half) == projected // 2 + by_hand[flops.BETWEEN] + by_hand["out_proj"] // 2
 
 
@@ -227,7 +228,7 @@ def test_a_layer_that_holds_its_matrix_transposed_by_hand():
 
     model = nn.Sequential(Conv1D())
     assert per_example(model, torch.zeros(2, 5, 4)) == {"0": Flops(2 * 5 * 24, 2 * 5 * 24)}
-    mask = at(ones(model, "all"), 0.25)
+    mask = keep_fraction(ones(model, "all"), 0.25)
     assert flops.inference(per_example(model, torch.zeros(2, 5, 4)), mask) == 2 * 5 * 6
 
 
@@ -393,20 +394,12 @@ def by_layer(model, inputs):
     return {name: Flops(of.forward // len(inputs), of.backward // len(inputs)) for name, of in found.items()}
 
 
-def at(mask, kept):
-    """Keep the same fraction of each layer."""
-    found = {name: torch.zeros(keep.numel(), dtype=torch.bool) for name, keep in mask.items()}
-    for keep in found.values():
-        keep[: round(kept * keep.numel())] = True
-    return {name: keep.view(mask[name].shape) for name, keep in found.items()}
-
-
 def check_against_layers(model, inputs):
     found, second = per_example(model, inputs), by_layer(model, inputs)
     assert found == second
     assert uncounted(model, inputs) == []
     assert sum(of.backward == of.forward for of in found.values()) >= 1
-    mask = at(ones(model, "all"), 0.3)
+    mask = keep_fraction(ones(model, "all"), 0.3)
     by_hand = 0
     for name, of in second.items():
         keep = mask[f"{name}.weight"]
@@ -465,7 +458,7 @@ def test_a_vision_transformer_by_hand():
 def test_networks_with_branches_at_a_density():
     def of(model, kept):
         found = per_example(model, torch.zeros(2, 3, 32, 32))
-        return found, [round(flops.training(found, at(ones(model, "all"), k)) / 1e6) for k in kept]
+        return found, [round(flops.training(found, keep_fraction(ones(model, "all"), k)) / 1e6) for k in kept]
 
     found, millions = of(empty(lambda: models.resnet18(100)), (0.5, 0.1, 0.02))
     assert found["stage2.0.shortcut.0"] == Flops(4_194_304, 8_388_608)

@@ -12,6 +12,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+from tests.toys import drawn, equal, random_mask
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.optim import optimizer as torchs
@@ -20,24 +21,6 @@ from torch.optim.swa_utils import AveragedModel
 from tombola.errors import InputError
 from tombola.holding import hold_
 from tombola.masks import apply_, masked_parameters, ones
-
-
-def drawn(model, seed=0):
-    """The model with weights of its own seed."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return model
-
-
-def random_mask(model, prunable="all", seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {n: torch.rand(keep.shape, generator=generator) < 0.5 for n, keep in ones(model, prunable).items()}
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 class Mixing(torch.optim.Optimizer):
@@ -128,6 +111,28 @@ def steep(model, mask):
     return sum(int(weight.grad[~keep].count_nonzero()) for weight, keep in pairs if weight.grad is not None)
 
 
+def check_held(model, mask, take_step, *, steps):
+    """Take steps; no pruned weight, and no gradient of one, is other than zero at any time.
+
+    ``take_step`` is called with what to call when the gradients are about to be clipped.
+    """
+
+    def look():
+        assert (steep(model, mask), alive(model, mask)) == (0, 0)
+
+    for _ in range(steps):
+        take_step(look)
+        assert alive(model, mask) == 0
+
+
+def check_learnt(model, start, mask):
+    """Most of the kept weights have moved; one into a dead unit may rest."""
+    olds = masked_parameters(start, mask)
+    for (weight, keep), (old, _) in zip(masked_parameters(model, mask), olds, strict=True):
+        assert weight.isfinite().all()
+        assert (weight != old)[keep].float().mean() > 0.5
+
+
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_held_weights_stay_at_zero_and_the_others_learn(name, clip):
@@ -138,15 +143,8 @@ def test_held_weights_stay_at_zero_and_the_others_learn(name, clip):
     hold_(optimizer, model, mask)
     assert alive(model, mask) == 0  # at once, before any step
 
-    def look():
-        assert (steep(model, mask), alive(model, mask)) == (0, 0)
-
-    for _ in range(10):
-        step(model, optimizer, clip, look=look)
-        assert alive(model, mask) == 0
-    for (weight, keep), (old, _) in zip(masked_parameters(model, mask), masked_parameters(start, mask), strict=True):
-        assert weight.isfinite().all()
-        assert (weight != old)[keep].float().mean() > 0.5  # a weight into a dead unit may rest
+    check_held(model, mask, lambda look: step(model, optimizer, clip, look=look), steps=10)
+    check_learnt(model, start, mask)
 
 
 def test_the_table_has_every_optimizer_of_torch():
@@ -164,13 +162,7 @@ def test_a_model_that_has_trained_before_can_be_held_in_spite_of_its_momentum(na
         step(model, optimizer)
     mask = random_mask(model)
     handle = hold_(optimizer, model, mask)
-
-    def look():
-        assert (steep(model, mask), alive(model, mask)) == (0, 0)
-
-    for _ in range(3):
-        step(model, optimizer, look=look)
-        assert alive(model, mask) == 0
+    check_held(model, mask, lambda look: step(model, optimizer, look=look), steps=3)
     handle.remove()
     step(model, optimizer)
     assert alive(model, mask) > 0
@@ -552,31 +544,24 @@ def test_weights_are_held_whichever_optimizer_was_given(pair, trained):
     model = convnet()
     given, stepping = PAIRS[pair](list(model.parameters()))
 
-    def one(look):
+    def take_step(look):
         if isinstance(stepping, SAM):
             sam_step(model, stepping, look)
         else:
             step(model, stepping, look=look)
 
     for _ in range(3 * trained):
-        one(lambda: None)
+        take_step(lambda: None)
     mask = random_mask(model)
     hold_(given, model, mask)
     start = copy.deepcopy(model)
-
-    def look():
-        assert (steep(model, mask), alive(model, mask)) == (0, 0)
-
-    for _ in range(10):
-        one(look)
-        assert alive(model, mask) == 0
+    check_held(model, mask, take_step, steps=10)
     if isinstance(stepping, ScheduleFree):
         stepping.eval()
         assert alive(model, mask) == 0
         stepping.train()
         assert alive(model, mask) == 0
-    for (weight, keep), (old, _) in zip(masked_parameters(model, mask), masked_parameters(start, mask), strict=True):
-        assert (weight != old)[keep].float().mean() > 0.5
+    check_learnt(model, start, mask)
 
 
 def test_what_a_loop_writes_by_itself_is_told_once_and_the_network_computes_with_zeros():
@@ -628,13 +613,7 @@ def test_the_loop_may_make_its_optimizer_anew():
     mask = random_mask(model)
     hold_(momentum(model.parameters()), model, mask)
     adam = torch.optim.Adam(model.parameters(), 0.01, weight_decay=0.1)
-
-    def look():
-        assert steep(model, mask) == 0
-
-    for _ in range(3):
-        step(model, adam, look=look)
-        assert alive(model, mask) == 0
+    check_held(model, mask, lambda look: step(model, adam, look=look), steps=3)
 
 
 def test_parameters_that_an_optimizer_takes_up_later_are_held():
@@ -743,13 +722,7 @@ def test_a_layer_that_is_replaced_by_one_of_its_shape_is_held():
     hold_(momentum(model.parameters()), model, mask)
     model[4] = nn.Linear(4 * 9, 8)
     sgd = momentum(model.parameters())
-
-    def look():
-        assert (steep(model, mask), alive(model, mask)) == (0, 0)
-
-    for _ in range(3):
-        step(model, sgd, look=look)
-        assert alive(model, mask) == 0
+    check_held(model, mask, lambda look: step(model, sgd, look=look), steps=3)
 
 
 def test_a_layer_that_is_replaced_by_one_of_another_shape_is_refused_in_one_line():
@@ -788,9 +761,7 @@ def test_a_state_that_is_loaded_is_held(assign):
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     sgd = momentum(model.parameters())
-    for _ in range(3):
-        step(model, sgd)
-        assert (alive(model, mask), steep(model, mask)) == (0, 0)
+    check_held(model, mask, lambda look: step(model, sgd, look=look), steps=3)
 
 
 def test_weights_that_are_written_by_hand_are_zero_in_the_next_forward_pass():
@@ -885,14 +856,7 @@ def test_wrapped_models_are_held(wrap, order):
     sgd = momentum(model.parameters())
     hold_(sgd, model if wrapped is None else wrapped, mask)
     wrapped = wrap(model) if wrapped is None else wrapped
-    plain = random_mask(model)
-
-    def look():
-        assert (steep(model, plain), alive(model, plain)) == (0, 0)
-
-    for _ in range(3):
-        step(wrapped, sgd, look=look)
-        assert alive(model, plain) == 0
+    check_held(model, random_mask(model), lambda look: step(wrapped, sgd, look=look), steps=3)
 
 
 def test_a_compiled_step_of_an_optimizer_is_held():

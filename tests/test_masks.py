@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.toys import drawn, equal
 from torch import nn
 
 from tombola import models
@@ -25,21 +26,6 @@ from tombola.masks import (
     size,
     total_weights,
 )
-
-
-def drawn(model, seed=0):
-    """The model with weights of its own seed."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return model
-
-
-def random_mask(model, prunable="all", seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {n: torch.rand(keep.shape, generator=generator) < 0.5 for n, keep in ones(model, prunable).items()}
-
 
 # ---- which weights
 
@@ -251,10 +237,6 @@ def test_intersect_keeps_a_weight_only_if_every_candidate_does():
 MASKS = st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=4).map(
     lambda rows: [{"v": torch.tensor(row[:4]).view(2, 2), "w": torch.tensor(row[4:])} for row in rows]
 )
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @given(MASKS, st.randoms())

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.toys import keep_fraction
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.parametrize import register_parametrization
@@ -293,13 +294,6 @@ def test_a_lazy_layer_has_no_weights_yet():
 # ---- totals and densities
 
 
-def half(mask):
-    halved = {name: torch.ones(keep.numel(), dtype=torch.bool) for name, keep in mask.items()}
-    for keep in halved.values():
-        keep[: keep.numel() // 2] = False
-    return {name: halved[name].view(keep.shape) for name, keep in mask.items()}
-
-
 def test_a_vision_transformers_masks_have_its_projections_and_its_total_too():
     from torchvision.models import vit_b_16
 
@@ -310,10 +304,10 @@ def test_a_vision_transformers_masks_have_its_projections_and_its_total_too():
     # 12 blocks of 3 x 768 x 768; norms: 25 of 768.
     assert size(projections) == 21_233_664
     assert total_weights(model) == size(mask) + 25 * 768 == 86_311_680
-    assert density(half(mask), total_weights(model)) == pytest.approx(0.5 + 0.5 * 25 * 768 / 86_311_680)
+    assert density(keep_fraction(mask, 0.5), total_weights(model)) == pytest.approx(0.5 + 0.5 * 25 * 768 / 86_311_680)
     # A mask of before, without them: what it leaves out is kept.
     older = {name: keep for name, keep in mask.items() if name not in projections}
-    assert density(half(older), total_weights(model)) == pytest.approx(0.623, abs=5e-4)
+    assert density(keep_fraction(older, 0.5), total_weights(model)) == pytest.approx(0.623, abs=5e-4)
 
 
 def test_a_parametrised_layer_has_its_place_in_the_total():
