@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.layers import SecondVersion
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -287,17 +288,6 @@ class Read(nn.Module):
         return nn.functional.linear(self.used(x), self.read.weight)
 
 
-class Lately(nn.Linear):
-    """A layer that takes a state without a version for an old one."""
-
-    _version = 2
-
-    def _load_from_state_dict(self, state, prefix, versions, *rest):
-        if versions.get("version") != 2:
-            state[prefix + "weight"] = state[prefix + "weight"] * 2
-        super()._load_from_state_dict(state, prefix, versions, *rest)
-
-
 def encoder() -> nn.Module:
     return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)
 
@@ -317,7 +307,7 @@ ARCHITECTURES = {
     "tied, by the other name": (Tied, ["head.weight", "two.weight"]),
     "recurrent": (Recurrent, ["lstm.weight_hh_l0", "lstm.weight_ih_l1", "gru.weight_ih_l0"]),
     "parametrised": (normed, ["0.parametrizations.weight.original1", "1.parametrizations.weight.original"]),
-    "versioned": (lambda: nn.Sequential(Lately(8, 8), nn.BatchNorm1d(5)), ["0.weight"]),
+    "versioned": (lambda: nn.Sequential(SecondVersion(8, 8), nn.BatchNorm1d(5)), ["0.weight"]),
     "read elsewhere": (Read, ["used.weight"]),
     "half": (lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).bfloat16(), ["0.weight"]),
 }

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.layers import SecondVersion
 from torch import nn
 
 from tombola import exports
@@ -132,19 +133,8 @@ def test_a_tensor_of_bytes_is_not_taken_for_plain_data():
     assert torch.equal(model.told, model.get_extra_state())
 
 
-class Versioned(nn.Linear):
-    """A layer that takes a state without a version for an old one, whose weights were half as large."""
-
-    _version = 2
-
-    def _load_from_state_dict(self, state, prefix, versions, *rest):
-        if versions.get("version") != 2:
-            state[prefix + "weight"] = state[prefix + "weight"] * 2
-        super()._load_from_state_dict(state, prefix, versions, *rest)
-
-
 def test_a_state_of_the_model_is_not_brought_up_to_date_once_more():
-    model = nn.Sequential(nn.Flatten(), Versioned(64, 10))
+    model = nn.Sequential(nn.Flatten(), SecondVersion(64, 10))
     task = task_of(model, "1")
     built = task.build(task.initial_state(), Job(task.initial_state(), {}, Training(epochs=1), 0).part, 0)
     assert torch.equal(built[1].weight, model[1].weight)

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.layers import SecondVersion
 from torch import nn
 
 from tombola import models
@@ -261,15 +262,7 @@ def test_prefixes_are_part_of_a_name_where_the_model_has_them(tmp_path):
 
 
 def test_versions_of_modules_are_taken_from_the_file_and_else_from_the_model(tmp_path):
-    class Versioned(nn.Linear):
-        _version = 2
-
-        def _load_from_state_dict(self, state, prefix, versions, *rest):
-            if versions.get("version") != 2:
-                state[prefix + "weight"] = state[prefix + "weight"] * 2
-            super()._load_from_state_dict(state, prefix, versions, *rest)
-
-    theirs = nn.Sequential(Versioned(3, 3), nn.Linear(3, 2))
+    theirs = nn.Sequential(SecondVersion(3, 3), nn.Linear(3, 2))
     old = theirs.state_dict()
     old._metadata["0"] = {"version": 1}
     torch.save(theirs.state_dict(), tmp_path / "new.pt")
@@ -277,7 +270,7 @@ def test_versions_of_modules_are_taken_from_the_file_and_else_from_the_model(tmp
     torch.save(old, tmp_path / "old.pt")
     torch.save(nn.DataParallel(theirs).state_dict(), tmp_path / "wrapped.pt")
     for name, factor in (("new", 1), ("plain", 1), ("old", 2), ("wrapped", 1)):
-        model = nn.Sequential(Versioned(3, 3), nn.Linear(3, 2))
+        model = nn.Sequential(SecondVersion(3, 3), nn.Linear(3, 2))
         load_weights_(model, tmp_path / f"{name}.pt", head="1")
         assert torch.equal(model[0].weight, factor * theirs[0].weight), name
 
