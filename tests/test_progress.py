@@ -66,6 +66,15 @@ def test_elsewhere_than_on_a_terminal_lines_are_plain_and_whole():
     assert "\x1b" not in text.getvalue()
 
 
+def test_past_what_was_foreseen_no_time_left_is_told():
+    shown, text = display()
+    shown.start("mine", AHEAD)
+    for number in range(4):
+        shown.progress(f"d{number}", 100, 100)
+    shown.result(RECORD)
+    assert text.getvalue().endswith("test accuracy 97.50%   2.5 s\n")
+
+
 def test_a_terminal_shows_replicate_arm_round_epoch_and_the_time_left():
     shown, text = display(force_terminal=True)
     shown.start("mine", AHEAD)

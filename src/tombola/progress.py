@@ -88,8 +88,10 @@ class Display:
         done = sum(self._done.values())
         if self._estimate is None or not self._estimate.bounded or not done:
             return ""
-        left = (time.monotonic() - self._began) * max(0, self._estimate.steps - done) / done
-        return f"{duration(left)} left"
+        ahead = self._estimate.steps - done
+        if ahead <= 0:  # more steps than were foreseen: how many are left is not known
+            return ""
+        return f"{duration((time.monotonic() - self._began) * ahead / done)} left"
 
     def result(self, record: Mapping[str, Any]) -> None:
         """Show a result as one line."""
