@@ -76,6 +76,8 @@ def terminal(
             if index:
                 console.print()
             console.print(table)
+        for note in grid.notes:
+            console.print(Text(note, style="dim"))
     console.print()
     for line in (*decisions.verdict_legend(records, asked), *legend(records)):
         console.print(Text(line, style="dim"))
@@ -311,8 +313,13 @@ def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
 
 
 def _in_two_lines(head: str) -> str:
-    """Break a long head before what stands in brackets, else before its last word."""
+    """Break a long head at the space that makes it narrowest, never behind a minus sign."""
     if len(head) <= 12:
         return f"\n{head}"
-    first, bracket, bound = head.partition(" (")
-    return f"{first}\n({bound}" if bracket else "\n".join(head.rsplit(" ", 1))
+    words = head.split(" ")
+    broken = [
+        f"{' '.join(words[:number])}\n{' '.join(words[number:])}"
+        for number in range(1, len(words))
+        if words[number - 1] != "-"
+    ]
+    return min(broken, key=lambda text: max(map(len, text.split("\n"))))
