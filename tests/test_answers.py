@@ -51,6 +51,13 @@ def test_an_undecided_ticket_is_told_with_what_is_known_and_what_is_not():
     ]
 
 
+def test_without_a_control_the_answer_says_that_none_is_there_to_beat():
+    assert answer(RECORDS, replace(ASKED, controls={"lth": ()})) == [
+        "Whether lth finds winning tickets is open: at 50 % its tickets are within 1 point of dense (+0.15, at least "
+        "+0.07), and there is no control for them to beat."
+    ]
+
+
 def rounds(arm, accuracies, k=3, spread=0.001, **more):
     """Rounds at 100, 50, 25 ... % with these accuracies, the replicates spread evenly around them."""
     found = []
@@ -98,7 +105,7 @@ def test_what_wins_comes_first_then_what_loses_then_what_is_open():
     assert [told.split(" find")[0] for told in answer(records, question)] == ["lth", "lost", "Whether open"]
     more = replace(question, controls=question.controls | {"also": ()}, drawn=question.drawn | {"also", "fifth"},
                    pairs=(("fifth", "dense"),))  # fmt: skip
-    assert answer(records + three("also", 0.8) + three("fifth", 0.9), more)[-1] == "1 more arms are in the tables."
+    assert answer(records + three("also", 0.8) + three("fifth", 0.9), more)[-1] == "1 more arm is in the tables."
 
 
 def test_an_arm_of_as_many_weights_is_told_beside():
@@ -111,6 +118,20 @@ def test_an_arm_of_as_many_weights_is_told_beside():
     assert beside(0.9, 0.003).startswith(
         "lth is not shown to differ from matched, which keeps as many weights: -0.15 ["
     )
+
+
+def test_beside_an_arm_of_as_many_weights_the_sparsest_difference_that_is_shown_is_told():
+    question = replace(THREE, pairs=(("lth", "matched"),), matched={"lth": ("matched",)})
+    matched = rounds("matched", [0.8, 0.8, 0.9], spread=0.002)
+    told = decisions.answer(rounds("lth", [0.9, 0.9, 0.9]) + matched, question)[0][-1]
+    assert told.startswith("lth is more accurate than matched, which keeps as many weights: +10.00 [")
+    assert told.endswith("] points at 25 %.")
+
+
+def test_of_several_open_tickets_the_sparsest_is_told():
+    [told] = answer(rounds("lth", [0.9, 0.9, 0.9]) + drawn_at_random([0.8, 0.9, 0.9]), THREE)
+    assert told.count("not shown to be more accurate than random") == 1
+    assert "At 12.5 % they are within 1 point of dense" in told
 
 
 def test_without_a_margin_every_arm_is_compared_with_dense_all_the_same():
@@ -133,6 +154,12 @@ def test_fewer_than_three_replicates_are_told_once_with_their_cure():
     ]
 
 
+def test_of_replicates_that_are_too_few_the_fewest_are_told():
+    records = rounds("lth", [0.9, 0.9, 0.9]) + drawn_at_random([0.8, 0.8, 0.8])
+    few = [one for one in records if one["replicate"] < 2 and (one["replicate"] < 1 or one["round"] < 3)]
+    assert "and there is 1." in " ".join(decisions.sentences(few, THREE))
+
+
 def test_a_tick_stands_only_beside_a_limit_that_was_tested():
     two = [one for one in RECORDS if one["replicate"] < 2]
     [row] = decisions.verdict_grid(two, ASKED).rows
@@ -144,9 +171,9 @@ def test_a_tick_stands_only_beside_a_limit_that_was_tested():
 def test_early_stops_that_are_censored_are_told_once_with_their_cure():
     ended = [one | {"curve": {"step": [10, one["early_stop_step"]]}} for one in rounds("lth", [0.9, 0.9, 0.9])]
     said = decisions.sentences(ended + drawn_at_random([0.8, 0.7, 0.6]), THREE)
-    assert sum("before their validation loss had risen" in sentence for sentence in said) == 1
+    assert sum("before the validation loss had risen" in sentence for sentence in said) == 1
     assert said[1].startswith("Early stops of lth cannot be compared with those of dense at 50, 25 and 12.5 %")
-    assert said[1].endswith("Longer ones decide (training.epochs or training.steps).")
+    assert said[1].endswith("Train longer to decide it (training.epochs or training.steps).")
     # Beside the number that shows nothing there is a word, and no tick.
     assert [row[4] for row in decisions.verdict_grid(ended, THREE).rows] == ["-11, ≤ +6, censored ?"] * 3
 
@@ -154,10 +181,14 @@ def test_early_stops_that_are_censored_are_told_once_with_their_cure():
 @pytest.mark.parametrize(
     ("records", "controls", "said"),
     [
-        (RECORDS, (), "lth has no control, and a winning ticket has to beat one: add an arm such as random-lth: "
+        (RECORDS, (), "To give lth a control to beat, add an arm such as random-lth: "
          "{method: random_ticket, of: lth}."),
         ([one for one in RECORDS if one["arm"] == "lth" or one["round"] == 0], ("random",),
          "random, which lth has to beat, has no result at 50 %: finish the run, or evaluate it there (evaluate_at)."),
+        ([one for one in RECORDS if one["arm"] == "lth" or one["round"] == 0]
+         + [one | {"arm": "again"} for one in RECORDS if one["round"] == 0], ("random", "again"),
+         "random and again, which lth has to beat, have no result at 50 %: finish the run, or evaluate it there "
+         "(evaluate_at)."),
         ([one | {"early_stop_step": None} for one in RECORDS], ("random",), "Without validation data there are no "
          "early stops to compare, and no ticket can be shown to be winning: set data.valid, such as --data.valid 0.1."),
     ],
@@ -233,6 +264,16 @@ def test_a_control_is_never_called_equal():
     records = three("lth", 0.901) + three("random", 0.9, spread=0.002) + three("matched", 0.9, spread=0.002)
     told = {row[0]: row[5] for row in decisions.comparison_grid(records, question).rows}
     assert told == {"lth - random": "no difference shown", "lth - matched": "equal within the margin"}
+
+
+def test_the_verdict_on_a_ticket_stands_in_one_line_of_a_hundred_columns(capsys):
+    records = [one | {"arm": one["arm"].replace("random", "random-ticket")} for one in RECORDS]
+    question = replace(ASKED, controls={"lth": ("random-ticket",)}, margin=0.02)
+    table.terminal("digits", records, [], Console(width=100, file=None), question)
+    printed = capsys.readouterr().out
+    [line] = [line for line in printed.splitlines() if line.startswith("lth         50  winning")]
+    assert line.rstrip().endswith("random-ticket +10.05, ≥ +9.97 ✓")
+    assert "Accuracies in points, early stops in steps" in printed
 
 
 @pytest.mark.parametrize("width", [80, 120])

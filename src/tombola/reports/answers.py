@@ -14,233 +14,264 @@ from tombola.comparisons import DENSE, Comparison
 from tombola.reports.grids import difference, listed, percent, signed
 from tombola.verdicts import LEAST, Condition, Verdict
 
-_MOST = 4  # arms that are told in a sentence each
+_MOST = 4  # arms that get their own sentences
 
 
 def answers(
     verdicts: Sequence[Verdict],
-    compared: Sequence[Comparison],
+    comparisons: Sequence[Comparison],
     arms: Sequence[str],
     matched: Mapping[str, Sequence[str]] | None = None,
 ) -> list[list[str]]:
-    """Answer for each arm whether its tickets train as well as the dense network: what wins first, then the rest.
+    """Say of each arm whether its tickets train as well as the dense network, winners first.
 
     Returns:
         For each arm its sentences; the first one of the first arm is the answer in short.
 
     Args:
         verdicts: Of all tickets that are judged; none where no margin is set.
-        compared: All comparisons, those with the dense network among them.
+        comparisons: All comparisons, those with the dense network among them.
         arms: The arms to tell of.
         matched: By arm, those that keep as many weights as it does after every round.
     """
     matched = matched or {}
-    told: list[tuple[int, list[str]]] = []
+    ranked: list[tuple[int, list[str]]] = []
     for arm in arms:
-        of_arm = [one for one in verdicts if one.arm == arm and one.word != "no verdict"]
-        with_dense = [one for one in compared if (one.arm, one.other) == (arm, DENSE)]
-        if of_arm:
-            rank, sentences = _judged(arm, of_arm)
+        judged = [v for v in verdicts if v.arm == arm and v.word != "no verdict"]
+        with_dense = _pair(comparisons, arm, DENSE)
+        if judged:
+            rank, sentences = _judged(arm, judged)
         elif with_dense:
             rank, sentences = 3, [_beside_dense(arm, with_dense)]
         else:
             continue
-        beside = [_beside_matched(arm, other, compared) for other in matched.get(arm, ())]
-        told.append((rank, [*sentences, *filter(None, beside)]))
-    told.sort(key=lambda one: one[0])
-    more = len(told) - _MOST
-    return [sentences for _, sentences in told[:_MOST]] + (
-        [[f"{more} more arms are in the tables."]] if more > 0 else []
-    )
+        for other in matched.get(arm, ()):
+            sentences += _beside_matched(arm, other, _pair(comparisons, arm, other))
+        ranked.append((rank, sentences))
+    ranked.sort(key=lambda entry: entry[0])
+    answer = [sentences for _, sentences in ranked[:_MOST]]
+    more = len(ranked) - _MOST
+    if more > 0:
+        answer.append([f"{more} more {'arm is' if more == 1 else 'arms are'} in the tables."])
+    return answer
 
 
-def hindrances(verdicts: Sequence[Verdict], compared: Sequence[Comparison], margin: float | None) -> list[str]:
+def _pair(comparisons: Sequence[Comparison], arm: str, other: str) -> list[Comparison]:
+    return [c for c in comparisons if (c.arm, c.other) == (arm, other)]
+
+
+def hindrances(verdicts: Sequence[Verdict], comparisons: Sequence[Comparison], margin: float | None) -> list[str]:
     """Say what keeps a run from saying more, each once and with its cure.
 
     Args:
         verdicts: Of the tickets that the answer tells of.
-        compared: All comparisons.
-        margin: What still counts as "as accurate as dense"; ``None`` if it was not said.
+        comparisons: All comparisons.
+        margin: What still counts as "as accurate as dense"; ``None`` if the recipe sets none.
     """
-    said = []
-    if margin is None and compared:
-        said.append("No verdicts: the recipe does not say how much accuracy a ticket may lose (verdict.margin). The "
-                    "same command with --verdict.margin 0.01 allows one point, and trains nothing again.")  # fmt: skip
-    few = [one for one in verdicts if one.word == "no verdict"]
-    if few:
-        fewest = min(one.replicates for one in few)
-        said.append(f"No verdict for {_arms(few)}: it takes {LEAST} replicates, and there {_are(fewest)}. The same "
-                    "command with --replicates 5 adds those that are missing.")  # fmt: skip
-    for cause in _CURES:
-        stopped = [one for one in verdicts if any(condition.cause == cause for condition in one.conditions)]
-        if stopped:
-            others = [condition.other for one in stopped for condition in one.conditions if condition.cause == cause]
-            arms = list(dict.fromkeys(one.arm for one in stopped))
-            said.append(_CURES[cause].format(
-                arms=listed(arms), first=arms[0], have="has" if len(arms) == 1 else "have",
-                controls=listed(list(dict.fromkeys(others))), where=_at(stopped),
-            ))  # fmt: skip
-    return said
+    sentences = []
+    if margin is None and comparisons:
+        sentences.append(
+            "No verdicts: the recipe does not say how much accuracy a ticket may lose "
+            "(verdict.margin). The same command with --verdict.margin 0.01 allows one point, and "
+            "trains nothing again."
+        )
+    too_few = [v for v in verdicts if v.word == "no verdict"]
+    if too_few:
+        fewest = min(v.replicates for v in too_few)
+        sentences.append(
+            f"No verdict for {_arms(too_few)}: it takes {LEAST} replicates, and there "
+            f"{'is' if fewest == 1 else 'are'} {fewest}. The same command with --replicates 5 adds "
+            "those that are missing."
+        )
+    for cause, cure in _CURES.items():
+        hindered, controls = [], []
+        for verdict in verdicts:
+            others = [c.other for c in verdict.conditions if c.cause == cause]
+            if others:
+                hindered.append(verdict)
+                controls += others
+        if not hindered:
+            continue
+        arms = list(dict.fromkeys(v.arm for v in hindered))
+        controls = list(dict.fromkeys(controls))
+        sentences.append(
+            cure.format(
+                arms=listed(arms),
+                first=arms[0],
+                arms_have="has" if len(arms) == 1 else "have",
+                controls=listed(controls),
+                controls_have="has" if len(controls) == 1 else "have",
+                at=_at(hindered),
+            )
+        )
+    return sentences
 
 
 _CURES = {
-    "no control": "{arms} {have} no control, and a winning ticket has to beat one: add an arm such as "
+    "no control": "To give {arms} a control to beat, add an arm such as "
     "random-{first}: {{method: random_ticket, of: {first}}}.",
-    "no result": "{controls}, which {arms} {have} to beat, has no result {where}: finish the run, or evaluate it there "
-    "(evaluate_at).",
-    "no validation": "Without validation data there are no early stops to compare, and no ticket can be shown to be "
-    "winning: set data.valid, such as --data.valid 0.1.",
-    "no interval": "The records do not say how often networks were evaluated, so early stops cannot be compared: set "
-    "verdict.steps.",
-    "censored": "Early stops of {arms} cannot be compared with those of dense {where}: trainings ended before their "
-    "validation loss had risen again. Longer ones decide (training.epochs or training.steps).",
+    "no result": "{controls}, which {arms} {arms_have} to beat, {controls_have} no result {at}: "
+    "finish the run, or evaluate it there (evaluate_at).",
+    "no validation": "Without validation data there are no early stops to compare, and no ticket "
+    "can be shown to be winning: set data.valid, such as --data.valid 0.1.",
+    "no interval": "The records do not say how often networks were evaluated, so early stops "
+    "cannot be compared: set verdict.steps.",
+    "censored": "Early stops of {arms} cannot be compared with those of dense {at}: training "
+    "ended before the validation loss had risen again. Train longer to decide it "
+    "(training.epochs or training.steps).",
 }
 
 
 def _judged(arm: str, verdicts: Sequence[Verdict]) -> tuple[int, list[str]]:
     """Return an arm's rank in the answer, 0 for the winners, and its sentences."""
-    by_word: dict[str, list[Verdict]] = {}
-    for one in verdicts:
-        by_word.setdefault(one.word, []).append(one)
-    winning, losing, open_ = (by_word.get(word, []) for word in ("winning", "losing", "inconclusive"))
+    winning = [v for v in verdicts if v.word == "winning"]
+    losing = [v for v in verdicts if v.word == "losing"]
+    open_ = [v for v in verdicts if v.word == "inconclusive"]
+    if not winning and not losing:
+        doubt = _doubt(open_[-1], "its tickets")
+        return 2, [f"Whether {arm} finds winning tickets is open: {doubt}."]
     if winning:
         rank = 0
-        said = [f"{arm} finds winning tickets {_reach(winning, verdicts)} of the weights: {_evidence(winning)}."]
+        where = f"{_reach(winning, verdicts)} of the weights"
+        sentences = [f"{arm} finds winning tickets {where}: {_evidence(winning)}."]
         if losing:
-            said.append(f"{_capital(_at(losing))} they lose: {_violation(losing)}.")
-    elif losing:
-        rank = 1
-        said = [f"{arm} finds no winning ticket {_at(losing)} of the weights: {_violation(losing)}."]
+            sentences.append(f"{_capital(_at(losing))} they lose: {_violation(losing)}.")
     else:
-        rank = 2
-        said = [f"Whether {arm} finds winning tickets is open: {_doubt(open_[-1], 'its tickets')}."]
-    if open_ and rank < 2:
-        said.append(f"{_capital(_doubt(open_[-1], 'they'))}.")
-    return rank, said
+        rank = 1
+        where = f"{_at(losing)} of the weights"
+        sentences = [f"{arm} finds no winning ticket {where}: {_violation(losing)}."]
+    if open_:
+        sentences.append(f"{_capital(_doubt(open_[-1], 'they'))}.")
+    return rank, sentences
 
 
 def _reach(winning: Sequence[Verdict], verdicts: Sequence[Verdict]) -> str:
-    """Say where tickets win: down to a density if at all that are denser too, else at which."""
-    lowest = min(one.density for one in winning)
-    to_there = [one for one in verdicts if one.density >= lowest]
-    if len(winning) > 1 and len(winning) == len(to_there):
+    """Say where tickets win: "down to" a density if all denser ones win too, else at which."""
+    lowest = min(v.density for v in winning)
+    down_to_lowest = [v for v in verdicts if v.density >= lowest]
+    if len(winning) > 1 and len(winning) == len(down_to_lowest):
         return f"down to {percent(lowest)} %"
     return _at(winning)
 
 
 def _evidence(winning: Sequence[Verdict]) -> str:
     """Say by what the sparsest winning ticket wins."""
-    one = winning[-1]
-    accurate, _, *controls = one.conditions
-    beaten = [(condition.paired.mean, condition) for condition in controls if condition.paired is not None]
-    mean, closest = min(beaten, key=lambda each: each[0])
+    sparsest = winning[-1]
+    with_dense, _, *with_controls = sparsest.conditions
+    beaten = [(c.paired.mean, c) for c in with_controls if c.paired is not None]
+    mean, closest = min(beaten, key=lambda entry: entry[0])
     above = f"{signed(mean).removeprefix('+')} points above {closest.other}{_limit(closest)}"
-    if len(controls) > 1:
-        above += f", the closest of its {len(controls)} controls"
-    where = "" if len(winning) == 1 else f"{_at([one])} "
-    return f"{where}they are within {_points(one.margin)} of dense ({number(accurate)}) and {above}"
+    if len(with_controls) > 1:
+        above += f", the closest of its {len(with_controls)} controls"
+    where = "" if len(winning) == 1 else f"{_at([sparsest])} "
+    within = f"within {_points(sparsest.margin)} of dense ({number(with_dense)})"
+    return f"{where}they are {within} and {above}"
+
+
+# What a condition compares, and how it reads where it is violated, where undecided, in which unit.
+_PHRASES = {
+    "dense": ("are more than {points} below dense", "be within {points} of dense", ""),
+    "early stop": ("stop later than dense", "stop no later than dense", " steps"),
+    "control": ("are less accurate than {other}", "be more accurate than {other}", " points"),
+}
+
+
+def _phrase(condition: Condition, margin: float) -> str:
+    """Say what a condition that is violated or undecided is about, with its number."""
+    if condition.of == "early_stop_step":
+        compared = "early stop"
+    else:
+        compared = "dense" if condition.other == DENSE else "control"
+    violated, undecided, unit = _PHRASES[compared]
+    words = violated if condition.state == "violated" else undecided
+    words = words.format(points=_points(margin), other=condition.other)
+    return words if condition.paired is None else f"{words} ({number(condition)}{unit})"
 
 
 def _violation(losing: Sequence[Verdict]) -> str:
     """Say by what the densest ticket that loses does so."""
-    one, said = losing[0], []
-    for condition in one.conditions:
-        if condition.state != "violated":
-            continue
-        if _is_stop(condition):
-            said.append(f"stop later than dense ({number(condition)} steps)")
-        elif condition.other == DENSE:
-            said.append(f"are more than {_points(one.margin)} below dense ({number(condition)})")
-        else:
-            said.append(f"are less accurate than {condition.other} ({number(condition)} points)")
-    where = "" if len(losing) == 1 else f"{_at([one])} "
-    return f"{where}they {listed(said)}"
+    densest = losing[0]
+    violated = [c for c in densest.conditions if c.state == "violated"]
+    where = "" if len(losing) == 1 else f"{_at([densest])} "
+    return f"{where}they {listed([_phrase(c, densest.margin) for c in violated])}"
 
 
-def _doubt(one: Verdict, they: str) -> str:
+def _doubt(verdict: Verdict, they: str) -> str:
     """Say what is known of an inconclusive ticket, and what is not."""
-    doubts = []
-    for condition in one.conditions:
-        if condition.state != "undecided" or condition.cause == "no control":
-            continue
-        if _is_stop(condition):
-            doubts.append(f"stop no later than dense{_bracketed(condition, ' steps')}")
-        elif condition.other == DENSE:
-            doubts.append(f"be within {_points(one.margin)} of dense{_bracketed(condition)}")
-        else:
-            doubts.append(f"be more accurate than {condition.other}{_bracketed(condition, ' points')}")
-    accurate = one.conditions[0]
-    known = f"are within {_points(one.margin)} of dense ({number(accurate)})" if accurate.state == "shown" else ""
-    unknown = f"are not shown to {_either(doubts)}" if doubts else ""
-    if known and unknown:
-        unknown = unknown.removeprefix("are ")
-    text = f"{_at([one])} {they} {' but '.join(filter(None, [known, unknown]))}"
-    if any(condition.cause == "no control" for condition in one.conditions):
+    known = []
+    with_dense = verdict.conditions[0]
+    if with_dense.state == "shown":
+        known.append(f"are within {_points(verdict.margin)} of dense ({number(with_dense)})")
+    undecided = [c for c in verdict.conditions if c.state == "undecided"]
+    doubts = [_phrase(c, verdict.margin) for c in undecided if c.cause != "no control"]
+    if doubts:
+        known.append(f"{'not' if known else 'are not'} shown to {_either(doubts)}")
+    text = f"{_at([verdict])} {they} {' but '.join(known)}"
+    if any(c.cause == "no control" for c in undecided):
         text += ", and there is no control for them to beat"
     return text
 
 
-def _beside_dense(arm: str, compared: Sequence[Comparison]) -> str:
-    """Say at which densities an arm differs from the dense network, each with the number of the sparsest."""
-    groups: dict[str, list[Comparison]] = {}
-    for one in compared:
-        groups.setdefault("" if one.p is None else _shown(one, DENSE), []).append(one)
-    said = []
-    for shown, ones in groups.items():
-        last = ones[-1]
-        numbers = difference(last.paired.mean, last.paired.low, last.paired.high, last.of)
-        if not shown:
-            n = len(last.values)
-            said.append(f"{numbers} from dense {_at([last])}, in {n} replicate{'s' if n > 1 else ''}")
+def _beside_dense(arm: str, comparisons: Sequence[Comparison]) -> str:
+    """Say at which densities an arm differs from dense, each with the number of the sparsest."""
+    by_words: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        words = "" if comparison.p is None else _shown(comparison, DENSE)
+        by_words.setdefault(words, []).append(comparison)
+    parts = []
+    for words, alike in by_words.items():
+        sparsest = alike[-1]
+        if not words:
+            n = len(sparsest.values)
+            replicates = f"{n} replicate{'s' if n > 1 else ''}"
+            parts.append(f"{_difference(sparsest)} from dense {_at([sparsest])}, in {replicates}")
             continue
-        where = "" if len(ones) == 1 else f" {_at([last])}"
-        said.append(f"{shown} {_at(ones)} ({numbers}{where})")
-    return f"{arm} is {listed(said)}."
+        where = "" if len(alike) == 1 else f" {_at([sparsest])}"
+        parts.append(f"{words} {_at(alike)} ({_difference(sparsest)}{where})")
+    return f"{arm} is {listed(parts)}."
 
 
-def _shown(one: Comparison, other: str) -> str:
+def _shown(comparison: Comparison, other: str) -> str:
     """Say how an arm differs from another one."""
-    word = one.verdict.split(",")[0]
+    word = comparison.verdict.split(",")[0]
     if word in _MORE_OR_LESS:
         return f"{_MORE_OR_LESS[word]} {other}"
     if word.endswith(" by itself"):
-        return f"{_MORE_OR_LESS[word.split()[0]]} {other} by itself (not over {one.looks} densities together)"
+        looks = f"(not over {comparison.looks} densities together)"
+        return f"{_MORE_OR_LESS[word.split()[0]]} {other} by itself {looks}"
     return f"not shown to differ from {other}"
 
 
 _MORE_OR_LESS = {"higher": "more accurate than", "lower": "less accurate than"}
 
 
-def _beside_matched(arm: str, other: str, compared: Sequence[Comparison]) -> str:
-    """Say how an arm differs from one that keeps as many weights, at the sparsest density where that is shown."""
-    pairs = [one for one in compared if (one.arm, one.other) == (arm, other) and one.p is not None]
-    if not pairs:
-        return ""
-    differing = [one for one in pairs if one.verdict.split(",")[0] in _MORE_OR_LESS]
-    last = (differing or pairs)[-1]
-    numbers = difference(last.paired.mean, last.paired.low, last.paired.high, last.of)
-    return f"{arm} is {_shown(last, other)}, which keeps as many weights: {numbers} {_at([last])}."
+def _beside_matched(arm: str, other: str, comparisons: Sequence[Comparison]) -> list[str]:
+    """Say how an arm differs from one that keeps as many weights, where that is shown."""
+    tested = [c for c in comparisons if c.p is not None]
+    if not tested:
+        return []
+    differing = [c for c in tested if c.verdict.split(",")[0] in _MORE_OR_LESS]
+    sparsest = (differing or tested)[-1]
+    words = f"{arm} is {_shown(sparsest, other)}, which keeps as many weights"
+    return [f"{words}: {_difference(sparsest)} {_at([sparsest])}."]
+
+
+def _difference(comparison: Comparison) -> str:
+    paired = comparison.paired
+    return difference(paired.mean, paired.low, paired.high, comparison.of)
 
 
 def _arms(verdicts: Sequence[Verdict]) -> str:
-    return listed(list(dict.fromkeys(one.arm for one in verdicts)))
+    return listed(list(dict.fromkeys(v.arm for v in verdicts)))
 
 
-def _are(number: int) -> str:
-    return "is 1" if number == 1 else f"are {number}"
-
-
-def _at(ones: Sequence[Verdict] | Sequence[Comparison]) -> str:
-    densities = list(dict.fromkeys(percent(one.density) for one in ones))
+def _at(results: Sequence[Verdict] | Sequence[Comparison]) -> str:
+    densities = list(dict.fromkeys(percent(result.density) for result in results))
     return f"at {listed(densities)} %"
 
 
 def _either(words: Sequence[str]) -> str:
     return " or to ".join(filter(None, [", to ".join(words[:-1]), words[-1]]))
-
-
-def _is_stop(condition: Condition) -> bool:
-    return condition.of == "early_stop_step"
 
 
 def number(condition: Condition, low: str = "at least", high: str = "at most") -> str:
@@ -262,7 +293,7 @@ def number(condition: Condition, low: str = "at least", high: str = "at most") -
     if condition.limits is None:
         return mean
     # Shown accuracies lie above their bound and shown stops below it; what is violated lies on the other side.
-    at_most = _is_stop(condition) != (condition.state == "violated")
+    at_most = (condition.of == "early_stop_step") != (condition.state == "violated")
     limit = condition.limits[1] if at_most else condition.limits[0]
     return f"{mean}, {high if at_most else low} {signed(limit, condition.of)}"
 
@@ -271,10 +302,6 @@ def _limit(condition: Condition) -> str:
     """Return the limit alone, in brackets, where there is one."""
     _, comma, limit = number(condition).partition(", ")
     return f" ({limit})" if comma else ""
-
-
-def _bracketed(condition: Condition, unit: str = "") -> str:
-    return f" ({number(condition)}{unit})" if condition.paired is not None else ""
 
 
 def _points(margin: float) -> str:

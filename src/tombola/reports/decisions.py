@@ -145,7 +145,8 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     lowest = {(one.arm, one.other): one for one in compared if not _in_answer(one, asked)}
     said += [compared_in_words(one) for one in list(lowest.values())[:_MOST_PAIRS]]
     more = len(lowest) - _MOST_PAIRS
-    said += [f"{more} more pairs are in the table of differences."] if more > 0 else []
+    if more > 0:
+        said.append(f"{more} more {'pair is' if more == 1 else 'pairs are'} in the table of differences.")
     return said + [_stability(records, arm, asked) for arm in connected(records)]
 
 
@@ -215,8 +216,8 @@ def verdict_legend(records: Sequence[Record], asked: Asked) -> list[str]:
         return []
     return [
         "A ticket is winning if it is as accurate as dense (to the margin), stops no later, and is more accurate than "
-        f"each of its controls, each shown at {percent(asked.alpha)} %; losing if one is violated (Holm over the "
-        "conditions). ✓ shown, ✗ violated, ? undecided. ≥ and ≤ stand before the one-sided "
+        f"each of its controls, each shown at the {percent(asked.alpha)} % level; losing if one is violated (Holm "
+        "over the conditions). ✓ shown, ✗ violated, ? undecided. ≥ and ≤ stand before the one-sided "
         f"{percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above the column."
     ]
 
