@@ -16,6 +16,7 @@ from PIL import Image
 
 import tombola
 from tombola import recipes
+from tombola.catalogue import entries
 from tombola.cli import main
 from tombola.errors import InputError
 from tombola.recipe import parse, read
@@ -361,6 +362,10 @@ def test_json_is_json_alone(cli, ticket, tmp_path):
     assert (tmp_path / exported["path"]).exists()
 
 
+def test_json_lists_names_and_no_contracts(cli):
+    assert json.loads(cli("list", "scores", "--json").stdout) == {"scores": entries("tombola.scores")}
+
+
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, tmp_path):
     cli("run", "quick.yaml", "--workers", "1")
     cli("run", "quick.yaml", "--workers", "1", "--name", "other")
@@ -436,3 +441,63 @@ def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
 
     monkeypatch.setattr("tombola.experiment.run", run)
     refused(cli("demo", "--quiet"), "nothing is trained here")
+
+
+# ---- what was meant, and reports that judge again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--hepl"], "tombola does not take '--hepl'. Did you mean '--help'? (see tombola --help)"),
+        (["runs", "--hepl"], "tombola runs does not take '--hepl'. Did you mean '--help'?"),
+        (["run", "quick.yaml", "--hepl"], "there is no option '--hepl'. Did you mean '--help'?"),
+        (["ticket", "info", "x", "--jsn"], "tombola ticket info does not take '--jsn'. Did you mean '--json'?"),
+        (["list", "Model"], "there is no CATALOGUE 'Model'; there are: data, models, scores, exports, arms, recipes. "
+                            "Did you mean 'models'?"),
+        (["ticket", "inof"], "there is no ACTION 'inof'; there are: info, verify, export. Did you mean 'info'?"),
+        (["Runs"], "there is no command 'Runs'; "),
+        (["a\nb"], r"there is no command 'a\nb'"),
+        (["run", "quick.yaml", "--training.optimizer", "AdamW"], "Did you mean 'adamw'?"),
+        (["run", "quick.yaml", "--data", "FashionMNIST"], "Did you mean 'fashion_mnist'?"),
+        (["run", "quick.yaml", "--model", "resnet-18"], "Did you mean 'resnet18'?"),
+        (["run", "quick.yaml", "--arms.lth.method", "imp"], "Did you mean 'lth'?"),
+        (["run", "quick.yaml", "--arms.lth.score", "L1"], "Did you mean 'magnitude'?"),
+        (["run", "quick.yaml", "--training.learning_rate", "1"], "Did you mean 'lr'?"),
+        (["run", "quick.yaml", "--only-replicates", "0-999999999"], "so many replicates no recipe has"),
+        (["run", "quick.yaml", "--only-replicates", "0-999," * 50 + "0"], "asked for is 1"),
+        (["run", "x" * 300], "there is no recipe 'xxx"),
+        (["report", "x" * 300], "File name too long"),
+        (["runs", "--runs", "x" * 300], "File name too long"),
+        (["report", "x", "--verdict.margin"], "--verdict.margin has no value"),
+        (["report", "x", "--training.lr", "1"], "report takes --verdict.NAME, such as --verdict.margin 0.01"),
+        (["completion", "bsh"], "Did you mean 'bash'?"),
+    ],
+    ids=range(22),
+)  # fmt: skip
+def test_what_was_meant_is_said_in_one_line(cli, arguments, said):
+    refused(cli(*arguments), said)
+
+
+def test_what_an_operating_system_or_the_memory_refuses_is_one_line(cli, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("tombola.overview.runs", no_memory)
+    refused(cli("runs"), "this takes more memory than there is")
+
+
+def test_a_report_judges_again_by_another_margin_and_changes_nothing_of_the_run(cli, tmp_path, undrawn):
+    more = ["--workers", "1", "--quiet", "--replicates", "3", "--arms", "{lth: {method: lth, rate: 0.2}}"]
+    assert cli("run", "quick.yaml", *more).returncode == 0
+    [folder] = (tmp_path / "runs").iterdir()
+    recipe = (folder / "recipe.yaml").read_bytes()
+    without = cli("report", folder).stdout
+    by_margin = cli("report", folder, "--verdict.margin", "0.01")
+    assert by_margin.returncode == 0, by_margin.stderr
+    assert "within 1 percentage point?" in by_margin.stdout
+    assert "within" not in without
+    refused(cli("report", folder, "--verdict.margin", "1"), "verdict.margin is 1.0; it is a fraction")
+    refused(cli("report", folder, "--verdict.margn", "1"), "there is no 'verdict.margn'", "Did you mean 'margin'?")
+    assert (folder / "recipe.yaml").read_bytes() == recipe
+    assert cli("report", folder).stdout == without
