@@ -585,6 +585,21 @@ def test_what_a_loop_writes_by_itself_is_told_once_and_the_network_computes_with
     assert alive(model, mask) == 0
 
 
+@pytest.mark.parametrize(("before", "warns"), [(2, True), (63, True), (64, False), (127, True), (128, False)])
+def test_of_many_forward_passes_the_first_are_looked_at_and_then_fewer_and_fewer(before, warns):
+    layer = nn.Linear(4, 2)
+    mask = random_mask(layer)
+    hold_(momentum(layer.parameters()), layer, mask)
+    for _ in range(before):
+        layer(torch.ones(1, 4))
+    layer.weight.data += 0.1
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layer(torch.ones(1, 4))
+    assert bool(caught) == warns
+    assert alive(layer, mask) == 0  # looked at or not
+
+
 def test_a_lookahead_that_writes_at_the_last_step_alone_is_held_by_its_base():
     model = convnet()
     outer = Lookahead(momentum(model.parameters()), k=10)  # its slow weights are older than the mask

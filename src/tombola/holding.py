@@ -1,28 +1,33 @@
 """Holding: pruned weights stay at zero in anybody's training loop.
 
-    forward -> backward -> [ gradients masked ] -> clip -> step -> [ weights masked ] -> forward -> ...
+    forward -> backward -> [ mask gradients ] -> clip -> step -> [ mask weights ] -> forward -> ...
 
-`hold_` does not know the loop, so it does not trust any single place in it. Gradients are masked as soon as they are
-accumulated, whichever weights train just then; weights after the step of every optimiser of torch's that trains one of
-them, after all other methods of such an optimiser, before every forward pass, and around loading and saving.
+`hold_` does not know the loop, so it does not trust any single place in it. Gradients are masked as
+soon as they are accumulated, whichever weights train just then; weights after the step of every
+optimiser of torch's that trains one of them, after all other methods of such an optimiser, before
+every forward pass, and around loading and saving.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import types
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils.hooks import RemovableHandle
 
 from tombola import names
@@ -30,11 +35,18 @@ from tombola.errors import InputError
 from tombola.masks import Handle, masked_parameters
 from tombola.types import Mask
 
-# Whole numbers of a weight's size: its bits and all ones are itself, its bits and none are zero.
-_WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_LOOKS = 64  # forward passes that are looked at closely, one by one; then those whose number is a power of two
-_FRAMES = 16  # calls between an optimiser's step and the method of another that has called it, at most
-_MODULE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+# Integers of a weight's size: its bits and all ones are itself, its bits and none are zero.
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# Forward passes that are looked at closely, one by one; then those whose number is a power of two.
+_LOOKS = 64
+# Calls between an optimiser's step and the method of another that has called it, at most.
+_FRAMES = 16
+_MODULE_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
 
 _live: weakref.WeakSet[Held] = weakref.WeakSet()
 _step_hooks: list[RemovableHandle] = []
@@ -43,33 +55,35 @@ _step_hooks: list[RemovableHandle] = []
 def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
     """Keep pruned weights at zero in anybody's training loop.
 
-    Sets them to zero now; masks each gradient as soon as it is accumulated, so before the loop clips; and zeroes the
-    weights again after each step of *any* optimiser of torch's that trains one of them, after what else it can do
-    (``first_step``, ``eval``), and before each forward pass. The model is not wrapped, its ``state_dict`` keeps its
-    names, and copies of it are free. Pruned weights that became infinite or NaN are zeroed, too.
+    Sets them to zero now; masks each gradient as soon as it is accumulated, so before the loop
+    clips; and zeroes the weights again after each step of *any* optimiser of torch's that trains
+    one of them, after what else it can do (``first_step``, ``eval``), and before each forward pass.
+    The model is not wrapped, its ``state_dict`` keeps its names, and copies of it are free. Pruned
+    weights that became infinite or NaN are zeroed, too.
 
-    A weight is held by the last call that named it; an earlier handle lets go of it. Weights go on being held when
-    they are frozen or thawed, loaded, moved to another device or dtype, or when a layer is replaced by one of its
-    shape; a layer of another shape is refused at its next forward pass or step.
+    A weight is held by the last call that named it; an earlier handle lets go of it. Weights go on
+    being held when they are frozen or thawed, loaded, moved to another device or dtype, or when a
+    layer is replaced by one of its shape; a layer of another shape is refused at its next forward
+    pass or step.
 
-    Code that writes weights between an optimiser's step and the next forward pass, without being a method of an
-    optimiser (an average that the loop copies back), cannot be seen when it writes. The network still computes with
-    zeros, and one warning says so. Gradients that a loop writes itself, not by a backward pass, are masked by
-    ``handle.mask_gradients()``.
+    Code that writes weights between an optimiser's step and the next forward pass, without being a
+    method of an optimiser (an average that the loop copies back), cannot be seen when it writes.
+    The network still computes with zeros, and one warning says so. Gradients that a loop writes
+    itself, not by a backward pass, are masked by ``handle.mask_gradients()``.
 
     Args:
-        optimizer: What trains the model: an optimiser of torch's, or any object around one (Fabric's, accelerate's,
-            SAM, Lookahead).
+        optimizer: What trains the model: an optimiser of torch's, or any object around one
+            (Fabric's, accelerate's, SAM, Lookahead).
         model: The model, or a wrapper around it.
         mask: Weights to keep, boolean; parameters without an entry are never held.
 
     Returns:
-        A handle: ``handle.replace(mask)`` holds another mask, ``handle.remove()`` lets go. It is a context, too:
-        ``with hold_(optimizer, model, mask):`` lets go at the end.
+        A handle: ``handle.replace(mask)`` holds another mask, ``handle.remove()`` lets go. It is a
+        context, too: ``with hold_(optimizer, model, mask):`` lets go at the end.
 
     Raises:
-        InputError: The mask does not fit the model, is not boolean or empty; the optimiser trains no parameter of the
-            model, or is none; a weight is sharded or has no shape yet.
+        InputError: The mask does not fit the model, is not boolean or empty; the optimiser trains
+            no parameter of the model, or is none; a weight is sharded or has no shape yet.
 
     >>> layer = nn.Linear(3, 1)
     >>> sgd = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
@@ -81,16 +95,19 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
     >>> handle.remove()
     """
     if isinstance(optimizer, nn.Module) or not isinstance(model, nn.Module):
-        raise InputError(f"hold_ takes an optimizer, a model and a mask, in this order; the first is a "
-                         f"{type(optimizer).__name__}, the second a {type(model).__name__}")  # fmt: skip
+        raise InputError("hold_ takes an optimizer, a model and a mask, in this order; the first is "
+                         f"a {type(optimizer).__name__}, the second a {type(model).__name__}")  # fmt: skip
     optimizers = list(_inside(optimizer))
     if not optimizers:
-        raise InputError(f"hold_ cannot see what a {type(optimizer).__name__} trains: neither it nor what it holds has "
-                         "param_groups; give it the optimizer itself")  # fmt: skip
-    trained = {id(parameter) for one in optimizers for parameter in _parameters(one)}
+        raise InputError(f"hold_ cannot see what a {type(optimizer).__name__} trains: neither it nor "
+                         "what it holds has param_groups; give it the optimizer itself")  # fmt: skip
+    trained: set[int] = set()
+    for inner in optimizers:
+        trained.update(map(id, _parameters(inner)))
     if not any(id(parameter) in trained for parameter in model.parameters()):
-        raise InputError(f"the {type(optimizer).__name__} trains no parameter of this model: it was made for another "
-                         "one, or before the model's parameters were; make it from model.parameters()")  # fmt: skip
+        raise InputError(f"the {type(optimizer).__name__} trains no parameter of this model: it was "
+                         "made for another one, or before the model's parameters were; make it from "
+                         "model.parameters()")  # fmt: skip
     return Held(model, mask, optimizers)
 
 
@@ -100,19 +117,20 @@ class _Weight:
 
     parameter: nn.Parameter
     keep: Tensor
-    ones: Tensor  # all bits where it is kept, none where it is pruned; laid out as the parameter is
+    bits: Tensor  # all set where it is kept, none where it is pruned; laid out as the parameter is
 
     def mask_(self) -> None:
         """Zero the pruned weights; what was computed with them can still be differentiated."""
-        values = self.parameter.data  # without a new version: a graph that holds the weight stays good
-        ones = self.ones
+        # Without a new version: a graph that holds the weight stays good.
+        values = self.parameter.data
+        # A model may have been moved to another device, dtype or layout since.
         if (
-            ones.dtype != _WHOLE.get(values.element_size(), torch.bool)
-            or ones.device != values.device
-            or ones.stride() != values.stride()
+            self.bits.dtype != _INTEGERS.get(values.element_size(), torch.bool)
+            or self.bits.device != values.device
+            or self.bits.stride() != values.stride()
         ):
-            ones = self.ones = _bits(self.keep, values)
-        _clear_(values, ones)
+            self.bits = _bits(self.keep, values)
+        _clear_(values, self.bits)
 
     def mask_gradient_(self) -> None:
         """Zero the gradient of the pruned weights, if there is one."""
@@ -124,8 +142,10 @@ class _Weight:
             grad._values().masked_fill_(~keep, 0)
             return
         values = grad.data
-        same = self.ones.device == values.device and self.ones.element_size() == values.element_size()
-        _clear_(values, self.ones if same else _bits(self.keep, values))
+        bits = self.bits
+        if bits.device != values.device or bits.element_size() != values.element_size():
+            bits = _bits(self.keep, values)
+        _clear_(values, bits)
 
     def mask_and_look_(self) -> bool:
         """Zero the pruned weights, and say whether one was not zero before."""
@@ -135,7 +155,8 @@ class _Weight:
         before = self._norm()
         self.mask_()
         after = self._norm()
-        # Of equal numbers the sum is the same to the last bit. It takes a tenth of the time that counting takes.
+        # Of equal numbers the sum is the same to the last bit. It takes a tenth of the time that
+        # counting takes.
         return before != after and (before == before or after == after)
 
     def _norm(self) -> float:
@@ -145,20 +166,83 @@ class _Weight:
 
 
 def _bits(keep: Tensor, values: Tensor) -> Tensor:
-    """Return a whole number for each value, all bits set where it is kept and none where not; a boolean if too long."""
-    kind = _WHOLE.get(values.element_size(), torch.bool)
+    """Return an integer for each value, all bits set where it is kept and none where not.
+
+    Values that are longer than any integer have a boolean.
+    """
+    kind = _INTEGERS.get(values.element_size(), torch.bool)
     bits = torch.empty_like(values, dtype=kind)
     bits.copy_(keep)
     return bits if kind == torch.bool else bits.neg_()
 
 
-def _clear_(values: Tensor, ones: Tensor) -> None:
-    # Not a product, which leaves infinity and NaN (an optimiser with eps = 0 divides 0 by 0); and not a fill by a
-    # boolean mask, which takes ten times as long.
-    if ones.dtype == torch.bool:
-        values.masked_fill_(~ones, 0)
+def _clear_(values: Tensor, bits: Tensor) -> None:
+    # Not a product, which leaves infinity and NaN (an optimiser with eps = 0 divides 0 by 0); and
+    # not a fill by a boolean mask, which takes ten times as long.
+    if bits.dtype == torch.bool:
+        values.masked_fill_(~bits, 0)
     else:
-        values.view(ones.dtype).bitwise_and_(ones)
+        values.view(bits.dtype).bitwise_and_(bits)
+
+
+class _Patch(NamedTuple):
+    """A method of an optimiser in whose place stands one that masks the weights afterwards."""
+
+    optimizer: Callable[[], Any]
+    name: str
+    before: Any  # what the optimiser itself had under that name, if anything beside its class
+    method: Any
+
+
+class _Link(NamedTuple):
+    """An entry of a module that leads to a weight, and what stood there when that was found."""
+
+    entries: dict[str, Any]
+    key: str
+    value: Any
+
+
+@dataclass
+class _Paths:
+    """The ways from a model to the weights that are held.
+
+    Attributes:
+        inside: The weights that lie in each module on the way, wrappers included.
+        owners: The modules that hold a weight themselves.
+        links: By what each step leads on; another value there is a layer or weight that was
+            replaced.
+    """
+
+    inside: dict[nn.Module, dict[int, _Weight]]
+    owners: set[nn.Module]
+    links: list[_Link]
+
+
+def _paths(model: nn.Module, weights: Mapping[int, _Weight]) -> _Paths:
+    """Find the ways to weights, given by the ids of their parameters; all ways to a shared one."""
+    modules = names.modules(model, shared=True)
+    inside: dict[nn.Module, dict[int, _Weight]] = {}
+    owners: set[nn.Module] = set()
+    links: dict[tuple[int, str], _Link] = {}
+    for name, parameter in names.parameters(model, shared=True).items():
+        key = id(parameter)
+        if key not in weights:
+            continue
+        place, _, last = name.rpartition(".")
+        owner = modules[place]
+        owners.add(owner)
+        links[id(owner), last] = _Link(owner._parameters, last, parameter)
+        inside.setdefault(owner, {})[key] = weights[key]
+        while place:
+            place, _, child_name = place.rpartition(".")
+            parent = modules[place]
+            child = parent._modules[child_name]
+            assert child is not None
+            links[id(parent), child_name] = _Link(parent._modules, child_name, child)
+            for module in (child, parent):  # the child as it stands there: it may be a wrapper
+                inside.setdefault(module, {})[key] = weights[key]
+        inside.setdefault(model, {})[key] = weights[key]  # which may be a wrapper, too
+    return _Paths(inside, owners, list(links.values()))
 
 
 class Held(Handle):
@@ -170,18 +254,19 @@ class Held(Handle):
 
     def __init__(self, model: nn.Module, mask: Mask, optimizers: Sequence[Any]) -> None:
         self._optimizers = [_weakly(optimizer) for optimizer in optimizers]
-        self._stepped: list[Callable[[], Any]] = []  # those of which a step was seen
+        self._stepped: list[Callable[[], Any]] = []  # optimisers of which a step was seen
         self._weights_of: dict[int, _Weight] = {}
         self._removables: list[RemovableHandle] = []
         self._hooked: list[nn.Module] = []
-        self._methods: list[tuple[Callable[[], Any], str, Any, Any]] = []  # optimiser, name, what was there, what is
-        self._links: list[tuple[dict[str, Any], str, Any]] = []
-        self._told = False
-        self._outermost: nn.Module | None = None  # of the modules whose forward pass is under way
+        self._patches: list[_Patch] = []
+        self._links: list[_Link] = []
+        self._warned = False
+        # Of the modules whose forward pass is under way; those within it need not be looked at.
+        self._outermost: nn.Module | None = None
         super().__init__(model, mask)
 
     def __repr__(self) -> str:
-        pruned = sum(int(weight.keep.numel() - weight.keep.count_nonzero()) for weight in self._weights_of.values())
+        pruned = sum(int((~weight.keep).count_nonzero()) for weight in self._weights_of.values())
         return f"Held({pruned:,} pruned weights of {len(self._weights_of)} parameters)"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -201,34 +286,35 @@ class Held(Handle):
             InputError: The mask does not fit the model; what was held before is held on.
         """
         if not mask:
-            raise InputError("the mask is empty; it names the weights that are held, and handle.remove() lets go")
+            raise InputError("the mask is empty; it names the weights that are held, and "
+                             "handle.remove() lets go")  # fmt: skip
         mask = names.named_like(mask, names.parameters(self._model, shared=True))
         pairs = masked_parameters(self._model, mask)
         for name, (parameter, _) in zip(mask, pairs, strict=True):
             if type(parameter.data) is not Tensor:
                 kind = type(parameter.data).__name__
-                raise InputError(f"'{name}' is a {kind}, of which this process may have a part; hold_ masks whole "
-                                 "tensors of torch's own")  # fmt: skip
-        found: dict[int, _Weight] = {}
+                raise InputError(f"'{name}' is a {kind}, of which this process may have a part; "
+                                 "hold_ masks whole tensors of torch's own")  # fmt: skip
+        weights: dict[int, _Weight] = {}
         for parameter, keep in pairs:
             keep = keep.detach()
-            if id(parameter) in found:  # two names of one parameter
-                keep = keep & found[id(parameter)].keep.to(keep.device)
-            found[id(parameter)] = _Weight(parameter, keep, _bits(keep, parameter.data))
-        for weight in found.values():
-            for other in _holders(weight.parameter):
-                if other is not self:
-                    other._let_go(weight.parameter)
+            if id(parameter) in weights:  # two names of one parameter
+                keep = keep & weights[id(parameter)].keep.to(keep.device)
+            weights[id(parameter)] = _Weight(parameter, keep, _bits(keep, parameter.data))
+        for weight in weights.values():
+            for earlier in _holders(weight.parameter):
+                if earlier is not self:
+                    earlier._let_go(weight.parameter)
         self.mask = {name: keep for name, (_, keep) in zip(mask, pairs, strict=True)}
         if all(self.mask[name] is keep for name, keep in mask.items()):
             self.mask = mask
         # Where nothing is pruned there is nothing to hold: a dense training pays for no mask.
-        self._attach({key: weight for key, weight in found.items() if not bool(weight.keep.all())})
+        self._attach({key: weight for key, weight in weights.items() if not weight.keep.all()})
         self.mask_weights()
         self.mask_gradients()
 
     def remove(self) -> None:
-        """Let go: the weights may move again, and nothing is left of the handle in model or optimiser."""
+        """Let go: the weights may move again; nothing of the handle is left in model or optimiser."""
         self._attach({})
 
     def mask_gradients(self) -> None:
@@ -245,9 +331,10 @@ class Held(Handle):
 
     def _let_go(self, parameter: nn.Parameter) -> None:
         """Leave a parameter to another handle."""
-        weights = {key: weight for key, weight in self._weights_of.items() if weight.parameter is not parameter}
+        weights = {key: weight for key, weight in self._weights_of.items() if key != id(parameter)}
         live = names.parameters(self._model, shared=True)
-        self.mask = {name: keep for name, keep in self.mask.items() if live.get(name) is not parameter}
+        theirs = {name for name in self.mask if live.get(name) is parameter}
+        self.mask = {name: keep for name, keep in self.mask.items() if name not in theirs}
         self._attach(weights)
 
     # ---- the places where it acts
@@ -258,36 +345,15 @@ class Held(Handle):
         self._weights_of = weights
         if not weights:
             return
-        modules = names.modules(self._model, shared=True)
-        around: dict[nn.Module, dict[int, _Weight]] = {}  # what lies in a module, of each on the way to a weight
-        links: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
-        owners: set[nn.Module] = set()
-        for name, parameter in names.parameters(self._model, shared=True).items():
-            key = id(parameter)
-            if key not in weights:
-                continue
-            place, _, last = name.rpartition(".")
-            owners.add(modules[place])
-            links[id(modules[place]), last] = (modules[place]._parameters, last, parameter)
-            around.setdefault(modules[place], {})[key] = weights[key]
-            while place:
-                place, _, child = place.rpartition(".")
-                above = modules[place]._modules
-                inner = above[child]
-                assert inner is not None
-                links[id(modules[place]), child] = (above, child, inner)
-                for module in (inner, modules[place]):  # the first may be a wrapper
-                    around.setdefault(module, {})[key] = weights[key]
-            around.setdefault(self._model, {})[key] = weights[key]
-        self._links = list(links.values())
-
+        paths = _paths(self._model, weights)
+        self._links = paths.links
         for weight in weights.values():
             self._hook_gradient(weight.parameter)
-        for module, of in around.items():
-            enter = functools.partial(self._enter, list(of.values()), [0])
+        for module, inside in paths.inside.items():
+            enter = functools.partial(self._enter, list(inside.values()), itertools.count(1))
             self._hook(module, module.register_forward_pre_hook(_Hook(enter)))
             self._hook(module, module.register_forward_hook(_Hook(self._leave), always_call=True))
-        for owner in owners:
+        for owner in paths.owners:
             self._hook(owner, owner.register_state_dict_pre_hook(_Hook(self._at_state)))  # type: ignore[no-untyped-call]
             loaded = owner.register_load_state_dict_post_hook(_Hook(self._at_state))  # type: ignore[no-untyped-call]
             self._hook(owner, loaded)
@@ -305,19 +371,19 @@ class Held(Handle):
             removable.remove()
         self._removables.clear()
         for module in self._hooked:
-            if not any(isinstance(hook, _Hook) for name in _MODULE_HOOKS for hook in getattr(module, name).values()):
+            if not _has_hooks(module):  # as another handle's may be there still
                 module.__dict__.pop("__getstate__", None)
         self._hooked.clear()
-        for ref, name, before, method in self._methods:
-            optimizer = ref()
-            if optimizer is None or vars(optimizer).get(name) is not method:
+        for patch in self._patches:
+            optimizer = patch.optimizer()
+            if optimizer is None or vars(optimizer).get(patch.name) is not patch.method:
                 continue  # somebody has put a method of theirs around it
-            if before is None:
-                delattr(optimizer, name)
+            if patch.before is None:
+                delattr(optimizer, patch.name)
             else:
-                setattr(optimizer, name, before)
-        self._methods.clear()
-        self._links.clear()
+                setattr(optimizer, patch.name, patch.before)
+        self._patches.clear()
+        self._links = []
         self._weights_of = {}
         _live.discard(self)
         if not _live:
@@ -351,64 +417,66 @@ class Held(Handle):
             known = hasattr(torch.optim.Optimizer, name)
             function = inspect.getattr_static(type(optimizer), name)
             own_step = name == "step" and not getattr(function, "hooked", False)
-            if name.startswith("_") or (known and not own_step) or not isinstance(function, types.FunctionType):
+            if name.startswith("_") or (known and not own_step):
+                continue
+            if not isinstance(function, types.FunctionType):
                 continue
             before = vars(optimizer).get(name)
-            held = _after(before if before is not None else getattr(optimizer, name), weakref.ref(self))
-            method = types.MethodType(held, optimizer)
+            current = getattr(optimizer, name) if before is None else before
+            method = types.MethodType(_after(current, weakref.ref(self)), optimizer)
             setattr(optimizer, name, method)
-            self._methods.append((_weakly(optimizer), name, before, method))
+            self._patches.append(_Patch(_weakly(optimizer), name, before, method))
 
     # ---- what it does there
 
     def _follow(self) -> None:
-        """Hold the parameters that bear the names now, where a layer or a parameter was replaced."""
-        for place, key, there in self._links:
-            now = place.get(key)
-            # What stands in for a parameter for the length of a call (torch.func.functional_call) is none.
-            if now is not there and (now is None or isinstance(now, (nn.Parameter, nn.Module))):
-                try:
-                    self.replace(self.mask)
-                except InputError as error:
-                    raise InputError(f"hold_ cannot hold on, since a layer was replaced: {error}; give handle.replace "
-                                     "a mask that fits, or call handle.remove()") from None  # fmt: skip
-                return
+        """Hold the parameters of the same names where a layer or a parameter was replaced."""
+        if not any(_was_replaced(link) for link in self._links):
+            return
+        try:
+            self.replace(self.mask)
+        except InputError as error:
+            raise InputError(f"hold_ cannot hold on, since a layer was replaced: {error}; give "
+                             "handle.replace a mask that fits, or call handle.remove()") from None  # fmt: skip
 
     def _at_state(self, _module: nn.Module | None = None) -> None:
         self._outermost = None
         self._follow()
         self.mask_weights()
 
-    def _enter(self, weights: Sequence[_Weight], seen: list[int], module: nn.Module) -> None:
-        """Zero all pruned weights of a module before its forward pass; once, where it calls others."""
+    def _enter(self, weights: Sequence[_Weight], passes: Iterator[int], module: nn.Module) -> None:
+        """Zero all pruned weights of a module before its forward pass, once with those within."""
         if self._outermost is not None:
             return
         self._follow()
         self._outermost = module
-        seen[0] += 1
-        close = not self._told and (seen[0] <= _LOOKS or seen[0] & (seen[0] - 1) == 0)
+        number = next(passes)
+        # To look takes time, so a long training is looked at less and less often.
+        look = not self._warned and (number <= _LOOKS or number.bit_count() == 1)
         with torch.no_grad():
             for weight in weights:
-                if not close or _unreadable(weight.parameter):
+                if not look or _unreadable(weight.parameter):
                     weight.mask_()
                 elif weight.mask_and_look_():
-                    self._tell(weight)
+                    self._warn(weight)
 
     def _leave(self, module: nn.Module) -> None:
         if self._outermost is module:
             self._outermost = None
 
-    def _tell(self, weight: _Weight) -> None:
+    def _warn(self, weight: _Weight) -> None:
         """Say once that pruned weights were written where nothing can be seen."""
-        if self._told:
+        if self._warned:
             return
-        self._told = True
+        self._warned = True
         live = names.parameters(self._model, shared=True)
-        name = next((name for name, parameter in live.items() if parameter is weight.parameter), "a parameter")
+        called = (name for name, parameter in live.items() if parameter is weight.parameter)
+        name = next(called, "a parameter")
         warnings.warn(
-            f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step that it sees (by an "
-            "average, by hand, by something around the optimizer); they are zero in every forward pass, but not in "
-            "between: give hold_ the outermost optimizer, or call handle.mask_weights() after such writing",
+            f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step that "
+            "it sees (by an average, by hand, by something around the optimizer); they are zero in "
+            "every forward pass, but not in between: give hold_ the outermost optimizer, or call "
+            "handle.mask_weights() after such writing",
             stacklevel=2,
         )
 
@@ -419,15 +487,21 @@ class Held(Handle):
         if all(ref() is not optimizer for ref in self._stepped):
             # A loop may make a new one each round.
             self._optimizers = [ref for ref in self._optimizers if ref() is not None]
-            self._methods = [entry for entry in self._methods if entry[0]() is not None]
+            self._patches = [patch for patch in self._patches if patch.optimizer() is not None]
             self._stepped = [ref for ref in self._stepped if ref() is not None]
             self._stepped.append(_weakly(optimizer))
             # Another one than was given, or what it is in, may have methods of its own.
-            for other in (optimizer, *_callers(optimizer)):
-                if all(ref() is not other for ref in self._optimizers):
-                    self._optimizers.append(_weakly(other))
-                    self._hook_methods(other)
+            for unseen in (optimizer, *_callers(optimizer)):
+                if all(ref() is not unseen for ref in self._optimizers):
+                    self._optimizers.append(_weakly(unseen))
+                    self._hook_methods(unseen)
         self._at_state()
+
+
+def _was_replaced(link: _Link) -> bool:
+    now = link.entries.get(link.key)
+    # What stands in for a parameter for the length of a call (torch.func.functional_call) is none.
+    return now is not link.value and (now is None or isinstance(now, (nn.Parameter, nn.Module)))
 
 
 def _unreadable(parameter: Tensor) -> bool:
@@ -450,7 +524,10 @@ class _Copied(Handle):
 
 
 class _Hook:
-    """What a module calls before its forward pass, and around saving and loading; a copy of it does nothing."""
+    """What a module calls before its forward pass, and around saving and loading.
+
+    A copy of it does nothing.
+    """
 
     def __init__(self, act: Callable[[nn.Module], None] | None) -> None:
         self._act = act
@@ -466,6 +543,11 @@ class _Hook:
         return _Hook, (None,)
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    hooks = itertools.chain.from_iterable(getattr(module, name).values() for name in _MODULE_HOOKS)
+    return any(isinstance(hook, _Hook) for hook in hooks)
+
+
 def _state_without_hooks(module: nn.Module) -> Any:
     """Return what a copy or a file of a module is made of, without what holds it."""
     state = type(module).__getstate__(module)  # type: ignore[no-untyped-call]
@@ -473,11 +555,17 @@ def _state_without_hooks(module: nn.Module) -> Any:
         return state
     state = {name: value for name, value in state.items() if name != "__getstate__"}
     for name in _MODULE_HOOKS:
-        if name in state:
-            state[name] = OrderedDict((key, hook) for key, hook in state[name].items() if not isinstance(hook, _Hook))
+        if name not in state:
+            continue
+        hooks = state[name].items()
+        theirs = [(key, hook) for key, hook in hooks if not isinstance(hook, _Hook)]
+        state[name] = OrderedDict(theirs)
+    left = state.get("_forward_hooks", {})
     always = state.get("_forward_hooks_always_called", {})
-    state["_forward_hooks_always_called"] = OrderedDict((key, on) for key, on in always.items()
-                                                        if key in state["_forward_hooks"])  # fmt: skip
+    state["_forward_hooks_always_called"] = OrderedDict()
+    for key, called in always.items():
+        if key in left:
+            state["_forward_hooks_always_called"][key] = called
     return state
 
 
@@ -498,8 +586,8 @@ class _OnGradient:
 
 def _holders(parameter: nn.Parameter) -> list[Held]:
     hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
-    found = [hook.held() for hook in hooks.values() if isinstance(hook, _OnGradient)]
-    return [held for held in found if held is not None]
+    handles = [hook.held() for hook in hooks.values() if isinstance(hook, _OnGradient)]
+    return [held for held in handles if held is not None]
 
 
 def _after(method: Callable[..., Any], ref: weakref.ref[Held]) -> Callable[..., Any]:
@@ -521,7 +609,7 @@ def _after(method: Callable[..., Any], ref: weakref.ref[Held]) -> Callable[..., 
 def _before_step(
     optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Let the loss be computed with zeros where an optimiser moves the weights and evaluates (LBFGS)."""
+    """Have an optimiser that evaluates between its moves (LBFGS) see zeros each time."""
     closure = kwargs.get("closure") if "closure" in kwargs else next(iter(args[1:]), None)
     holding = [held for held in list(_live) if held._trained_by(optimizer)]
     if not holding or not callable(closure):
@@ -549,27 +637,31 @@ def _inside(optimizer: Any) -> Iterator[Any]:
     """Yield the optimisers that an object is or holds, outermost first."""
     waiting, seen = [optimizer], set()
     while waiting:
-        one = waiting.pop(0)
-        if id(one) in seen:
+        candidate = waiting.pop(0)
+        if id(candidate) in seen:
             continue
-        seen.add(id(one))
-        if hasattr(one, "param_groups"):
-            yield one
-        held = list(getattr(one, "__dict__", {}).values())
-        for value in [one, *held]:
+        seen.add(id(candidate))
+        if hasattr(candidate, "param_groups"):
+            yield candidate
+        # Its attributes, and what lies in lists and dictionaries of them or in itself as one.
+        parts = list(getattr(candidate, "__dict__", {}).values())
+        for value in [candidate, *parts]:
             if isinstance(value, (list, tuple)):
-                held.extend(value)
+                parts.extend(value)
             elif isinstance(value, dict):
-                held.extend(value.values())
-        waiting += [value for value in held if callable(getattr(value, "step", None)) and not isinstance(value, type)]
+                parts.extend(value.values())
+        for part in parts:
+            if callable(getattr(part, "step", None)) and not isinstance(part, type):
+                waiting.append(part)
 
 
 def _callers(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
-    """Yield the optimisers in whose step this one's step has been called: a Lookahead, a wrapper."""
+    """Yield the optimisers in whose step this one's step was called: a Lookahead, a wrapper."""
     frame = inspect.currentframe()
     for _ in range(_FRAMES):
         frame = None if frame is None else frame.f_back
-        # Of no other frame: Python keeps what was in it as long as it runs, and a loop runs for hours.
+        # Of no other frame: Python keeps what was in it as long as it runs, and a loop runs for
+        # hours.
         if frame is None or not frame.f_code.co_name.endswith("step"):
             continue
         outer = frame.f_locals.get("self")
@@ -582,7 +674,7 @@ def _callers(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
 
 
 def _weakly(optimizer: Any) -> Callable[[], Any]:
-    """Return what gives an optimiser as long as there is one; one that takes no weak reference is kept."""
+    """Return what gives an optimiser as long as it lives; one without weak references is kept."""
     try:
         return weakref.ref(optimizer)
     except TypeError:
