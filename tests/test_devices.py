@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -181,7 +180,6 @@ def test_worker_processes_share_several_gpus_out_unless_one_is_named(monkeypatch
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.setattr(devices, "_turn", 0)
-    monkeypatch.setattr(devices, "_fabric", lambda *given: SimpleNamespace(device=torch.device("cuda", given[2])))
     chosen = {}
     for number in range(4):
         devices.take_turn(number)

@@ -1,4 +1,4 @@
-"""Devices: where a training runs and in which numbers; the one module that knows Fabric.
+"""Devices: where a training runs and in which numbers.
 
 The kind of device ("cpu" or "cuda") changes bits and stands in every digest; which of several GPUs it is does not.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import re
 import resource
@@ -77,12 +76,10 @@ def take_turn(number: int) -> None:
 
 
 def device(name: str) -> torch.device:
-    """Return the device that Fabric chooses for a name; the CPU itself without asking Fabric, which costs a second."""
+    """Return the device that a name means in this process: of several GPUs the one whose turn it is."""
     if kind_of(name) == "cpu":
         return torch.device("cpu")
-    number = int(name[5:]) if name.startswith("cuda:") else _turn % gpus(name)
-    chosen: torch.device = _fabric("cuda", "float32", number).device
-    return chosen
+    return torch.device("cuda", int(name[5:]) if name.startswith("cuda:") else _turn % gpus(name))
 
 
 def workers(name: str, threads: int) -> int:
@@ -126,7 +123,7 @@ def autocast(kind: str, precision: str) -> Callable[[], AbstractContextManager[A
     ...     torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype
     torch.float32
     """
-    return _fabric(kind, precision).autocast if precision == "bf16" else nullcontext
+    return functools.partial(torch.autocast, kind, torch.bfloat16) if precision == "bf16" else nullcontext
 
 
 @contextlib.contextmanager
@@ -184,12 +181,3 @@ def peak_memory(at: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(at))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
-
-
-@functools.cache
-def _fabric(kind: str, precision: str, number: int = 0) -> Any:
-    from lightning_fabric import Fabric
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells what it was told; its import resets this
-    devices = 1 if kind == "cpu" else [number]
-    return Fabric(accelerator=kind, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true")

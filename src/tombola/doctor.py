@@ -8,7 +8,6 @@ What changes bits is never decided by a timing: it stands in the recipe. So all 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import math
 import multiprocessing
 import os
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tombola import devices, interrupts, training
+from tombola import devices, extras, interrupts, training
 from tombola.data.roots import data_root as root_of
 from tombola.devices import cores
 from tombola.errors import ConfigError, DataError
@@ -204,9 +203,9 @@ def facts(data_root: Path | None = None) -> dict[str, Any]:
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
         "versions": {
-            "tombola": importlib.metadata.version("tombola"),
+            **extras.versions(["tombola"]),
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+            **extras.versions(["torch", "torchvision", "numpy"]),
         },
         "processor": _processor(),
         "cores": cores(),

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola import devices, latency, pruned, similarity
+from tombola import devices, extras, latency, pruned, similarity
 from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
@@ -102,6 +102,7 @@ def run(
     ...     [round(record["density"], 3) for record in run(recipe, runs=folder, workers=1).records]
     [1.0, 0.8]
     """
+    extras.require("report")  # now, and not when all is trained
     display = display or Display(quiet=True)
     data_root = None if data_root is None else Path(data_root)
     plans = plan(recipe, data_root)

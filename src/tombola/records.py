@@ -20,7 +20,7 @@ from tombola.files import cannot_write, write_whole
 from tombola.seals import Seals
 
 if TYPE_CHECKING:
-    import pandas
+    from tombola.extras import pandas
 
 Record = Mapping[str, Any]
 
@@ -214,7 +214,7 @@ class Records:
         ...     records.to_frame().to_dict("records")
         [{'arm': 'lth', 'replicate': 0, 'round': 1, 'density': 0.8}]
         """
-        import pandas
+        from tombola.extras import pandas
 
         return pandas.DataFrame(
             [{key: value for key, value in record.items() if not isinstance(value, list | dict)} for record in self]

@@ -26,7 +26,6 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import importlib.metadata
 import inspect
 import io
 import json
@@ -44,7 +43,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import catalogue, choosing, seals, ticket_format
+from tombola import catalogue, choosing, extras, seals, ticket_format
 from tombola.best import Best, of_record
 from tombola.checking import checked
 from tombola.comparisons import DENSE
@@ -1034,7 +1033,7 @@ def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     own = sorted(name for name in names if catalogue.is_own(name))
     return {
         "python": sys.version.split()[0],
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": extras.versions(packages),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "cores": cores(),

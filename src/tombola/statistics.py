@@ -129,7 +129,7 @@ def p_above(differences: Sequence[float], bound: float = 0.0, resolution: float 
     >>> round(p_above([10, 20, 20]), 4), round(p_above([10, 20, 20], resolution=10), 3)
     (0.0189, 0.051)
     """
-    from scipy import special
+    from tombola.extras import scipy
 
     known = _checked(differences, 2)
     if not resolution >= 0:
@@ -141,7 +141,7 @@ def p_above(differences: Sequence[float], bound: float = 0.0, resolution: float 
         return 1.0
     if alike and not resolution:
         return float(0.5**n)
-    p = float(special.stdtr(n - 1, -above / (deviation / math.sqrt(n))))
+    p = float(scipy.special.stdtr(n - 1, -above / (deviation / math.sqrt(n))))
     return max(p, 0.5**n) if alike else p
 
 
@@ -207,12 +207,12 @@ def p_wilcoxon(differences: Sequence[float]) -> float:
     >>> p_wilcoxon([0.01, 0.02, 0.03, 0.04, 0.05])
     0.03125
     """
-    from scipy import stats
+    from tombola.extras import scipy
 
     known = [difference for difference in _checked(differences, 1) if abs(difference) > _ROUNDING]
     if not known:
         return 1.0
-    return float(stats.wilcoxon(known, alternative="greater").pvalue)
+    return float(scipy.stats.wilcoxon(known, alternative="greater").pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -259,13 +259,13 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     >>> mcnemar([True, True, True, False], [False, False, False, False])
     McNemar(first_only=3, second_only=0, p=0.25)
     """
-    from scipy import stats
+    from tombola.extras import scipy
 
     one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if one.shape != other.shape:
         raise ValueError(f"the models are tested on {one.shape} and {other.shape} examples; they must be the same")
     only, others = int((one & ~other).sum()), int((other & ~one).sum())
-    p = float(stats.binomtest(only, only + others).pvalue) if only + others else 1.0
+    p = float(scipy.stats.binomtest(only, only + others).pvalue) if only + others else 1.0
     return McNemar(only, others, p)
 
 
@@ -307,12 +307,12 @@ def interval_by_replicates(differences: Sequence[float], level: float = 0.95, se
     >>> low < 0.045 < high
     True
     """
-    from scipy import stats
+    from tombola.extras import scipy
 
     known = _checked(differences, LEAST_RESAMPLED)
     if _alike(known):
         return known[0], known[0]
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (known,), np.mean, n_resamples=_RESAMPLES, confidence_level=level, rng=np.random.default_rng(seed)
     ).confidence_interval
     return float(interval.low), float(interval.high)
@@ -323,9 +323,9 @@ def _alike(known: Sequence[float]) -> bool:
 
 
 def _quantile(probability: float, n: int) -> float:
-    from scipy import special
+    from tombola.extras import scipy
 
-    return float(special.stdtrit(n - 1, probability))
+    return float(scipy.special.stdtrit(n - 1, probability))
 
 
 def _positive(margin: float) -> float:

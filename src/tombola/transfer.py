@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tombola import catalogue, devices, seals
+from tombola import catalogue, devices, extras, seals
 from tombola.arms import CONTROLS, check_name
 from tombola.best import check_untrained
 from tombola.comparisons import DENSE
@@ -108,6 +108,7 @@ def transfer(
     Raises:
         InputError: A ticket, a data set or a setting is wrong; nothing was trained.
     """
+    extras.require("report")  # now, and not when all is trained
     display = display or Display(quiet=True)
     changes = dict(changes or {})
     if workers is not None:

@@ -28,6 +28,7 @@ def cifar10(*, root: str | Path | None = None, download: bool = True, verify: bo
     Source:
         Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
-    from torchvision.datasets import CIFAR10
+    from tombola.extras import torchvision
 
-    return published.cifar(CIFAR10, root, 10, download=download, verify=verify, class_names=_NAMES)
+    source = torchvision.datasets.CIFAR10
+    return published.cifar(source, root, 10, download=download, verify=verify, class_names=_NAMES)

@@ -26,6 +26,7 @@ def cifar100(*, root: str | Path | None = None, download: bool = True, verify: b
     Source:
         Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
-    from torchvision.datasets import CIFAR100
+    from tombola.extras import torchvision
 
-    return published.cifar(CIFAR100, root, 100, download=download, verify=verify)
+    source = torchvision.datasets.CIFAR100
+    return published.cifar(source, root, 100, download=download, verify=verify)

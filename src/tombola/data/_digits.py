@@ -24,9 +24,9 @@ def digits() -> Dataset:
     >>> tuple(data.train_images.shape), tuple(data.test_images.shape)
     ((1437, 1, 8, 8), (360, 1, 8, 8))
     """
-    from sklearn.datasets import load_digits
+    from tombola.extras import sklearn
 
-    pixels, targets = load_digits(return_X_y=True)
+    pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
     images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 8, 8)
     labels = torch.from_numpy(targets).long()
     test = stratified.draw(labels, _TEST, 10, seeds.generator(0, "digits", "test"))

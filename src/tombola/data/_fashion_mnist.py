@@ -36,6 +36,7 @@ def fashion_mnist(*, root: str | Path | None = None, download: bool = True, veri
     Source:
         Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747.
     """
-    from torchvision.datasets import FashionMNIST
+    from tombola.extras import torchvision
 
-    return published.idx(FashionMNIST, root, _MD5, download=download, verify=verify, class_names=_NAMES)
+    source = torchvision.datasets.FashionMNIST
+    return published.idx(source, root, _MD5, download=download, verify=verify, class_names=_NAMES)

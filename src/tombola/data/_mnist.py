@@ -32,6 +32,7 @@ def mnist(*, root: str | Path | None = None, download: bool = True, verify: bool
     Source:
         LeCun et al. 1998, "Gradient-based learning applied to document recognition".
     """
-    from torchvision.datasets import MNIST
+    from tombola.extras import torchvision
 
-    return published.idx(MNIST, root, _MD5, download=download, verify=verify)
+    source = torchvision.datasets.MNIST
+    return published.idx(source, root, _MD5, download=download, verify=verify)

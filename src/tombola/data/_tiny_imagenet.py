@@ -57,9 +57,9 @@ class TinyImageNet:
     root: str
 
     def download(self) -> None:
-        from torchvision.datasets.utils import download_and_extract_archive
+        from tombola.extras import torchvision
 
-        download_and_extract_archive(_URL, self.root, md5=_MD5)
+        torchvision.datasets.utils.download_and_extract_archive(_URL, self.root, md5=_MD5)
         folder = Path(self.root) / self.base_folder
         files, _ = _listed(folder)
         (folder / _DIGEST).write_text(files.fingerprint + "\n")

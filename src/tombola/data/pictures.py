@@ -186,7 +186,7 @@ def decode(file: Path, size: int) -> np.ndarray:
 
     Resizing is bilinear with antialiasing. torchvision's ``Resize(size)`` and ``CenterCrop(size)`` give the same bits.
     """
-    from PIL import Image
+    from tombola.extras import Image
 
     with Image.open(file) as opened:
         image = opened.convert("RGB")

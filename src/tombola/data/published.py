@@ -96,11 +96,11 @@ def cifar(
 
 def _fetch(source: Any, folder: Path, checksums: Mapping[str, str], *, download: bool, verify: bool) -> None:
     """Have all files of a data set in its folder; with ``verify``, exactly the published ones."""
-    from torchvision.datasets.utils import calculate_md5
+    from tombola.extras import torchvision
 
     have(source, folder, checksums, download=download)
     for name, published in checksums.items() if verify else ():
-        seen = calculate_md5(folder / name)
+        seen = torchvision.datasets.utils.calculate_md5(folder / name)
         if seen != published:
             raise DataError(
                 f"{folder / name} has the md5 {seen}, the published file has {published}; delete it to have it "

@@ -428,7 +428,10 @@ def _unpruned_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor], file
 
 
 def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
-    from torchvision import models  # two seconds, so only for those who ask for it
+    # Two seconds, so only for those who ask for it.
+    from tombola.extras import torchvision
+
+    models = torchvision.models
 
     known = models.list_models(module=models)
     wanted = name.removeprefix(TORCHVISION)

@@ -28,7 +28,7 @@ from tombola.reports.drawing import (
 )
 
 if TYPE_CHECKING:
-    import altair as alt
+    from tombola.extras import altair as alt
 
 _PANELS = 3  # beside each other, at most
 
@@ -40,7 +40,7 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VC
         runs: Their records, by what they are called.
         names: All arms of all of them, for their colours.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     everything = [record for records in runs.values() for record in records]
     means = {label: [row for row in aggregate.by_round(records) if row.density > 0 and row.accuracy is not None]
@@ -92,7 +92,7 @@ def over_runs(
         names: What ``of`` may be, in order.
         colour_of: Colours of arms; others are grey or of the palette.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     palette = [(colour_of or {}).get(name, GREY if name == aggregate.DENSE else PALETTE[index % len(PALETTE)])
                for index, name in enumerate(names)]  # fmt: skip

@@ -35,7 +35,7 @@ from tombola.reports.drawing import (
 from tombola.reports.grids import percent
 
 if TYPE_CHECKING:
-    import altair as alt
+    from tombola.extras import altair as alt
 
 FEW_PAIRS = 4  # of which `similarity` has room for more than chance
 
@@ -54,7 +54,7 @@ def accuracy_over_density(
         paper: What a paper prints, drawn as hollow marks: arm, density and accuracy in percent, source.
         title: Stands above, so that a figure that is cut out says how large the experiment was.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     names = aggregate.arms(records)
     means = [
@@ -139,7 +139,7 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
     Arms with equal counts (a matched arm and its source) lie on each other: later arms are dashed and
     have smaller points, so that both can be seen.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     names = aggregate.arms(records)
     means = [
@@ -188,7 +188,7 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
 
     Layers are coloured by their depth, first to last. One that falls off steeply nears collapse.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     own = [record for record in records if record["arm"] == arm and record.get("layers") and record["density"] > 0]
     order = list(own[0]["layers"])
@@ -243,7 +243,7 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
 
     Lines are means over replicates. The density 1 shows the dense network alone.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     chosen: dict[str, dict[int, Record]] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
@@ -303,7 +303,7 @@ def boxes(records: Sequence[Record], targets: Sequence[float], ends: Collection[
     Source:
         Havinga & Sawhney, Fig. 6: tickets are stopped early, and the pruned network is not. Theirs share one scale.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     names = aggregate.arms(records)
     shown = [aggregate.DENSE, *names]
@@ -366,7 +366,7 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
         rows: With arm, round, kept and chance (percent), and lowest and highest, between which arithmetic leaves it.
         arms: All arms of the experiment, for their colours.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     colour, shape = arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
     over = alt.Chart(alt.InlineData(list(rows)))
@@ -400,7 +400,7 @@ def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequen
         tickets: The rows, from the top.
         data: The columns, from the left.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     known = [cell["difference"] for cell in cells if cell["difference"] is not None]
     signed = any(known)
@@ -441,7 +441,7 @@ def line(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
     Args:
         rows: With density (as text), at (0 to 1), error (percent) and replicates.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     names = list(dict.fromkeys(row["density"] for row in rows))
     palette = list(colours(names).values())
@@ -465,7 +465,7 @@ def barrier(records: Sequence[Record], stable: float) -> alt.LayerChart:
         records: Of the whole experiment.
         stable: The barrier below which a ticket counts as stable, a fraction; a dashed line.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     own = [record for record in records if record.get("barrier") is not None and record["density"] > 0]
     names = list(dict.fromkeys(record["arm"] for record in own))
@@ -506,7 +506,7 @@ def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.Layer
         rows: With arm (whose colour it has), pair, density and in percent jaccard, chance, most, start.
         arms: All arms of the experiment, for their colours.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     called = {row["arm"]: row["pair"] for row in rows}
     colour, shape = arm_encodings(arms, list(called), called)

@@ -31,7 +31,7 @@ from tombola.reports.drawing import (
 from tombola.reports.grids import percent
 
 if TYPE_CHECKING:
-    import altair as alt
+    from tombola.extras import altair as alt
 
 _NAMES: dict[str, Any] = {"labelLimit": 260, "labelPadding": 8, "grid": False, "ticks": False}  # an axis of arms
 
@@ -47,7 +47,7 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     Args:
         compared: Of one run; densities beyond four are thinned out.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     shown = aggregate.few(sorted({one.density for one in compared}, reverse=True))
     chosen = [one for one in compared if one.density in shown]
@@ -133,7 +133,7 @@ def costs(
     Source:
         COLT, arXiv:2212.12770, Fig. 2, has accuracy and rounds as bars; what is trained to know them is ours.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     names = aggregate.arms(records)
     by_density = {density: _cost_rows(records, density, made_of) for density in aggregate.few(densities)}
@@ -192,7 +192,7 @@ def accuracy_and_rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.L
         records: Of the whole experiment.
         arms: Those to draw.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     names, accuracy, rounds, x = _accuracy_and_rounds(records, arms)
     colour, shape = arm_encodings(names, arms)
@@ -218,7 +218,7 @@ def accuracy_and_rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.L
 
 
 def _together(*charts: alt.Chart) -> alt.LayerChart:
-    import altair as alt
+    from tombola.extras import altair as alt
 
     chart: Any = alt.layer(*charts)
     return cast("alt.LayerChart", chart)
@@ -306,7 +306,7 @@ def _rows(records: Sequence[Record], of: Value, *, dashed: bool = False) -> list
 
 
 def _density(records: Sequence[Mapping[str, Any]], *, title: bool) -> alt.X:
-    import altair as alt
+    from tombola.extras import altair as alt
 
     return alt.X(
         "density:Q",
@@ -316,7 +316,7 @@ def _density(records: Sequence[Mapping[str, Any]], *, title: bool) -> alt.X:
 
 
 def _tips(title: str, form: str) -> list[alt.Tooltip]:
-    import altair as alt
+    from tombola.extras import altair as alt
 
     return [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
             alt.Tooltip("mean:Q", title=title, format=form), alt.Tooltip("lowest:Q", format=form),
@@ -332,7 +332,7 @@ def _over_density(
         names: All arms of the experiment.
         of: Of each panel its title, rows, how numbers are written, and its height.
     """
-    import altair as alt
+    from tombola.extras import altair as alt
 
     of = [one for one in of if one[1]]
     everything = [row for _, rows, *_ in of for row in rows]
@@ -398,7 +398,7 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
 
 
 def _bars(rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, title: str | None) -> alt.Chart:
-    import altair as alt
+    from tombola.extras import altair as alt
 
     chart: alt.Chart = (
         alt.Chart(alt.InlineData(list(rows)))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 from tombola.reports.grids import Grid, filled, in_words
 
 if TYPE_CHECKING:
-    import altair as alt
+    from tombola.extras import altair as alt
 
 Format = Literal["svg", "png", "pdf"]  # of a figure's own file
 Chart: TypeAlias = Union["alt.LayerChart", "alt.VConcatChart"]
@@ -114,7 +114,7 @@ class Sheet:
 
 def _drawing(spec: Mapping[str, Any]) -> str:
     """Draw a chart as SVG."""
-    import vl_convert
+    from tombola.extras import vl_convert
 
     drawing: str = vl_convert.vegalite_to_svg(dict(spec), vl_version=_version())
     return drawing
@@ -122,7 +122,7 @@ def _drawing(spec: Mapping[str, Any]) -> str:
 
 def _as(kind: Format, drawing: str) -> bytes:
     """Turn an SVG into the bytes of a file: "svg", "pdf", or "png" with two pixels to the point."""
-    import vl_convert
+    from tombola.extras import vl_convert
 
     if kind == "svg":
         return drawing.encode()
@@ -132,7 +132,7 @@ def _as(kind: Format, drawing: str) -> bytes:
 
 def _version() -> str:
     """Return the version of Vega-Lite that the charts are written in, as major and minor number."""
-    import altair
+    from tombola.extras import altair
 
     return ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
@@ -213,7 +213,7 @@ function panels(id, spec, options) {
 @functools.cache
 def _library() -> str:
     """Return the scripts that draw the charts; putting them together takes two seconds."""
-    import vl_convert
+    from tombola.extras import vl_convert
 
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_version())
     return bundle
