@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,14 @@ import torch
 from tests.test_experiment import timeless
 
 import tombola.jobs
-from tombola import arms
-from tombola.arms import CATALOGUE, Arm
+from tombola.arms import starting
 from tombola.digests import digest_mask, digest_state
 from tombola.errors import InputError
 from tombola.experiment import plan, run
 from tombola.jobs import Job, run_job
 from tombola.masks import count, intersect, nested
+from tombola.methods import every_card
+from tombola.methods.searching import Following
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, make_model, make_task, replicate_seed
 from tombola.rates import kept_by_group
@@ -164,14 +165,14 @@ def test_every_arm_has_its_records_and_tickets(done):
 
 
 def test_every_kind_of_the_catalogue_is_here_and_its_yaml_is_read():
-    for kind in CATALOGUE:
+    for kind in every_card():
         gradual = {"method": "gradual", "densities": [0.5], "pace": {"every": 1}}
         others = {"colt-2": ARMS["colt-2"], "lth": ARMS["lth"], "gradual": gradual}
         arms = {**others, "x": from_yaml(kind.entry, kind.name)}
         assert recipe(arms=arms).arms["x"].method
     told = {(arm.get("method"), arm.get("by"), arm.get("combine"), bool(arm.get("match"))) for arm in ARMS.values()}
     elsewhere = ("gradual", "as-trained", "reordered")  # test_gradual.py, test_connectivity.py
-    for kind in [kind for kind in CATALOGUE if kind.name not in elsewhere]:
+    for kind in [kind for kind in every_card() if kind.name not in elsewhere]:
         entry = from_yaml(kind.entry, kind.name)
         by = None if entry.get("by") == "classes" else entry.get("by")
         assert (entry.get("method"), by, entry.get("combine"), bool(entry.get("match"))) in told, kind.name
@@ -292,18 +293,15 @@ def test_what_every_ticket_starts_from_is_where_its_training_starts(done, world)
                 )
 
 
-def test_a_control_that_nobody_names_starts_where_its_source_s_tickets_do(tmp_path, monkeypatch):
+def test_a_control_that_says_nothing_starts_where_its_source_s_tickets_do():
     """A new control must not forget `rewind`, though no list knows of it."""
-    monkeypatch.setitem(arms.METHODS, "mine", ("of",))
-    made = recipe({"lth": ARMS["lth"]}, rewind=3, until={"rounds": 1}, training={"epochs": 1})
-    made = replace(made, arms=made.arms | {"mine": Arm("mine", of="lth")})
-    outcome = run(made, runs=tmp_path, workers=1)
-    folder = outcome.folder / "tickets"
-    lth, mine = (Ticket.load(folder / name / "replicate-0/round-001.safetensors") for name in ("lth", "mine"))
-    assert lth.origin["rewind_step"] == mine.origin["rewind_step"] == 3
-    records = {(r["arm"], r["round"]): r for r in outcome.records}
-    assert records["mine", 1]["costs"][-1]["steps"] == records["lth", 1]["costs"][-1]["steps"]
-    assert records["mine", 1]["costs"][-1]["steps"] == records["mine", 0]["costs"][-1]["steps"] - 3
+
+    class Mine(Following):
+        pass
+
+    made = recipe({"lth": ARMS["lth"], "tuned": {"method": "fine_tune", "rate": 0.2}}).arms
+    assert starting(Mine(of="lth"), made).rewinds
+    assert not starting(Mine(of="tuned"), made).rewinds
 
 
 def test_evaluations_never_differ_between_arms_but_in_what_does_not_rewind(done, world):

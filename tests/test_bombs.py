@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tombola import arms, batches, experiment, paces, partitions, profiles, recipe, training
+from tombola import arms, batches, experiment, methods, paces, partitions, profiles, recipe, training
 from tombola.checking import hints_of
 from tombola.errors import ConfigError, InputError
 from tombola.recipe import from_yaml, parse, read
@@ -314,9 +314,18 @@ def test_workers_have_a_bound(monkeypatch, tmp_path, number):
 
 # ---- recipes of the whole schema with bombs in them
 
+NAMES = tuple(methods.names())
+KINDS = tuple(methods.shipped(name) for name in NAMES)
+
+
+@dataclasses.dataclass
+class Named:
+    method: typing.Literal[NAMES]
+
+
 SECTIONS = (
-    recipe.Recipe, recipe.Data, recipe.Model, recipe.Until, recipe.Decision, arms.Arm, arms.Reach, arms.Match,
-    training.Training, batches.Augment, partitions.Skew, paces.Pace, profiles.Profile,
+    recipe.Recipe, recipe.Data, recipe.Model, recipe.Until, recipe.Decision, Named, *KINDS, methods.Reach,
+    methods.Match, training.Training, batches.Augment, partitions.Skew, paces.Pace, profiles.Profile,
 )  # fmt: skip
 BOMBS = st.one_of(
     st.sampled_from([
@@ -336,6 +345,8 @@ CHEAP_DATA = {"name": "synthetic", "train": 60, "test": 10}
 def good(hint, depth=0):
     """Return a strategy of values of a type, so that some of what is drawn comes far."""
     of = typing.get_args(hint)
+    if hint is methods.Method:
+        return st.one_of([st.tuples(section(Named, 0), section(kind, depth + 1)).map(joined) for kind in KINDS])
     if dataclasses.is_dataclass(hint):
         return section(hint, depth + 1)
     if typing.get_origin(hint) is typing.Literal:
@@ -351,6 +362,11 @@ def good(hint, depth=0):
         str: st.sampled_from(["lth", "magnitude", "synthetic", "mlp", "all", "no_head", "cpu"]), type(None): st.none(),
     }  # fmt: skip
     return plain.get(hint, BOMBS)
+
+
+def joined(sections):
+    """Return sections as one; a name that is drawn stands for its method, whatever else is there."""
+    return {key: value for one in sections for key, value in one.items()}
 
 
 def section(kind, depth=0):
@@ -374,10 +390,10 @@ def recipes(draw):
         value = draw(good(hints_of(kind)[field.name]) | BOMBS)
         where = {
             recipe.Data: ["data"], recipe.Model: ["model"], recipe.Until: ["until"], recipe.Decision: ["verdict"],
-            arms.Arm: ["arms", "lth"], arms.Reach: ["arms", "lth", "reach"], arms.Match: ["arms", "lth", "match"],
+            methods.Reach: ["arms", "lth", "reach"], methods.Match: ["arms", "lth", "match"],
             training.Training: ["training"], batches.Augment: ["data", "augment"],
             partitions.Skew: ["data", "skew"], paces.Pace: ["arms", "lth", "pace"], profiles.Profile: ["profile"],
-        }.get(kind, [])  # fmt: skip
+        }.get(kind, ["arms", "lth"] if kind in (Named, *KINDS) else [])  # fmt: skip
         name = field.name
         if name == "options":
             name = draw(st.sampled_from(["hidden", "classes", "train", "test", "image_shape", "noise", "seed"]))

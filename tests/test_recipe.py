@@ -91,7 +91,7 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
         (["--arms.new.method", "lth"], "A new one is given whole: --arms.new '{method: lth, rate: 0.2}'"),
         (["--seed", str(2**64)], r"seed is 18446744073709551616; it must be below 2 \*\* 64"),
         (["--arms.lth.match", "colt-2"], "exactly one of them; it has rate and match"),
-        (["--arms.lth", "{rate: 0.2}"], "arms.lth needs a method .dense, lth, colt, .* or match: ARM"),
+        (["--arms.lth", "{rate: 0.2}"], "arms.lth needs a method .as_trained, colt, .* or match: ARM"),
         (["--arms.colt-2", "{method: colt, reach: {density: 0.1, rounds: 3}}"], "reach a density with exact: true"),
         (["--arms.lth", "{method: lth, densities: [0.2, 0.5]}"], "densities fall, from below 1 to above 0"),
         (["--arms.lth", "{method: lth, densities: [1.0, 0.5]}"], "densities fall, from below 1 to above 0"),

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tombola.arms import CATALOGUE, METHODS
 from tombola.experiment import run
+from tombola.methods import every_card, names
 from tombola.recipe import pairs, parse, read, variants
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -92,8 +92,8 @@ def test_a_recipe_runs_for_two_steps_on_images_of_its_size(path, tmp_path):
 
 def test_causes_has_an_arm_of_every_kind_but_those_of_gradual_pruning_and_of_stability():
     recipe = read(ROOT / "recipes" / "causes.yaml")
-    assert {kind.name for kind in CATALOGUE} - {"colt", "gradual", "as-trained", "reordered"} <= set(recipe.arms)
-    assert {arm.method for arm in recipe.arms.values()} == set(METHODS) - {"gradual", "as_trained", "reordered"}
+    assert {kind.name for kind in every_card()} - {"colt", "gradual", "as-trained", "reordered"} <= set(recipe.arms)
+    assert {arm.method for arm in recipe.arms.values()} == set(names()) - {"gradual", "as_trained", "reordered"}
     gradual = read(ROOT / "recipes" / "mnist-lenet5-gradual.yaml")
     assert {"gradual", "as_trained"} <= {arm.method for arm in gradual.arms.values()}
     rewind = read(ROOT / "recipes" / "cifar10-resnet20-rewind.yaml")
@@ -104,7 +104,7 @@ def test_the_page_of_arms_shows_every_kind_with_its_yaml():
     page = (ROOT / "docs" / "arms.md").read_text(encoding="utf-8")
     (_, shown), *others = pairs(["--arms", "".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))])
     assert not others
-    assert shown == dict(pairs([word for kind in CATALOGUE for word in (f"--{kind.name}", kind.entry)]))
+    assert shown == dict(pairs([word for kind in every_card() for word in (f"--{kind.name}", kind.entry)]))
     arms = {"colt-2": {"method": "colt", "rate": 0.15}, **shown}
     whole = {"name": "all", "training": {"epochs": 6}, "arms": arms, "until": {"rounds": 3}}
-    assert {arm.method for arm in parse(whole).arms.values()} == set(METHODS)
+    assert {arm.method for arm in parse(whole).arms.values()} == set(names())

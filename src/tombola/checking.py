@@ -153,6 +153,52 @@ def hints_of(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+def filled(kind: Any, given: Any, where: str) -> Any:
+    """Make a dataclass of plain data, every value checked against its type.
+
+    Args:
+        kind: The dataclass.
+        given: Its attributes; where one is a dataclass itself, likewise.
+        where: What it is called in messages; an empty text is a recipe.
+
+    Raises:
+        ConfigError: There is no such attribute, one is missing, or a value is of another type.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where} is {shown(given)}; it should be a mapping")
+    hints = hints_of(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    values = {}
+    for key, value in given.items():
+        dotted = f"{where}.{key}" if where else str(key)
+        if key not in fields:
+            known = [name for name in fields if name != "options"]
+            raise ConfigError(f"there is no {shown(dotted)}; {where or 'a recipe'} has: {', '.join(known)}."
+                              f"{near(str(key), known)}")  # fmt: skip
+        values[key] = _held(hints[key], value, dotted)
+    for name, one in fields.items():
+        missing = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+        if name not in values and missing:
+            raise ConfigError(f"{where or 'the recipe'} lacks '{name}'")
+    return kind(**values)
+
+
+def _held(hint: Any, value: Any, dotted: str) -> Any:
+    of = [one for one in typing.get_args(hint) if one is not type(None)]
+    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    if optional and value is None:
+        return None
+    if optional and len(of) == 1:
+        return _held(of[0], value, dotted)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else filled(hint, value, dotted)  # type: ignore[arg-type]
+    if typing.get_origin(hint) is dict and dataclasses.is_dataclass(of[1]):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{dotted} is {shown(value)}; it should be a mapping")
+        return {str(key): _held(of[1], item, f"{dotted}.{key}") for key, item in value.items()}
+    return checked(hint, value, dotted)
+
+
 def _typed(hint: Any, value: Any) -> Any:
     # Not jsonargparse, which reads texts: "0.2" as a number, "no" as False, "os.system" as that function.
     origin, of = typing.get_origin(hint) or hint, typing.get_args(hint)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tombola import methods
 from tombola.errors import ConfigError, InputError
 from tombola.records import Record, Records
 from tombola.seals import Seals
@@ -80,7 +81,13 @@ def searching(definitions: Mapping[str, Any], *, dense: bool = False) -> list[st
     """
     known = {name: definition if isinstance(definition, Mapping) else {} for name, definition in definitions.items()}
     own = [name for name, what in known.items() if what.get("of") is None]
-    return [name for name in own if dense or known[name].get("method") != "dense"]
+    return [name for name in own if dense or _has_tickets(known[name].get("method"))]
+
+
+def _has_tickets(method: object) -> bool:
+    """Whether an arm of a method has tickets: all have, but of those that ship some."""
+    kind = methods.shipped(method) if isinstance(method, str) else None
+    return kind is None or kind.has_tickets
 
 
 def worth_keeping(records: Sequence[Record], at: Iterable[float] = ()) -> list[Record]:

@@ -808,11 +808,11 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
         import json
         from dataclasses import asdict
 
-        from tombola.arms import CATALOGUE
+        from tombola.methods import every_card
 
         more: dict[str, Any] = {}
         if "arms" in chosen:
-            more["arms"] = [asdict(kind) for kind in CATALOGUE]
+            more["arms"] = [asdict(card) for card in every_card()]
         if "recipes" in chosen:
             more["recipes"] = []
             for name in recipes.names():
@@ -826,16 +826,16 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
         contract = CONTRACTS[options.catalogue]
         print(f"\n{contract.in_words()}; a recipe names it package.module:function\n{contract.example}", end="")
     if options.catalogue == "arms":
-        from tombola.arms import CATALOGUE
+        from tombola.methods import every_card
 
         _print_table(
             {"arm": "left", "role": "left", "what it is, and its entry in a recipe": "left"},
-            [[kind.name, kind.role, f"{kind.summary}\n{kind.entry}"] for kind in CATALOGUE],
+            [[card.name, card.role, f"{card.summary}\n{card.entry}"] for card in every_card()],
         )
     elif "arms" in chosen:
-        from tombola.arms import CATALOGUE
+        from tombola.methods import every_card
 
-        print(f"arms: {', '.join(kind.name for kind in CATALOGUE)} (tombola list arms says what each is)")
+        print(f"arms: {', '.join(card.name for card in every_card())} (tombola list arms says what each is)")
     if options.catalogue == "recipes":
         rows = []
         for name in recipes.names():

@@ -21,7 +21,6 @@ import yaml
 from numpy.typing import NDArray
 
 from tombola import devices, extras, latency, pruned, similarity
-from tombola.arms import CONTROLS
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError, DiskError
@@ -294,7 +293,7 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
 
     All of them before the arms begin: torch's global generator, which initialisers draw from, is not for threads.
     """
-    anew = {False} | {arm.method == "reinitialised" for arm in plans.recipe.arms.values()}
+    anew = {False} | {arm.draws_anew for arm in plans.recipe.arms.values()}
     return {
         (k, again): state_of(make_model(plans.recipe, plans.task.splits, k, anew=again))
         for k in replicates
@@ -385,7 +384,7 @@ def report(
         if ending.state == "finished" and not run.finished(name, replicate):
             notes.append(f"{which}: not complete: it ended by another until or evaluate_at, or a ticket is missing; "
                          "running the recipe again completes it")  # fmt: skip
-        beyond = there and there[-1]["round"] > ending.rounds and recipe.arms[name].method != "dense"
+        beyond = there and there[-1]["round"] > ending.rounds and recipe.arms[name].has_tickets
         if ending.state == "finished" and beyond:
             notes.append(f"{which}: the recipe now ends with round {ending.rounds}; rounds up to {there[-1]['round']} "
                          "are here from before")  # fmt: skip
@@ -449,28 +448,24 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
     """
     arms = recipe.arms
     searching = [name for name, arm in arms.items() if arm.searches and arm.source is None]
-    same = ("dense", "reordered")  # a dense network has no tickets; two trainings of a ticket differ by chance alone
-    followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.method not in same]
+    followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.compared]
     others = [(name, searching[0]) for name in searching[1:]]
     controls = {
-        name: tuple(other for source, other in followers if source == name and arms[other].method in CONTROLS)
+        name: tuple(other for source, other in followers if source == name and arms[other].control)
         for name in arms
         if arms[name].searches
     }
     # Every arm, also a control or a network that was trained longer, stands beside the dense network.
     beside_dense = [(name, DENSE) for name in arms if name != DENSE]
-    matched = {
-        name: tuple(other for other, arm in arms.items() if arm.match is not None and arm.match.arm == name)
-        for name in arms
-    }
+    matched = {name: tuple(other for other, arm in arms.items() if arm.followed == ("match", name)) for name in arms}
     given = recipe.verdict
     return Asked(
         pairs=tuple(dict.fromkeys((*beside_dense, *followers, *others))),
         controls=controls,
         matched=matched,
-        made_of={name: arm.of for name, arm in arms.items() if arm.of},
-        networks=frozenset(name for name, arm in arms.items() if arm.method == "as_trained"),
-        apart=frozenset(name for name, arm in arms.items() if arm.combine == "all_at_end"),
+        made_of={name: arm.followed[1] for name, arm in arms.items() if arm.followed and arm.followed[0] == "of"},
+        networks=frozenset(name for name, arm in arms.items() if arm.network),
+        apart=frozenset(name for name, arm in arms.items() if arm.apart),
         drawn=frozenset(searching),
         at=compared_at(recipe),
         margin=given.margin,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tombola import catalogue, devices, names, rates, seeds, training
-from tombola.arms import Arm, leading
+from tombola.arms import leading
 from tombola.batches import check_crop
 from tombola.catalogue import TORCHVISION
 from tombola.contracts import CONTRACTS
@@ -32,6 +32,7 @@ from tombola.masks import (
     unmasked,
     unmasked_in_words,
 )
+from tombola.methods import Method
 from tombola.models.building import build, head_name, load_weights_
 from tombola.paces import Gradual, Pace, densities
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds, skewed, within
@@ -223,7 +224,7 @@ class Plans:
             return f"{said} and stay so: every arm begins with the {density(self.mask):.2%} that are not"
         return f"{said}; they are trained like all others, unless model.mask is from_weights"
 
-    def scope(self, arm: Arm) -> Scope:
+    def scope(self, arm: Method) -> Scope:
         """Return an arm's scope; one that follows another has that arm's."""
         if arm.match is not None and arm.match.per == "layer":
             return per_layer
@@ -231,24 +232,24 @@ class Plans:
             return self.scope(self.recipe.arms[arm.source])
         return by_name(arm.scope, self.task.model, self.task.head)
 
-    def scores(self, arm: Arm) -> Score | list[Score]:
+    def scores(self, arm: Method) -> Score | list[Score]:
         """Return what an arm ranks weights by: one score, or one for each candidate."""
         if isinstance(arm.score, str):
             return score_named(arm.score)
         return [score_named(name) for name in arm.score]
 
-    def scored(self, arm: Arm) -> Callable[[Trained, int], State]:
+    def scored(self, arm: Method) -> Callable[[Trained, int], State]:
         """Return which weights of a training an arm scores."""
         if arm.scored == "selected":
             return selected
         always = arm.scored == "last"
         return lambda trained, index: trained.final if always or index > 1 else trained.state
 
-    def search_training(self, arm: Arm) -> Training:
+    def search_training(self, arm: Method) -> Training:
         """Return how the trainings of an arm's search run; its evaluations run as everybody's."""
-        return training_with(self.recipe.training, arm.training)
+        return training_with(self.recipe.training, arm.search_changes())
 
-    def onward_training(self, arm: Arm) -> Training:
+    def onward_training(self, arm: Method) -> Training:
         """Return how an arm that does not rewind trains on, and with it one that trains its tickets once more."""
         t = self.recipe.training
         if arm.method == "reordered":
@@ -273,12 +274,12 @@ class Plans:
         skew, seed = self.recipe.data.skew, replicate_seed(self.recipe, replicate)
         return WHOLE if skew is None else skewed(self.task.splits.train.labels, skew, seed)
 
-    def division(self, arm: Arm, replicate: int) -> list[Partition]:
+    def division(self, arm: Method, replicate: int) -> list[Partition]:
         """Divide the training data among an arm's partitions, once per replicate."""
         whole, labels = self.searched(replicate), self.task.splits.train.labels
         return within(whole, self._parts(arm, replicate, len(whole.examples or labels)), labels)
 
-    def _parts(self, arm: Arm, replicate: int, examples: int) -> list[Partition]:
+    def _parts(self, arm: Method, replicate: int, examples: int) -> list[Partition]:
         number = arm.partitions or 2
         if arm.method != "colt" or number == 1:
             return [WHOLE]
@@ -295,17 +296,17 @@ class Plans:
             drop_remainder=arm.remainder == "dropped",
         )
 
-    def partitions(self, arm: Arm, replicate: int) -> list[Partition]:
+    def partitions(self, arm: Method, replicate: int) -> list[Partition]:
         """Return the partition that each candidate's model is trained on."""
         parts = self.division(arm, replicate)
         return [parts[index - 1] for index in arm.on] or parts
 
-    def schedules(self, arm: Arm) -> list[Gradual]:
+    def schedules(self, arm: Method) -> list[Gradual]:
         """Return how an arm prunes gradually, once to each of its densities."""
         assert isinstance(arm.score, str)
         return [Gradual(density, arm.pace or Pace(), arm.score, arm.scope) for density in arm.densities]
 
-    def amounts(self, arm: Arm) -> Iterable[Amount]:
+    def amounts(self, arm: Method) -> Iterable[Amount]:
         """Return what each round of an arm that follows no other is asked for."""
         if arm.rate is not None:
             return itertools.repeat(arm.rate)
@@ -344,7 +345,7 @@ class Plans:
             except InputError as error:
                 raise ConfigError(f"arm '{name}': {error}") from error
 
-    def _try_scores(self, arm: Arm) -> None:
+    def _try_scores(self, arm: Method) -> None:
         """Call the user's own scores once on the initial state, so that what is wrong with them is told before hours.
 
         They see the model's own names and shapes: a score may know its layers.
@@ -402,14 +403,14 @@ class Plans:
                 raise ConfigError(f"{name} asks for a density of {value:.4g}, and the checkpoint's mask begins with "
                                   f"{begins:.4g}; ask for less")  # fmt: skip
 
-    def _check_evaluated(self, name: str, arm: Arm) -> None:
+    def _check_evaluated(self, name: str, arm: Method) -> None:
         """Refuse a density to be evaluated at that an arm's rounds cannot reach, as far as that is known beforehand."""
         lowest = lowest_density(leading(arm, self.recipe.arms), self.recipe, density(self.mask))
         if arm.evaluate_at and min(arm.evaluate_at) < lowest * (1 - 1e-9):
             raise ConfigError(f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "
                               f"reaches it: the last one leaves {lowest:.4g} or more")  # fmt: skip
 
-    def _check_rewind(self, arm: Arm, parts: Iterable[Partition]) -> None:
+    def _check_rewind(self, arm: Method, parts: Iterable[Partition]) -> None:
         """Refuse a rewind point that leaves a search nothing to train, or is another one to it."""
         own, rewind = self.search_training(arm), self.recipe.rewind
         if rewind and own.batch_size != self.recipe.training.batch_size:
@@ -423,7 +424,7 @@ class Plans:
                 raise ConfigError(f"rewind is {rewind}, which leaves partition {number} nothing to train in its "
                                   f"{steps} steps")  # fmt: skip
 
-    def _steps(self, arm: Arm, replicate: int) -> int:
+    def _steps(self, arm: Method, replicate: int) -> int:
         """Count the steps of a training on all that an arm's search has."""
         own, task = self.search_training(arm), self.task
         batches = task.steps_per_epoch(own.batch_size, self.searched(replicate))
@@ -440,7 +441,7 @@ class Plans:
             raise ConfigError(f"its rate is {shown(rate)}; the first round would prune all {sizes[empty[0]]:,} weights "
                               f"{which}there are")  # fmt: skip
 
-    def _check_amounts(self, arm: Arm, groups: Mapping[str, Group]) -> None:
+    def _check_amounts(self, arm: Method, groups: Mapping[str, Group]) -> None:
         """Refuse exact counts that a scope does not take, and rounds that would prune nothing, which end a search."""
         before = size(self.mask)
         for amount in itertools.islice(self.amounts(arm), 100):
@@ -454,7 +455,7 @@ class Plans:
                                   "weights")  # fmt: skip
             before = size(self.mask) if arm.method == "one_shot" else left
 
-    def _check_arm(self, arm: Arm) -> None:
+    def _check_arm(self, arm: Method) -> None:
         if arm.method == "fine_tune":
             self.onward_training(arm)
         if arm.method == "gradual":
@@ -491,7 +492,7 @@ class Plans:
                     )
 
 
-def lowest_density(arm: Arm, recipe: Recipe, begins: float = 1.0) -> float:
+def lowest_density(arm: Method, recipe: Recipe, begins: float = 1.0) -> float:
     """Return the lowest density that an arm which follows no other can come to, by arithmetic alone.
 
     Args:
@@ -507,16 +508,16 @@ def lowest_density(arm: Arm, recipe: Recipe, begins: float = 1.0) -> float:
     """
     rounds = recipe.until.rounds
     if arm.densities:
-        return arm.densities[min(len(arm.densities), rounds or len(arm.densities)) - 1]
+        return float(arm.densities[min(len(arm.densities), rounds or len(arm.densities)) - 1])
     if arm.reach:
         share = min(arm.reach.rounds, rounds or arm.reach.rounds) / arm.reach.rounds
-        return begins * math.pow(arm.reach.density / begins, share)
+        return begins * math.pow(float(arm.reach.density) / begins, share)
     if arm.rate is None:
         return 0.0
     rate = max(arm.rate.values()) if isinstance(arm.rate, dict) else arm.rate
     if arm.combine == "all_at_end":  # each partition removes that much by itself, and at worst none of it is shared
         return 0.0 if rounds is None else begins * max(0.0, 1 - arm.width * (1 - math.pow(1 - rate, rounds)))
-    kept = max(0.0, 1 - rate * (1 if arm.combine == "any" else arm.width))
+    kept: float = max(0.0, 1 - rate * (1 if arm.combine == "any" else arm.width))
     reached = 0.0 if rounds is None else begins * math.pow(kept, rounds)
     # A search stops in the first round at or below its density, so it stood above that before.
     return max(reached, kept * (recipe.until.density or 0.0))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tombola import methods
 from tombola.errors import ConfigError, near
 
 # Point for point: the paper, the code. An arm's entries concern class partitions alone (`scored`: every search).
@@ -107,18 +108,11 @@ def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
 
 
 def _arm(name: str, arm: Any, entry: str, value: Any, profile: Profile) -> Any:
+    method = arm.get("method") if isinstance(arm, Mapping) else None
+    kind = methods.shipped(method) if isinstance(method, str) else None
     key = entry.removeprefix("arms.")
-    if not isinstance(arm, Mapping) or arm.get("method") != "colt":
-        return arm
-    by = str(arm.get("by", "classes"))
-    if key == "scored":
-        on = arm.get("on")
-        number = len(on) if isinstance(on, list | tuple) and on else arm.get("partitions") or 2
-        if not isinstance(number, int) or number < 3:
-            value = "selected"
-    elif not by.startswith("classes") or (key == "remainder" and by != "classes_in_order"):
-        return arm
-    return _set(arm, entry, value, f"arms.{name}.{key}", profile)
+    value = None if kind is None else kind.of_profile(key, value, arm)
+    return arm if value is None else _set(arm, entry, value, f"arms.{name}.{key}", profile)
 
 
 def _set(given: Mapping[str, Any], entry: str, value: Any, where: str, profile: Profile) -> dict[str, Any]:

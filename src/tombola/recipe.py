@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
 
 from tombola import arms, devices, profiles, recipes
-from tombola.arms import Arm
 from tombola.batches import Augment
-from tombola.checking import check_most, check_plain, checked, hints_of
+from tombola.checking import check_most, check_plain, filled
 from tombola.errors import ConfigError, InputError, near, shown
+from tombola.methods import Method
+from tombola.methods.method import MOST_ROUNDS
 from tombola.partitions import Skew
 from tombola.ticket_format import canonical_json
 from tombola.training import Training
@@ -165,7 +164,7 @@ class Recipe:
 
     name: str
     training: Training
-    arms: dict[str, Arm]
+    arms: dict[str, Method]
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     until: Until = field(default_factory=Until)
@@ -181,7 +180,7 @@ class Recipe:
     keep: Literal["all", "best", "last", "none"] = "best"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arms", {name: self._with_common(arm) for name, arm in self.arms.items()})
+        object.__setattr__(self, "arms", self._with_common())
         arms.check_name(self.name, "name", "the run's folder")
         if not self.arms:
             raise ConfigError("the recipe has no arms; such as: arms: {lth: {method: lth, rate: 0.2}}")
@@ -193,7 +192,7 @@ class Recipe:
             raise ConfigError(f"seed is {shown(self.seed)}; it must be below 2 ** 64, such as 0")
         most = {"replicates": MOST_REPLICATES, "rewind": 1e9, "densities": 1, "evaluate_at": 1, "prunable": 1}
         check_most(self, most)
-        check_most(self.until, {"rounds": arms.MOST_ROUNDS}, "until")
+        check_most(self.until, {"rounds": MOST_ROUNDS}, "until")
         if len(self.arms) * self.replicates > _MOST_TOGETHER:
             raise ConfigError(f"the recipe has {len(self.arms):,} arms x {self.replicates:,} replicates; a run has at "
                               f"most {_MOST_TOGETHER:,} of these together")  # fmt: skip
@@ -202,31 +201,25 @@ class Recipe:
         self._check_profile()
         self._check_until()
 
-    def _with_common(self, arm: Arm) -> Arm:
-        """Give an arm what the recipe says for all that do not say it themselves."""
-        fitting = arms.METHODS.get(arm.method or "", ())
-        if "densities" in fitting and not (arm.rate or arm.reach or arm.densities or arm.match):
-            arm = replace(arm, densities=self.densities)
-        if arm.evaluate_at is not None or not fitting:
-            return arm
-        return replace(arm, evaluate_at=() if arm.method == "dense" else self.evaluate_at)
+    def _with_common(self) -> dict[str, Method]:
+        """Give each arm what the recipe says for all that do not say it themselves."""
+        return {name: arm.with_common(self.densities, self.evaluate_at) for name, arm in self.arms.items()}
 
     def _check_profile(self) -> None:
         """Refuse what only the authors' code does, outside the profile that is named after it."""
         repo = self.profile is not None and self.profile.name == "repo"
         for name, arm in self.arms.items():
-            if arm.remainder == "dropped" and not repo:
-                raise ConfigError(f"arms.{name}.remainder is dropped, so some classes are in no partition; only "
-                                  "profile: repo allows it")  # fmt: skip
+            if arm.lifts and not repo:
+                raise ConfigError(f"arms.{name}.{arm.lifts}; only profile: repo allows it")
         if len({self._scored(arm) for arm in self.arms.values() if arm.searches}) > 1 and not repo:
             raise ConfigError("the arms do not score the same weights (scored, training.select); only profile: repo "
                               "allows it")  # fmt: skip
         if self.data.valid == "test" and not repo:
             raise ConfigError("data.valid is test, which selects on test data; only profile: repo allows it")
 
-    def _scored(self, arm: Arm) -> tuple[str, ...]:
+    def _scored(self, arm: Method) -> tuple[str, ...]:
         """Say which weights of its trainings an arm scores."""
-        own = training_with(self.training, arm.training)
+        own = training_with(self.training, arm.search_changes())
         return ("last",) if "last" in (arm.scored, own.select) else (arm.scored, own.select, own.select_by)
 
     def _check_until(self) -> None:
@@ -245,11 +238,14 @@ class Recipe:
             skipping = [name for name, arm in self.arms.items() if arm.evaluate_at]
             if skipping:
                 raise ConfigError(f"until.accuracy_drop looks at every round; arm {skipping[0]} has evaluate_at")
-        endless = [name for name, arm in self.arms.items() if arm.rate is not None]
+        endless = [name for name, arm in self.arms.items() if arm.endless]
         if endless and not until.given:
             raise ConfigError(f"the recipe needs until: rounds, density, density_total or accuracy_drop, since arm "
                               f"{endless[0]} has no end of its own")  # fmt: skip
-        own = {f"arms.{name}.training": training_with(self.training, arm.training) for name, arm in self.arms.items()}
+        own = {
+            f"arms.{name}.training": training_with(self.training, arm.search_changes())
+            for name, arm in self.arms.items()
+        }
         for where, training in ({"training": self.training} | own).items() if self.data.valid == 0 else ():
             if training.patience is not None:
                 raise ConfigError(f"{where}.patience looks at validation data; data.valid is 0")
@@ -258,7 +254,9 @@ class Recipe:
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved recipe as plain data, every default written out; reading it gives this recipe again."""
-        whole: dict[str, Any] = _listed(dataclasses.asdict(self))
+        whole: dict[str, Any] = dataclasses.asdict(self)
+        whole["arms"] = {name: arm.plain() for name, arm in self.arms.items()}
+        whole = _listed(whole)
         for section in ("data", "model"):
             whole[section] |= whole[section].pop("options")
         for key in ("classes", "skew"):  # runs of before there were these keep their names
@@ -567,7 +565,10 @@ def parse(whole: Mapping[str, Any]) -> Recipe:
             options = {str(key): value for key, value in given.items() if key not in own}
             _check_options(options, section)
             whole[section] = {key: value for key, value in given.items() if key in own} | {"options": options}
-    recipe: Recipe = _typed(Recipe, whole, "")
+    given = whole.get("arms")
+    if isinstance(given, Mapping):
+        whole["arms"] = {str(name): arms.read(arm, f"arms.{name}") for name, arm in given.items()}
+    recipe: Recipe = filled(Recipe, whole, "")
     return recipe
 
 
@@ -589,7 +590,7 @@ def section(kind: type[_Kind], given: Mapping[str, Any], where: str) -> _Kind:
     >>> section(Augment, {"crop": 4}, "data.augment").crop
     4
     """
-    made: _Kind = _typed(kind, given, where)
+    made: _Kind = filled(kind, given, where)
     return made
 
 
@@ -634,7 +635,7 @@ class Origin:
     def __post_init__(self) -> None:
         if self.arm is not None:
             arms.check_name(self.arm, "arm", "a folder")
-        most = {"round": arms.MOST_ROUNDS, "replicate": MOST_REPLICATES, "rewind_step": 1e9, "class_numbers": 1e9}
+        most = {"round": MOST_ROUNDS, "replicate": MOST_REPLICATES, "rewind_step": 1e9, "class_numbers": 1e9}
         check_most(self, most)
         numbers = {"round": self.round, "replicate": self.replicate, "rewind_step": self.rewind_step,
                    "seeds.replicate": self.seeds.replicate, "seeds.recipe": self.seeds.recipe}  # fmt: skip
@@ -680,7 +681,7 @@ class Origin:
             for section in ("model", "data"):
                 options = whole[section].get("options", {})
                 _check_options(options if isinstance(options, Mapping) else {}, section)
-            origin: Origin = _typed(cls, whole, "")
+            origin: Origin = filled(cls, whole, "")
         except InputError as error:
             raise ConfigError(f"{where}: {error}") from error
         return origin
@@ -698,65 +699,18 @@ def training_with(training: Training, changes: Mapping[str, Any]) -> Training:
     given = {f.name: getattr(training, f.name) for f in dataclasses.fields(training)}
     if "steps" in changes or "epochs" in changes:  # one takes the place of the other
         given |= {"steps": None, "epochs": None}
-    changed: Training = _typed(Training, given | dict(changes), "training")
+    changed: Training = filled(Training, given | dict(changes), "training")
     return changed
 
 
 def _spelled_out(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain data with its short forms written out and its profile put in."""
+    """Return plain data with its profile put in."""
     whole = dict(whole)
-    given = whole.get("arms")
-    if isinstance(given, Mapping):
-        whole["arms"] = {
-            name: {**arm, "match": {"arm": arm["match"]}} if _is_short(arm, "match") else arm
-            for name, arm in given.items()
-        }
     profile = whole.get("profile")
     if profile is not None:
         profile = {"name": profile} if isinstance(profile, str) else profile
         if isinstance(profile, Mapping):
             profile = {"but" if key == "except" else key: value for key, value in profile.items()}
-        whole["profile"] = _typed(profiles.Profile, profile, "profile")
+        whole["profile"] = filled(profiles.Profile, profile, "profile")
         whole = profiles.put_in(whole, whole["profile"])
     return whole
-
-
-def _is_short(arm: Any, key: str) -> bool:
-    return isinstance(arm, Mapping) and isinstance(arm.get(key), str)
-
-
-def _typed(kind: Any, given: Any, where: str) -> Any:
-    """Make a dataclass of plain data, every value checked against its type."""
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{where} is {shown(given)}; it should be a mapping")
-    hints = hints_of(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    values = {}
-    for key, value in given.items():
-        dotted = f"{where}.{key}" if where else str(key)
-        if key not in fields:
-            known = [name for name in fields if name != "options"]
-            raise ConfigError(f"there is no {shown(dotted)}; {where or 'a recipe'} has: {', '.join(known)}."
-                              f"{near(str(key), known)}")  # fmt: skip
-        values[key] = _value(hints[key], value, dotted)
-    for name, one in fields.items():
-        missing = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-        if name not in values and missing:
-            raise ConfigError(f"{where or 'the recipe'} lacks '{name}'")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, dotted: str) -> Any:
-    of = [one for one in typing.get_args(hint) if one is not type(None)]
-    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
-    if optional and value is None:
-        return None
-    if optional and len(of) == 1:
-        return _value(of[0], value, dotted)
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else _typed(hint, value, dotted)  # type: ignore[arg-type]
-    if typing.get_origin(hint) is dict and dataclasses.is_dataclass(of[1]):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{dotted} is {shown(value)}; it should be a mapping")
-        return {str(key): _typed(of[1], item, f"{dotted}.{key}") for key, item in value.items()}
-    return checked(hint, value, dotted)

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tombola import arms, rates
-from tombola.arms import Arm
 from tombola.connectivity import POINTS, Line
 from tombola.digests import digest_json
 from tombola.driver import ArmRun, Feed, Shared
@@ -147,7 +146,7 @@ def estimate(
     """
     found = rehearse(plans, todo, initial, run)
     others = [found]
-    if any(_divided(plans.recipe.arms[name]) for name, _ in todo):
+    if any(plans.recipe.arms[name].varies for name, _ in todo):
         others += [rehearse(plans, todo, initial, run, agreement) for agreement in ("least", "all")]
     task, recipe = plans.task, plans.recipe
     measure = Measure.of(plans) if found.trainings else Measure(0.0, 0.0)
@@ -168,11 +167,6 @@ def estimate(
         rounds=found.rounds,
         waits=recipe.training.patience is not None,
     )
-
-
-def _divided(arm: Arm) -> bool:
-    """Whether what an arm's partitions agree on decides how many weights it keeps."""
-    return arm.width > 1 and arm.rate is not None
 
 
 def _unlike(plans: Plans, todo: Sequence[Key], run: Run | None) -> dict[int, int]:
@@ -466,7 +460,7 @@ def _bytes(plans: Plans, todo: Sequence[Key], found: Rehearsed) -> int:
     state = sum(value.nbytes for value in task.model.state_dict().values())
     trained = state * (2 if task.splits.has_valid else 1)  # the last and the early-stop state
     replicates = len({replicate for _, replicate in todo})
-    searching = sum(1 for name, _ in todo if recipe.arms[name].method != "dense")
+    searching = sum(1 for name, _ in todo if recipe.arms[name].has_tickets)
     at_most = {"all": found.evaluations, "best": 5 * searching, "last": searching, "none": 0}[recipe.keep]
     kept = min(found.evaluations, at_most) + replicates
     masks = (found.tickets + found.candidates) * size(plans.mask) / 8

@@ -418,7 +418,7 @@ class Run:
             tickets.append(replace(ticket, rewind_point=tickets[-1].rewind_point) if same else ticket)
             before = record
         # Partitions that search apart go on with their own candidates, so a round without them is done again.
-        apart = self.recipe.arms[arm].combine == "all_at_end" and not self.finished(arm, replicate)
+        apart = self.recipe.arms[arm].apart and not self.finished(arm, replicate)
         while apart and tickets and not self._has_candidates(arm, replicate, len(tickets), tickets[-1].mask):
             tickets.pop()
         return tickets
@@ -606,8 +606,9 @@ class Run:
         if ending.state != "finished" or ending.goal != self._goal(arm):
             return False
         rounds = [*range(ending.rounds + 1)]
-        if (long := self.recipe.arms[arm].as_long_as) is not None:  # it has one more, of the number that the other has
-            rounds.append(self.ending(long, replicate).rounds)
+        method = self.recipe.arms[arm]
+        if method.source is not None and not method.has_tickets:  # it has one more, of the number that the other has
+            rounds.append(self.ending(method.source, replicate).rounds)
         if not all(self.record(arm, replicate, index) is not None for index in rounds):
             return False
         paths = (self.ticket_path(arm, replicate, index) for index in range(1, ending.rounds + 1))
@@ -1027,10 +1028,8 @@ def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: P
 def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     """Return what a run's figures were made with."""
     packages = ("tombola", "torch", "torchvision", "numpy", "safetensors", "scikit-learn")
-    scores = [arm.score for arm in recipe.arms.values()]
-    names = {recipe.data.name, recipe.model.name}
-    names |= {name for score in scores for name in ([score] if isinstance(score, str) else score)}
-    own = sorted(name for name in names if catalogue.is_own(name))
+    named = {name for name in (recipe.data.name, recipe.model.name) if catalogue.is_own(name)}
+    own = sorted(named.union(*(arm.own_code for arm in recipe.arms.values())))
     return {
         "python": sys.version.split()[0],
         "packages": extras.versions(packages),

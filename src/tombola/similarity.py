@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from tombola.arms import Arm
 from tombola.masks import count
+from tombola.methods import Method
 from tombola.pruning import prune
 from tombola.rates import kept_by_group
 from tombola.runs import SIMILARITY, Run, similarity_key
@@ -32,10 +32,12 @@ Key = tuple[str, str, int, int, int]  # two arms, a replicate, a round of each
 _NEAR = 0.25  # of a round
 
 
-def pairs(arms: Mapping[str, Arm]) -> list[tuple[str, str]]:
+def pairs(arms: Mapping[str, Method]) -> list[tuple[str, str]]:
     """Return which arms are compared: each search with the one whose counts it matches, and all others together.
 
-    >>> pairs({"lth": Arm("lth", rate=0.2), "colt": Arm("colt", rate=0.15), "drawn": Arm("random_ticket", of="colt")})
+    >>> from tombola.arms import read
+    >>> lth, colt = read({"method": "lth", "rate": 0.2}, "lth"), read({"method": "colt", "rate": 0.15}, "colt")
+    >>> pairs({"lth": lth, "colt": colt, "drawn": read({"method": "random_ticket", "of": "colt"}, "drawn")})
     [('colt', 'lth')]
     """
     matched = [(name, arm.source) for name, arm in arms.items() if arm.searches and arm.source is not None]
@@ -176,7 +178,7 @@ def _line(run: Run, key: Key, start: State, within: Mask | None) -> dict[str, An
     }
 
 
-def ordered(lines: Iterable[dict[str, Any]], arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
+def ordered(lines: Iterable[dict[str, Any]], arms: Mapping[str, Method]) -> list[dict[str, Any]]:
     """Sort lines as the recipe has its arms: by the pairs that are compared, those of other arms last."""
     place = {pair: index for index, pair in enumerate(pairs(arms))}
 

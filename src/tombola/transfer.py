@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tombola import catalogue, devices, extras, seals
-from tombola.arms import CONTROLS, check_name
+from tombola import catalogue, devices, extras, methods, seals
+from tombola.arms import check_name
 from tombola.best import check_untrained
 from tombola.comparisons import DENSE
 from tombola.digests import digest_json
@@ -376,7 +376,7 @@ def _record(
     return {
         "arm": f"{source.label} on {target}",
         "of": _arm(source),
-        "control": not source.dense and _method(source) in CONTROLS,
+        "control": not source.dense and _is_control(source),
         "ticket": None if source.dense else source.ticket.digest,
         "ticket_path": str(source.path),
         "found_on": source.home,
@@ -422,8 +422,10 @@ def _arm(source: _Source) -> str:
     return DENSE if source.dense else source.origin.arm or source.path.stem
 
 
-def _method(source: _Source) -> str | None:
-    return source.origin.method
+def _is_control(source: _Source) -> bool:
+    """Whether a ticket says of itself that it is a control's; its word for the method runs no code."""
+    method = methods.shipped(source.origin.method or "")
+    return method is not None and method.control
 
 
 def _recipe_seed(source: _Source) -> int:

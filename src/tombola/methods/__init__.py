@@ -1,0 +1,59 @@
+"""Methods: what an arm does, one private file each; ``tombola.methods._lth`` gives the method ``lth``.
+
+A method is a frozen dataclass derived from `Method`: its fields are its options. A user's own is named
+``package.module:Name`` in a recipe.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from tombola import catalogue
+from tombola.errors import ConfigError, near, shown
+from tombola.methods.cards import Card, in_order
+from tombola.methods.method import Match as Match
+from tombola.methods.method import Method as Method
+from tombola.methods.method import Reach as Reach
+from tombola.methods.method import name_of as name_of
+
+_PACKAGE = "tombola.methods"
+
+
+def names() -> list[str]:
+    """List the methods that ship.
+
+    >>> {"colt", "dense", "lth"} <= set(names())
+    True
+    """
+    return catalogue.entries(_PACKAGE)
+
+
+def shipped(name: str) -> type[Method] | None:
+    """Return the method of that name if it is one that ships; no code of a user's own is ever imported.
+
+    >>> shipped("lth").searches, shipped("os:system")
+    (True, None)
+    """
+    if name not in names():
+        return None
+    module = importlib.import_module(f"{_PACKAGE}._{name}")
+    found: type[Method] = getattr(module, name.title().replace("_", ""))
+    return found
+
+
+def named(name: str, where: str = "method") -> type[Method]:
+    """Return the method of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    found = shipped(name)
+    if found is None:
+        raise ConfigError(f"{where} is {shown(name)}; it should be one of {', '.join(names())}.{near(name, names())}")
+    return found
+
+
+def every_card() -> list[Card]:
+    """Return the cards of all methods that ship, by role and name."""
+    kinds = (shipped(name) for name in names())
+    return in_order(card for kind in kinds if kind is not None for card in kind.cards)

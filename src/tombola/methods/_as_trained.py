@@ -1,0 +1,38 @@
+"""As trained: the network that gradual pruning leaves, tested as its training ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tombola.errors import ConfigError
+from tombola.methods._gradual import Gradual
+from tombola.methods.cards import Card
+from tombola.methods.method import Method
+from tombola.methods.searching import Following
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsTrained(Following):
+    """Test the networks that a gradual arm pruned and trained on; they are no tickets."""
+
+    by_itself: ClassVar[bool] = True
+    network: ClassVar[bool] = True
+    starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
+    written_out: ClassVar[bool] = True
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "as-trained",
+            "baseline",
+            "the network that was pruned and trained on, not reset",
+            "{method: as_trained, of: gradual}",
+            what="no ticket: the network itself that a `gradual` arm pruned and trained on, tested as it ended",
+            question="is the reset worth anything, beside pruning as it is done in practice?",
+            source="Havinga & Sawhney, figures 6 and 7",
+        ),
+    )
+
+    def check_source(self, where: str, source: Method) -> None:
+        if not isinstance(source, Gradual):
+            raise ConfigError(f"{where} is '{self.of}', which leaves no network that was trained on; {self.method} "
+                              "takes an arm of method: gradual")  # fmt: skip

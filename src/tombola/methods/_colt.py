@@ -1,0 +1,162 @@
+"""COLT: one model a partition of the data; a round keeps the weights that all of them keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from tombola.errors import ConfigError, shown
+from tombola.methods.cards import Card
+from tombola.methods.searching import OwnTraining, Rounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colt(Rounds, OwnTraining):
+    """Train and prune a model on each partition, keep the weights that all keep, rewind, repeat.
+
+    Attributes:
+        partitions: Number of partitions.
+        by: What they divide: "classes" at random, "classes_in_order", "examples", or "seeds" (nothing is divided; all
+            data, other data orders).
+        head: Of class partitions: "own", a head of their size; or "full", labels kept and all outputs.
+        remainder: Of classes that do not divide evenly: "kept", or "dropped" as the authors' code does.
+        on: Which partition each candidate's model is trained on, from 1; ``[1, 1]`` cuts one model twice.
+        combine: What makes the next mask: the weights that "all" candidates keep (COLT), that "any" keeps, or
+            "all_at_end": each partition searches by itself, and the finished tickets are intersected.
+    """
+
+    partitions: int | None = None
+    by: Literal["classes", "classes_in_order", "examples", "seeds"] = "classes"
+    head: Literal["own", "full"] = "own"
+    remainder: Literal["kept", "dropped"] = "kept"
+    on: tuple[int, ...] = ()
+    combine: Literal["all", "any", "all_at_end"] = "all"
+
+    written_out: ClassVar[bool] = True
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "colt",
+            "search",
+            "N class partitions, the weights that all keep",
+            "{method: colt, partitions: 2, rate: 0.15}",
+            what="train the same network on each of N partitions of the classes, remove 15 % from each, keep the "
+            "weights that all keep, rewind, repeat. Two partitions remove about 27 % a round",
+            question="does the overlap find better tickets, or find them in fewer rounds?",
+            source="COLT, arXiv:2212.12770, section III-C and algorithm 1",
+        ),
+        Card(
+            "by-examples",
+            "cause",
+            "partitions of examples instead of classes",
+            "{method: colt, partitions: 2, by: examples, rate: 0.15}",
+            what="the examples are divided at random, so each partition has all classes",
+            question="is it the division by classes?",
+            source="the alternative of COLT, section III-C (a), which expects it to prune more slowly",
+        ),
+        Card(
+            "by-seeds",
+            "cause",
+            "all data for every model, in other orders",
+            "{method: colt, partitions: 2, by: seeds, rate: 0.15}",
+            what="nothing is divided: each model sees all data, in another order. The first is LTH's own training. "
+            "One round costs N full trainings",
+            question="is it that the models see different data?",
+            source="ours",
+        ),
+        Card(
+            "full-head",
+            "cause",
+            "class partitions that keep labels and all outputs",
+            "{method: colt, partitions: 2, head: full, rate: 0.15}",
+            what="class partitions that keep their labels and all outputs, where COLT gives each model a head of its "
+            "own size",
+            question="is it the smaller head?",
+            source="ours",
+        ),
+        Card(
+            "equal-steps",
+            "cause",
+            "each of two partitions trains twice the epochs, so as many steps",
+            "{method: colt, partitions: 2, rate: 0.15, training: {epochs: 12}}",
+            what="each of N partitions trains N times the recipe's epochs (here 12 where the recipe has 6), so as many "
+            "steps as LTH. Half the data is otherwise half the steps",
+            question="is it the shorter training?",
+            source="ours",
+        ),
+        Card(
+            "real-and-random",
+            "cause",
+            "one model cut twice: by magnitude and at random",
+            "{method: colt, partitions: 2, on: [1, 1], score: [magnitude, random], rate: 0.15}",
+            what="one model, that of partition 1, is cut twice: by magnitude and at random",
+            question="does the second cut need to be any good? For two partitions the cuts agree about as much as by "
+            "chance",
+            source="ours",
+        ),
+        Card(
+            "union",
+            "cause",
+            "the weights that any partition keeps, as many as COLT",
+            "{method: colt, partitions: 2, combine: any, match: colt-2}",
+            what="the weights that *any* partition keeps; the cut of each is chosen so that as many are left as COLT "
+            "has in that round",
+            question="does agreement choose better than disagreement, at the same count?",
+            source="ours",
+        ),
+        Card(
+            "at-end",
+            "cause",
+            "each partition searches alone, the finished tickets are intersected",
+            "{method: colt, partitions: 2, combine: all_at_end, rate: 0.15}",
+            what="each partition searches by itself, and a round's ticket is what their tickets of that round share; "
+            "nothing is fed back",
+            question="does the overlap matter in every round?",
+            source="COLT, Table I",
+        ),
+    )
+
+    @property
+    def width(self) -> int:
+        return len(self.on) or (self.partitions or 2)
+
+    @property
+    def apart(self) -> bool:
+        return self.combine == "all_at_end"
+
+    @property
+    def lifts(self) -> str:
+        if self.remainder == "kept":
+            return ""
+        return "remainder is dropped, so some classes are in no partition"
+
+    @classmethod
+    def of_profile(cls, entry: str, value: Any, given: Mapping[str, Any]) -> Any:
+        by = str(given.get("by", cls.by))
+        if entry == "scored":
+            on = given.get("on")
+            number = len(on) if isinstance(on, list | tuple) and on else given.get("partitions") or 2
+            return value if isinstance(number, int) and number >= 3 else "selected"
+        if not by.startswith("classes") or (entry == "remainder" and by != "classes_in_order"):
+            return None
+        return value
+
+    def check(self, where: str) -> None:
+        super().check(where)
+        number = 2 if self.partitions is None else self.partitions
+        if number < 1:
+            raise ConfigError(f"{where}.partitions is {shown(self.partitions)}; it must be 1 or more")
+        outside = [index for index in self.on if not 1 <= index <= number]
+        if outside:
+            raise ConfigError(f"{where}.on names partition {shown(outside[0])}; there are 1 to {number}")
+        if self.combine != "all" and self.width == 1:
+            raise ConfigError(f"{where}.combine is {self.combine} with one partition, which has nothing to combine; "
+                              "take partitions: 2 or more")  # fmt: skip
+        counted = self.match or self.densities or self.reach
+        if self.apart and (counted or not isinstance(self.score, str)):
+            raise ConfigError(f"{where}.combine is all_at_end: each partition searches by itself, by a rate and one "
+                              "score; how many weights they share is not chosen")  # fmt: skip
+        if self.head != "own" and not self.by.startswith("classes"):
+            raise ConfigError(f"{where}.head has no meaning with by: {self.by}")
+        if self.remainder != "kept" and self.by != "classes_in_order":
+            raise ConfigError(f"{where}.remainder has no meaning with by: {self.by}")

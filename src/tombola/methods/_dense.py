@@ -1,0 +1,67 @@
+"""Dense: the network itself, not pruned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from tombola.errors import ConfigError
+from tombola.methods.cards import Card
+from tombola.methods.method import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(Method):
+    """The network itself; it is every arm's round 0.
+
+    Attributes:
+        as_long_as: Train as long as that arm's whole search and the evaluation of its last ticket.
+    """
+
+    as_long_as: str | None = None
+
+    searches: ClassVar[bool] = False
+    has_tickets: ClassVar[bool] = False
+    compared: ClassVar[bool] = False
+    written_out: ClassVar[bool] = True
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "dense",
+            "search",
+            "the network itself, not pruned",
+            "{method: dense}",
+            what="the network itself. It is every arm's round 0, trained once for all of them; an arm of its own is "
+            "needed only with `as_long_as`",
+            question="what is there to lose?",
+        ),
+        Card(
+            "dense-long",
+            "control",
+            "dense, trained as long as a whole search",
+            "{method: dense, as_long_as: lth}",
+            what="the dense network trained as long as the other arm's whole search and the evaluation of its last "
+            "ticket, its schedule stretched",
+            question="what would the same effort have given without pruning?",
+            source="in the spirit of Liu et al. 2019, arXiv:1810.05270, section 3 (Scratch-B)",
+        ),
+    )
+
+    @property
+    def followed(self) -> tuple[str, str] | None:
+        return None if self.as_long_as is None else ("as_long_as", self.as_long_as)
+
+    def followers(self) -> str:
+        return "which only trains; name an arm that has tickets"
+
+    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:  # noqa: ARG002
+        return self if self.evaluate_at is not None else replace(self, evaluate_at=())
+
+    def check(self, where: str) -> None:
+        if self.evaluate_at:
+            raise ConfigError(f"{where}.evaluate_at has no meaning with method: {self.method}, which takes "
+                              f"{', '.join(self.options())}")  # fmt: skip
+
+    def check_source(self, where: str, source: Method) -> None:
+        if not source.searches:
+            raise ConfigError(f"{where} is '{self.as_long_as}', which does not search; name the arm whose tickets it "
+                              f"takes, '{source.source}'")  # fmt: skip

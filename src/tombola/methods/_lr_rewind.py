@@ -1,0 +1,28 @@
+"""Learning-rate rewinding: the weights go on, the learning rate begins anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tombola.methods.cards import Card
+from tombola.methods.searching import Rounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrRewind(Rounds):
+    """Prune and train on from the weights that were learnt, with the recipe's training from its beginning."""
+
+    starts: ClassVar[Literal["shared", "source", "own"]] = "own"
+    written_out: ClassVar[bool] = True
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "lr-rewind",
+            "baseline",
+            "trained on, not reset, the learning rate begins anew",
+            "{method: lr_rewind, rate: 0.2}",
+            what="the weights go on, the learning rate begins anew",
+            question="is it the weights that must be rewound, or the schedule?",
+            source="Renda et al. 2020, section 2",
+        ),
+    )

@@ -1,0 +1,30 @@
+"""Random ticket: as many weights in each layer as another arm's tickets have, drawn at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tombola.methods.cards import Card
+from tombola.methods.searching import Following
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomTicket(Following):
+    """Draw a mask with as many weights in each layer; it starts from the shared rewind point."""
+
+    control: ClassVar[bool] = True
+    starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
+    written_out: ClassVar[bool] = True
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "random-ticket",
+            "control",
+            "drawn at random, as many weights in each layer",
+            "{method: random_ticket, of: colt-2}",
+            what="as many weights in each layer, drawn at random, from the same rewind point. As the source's tickets "
+            "become sparser, the drawn ones lie within each other too",
+            question="does it matter which weights of a layer are kept?",
+            source="Su et al. 2020, arXiv:2009.11094, section 3; Frankle & Carbin 2019, figure 1",
+        ),
+    )

@@ -1,0 +1,30 @@
+"""Reinitialised: another arm's masks on initial weights that are drawn anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tombola.methods.cards import Card
+from tombola.methods.searching import Following
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinitialised(Following):
+    """Keep each ticket's mask and draw its initial weights anew."""
+
+    control: ClassVar[bool] = True
+    draws_anew: ClassVar[bool] = True
+    starts: ClassVar[Literal["shared", "source", "own"]] = "own"
+    written_out: ClassVar[bool] = True
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "reinitialised",
+            "control",
+            "the same mask, other initial weights",
+            "{method: reinitialised, of: colt-2}",
+            what="the same mask, initial weights drawn anew",
+            question="does the ticket need its own initial weights?",
+            source="Frankle & Carbin 2019, section 2",
+        ),
+    )

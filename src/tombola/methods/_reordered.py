@@ -1,0 +1,41 @@
+"""Reordered: another arm's tickets trained once more in another order of the data, and the line between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tombola.errors import ConfigError
+from tombola.methods.cards import Card
+from tombola.methods.method import Method
+from tombola.methods.searching import Following
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reordered(Following):
+    """Train each evaluated ticket a second time, and test the networks between the two trainings."""
+
+    compared: ClassVar[bool] = False  # two trainings of a ticket differ by chance alone
+    written_out: ClassVar[bool] = True
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "reordered",
+            "stability",
+            "another arm's tickets in another data order, and the line between the two",
+            "{method: reordered, of: lth}",
+            what="each evaluated ticket of the other arm, trained a second time with the same start and mask in "
+            "another order of the data (augmentation and dropout are others, too), and the networks on the straight "
+            "line between the two trainings, tested. Round 0 is the dense network as in every arm, with the line "
+            "between two trainings from where tickets start",
+            question="do both trainings end in one basin, so that the error does not rise on the line between them?",
+            source="Frankle et al. 2020, arXiv:1912.05671",
+        ),
+    )
+
+    def followers(self) -> str:
+        return f"which has no tickets of its own; name the arm whose tickets it takes, '{self.of}'"
+
+    def check_source(self, where: str, source: Method) -> None:
+        if source.network:
+            raise ConfigError(f"{where} is '{self.of}', whose networks are pruned while they train, each to its own "
+                              f"mask; name the arm whose tickets they leave, '{source.source}'")  # fmt: skip

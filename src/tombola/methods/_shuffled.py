@@ -1,0 +1,35 @@
+"""Shuffled: another arm's tickets, their weights, masks or both shuffled within each layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tombola.methods.cards import Card
+from tombola.methods.searching import Following
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffled(Following):
+    """Shuffle each ticket within its layers.
+
+    Attributes:
+        shuffle: The "weights" that are kept, the "mask", or "both" together.
+    """
+
+    shuffle: Literal["both", "weights", "mask"] = "both"
+
+    control: ClassVar[bool] = True
+    written_out: ClassVar[bool] = True
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "shuffled",
+            "control",
+            "weights and mask shuffled within each layer",
+            "{method: shuffled, of: colt-2, shuffle: both}",
+            what="the ticket shuffled within each layer: `weights` deals the kept values out among the kept places, "
+            "`mask` moves the mask alone, `both` moves each value with its place",
+            question="is it the place, the value, or that they belong together?",
+            source="Frankle et al. 2021, arXiv:2009.08576, section 4",
+        ),
+    )

@@ -1,0 +1,71 @@
+"""Cards: what each kind of arm is, what it is asked for, and its entry in a recipe. Needs no torch.
+
+    cards of the methods -> tombola list arms, the tables of docs/arms.md
+
+``python -m tombola.methods docs/arms.md`` writes the tables of that page anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Role = Literal["search", "control", "cause", "baseline", "stability"]
+
+_TABLE = re.compile(r"(?<=<!-- cards: )(\w+)( -->\n).*?(?=<!-- end of cards -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One kind of arm, for ``tombola list arms`` and the page of arms.
+
+    Attributes:
+        name: What it is called there; in a recipe an arm may have any name.
+        role: "search", "control", "cause" (of COLT's effect), "baseline", or "stability" (to the order of the data).
+        summary: What it is, in a few words.
+        entry: Its YAML, where arms named colt-2, lth and gradual exist.
+        what: What it is, for the page of arms.
+        question: What it answers.
+        source: Where it comes from.
+    """
+
+    name: str
+    role: Role
+    summary: str
+    entry: str
+    what: str = ""
+    question: str = ""
+    source: str = ""
+
+
+def in_order(cards: Iterable[Card]) -> list[Card]:
+    """Sort cards by role, and by name within a role."""
+    roles = get_args(Role)
+    return sorted(cards, key=lambda card: (roles.index(card.role), card.name))
+
+
+def table(cards: Iterable[Card]) -> str:
+    """Return cards as Markdown: their YAML, and a table of what they are.
+
+    >>> card = Card("lth", "search", "IMP", "{method: lth}", "train, prune, rewind", "is there a ticket?")
+    >>> print(table([card]).splitlines()[-1])
+    | `lth` | train, prune, rewind | is there a ticket? | |
+    """
+    cards = list(cards)
+    yaml = [f"{card.name}: {card.entry}" for card in cards]
+    rows = [f"| `{card.name}` | {card.what or card.summary} | {card.question} | {card.source} |" for card in cards]
+    rows = [row.replace("|  |", "| |") for row in rows]
+    head = ["| kind | what it is | the question | source |", "|---|---|---|---|"]
+    return "\n".join(["```yaml", *yaml, "```", "", *head, *rows]) + "\n"
+
+
+def page(text: str, cards: Iterable[Card]) -> str:
+    """Return a page with its tables of cards made anew; each stands between comments that name its role."""
+    cards = in_order(cards)
+
+    def anew(found: re.Match[str]) -> str:
+        return f"{found[1]}{found[2]}{table(card for card in cards if card.role == found[1])}"
+
+    return _TABLE.sub(anew, text)

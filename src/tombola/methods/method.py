@@ -1,0 +1,236 @@
+"""Method: what an arm does, as a frozen dataclass whose fields are its options.
+
+    recipe -> [ method ] -> rounds -> tickets -> records
+
+A file of this folder holds one method: its options, its cards, and what it does otherwise than the methods that it
+derives from. All that anybody else asks about an arm is asked here, so nobody needs to know a method by its name.
+Options and cards are read without torch: what runs is imported where it runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+from tombola import catalogue
+from tombola.errors import ConfigError, shown
+from tombola.methods.cards import Card
+
+MOST_ROUNDS = 10_000
+
+# What every arm wrote out before each method had options of its own, with its value where nobody gave another one. It
+# stands in the digests, tickets and recipes of those days, so the methods of those days go on writing it out.
+WRITTEN_OUT: Mapping[str, Any] = MappingProxyType({
+    "method": None, "match": None, "of": None, "as_long_as": None, "partitions": None, "by": "classes", "head": "own",
+    "remainder": "kept", "on": (), "combine": "all", "rate": None, "reach": None, "densities": (), "pace": None,
+    "exact": False, "scope": "whole_model", "score": "magnitude", "scored": "selected", "lr": "last",
+    "shuffle": "both", "training": MappingProxyType({}), "evaluate_at": None, "allow_collapse": False,
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A density to reach in a number of rounds; one round is one-shot pruning."""
+
+    density: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Match:
+    """Another arm whose kept weights are counted after every round.
+
+    Attributes:
+        arm: Its name.
+        per: "group": as many in each group of that arm's scope; "layer": as many in every layer, which tells *how many
+            where* from *which*.
+    """
+
+    arm: str
+    per: Literal["group", "layer"] = "group"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What an arm does.
+
+    Attributes:
+        evaluate_at: Evaluate only the rounds on both sides of these densities, of none (``[]``) every round; the
+            recipe's if not given.
+    """
+
+    evaluate_at: tuple[float, ...] | None = None
+
+    # What the method is for readers; one card for each use that has a name of its own.
+    cards: ClassVar[tuple[Card, ...]] = ()
+    # Whether it scores and prunes; the others only train, or take their tickets from another arm.
+    searches: ClassVar[bool] = True
+    # Whether its rounds leave tickets; of a method without them they are networks, evaluated beside the dense one.
+    has_tickets: ClassVar[bool] = True
+    # Whether it is a control, which a ticket that was found must beat to mean anything.
+    control: ClassVar[bool] = False
+    # Whether each of its tickets needs nothing of the rounds before.
+    by_itself: ClassVar[bool] = False
+    # Whether its results are networks as they were trained and pruned, not tickets that are trained again.
+    network: ClassVar[bool] = False
+    # Whether the report compares it with the arm that it follows.
+    compared: ClassVar[bool] = True
+    # Whether it starts from initial weights that are drawn anew: all are drawn before any arm begins.
+    draws_anew: ClassVar[bool] = False
+    # Where its tickets start: at the rewind point that the whole replicate shares, where those do that it takes, or
+    # at states of its own. A control that says nothing starts where its source's tickets do.
+    starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
+    # Whether it writes out the entries that every arm had in common once.
+    written_out: ClassVar[bool] = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Give an option of another method, as it stands where nobody gave it."""
+        if name in WRITTEN_OUT:
+            return WRITTEN_OUT[name]
+        raise AttributeError(f"{type(self).__name__} has no {name}")
+
+    @property
+    def method(self) -> str:
+        """Its name in a recipe: that of its file, or ``package.module:Name`` of the user's own."""
+        return name_of(type(self))
+
+    @property
+    def followed(self) -> tuple[str, str] | None:
+        """The entry that names the arm which it follows, and that arm; ``None`` where it stands by itself."""
+        return None
+
+    @property
+    def source(self) -> str | None:
+        """The arm that it follows, if any."""
+        return None if self.followed is None else self.followed[1]
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether its tickets start from the rewind point that the whole replicate shares."""
+        return self.starts == "shared"
+
+    @property
+    def width(self) -> int:
+        """Number of candidates in a round."""
+        return 1
+
+    @property
+    def apart(self) -> bool:
+        """Whether each partition searches by itself, so that a round needs the candidates of the round before."""
+        return False
+
+    @property
+    def endless(self) -> bool:
+        """Whether its search has no end of its own, so that the recipe must say when it stops."""
+        return False
+
+    @property
+    def varies(self) -> bool:
+        """Whether what partitions agree on decides how many weights it keeps."""
+        return self.endless and self.width > 1
+
+    @property
+    def own_code(self) -> set[str]:
+        """The functions and classes of the user's own that it names."""
+        return {self.method} if catalogue.is_own(self.method) else set()
+
+    @property
+    def lifts(self) -> str:
+        """What it does that only the profile of the authors' code may do, in words; nothing where there is none."""
+        return ""
+
+    def search_changes(self) -> Mapping[str, Any]:
+        """Return what is other in the trainings of its search; evaluations never differ between arms."""
+        return {}
+
+    def check(self, where: str) -> None:
+        """Refuse options that have no meaning, by themselves.
+
+        Args:
+            where: What the arm is called in messages, ``arms.NAME``.
+
+        Raises:
+            ConfigError: The first thing that is wrong, with the value seen and what would be right.
+        """
+        if not falling(self.evaluate_at or ()):
+            raise ConfigError(f"{where}.evaluate_at is {shown(list(self.evaluate_at or ()))}; densities fall, from "
+                              "below 1 to above 0")  # fmt: skip
+
+    def check_source(self, where: str, source: Method) -> None:
+        """Refuse an arm to follow that does not go with the method.
+
+        Args:
+            where: The entry that names it, such as ``arms.NAME.of``.
+            source: That arm.
+
+        Raises:
+            ConfigError: It does not.
+        """
+
+    def followers(self) -> str:
+        """Say why no arm can follow this one; an empty text where one can."""
+        return ""
+
+    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:  # noqa: ARG002
+        """Return the method with what its recipe says for all arms that do not say it themselves."""
+        return self if self.evaluate_at is not None else replace(self, evaluate_at=evaluate_at)
+
+    @classmethod
+    def of_profile(cls, entry: str, value: Any, given: Mapping[str, Any]) -> Any:  # noqa: ARG003
+        """Return what a profile's entry is to an arm that has it; ``None`` where it does not concern it.
+
+        Args:
+            entry: The entry, such as "by".
+            value: What the profile says.
+            given: The arm, as the recipe writes it.
+        """
+        return None
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """List the names of its options, those that every arm has left out."""
+        common = {field.name for field in dataclasses.fields(Method)}
+        own = [field.name for field in dataclasses.fields(cls) if field.name not in common]
+        order = list(WRITTEN_OUT)
+        return sorted(own, key=lambda name: order.index(name) if name in order else len(order))
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data, as it stands in a resolved recipe."""
+        own = {"method": self.method} | dataclasses.asdict(self)
+        if not self.written_out:
+            return own
+        of_before = {name: dict(value) if isinstance(value, Mapping) else value for name, value in WRITTEN_OUT.items()}
+        return of_before | own
+
+    def definition(self) -> dict[str, Any]:
+        """Return what decides its tickets, as plain data; which of them are evaluated does not."""
+        whole = self.plain()
+        del whole["evaluate_at"]
+        if self.written_out and whole["pace"] is None:  # arms of before there was one stay what they were
+            del whole["pace"]
+        return whole
+
+
+def name_of(kind: type) -> str:
+    """Return what a method is called in a recipe.
+
+    >>> name_of(Method)
+    'tombola.methods.method:Method'
+    """
+    package, _, module = kind.__module__.rpartition(".")
+    if package == "tombola.methods" and module.startswith("_"):
+        return module.removeprefix("_")
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def falling(densities: tuple[float, ...]) -> bool:
+    """Whether densities are between 0 and 1, each below the one before.
+
+    >>> falling((0.5, 0.2)), falling((0.5, 0.5)), falling((1.0,))
+    (True, False, False)
+    """
+    return all(0 < d < 1 for d in densities) and all(a > b for a, b in pairwise(densities))

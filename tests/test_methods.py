@@ -1,0 +1,120 @@
+"""Methods: every file of the folder keeps the protocol, and what its options were before is still read and written."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tombola import arms, methods
+from tombola.errors import ConfigError
+from tombola.methods import cards
+from tombola.methods.method import WRITTEN_OUT
+from tombola.recipe import from_yaml, parse
+
+PAGE = Path(__file__).parent.parent / "docs" / "arms.md"
+KINDS = [methods.named(name) for name in methods.names()]
+# The least that each method of today is given.
+LEAST = {
+    "colt": {"rate": 0.15}, "lth": {"rate": 0.2}, "fine_tune": {"rate": 0.2}, "lr_rewind": {"rate": 0.2},
+    "one_shot": {"densities": [0.5]}, "gradual": {"densities": [0.5]}, "dense": {},
+}  # fmt: skip
+
+
+def least(name):
+    """Return the shortest entry of a method."""
+    return {"method": name, **LEAST.get(name, {"of": "lth"})}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=methods.names())
+def test_a_method_has_options_with_types_and_cards_that_are_read(kind):
+    assert dataclasses.is_dataclass(kind)
+    assert kind.__doc__
+    assert kind.cards
+    assert methods.name_of(kind) in methods.names()
+    for card in kind.cards:
+        read = arms.read(from_yaml(card.entry, card.name), card.name)
+        assert type(read) is kind
+        assert card.role in ("search", "control", "cause", "baseline", "stability")
+        assert card.what
+        assert card.question.endswith("?") or "?" in card.question
+
+
+def test_cards_have_names_of_their_own():
+    names = [card.name for card in methods.every_card()]
+    assert len(names) == len(set(names))
+
+
+def test_the_page_of_arms_is_made_of_the_cards():
+    text = PAGE.read_text(encoding="utf-8")
+    assert cards.page(text, methods.every_card()) == text, "python -m tombola.methods docs/arms.md"
+    assert all(f"| `{card.name}` |" in text for card in methods.every_card())
+
+
+def test_listing_the_arms_needs_no_torch():
+    code = "import sys; from tombola.methods import every_card; every_card(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=methods.names())
+def test_an_arm_with_every_entry_of_before_written_out_is_read(kind):
+    name = methods.name_of(kind)
+    short = arms.read(least(name), "x")
+    if not kind.written_out:
+        assert short.plain().keys() == {"method", "evaluate_at", *kind.options()}
+        return
+    whole = short.plain()
+    assert list(whole) == list(WRITTEN_OUT)
+    assert arms.read(yaml.safe_load(yaml.safe_dump(listed(whole))), "x") == short
+
+
+def listed(value):
+    if isinstance(value, dict):
+        return {key: listed(item) for key, item in value.items()}
+    return [listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def test_what_every_arm_wrote_out_by_hand():
+    assert arms.read({"method": "lth", "rate": 0.2, "training": {"epochs": 3}}, "x").definition() == {
+        "method": "lth", "match": None, "of": None, "as_long_as": None, "partitions": None, "by": "classes",
+        "head": "own", "remainder": "kept", "on": (), "combine": "all", "rate": 0.2, "reach": None, "densities": (),
+        "exact": False, "scope": "whole_model", "score": "magnitude", "scored": "selected", "lr": "last",
+        "shuffle": "both", "training": {"epochs": 3}, "allow_collapse": False,
+    }  # fmt: skip
+
+
+def test_a_method_that_came_later_writes_its_own_options_alone():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Later(methods.Method):
+        strength: float = 0.5
+
+    assert Later().definition() == {"method": methods.name_of(Later), "strength": 0.5}
+    assert Later(evaluate_at=()).plain() == Later().definition() | {"evaluate_at": ()}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "lth", "rate": 0.2, "partitions": 2},
+         "arms.x.partitions has no meaning with method: lth, which takes match, rate, reach, densities, exact, scope, "
+         "score, scored, training, allow_collapse; method: colt has it"),
+        ({"method": "random_ticket", "of": "lth", "rate": 0.1},
+         "arms.x.rate has no meaning with method: random_ticket, which takes of; methods colt, fine_tune, lr_rewind, "
+         "lth have it"),
+        ({"method": "lth", "rate": 0.2, "shuffel": "mask"}, "there is no 'arms.x.shuffel'; arms.x has: match, rate, "
+         "reach, densities, exact, scope, score, scored, training, allow_collapse. Did you mean 'shuffle'?"),
+        ({"method": "lht"}, "arms.x.method is 'lht'; it should be one of as_trained, colt, "),
+        ({"method": 3}, "arms.x.method is 3; it should be one of as_trained, colt, "),
+        ({}, "arms.x needs a method (as_trained, colt, "),
+        ([], "arms.x is []; it should be a mapping"),
+        ({"method": "lth", "rate": "0.2"}, "arms.x.rate is '0.2'; it should be a number or a mapping"),
+    ],
+)  # fmt: skip
+def test_what_no_method_takes_is_refused_with_what_would_be_right(given, message):
+    whole = {"name": "x", "training": {"epochs": 1}, "arms": {"x": given}, "until": {"rounds": 1}}
+    with pytest.raises(ConfigError) as caught:
+        parse(whole)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
