@@ -27,7 +27,7 @@ class Fault:
     """One fault.
 
     Attributes:
-        file: The module's file name.
+        file: The module's file, seen from the package.
         line: Where it is.
         kind: "boundary", "arithmetic", "constant", "operand", "deleted" or "argument dropped".
         before: The source as it stands.
@@ -71,12 +71,13 @@ def faults_of(path: Path) -> Iterator[Fault]:
     """List all faults that a module can have."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     left_alone = _left_alone(tree)
+    file = path.as_posix().rpartition("/tombola/")[2]
     for place, node in enumerate(ast.walk(tree)):
         if id(node) in left_alone:
             continue
         for choice, (kind, changed) in enumerate(_changes(node)):
             line = getattr(node, "lineno", 0)
-            yield Fault(path.name, line, kind, ast.unparse(node), ast.unparse(changed), place, choice)
+            yield Fault(file, line, kind, ast.unparse(node), ast.unparse(changed), place, choice)
 
 
 def _left_alone(tree: ast.Module) -> set[int]:

@@ -28,7 +28,11 @@ _TESTS = {
     "paces": ("test_gradual",),
     "rates": ("test_rates", "test_pruning"),
     "records": ("test_experiment",),
-    "ticket_format": ("test_tickets",),
+    "ticket_format/contents": ("test_tickets",),
+    "ticket_format/layout": ("test_tickets", "test_digests"),
+    "ticket_format/reading": ("test_tickets",),
+    "ticket_format/texts": ("test_tickets", "test_digests"),
+    "ticket_format/writing": ("test_tickets",),
     "partitions": ("test_partitions", "test_task"),
     "selection": ("test_selection", "test_pruning"),
     "jobs": ("test_jobs", "test_training"),
@@ -37,7 +41,9 @@ _TESTS = {
 CORE = (
     "batches", "comparisons", "connectivity", "controls", "cutting", "digests", "evaluation", "flops", "gradual",
     "invariants", "jobs", "ledger", "masks", "overlap", "paces", "partitions", "pruning", "rates", "scopes", "search",
-    "seeds", "selection", "splits", "statistics", "steps", "ticket_format", "tickets", "training", "verdicts",
+    "seeds", "selection", "splits", "statistics", "steps", "ticket_format/contents",
+    "ticket_format/layout", "ticket_format/reading", "ticket_format/texts", "ticket_format/writing", "tickets",
+    "training", "verdicts",
 )  # fmt: skip
 
 
@@ -85,7 +91,7 @@ def _tests(module: str, fault: Fault | None) -> int:
     plugins = []
     if fault is not None:
         path = SOURCE / f"{module}.py"
-        plugins.append(_Faulty(f"tombola.{module}", path, fault.code(path)))
+        plugins.append(_Faulty(f"tombola.{module.replace('/', '.')}", path, fault.code(path)))
     marked = ["-m", "not slow and not gpu"]
     return int(pytest.main(["-x", "-q", "--no-header", "-n", "0", *marked, *tests_of(module)], plugins))
 

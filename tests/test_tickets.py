@@ -23,7 +23,7 @@ from tombola.cli import main
 from tombola.digests import DTYPES, contents, digest_mask, digest_state
 from tombola.errors import DiskError, TicketError
 from tombola.models import lenet5, resnet18
-from tombola.ticket_format import describe, verify
+from tombola.ticket_format import describe, layout, verify
 from tombola.tickets import Ticket
 
 ORIGIN = {
@@ -287,7 +287,7 @@ def test_a_random_mutation_whose_digest_was_made_right_again_never_raises_anythi
     random = np.random.default_rng(1)
     for _ in range(1000):
         data = mutated(raw, random)
-        found = ticket_format._DIGEST.search(data)
+        found = layout.DIGEST.search(data)
         if not found:
             continue
         path.write_bytes(rehashed(data))
@@ -367,7 +367,7 @@ def test_what_is_no_file_is_told_in_one_line(tmp_path):
 
 
 def rehashed(raw: bytes) -> bytes:
-    at = ticket_format._DIGEST.search(raw).start(1)
+    at = layout.DIGEST.search(raw).start(1)
     zeroed = raw[:at] + b"0" * 64 + raw[at + 64 :]
     return raw[:at] + hashlib.sha256(zeroed).hexdigest().encode() + raw[at + 64 :]
 

@@ -1,0 +1,133 @@
+"""What a ticket file and a rewind point's file hold, in memory and checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tombola.ticket_format import bits
+from tombola.ticket_format.layout import Entry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class RewindPoint:
+    """A rewind point as a file of its own, in memory and checked: a safetensors file of the plain state.
+
+    Attributes:
+        path: Where it was read from; where nothing was read, its name.
+        digest: Digest of its tensors, which is its name too.
+        tensors: Every tensor by its name in the model, in the header's order.
+        file: The bytes of the file.
+    """
+
+    path: Path
+    digest: str
+    tensors: Mapping[str, Entry]
+    file: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return len(self.file)
+
+    def raw(self, name: str) -> memoryview:
+        """Return the bytes of a tensor by its name in the model; read-only, not copied."""
+        start, entry = 8 + int.from_bytes(self.file[:8], "little"), self.tensors[name]
+        return memoryview(self.file)[start + entry.begin : start + entry.end]
+
+
+@dataclass(frozen=True, eq=False)
+class TicketFile:
+    """A ticket file that has been read into memory and whose digest is right.
+
+    Attributes:
+        path: Where it was read from.
+        size: Bytes of the file.
+        digest: sha256 over the file, its own 64 characters taken as zeros.
+        format: Version of the format.
+        shapes: The masks' names and shapes, in the model's order.
+        origin: Where the ticket comes from: model, data, arm, round, seeds, parent. Free JSON, not trusted further.
+        kept: Number of weights kept.
+        prunable: Number of weights that have a mask.
+        total: Number of all conv, linear and norm weights, or ``None`` where nobody counted them.
+        mask_digest: Digest of the mask alone.
+        rewind_digest: Digest of the rewind point alone.
+        tensors: Every tensor by its name in the file, in the header's order.
+        rewind_point: The rewind point's own file where the ticket refers to one and `verify` has found it, else
+            ``None``.
+    """
+
+    path: Path
+    size: int
+    digest: str
+    format: int
+    shapes: Mapping[str, tuple[int, ...]]
+    origin: Mapping[str, Any]
+    kept: int
+    prunable: int
+    total: int | None
+    mask_digest: str
+    rewind_digest: str
+    tensors: Mapping[str, Entry]
+    data: memoryview = field(repr=False)
+    rewind_point: RewindPoint | None = field(default=None, repr=False)
+
+    @property
+    def density(self) -> float:
+        """Kept / prunable weights, 0 to 1."""
+        return self.kept / self.prunable
+
+    @property
+    def density_total(self) -> float | None:
+        """Not pruned / all conv, linear and norm weights, 0 to 1; ``None`` where the file has no total."""
+        return None if self.total is None else (self.total - self.prunable + self.kept) / self.total
+
+    @property
+    def rewind(self) -> dict[str, Entry]:
+        """The tensors of the rewind point by their names in the model, whichever file they are in."""
+        if self.rewind_point is not None:
+            return dict(self.rewind_point.tensors)
+        return {name.removeprefix("rewind."): e for name, e in self.tensors.items() if name.startswith("rewind.")}
+
+    @property
+    def reference(self) -> str | None:
+        """The path of the rewind point's own file, seen from the ticket's folder; ``None`` where there is none."""
+        return None if self.rewind_point is None else seen_from(self.path, self.rewind_point.path)
+
+    def raw(self, tensor: str) -> memoryview:
+        """Return the bytes of a tensor by its name in the file, ``"mask.fc.weight"``; read-only, not copied."""
+        entry = self.tensors[tensor]
+        return self.data[entry.begin : entry.end]
+
+    def raw_rewind(self, name: str) -> memoryview:
+        """Return the bytes of a tensor of the rewind point by its name in the model; read-only, not copied."""
+        return self.raw(f"rewind.{name}") if self.rewind_point is None else self.rewind_point.raw(name)
+
+    def packed(self, name: str) -> bytes:
+        """Return a mask as it stands in the file: eight weights a byte, the first weight in the highest bit."""
+        return bytes(self.raw(f"mask.{name}"))
+
+    def keep(self, name: str) -> NDArray[np.bool_]:
+        """Return a mask as a new array of booleans in the weight's shape; True = kept."""
+        import numpy as np
+
+        shape = self.shapes[name]
+        bits = np.unpackbits(np.frombuffer(self.raw(f"mask.{name}"), np.uint8), count=math.prod(shape))
+        return bits.reshape(shape).view(np.bool_)
+
+    def kept_per_layer(self) -> dict[str, int]:
+        """Count the kept weights of every mask, in the model's order."""
+        return {name: bits.ones(self.raw(f"mask.{name}")) for name in self.shapes}
+
+
+def seen_from(ticket: Path, path: Path) -> str:
+    """Return the path of a file as it is seen from a ticket's folder."""
+    return Path(os.path.relpath(path, os.path.dirname(os.path.abspath(ticket)))).as_posix()  # noqa: PTH100, PTH120

@@ -1,0 +1,407 @@
+"""Reading: what is wrong with a file is said in one line, also where somebody made it wrong on purpose.
+
+file -> size -> header length -> digest -> hash -> JSON -> structure -> contents
+                                             |
+         nothing in the file is interpreted before its hash is right
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tombola.errors import TicketError
+from tombola.ticket_format import bits
+from tombola.ticket_format.contents import RewindPoint, TicketFile, seen_from
+from tombola.ticket_format.layout import (
+    DIGEST,
+    FIELDS,
+    FOLDER,
+    FORMAT,
+    ITEMSIZE,
+    LEVELS,
+    REFERRING,
+    ZEROS,
+    Entry,
+    digest_masks,
+    digest_tensors,
+    header_text,
+)
+from tombola.ticket_format.texts import canonical_json, json_data, printable, shown_path
+
+_HEADER_LIMIT = 100_000_000  # bytes, as in the safetensors library
+_DIMENSIONS_LIMIT = 32  # NumPy 1 has no more
+_ELEMENTS_LIMIT = 2**48
+_HEX = re.compile(r"[0-9a-f]{64}")
+_OFFSETS = re.compile(rb'"data_offsets":\[\d{1,15},(\d{1,15})\]')
+
+
+def read(path: str | os.PathLike[str]) -> TicketFile:
+    """Read a ticket file, check its digest and its structure.
+
+    The counts and the two inner digests are taken from the file; `verify` computes them again. A rewind point in
+    another file is not looked for: ``rewind`` is empty then.
+
+    Raises:
+        TicketError: The file is missing, truncated, altered, damaged or no ticket; one line says which.
+
+    >>> read("no/such/ticket.safetensors")
+    Traceback (most recent call last):
+    tombola.errors.TicketError: no/such/ticket.safetensors cannot be read: No such file or directory
+    """
+    try:
+        return checked(bytes_of(path), Path(path))
+    except WrongError as wrong:
+        raise TicketError(f"{shown_path(path)} {wrong}") from None
+
+
+def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, RewindPoint] | None = None) -> TicketFile:
+    """Read a ticket file and check all that can be checked: its digest, its structure, and what it says of itself.
+
+    A rewind point in another file is found, read and checked too. Each file is read once; what was verified is what
+    the result holds.
+
+    Args:
+        path: The ticket.
+        rewind_points: Rewind points that were read before, by their files; what is read is added. Give the tickets
+            of a run the same one, and each rewind point is read once. It keeps them in memory.
+
+    Raises:
+        TicketError: The file is missing, truncated, altered, damaged or no ticket, or its rewind point is; one line
+            says which.
+
+    >>> import tempfile
+    >>> from tombola.ticket_format import encode, write
+    >>> mask, rewind = {"w": ([3], bytes([0b1010_0000]))}, {"w": ("F32", [3], bytes(12))}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "ticket.safetensors")
+    ...     digest = write(path, encode(mask, rewind, origin={"arm": "LTH"}))
+    ...     file = verify(path)
+    >>> file.digest == digest, file.kept, file.prunable, file.keep("w").tolist()
+    (True, 2, 3, [True, False, True])
+    """
+    try:
+        file = checked(bytes_of(path), Path(path))
+        if file.format == REFERRING:
+            file = replace(file, rewind_point=_referred(file, {} if rewind_points is None else rewind_points))
+        return verified(file)
+    except WrongError as wrong:
+        raise TicketError(f"{shown_path(path)} {wrong}") from None
+
+
+class WrongError(Exception):
+    """What is wrong with a file, to be said after its name."""
+
+
+def bytes_of(path: str | os.PathLike[str], what: str = "ticket") -> bytes:
+    """Return a file's bytes; only those of a file, never of a pipe or a device."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a Path may not be made of every string; this one raises for those
+        if not stat.S_ISREG(mode):
+            raise WrongError(
+                f"is not a {what}: it is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, not a file"
+            )
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise WrongError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except MemoryError:
+        raise WrongError("cannot be read: it is larger than the memory") from None
+
+
+def checked(raw: bytes, path: Path) -> TicketFile:
+    """Check a ticket's digest and its structure."""
+    start = header_end(raw)
+    digest = check_digest(raw, start)
+    header = _parse(raw[8:start], "header")
+    if not isinstance(header, dict):
+        raise WrongError(f"has a wrong header: it is a {type(header).__name__}, not an object")
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or list(metadata) != ["tombola"] or not isinstance(metadata["tombola"], str):
+        raise WrongError("has a wrong header: its metadata is not the one text 'tombola'")
+    about = _parse(metadata["tombola"].encode(), "metadata")
+    tensors = {_in_a_ticket(name): _entry(name, info) for name, info in header.items()}
+    _check_extents(tensors, len(raw) - start)
+    return TicketFile(
+        path=path, size=len(raw), tensors=tensors, data=memoryview(raw)[start:], **_fields(about, digest, tensors)
+    )
+
+
+def header_end(raw: bytes, what: str = "ticket") -> int:
+    """Return where a file's header ends, or say what else than a safetensors file it is."""
+    if len(raw) < 10:
+        raise WrongError("is empty" if not raw else f"is truncated: it has {len(raw)} bytes")
+    length = int.from_bytes(raw[:8], "little")
+    if 2 <= length <= _HEADER_LIMIT and 8 + length <= len(raw):
+        return 8 + length
+    if 2 <= length <= _HEADER_LIMIT and raw[8:9] == b"{":
+        raise WrongError(f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}")
+    if raw.startswith(b"PK\x03\x04"):
+        raise WrongError(f"is not a {what}: it is a zip file, as torch.save writes, and a {what} is never unpickled")
+    if raw[0] == 0x80 and raw[1] < 10:
+        raise WrongError(f"is not a {what}: it is a pickle, and a {what} is never unpickled")
+    if 2 <= length <= _HEADER_LIMIT:
+        raise WrongError(f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}")
+    raise WrongError(f"is not a {what}: it does not begin with the length of a safetensors header")
+
+
+def check_digest(raw: bytes, start: int) -> str:
+    """Check the digest that a ticket has in its header over all of it, and return it."""
+    found = list(DIGEST.finditer(raw, 8, start))
+    if len(found) != 1:
+        header = raw[8:start].rstrip(b" ")
+        if found or b"tombola" in header:
+            raise WrongError(f"was altered or damaged: its header has {len(found)} digests where a ticket has one")
+        if header.startswith(b"{") and header.endswith(b"}"):
+            raise WrongError("is a safetensors file but not a ticket: it has no metadata 'tombola'")
+        raise WrongError("is not a ticket: it has no safetensors header")
+    digest = found[0][1].decode()
+    actual = _hash(raw, found[0].start(1))
+    if actual != digest:
+        end = start + max((int(offset) for offset in _OFFSETS.findall(raw, 8, start)), default=0)
+        if end > len(raw):
+            raise WrongError(f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}")
+        raise WrongError(f"was altered or damaged: its digest is {digest}, the file hashes to {actual}")
+    return digest
+
+
+def _hash(raw: bytes, at: int) -> str:
+    view = memoryview(raw)
+    sha = hashlib.sha256(view[:at])
+    sha.update(ZEROS)
+    sha.update(view[at + 64 :])
+    return sha.hexdigest()
+
+
+def _parse(text: bytes, what: str) -> Any:
+    """Parse strict JSON: no key twice, no NaN, no infinity, no lone surrogates, not too deep."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key stands twice in one object")
+        return dict(pairs)
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json_data(json.loads(text.decode(), object_pairs_hook=once, parse_constant=refuse), what)
+    except (ValueError, RecursionError) as error:
+        raise WrongError(
+            f"has {'wrong metadata' if what == 'metadata' else 'a wrong header'}: {printable(str(error))}"
+        ) from None
+
+
+def _in_a_ticket(name: str) -> str:
+    if name.partition(".")[0] not in ("mask", "rewind") or not name.partition(".")[2]:
+        raise WrongError(f"has a tensor '{printable(name)}'; a ticket has only 'mask.<name>' and 'rewind.<name>'")
+    return name
+
+
+def _entry(name: str, info: Any) -> Entry:
+    if not isinstance(info, dict) or info.keys() != {"dtype", "shape", "data_offsets"}:
+        raise WrongError(f"has a wrong header: '{printable(name)}' does not have just dtype, shape and data_offsets")
+    dtype, shape, offsets = info["dtype"], _shape(name, info["shape"]), info["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEMSIZE:
+        raise WrongError(
+            f"has a wrong header: '{printable(name)}' is of the unknown dtype {printable(canonical_json(dtype))}"
+        )
+    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int for o in offsets)):
+        raise WrongError(f"has a wrong header: the data_offsets of '{printable(name)}' are not two numbers")
+    begin, end = offsets
+    if not 0 <= begin <= end or math.prod(shape) * ITEMSIZE[dtype] != end - begin:
+        raise WrongError(f"has a wrong header: '{printable(name)}' does not fill its bytes {begin} to {end}")
+    return Entry(dtype, shape, begin, end)
+
+
+def _shape(name: str, value: Any) -> tuple[int, ...]:
+    if not (isinstance(value, list) and len(value) <= _DIMENSIONS_LIMIT and all(type(n) is int for n in value)):
+        raise WrongError(f"has a wrong header: the shape of '{printable(name)}' is not a list of numbers")
+    # Zeros count as one: 0 x 2**62 x 2**62 holds nothing, and yet no library can make it.
+    if any(n < 0 for n in value) or math.prod(max(n, 1) for n in value) > _ELEMENTS_LIMIT:
+        raise WrongError(f"has a wrong header: the shape of '{printable(name)}' is negative or too large")
+    return tuple(value)
+
+
+def _check_extents(tensors: Mapping[str, Entry], size: int) -> None:
+    at = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != at:
+            raise WrongError(
+                f"has a wrong header: '{printable(name)}' begins at byte {entry.begin} of the data, not at {at}"
+            )
+        at = entry.end
+    if at != size:
+        raise WrongError(f"has a wrong header: the tensors end at byte {at} of the data, the file at {size}")
+
+
+def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, Any]:
+    if not isinstance(about, dict):
+        raise WrongError(f"has wrong metadata: a {type(about).__name__}, not an object")
+    version = about.get("format")
+    if type(version) is not int or version < 1:
+        raise WrongError("has wrong metadata: 'format' is not a version number")
+    if version not in (FORMAT, REFERRING):
+        raise WrongError(
+            f"is of format {version}; this tombola reads formats {FORMAT} and {REFERRING}: a newer one is needed"
+        )
+    if sorted(about) != list(FIELDS):
+        raise WrongError(
+            f"has wrong metadata: missing or unknown: {printable(', '.join(sorted(about.keys() ^ set(FIELDS))))}"
+        )
+    for name in ("digest", "mask_digest", "rewind_digest"):
+        if not isinstance(about[name], str) or not _HEX.fullmatch(about[name]):
+            raise WrongError(f"has wrong metadata: '{name}' is not 64 hexadecimal digits")
+    if about["digest"] != digest:
+        raise WrongError("has wrong metadata: its digest stands in another place")
+    prunable, kept, total = about["prunable"], about["kept"], about["total"]
+    if not (type(prunable) is int and type(kept) is int and 0 <= kept <= prunable and prunable > 0):
+        raise WrongError("has wrong metadata: 'kept' and 'prunable' are not counts of weights")
+    if total is not None and not (type(total) is int and total >= prunable):
+        raise WrongError("has wrong metadata: 'total' is not a count of at least the prunable weights")
+    for name in ("origin", "shapes"):
+        if not isinstance(about[name], dict):
+            raise WrongError(f"has wrong metadata: '{name}' is not an object")
+    found = _mask_shapes(about["shapes"], tensors)
+    if version == REFERRING and len(tensors) > len(found):
+        raise WrongError(f"is of format {REFERRING} and holds a rewind point; in that format it is another file")
+    return about | {"shapes": found}
+
+
+def _mask_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Entry]) -> dict[str, tuple[int, ...]]:
+    masks = [name.removeprefix("mask.") for name in tensors if name.startswith("mask.")]
+    odd = sorted(set(masks) ^ set(shapes))
+    if odd:
+        raise WrongError(f"has wrong metadata: '{printable(odd[0])}' has a mask or a shape but not both")
+    found = {name: _shape(name, shapes[name]) for name in masks}
+    for name, shape in found.items():
+        mask = tensors[f"mask.{name}"]
+        if mask.dtype != "U8" or mask.shape != (bits.packed_size(shape),):
+            raise WrongError(f"has a wrong mask: '{printable(name)}' does not fit its shape {list(shape)}")
+    return found
+
+
+def verified(file: TicketFile) -> TicketFile:
+    """Check what a ticket says of its contents; its rewind point is there."""
+    for name in _misfits(file.shapes, file.rewind):
+        raise WrongError(f"has a wrong mask: '{printable(name)}' is not in the rewind point, or in another shape")
+    for name, shape in file.shapes.items():
+        if not bits.is_padded(file.raw(f"mask.{name}"), math.prod(shape)):
+            raise WrongError(f"has a wrong mask: '{printable(name)}' has bits set beyond its last weight")
+    for name in _not_boolean(file.rewind, file.raw_rewind):
+        raise WrongError(f"has a wrong rewind point: '{printable(name)}' is boolean and holds other bytes than 0 and 1")
+    counted = {
+        "kept": sum(file.kept_per_layer().values()),
+        "prunable": sum(math.prod(shape) for shape in file.shapes.values()),
+        "mask_digest": digest_masks((n, shape, file.raw(f"mask.{n}")) for n, shape in file.shapes.items()),
+        # That of another file was computed when the file was read.
+        "rewind_digest": file.rewind_point.digest if file.rewind_point else _digest(file.rewind, file.raw_rewind),
+    }
+    for name, value in counted.items():
+        if getattr(file, name) != value:
+            raise WrongError(f"has wrong metadata: '{name}' is {getattr(file, name)}, its contents give {value}")
+    return file
+
+
+def _misfits(shapes: Mapping[str, tuple[int, ...]], rewind: Mapping[str, Entry]) -> Iterator[str]:
+    """Yield the masks that have no tensor of their name and shape in a rewind point."""
+    return (name for name, shape in shapes.items() if name not in rewind or rewind[name].shape != shape)
+
+
+def _not_boolean(tensors: Mapping[str, Entry], raw: Callable[[str], memoryview]) -> Iterator[str]:
+    """Yield boolean tensors with other bytes than 0 and 1, which are undefined behaviour in C++."""
+    return (n for n, e in tensors.items() if e.dtype == "BOOL" and bytes(raw(n)).translate(None, b"\0\1"))
+
+
+def _digest(tensors: Mapping[str, Entry], raw: Callable[[str], memoryview]) -> str:
+    return digest_tensors((name, entry.dtype, entry.shape, raw(name)) for name, entry in tensors.items())
+
+
+# A rewind point in a file of its own -----------------------------------------------------------------------------
+
+
+def rewind_folders(path: str | os.PathLike[str]) -> list[Path]:
+    """List the folders where a ticket's rewind point may be, in the order in which they are tried.
+
+    They are those named ``rewind_points`` beside the ticket and in the four folders above its own. Where links lead
+    to the ticket, those above the file itself follow.
+
+    >>> [str(folder) for folder in rewind_folders("/runs/digits/tickets/lth/replicate-0/round-001.safetensors")][-2:]
+    ['/runs/digits/rewind_points', '/runs/rewind_points']
+    """
+    files = dict.fromkeys((os.path.abspath(path), os.path.realpath(path)))  # noqa: PTH100 - it takes ".." out, too
+    return [above / FOLDER for file in files for above in list(Path(file).parents)[:LEVELS]]
+
+
+def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> RewindPoint:
+    """Find, read and check the rewind point that a ticket refers to."""
+    name = f"{file.rewind_digest}.safetensors"
+    # A broken link counts as found: what is wrong is told of it, and not of a file further up.
+    path = next((folder / name for folder in rewind_folders(file.path) if os.path.lexists(folder / name)), None)
+    shown = f"{FOLDER}/{name}" if path is None else seen_from(file.path, path)
+    advice = "; put a whole copy of it there"
+    try:
+        if path is None:
+            advice = "; in the run that it comes from, 'tombola ticket export' makes one file of both"
+            raise WrongError(f"is not there, neither beside it nor in the {LEVELS - 1} folders above")
+        if path not in known:
+            known[path] = rewind_point_of(bytes_of(path, "rewind point"), path)
+        point = known[path]
+        if point.digest != file.rewind_digest:
+            raise WrongError(f"was altered or damaged: its tensors have the digest {point.digest}")
+        advice = ""  # it is whole, and another one is meant
+        for mask in _misfits(file.shapes, point.tensors):
+            raise WrongError(
+                f"does not fit: it has no '{printable(mask)}' of the mask's shape {list(file.shapes[mask])}"
+            )
+    except WrongError as wrong:
+        raise WrongError(f"has its rewind point in another file, and {printable(shown, 400)} {wrong}{advice}") from None
+    return point
+
+
+def rewind_point_of(raw: bytes, path: Path) -> RewindPoint:
+    """Check all of a rewind point's file but its name.
+
+    There is no hash of the file, so the header is read before anything is known to be right. But it can have one text
+    only and the digest covers what it says and the data: no bit of a file can change unnoticed.
+    """
+    start = header_end(raw, "rewind point")
+    header = _parse(raw[8:start], "header")
+    if not isinstance(header, dict):
+        raise WrongError(f"has a wrong header: it is a {type(header).__name__}, not an object")
+    if "__metadata__" in header:
+        raise WrongError("has a wrong header: it has metadata, and a rewind point has none")
+    if header_text(header) != raw[8:start]:
+        raise WrongError("has a wrong header: it is not the compact JSON of what it says")
+    tensors = {name: _entry(name, info) for name, info in header.items()}
+    end = start + max((entry.end for entry in tensors.values()), default=0)
+    if end > len(raw):
+        raise WrongError(f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}")
+    _check_extents(tensors, len(raw) - start)
+    data = memoryview(raw)[start:]
+    contents = {name: data[entry.begin : entry.end] for name, entry in tensors.items()}
+    for name in _not_boolean(tensors, contents.__getitem__):
+        raise WrongError(f"holds other bytes than 0 and 1 in '{printable(name)}', which is boolean")
+    return RewindPoint(path, _digest(tensors, contents.__getitem__), tensors, raw)
+
+
+def verify_rewind_point(path: str | os.PathLike[str]) -> RewindPoint:
+    """Read a rewind point's own file and check all of it, its name included.
+
+    Raises:
+        TicketError: The file is missing, truncated, altered, damaged or no rewind point; one line says which.
+    """
+    try:
+        point = rewind_point_of(bytes_of(path, "rewind point"), Path(path))
+        if Path(path).name != f"{point.digest}.safetensors":
+            raise WrongError(f"was altered or damaged: its tensors have the digest {point.digest}")
+    except WrongError as wrong:
+        raise TicketError(f"{shown_path(path)} {wrong}") from None
+    return point

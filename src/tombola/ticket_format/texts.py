@@ -1,0 +1,88 @@
+"""JSON that has one text only, and lines that any terminal can show."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from tombola.errors import InputError
+
+_DEEPEST = 64  # objects and lists in one another
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: keys sorted, no spaces, no NaN; tuples become lists.
+
+    Raises:
+        InputError: JSON has no such value (a set, NaN, a key that is no text); the message says where.
+
+    >>> canonical_json({"b": (1, 2.5), "a": None})
+    '{"a":null,"b":[1,2.5]}'
+    >>> canonical_json({"seeds": [1, float("nan")]})
+    Traceback (most recent call last):
+    tombola.errors.InputError: value.seeds[1] is nan; JSON has only finite numbers
+    """
+    return json.dumps(json_data(value, "value"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def json_data(value: Any, where: str, depth: int = 0) -> Any:
+    """Return a value as dicts, lists and plain values, or refuse what JSON does not have.
+
+    Args:
+        value: Anything.
+        where: What the message calls it.
+        depth: How many objects and lists it stands in.
+
+    Raises:
+        InputError: JSON has no such value; the message says where.
+    """
+    if depth > _DEEPEST:
+        raise InputError(f"{printable(where, 40)} is nested more than {_DEEPEST} deep")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            raise InputError(f"{printable(where)} is a number of more than 64 bits")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InputError(f"{printable(where)} is {float(value)}; JSON has only finite numbers")
+        return float(value)
+    if isinstance(value, str):
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise InputError(f"{printable(where)} is a text with half a character: {value[:40]!a}")
+        return str.__str__(value)
+    if isinstance(value, (list, tuple)):
+        return [json_data(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return _object(value, where, depth)
+    raise InputError(f"{printable(where)} is a {type(value).__name__}; JSON has no such value")
+
+
+def _object(value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
+    for key in value:
+        if not isinstance(key, str):
+            raise InputError(f"{printable(where)} has the key {printable(repr(key))}; JSON has only texts as keys")
+    found = {}
+    for key, item in value.items():
+        found[json_data(key, f"{where}'s key")] = json_data(item, f"{where}.{key}", depth + 1)
+    return found
+
+
+def printable(text: str, limit: int = 120) -> str:
+    """Return one printable line: a file must not be able to steer the terminal that shows what is wrong with it."""
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as messages show it."""
+    return printable(os.fspath(path), 400)
+
+
+def file_name(path: str | os.PathLike[str]) -> str:
+    """Return the last part of a path as descriptions show it."""
+    return printable(os.path.basename(os.fspath(path)) or os.fspath(path))  # noqa: PTH119
