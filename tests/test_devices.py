@@ -91,7 +91,7 @@ def test_what_does_not_go_with_the_model_or_the_device_is_refused(settings, mode
 
 @pytest.mark.parametrize("settings", [{"precision": "float16"}, {"step": "fast"}])
 def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(settings):
-    with pytest.raises(ConfigError, match=r"it is one of (float32, tf32, bf16|traced, eager)"):
+    with pytest.raises(ConfigError, match=r"it is one of (float32, tf32, bf16|compiled, eager, traced)"):
         Training(epochs=1, **settings)
 
 

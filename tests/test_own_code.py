@@ -262,12 +262,13 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
         assert contract.example.strip() in page
         assert contract.call in page
         assert len(contract.example.strip().splitlines()) <= 6
-    name = own("\n".join(contract.example for contract in CONTRACTS.values()))
+    examples = "\n".join(contract.example for contract in CONTRACTS.values())
+    name = own(f"from tombola import kernels\n{examples}")
     whole = WHOLE | {
         "data": {"name": f"{name}:data", "noise": 0.5},
         "model": {"name": f"{name}:net", "width": 16},
         "arms": {"a": {"method": "lth", "rate": 0.2, "score": f"{name}:movement"}},
-        "training": {"epochs": 2, "lr": 0.01},
+        "training": {"epochs": 2, "lr": 0.01, "step": f"{name}:Signs"},
     }
     done = experiment.run(parse(whole), runs="runs", workers=1)
     assert done.complete

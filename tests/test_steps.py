@@ -7,13 +7,17 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from tests.kernels import gradients
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tombola import models, seeds, steps
+from tombola import models, seeds
+from tombola.kernels import recording
+from tombola.kernels.anatomy import traceable
+from tombola.kernels.recording import recordable
+from tombola.kernels.updates import update
 from tombola.masks import ones
-from tombola.steps import gradients, recordable, traceable, update
 
 FUSED = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1, fused=True),
@@ -112,16 +116,16 @@ def test_a_traced_step_makes_fewer_calls_than_an_eager_one():
 
 
 def test_models_of_one_structure_share_a_trace_and_others_do_not():
-    steps._traces.clear()
+    recording._traces.clear()
     gradients(lenet(), loss, traced=True)(batch())
     gradients(lenet(), loss, traced=True)(batch())
-    assert len(steps._traces) == 1
+    assert len(recording._traces) == 1
     gradients(lenet(), loss, traced=True)(batch(5))  # another size
     gradients(lenet(0.5), loss, traced=True)(batch())  # another layer
     gradients(lenet().eval(), loss, traced=True)(batch())  # another mode
     gradients(lenet().to(memory_format=torch.channels_last), loss, traced=True)(batch())  # another layout
     gradients(lenet(), recordable(lambda model, batch: 2 * loss(model, batch)), traced=True)(batch())  # another loss
-    assert len(steps._traces) == 6
+    assert len(recording._traces) == 6
 
 
 class Task:
@@ -131,11 +135,11 @@ class Task:
 
 
 def test_tasks_share_a_trace_and_none_is_kept_alive_by_one():
-    steps._traces.clear()
+    recording._traces.clear()
     tasks = [Task(), Task()]
     for task in tasks:
         gradients(lenet(), task.loss, traced=True)(batch())
-    assert len(steps._traces) == 1
+    assert len(recording._traces) == 1
     left = weakref.ref(tasks.pop(0))
     del task
     gc.collect()
@@ -153,16 +157,16 @@ def test_a_declared_loss_that_cannot_be_recorded_runs_as_it_is_written():
 
 
 def test_traces_are_let_go_when_there_are_many(monkeypatch):
-    steps._traces.clear()
-    monkeypatch.setattr(steps, "_KEPT", 2)
+    recording._traces.clear()
+    monkeypatch.setattr(recording, "_KEPT", 2)
     step = gradients(lenet(), loss, traced=True)
     for size in (2, 3, 4, 5):
         step(batch(size))
-    assert len(steps._traces) == 2
+    assert len(recording._traces) == 2
 
 
 def test_making_a_trace_draws_no_random_number():
-    steps._traces.clear()
+    recording._traces.clear()
     step = gradients(lenet(0.5), loss, traced=True)
     torch.manual_seed(3)
     first = step(batch())  # traces and runs

@@ -9,18 +9,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.kernels import gradients
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
-from tombola import Classification, models, seeds, steps
+from tombola import Classification, models, seeds
 from tombola.batches import Batches
 from tombola.data.dataset import from_tensors
 from tombola.errors import ConfigError, InputError
+from tombola.kernels import recording
+from tombola.kernels.anatomy import traceable
+from tombola.kernels.recording import recordable
 from tombola.masks import ones
 from tombola.partitions import WHOLE
 from tombola.splits import Split, split
-from tombola.steps import gradients, recordable, traceable
 from tombola.training import Training, settle, train
 
 
@@ -121,7 +124,7 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("order", [list, lambda names: list(reversed(names))], ids=["there", "and back"])
 def test_models_that_differ_in_one_thing_do_not_take_each_others_recording(order):
-    steps._traces.clear()
+    recording._traces.clear()
     for name in order(list(DIFFERENT)):
         make = DIFFERENT[name]
         for number in (0, 1):
@@ -129,10 +132,10 @@ def test_models_that_differ_in_one_thing_do_not_take_each_others_recording(order
 
 
 def test_replicates_with_a_frozen_layer_train_with_their_own():
-    steps._traces.clear()
+    recording._traces.clear()
     for frozen, seed in itertools.product(("0", "2"), (0, 1, 2)):
         assert alike(step_of(net(seed, frozen=frozen), True), step_of(net(seed, frozen=frozen), False))
-    assert len(steps._traces) == 2  # replicates share one
+    assert len(recording._traces) == 2  # replicates share one
 
 
 # ---- what may happen to a model between two steps
@@ -320,10 +323,10 @@ def test_a_loss_with_a_state_of_its_own_is_called_in_every_step(kind, monkeypatc
 
 
 def test_the_loss_of_a_task_is_recorded():
-    steps._traces.clear()
+    recording._traces.clear()
     task = Classification.__new__(Classification)
     step_of(net(), True, of=task.loss)
-    assert [trace is not None for trace in steps._traces.values()] == [True]
+    assert [trace is not None for trace in recording._traces.values()] == [True]
 
 
 def test_a_tensor_that_a_declared_loss_brings_along_is_not_frozen():
@@ -342,7 +345,7 @@ def test_a_tensor_that_a_declared_loss_brings_along_is_not_frozen():
 
 
 def test_settings_of_torch_that_change_what_is_done_are_heeded():
-    steps._traces.clear()
+    recording._traces.clear()
 
     def both():
         return alike(step_of(net(), True), step_of(net(), False))
@@ -528,11 +531,11 @@ def test_a_traced_training_is_an_eager_one_for_many_models(description, order, o
 )
 def test_the_networks_that_a_recording_is_for_are_recorded_in_their_trainings(name, shape):
     """Images of one channel have strides of their own when the channels are innermost."""
-    steps._traces.clear()
+    recording._traces.clear()
     images, labels = torch.zeros(40, *shape, dtype=torch.uint8), torch.arange(40) % 10
     data = split(from_tensors(images, labels, images[:10], labels[:10], 10), valid=0)
     task = Classification(getattr(models, name)(10, image_shape=shape), data)
     training = Training(epochs=2, batch_size=16)  # and a last batch of another size
     for _ in train(task.model, task.batches(WHOLE, 16, 0), training, ones(task.model), loss=task.loss, seed=0):
         pass
-    assert [trace is not None for trace in steps._traces.values()] == [True, True]
+    assert [trace is not None for trace in recording._traces.values()] == [True, True]

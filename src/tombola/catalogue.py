@@ -1,8 +1,9 @@
 """Catalogues: folders of things to choose among, one private file per choice.
 
-``scores/_magnitude.py`` gives ``magnitude``: the files are the registry, a function's docstring is its
-page, its keyword arguments are its options. A user's own choice is named ``package.module:function``;
-that form runs code, so it is accepted from the user's own recipe and never from a ticket file.
+``scores/_magnitude.py`` gives the function ``magnitude``, ``kernels/_eager.py`` the class
+``Eager``: the files are the registry, a docstring is an entry's page, its keyword arguments are its
+options. A user's own choice is named ``package.module:function``; that form runs code, so it is
+accepted from the user's own recipe and never from a ticket file.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def entries(package: str) -> list[str]:
 
 
 def entry(package: str, name: str) -> Callable[..., Any]:
-    """Return the function of that name from a catalogue, or the user's own ``package.module:function``.
+    """Return the function or class of that name from a catalogue, or the user's own ``package.module:function``.
+
+    >>> entry("tombola.kernels", "eager").__name__
+    'Eager'
 
     Raises:
         ConfigError: There is no such entry, or the user's module or function cannot be had.
@@ -47,8 +51,13 @@ def entry(package: str, name: str) -> Callable[..., Any]:
     known = entries(package)
     if name not in known:
         raise ConfigError(f"no {shown(name)} in {package}; it has: {', '.join(known)}.{near(name, known)}")
-    found: Callable[..., Any] = getattr(importlib.import_module(f"{package}._{name}"), name)
+    module = importlib.import_module(f"{package}._{name}")
+    found: Callable[..., Any] = getattr(module, name if hasattr(module, name) else _class_name(name))
     return found
+
+
+def _class_name(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def is_own(name: str) -> bool:

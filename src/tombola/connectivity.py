@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tombola import devices, seeds
 from tombola.errors import TrainingError
 from tombola.jobs import Job, Trained, alone, examine
+from tombola.kernels import finding
 from tombola.task import Classification
 from tombola.training import arrange_, settle
 from tombola.types import State
@@ -109,6 +110,7 @@ def connect(job: Job, one: Trained, other: Trained, task: Classification, *, poi
     0.0
     """
     training = settle(job.training, task.model, task.device.type)
+    kernel = finding.named(training.kernel)
     at = [index / (points - 1) for index in range(int(points))]
     found = []
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
@@ -119,7 +121,7 @@ def connect(job: Job, one: Trained, other: Trained, task: Classification, *, poi
                 seeds.reseed(job.seed, "line")  # dropout is drawn as in a training
                 seeds.reseed_python(job.seed, "line")
                 _learn_statistics(model, _batches(job, task))
-            metrics = examine(task, model, job, "test")
+            metrics = examine(task, model, job, "test", kernel=kernel)
             if not math.isfinite(metrics.loss):
                 raise TrainingError(f"the test loss is {metrics.loss} at {place:g} of the line between two trainings")
             found.append(metrics)

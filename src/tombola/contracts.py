@@ -68,6 +68,18 @@ def movement(state, mask, context):
     return {name: (state[name] - start[name]).abs() for name in mask}
 """,
     ),
+    "kernels": Contract(
+        "kernel",
+        "Kernel()",
+        "a tombola.kernels.protocol.Kernel, which says how a model is run",
+        """
+class Signs(kernels.eager):
+    def prepare(self, model, handle, training, **parts):
+        program = super().prepare(model, handle, training, **parts)
+        signs = lambda: torch._foreach_sign_([weight.grad for weight in model.parameters()])
+        return program._replace(update=lambda: (signs(), program.update()))
+""",
+    ),
     "exports": Contract(
         "export",
         "export(ticket)",

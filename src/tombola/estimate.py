@@ -94,7 +94,16 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
     if whole := len(there) - len(there) % settings.batch_size:
         part = Partition(examples=tuple(there[:whole]))
     batches = task.batches(part, settings.batch_size, seed)
-    return model, train(model, batches, settings, plans.mask, loss=task.loss, seed=seed, last=sys.maxsize)
+    return model, train(
+        model,
+        batches,
+        settings,
+        plans.mask,
+        loss=task.loss,
+        seed=seed,
+        last=sys.maxsize,
+        visited=lambda _: False,  # as in a run, where nobody touches a model between two evaluations
+    )
 
 
 def _measure(plans: Plans) -> tuple[float, float]:

@@ -18,6 +18,8 @@ from tombola.digests import digest_json, digest_mask, digest_state
 from tombola.errors import ConfigError, TrainingError
 from tombola.evaluation import Metrics
 from tombola.gradual import Pruner
+from tombola.kernels import finding
+from tombola.kernels.protocol import Kernel
 from tombola.paces import Gradual
 from tombola.partitions import WHOLE, Partition
 from tombola.scores.context import Context
@@ -221,11 +223,29 @@ def _run(
     mask = job.mask
     losses: list[Tensor] = []
     seen = 0
+
+    def cuts_at(number: int) -> bool:
+        return pruner is not None and pruner.due(number)
+
+    def looks_at(number: int) -> bool:
+        return number % schedule.evaluate_every == 0 or number == last
+
+    # Nobody but this function has a step of ours in hands; what a loop of the user's own does is not known.
+    ours = {"visited": lambda number: cuts_at(number) or looks_at(number)} if loop is train else {}
     for step in loop(
-        model, batches, training, job.mask, loss=task.loss, seed=job.seed, schedule=schedule, first=first, last=last
+        model,
+        batches,
+        training,
+        job.mask,
+        loss=task.loss,
+        seed=job.seed,
+        schedule=schedule,
+        first=first,
+        last=last,
+        **ours,
     ):
-        cutting = pruner is not None and pruner.due(step.number)
-        looking = step.loss is not None and (step.number % schedule.evaluate_every == 0 or step.number == last)
+        cutting = cuts_at(step.number)
+        looking = step.loss is not None and looks_at(step.number)
         if step.loss is None:
             invariants.check_rewound(model, job.start, job.mask, redrawn=job.part.own_head)
         else:
@@ -294,6 +314,8 @@ class _Watch:
     def __init__(self, task: Classification, job: Job, model: torch.nn.Module) -> None:
         self._task, self._job, self._model = task, job, model
         self._there = len(task.split(job.part, "valid")) > 0
+        settled = settle(job.training, model, task.device.type)
+        self._kernel = finding.named(settled.kernel)
         self.history: list[dict[str, float]] = []
         self.early: dict[str, Tensor] | None = None
         self.early_step: int | None = None
@@ -305,7 +327,7 @@ class _Watch:
             return
         training = self._job.training
         with devices.autocast(self._task.device.type, training.precision)():
-            metrics = examine(self._task, self._model, self._job, "valid", step)
+            metrics = examine(self._task, self._model, self._job, "valid", step, kernel=self._kernel)
         self.history.append({"step": step, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
         worth = metrics.loss if training.select_by == "loss" else -metrics.accuracy
         if counts and worth < self._best:
@@ -336,11 +358,21 @@ def _state_of(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
     return state
 
 
-def examine(task: Classification, model: torch.nn.Module, job: Job, which: str, *address: object) -> Metrics:
-    """Measure a model of a job on a split; what it draws meanwhile, if it does, is addressed by the job's seed."""
+def examine(
+    task: Classification,
+    model: torch.nn.Module,
+    job: Job,
+    which: str,
+    *address: object,
+    kernel: Kernel,
+) -> Metrics:
+    """Measure a model of a job on a split, run by a kernel.
+
+    What it draws meanwhile, if it does, is addressed by the job's seed.
+    """
     seeds.reseed(job.seed, "measure", which, *address)
     seeds.reseed_python(job.seed, "measure", which, *address)
-    return task.measure(model, job.part, which)
+    return task.measure(kernel.inference(model), job.part, which)
 
 
 def measure(job: Job, trained: Trained, task: Classification) -> Measured:
@@ -355,6 +387,7 @@ def measure(job: Job, trained: Trained, task: Classification) -> Measured:
         TrainingError: A loss is NaN or infinite.
     """
     training = settle(job.training, task.model, task.device.type)
+    kernel = finding.named(training.kernel)
 
     def built(state: State) -> torch.nn.Module:
         model = task.build(state, job.part, job.seed)
@@ -363,11 +396,11 @@ def measure(job: Job, trained: Trained, task: Classification) -> Measured:
 
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
         model = built(trained.state)
-        result = {which: examine(task, model, job, which) for which in ("train", "test")}
-        valid = examine(task, model, job, "valid") if task.splits.has_valid else None
+        result = {which: examine(task, model, job, which, kernel=kernel) for which in ("train", "test")}
+        valid = examine(task, model, job, "valid", kernel=kernel) if task.splits.has_valid else None
         early = result["test"] if trained.state is trained.early else None
         if trained.early is not None and early is None:
-            early = examine(task, built(trained.early), job, "test")
+            early = examine(task, built(trained.early), job, "test", kernel=kernel)
     for which, metrics in result.items():
         if not math.isfinite(metrics.loss):
             raise TrainingError(f"the {which} loss is {metrics.loss} after training; a lower learning rate may help")

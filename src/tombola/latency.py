@@ -2,8 +2,9 @@
 
     tickets -> [ networks x batch sizes, in turn ] -> latency.json -> report
 
-A ticket is timed as torch runs it: its pruned weights are zeros, which are multiplied like any other number. What its
-mask could save is counted, see `tombola.flops`; only a smaller network or kernels for sparse weights take less time.
+A ticket is timed as the run's kernel runs it. To torch's own layers pruned weights are zeros, which
+are multiplied like any other number. What a mask could save is counted, see `tombola.flops`; only a
+smaller network or a kernel for sparse weights takes less time.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from tombola import devices
 from tombola.comparisons import DENSE
 from tombola.jobs import alone
+from tombola.kernels import finding
 from tombola.masks import apply_
 from tombola.plans import Plans
 from tombola.records import Record
 from tombola.runs import LATENCY, Run
+from tombola.training import arrange_
 
 BATCHES = (1, 100)
 
@@ -56,11 +59,12 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
         apply_(networks[record["arm"]], run.mask(record["arm"], record["replicate"], record["round"]))
     rows: list[dict[str, Any]] = [{"arm": DENSE}]
     rows += [{key: record[key] for key in ("arm", "replicate", "round", "mask_digest")} for record in tickets]
+    kernel = finding.named(training.kernel)
     with alone(training, task), torch.inference_mode():
-        for network in networks.values():
+        for name, network in networks.items():
             network.eval().to(task.device)
-            if training.channels_last:
-                network.to(memory_format=torch.channels_last)
+            arrange_(network, training)
+            networks[name] = kernel.inference(network)
         drawn = torch.Generator().manual_seed(0)
         for batch in BATCHES:
             inputs = torch.randn(batch, *task.splits.image_shape, generator=drawn).to(task.device)

@@ -1028,7 +1028,8 @@ def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: P
 def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     """Return what a run's figures were made with."""
     packages = ("tombola", "torch", "torchvision", "numpy", "safetensors", "scikit-learn")
-    named = {name for name in (recipe.data.name, recipe.model.name) if catalogue.is_own(name)}
+    chosen = (recipe.data.name, recipe.model.name, recipe.training.step or "")
+    named = {name for name in chosen if catalogue.is_own(name)}
     own = sorted(named.union(*(arm.own_code for arm in recipe.arms.values())))
     return {
         "python": sys.version.split()[0],

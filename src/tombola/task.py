@@ -22,11 +22,11 @@ from tombola.digests import digest_json, digest_state
 from tombola.errors import ConfigError
 from tombola.evaluation import Metrics, evaluate_split, logits_of
 from tombola.flops import Flops, per_example, uncounted
+from tombola.kernels.recording import recordable
 from tombola.models.building import check_shapes, head_name, replace_head_
 from tombola.partitions import WHOLE, Partition
 from tombola.seeds import derive
 from tombola.splits import Split, Splits
-from tombola.steps import recordable
 from tombola.types import State
 from tombola.weights import copied
 

@@ -1,150 +1,38 @@
-"""Training: the settings of one training, its schedule, and the loop itself.
+"""Training: the loop itself, and what it settles by the model and the kind of device.
 
-Numbers given in epochs or steps refer to the full training split; a partition, which is smaller, takes its share of
-the steps, as it does of an epoch.
+    batches -> train: [ upkeep -> gradients -> update ] -> next step
+
+How a batch becomes gradients, and gradients other weights, is a kernel's affair, see `tombola.kernels`.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from tombola import devices, names, seeds, steps
+from tombola import devices, names, seeds
 from tombola.batches import Batches
-from tombola.checking import check_most, hints_of, own_numbers, take_own_numbers_
-from tombola.errors import ConfigError, near, shown
+from tombola.errors import ConfigError
+from tombola.kernels import finding
 from tombola.masks import Handle
 from tombola.models.building import check_shapes
+from tombola.settings import Schedule as Schedule
+from tombola.settings import Training as Training
+from tombola.settings import fine_tuning as fine_tuning
+from tombola.settings import in_words as in_words
+from tombola.settings import stretched as stretched
 from tombola.types import Mask
-
-# What no training could have; torch's own float32 ends at 3.4e38.
-_MOST = {
-    "lr": 1e38, "momentum": 1, "weight_decay": 1e38, "epochs": 1e6, "steps": 1e9, "batch_size": 1e9,
-    "milestones": 1e6, "milestone_steps": 1e9, "gamma": 1e38, "warmup": 1e6, "warmup_steps": 1e9, "clip": 1e38,
-    "evaluate_every": 1e9, "patience": 1e9, "threads": 1024,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Training:
-    """How every training of an experiment runs; the same for all arms.
-
-    Attributes:
-        optimizer: "sgd", "adam" or "adamw".
-        lr: Base learning rate.
-        momentum: Of SGD.
-        nesterov: Of SGD; needs momentum.
-        betas: Of Adam and AdamW.
-        weight_decay: As the optimiser has it: L2 for SGD and Adam, decoupled for AdamW.
-        epochs: Length in epochs; give this or ``steps``.
-        steps: Length in optimiser steps on the full training split.
-        batch_size: Examples a step.
-        schedule: "constant", "multistep" or "cosine" (down to zero at the end).
-        milestones: Epochs after which "multistep" multiplies the rate by ``gamma``; or ``milestone_steps``.
-        milestone_steps: The same in steps.
-        gamma: Factor at each milestone.
-        warmup: Epochs of linear warmup from zero; or ``warmup_steps``.
-        warmup_steps: The same in steps.
-        clip: Largest norm of all gradients together, after pruned weights' gradients are zeroed; none if not given.
-        evaluate_every: Steps between two looks at the validation split; once an epoch if not given.
-        patience: Evaluations without a better one, by ``select_by``, after which a training stops; never if not given.
-        select: Which weights are pruned and tested: "last", or "best" on validation data. One rule for all arms.
-        select_by: What "best" and the early-stop step go by: lowest validation "loss" or highest "accuracy".
-        threads: Threads of one training.
-        precision: Numbers of the forward and backward pass: "float32"; "bf16" where autocast holds it safe; "tf32",
-            rounded products on CUDA.
-        channels_last: Lay images and convolutions out with the channels innermost.
-        compile: Train through ``torch.compile``.
-        step: "traced" runs a recording of one step instead of modules and autograd, "eager" does not. What is left
-            open here is filled in by `settle`; the last five may all change bits, so they count in the digest.
-
-    Raises:
-        ConfigError: A setting is out of its range, or two of them do not go together.
-
-    >>> Training(lr=0.05, momentum=0.9, epochs=3).optimizer
-    'sgd'
-    """
-
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.0
-    nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    epochs: float | None = None
-    steps: int | None = None
-    batch_size: int = 64
-    schedule: Literal["constant", "multistep", "cosine"] = "constant"
-    milestones: tuple[float, ...] = ()
-    milestone_steps: tuple[int, ...] = ()
-    gamma: float = 0.1
-    warmup: float = 0.0
-    warmup_steps: int = 0
-    clip: float | None = None
-    evaluate_every: int | None = None
-    patience: int | None = None
-    select: Literal["last", "best"] = "last"
-    select_by: Literal["loss", "accuracy"] = "loss"
-    threads: int = 1
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
-    channels_last: bool | None = None
-    compile: bool = False
-    step: Literal["traced", "eager"] | None = None
-
-    def __post_init__(self) -> None:
-        take_own_numbers_(self)
-        hints = hints_of(Training)
-        for name in ("optimizer", "schedule", "select", "select_by", "precision", "step"):
-            optional = getattr(Training, name) is None
-            value, known = getattr(self, name), get_args(get_args(hints[name])[0] if optional else hints[name])
-            if value not in known and not (optional and value is None):
-                raise ConfigError(f"training.{name} is {shown(value)}; it is one of {', '.join(known)}."
-                                  f"{near(str(value), known)}")  # fmt: skip
-        if (self.epochs is None) == (self.steps is None):
-            raise ConfigError("training needs epochs or steps, exactly one of the two")
-        for name in ("lr", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience", "threads"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"training.{name} is {shown(value)}; it must be above 0")
-        for name in ("momentum", "weight_decay", "warmup", "warmup_steps"):
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ConfigError(f"training.{name} is {shown(value)}; it must be 0 or more")
-        check_most(self, _MOST, "training")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"training.betas is {shown(list(self.betas))}; both are from 0 to below 1")
-        if self.optimizer != "sgd" and (self.momentum or self.nesterov):
-            raise ConfigError(f"training.momentum and nesterov belong to sgd; the optimizer is {self.optimizer}")
-        if self.nesterov and not self.momentum:
-            raise ConfigError("training.nesterov needs momentum above 0, such as 0.9")
-        if self.warmup and self.warmup_steps:
-            raise ConfigError("training has warmup and warmup_steps; give one of the two")
-        if any(not milestone > 0 for milestone in (*self.milestones, *self.milestone_steps)):
-            raise ConfigError(
-                f"training has a milestone that is not above 0: {shown(self.milestones or self.milestone_steps)}"
-            )
-        number = len(self.milestones or self.milestone_steps)
-        if self.gamma > 1 and math.log10(self.lr) + number * math.log10(self.gamma) > 38:
-            raise ConfigError(f"training.gamma is {self.gamma:g}, and there are {number} milestones; the learning rate "
-                              f"{self.lr:g} would become infinite")  # fmt: skip
-        if self.milestones and self.milestone_steps:
-            raise ConfigError("training has milestones and milestone_steps; give one of the two")
-        if (self.schedule == "multistep") != bool(self.milestones or self.milestone_steps):
-            raise ConfigError(f"training.schedule is {self.schedule}; milestones and the schedule multistep need each "
-                              "other")  # fmt: skip
 
 
 def settle(training: Training, model: nn.Module, kind: str) -> Training:
     """Fill in what a training leaves open and what changes bits.
 
     It hangs on the model and the kind of device alone, so that no timing and no other machine decides a result:
-    channels innermost where there are 2d convolutions; a traced step on the CPU where `steps.traceable` allows it.
+    channels innermost where there are 2d convolutions; the kernel that is preferred there.
 
     Args:
         training: The settings; what they say is kept.
@@ -162,77 +50,18 @@ def settle(training: Training, model: nn.Module, kind: str) -> Training:
                           f"training takes at most {devices.most()} threads here: --training.threads "
                           f"{devices.cores()} (another number may change the last bits)")  # fmt: skip
     images = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
-    able = steps.traceable(model) and training.precision == "float32" and not training.compile
     if training.precision == "tf32" and kind == "cpu":
         raise ConfigError("training.precision is tf32, which is CUDA's; on the CPU it is float32 or bf16")
     if training.channels_last and not images:
         raise ConfigError("training.channels_last is true; the model has no 2d convolution that it would matter to")
-    if training.step == "traced" and not able:
-        raise ConfigError("training.step is traced; that needs a model of torch's own layers without batch norm, hooks "
-                          "and anything else of one's own, float32 and no compile; take eager")  # fmt: skip
+    if training.step is not None:
+        refusal = finding.named(training.step).refusal(model, training, kind)
+        if refusal:
+            raise ConfigError(f"training.step is {training.step}; {refusal}")
     return replace(
         training,
         channels_last=images if training.channels_last is None else training.channels_last,
-        step=training.step or ("traced" if able and kind == "cpu" else "eager"),
-    )
-
-
-def in_words(training: Training) -> str:
-    """Say in a few words how a training runs.
-
-    >>> in_words(Training(lr=0.05, epochs=3))
-    'sgd, learning rate 0.05, batch 64, 3 epochs, weights taken: last'
-    """
-    t = training
-    length = f"{t.epochs:g} epochs" if t.epochs is not None else f"{t.steps:,} steps"
-    return f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}"
-
-
-def stretched(training: Training, factor: float) -> Training:
-    """Return the same training at another length: its warmup and milestones move with its end.
-
-    >>> stretched(Training(epochs=10, schedule="multistep", milestones=(5, 8)), 1.5).milestones
-    (7.5, 12.0)
-    """
-    t, factor = training, own_numbers(factor)
-    return replace(
-        t,
-        epochs=t.epochs and t.epochs * factor,
-        steps=t.steps and round(t.steps * factor),
-        milestones=tuple(epoch * factor for epoch in t.milestones),
-        milestone_steps=tuple(round(step * factor) for step in t.milestone_steps),
-        warmup=t.warmup * factor,
-        warmup_steps=round(t.warmup_steps * factor),
-    )
-
-
-def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> Training:
-    """Return the training with which a pruned network is trained on: as long, without warmup, at a low rate.
-
-    Args:
-        training: The one before.
-        lr: "last": the rate that it ended with, constant; "decayed": from that rate down to zero along half a cosine;
-            or the constant rate itself.
-
-    Raises:
-        ConfigError: The rate that the training ends with is zero.
-
-    >>> fine_tuning(Training(lr=0.1, epochs=10, schedule="multistep", milestones=(5, 8), gamma=0.2), "last").lr
-    0.004
-    """
-    t, lr = training, own_numbers(lr)
-    if lr in ("last", "decayed") and t.schedule == "cosine":
-        raise ConfigError(f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate of fine-tuning")
-    # Rounded, so that 0.1 * 0.2 ** 2 is 0.004: the digits beyond are no part of the meaning.
-    last = float(f"{t.lr * t.gamma ** len(t.milestones or t.milestone_steps):.12g}")
-    return replace(
-        t,
-        lr=lr if isinstance(lr, float | int) else last,
-        schedule="cosine" if lr == "decayed" else "constant",
-        milestones=(),
-        milestone_steps=(),
-        warmup=0.0,
-        warmup_steps=0,
+        step=training.step or finding.preferred(model, training, kind),
     )
 
 
@@ -240,64 +69,6 @@ def arrange_(model: nn.Module, training: Training) -> None:
     """Lay a model's convolutions out in memory as its settled training says; no value changes."""
     if training.channels_last:
         model.to(memory_format=torch.channels_last)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The numbers of one training in its own steps: those of a partition are its share of the full split's."""
-
-    steps: int
-    warmup: float
-    milestones: tuple[float, ...]
-    evaluate_every: int
-    shape: str
-    gamma: float
-
-    @classmethod
-    def of(cls, training: Training, batches_per_epoch: int, share: float = 1.0) -> Schedule:
-        """Work out the steps of a training on a split.
-
-        Args:
-            training: The settings; its numbers of steps refer to the full training split.
-            batches_per_epoch: Of the split that is trained on.
-            share: Batches of this split / batches of the full one.
-
-        >>> Schedule.of(Training(epochs=3), batches_per_epoch=10).steps
-        30
-        >>> Schedule.of(Training(steps=100), batches_per_epoch=10, share=0.5).steps
-        50
-        """
-
-        def own(epochs: float | None, steps: int | None) -> float:
-            return epochs * batches_per_epoch if epochs else (steps or 0) * share
-
-        every = training.evaluate_every
-        milestones = [own(epoch, None) for epoch in training.milestones]
-        milestones += [own(None, step) for step in training.milestone_steps]
-        return cls(
-            steps=max(1, round(own(training.epochs, training.steps))),
-            warmup=own(training.warmup, training.warmup_steps),
-            milestones=tuple(sorted(milestones)),
-            evaluate_every=max(1, round(every * share)) if every else batches_per_epoch,
-            shape=training.schedule,
-            gamma=training.gamma,
-        )
-
-    def factor(self, step: int) -> float:
-        """Return what the base learning rate is multiplied by in a step, counted from 0.
-
-        >>> schedule = Schedule.of(Training(epochs=4, warmup=1), batches_per_epoch=4)
-        >>> [schedule.factor(step) for step in (0, 1, 3, 4)]
-        [0.25, 0.5, 1.0, 1.0]
-        """
-        if step < self.warmup:
-            return min(1.0, (step + 1) / self.warmup)
-        if self.shape == "multistep":
-            return self.gamma ** sum(step >= milestone for milestone in self.milestones)
-        if self.shape == "cosine":
-            past = (step - self.warmup) / max(1.0, self.steps - self.warmup)
-            return 0.5 * (1 + math.cos(math.pi * past))
-        return 1.0
 
 
 @dataclass(frozen=True)
@@ -353,6 +124,7 @@ def train(
     schedule: Schedule | None = None,
     first: int = 0,
     last: int | None = None,
+    visited: Callable[[int], bool] | None = None,
 ) -> Iterator[Step]:
     """Train a model in place and yield before each step, and once more at the end.
 
@@ -377,6 +149,9 @@ def train(
         first: Steps taken before, when a training goes on from a rewind point; the schedule and the order of
             the data go on there.
         last: Stop after this step of the schedule; its end if not given.
+        visited: Whether whoever drives the loop looks at the model, the optimiser or the handle, or changes them,
+            when so many steps are done. Elsewhere the kernel trusts what it has prepared, and may hold weights of
+            its own. After every step if not given.
 
     Raises:
         ConfigError: A setting does not go with the model, or the model has nothing that can be trained.
@@ -400,15 +175,14 @@ def train(
     training = settle(training, model, kind)
     arrange_(model, training)
     optimizer, handle, value = optimizer_for(model, training), Handle(model, mask), None
-    compiled: nn.Module = torch.compile(model) if training.compile else model  # type: ignore[assignment]
-    gradients = steps.gradients(
-        compiled,
-        loss,
-        traced=training.step == "traced",
-        autocast=devices.autocast(kind, training.precision),
-        before=lambda: seeds.reseed_python(seed, "step", number),
+    program = finding.named(training.kernel).prepare(
+        model,
+        handle,
+        training,
+        loss=loss,
+        optimizer=optimizer,
+        reseed=lambda: seeds.reseed_python(seed, "step", number),
     )
-    update = steps.update(optimizer)
     if not model.training:
         model.train()
     foreign = type(batches) is not Batches  # those of somebody else may draw from the global generators as they like
@@ -422,21 +196,18 @@ def train(
             ahead = itertools.islice(batches.epoch(epoch), place, None)
         for group in optimizer.param_groups:
             group["lr"] = training.lr * schedule.factor(number)
+        in_hands = visited is None or foreign or number == first or visited(number)
+        if in_hands:
+            program.hand_over()
         yield Step(number, value, optimizer, handle)
+        if in_hands:
+            program.upkeep()
         seeds.reseed(seed, "step", number)
         if foreign:
             seeds.reseed_python(seed, "batch", number)
-        value = gradients(next(ahead))
-        if training.clip is not None:
-            # Before clipping: the gradients of pruned weights must not count in the norm. Otherwise they need no mask:
-            # these optimisers treat every weight by itself.
-            handle.mask_gradients()
-            moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(moved, training.clip)
-        update()
-        # After the step: a pruned weight has a gradient and momentum of its own, and must not move. (It may become
-        # minus zero, which is zero too.)
-        handle.mask_weights()
+        value = program.gradients(next(ahead))
+        program.update()
+    program.hand_over()
     yield Step(schedule.steps if last is None else last, value, optimizer, handle)
     # Not in a finally clause: a loop that was left may be cleared away at any time, in another training's step, too.
     put_back()

@@ -1,0 +1,28 @@
+"""Compiled: the model's forward and backward pass through ``torch.compile``."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from tombola.kernels._eager import Eager
+from tombola.kernels.protocol import Program
+from tombola.masks import Handle
+from tombola.settings import Training
+
+
+class Compiled(Eager):
+    """Compile a model before it is trained, which takes a minute and needs a compiler on the machine.
+
+    ``compile: true`` is the same. Its kernels round otherwise than torch's own. Models are tested as they are
+    written.
+    """
+
+    tolerance: ClassVar[float] = 1e-4
+
+    def prepare(self, model: nn.Module, handle: Handle, training: Training, **parts: Any) -> Program:
+        """Prepare to train the compiled model, whose parameters are the model's own."""
+        compiled: nn.Module = torch.compile(model)  # type: ignore[assignment]
+        return super().prepare(compiled, handle, training, **parts)

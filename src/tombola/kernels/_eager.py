@@ -1,0 +1,64 @@
+"""Eager: the model's own forward pass, torch's autograd, the optimiser's fused kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola import devices, names
+from tombola.errors import InputError
+from tombola.kernels.protocol import Kernel, Loss, Program
+from tombola.kernels.updates import masked
+from tombola.masks import Handle
+from tombola.settings import Training
+
+
+class Eager(Kernel):
+    """Run a model as it is written; every model can be run so.
+
+    Parameters may be frozen and thawed, and anything else of the model may change between two steps.
+
+    Raises:
+        InputError: On a batch: a parameter that was trained has been replaced by another one.
+    """
+
+    def prepare(
+        self,
+        model: nn.Module,
+        handle: Handle,
+        training: Training,
+        *,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        reseed: Callable[[], None],
+    ) -> Program:
+        """Prepare to call the model and the loss in every step."""
+        first = names.parameters(model)
+        autocast = devices.autocast(next(model.parameters()).device.type, training.precision)
+
+        def gradients(batch: Any) -> Tensor:
+            check_same(first, model)
+            for parameter in model.parameters():
+                parameter.grad = None
+            reseed()
+            with autocast():
+                live = loss(model, batch)
+            live.backward()  # type: ignore[no-untyped-call]
+            return live.detach()
+
+        return Program(gradients, masked(optimizer, handle, training.clip))
+
+
+def check_same(first: Mapping[str, nn.Parameter], model: nn.Module) -> None:
+    """Refuse to go on without a parameter that was trained: the optimiser would move what the model has no more."""
+    there = set(map(id, model.parameters()))
+    for name, parameter in first.items():
+        if id(parameter) not in there and parameter.requires_grad:
+            raise InputError(
+                f"the parameter '{name}' is no longer part of the model that trains, and the optimiser does not know "
+                f"another in its place; change its values in place (with torch.no_grad(): parameter.copy_(values)), "
+                f"or freeze it before it goes (requires_grad_(False))"
+            )

@@ -1,0 +1,111 @@
+"""Finding a kernel: by its name, or the one that is preferred where a recipe names none."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from tombola import catalogue
+from tombola.contracts import CONTRACTS
+from tombola.errors import ConfigError, shown
+from tombola.kernels.protocol import Kernel, Program
+from tombola.masks import Handle
+from tombola.settings import Training
+
+
+def named(name: str) -> Kernel:
+    """Make the kernel of that name: an entry of `tombola.kernels`, or ``package.module:Name`` of the user's own.
+
+    Raises:
+        ConfigError: There is none, or the user's own is none.
+
+    >>> named("eager").tolerance
+    0.0
+    """
+    if catalogue.is_own(name):
+        return _Own(name)
+    kernel: Kernel = catalogue.entry("tombola.kernels", name)()
+    return kernel
+
+
+def preferred(model: nn.Module, training: Training, kind: str) -> str:
+    """Return the name of the kernel that runs a model where nothing is said.
+
+    Args:
+        model: What is trained.
+        training: Its settings.
+        kind: Of the device: "cpu" or "cuda".
+
+    >>> preferred(nn.Linear(4, 2), Training(epochs=1), "cpu")
+    'traced'
+    >>> preferred(nn.BatchNorm1d(2), Training(epochs=1), "cpu")
+    'eager'
+    """
+    best, most = "eager", 0
+    for name in catalogue.entries("tombola.kernels"):
+        kernel = named(name)
+        rank = kernel.preferred.get(kind, 0)
+        if rank > most and not kernel.refusal(model, training, kind):
+            best, most = name, rank
+    return best
+
+
+class _Own(Kernel):
+    """A kernel of the user's own: whatever it does against the protocol becomes one line that names it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        with self._code():
+            made = catalogue.own(name)()
+        if not isinstance(made, Kernel):
+            raise self._error(f"gives a {type(made).__name__}")
+        self._kernel = made
+
+    def refusal(self, model: nn.Module, training: Training, kind: str) -> str:
+        with self._code():
+            return str(self._kernel.refusal(model, training, kind) or "")
+
+    def prepare(self, model: nn.Module, handle: Handle, training: Training, **parts: Any) -> Program:
+        with self._code():
+            program = self._kernel.prepare(model, handle, training, **parts)
+        if not isinstance(program, Program) or not all(callable(part) for part in program):
+            raise self._error(f"prepares a {type(program).__name__}; a Program of functions is needed")
+        gradients = self._guarded(program.gradients)
+
+        def checked(batch: Any) -> Tensor:
+            value = gradients(batch)
+            if isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad:
+                return value
+            raise self._error(f"gives {_described(value)} as the loss of a batch; a detached scalar is needed")
+
+        rest = (self._guarded(part) for part in program[1:])
+        return Program(checked, *rest)
+
+    def inference(self, model: nn.Module) -> nn.Module:
+        with self._code():
+            running = self._kernel.inference(model)
+        if not isinstance(running, nn.Module):
+            raise self._error(f"gives {_described(running)} for inference; a torch.nn.Module is needed")
+        return running
+
+    def _code(self) -> contextlib.AbstractContextManager[None]:
+        return catalogue.own_code(self._name, "kernels")
+
+    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*batch: Any) -> Any:
+            with self._code():
+                return function(*batch)
+
+        return call
+
+    def _error(self, what: str) -> ConfigError:
+        return ConfigError(f"{shown(self._name)} {what}; {CONTRACTS['kernels'].in_words()} (tombola list kernels)")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}{' with a gradient' if value.requires_grad else ''}"
+    return f"a {type(value).__name__}"
