@@ -36,7 +36,7 @@ def test_every_public_name_is_the_same_twice_after_every_submodule_was_imported(
 def test_entries_of_catalogues_are_never_shadowed_by_their_modules():
     from tombola.catalogue import entries
 
-    for package in ("tombola.data", "tombola.models", "tombola.scores"):
+    for package in ("tombola.data", "tombola.models", "tombola.scores", "tombola.kernels"):
         module = importlib.import_module(package)
         for name in entries(package):
             assert callable(getattr(module, name)), f"{package}.{name}"
@@ -46,9 +46,10 @@ def test_entries_of_catalogues_are_never_shadowed_by_their_modules():
 def test_catalogues_and_modules_are_attributes_of_tombola_and_are_imported_when_they_are_used():
     code = (
         "import sys, tombola\nassert 'torch' not in sys.modules\n"
-        "for name in ('scores', 'data', 'models', 'exports', 'executors', 'masks', 'steps', 'ticket_format'):\n"
+        "for name in ('scores', 'data', 'models', 'exports', 'executors', 'masks', 'kernels', 'ticket_format'):\n"
         "    assert name in dir(tombola)\n    assert getattr(tombola, name) is sys.modules[f'tombola.{name}']\n"
         "tombola.scores.magnitude, tombola.data.digits, tombola.models.mlp, tombola.exports.state_dict\n"
+        "assert tombola.kernels.eager is tombola.kernels._eager.Eager\n"
         "assert not hasattr(tombola, 'scoers') and not hasattr(tombola, '_nothing')\n"
         "assert not isinstance(tombola.split, type(sys)) and not isinstance(tombola.measure, type(sys))"
     )
