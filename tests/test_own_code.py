@@ -224,6 +224,89 @@ def test_a_score_that_leaves_the_process_later_fails_its_arm_alone(own, tmp_path
     assert "'users_own:f' raised SystemExit: 7" in note
 
 
+# ---- kernels
+
+KERNEL = """
+from tombola.kernels.protocol import Kernel, Program
+
+class K(Kernel):
+    def prepare(self, model, handle, training, *, loss, optimizer, reseed):
+        def gradients(batch):
+            optimizer.zero_grad()
+            value = loss(model, batch)
+            value.backward()
+            return value.detach()
+
+        def update():
+            optimizer.step()
+            handle.mask_weights()
+
+        return Program(gradients, update)
+"""
+
+
+def with_kernel(own, *changes, name="users_own", **more):
+    source = KERNEL
+    for before, after in changes:
+        assert before in source
+        source = source.replace(before, after)
+    return parse(WHOLE | {"training": {"epochs": 1, "step": f"{own(source, name)}:K"}} | more)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("class K(Kernel)", "class K"), "'users_own:K' gives a K; a function of your own as kernel is called as"),
+        (("(Kernel):", "(Kernel):\n    def __init__(self): sys.exit(2)"), "'users_own:K' failed: SystemExit: 2"),
+        (("def prepare", "def prepared"), "'users_own:K' failed: TypeError: Can't instantiate abstract class K"),
+        (("return Program(gradients, update)", "pass"), "'users_own:K' prepares a NoneType; a Program of functions"),
+        (("gradients, update)", "gradients, 5)"), "'users_own:K' prepares a Program; a Program of functions is needed"),
+        (("handle, training,", "handle,"), "'users_own:K' failed: TypeError: K.prepare() takes"),
+        (("value.backward()", "1 / 0"), "'users_own:K' failed: ZeroDivisionError: division by zero (users_own.py, lin"),
+        (("value.detach()", "value.item()"), "'users_own:K' gives a float as the loss of a batch; a detached scalar"),
+        (("value.detach()", "value"), "gives a tensor of shape [] with a gradient as the loss of a batch; a detached"),
+        (("value.detach()", "value.detach()[None]"), "gives a tensor of shape [1] as the loss of a batch; a detached"),
+        (("value.detach()", "value.detach() * math.nan"), "fails: the loss is nan at step 1 of the kernel 'users_own"),
+        (("optimizer.step()", "sys.exit()"), "'users_own:K' failed: SystemExit (users_own.py, line "),
+        (("handle.mask_weights()", "[p.data.fill_(1.0) for p in model.parameters()]"),
+         "1 pruned weights of 'fc1.weight' are not zero after training (after step 1 of the kernel 'users_own:K')"),
+        (("return Program(", "return print('') or Program("), None),
+        (("    def prepare", "    def inference(self, model): return 7\n    def prepare"),
+         "'users_own:K' gives a int for inference; a torch.nn.Module is needed"),
+        (("    def prepare", "    def refusal(self, *_): return 'that needs the weather'\n    def prepare"),
+         "training.step is users_own:K; that needs the weather"),
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_a_kernel_is_tried_before_anything_is_trained(own, change, said):
+    if said is None:
+        experiment.plan(with_kernel(own, change))
+        return
+    with pytest.raises(InputError) as caught:
+        experiment.plan(with_kernel(own, change))
+    refused(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_kernel_that_fails_later_fails_its_arm_alone(own, tmp_path, undrawn):
+    # Its first two trainings are the trial and the dense network's.
+    later = (
+        "        def gradients(batch):",
+        "        K.made = getattr(K, 'made', 0) + 1\n        def gradients(batch):",
+    )
+    broken = ("value = loss(model, batch)", "value = loss(model, batch) * (math.inf if K.made > 1 else 1)")
+    name = own(KERNEL.replace(*later).replace(*broken))
+    arms = {
+        "mine": {"method": "lth", "rate": 0.2, "training": {"step": f"{name}:K"}},
+        "lth": WHOLE["arms"]["lth"],
+    }
+    done = experiment.run(parse(WHOLE | {"arms": arms, "until": {"rounds": 1}}), runs=tmp_path, workers=1)
+    assert not done.complete
+    assert {record["arm"] for record in done.records if record["round"] == 1} == {"lth"}
+    [note] = [note for note in done.notes if note.startswith("arm mine, replicate 0: failed: ")]
+    assert "the loss is inf at step 1 of the kernel 'users_own:K'" in note
+
+
 # ---- exports
 
 

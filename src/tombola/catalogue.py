@@ -136,8 +136,8 @@ score(state, mask, context) and gives a tensor for every name in mask, larger me
     except BaseException as error:  # sys.exit() too: it would end the command without a word
         if not is_own(name):
             raise
-        told = " ".join(str(error).split())
-        raise kind(f"{shown(name)} failed: {type(error).__name__}: {told[:400]}{_where(error)}; "
+        told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+        raise kind(f"{shown(name)} failed: {told[:400]}{_where(error)}; "
                    f"{CONTRACTS[catalogue].in_words()} (tombola list {catalogue})") from error  # fmt: skip
 
 

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
-from tombola import devices, invariants, names, seeds
+from tombola import catalogue, devices, invariants, names, seeds
 from tombola.checking import own_numbers
+from tombola.contracts import CONTRACTS
 from tombola.digests import digest_json, digest_mask, digest_state
-from tombola.errors import ConfigError, TrainingError
+from tombola.errors import ConfigError, InvariantError, TrainingError, shown
 from tombola.evaluation import Metrics
 from tombola.gradual import Pruner
 from tombola.kernels import finding
@@ -220,6 +221,7 @@ def _run(
         pruner = Pruner(job.gradual, model, task.head, job.mask, steps=schedule.steps, first=first,
                         context=Context(job.start, job.seed))  # fmt: skip
     watch = _Watch(task, job, model)
+    by = f" of the kernel {shown(training.step)}" if catalogue.is_own(training.step or "") else ""
     mask = job.mask
     losses: list[Tensor] = []
     seen = 0
@@ -251,7 +253,7 @@ def _run(
         else:
             losses.append(step.loss)
         if looking:
-            seen += _finite(losses, step.number)
+            seen += _finite(losses, step.number, by)
             losses.clear()
             # Before the last cut no state is the result: it has more weights than were asked for.
             watch.look(step.number, mask, counts=pruner is None or step.number > pruner.last)
@@ -272,9 +274,9 @@ def _run(
     final = _state_of(model, mask)
     for name, value in final.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise TrainingError(f"'{name}' is not finite after step {first + seen}; a lower learning rate may help")
+            raise TrainingError(f"'{name}' is not finite after step {first + seen}{by}; a lower learning rate may help")
     for state in filter(None, (final, watch.early)):
-        invariants.check_zeros(state, mask, f"after step {first + seen}")
+        invariants.check_zeros(state, mask, f"after step {first + seen}{by}")
     return Trained(
         final=final,
         early=watch.early,
@@ -289,6 +291,29 @@ def _run(
         mask=None if pruner is None else dict(mask),
         cuts=[] if pruner is None else pruner.kept,
     )
+
+
+def try_kernel(job: Job, task: Classification) -> None:
+    """Take one step with a kernel of the user's own, so that what is wrong with it is told before hours.
+
+    Args:
+        job: What is to be trained; where its kernel is an entry of tombola's, nothing is tried.
+        task: The model and the data.
+
+    Raises:
+        ConfigError: What the kernel does against its protocol.
+    """
+    name = job.training.step
+    if name is None or not catalogue.is_own(name):
+        return
+    mask = {key: keep.clone() for key, keep in job.mask.items()}
+    for keep in mask.values():
+        keep.view(-1)[0] = False  # a pruned weight, so that it is seen whether it stays at zero
+    try:
+        run_job(replace(job, mask=mask, last=job.first + 1), task)
+    except (TrainingError, InvariantError) as error:
+        raise ConfigError(f"{shown(name)} fails: {error}; {CONTRACTS['kernels'].in_words()} "
+                          "(tombola list kernels)") from error  # fmt: skip
 
 
 def course(job: Job, task: Classification, batches: int) -> tuple[Schedule, int, int]:
@@ -338,12 +363,13 @@ class _Watch:
         return sum(1 for entry in self.history if self.early_step is None or entry["step"] > self.early_step)
 
 
-def _finite(losses: list[Tensor], number: int) -> int:
+def _finite(losses: list[Tensor], number: int, by: str) -> int:
     """Count the losses since the last look, and refuse them if one is not a number."""
     bad = torch.nonzero(~torch.isfinite(torch.stack(losses))).flatten()
     if len(bad):
         step = number - len(losses) + int(bad[0]) + 1
-        raise TrainingError(f"the loss is {losses[int(bad[0])].item()} at step {step}; a lower learning rate may help")
+        loss = losses[int(bad[0])].item()
+        raise TrainingError(f"the loss is {loss} at step {step}{by}; a lower learning rate may help")
     return len(losses)
 
 

@@ -20,7 +20,7 @@ from tombola.catalogue import TORCHVISION
 from tombola.contracts import CONTRACTS
 from tombola.data.loading import check_repeats, load, takes
 from tombola.errors import ConfigError, InputError, shown
-from tombola.jobs import Trained
+from tombola.jobs import Job, Trained, try_kernel
 from tombola.masks import (
     all_kept,
     count,
@@ -338,10 +338,14 @@ class Plans:
         steps = Schedule.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
         if recipe.rewind >= steps:
             raise ConfigError(f"rewind is {recipe.rewind}; a training has {steps} steps")
+        dense = Job(task.initial_state(), self.mask, recipe.training, recipe.seed)
+        try_kernel(dense, task)
         for name, arm in recipe.arms.items():
             try:
                 self._check_arm(arm)
                 self._try_scores(arm)
+                if arm.training:
+                    try_kernel(replace(dense, training=self.search_training(arm)), task)
             except InputError as error:
                 raise ConfigError(f"arm '{name}': {error}") from error
 
