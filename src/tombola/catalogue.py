@@ -52,12 +52,9 @@ def entry(package: str, name: str) -> Callable[..., Any]:
     if name not in known:
         raise ConfigError(f"no {shown(name)} in {package}; it has: {', '.join(known)}.{near(name, known)}")
     module = importlib.import_module(f"{package}._{name}")
-    found: Callable[..., Any] = getattr(module, name if hasattr(module, name) else _class_name(name))
+    called = name if hasattr(module, name) else name.title().replace("_", "")
+    found: Callable[..., Any] = getattr(module, called)
     return found
-
-
-def _class_name(name: str) -> str:
-    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def is_own(name: str) -> bool:

@@ -344,7 +344,7 @@ class Plans:
             try:
                 self._check_arm(arm)
                 self._try_scores(arm)
-                if arm.training:
+                if "step" in arm.search_changes():
                     try_kernel(replace(dense, training=self.search_training(arm)), task)
             except InputError as error:
                 raise ConfigError(f"arm '{name}': {error}") from error

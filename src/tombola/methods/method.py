@@ -136,7 +136,8 @@ class Method:
     @property
     def own_code(self) -> set[str]:
         """The functions and classes of the user's own that it names."""
-        return {self.method} if catalogue.is_own(self.method) else set()
+        names = (self.method, self.search_changes().get("step", ""))
+        return {name for name in names if catalogue.is_own(name)}
 
     @property
     def lifts(self) -> str:
