@@ -1,4 +1,4 @@
-"""What every test shares: one thread, checked shapes, and the folder where real data may be."""
+"""What every test shares: one thread, pages without charts, and the folder where real data may be."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from tests.charts import charts
 
 torch.set_num_threads(1)
 
@@ -32,10 +33,28 @@ def needs_data(data_root):
     return need
 
 
-@pytest.fixture(scope="module")
-def undrawn():
-    """Write figures without drawing them: half the time of a small run goes there, and other tests look at them."""
+@pytest.fixture(scope="session", autouse=True)
+def without_charts():
+    """Leave the charts out of every page, but where a test looks at them."""
+    with charts(drawn=False):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_clocks():
+    """Measure clocks as briefly as can be: before a run, of its tickets, and what the doctor advises."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.reports.sheets._drawing", lambda _: "<svg></svg>")
-        patch.setattr("tombola.reports.sheets._as", lambda _kind, drawing: drawing.encode())
+        patch.setattr("tombola.estimate._MOST_STEPS", 4)
+        patch.setattr("tombola.estimate._EXAMPLES", 20)
+        patch.setattr("tombola.latency._SECONDS", 0.001)
+        patch.setattr("tombola.doctor._SECONDS", 0.1)
+        patch.setattr("tombola.doctor._BLOCK", 0.01)
+        patch.setattr("tombola.doctor._WORK", 0.05)
+        yield
+
+
+@pytest.fixture(scope="module")
+def with_charts(without_charts):
+    """Draw the charts of all pages of a module, as every user's run does."""
+    with charts(drawn=True):
         yield

@@ -42,7 +42,7 @@ WHOLE = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, undrawn) -> Path:
+def folder(tmp_path_factory) -> Path:
     """A run of two replicates."""
     return run(parse(WHOLE), runs=tmp_path_factory.mktemp("runs"), workers=1).folder
 

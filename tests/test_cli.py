@@ -201,7 +201,7 @@ def negative(state, mask, context):
     assert "Test accuracy by round" in done.stdout
 
 
-def test_what_masks_and_flops_leave_out_is_told_and_recorded_wherever_a_person_looks(cli, tmp_path, undrawn):
+def test_what_masks_and_flops_leave_out_is_told_and_recorded_wherever_a_person_looks(cli, tmp_path):
     (tmp_path / "turning.py").write_text(
         """
 import torch
@@ -487,7 +487,7 @@ def test_what_an_operating_system_or_the_memory_refuses_is_one_line(cli, monkeyp
     refused(cli("runs"), "this takes more memory than there is")
 
 
-def test_a_report_judges_again_by_another_margin_and_changes_nothing_of_the_run(cli, tmp_path, undrawn):
+def test_a_report_judges_again_by_another_margin_and_changes_nothing_of_the_run(cli, tmp_path):
     more = ["--workers", "1", "--quiet", "--replicates", "3", "--arms", "{lth: {method: lth, rate: 0.2}}"]
     assert cli("run", "quick.yaml", *more).returncode == 0
     [folder] = (tmp_path / "runs").iterdir()

@@ -537,7 +537,7 @@ def test_lines_are_drawn_for_the_dense_network_and_the_asked_densities_as_means(
     assert [p["barrier"] for p in found["line"]] == pytest.approx([1.5, 15.0])
 
 
-def test_the_page_shows_the_line_and_the_barrier_with_their_captions(tmp_path):
+def test_the_page_shows_the_line_and_the_barrier_with_their_captions(tmp_path, with_charts):
     files = page.write(tmp_path, "t", TOLD, [], {}, ASKED, formats=("svg",))
     assert {"line-again.svg", "barrier.svg"} <= {file.name for file in files}
     text = files[-1].read_text(encoding="utf-8")

@@ -13,8 +13,6 @@ from tombola.recipe import parse
 from tombola.scopes import per_layer
 from tombola.tickets import Ticket
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 MASK = {"a": torch.tensor([[True, True, False], [False, False, True]]), "b": torch.tensor([False, True, False, False])}
 START = {
     "a": torch.tensor([[1.0, 2, 3], [4, 5, 6]]),

@@ -29,7 +29,7 @@ from tombola.seals import Seals
 from tombola.storage import Store
 from tombola.tickets import Ticket
 
-pytestmark = pytest.mark.usefixtures("undrawn", "quick")
+pytestmark = pytest.mark.usefixtures("quick")
 
 ARMS = {
     "apart": {"method": "colt", "partitions": 2, "rate": 0.3, "combine": "all_at_end"},
@@ -46,11 +46,10 @@ DIGEST, OTHER = "ab" * 32, "cd" * 32
 
 @pytest.fixture(scope="module")
 def quick():
-    """Runs without a page, which is most of their time, and with clocks that are read in an instant."""
+    """Runs without a page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tombola.experiment.page.write", lambda *_: [])
         patch.setattr("tombola.transfer.matrix.write", lambda *_: [])
-        patch.setattr("tombola.latency._SECONDS", 0.001)
         yield
 
 
@@ -603,7 +602,7 @@ def test_results_come_in_the_recipes_order_whichever_was_written_first(whole, tm
 
 
 @pytest.mark.slow
-def test_a_page_is_the_same_whichever_result_was_written_first(whole, tmp_path, monkeypatch):
+def test_a_page_is_the_same_whichever_result_was_written_first(whole, tmp_path, with_charts, monkeypatch):
     monkeypatch.setattr("tombola.experiment.page.write", page_write)
     folders = [shuffled(whole.folder, tmp_path, seed) for seed in range(2)]
     files = [[path.read_bytes() for path in report(Run(folder)).files] for folder in folders]

@@ -39,12 +39,9 @@ def faster(changes, *times):
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """Have ``tiny.yaml`` in the working folder, and rounds that are short."""
+    """Have ``tiny.yaml`` in the working folder."""
     (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(doctor, "_SECONDS", 0.1)
-    monkeypatch.setattr(doctor, "_BLOCK", 0.01)
-    monkeypatch.setattr(doctor, "_WORK", 0.05)
     return tmp_path
 
 

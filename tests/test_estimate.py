@@ -14,8 +14,6 @@ from tombola.recipe import parse
 from tombola.rehearsal import rehearse
 from tombola.storage import Store
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 COLT = {"method": "colt", "rate": 0.15}
 LTH = {"method": "lth", "rate": 0.2}
 ARMS = {"colt-2": COLT, "lth": LTH, "matched": {"match": "colt-2"}, "dense": {"method": "dense"}}

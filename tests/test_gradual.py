@@ -24,8 +24,6 @@ from tombola.scopes import by_name
 from tombola.scores.context import Context
 from tombola.training import Training
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 # By hand: from sparsity 0 to 0.9 in four steps of 25: 1 - (1 - i / 4)^3 is 0, 37/64, 56/64, 63/64, 1.
 def test_the_cubic_schedule_by_hand():

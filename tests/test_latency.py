@@ -30,8 +30,6 @@ WHOLE = {
     "replicates": 2,
 }  # fmt: skip
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 class _Sleeps(nn.Module):
     def __init__(self, milliseconds, calls):

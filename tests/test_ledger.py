@@ -7,8 +7,6 @@ from tombola.ledger import accounts, apart, at_equal_cost, budgets, sources, spe
 from tombola.recipe import parse
 from tombola.records import Cost, costs_of
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 WHOLE, HALF = 1000, 500  # samples of a training on all data, and on one of two partitions
 
 

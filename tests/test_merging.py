@@ -17,8 +17,6 @@ from tombola.plans import make_model, make_task
 from tombola.runs import Run
 from tombola.seals import Seals
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
 
 

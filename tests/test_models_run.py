@@ -17,8 +17,6 @@ from tombola.recipe import parse
 from tombola.tickets import Ticket
 from tombola.transfer import transfer
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 OWN = '''
 """Models of one's own."""
 import random

@@ -13,8 +13,6 @@ from tombola.overlap import Overlap, by_chance, overlaps, similarities, together
 from tombola.recipe import parse
 from tombola.runs import Run
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 # By hand: of 10 weights one keeps 5, another 4; by chance 5 * 4 / 10 = 2 in common. They prune 5 and 6, either one 7
 # of the 10 when 3 are common, so both prune 5 + 6 - 7 = 4: Jaccard 4 / 7. By chance: either 8, both 3.

@@ -207,7 +207,7 @@ def test_trying_a_score_changes_nothing(own):
     assert bool(plans.task.initial_state()["fc1.weight"].any())
 
 
-def test_a_score_that_leaves_the_process_later_fails_its_arm_alone(own, tmp_path, undrawn):
+def test_a_score_that_leaves_the_process_later_fails_its_arm_alone(own, tmp_path):
     source = """
     calls = []
     def f(state, mask, context):
@@ -336,7 +336,7 @@ def test_an_export_that_gives_none_is_one_line_and_writes_nothing(own, tmp_path,
 # ---- contracts
 
 
-def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works(own, cli, request, undrawn):  # noqa: F811
+def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works(own, cli, request):  # noqa: F811
     page = (request.config.rootpath / "docs" / "recipes.md").read_text()
     for kind, contract in CONTRACTS.items():
         printed = cli("list", kind).stdout
@@ -360,7 +360,7 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
     assert {value.dtype for value in exported.values()} == {torch.float16}
 
 
-def test_the_function_that_changed_since_a_run_began_is_named(own, tmp_path, undrawn):
+def test_the_function_that_changed_since_a_run_began_is_named(own, tmp_path):
     source = f"""
     def data():
         return {GOOD}

@@ -48,7 +48,7 @@ def records():
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory, with_charts):
     folder = tmp_path_factory.mktemp("page")
     making = page.Making("tombola run recipe.yaml", "name: x\n", [{"python": "3.11", "packages": {"torch": "2"}}])
     facts = {"data": "digits: 1,221 training, 216 validation, 360 test examples", "training": "sgd, 4 epochs" * 5}

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,23 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     assert Path(printed.splitlines()[-1]).exists()
 
 
-def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def shorter(tmp_path, monkeypatch):
+    """Have a recipe `digits` whose small scale is smaller still, and one worker where a command names no number."""
+    folder = tmp_path / "recipes"
+    shutil.copytree(ROOT / "recipes", folder)
+    text = (folder / "digits.yaml").read_text(encoding="utf-8")
+    small = "{training.epochs: 4, until.density: 0.4, verdict.at: [0.5], replicates: 2}"
+    assert small in text
+    smaller = "{training.epochs: 1, until.density: 0.6, verdict.at: [0.6], replicates: 2}"
+    (folder / "digits.yaml").write_text(text.replace(small, smaller), encoding="utf-8")
+    monkeypatch.setattr("tombola.recipes._FOLDER", folder)
+    monkeypatch.setattr("tombola.devices.workers", lambda *_: 1)
+
+
+def test_the_commands_of_the_readme_run(tmp_path, shorter, monkeypatch, capsys):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Commands")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("tombola ")]
     told = {shlex.split(line)[1] for line in lines}

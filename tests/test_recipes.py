@@ -10,8 +10,6 @@ from tombola.experiment import run
 from tombola.methods import every_card, names
 from tombola.recipe import pairs, parse, read, variants
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 SHAPES = {
@@ -78,9 +76,7 @@ def runnable():
 
 @pytest.mark.parametrize("path", runnable(), ids=lambda path: path.stem)
 def test_a_recipe_runs_for_two_steps_on_images_like_its_own(path, tmp_path, monkeypatch):
-    # Neither what a crash would leave nor the time ahead is tested here, and for large models both take long.
-    monkeypatch.setattr("os.fsync", lambda _: None)
-    monkeypatch.setattr("tombola.estimate._measure", lambda _: (0.01, 0.001))
+    monkeypatch.setattr("os.fsync", lambda _: None)  # what a crash would leave is not tested here
     run_for_two_steps(path, tmp_path, shrunk=True)
 
 

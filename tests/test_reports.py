@@ -364,7 +364,7 @@ class Loads(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory, with_charts):
     folder = tmp_path_factory.mktemp("report") / "new"
     bad = "<b>&</script><script>bad()</script>"
     records = [{**each, "arm": bad} if each["arm"] == "lth" else each for each in tiny()]
@@ -435,7 +435,7 @@ def test_a_report_without_tickets_says_so_and_draws_nothing(tmp_path):
     ],
     ids=["one replicate", "one arm", "only round 0", "constant accuracy"],
 )
-def test_a_thin_run_gives_a_whole_report_without_a_nan(tmp_path, records):
+def test_a_thin_run_gives_a_whole_report_without_a_nan(tmp_path, with_charts, records):
     for path in page.write(tmp_path, "Thin", records, [], {}):
         if path.suffix in (".md", ".svg"):
             assert "nan" not in path.read_text(encoding="utf-8").lower()

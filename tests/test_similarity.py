@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tests.charts import charts
 from tests.test_experiment import go, recipe
 
 from tombola import similarity
@@ -147,7 +148,9 @@ def test_what_is_there_is_not_counted_again(whole, tmp_path, monkeypatch):
 def test_a_packed_run_reports_what_the_run_reports(whole, tmp_path):
     packed = pack(whole.folder, tmp_path / "packed")
     assert packed.similarities() == Run(whole.folder).similarities()
-    again = report(packed, formats=("svg",))
+    with charts(drawn=True):
+        report(Run(whole.folder), formats=("svg",))
+        again = report(packed, formats=("svg",))
     for name in ("similarity.svg", "summary.md"):
         assert (again.folder / name).read_text() == (whole.folder / name).read_text()
     assert "Do the arms prune the same weights?" in (again.folder / "report.html").read_text()

@@ -20,8 +20,6 @@ from tombola.models.building import build
 from tombola.progress import Display
 from tombola.recipe import parse
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 def little_memory(monkeypatch, bytes_free):
     monkeypatch.setattr("tombola.data._arrays.free_memory", lambda _: bytes_free)

@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,10 +33,18 @@ RECIPE = {
 }
 
 
-def command(folder, *more):
+# A run whose page has no charts: they would be half of its time.
+TOMBOLA = (
+    "import sys; from tombola.reports import page; from tombola.__main__ import main; "
+    "page._charts = lambda *_: {}; sys.exit(main())"
+)
+
+
+def command(folder, *, workers=2):
+    """Return the command of a run: two workers write its trainings, one does so in the run's own process."""
     (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
-    run = [sys.executable, "-m", "tombola", "run", str(folder / "tiny.yaml"), "--runs", str(folder / "runs")]
-    return [*run, "--quiet", "--workers", "2", *more]
+    run = [sys.executable, "-c", TOMBOLA, "run", str(folder / "tiny.yaml"), "--runs", str(folder / "runs")]
+    return [*run, "--quiet", "--workers", str(workers)]
 
 
 def result(folder):
@@ -51,13 +61,25 @@ def result(folder):
     return latest, files, trainings, json.loads((run / "state.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    process = subprocess.Popen(command(folder), cwd=folder, stdout=subprocess.DEVNULL)
+@dataclass
+class Undisturbed:
+    """A run that nothing has disturbed: its folder, what it left, and the seconds it took."""
+
+    folder: Path
+    result: tuple
+    seconds: float
+
+
+def left_alone(folder, workers):
+    process = subprocess.Popen(command(folder, workers=workers), cwd=folder, stdout=subprocess.DEVNULL)
     begun = began(folder, process)
     assert process.wait() == 0
-    return result(folder), time.monotonic() - begun
+    return Undisturbed(folder, result(folder), time.monotonic() - begun)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return left_alone(tmp_path_factory.mktemp("undisturbed"), workers=1)
 
 
 def began(folder, process):
@@ -83,30 +105,30 @@ def kill(folder, process, moment, writing):
     return running
 
 
-def survive(tmp_path, undisturbed, kills, seed):
-    expected, seconds = undisturbed
+def survive(tmp_path, undisturbed, *, kills, seed, workers):
     chance, killed, number = random.Random(seed), 0, 0
     while killed < kills:
         number += 1
         folder = tmp_path / str(number)
         folder.mkdir()
         while killed < kills:
-            process = subprocess.Popen(command(folder), cwd=folder, stdout=subprocess.DEVNULL)
-            if not kill(folder, process, chance.uniform(0, seconds), chance.random() < 0.5):
+            process = subprocess.Popen(command(folder, workers=workers), cwd=folder, stdout=subprocess.DEVNULL)
+            if not kill(folder, process, chance.uniform(0, undisturbed.seconds), chance.random() < 0.5):
                 assert process.returncode == 0
                 break
             killed += 1
-        subprocess.run(command(folder), cwd=folder, stdout=subprocess.DEVNULL, check=True)
-        assert result(folder) == expected, f"seed {seed}, run {number}, after {killed} kills"
+        subprocess.run(command(folder, workers=1), cwd=folder, stdout=subprocess.DEVNULL, check=True)
+        assert result(folder) == undisturbed.result, f"seed {seed}, run {number}, after {killed} kills"
 
 
 def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, undisturbed):
-    survive(tmp_path, undisturbed, kills=5, seed=9)
+    survive(tmp_path, undisturbed, kills=5, seed=9, workers=1)
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_fifty_random_moments_ends_as_if_undisturbed(tmp_path, undisturbed):
-    survive(tmp_path, undisturbed, kills=50, seed=0)
+def test_a_run_of_two_workers_killed_at_fifty_random_moments_ends_as_if_undisturbed(tmp_path):
+    (tmp_path / "alone").mkdir()
+    survive(tmp_path, left_alone(tmp_path / "alone", workers=2), kills=50, seed=0, workers=2)
 
 
 @pytest.fixture
@@ -129,22 +151,22 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def stopped_in_one_line(folder, what):
-    done = subprocess.run(command(folder), cwd=folder, capture_output=True, text=True, check=False)
+def stopped_in_one_line(folder, what, workers):
+    done = subprocess.run(command(folder, workers=workers), cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert what in done.stderr
     assert done.stderr.startswith("tombola: cannot write '")
 
 
-@pytest.mark.parametrize("room", [120, 400])
-def test_a_full_disk_stops_a_run_in_one_line_and_loses_nothing(disk, undisturbed, room):
+@pytest.mark.parametrize(("room", "workers"), [(120, 1), (400, 2)])
+def test_a_full_disk_stops_a_run_in_one_line_and_loses_nothing(disk, undisturbed, room, workers):
     folder = disk(f"size={room}k")
     command(folder)  # the recipe is written while there is room
-    stopped_in_one_line(folder, "No space left on device")
+    stopped_in_one_line(folder, "No space left on device", workers)
     disk("size=60m")
-    subprocess.run(command(folder), cwd=folder, stdout=subprocess.DEVNULL, check=True)
-    assert result(folder) == undisturbed[0]
+    subprocess.run(command(folder, workers=1), cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    assert result(folder) == undisturbed.result
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(disk):
@@ -168,10 +190,10 @@ def next_folder(line):
 
 
 def test_a_half_written_record_is_put_right_and_told(tmp_path, undisturbed):
-    subprocess.run(command(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, check=True)
+    shutil.copytree(undisturbed.folder / "runs", tmp_path / "runs")
     records = next((tmp_path / "runs").glob("*/records.jsonl"))
     records.write_bytes(records.read_bytes()[:-40])
-    loud = [word for word in command(tmp_path) if word != "--quiet"]
+    loud = [word for word in command(tmp_path, workers=1) if word != "--quiet"]
     done = subprocess.run(loud, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "the last record was half written; its round is done again" in done.stderr
-    assert result(tmp_path) == undisturbed[0]
+    assert result(tmp_path) == undisturbed.result

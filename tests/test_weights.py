@@ -326,7 +326,7 @@ def recipe_of(path, **changes):
     return parse(whole | changes)
 
 
-def test_a_run_says_that_zeros_of_its_checkpoint_are_trained_and_how_to_keep_them(tmp_path, undrawn):
+def test_a_run_says_that_zeros_of_its_checkpoint_are_trained_and_how_to_keep_them(tmp_path):
     zeros = pruned_checkpoint(tmp_path / "net.pt")
     plans = plan(recipe_of(tmp_path / "net.pt"), None)
     said = f"{zeros} of 1,536 prunable weights in {tmp_path / 'net.pt'} are zero; they are trained like all others, "
@@ -342,7 +342,7 @@ def test_a_run_says_that_zeros_of_its_checkpoint_are_trained_and_how_to_keep_the
     assert plan(without, None).zeros == ""
 
 
-def test_a_run_that_begins_from_the_zeros_of_its_checkpoint_nests_and_counts_from_round_0(tmp_path, undrawn):
+def test_a_run_that_begins_from_the_zeros_of_its_checkpoint_nests_and_counts_from_round_0(tmp_path):
     zeros = pruned_checkpoint(tmp_path / "net.pt")
     first = from_zeros(torch.load(tmp_path / "net.pt"), {"fc1.weight": torch.ones(24, 64) > 0})
     recipe = recipe_of(tmp_path / "net.pt", model={"mask": "from_weights"})
