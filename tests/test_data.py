@@ -113,6 +113,14 @@ def test_digits_are_scikit_learns_and_their_test_split_is_stratified():
     assert both == sorted((int(label), *map(int, image)) for image, label in zip(pixels, targets, strict=True))
 
 
+def test_digits_are_read_without_importing_scikit_learn_and_by_it_where_the_file_is_not(monkeypatch):
+    code = "import sys, tombola.data; tombola.data.digits(); assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    there = data.digits().fingerprint
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert data.digits().fingerprint == there
+
+
 def test_digits_are_the_same_every_time():
     assert data.digits().fingerprint == data.digits().fingerprint
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from tombola import seeds
@@ -24,12 +29,31 @@ def digits() -> Dataset:
     >>> tuple(data.train_images.shape), tuple(data.test_images.shape)
     ((1437, 1, 8, 8), (360, 1, 8, 8))
     """
-    from tombola.extras import sklearn
-
-    pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
-    images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 8, 8)
-    labels = torch.from_numpy(targets).long()
+    table = torch.from_numpy(_table())
+    images = table[:, :-1].contiguous().view(-1, 1, 8, 8)
+    labels = table[:, -1].long()
     test = stratified.draw(labels, _TEST, 10, seeds.generator(0, "digits", "test"))
     train = torch.ones(len(labels), dtype=torch.bool)
     train[test] = False
     return Dataset(images[train], labels[train], images[test], labels[test], num_classes=10)
+
+
+def _table() -> np.ndarray:
+    """Return one row per image: its 64 pixels, then its class.
+
+    Every process that trains reads it, and importing scikit-learn takes longer than a small
+    training, so the file is read where scikit-learn has it, without importing the library.
+    """
+    found = importlib.util.find_spec("sklearn")
+    places = list(found.submodule_search_locations or ()) if found else []
+    for place in places:
+        path = Path(place) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            with gzip.open(path) as file:
+                return np.loadtxt(file, delimiter=",", dtype=np.uint8)
+
+    # A version that keeps the file elsewhere, or none at all: the library itself knows, or says what is missing.
+    from tombola.extras import sklearn
+
+    pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
+    return np.column_stack([pixels, targets]).astype(np.uint8)
