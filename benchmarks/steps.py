@@ -22,7 +22,7 @@ from tombola.masks import ones
 from tombola.partitions import WHOLE
 from tombola.plans import make_task
 from tombola.recipe import Recipe, parse
-from tombola.task import Classification
+from tombola.tasks._classification import Classification
 from tombola.training import Training, train
 
 

@@ -36,7 +36,7 @@ from tombola.recipe import read
 from tombola.scopes import per_layer
 from tombola.scores import magnitude
 from tombola.scores.context import Context
-from tombola.task import Classification
+from tombola.tasks.protocol import Task
 from tombola.training import Schedule, Training, train
 from tombola.types import Mask, State
 
@@ -88,7 +88,7 @@ def point_of(number: int, model: nn.Module, optimizer: torch.optim.Optimizer, ma
 
 
 def train_on(
-    task: Classification,
+    task: Task,
     point: Point,
     mask: Mask,
     training: Training,
@@ -119,7 +119,7 @@ def cut_to(density: float, state: State, mask: Mask) -> Mask:
 
 
 def branches_of(
-    task: Classification,
+    task: Task,
     start: State,
     trunk: Trunk,
     training: Training,
@@ -160,7 +160,7 @@ def branches_of(
 
 
 def _tested(
-    task: Classification,
+    task: Task,
     point: Point,
     mask: Mask,
     training: Training,
@@ -174,7 +174,7 @@ def _tested(
     accuracies, losses = [], []
     for _, model in train_on(task, point, mask, training, seed, after):
         metrics = task.measure(model, WHOLE, "test")
-        accuracies.append(metrics.accuracy)
+        accuracies.append(metrics.values["accuracy"])
         losses.append(metrics.loss)
     return {
         "trunk": trunk.kind,
@@ -205,7 +205,7 @@ def main(replicates: list[int]) -> None:
     RECORDS.parent.mkdir(parents=True, exist_ok=True)
     for replicate in replicates or range(recipe.replicates):
         seed = replicate_seed(recipe, replicate)
-        start = make_model(recipe, task.splits, replicate).state_dict()
+        start = make_model(recipe, task, replicate).state_dict()
         for trunk in TRUNKS:
             if trunk.is_done(read_records(), replicate):
                 continue

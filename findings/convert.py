@@ -103,15 +103,17 @@ def main(old: Path, to: Path) -> None:
     recipe = recipe_of(old)
     task = make_task(recipe, None)
     environment = json.loads((old / "environment.json").read_text(encoding="utf-8"))
-    if task.splits.fingerprint != environment["data_fingerprint"]:
+    if task.fingerprint != environment["data_fingerprint"]:
         raise SystemExit(
             f"the {recipe.data.name} that is here is not the one that '{old}' was made with"
         )
+    labels = task.labels("test")
+    assert labels is not None
     told = {
         **facts(Plans.of(recipe, task)),
         "converted": "from format 1, which had no costs by training, weights by layer or curves",
     }
-    convert(old, to, task.splits.test.labels.numpy().astype(np.uint8), told)
+    convert(old, to, labels.numpy().astype(np.uint8), told)
 
 
 if __name__ == "__main__":

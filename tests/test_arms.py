@@ -267,7 +267,7 @@ def test_reinitialised_tickets_have_the_masks_of_their_source_and_weights_of_the
             assert one["rewind_digest"] != of["rewind_digest"]
         assert len({r["rewind_digest"] for r in done.of("reinitialised", replicate)[1:]}) == 1
         ticket = done.ticket("reinitialised", 1, replicate)
-        assert same(ticket.rewind_point, make_model(made, task.splits, replicate, anew=True).state_dict())
+        assert same(ticket.rewind_point, make_model(made, task, replicate, anew=True).state_dict())
         assert ticket.origin["rewind_step"] == 0
     assert len({r["rewind_digest"] for r in done.outcome.records if r["arm"] == "reinitialised" and r["round"]}) == (
         made.replicates

@@ -17,7 +17,7 @@ from tests.test_executors import TASK, equal, job, make_task
 from tests.test_experiment import timeless
 from torch import nn
 
-from tombola import connectivity, seeds
+from tombola import Classification, connectivity, seeds
 from tombola.connectivity import POINTS, Line, between, connect
 from tombola.data.dataset import from_tensors
 from tombola.driver import ArmRun
@@ -27,6 +27,7 @@ from tombola.experiment import asked, foresee, plan
 from tombola.jobs import Job, Trained, measure, run_job
 from tombola.ledger import to_reach
 from tombola.masks import ones
+from tombola.partitions import WHOLE
 from tombola.recipe import parse
 from tombola.records import costs_of
 from tombola.reports import aggregate, decisions, figures, page, table
@@ -34,7 +35,6 @@ from tombola.reports.decisions import STABLE, Asked
 from tombola.runs import Run, RunFolder
 from tombola.splits import split
 from tombola.storage import Store
-from tombola.task import Classification
 from tombola.training import Training
 
 PATIENCE = 600  # seconds: worker processes take long to start on a busy machine
@@ -70,7 +70,7 @@ def test_two_networks_whose_hidden_units_have_changed_places_have_a_barrier_in_t
     other, _ = of(by_hand, SWAPPED, SWAPPED)
     line = connect(each, one, other, by_hand)
     assert line.at == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
-    assert line.accuracy == [1.0] * 5 + [0.5] + [1.0] * 5
+    assert line.headline == [1.0] * 5 + [0.5] + [1.0] * 5
     assert line.loss == pytest.approx([math.log(1 + math.exp(-((1 - 2 * a) ** 2))) for a in line.at], abs=1e-6)
     assert line.barrier == 0.5
 
@@ -79,7 +79,7 @@ def test_the_barrier_is_above_the_mean_of_both_ends(by_hand):
     one, each = of(by_hand, EYE, EYE)
     other, _ = of(by_hand, EYE, SWAPPED)  # wrong everywhere
     line = connect(each, one, other, by_hand, points=3)
-    assert line.accuracy == [1.0, 0.5, 0.0]
+    assert line.headline == [1.0, 0.5, 0.0]
     assert line.barrier == 0.5  # the end itself is the highest
     assert Line([0.0, 1.0], [0.75, 0.25], [0.0, 0.0]).barrier == 0.25
     assert Line([0.0, 0.5, 1.0], [0.75, 0.875, 0.75], [0.0] * 3).barrier == 0.0
@@ -126,7 +126,7 @@ def test_the_ends_are_the_networks_as_they_were_tested(pair):
     line = connect(one, *ends, TASK)
     for each, end, place in ((one, ends[0], 0), (other, ends[1], -1)):
         test = measure(each, end, TASK).test
-        assert (line.accuracy[place], line.loss[place]) == (test.accuracy, test.loss)
+        assert (line.headline[place], line.loss[place]) == (test.values["accuracy"], test.loss)
 
 
 def test_between_the_ends_batch_norm_has_the_statistics_of_the_network_there(pair):
@@ -198,7 +198,7 @@ def test_what_is_drawn_on_a_line_hangs_on_the_job_and_not_on_what_was_drawn_befo
     assert lines[0].loss[0] == measure(jobs[0], ends[0], task).test.loss
     middle = task.build(between(ends[0].state, ends[1].state, 0.5), jobs[0].part, 0)
     with seeds.seeded(jobs[0].seed, "line"):
-        connectivity._learn_statistics(middle, connectivity._batches(jobs[0], task))
+        connectivity._learn_statistics(middle, task, connectivity._batches(jobs[0], task))
     assert torch.allclose(middle[2].running_mean, seen[1], atol=1e-6)
 
 
@@ -285,7 +285,7 @@ def test_the_line_goes_from_the_sources_result_to_its_own(done):
         for key in ("accuracy", "loss"):
             assert own["line"][key][0] == source[f"test_{key}"]
             assert own["line"][key][-1] == own[f"test_{key}"]
-        assert own["barrier"] == Line(**own["line"]).barrier >= 0
+        assert own["barrier"] == Line(*own["line"].values()).barrier >= 0
     assert "line" not in done.record("lth", 1)
 
 
@@ -470,7 +470,7 @@ def test_the_time_told_counts_what_is_tested_along_the_lines(monkeypatch, tmp_pa
     made = recipe(training={"epochs": 2, "batch_size": 32, "evaluate_every": 1000}, data={"name": "digits", "valid": 0})
     plans = plan(replace(made, arms={name: made.arms[name] for name in ("lth", "again")}))
     told = foresee(plans, runs=tmp_path, workers=1)
-    train, test = len(plans.task.splits.train), len(plans.task.splits.test)
+    train, test = (plans.task.size(WHOLE, which) for which in ("train", "test"))
     assert told.trainings == 8
     # One end of the line of round 0 is trained for that line alone; the seven others are tested on all data, too.
     assert told.seconds == pytest.approx(0.001 * (7 * (train + test) + 4 * POINTS * test))
@@ -495,7 +495,7 @@ def test_the_barrier_of_the_dense_network_falls_when_training_begins_later(tmp_p
 def result(arm, k, index, density, errors=None):
     line = errors and {"at": [0.0, 0.5, 1.0], "accuracy": [1 - error for error in errors], "loss": [1.0] * 3}
     return record(arm, k, index, density, 0.9) | (
-        {"line": line, "barrier": line and Line(**line).barrier} if arm == "again" else {}
+        {"line": line, "barrier": line and Line(*line.values()).barrier} if arm == "again" else {}
     )
 
 

@@ -17,7 +17,6 @@ from tombola import similarity, transfer
 from tombola.cli import main
 from tombola.connectivity import Line
 from tombola.errors import ConfigError, InputError
-from tombola.evaluation import Metrics
 from tombola.experiment import report, run
 from tombola.jobs import Measured, Trained
 from tombola.packing import pack
@@ -27,6 +26,7 @@ from tombola.reports import page, table
 from tombola.runs import Run, RunFolder
 from tombola.seals import Seals
 from tombola.storage import Store
+from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -84,7 +84,7 @@ def fill(store, value):
     mask = {"fc.weight": torch.ones(3, 4, dtype=torch.bool)}
     cuts = [(2, {"fc.weight": 12})]
     trained = Trained(state, state, 3, "best", history, 600, 1.5, 9, 1.25, 4096, mask, cuts)
-    tested = Metrics(0.5 * value, 0.75, torch.tensor([1, 0, 2]))
+    tested = Metrics(0.5 * value, {"accuracy": 0.75}, torch.tensor([1, 0, 2]))
     store.keep_trained(DIGEST, trained)
     store.keep_measured(DIGEST, Measured(tested, None, tested, tested))
     store.keep_line(DIGEST, Line([0.0, 1.0], [0.5, 0.5 * value], [1.0, 2.0]))

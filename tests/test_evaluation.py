@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tombola.errors import InputError
-from tombola.evaluation import evaluate, evaluate_split
 from tombola.splits import Split
+from tombola.tasks.evaluation import evaluate, evaluate_split
 
 
 def identity() -> nn.Linear:
@@ -23,7 +23,7 @@ def test_loss_accuracy_and_predictions_are_those_computed_by_hand():
     inputs = torch.tensor([[math.log(3), 0.0]] * 4)
     metrics = evaluate(identity(), [(inputs, torch.tensor([0, 0, 0, 1]))])
     assert metrics.loss == pytest.approx((3 * math.log(4 / 3) + math.log(4)) / 4)
-    assert metrics.accuracy == 0.75
+    assert metrics.values == {"accuracy": 0.75}
     assert metrics.predictions.tolist() == [0, 0, 0, 0]
 
 
@@ -33,7 +33,7 @@ def test_every_example_counts_the_same_however_they_are_batched():
     whole = evaluate(identity(), [(inputs, labels)])
     parts = evaluate(identity(), [(inputs[:7], labels[:7]), (inputs[7:], labels[7:])])
     assert parts.loss == pytest.approx(whole.loss)
-    assert parts.accuracy == whole.accuracy == sum(inputs.argmax(1) == labels).item() / 10
+    assert parts.values["accuracy"] == whole.values["accuracy"] == sum(inputs.argmax(1) == labels).item() / 10
     assert torch.equal(parts.predictions, whole.predictions)
     assert whole.loss == pytest.approx(cross_entropy(inputs, labels).item())
 
@@ -59,7 +59,7 @@ def test_a_split_is_measured_whole_in_order_and_normalised():
     split = Split(images, labels, torch.arange(1203))
     metrics = evaluate_split(model, split, torch.tensor([6.0]), torch.tensor([2.0]))
     assert torch.equal(metrics.predictions, labels)
-    assert metrics.accuracy == 1
+    assert metrics.values["accuracy"] == 1
     assert metrics.loss == pytest.approx(math.log(1 + math.exp(-2)))
 
 
@@ -130,7 +130,7 @@ class Output:
     ],
 )  # fmt: skip
 def test_what_is_no_logits_is_refused_in_one_line(model, message):
-    from tombola.task import Classification
+    from tombola import Classification
 
     batch = torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)
     for call in (lambda: evaluate(model, [batch]), lambda: Classification.loss(None, model, batch)):

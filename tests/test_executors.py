@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import devices, seeds
+from tombola import Classification, devices, seeds
 from tombola.data.dataset import from_tensors
 from tombola.errors import TrainingError
 from tombola.executors import Pool, _serial, pool, serial
@@ -24,7 +24,6 @@ from tombola.masks import ones
 from tombola.partitions import WHOLE, by_classes, by_seeds
 from tombola.search import find
 from tombola.splits import split
-from tombola.task import Classification
 from tombola.training import Training
 
 PATIENCE = 120  # seconds; spawning a worker takes a few on a busy machine
@@ -147,7 +146,7 @@ def test_an_evaluation_is_a_training_and_its_measurement(request, workers, selec
     assert measured.early is not None
     for which in ("train", "valid", "test", "early"):
         metrics, by_hand = (getattr(m, which) for m in (measured, measure(each, expected, TASK)))
-        assert (metrics.loss, metrics.accuracy) == (by_hand.loss, by_hand.accuracy)
+        assert (metrics.loss, metrics.values) == (by_hand.loss, by_hand.values)
         assert torch.equal(metrics.predictions, by_hand.predictions)
 
 

@@ -538,7 +538,7 @@ def test_rewinding_to_step_k_starts_every_ticket_from_the_dense_runs_state_at_k(
     rewound = recipe(rewind=10, replicates=1)
     task = make_task(rewound, None)
     plans = Plans.of(rewound, task)
-    start = make_model(rewound, task.splits, 0).state_dict()
+    start = make_model(rewound, task, 0).state_dict()
     job = Job(start, plans.mask, rewound.training, replicate_seed(rewound, 0), last=10)
     assert isinstance(done.folder, Path)
     for name, value in run_job(job, task).final.items():

@@ -17,7 +17,7 @@ from findings import branches, claims, evidence, sections
 from findings.convert import convert
 from findings.evidence import All, Statement, above, alike, answer, below, so
 from findings.page import SECTIONS, anchor, page, wrapped
-from tombola import Run
+from tombola import Classification, Run
 from tombola.data import synthetic
 from tombola.experiment import report
 from tombola.masks import ones
@@ -25,7 +25,6 @@ from tombola.paces import Pace
 from tombola.partitions import WHOLE
 from tombola.runs import run_digest
 from tombola.splits import split
-from tombola.task import Classification
 from tombola.training import Training, train
 
 ROOT = Path(__file__).parent.parent

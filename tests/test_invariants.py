@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import seeds
+from tombola import Classification, seeds
 from tombola.cutting import keep_common
 from tombola.data.dataset import from_tensors
 from tombola.errors import InvariantError
@@ -20,7 +20,6 @@ from tombola.rates import Count
 from tombola.scopes import per_layer, whole_model
 from tombola.search import find
 from tombola.splits import split
-from tombola.task import Classification
 from tombola.training import Training
 
 

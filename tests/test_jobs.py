@@ -10,16 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import seeds
+from tombola import Classification, seeds
 from tombola.batches import Augment
 from tombola.data.dataset import from_tensors
 from tombola.errors import ConfigError, TrainingError
-from tombola.evaluation import Metrics
 from tombola.jobs import Job, measure, run_job
 from tombola.masks import ones
 from tombola.partitions import WHOLE, Partition, by_seeds
 from tombola.splits import split
-from tombola.task import Classification
+from tombola.tasks.protocol import Metrics
 from tombola.training import Training, arrange_, settle
 
 
@@ -108,7 +107,7 @@ def scripted(*losses) -> Classification:
         script = iter(losses)
 
         def measure(self, model, partition, which):
-            return Metrics(next(self.script), 0.5, torch.zeros(1))
+            return Metrics(next(self.script), {"accuracy": 0.5})
 
     return make_task(Scripted)
 
@@ -133,7 +132,7 @@ def test_the_early_state_is_that_of_a_training_that_ends_there(task):
         model = task.build(there, WHOLE, 0)
         arrange_(model, settle(job.training, task.model, "cpu"))  # another layout has other last bits
         metrics = task.measure(model, WHOLE, "valid")
-        assert (entry["valid_loss"], entry["valid_accuracy"]) == (metrics.loss, metrics.accuracy)
+        assert (entry["valid_loss"], entry["valid_accuracy"]) == (metrics.loss, metrics.values["accuracy"])
         if entry["step"] == trained.early_step:
             assert equal(trained.early, there)
     lowest = min(trained.history, key=lambda entry: entry["valid_loss"])
@@ -286,7 +285,7 @@ def test_measuring_gives_what_the_selected_and_the_early_state_do(task):
         (measured.early, trained.early, "test"),
     ):
         expected = task.measure(task.build(state, WHOLE, 0), WHOLE, which)
-        assert (metrics.loss, metrics.accuracy) == (expected.loss, expected.accuracy)
+        assert (metrics.loss, metrics.values) == (expected.loss, expected.values)
         assert torch.equal(metrics.predictions, expected.predictions)
     assert measured.test.loss != measured.early.loss
     best = measure(job, replace(trained, select="best"), task)

@@ -326,7 +326,7 @@ def test_an_empty_recipe_in_a_run_folder_is_one_line(copies):
 def test_a_checkpoint_may_have_moved_since(tmp_path):
     first = tmp_path / "one" / "w.pt"
     first.parent.mkdir()
-    torch.save(make_model(three(), make_task(three(), None).splits).state_dict(), first)
+    torch.save(make_model(three(), make_task(three(), None)).state_dict(), first)
     model = {"name": "mlp", "hidden": [40, 20]}
     begun = run(three(model=model | {"weights": str(first)}, replicates=1), runs=tmp_path / "runs", workers=1)
     second = first.rename(tmp_path / "w2.pt")

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune as torch_prune
 
-from tombola import seeds
+from tombola import Classification, seeds
 from tombola.batches import Batches
 from tombola.data.loading import load
 from tombola.errors import ConfigError
@@ -26,7 +26,6 @@ from tombola.scopes import per_kind, per_layer
 from tombola.scores import magnitude, random
 from tombola.search import carried_on, find, find_at_once
 from tombola.splits import split
-from tombola.task import Classification
 from tombola.training import Training
 
 

@@ -117,7 +117,7 @@ def test_a_run_counts_what_its_tickets_have_in_common(whole):
     for line in lines:
         tickets = [folder.rounds_done(arm, line["replicate"])[index - 1]
                    for arm, index in zip(line["arms"], line["rounds"], strict=True)]  # fmt: skip
-        start = make_model(folder.recipe, task.splits, line["replicate"]).state_dict()
+        start = make_model(folder.recipe, task, line["replicate"]).state_dict()
         assert line["masks"] == [ticket.mask_digest for ticket in tickets]
         for name, (size, first, second, both, by_first, by_second) in line["layers"].items():
             one, other = (ticket.mask[name].flatten().numpy() for ticket in tickets)

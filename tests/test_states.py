@@ -5,7 +5,7 @@ import torch
 from tests.layers import SecondVersion
 from torch import nn
 
-from tombola import exports
+from tombola import Classification, exports
 from tombola.data import synthetic
 from tombola.errors import InputError, TicketError
 from tombola.jobs import Job, measure, run_job
@@ -14,7 +14,6 @@ from tombola.models.building import build
 from tombola.splits import split
 from tombola.states import copied, load_, lost, set_extra_, shared_names, state_of
 from tombola.storage import Store
-from tombola.task import Classification
 from tombola.tickets import Ticket
 from tombola.training import Training
 
@@ -60,7 +59,7 @@ def test_plain_data_of_a_module_goes_through_a_training_a_store_and_a_test(tmp_p
     assert model[1].told == {"scale": 1.0 + 0.5 * trained.steps, "history": [1, None, "a"]}
     # The network that is tested is the one that was trained: its scale with it.
     metrics = measure(job, again, task)
-    assert metrics.test.accuracy == measure(job, trained, task).test.accuracy
+    assert metrics.test.values == measure(job, trained, task).test.values
     model.eval()
     raw = (task.splits.test.images - task.splits.mean.view(1, -1, 1, 1)) / task.splits.std.view(1, -1, 1, 1)
     assert torch.equal(model(raw).argmax(1), metrics.test.predictions)

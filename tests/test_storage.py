@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tombola.evaluation import Metrics
 from tombola.jobs import Measured, Trained
 from tombola.storage import Store
+from tombola.tasks.protocol import Metrics
 
 DIGEST = "ab" * 32
 
@@ -24,7 +24,7 @@ def trained(**changes) -> Trained:
 
 
 def metrics(loss: float) -> Metrics:
-    return Metrics(loss, 1 / 3, torch.tensor([2, 0, 1]))
+    return Metrics(loss, {"accuracy": 1 / 3}, torch.tensor([2, 0, 1]))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_measurement_comes_back_with_what_it_had(store, missing):
         one, other = getattr(back, which), getattr(kept, which)
         assert (one is None) == (other is None) == (which in missing)
         if one is not None:
-            assert (one.loss, one.accuracy) == (other.loss, other.accuracy)
+            assert (one.loss, one.values) == (other.loss, other.values)
             assert torch.equal(one.predictions, other.predictions)
 
 

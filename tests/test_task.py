@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import seeds
+from tombola import Classification, seeds
 from tombola.batches import Augment
 from tombola.data.dataset import from_tensors
 from tombola.errors import ConfigError
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
 from tombola.splits import split
-from tombola.task import Classification
 
 
 def data(train=40, pixel=0.0):
@@ -236,6 +235,6 @@ def test_partitions_that_need_not_cover_may_leave_out_and_may_not_hold_twice(tas
 
 
 def test_files_that_were_not_compared_with_their_checksums_are_told_in_one_line(task):
-    assert task.unverified == ""
-    told = Classification(task.model, replace(task.splits, verified=False), task.head).unverified
-    assert told == "the checksums of the data's files were not verified (data.verify: false)"
+    assert task.notices == []
+    told = Classification(task.model, replace(task.splits, verified=False), task.head).notices
+    assert told == ["the checksums of the data's files were not verified (data.verify: false)"]

@@ -21,14 +21,14 @@ _HOME = {
     "from_tensors": "data.dataset",
     "split": "splits",
     "Augment": "batches",
-    "Classification": "task",
+    "Classification": "tasks._classification",
     "Partition": "partitions",
     "by_classes": "partitions",
     "by_examples": "partitions",
     "by_seeds": "partitions",
     "Training": "training",
     "train": "training",
-    "evaluate": "evaluation",
+    "evaluate": "tasks.evaluation",
     "ones": "masks",
     "from_zeros": "masks",
     "density": "masks",
@@ -99,7 +99,6 @@ if TYPE_CHECKING:
     from tombola.connectivity import connect as connect
     from tombola.cutting import keep_common as keep_common
     from tombola.data.dataset import from_tensors as from_tensors
-    from tombola.evaluation import evaluate as evaluate
     from tombola.executors import serial as serial
     from tombola.experiment import report as report
     from tombola.experiment import run as run
@@ -131,7 +130,8 @@ if TYPE_CHECKING:
     from tombola.search import Round as Round
     from tombola.search import find as find
     from tombola.splits import split as split
-    from tombola.task import Classification as Classification
+    from tombola.tasks._classification import Classification as Classification
+    from tombola.tasks.evaluation import evaluate as evaluate
     from tombola.tickets import Ticket as Ticket
     from tombola.training import Training as Training
     from tombola.training import train as train

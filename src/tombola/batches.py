@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -124,11 +125,67 @@ def turn(images: Tensor, degrees: Float[Tensor, " batch"]) -> Float[Tensor, "bat
     return functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+class Epochs(Protocol):
+    """The training batches of a partition, one epoch after another."""
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+
+    def epoch(self, epoch: int, /) -> Iterator[Any]:
+        """Yield the batches of an epoch, from 0; the same each time."""
+
+    def examples(self, first: int, last: int, /) -> int:
+        """Count the examples of the steps from ``first`` up to, not including, ``last``."""
+
+
+class Order:
+    """Which examples make each batch, epoch by epoch: another order in each, drawn from (seed, "order", epoch).
+
+    The last batch of an epoch may be smaller. A smaller last batch of a single example is dropped where there are
+    others: batch norm cannot train on it.
+
+    Args:
+        examples: How many there are.
+        batch_size: Examples a batch, at least 1.
+        seed: Of the order.
+
+    Raises:
+        ConfigError: The batch size is below 1.
+
+    >>> order = Order(5, batch_size=3, seed=0)
+    >>> len(order), [rows.tolist() for rows in order.epoch(0)]
+    (2, [[0, 2, 4], [3, 1]])
+    """
+
+    def __init__(self, examples: int, *, batch_size: int, seed: int) -> None:
+        batch_size = own_numbers(batch_size)
+        _check_batch_size(batch_size)
+        self._number, self.batch_size, self.seed = examples, batch_size, seed
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        return batches_per_epoch(self._number, self.batch_size)
+
+    def examples(self, first: int, last: int) -> int:
+        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0 begins epoch 0."""
+        an_epoch = min(self._number, len(self) * self.batch_size)
+
+        def before(step: int) -> int:
+            epochs, place = divmod(step, len(self))
+            return epochs * an_epoch + place * self.batch_size
+
+        return before(last) - before(first)
+
+    def epoch(self, epoch: int) -> Sequence[Int64[Tensor, " batch"]]:
+        """Return the positions of the examples of each batch of an epoch."""
+        order = torch.randperm(self._number, generator=seeds.generator(self.seed, "order", epoch))
+        return torch.split(order, self.batch_size)[: len(self)]
+
+
 class Batches:
     """The batches of one split, one epoch after another.
 
-    The last batch of an epoch may be smaller. A smaller last batch of a single example is dropped where there are
-    others: batch norm cannot train on it. The examples come in another order in every epoch.
+    Which examples make a batch, `Order` says.
 
     Args:
         split: The examples.
@@ -161,15 +218,14 @@ class Batches:
         augment: Augment = PLAIN,
         order_seed: int | None = None,
     ) -> None:
-        batch_size = own_numbers(batch_size)
-        _check_batch_size(batch_size)
+        self.order_seed = seed if order_seed is None else order_seed
+        self._order = Order(len(split), batch_size=batch_size, seed=self.order_seed)
         check_crop(augment, split.image_shape)
         if len(split) and int(split.indices.max()) >= published:
             raise InputError(f"the split has index {int(split.indices.max())}, but {published} examples were published")
         self.split = split
-        self.batch_size = batch_size
+        self.batch_size = self._order.batch_size
         self.seed = seed
-        self.order_seed = seed if order_seed is None else order_seed
         self.published = published
         self.augment = augment
         self._scale = _scale(mean, std, split)
@@ -179,23 +235,16 @@ class Batches:
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
-        return batches_per_epoch(len(self.split), self.batch_size)
+        return len(self._order)
 
     def examples(self, first: int, last: int) -> int:
         """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0 begins epoch 0."""
-        an_epoch = min(len(self.split), len(self) * self.batch_size)
-
-        def before(step: int) -> int:
-            epochs, place = divmod(step, len(self))
-            return epochs * an_epoch + place * self.batch_size
-
-        return before(last) - before(first)
+        return self._order.examples(first, last)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the inputs (float32 [batch, channels, height, width], normalised) and labels (int64 [batch])."""
         split = self.split
-        order = torch.randperm(len(split), generator=seeds.generator(self.order_seed, "order", epoch))
-        pieces = torch.split(order.to(split.labels.device), self.batch_size)[: len(self)]
+        pieces = [rows.to(split.labels.device) for rows in self._order.epoch(epoch)]
         if self._held is not None:
             for chosen in pieces:
                 yield self._held.index_select(0, chosen), split.labels.index_select(0, chosen)

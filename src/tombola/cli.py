@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tombola.overview import Line
 
 COMMANDS = ("demo", "init", "run", "runs", "report", "transfer", "doctor", "ticket", "list", "completion")
-CATALOGUES = ("data", "models", "scores", "kernels", "exports", "arms", "recipes")
+CATALOGUES = ("data", "models", "tasks", "scores", "kernels", "exports", "arms", "recipes")
 _WIDE = 44  # columns for the path of a run in a list
 DEMO = "digits"  # the recipe that tombola demo runs
 # The options of the commands that take overrides of a recipe too: those with a value, those without.

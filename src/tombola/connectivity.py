@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from tombola import devices, seeds
 from tombola.errors import TrainingError
 from tombola.jobs import Job, Trained, alone, examine
 from tombola.kernels import finding
-from tombola.task import Classification
+from tombola.metrics import ACCURACY, Metric
+from tombola.tasks.protocol import Task
 from tombola.training import arrange_, settle
 from tombola.types import State
 
@@ -35,20 +37,24 @@ class Line:
 
     Attributes:
         at: Where each stands: 0 is the first of the two, 1 the second.
-        accuracy: Of each, a fraction.
-        loss: Of each, mean cross-entropy.
+        headline: Of each, the task's first metric.
+        loss: Of each.
+        metric: That metric.
 
     >>> round(Line([0.0, 0.5, 1.0], [0.90, 0.60, 0.94], [0.3, 1.2, 0.3]).barrier, 6)
     0.32
     """
 
     at: list[float]
-    accuracy: list[float]
+    headline: list[float]
     loss: list[float]
+    metric: Metric = ACCURACY
 
     @property
     def barrier(self) -> float:
-        """The highest error on the line, its ends among it, above the mean of its two ends', a fraction.
+        """How much worse than the mean of the two ends the worst place on the line is, its ends among it.
+
+        It is in the unit of the metric: of an accuracy the rise of the error, a fraction.
 
         It is 0 where both ends are equal and nothing rises between them. Two ends that differ have a barrier of half
         their difference at least, for the worse of them is a place on the line.
@@ -56,7 +62,16 @@ class Line:
         Source:
             Frankle et al. 2020, arXiv:1912.05671, section 2, who call it instability.
         """
-        return (self.accuracy[0] + self.accuracy[-1]) / 2 - min(self.accuracy)
+        ends = (self.headline[0] + self.headline[-1]) / 2
+        return ends - min(self.headline) if self.metric.higher else max(self.headline) - ends
+
+    def plain(self) -> dict[str, list[float]]:
+        """Return its columns as they stand in a record, the metric under its name.
+
+        >>> Line([0.0, 1.0], [0.9, 0.8], [0.3, 0.4]).plain()
+        {'at': [0.0, 1.0], 'accuracy': [0.9, 0.8], 'loss': [0.3, 0.4]}
+        """
+        return {"at": self.at, self.metric.name: self.headline, "loss": self.loss}
 
 
 def between(one: State, other: State, place: float) -> dict[str, Tensor]:
@@ -74,7 +89,7 @@ def between(one: State, other: State, place: float) -> dict[str, Tensor]:
     }
 
 
-def connect(job: Job, one: Trained, other: Trained, task: Classification, *, points: int = POINTS) -> Line:
+def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int = POINTS) -> Line:
     """Test the networks along the straight line between two trainings of one ticket.
 
     The ends are the trained networks as they are. In between batch norm takes its statistics anew, from training
@@ -96,7 +111,7 @@ def connect(job: Job, one: Trained, other: Trained, task: Classification, *, poi
         section 3.2; what mixed ones do: Jordan et al. 2022, arXiv:2211.08403.
 
     >>> from dataclasses import replace
-    >>> from tombola import run_job, split
+    >>> from tombola import Classification, run_job, split
     >>> from tombola.data import synthetic
     >>> from tombola.masks import ones
     >>> from tombola.training import Training
@@ -120,15 +135,16 @@ def connect(job: Job, one: Trained, other: Trained, task: Classification, *, poi
             if 0 < place < 1:
                 seeds.reseed(job.seed, "line")  # dropout is drawn as in a training
                 seeds.reseed_python(job.seed, "line")
-                _learn_statistics(model, _batches(job, task))
+                _learn_statistics(model, task, _batches(job, task))
             metrics = examine(task, model, job, "test", kernel=kernel)
             if not math.isfinite(metrics.loss):
                 raise TrainingError(f"the test loss is {metrics.loss} at {place:g} of the line between two trainings")
             found.append(metrics)
-    return Line(at, [metrics.accuracy for metrics in found], [metrics.loss for metrics in found])
+    headline = task.metrics[0]
+    return Line(at, [metrics.values[headline.name] for metrics in found], [metrics.loss for metrics in found], headline)
 
 
-def _learn_statistics(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+def _learn_statistics(model: nn.Module, task: Task, batches: Iterator[Any]) -> None:
     """Give the batch norms that learn while a model trains the statistics of some batches, each batch alike.
 
     Frozen ones (in evaluation mode in a model that trains) keep theirs, which are those of both ends.
@@ -143,13 +159,13 @@ def _learn_statistics(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over batches
     with torch.no_grad():
-        for inputs, _ in batches:
-            model(inputs)
+        for batch in batches:
+            task.loss(model, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
-def _batches(job: Job, task: Classification) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(job: Job, task: Task) -> Iterator[Any]:
     """Give the first training batches of a job, varied as they are in training."""
     size = job.training.batch_size
     return itertools.islice(task.batches(job.part, size, job.seed).epoch(0), math.ceil(_EXAMPLES / size))

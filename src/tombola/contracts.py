@@ -58,6 +58,21 @@ def net(num_classes, image_shape, width=32):
     return model
 """,
     ),
+    "tasks": Contract(
+        "task",
+        "task(data, model, seed=..., device=..., root=...)",
+        "a Task (tombola.tasks.protocol), such as tombola.tasks.rows.Rows",
+        """
+def squared(net, batch):
+    return (net(batch[0]) - batch[0].flip(1)).square().mean()
+
+def mirror(data, model, *, seed, device, root):
+    x = torch.randn(400, 8, generator=torch.Generator().manual_seed(seed))
+    rows = {"train": (x[:300],), "valid": (x[300:350],), "test": (x[350:],)}
+    rmse = Metric("rmse", fraction=False, higher=False)
+    return Rows(lambda: nn.Linear(8, 8), rows, seed, squared, (rmse,), lambda loss: {"rmse": loss**0.5})
+""",
+    ),
     "scores": Contract(
         "score",
         "score(state, mask, context)",

@@ -355,10 +355,8 @@ def _worth_trying(plans: Plans) -> Workers:
     if mine // threads < 2:
         why = f"one training takes all {mine} cores (training.threads {threads}): no more workers are measured"
         return Workers(1, default, not_here=why)
-    splits = plans.task.splits
-    images = 0 if splits.streamed else sum(split.source.nbytes for split in (splits.train, splits.test))
     # A worker holds the images, and some of them normalised; half of the memory is left to whoever has it.
-    room = int(0.5 * devices.free_memory(torch.device("cpu")) // (_A_WORKER + 2 * images))
+    room = int(0.5 * devices.free_memory(torch.device("cpu")) // (_A_WORKER + 2 * plans.task.bytes))
     number = min(2 if cuda else mine // threads, _MOST_WORKERS, room)
     if number < 2:
         return Workers(1, default, not_here="memory is too small to measure a second worker")

@@ -25,7 +25,7 @@ from tombola.models.building import find_head
 from tombola.plans import Plans, make_task, settle
 from tombola.progress import duration
 from tombola.recipe import Recipe, parse
-from tombola.task import Classification
+from tombola.tasks._classification import Classification
 
 _STEPS = 2000  # of a training, about: enough for a small network to have learnt something
 _MOST_EPOCHS = 100
@@ -98,7 +98,7 @@ def _looked_at(given: Mapping[str, Any], data_root: Path | None) -> tuple[Recipe
     recipe = parse(whole)
     name = recipe.model.name
     try:
-        return recipe, make_task(recipe, data_root)
+        return recipe, _made(recipe, data_root)
     except ConfigError:
         if not catalogue.is_own(name) or recipe.model.head is not None:
             raise
@@ -106,7 +106,13 @@ def _looked_at(given: Mapping[str, Any], data_root: Path | None) -> tuple[Recipe
         if head is None:
             raise
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, head=head))
-    return recipe, make_task(recipe, data_root)
+    return recipe, _made(recipe, data_root)
+
+
+def _made(recipe: Recipe, data_root: Path | None) -> Classification:
+    task = make_task(recipe, data_root)
+    assert isinstance(task, Classification)  # a draft names no task
+    return task
 
 
 def _head_of(recipe: Recipe, data_root: Path | None) -> str | None:

@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,11 +28,13 @@ from tombola.errors import DiskError, InputError, InvariantError, TrainingError
 from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, empty_layers, intersect, size, unite
+from tombola.metrics import Metric
 from tombola.partitions import WHOLE, Partition
 from tombola.plans import Plans, compared_at, replicate_seed
 from tombola.rates import Amount, Count
 from tombola.records import Cost, Record, costs_of
 from tombola.search import Round, carried_on, find, find_at_once, find_gradually, rewound
+from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
 from tombola.training import Schedule, stretched
 from tombola.types import Mask, State
@@ -202,7 +204,8 @@ class ArmRun:
         self._point: Job | None = None  # what tickets start from
         self._searched: dict[str, Cost] = {}
         self._evaluated: dict[int, list[Cost]] = {}
-        self._valid_accuracy: dict[int, float] = {}
+        self._headline = self.plans.task.metrics[0]
+        self._valid: dict[int, float] = {}  # the headline on validation data, by round
         self._spent: list[tuple[int, str]] = []  # evaluations that are written down, by round
         self._results: dict[int, Record] = {}  # the records of evaluated rounds
         self._seen = 0  # rounds that the arm it follows has offered
@@ -416,7 +419,7 @@ class ArmRun:
         if not rounds:
             return
         training, task = self.recipe.training, self.plans.task
-        examples = len(task.split(self.whole, "train"))
+        examples = task.size(self.whole, "train")
         own = self._schedule(dense).steps * examples / task.steps_per_epoch(training.batch_size, self.whole)
         self._index = len(rounds)
         # The last ticket is evaluated from its rewind point on.
@@ -573,12 +576,7 @@ class ArmRun:
         if until.accuracy_drop is not None:
             self._write_until(index)
             if not self._passes(index):
-                dense, ticket = self._valid_accuracy[0], self._valid_accuracy[index]
-                result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
-                return (
-                    f"validation accuracy {ticket:.2%} in round {index} is more than {until.accuracy_drop:.2%} "
-                    f"below dense ({dense:.2%}): {result}"
-                )
+                return self._dropped(index, until.accuracy_drop)
         if until.rounds is not None and index >= until.rounds:
             return ""
         goals = [until.density] if until.density is not None else []
@@ -592,7 +590,26 @@ class ArmRun:
         if self.recipe.until.accuracy_drop is None:
             return None
         # Differences of counts: without the little more, 0.97 would be more than 0.01 below 0.98.
-        return self._valid_accuracy[0] - self._valid_accuracy[index] <= self.recipe.until.accuracy_drop + 1e-9
+        drop = self._headline.sign * (self._valid[0] - self._valid[index])
+        return drop <= self.recipe.until.accuracy_drop + 1e-9
+
+    def _dropped(self, index: int, drop: float) -> str:
+        """Say that a ticket is worse than the recipe allows, and which one is the result."""
+        metric = self._headline
+        dense, ticket, most = (_told(metric, value) for value in (self._valid[0], self._valid[index], drop))
+        side = "below" if metric.higher else "above"
+        result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
+        return (
+            f"validation {metric.title} {ticket} in round {index} is more than {most} {side} dense ({dense}): {result}"
+        )
+
+    def _worth(self, metrics: Metrics) -> float:
+        return metrics.values[self._headline.name]
+
+    def _measured(self, which: str, metrics: Metrics | None) -> dict[str, float | None]:
+        """Say what was measured on a split, for a record: each metric of the task, then the loss."""
+        names = [*(metric.name for metric in self.plans.task.metrics), "loss"]
+        return {f"{which}_{name}": None if metrics is None else metrics.of(name) for name in names}
 
     def _write_what_succeeded(self) -> None:
         """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
@@ -634,8 +651,8 @@ class ArmRun:
             costs = [self._cost("evaluation", job, trained) for job, trained in done]
             self._evaluated[ticket.index] = list({cost.training: cost for cost in costs}.values())
             new += self._evaluated[ticket.index]
-        measured = result and result[1]
-        valid = measured and measured.valid
+        measured = None if result is None else result[1]
+        valid = None if measured is None else measured.valid
         record: dict[str, Any] = {
             "arm": self.name,
             "run_digest": self.folder.digest,
@@ -645,17 +662,14 @@ class ArmRun:
             **ticket.facts,
             "by_itself": self.arm.by_itself,
             "evaluated": result is not None,
-            "test_accuracy": measured and measured.test.accuracy,
-            "test_loss": measured and measured.test.loss,
-            "valid_accuracy": valid and valid.accuracy,
-            "valid_loss": valid and valid.loss,
-            "train_accuracy": measured and measured.train.accuracy,
-            "train_loss": measured and measured.train.loss,
+            **self._measured("test", None if measured is None else measured.test),
+            **self._measured("valid", valid),
+            **self._measured("train", None if measured is None else measured.train),
             "early_stop_step": result and result[0].early_step,
             "evaluate_every": self._schedule(ticket.job).evaluate_every,
-            "curve": result and _curve(result[0]),
+            "curve": result and _curve(result[0], self.plans.task.metrics),
             "distance": result and _distance(ticket.job, result[0]),
-            "test_accuracy_early": measured and measured.early and measured.early.accuracy,
+            f"test_{self._headline.name}_early": measured and measured.early and self._worth(measured.early),
             "selected": result and self._selected(result[0].select),
             "training_digest": result and digest,
             **self._costs(ticket),
@@ -667,11 +681,11 @@ class ArmRun:
         if self.recipe.data.skew is not None:
             record["class_examples"] = self._class_examples
         if self.arm.method == "reordered":
-            record |= {"line": line and asdict(line[2]), "barrier": line and line[2].barrier}
+            record |= {"line": line and line[2].plain(), "barrier": line and line[2].barrier}
         if valid:
-            self._valid_accuracy[ticket.index] = valid.accuracy
+            self._valid[ticket.index] = self._worth(valid)
         record["passes"] = self._passes(ticket.index)
-        if measured:
+        if measured and measured.test.predictions is not None:
             predictions = measured.test.predictions.cpu().numpy()
             self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
         if self.folder.add_record(record):
@@ -686,8 +700,11 @@ class ArmRun:
     def _class_examples(self) -> list[int]:
         """Count the training examples that skew leaves of each class."""
         task = self.plans.task
-        left = task.split(self.plans.searched(self.replicate), "train").labels
-        counts: list[int] = left.bincount(minlength=task.splits.num_classes).tolist()
+        labels, classes = task.labels("train"), task.classes
+        assert labels is not None
+        assert classes is not None
+        left = self.plans.searched(self.replicate).examples
+        counts: list[int] = labels[list(left or ())].bincount(minlength=classes).tolist()
         return counts
 
     def _costs(self, ticket: _Ticket) -> dict[str, float]:
@@ -727,8 +744,8 @@ class ArmRun:
             self._results[index] = record
         if evaluated:
             self._evaluated[index] = evaluated
-        if record["valid_accuracy"] is not None:
-            self._valid_accuracy[index] = record["valid_accuracy"]
+        if (valid := record[f"valid_{self._headline.name}"]) is not None:
+            self._valid[index] = valid
         costs = self._costs(ticket)
         changed: dict[str, Any] = {"passes": self._passes(index)} if record["evaluated"] else {}
         changed |= costs if costs["samples_seen"] > record["samples_seen"] else {}
@@ -737,15 +754,15 @@ class ArmRun:
 
     def _selected(self, select: str) -> str:
         """Say which weights were tested, and what is not as it should be about their choice."""
-        splits = self.plans.task.splits
-        if splits.leaks:
+        task = self.plans.task
+        if task.leaks:
             return f"{select}, selected on test data"
-        return select if splits.has_valid else f"{select}, selected without validation data"
+        return select if task.size(WHOLE, "valid") else f"{select}, selected without validation data"
 
 
-def _curve(trained: Trained) -> dict[str, list[float]]:
+def _curve(trained: Trained, metrics: Sequence[Metric]) -> dict[str, list[float]]:
     """Return the evaluations of a training as columns, to six digits."""
-    names = ("step", "valid_loss", "valid_accuracy")
+    names = ("step", "valid_loss", *(f"valid_{metric.name}" for metric in metrics))
     return {name: [float(f"{entry[name]:.6g}") for entry in trained.history] for name in names}
 
 
@@ -768,6 +785,10 @@ def _distance(job: Job, trained: Trained) -> float:
     moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in mask.items()]
     number = sum(part.numel() for part in moved)
     return math.sqrt(sum(float(part.square().sum()) for part in moved) / max(number, 1))
+
+
+def _told(metric: Metric, value: float) -> str:
+    return f"{value:.2%}" if metric.fraction else metric.shown(value)
 
 
 def _line(error: Exception) -> str:

@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import nn
 
-from tombola.evaluation import evaluate_split
 from tombola.jobs import alone
 from tombola.partitions import WHOLE, Partition
 from tombola.plans import Plans, replicate_seed
@@ -90,7 +88,7 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
     settings = replace(training, lr=1e-12)
     model = task.build(task.initial_state(), WHOLE, seed)
     part = plans.whole(0)
-    there = part.examples or range(len(task.splits.train))
+    there = part.examples or range(task.size(WHOLE, "train"))
     if whole := len(there) - len(there) % settings.batch_size:
         part = Partition(examples=tuple(there[:whole]))
     batches = task.batches(part, settings.batch_size, seed)
@@ -116,11 +114,11 @@ def _measure(plans: Plans) -> tuple[float, float]:
             times.append(time.perf_counter())
             if len(times) > _MOST_STEPS or (len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS):
                 break
-        few = task.resident(plans.whole(0), "train")
-        few = few.take(torch.arange(min(_EXAMPLES, len(few)), device=task.device))
+        there = plans.whole(0).examples or range(task.size(WHOLE, "train"))
+        few = Partition(examples=tuple(there[:_EXAMPLES]))
         for _ in range(2):  # the first one warms up
             began = time.perf_counter()
-            evaluate_split(model, few, task.splits.mean, task.splits.std)
+            task.measure(model, few, "train")
     # The median: the first steps cost more.
     per_step = statistics.median(after - before for before, after in itertools.pairwise(times))
-    return per_step, (time.perf_counter() - began) / len(few)
+    return per_step, (time.perf_counter() - began) / len(few.examples or ())

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola import devices, extras, latency, pruned, similarity
+from tombola import catalogue, devices, extras, latency, pruned, similarity
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError, DiskError
@@ -39,9 +39,9 @@ from tombola.reports.decisions import Asked
 from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder, folder_of
-from tombola.splits import inputs
 from tombola.states import noted_versions, shared_names, state_of
-from tombola.task import UNVERIFIED, Classification
+from tombola.tasks._classification import UNVERIFIED
+from tombola.tasks.protocol import Task, check_task
 from tombola.training import in_words
 from tombola.types import State
 
@@ -107,15 +107,17 @@ def run(
     plans = plan(recipe, data_root)
     workers = _workers(plans.recipe, workers)
     chosen = _chosen(recipe, replicates)
-    for text in filter(None, (plans.task.streams, plans.task.skips, plans.task.unverified, plans.zeros)):
-        display.say(text)
+    for text in (*plans.task.notices, plans.zeros):
+        if text:
+            display.say(text)
     for word, text in plans.left_out.items():
         display.say(f"{word}: {text}")
-    folder = RunFolder(plans.recipe, Path(runs), plans.task.splits.fingerprint, facts(plans), display.say)
+    folder = RunFolder(plans.recipe, Path(runs), plans.task.fingerprint, facts(plans), display.say)
     try:
-        folder.keep_labels(plans.task.splits.test.labels.cpu().numpy())
+        if (labels := plans.task.labels("test")) is not None:
+            folder.keep_labels(labels.cpu().numpy())
         _search(plans, folder, data_root, workers, chosen, display)
-        models = functools.partial(make_model, plans.recipe, plans.task.splits)
+        models = functools.partial(make_model, plans.recipe, plans.task)
         similarity.measure(folder, lambda k: state_of(models(k)), plans.mask)
         latency.measure(folder, plans, models)
         return report(folder, chosen)
@@ -130,7 +132,9 @@ def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
         InputError: The recipe cannot be run as it is.
     """
     task = make_task(recipe, data_root)
-    check_seeded(recipe.data, task.splits, data_root)
+    if catalogue.is_own(recipe.task):
+        check_task(task, recipe.task)
+    check_seeded(recipe, task, data_root)
     return Plans.of(settle(recipe, task), task)
 
 
@@ -295,9 +299,7 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
     """
     anew = {False} | {arm.draws_anew for arm in plans.recipe.arms.values()}
     return {
-        (k, again): state_of(make_model(plans.recipe, plans.task.splits, k, anew=again))
-        for k in replicates
-        for again in anew
+        (k, again): state_of(make_model(plans.recipe, plans.task, k, anew=again)) for k in replicates for again in anew
     }
 
 
@@ -331,24 +333,24 @@ def _origin(plans: Plans) -> dict[str, Any]:
         "valid": recipe.data.valid,
         "subset": recipe.data.subset,
         "augment": asdict(recipe.data.augment),
-        "verified": task.splits.verified,
-        "fingerprint": task.splits.fingerprint,
+        "fingerprint": task.fingerprint,
+        **task.origin.get("data", {}),
     }
     if recipe.data.classes is not None:
-        data |= {"classes": recipe.data.classes, "class_numbers": task.splits.classes}
+        data = {"class_numbers": None, **data, "classes": recipe.data.classes}
     if recipe.data.skew is not None:
         data |= {"skew": asdict(recipe.data.skew)}
     told: dict[str, Any] = {"shared": shared_names(state_of(task.model))}
     if versions := noted_versions(task.model):
         told["versions"] = versions
-    if read := read_elsewhere(task.model, plans.mask, task.splits.image_shape):
+    if read := read_elsewhere(task.model, plans.mask, task.probe(2, 0)):
         told["read_elsewhere"] = read
     if plans.unmasked:
         told["unmasked"] = plans.unmasked
     return {
         "model": model,
         "data": data,
-        "inputs": inputs(task.splits),
+        **({"inputs": given} if (given := task.origin.get("inputs")) else {}),
         "training": asdict(recipe.training),
         "prunable": recipe.prunable,
         **told,
@@ -488,8 +490,8 @@ def _replicates(recipe: Recipe) -> str:
 def facts(plans: Plans) -> Mapping[str, str]:
     """Say in a few words what a run was, for the head of its page."""
     recipe, task = plans.recipe, plans.task
-    splits = task.splits
-    examples = f"{len(splits.train):,} training, {len(splits.valid):,} validation, {len(splits.test):,} test examples"
+    sizes = {which: f"{task.size(WHOLE, which):,}" for which in ("train", "valid", "test")}
+    examples = f"{sizes['train']} training, {sizes['valid']} validation, {sizes['test']} test examples"
     zeros = {"weights": plans.zeros} if plans.zeros else {}
     return {
         "data": f"{recipe.data.name}: {examples}",
@@ -501,11 +503,9 @@ def facts(plans: Plans) -> Mapping[str, str]:
     } | {**zeros, **_left_out(recipe, task), **plans.left_out}
 
 
-def _left_out(recipe: Recipe, task: Classification) -> dict[str, str]:
+def _left_out(recipe: Recipe, task: Task) -> dict[str, str]:
     """Say what of the data set no training sees."""
-    said, numbers = {"left out": task.skips} if task.skips else {}, task.splits.classes
-    if numbers is not None:
-        said["classes"] = f"{len(numbers)} of the data set's, drawn by the seed: {', '.join(map(str, numbers))}"
+    said = dict(task.facts)
     if recipe.data.skew is not None:
         where = "" if recipe.data.skew.of == "all" else " of the search"
         most = percent(recipe.data.skew.most)

@@ -17,15 +17,15 @@ from tombola.checking import own_numbers
 from tombola.contracts import CONTRACTS
 from tombola.digests import digest_json, digest_mask, digest_state
 from tombola.errors import ConfigError, InvariantError, TrainingError, shown
-from tombola.evaluation import Metrics
 from tombola.gradual import Pruner
 from tombola.kernels import finding
 from tombola.kernels.protocol import Kernel
+from tombola.metrics import metric_named
 from tombola.paces import Gradual
 from tombola.partitions import WHOLE, Partition
 from tombola.scores.context import Context
 from tombola.states import state_of
-from tombola.task import Classification
+from tombola.tasks.protocol import Metrics, Task
 from tombola.training import Schedule, Step, Training, arrange_, settle, train
 from tombola.types import Mask, State
 
@@ -114,10 +114,10 @@ class Trained:
     Attributes:
         final: The state after the last step.
         early: The state at the early-stop step, the lowest validation loss (or, by the training's ``select_by``, the
-            highest validation accuracy); ``None`` without validation data.
+            best value of that metric); ``None`` without validation data.
         early_step: That step, counted on the partition's own steps from the training's beginning.
         select: "last" or "best": which of the two is pruned and counts as the result.
-        history: One entry an evaluation: step, valid_loss, valid_accuracy.
+        history: One entry an evaluation: step, valid_loss, and each declared metric behind ``valid_``.
         samples: Training examples seen.
         seconds: Wall time of the training, validation included.
         steps: Optimiser steps done.
@@ -157,7 +157,7 @@ class Measured:
 
 
 @contextlib.contextmanager
-def alone(training: Training, task: Classification) -> Iterator[None]:
+def alone(training: Training, task: Task) -> Iterator[None]:
     """Run a block with a training's threads and arithmetic; the caller's own, and its random state, come back."""
     before = torch.get_num_threads()
     if task.device.type == "cuda":
@@ -172,7 +172,7 @@ def alone(training: Training, task: Classification) -> Iterator[None]:
 
 def run_job(
     job: Job,
-    task: Classification,
+    task: Task,
     progress: Callable[[int, int], None] | None = None,
     *,
     loop: Callable[..., Iterator[Step]] = train,
@@ -193,6 +193,7 @@ def run_job(
     >>> from tombola.masks import ones
     >>> from tombola.splits import split
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> from tombola import Classification
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=3), seed=0)
     >>> trained = run_job(job, task)
@@ -205,15 +206,13 @@ def run_job(
         return _run(job, task, progress or (lambda _done, _all: None), loop)
 
 
-def _run(
-    job: Job, task: Classification, progress: Callable[[int, int], None], loop: Callable[..., Iterator[Step]]
-) -> Trained:
+def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Callable[..., Iterator[Step]]) -> Trained:
     began, busy, training = time.perf_counter(), time.process_time(), job.training
     devices.reset_peak_memory(task.device)
     model = task.build(job.start, job.part, job.seed)
     batches = task.batches(job.part, training.batch_size, job.seed)
     schedule, first, last = course(job, task, len(batches))
-    if training.select == "best" and len(task.split(job.part, "valid")) == 0:
+    if training.select == "best" and not task.size(job.part, "valid"):
         raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
 
     pruner = None
@@ -293,7 +292,7 @@ def _run(
     )
 
 
-def try_kernel(job: Job, task: Classification) -> None:
+def try_kernel(job: Job, task: Task) -> None:
     """Take one step with a kernel of the user's own, so that what is wrong with it is told before hours.
 
     Args:
@@ -316,7 +315,7 @@ def try_kernel(job: Job, task: Classification) -> None:
                           "(tombola list kernels)") from error  # fmt: skip
 
 
-def course(job: Job, task: Classification, batches: int) -> tuple[Schedule, int, int]:
+def course(job: Job, task: Task, batches: int) -> tuple[Schedule, int, int]:
     """Work out which steps a training takes.
 
     Args:
@@ -336,9 +335,9 @@ def course(job: Job, task: Classification, batches: int) -> tuple[Schedule, int,
 class _Watch:
     """Looks at the validation data while a model trains, and keeps the best state that counts."""
 
-    def __init__(self, task: Classification, job: Job, model: torch.nn.Module) -> None:
+    def __init__(self, task: Task, job: Job, model: torch.nn.Module) -> None:
         self._task, self._job, self._model = task, job, model
-        self._there = len(task.split(job.part, "valid")) > 0
+        self._there = task.size(job.part, "valid") > 0
         settled = settle(job.training, model, task.device.type)
         self._kernel = finding.named(settled.kernel)
         self.history: list[dict[str, float]] = []
@@ -353,8 +352,10 @@ class _Watch:
         training = self._job.training
         with devices.autocast(self._task.device.type, training.precision)():
             metrics = examine(self._task, self._model, self._job, "valid", step, kernel=self._kernel)
-        self.history.append({"step": step, "valid_loss": metrics.loss, "valid_accuracy": metrics.accuracy})
-        worth = metrics.loss if training.select_by == "loss" else -metrics.accuracy
+        values = {f"valid_{name}": value for name, value in metrics.values.items()}
+        self.history.append({"step": step, "valid_loss": metrics.loss, **values})
+        by = metric_named(training.select_by, self._task.metrics, "training.select_by")
+        worth = metrics.loss if by is None else -by.sign * metrics.values[by.name]
         if counts and worth < self._best:
             self._best, self.early_step, self.early = worth, step, _state_of(self._model, mask)
 
@@ -385,7 +386,7 @@ def _state_of(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
 
 
 def examine(
-    task: Classification,
+    task: Task,
     model: torch.nn.Module,
     job: Job,
     which: str,
@@ -401,7 +402,7 @@ def examine(
     return task.measure(kernel.inference(model), job.part, which)
 
 
-def measure(job: Job, trained: Trained, task: Classification) -> Measured:
+def measure(job: Job, trained: Trained, task: Task) -> Measured:
     """Test a trained ticket: the one time that its test split is touched.
 
     Args:
@@ -423,7 +424,7 @@ def measure(job: Job, trained: Trained, task: Classification) -> Measured:
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
         model = built(trained.state)
         result = {which: examine(task, model, job, which, kernel=kernel) for which in ("train", "test")}
-        valid = examine(task, model, job, "valid", kernel=kernel) if task.splits.has_valid else None
+        valid = examine(task, model, job, "valid", kernel=kernel) if task.size(job.part, "valid") else None
         early = result["test"] if trained.state is trained.early else None
         if trained.early is not None and early is None:
             early = examine(task, built(trained.early), job, "test", kernel=kernel)

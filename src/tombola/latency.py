@@ -65,10 +65,8 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
             network.eval().to(task.device)
             arrange_(network, training)
             networks[name] = kernel.inference(network)
-        drawn = torch.Generator().manual_seed(0)
         for batch in BATCHES:
-            inputs = torch.randn(batch, *task.splits.image_shape, generator=drawn).to(task.device)
-            for row, seconds in zip(rows, timed(networks, inputs).values(), strict=True):
+            for row, seconds in zip(rows, timed(networks, task.probe(batch, 0)).values(), strict=True):
                 low, middle, high = (1000 * float(value) for value in np.quantile(seconds, [0.25, 0.5, 0.75]))
                 row[f"batch_{batch}"] = {"ms": middle, "quartiles": [low, high], "samples": len(seconds)}
     run.seals.write_json(run.path / LATENCY, {"device": task.device.type, "threads": training.threads, "rows": rows})

@@ -8,17 +8,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tombola import catalogue, devices, names, rates, seeds, training
 from tombola.arms import leading
-from tombola.batches import check_crop
-from tombola.catalogue import TORCHVISION
 from tombola.contracts import CONTRACTS
-from tombola.data.loading import check_repeats, load, takes
+from tombola.data.loading import check_repeats
 from tombola.errors import ConfigError, InputError, shown
 from tombola.jobs import Job, Trained, try_kernel
 from tombola.masks import (
@@ -33,20 +29,20 @@ from tombola.masks import (
     unmasked_in_words,
 )
 from tombola.methods import Method
-from tombola.models.building import build, head_name, load_weights_
+from tombola.metrics import metric_named
 from tombola.paces import Gradual, Pace, densities
 from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds, skewed, within
 from tombola.pruning import removals
 from tombola.rates import Amount, Count
-from tombola.recipe import Data, Model, Recipe, training_with
+from tombola.recipe import Recipe, training_with
 from tombola.reports.decisions import TARGETS
 from tombola.scopes import Group, Scope, by_group, by_name, per_layer
 from tombola.scores.context import Context, Score
 from tombola.search import selected
 from tombola.selection import check_scores
-from tombola.splits import Splits, split
 from tombola.states import state_of
-from tombola.task import Classification
+from tombola.tasks._classification import options_of
+from tombola.tasks.protocol import Task
 from tombola.training import Schedule, Training, fine_tuning
 from tombola.types import State
 
@@ -65,81 +61,44 @@ def replicate_seed(recipe: Recipe, replicate: int) -> int:
     return seeds.derive(recipe.seed, "replicate", replicate)
 
 
-def make_model(recipe: Recipe, splits: Splits, replicate: int = 0, *, anew: bool = False) -> torch.nn.Module:
-    """Build the recipe's model for the data, in the initial state of a replicate.
+def make_task(recipe: Recipe, data_root: Path | None) -> Task:
+    """Make the recipe's task: its data, and its model; a worker process does it for itself.
 
-    Args:
-        recipe: Names the model.
-        splits: Give the classes and the shape of the images.
-        replicate: Whose initial state.
-        anew: Draw another initial state, that of re-initialised tickets, whatever weights the recipe starts from.
+    Raises:
+        InputError: There is no such task, or it cannot be made.
     """
+    make = catalogue.entry("tombola.tasks", recipe.task)
+    with catalogue.own_code(recipe.task, "tasks"):
+        task: Task = make(recipe.data, recipe.model, seed=recipe.seed, device=recipe.device, root=data_root)
+    return task
+
+
+def make_model(recipe: Recipe, task: Task, replicate: int = 0, *, anew: bool = False) -> nn.Module:
+    """Build a task's model in the initial state of a replicate; ``anew``: in that of re-initialised tickets."""
     seed = replicate_seed(recipe, replicate)
     if anew:
-        return build_model(replace(recipe.model, weights=None), splits, seeds.derive(seed, "reinitialised"))
-    return build_model(recipe.model, splits, seed)
+        return task.model_of(seeds.derive(seed, "reinitialised"), anew=True)
+    return task.model_of(seed)
 
 
-def build_model(model: Model, splits: Splits, seed: int) -> torch.nn.Module:
-    """Build a model for the data, drawn at a seed or with the weights of its checkpoint."""
-    m = model
-    made = build(m.name, splits.num_classes, splits.image_shape, options=m.options, init=m.init, head=m.head, seed=seed)
-    if m.weights is not None:
-        load_weights_(made, m.weights, _head(m, made, splits.num_classes))
-    return made
-
-
-def _head(model: Model, made: torch.nn.Module, classes: int) -> str:
-    """Name the output layer of a model."""
-    return head_name(made, model.head, outputs=classes if model.name.startswith(TORCHVISION) else None)
-
-
-def make_task(recipe: Recipe, data_root: Path | None) -> Classification:
-    """Load the recipe's data, build its model, and bring them together; a worker process does it for itself."""
-    return load_task(recipe.data, recipe.model, recipe.seed, recipe.device, data_root)
-
-
-def load_task(data: Data, model: Model, seed: int, device: str, data_root: Path | None) -> Classification:
-    """Load data, build a model that fits it, and bring them together.
-
-    Args:
-        data: Which data set, and how it is split.
-        model: Which model; its initial state is that of replicate 0.
-        seed: The recipe's.
-        device: Its name, as in a recipe.
-        data_root: Root of the data sets.
-    """
-    # A data set that is made, such as the synthetic one, is made of so many classes; of others so many are taken.
-    made_so = _is_made_of(data)
-    dataset = load(data.name, root=data_root, options=_options(data))
-    classes = None if made_so else data.classes
-    splits = split(dataset, valid=data.valid, subset=data.subset, classes=classes, seed=seed)
-    made = build_model(model, splits, seeds.derive(seed, "replicate", 0))
-    head = _head(model, made, splits.num_classes)
-    return Classification(made, splits, head, data.augment, model.init, devices.device(device))
-
-
-def _is_made_of(data: Data) -> bool:
-    """Whether a data set is made of so many classes as the recipe asks for."""
-    return data.classes is not None and takes(data.name, "classes")
-
-
-def _options(data: Data) -> dict[str, Any]:
-    return data.options | ({"classes": data.classes} if _is_made_of(data) else {})
-
-
-def check_seeded(data: Data, splits: Splits, data_root: Path | None) -> None:
-    """Refuse a data set of the user's own that is another one each time it is made.
+def check_seeded(recipe: Recipe, task: Task, data_root: Path | None) -> None:
+    """Refuse a task, or a data set, of the user's own that is another one each time it is made.
 
     Every worker process makes it for itself, and so does a run that goes on.
 
     Raises:
+        ConfigError: Two calls gave different tasks.
         DataError: Two calls gave different data.
     """
-    check_repeats(data.name, splits.fingerprint, root=data_root, options=_options(data))
+    if catalogue.is_own(recipe.task):
+        if make_task(recipe, data_root).digest != task.digest:
+            raise ConfigError(f"{shown(recipe.task)} is another task each time it is made, and every worker makes it "
+                              "for itself: draw from the seed that it is given")  # fmt: skip
+    else:
+        check_repeats(recipe.data.name, task.fingerprint, root=data_root, options=options_of(recipe.data))
 
 
-def settle(recipe: Recipe, task: Classification) -> Recipe:
+def settle(recipe: Recipe, task: Task) -> Recipe:
     """Fill in what a recipe leaves open and what hangs on its model and the kind of device alone.
 
     Raises:
@@ -161,12 +120,12 @@ class Plans:
     """What each arm of a recipe works with on its task, checked before any training."""
 
     recipe: Recipe
-    task: Classification
+    task: Task
     mask: dict[str, Tensor]
     total: int
 
     @classmethod
-    def of(cls, recipe: Recipe, task: Classification) -> Plans:
+    def of(cls, recipe: Recipe, task: Task) -> Plans:
         """Work out the prunable weights and refuse what cannot work.
 
         Raises:
@@ -272,12 +231,22 @@ class Plans:
     def searched(self, replicate: int) -> Partition:
         """Return what the searches of a replicate divide among their partitions."""
         skew, seed = self.recipe.data.skew, replicate_seed(self.recipe, replicate)
-        return WHOLE if skew is None else skewed(self.task.splits.train.labels, skew, seed)
+        return WHOLE if skew is None else skewed(self._labels, skew, seed)
+
+    @functools.cached_property
+    def _labels(self) -> Tensor:
+        """The class of each training example."""
+        labels = self.task.labels("train")
+        if labels is None:
+            raise ConfigError(f"data.skew leaves out examples by their class, and the examples of the task "
+                              f"{shown(self.recipe.task)} have none")  # fmt: skip
+        return labels
 
     def division(self, arm: Method, replicate: int) -> list[Partition]:
         """Divide the training data among an arm's partitions, once per replicate."""
-        whole, labels = self.searched(replicate), self.task.splits.train.labels
-        return within(whole, self._parts(arm, replicate, len(whole.examples or labels)), labels)
+        whole = self.searched(replicate)
+        parts = self._parts(arm, replicate, len(whole.examples or range(self.task.size(WHOLE, "train"))))
+        return parts if whole == WHOLE else within(whole, parts, self._labels)
 
     def _parts(self, arm: Method, replicate: int, examples: int) -> list[Partition]:
         number = arm.partitions or 2
@@ -288,8 +257,11 @@ class Plans:
             return by_seeds(number)
         if arm.by == "examples":
             return by_examples(examples, number, seed)
+        if self.task.classes is None:
+            raise ConfigError(f"it divides by classes, and the task {shown(self.recipe.task)} has none; take by: "
+                              "examples or by: seeds")  # fmt: skip
         return by_classes(
-            self.task.splits.num_classes,
+            self.task.classes,
             number,
             None if arm.by == "classes_in_order" else seed,
             full_head=arm.head == "full",
@@ -331,10 +303,10 @@ class Plans:
             "training.select: best": recipe.training.select == "best",
         }
         for name, needed in looks.items():
-            if needed and not task.splits.has_valid:
+            if needed and not task.size(WHOLE, "valid"):
                 raise ConfigError(f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no example")
+        self._check_metrics()
         self._check_targets()
-        check_crop(task.augment, task.splits.image_shape)
         steps = Schedule.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
         if recipe.rewind >= steps:
             raise ConfigError(f"rewind is {recipe.rewind}; a training has {steps} steps")
@@ -348,6 +320,18 @@ class Plans:
                     try_kernel(replace(dense, training=self.search_training(arm)), task)
             except InputError as error:
                 raise ConfigError(f"arm '{name}': {error}") from error
+
+    def _check_metrics(self) -> None:
+        """Refuse what is asked of a metric that the task does not declare, or that is no number of its kind."""
+        recipe, headline = self.recipe, self.task.metrics[0]
+        metric_named(recipe.training.select_by, self.task.metrics, "training.select_by")
+        for name, arm in recipe.arms.items():
+            if arm.training:
+                metric_named(self.search_training(arm).select_by, self.task.metrics, f"arms.{name}.training.select_by")
+        asked = {"verdict.margin": recipe.verdict.margin, "until.accuracy_drop": recipe.until.accuracy_drop}
+        for name, value in asked.items():
+            if value is not None and value >= 1 and headline.fraction:
+                raise ConfigError(f"{name} is {value:g}; {headline.title} is a fraction, so one point is 0.01")
 
     def _try_scores(self, arm: Method) -> None:
         """Call the user's own scores once on the initial state, so that what is wrong with them is told before hours.
@@ -469,9 +453,9 @@ class Plans:
         if not arm.searches:
             return
         training.settle(self.search_training(arm), self.task.model, devices.kind_of(self.recipe.device))
-        head = head_weight(self.task.model, self.task.head)
+        head = None if self.task.head is None else head_weight(self.task.model, self.task.head)
         if arm.scope == "half_output":
-            if head not in self.mask:
+            if head is None or head not in self.mask:
                 raise ConfigError(f"scope half_output is per_layer where the output layer is not prunable (prunable: "
                                   f"{self.recipe.prunable}); take prunable: all")  # fmt: skip
             if arm.reach is not None:
@@ -490,7 +474,7 @@ class Plans:
                 raise ConfigError(f"'{head}' is prunable, but class partitions renumber their labels and have heads of "
                                   "their own; take head: full, prunable: no_head, or by: examples")  # fmt: skip
             for number, part in enumerate(parts, 1):
-                if self.search_training(arm).select == "best" and not len(self.task.split(part, "valid")):
+                if self.search_training(arm).select == "best" and not self.task.size(part, "valid"):
                     raise ConfigError(
                         f"partition {number} has no validation example, which training.select: best needs"
                     )

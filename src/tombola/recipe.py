@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,12 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from tombola import arms, devices, profiles, recipes
-from tombola.batches import Augment
 from tombola.checking import check_most, check_plain, filled
 from tombola.errors import ConfigError, InputError, near, shown
 from tombola.methods import Method
 from tombola.methods.method import MOST_ROUNDS
-from tombola.partitions import Skew
+from tombola.tasks.settings import Data as Data
+from tombola.tasks.settings import Model as Model
 from tombola.ticket_format import canonical_json
 from tombola.training import Training
 
@@ -26,56 +27,11 @@ _Kind = TypeVar("_Kind")
 
 FORMAT = 3  # rises when a default changes, and stands in every digest
 MOST_REPLICATES = 1000
+CLASSIFICATION = "classification"  # the task of a recipe that names none; in no digest, as runs of before had no other
 _MOST_TOGETHER = 10_000  # arms x replicates: each of them is driven by a thread of its own
 _MOST_BYTES = 2**18  # of a recipe's file, which are read in a few seconds; the longest of ours has some thousands
 _DEEPEST = 50  # lists and mappings in each other
 _MOST_NODES = 100_000  # of a recipe, what an alias names counted wherever it stands
-
-
-@dataclass(frozen=True)
-class Data:
-    """Which data set, and how it is split.
-
-    Attributes:
-        name: An entry of ``tombola.data``, or a function of the user's own, ``package.module:function``.
-        valid: Validation examples carved from the training data: a number, or a fraction below 1; 0 for none. "test"
-            selects on the test split, as the authors of COLT do: for comparison with them alone, and told everywhere.
-        subset: Train on this many examples only, stratified; all if not given.
-        classes: Take so many of the classes only, drawn by the recipe's seed; all if not given.
-        augment: What is done to training images.
-        skew: How unevenly the classes are represented in training; evenly as published if not given.
-        options: The data set's own options; in YAML they stand beside ``name``.
-    """
-
-    name: str = "digits"
-    valid: int | float | Literal["test"] = 0.1
-    subset: int | None = None
-    classes: int | None = None
-    augment: Augment = field(default_factory=Augment)
-    skew: Skew | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Model:
-    """Which model.
-
-    Attributes:
-        name: An entry of ``tombola.models``, ``torchvision:NAME``, or ``package.module:function``.
-        head: Dotted name of the output layer, where the model has no attribute ``head``.
-        init: "xavier" (the COLT paper's) or "default" (torch's own).
-        weights: A local checkpoint that the initial state is taken from, instead of drawing it.
-        mask: "from_weights" begins every search from the mask that the checkpoint's zeros make: what is zero there
-            stays pruned. Without it zeros are trained like all other weights.
-        options: The model's own options; in YAML they stand beside ``name``.
-    """
-
-    name: str = "lenet_300_100"
-    head: str | None = None
-    init: Literal["xavier", "default"] = "xavier"
-    weights: str | None = None
-    mask: Literal["from_weights"] | None = None
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,8 +42,8 @@ class Until:
         rounds: After so many rounds.
         density: In the first round at or below this fraction of the prunable weights.
         density_total: In the first round at or below this fraction of all conv, linear and norm weights.
-        accuracy_drop: When a ticket's validation accuracy is lower than the dense network's by more than this; the
-            ticket before it is the result.
+        accuracy_drop: When a ticket's headline metric on validation data is worse than the dense network's by more than
+            this, such as an accuracy by 0.01; the ticket before it is the result.
     """
 
     rounds: int | None = None
@@ -101,13 +57,16 @@ class Until:
         return any(value is not None for value in dataclasses.astuple(self))
 
 
+_A_POINT = "it is a fraction, so one point of accuracy is 0.01"
+
+
 @dataclass(frozen=True)
 class Decision:
     """What the report decides, and by what; it changes no training.
 
     Attributes:
-        margin: What still counts as "as accurate as": 0.01 is one point. Without it the report gives intervals and no
-            verdicts.
+        margin: What still counts as "as accurate as", in the unit of the task's headline metric: 0.01 is one point of
+            accuracy. Without it the report gives intervals and no verdicts.
         at: Densities at which arms are compared; ``evaluate_at`` or ``densities`` if not given, else 50, 20, 10 %.
         steps: How many steps later than the dense network's a ticket's early stop may be; one evaluation interval if
             not given.
@@ -120,10 +79,8 @@ class Decision:
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.margin is not None and not 0 < self.margin < 1:
-            raise ConfigError(
-                f"verdict.margin is {shown(self.margin)}; it is a fraction, so one point of accuracy is 0.01"
-            )
+        if self.margin is not None and not 0 < self.margin < math.inf:
+            raise ConfigError(f"verdict.margin is {shown(self.margin)}; {_A_POINT}")
         if not 0 < self.alpha < 0.5:
             raise ConfigError(f"verdict.alpha is {shown(self.alpha)}; it is the level of a test, such as 0.05")
         if self.steps is not None and self.steps < 1:
@@ -140,6 +97,8 @@ class Recipe:
 
     Attributes:
         name: Begins the name of the run's folder.
+        task: What is learnt and measured: an entry of ``tombola.tasks``, or a function of the user's own,
+            ``package.module:function``.
         data: The data set.
         model: The model.
         training: How every training runs.
@@ -165,6 +124,7 @@ class Recipe:
     name: str
     training: Training
     arms: dict[str, Method]
+    task: str = CLASSIFICATION
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     until: Until = field(default_factory=Until)
@@ -223,7 +183,10 @@ class Recipe:
         return ("last",) if "last" in (arm.scored, own.select) else (arm.scored, own.select, own.select_by)
 
     def _check_until(self) -> None:
-        until = self.until
+        until, margin = self.until, self.verdict.margin
+        # What the headline of another task is, its metrics say: it is looked at where recipe and task meet.
+        if margin is not None and margin >= 1 and self.task == CLASSIFICATION:
+            raise ConfigError(f"verdict.margin is {shown(margin)}; {_A_POINT}")
         for key in ("density", "density_total"):
             value = getattr(until, key)
             if value is not None and not 0 < value < 1:
@@ -231,7 +194,7 @@ class Recipe:
         if until.rounds is not None and until.rounds < 1:
             raise ConfigError(f"until.rounds is {shown(until.rounds)}; it must be 1 or more")
         if until.accuracy_drop is not None:
-            if not 0 <= until.accuracy_drop < 1:
+            if until.accuracy_drop < 0 or (until.accuracy_drop >= 1 and self.task == CLASSIFICATION):
                 raise ConfigError(f"until.accuracy_drop is {until.accuracy_drop}; it is a fraction, so 1 point is 0.01")
             if self.data.valid == 0:
                 raise ConfigError("until.accuracy_drop needs validation data; data.valid is 0")
@@ -259,6 +222,8 @@ class Recipe:
         whole = _listed(whole)
         for section in ("data", "model"):
             whole[section] |= whole[section].pop("options")
+        if self.task == CLASSIFICATION:
+            del whole["task"]
         for key in ("classes", "skew"):  # runs of before there were these keep their names
             if whole["data"][key] is None:
                 del whole["data"][key]
@@ -587,6 +552,7 @@ def section(kind: type[_Kind], given: Mapping[str, Any], where: str) -> _Kind:
     Raises:
         ConfigError: A key is not known or a value is of the wrong kind.
 
+    >>> from tombola.batches import Augment
     >>> section(Augment, {"crop": 4}, "data.augment").crop
     4
     """

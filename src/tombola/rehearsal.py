@@ -30,7 +30,6 @@ from tombola.connectivity import POINTS, Line
 from tombola.digests import digest_json
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.estimate import Estimate, Measure
-from tombola.evaluation import Metrics
 from tombola.jobs import Job, Measured, Trained, course
 from tombola.masks import count, size
 from tombola.partitions import WHOLE
@@ -40,6 +39,7 @@ from tombola.records import Record
 from tombola.runs import Run
 from tombola.scopes import by_name
 from tombola.seeds import derive
+from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
 from tombola.training import Schedule
 from tombola.types import Mask, State
@@ -150,8 +150,8 @@ def estimate(
         others += [rehearse(plans, todo, initial, run, agreement) for agreement in ("least", "all")]
     task, recipe = plans.task, plans.recipe
     measure = Measure.of(plans) if found.trainings else Measure(0.0, 0.0)
-    tested = len(task.splits.train) + len(task.splits.valid) + len(task.splits.test)
-    looked_at = found.looked_at + found.evaluations * tested + found.lines * POINTS * len(task.splits.test)
+    tested = sum(task.size(WHOLE, which) for which in ("train", "valid", "test"))
+    looked_at = found.looked_at + found.evaluations * tested + found.lines * POINTS * task.size(WHOLE, "test")
     seconds = (found.steps * measure.step + looked_at * measure.example) / workers
     epoch = task.steps_per_epoch(recipe.training.batch_size)
     length = Schedule.of(recipe.training, epoch).steps
@@ -301,7 +301,7 @@ class _Pool:
 
     def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
         self.tested.add(self.digest(job))
-        nothing = Metrics(0.0, 0.0, torch.zeros(0, dtype=torch.long))
+        nothing = Metrics(0.0, {metric.name: 0.0 for metric in self._plans.task.metrics})
         return _done((self._train(job), Measured(nothing, nothing, nothing, None)))
 
     def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]:
@@ -326,7 +326,7 @@ class _Pool:
         if digest not in self.trained and not (self._run is not None and self._run.has_trained(digest)):
             looks = sum(1 for step in range(first + 1, last) if step % schedule.evaluate_every == 0) + 1
             examples = batches.examples(first, last)
-            self.trained[digest] = last - first, examples, looks * len(task.split(job.part, "valid"))
+            self.trained[digest] = last - first, examples, looks * task.size(job.part, "valid")
         apart = together is None or self._agreement == "chance"
         learnt, pruned = self._weights(job, digest if apart else together, share), None
         if job.gradual is not None:
@@ -458,11 +458,11 @@ def _bytes(plans: Plans, todo: Sequence[Key], found: Rehearsed) -> int:
     """Estimate the bytes of a run folder when the run is complete."""
     recipe, task = plans.recipe, plans.task
     state = sum(value.nbytes for value in task.model.state_dict().values())
-    trained = state * (2 if task.splits.has_valid else 1)  # the last and the early-stop state
+    trained = state * (2 if task.size(WHOLE, "valid") else 1)  # the last and the early-stop state
     replicates = len({replicate for _, replicate in todo})
     searching = sum(1 for name, _ in todo if recipe.arms[name].has_tickets)
     at_most = {"all": found.evaluations, "best": 5 * searching, "last": searching, "none": 0}[recipe.keep]
     kept = min(found.evaluations, at_most) + replicates
     masks = (found.tickets + found.candidates) * size(plans.mask) / 8
-    predictions = found.evaluations * len(task.splits.test)
+    predictions = found.evaluations * (task.size(WHOLE, "test") if task.classes else 0)
     return int(masks + found.starts * state + kept * trained + predictions)

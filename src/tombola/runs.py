@@ -105,6 +105,8 @@ def shared(recipe: Recipe) -> dict[str, Any]:
     """
     whole = recipe.plain()
     found = {key: whole[key] for key in SHARED}
+    if "task" in whole:
+        found["task"] = whole["task"]
     reading = READING.get(recipe.data.name, ())
     found["data"] = {key: value for key, value in found["data"].items() if key not in reading}
     found["device"] = found["device"].partition(":")[0]
@@ -1028,7 +1030,7 @@ def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: P
 def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     """Return what a run's figures were made with."""
     packages = ("tombola", "torch", "torchvision", "numpy", "safetensors", "scikit-learn")
-    chosen = (recipe.data.name, recipe.model.name, recipe.training.step or "")
+    chosen = (recipe.task, recipe.data.name, recipe.model.name, recipe.training.step or "")
     named = {name for name in chosen if catalogue.is_own(name)}
     own = sorted(named.union(*(arm.own_code for arm in recipe.arms.values())))
     return {

@@ -47,7 +47,8 @@ class Training:
         evaluate_every: Steps between two looks at the validation split; once an epoch if not given.
         patience: Evaluations without a better one, by ``select_by``, after which a training stops; never if not given.
         select: Which weights are pruned and tested: "last", or "best" on validation data. One rule for all arms.
-        select_by: What "best" and the early-stop step go by: lowest validation "loss" or highest "accuracy".
+        select_by: What "best" and the early-stop step go by: the lowest validation "loss", or the best value of a
+            metric that the task declares, such as "accuracy".
         threads: Threads of one training.
         precision: Numbers of the forward and backward pass: "float32"; "bf16" where autocast holds it safe; "tf32",
             rounded products on CUDA.
@@ -82,7 +83,7 @@ class Training:
     evaluate_every: int | None = None
     patience: int | None = None
     select: Literal["last", "best"] = "last"
-    select_by: Literal["loss", "accuracy"] = "loss"
+    select_by: str = "loss"
     threads: int = 1
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     channels_last: bool | None = None
@@ -92,7 +93,7 @@ class Training:
     def __post_init__(self) -> None:
         take_own_numbers_(self)
         hints = hints_of(Training)
-        for name in ("optimizer", "schedule", "select", "select_by", "precision"):
+        for name in ("optimizer", "schedule", "select", "precision"):
             value, known = getattr(self, name), get_args(hints[name])
             if value not in known:
                 raise ConfigError(f"training.{name} is {shown(value)}; it is one of {', '.join(known)}."

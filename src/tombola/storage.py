@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,9 +19,10 @@ from torch import Tensor
 from tombola.checking import checked
 from tombola.connectivity import Line
 from tombola.errors import ConfigError, DamagedError
-from tombola.evaluation import Metrics
 from tombola.jobs import Measured, Trained
+from tombola.metrics import ACCURACY, Metric
 from tombola.seals import Seals
+from tombola.tasks.protocol import Metrics
 
 _Kind = TypeVar("_Kind", Trained, Measured, Line)
 
@@ -101,8 +101,9 @@ class Store:
     def keep_measured(self, digest: str, measured: Measured) -> None:
         """Write a finished measurement."""
         metrics = {which: getattr(measured, which) for which in _SPLITS}
-        facts = {which: m and {"loss": m.loss, "accuracy": m.accuracy} for which, m in metrics.items()}
-        self._write(digest, "measured", {w: m.predictions for w, m in metrics.items() if m is not None}, facts)
+        facts = {which: m and {"loss": m.loss, **m.values} for which, m in metrics.items()}
+        predicted = {which: m.predictions for which, m in metrics.items() if m and m.predictions is not None}
+        self._write(digest, "measured", predicted, facts)
 
     def line(self, digest: str) -> Line | None:
         """Return a finished line between two trainings, or ``None``, as `trained`."""
@@ -110,7 +111,7 @@ class Store:
 
     def keep_line(self, digest: str, line: Line) -> None:
         """Write a finished line."""
-        self._write(digest, "line", {}, asdict(line))
+        self._write(digest, "line", {}, line.plain() | {"metric": line.metric.plain()})
 
     def verify(self, path: Path) -> None:
         """Check all of a file of the folder.
@@ -168,26 +169,32 @@ class Store:
         path = self._path(digest, "measured")
         tensors, facts = self._read(path)
         there = {which for which, fact in facts.items() if fact is not None}
-        if facts.keys() != {*_SPLITS} or tensors.keys() != there or not there >= {"train", "test"}:
+        fits = tensors.keys() in (there, set())  # predictions, of all splits or of none
+        if facts.keys() != {*_SPLITS} or not fits or not there >= {"train", "test"}:
             raise DamagedError(f"'{path}' is damaged: its splits are not those of a measurement")
         made: dict[str, Metrics | None] = dict.fromkeys(_SPLITS)
         for which in there:
             _check(path, dict[str, float], facts[which], which)
-            if facts[which].keys() != {"loss", "accuracy"}:
-                raise DamagedError(f"'{path}' is damaged: {which} is not a loss and an accuracy")
-            made[which] = Metrics(**facts[which], predictions=tensors[which])
+            values = dict(facts[which])
+            if "loss" not in values or len(values) < 2 or values.keys() != facts["test"].keys():
+                raise DamagedError(f"'{path}' is damaged: {which} is not a loss and the metrics of a task")
+            made[which] = Metrics(values.pop("loss"), values, tensors.get(which))
         return Measured(**made)  # type: ignore[arg-type]
 
     def _read_line(self, digest: str) -> Line:
         path = self._path(digest, "line")
         _, facts = self._read(path)
-        if facts.keys() != {*Line.__dataclass_fields__}:
+        try:
+            metric = Metric(**facts.pop("metric", ACCURACY.plain()))  # of before there were others it says nothing
+        except (TypeError, ConfigError) as error:
+            raise DamagedError(f"'{path}' is damaged: it has no metric") from error
+        if facts.keys() != {"at", metric.name, "loss"}:
             raise DamagedError(f"'{path}' is damaged: its entries are not those of a line")
         for name, value in facts.items():
             _check(path, list[float], value, name)
         if len({len(column) for column in facts.values()}) > 1 or not facts["at"]:
             raise DamagedError(f"'{path}' is damaged: its columns are empty or not as long as each other")
-        return Line(**facts)
+        return Line(facts["at"], facts[metric.name], facts["loss"], metric)
 
     def _if_whole(self, read: Callable[[str], _Kind], digest: str, kind: str) -> _Kind | None:
         try:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola import devices, names, seeds
-from tombola.batches import Batches
+from tombola.batches import Batches, Epochs
 from tombola.errors import ConfigError
 from tombola.kernels import finding
 from tombola.masks import Handle
@@ -115,7 +115,7 @@ def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer
 
 def train(
     model: nn.Module,
-    batches: Batches,
+    batches: Epochs,
     training: Training,
     mask: Mask,
     *,

@@ -23,6 +23,7 @@ from tombola import catalogue, devices, extras, methods, seals
 from tombola.arms import check_name
 from tombola.best import check_untrained
 from tombola.comparisons import DENSE
+from tombola.data.loading import check_repeats
 from tombola.digests import digest_json
 from tombola.errors import ConfigError, InputError, TicketError, shown
 from tombola.executors import Pool
@@ -30,7 +31,6 @@ from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, from_zeros, head_weight, size, unmasked
 from tombola.models.building import replace_head_
 from tombola.partitions import WHOLE, skewed
-from tombola.plans import check_seeded, load_task
 from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, Origin, section, training_with
 from tombola.records import Record, Records
@@ -39,7 +39,7 @@ from tombola.runs import lock, source_digest
 from tombola.seals import Seals
 from tombola.states import state_of
 from tombola.storage import Store
-from tombola.task import Classification
+from tombola.tasks._classification import Classification, classification, options_of
 from tombola.tickets import Ticket
 from tombola.training import Training, in_words, settle
 from tombola.weights import copied
@@ -252,10 +252,12 @@ def _onto(
         groups.setdefault(digest_json(alike), []).append(treated)
     for group in groups.values():
         first = group[0]
-        make = functools.partial(load_task, first.data, first.model, _recipe_seed(first), device, data_root)
+        make = functools.partial(
+            classification, first.data, first.model, seed=_recipe_seed(first), device=device, root=data_root
+        )
         try:
             task = make()
-            check_seeded(first.data, task.splits, data_root)
+            check_repeats(first.data.name, task.fingerprint, root=data_root, options=options_of(first.data))
         except InputError as error:
             if not records.all():
                 raise
@@ -394,11 +396,11 @@ def _record(
         "mask_digest": job.mask_digest,
         "rewind_digest": job.start_digest,
         "evaluated": True,
-        "test_accuracy": measured.test.accuracy,
+        "test_accuracy": measured.test.values["accuracy"],
         "test_loss": measured.test.loss,
-        "valid_accuracy": measured.valid and measured.valid.accuracy,
+        "valid_accuracy": measured.valid and measured.valid.values["accuracy"],
         "valid_loss": measured.valid and measured.valid.loss,
-        "train_accuracy": measured.train.accuracy,
+        "train_accuracy": measured.train.values["accuracy"],
         "early_stop_step": trained.early_step,
         "selected": trained.select,
         "training": json.loads(json.dumps(asdict(job.training))),

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tombola.jobs import Job, Trained, run_job
-from tombola.task import Classification
+from tombola.tasks.protocol import Task
 from tombola.training import Step, train
 
 
-def serial(
-    task: Classification, *, loop: Callable[..., Iterator[Step]] = train
-) -> Callable[[list[Job]], list[Trained]]:
+def serial(task: Task, *, loop: Callable[..., Iterator[Step]] = train) -> Callable[[list[Job]], list[Trained]]:
     """Make the executor that trains in the caller's thread, one job after the other.
 
     Give it to `find` as ``run_all``. It has the last results at hand, so LTH's evaluation of a ticket is not trained

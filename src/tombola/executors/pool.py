@@ -21,7 +21,7 @@ from tombola.digests import digest_json
 from tombola.errors import InputError, InvariantError, TrainingError
 from tombola.jobs import Job, Measured, Trained, measure, run_job
 from tombola.storage import Store, log_error
-from tombola.task import Classification
+from tombola.tasks.protocol import Task
 
 Progress = Callable[[str, int, int], None]
 _Kind = TypeVar("_Kind", Trained, Measured, Line)
@@ -31,7 +31,7 @@ _TRIES = 3
 class Worker:
     """What does the tasks: in this process or in one of its own. Results go to the store, not over the wire."""
 
-    def __init__(self, task: Classification, store: Store, progress: Progress) -> None:
+    def __init__(self, task: Task, store: Store, progress: Progress) -> None:
         self.task, self.store, self.progress = task, store, progress
 
     def train(self, job: Job, digest: str) -> None:
@@ -61,7 +61,7 @@ class Worker:
 _worker: Worker
 
 
-def _begin(make_task: Callable[[], Classification], folder: Path, events: Any, begun: Any) -> None:
+def _begin(make_task: Callable[[], Task], folder: Path, events: Any, begun: Any) -> None:
     """Set a worker process up; it ends when its parent does."""
     global _worker
     with begun.get_lock():
@@ -113,11 +113,11 @@ class Pool:
 
     def __init__(
         self,
-        task: Classification,
+        task: Task,
         folder: Path,
         *,
         workers: int,
-        make_task: Callable[[], Classification],
+        make_task: Callable[[], Task],
         progress: Progress = lambda *_: None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:

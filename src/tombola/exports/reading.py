@@ -15,20 +15,21 @@ from tombola.types import Mask
 from tombola.weights import copied
 
 
-def read_elsewhere(model: nn.Module, mask: Mask, image_shape: tuple[int, int, int]) -> list[str]:
-    """Name the masked weights that a model reads without the forward of their layer, by one pass on two images.
+def read_elsewhere(model: nn.Module, mask: Mask, inputs: Tensor) -> list[str]:
+    """Name the masked weights that a model reads without the forward of their layer, by one pass.
 
     A weight is read where it gets a gradient. A layer that is not called at all and gets none is not named.
 
     Args:
         model: Tried as a copy, in training; it stays as it is, and so does torch's global generator.
         mask: Names the weights.
-        image_shape: Channels, height and width.
+        inputs: What the model is called with, two examples or more.
 
     Returns:
         Their names in the mask's order; none where the model gives no tensor.
 
-    >>> read_elsewhere(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), {"1.weight": torch.ones(2, 4) > 0}, (1, 2, 2))
+    >>> model, keep = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.ones(2, 4) > 0
+    >>> read_elsewhere(model, {"1.weight": keep}, torch.ones(2, 1, 2, 2))
     []
     """
     model = copied(model).train()
@@ -40,7 +41,9 @@ def read_elsewhere(model: nn.Module, mask: Mask, image_shape: tuple[int, int, in
             parameter.requires_grad_(True)
     weights = dict(zip(mask, (weight for weight, _ in masked_parameters(model, mask)), strict=True))
     with seeds.seeded(0, "read elsewhere"), torch.enable_grad():
-        given = model(torch.randn(2, *image_shape).to(next(model.parameters()).dtype))
+        if inputs.is_floating_point():
+            inputs = inputs.to(next(model.parameters()).dtype)
+        given = model(inputs)
         if not isinstance(given, Tensor) or not given.requires_grad:
             return []
         given.float().square().sum().backward()  # type: ignore[no-untyped-call]

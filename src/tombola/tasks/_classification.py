@@ -1,32 +1,36 @@
-"""Task: what a problem is; here classification of images.
+"""Classification of images: one class an example, cross-entropy, accuracy.
 
-A task holds the model and the data of an experiment and knows the loss, the splits of a partition, and how a model gets
-a head for its classes. The training loop never looks inside a batch, so another task is another class like this one.
+The recipe's data set and model are entries of ``tombola.data`` and ``tombola.models``, or the user's own.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tombola import devices, names, states
-from tombola.batches import Augment, Batches, batches_per_epoch
+from tombola import devices, names, seeds, states
+from tombola.batches import Augment, Batches, check_crop
+from tombola.catalogue import TORCHVISION
+from tombola.data.loading import load, takes
 from tombola.data.pictures import Pictures
 from tombola.digests import digest_json, digest_state
-from tombola.errors import ConfigError
-from tombola.evaluation import Metrics, evaluate_split, logits_of
 from tombola.flops import Flops, per_example, uncounted
 from tombola.kernels.recording import recordable
-from tombola.models.building import check_shapes, head_name, replace_head_
+from tombola.metrics import CLASSIFIED, Metric
+from tombola.models.building import build, check_shapes, head_name, load_weights_, replace_head_
 from tombola.partitions import WHOLE, Partition
-from tombola.seeds import derive
-from tombola.splits import Split, Splits
+from tombola.splits import Split, Splits, inputs, split
+from tombola.tasks.base import Base, architecture, order_seed
+from tombola.tasks.evaluation import evaluate_split, logits_of
+from tombola.tasks.protocol import Metrics
+from tombola.tasks.settings import Data, Model
 from tombola.types import State
 from tombola.weights import copied
 
@@ -34,8 +38,64 @@ CPU = torch.device("cpu")
 UNVERIFIED = "the checksums of the data's files were not verified (data.verify: false)"
 
 
+def classification(data: Data, model: Model, *, seed: int, device: str, root: Path | None) -> Classification:
+    """Classify images, one class each; measured by accuracy.
+
+    Args:
+        data: Which data set, and how it is split.
+        model: Which model; its initial state is that of replicate 0.
+        seed: The recipe's.
+        device: Its name, as in a recipe.
+        root: Root of the data sets.
+
+    Raises:
+        InputError: The data or the model cannot be had, or they do not fit each other.
+
+    >>> task = classification(Data("synthetic"), Model("lenet_300_100"), seed=0, device="cpu", root=None)
+    >>> task.size(WHOLE, "train"), task.head
+    (900, 'head')
+    """
+    # A data set that is made, such as the synthetic one, is made of so many classes; of others so many are taken.
+    made_so = data.classes is not None and takes(data.name, "classes")
+    dataset = load(data.name, root=root, options=options_of(data))
+    classes = None if made_so else data.classes
+    splits = split(dataset, valid=data.valid, subset=data.subset, classes=classes, seed=seed)
+    draw = functools.partial(build_model, model, splits)
+    made = draw(seeds.derive(seed, "replicate", 0))
+    check_crop(data.augment, splits.image_shape)
+    head = _head(model, made, splits.num_classes)
+    return Classification(made, splits, head, data.augment, model.init, devices.device(device), draw)
+
+
+def options_of(data: Data) -> dict[str, Any]:
+    """Return the options of a data set, among them its number of classes where it is made of so many."""
+    made_so = data.classes is not None and takes(data.name, "classes")
+    return data.options | ({"classes": data.classes} if made_so else {})
+
+
+def build_model(model: Model, splits: Splits, seed: int, *, anew: bool = False) -> nn.Module:
+    """Build a model for the data, drawn at a seed or with the weights of its checkpoint.
+
+    Args:
+        model: Which one.
+        splits: Give the classes and the shape of the images.
+        seed: Where the initial state is drawn.
+        anew: Draw it whatever weights the model starts from.
+    """
+    m = model
+    made = build(m.name, splits.num_classes, splits.image_shape, options=m.options, init=m.init, head=m.head, seed=seed)
+    if m.weights is not None and not anew:
+        load_weights_(made, m.weights, _head(m, made, splits.num_classes))
+    return made
+
+
+def _head(model: Model, made: nn.Module, classes: int) -> str:
+    """Name the output layer of a model."""
+    return head_name(made, model.head, outputs=classes if model.name.startswith(TORCHVISION) else None)
+
+
 @dataclass(frozen=True, eq=False)
-class Classification:
+class Classification(Base):
     """Classify images with one model.
 
     Attributes:
@@ -47,6 +107,8 @@ class Classification:
         init: How a drawn head is initialised, "xavier" or "default".
         device: Where models are trained and tested. The images go there once; those that its memory cannot hold stay
             where they are and are brought batch by batch.
+        draw: Builds the model in another initial state, from a seed and ``anew``, see `build_model`; a task that is
+            only trained from given states needs none.
 
     >>> from tombola.data import synthetic
     >>> from tombola.splits import split
@@ -62,6 +124,7 @@ class Classification:
     augment: Augment = field(default_factory=Augment)
     init: str = "xavier"
     device: torch.device = CPU
+    draw: Callable[..., nn.Module] | None = None
     _there: dict[str, Tensor | Pictures] = field(
         default_factory=dict, init=False, repr=False
     )  # images that are on the device
@@ -72,6 +135,16 @@ class Classification:
         check_shapes(self.model)
         object.__setattr__(self, "head", head_name(self.model, self.head))
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy: the fraction of examples that are right."""
+        return CLASSIFIED
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self.splits.num_classes
+
     @functools.cached_property
     def digest(self) -> str:
         """Digest of all that decides what a training on this task does: architecture, head, data, augmentation."""
@@ -79,19 +152,29 @@ class Classification:
         indices = {"train": s.train.indices, "valid": s.valid.indices}
         return digest_json(
             {
-                "model": repr(self.model),
-                "shapes": {name: list(value.shape) for name, value in states.state_of(self.model).items()},
                 "head": [self.head, self.init],
                 "data": [s.fingerprint, digest_state(indices), s.mean.tolist(), s.std.tolist()],
                 "augment": [self.augment.crop, self.augment.flip, self.augment.rotate],
                 "device": self.device.type,
             }
-            | _not_seen(self.model)
+            | architecture(self.model)
         )
 
-    def initial_state(self) -> dict[str, Tensor]:
-        """Copy the model's own state: the rewind point of a search that rewinds to the very start."""
-        return states.copied(states.state_of(self.model))
+    @property
+    def fingerprint(self) -> str:
+        """Of the data set."""
+        return self.splits.fingerprint
+
+    @property
+    def leaks(self) -> bool:
+        """Whether what is validated on is the test split."""
+        return self.splits.leaks
+
+    def model_of(self, seed: int, *, anew: bool = False) -> nn.Module:
+        """Build the model in the initial state of a replicate's seed; ``anew``: whatever weights it starts from."""
+        if self.draw is None:
+            raise ValueError("this task was made of one model and cannot draw another: give it draw")
+        return self.draw(seed, anew=anew)
 
     def build(self, start: State, partition: Partition, seed: int) -> nn.Module:
         """Make a fresh model in the start state; for class partitions with a drawn head of their size.
@@ -110,6 +193,11 @@ class Classification:
         """Count the classes that a model of a partition tells apart."""
         return len(partition.classes or ()) if partition.own_head else self.splits.num_classes
 
+    def probe(self, examples: int, seed: int) -> Tensor:
+        """Draw pictures of noise."""
+        drawn = torch.Generator().manual_seed(seed)
+        return torch.randn(examples, *self.splits.image_shape, generator=drawn).to(self.device)
+
     def flops(self, partition: Partition) -> dict[str, Flops]:
         """Count what an example costs a model of a partition, layer by layer."""
         model = self.build(self.initial_state(), partition, seed=0)
@@ -120,6 +208,15 @@ class Classification:
         """Name the operations of the model that `flops` cannot count; once, and before anything is trained."""
         model = self.build(self.initial_state(), WHOLE, seed=0)
         return uncounted(model, torch.zeros(2, *self.splits.image_shape, device=self.device))
+
+    def size(self, partition: Partition, which: str) -> int:
+        """Count the examples of a split of a partition."""
+        return len(self.split(partition, which))
+
+    def labels(self, which: str) -> Tensor:
+        """Return the class of each example of a split."""
+        split: Split = getattr(self.splits, which)
+        return split.labels
 
     def split(self, partition: Partition, which: str) -> Split:
         """Return the "train", "valid" or "test" examples of a partition, labels renumbered where it has classes.
@@ -154,6 +251,36 @@ class Classification:
         return images.nbytes <= 0.75 * devices.free_memory(self.device)
 
     @property
+    def notices(self) -> Sequence[str]:
+        """What somebody who runs the task must know: how images are brought, files left out, and not verified."""
+        unverified = "" if self.splits.verified else UNVERIFIED
+        return [text for text in (self.streams, self.skips, unverified) if text]
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What of the data set no training sees: files that cannot be read, classes that were not taken."""
+        said, numbers = {"left out": self.skips} if self.skips else {}, self.splits.classes
+        if numbers is not None:
+            drawn = ", ".join(map(str, numbers))
+            said["classes"] = f"{len(numbers)} of the data set's, drawn by the seed: {drawn}"
+        return said
+
+    @property
+    def origin(self) -> Mapping[str, Mapping[str, Any]]:
+        """What a model is given, what its outputs stand for, and which of the classes were taken."""
+        splits = self.splits
+        data: dict[str, Any] = {"verified": splits.verified}
+        if splits.classes is not None:
+            data["class_numbers"] = splits.classes
+        return {"data": data, "inputs": inputs(splits)}
+
+    @property
+    def bytes(self) -> int:
+        """What the images take in the memory of each process; 0 where they are read while they are used."""
+        splits = self.splits
+        return 0 if splits.streamed else sum(split.source.nbytes for split in (splits.train, splits.test))
+
+    @property
     def streams(self) -> str:
         """Say why images are brought piece by piece while they are used; nothing where they are held."""
         size = f"{sum(s.source.nbytes for s in (self.splits.train, self.splits.test)) / 2**30:.1f} GiB of images"
@@ -170,11 +297,6 @@ class Classification:
         files = f"{number:,} files cannot" if number > 1 else "1 file cannot"
         return f"{files} be read and {'are' if number > 1 else 'is'} left out (data.unreadable: skip)" if number else ""
 
-    @property
-    def unverified(self) -> str:
-        """Say that the data's files may be others than the published ones; nothing where they were compared."""
-        return "" if self.splits.verified else UNVERIFIED
-
     def batches(self, partition: Partition, batch_size: int, seed: int) -> Batches:
         """Give the training batches of a partition, epoch by epoch."""
         s = self.splits
@@ -186,12 +308,8 @@ class Classification:
             std=s.std,
             published=s.published,
             augment=self.augment,
-            order_seed=seed if partition.order is None else order_seed(seed, partition.order),
+            order_seed=order_seed(seed, partition),
         )
-
-    def steps_per_epoch(self, batch_size: int, partition: Partition = WHOLE) -> int:
-        """Count the batches of one epoch of a partition; of the full training split if none is given."""
-        return batches_per_epoch(len(self.split(partition, "train")), batch_size)
 
     @recordable
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -205,67 +323,3 @@ class Classification:
     def measure(self, model: nn.Module, partition: Partition, which: str) -> Metrics:
         """Measure a model on the split of a partition."""
         return evaluate_split(model, self.resident(partition, which), self.splits.mean, self.splits.std)
-
-    def check(self, partitions: Sequence[Partition], *, covering: bool = True, whole: Partition = WHOLE) -> None:
-        """Refuse partitions that do not divide the data: each class, or each training example, belongs to exactly one.
-
-        Partitions that hold all data (``whole``, ``by_seeds``) are good in any number.
-
-        Args:
-            partitions: What is to divide the training split.
-            covering: ``False``: classes or examples may be missing; none may be held twice.
-            whole: What there is of the training split, see `partitions.skewed`.
-
-        Raises:
-            ConfigError: There is no partition; one is empty, has a single class, or holds what the data has not; some
-                divide otherwise than others; classes or examples are missing or held twice.
-        """
-        if not partitions:
-            raise ConfigError("there are no partitions; WHOLE is the one that holds all data")
-        for number, part in enumerate(partitions, 1):
-            self._check_part(part, f"partition {number}")
-        kinds = {(p.classes is not None, p.examples != whole.examples) for p in partitions}
-        if len(kinds) > 1:
-            raise ConfigError("some partitions hold classes, examples or all data and others do not; all divide alike")
-        ((has_classes, has_examples),) = kinds
-        held = sorted(c for p in partitions for c in p.classes or ())
-        if has_classes and not _divides(held, range(self.splits.num_classes), covering):
-            raise ConfigError(f"the partitions hold the classes {held}; each of the {self.splits.num_classes} "
-                              "classes belongs to exactly one")  # fmt: skip
-        positions = sorted(e for p in partitions for e in p.examples or ())
-        there = range(len(self.splits.train)) if whole.examples is None else whole.examples
-        if has_examples and not _divides(positions, there, covering):
-            raise ConfigError("each training example belongs to exactly one partition; some are missing or doubled")
-
-    def _check_part(self, part: Partition, name: str) -> None:
-        there = (("class", part.classes, self.splits.num_classes), ("example", part.examples, len(self.splits.train)))
-        for what, held, number in there:
-            if held is None:
-                continue
-            if not held:
-                raise ConfigError(f"{name} holds no {what}")
-            outside = [one for one in held if not 0 <= one < number]
-            if outside:
-                raise ConfigError(f"{name} holds {what} {outside[0]}; the training split has {what} 0 to {number - 1}")
-        if part.classes is not None and len(part.classes) == 1:
-            raise ConfigError(f"{name} holds the single class {part.classes[0]}, and a head of one output cannot learn")
-
-
-def _not_seen(model: nn.Module) -> dict[str, Any]:
-    """Say what decides how a model trains and is not seen when it is printed; nothing of most models."""
-    frozen = [name for name, parameter in names.parameters(model).items() if not parameter.requires_grad]
-    still = [name for name, module in names.modules(model).items() if model.training and not module.training]
-    first: dict[int, str] = {}
-    named = names.parameters(model, shared=True)
-    ties = [[first[id(p)], name] for name, p in named.items() if first.setdefault(id(p), name) != name]
-    found = {"frozen": frozen, "in evaluation mode": still, "shared": ties}
-    return {what: there for what, there in found.items() if there}
-
-
-def _divides(held: Sequence[int], there: Sequence[int], covering: bool) -> bool:
-    return list(held) == list(there) if covering else len(set(held)) == len(held)
-
-
-def order_seed(seed: int, order: int) -> int:
-    """Return the seed of a data order that is not the replicate's own."""
-    return derive(seed, "own order", order)

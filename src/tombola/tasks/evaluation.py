@@ -1,9 +1,8 @@
-"""Evaluation: loss and accuracy of a model on a split, and what it predicts for every example."""
+"""Evaluation of a classifier: loss and accuracy on a split, and what it predicts for every example."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +12,11 @@ from tombola.batches import ordered
 from tombola.errors import InputError
 from tombola.models.running import alone, in_evaluation_mode
 from tombola.splits import Split
+from tombola.tasks.protocol import Metrics
 
 # Examples in a batch, by the kind of device: on the CPU what a layer gives should stay in the caches (Conv-3: 1.7 times
 # as quick as with 500), a GPU wants much at a time.
 EXAMPLES = {"cpu": 100, "cuda": 1000}
-
-
-@dataclass(frozen=True, eq=False)
-class Metrics:
-    """What a model does on a split: mean cross-entropy, fraction of examples right, predicted class of each."""
-
-    loss: float
-    accuracy: float
-    predictions: Tensor
 
 
 def logits_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -80,8 +71,8 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metr
 
     >>> model = nn.Linear(2, 2, bias=False)
     >>> _ = model.load_state_dict({"weight": torch.eye(2)})
-    >>> evaluate(model, [(torch.eye(2), torch.tensor([0, 0]))]).accuracy
-    0.5
+    >>> evaluate(model, [(torch.eye(2), torch.tensor([0, 0]))]).values
+    {'accuracy': 0.5}
     """
     losses, predictions, right = [], [], []
     # Not inference_mode: a tensor that a module makes now and keeps could never be trained with.
@@ -96,7 +87,7 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metr
     # All at the end: a number taken in every batch would make a GPU wait in every batch.
     loss, correct = torch.stack(losses).double().sum(), torch.stack(right).sum()
     predicted = torch.cat(predictions).cpu()
-    return Metrics(float(loss) / len(predicted), int(correct) / len(predicted), predicted)
+    return Metrics(float(loss) / len(predicted), {"accuracy": int(correct) / len(predicted)}, predicted)
 
 
 def evaluate_split(model: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Metrics:
