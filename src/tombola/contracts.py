@@ -66,6 +66,7 @@ def net(num_classes, image_shape, width=32):
 def squared(net, batch):
     return (net(batch[0]) - batch[0].flip(1)).square().mean()
 
+
 def mirror(data, model, *, seed, device, root):
     x = torch.randn(400, 8, generator=torch.Generator().manual_seed(seed))
     rows = {"train": (x[:300],), "valid": (x[300:350],), "test": (x[350:],)}
