@@ -28,7 +28,8 @@ _TESTS = {
     "paces": ("test_gradual",),
     "rates": ("test_rates", "test_pruning"),
     "records": ("test_experiment",),
-    "ticket_format/contents": ("test_tickets",),
+    "ticket_format/bits": ("test_gaps",),
+    "ticket_format/contents": ("test_tickets", "test_gaps"),
     "ticket_format/layout": ("test_tickets", "test_digests"),
     "ticket_format/reading": ("test_tickets",),
     "ticket_format/texts": ("test_tickets", "test_digests"),
@@ -41,7 +42,8 @@ _TESTS = {
 CORE = (
     "batches", "comparisons", "connectivity", "controls", "cutting", "digests", "evaluation", "flops", "gradual",
     "invariants", "jobs", "ledger", "masks", "overlap", "paces", "partitions", "pruning", "rates", "scopes", "search",
-    "seeds", "selection", "splits", "statistics", "steps", "ticket_format/contents",
+    "seeds", "selection", "splits", "statistics", "steps", "ticket_format/bits",
+    "ticket_format/contents",
     "ticket_format/layout", "ticket_format/reading", "ticket_format/texts", "ticket_format/writing", "tickets",
     "training", "verdicts",
 )  # fmt: skip

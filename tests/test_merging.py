@@ -421,3 +421,23 @@ def test_a_packed_run_of_before_there_were_digests_has_them(parts, copies, tmp_p
     assert packed.sealed
     assert (packed.path / "predictions.npz").read_bytes() == (again.path / "predictions.npz").read_bytes()
     assert packed.records.all() == again.records.all()
+
+
+def test_tickets_that_write_their_masks_in_two_ways_are_the_same(copies, parts, monkeypatch):
+    """As runs have them that were begun before masks could be written as gaps."""
+    from tombola.ticket_format import verify, writing
+    from tombola.tickets import Ticket
+
+    one = copies[0]
+    two = shutil.copytree(one, one.parent.parent / "again" / one.name)
+    path = Run(one).ticket_path("colt-2", 0, 2)
+    other = Run(two).ticket_path("colt-2", 0, 2)
+    monkeypatch.setattr(writing, "_WORTH", 1)
+    monkeypatch.setattr(writing, "_AN_ENTRY", 0)
+    ticket = Ticket.load(other)
+    ticket.save(other, Run(two).rewind_points)
+    assert (verify(path).format, verify(other).format) == (2, 4)
+    merge(one, [two])
+    ticket.origin["seeds"] = "others"
+    ticket.save(other, Run(two).rewind_points)
+    refused([one, two], "are not the same file")

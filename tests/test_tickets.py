@@ -406,7 +406,9 @@ DEEP = "[" * 100_000 + "]" * 100_000
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 3}, "is of format 3; this tombola reads formats 1 and 2: a newer one is needed"),
+        ({"format": 5}, "is of format 5; this tombola reads formats 1 to 4: a newer one is needed"),
+        ({"format": 3}, "missing or unknown: gaps"),
+        ({"gaps": {}}, "missing or unknown: gaps"),
         ({"format": True}, "'format' is not a version number"),
         ({"format": "1"}, "'format' is not a version number"),
         ({"more": 1}, "has wrong metadata: missing or unknown: more"),
@@ -1160,6 +1162,12 @@ def test_the_example_of_the_documentation_reads_a_ticket(path, monkeypatch):
         names: dict = {}
         exec(example, names)
         assert names["keep"]["fc.weight"].tolist() == small().mask["fc.weight"].tolist()
+    for density in (0.02, 0.2, 0.95):
+        mask = {"w": torch.rand(300, 500, generator=torch.Generator().manual_seed(0)) < density, "v": torch.ones(3) > 0}
+        Ticket(mask, {name: torch.ones(keep.shape) for name, keep in mask.items()}).save(path)
+        assert verify(path).format == 3
+        exec(example, names := {})
+        assert all(names["keep"][name].tolist() == keep.tolist() for name, keep in mask.items())
 
 
 def test_a_description_says_where_a_ticket_comes_from_and_fits_100_columns(path):

@@ -16,6 +16,8 @@ from tombola.ticket_format.describing import describe as describe
 from tombola.ticket_format.describing import plain as plain
 from tombola.ticket_format.layout import FOLDER as FOLDER
 from tombola.ticket_format.layout import FORMAT as FORMAT
+from tombola.ticket_format.layout import GAPS as GAPS
+from tombola.ticket_format.layout import GAPS_REFERRING as GAPS_REFERRING
 from tombola.ticket_format.layout import ITEMSIZE as ITEMSIZE
 from tombola.ticket_format.layout import LEVELS as LEVELS
 from tombola.ticket_format.layout import REFERRING as REFERRING

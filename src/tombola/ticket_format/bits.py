@@ -1,9 +1,47 @@
-"""Masks as bits: eight weights a byte in row-major order, the first in the highest bit (``numpy.packbits``)."""
+"""Masks as bits: packed, one bit a weight, or as the gaps between the rarer ones, near their entropy.
+
+    packed    eight weights a byte in row-major order, the first in the highest bit (numpy.packbits)
+    gaps      how many weights lie between two marked ones
+
+Of a mask that keeps a tenth the kept weights are marked, and nine others lie between two of them on
+average. A gap is written in two parts (Rice 1979, after Golomb 1966): its lowest bits, which are as good
+as random, as they are; what is above them as so many zeros and a one. The lowest bits of all gaps stand
+together and all that is above behind them, so that numpy reads them at once. The gap behind the last
+mark counts too: all gaps and marks add up to the number of weights, or the mask is damaged.
+
+With as many lowest bits as suit the mask this takes at most 4.2 % more than the entropy of so many kept
+weights where they lie at random, and 10.8 % wherever they lie. From a density of 0.38 to 0.62 packed bits
+are no longer, and within 4.2 % too.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_LOW_BITS = 10  # so a bit of a file stands for at most 2**10 weights
+_BLOCK = 2**22  # weights, or bits, that are worked on at a time
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What a reader must know of a mask that stands in its file as gaps.
+
+    Attributes:
+        low_bits: How many of the lowest bits of each gap are written as they are, 1 to 10.
+        marked: Which weights are marked: 1, the kept ones, or 0, the pruned ones.
+        marks: How many these are.
+    """
+
+    low_bits: int
+    marked: int
+    marks: int
 
 
 def packed_size(shape: Sequence[int]) -> int:
@@ -32,3 +70,168 @@ def is_padded(packed: bytes | memoryview, elements: int) -> bool:
     """
     used = elements % 8
     return not used or not packed[-1] & (0xFF >> used)
+
+
+# Writing ---------------------------------------------------------------------------------------------------------
+
+
+def as_gaps(packed: bytes | memoryview, elements: int) -> tuple[bytes, Gaps] | None:
+    """Return a packed mask as gaps, or ``None`` where that is no shorter.
+
+    >>> raw, gaps = as_gaps(bytes(49) + b"\\x01", 400)  # one weight of 400, the last
+    >>> len(raw), gaps
+    (3, Gaps(low_bits=6, marked=1, marks=1))
+    >>> as_gaps(b"\\xaa" * 50, 400) is None
+    True
+    """
+    import numpy as np
+
+    kept = ones(packed)
+    marked = int(2 * kept <= elements)
+    marks = kept if marked else elements - kept
+    least = {low_bits: _least(marks, elements, low_bits) for low_bits in range(1, MOST_LOW_BITS + 1)}
+    if min(least.values()) >= len(packed):
+        return None  # so it is for every dense mask: nothing is unpacked
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=elements)
+    narrow = np.uint32 if elements < 2**32 else np.int64
+    gaps = np.concatenate([block.astype(narrow) for block in _gaps(bits, marked)])
+    del bits
+    best, size = 0, len(packed)
+    for low_bits in sorted(least, key=lambda each: least[each]):
+        # Those that cannot be shorter than what was found are not tried: two or three are.
+        if least[low_bits] < size and (found := _size(gaps, low_bits)) < size:
+            best, size = low_bits, found
+    if not best:
+        return None
+    return _low(gaps, best) + _high(gaps, best), Gaps(best, marked, marks)
+
+
+def _least(marks: int, elements: int, low_bits: int) -> int:
+    """Return how many bytes gaps take at least, wherever the marks are."""
+    in_low_bits = (marks + 1) * ((1 << low_bits) - 1)  # the most that the lowest bits of all gaps can hold
+    above = max(0, elements - marks - in_low_bits) >> low_bits
+    return ((marks + 1) * (low_bits + 1) + above) // 8
+
+
+def _gaps(bits: NDArray[np.uint8], marked: int) -> Iterator[NDArray[np.int64]]:
+    """Yield how many weights lie before each mark, and at last how many lie behind the last one."""
+    import numpy as np
+
+    last = -1
+    for begin in range(0, len(bits), _BLOCK):
+        places = np.flatnonzero(bits[begin : begin + _BLOCK] == marked) + begin
+        yield np.diff(places, prepend=last) - 1
+        last = int(places[-1]) if len(places) else last
+    yield np.array([len(bits) - last - 1])
+
+
+def _size(gaps: NDArray[Any], low_bits: int) -> int:
+    """Return the bytes of gaps with so many lowest bits."""
+    above = int((gaps >> low_bits).sum(dtype="int64"))
+    return -(-len(gaps) * low_bits // 8) + -(-(len(gaps) + above) // 8)
+
+
+def _low(gaps: NDArray[Any], low_bits: int) -> bytes:
+    """Return the lowest bits of all gaps, packed; of each gap the highest of them first."""
+    import numpy as np
+
+    bits = np.empty((len(gaps), low_bits), np.uint8)
+    for column in range(low_bits):
+        bits[:, column] = gaps >> (low_bits - 1 - column) & 1
+    return np.packbits(bits).tobytes()
+
+
+def _high(gaps: NDArray[Any], low_bits: int) -> bytes:
+    """Return what is above the lowest bits of all gaps, packed: so many zeros and a one."""
+    import numpy as np
+
+    blocks = []
+    for begin in range(0, len(gaps), _BLOCK):
+        zeros = (gaps[begin : begin + _BLOCK] >> low_bits).astype(np.int64)
+        ends = np.cumsum(zeros + 1) - 1
+        block = np.zeros(ends[-1] + 1, np.uint8)
+        block[ends] = 1
+        blocks.append(block)
+    return np.packbits(np.concatenate(blocks)).tobytes()
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_gaps(said: Any) -> Gaps:
+    """Check what a file says of a mask that stands there as gaps.
+
+    Raises:
+        ValueError: What is wrong with it.
+
+    >>> read_gaps({"low_bits": 3, "marked": 1, "marks": 20})
+    Gaps(low_bits=3, marked=1, marks=20)
+    >>> read_gaps({"low_bits": 11, "marked": 1, "marks": 20})
+    Traceback (most recent call last):
+    ValueError: its low_bits are not a number from 1 to 10
+    """
+    if not isinstance(said, Mapping) or said.keys() != {"low_bits", "marked", "marks"}:
+        raise ValueError("its gaps do not have just low_bits, marked and marks")
+    low_bits, marked, marks = said["low_bits"], said["marked"], said["marks"]
+    if type(low_bits) is not int or not 1 <= low_bits <= MOST_LOW_BITS:
+        raise ValueError(f"its low_bits are not a number from 1 to {MOST_LOW_BITS}")
+    if type(marked) is not int or marked not in (0, 1):
+        raise ValueError("what is marked is neither 0 nor 1")
+    if type(marks) is not int or marks < 0:
+        raise ValueError("its marks are not a number")
+    return Gaps(low_bits, marked, marks)
+
+
+def check_gaps(raw: memoryview, gaps: Gaps, elements: int) -> None:
+    """Check the bytes of a mask that stands there as gaps, as far as that takes no more memory than they do.
+
+    There is a one for each mark and one for the end, the last of them in the last byte, and gaps are shorter
+    than packed bits. So however many weights a file claims to have, it has no more marks than bits.
+
+    Raises:
+        ValueError: What is wrong with them.
+    """
+    middle = _low_size(gaps)
+    if not middle < len(raw) < packed_size([elements]):
+        raise ValueError(f"its {len(raw)} bytes of gaps do not fit {gaps.marks} marks in {elements} weights")
+    if not is_padded(raw[:middle], (gaps.marks + 1) * gaps.low_bits):
+        raise ValueError("its lowest bits have bits set beyond the last of them")
+    if ones(raw[middle:]) != gaps.marks + 1 or not raw[-1]:
+        raise ValueError(f"its gaps are not those of {gaps.marks} marks and an end")
+
+
+def from_gaps(raw: memoryview, gaps: Gaps, elements: int) -> NDArray[np.bool_]:
+    """Return a mask that stands there as gaps, flat; `check_gaps` has been passed.
+
+    Raises:
+        ValueError: The gaps do not add up to the number of weights; nothing of that size was made.
+    """
+    import numpy as np
+
+    rows, middle = gaps.marks + 1, _low_size(gaps)
+    flat = np.frombuffer(raw, np.uint8)
+    low = np.unpackbits(flat[:middle], count=rows * gaps.low_bits).reshape(rows, gaps.low_bits)
+    high = np.unpackbits(flat[middle:])
+    high = high[: len(high) - int(np.argmax(high[::-1]))]  # to the one of the end
+    total = rows + (len(high) - rows << gaps.low_bits)
+    for column in range(gaps.low_bits):
+        total += int(np.count_nonzero(low[:, column])) << (gaps.low_bits - 1 - column)
+    if total != elements + 1:
+        raise ValueError(f"its gaps add up to {total - 1} weights, its shape to {elements}")
+    keep = np.full(elements + 1, not gaps.marked)
+    row, before, place = 0, -1, -1
+    for begin in range(0, len(high), _BLOCK):
+        ends = np.flatnonzero(high[begin : begin + _BLOCK]) + begin
+        if not len(ends):
+            continue
+        steps = np.diff(ends, prepend=before) - 1
+        for column in range(gaps.low_bits):
+            steps = 2 * steps + low[row : row + len(ends), column]
+        places = np.cumsum(steps + 1) + place
+        keep[places] = gaps.marked
+        row, before, place = row + len(ends), int(ends[-1]), int(places[-1])
+    return keep[:elements]
+
+
+def _low_size(gaps: Gaps) -> int:
+    return -(-(gaps.marks + 1) * gaps.low_bits // 8)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tombola.errors import TicketError
 from tombola.ticket_format import bits
-from tombola.ticket_format.layout import Entry
+from tombola.ticket_format.layout import GAPS_REFERRING, REFERRING, Entry
+from tombola.ticket_format.texts import printable, shown_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +63,7 @@ class TicketFile:
         mask_digest: Digest of the mask alone.
         rewind_digest: Digest of the rewind point alone.
         tensors: Every tensor by its name in the file, in the header's order.
+        gaps: How to read the masks that stand in the file as gaps; the others are packed bits.
         rewind_point: The rewind point's own file where the ticket refers to one and `verify` has found it, else
             ``None``.
     """
@@ -78,7 +81,9 @@ class TicketFile:
     rewind_digest: str
     tensors: Mapping[str, Entry]
     data: memoryview = field(repr=False)
+    gaps: Mapping[str, bits.Gaps] = field(default_factory=dict)
     rewind_point: RewindPoint | None = field(default=None, repr=False)
+    _packed: dict[str, bytes] = field(default_factory=dict, repr=False)  # of masks that are gaps, once they were read
 
     @property
     def density(self) -> float:
@@ -89,6 +94,11 @@ class TicketFile:
     def density_total(self) -> float | None:
         """Not pruned / all conv, linear and norm weights, 0 to 1; ``None`` where the file has no total."""
         return None if self.total is None else (self.total - self.prunable + self.kept) / self.total
+
+    @property
+    def refers(self) -> bool:
+        """Whether the rewind point is in a file of its own."""
+        return self.format in (REFERRING, GAPS_REFERRING)
 
     @property
     def rewind(self) -> dict[str, Entry]:
@@ -112,20 +122,48 @@ class TicketFile:
         return self.raw(f"rewind.{name}") if self.rewind_point is None else self.rewind_point.raw(name)
 
     def packed(self, name: str) -> bytes:
-        """Return a mask as it stands in the file: eight weights a byte, the first weight in the highest bit."""
-        return bytes(self.raw(f"mask.{name}"))
+        """Return a mask as packed bits, whichever way it stands in the file: the first weight in the highest bit.
+
+        Raises:
+            TicketError: The mask stands there as gaps that do not add up; `verify` would have said so.
+        """
+        if name not in self.gaps:
+            return bytes(self.raw(f"mask.{name}"))
+        if name not in self._packed:
+            import numpy as np
+
+            self._packed[name] = np.packbits(self._from_gaps(name)).tobytes()
+        return self._packed[name]
 
     def keep(self, name: str) -> NDArray[np.bool_]:
-        """Return a mask as a new array of booleans in the weight's shape; True = kept."""
+        """Return a mask as a new array of booleans in the weight's shape; True = kept.
+
+        Raises:
+            TicketError: As for `packed`.
+        """
         import numpy as np
 
         shape = self.shapes[name]
-        bits = np.unpackbits(np.frombuffer(self.raw(f"mask.{name}"), np.uint8), count=math.prod(shape))
-        return bits.reshape(shape).view(np.bool_)
+        packed = np.frombuffer(self.packed(name), np.uint8)
+        return np.unpackbits(packed, count=math.prod(shape)).reshape(shape).view(np.bool_)
 
     def kept_per_layer(self) -> dict[str, int]:
         """Count the kept weights of every mask, in the model's order."""
-        return {name: bits.ones(self.raw(f"mask.{name}")) for name in self.shapes}
+        counts = {}
+        for name, shape in self.shapes.items():
+            if name in self.gaps:
+                marks = self.gaps[name].marks
+                counts[name] = marks if self.gaps[name].marked else math.prod(shape) - marks
+            else:
+                counts[name] = bits.ones(self.raw(f"mask.{name}"))
+        return counts
+
+    def _from_gaps(self, name: str) -> NDArray[np.bool_]:
+        try:
+            return bits.from_gaps(self.raw(f"mask.{name}"), self.gaps[name], math.prod(self.shapes[name]))
+        except (ValueError, MemoryError) as error:
+            reason = str(error) or "it is larger than the memory"
+            raise TicketError(f"{shown_path(self.path)} has a wrong mask: '{printable(name)}': {reason}") from None
 
 
 def seen_from(ticket: Path, path: Path) -> str:

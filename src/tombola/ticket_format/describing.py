@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from tombola.ticket_format.contents import TicketFile
-from tombola.ticket_format.layout import REFERRING
 from tombola.ticket_format.texts import file_name, printable
 
 _WIDTH = 100
@@ -55,7 +54,7 @@ def describe(file: TicketFile, more: Iterable[tuple[str, str]] = ()) -> str:
 
 
 def _rewind_fact(file: TicketFile) -> str:
-    if file.format == REFERRING:
+    if file.refers:
         return "the rewind point is in another file"
     return f"{len(file.rewind)} tensors in the rewind point"
 

@@ -13,6 +13,7 @@ from tombola.ticket_format.texts import canonical_json
 
 FORMAT = 1  # a ticket that holds its rewind point
 REFERRING = 2  # one that names it: the file FOLDER/<rewind digest>.safetensors in a folder above the ticket
+GAPS, GAPS_REFERRING = 3, 4  # the same two, with masks that stand there as gaps, see `bits`
 FOLDER = "rewind_points"
 LEVELS = 5  # folders in which FOLDER is looked for, the ticket's own among them
 ITEMSIZE = {

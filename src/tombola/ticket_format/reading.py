@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tombola.errors import TicketError
-from tombola.ticket_format import bits
+from tombola.ticket_format.bits import Gaps, check_gaps, is_padded, packed_size, read_gaps
 from tombola.ticket_format.contents import RewindPoint, TicketFile, seen_from
 from tombola.ticket_format.layout import (
     DIGEST,
     FIELDS,
     FOLDER,
     FORMAT,
+    GAPS,
+    GAPS_REFERRING,
     ITEMSIZE,
     LEVELS,
     REFERRING,
@@ -90,7 +92,7 @@ def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, Rew
     """
     try:
         file = checked(bytes_of(path), Path(path))
-        if file.format == REFERRING:
+        if file.refers:
             file = replace(file, rewind_point=_referred(file, {} if rewind_points is None else rewind_points))
         return verified(file)
     except WrongError as wrong:
@@ -129,9 +131,14 @@ def checked(raw: bytes, path: Path) -> TicketFile:
     about = _parse(metadata["tombola"].encode(), "metadata")
     tensors = {_in_a_ticket(name): _entry(name, info) for name, info in header.items()}
     _check_extents(tensors, len(raw) - start)
-    return TicketFile(
-        path=path, size=len(raw), tensors=tensors, data=memoryview(raw)[start:], **_fields(about, digest, tensors)
-    )
+    fields = _fields(about, digest, tensors)
+    file = TicketFile(path=path, size=len(raw), tensors=tensors, data=memoryview(raw)[start:], **fields)
+    for name, gaps in file.gaps.items():
+        try:
+            check_gaps(file.raw(f"mask.{name}"), gaps, math.prod(file.shapes[name]))
+        except ValueError as error:
+            raise WrongError(f"has a wrong mask: '{printable(name)}': {error}") from None
+    return file
 
 
 def header_end(raw: bytes, what: str = "ticket") -> int:
@@ -248,14 +255,14 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     version = about.get("format")
     if type(version) is not int or version < 1:
         raise WrongError("has wrong metadata: 'format' is not a version number")
-    if version not in (FORMAT, REFERRING):
+    if version > GAPS_REFERRING:
         raise WrongError(
-            f"is of format {version}; this tombola reads formats {FORMAT} and {REFERRING}: a newer one is needed"
+            f"is of format {version}; this tombola reads formats {FORMAT} to {GAPS_REFERRING}: a newer one is needed"
         )
-    if sorted(about) != list(FIELDS):
-        raise WrongError(
-            f"has wrong metadata: missing or unknown: {printable(', '.join(sorted(about.keys() ^ set(FIELDS))))}"
-        )
+    as_gaps = version in (GAPS, GAPS_REFERRING)
+    odd = sorted(about.keys() ^ {*FIELDS, *(["gaps"] if as_gaps else [])})
+    if odd:
+        raise WrongError(f"has wrong metadata: missing or unknown: {printable(', '.join(odd))}")
     for name in ("digest", "mask_digest", "rewind_digest"):
         if not isinstance(about[name], str) or not _HEX.fullmatch(about[name]):
             raise WrongError(f"has wrong metadata: '{name}' is not 64 hexadecimal digits")
@@ -269,21 +276,39 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     for name in ("origin", "shapes"):
         if not isinstance(about[name], dict):
             raise WrongError(f"has wrong metadata: '{name}' is not an object")
-    found = _mask_shapes(about["shapes"], tensors)
-    if version == REFERRING and len(tensors) > len(found):
-        raise WrongError(f"is of format {REFERRING} and holds a rewind point; in that format it is another file")
-    return about | {"shapes": found}
+    gaps = _gaps(about["gaps"]) if as_gaps else {}
+    found = _mask_shapes(about["shapes"], tensors, gaps)
+    if version in (REFERRING, GAPS_REFERRING) and len(tensors) > len(found):
+        raise WrongError(f"is of format {version} and holds a rewind point; in that format it is another file")
+    return about | {"shapes": found, "gaps": gaps}
 
 
-def _mask_shapes(shapes: Mapping[str, Any], tensors: Mapping[str, Entry]) -> dict[str, tuple[int, ...]]:
+def _gaps(said: Any) -> dict[str, Gaps]:
+    if not isinstance(said, dict) or not said:
+        raise WrongError("has wrong metadata: 'gaps' is not an object that names masks")
+    found = {}
+    for name, each in said.items():
+        try:
+            found[name] = read_gaps(each)
+        except ValueError as error:
+            raise WrongError(f"has wrong metadata: '{printable(name)}': {error}") from None
+    return found
+
+
+def _mask_shapes(
+    shapes: Mapping[str, Any], tensors: Mapping[str, Entry], gaps: Mapping[str, Gaps]
+) -> dict[str, tuple[int, ...]]:
     masks = [name.removeprefix("mask.") for name in tensors if name.startswith("mask.")]
     odd = sorted(set(masks) ^ set(shapes))
     if odd:
         raise WrongError(f"has wrong metadata: '{printable(odd[0])}' has a mask or a shape but not both")
+    if not gaps.keys() <= shapes.keys():
+        raise WrongError("has wrong metadata: 'gaps' names what has no mask")
     found = {name: _shape(name, shapes[name]) for name in masks}
     for name, shape in found.items():
         mask = tensors[f"mask.{name}"]
-        if mask.dtype != "U8" or mask.shape != (bits.packed_size(shape),):
+        flat = len(mask.shape) == 1 if name in gaps else mask.shape == (packed_size(shape),)
+        if mask.dtype != "U8" or not flat:
             raise WrongError(f"has a wrong mask: '{printable(name)}' does not fit its shape {list(shape)}")
     return found
 
@@ -292,15 +317,16 @@ def verified(file: TicketFile) -> TicketFile:
     """Check what a ticket says of its contents; its rewind point is there."""
     for name in _misfits(file.shapes, file.rewind):
         raise WrongError(f"has a wrong mask: '{printable(name)}' is not in the rewind point, or in another shape")
+    # From here on there is a tensor of each mask's size: gaps may be made into as many weights.
     for name, shape in file.shapes.items():
-        if not bits.is_padded(file.raw(f"mask.{name}"), math.prod(shape)):
+        if name not in file.gaps and not is_padded(file.raw(f"mask.{name}"), math.prod(shape)):
             raise WrongError(f"has a wrong mask: '{printable(name)}' has bits set beyond its last weight")
     for name in _not_boolean(file.rewind, file.raw_rewind):
         raise WrongError(f"has a wrong rewind point: '{printable(name)}' is boolean and holds other bytes than 0 and 1")
     counted = {
         "kept": sum(file.kept_per_layer().values()),
         "prunable": sum(math.prod(shape) for shape in file.shapes.values()),
-        "mask_digest": digest_masks((n, shape, file.raw(f"mask.{n}")) for n, shape in file.shapes.items()),
+        "mask_digest": digest_masks((name, shape, file.packed(name)) for name, shape in file.shapes.items()),
         # That of another file was computed when the file was read.
         "rewind_digest": file.rewind_point.digest if file.rewind_point else _digest(file.rewind, file.raw_rewind),
     }

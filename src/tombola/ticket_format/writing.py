@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from tombola.ticket_format.reading import (
     verified,
 )
 from tombola.ticket_format.texts import canonical_json, json_data, shown_path
+
+_AN_ENTRY = 100  # bytes, about what the header says of a mask that is written as gaps
+_WORTH = 4096  # bytes
 
 
 def encode(
@@ -52,16 +55,20 @@ def encode(
     Traceback (most recent call last):
     tombola.errors.TicketError: the ticket has a wrong mask: 'w' has bits set beyond its last weight
     """
-    contents: dict[str, layout.Contents] = {
-        f"mask.{name}": ("U8", (bits.packed_size(shape),), packed) for name, (shape, packed) in mask.items()
-    }
+    written = {name: bytes(packed) for name, (_, packed) in mask.items()}
+    as_gaps = _as_gaps(mask)
+    written |= {name: raw for name, (raw, _) in as_gaps.items()}
+    contents: dict[str, layout.Contents] = {}
+    for name, (shape, _) in mask.items():
+        size = len(written[name]) if name in as_gaps else bits.packed_size(shape)
+        contents[f"mask.{name}"] = ("U8", (size,), written[name])
     point = rewind if isinstance(rewind, RewindPoint) else None
     held = {} if isinstance(rewind, RewindPoint) else rewind
     contents |= {f"rewind.{name}": tensor for name, tensor in held.items()}
     try:
         about = {
             "digest": layout.ZEROS.decode(),
-            "format": layout.REFERRING if point else layout.FORMAT,
+            "format": _format(bool(point), bool(as_gaps)),
             "kept": sum(bits.ones(packed) for _, packed in mask.values()),
             "mask_digest": layout.digest_masks((name, shape, packed) for name, (shape, packed) in mask.items()),
             "origin": json_data(origin, "origin"),
@@ -70,6 +77,8 @@ def encode(
             "shapes": {name: list(shape) for name, (shape, _) in mask.items()},
             "total": total,
         }
+        if as_gaps:
+            about["gaps"] = {name: asdict(gaps) for name, (_, gaps) in as_gaps.items()}
         raw = layout.assembled(contents, {"tombola": canonical_json(about)})
     except InputError as error:
         raise TicketError(f"the ticket cannot be written: {error}") from None
@@ -84,6 +93,26 @@ def encode(
     except WrongError as wrong:
         raise TicketError(f"the ticket {wrong}") from None
     return result
+
+
+def _format(refers: bool, as_gaps: bool) -> int:
+    if as_gaps:
+        return layout.GAPS_REFERRING if refers else layout.GAPS
+    return layout.REFERRING if refers else layout.FORMAT
+
+
+def _as_gaps(mask: Mapping[str, tuple[Sequence[int], bytes | memoryview]]) -> dict[str, tuple[bytes, bits.Gaps]]:
+    """Return the masks that are better written as gaps; none where that saves no more than a page of a disk."""
+    found, saved = {}, 0
+    for name, (shape, packed) in mask.items():
+        elements = math.prod(shape)
+        if not elements or len(packed) != bits.packed_size(shape) or not bits.is_padded(packed, elements):
+            continue  # none, or none that fits its shape: the reader's side says so
+        gaps = bits.as_gaps(packed, elements)
+        if gaps is not None and len(packed) - len(gaps[0]) > _AN_ENTRY:
+            found[name] = gaps
+            saved += len(packed) - len(gaps[0]) - _AN_ENTRY
+    return found if saved >= _WORTH else {}
 
 
 def write(path: str | os.PathLike[str], raw: bytes) -> str:
