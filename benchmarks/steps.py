@@ -31,7 +31,7 @@ class Problem:
     """What is trained on both sides.
 
     Attributes:
-        model: A model of tombola.
+        model: A model of tombola, as a recipe names it.
         data: A data set of both.
         batch_size: Examples a step.
         density: Of a mask over all weights, held on both sides; dense if not given.
@@ -40,7 +40,7 @@ class Problem:
         lr: Learning rate; the optimiser is SGD with momentum 0.9.
     """
 
-    model: str
+    model: str | Mapping[str, Any]
     data: str
     batch_size: int
     density: float | None = None
@@ -88,13 +88,24 @@ class Ours:
         self.model = self.task.build(self.task.initial_state(), WHOLE, settings.seed)
         self.batches = self.task.batches(WHOLE, self.training.batch_size, settings.seed)
 
-    def seconds_per_step(self, *, warm: int, steps: int, threads: int = 1) -> float:
-        """Time consecutive steps of `tombola.train`."""
+    def seconds_per_step(
+        self,
+        *,
+        warm: int,
+        steps: int,
+        threads: int = 1,
+        clock: Callable[[], float] = time.perf_counter,
+        visited: Callable[[int], bool] = lambda _: False,
+    ) -> float:
+        """Time consecutive steps of `tombola.train`, as a run takes them between two evaluations."""
         training: Training = replace(self.training, steps=warm + steps, threads=threads)
         times: dict[int, float] = {}
-        for step in train(self.model, self.batches, training, self.held, loss=self.task.loss, seed=self.seed):
+        going = train(
+            self.model, self.batches, training, self.held, loss=self.task.loss, seed=self.seed, visited=visited
+        )
+        for step in going:
             if step.number in (warm, warm + steps):
-                times[step.number] = time.perf_counter()
+                times[step.number] = clock()
         if not all(bool(torch.isfinite(value).all()) for value in self.model.parameters()):
             raise NotRun("tombola: the training diverged")
         return (times[warm + steps] - times[warm]) / steps
