@@ -200,7 +200,7 @@ def main(replicates: list[int]) -> None:
     """Do what is not recorded yet; the branches of a trunk are written at once."""
     recipe = read(RECIPE)
     task = make_task(recipe, None)
-    pace = recipe.arms[GRADUAL].pace or Pace()
+    pace = Pace(**(recipe.arms[GRADUAL].plain()["pace"] or {}))
     training = recipe.training
     RECORDS.parent.mkdir(parents=True, exist_ok=True)
     for replicate in replicates or range(recipe.replicates):

@@ -10,14 +10,14 @@ import torch
 from tests.test_experiment import timeless
 
 import tombola.jobs
-from tombola.arms import starting
+from tombola.arms import rewinds
 from tombola.digests import digest_mask, digest_state
 from tombola.errors import InputError
 from tombola.experiment import plan, run
 from tombola.jobs import Job, run_job
 from tombola.masks import count, intersect, nested
 from tombola.methods import every_card
-from tombola.methods.searching import Following
+from tombola.methods.following import Following
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, make_model, make_task, replicate_seed
 from tombola.rates import kept_by_group
@@ -193,6 +193,16 @@ def done_batches(job, cache={}):  # noqa: B006
     return cache["task"].batches(job.part, 64, 0)
 
 
+def onward(plans, arm):
+    """Return how an arm's tickets are trained by themselves."""
+    return plans.recipe.arms[arm].onward(plans.ground(arm, 0))
+
+
+def divided(plans, arm):
+    """Return the partitions that an arm divides the data of its first replicate into."""
+    return plans.recipe.arms[arm].division(plans.ground(arm, 0))
+
+
 def find_alone(task, job, part, rate, rounds):
     from tombola.executors import serial
     from tombola.search import find
@@ -300,8 +310,8 @@ def test_a_control_that_says_nothing_starts_where_its_source_s_tickets_do():
         pass
 
     made = recipe({"lth": ARMS["lth"], "tuned": {"method": "fine_tune", "rate": 0.2}}).arms
-    assert starting(Mine(of="lth"), made).rewinds
-    assert not starting(Mine(of="tuned"), made).rewinds
+    assert rewinds(Mine(of="lth"), made)
+    assert not rewinds(Mine(of="tuned"), made)
 
 
 def test_evaluations_never_differ_between_arms_but_in_what_does_not_rewind(done, world):
@@ -309,8 +319,8 @@ def test_evaluations_never_differ_between_arms_but_in_what_does_not_rewind(done,
     jobs = {job.digest(task.digest): job for job in done.jobs}
     for arm in TICKETS:
         own = {jobs[r["training_digest"]].training for r in done.of(arm)[1:]}
-        assert own == {plans.onward_training(made.arms[arm])}, arm
-    rates = {arm: plans.onward_training(made.arms[arm]) for arm in TICKETS}
+        assert own == {onward(plans, arm)}, arm
+    rates = {arm: onward(plans, arm) for arm in TICKETS}
     assert (rates["fine-tune"].lr, rates["fine-tune"].schedule) == (0.0125, "constant")
     assert (rates["fine-tune-decayed"].lr, rates["fine-tune-decayed"].schedule) == (0.0125, "cosine")
     assert (rates["fine-tune-number"].lr, rates["fine-tune-number"].schedule) == (0.003, "constant")
@@ -334,8 +344,8 @@ def test_without_reset_a_ticket_starts_from_what_the_round_before_has_learnt(don
 
 
 def test_one_real_and_one_random_cut_come_from_one_training_on_the_first_partition(done, world):
-    made, task, plans = world
-    first = plans.division(made.arms["colt-2"], 0)[0]
+    _, task, plans = world
+    first = divided(plans, "colt-2")[0]
     jobs = {job.digest(task.digest): job for job in done.jobs}
     for index in range(1, ROUNDS + 1):
         record = done.record("real-and-random", index)
@@ -383,7 +393,7 @@ def test_partitions_that_search_apart_are_lth_on_each_and_meet_in_their_tickets(
     made, task, plans = world
     ticket = done.ticket("at-end", 1)
     job = Job(ticket.rewind_point, plans.mask, made.training, replicate_seed(made, 0), first=made.rewind)
-    alone = [find_alone(task, job, part, 0.18, ROUNDS) for part in plans.division(made.arms["at-end"], 0)]
+    alone = [find_alone(task, job, part, 0.18, ROUNDS) for part in divided(plans, "at-end")]
     for index in range(1, ROUNDS + 1):
         candidates = done.candidates("at-end", index)
         assert all(same(c, rounds[index - 1].mask) for c, rounds in zip(candidates, alone, strict=True))
@@ -636,10 +646,10 @@ def test_arms_are_skipped_whose_source_failed_however_far_away(tmp_path, monkeyp
 def test_a_fine_tuning_that_ends_before_a_milestone_has_not_come_down_to_its_rate():
     training = {"lr": 0.1, "epochs": 2, "batch_size": 64, "schedule": "multistep", "milestones": [1, 5], "gamma": 0.5}
     plans = plan(recipe(arms={"a": {"method": "fine_tune", "rate": 0.2}}, training=training))
-    assert plans.onward_training(plans.recipe.arms["a"]).lr == 0.05
+    assert onward(plans, "a").lr == 0.05
     training["milestones"] = [5]
     plans = plan(recipe(arms={"a": {"method": "fine_tune", "rate": 0.2}}, training=training))
-    assert plans.onward_training(plans.recipe.arms["a"]).lr == 0.1
+    assert onward(plans, "a").lr == 0.1
 
 
 def test_a_density_that_turns_out_not_to_be_reached_is_told(tmp_path):

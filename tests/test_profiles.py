@@ -137,7 +137,7 @@ def test_classes_that_do_not_come_out_even_are_dropped():
     parts = by_classes(10, 3, None, drop_remainder=True)
     assert [part.classes for part in parts] == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
     plans = plan(recipe("repo"))
-    assert plans.division(plans.recipe.arms["colt-3"], 0) == parts
+    assert plans.recipe.arms["colt-3"].division(plans.ground("colt-3", 0)) == parts
 
 
 def test_three_partitions_score_the_last_weights_from_round_2_on_and_two_do_not():
@@ -146,11 +146,11 @@ def test_three_partitions_score_the_last_weights_from_round_2_on_and_two_do_not(
 
     arms = {"two": {"method": "colt", "rate": 0.1}, "three": {"method": "colt", "partitions": 3, "rate": 0.1}}
     plans = plan(recipe("repo", arms))
-    seen = {name: [plans.scored(arm)(Trained, index) for index in (1, 2, 3)] for name, arm in plans.recipe.arms.items()}
+    seen = {name: [arm.state_scored(Trained, index) for index in (1, 2, 3)] for name, arm in plans.recipe.arms.items()}
     assert seen == {"two": ["selected"] * 3, "three": ["selected", "last", "last"]}
     last = {"a": {"method": "lth", "rate": 0.1, "scored": "last"}}
     plans = plan(recipe(None, last))
-    assert plans.scored(plans.recipe.arms["a"])(Trained, 1) == "last"
+    assert plans.recipe.arms["a"].state_scored(Trained, 1) == "last"
 
 
 def test_a_run_of_the_code_says_in_its_records_and_its_table_what_it_gives_up(tmp_path):

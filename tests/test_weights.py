@@ -375,7 +375,7 @@ def test_a_run_that_begins_from_the_zeros_of_its_checkpoint_nests_and_counts_fro
     [
         ({"until": {"density": 0.6}}, "until.density asks for a density of 0.6, and the checkpoint's mask begins with"),
         ({"densities": [0.9, 0.2], "arms": {"lth": {"method": "lth"}}}, "arms.lth.densities asks for a density of 0.9"),
-        ({"arms": {"g": {"method": "gradual", "densities": [0.2]}}}, "arm 'g' prunes gradually"),
+        ({"arms": {"g": {"method": "gradual", "densities": [0.2]}}}, "arm 'g': it prunes gradually"),
     ],
 )
 def test_densities_that_the_checkpoint_has_left_behind_are_refused(tmp_path, changes, said):
@@ -400,7 +400,7 @@ def test_a_reach_begins_at_the_checkpoints_density(tmp_path):
     pruned_checkpoint(tmp_path / "net.pt")
     arms = {"lth": {"method": "lth", "reach": {"density": 0.1, "rounds": 3}, "exact": True}}
     plans = plan(recipe_of(tmp_path / "net.pt", model={"mask": "from_weights"}, arms=arms, until={}), None)
-    asked = [sum(amount.keep.values()) for amount in plans.amounts(plans.recipe.arms["lth"])]
+    asked = [sum(amount.keep.values()) for amount in plans.recipe.arms["lth"].planned(plans.ground("lth", 0))]
     begins = sum(int(keep.sum()) for keep in plans.mask.values())
     assert asked[-1] == round(0.1 * 1536)
     assert begins > asked[0] > asked[1] > asked[2]

@@ -181,17 +181,17 @@ def leading(arm: Method, arms: Mapping[str, Method]) -> Method:
     return arm
 
 
-def starting(arm: Method, arms: Mapping[str, Method]) -> Method:
-    """Return the arm that decides what an arm's tickets start from; it may be the arm itself.
+def rewinds(arm: Method, arms: Mapping[str, Method]) -> bool:
+    """Whether an arm's tickets start from the rewind point that the whole replicate shares, whoever leads it there.
 
     >>> lth, moved = {"method": "lth", "rate": 0.2}, {"method": "shuffled", "of": "lth"}
     >>> arms = {name: read(given, name) for name, given in {"lth": lth, "moved": moved}.items()}
-    >>> starting(arms["moved"], arms).method
-    'lth'
+    >>> rewinds(arms["moved"], arms)
+    True
     """
     while arm.starts == "source":
         arm = arms[arm.source or ""]
-    return arm
+    return arm.rewinds
 
 
 def _check_source(name: str, arm: Method, arms: Mapping[str, Method]) -> None:

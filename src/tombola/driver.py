@@ -20,23 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import choosing, controls, flops, rates, seeds
-from tombola.arms import starting
+from tombola import choosing, flops
+from tombola.arms import rewinds
 from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
 from tombola.errors import DiskError, InputError, InvariantError, TrainingError
 from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
-from tombola.masks import count, density, empty_layers, intersect, size, unite
+from tombola.masks import count, density, size
+from tombola.methods.setting import Found, Setting
 from tombola.metrics import Metric
-from tombola.partitions import WHOLE, Partition
+from tombola.partitions import WHOLE
 from tombola.plans import Plans, compared_at, replicate_seed
-from tombola.rates import Amount, Count
 from tombola.records import Cost, Record, costs_of
-from tombola.search import Round, carried_on, find, find_at_once, find_gradually, rewound
+from tombola.search import Round
 from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
-from tombola.training import Schedule, stretched
+from tombola.training import Schedule
 from tombola.types import Mask, State
 
 # What a record says of the ticket itself, whether it is evaluated or not.
@@ -59,19 +59,6 @@ class Display(Protocol):
 
     def say(self, text: str) -> None:
         """Show a line."""
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What a round leaves for the arms that follow: the ticket, and the examples that its search saw.
-
-    Attributes:
-        job: The ticket: its mask, where it starts, and the steps that it has behind it there.
-        samples: Training examples.
-    """
-
-    job: Job
-    samples: int
 
 
 class Feed:
@@ -171,6 +158,7 @@ class _Ticket:
     searched: dict[str, Cost]  # the trainings of the search up to here
     future: Future[tuple[Trained, Measured]] | None = None
     line: Future[tuple[Trained, Trained, Line]] | None = None
+    ends: tuple[Job, Job] | None = None  # the trainings between which it has a line
     record: Record | None = None  # of a round that was done before
     fresh: list[str] = field(default_factory=list)  # those of the search that the round before did not need
 
@@ -201,17 +189,16 @@ class ArmRun:
         self._rounds = 0  # those that have a ticket
         self._waiting: list[_Ticket] = []
         self._last: _Ticket | None = None
-        self._point: Job | None = None  # what tickets start from
         self._searched: dict[str, Cost] = {}
         self._evaluated: dict[int, list[Cost]] = {}
         self._headline = self.plans.task.metrics[0]
         self._valid: dict[int, float] = {}  # the headline on validation data, by round
         self._spent: list[tuple[int, str]] = []  # evaluations that are written down, by round
         self._results: dict[int, Record] = {}  # the records of evaluated rounds
-        self._seen = 0  # rounds that the arm it follows has offered
-        # Arms that train its tickets once more: each needs what the evaluation here gives, until its line is measured.
+        self._held: dict[int, str] = {}  # evaluations of the arm it follows that it needs, by round
+        # Arms that need what the evaluations here give until they have written down their own.
         followers = [self.recipe.arms[other] for other, k in shared.todo if k == replicate]
-        self._again = sum(1 for other in followers if other.method == "reordered" and other.of == name)
+        self._again = sum(1 for other in followers if other.retrains and other.source == name)
 
     def run(self) -> str:
         """Run the arm to its end.
@@ -252,22 +239,46 @@ class ArmRun:
         initial = self.shared.initial[self.replicate, False]
         dense = Job(initial, self.plans.mask, self.recipe.training, self.seed, self.whole)
         point = self._rewind_point(dense)
-        self._point = point
+        self.setting = self._setting(point)
         self._begin(dense, point)
-        if self.arm.method == "dense":
-            self._train_long(dense)
-            self._write_all()
-            return ""
-        done = self.folder.rounds_done(self.name, self.replicate)
+        done = self.folder.rounds_done(self.name, self.replicate) if self.arm.has_tickets else []
         for index, ticket in enumerate(done, 1):
             self._take_up(index, ticket)
             if (stopped := self._stop(index, ticket.mask)) is not None:
                 self._write_all()
                 return self._with_missed(stopped)
         self._index = len(done)
-        why = self._search(point, done) if self.arm.searches else self._follow(point, done)
+        why = self._search(done)
         self._write_all()
         return self._with_missed(why)
+
+    def _setting(self, point: Job) -> Setting:
+        """Return what the method works with, with tickets that start where this training does."""
+        anew = self.shared.initial[self.replicate, True] if self.arm.draws_anew else None
+        return Setting.on(
+            self.plans.ground(self.name, self.replicate),
+            point=point,
+            run_all=self._run_all,
+            followed=self._offered(),
+            candidates=self._candidates,
+            drawn_anew=anew,
+        )
+
+    def _offered(self) -> Iterator[Found]:
+        """Give the rounds of the arm that it follows as they come; none where it follows nobody."""
+        if self.arm.source is None:
+            return
+        for index, found in enumerate(self.shared.feeds[self.arm.source, self.replicate], 1):
+            if self.arm.retrains:
+                self._held[index] = found.evaluation
+                if index <= self._rounds and not any(ticket.index == index for ticket in self._waiting):
+                    self._let_go_of_source(index)  # its record was written before
+            yield found
+
+    def _candidates(self) -> list[dict[str, Tensor]]:
+        """Return where each partition stands after the last round that was done."""
+        assert self._last is not None
+        return self.folder.candidates(self.name, self.replicate, self._last.index, self._last.job.mask)
 
     def _with_missed(self, why: str) -> str:
         """Add to why an arm ended that it was to be evaluated at densities which its rounds did not come to."""
@@ -279,8 +290,8 @@ class ArmRun:
 
     def _rewind_point(self, dense: Job) -> Job:
         """Return the training that tickets start from: the initial state, or the dense run's own at step k."""
-        steps = self._behind()
-        if not steps or self.arm.method == "dense":
+        steps = self.recipe.rewind if rewinds(self.arm, self.recipe.arms) else 0
+        if not steps or not self.arm.has_tickets:
             return dense
         point = self._run_all([replace(dense, last=steps)], "pretraining")[0].final
         return replace(dense, start=point, first=steps)
@@ -297,146 +308,34 @@ class ArmRun:
         facts = {key: record[key] for key in _FACTS if key in record}
         searched = {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
         self._searched = searched if self.arm.by_itself else self._searched | searched
-        start = self._start_of(ticket)
-        ready = self._evaluation(index, start)
+        start = self.setting.after(ticket, self.arm.onward(self.setting))
+        ready = self.arm.evaluation(self.setting, index, start)
         self._offer(start, ready)
         self._add(_Ticket(index, ready, facts, dict(self._searched), record=record))
 
-    def _start_of(self, ticket: Ticket) -> Job:
-        """Return a ticket as the training that the next round of its search does."""
-        first = ticket.origin.get("rewind_step", 0)
-        training = self.plans.onward_training(self.arm)
-        return Job(ticket.rewind_point, dict(ticket.mask), training, self.seed, self.whole, first)
-
-    def _evaluation(self, index: int, job: Job) -> Job:
-        """Return the training that evaluates a ticket: the recipe's own, whatever the search trained with."""
-        if self.arm.method == "as_trained":  # no ticket is trained: the network that its source pruned is the result
-            assert self._point is not None
-            source = self.recipe.arms[self.arm.of or ""]
-            [part] = self.plans.partitions(source, self.replicate)
-            own = replace(self._point, training=self.plans.search_training(source), part=part)
-            return replace(own, gradual=self.plans.schedules(source)[index - 1])
-        if self.arm.method == "reordered":
-            return self._reordered(job)
-        return replace(job, training=self.recipe.training) if self.arm.training else job
-
-    def _search(self, point: Job, done: list[Ticket]) -> str:
-        """Search on from the rounds that are done, and keep each new one."""
-        plans, arm = self.plans, self.arm
-        partitions = plans.partitions(arm, self.replicate)
-        first = len(done) + 1
-        anew = arm.method in ("one_shot", "gradual")  # every round begins with the dense network
-        job = self._start_of(done[-1]) if done and not anew else point
-        job = replace(job, training=plans.search_training(arm)) if arm.training else job
-        options: dict[str, Any] = {
-            "run_all": self._run_all,
-            "score": plans.scores(arm),
-            "scope": plans.scope(arm),
-            "scored": plans.scored(arm),
-            "first": first,
-            "allow_collapse": arm.allow_collapse,
-        }
-        amounts = itertools.islice(self._amounts(), len(done), None)
-        if arm.method == "gradual":
-            same = {key: options[key] for key in ("run_all", "first", "allow_collapse")}
-            rounds = find_gradually(job, plans.schedules(arm)[len(done) :], part=partitions[0], **same)
-        elif arm.method == "one_shot":
-            rounds = find_at_once(job, partitions, amounts, **options)
-        else:
-            apart = arm.combine == "all_at_end"
-            options["combine"] = unite if arm.combine == "any" else intersect
-            options["after"] = rewound if arm.rewinds else carried_on(plans.onward_training(arm))
-            if apart and done:
-                options["candidates"] = self.folder.candidates(self.name, self.replicate, len(done), done[-1].mask)
-            rounds = find(job, partitions, amounts, apart=apart, **options)
-        before, parent = (job.mask, None) if not done else (done[-1].mask, done[-1].digest)
+    def _search(self, done: list[Ticket]) -> str:
+        """Go on from the rounds that are done, and keep each new one."""
+        rounds = self.arm.rounds(self.setting, done)
+        before, parent = (done[-1].mask, done[-1].digest) if done else (self.setting.point.mask, None)
         while True:
             self._index += 1
-            if arm.by_itself:
+            if self.arm.by_itself:
                 self._searched = {of: cost for of, cost in self._searched.items() if cost.role == "pretraining"}
             try:
                 found = next(rounds)
             except StopIteration as end:
                 return end.value or ""
-            parent = self._keep_round(found, before, parent, partitions)
+            self._index = found.index
+            parent = self._keep_round(found, before, parent)
             before = found.mask
             if (why := self._stop(found.index, found.mask)) is not None:
                 return why
             self._write_done()
 
-    def _follow(self, point: Job, done: list[Ticket]) -> str:
-        """Make a control of each of another arm's tickets, after those that are done."""
-        assert self.arm.of is not None
-        parent = done[-1].digest if done else None
-        before: Mask = point.mask
-        for index, found in enumerate(self.shared.feeds[self.arm.of, self.replicate], 1):
-            job, self._seen = self._control(point, found), index
-            if index <= len(done) and not any(ticket.index == index for ticket in self._waiting):
-                self._let_go_of_source(job)
-            if index > len(done):
-                self._index = index
-                facts = {"kept_fraction": count(job.mask) / count(before), "collapsed": empty_layers(job.mask)}
-                parent = self._keep_ticket(index, job, parent, [], facts)
-                self._write_done()
-            before = job.mask
-        return ""
-
-    def _control(self, point: Job, found: Found) -> Job:
-        """Turn another arm's ticket into this arm's."""
-        mask = found.job.mask
-        if self.arm.method == "as_trained":
-            return replace(point, mask=mask)
-        if self.arm.method == "random_ticket":
-            return replace(point, mask=controls.draw(mask, self.seed, self.plans.mask))
-        if self.arm.method == "reinitialised":
-            return replace(point, start=self.shared.initial[self.replicate, True], mask=mask, first=0)
-        # All others start where the source's tickets do, with as many steps behind them.
-        start, first = found.job.start, found.job.first
-        if self.arm.method == "reordered":
-            training = self.plans.onward_training(self.arm)
-            return replace(point, start=start, mask=mask, first=first, training=training)
-        start, mask = controls.shuffle(start, mask, self.seed, self.arm.shuffle, self.plans.mask)
-        return replace(point, start=start, mask=mask, first=first)
-
-    def _reordered(self, job: Job) -> Job:
-        """Return a training in another order of the data: its augmentation and dropout are others, too."""
-        return replace(job, seed=seeds.derive(self.seed, "reordered"))
-
-    def _let_go_of_source(self, job: Job) -> None:
+    def _let_go_of_source(self, index: int) -> None:
         """Let go of what the source's evaluation of a ticket gave: it was held for this arm when it was offered."""
-        if self.arm.method == "reordered":
-            self.pool.let_go([self.pool.digest(job)])
-
-    def _behind(self) -> int:
-        """Steps that its tickets have behind them when they start."""
-        return self.recipe.rewind if starting(self.arm, self.recipe.arms).rewinds else 0
-
-    def _train_long(self, dense: Job) -> None:
-        """Train the dense network as long as another arm's whole search and the evaluation of its last ticket."""
-        if self.arm.as_long_as is None:
-            return
-        rounds = list(self.shared.feeds[self.arm.as_long_as, self.replicate])
-        if not rounds:
-            return
-        training, task = self.recipe.training, self.plans.task
-        examples = task.size(self.whole, "train")
-        own = self._schedule(dense).steps * examples / task.steps_per_epoch(training.batch_size, self.whole)
-        self._index = len(rounds)
-        # The last ticket is evaluated from its rewind point on.
-        rewinds = self.recipe.arms[self.arm.as_long_as].rewinds
-        full = Schedule.of(training, task.steps_per_epoch(training.batch_size)).steps
-        last = 1 - (self.recipe.rewind / full if rewinds else 0)
-        job = replace(dense, training=stretched(training, last + rounds[-1].samples / own))
-        facts = self._facts(dense.mask, job, kept_fraction=None)
-        record = self.folder.record(self.name, self.replicate, self._index)
-        self._add(_Ticket(self._index, job, facts, {}, record=record))
-
-    def _amounts(self) -> Iterable[Amount]:
-        if self.arm.match is None:
-            return self.plans.amounts(self.arm)
-        scope = self.plans.scope(self.arm)
-        source = self.shared.feeds[self.arm.match.arm, self.replicate]
-        return (Count(rates.kept_by_group(found.job.mask, scope)) for found in source)
+        if index in self._held:
+            self.pool.let_go([self._held.pop(index)])
 
     def _run_all(self, jobs: list[Job], role: str = "search") -> list[Trained]:
         for number, job in enumerate(jobs, 1):
@@ -483,21 +382,27 @@ class ArmRun:
             "invariant_seconds": 0.0,
         } | more
 
-    def _keep_round(self, found: Round, before: Mask, parent: str | None, partitions: list[Partition]) -> str:
-        """Write a round's ticket and candidates, and offer it to be evaluated; returns the ticket's digest."""
+    def _keep_round(self, found: Round, before: Mask, parent: str | None) -> str | None:
+        """Keep what a round gave, and have it evaluated if that is wanted; returns the digest of its ticket, if any."""
+        if not self.arm.has_tickets:
+            facts = self._facts(found.mask, found.job, kept_fraction=None)
+            record = self.folder.record(self.name, self.replicate, found.index)
+            self._add(_Ticket(found.index, found.job, facts, {}, record=record))
+            return None
         facts = {
             "kept_fraction": count(found.mask) / count(before),
-            "candidate_densities": [density(candidate) for candidate in found.candidates],
-            "candidate_layers": {
-                name: [int(candidate[name].count_nonzero()) for candidate in found.candidates] for name in found.mask
-            },
             "collapsed": found.collapsed,
             "cut_seconds": found.cut_seconds,
             "invariant_seconds": found.invariant_seconds,
         }
+        if found.candidates:
+            facts["candidate_densities"] = [density(candidate) for candidate in found.candidates]
+            facts["candidate_layers"] = {
+                name: [int(candidate[name].count_nonzero()) for candidate in found.candidates] for name in found.mask
+            }
         if len(found.candidates) > 1:
             self.folder.keep_candidates(self.name, self.replicate, found.index, found.candidates)
-        digest = self._keep_ticket(found.index, found.job, parent, partitions, facts)
+        digest = self._keep_ticket(found.index, found.job, parent, facts)
         # What was learnt is in the ticket now. Trainings of the dense mask may serve other arms.
         evaluated = {cost.training for costs in self._evaluated.values() for cost in costs}
         evaluated |= {self.pool.digest(ticket.job) for ticket in self._waiting if ticket.evaluated}
@@ -505,9 +410,7 @@ class ArmRun:
         self.pool.release(spent - evaluated)
         return digest
 
-    def _keep_ticket(
-        self, index: int, job: Job, parent: str | None, partitions: list[Partition], facts: dict[str, Any]
-    ) -> str:
+    def _keep_ticket(self, index: int, job: Job, parent: str | None, facts: dict[str, Any]) -> str:
         facts = self._facts(job.mask, job) | facts
         origin = dict(self.shared.origin) | {
             "arm": self.name,
@@ -516,32 +419,33 @@ class ArmRun:
             "replicate": self.replicate,
             "rewind_step": job.first,
             "seeds": {"recipe": self.recipe.seed, "replicate": self.seed},
-            "partitions": [part.describe() for part in partitions],
+            "partitions": [part.describe() for part in self.arm.trained_on(self.setting)],
             "inference_flops": facts["inference_flops"],
             "parent": parent,
         }
         ticket = Ticket(job.mask, job.start, origin, self.plans.total)
         digest = self.folder.keep_ticket(self.name, self.replicate, index, ticket)
-        ready = self._evaluation(index, job)
+        ready = self.arm.evaluation(self.setting, index, job)
         self._offer(job, ready)
         self._add(_Ticket(index, ready, facts, dict(self._searched)))
         return digest
 
     def _offer(self, job: Job, ready: Job) -> None:
         """Give a round to the arms that follow; those that train it once more need what its evaluation gives."""
-        if self._again:
-            self.pool.hold([self.pool.digest(ready)] * self._again)
-        self.feed.put(Found(job, sum(cost.samples for cost in self._searched.values())))
+        evaluation = self.pool.digest(ready) if self._again else ""
+        self.pool.hold([evaluation] * self._again)
+        self.feed.put(Found(job, sum(cost.samples for cost in self._searched.values()), evaluation))
         self._rounds += 1
 
     def _add(self, ticket: _Ticket) -> None:
         """Take a round in, and have those evaluated of which that is certain now."""
         before, self._last = self._last, ticket
+        ticket.ends = self.arm.line(self.setting, ticket.index, ticket.job)
         ticket.fresh = [of for of in ticket.searched if before is None or of not in before.searched]
         self._waiting.append(ticket)
         self._release_spent()
         targets = self.arm.evaluate_at
-        if ticket.index == 0 or not targets or self.arm.method == "dense":
+        if ticket.index == 0 or not targets:
             self._evaluate(ticket)
             return
         assert before is not None
@@ -557,16 +461,9 @@ class ArmRun:
             self._label(ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense")
             self.pool.hold([self.pool.digest(ticket.job)])  # another arm may have the same training, and done with it
             ticket.future = self.pool.evaluate(ticket.job)
-            if self.arm.method == "reordered":
-                one, other = self._ends(ticket)
-                self._label(other, f"round {ticket.index}, another order")
-                ticket.line = self.pool.connect(one, other)
-
-    def _ends(self, ticket: _Ticket) -> tuple[Job, Job]:
-        """Return the two trainings of a ticket, the source's first; of round 0 those from where its tickets start."""
-        assert self._point is not None
-        job = ticket.job if ticket.index else self._point
-        return replace(job, seed=self.seed), self._reordered(job)
+            if ticket.ends is not None:
+                self._label(ticket.ends[1], f"round {ticket.index}, trained once more")
+                ticket.line = self.pool.connect(*ticket.ends)
 
     def _stop(self, index: int, mask: Mask) -> str | None:
         """Return why the search stops after this round (nothing to say: an empty text), ``None`` to go on."""
@@ -637,8 +534,7 @@ class ArmRun:
         result = ticket.future.result() if ticket.future is not None else None
         line = ticket.line.result() if ticket.line is not None else None
         self._index = under_way
-        if 0 < ticket.index <= self._seen:
-            self._let_go_of_source(self._ends(ticket)[0])
+        self._let_go_of_source(ticket.index)
         if result is None and ticket.record is not None:
             self._recall(ticket, ticket.record)
             return
@@ -646,8 +542,8 @@ class ArmRun:
         new = [ticket.searched[of] for of in ticket.fresh]
         if result is not None:
             done = [(ticket.job, result[0])]
-            if line is not None:
-                done += zip(self._ends(ticket), line[:2], strict=True)
+            if line is not None and ticket.ends is not None:
+                done += zip(ticket.ends, line[:2], strict=True)
             costs = [self._cost("evaluation", job, trained) for job, trained in done]
             self._evaluated[ticket.index] = list({cost.training: cost for cost in costs}.values())
             new += self._evaluated[ticket.index]
@@ -680,7 +576,7 @@ class ArmRun:
             record |= {"profile": self.recipe.profile.name, "lifted": list(self.recipe.profile.lifted)}
         if self.recipe.data.skew is not None:
             record["class_examples"] = self._class_examples
-        if self.arm.method == "reordered":
+        if ticket.ends is not None:
             record |= {"line": line and line[2].plain(), "barrier": line and line[2].barrier}
         if valid:
             self._valid[ticket.index] = self._worth(valid)
@@ -710,7 +606,7 @@ class ArmRun:
     def _costs(self, ticket: _Ticket) -> dict[str, float]:
         """Add up what a ticket cost as if the arm ran alone: its search's trainings and its evaluations, each once."""
         earlier = [costs for index, costs in self._evaluated.items() if index <= ticket.index]
-        chosen = earlier[-1:] if self.arm.method == "dense" or self.arm.by_itself else earlier
+        chosen = earlier if self.arm.has_tickets and not self.arm.by_itself else earlier[-1:]
         both = ticket.searched | {cost.training: cost for costs in chosen for cost in costs}
         return {
             "samples_seen": sum(cost.samples for cost in both.values()),

@@ -309,10 +309,7 @@ def _states(plans: Plans) -> Callable[[Iterable[int]], dict[tuple[int, bool], St
 
 def _flops(plans: Plans, todo: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:
     """Count what an example costs, by the number of outputs."""
-    arms = [(plans.recipe.arms[name], replicate) for name, replicate in todo]
-    parts = [part for arm, replicate in arms if arm.searches for part in plans.partitions(arm, replicate)]
-    by_outputs = {plans.task.outputs(part): part for part in (WHOLE, *parts)}
-    return {outputs: plans.task.flops(part) for outputs, part in by_outputs.items()}
+    return {plans.task.outputs(part): plans.task.flops(part) for part in plans.trained_on(todo)}
 
 
 def _sources(recipe: Recipe, name: str) -> list[str]:

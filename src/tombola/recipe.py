@@ -171,16 +171,12 @@ class Recipe:
         for name, arm in self.arms.items():
             if arm.lifts and not repo:
                 raise ConfigError(f"arms.{name}.{arm.lifts}; only profile: repo allows it")
-        if len({self._scored(arm) for arm in self.arms.values() if arm.searches}) > 1 and not repo:
+        scored = {arm.weights_scored(self.training) for arm in self.arms.values()} - {()}
+        if len(scored) > 1 and not repo:
             raise ConfigError("the arms do not score the same weights (scored, training.select); only profile: repo "
                               "allows it")  # fmt: skip
         if self.data.valid == "test" and not repo:
             raise ConfigError("data.valid is test, which selects on test data; only profile: repo allows it")
-
-    def _scored(self, arm: Method) -> tuple[str, ...]:
-        """Say which weights of its trainings an arm scores."""
-        own = training_with(self.training, arm.search_changes())
-        return ("last",) if "last" in (arm.scored, own.select) else (arm.scored, own.select, own.select_by)
 
     def _check_until(self) -> None:
         until, margin = self.until, self.verdict.margin
@@ -205,10 +201,7 @@ class Recipe:
         if endless and not until.given:
             raise ConfigError(f"the recipe needs until: rounds, density, density_total or accuracy_drop, since arm "
                               f"{endless[0]} has no end of its own")  # fmt: skip
-        own = {
-            f"arms.{name}.training": training_with(self.training, arm.search_changes())
-            for name, arm in self.arms.items()
-        }
+        own = {f"arms.{name}.training": arm.searching(self.training) for name, arm in self.arms.items()}
         for where, training in ({"training": self.training} | own).items() if self.data.valid == 0 else ():
             if training.patience is not None:
                 raise ConfigError(f"{where}.patience looks at validation data; data.valid is 0")
@@ -651,22 +644,6 @@ class Origin:
         except InputError as error:
             raise ConfigError(f"{where}: {error}") from error
         return origin
-
-
-def training_with(training: Training, changes: Mapping[str, Any]) -> Training:
-    """Return a training with some of its settings changed, each checked against its type.
-
-    Raises:
-        ConfigError: There is no such setting, or its value is of another type or out of its range.
-
-    >>> training_with(Training(epochs=6), {"epochs": 12}).epochs
-    12.0
-    """
-    given = {f.name: getattr(training, f.name) for f in dataclasses.fields(training)}
-    if "steps" in changes or "epochs" in changes:  # one takes the place of the other
-        given |= {"steps": None, "epochs": None}
-    changed: Training = filled(Training, given | dict(changes), "training")
-    return changed
 
 
 def _spelled_out(whole: Mapping[str, Any]) -> dict[str, Any]:

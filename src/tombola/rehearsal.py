@@ -208,11 +208,7 @@ class _Rehearsal:
         self._pool = _Pool(self._plans, run if thinned.whole else None, agreement, deadline)
         self._folder = _Folder(run, thinned, todo)
         feeds = {key: Feed() for key in todo}
-        outputs = {plans.task.outputs(WHOLE)}
-        for name, replicate in todo:
-            if plans.recipe.arms[name].searches:
-                parts = plans.partitions(plans.recipe.arms[name], replicate)
-                outputs |= {plans.task.outputs(part) for part in parts}
+        outputs = [plans.task.outputs(part) for part in plans.trained_on(todo)]
         self._shared = Shared(
             self._plans,
             self._pool,

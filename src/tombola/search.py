@@ -60,6 +60,11 @@ class Round:
     cut_seconds: float
     invariant_seconds: float
 
+    @classmethod
+    def of(cls, index: int, job: Job) -> Round:
+        """Return a round in which nothing was cut: its ticket comes from elsewhere."""
+        return cls(index, dict(job.mask), [], [], [], job, empty_layers(job.mask), 0.0, 0.0)
+
 
 After = Callable[[Job, Mask, Sequence[Trained]], Job]
 

@@ -8,11 +8,12 @@ the steps, as it does of an epoch. Nothing here needs torch: what is settled by 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from tombola import catalogue
-from tombola.checking import check_most, hints_of, own_numbers, take_own_numbers_
+from tombola.checking import check_most, filled, hints_of, own_numbers, take_own_numbers_
 from tombola.errors import ConfigError, near, shown
 
 # What no training could have; torch's own float32 ends at 3.4e38.
@@ -179,6 +180,22 @@ def stretched(training: Training, factor: float) -> Training:
         warmup=t.warmup * factor,
         warmup_steps=round(t.warmup_steps * factor),
     )
+
+
+def training_with(training: Training, changes: Mapping[str, Any]) -> Training:
+    """Return a training with some of its settings changed, each checked against its type.
+
+    Raises:
+        ConfigError: There is no such setting, or its value is of another type or out of its range.
+
+    >>> training_with(Training(epochs=6), {"epochs": 12}).epochs
+    12.0
+    """
+    given = {f.name: getattr(training, f.name) for f in fields(training)}
+    if "steps" in changes or "epochs" in changes:  # one takes the place of the other
+        given |= {"steps": None, "epochs": None}
+    changed: Training = filled(Training, given | dict(changes), "training")
+    return changed
 
 
 def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> Training:

@@ -32,11 +32,12 @@ from tombola.masks import count, density, from_zeros, head_weight, size, unmaske
 from tombola.models.building import replace_head_
 from tombola.partitions import WHOLE, skewed
 from tombola.progress import Display
-from tombola.recipe import FORMAT, Data, Model, Origin, section, training_with
+from tombola.recipe import FORMAT, Data, Model, Origin, section
 from tombola.records import Record, Records
 from tombola.reports import matrix
 from tombola.runs import lock, source_digest
 from tombola.seals import Seals
+from tombola.settings import training_with
 from tombola.states import state_of
 from tombola.storage import Store
 from tombola.tasks._classification import Classification, classification, options_of

@@ -15,6 +15,8 @@ from tombola.methods.method import Match as Match
 from tombola.methods.method import Method as Method
 from tombola.methods.method import Reach as Reach
 from tombola.methods.method import name_of as name_of
+from tombola.methods.setting import Ground as Ground
+from tombola.methods.setting import Setting as Setting
 
 _PACKAGE = "tombola.methods"
 

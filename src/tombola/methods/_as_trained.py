@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tombola.errors import ConfigError
 from tombola.methods._gradual import Gradual
 from tombola.methods.cards import Card
+from tombola.methods.following import Following
 from tombola.methods.method import Method
-from tombola.methods.searching import Following
+
+if TYPE_CHECKING:
+    from tombola.jobs import Job
+    from tombola.methods.setting import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +40,11 @@ class AsTrained(Following):
         if not isinstance(source, Gradual):
             raise ConfigError(f"{where} is '{self.of}', which leaves no network that was trained on; {self.method} "
                               "takes an arm of method: gradual")  # fmt: skip
+
+    def ticket(self, setting: Setting, job: Job) -> Job:
+        return setting.ticket(job.mask)
+
+    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
+        # Nothing is trained again: the network that its source pruned is the result.
+        assert isinstance(setting.source, Gradual)
+        return setting.source.trainings(setting)[index - 1]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tombola.errors import ConfigError, shown
 from tombola.methods.cards import Card
 from tombola.methods.searching import OwnTraining, Rounds
+
+if TYPE_CHECKING:
+    from tombola.methods.setting import Ground, Setting
+    from tombola.partitions import Partition
+    from tombola.search import Round
+    from tombola.tickets import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +132,65 @@ class Colt(Rounds, OwnTraining):
         return self.combine == "all_at_end"
 
     @property
+    def covering(self) -> bool:
+        return self.remainder == "kept"
+
+    @property
+    def removing(self) -> int:
+        return 1 if self.combine == "any" else self.width
+
+    @property
     def lifts(self) -> str:
         if self.remainder == "kept":
             return ""
         return "remainder is dropped, so some classes are in no partition"
+
+    def division(self, ground: Ground) -> list[Partition]:
+        from tombola.partitions import WHOLE, by_classes, by_examples, by_seeds, within
+
+        number, searched, task = self.partitions or 2, ground.searched, ground.task
+        if number == 1:
+            parts = [WHOLE]
+        elif self.by == "seeds":
+            parts = by_seeds(number)
+        elif self.by == "examples":
+            examples = searched.examples or range(task.size(WHOLE, "train"))
+            parts = by_examples(len(examples), number, ground.seed)
+        elif task.classes is None:
+            raise ConfigError("it divides by classes, and its task has none; take by: examples or by: seeds")
+        else:
+            parts = by_classes(
+                task.classes,
+                number,
+                None if self.by == "classes_in_order" else ground.seed,
+                full_head=self.head == "full",
+                drop_remainder=self.remainder == "dropped",
+            )
+        labels = task.labels("train") if searched != WHOLE else None
+        return parts if labels is None else within(searched, parts, labels)
+
+    def trained_on(self, ground: Ground) -> list[Partition]:
+        parts = self.division(ground)
+        return [parts[index - 1] for index in self.on] or parts
+
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
+        from tombola.masks import intersect, unite
+        from tombola.search import find
+
+        options = self.options_of_find(setting, done)
+        options["combine"] = unite if self.combine == "any" else intersect
+        if self.apart:
+            options |= {"apart": True, "candidates": setting.candidates() if done else None}
+        return find(self.start(setting, done), self.trained_on(setting), **options)
+
+    def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
+        if not self.apart:
+            return super().lowest(rounds, density, begins)
+        if rounds is None:
+            return 0.0
+        # Each partition removes that much by itself, and at worst none of it is shared.
+        removed = 1 - math.pow(1 - self.highest_rate, rounds)
+        return begins * max(0.0, 1 - self.width * removed)
 
     @classmethod
     def of_profile(cls, entry: str, value: Any, given: Mapping[str, Any]) -> Any:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from tombola.errors import ConfigError
 from tombola.methods.cards import Card
 from tombola.methods.method import Method
+
+if TYPE_CHECKING:
+    from tombola.methods.setting import Setting
+    from tombola.search import Round
+    from tombola.tickets import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,24 @@ class Dense(Method):
     @property
     def followed(self) -> tuple[str, str] | None:
         return None if self.as_long_as is None else ("as_long_as", self.as_long_as)
+
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:  # noqa: ARG002
+        from tombola.search import Round
+        from tombola.settings import Schedule, stretched
+
+        found = list(setting.followed)
+        if not found:
+            return
+        assert setting.source is not None
+        training, task = setting.training, setting.task
+        full = Schedule.of(training, task.steps_per_epoch(training.batch_size)).steps
+        # The last ticket is evaluated from its rewind point on.
+        evaluation = 1 - (setting.rewind / full if setting.source.rewinds else 0)
+        batches = task.steps_per_epoch(training.batch_size, setting.whole)
+        steps = Schedule.of(training, batches, batches / task.steps_per_epoch(training.batch_size)).steps
+        samples = steps * task.size(setting.whole, "train") / batches
+        long = stretched(training, evaluation + found[-1].samples / samples)
+        yield Round.of(len(found), replace(setting.point, training=long))
 
     def followers(self) -> str:
         return "which only trains; name an arm that has tickets"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tombola.errors import ConfigError
+from tombola.methods._lr_rewind import LrRewind
 from tombola.methods.cards import Card
-from tombola.methods.searching import Rounds
+
+if TYPE_CHECKING:
+    from tombola.methods.setting import Ground
+    from tombola.settings import Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTune(Rounds):
+class FineTune(LrRewind):
     """Prune and train on from the weights that were learnt, at a low learning rate.
 
     Attributes:
@@ -20,7 +24,6 @@ class FineTune(Rounds):
 
     lr: Literal["last", "decayed"] | float = "last"
 
-    starts: ClassVar[Literal["shared", "source", "own"]] = "own"
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
         Card(
@@ -39,3 +42,19 @@ class FineTune(Rounds):
         if isinstance(self.lr, float | int) and not self.lr > 0:
             raise ConfigError(f"{where}.lr is {self.lr}; it must be above 0")
         super().check(where)
+
+    def onward(self, ground: Ground) -> Training:
+        from tombola.settings import Schedule, fine_tuning
+
+        training = ground.training
+        # A milestone that the training never comes to has not lowered the rate that it ends with.
+        batches = ground.task.steps_per_epoch(training.batch_size)
+        steps = Schedule.of(training, batches).steps
+        epochs = tuple(epoch for epoch in training.milestones if epoch * batches < steps)
+        single = tuple(step for step in training.milestone_steps if step < steps)
+        shape = training.schedule if epochs or single or training.schedule != "multistep" else "constant"
+        return fine_tuning(replace(training, milestones=epochs, milestone_steps=single, schedule=shape), self.lr)
+
+    def check_ground(self, ground: Ground) -> None:
+        self.onward(ground)
+        super().check_ground(ground)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from tombola.errors import ConfigError, shown
+from tombola import paces
+from tombola.errors import ConfigError
 from tombola.methods.cards import Card
-from tombola.methods.method import Method, falling
 from tombola.methods.searching import OwnTraining, Scoring
 from tombola.paces import Pace
+
+if TYPE_CHECKING:
+    from tombola.jobs import Job
+    from tombola.methods.setting import Ground, Setting
+    from tombola.search import Round
+    from tombola.tickets import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +24,14 @@ class Gradual(Scoring, OwnTraining):
     """Prune while training, along a cubic schedule; the mask that a training ends with is a ticket.
 
     Attributes:
-        densities: What each of its trainings ends with.
         pace: When weights go.
         score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``.
     """
 
-    densities: tuple[float, ...] = ()
     pace: Pace | None = None
     score: str = "magnitude"
 
+    at_once: ClassVar[bool] = True
     by_itself: ClassVar[bool] = True
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
@@ -45,12 +51,41 @@ class Gradual(Scoring, OwnTraining):
     def scores(self) -> tuple[str, ...]:
         return (self.score,)
 
-    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:
-        chosen = self if self.densities else replace(self, densities=densities)
-        return super(Gradual, chosen).with_common(densities, evaluate_at)
+    def schedules(self) -> list[paces.Gradual]:
+        """Return how it prunes, once to each density."""
+        return [paces.Gradual(density, self.pace or Pace(), self.score, self.scope) for density in self.densities]
 
-    def check(self, where: str) -> None:
-        if not falling(self.densities):
-            raise ConfigError(f"{where}.densities is {shown(list(self.densities))}; densities fall, from below 1 to "
-                              "above 0")  # fmt: skip
-        super().check(where)
+    def trainings(self, setting: Setting) -> list[Job]:
+        """Return the trainings that prune, one a density."""
+        training = self.searching(setting.training)
+        job = replace(setting.point, training=training, part=setting.searched)
+        return [replace(job, gradual=schedule) for schedule in self.schedules()]
+
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
+        from tombola.search import find_gradually
+
+        return find_gradually(
+            replace(setting.point, training=self.searching(setting.training)),
+            self.schedules()[len(done) :],
+            run_all=setting.run_all,
+            part=setting.searched,
+            first=len(done) + 1,
+            allow_collapse=self.allow_collapse,
+        )
+
+    def check_ground(self, ground: Ground) -> None:
+        from tombola.masks import count, size
+
+        if count(ground.mask) < size(ground.mask):
+            raise ConfigError("it prunes gradually, which begins with all weights, and does not go with model.mask")
+        super().check_ground(ground)
+
+    def check_replicate(self, ground: Ground) -> None:
+        from tombola.settings import Schedule
+
+        training, task = self.searching(ground.training), ground.task
+        batches = task.steps_per_epoch(training.batch_size, ground.searched)
+        share = batches / task.steps_per_epoch(training.batch_size)
+        for schedule in self.schedules():
+            paces.densities(schedule, Schedule.of(training, batches, share).steps)
+        super().check_replicate(ground)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tombola.methods.cards import Card
 from tombola.methods.searching import Rounds
+
+if TYPE_CHECKING:
+    from tombola.methods.setting import Setting
+    from tombola.search import After
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +30,8 @@ class LrRewind(Rounds):
             source="Renda et al. 2020, section 2",
         ),
     )
+
+    def rewinding(self, setting: Setting) -> After:
+        from tombola.search import carried_on
+
+        return carried_on(self.onward(setting))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from tombola.methods.cards import Card
 from tombola.methods.searching import OwnTraining, Search
+
+if TYPE_CHECKING:
+    from tombola.methods.setting import Setting
+    from tombola.search import Round
+    from tombola.tickets import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneShot(Search, OwnTraining):
     """Train once, and cut that training to each density."""
 
+    at_once: ClassVar[bool] = True
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
         Card(
@@ -25,3 +32,10 @@ class OneShot(Search, OwnTraining):
             source="Frankle & Carbin 2019, section 2",
         ),
     )
+
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
+        from tombola.search import find_at_once
+
+        # Every round begins with the dense network.
+        job = replace(setting.point, training=self.searching(setting.training))
+        return find_at_once(job, self.trained_on(setting), **self.options_of_find(setting, done))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tombola.methods.cards import Card
-from tombola.methods.searching import Following
+from tombola.methods.following import Following
+
+if TYPE_CHECKING:
+    from tombola.jobs import Job
+    from tombola.methods.setting import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +32,8 @@ class RandomTicket(Following):
             source="Su et al. 2020, arXiv:2009.11094, section 3; Frankle & Carbin 2019, figure 1",
         ),
     )
+
+    def ticket(self, setting: Setting, job: Job) -> Job:
+        from tombola.controls import draw
+
+        return setting.ticket(draw(job.mask, setting.seed, setting.mask))

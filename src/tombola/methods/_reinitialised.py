@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tombola.methods.cards import Card
-from tombola.methods.searching import Following
+from tombola.methods.following import Following
+
+if TYPE_CHECKING:
+    from tombola.jobs import Job
+    from tombola.methods.setting import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +32,6 @@ class Reinitialised(Following):
             source="Frankle & Carbin 2019, section 2",
         ),
     )
+
+    def ticket(self, setting: Setting, job: Job) -> Job:
+        return setting.ticket(job.mask, setting.drawn_anew)

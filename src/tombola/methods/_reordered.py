@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from tombola.errors import ConfigError
 from tombola.methods.cards import Card
+from tombola.methods.following import Following
 from tombola.methods.method import Method
-from tombola.methods.searching import Following
+
+if TYPE_CHECKING:
+    from tombola.jobs import Job
+    from tombola.methods.setting import Ground, Setting
+    from tombola.settings import Training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reordered(Following):
     """Train each evaluated ticket a second time, and test the networks between the two trainings."""
 
+    retrains: ClassVar[bool] = True
     compared: ClassVar[bool] = False  # two trainings of a ticket differ by chance alone
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
@@ -39,3 +45,20 @@ class Reordered(Following):
         if source.network:
             raise ConfigError(f"{where} is '{self.of}', whose networks are pruned while they train, each to its own "
                               f"mask; name the arm whose tickets they leave, '{source.source}'")  # fmt: skip
+
+    def ticket(self, setting: Setting, job: Job) -> Job:
+        return replace(setting.ticket(job.mask, job.start, job.first), training=self.onward(setting))
+
+    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
+        from tombola.seeds import derive
+
+        # The order of the data follows from the seed; augmentation and dropout are others, too.
+        return replace(job, seed=derive(setting.seed, "reordered"))
+
+    def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:
+        # Round 0 is the dense network, as in every arm; its line lies between trainings from where tickets start.
+        first = replace(job, seed=setting.seed) if index else setting.point
+        return first, self.evaluation(setting, index, first)
+
+    def onward(self, ground: Ground) -> Training:
+        return ground.training if ground.source is None else ground.source.onward(ground)

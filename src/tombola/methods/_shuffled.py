@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tombola.methods.cards import Card
-from tombola.methods.searching import Following
+from tombola.methods.following import Following
+
+if TYPE_CHECKING:
+    from tombola.jobs import Job
+    from tombola.methods.setting import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +37,9 @@ class Shuffled(Following):
             source="Frankle et al. 2021, arXiv:2009.08576, section 4",
         ),
     )
+
+    def ticket(self, setting: Setting, job: Job) -> Job:
+        from tombola.controls import shuffle
+
+        start, mask = shuffle(job.start, job.mask, setting.seed, self.shuffle, setting.mask)
+        return setting.ticket(mask, start, job.first)

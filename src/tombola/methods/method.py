@@ -10,15 +10,25 @@ Options and cards are read without torch: what runs is imported where it runs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tombola import catalogue
 from tombola.errors import ConfigError, shown
 from tombola.methods.cards import Card
+
+if TYPE_CHECKING:
+    from tombola.jobs import Job
+    from tombola.methods.setting import Ground, Setting
+    from tombola.partitions import Partition
+    from tombola.scopes import Scope
+    from tombola.search import Round
+    from tombola.settings import Training
+    from tombola.tasks.protocol import Task
+    from tombola.tickets import Ticket
 
 MOST_ROUNDS = 10_000
 
@@ -81,17 +91,13 @@ class Method:
     compared: ClassVar[bool] = True
     # Whether it starts from initial weights that are drawn anew: all are drawn before any arm begins.
     draws_anew: ClassVar[bool] = False
+    # Whether it needs what the evaluations of the tickets give that it takes, until its own are written down.
+    retrains: ClassVar[bool] = False
     # Where its tickets start: at the rewind point that the whole replicate shares, where those do that it takes, or
     # at states of its own. A control that says nothing starts where its source's tickets do.
     starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
     # Whether it writes out the entries that every arm had in common once.
     written_out: ClassVar[bool] = False
-
-    def __getattr__(self, name: str) -> Any:
-        """Give an option of another method, as it stands where nobody gave it."""
-        if name in WRITTEN_OUT:
-            return WRITTEN_OUT[name]
-        raise AttributeError(f"{type(self).__name__} has no {name}")
 
     @property
     def method(self) -> str:
@@ -136,17 +142,95 @@ class Method:
     @property
     def own_code(self) -> set[str]:
         """The functions and classes of the user's own that it names."""
-        names = (self.method, self.search_changes().get("step", ""))
-        return {name for name in names if catalogue.is_own(name)}
+        return {self.method} if catalogue.is_own(self.method) else set()
 
     @property
     def lifts(self) -> str:
         """What it does that only the profile of the authors' code may do, in words; nothing where there is none."""
         return ""
 
-    def search_changes(self) -> Mapping[str, Any]:
-        """Return what is other in the trainings of its search; evaluations never differ between arms."""
+    @property
+    def goals(self) -> Mapping[str, tuple[float, ...]]:
+        """The densities that it is asked for, by the entry that asks."""
         return {}
+
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
+        """Find tickets, one a round, going on after those that were found before.
+
+        The caller asks no more when the recipe's ``until`` is reached. A generator may return, as its value, why it
+        ended; nothing where there is nothing to say.
+
+        Args:
+            setting: What it works with.
+            done: The tickets of the first rounds, which are not found again.
+        """
+        raise NotImplementedError(f"{self.method} has no rounds")
+
+    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
+        """Return the training that evaluates a ticket.
+
+        Args:
+            setting: What it works with.
+            index: The round.
+            job: The ticket.
+        """
+        return job
+
+    def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:  # noqa: ARG002
+        """Return two trainings between which networks are tested, beside the evaluation; ``None`` for no such thing.
+
+        Args:
+            setting: What it works with.
+            index: The round; 0 is the dense network.
+            job: The ticket.
+        """
+        return None
+
+    def trained_on(self, ground: Ground) -> list[Partition]:
+        """Return what the model of each candidate is trained on."""
+        return [ground.searched]
+
+    def own_scope(self, task: Task) -> Scope | None:  # noqa: ARG002
+        """Return which weights compete; ``None`` leaves it to the arm that it follows."""
+        from tombola.scopes import whole_model
+
+        return None if self.source else whole_model
+
+    def searching(self, training: Training) -> Training:
+        """Return how the trainings of its search run; evaluations never differ between arms."""
+        return training
+
+    def weights_scored(self, training: Training) -> tuple[str, ...]:  # noqa: ARG002
+        """Say which weights of its trainings it scores, by everybody's training; nothing where it scores none."""
+        return ()
+
+    def onward(self, ground: Ground) -> Training:
+        """Return how a ticket is trained by itself: as everybody's, unless the search does not rewind."""
+        return ground.training
+
+    def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:  # noqa: ARG002
+        """Return the lowest density that its rounds can come to, by arithmetic alone.
+
+        Args:
+            rounds: After how many the recipe ends a search; ``None`` where it does not say.
+            density: In the first round at or below which it ends one, likewise.
+            begins: The density of round 0.
+        """
+        return 0.0
+
+    def check_ground(self, ground: Ground) -> None:
+        """Refuse what does not go with the problem, before anything runs; asked once, of replicate 0.
+
+        Raises:
+            ConfigError: The first thing that is wrong; the caller names the arm.
+        """
+
+    def check_replicate(self, ground: Ground) -> None:
+        """Refuse what does not go with a replicate: how its data are divided, and how long that trains.
+
+        Raises:
+            ConfigError: The first thing that is wrong; the caller names the arm.
+        """
 
     def check(self, where: str) -> None:
         """Refuse options that have no meaning, by themselves.

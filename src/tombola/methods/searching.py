@@ -1,30 +1,50 @@
-"""Searching: the options that searches share, and how much each round is asked for."""
+"""Searching: the options that searches share, and what each round is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tombola import catalogue
 from tombola.errors import ConfigError, shown
 from tombola.methods.method import MOST_ROUNDS, Match, Method, Reach, falling
 from tombola.paces import ScopeName
 
+if TYPE_CHECKING:
+    from tombola.jobs import Job, Trained
+    from tombola.methods.setting import Ground, Setting
+    from tombola.partitions import Partition
+    from tombola.rates import Amount
+    from tombola.scopes import Scope
+    from tombola.scores.context import Score
+    from tombola.search import After, Round
+    from tombola.settings import Training
+    from tombola.tasks.protocol import Task
+    from tombola.tickets import Ticket
+    from tombola.types import State
+
 _AMOUNTS = ("rate", "reach", "densities", "match")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Method):
-    """A method that scores and prunes.
+    """A method that scores and prunes, to densities at least.
 
     Attributes:
+        densities: The density after each round, by exact counts.
         scope: Which weights compete: "whole_model", "per_layer", "per_kind" or "half_output".
         allow_collapse: Go on when a layer has no weight left.
     """
 
+    densities: tuple[float, ...] = ()
     scope: ScopeName = "whole_model"
     allow_collapse: bool = False
+
+    # Whether each amount refers to the network that is not pruned, not to what the round before has left.
+    at_once: ClassVar[bool] = False
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -32,14 +52,57 @@ class Scoring(Method):
         return ("magnitude",)
 
     @property
+    def covering(self) -> bool:
+        """Whether its partitions hold all that they divide."""
+        return True
+
+    @property
     def own_code(self) -> set[str]:
         return super().own_code | {name for name in self.scores if catalogue.is_own(name)}
+
+    @property
+    def goals(self) -> Mapping[str, tuple[float, ...]]:
+        return {"densities": self.densities} if self.densities else {}
+
+    def weights_scored(self, training: Training) -> tuple[str, ...]:
+        own = self.searching(training)
+        return ("last",) if own.select == "last" else ("selected", own.select, own.select_by)
 
     def given(self) -> list[str]:
         """Name the entries that say how much is pruned."""
         return [name for name in _AMOUNTS if getattr(self, name, None)]
 
+    def division(self, ground: Ground) -> list[Partition]:
+        """Divide what the search has among its partitions."""
+        return [ground.searched]
+
+    def trained_on(self, ground: Ground) -> list[Partition]:
+        return self.division(ground)
+
+    def own_scope(self, task: Task) -> Scope | None:
+        from tombola.scopes import by_name
+
+        return by_name(self.scope, task.model, task.head)
+
+    def planned(self, ground: Ground) -> Iterable[Amount]:
+        """Return what each round is asked for, as far as no other arm says so."""
+        from tombola.rates import counts_for
+
+        return counts_for(ground.mask, self.densities, ground.scope)
+
+    def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
+        if not self.densities:
+            return super().lowest(rounds, density, begins)
+        return self.densities[min(len(self.densities), rounds or len(self.densities)) - 1]
+
+    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:
+        chosen = self if self.given() else replace(self, densities=densities)
+        return super(Scoring, chosen).with_common(densities, evaluate_at)
+
     def check(self, where: str) -> None:
+        if not falling(self.densities):
+            raise ConfigError(f"{where}.densities is {shown(list(self.densities))}; densities fall, from below 1 to "
+                              "above 0")  # fmt: skip
         super().check(where)
         fitting = [name for name in _AMOUNTS if name in self.options()]
         given = self.given()
@@ -48,21 +111,29 @@ class Scoring(Method):
             raise ConfigError(f"{where} needs {needed}{', exactly one of them' if len(fitting) > 1 else ''}"
                               + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
 
+    def check_ground(self, ground: Ground) -> None:
+        from tombola.methods import fitting
+
+        fitting.check_search(self, ground)
+
+    def check_replicate(self, ground: Ground) -> None:
+        from tombola.methods import fitting
+
+        fitting.check_partitions(self, ground)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Scoring):
-    """A search in rounds, or at once.
+    """A search, in rounds or at once.
 
     Attributes:
-        densities: The density after each round, by exact counts.
-        match: Instead, keep exactly as many weights after every round as another arm.
+        match: Instead of ``densities``, keep exactly as many weights after every round as another arm.
         score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``; of several,
             one for each candidate.
         scored: Which weights of a training are scored: those it "selected", the "last", or "selected_then_last", the
             selected in round 1 and the last from then on.
     """
 
-    densities: tuple[float, ...] = ()
     match: Match | None = None
     score: str | tuple[str, ...] = "magnitude"
     scored: Literal["selected", "last", "selected_then_last"] = "selected"
@@ -75,16 +146,52 @@ class Search(Scoring):
     def followed(self) -> tuple[str, str] | None:
         return None if self.match is None else ("match", self.match.arm)
 
-    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:
-        chosen = self if self.given() else replace(self, densities=densities)
-        return super(Search, chosen).with_common(densities, evaluate_at)
+    def own_scope(self, task: Task) -> Scope | None:
+        from tombola.scopes import per_layer
+
+        if self.match is None:
+            return super().own_scope(task)
+        return per_layer if self.match.per == "layer" else None
+
+    def amounts(self, setting: Setting) -> Iterable[Amount]:
+        """Return what each round is asked for."""
+        from tombola.rates import Count, kept_by_group
+
+        if self.match is None:
+            return self.planned(setting)
+        return (Count(kept_by_group(found.job.mask, setting.scope)) for found in setting.followed)
+
+    def ranking(self) -> Score | list[Score]:
+        """Return what weights are ranked by: one score, or one for each candidate."""
+        if isinstance(self.score, str):
+            return score_named(self.score)
+        return [score_named(name) for name in self.score]
+
+    def weights_scored(self, training: Training) -> tuple[str, ...]:
+        found = super().weights_scored(training)
+        return ("last",) if "last" in (self.scored, found[0]) else (self.scored, *found[1:])
+
+    def state_scored(self, trained: Trained, index: int) -> State:
+        """Return which weights of a training are scored, in a round."""
+        if self.scored == "selected" or (self.scored == "selected_then_last" and index == 1):
+            return trained.state
+        return trained.final
+
+    def options_of_find(self, setting: Setting, done: Sequence[Ticket]) -> dict[str, Any]:
+        """Return what `find` is told, whatever the search does between its rounds."""
+        return {
+            "amounts": itertools.islice(self.amounts(setting), len(done), None),
+            "run_all": setting.run_all,
+            "score": self.ranking(),
+            "scope": setting.scope,
+            "scored": self.state_scored,
+            "first": len(done) + 1,
+            "allow_collapse": self.allow_collapse,
+        }
 
     def check(self, where: str) -> None:
         if self.match is not None and self.scope != Search.scope:
             raise ConfigError(f"{where}.scope has no meaning with match: {shown(self.match.arm)}, whose scope it has")
-        if not falling(self.densities):
-            raise ConfigError(f"{where}.densities is {shown(list(self.densities))}; densities fall, from below 1 to "
-                              "above 0")  # fmt: skip
         if not isinstance(self.score, str) and len(self.score) != self.width:
             raise ConfigError(f"{where}.score names {len(self.score)} scores for {self.width} candidates; one each, "
                               "or one")  # fmt: skip
@@ -108,6 +215,64 @@ class Rounds(Search):
     @property
     def endless(self) -> bool:
         return self.rate is not None
+
+    @property
+    def goals(self) -> Mapping[str, tuple[float, ...]]:
+        return {**super().goals, **({"reach.density": (self.reach.density,)} if self.reach else {})}
+
+    @property
+    def removing(self) -> int:
+        """How many candidates may each remove other weights in a round."""
+        return self.width
+
+    def start(self, setting: Setting, done: Sequence[Ticket]) -> Job:
+        """Return the training that the next round begins with."""
+        job = setting.after(done[-1], self.onward(setting)) if done else setting.point
+        training = self.searching(job.training)
+        return job if training == job.training else replace(job, training=training)
+
+    def rewinding(self, setting: Setting) -> After:  # noqa: ARG002
+        """Return what the next round starts from."""
+        from tombola.search import rewound
+
+        return rewound
+
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
+        from tombola.search import find
+
+        options = self.options_of_find(setting, done)
+        return find(self.start(setting, done), self.trained_on(setting), after=self.rewinding(setting), **options)
+
+    def planned(self, ground: Ground) -> Iterable[Amount]:
+        from tombola.masks import density
+        from tombola.rates import counts_for, rate_to_reach
+
+        if self.rate is not None:
+            return itertools.repeat(self.rate)
+        if self.reach is None:
+            return super().planned(ground)
+        begins = density(ground.mask)  # 1, unless a checkpoint's zeros stay pruned
+        whole, rounds = self.reach.density / begins, self.reach.rounds
+        if not self.exact:
+            return itertools.repeat(rate_to_reach(whole, rounds), rounds)
+        steps = [begins * whole ** (number / rounds) for number in range(1, rounds + 1)]
+        return counts_for(ground.mask, steps, ground.scope)
+
+    def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
+        if self.reach is not None:
+            share = min(self.reach.rounds, rounds or self.reach.rounds) / self.reach.rounds
+            return begins * math.pow(self.reach.density / begins, share)
+        if self.rate is None:
+            return super().lowest(rounds, density, begins)
+        kept = max(0.0, 1 - self.highest_rate * self.removing)
+        reached = 0.0 if rounds is None else begins * math.pow(kept, rounds)
+        # A search stops in the first round at or below its density, so it stood above that before.
+        return max(reached, kept * (density or 0.0))
+
+    @property
+    def highest_rate(self) -> float:
+        """The rate of the group that loses most."""
+        return max(self.rate.values()) if isinstance(self.rate, dict) else self.rate or 0.0
 
     def check(self, where: str) -> None:
         from tombola.pruning import check_rate
@@ -133,6 +298,11 @@ class Rounds(Search):
             raise ConfigError(f"{where}: what {self.width} partitions leave is not known beforehand; "
                               "reach a density with exact: true")  # fmt: skip
 
+    def check_ground(self, ground: Ground) -> None:
+        if self.reach is not None and self.scope == "half_output":
+            raise ConfigError("reach and half_output do not go together: the output layer has another rate")
+        super().check_ground(ground)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTraining(Method):
@@ -144,28 +314,24 @@ class OwnTraining(Method):
 
     training: dict[str, Any] = field(default_factory=dict)
 
-    def search_changes(self) -> Mapping[str, Any]:
-        return self.training
-
-
-@dataclass(frozen=True, kw_only=True)
-class Following(Method):
-    """A method that takes the tickets of another arm and changes them, or does something with them.
-
-    Attributes:
-        of: The arm whose tickets it takes.
-    """
-
-    of: str | None = None
-
-    searches: ClassVar[bool] = False
-    starts: ClassVar[Literal["shared", "source", "own"]] = "source"
-
     @property
-    def followed(self) -> tuple[str, str] | None:
-        return None if self.of is None else ("of", self.of)
+    def own_code(self) -> set[str]:
+        kernel = str(self.training.get("step", ""))
+        return super().own_code | ({kernel} if catalogue.is_own(kernel) else set())
 
-    def check(self, where: str) -> None:
-        if self.of is None:
-            raise ConfigError(f"{where} needs of: ARM, the arm whose tickets it takes")
-        super().check(where)
+    def searching(self, training: Training) -> Training:
+        from tombola.settings import training_with
+
+        return training_with(training, self.training) if self.training else training
+
+    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
+        return replace(job, training=setting.training) if self.training else job
+
+
+def score_named(name: str) -> Callable[..., Any]:
+    """Return the score of that name, an entry of ``tombola.scores`` or the user's own.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return catalogue.guarded(name, catalogue.entry("tombola.scores", name))

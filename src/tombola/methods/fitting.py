@@ -1,0 +1,127 @@
+"""Fitting: whether a search goes with a problem, found before anything is trained."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from tombola import catalogue, names, seeds, training
+from tombola.contracts import CONTRACTS
+from tombola.errors import ConfigError, InputError, shown
+from tombola.masks import head_weight, size
+from tombola.methods.searching import score_named
+from tombola.pruning import removals
+from tombola.rates import Count
+from tombola.scopes import Group, by_group
+from tombola.scores.context import Context
+from tombola.selection import check_scores
+from tombola.settings import Schedule
+
+if TYPE_CHECKING:
+    from tombola.methods.searching import Scoring
+    from tombola.methods.setting import Ground
+    from tombola.partitions import Partition
+
+_MOST_TRIED = 100  # amounts that are looked at beforehand
+
+
+def check_search(method: Scoring, ground: Ground) -> None:
+    """Refuse trainings, scores and amounts that do not go with the model.
+
+    Raises:
+        ConfigError: The first thing that is wrong.
+    """
+    training.settle(method.searching(ground.training), ground.task.model, ground.device)
+    if method.scope == "half_output" and _head(ground) not in ground.mask:
+        raise ConfigError("scope half_output is per_layer where the output layer is not prunable; take prunable: all")
+    for name in method.scores:
+        score_named(name)
+    if "match" not in method.given():
+        _check_amounts(method, ground)
+    _try_scores(method, ground)
+
+
+def check_partitions(method: Scoring, ground: Ground) -> None:
+    """Refuse partitions that cannot be trained and pruned.
+
+    Raises:
+        ConfigError: The first thing that is wrong.
+    """
+    task, parts = ground.task, method.division(ground)
+    task.check(parts, covering=method.covering, whole=ground.searched)
+    _check_rewind(method, ground, parts)
+    head = _head(ground)
+    if parts[0].own_head and head in ground.mask:
+        raise ConfigError(f"'{head}' is prunable, but class partitions renumber their labels and have heads of "
+                          "their own; take head: full, prunable: no_head, or by: examples")  # fmt: skip
+    for number, part in enumerate(parts, 1):
+        if method.searching(ground.training).select == "best" and not task.size(part, "valid"):
+            raise ConfigError(f"partition {number} has no validation example, which training.select: best needs")
+
+
+def _head(ground: Ground) -> str | None:
+    """Name the weight of the output layer, where a model has one."""
+    return None if ground.task.head is None else head_weight(ground.task.model, ground.task.head)
+
+
+def _check_rewind(method: Scoring, ground: Ground, parts: Iterable[Partition]) -> None:
+    """Refuse a rewind point that leaves a search nothing to train, or is another one to it."""
+    own, everybody = method.searching(ground.training), ground.training
+    if ground.rewind and own.batch_size != everybody.batch_size:
+        raise ConfigError(f"its search has training.batch_size {own.batch_size}, and rewind is step {ground.rewind} of "
+                          f"a training with batches of {everybody.batch_size}")  # fmt: skip
+    for number, part in enumerate(parts, 1):
+        batches = ground.task.steps_per_epoch(own.batch_size, part)
+        share = batches / ground.task.steps_per_epoch(own.batch_size)
+        steps = Schedule.of(own, batches, share).steps
+        if round(ground.rewind * share) >= steps:
+            raise ConfigError(f"rewind is {ground.rewind}, which leaves partition {number} nothing to train in its "
+                              f"{steps} steps")  # fmt: skip
+
+
+def _check_amounts(method: Scoring, ground: Ground) -> None:
+    """Refuse exact counts that a scope does not take, and rounds that would prune nothing, which end a search."""
+    groups, whole = ground.scope(ground.mask), size(ground.mask)
+    before = whole
+    for amount in itertools.islice(method.planned(ground), _MOST_TRIED):
+        if not isinstance(amount, Count):
+            _check_rate(ground, groups, amount, method.allow_collapse)
+            return  # it is the same in every round
+        left = whole - sum(removals(ground.mask, groups, None, amount.keep).values())
+        if left == before:
+            raise ConfigError(f"its densities lie too close to each other: a round would prune none of {before:,} "
+                              "weights")  # fmt: skip
+        before = whole if method.at_once else left
+
+
+def _check_rate(
+    ground: Ground, groups: Mapping[str, Group], rate: float | Mapping[str, float], allow_collapse: bool
+) -> None:
+    """Refuse a rate whose first round would prune nothing, or all weights of a group."""
+    gone, sizes = removals(ground.mask, groups, rate, None), by_group(size, ground.mask, groups)
+    if not any(gone.values()):
+        raise ConfigError(f"its rate is {shown(rate)}; a round would prune none of {sum(sizes.values()):,} weights")
+    empty = [group for group in gone if gone[group] == sizes[group]]
+    if empty and not (allow_collapse and len(empty) < len(gone)):
+        which = f"of '{empty[0]}' " if len(gone) > 1 else ""
+        raise ConfigError(f"its rate is {shown(rate)}; the first round would prune all {sizes[empty[0]]:,} weights "
+                          f"{which}there are")  # fmt: skip
+
+
+def _try_scores(method: Scoring, ground: Ground) -> None:
+    """Call the user's own scores once on the initial state, so that what is wrong with them is told before hours.
+
+    They see the model's own names and shapes: a score may know its layers.
+    """
+    for name in dict.fromkeys(name for name in method.scores if catalogue.is_own(name)):
+        # Copies: what a score does to them must not come into the experiment.
+        state = {key: value.detach().clone() for key, value in names.state(ground.task.model).items()}
+        mask = {key: keep.clone() for key, keep in ground.mask.items()}
+        with catalogue.own_code(name, "scores"), seeds.seeded(ground.seed, "tried"):
+            scores = score_named(name)(state, mask, Context(state, ground.seed))
+            try:
+                check_scores(scores, ground.mask)
+            except InputError as error:
+                said = CONTRACTS["scores"].in_words()
+                raise ConfigError(f"{shown(name)}: {error}; {said} (tombola list scores)") from error
