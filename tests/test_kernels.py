@@ -7,16 +7,20 @@ from collections import OrderedDict
 import pytest
 import torch
 from tests.own_kernel import Elsewhere
+from tests.test_bombs import WHOLE
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tombola import catalogue, seeds
+import tombola
+from tombola import catalogue, experiment, seeds
 from tombola.batches import Batches
+from tombola.data import synthetic
 from tombola.errors import ConfigError
 from tombola.kernels.finding import named, preferred
 from tombola.kernels.protocol import Kernel
 from tombola.kernels.recording import recordable
 from tombola.masks import ones
+from tombola.recipe import parse
 from tombola.settings import Training
 from tombola.splits import Split
 from tombola.training import settle, train
@@ -201,3 +205,30 @@ def test_batches_of_ones_own_may_have_the_model_in_hands_at_every_step():
     for _ in train(made("mlp"), own, Training(epochs=1, step=OWN), {}, loss=loss, seed=0, visited=lambda _: False):
         pass
     assert Elsewhere.calls.count("upkeep") == 4
+
+
+def test_a_run_has_the_model_in_hands_at_evaluations_alone_and_a_loop_of_ones_own_at_every_step():
+    def upkeeps(**options):
+        Elsewhere.calls.clear()
+        tombola.run_job(job, task, **options)
+        return Elsewhere.calls.count("upkeep")
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    task = tombola.Classification(model, tombola.split(synthetic()), head="1")
+    training = Training(epochs=3, step=OWN, lr=0.01)
+    job = tombola.Job(task.initial_state(), ones(model, "all"), training, seed=0)
+    steps = 3 * task.steps_per_epoch(training.batch_size)
+    assert upkeeps() == 3  # before the first step and after two of the three evaluations
+    assert upkeeps(loop=lambda *given, **more: train(*given, **more)) == steps
+
+
+def test_a_kernel_of_ones_own_runs_a_recipe_and_gives_the_masks_of_eager(tmp_path):
+    """The kernel stands in one file outside of the package, and a recipe names it; its bits are those of eager."""
+    found = {}
+    for kernel in ("eager", OWN):
+        whole = WHOLE | {"name": kernel.rpartition(":")[2].lower(), "training": {"epochs": 1, "step": kernel}}
+        done = experiment.run(parse(whole), runs=tmp_path, workers=1)
+        assert done.complete
+        found[kernel] = [(record["mask_digest"], record["test_accuracy"]) for record in done.records]
+    assert found["eager"] == found[OWN]
+    assert len({mask for mask, _ in found[OWN]}) == 3

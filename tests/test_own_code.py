@@ -292,7 +292,7 @@ def test_a_kernel_is_tried_before_anything_is_trained(own, change, said):
     assert said in str(caught.value)
 
 
-def test_a_kernel_that_fails_later_fails_its_arm_alone(own, tmp_path, undrawn):
+def test_a_kernel_that_fails_later_fails_its_arm_alone(own, tmp_path):
     # Its first two trainings are the trial and the dense network's.
     later = (
         "        def gradients(batch):",
