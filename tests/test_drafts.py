@@ -37,7 +37,7 @@ def broken(classes):
 """
 
 
-FORESEEN = Estimate(100, 2, 90.0, True, 1.0, 0, (2, 2))
+FORESEEN = Estimate(100, 2, 2, 2, 90.0, True, 1.0, 0)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_what_a_run_that_was_stopped_has_done_is_not_counted_again(tmp_path, don
     made = recipe(until={"rounds": 3})
     found = foresee(plan(made), runs=tmp_path)
     outcome = run(made, runs=tmp_path, workers=1)
-    assert found.range[0] <= len(done["trained"]) - before <= found.range[1]
+    assert found.fewest <= len(done["trained"]) - before <= found.most
     assert foresee(plan(made), runs=tmp_path).trainings == 0
     # What is told of each arm does not hang on how much of it is done.
     arms = outlook(plan(made), foresee(plan(made), runs=tmp_path), tmp_path)["arms"]
@@ -128,8 +128,7 @@ def test_a_training_that_is_on_the_disk_already_is_not_counted(tmp_path):
     class Killed:
         """A run that was killed after its first training."""
 
-        def begun(self, *_):
-            return False
+        begun = True
 
         def rounds_done(self, *_):
             return []
@@ -142,12 +141,15 @@ def test_a_training_that_is_on_the_disk_already_is_not_counted(tmp_path):
 
     assert ahead(made).trainings == 2
     assert ahead(made, so_far=Killed()).trainings == 1
+    # Another replicate has nothing behind it.
+    both = recipe(arms={"lth": LTH}, until={"rounds": 1}, replicates=2)
+    assert ahead(both, so_far=Killed()).trainings == 3
 
 
 def test_where_partitions_decide_the_rounds_the_range_holds_what_is_done(tmp_path, done):
     made = recipe(until={"density": 0.3}, arms={"colt-2": COLT, "matched": {"match": "colt-2"}})
     found = foresee(plan(made), runs=tmp_path)
-    least, most = found.range
+    least, most = found.fewest, found.most
     assert f"({least:,} to {most:,}, as partitions agree on what they prune)" in found.counted
     # Alike they prune 15 % a round, 8 rounds to 30 %; as little alike as they can, 30 %, 4 rounds; two searches
     # of halves and as many evaluations each, and matched IMP's one search, which is its evaluation.
@@ -213,7 +215,7 @@ def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeyp
 def test_what_a_rehearsal_learns_leaves_pruned_weights_at_zero():
     made = recipe(arms={"lth": LTH})
     plans = plan(made)
-    pool = rehearsal._Pool(plans, None, "chance", math.inf)
+    pool = rehearsal._CountingPool(plans, None, "chance", math.inf)
     mask = {name: torch.rand(keep.shape) < 0.5 for name, keep in plans.mask.items()}
     job = Job(_states(plans)([0])[0, False], mask, plans.recipe.training, 0)
     [one] = pool.run_all([job])

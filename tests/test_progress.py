@@ -17,7 +17,7 @@ RECORD = {
     "round_seconds": 2.5,
     "invariant_seconds": 0.01,
 }
-AHEAD = Estimate(steps=400, trainings=4, seconds=120, bounded=True, epochs=10, bytes=1_500_000, range=(4, 4))
+AHEAD = Estimate(steps=400, trainings=4, fewest=4, most=4, seconds=120, bounded=True, epochs=10, bytes=1_500_000)
 
 
 def display(**options):
@@ -105,12 +105,12 @@ def test_the_first_name_of_a_training_that_several_arms_share_stays():
 @pytest.mark.parametrize(
     ("ahead", "said"),
     [
-        (Estimate(100, 1, 1.0, True, 1.0, 0, (1, 1)), "x: 1 training, 100 steps, about 1 s"),
+        (Estimate(100, 1, 1, 1, 1.0, True, 1.0, 0), "x: 1 training, 100 steps, about 1 s"),
         (
-            Estimate(100, 10, 50.0, False, 1.0, 0, (10, 10)),
+            Estimate(100, 10, 10, 10, 50.0, False, 1.0, 0),
             "x: the number of rounds is not known beforehand; about 5 s a training",
         ),
-        (Estimate(100, 2, float("nan"), True, 1.0, 0, (2, 2)), "x: 2 trainings, 100 steps, about an unknown time"),
+        (Estimate(100, 2, 2, 2, float("nan"), True, 1.0, 0), "x: 2 trainings, 100 steps, about an unknown time"),
     ],
 )
 def test_the_estimate_is_told_first(ahead, said):

@@ -27,38 +27,38 @@ class Estimate:
     Attributes:
         steps: Optimiser steps of all trainings together, each training counted once.
         trainings: Trainings on the full data and its partitions.
-        seconds: Wall time on the run's workers, from a few measured steps of the dense network; NaN if they failed.
+        fewest, most: Trainings, where the agreement of partitions decides how many rounds there are.
+        seconds: Wall time on the run's workers, from a few measured steps; NaN if they failed.
         bounded: Whether the number of rounds is known; an accuracy stop leaves it open.
         epochs: Length of one training.
-        bytes: Of the run folder when the run is complete; masks, rewind points, predictions, trained weights.
-        range: The fewest and the most trainings, where how far partitions agree decides how many rounds there are.
-        rounds: Of every arm that has something left to do the number of its rounds and its last density.
+        bytes: Of the run folder when the run is complete.
+        rounds: Of every arm with something left to do, the number of rounds and the last density.
         waits: Whether a training may end early, by its patience.
     """
 
     steps: int
     trainings: int
+    fewest: int
+    most: int
     seconds: float
     bounded: bool
     epochs: float
     bytes: int
-    range: tuple[int, int]
     rounds: Mapping[str, tuple[int, float | None]] = field(default_factory=dict)
     waits: bool = False
 
     @property
     def counted(self) -> str:
         """The trainings and steps in words, with what leaves their number open."""
-        least, most = self.range
         text = f"{self.trainings:,} training{'s' * (self.trainings != 1)}"
-        if least != most:
-            text += f" ({least:,} to {most:,}, as partitions agree on what they prune)"
+        if self.fewest != self.most:
+            text += f" ({self.fewest:,} to {self.most:,}, as partitions agree on what they prune)"
         return f"{text}, {self.steps:,} steps{' or fewer, by patience' * self.waits}"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Seconds of a training step, and of evaluating one example; NaN where they could not be measured."""
+    """Seconds of a training step and of evaluating an example; NaN where neither was measured."""
 
     step: float
     example: float

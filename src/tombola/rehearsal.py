@@ -1,6 +1,6 @@
 """Rehearsal: what a run will do, found by letting its arms do it on a pool that trains nothing.
 
-    plans -> the arms themselves -> [ a pool that only counts ] -> trainings, steps, rounds -> estimate
+    plans -> the arms themselves -> [ a pool that only counts ] -> trainings, rounds -> estimate
 
 The arms are those of a run, so whatever decides there how many trainings are needed decides here,
 too: which are shared, which rounds are evaluated, where a search stops. What a training would have
@@ -70,7 +70,7 @@ class Rehearsed:
         candidates: Masks of partitions that are written.
         starts: States that tickets start from.
         rounds: Of every arm the number of its rounds and the density after the last one.
-        cut_short: Whether there is more than could be rehearsed, for want of time or since an arm failed.
+        cut_short: Whether there is more than could be rehearsed: there was no time, or an arm failed.
     """
 
     trainings: int = 0
@@ -87,15 +87,19 @@ class Rehearsed:
 
     def times(self, replicates: int) -> Rehearsed:
         """Return what so many replicates alike would do."""
-        counts: dict[str, Any] = {name: value * replicates for name, value in self._counts().items()}
+        counts: dict[str, Any] = self._counts()
+        for name in counts:
+            counts[name] *= replicates
         return replace(self, **counts)
 
     def plus(self, other: Rehearsed) -> Rehearsed:
         """Return what both together would do."""
-        others = other._counts()
-        counts: dict[str, Any] = {name: value + others[name] for name, value in self._counts().items()}
+        counts: dict[str, Any] = self._counts()
+        for name, value in other._counts().items():
+            counts[name] += value
         rounds = dict(other.rounds) | dict(self.rounds)
-        return replace(self, **counts, rounds=rounds, cut_short=self.cut_short or other.cut_short)
+        cut_short = self.cut_short or other.cut_short
+        return replace(self, **counts, rounds=rounds, cut_short=cut_short)
 
     def _counts(self) -> dict[str, int]:
         return {name: value for name, value in vars(self).items() if type(value) is int}
@@ -117,15 +121,15 @@ def rehearse(
         run: The run so far; a new one if not given.
         agreement: How far the partitions of a search agree on what they prune.
     """
-    found = Rehearsed()
-    began = time.process_time()
-    for replicate, alike in _unlike(plans, todo, run).items():
-        own = [key for key in todo if key[1] == replicate]
-        rehearsal = _Rehearsal(plans, own, initial([replicate]), run, agreement, began + _SECONDS)
-        found = found.plus(rehearsal.drive().times(alike))
-        if found.cut_short:
+    rehearsed = Rehearsed()
+    deadline = time.process_time() + _SECONDS
+    for replicate, number_alike in _unlike(plans, todo, run).items():
+        arms_of_it = [key for key in todo if key[1] == replicate]
+        rehearsal = _Rehearsal(plans, arms_of_it, initial([replicate]), run, agreement, deadline)
+        rehearsed = rehearsed.plus(rehearsal.drive().times(number_alike))
+        if rehearsed.cut_short:
             break
-    return found
+    return rehearsed
 
 
 def estimate(
@@ -144,49 +148,49 @@ def estimate(
         run: The run so far; a new one if not given.
         workers: Number of workers.
     """
-    found = rehearse(plans, todo, initial, run)
-    others = [found]
+    expected = rehearse(plans, todo, initial, run)
+    trainings = [expected.trainings]
     if any(plans.recipe.arms[name].varies for name, _ in todo):
-        others += [rehearse(plans, todo, initial, run, agreement) for agreement in ("least", "all")]
+        for agreement in ("least", "all"):
+            trainings.append(rehearse(plans, todo, initial, run, agreement).trainings)
     task, recipe = plans.task, plans.recipe
-    measure = Measure.of(plans) if found.trainings else Measure(0.0, 0.0)
-    tested = sum(task.size(WHOLE, which) for which in ("train", "valid", "test"))
-    looked_at = found.looked_at + found.evaluations * tested + found.lines * POINTS * task.size(WHOLE, "test")
-    seconds = (found.steps * measure.step + looked_at * measure.example) / workers
-    epoch = task.steps_per_epoch(recipe.training.batch_size)
-    length = Schedule.of(recipe.training, epoch).steps
     until = recipe.until
+    steps_per_epoch = task.steps_per_epoch(recipe.training.batch_size)
     return Estimate(
-        steps=found.steps,
-        trainings=found.trainings,
-        seconds=seconds,
-        bounded=not found.cut_short and (until.accuracy_drop is None or until.rounds is not None),
-        epochs=length / epoch,
-        bytes=_bytes(plans, todo, found),
-        range=(min(one.trainings for one in others), max(one.trainings for one in others)),
-        rounds=found.rounds,
+        steps=expected.steps,
+        trainings=expected.trainings,
+        fewest=min(trainings),
+        most=max(trainings),
+        seconds=_seconds(plans, expected) / workers,
+        bounded=not expected.cut_short and (until.accuracy_drop is None or until.rounds is not None),
+        epochs=Schedule.of(recipe.training, steps_per_epoch).steps / steps_per_epoch,
+        bytes=_bytes(plans, todo, expected),
+        rounds=expected.rounds,
         waits=recipe.training.patience is not None,
     )
+
+
+def _seconds(plans: Plans, expected: Rehearsed) -> float:
+    """Return the processor seconds of what is expected, from a few measured steps."""
+    if not expected.trainings:
+        return 0.0
+    measure, task = Measure.of(plans), plans.task
+    of_an_evaluation = sum(task.size(WHOLE, split) for split in ("train", "valid", "test"))
+    of_a_line = POINTS * task.size(WHOLE, "test")
+    examples = expected.looked_at
+    examples += expected.evaluations * of_an_evaluation + expected.lines * of_a_line
+    return expected.steps * measure.step + examples * measure.example
 
 
 def _unlike(plans: Plans, todo: Sequence[Key], run: Run | None) -> dict[int, int]:
     """Return the replicates to be rehearsed, each with the number of those that do as much."""
     replicates = list(dict.fromkeys(replicate for _, replicate in todo))
-    names: dict[int, list[str]] = {replicate: [] for replicate in replicates}
-    for name, replicate in todo:
-        names[replicate].append(name)
-    begun = [k for k in replicates if run is not None and any(run.begun(name, k) for name in names[k])]
-    # Classes that are unevenly represented are so in every replicate in another way.
-    own = replicates if plans.recipe.data.skew is not None else begun
-    found = dict.fromkeys(own, 1)
-    fresh: dict[tuple[str, ...], int] = {}
-    for replicate in replicates:
-        if replicate not in found:
-            first = fresh.setdefault(tuple(names[replicate]), replicate)
-            if first == replicate:
-                found[replicate] = 0
-            found[first] += 1
-    return found
+    # Classes that are unevenly represented are so in every replicate in another way, and in a run
+    # that has begun each replicate has something else behind it.
+    alike = plans.recipe.data.skew is None and (run is None or not run.begun)
+    if alike and replicates:
+        return {replicates[0]: len(replicates)}
+    return dict.fromkeys(replicates, 1)
 
 
 class _Rehearsal:
@@ -205,8 +209,8 @@ class _Rehearsal:
         mask = thinned.state(plans.mask)
         total = round(plans.total * size(mask) / size(plans.mask))
         self._plans = replace(plans, mask=mask, total=total)
-        self._pool = _Pool(self._plans, run if thinned.whole else None, agreement, deadline)
-        self._folder = _Folder(run, thinned, todo)
+        self._pool = _CountingPool(self._plans, run if thinned.whole else None, agreement, deadline)
+        self._folder = _UnwrittenFolder(run, thinned, todo)
         feeds = {key: Feed() for key in todo}
         outputs = [plans.task.outputs(part) for part in plans.trained_on(todo)]
         self._shared = Shared(
@@ -235,7 +239,8 @@ class _Rehearsal:
         except _EnoughError:
             cut_short = True
         pool, folder = self._pool, self._folder
-        cut_short = cut_short or folder.failed  # what the arm would have gone on to do is not counted
+        # What an arm that failed would have gone on to do is not counted.
+        cut_short = cut_short or folder.failed
         return Rehearsed(
             trainings=len(pool.trained),
             steps=sum(steps for steps, _, _ in pool.trained.values()),
@@ -256,33 +261,39 @@ class _Thinned:
 
     def __init__(self, mask: Mask) -> None:
         self._stride = max(1, math.ceil(size(mask) / LARGEST))
-        self._names = frozenset(mask)
+        self._names = tuple(mask)
 
     @property
     def whole(self) -> bool:
-        """Whether all weights are there, so that a training has the digest that it has in the run."""
+        """Whether all weights are there, so that trainings have the digests of the run."""
         return self._stride == 1
 
     def state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights that a rehearsal takes; what cannot be pruned it needs for digests alone."""
+        """Return the weights that a rehearsal takes; others it needs for digests alone."""
         if self.whole:
             return dict(state)
-        return {name: state[name].flatten()[:: self._stride].clone() for name in state if name in self._names}
+        thinned = {}
+        for name in self._names:
+            thinned[name] = state[name].flatten()[:: self._stride].clone()
+        return thinned
 
     def ticket(self, ticket: Ticket) -> Ticket:
         """Return a ticket with these weights alone."""
         if self.whole:
             return ticket
-        return replace(ticket, mask=self.state(ticket.mask), rewind_point=self.state(ticket.rewind_point))
+        mask, rewind_point = self.state(ticket.mask), self.state(ticket.rewind_point)
+        return replace(ticket, mask=mask, rewind_point=rewind_point)
 
 
-class _Pool:
+class _CountingPool:
     """Counts what it is asked to train, and gives weights that nobody has trained."""
 
     def __init__(self, plans: Plans, run: Run | None, agreement: Agreement, deadline: float) -> None:
-        self._plans, self._run, self._agreement, self._deadline = plans, run, agreement, deadline
+        self._plans, self._run = plans, run
+        self._agreement, self._deadline = agreement, deadline
         self._task = plans.task.digest
-        self.trained: dict[str, tuple[int, int, int]] = {}  # steps, training examples, validation examples
+        # Of each training its steps, training examples, and validation examples looked at.
+        self.trained: dict[str, tuple[int, int, int]] = {}
         self.tested: set[str] = set()
         self.lines: set[str] = set()
 
@@ -290,7 +301,7 @@ class _Pool:
         return job.digest(self._task)
 
     def run_all(self, jobs: list[Job]) -> list[Trained]:
-        # What partitions that agree have in common is theirs alone: another arm has learnt something else.
+        # What partitions that agree have in common is theirs: another arm has learnt otherwise.
         together = self.digest(jobs[0])
         shares = [number / len(jobs) for number in range(len(jobs))]
         return [self._train(job, together, share) for job, share in zip(jobs, shares, strict=True)]
@@ -302,7 +313,8 @@ class _Pool:
 
     def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]:
         self.lines.add(digest_json([self.digest(one), self.digest(other)]))
-        return _done((self._train(one), self._train(other), Line([0.0, 1.0], [0.0, 0.0], [0.0, 0.0])))
+        flat = Line([0.0, 1.0], [0.0, 0.0], [0.0, 0.0])
+        return _done((self._train(one), self._train(other), flat))
 
     def hold(self, digests: Iterable[str]) -> None:
         pass
@@ -319,10 +331,12 @@ class _Pool:
         digest, task = self.digest(job), self._plans.task
         batches = task.batches(job.part, job.training.batch_size, job.seed)
         schedule, first, last = course(job, task, len(batches))
-        if digest not in self.trained and not (self._run is not None and self._run.has_trained(digest)):
-            looks = sum(1 for step in range(first + 1, last) if step % schedule.evaluate_every == 0) + 1
-            examples = batches.examples(first, last)
-            self.trained[digest] = last - first, examples, looks * task.size(job.part, "valid")
+        done = self._run is not None and self._run.has_trained(digest)
+        if digest not in self.trained and not done:
+            every = schedule.evaluate_every
+            looks = (last - 1) // every - first // every + 1  # in between, and at the end
+            looked_at = looks * task.size(job.part, "valid")
+            self.trained[digest] = last - first, batches.examples(first, last), looked_at
         apart = together is None or self._agreement == "chance"
         learnt, pruned = self._weights(job, digest if apart else together, share), None
         if job.gradual is not None:
@@ -341,7 +355,7 @@ class _Pool:
         )
 
     def _weights(self, job: Job, address: str | None, share: float) -> dict[str, Tensor]:
-        """Draw the weights that a partition has learnt, so that it agrees with the others as asked."""
+        """Draw what a partition has learnt, so that it agrees with the others as asked."""
         draw = torch.Generator().manual_seed(derive(job.seed, "rehearsal", address))
         learnt = {}
         for name, keep in job.mask.items():
@@ -360,7 +374,7 @@ class _Pool:
 
 
 def _apart(values: Tensor, keep: Tensor, by: float) -> Tensor:
-    """Move the order of a layer's kept weights on by a share of their number: what is low comes to be another part."""
+    """Move the order of a layer's kept weights on by a share: other weights are the lowest then."""
     number = int(keep.count_nonzero())
     order = torch.argsort(torch.argsort(values[keep]))
     found = torch.zeros_like(values)
@@ -368,7 +382,7 @@ def _apart(values: Tensor, keep: Tensor, by: float) -> Tensor:
     return found
 
 
-class _Folder:
+class _UnwrittenFolder:
     """A run folder in which nothing is written; what is done stands in the real one."""
 
     def __init__(self, run: Run | None, thinned: _Thinned, todo: Sequence[Key]) -> None:
@@ -404,7 +418,8 @@ class _Folder:
     def candidates(self, arm: str, replicate: int, index: int, _: Mask) -> list[dict[str, Tensor]]:
         assert self._run is not None
         whole = self._run.mask(arm, replicate, index)
-        return [self._thinned.state(mask) for mask in self._run.candidates(arm, replicate, index, whole)]
+        candidates = self._run.candidates(arm, replicate, index, whole)
+        return [self._thinned.state(mask) for mask in candidates]
 
     def add_record(self, _: Record, *, anyway: bool = False) -> bool:  # noqa: ARG002 - nothing is written
         return False

@@ -389,9 +389,10 @@ class Run:
         """Return the result of a round, or ``None`` where there is none yet."""
         return self.records.get(arm, replicate, index)
 
-    def begun(self, arm: str, replicate: int) -> bool:
-        """Whether there is a result of an arm of a replicate."""
-        return bool(self.records.of(arm, replicate))
+    @property
+    def begun(self) -> bool:
+        """Whether there is a result, or a finished training whose result is still to be taken."""
+        return len(self.records) > 0 or any(self.trainings.glob("*.training"))
 
     def has_trained(self, digest: str) -> bool:
         """Whether a training is kept here, by its job's digest."""
