@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from tests.test_experiment import go, recipe
+from tests.test_origins import MODEL, ORIGIN
 
 from tombola.errors import ConfigError, InputError
-from tombola.masks import ones
+from tombola.masks import ones, size
 from tombola.models.building import build
 from tombola.progress import Display
 from tombola.recipe import parse
@@ -318,3 +319,17 @@ def test_a_transfer_tells_its_progress(found, tmp_path):
     ).records
     assert told
     assert told[-1][1] == told[-1][2] == record["samples_seen"] // 64 + 1
+
+
+def test_the_unpruned_network_keeps_the_zeros_that_its_search_began_with_and_trains_those_of_others(tmp_path):
+    """Two tickets of one start: the zeros of a checkpoint belong to the mask of one search alone."""
+    start = {name: value.clone() for name, value in MODEL.state_dict().items()}
+    start["fc1.weight"][:, :16] = 0
+    paths = [tmp_path / "kept.safetensors", tmp_path / "trained.safetensors"]
+    for path, mask in zip(paths, ("from_weights", None), strict=True):
+        Ticket(ones(MODEL), start, ORIGIN | {"model": ORIGIN["model"] | {"mask": mask}}).save(path)
+    done = transfer(paths, ["synthetic"], runs=tmp_path, workers=1, device="cpu", dense=True)
+    assert done.failures == []
+    weights = size(ones(MODEL))
+    zeros = start["fc1.weight"][:, :16].numel()
+    assert sorted(r["kept"] for r in done.records if r["of"] == "dense") == [weights - zeros, weights]
