@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from tombola.digests import digest_json
 from tombola.experiment import facts
 from tombola.files import write_whole
+from tombola.identity import definition_of, run_digest
 from tombola.packing import labelled
 from tombola.plans import Plans, make_task
 from tombola.recipe import FORMAT, Recipe, parse
-from tombola.runs import PACKED, Run, definition_of, run_digest
+from tombola.runs import PACKED, Run
 from tombola.seals import VERSION, Seals
 
 # What a training of format 1 did without saying so.

@@ -19,10 +19,11 @@ from tombola.data.loading import load
 from tombola.errors import ConfigError, InputError, TicketError
 from tombola.experiment import run
 from tombola.exports.writing import export
+from tombola.identity import run_digest
 from tombola.models import mlp
 from tombola.plans import compared_at
 from tombola.recipe import parse
-from tombola.runs import Run, run_digest
+from tombola.runs import Run
 from tombola.splits import split
 from tombola.storage import Store
 from tombola.tickets import Ticket

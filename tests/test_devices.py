@@ -9,11 +9,11 @@ from torch import nn
 
 from tombola import devices, models
 from tombola.errors import ConfigError
+from tombola.identity import run_digest
 from tombola.jobs import Job, measure, run_job
 from tombola.masks import ones
 from tombola.plans import Plans, make_task, settle
 from tombola.recipe import Recipe, parse
-from tombola.runs import run_digest
 from tombola.training import Training
 from tombola.training import settle as settled
 

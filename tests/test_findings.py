@@ -20,10 +20,10 @@ from findings.page import SECTIONS, anchor, page, wrapped
 from tombola import Classification, Run
 from tombola.data import synthetic
 from tombola.experiment import report
+from tombola.identity import run_digest
 from tombola.masks import ones
 from tombola.paces import Pace
 from tombola.partitions import WHOLE
-from tombola.runs import run_digest
 from tombola.splits import split
 from tombola.training import Training, train
 

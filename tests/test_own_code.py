@@ -13,12 +13,13 @@ from tombola import catalogue, experiment
 from tombola.contracts import CONTRACTS
 from tombola.data.dataset import from_tensors
 from tombola.data.loading import load
+from tombola.environments import environment
 from tombola.errors import ConfigError, DataError, InputError
 from tombola.exports.writing import export
 from tombola.models.building import build
 from tombola.pruning import prune
 from tombola.recipe import parse
-from tombola.runs import Run, environment
+from tombola.runs import Run
 from tombola.scopes import Group
 from tombola.tickets import Ticket
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tombola.errors import ConfigError
+from tombola.identity import folder_of, run_digest, shared
 from tombola.recipe import FORMAT, parse
-from tombola.runs import Run, RunFolder, folder_of, run_digest, shared
+from tombola.runs import Run, RunFolder
 
 WHOLE = {
     "name": "frozen",

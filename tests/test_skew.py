@@ -9,10 +9,11 @@ from tests.test_experiment import go, recipe, timeless
 from tombola.batches import Batches
 from tombola.errors import ConfigError
 from tombola.experiment import facts, foresee, plan
+from tombola.identity import run_digest
 from tombola.masks import nested
 from tombola.partitions import WHOLE, Partition, Skew, by_classes, by_examples, by_seeds, skewed, within
 from tombola.recipe import parse
-from tombola.runs import Run, run_digest
+from tombola.runs import Run
 from tombola.seeds import generator
 from tombola.tickets import Ticket
 

@@ -10,12 +10,13 @@ from tests.test_experiment import go, recipe
 from tests.test_origins import MODEL, ORIGIN
 
 from tombola.errors import ConfigError, InputError
+from tombola.identity import run_digest
 from tombola.masks import ones, size
 from tombola.models.building import build
 from tombola.progress import Display
 from tombola.recipe import parse
 from tombola.reports.matrix import Matrix
-from tombola.runs import Run, run_digest
+from tombola.runs import Run
 from tombola.tickets import Ticket
 from tombola.transfer import transfer
 

@@ -28,6 +28,7 @@ from tombola.estimate import Estimate
 from tombola.executors import Pool
 from tombola.exports.reading import read_elsewhere
 from tombola.flops import Flops
+from tombola.identity import folder_of
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, check_seeded, compared_at, make_model, make_task, settle
 from tombola.progress import Display, duration, in_bytes
@@ -38,7 +39,7 @@ from tombola.reports import page
 from tombola.reports.decisions import Asked
 from tombola.reports.grids import percent
 from tombola.reports.paper import printed
-from tombola.runs import Run, RunFolder, folder_of
+from tombola.runs import Run, RunFolder
 from tombola.states import noted_versions, shared_names, state_of
 from tombola.tasks._classification import UNVERIFIED
 from tombola.tasks.protocol import Task, check_task

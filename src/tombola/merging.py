@@ -15,24 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tombola import similarity, ticket_format
+from tombola.environments import check_same_inputs
 from tombola.errors import ConfigError
 from tombola.files import write_whole
+from tombola.identity import differing, shared
 from tombola.packing import labelled
 from tombola.recipe import Recipe
 from tombola.records import Record, Records, timeless
-from tombola.runs import (
-    LATENCY,
-    PACKED,
-    SIMILARITY,
-    Run,
-    check_same_inputs,
-    differing,
-    is_of_round,
-    lock,
-    reading,
-    shared,
-    similarity_key,
-)
+from tombola.runs import LATENCY, PACKED, SIMILARITY, Run, is_of_round, lock, reading, similarity_key
 from tombola.tickets import Ticket
 
 _Key = TypeVar("_Key")

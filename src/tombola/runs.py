@@ -25,13 +25,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
-import inspect
 import io
 import json
-import platform
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,14 +39,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import catalogue, choosing, extras, seals, ticket_format
+from tombola import choosing, seals, ticket_format
 from tombola.best import Best, of_record
 from tombola.checking import checked
 from tombola.comparisons import DENSE
-from tombola.devices import cores
 from tombola.digests import digest_json
+from tombola.environments import check_same_inputs, environment
 from tombola.errors import ConfigError, DamagedError, TicketError, near
-from tombola.files import cannot_write, clear_parts, users_path
+from tombola.files import cannot_write, clear_parts
+from tombola.identity import definition_of, differing, folder_of, run_digest, shared
 from tombola.plans import compared_at
 from tombola.recipe import FORMAT, Decision, Recipe, parse, section
 from tombola.records import Record, Records
@@ -58,11 +55,6 @@ from tombola.seals import Seals
 from tombola.storage import Store, log_error
 from tombola.tickets import Ticket
 from tombola.types import Mask
-
-# What all arms of a run share; a run whose recipe differs in one of these is another run.
-SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
-# Options that say where a user's own images are and how they are read; which they are, the data's fingerprint tells.
-READING = {"image_folder": ("path", "workers"), "arrays": ("path",)}
 
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
 PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.packing`
@@ -95,60 +87,6 @@ _STATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/\d+")
 _BATCH = re.compile(r"batch_\d{1,9}")
 _CLOCK = {"ms": float, "quartiles": tuple[float, float]}
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
-
-
-def shared(recipe: Recipe) -> dict[str, Any]:
-    """Return what all arms of a run share, as plain data: of a GPU its kind, of a checkpoint its content.
-
-    Of a user's own images neither their place nor the number of processes that read them: images that were moved are
-    still the same. That others are refused in their place is the business of `check_same_inputs`.
-    """
-    whole = recipe.plain()
-    found = {key: whole[key] for key in SHARED}
-    if "task" in whole:
-        found["task"] = whole["task"]
-    reading = READING.get(recipe.data.name, ())
-    found["data"] = {key: value for key, value in found["data"].items() if key not in reading}
-    found["device"] = found["device"].partition(":")[0]
-    if recipe.model.weights is not None:
-        path = users_path(recipe.model.weights, "model.weights")
-        # Of a run that was made elsewhere, or long ago, the file need not be here.
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else f"{path}, which is not here"
-        found["model"] = found["model"] | {"weights": content}
-    return found
-
-
-def run_digest(recipe: Recipe) -> str:
-    """Digest of what all arms share: data, model, training, seed, kind of device; arms and rounds may be added."""
-    return digest_json({"format": FORMAT, **shared(recipe)})
-
-
-def folder_of(recipe: Recipe, parent: Path) -> Path:
-    """Return where the run of a recipe is."""
-    return parent / f"{recipe.name}-{run_digest(recipe)[:8]}"
-
-
-def differing(now: Mapping[str, Any], was: Mapping[str, Any], where: str = "") -> list[str]:
-    """Say in which fields two mappings differ, those within mappings by their dotted names.
-
-    >>> differing({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}})
-    ['a.b was 3, is 1']
-    """
-    found = []
-    for key in [*now, *(key for key in was if key not in now)]:
-        one, other = now.get(key), was.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += differing(one, other, f"{where}{key}.")
-        elif one != other:
-            found.append(f"{where}{key} was {other}, is {one}")
-    return found
-
-
-def definition_of(recipe: Recipe, name: str) -> dict[str, Any]:
-    """Return what an arm of a recipe is, as plain data; of one that follows another, that other's too."""
-    arm = recipe.arms[name]
-    plain: dict[str, Any] = json.loads(json.dumps(arm.definition()))
-    return plain | {"source": definition_of(recipe, arm.source)} if arm.source else plain
 
 
 @dataclass(frozen=True)
@@ -1005,61 +943,3 @@ def _take(file: io.TextIOWrapper, path: Path) -> io.TextIOWrapper:
         file.close()
         raise ConfigError(f"another process works in '{path}'; wait for it, or stop it") from error
     return file
-
-
-def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: Path) -> None:
-    """Refuse other data or other code of the user's than a run began with.
-
-    Raises:
-        ConfigError: Which of them differs.
-    """
-    # Code that is new to the run is no change: an arm may be added with a score of its own.
-    own, functions, these = before.get("own_code", {}), before.get("own_functions", {}), now.get("own_functions", {})
-    changed = [name for name, digest in now["own_code"].items() if own.get(name, digest) != digest]
-    # A file may hold several functions: where it is known which one has changed, that one is named.
-    themselves = [name for name in changed if name not in functions or functions[name] != these.get(name)]
-    pairs = [(f"your own '{name}'", own[name], now["own_code"][name]) for name in themselves]
-    pairs += [(f"the file of your own '{name}', beside the function itself,", own[name], now["own_code"][name])
-              for name in changed]  # fmt: skip
-    pairs += [("the data", before.get("data_fingerprint"), now["data_fingerprint"])]
-    for what, was, digest in pairs:
-        if was != digest:
-            raise ConfigError(f"{what} differs from what '{path}' began with (digest {str(digest)[:12]}, "
-                              f"was {str(was)[:12]}); give the run another name")  # fmt: skip
-
-
-def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
-    """Return what a run's figures were made with."""
-    packages = ("tombola", "torch", "torchvision", "numpy", "safetensors", "scikit-learn")
-    chosen = (recipe.task, recipe.data.name, recipe.model.name, recipe.training.step or "")
-    named = {name for name in chosen if catalogue.is_own(name)}
-    own = sorted(named.union(*(arm.own_code for arm in recipe.arms.values())))
-    return {
-        "python": sys.version.split()[0],
-        "packages": extras.versions(packages),
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "cores": cores(),
-        "data_fingerprint": fingerprint,
-        "own_code": {name: source_digest(name) for name in own},
-        **({"own_functions": {name: function_digest(name) for name in own}} if own else {}),
-    }
-
-
-def function_digest(name: str) -> str:
-    """Digest of the lines of the user's own ``package.module:function`` alone; empty where they cannot be had."""
-    try:
-        lines = inspect.getsource(inspect.unwrap(catalogue.own(name)))
-    except (OSError, TypeError):  # no function and no class, or one that was made while running
-        return ""
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def source_digest(name: str) -> str:
-    """Digest of the file that the user's own ``package.module:function`` stands in."""
-    function = catalogue.own(name)
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(function))
-    except TypeError:  # no function and no class: something else that can be called, such as a partial
-        file = sys.modules[name.partition(":")[0]].__file__
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""

@@ -25,6 +25,7 @@ from tombola.best import check_untrained
 from tombola.comparisons import DENSE
 from tombola.data.loading import check_repeats
 from tombola.digests import digest_json
+from tombola.environments import source_digest
 from tombola.errors import ConfigError, InputError, TicketError, shown
 from tombola.executors import Pool
 from tombola.jobs import Job, Measured, Trained
@@ -35,7 +36,7 @@ from tombola.progress import Display
 from tombola.recipe import FORMAT, Data, Model, Origin, section
 from tombola.records import Record, Records
 from tombola.reports import matrix
-from tombola.runs import lock, source_digest
+from tombola.runs import lock
 from tombola.seals import Seals
 from tombola.settings import training_with
 from tombola.states import state_of
