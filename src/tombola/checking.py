@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
-from tombola.errors import ConfigError, near, shown
+from tombola.errors import ConfigError, DamagedError, near, shown
 
 MOST_ENTRIES = 1000  # of a list in a recipe
 _BITS = 128  # of a whole number, at most
@@ -197,6 +197,24 @@ def _held(hint: Any, value: Any, dotted: str) -> Any:
             raise ConfigError(f"{dotted} is {shown(value)}; it should be a mapping")
         return {str(key): _held(of[1], item, f"{dotted}.{key}") for key, item in value.items()}
     return checked(hint, value, dotted)
+
+
+def check_in_file(path: Path, name: str, value: Any, hint: Any) -> None:
+    """Refuse a value that was read from a file and is not of its type.
+
+    Args:
+        path: The file.
+        name: What the value is called there, for the message.
+        value: The value.
+        hint: The type.
+
+    Raises:
+        DamagedError: It is of another type.
+    """
+    try:
+        checked(hint, value, name)
+    except ConfigError as error:
+        raise DamagedError(f"'{path}' is damaged: {error}") from error
 
 
 def _typed(hint: Any, value: Any) -> Any:

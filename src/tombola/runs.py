@@ -32,7 +32,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +41,7 @@ from torch import Tensor
 
 from tombola import choosing, seals, ticket_format
 from tombola.best import Best, of_record
-from tombola.checking import checked
-from tombola.comparisons import DENSE
+from tombola.checking import check_in_file
 from tombola.digests import digest_json
 from tombola.environments import check_same_inputs, environment
 from tombola.errors import ConfigError, DamagedError, TicketError, near
@@ -51,6 +50,14 @@ from tombola.identity import definition_of, differing, folder_of, run_digest, sh
 from tombola.plans import compared_at
 from tombola.recipe import FORMAT, Decision, Recipe, parse, section
 from tombola.records import Record, Records
+from tombola.run_files import (
+    check_endings,
+    check_entries,
+    check_environments,
+    check_latency,
+    check_similarity,
+    checked_classes,
+)
 from tombola.seals import Seals
 from tombola.storage import Store, log_error
 from tombola.tickets import Ticket
@@ -62,30 +69,13 @@ SIMILARITY = "similarity.jsonl"
 LATENCY = "latency.json"
 _AGAIN = "move it away, and running the recipe does its round again"
 _ANEW = "take it away, and running the recipe writes it anew"
-# What entries of the folder's files must be. Those that are not named here may be anything.
 _ABOUT = {"format": int, "digest": str, "facts": dict[str, str], "shared": dict[str, Any], "seals": int}
-_ENVIRONMENT = {
-    **dict.fromkeys(("python", "platform", "processor", "data_fingerprint"), str),
-    "packages": dict[str, str],
-    "cores": int,
-    "own_code": dict[str, str],
-}
 _FIELDS = ("density_total", "kept_fraction", "early_stop_step", "selected", "seconds")  # of a run's records, too
-_ENDING = {
-    "state": Literal["open", "finished", "failed", "skipped"],
-    "why": str,
-    "rounds": int,
-    "goal": dict[str, Any],
-    "packed": bool,
-}
 _UNSEALED = (
     "this run was made before files carried digests of their contents: one that was altered or damaged since is seen "
     "only where it cannot be read any more"
 )
 _BACK = "put it back as it was"
-_STATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/\d+")
-_BATCH = re.compile(r"batch_\d{1,9}")
-_CLOCK = {"ms": float, "quartiles": tuple[float, float]}
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
 
 
@@ -156,14 +146,12 @@ class Run:
         path = self.path / "run.json"
         if not path.exists():
             return None
-        try:
+        with _advising(_ANEW):
             about: dict[str, Any] = Seals(self.path, required=False).read_json(path)
-            _check_type(path, "it", about, dict[str, Any])
+            check_in_file(path, "it", about, dict[str, Any])
             if "seals" in about:
                 Seals(self.path).read_json(path)  # then it must have one itself
-            _check_entries(path, about, _ABOUT)
-        except DamagedError as error:
-            raise DamagedError(f"{error}; {_ANEW}") from error
+            check_entries(path, about, _ABOUT)
         if about.get("format") != FORMAT:
             raise ConfigError(f"'{self.path}' is a run of format {about.get('format')}, and this tombola makes and "
                               f"reads format {FORMAT}; run the recipe again under another --runs folder")  # fmt: skip
@@ -226,30 +214,22 @@ class Run:
         path = self.path / "records.jsonl"
         return Records(path, repair=repair, order=list(self.recipe.arms), seals=self.seals, fields=_FIELDS)
 
-    def _json(self, name: str, hint: Any, default: Any, advice: str = _ANEW) -> Any:
-        """Read a file of the folder, whose value is of a type."""
+    def _json(self, name: str, hint: Any, check: Callable[[Path, Any], None] | None = None, advice: str = _ANEW) -> Any:
+        """Read a file of the folder, whose value is of a type and passes a check; ``None`` where there is none."""
         path = self.path / name
-        try:
-            value = self.seals.read_json(path)
-            _check_type(path, "it", value, hint)
-        except FileNotFoundError:
-            return default
-        except DamagedError as error:
-            raise DamagedError(f"{error}; {advice}") from error
+        with _advising(advice):
+            try:
+                value = self.seals.read_json(path)
+            except FileNotFoundError:
+                return None
+            check_in_file(path, "it", value, hint)
+            if check is not None:
+                check(path, value)
         return value
 
     def _states(self) -> dict[str, Any]:
         """Read how arms ended."""
-        path = self.path / "state.json"
-        found: dict[str, Any] = self._json(path.name, dict[str, dict[str, Any]], {})
-        try:
-            for key, ending in found.items():
-                _check_entries(path, ending, _ENDING)
-                if not _STATE.fullmatch(key) or "state" not in ending or ending.get("rounds", 0) < 0:
-                    raise DamagedError(f"'{path}' is damaged: '{key}' is not how an arm of a replicate ended")
-        except DamagedError as error:
-            raise DamagedError(f"{error}; {_ANEW}") from error
-        return found
+        return self._json("state.json", dict[str, dict[str, Any]], check_endings) or {}
 
     def _gone(self) -> list[str]:
         """Say of which rounds there were results once, since an arm is finished, and now are none."""
@@ -276,21 +256,11 @@ class Run:
 
     def environments(self) -> list[dict[str, Any]]:
         """Return what the run's figures were made with, one entry for each machine and version."""
-        path = self.path / "environment.json"
-        found: list[dict[str, Any]] = self._json(path.name, list[dict[str, Any]], [])
-        for entry in found:
-            try:
-                _check_entries(path, entry, _ENVIRONMENT)
-                if "data_fingerprint" not in entry:
-                    raise DamagedError(f"'{path}' is damaged: an entry has no 'data_fingerprint'")
-            except DamagedError as error:
-                raise DamagedError(f"{error}; {_ANEW}") from error
-        return found
+        return self._json("environment.json", list[dict[str, Any]], check_environments) or []
 
     def definitions(self) -> dict[str, Any]:
         """Return the definitions of all arms that ever ran here, by name."""
-        found: dict[str, Any] = self._json("arms.json", dict[str, dict[str, Any]], {})
-        return found
+        return self._json("arms.json", dict[str, dict[str, Any]]) or {}
 
     def definition(self, name: str) -> dict[str, Any]:
         """Return what an arm is, as plain data; of one that follows another, that other's too."""
@@ -470,17 +440,13 @@ class Run:
 
     def _in_one_file(self) -> dict[str, NDArray[np.integer[Any]]]:
         path = self.path / PACKED
-        try:
-            return {key: _checked_classes(path, values) for key, values in self.seals.read_arrays(path).items()}
-        except DamagedError as error:
-            raise DamagedError(f"{error}; pack the run again") from error
+        with _advising("pack the run again"):
+            return {key: checked_classes(path, values) for key, values in self.seals.read_arrays(path).items()}
 
     def _classes(self, path: Path) -> NDArray[np.integer[Any]]:
         """Read a file of classes."""
-        try:
-            return _checked_classes(path, self.seals.read_array(path))
-        except DamagedError as error:
-            raise DamagedError(f"{error}; running the recipe makes it again") from error
+        with _advising("running the recipe makes it again"):
+            return checked_classes(path, self.seals.read_array(path))
 
     def similarities(self) -> list[dict[str, Any]]:
         """Return what was counted of pairs of tickets, see `tombola.similarity`; nothing where no two arms search.
@@ -489,17 +455,14 @@ class Run:
             ConfigError: The file is damaged.
         """
         path = self.path / SIMILARITY
-        advice = "take the file away; where tickets are, running the recipe counts again"
-        found: list[dict[str, Any]] = []
         if not path.exists():
-            return found
-        try:
+            return []
+        lines: list[dict[str, Any]] = []
+        with _advising("take the file away; where tickets are, running the recipe counts again"):
             for number, line in enumerate(self.seals.read_lines(path), 1):
-                _check_similarity(line, f"line {number} of '{path}' is damaged")
-                found.append(line)
-        except DamagedError as error:
-            raise DamagedError(f"{error}; {advice}") from error
-        return found
+                check_similarity(line, f"line {number} of '{path}' is damaged")
+                lines.append(line)
+        return lines
 
     def latency(self) -> dict[str, Any]:
         """Return how long the dense network and tickets took, see `tombola.latency`; nothing where it is not known.
@@ -507,15 +470,8 @@ class Run:
         Raises:
             ConfigError: The file is damaged.
         """
-        path = self.path / LATENCY
         advice = "take the file away; where tickets are, running the recipe measures again"
-        found: dict[str, Any] = self._json(LATENCY, dict[str, Any], {}, advice)
-        try:
-            if found:
-                _check_latency(path, found)
-        except DamagedError as error:
-            raise DamagedError(f"{error}; {advice}") from error
-        return found
+        return self._json(LATENCY, dict[str, Any], check_latency, advice) or {}
 
     def labels(self) -> NDArray[np.integer[Any]] | None:
         """Return the class of every test example, shape [examples]; ``None`` in runs of before they were kept.
@@ -827,6 +783,15 @@ def _advised(error: TicketError, path: Path) -> TicketError:
     return error  # the ticket is whole; it is its rewind point that is not
 
 
+@contextlib.contextmanager
+def _advising(advice: str) -> Iterator[None]:
+    """Add to what is wrong with a file what can be done about it."""
+    try:
+        yield
+    except DamagedError as error:
+        raise DamagedError(f"{error}; {advice}") from error
+
+
 def similarity_key(line: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
     """Return what a line of ``similarity.jsonl`` is about: two arms, a replicate, a round of each."""
     (one, other), (first, second) = line["arms"], line["rounds"]
@@ -837,65 +802,6 @@ def is_of_round(origin: Mapping[str, Any], arm: str, replicate: int, index: int)
     """Whether a ticket says of itself that it is of this round, as far as it says anything."""
     said = {"arm": arm, "replicate": replicate, "round": index}
     return all(origin.get(name, value) == value for name, value in said.items())
-
-
-def _check_type(path: Path, name: str, value: Any, hint: Any) -> None:
-    """Refuse a part of a file that is not of a type."""
-    try:
-        checked(hint, value, name)
-    except ConfigError as error:
-        raise DamagedError(f"'{path}' is damaged: {error}") from error
-
-
-def _check_entries(path: Path, entries: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
-    """Refuse a mapping in a file of which an entry is not of its type; entries without one may be anything."""
-    for name, value in entries.items():
-        if name in hints:
-            _check_type(path, name, value, hints[name])
-
-
-def _checked_classes(path: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-        raise DamagedError(f"'{path}' is damaged: it holds {values.dtype} of {values.ndim} dimensions, not classes")
-    return values
-
-
-def _check_similarity(line: Mapping[str, Any], what: str) -> None:
-    """Refuse a line of ``similarity.jsonl`` that is not what was counted of two tickets."""
-    hints = {
-        "arms": tuple[str, str], "rounds": tuple[int, int], "replicate": int, "masks": tuple[str, str],
-        "layers": dict[str, tuple[int, int, int, int, int, int]],
-    }  # fmt: skip
-    if missing := hints.keys() - line.keys():
-        raise DamagedError(f"{what}: it has no '{min(missing)}'")
-    for name, hint in hints.items():
-        try:
-            checked(hint, line[name], name)
-        except ConfigError as error:
-            raise DamagedError(f"{what}: {error}") from error
-    for name, (size, one, other, *common) in line["layers"].items():
-        if not 0 <= max(one, other) <= size or min(common) < 0 or max(common) > min(one, other):
-            raise DamagedError(f"{what}: layer '{name}' has no such counts")
-
-
-def _check_latency(path: Path, found: Mapping[str, Any]) -> None:
-    """Refuse what is not how long networks took."""
-    hints = {"device": str, "threads": int, "rows": list[dict[str, Any]]}
-    if missing := hints.keys() - found.keys():
-        raise DamagedError(f"'{path}' is damaged: it has no '{min(missing)}'")
-    _check_entries(path, found, hints)
-    for row in found["rows"]:
-        clocks = {key: value for key, value in row.items() if key.startswith("batch_")}
-        if "arm" not in row or not clocks or not all(_BATCH.fullmatch(key) for key in clocks):
-            raise DamagedError(f"'{path}' is damaged: a row has no arm or no time")
-        _check_entries(path, row, {"arm": str, "mask_digest": str, "replicate": int, "round": int})
-        if row["arm"] != DENSE and "mask_digest" not in row:
-            raise DamagedError(f"'{path}' is damaged: a row has no mask_digest")
-        for key, clock in clocks.items():
-            _check_type(path, key, clock, dict[str, Any])
-            if missing := _CLOCK.keys() - clock.keys():
-                raise DamagedError(f"'{path}' is damaged: {key} has no '{min(missing)}'")
-            _check_entries(path, clock, _CLOCK)
 
 
 def _unpacked(bits: Tensor, like: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from tombola.checking import checked
+from tombola.checking import check_in_file
 from tombola.connectivity import Line
 from tombola.errors import ConfigError, DamagedError
 from tombola.jobs import Measured, Trained
@@ -162,7 +162,7 @@ class Store:
         if (odd := facts.keys() - _FACTS.keys()) or (odd := _FACTS.keys() - known - facts.keys()):
             raise DamagedError(f"'{path}' is damaged: '{min(odd)}' is missing or no fact of a training")
         for name, value in facts.items():
-            _check(path, _FACTS[name], value, name)
+            check_in_file(path, name, _finite(value), _FACTS[name])
         return Trained(states["final"], states["early"] or None, **facts, mask=states["mask"] or None)
 
     def _read_measured(self, digest: str) -> Measured:
@@ -174,7 +174,7 @@ class Store:
             raise DamagedError(f"'{path}' is damaged: its splits are not those of a measurement")
         made: dict[str, Metrics | None] = dict.fromkeys(_SPLITS)
         for which in there:
-            _check(path, dict[str, float], facts[which], which)
+            check_in_file(path, which, _finite(facts[which]), dict[str, float])
             values = dict(facts[which])
             if "loss" not in values or len(values) < 2 or values.keys() != facts["test"].keys():
                 raise DamagedError(f"'{path}' is damaged: {which} is not a loss and the metrics of a task")
@@ -191,7 +191,7 @@ class Store:
         if facts.keys() != {"at", metric.name, "loss"}:
             raise DamagedError(f"'{path}' is damaged: its entries are not those of a line")
         for name, value in facts.items():
-            _check(path, list[float], value, name)
+            check_in_file(path, name, _finite(value), list[float])
         if len({len(column) for column in facts.values()}) > 1 or not facts["at"]:
             raise DamagedError(f"'{path}' is damaged: its columns are empty or not as long as each other")
         return Line(facts["at"], facts[metric.name], facts["loss"], metric)
@@ -236,11 +236,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _check(path: Path, hint: Any, value: Any, name: str) -> None:
-    """Refuse a fact that is not of its type."""
-    try:
-        checked(hint, _finite(value), name)
-    except ConfigError as error:
-        raise DamagedError(f"'{path}' is damaged: {error}") from error
