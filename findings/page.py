@@ -4,31 +4,11 @@ from __future__ import annotations
 
 import re
 import textwrap
-from types import ModuleType
 
 from findings.claims import CLAIMS, Claim
 from findings.evidence import MARGIN, MARGIN_MNIST
-from findings.sections import (
-    branches,
-    causes,
-    cifar10_conv3,
-    classes,
-    collapse,
-    gaps,
-    gradual,
-    halves,
-    lenet_300_100,
-    mnist_lenet5,
-    rates,
-    transfer,
-    uneven,
-    width,
-)
+from findings.sections import SECTIONS
 
-SECTIONS: tuple[ModuleType, ...] = (
-    *(mnist_lenet5, lenet_300_100, causes, cifar10_conv3, gradual, branches, gaps),
-    *(uneven, halves, rates, width, transfer, classes, collapse),
-)
 WIDTH = 120
 
 TOP = f"""

@@ -16,7 +16,8 @@ from torch import nn
 from findings import branches, claims, evidence, sections
 from findings.convert import convert
 from findings.evidence import All, Statement, above, alike, answer, below, so
-from findings.page import SECTIONS, anchor, page, wrapped
+from findings.page import anchor, page, wrapped
+from findings.sections import SECTIONS
 from tombola import Classification, Run
 from tombola.data import synthetic
 from tombola.experiment import report
