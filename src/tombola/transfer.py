@@ -179,9 +179,15 @@ def _unpruned(sources: Sequence[_Source], homes: Collection[str]) -> list[_Sourc
     """Return the unpruned network of each start that tickets have."""
     starts: dict[str, _Source] = {}
     for one in sources:
-        of = [one.ticket.rewind_digest, one.seed, one.home, asdict(one.model), asdict(one.training)]
+        begun = _began_with_zeros(one)
+        of = [one.ticket.rewind_digest, one.seed, one.home, asdict(one.model), asdict(one.training), begun]
         starts.setdefault(digest_json(of), replace(one, dense=True, label=_from(DENSE, one.home, homes)))
     return list(starts.values())
+
+
+def _began_with_zeros(source: _Source) -> bool:
+    """Whether a ticket's search began with the zeros of a checkpoint, which stay pruned."""
+    return source.ticket.origin["model"].get("mask") is not None
 
 
 def _told_apart(sources: Sequence[_Source]) -> list[_Source]:
@@ -332,9 +338,7 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     point = dict(source.ticket.rewind_point)
     kept = source.ticket.mask
     mask = {name: torch.ones_like(keep) if source.dense else keep for name, keep in kept.items()}
-    if (
-        source.dense and source.ticket.origin["model"].get("mask") is not None
-    ):  # its search began with the zeros of a checkpoint
+    if source.dense and _began_with_zeros(source):
         mask = from_zeros(point, mask)
     notes: list[str] = []
     assert task.head is not None
