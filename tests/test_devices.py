@@ -1,6 +1,5 @@
 """The kind of device is named, refused where it is not there, and decides with the model what changes bits."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,6 @@ from tombola import devices, models
 from tombola.errors import ConfigError
 from tombola.identity import run_digest
 from tombola.jobs import Job, measure, run_job
-from tombola.masks import ones
 from tombola.plans import Plans, make_task, settle
 from tombola.recipe import Recipe, parse
 from tombola.training import Training
@@ -140,20 +138,6 @@ def test_a_layout_changes_no_more_than_rounding_and_leaves_states_plain_in_memor
         assert all(value.is_contiguous() for value in trained.final.values())
         states.append(trained.final)
     torch.testing.assert_close(states[0], states[1], atol=5e-3, rtol=1e-2)
-
-
-def test_a_compiled_training_is_the_training():
-    if not (shutil.which("g++") or shutil.which("clang++")):
-        pytest.skip("needs a C++ compiler")
-    whole = {"data": {"name": "synthetic"}, "model": {"name": "mlp", "hidden": [20]}}
-    states = []
-    for compile_ in (False, True):
-        one = recipe(**whole, training={"epochs": 1, "lr": 0.05, "compile": compile_})
-        task = make_task(one, None)
-        job = Job(task.initial_state(), ones(task.model), settle(one, task).training, seed=0)
-        states.append(run_job(job, task).final)
-    torch.testing.assert_close(states[0], states[1], atol=1e-4, rtol=1e-4)
-    assert states[0].keys() == states[1].keys()
 
 
 def test_free_memory_is_told_in_bytes():
