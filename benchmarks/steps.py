@@ -22,8 +22,9 @@ from tombola.masks import ones
 from tombola.partitions import WHOLE
 from tombola.plans import make_task
 from tombola.recipe import Recipe, parse
+from tombola.settings import Training
 from tombola.tasks._classification import Classification
-from tombola.training import Training, train
+from tombola.training import train
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ from tombola.recipe import read
 from tombola.scopes import per_layer
 from tombola.scores import magnitude
 from tombola.scores.context import Context
+from tombola.settings import Schedule, Training
 from tombola.tasks.protocol import Task
-from tombola.training import Schedule, Training, train
+from tombola.training import train
 from tombola.types import Mask, State
 
 ROOT = Path(__file__).parent.parent

@@ -25,8 +25,8 @@ from tombola.recipe import from_yaml, parse
 from tombola.records import costs_of
 from tombola.runs import Run
 from tombola.scopes import per_layer
+from tombola.settings import Schedule
 from tombola.tickets import Ticket
-from tombola.training import Schedule
 
 STEPS = 20  # of one training: 600 examples in batches of 64, twice
 REWIND = 7

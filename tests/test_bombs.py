@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tombola import arms, batches, experiment, methods, paces, partitions, profiles, recipe, training
+from tombola import arms, batches, experiment, methods, paces, partitions, profiles, recipe
 from tombola.checking import hints_of
 from tombola.errors import ConfigError, InputError
 from tombola.recipe import from_yaml, parse, read
+from tombola.settings import Training
 
 HEAD = "training: {epochs: 1}\nuntil: {rounds: 2}\n"
 LTH = "arms: {lth: {method: lth, rate: 0.2}}\n"
@@ -325,7 +326,7 @@ class Named:
 
 SECTIONS = (
     recipe.Recipe, recipe.Data, recipe.Model, recipe.Until, recipe.Decision, Named, *KINDS, methods.Reach,
-    methods.Match, training.Training, batches.Augment, partitions.Skew, paces.Pace, profiles.Profile,
+    methods.Match, Training, batches.Augment, partitions.Skew, paces.Pace, profiles.Profile,
 )  # fmt: skip
 BOMBS = st.one_of(
     st.sampled_from([
@@ -391,7 +392,7 @@ def recipes(draw):
         where = {
             recipe.Data: ["data"], recipe.Model: ["model"], recipe.Until: ["until"], recipe.Decision: ["verdict"],
             methods.Reach: ["arms", "lth", "reach"], methods.Match: ["arms", "lth", "match"],
-            training.Training: ["training"], batches.Augment: ["data", "augment"],
+            Training: ["training"], batches.Augment: ["data", "augment"],
             partitions.Skew: ["data", "skew"], paces.Pace: ["arms", "lth", "pace"], profiles.Profile: ["profile"],
         }.get(kind, ["arms", "lth"] if kind in (Named, *KINDS) else [])  # fmt: skip
         name = field.name

@@ -33,9 +33,9 @@ from tombola.records import costs_of
 from tombola.reports import aggregate, decisions, figures, page, table
 from tombola.reports.decisions import STABLE, Asked
 from tombola.runs import Run, RunFolder
+from tombola.settings import Training
 from tombola.splits import split
 from tombola.storage import Store
-from tombola.training import Training
 
 PATIENCE = 600  # seconds: worker processes take long to start on a busy machine
 

@@ -12,7 +12,7 @@ from tombola.identity import run_digest
 from tombola.jobs import Job, measure, run_job
 from tombola.plans import Plans, make_task, settle
 from tombola.recipe import Recipe, parse
-from tombola.training import Training
+from tombola.settings import Training
 from tombola.training import settle as settled
 
 

@@ -16,7 +16,7 @@ from tombola.errors import ConfigError, DataError
 from tombola.models import conv3, mlp
 from tombola.plans import Plans, make_task, settle
 from tombola.recipe import parse
-from tombola.training import Training
+from tombola.settings import Training
 
 TINY = {
     "name": "tiny",

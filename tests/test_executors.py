@@ -23,8 +23,8 @@ from tombola.jobs import Job, measure, run_job
 from tombola.masks import ones
 from tombola.partitions import WHOLE, by_classes, by_seeds
 from tombola.search import find
+from tombola.settings import Training
 from tombola.splits import split
-from tombola.training import Training
 
 PATIENCE = 120  # seconds; spawning a worker takes a few on a busy machine
 

@@ -25,8 +25,9 @@ from tombola.identity import run_digest
 from tombola.masks import ones
 from tombola.paces import Pace
 from tombola.partitions import WHOLE
+from tombola.settings import Training
 from tombola.splits import split
-from tombola.training import Training, train
+from tombola.training import train
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs/findings"

@@ -22,7 +22,7 @@ from tombola.reports import aggregate
 from tombola.runs import Run
 from tombola.scopes import by_name
 from tombola.scores.context import Context
-from tombola.training import Training
+from tombola.settings import Training
 
 
 # By hand: from sparsity 0 to 0.9 in four steps of 25: 1 - (1 - i / 4)^3 is 0, 37/64, 56/64, 63/64, 1.

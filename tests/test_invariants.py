@@ -19,8 +19,8 @@ from tombola.partitions import WHOLE, Partition, by_seeds
 from tombola.rates import Count
 from tombola.scopes import per_layer, whole_model
 from tombola.search import find
+from tombola.settings import Training
 from tombola.splits import split
-from tombola.training import Training
 
 
 def network() -> nn.Module:

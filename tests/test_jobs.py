@@ -17,9 +17,10 @@ from tombola.errors import ConfigError, TrainingError
 from tombola.jobs import Job, measure, run_job
 from tombola.masks import ones
 from tombola.partitions import WHOLE, Partition, by_seeds
+from tombola.settings import Training
 from tombola.splits import split
 from tombola.tasks.protocol import Metrics
-from tombola.training import Training, arrange_, settle
+from tombola.training import arrange_, settle
 
 
 def data():

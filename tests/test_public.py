@@ -19,7 +19,7 @@ from tombola.digests import digest_mask, digest_state
 from tombola.models import mlp
 from tombola.paces import Gradual, Pace
 from tombola.search import find
-from tombola.training import fine_tuning, stretched
+from tombola.settings import fine_tuning, stretched
 
 
 def test_every_public_name_is_the_same_twice_after_every_submodule_was_imported():

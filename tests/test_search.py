@@ -25,8 +25,8 @@ from tombola.rates import Count, kept_by_group
 from tombola.scopes import per_kind, per_layer
 from tombola.scores import magnitude, random
 from tombola.search import carried_on, find, find_at_once
+from tombola.settings import Training
 from tombola.splits import split
-from tombola.training import Training
 
 
 def network() -> nn.Module:

@@ -11,11 +11,11 @@ from tombola.errors import InputError, TicketError
 from tombola.jobs import Job, measure, run_job
 from tombola.masks import ones
 from tombola.models.building import build
+from tombola.settings import Training
 from tombola.splits import split
 from tombola.states import copied, load_, lost, set_extra_, shared_names, state_of
 from tombola.storage import Store
 from tombola.tickets import Ticket
-from tombola.training import Training
 
 
 class Scaled(nn.Linear):

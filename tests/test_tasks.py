@@ -17,11 +17,11 @@ from tombola.masks import ones
 from tombola.metrics import ACCURACY, Metric, metric_named
 from tombola.partitions import WHOLE, Partition, by_classes
 from tombola.recipe import parse
+from tombola.settings import Training
 from tombola.splits import Split
 from tombola.tasks.protocol import MEMBERS, Metrics, check_task
 from tombola.tasks.rows import Rows
 from tombola.tasks.settings import Data, Model
-from tombola.training import Training
 
 PERPLEXITY = Metric("perplexity", fraction=False, higher=False)
 MADE = {"seed": 0, "device": "cpu", "root": None}

@@ -23,8 +23,9 @@ from tombola.kernels.anatomy import traceable
 from tombola.kernels.recording import recordable
 from tombola.masks import ones
 from tombola.partitions import WHOLE
+from tombola.settings import Training
 from tombola.splits import Split, split
-from tombola.training import Training, settle, train
+from tombola.training import settle, train
 
 
 @recordable

@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 from tombola import seeds
 from tombola.batches import Augment, Batches
 from tombola.errors import ConfigError
+from tombola.settings import Schedule, Training, fine_tuning, stretched
 from tombola.splits import Split
-from tombola.training import Schedule, Training, fine_tuning, stretched, train
+from tombola.training import train
 
 
 class Same:

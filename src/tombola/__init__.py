@@ -26,7 +26,7 @@ _HOME = {
     "by_classes": "partitions",
     "by_examples": "partitions",
     "by_seeds": "partitions",
-    "Training": "training",
+    "Training": "settings",
     "train": "training",
     "evaluate": "tasks.evaluation",
     "ones": "masks",
@@ -129,10 +129,10 @@ if TYPE_CHECKING:
     from tombola.scores._magnitude import magnitude as magnitude
     from tombola.search import Round as Round
     from tombola.search import find as find
+    from tombola.settings import Training as Training
     from tombola.splits import split as split
     from tombola.tasks._classification import Classification as Classification
     from tombola.tasks.evaluation import evaluate as evaluate
     from tombola.tickets import Ticket as Ticket
-    from tombola.training import Training as Training
     from tombola.training import train as train
     from tombola.verdicts import verdict as verdict

@@ -632,7 +632,7 @@ def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tombola import recipes
     from tombola.catalogue import entries
     from tombola.recipe import Data, Decision, Model, Until
-    from tombola.training import Training
+    from tombola.settings import Training
 
     sections = {"training": Training, "data": Data, "model": Model, "until": Until, "verdict": Decision}
     entries_of = {

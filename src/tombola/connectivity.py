@@ -114,7 +114,7 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
     >>> from tombola import Classification, run_job, split
     >>> from tombola.data import synthetic
     >>> from tombola.masks import ones
-    >>> from tombola.training import Training
+    >>> from tombola.settings import Training
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=2), seed=0)

@@ -32,7 +32,7 @@ from tombola.estimate import trial
 from tombola.jobs import alone
 from tombola.plans import Plans, make_task, settle
 from tombola.recipe import Recipe, parse
-from tombola.training import Training
+from tombola.settings import Training
 
 if TYPE_CHECKING:
     from rich.console import Console

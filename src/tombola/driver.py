@@ -34,9 +34,9 @@ from tombola.partitions import WHOLE
 from tombola.plans import Plans, compared_at, replicate_seed
 from tombola.records import Cost, Record, costs_of
 from tombola.search import Round
+from tombola.settings import Schedule
 from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
-from tombola.training import Schedule
 from tombola.types import Mask, State
 
 # What a record says of the ticket itself, whether it is evaluated or not.

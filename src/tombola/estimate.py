@@ -15,7 +15,8 @@ from torch import nn
 from tombola.jobs import alone
 from tombola.partitions import WHOLE, Partition
 from tombola.plans import Plans, replicate_seed
-from tombola.training import Step, Training, train
+from tombola.settings import Training
+from tombola.training import Step, train
 
 _LEAST_STEPS, _MOST_STEPS, _SECONDS, _EXAMPLES = 3, 50, 2.0, 500
 

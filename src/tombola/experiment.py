@@ -40,10 +40,10 @@ from tombola.reports.decisions import Asked
 from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.runs import Run, RunFolder
+from tombola.settings import in_words
 from tombola.states import noted_versions, shared_names, state_of
 from tombola.tasks._classification import UNVERIFIED
 from tombola.tasks.protocol import Task, check_task
-from tombola.training import in_words
 from tombola.types import State
 
 _REFRESH = 60.0  # seconds between two looks at a run that is under way, at least

@@ -24,9 +24,10 @@ from tombola.metrics import metric_named
 from tombola.paces import Gradual
 from tombola.partitions import WHOLE, Partition
 from tombola.scores.context import Context
+from tombola.settings import Schedule, Training
 from tombola.states import state_of
 from tombola.tasks.protocol import Metrics, Task
-from tombola.training import Schedule, Step, Training, arrange_, settle, train
+from tombola.training import Step, arrange_, settle, train
 from tombola.types import Mask, State
 
 

@@ -30,10 +30,10 @@ from tombola.partitions import WHOLE, Partition, skewed
 from tombola.recipe import Recipe
 from tombola.reports.decisions import TARGETS
 from tombola.scopes import Scope
+from tombola.settings import Schedule
 from tombola.states import state_of
 from tombola.tasks._classification import options_of
 from tombola.tasks.protocol import Task
-from tombola.training import Schedule
 
 
 def replicate_seed(recipe: Recipe, replicate: int) -> int:

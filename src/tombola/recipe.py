@@ -18,10 +18,10 @@ from tombola.checking import check_most, check_plain, filled
 from tombola.errors import ConfigError, InputError, near, shown
 from tombola.methods import Method
 from tombola.methods.method import MOST_ROUNDS
+from tombola.settings import Training
 from tombola.tasks.settings import Data as Data
 from tombola.tasks.settings import Model as Model
 from tombola.ticket_format import canonical_json
-from tombola.training import Training
 
 _Kind = TypeVar("_Kind")
 

@@ -39,9 +39,9 @@ from tombola.records import Record
 from tombola.runs import Run
 from tombola.scopes import by_name
 from tombola.seeds import derive
+from tombola.settings import Schedule
 from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
-from tombola.training import Schedule
 from tombola.types import Mask, State
 
 Key = tuple[str, int]  # an arm, and a replicate

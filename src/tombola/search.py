@@ -28,7 +28,7 @@ from tombola.rates import Amount
 from tombola.scopes import Scope, whole_model
 from tombola.scores._magnitude import magnitude
 from tombola.scores.context import Context, Score
-from tombola.training import Training
+from tombola.settings import Training
 from tombola.types import Mask, State
 
 log = logging.getLogger("tombola")
@@ -79,7 +79,7 @@ def carried_on(training: Training) -> After:
 
     Args:
         training: How each further round trains. The recipe's own training again is learning-rate rewinding (Renda et
-            al. 2020, arXiv:2003.02389); with a low rate it is fine-tuning, see `training.fine_tuning`.
+            al. 2020, arXiv:2003.02389); with a low rate it is fine-tuning, see `settings.fine_tuning`.
     """
 
     def after(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:

@@ -20,11 +20,7 @@ from tombola.errors import ConfigError
 from tombola.kernels import finding
 from tombola.masks import Handle
 from tombola.models.building import check_shapes
-from tombola.settings import Schedule as Schedule
-from tombola.settings import Training as Training
-from tombola.settings import fine_tuning as fine_tuning
-from tombola.settings import in_words as in_words
-from tombola.settings import stretched as stretched
+from tombola.settings import Schedule, Training
 from tombola.types import Mask
 
 

@@ -38,12 +38,12 @@ from tombola.records import Record, Records
 from tombola.reports import matrix
 from tombola.runs import lock
 from tombola.seals import Seals
-from tombola.settings import training_with
+from tombola.settings import Training, in_words, training_with
 from tombola.states import state_of
 from tombola.storage import Store
 from tombola.tasks._classification import Classification, classification, options_of
 from tombola.tickets import Ticket
-from tombola.training import Training, in_words, settle
+from tombola.training import settle
 from tombola.weights import copied
 
 
