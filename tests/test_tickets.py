@@ -23,8 +23,8 @@ from tombola.cli import main
 from tombola.digests import DTYPES, contents, digest_mask, digest_state
 from tombola.errors import DiskError, TicketError
 from tombola.models import lenet5, resnet18
-from tombola.ticket_format import describe, layout, verify
-from tombola.tickets import Ticket
+from tombola.ticket_format import describe, layout, verify, writing
+from tombola.tickets import RewindPoints, Ticket
 
 ORIGIN = {
     "arm": "COLT-2",
@@ -1228,3 +1228,87 @@ def test_a_value_of_every_dtype_comes_back_and_is_what_safetensors_reads(path, n
     for one in (loaded, read):
         assert one.dtype == value.dtype
         assert torch.equal(one.view(torch.uint8), value.view(torch.uint8))
+
+
+# A rewind point that many tickets share --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How often a rewind point was encoded, and how often one was read."""
+    counts = {"encoded": 0, "read": 0}
+
+    def counting(name, function):
+        def counted(*given):
+            counts[name] += 1
+            return function(*given)
+
+        return counted
+
+    monkeypatch.setattr(ticket_format, "encode_rewind_point", counting("encoded", ticket_format.encode_rewind_point))
+    monkeypatch.setattr(writing, "rewind_point_of", counting("read", writing.rewind_point_of))
+    return counts
+
+
+def test_a_rewind_point_is_encoded_and_checked_once_however_many_tickets_start_from_it(tmp_path, encoded):
+    ticket = small()
+    points = RewindPoints(tmp_path / "rewind_points")
+    apart = [ticket.save(tmp_path / f"{index}", points.folder) for index in range(2)]
+    assert encoded == {"encoded": 2, "read": 2 + 1}  # once each when it is encoded, once that which is there
+    first = ticket.save(tmp_path / "first", points)
+    seen = dict(encoded)
+    for index in range(5):
+        other = Ticket({"fc.weight": torch.rand(2, 5) < 0.5}, ticket.rewind_point, {"round": index})
+        other.save(tmp_path / f"{index}", points)
+        again = Ticket.load(tmp_path / f"{index}")
+        assert torch.equal(again.mask["fc.weight"], other.mask["fc.weight"])
+        assert again.rewind_digest == ticket.rewind_digest
+    assert encoded == seen
+    assert ticket.save(tmp_path / "last", points) == first == apart[0]
+    assert len(os.listdir(points.folder)) == 1  # noqa: PTH208
+
+
+def test_a_state_that_was_changed_is_another_rewind_point(tmp_path, encoded):
+    ticket, points = small(), RewindPoints(tmp_path / "rewind_points")
+    ticket.save(tmp_path / "one", points)
+    ticket.rewind_point["fc.weight"].mul_(2)
+    ticket.save(tmp_path / "two", points)
+    assert encoded["encoded"] == 2
+    for name, factor in (("one", 1), ("two", 2)):
+        found = Ticket.load(tmp_path / name).rewind_point["fc.weight"]
+        assert torch.equal(found, factor * small().rewind_point["fc.weight"])
+
+
+def test_an_equal_state_of_other_tensors_is_looked_at_and_not_written_again(tmp_path, encoded):
+    points = RewindPoints(tmp_path / "rewind_points")
+    small().save(tmp_path / "one", points)
+    [file] = points.folder.iterdir()
+    before = file.stat()
+    small().save(tmp_path / "two", points)
+    assert encoded["encoded"] == 2
+    assert file.stat() == before
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\2")])
+def test_a_rewind_point_whose_file_is_not_as_it_was_left_is_written_again(tmp_path, damage):
+    ticket, points = small(), RewindPoints(tmp_path / "rewind_points")
+    ticket.save(tmp_path / "one", points)
+    [file] = points.folder.iterdir()
+    damage(file)
+    ticket.save(tmp_path / "two", points)
+    assert Ticket.load(tmp_path / "two").rewind_digest == ticket.rewind_digest
+
+
+def test_states_that_are_gone_are_forgotten(tmp_path):
+    points = RewindPoints(tmp_path / "rewind_points")
+    for _ in range(3):
+        small().save(tmp_path / "one", points)
+    small().save(tmp_path / "one", points)
+    assert len(points._kept) <= 2
+
+
+def test_a_ticket_that_cannot_be_written_leaves_no_rewind_point(tmp_path):
+    points = RewindPoints(tmp_path / "rewind_points")
+    with pytest.raises(TicketError, match="cannot be written"):
+        Ticket(small().mask, small().rewind_point, {"round": {1, 2}}).save(tmp_path / "one", points)
+    assert not points.folder.exists()

@@ -35,7 +35,7 @@ def users_path(path: str | Path, what: str) -> Path:
     return found
 
 
-def write_whole(path: Path, data: str | bytes | Sequence[bytes | memoryview]) -> None:
+def write_whole(path: Path, data: str | bytes | Sequence[bytes | bytearray | memoryview]) -> None:
     """Write a file so that its name never holds half of it: beside it first, flushed to disk, then moved into place.
 
     Args:

@@ -60,7 +60,7 @@ from tombola.run_files import (
 )
 from tombola.seals import Seals
 from tombola.storage import Store, log_error
-from tombola.tickets import Ticket
+from tombola.tickets import RewindPoints, Ticket
 from tombola.types import Mask
 
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
@@ -643,6 +643,7 @@ class RunFolder(Run):
             self.close()
             raise
         self._state_lock = threading.Lock()
+        self._points = RewindPoints(self.rewind_points)  # each start is encoded and checked once in a run
 
     def _take(self, fingerprint: str) -> None:
         clear_parts(self.path)
@@ -720,7 +721,7 @@ class RunFolder(Run):
 
     def keep_ticket(self, arm: str, replicate: int, index: int, ticket: Ticket) -> str:
         """Write the ticket of a round and return its file's digest; the state it starts from is kept once."""
-        return ticket.save(self.ticket_path(arm, replicate, index), rewind_points=self.rewind_points)
+        return ticket.save(self.ticket_path(arm, replicate, index), self._points)
 
     def keep_candidates(self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]) -> None:
         """Keep the mask of every partition, eight weights a byte."""

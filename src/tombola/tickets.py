@@ -10,6 +10,8 @@ What the bytes of the file mean, and how they are checked, stands in `tombola.ti
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,84 @@ from tombola import masks, names, states, ticket_format
 from tombola.digests import DTYPES, contents, digest_mask, digest_state, pack
 from tombola.errors import InputError, TicketError
 from tombola.types import Mask, State
+
+
+class RewindPoints:
+    """A folder of rewind points that many tickets share: each state is encoded, checked and written once.
+
+    A state is known again by its tensors while they live; one that torch's functions have changed is another state. A
+    file that is not as it was left is read again, and replaced where it is damaged. Threads may share one.
+
+    Args:
+        folder: Where they are; a ticket finds them in a folder named ``rewind_points`` beside it or above.
+
+    >>> import tempfile
+    >>> state = {"w": torch.ones(2)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     points = RewindPoints(f"{folder}/rewind_points")
+    ...     for keep in (torch.tensor([True, True]), torch.tensor([True, False])):
+    ...         _ = Ticket({"w": keep}, state).save(f"{folder}/{int(keep.sum())}.safetensors", points)
+    ...     len(list(points.folder.iterdir()))
+    1
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._kept: list[_Kept] = []
+        self._lock = threading.Lock()
+
+    def known(self, state: State) -> ticket_format.RewindPoint | None:
+        """Return the rewind point that was kept of these very tensors, without its bytes, while its file is there."""
+        with self._lock:
+            self._kept = [kept for kept in self._kept if kept.lives() and kept.is_there()]
+            return next((kept.point for kept in self._kept if kept.is_of(state)), None)
+
+    def keep(self, state: State, point: ticket_format.RewindPoint) -> None:
+        """Write a state's rewind point, unless it is there, and know it from now on.
+
+        Raises:
+            DiskError: The file cannot be written.
+        """
+        path = ticket_format.write_rewind_point(self.folder, point)
+        with self._lock:
+            self._kept.append(_Kept(state, point.without_bytes(), path))
+
+
+class _Kept:
+    """A rewind point that is in a file, the tensors that it was made of, and how its file was left."""
+
+    def __init__(self, state: State, point: ticket_format.RewindPoint, path: Path) -> None:
+        self.point, self._path, self._left = point, path, _stamp(path)
+        # What a module says of itself and is no tensor becomes a new one each time: such a state is never known again.
+        self._tensors = {name: weakref.ref(value) for name, value in states.tensors(state).items()}
+        self._versions = _versions(state)
+
+    def lives(self) -> bool:
+        return all(tensor() is not None for tensor in self._tensors.values())
+
+    def is_of(self, state: State) -> bool:
+        same = list(state) == list(self._tensors) and all(self._tensors[name]() is state[name] for name in state)
+        return same and _versions(state) == self._versions
+
+    def is_there(self) -> bool:
+        return self._left is not None and _stamp(self._path) == self._left
+
+
+def _versions(state: State) -> list[int]:
+    """Return how often torch's functions have changed each tensor; one made for inference alone does not count them."""
+    return [-1 if value.is_inference() else value._version for value in state.values() if isinstance(value, Tensor)]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _contents(state: State) -> dict[str, ticket_format.Contents]:
+    return {name: contents(name, tensor) for name, tensor in states.tensors(state).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +151,9 @@ class Ticket:
         point = {name: _tensor(entry, file.raw_rewind(name)) for name, entry in file.rewind.items()}
         return cls(mask, point, file.origin, file.total, file.digest)
 
-    def save(self, path: str | os.PathLike[str], rewind_points: str | os.PathLike[str] | None = None) -> str:
+    def save(
+        self, path: str | os.PathLike[str], rewind_points: RewindPoints | str | os.PathLike[str] | None = None
+    ) -> str:
         """Write the ticket to a safetensors file, whole or not at all, and return the file's digest.
 
         The same ticket gives the same bytes. Missing folders are made; an existing file is replaced.
@@ -80,7 +162,8 @@ class Ticket:
             path: The file.
             rewind_points: Folder of rewind points, which many tickets share; without it the ticket's file holds its
                 own. It is named ``rewind_points`` and is beside the ticket or in one of the four folders above, for
-                there `load` looks for it. A rewind point that is there already is read and checked, not written.
+                there `load` looks for it. A rewind point that is there already is read and checked, not written;
+                with `RewindPoints` only the first time.
 
         Raises:
             TicketError: The mask does not fit the rewind point, a value cannot be stored, the origin is not JSON, or
@@ -96,21 +179,25 @@ class Ticket:
         (True, [True, False], 0.5)
         """
         self.check()
-        if rewind_points is not None:
-            _check_found(path, rewind_points)
+        points = rewind_points
+        if points is not None and not isinstance(points, RewindPoints):
+            points = RewindPoints(points)
+        if points is not None:
+            _check_found(path, points.folder)
         try:
             packed = {name: (tuple(keep.shape), pack(name, keep)) for name, keep in self.mask.items()}
-            state = {name: contents(name, tensor) for name, tensor in states.tensors(self.rewind_point).items()}
-            point = None if rewind_points is None else ticket_format.encode_rewind_point(state)
+            known = None if points is None else points.known(self.rewind_point)
+            state = {} if known is not None else _contents(self.rewind_point)
+            point = known if points is None or known is not None else ticket_format.encode_rewind_point(state)
             origin = self.told_origin()
             raw = ticket_format.encode(packed, state if point is None else point, origin=origin, total=self.total)
         except TicketError:
             raise
         except InputError as error:
             raise TicketError(f"the ticket cannot be written: {error}") from None
-        if rewind_points is not None and point is not None:
+        if points is not None and point is not None and known is None:
             # The rewind point first: there is never a ticket without it.
-            ticket_format.write_rewind_point(rewind_points, point)
+            points.keep(self.rewind_point, point)
         return ticket_format.write(path, raw)
 
     def apply(self, model: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from tombola.settings import Training, in_words, training_with
 from tombola.states import state_of
 from tombola.storage import Store
 from tombola.tasks._classification import Classification, classification, options_of
+from tombola.ticket_format import RewindPoint
 from tombola.tickets import Ticket
 from tombola.training import settle
 from tombola.weights import copied
@@ -118,7 +119,9 @@ def transfer(
     check_name(name, "name", "the folder")
     for target in data:
         catalogue.entry("tombola.data", target)
-    sources = [_source(path, changes, model) for path in tickets]
+    points: dict[Path, RewindPoint] = {}  # the tickets of a run share theirs
+    sources = [_source(path, changes, model, points) for path in tickets]
+    points.clear()
     homes = {source.home for source in sources}
     sources = [replace(source, label=_from(source.label, source.home, homes)) for source in sources]
     sources = _told_apart(sources + (_unpruned(sources, homes) if dense else []))
@@ -221,9 +224,11 @@ def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, s
     }
 
 
-def _source(path: Path, changes: Mapping[str, Any], model: str | None) -> _Source:
+def _source(
+    path: Path, changes: Mapping[str, Any], model: str | None, points: MutableMapping[Path, RewindPoint]
+) -> _Source:
     """Read a ticket and what it says of its model, data and training."""
-    ticket = Ticket.load(path)
+    ticket = Ticket.load(path, points)
     check_untrained(ticket, path)
     origin = Origin.read(ticket.origin, str(path))
     if model is None and catalogue.is_own(origin.model.name):

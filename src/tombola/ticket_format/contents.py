@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +33,16 @@ class RewindPoint:
     path: Path
     digest: str
     tensors: Mapping[str, Entry]
-    file: bytes = field(repr=False)
+    file: bytes | bytearray = field(repr=False)
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
         return len(self.file)
+
+    def without_bytes(self) -> RewindPoint:
+        """Return the same without its bytes, which is enough for a ticket to refer to it."""
+        return replace(self, file=b"")
 
     def raw(self, name: str) -> memoryview:
         """Return the bytes of a tensor by its name in the model; read-only, not copied."""

@@ -133,9 +133,9 @@ def write(path: str | os.PathLike[str], raw: bytes) -> str:
     return digest
 
 
-def _write(path: Path, raw: bytes) -> None:
+def _write(path: Path, raw: bytes | bytearray) -> None:
     try:
-        write_whole(path, raw)
+        write_whole(path, [raw])
     except DiskError:
         raise
     except ValueError as error:  # no system has such a name
@@ -157,7 +157,7 @@ def encode_rewind_point(rewind: Mapping[str, layout.Contents]) -> RewindPoint:
     """
     try:
         json_data(dict.fromkeys(rewind), "the state")  # names that are no texts, or half of one
-        point = rewind_point_of(bytes(layout.assembled(rewind)), Path())
+        point = rewind_point_of(layout.assembled(rewind), Path())
     except InputError as error:
         raise TicketError(f"the rewind point cannot be written: {error}") from None
     except WrongError as wrong:
