@@ -122,7 +122,7 @@ def go(runs, made, **options):
         return honest(job, task, progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.executors.pool.run_job", counting)
+        patch.setattr("tombola.work.run_job", counting)
         patch.setattr("tombola.experiment.page.write", lambda *_: [])  # figures are drawn elsewhere, and take long
         outcome = run(made, runs=runs, workers=1, display=told, **options)
     return Done(outcome, jobs, getattr(told, "estimate", None))

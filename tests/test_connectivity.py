@@ -36,6 +36,7 @@ from tombola.runs import Run, RunFolder
 from tombola.settings import Training
 from tombola.splits import split
 from tombola.storage import Store
+from tombola.work import Connect
 
 PATIENCE = 600  # seconds: worker processes take long to start on a busy machine
 
@@ -238,7 +239,7 @@ def test_a_line_that_is_in_the_store_is_not_measured_again(pair, tmp_path, monke
     pool = make()
     first = pool.connect(*jobs).result(PATIENCE)[2]
     pool.close()
-    monkeypatch.setattr("tombola.executors.pool.connect", None)
+    monkeypatch.setattr("tombola.work.connect", None)
     again = make()
     assert again.connect(*jobs).result(PATIENCE)[2] == first
     again.close()
@@ -246,11 +247,11 @@ def test_a_line_that_is_in_the_store_is_not_measured_again(pair, tmp_path, monke
 
 def test_a_line_comes_back_bit_for_bit_and_goes_when_trainings_go(tmp_path):
     store, line = Store(tmp_path / "s"), Line([0.0, 1 / 3, 1.0], [0.1 + 0.2, 1 / 3, 1.0], [1e-300, 2.0, 0.1])
-    store.keep_line("ab", line)
-    assert store.line("ab") == line
-    assert store.line("cd") is None
+    store.keep(Connect, "ab", line)
+    assert store.read(Connect, "ab") == line
+    assert store.read(Connect, "cd") is None
     store.keep_only(())
-    assert store.line("ab") is None
+    assert store.read(Connect, "ab") is None
 
 
 # ---- the arm
@@ -352,13 +353,13 @@ def test_a_run_stopped_between_a_training_and_its_line_does_no_training_again(do
         lines.append(honest(*rest))
         return lines[-1]
 
-    monkeypatch.setattr("tombola.executors.pool.connect", stops)
+    monkeypatch.setattr("tombola.work.connect", stops)
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path, made)
     for thread in threading.enumerate():
         if thread.name.startswith("tombola-"):
             thread.join()  # an interrupted run does not wait for what is under way, and that is counted, too
-    monkeypatch.setattr("tombola.executors.pool.connect", lambda *rest: lines.append(1) or honest(*rest))
+    monkeypatch.setattr("tombola.work.connect", lambda *rest: lines.append(1) or honest(*rest))
     went = go(tmp_path, made)
     assert timeless(went.outcome.records) == timeless(done.outcome.records)
     assert len(lines) == 4  # each once, over both

@@ -28,6 +28,7 @@ from tombola.seals import Seals
 from tombola.storage import Store
 from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
+from tombola.work import Connect, Measure, Train
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -85,9 +86,9 @@ def fill(store, value):
     cuts = [(2, {"fc.weight": 12})]
     trained = Trained(state, state, 3, "best", history, 600, 1.5, 9, 1.25, 4096, mask, cuts)
     tested = Metrics(0.5 * value, {"accuracy": 0.75}, torch.tensor([1, 0, 2]))
-    store.keep_trained(DIGEST, trained)
-    store.keep_measured(DIGEST, Measured(tested, None, tested, tested))
-    store.keep_line(DIGEST, Line([0.0, 1.0], [0.5, 0.5 * value], [1.0, 2.0]))
+    store.keep(Train, DIGEST, trained)
+    store.keep(Measure, DIGEST, Measured(tested, None, tested, tested))
+    store.keep(Connect, DIGEST, Line([0.0, 1.0], [0.5, 0.5 * value], [1.0, 2.0]))
 
 
 def plain(value):
@@ -103,10 +104,10 @@ def plain(value):
     return plain(vars(value)) if hasattr(value, "__dict__") else repr(value)
 
 
-def from_store(run_, read):
+def from_store(run_, kind):
     """Read a result from the store; one that counts as not there must have been told."""
     told = []
-    found = getattr(run_.store(told.append), read)(DIGEST)
+    found = run_.store(told.append).read(kind, DIGEST)
     if found is None:
         assert len(told) == 1
         raise ConfigError(told[0])
@@ -134,9 +135,9 @@ def told_records(run_):
 ROUND = "apart/replicate-0/round-001"
 # Of each kind of file: where it is, and how what it says is read.
 KINDS = {
-    "training": (f"trainings/{DIGEST}.training", lambda run_: from_store(run_, "trained")),
-    "measured": (f"trainings/{DIGEST}.measured", lambda run_: from_store(run_, "measured")),
-    "line": (f"trainings/{DIGEST}.line", lambda run_: from_store(run_, "line")),
+    "training": (f"trainings/{DIGEST}.training", lambda run_: from_store(run_, Train)),
+    "measured": (f"trainings/{DIGEST}.measured", lambda run_: from_store(run_, Measure)),
+    "line": (f"trainings/{DIGEST}.line", lambda run_: from_store(run_, Connect)),
     "candidates": (
         f"candidates/{ROUND}.safetensors",
         lambda run_: run_.candidates("apart", 0, 1, run_.mask("apart", 0, 1)),
@@ -223,10 +224,11 @@ def test_a_thousand_random_bits_in_any_file_are_refused_or_told(opened, kind):
 def test_a_file_in_another_ones_place_is_not_taken_for_it(opened, tmp_path):
     folder = copied(opened.path, tmp_path)
     store = Store(folder / "trainings")
-    for suffix, read in ((".training", store.trained), (".measured", store.measured), (".line", store.line)):
-        shutil.copyfile(folder / f"trainings/{DIGEST}{suffix}", folder / f"trainings/{OTHER}{suffix}")
-        assert read(DIGEST) is not None
-        assert read(OTHER) is None
+    for kind in (Train, Measure, Connect):
+        one, other = (folder / f"trainings/{digest}.{kind.kind}" for digest in (DIGEST, OTHER))
+        shutil.copyfile(one, other)
+        assert store.read(kind, DIGEST) is not None
+        assert store.read(kind, OTHER) is None
     for kind, suffix in (("candidates", "safetensors"), ("predictions", "npy"), ("tickets", "safetensors")):
         one, two = (folder / kind / f"apart/replicate-0/round-00{index}.{suffix}" for index in (1, 2))
         shutil.copyfile(one, two)
@@ -282,7 +284,7 @@ def said(monkeypatch):
 
 def stopped(monkeypatch, made, parent, where, after):
     """Run until something has been done so often, and stop."""
-    import tombola.executors.pool as pool
+    import tombola.work as pool
 
     honest, done = getattr(pool, where), []
 
@@ -344,16 +346,16 @@ def test_a_damaged_training_is_done_again_by_a_worker_process_too(whole, tmp_pat
 
 
 def test_a_training_that_is_damaged_when_it_is_read_back_is_done_again(whole, tmp_path, monkeypatch):
-    honest, spoilt = Store.keep_trained, []
+    honest, spoilt = Store.keep, []
 
-    def spoiling(store, digest, trained):
-        honest(store, digest, trained)
-        if digest not in spoilt:
+    def spoiling(store, kind, digest, result):
+        honest(store, kind, digest, result)
+        if kind is Train and digest not in spoilt:
             spoilt.append(digest)
             path = store.folder / f"{digest}.training"
             path.write_bytes(path.read_bytes()[:-1])
 
-    monkeypatch.setattr(Store, "keep_trained", spoiling)
+    monkeypatch.setattr(Store, "keep", spoiling)
     done = run(small(), runs=tmp_path, workers=1)
     assert done.complete
     assert timeless(done.records) == timeless(whole.records)

@@ -13,6 +13,7 @@ from tombola.plans import replicate_seed
 from tombola.recipe import parse
 from tombola.rehearsal import rehearse
 from tombola.storage import Store
+from tombola.work import Connect, Measure, Train
 
 COLT = {"method": "colt", "rate": 0.15}
 LTH = {"method": "lth", "rate": 0.2}
@@ -53,24 +54,17 @@ def ahead(made, agreement="chance", so_far=None, todo=None):
 def done(monkeypatch):
     """What runs train, measure and connect from now on, by digest: the steps and examples of trainings, and a count."""
     found = {"trained": {}, "measured": [], "lines": []}
-    kept = {name: getattr(Store, f"keep_{name}") for name in ("trained", "measured", "line")}
+    honest = Store.keep
 
-    def keep_trained(self, digest, trained):
-        assert digest not in found["trained"]
-        found["trained"][digest] = trained.steps, trained.samples
-        kept["trained"](self, digest, trained)
+    def keep(self, kind, digest, result):
+        if kind is Train:
+            assert digest not in found["trained"]
+            found["trained"][digest] = result.steps, result.samples
+        else:
+            found[{Measure: "measured", Connect: "lines"}[kind]].append(digest)
+        honest(self, kind, digest, result)
 
-    def keep_measured(self, digest, measured):
-        found["measured"].append(digest)
-        kept["measured"](self, digest, measured)
-
-    def keep_line(self, digest, line):
-        found["lines"].append(digest)
-        kept["line"](self, digest, line)
-
-    monkeypatch.setattr(Store, "keep_trained", keep_trained)
-    monkeypatch.setattr(Store, "keep_measured", keep_measured)
-    monkeypatch.setattr(Store, "keep_line", keep_line)
+    monkeypatch.setattr(Store, "keep", keep)
     return found
 
 

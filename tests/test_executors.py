@@ -3,12 +3,10 @@
 import functools
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections import Counter, OrderedDict
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from dataclasses import replace
 
 import pytest
@@ -16,9 +14,11 @@ import torch
 from torch import nn
 
 from tombola import Classification, devices, seeds
+from tombola import work as works
 from tombola.data.dataset import from_tensors
-from tombola.errors import TrainingError
-from tombola.executors import Pool, _serial, pool, serial
+from tombola.errors import ConfigError, TrainingError
+from tombola.executors import Pool, here, serial
+from tombola.executors.worker import Worker
 from tombola.jobs import Job, measure, run_job
 from tombola.masks import ones
 from tombola.partitions import WHOLE, by_classes, by_seeds
@@ -89,6 +89,10 @@ class Progress(list):
             return self.changed.wait_for(lambda: event in self, PATIENCE)
 
 
+def progress_of(made):
+    return made._backend._setting.progress
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """A pool of two worker processes, for all tests: they take seconds to start."""
@@ -113,8 +117,8 @@ def trainings(monkeypatch):
         done[each.digest(task.digest)] += 1
         return run_job(each, task, *rest, **options)
 
-    monkeypatch.setattr(_serial, "run_job", counting)
-    monkeypatch.setattr(pool, "run_job", counting)
+    monkeypatch.setattr(here, "run_job", counting)
+    monkeypatch.setattr(works, "run_job", counting)
     return done
 
 
@@ -167,8 +171,8 @@ def test_equal_jobs_are_trained_once_by_worker_processes_too(two):
     digest = two.digest(each)
     two.run_all([each, job(seed=4, epochs=None, steps=60, evaluate_every=1)])
     two.run_all([each])
-    assert two._progress.at(digest, 60, 60)
-    assert Counter(two._progress)[digest, 1, 60] == 1
+    assert progress_of(two).at(digest, 60, 60)
+    assert Counter(progress_of(two))[digest, 1, 60] == 1
 
 
 def test_a_pool_over_the_same_folder_finds_what_was_done(one, trainings):
@@ -197,8 +201,8 @@ def test_progress_is_told_at_every_evaluation(request, workers):
     each = job(seed=7, evaluate_every=2)
     made.run_all([each])
     digest = made.digest(each)
-    assert made._progress.at(digest, 6, 6)
-    assert [event for event in made._progress if event[0] == digest] == [(digest, step, 6) for step in (2, 4, 6)]
+    assert progress_of(made).at(digest, 6, 6)
+    assert [event for event in progress_of(made) if event[0] == digest] == [(digest, step, 6) for step in (2, 4, 6)]
 
 
 def test_every_worker_process_has_a_turn_of_its_own(tmp_path):
@@ -212,79 +216,190 @@ def test_a_worker_that_is_killed_is_replaced_and_its_job_done_again(two):
     long = job(seed=8, epochs=None, steps=600, evaluate_every=1)
     digest = two.digest(long)
     future = two.evaluate(long)
-    assert two._progress.at(digest, 1, 600)
+    assert progress_of(two).at(digest, 1, 600)
     killed = [process.pid for process in multiprocessing.active_children()]
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     trained, _ = future.result(PATIENCE)
-    assert two._progress.at(digest, 400, 600)
-    assert Counter(two._progress)[digest, 1, 600] == 2
+    assert progress_of(two).at(digest, 400, 600)
+    assert Counter(progress_of(two))[digest, 1, 600] == 2
     assert same(trained, run_job(long, TASK))
     assert not {process.pid for process in multiprocessing.active_children()} & set(killed)
 
 
 class Dies:
-    """An executor whose workers never live to tell."""
+    """A backend whose workers never live to tell."""
 
-    submitted = 0
+    slots = 2
 
-    def __init__(self, *_, **__):
-        pass
+    def __init__(self, setting):
+        self.submitted = 0
 
-    def submit(self, what, *_):
-        Dies.submitted += what is pool._do
+    def submit(self, work, digest):
+        self.submitted += 1
         future = Future()
-        future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
+        future.set_exception(BrokenExecutor("a worker was lost"))
         return future
 
-    def shutdown(self, **_):
+    def close(self, *, now):
         pass
 
 
-def test_a_job_that_kills_every_worker_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", Dies)
-    made = Pool(TASK, tmp_path, workers=2, make_task=make_task)
+def test_a_job_that_kills_every_worker_is_given_up(tmp_path):
+    made = Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Dies")
     with pytest.raises(TrainingError, match="a worker died or could not start, 3 times over one task"):
         made.run_all([job()])
-    assert Dies.submitted == 3
+    assert made._backend.submitted == 3
     made.close()
 
 
-class Poisoned(Dies):
-    """An executor whose workers all die of one job, and that ends the others a little later."""
+class Poisoned:
+    """A backend whose workers all die of one job, and that ends the others a little later."""
 
-    running: set[Future] = set()  # noqa: RUF012
+    slots = 2
 
-    def submit(self, what, *task):
+    def __init__(self, setting):
+        self.running = set()
+        self.together = []  # how many jobs that had lost a worker before were tried at once
+        self.lost = set()
+        self._worker = Worker(setting.task, setting.store, setting.progress)
+
+    def submit(self, work, digest):
         future = Future()
-        if what is pool._ready:
-            return future
-        _, packed, _ = task
-        self.running.add(future)
-        poison = pickle.loads(packed).seed == 666
-        threading.Timer(*((0.02, self._die) if poison else (0.05, self._finish, [future]))).start()
+        self.running.add((future, digest))
+        self.together.append(sum(1 for _, one in self.running if one in self.lost))
+        if work.job.seed == 666:
+            threading.Timer(0.02, self._die).start()
+        else:
+            threading.Timer(0.05, self._finish, [future, work, digest]).start()
         return future
 
     def _die(self):
-        for future in list(self.running):
+        for future, digest in list(self.running):
+            self.running.discard((future, digest))
+            self.lost.add(digest)
             if not future.done():
-                future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
-        self.running.clear()
+                future.set_exception(BrokenExecutor("a worker was lost"))
 
-    def _finish(self, future):
-        if not future.done():
-            future.set_result(None)
+    def _finish(self, future, work, digest):
+        if (future, digest) in self.running:
+            self._worker.do(work, digest)
+            self.running.discard((future, digest))
+            if not future.done():
+                future.set_result(None)
+
+    def close(self, *, now):
+        pass
 
 
-def test_a_job_that_kills_every_worker_does_not_fail_those_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", Poisoned)
-    made = Pool(TASK, tmp_path, workers=2, make_task=make_task)
-    tasks = {seed: made._once("train", job(seed=seed), str(seed)) for seed in (1, 2, 3, 666)}
+def test_a_job_that_kills_every_worker_does_not_fail_those_beside_it(tmp_path):
+    made = Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Poisoned")
+    seeds_of = (1, 2, 3, 666)
+    futures = {seed: made._ask(works.Train(job(seed=seed))) for seed in seeds_of}
     with pytest.raises(TrainingError, match="a worker died"):
-        tasks[666].result(PATIENCE)
+        futures[666].result(PATIENCE)
     for seed in (1, 2, 3):
-        assert tasks[seed].result(PATIENCE) is None
+        assert futures[seed].result(PATIENCE) is None
+    assert max(made._backend.together) == 1  # suspects are tried one by one
     made.close()
+
+
+class Slow:
+    """A backend that does nothing until it is told to, and says how much it was given at once."""
+
+    slots = 2
+
+    def __init__(self, setting):
+        self.setting, self.given, self.order = setting, {}, []
+        self.changed = threading.Condition()
+
+    def submit(self, work, digest):
+        with self.changed:
+            self.given[digest] = future = Future()
+            self.order.append((work.kind, digest))
+            self.changed.notify_all()
+        return future
+
+    def wait_for(self, number):
+        with self.changed:
+            return self.changed.wait_for(lambda: len(self.order) >= number, PATIENCE)
+
+    def close(self, *, now):
+        for future in self.given.values():
+            future.cancel()
+
+
+@pytest.fixture
+def slow(tmp_path):
+    made = Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Slow")
+    yield made
+    made.close(now=True)
+
+
+def test_work_is_begun_in_the_order_in_which_it_is_asked_for_one_more_than_there_are_workers(slow):
+    jobs = [job(seed=seed) for seed in range(6)]
+    for each in jobs:
+        slow.evaluate(each)
+    backend, digests = slow._backend, [slow.digest(each) for each in jobs]
+    assert backend.wait_for(3)
+    assert backend.order == [("training", digest) for digest in digests[:3]]
+    slow.store.keep(works.Train, digests[1], run_job(jobs[1], TASK))
+    backend.given[digests[1]].set_result(None)
+    assert backend.wait_for(4)
+    assert backend.order[3:] == [("training", digests[3])]
+
+
+def test_what_is_waited_for_when_a_pool_is_closed_at_once_is_cancelled(slow):
+    promise = slow.evaluate(job())
+    slow.close(now=True)
+    with pytest.raises(CancelledError):
+        promise.result(PATIENCE)
+    with pytest.raises(CancelledError):
+        slow.evaluate(job(seed=1)).result(PATIENCE)
+
+
+def test_a_pool_has_as_many_threads_with_a_thousand_jobs_as_with_one(slow):
+    slow.evaluate(job())
+    before = threading.active_count()
+    for seed in range(1, 1001):
+        slow.evaluate(job(seed=seed))
+    assert threading.active_count() == before
+
+
+def test_a_result_that_a_backend_sends_back_goes_into_the_store(slow):
+    each = job()
+    promise = slow.evaluate(each)
+    backend, digest = slow._backend, slow.digest(each)
+    assert backend.wait_for(1)
+    expected = run_job(each, TASK)
+    file = b"".join(slow.store.pack(works.Train, digest, expected))
+    backend.given[digest].set_result(file)
+    assert backend.wait_for(2)
+    assert same(slow.store.trained(digest), expected)
+    assert backend.order[1] == ("measured", digest)
+    assert not promise.done()
+
+
+def test_what_a_training_waits_for_in_vain_fails_with_it(slow):
+    promise = slow.evaluate(job())
+    assert slow._backend.wait_for(1)
+    slow._backend.given[slow.digest(job())].set_exception(TrainingError("the loss is nan at step 3"))
+    for _ in range(2):
+        with pytest.raises(TrainingError, match="the loss is nan at step 3"):
+            promise.result(PATIENCE)
+    assert [kind for kind, _ in slow._backend.order] == ["training"]
+
+
+def test_threads_train_one_network_at_a_time(tmp_path):
+    with pytest.raises(ConfigError, match=r"executor threads trains one network at a time.*workers is 2: take"):
+        Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="threads")
+
+
+def test_an_executor_that_there_is_not_is_told_with_those_there_are(tmp_path):
+    with pytest.raises(ConfigError, match=r"no 'procesess' in tombola.executors; it has: .*Did you mean 'processes'"):
+        Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="procesess")
+    with pytest.raises(ConfigError, match="'threads' has no option 'address'; it has none"):
+        Pool(TASK, tmp_path, workers=1, make_task=make_task, options={"address": "auto"})
 
 
 def test_serial_does_not_train_lths_evaluation_of_a_ticket_again(trainings):

@@ -209,7 +209,7 @@ def test_a_machine_with_one_core_needs_no_worker_process_and_gives_the_same_bits
     def no_process(*_, **__):
         raise AssertionError("a worker process was started")
 
-    monkeypatch.setattr("tombola.executors.pool.ProcessPoolExecutor", no_process)
+    monkeypatch.setattr("tombola.executors._processes.ProcessPoolExecutor", no_process)
     assert timeless(go(tmp_path, workers=None).records) == timeless(outcome.records)
 
 
@@ -220,7 +220,7 @@ def test_more_threads_than_cores_are_one_worker(tmp_path, monkeypatch):
 
 
 def test_the_same_command_again_trains_nothing_and_shows_the_same(outcome, monkeypatch):
-    monkeypatch.setattr("tombola.executors.pool.run_job", None)
+    monkeypatch.setattr("tombola.work.run_job", None)
     again = run(recipe(), runs=str(outcome.folder.parent), workers=1)
     assert again.records == outcome.records
     assert Run(str(outcome.folder)).records.all() == Run(outcome.folder).records.all()
@@ -264,7 +264,7 @@ def counted(monkeypatch):
         done.append(job)
         return honest(job, task, progress)
 
-    monkeypatch.setattr("tombola.executors.pool.run_job", counting)
+    monkeypatch.setattr("tombola.work.run_job", counting)
     return done
 
 
@@ -469,7 +469,7 @@ def test_a_loss_that_is_no_number_ends_its_arm_and_the_others_go_on(tmp_path, mo
             raise tombola.jobs.TrainingError("the loss is nan at step 3; a lower learning rate may help")
         return honest(job, task, progress)
 
-    monkeypatch.setattr("tombola.executors.pool.run_job", spoilt)
+    monkeypatch.setattr("tombola.work.run_job", spoilt)
     done = go(tmp_path, recipe(replicates=1))
     assert not done.complete
     assert "arm colt-2, replicate 0: failed: round 1: the loss is nan at step 3; a lower learning rate may help" in (

@@ -16,6 +16,7 @@ from tombola.splits import split
 from tombola.states import copied, load_, lost, set_extra_, shared_names, state_of
 from tombola.storage import Store
 from tombola.tickets import Ticket
+from tombola.work import Train
 
 
 class Scaled(nn.Linear):
@@ -52,7 +53,7 @@ def test_plain_data_of_a_module_goes_through_a_training_a_store_and_a_test(tmp_p
     trained = run_job(job, task)
     assert task.model[1].told["scale"] == 1.0
     store = Store(tmp_path)
-    store.keep_trained("a" * 64, trained)
+    store.keep(Train, "a" * 64, trained)
     again = store.trained("a" * 64)
     model = scaled()
     load_(model, again.final)

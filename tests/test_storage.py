@@ -8,6 +8,7 @@ import torch
 from tombola.jobs import Measured, Trained
 from tombola.storage import Store
 from tombola.tasks.protocol import Metrics
+from tombola.work import Measure, Train
 
 DIGEST = "ab" * 32
 
@@ -47,7 +48,7 @@ def by_name(state):
 
 def test_a_training_comes_back_bit_for_bit(store):
     kept = trained()
-    store.keep_trained(DIGEST, kept)
+    store.keep(Train, DIGEST, kept)
     back = store.trained(DIGEST)
     assert same_bits(by_name(back.final), by_name(kept.final))
     assert same_bits(by_name(back.early), by_name(kept.early))
@@ -57,7 +58,7 @@ def test_a_training_comes_back_bit_for_bit(store):
 
 
 def test_a_training_without_an_early_state_comes_back_without_one(store):
-    store.keep_trained(DIGEST, trained(early=None, early_step=None, history=[], select="last"))
+    store.keep(Train, DIGEST, trained(early=None, early_step=None, history=[], select="last"))
     back = store.trained(DIGEST)
     assert (back.early, back.early_step, back.history) == (None, None, [])
     assert back.state is back.final
@@ -67,8 +68,8 @@ def test_a_training_without_an_early_state_comes_back_without_one(store):
 def test_a_measurement_comes_back_with_what_it_had(store, missing):
     kept = Measured(metrics(0.1), metrics(0.2), metrics(0.3), metrics(0.1 + 0.3))
     kept = replace(kept, **dict.fromkeys(missing))
-    store.keep_measured(DIGEST, kept)
-    back = store.measured(DIGEST)
+    store.keep(Measure, DIGEST, kept)
+    back = store.read(Measure, DIGEST)
     for which in ("train", "valid", "test", "early"):
         one, other = getattr(back, which), getattr(kept, which)
         assert (one is None) == (other is None) == (which in missing)
@@ -80,34 +81,34 @@ def test_a_measurement_comes_back_with_what_it_had(store, missing):
 def test_a_measurement_whose_best_state_is_the_early_one_can_be_kept(store):
     # The two are one object then, and safetensors refuses to write one memory twice.
     test = metrics(0.3)
-    store.keep_measured(DIGEST, Measured(metrics(0.1), metrics(0.2), test, test))
-    back = store.measured(DIGEST)
+    store.keep(Measure, DIGEST, Measured(metrics(0.1), metrics(0.2), test, test))
+    back = store.read(Measure, DIGEST)
     assert torch.equal(back.early.predictions, test.predictions)
     assert back.early.loss == back.test.loss == 0.3
 
 
 def test_parameters_that_share_memory_can_be_kept(store):
     tied = torch.arange(4.0)
-    store.keep_trained(DIGEST, trained(final={"in": tied, "out": tied, "part": tied[1:3]}, early=None))
+    store.keep(Train, DIGEST, trained(final={"in": tied, "out": tied, "part": tied[1:3]}, early=None))
     assert store.trained(DIGEST).final["part"].tolist() == [1, 2]
 
 
 def test_what_was_never_kept_is_absent(store):
     assert store.trained(DIGEST) is None
-    assert store.measured(DIGEST) is None
-    store.keep_trained(DIGEST, trained())
-    assert store.measured(DIGEST) is None
+    assert store.read(Measure, DIGEST) is None
+    store.keep(Train, DIGEST, trained())
+    assert store.read(Measure, DIGEST) is None
     assert store.trained("cd" * 32) is None
 
 
 def test_a_file_cut_off_anywhere_counts_as_absent_and_can_be_written_again(store):
-    store.keep_trained(DIGEST, trained())
+    store.keep(Train, DIGEST, trained())
     (file,) = store.folder.iterdir()
     whole = file.read_bytes()
     for length in range(len(whole)):
         file.write_bytes(whole[:length])
         assert store.trained(DIGEST) is None, f"{length} of {len(whole)} bytes"
-    store.keep_trained(DIGEST, trained())
+    store.keep(Train, DIGEST, trained())
     assert file.read_bytes() == whole
 
 
@@ -116,8 +117,8 @@ def test_equal_contents_give_equal_files_and_nothing_else_is_left(store, tmp_pat
     kept = trained()
     turned = replace(kept, final=dict(reversed(kept.final.items())))
     for folder, one in ((store, kept), (other, turned)):
-        folder.keep_trained(DIGEST, one)
-        folder.keep_measured(DIGEST, Measured(metrics(0.1), None, metrics(0.3), metrics(0.4)))
+        folder.keep(Train, DIGEST, one)
+        folder.keep(Measure, DIGEST, Measured(metrics(0.1), None, metrics(0.3), metrics(0.4)))
     names = [sorted(path.name for path in folder.folder.iterdir()) for folder in (store, other)]
     assert names == [[f"{DIGEST}.measured", f"{DIGEST}.training"]] * 2
     for name in names[0]:
@@ -125,6 +126,6 @@ def test_equal_contents_give_equal_files_and_nothing_else_is_left(store, tmp_pat
 
 
 def test_keeping_again_replaces_what_was_there(store):
-    store.keep_trained(DIGEST, trained(samples=1))
-    store.keep_trained(DIGEST, trained(samples=2))
+    store.keep(Train, DIGEST, trained(samples=1))
+    store.keep(Train, DIGEST, trained(samples=2))
     assert store.trained(DIGEST).samples == 2

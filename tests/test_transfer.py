@@ -69,7 +69,7 @@ def test_two_workers_give_the_same_and_nothing_is_done_twice(found, tmp_path, mo
     assert [{k: v for k, v in r.items() if k not in clocks} for r in one.records] == [
         {k: v for k, v in r.items() if k not in clocks} for r in two.records
     ]
-    monkeypatch.setattr("tombola.executors.pool.run_job", None)
+    monkeypatch.setattr("tombola.work.run_job", None)
     assert (
         transfer(paths, ["digits", "synthetic"], {"training.epochs": 1}, runs=tmp_path / "one").records == one.records
     )
@@ -164,7 +164,7 @@ def test_data_that_have_changed_since_are_refused(found, tmp_path):
     ],
 )
 def test_arguments_are_checked_before_anything_is_trained(found, tmp_path, monkeypatch, data, options, message):
-    monkeypatch.setattr("tombola.executors.pool.run_job", None)
+    monkeypatch.setattr("tombola.work.run_job", None)
     with pytest.raises(InputError, match=message):
         transfer([path_of(found)], data, runs=tmp_path, **({"workers": 1} | options))
     assert list(tmp_path.iterdir()) == []

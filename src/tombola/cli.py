@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from tombola.overview import Line
 
 COMMANDS = ("demo", "init", "run", "runs", "report", "transfer", "doctor", "ticket", "list", "completion")
-CATALOGUES = ("data", "models", "tasks", "scores", "kernels", "exports", "arms", "recipes")
+CATALOGUES = ("data", "models", "tasks", "scores", "kernels", "exports", "executors", "arms", "recipes")
 _WIDE = 44  # columns for the path of a run in a list
 DEMO = "digits"  # the recipe that tombola demo runs
 # The options of the commands that take overrides of a recipe too: those with a value, those without.
 OPTIONS = {
     "run": (
-        ("--workers", "--data-root", "--runs", "--scale", "--variant", "--only-replicates"),
+        (
+            *("--workers", "--executor", "--address", "--data-root", "--runs"),
+            *("--scale", "--variant", "--only-replicates"),
+        ),
         ("--quiet", "--dry-run", "--print_config", "--json", "--help"),
     ),
     "transfer": (
@@ -126,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     demo.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
     demo.set_defaults(recipe=DEMO, data_root=None, scale=None, variant=None, only_replicates=None, dry_run=False,
-                      print_config=False)  # fmt: skip
+                      print_config=False, executor=None, address=None)  # fmt: skip
 
     init = commands.add_parser(
         "init",
@@ -155,6 +158,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("recipe", nargs="?", metavar="RECIPE", help="a file, or the name of a recipe that ships (tombola "
                      "list recipes); a file of that name comes first")  # fmt: skip
     run.add_argument("--workers", type=int, metavar="N", help=workers)
+    run.add_argument("--executor", metavar="NAME", help="where they are (tombola list executors); changes no bit "
+                     "(default: processes of this machine, or with one worker a thread)")  # fmt: skip
+    run.add_argument("--address", metavar="A", help="of the executor's cluster")
     run.add_argument("--data-root", type=Path, metavar="DIR", help=root)
     run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=parent)
     run.add_argument("--scale", metavar="NAME", help="one of the recipe's own scales, such as small")
@@ -438,6 +444,8 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
             runs=options.runs,
             data_root=options.data_root,
             workers=options.workers,
+            executor=options.executor,
+            address=options.address,
             replicates=replicates,
             display=Display(quiet=options.quiet),
         )
@@ -645,6 +653,7 @@ def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
         "--model": entries("tombola.models"),
         "--to": entries("tombola.exports"),
         "--training.step": entries("tombola.kernels"),
+        "--executor": entries("tombola.executors"),
         "--device": ["auto", "cpu", "cuda"],
     }
     more = {

@@ -12,7 +12,6 @@ import math
 import threading
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +24,7 @@ from tombola.arms import rewinds
 from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
 from tombola.errors import DiskError, InputError, InvariantError, TrainingError
+from tombola.executors.pool import Promise
 from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, size
@@ -104,8 +104,8 @@ class _Pool(Protocol):
 
     def digest(self, job: Job) -> str: ...
     def run_all(self, jobs: list[Job]) -> list[Trained]: ...
-    def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]: ...
-    def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]: ...
+    def evaluate(self, job: Job) -> Promise[tuple[Trained, Measured]]: ...
+    def connect(self, one: Job, other: Job) -> Promise[tuple[Trained, Trained, Line]]: ...
     def hold(self, digests: Iterable[str]) -> None: ...
     def let_go(self, digests: Collection[str]) -> None: ...
     def release(self, digests: Iterable[str]) -> None: ...
@@ -156,8 +156,8 @@ class _Ticket:
     job: Job
     facts: dict[str, Any]
     searched: dict[str, Cost]  # the trainings of the search up to here
-    future: Future[tuple[Trained, Measured]] | None = None
-    line: Future[tuple[Trained, Trained, Line]] | None = None
+    future: Promise[tuple[Trained, Measured]] | None = None
+    line: Promise[tuple[Trained, Trained, Line]] | None = None
     ends: tuple[Job, Job] | None = None  # the trainings between which it has a line
     record: Record | None = None  # of a round that was done before
     fresh: list[str] = field(default_factory=list)  # those of the search that the round before did not need

@@ -21,6 +21,7 @@ import yaml
 from numpy.typing import NDArray
 
 from tombola import catalogue, devices, extras, latency, pruned, similarity
+from tombola.arms import order
 from tombola.comparisons import DENSE
 from tombola.driver import ArmRun, Feed, Shared
 from tombola.errors import ConfigError, DiskError
@@ -47,6 +48,7 @@ from tombola.tasks.protocol import Task, check_task
 from tombola.types import State
 
 _REFRESH = 60.0  # seconds between two looks at a run that is under way, at least
+_ARMS = 32  # arms that are driven at a time, and two more for each worker
 _MOST_DRAWN = 3  # arms of which the report draws what they prune
 
 
@@ -77,6 +79,8 @@ def run(
     runs: str | Path = "runs",
     data_root: str | Path | None = None,
     workers: int | None = None,
+    executor: str | None = None,
+    address: str | None = None,
     replicates: Sequence[int] | None = None,
     display: Display | None = None,
 ) -> Outcome:
@@ -88,6 +92,9 @@ def run(
         data_root: Root of the data sets; the environment variable ``TOMBOLA_DATA`` or the default if not given.
         workers: Worker processes; one a core (divided by the threads of a training) if not given, on a GPU one. They
             change no bit.
+        executor: Where they are, an entry of ``tombola.executors``: processes of this machine if not given, or with
+            one worker a thread of this process. It changes no bit either.
+        address: Of the executor's cluster, where it has one.
         replicates: Run these alone, by their numbers from 0; the others may be run elsewhere, see `merging.merge`.
         display: What is told meanwhile; nothing if not given.
 
@@ -106,7 +113,7 @@ def run(
     display = display or Display(quiet=True)
     data_root = None if data_root is None else Path(data_root)
     plans = plan(recipe, data_root)
-    workers = _workers(plans.recipe, workers)
+    room = _workers(plans.recipe, workers)
     chosen = _chosen(recipe, replicates)
     for text in (*plans.task.notices, plans.zeros):
         if text:
@@ -117,7 +124,19 @@ def run(
     try:
         if (labels := plans.task.labels("test")) is not None:
             folder.keep_labels(labels.cpu().numpy())
-        _search(plans, folder, data_root, workers, chosen, display)
+        make_pool = functools.partial(
+            Pool,
+            plans.task,
+            folder.trainings,
+            workers=workers,
+            room=room,
+            executor=executor,
+            options={} if address is None else {"address": address},
+            make_task=functools.partial(make_task, plans.recipe, data_root),
+            progress=display.progress,
+            tell=folder.say,
+        )
+        _search(plans, folder, make_pool, chosen, display)
         models = functools.partial(make_model, plans.recipe, plans.task)
         similarity.measure(folder, lambda k: state_of(models(k)), plans.mask)
         latency.measure(folder, plans, models)
@@ -190,25 +209,17 @@ def _chosen(recipe: Recipe, replicates: Sequence[int] | None) -> list[int]:
 
 
 def _search(
-    plans: Plans, folder: RunFolder, data_root: Path | None, workers: int, chosen: Sequence[int], display: Display
+    plans: Plans, folder: RunFolder, make_pool: Callable[[], Pool], chosen: Sequence[int], display: Display
 ) -> None:
     """Drive every arm of the chosen replicates that is not finished, all on one pool."""
-    recipe, task = plans.recipe, plans.task
-    keys = [(name, replicate) for replicate in chosen for name in recipe.arms]
+    keys = [(name, replicate) for replicate in chosen for name in plans.recipe.arms]
     todo = _todo(folder, keys)
     if not todo:
         folder.clear_trainings()
         display.say(f"nothing left to train: {folder.path} is complete")
         return
-    with Pool(
-        task,
-        folder.trainings,
-        workers=workers,
-        make_task=functools.partial(make_task, recipe, data_root),
-        progress=display.progress,
-        tell=folder.say,
-    ) as pool:
-        _drive(plans, folder, pool, workers, chosen, todo, display)
+    with make_pool() as pool:
+        _drive(plans, folder, pool, chosen, todo, display)
     if all(folder.finished(*key) for key in keys):
         folder.clear_trainings()
 
@@ -225,7 +236,6 @@ def _drive(
     plans: Plans,
     folder: RunFolder,
     pool: Pool,
-    workers: int,
     chosen: Sequence[int],
     todo: Sequence[tuple[str, int]],
     display: Display,
@@ -245,10 +255,15 @@ def _drive(
         stopped=threading.Event(),
     )
     pool.hold(folder.trainings_to_keep())  # of arms that are finished, too
-    display.start(plans.recipe.name, estimate(plans, todo, lambda _: initial, folder, workers))
-    threads = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="tombola-arm")
+    display.start(plans.recipe.name, estimate(plans, todo, lambda _: initial, folder, pool.slots))
+    # An arm's thread waits: for the pool, or for the arm that it follows. That one has begun before it, so some of the
+    # arms at a time are enough, as long as they keep the workers busy.
+    first = {name: place for place, name in enumerate(order(plans.recipe.arms))}
+    in_turn = sorted(todo, key=lambda key: (key[1], first[key[0]]))
+    most = min(len(todo), _ARMS + 2 * pool.slots)
+    threads = ThreadPoolExecutor(max_workers=most, thread_name_prefix="tombola-arm")
     try:
-        open_ = {threads.submit(ArmRun(shared, *key).run) for key in todo}
+        open_ = {threads.submit(ArmRun(shared, *key).run) for key in in_turn}
         page_of = _Refreshed(folder, chosen, display)
         while open_:
             done_, open_ = wait(open_, timeout=page_of.pause, return_when=FIRST_COMPLETED)

@@ -62,6 +62,7 @@ from tombola.seals import Seals
 from tombola.storage import Store, log_error
 from tombola.tickets import RewindPoints, Ticket
 from tombola.types import Mask
+from tombola.work import Train
 
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
 PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.packing`
@@ -304,7 +305,7 @@ class Run:
 
     def has_trained(self, digest: str) -> bool:
         """Whether a training is kept here, by its job's digest."""
-        return Store(self.trainings).kept(digest)
+        return Store(self.trainings).kept(Train, digest)
 
     def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
         """Return the tickets of the first rounds that have both a ticket and a record, without a gap."""

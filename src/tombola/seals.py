@@ -267,6 +267,10 @@ class Seals:
 
     def write_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write named tensors as a safetensors file; the same tensors make the same bytes."""
+        write_whole(path, self.tensor_file(path, tensors))
+
+    def tensor_file(self, path: Path, tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
+        """Return what `write_tensors` writes, in pieces."""
         from safetensors.torch import save
 
         # Copies: safetensors refuses tensors that share memory, as the test results of the best state do with "early".
@@ -275,7 +279,7 @@ class Seals:
         at = 8 + len(_METADATA)
         assert bytes(content[8:at]) == _METADATA, "safetensors puts its metadata first"
         seal = self._digest(path, content)
-        write_whole(path, [content[:at], seal.encode(), content[at + 64 :]])
+        return [content[:at], seal.encode(), content[at + 64 :]]
 
     def read_tensors(self, path: Path) -> dict[str, Tensor]:
         """Read what `write_tensors` has written, by name."""

@@ -1,114 +1,75 @@
-"""One pool of workers a run: all arms and replicates feed it, so no core idles while a task is ready."""
+"""One pool a run: all arms and replicates feed it, so no core idles while work is ready.
+
+    ask -> [ done before? ] -> what it needs -> in turn -> [ backend ] -> store -> whoever asked
+                                                   ^           |
+                                                   +-- lost ---+  three tries
+
+The pool is policy alone: each piece of work is done once, in the order in which it was asked for and
+when what it needs is done; one that loses its worker is tried again. Where it is done says a backend,
+see `tombola.executors.backend`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import pickle
 import threading
-import traceback
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Future, InvalidStateError
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar, cast
 
-from tombola import devices, interrupts
-from tombola.connectivity import Line, connect
-from tombola.digests import digest_json
-from tombola.errors import InputError, InvariantError, TrainingError
-from tombola.jobs import Job, Measured, Trained, measure, run_job
-from tombola.storage import Store, log_error
+from tombola import catalogue
+from tombola.connectivity import Line
+from tombola.errors import TrainingError
+from tombola.executors.backend import Backend, Progress, Setting
+from tombola.jobs import Job, Measured, Trained
+from tombola.storage import Store
 from tombola.tasks.protocol import Task
+from tombola.work import Connect, Measure, Train, Work
 
-Progress = Callable[[str, int, int], None]
-_Kind = TypeVar("_Kind", Trained, Measured, Line)
+Result = TypeVar("Result")
+Results = TypeVar("Results", covariant=True)
 _TRIES = 3
 
 
-class Worker:
-    """What does the tasks: in this process or in one of its own. Results go to the store, not over the wire."""
+class Promise(Protocol[Results]):
+    """A result that is not waited for."""
 
-    def __init__(self, task: Task, store: Store, progress: Progress) -> None:
-        self.task, self.store, self.progress = task, store, progress
+    def done(self) -> bool:
+        """Whether `result` would not wait for work."""
 
-    def train(self, job: Job, digest: str) -> None:
-        """Do a training, unless it is in the store."""
-        self._trained(job, digest)
-
-    def measure(self, job: Job, digest: str) -> None:
-        """Measure a finished training, unless that is in the store."""
-        if self.store.measured(digest) is None:
-            self.store.keep_measured(digest, measure(job, self._trained(job, digest), self.task))
-
-    def connect(self, jobs: tuple[Job, Job], digest: str) -> None:
-        """Measure the line between two finished trainings, unless that is in the store."""
-        if self.store.line(digest) is None:
-            one, other = (self._trained(job, job.digest(self.task.digest)) for job in jobs)
-            self.store.keep_line(digest, connect(jobs[0], one, other, self.task))
-
-    def _trained(self, job: Job, digest: str) -> Trained:
-        """Return a training from the store, where it is kept when it had to be done."""
-        trained = self.store.trained(digest)
-        if trained is None:
-            trained = run_job(job, self.task, lambda done, steps: self.progress(digest, done, steps))
-            self.store.keep_trained(digest, trained)
-        return trained
+    def result(self, timeout: float | None = None) -> Results:
+        """Wait for it; what went wrong is raised."""
 
 
-_worker: Worker
+@dataclass(eq=False)
+class _Asked:
+    """A piece of work that somebody has asked for; its future is done when the result is in the store."""
 
-
-def _begin(make_task: Callable[[], Task], folder: Path, events: Any, begun: Any) -> None:
-    """Set a worker process up; it ends when its parent does."""
-    global _worker
-    with begun.get_lock():
-        devices.take_turn(begun.value)
-        begun.value += 1
-    events.cancel_join_thread()  # nobody waits for a last word of progress
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    store = Store(folder, tell=lambda text: events.put((text,)))
-    _worker = Worker(make_task(), store, lambda *event: events.put(event))
-
-
-def _end_with_parent() -> None:
-    # A parent that is killed says nothing to its workers; they would wait for tasks for ever.
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _ready() -> None:
-    """Do nothing: a worker that does it has its imports and its data behind it."""
-
-
-def _do(what: str, packed: bytes, digest: str) -> None:
-    # Packed by pickle itself: the pool's own way would send every tensor through shared memory, which
-    # runs out of space or of file descriptors on many machines.
-    try:
-        getattr(_worker, what)(pickle.loads(packed), digest)
-    except (TrainingError, InvariantError, InputError):
-        raise
-    except Exception as error:
-        # An exception of the user's own may not survive the way back, and would break the pool for all.
-        log_error(_worker.store.folder.parent, traceback.format_exc())
-        text = " ".join(str(error).split())
-        raise TrainingError(f"{type(error).__name__}: {text} (more in errors.log)") from None
+    work: Work[Any]
+    digest: str
+    future: Future[None] = field(default_factory=Future)
+    waits: int = 0  # for so many pieces of work that it needs
+    tries: int = 0
 
 
 class Pool:
-    """Train and measure jobs, and the lines between them, on workers; each digest once, however many ask for it.
+    """Do work, each piece once, however many ask for it.
 
     Args:
         task: The task itself, for the calling process.
-        folder: Where finished trainings are kept.
-        workers: Number of worker processes; with 1 a thread of this process does the work.
-        make_task: Gives a worker process its task; must be picklable.
+        folder: Where results are kept.
+        workers: How much is done at once; as much as the executor has room for if ``None``.
+        make_task: Gives another process its task; must be picklable.
         progress: Told (digest, steps done, steps in all) while jobs train.
         tell: Told of results that were not what was written, and are had again.
+        executor: The backend, an entry of ``tombola.executors`` or the user's own; worker processes if not
+            given, or with one worker a thread of this process.
+        options: Those of the backend.
+        room: Workers that this machine has room for.
     """
 
     def __init__(
@@ -116,58 +77,33 @@ class Pool:
         task: Task,
         folder: Path,
         *,
-        workers: int,
+        workers: int | None,
         make_task: Callable[[], Task],
         progress: Progress = lambda *_: None,
         tell: Callable[[str], None] = lambda _: None,
+        executor: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        room: int = 1,
     ) -> None:
-        self._tell: Callable[[str], None] = lambda text: tell(f"{text}; it is done again")
-        self.task, self.store, self.workers = task, Store(folder, tell=self._tell), workers
-        self._make_task, self._progress = make_task, progress
+        def tell_again(text: str) -> None:
+            tell(f"{text}; it is done again")
+
+        self.task, self.store = task, Store(folder, tell=tell_again)
         self._lock = threading.Lock()
-        self._closed = False
-        self._suspects = threading.Lock()
-        self._flying: dict[tuple[str, str], Future[None]] = {}
+        self._asked: dict[tuple[str, str], Future[None]] = {}  # not the work: it holds states and masks
         self._users: Counter[str] = Counter()  # who waits for a training's result, by its digest
         self._released: set[str] = set()
         self._held: Counter[str] = Counter()  # results that are to stay, whoever releases them
-        # They only wait: waiters for workers, followers for waiters. Apart, so that neither takes the other's place.
-        self._waiters = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-wait")
-        self._followers = ThreadPoolExecutor(max_workers=256, thread_name_prefix="tombola-follow")
-        self._here = Worker(task, self.store, progress)
-        self._events: Any = None
-        self._executor = self._start()
+        name = executor or ("threads" if (workers or room) == 1 else "processes")
+        setting = Setting(task, make_task, self.store, workers, room, progress, tell_again)
+        entry = catalogue.entry("tombola.executors", name)
+        self._backend: Backend = catalogue.call(entry, name, setting, options=options or {})
+        self._policy = _Policy(self._backend, self.store, self._ask)
 
-    def _start(self) -> Executor:
-        if self.workers == 1:
-            return ThreadPoolExecutor(max_workers=1, thread_name_prefix="tombola-train")
-        context = multiprocessing.get_context("spawn")
-        # New workers get a new queue: one that was killed while it wrote keeps the old one locked for ever.
-        self._events = context.Queue()
-        self._events.cancel_join_thread()
-        threading.Thread(target=self._listen, args=(self._events,), daemon=True).start()
-        executor = ProcessPoolExecutor(
-            self.workers,
-            mp_context=context,
-            initializer=_begin,
-            initargs=(self._make_task, self.store.folder, self._events, context.Value("i", 0)),
-        )
-        try:
-            with interrupts.deaf_children():
-                for _ in range(self.workers):
-                    # A process is begun by a task: all of them now, while the caller still plans.
-                    executor.submit(_ready)
-        except BaseException:
-            _end(executor)
-            raise
-        return executor
-
-    def _listen(self, events: Any) -> None:
-        while (event := events.get()) is not None:
-            if len(event) == 1:
-                self._tell(*event)
-            else:
-                self._progress(*event)
+    @property
+    def slots(self) -> int:
+        """How much can be done at once, now."""
+        return self._backend.slots
 
     def digest(self, job: Job) -> str:
         """Digest of a job on this pool's task."""
@@ -175,58 +111,37 @@ class Pool:
 
     def run_all(self, jobs: list[Job]) -> list[Trained]:
         """Train jobs and return what they gave, in order, whatever order they finish in."""
-        digests = [self.digest(job) for job in jobs]
-        with self._using(digests):
-            futures = [self._once("train", job, digest) for job, digest in zip(jobs, digests, strict=True)]
-            for future in futures:
-                future.result()
-            return [self._trained(job, digest) for job, digest in zip(jobs, digests, strict=True)]
+        works = [Train(job) for job in jobs]
+        return list(self._promise(works, works).result())
 
-    def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
-        """Train a ticket on its data and test it once; the future's result is not waited for."""
-        digest = self.digest(job)
-        using = contextlib.ExitStack()
-        using.enter_context(self._using([digest]))  # from now on, not when a thread begins to follow
+    def evaluate(self, job: Job) -> Promise[tuple[Trained, Measured]]:
+        """Train a ticket on its data and test it once; the result is not waited for."""
+        return self._promise([Train(job)], [Train(job), Measure(job)])
 
-        def follow() -> tuple[Trained, Measured]:
-            with using:
-                self._once("train", job, digest).result()
-                measured = self._result("measure", job, digest, self.store.measured)
-                return self._trained(job, digest), measured
-
-        return self._followers.submit(follow)
-
-    def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]:
-        """Train two jobs and measure the line from the first to the second; the future's result is not waited for.
+    def connect(self, one: Job, other: Job) -> Promise[tuple[Trained, Trained, Line]]:
+        """Train two jobs and measure the line from the first to the second; the result is not waited for.
 
         A line is small: it stays in the store, whoever releases the trainings at its ends.
         """
-        digests = [self.digest(one), self.digest(other)]
-        line = digest_json({"line": digests})
-        using = contextlib.ExitStack()
-        using.enter_context(self._using(digests))
+        ends = [Train(one), Train(other)]
+        return self._promise(ends, [*ends, Connect(one, other)])
 
-        def follow() -> tuple[Trained, Trained, Line]:
-            with using:
-                futures = [self._once("train", *each) for each in zip((one, other), digests, strict=True)]
-                for future in futures:
-                    future.result()
-                found = self._result("connect", (one, other), line, self.store.line)
-                return self._trained(one, digests[0]), self._trained(other, digests[1]), found
-
-        return self._followers.submit(follow)
-
-    @contextlib.contextmanager
-    def _using(self, digests: Sequence[str]) -> Iterator[None]:
-        """Keep the results of trainings while they are waited for and read."""
+    def _promise(self, uses: Sequence[Train], works: Sequence[Work[Any]]) -> _Promise[Any]:
+        """Ask for work, and keep the trainings that it uses until the results have been read."""
+        digests = [self.digest(training.job) for training in uses]
         with self._lock:
             self._users.update(digests)
         try:
-            yield
-        finally:
-            with self._lock:
-                self._users.subtract(digests)
-                self._drop(self._released.intersection(digests))
+            futures = [self._ask(work) for work in works]
+        except BaseException:
+            self._used(digests)
+            raise
+        return _Promise(self, works, futures, digests)
+
+    def _used(self, digests: Sequence[str]) -> None:
+        with self._lock:
+            self._users.subtract(digests)
+            self._drop(self._released.intersection(digests))
 
     def hold(self, digests: Iterable[str]) -> None:
         """Keep the results of trainings, whoever releases them; as often as they are held, they must be let go."""
@@ -249,69 +164,37 @@ class Pool:
         for digest in digests:
             if not self._users[digest] and not self._held[digest]:
                 self._released.discard(digest)
-                for what in ("train", "measure"):
-                    self._flying.pop((what, digest), None)
-                self.store.drop(digest)
+                for kind in (Train, Measure):
+                    self._asked.pop((kind.kind, digest), None)
+                    self.store.remove(kind, digest)
 
-    def _trained(self, job: Job, digest: str) -> Trained:
-        return self._result("train", job, digest, self.store.trained)
+    def _ask(self, work: Work[Any]) -> Future[None]:
+        """Return the future of a piece of work; what is under way or done is not begun again."""
+        digest = work.digest(self.task.digest)
+        with self._lock:
+            future = self._asked.get((work.kind, digest))
+            if future is None:
+                asked = _Asked(work, digest)
+                future = self._asked[work.kind, digest] = asked.future
+                self._policy.put(asked)
+        return future
 
-    def _result(self, what: str, job: Job | tuple[Job, Job], digest: str, read: Callable[[str], _Kind | None]) -> _Kind:
-        """Wait for a task and read what it left in the store; what is not as it was written is done again."""
+    def _read(self, work: Work[Result]) -> Result:
+        """Read the result of finished work from the store; what is not as it was written is done again."""
+        digest = work.digest(self.task.digest)
         for _ in range(_TRIES):
-            self._once(what, job, digest).result()
-            if (found := read(digest)) is not None:
-                return found
+            self._ask(work).result()
+            result = self.store.read(type(work), digest)
+            if result is not None:
+                return result
             with self._lock:
-                self._flying.pop((what, digest), None)
+                self._asked.pop((work.kind, digest), None)
+                self.store.remove(type(work), digest)
         raise TrainingError(f"what a worker wrote could not be read back, {_TRIES} times over; is the disk failing?")
-
-    def _once(self, what: str, job: Job | tuple[Job, Job], digest: str) -> Future[None]:
-        """Return the future of a task; one that is under way or done is not begun again."""
-        with self._lock:
-            known = self._flying.get((what, digest))
-            if known is None:
-                known = self._flying[what, digest] = self._waiters.submit(self._work, what, job, digest)
-        return known
-
-    def _work(self, what: str, job: Job | tuple[Job, Job], digest: str) -> None:
-        for attempt in range(_TRIES):
-            # A worker that dies takes all tasks of the pool with it. Each is done again by new workers, but those that
-            # were under way one by one: the one that kills its workers must not fail the others.
-            with self._suspects if attempt else contextlib.nullcontext():
-                executor = self._executor
-                try:
-                    if self.workers == 1:
-                        executor.submit(getattr(self._here, what), job, digest).result()
-                    else:
-                        executor.submit(_do, what, pickle.dumps(job), digest).result()
-                except BrokenProcessPool:
-                    self._renew(executor)
-                else:
-                    return
-        raise TrainingError(f"a worker died or could not start, {_TRIES} times over one task; is there enough memory?")
-
-    def _renew(self, broken: Executor) -> None:
-        with self._lock:
-            if self._closed:
-                raise CancelledError
-            if self._executor is broken:
-                broken.shutdown(wait=False)
-                self._events.put(None)
-                self._executor = self._start()
 
     def close(self, *, now: bool = False) -> None:
         """Let the workers go; with ``now`` what is not begun is dropped and what is under way is ended."""
-        with self._lock:
-            self._closed = now
-        for executor in (self._followers, self._waiters):
-            executor.shutdown(wait=not now, cancel_futures=now)
-        if now:
-            _end(self._executor)
-        else:
-            self._executor.shutdown()
-        if self._events is not None:
-            self._events.put(None)
+        self._policy.close(now=now)
 
     def __enter__(self) -> Pool:
         return self
@@ -320,13 +203,154 @@ class Pool:
         self.close(now=kind is not None)
 
 
-def _end(executor: Executor) -> None:
-    """Let an executor go without waiting for what is under way; its processes are killed.
+class _Promise(Generic[Results]):
+    """The results of several pieces of work, read when they are asked for and not held before."""
 
-    Nothing that they write is ever half there, and a process that was stopped heeds no other
-    signal. (Executors have ``kill_workers`` from Python 3.14 on.)
+    def __init__(
+        self, pool: Pool, works: Sequence[Work[Any]], futures: Sequence[Future[None]], uses: Sequence[str]
+    ) -> None:
+        self._pool, self._works, self._futures, self._uses = pool, works, futures, uses
+        self._results: tuple[Any, ...] | None = None
+
+    def done(self) -> bool:
+        """Whether all of the work is done."""
+        return all(future.done() for future in self._futures)
+
+    def result(self, timeout: float | None = None) -> Results:
+        """Wait for the work and read the results, once."""
+        if self._results is None:
+            try:
+                for future in self._futures:
+                    future.result(timeout)
+                self._results = tuple(self._pool._read(work) for work in self._works)
+            finally:
+                self._pool._used(self._uses)
+                self._uses = ()
+        return cast(Results, self._results)
+
+
+class _Policy:
+    """Whose turn it is, and what is tried again: one thread that hears of all that happens.
+
+    Args:
+        backend: Does the work.
+        store: Where results are kept.
+        ask: Asks for work that other work needs.
     """
-    processes = dict(getattr(executor, "_processes", None) or {})
-    executor.shutdown(wait=False, cancel_futures=True)
-    for process in processes.values():
-        process.kill()
+
+    def __init__(self, backend: Backend, store: Store, ask: Callable[[Work[Any]], Future[None]]) -> None:
+        self._backend, self._store, self._ask = backend, store, ask
+        self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._ready: deque[_Asked] = deque()
+        self._gate = threading.Lock()  # between those who ask and the end
+        self._open: set[_Asked] = set()  # all that is not done
+        # Work whose worker was lost. Any of it may be what kills workers, so it is tried one by one:
+        # what kills its worker must not fail what was beside it.
+        self._suspects: deque[_Asked] = deque()
+        self._begun: set[_Asked] = set()
+        self._closing = self._closed = self._ended = False
+        self._thread = threading.Thread(target=self._run, name="tombola-pool", daemon=True)
+        self._thread.start()
+
+    def put(self, asked: _Asked) -> None:
+        """Take a piece of work in; from any thread."""
+        with self._gate:
+            if not self._ended:
+                self._open.add(asked)
+                self._events.put(lambda: self._take(asked))
+                return
+        asked.future.cancel()
+
+    def close(self, *, now: bool) -> None:
+        """End, when all is done or at once."""
+        if now:
+            # First the workers: nothing must be begun anew in their place.
+            self._closed = True
+            self._backend.close(now=True)
+        self._events.put(self._close)
+        if not now:
+            self._thread.join()
+            self._backend.close(now=False)
+
+    def _run(self) -> None:
+        while not (self._closed or (self._closing and not self._open)):
+            self._events.get()()
+            while not self._closed and (asked := self._next()) is not None:
+                self._begin(asked)
+        with self._gate:
+            self._ended = True
+        for asked in self._open:
+            asked.future.cancel()
+
+    def _close(self) -> None:
+        self._closing = True
+
+    def _take(self, asked: _Asked) -> None:
+        """Have work done before that another one needs; what is in the store is done."""
+        if self._store.kept(type(asked.work), asked.digest):
+            self._end(asked)
+            return
+        needs = [self._ask(need) for need in asked.work.needs]
+        asked.waits = len(needs)
+        for need in needs:
+            need.add_done_callback(lambda future: self._events.put(lambda: self._met(asked, future)))
+        if not needs:
+            self._ready.append(asked)
+
+    def _met(self, asked: _Asked, need: Future[None]) -> None:
+        """Note that something which a piece of work needs is done, or will never be."""
+        if asked not in self._open:
+            return
+        asked.waits -= 1
+        if need.cancelled():
+            self._end(asked, CancelledError())
+        elif (error := need.exception()) is not None:
+            self._end(asked, error)
+        elif not asked.waits:
+            self._ready.append(asked)
+
+    def _next(self) -> _Asked | None:
+        """Return what is to be begun now, if anything: one more than there are workers, so that none waits."""
+        if len(self._begun) > self._backend.slots:
+            return None
+        if self._suspects and not any(asked.tries for asked in self._begun):
+            return self._suspects.popleft()
+        return self._ready.popleft() if self._ready else None
+
+    def _begin(self, asked: _Asked) -> None:
+        try:
+            future = self._backend.submit(asked.work, asked.digest)
+        except BaseException as error:
+            self._end(asked, error)
+            return
+        self._begun.add(asked)
+        future.add_done_callback(lambda done: self._events.put(lambda: self._over(asked, done)))
+
+    def _over(self, asked: _Asked, done: Future[bytes | None]) -> None:
+        """Note that a worker is done with a piece of work."""
+        self._begun.discard(asked)
+        try:
+            file = done.result()
+            if file is not None:
+                self._store.write(type(asked.work), asked.digest, file)
+        except BrokenExecutor:
+            asked.tries += 1
+            if asked.tries < _TRIES:
+                self._suspects.append(asked)
+                return
+            self._end(asked, TrainingError(f"a worker died or could not start, {_TRIES} times over one task; is "
+                                           "there enough memory?"))  # fmt: skip
+        except BaseException as error:
+            self._end(asked, error)
+        else:
+            self._end(asked)
+
+    def _end(self, asked: _Asked, error: BaseException | None = None) -> None:
+        self._open.discard(asked)
+        with contextlib.suppress(InvalidStateError):  # it was cancelled
+            if error is None:
+                asked.future.set_result(None)
+            elif isinstance(error, CancelledError):
+                asked.future.cancel()
+            else:
+                asked.future.set_exception(error)

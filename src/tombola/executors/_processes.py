@@ -1,0 +1,145 @@
+"""Processes: worker processes of this machine, which share the run's folder."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from tombola import devices, interrupts
+from tombola.executors.backend import Setting
+from tombola.executors.worker import TOLD, Worker, in_one_line
+from tombola.storage import Store, log_error
+from tombola.tasks.protocol import Task
+from tombola.work import Work
+
+
+def processes(setting: Setting) -> _Processes:
+    """Train in worker processes of this machine, by default one a core; results go into the run's folder.
+
+    Workers end when their parent does, and one that was killed is replaced. Each has a number, by
+    which it takes one of several GPUs.
+    """
+    return _Processes(setting)
+
+
+class _Processes:
+    """The processes, and the queue on which they tell how far they are."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.slots = setting.workers or setting.room
+        self._closing = threading.Lock()
+        self._closed = False
+        self._executor = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        # New workers get a new queue: one that was killed while it wrote keeps the old one locked for ever.
+        self._events = context.Queue()
+        self._events.cancel_join_thread()
+        threading.Thread(target=self._listen, args=(self._events,), name="tombola-progress", daemon=True).start()
+        begun = context.Value("i", 0)
+        executor = ProcessPoolExecutor(
+            self.slots,
+            mp_context=context,
+            initializer=_begin,
+            initargs=(self._setting.make_task, self._setting.folder, self._events, begun),
+        )
+        try:
+            with interrupts.deaf_children():
+                for _ in range(self.slots):
+                    # A process is begun by a task: all of them now, while the caller still plans.
+                    executor.submit(_ready)
+        except BaseException:
+            _end(executor)
+            raise
+        return executor
+
+    def _listen(self, events: Any) -> None:
+        while (event := events.get()) is not None:
+            if len(event) == 1:
+                self._setting.tell(*event)
+            else:
+                self._setting.progress(*event)
+
+    def submit(self, work: Work[Any], digest: str) -> Future[bytes | None]:
+        # Packed by pickle itself: the pool's own way would send every tensor through shared memory, which
+        # runs out of space or of file descriptors on many machines.
+        packed = pickle.dumps(work)
+        try:
+            return self._executor.submit(_do, packed, digest)
+        except BrokenProcessPool:
+            with self._closing:
+                if self._closed:
+                    raise CancelledError from None
+                self._executor.shutdown(wait=False)
+                self._events.put(None)
+                self._executor = self._start()
+            return self._executor.submit(_do, packed, digest)
+
+    def close(self, *, now: bool) -> None:
+        with self._closing:
+            self._closed = True
+            if now:
+                _end(self._executor)
+        if not now:
+            self._executor.shutdown()
+        self._events.put(None)
+
+
+_worker: Worker
+
+
+def _begin(make_task: Callable[[], Task], folder: Path, events: Any, begun: Any) -> None:
+    """Set a worker process up; it ends when its parent does."""
+    global _worker
+    with begun.get_lock():
+        devices.take_turn(begun.value)
+        begun.value += 1
+    events.cancel_join_thread()  # nobody waits for a last word of progress
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    store = Store(folder, tell=lambda text: events.put((text,)))
+    _worker = Worker(make_task(), store, lambda *event: events.put(event))
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed says nothing to its workers; they would wait for tasks for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _ready() -> None:
+    """Do nothing: a worker that does it has its imports and its data behind it."""
+
+
+def _do(packed: bytes, digest: str) -> None:
+    try:
+        _worker.do(pickle.loads(packed), digest)
+    except TOLD:
+        raise
+    except Exception as error:
+        # An exception of the user's own may not survive the way back, and would break the pool for all.
+        log_error(_worker.store.folder.parent, traceback.format_exc())
+        raise in_one_line(error) from None
+
+
+def _end(executor: ProcessPoolExecutor) -> None:
+    """Let an executor go without waiting for what is under way; its processes are killed.
+
+    Nothing that they write is ever half there, and a process that was stopped heeds no other
+    signal. (Executors have ``kill_workers`` from Python 3.14 on.)
+    """
+    processes = dict(getattr(executor, "_processes", None) or {})
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in processes.values():
+        process.kill()

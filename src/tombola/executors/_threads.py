@@ -1,0 +1,46 @@
+"""Threads: one training after the other, in a thread of this process."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from tombola.errors import ConfigError
+from tombola.executors.backend import Setting
+from tombola.executors.worker import Worker
+from tombola.work import Work
+
+
+def threads(setting: Setting) -> _Threads:
+    """Train in a thread of this process, one network after the other: no process is begun and nothing is sent.
+
+    It is one thread for all, because the trainings of a process draw from torch's one generator.
+
+    Raises:
+        ConfigError: More than one worker is asked for.
+    """
+    if setting.workers not in (None, 1):
+        raise ConfigError(f"executor threads trains one network at a time, for torch has one random generator a "
+                          f"process; workers is {setting.workers}: take --executor processes")  # fmt: skip
+    return _Threads(setting)
+
+
+class _Threads:
+    """The one thread that trains."""
+
+    slots = 1
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._worker = Worker(setting.task, setting.store, setting.progress)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tombola-train")
+
+    def submit(self, work: Work[Any], digest: str) -> Future[bytes | None]:
+        return self._executor.submit(self._do, work, digest)
+
+    def _do(self, work: Work[Any], digest: str) -> None:
+        self._worker.do(work, digest)  # the result is read where it is needed
+
+    def close(self, *, now: bool) -> None:
+        # What is under way goes on to its end: a thread cannot be ended.
+        self._executor.shutdown(wait=not now, cancel_futures=now)

@@ -1,0 +1,44 @@
+"""Workers: whoever does work does it like this, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from tombola.errors import InputError, InvariantError, TrainingError
+from tombola.executors.backend import Progress
+from tombola.storage import Store
+from tombola.tasks.protocol import Task
+from tombola.work import Work
+
+TOLD = (TrainingError, InvariantError, InputError)
+"""Errors that say all there is to say in one line."""
+
+
+class Worker:
+    """Does work, unless its result is in the store.
+
+    Args:
+        task: The model and the data.
+        store: Where results are kept.
+        progress: Told how far work is.
+    """
+
+    def __init__(self, task: Task, store: Store, progress: Progress) -> None:
+        self.task, self.store, self._progress = task, store, progress
+
+    def do(self, work: Work[Any], digest: str) -> Any:
+        """Return a result from the store, where it is kept when it had to be done."""
+        result = self.store.read(type(work), digest)
+        if result is None:
+            # What it needs is there, as a rule; what could not be read is done again here.
+            needed = [self.do(need, need.digest(self.task.digest)) for need in work.needs]
+            result = work.do(self.task, needed, functools.partial(self._progress, digest))
+            self.store.keep(type(work), digest, result)
+        return result
+
+
+def in_one_line(error: Exception) -> TrainingError:
+    """Return an error of the user's own code as one that can be sent to another process, whatever it is made of."""
+    text = " ".join(str(error).split())
+    return TrainingError(f"{type(error).__name__}: {text} (more in errors.log)")

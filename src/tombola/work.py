@@ -1,0 +1,282 @@
+"""Work: what a run asks of its pool, as plain data; each piece is done once, kept and charged.
+
+    Train(job) ---------------------> Measure(job)
+    Train(job), Train(other) -------> Connect(job, other)
+
+A piece of work has a digest, names the work whose results it needs, does itself, and says how its
+result is written to a file. Pool, workers and store know no more of it than that, so that another
+kind of work is another class here and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+from tombola.checking import checked
+from tombola.connectivity import Line, connect
+from tombola.digests import digest_json
+from tombola.errors import ConfigError, DamagedError
+from tombola.jobs import Job, Measured, Trained, measure, run_job
+from tombola.metrics import ACCURACY, Metric
+from tombola.tasks.protocol import Metrics, Task
+
+Result = TypeVar("Result")
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told (steps done, steps in all) while a piece of work is under way."""
+Tensors: TypeAlias = Mapping[str, Tensor]
+Facts: TypeAlias = Mapping[str, Any]
+
+
+class Work(ABC, Generic[Result]):
+    """One piece of work: what a pool does once, however many ask for it.
+
+    Attributes:
+        kind: What its results are called; the suffix of their files.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def jobs(self) -> tuple[Job, ...]:
+        """The trainings that it is about; their start states are sent to a worker once."""
+
+    @property
+    def needs(self) -> tuple[Work[Any], ...]:
+        """The work whose results `do` is given, in this order."""
+        return ()
+
+    @abstractmethod
+    def digest(self, task: str) -> str:
+        """Digest of all that decides the result, on the task of that digest."""
+
+    @abstractmethod
+    def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Result:
+        """Do it.
+
+        Args:
+            task: The model and the data.
+            results: Those of the work that it needs.
+            progress: Told how far it is.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def to_file(result: Any) -> tuple[Tensors, Facts]:
+        """Return a result as named tensors and plain facts."""
+
+    @staticmethod
+    @abstractmethod
+    def from_file(tensors: Tensors, facts: Facts) -> Any:
+        """Return the result that `to_file` has taken apart.
+
+        Raises:
+            DamagedError: They are not what a result is made of; the message says what is wrong.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Train(Work[Trained]):
+    """A training."""
+
+    job: Job
+    kind: ClassVar[str] = "training"
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The training itself."""
+        return (self.job,)
+
+    def digest(self, task: str) -> str:
+        """The job's own."""
+        return self.job.digest(task)
+
+    def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Trained:  # noqa: ARG002
+        """Train."""
+        return run_job(self.job, task, progress)
+
+    # What a training says beside its tensors.
+    _FACTS: ClassVar[dict[str, Any]] = {
+        "early_step": int | None,
+        "select": Literal["last", "best"],
+        "history": list[dict[str, float]],
+        "samples": int,
+        "seconds": float,
+        "steps": int,
+        "process_seconds": float,
+        "peak_bytes": int,
+        "cuts": list[tuple[int, dict[str, int]]],
+    }
+    # Of before there were steps, clocks and cuts, a training has none.
+    _LATER: ClassVar[frozenset[str]] = frozenset({"steps", "process_seconds", "peak_bytes", "cuts"})
+
+    @staticmethod
+    def to_file(result: Trained) -> tuple[Tensors, Facts]:
+        """Put both states and the mask under names of their own."""
+        tensors: dict[str, Tensor] = {}
+        states = {"final": result.final, "early": result.early, "mask": result.mask}
+        for which, state in states.items():
+            for name, value in (state or {}).items():
+                tensors[f"{which}.{name}"] = value
+        return tensors, {name: getattr(result, name) for name in Train._FACTS}
+
+    @staticmethod
+    def from_file(tensors: Tensors, facts: Facts) -> Trained:
+        """Put the states together again; all of them must be those of one model."""
+        states: dict[str, dict[str, Tensor]] = {"final": {}, "early": {}, "mask": {}}
+        for name, value in tensors.items():
+            which, _, key = name.partition(".")
+            if which not in states or not key:
+                raise DamagedError(f"'{name}' is no tensor of a training")
+            states[which][key] = value
+        final, early, mask = (states[which] for which in ("final", "early", "mask"))
+        if not final or (early and _layout(early) != _layout(final)) or not _fits(mask, final):
+            raise DamagedError("its tensors are not those of one model")
+        missing = Train._FACTS.keys() - Train._LATER - facts.keys()
+        if odd := missing or facts.keys() - Train._FACTS.keys():
+            raise DamagedError(f"'{min(odd)}' is missing or no fact of a training")
+        for name, value in facts.items():
+            _check(Train._FACTS[name], value, name)
+        return Trained(final, early or None, **facts, mask=mask or None)
+
+
+@dataclass(frozen=True, eq=False)
+class Measure(Work[Measured]):
+    """What a trained ticket does on the splits: the one time that its test split is touched."""
+
+    job: Job
+    kind: ClassVar[str] = "measured"
+    _SPLITS: ClassVar[tuple[str, ...]] = ("train", "valid", "test", "early")
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The training whose result is tested."""
+        return (self.job,)
+
+    @property
+    def needs(self) -> tuple[Work[Any], ...]:
+        """The training."""
+        return (Train(self.job),)
+
+    def digest(self, task: str) -> str:
+        """The job's own: a training is measured in one way."""
+        return self.job.digest(task)
+
+    def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Measured:  # noqa: ARG002
+        """Test the trained states."""
+        return measure(self.job, results[0], task)
+
+    @staticmethod
+    def to_file(result: Measured) -> tuple[Tensors, Facts]:
+        """Keep the predictions as tensors."""
+        tensors: dict[str, Tensor] = {}
+        facts: dict[str, Any] = {}
+        for which in Measure._SPLITS:
+            metrics = getattr(result, which)
+            facts[which] = metrics and {"loss": metrics.loss, **metrics.values}
+            if metrics is not None and metrics.predictions is not None:
+                tensors[which] = metrics.predictions
+        return tensors, facts
+
+    @staticmethod
+    def from_file(tensors: Tensors, facts: Facts) -> Measured:
+        """Put the metrics of each split together again."""
+        there = {which for which, fact in facts.items() if fact is not None}
+        complete = facts.keys() == {*Measure._SPLITS} and there >= {"train", "test"}
+        if not complete or tensors.keys() not in (there, set()):  # predictions, of all splits or of none
+            raise DamagedError("its splits are not those of a measurement")
+        metrics: dict[str, Metrics | None] = dict.fromkeys(Measure._SPLITS)
+        for which in there:
+            _check(dict[str, float], facts[which], which)
+            values = dict(facts[which])
+            if "loss" not in values or len(values) < 2 or values.keys() != facts["test"].keys():
+                raise DamagedError(f"{which} is not a loss and the metrics of a task")
+            metrics[which] = Metrics(values.pop("loss"), values, tensors.get(which))
+        return Measured(**metrics)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Connect(Work[Line]):
+    """The line from one training of a ticket to another one."""
+
+    one: Job
+    other: Job
+    kind: ClassVar[str] = "line"
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The trainings at its ends."""
+        return (self.one, self.other)
+
+    @property
+    def needs(self) -> tuple[Work[Any], ...]:
+        """Both trainings."""
+        return (Train(self.one), Train(self.other))
+
+    def digest(self, task: str) -> str:
+        """Digest of both trainings, in their order."""
+        return digest_json({"line": [job.digest(task) for job in self.jobs]})
+
+    def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Line:  # noqa: ARG002
+        """Test the networks between the two."""
+        return connect(self.one, results[0], results[1], task)
+
+    @staticmethod
+    def to_file(result: Line) -> tuple[Tensors, Facts]:
+        """A line is numbers alone."""
+        return {}, result.plain() | {"metric": result.metric.plain()}
+
+    @staticmethod
+    def from_file(tensors: Tensors, facts: Facts) -> Line:  # noqa: ARG004 - of the older files none has any
+        """Put the columns together again."""
+        columns = dict(facts)
+        try:
+            metric = Metric(**columns.pop("metric", ACCURACY.plain()))  # of before there were others it says nothing
+        except (TypeError, ConfigError) as error:
+            raise DamagedError("it has no metric") from error
+        if columns.keys() != {"at", metric.name, "loss"}:
+            raise DamagedError("its entries are not those of a line")
+        for name, value in columns.items():
+            _check(list[float], value, name)
+        if len({len(column) for column in columns.values()}) > 1 or not columns["at"]:
+            raise DamagedError("its columns are empty or not as long as each other")
+        return Line(columns["at"], columns[metric.name], columns["loss"], metric)
+
+
+KINDS: Mapping[str, type[Work[Any]]] = {kind.kind: kind for kind in (Train, Measure, Connect)}
+
+
+def _layout(state: Tensors) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (value.dtype, value.shape) for name, value in state.items()}
+
+
+def _fits(mask: Tensors, state: Tensors) -> bool:
+    """Whether a mask names weights of a state."""
+    for name, keep in mask.items():
+        if keep.dtype != torch.bool or name not in state or state[name].shape != keep.shape:
+            return False
+    return True
+
+
+def _check(hint: Any, value: Any, name: str) -> None:
+    """Refuse a fact that is not of its type."""
+    try:
+        checked(hint, _finite(value), name)
+    except ConfigError as error:
+        raise DamagedError(str(error)) from error
+
+
+def _finite(value: Any) -> Any:
+    """Put 0 in the place of what is no finite number: a loss may come to that, and its type is right."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
