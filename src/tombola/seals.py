@@ -146,7 +146,7 @@ class Seals:
 
     def read_lines(self, path: Path) -> Iterator[dict[str, Any]]:
         """Read what `write_lines` has written; what is wrong with a line is told with its number."""
-        lines = self._bytes(path).split(b"\n")
+        lines = self.raw(path).split(b"\n")
         if lines[-1]:
             raise DamagedError(f"line {len(lines)} of '{path}' is damaged: it is cut off")
         for number, line in enumerate(lines[:-1], 1):
@@ -253,7 +253,7 @@ class Seals:
 
     def _without_trailer(self, path: Path) -> tuple[bytes, bool]:
         """Return what a file holds before its seal, and whether it has one."""
-        raw = self._bytes(path)
+        raw = self.raw(path)
         content, trailer = raw[:-_TRAILER], raw[-_TRAILER:]
         seal = trailer[len(_MARK) :].decode("ascii", errors="replace")
         if not trailer.startswith(_MARK) or not _HEX.fullmatch(seal):
@@ -283,10 +283,13 @@ class Seals:
 
     def read_tensors(self, path: Path) -> dict[str, Tensor]:
         """Read what `write_tensors` has written, by name."""
+        # All of it into memory, and not mapped: what is used is what was checked, whatever happens to the file.
+        return self.tensors_in(path, self.raw(path))
+
+    def tensors_in(self, path: Path, raw: bytes) -> dict[str, Tensor]:
+        """Return the tensors in the bytes of a file."""
         from safetensors.torch import load
 
-        # All of it into memory, and not mapped: what is used is what was checked, whatever happens to the file.
-        raw = self._bytes(path)
         at = 8 + len(_METADATA)
         seal = raw[at : at + 64].decode("ascii", errors="replace")
         if raw[8:at] == _METADATA and _HEX.fullmatch(seal):
@@ -306,7 +309,8 @@ class Seals:
         except Exception as error:  # safetensors' own, and torch's for what no tensor can be
             raise _unreadable(path, error) from error
 
-    def _bytes(self, path: Path) -> bytes:
+    def raw(self, path: Path) -> bytes:
+        """Return the bytes of a file, whatever they are."""
         try:
             raw = path.read_bytes()
         except FileNotFoundError:

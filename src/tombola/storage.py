@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,9 +22,11 @@ from tombola.errors import ConfigError, DamagedError
 from tombola.files import write_whole
 from tombola.jobs import Trained
 from tombola.seals import Seals
+from tombola.types import State
 from tombola.work import KINDS, Train, Work
 
 Result = TypeVar("Result")
+_STARTS = "starts"  # a folder of their own: they are no results
 
 
 def log_error(folder: Path, text: str) -> None:
@@ -94,6 +97,7 @@ class Store:
         for path in self.folder.glob("*.*"):
             if path.suffix != f".{Train.kind}" or path.stem not in digests:
                 path.unlink(missing_ok=True)
+        self.clear_starts()  # those of a run that was killed
         with contextlib.suppress(OSError):  # it is not empty, or not there
             self.folder.rmdir()
 
@@ -106,6 +110,26 @@ class Store:
         if path.suffix[1:] not in KINDS:
             raise ConfigError(f"'{path}' is no file of a run; take it away")
         self._read(path)
+
+    def keep_start(self, digest: str, state: State) -> None:
+        """Write a start state for the workers, until `clear_starts`; one that is there already is not written again."""
+        if not self._start_path(digest).exists():
+            self._seals.write_tensors(self._start_path(digest), state)
+
+    def start(self, digest: str) -> State:
+        """Return a start state that `keep_start` has written.
+
+        Raises:
+            DamagedError: It is not what was written.
+        """
+        return self._seals.read_tensors(self._start_path(digest))
+
+    def clear_starts(self) -> None:
+        """Remove all start states."""
+        shutil.rmtree(self.folder / _STARTS, ignore_errors=True)
+
+    def _start_path(self, digest: str) -> Path:
+        return self.folder / _STARTS / f"{digest}.safetensors"
 
     def copy(self, path: Path, to: Store) -> None:
         """Write a file of this folder into another one, with its digest."""
@@ -124,11 +148,20 @@ class Store:
             else:
                 self.copy(path, self)
 
+    def file(self, kind: type[Work[Any]], digest: str) -> bytes | None:
+        """Return the file of a result as it is, or ``None`` where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._path(kind, digest).read_bytes()
+        return None
+
+    def _raw(self, path: Path) -> bytes:
+        return self._seals.raw(path)
+
     def _path(self, kind: type[Work[Any]], digest: str) -> Path:
         return self.folder / f"{digest}.{kind.kind}"
 
     def _read(self, path: Path) -> Any:
-        tensors: dict[str, Tensor] = self._seals.read_tensors(path)
+        tensors: dict[str, Tensor] = self._seals.tensors_in(path, self._raw(path))
         try:
             facts = json.loads(bytes(tensors.pop("facts").numpy()))
             if not isinstance(facts, dict):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
-import pickle
 import threading
 import traceback
 from collections.abc import Callable
@@ -15,9 +15,11 @@ from typing import Any
 
 from tombola import devices, interrupts
 from tombola.executors.backend import Setting
+from tombola.executors.packing import pack, unpack
 from tombola.executors.worker import TOLD, Worker, in_one_line
 from tombola.storage import Store, log_error
 from tombola.tasks.protocol import Task
+from tombola.types import State
 from tombola.work import Work
 
 
@@ -72,8 +74,10 @@ class _Processes:
 
     def submit(self, work: Work[Any], digest: str) -> Future[bytes | None]:
         # Packed by pickle itself: the pool's own way would send every tensor through shared memory, which
-        # runs out of space or of file descriptors on many machines.
-        packed = pickle.dumps(work)
+        # runs out of space or of file descriptors on many machines. Start states stand in the folder.
+        packed, starts = pack(work)
+        for start, state in starts.items():
+            self._setting.store.keep_start(start, state)
         try:
             return self._executor.submit(_do, packed, digest)
         except BrokenProcessPool:
@@ -93,6 +97,7 @@ class _Processes:
         if not now:
             self._executor.shutdown()
         self._events.put(None)
+        self._setting.store.clear_starts()
 
 
 _worker: Worker
@@ -122,9 +127,14 @@ def _ready() -> None:
     """Do nothing: a worker that does it has its imports and its data behind it."""
 
 
+@functools.lru_cache(2)  # an arm's own, and the one that all others share
+def _start(digest: str) -> State:
+    return _worker.store.start(digest)
+
+
 def _do(packed: bytes, digest: str) -> None:
     try:
-        _worker.do(pickle.loads(packed), digest)
+        _worker.do(unpack(packed, _start), digest)
     except TOLD:
         raise
     except Exception as error:

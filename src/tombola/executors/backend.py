@@ -9,9 +9,9 @@ business of `Pool`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -35,6 +35,9 @@ class Setting:
         room: Workers that this machine has room for.
         progress: Told how far work is.
         tell: Told of what a reader of the run must know, in one line.
+        threads: Of a training.
+        own_code: The user's own functions that the work calls, ``package.module:function``, with the digests of their
+            files: what another machine must have, too.
     """
 
     task: Task
@@ -44,6 +47,8 @@ class Setting:
     room: int
     progress: Progress
     tell: Callable[[str], None]
+    threads: int = 1
+    own_code: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
