@@ -113,7 +113,7 @@ def run(
     display = display or Display(quiet=True)
     data_root = None if data_root is None else Path(data_root)
     plans = plan(recipe, data_root)
-    room = _workers(plans.recipe, workers)
+    room = _workers(plans.recipe, workers, executor)
     chosen = _chosen(recipe, replicates)
     for text in (*plans.task.notices, plans.zeros):
         if text:
@@ -135,6 +135,8 @@ def run(
             make_task=functools.partial(make_task, plans.recipe, data_root),
             progress=display.progress,
             tell=folder.say,
+            threads=plans.recipe.training.threads,
+            own_code=_own_code(plans.recipe, folder),
         )
         _search(plans, folder, make_pool, chosen, display)
         models = functools.partial(make_model, plans.recipe, plans.task)
@@ -191,11 +193,18 @@ def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
     }
 
 
-def _workers(recipe: Recipe, workers: int | None) -> int:
+def _workers(recipe: Recipe, workers: int | None, executor: str | None = None) -> int:
     if workers is None:
         return devices.workers(recipe.device, recipe.training.threads)
-    devices.check_workers(workers)
+    if executor is None or workers < 1:  # on other machines there may be more of them
+        devices.check_workers(workers)
     return workers
+
+
+def _own_code(recipe: Recipe, run: Run) -> dict[str, str]:
+    """Return the user's own functions that trainings call, with their files' digests; data sets are sent along."""
+    own = run.environments()[-1]["own_code"]
+    return {name: digest for name, digest in own.items() if name != recipe.data.name}
 
 
 def _chosen(recipe: Recipe, replicates: Sequence[int] | None) -> list[int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,3 +172,28 @@ class Store:
             return KINDS[path.suffix[1:]].from_file(tensors, facts)
         except DamagedError as error:
             raise DamagedError(f"'{path}' is damaged: {error}") from error
+
+
+class Handed(Store):
+    """Results in memory, as bytes: those that a worker was sent, and the one that it makes.
+
+    Args:
+        files: The files of results, by kind and digest.
+    """
+
+    def __init__(self, files: Mapping[tuple[type[Work[Any]], str], bytes]) -> None:
+        super().__init__(Path())
+        self._files = {self._path(*key).name: file for key, file in files.items()}
+
+    def write(self, kind: type[Work[Any]], digest: str, file: bytes | list[bytes | memoryview]) -> None:
+        """Keep a file."""
+        self._files[self._path(kind, digest).name] = file if isinstance(file, bytes) else b"".join(file)
+
+    def file(self, kind: type[Work[Any]], digest: str) -> bytes | None:
+        """Return a file."""
+        return self._files.get(self._path(kind, digest).name)
+
+    def _raw(self, path: Path) -> bytes:
+        if path.name not in self._files:
+            raise FileNotFoundError(path.name)
+        return self._files[path.name]

@@ -29,6 +29,8 @@ def processes(setting: Setting) -> _Processes:
     Workers end when their parent does, and one that was killed is replaced. Each has a number, by
     which it takes one of several GPUs.
     """
+    if setting.workers is not None:
+        devices.check_workers(setting.workers)
     return _Processes(setting)
 
 

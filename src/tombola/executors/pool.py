@@ -70,6 +70,8 @@ class Pool:
             given, or with one worker a thread of this process.
         options: Those of the backend.
         room: Workers that this machine has room for.
+        threads: Of a training.
+        own_code: The user's own functions that trainings call, with the digests of their files.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Pool:
         executor: str | None = None,
         options: Mapping[str, Any] | None = None,
         room: int = 1,
+        threads: int = 1,
+        own_code: Mapping[str, str] | None = None,
     ) -> None:
         def tell_again(text: str) -> None:
             tell(f"{text}; it is done again")
@@ -95,7 +99,7 @@ class Pool:
         self._released: set[str] = set()
         self._held: Counter[str] = Counter()  # results that are to stay, whoever releases them
         name = executor or ("threads" if (workers or room) == 1 else "processes")
-        setting = Setting(task, make_task, self.store, workers, room, progress, tell_again)
+        setting = Setting(task, make_task, self.store, workers, room, progress, tell_again, threads, own_code or {})
         entry = catalogue.entry("tombola.executors", name)
         self._backend: Backend = catalogue.call(entry, name, setting, options=options or {})
         self._policy = _Policy(self._backend, self.store, self._ask)

@@ -1,0 +1,430 @@
+"""Ray: the machines of a cluster. The driver alone writes; workers need no folder of it and no data of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import platform
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from tombola import extras
+from tombola.errors import ConfigError, TrainingError, shown
+from tombola.executors.backend import Setting
+from tombola.executors.packing import flatten, pack, restore, unpack
+from tombola.executors.worker import TOLD, Worker, in_one_line
+from tombola.storage import Handed, log_error
+from tombola.tasks.protocol import Task
+from tombola.work import Work
+
+_ANSWER = 5.0  # seconds in which an address must answer
+_AGAIN = 2.0  # seconds after which the cluster is asked anew how large it is
+_OFTEN = 0.5  # seconds between two looks at the progress of workers
+_STARTS = 16  # start states that are kept in the object store for work to come
+_STORE = 2 * 2**30  # bytes of the object store, at most, of a Ray that is begun here
+_SAME = ("torch", "torchvision", "numpy", "tombola")  # packages that decide bits
+
+
+def ray(setting: Setting, *, address: str | None = None) -> _Ray:
+    """Train on the machines of a Ray cluster, one CPU thread (or ``training.threads``) or one GPU a training.
+
+    Data and model are sent to each machine once, results come back as bytes, and only this process
+    writes: machines share no folder. Each must have the same versions, and the user's own modules.
+    What a machine that vanishes was doing is done elsewhere.
+
+    Args:
+        setting: What is worked with; ``workers`` bounds how much is done at once.
+        address: Of the cluster, ``HOST:PORT`` or "auto" for the one that this machine belongs to; a Ray of
+            this machine alone is begun if not given.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigError: Nothing answers at the address, or a machine lacks what it needs.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray changes what processes see of GPUs where a task takes none, and says that it will stop to.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    return _Ray(extras.ray, setting, address)
+
+
+class _Ray:
+    """The connection to a cluster, and what was put into its object store."""
+
+    def __init__(self, engine: Any, setting: Setting, address: str | None) -> None:
+        self._engine, self._setting = engine, setting
+        self._closed = threading.Event()
+        self._running: dict[Future[bytes | None], Any] = {}
+        self._mine = not engine.is_initialized()  # else whoever connected this process disconnects it
+        if self._mine:
+            _connect(engine, address, setting)
+        try:
+            self._needs = _resources(setting)
+            self._size, self._looked = 0, -_AGAIN
+            if self.slots < 1:
+                what = "no GPU" if "num_gpus" in self._needs else f"no {setting.threads} free CPUs"
+                raise ConfigError(f"no machine of the Ray cluster has {what} for a training")
+            self._expected = Expected.here(setting.own_code)
+            self._check_machines()
+            self._ear = engine.remote(num_cpus=0, max_concurrency=4)(_Ear).options(**self._beside_me()).remote()
+            threading.Thread(target=self._listen, name="tombola-progress", daemon=True).start()
+            packed, arrays = flatten(_bare(setting.task))
+            self._shared = engine.put((packed, [engine.put(array) for array in arrays]))
+            self._starts: OrderedDict[str, Any] = OrderedDict()
+            self._remote = engine.remote(max_retries=0, scheduling_strategy="SPREAD", **self._needs)(_do)
+        except BaseException:
+            self.close(now=True)
+            raise
+
+    def _beside_me(self) -> dict[str, Any]:
+        return {"scheduling_strategy": self._on(self._engine.get_runtime_context().get_node_id())}
+
+    def _on(self, node: str) -> Any:
+        strategies = importlib.import_module("ray.util.scheduling_strategies")
+        return strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+
+    @property
+    def slots(self) -> int:
+        """How many trainings the cluster has room for: machines come and go."""
+        if time.monotonic() - self._looked > _AGAIN:
+            there = self._engine.cluster_resources()
+            if "num_gpus" in self._needs:
+                self._size = int(there.get("GPU", 0))
+            else:
+                self._size = int(there.get("CPU", 0)) // self._setting.threads
+            self._looked = time.monotonic()
+        return min(self._size, self._setting.workers or self._size)
+
+    def _check_machines(self) -> None:
+        """Refuse a cluster of which a machine would give other results, or none."""
+        about = self._engine.remote(num_cpus=0, max_retries=0)(_about_by_value())
+        nodes = [node for node in self._engine.nodes() if node["Alive"]]
+        asked = [
+            about.options(scheduling_strategy=self._on(node["NodeID"])).remote(
+                _SAME, list(self._expected.own_code), self._expected.path
+            )
+            for node in nodes
+        ]
+        for node, ref in zip(nodes, asked, strict=True):
+            try:
+                found = self._engine.get(ref)
+            except self._engine.exceptions.RayError as error:
+                raise ConfigError(f"{_machine(node)} cannot be asked what it has: {_last_line(error)}") from error
+            self._expected.check(found, _machine(node))
+
+    def submit(self, work: Work[Any], digest: str) -> Future[bytes | None]:
+        packed, starts = pack(work)
+        store, task = self._setting.store, self._setting.task.digest
+        files = {}
+        for need in work.needs:
+            key = type(need), need.digest(task)
+            files[key] = store.file(*key)
+        refs = {name: self._start(name, state) for name, state in starts.items()}
+        here = [self._shared]  # in a list, so that a worker that has it does not get it again
+        given = Given(packed, digest, files, self._expected)
+        ref = self._remote.remote(given, here, refs, self._ear)
+        future: Future[bytes | None] = Future()
+        self._running[future] = ref
+        ref.future().add_done_callback(lambda done: self._over(future, done))
+        return future
+
+    def _start(self, digest: str, state: Any) -> Any:
+        """Put a start state into the object store, once for all work that begins there."""
+        if digest not in self._starts:
+            packed, arrays = flatten(dict(state))
+            self._starts[digest] = self._engine.put((packed, [self._engine.put(array) for array in arrays]))
+        self._starts.move_to_end(digest)
+        while len(self._starts) > _STARTS:
+            self._starts.popitem(last=False)
+        return [self._starts[digest]]
+
+    def _over(self, future: Future[bytes | None], done: Future[Any]) -> None:
+        self._running.pop(future, None)
+        try:
+            result = done.result()
+        except self._engine.exceptions.RayTaskError as error:  # nothing of what `_do` foresees
+            future.set_exception(TrainingError(_last_line(error)))
+        except BaseException as error:  # the worker, its machine, or an object on it
+            future.set_exception(BrokenExecutor(f"{type(error).__name__}: {_last_line(error)}"))
+        else:
+            if isinstance(result, Failed):
+                if result.traceback:
+                    log_error(self._setting.folder.parent, result.traceback)
+                future.set_exception(result.error)
+            else:
+                future.set_result(result)
+
+    def _listen(self) -> None:
+        while not self._closed.wait(_OFTEN):
+            with contextlib.suppress(Exception):  # progress is no result
+                for event in self._engine.get(self._ear.hear.remote(), timeout=10):
+                    self._setting.progress(*event)
+
+    def close(self, *, now: bool) -> None:
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        if self._mine:
+            self._engine.shutdown()  # it ends what is under way, too
+            return
+        for ref in list(self._running.values()) if now else []:
+            with contextlib.suppress(Exception):
+                self._engine.cancel(ref, force=True)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every machine must have as the driver has it.
+
+    Attributes:
+        packages: Versions, by package; of Python and of tombola's own code, too.
+        own_code: The user's own functions, with the digests of their files.
+        path: Where modules are looked for, if there is such a folder.
+    """
+
+    packages: Mapping[str, str]
+    own_code: Mapping[str, str]
+    path: Sequence[str]
+
+    @classmethod
+    def here(cls, own_code: Mapping[str, str]) -> Expected:
+        """Return what this process has."""
+        path = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        found = _about_by_value()(_SAME, [], path)
+        return cls(found["packages"], own_code, path)
+
+    def check(self, found: Mapping[str, Any], machine: str) -> None:
+        """Refuse a machine that has something else.
+
+        Raises:
+            ConfigError: In one line, what it is.
+        """
+        for name, version in self.packages.items():
+            there = found["packages"][name]
+            if there == version:
+                continue
+            if name == "code of tombola":
+                raise ConfigError(f"{machine} has other code of tombola than this one; install the same")
+            if not there:
+                raise ConfigError(f"{machine} has no {name}; install {name} {version}, as here")
+            raise ConfigError(f"{machine} has {name} {there}, and this one {version}: results would not be the same")
+        for name, digest in self.own_code.items():
+            there = found["own_code"][name]
+            if there.startswith("!"):
+                raise ConfigError(f"{machine} cannot import {shown(name)}: {there[1:]}; put it where PYTHONPATH points "
+                                  "there")  # fmt: skip
+            if there != digest:
+                raise ConfigError(f"{machine} has another {shown(name)} than this one; copy its file there")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a worker is given beside the task: the work, and the results that it needs."""
+
+    packed: bytes
+    digest: str
+    files: Mapping[tuple[type[Work[Any]], str], bytes | None]
+    expected: Expected
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error that comes back as a value: Ray would wrap it."""
+
+    error: Exception
+    traceback: str = ""
+
+
+def _connect(engine: Any, address: str | None, setting: Setting) -> None:
+    """Connect this process to a cluster, or begin a Ray of this machine alone."""
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
+    if address is None:
+        options |= {"num_cpus": setting.workers or setting.room, "object_store_memory": _object_store()}
+    else:
+        _probe(address)
+        options = {"address": address, "logging_level": "ERROR", "log_to_driver": False}
+    before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in the place of ours
+    try:
+        engine.init(namespace="tombola", **options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ConfigError(f"no Ray cluster answers at {shown(address or 'this machine')}: {_last_line(error)}; one is "
+                          "begun by: ray start --head") from error  # fmt: skip
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _object_store() -> int:
+    """Return the bytes of an object store that this machine can have."""
+    free = os.statvfs("/dev/shm") if Path("/dev/shm").is_dir() else os.statvfs("/tmp")
+    return max(100 * 2**20, min(_STORE, free.f_bavail * free.f_frsize // 2))
+
+
+def _probe(address: str) -> None:
+    """Refuse an address at which nothing answers: Ray itself would try for minutes.
+
+    Raises:
+        ConfigError: It is none, or nothing answers.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"address is {shown(address)}; it is HOST:PORT, or auto for the cluster of this machine")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+    except OSError as error:
+        raise ConfigError(f"no Ray cluster answers at {shown(address)}: {error.strerror or error}; one is begun by: "
+                          "ray start --head") from error  # fmt: skip
+
+
+def _resources(setting: Setting) -> dict[str, Any]:
+    """Return what a training takes of a machine."""
+    if setting.task.device.type == "cuda":
+        return {"num_cpus": 1, "num_gpus": 1}
+    return {"num_cpus": setting.threads}
+
+
+def _bare(task: Task) -> Task:
+    """Return a task without what it has worked out or moved to a device meanwhile."""
+    if not is_dataclass(type(task)):
+        return task
+    return cast(Task, replace(cast(Any, task)))
+
+
+def _machine(node: Mapping[str, Any]) -> str:
+    return f"the machine {node['NodeManagerAddress']} ({node['NodeManagerHostname']})"
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]
+
+
+def _about_by_value() -> Callable[..., dict[str, Any]]:
+    """Make the function that says what a machine has.
+
+    It is made here so that it is sent whole: a machine may lack tombola.
+    """
+
+    def about(packages: Sequence[str], own_code: Sequence[str], path: Sequence[str]) -> dict[str, Any]:
+        import hashlib
+        import importlib
+        import importlib.metadata
+        import importlib.util
+        import inspect
+        import pathlib
+        import platform
+        import sys
+
+        sys.path += [place for place in path if place not in sys.path]
+        versions = {"Python": ".".join(platform.python_version_tuple()[:2])}
+        for name in packages:
+            try:
+                versions[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                versions[name] = ""
+        found = importlib.util.find_spec("tombola")
+        code = hashlib.sha256()
+        if found is not None and found.origin is not None:
+            for file in sorted(pathlib.Path(found.origin).parent.rglob("*.py")):
+                code.update(file.read_bytes())
+        versions["code of tombola"] = code.hexdigest()
+        own = {}
+        for name in own_code:
+            module, _, attribute = name.partition(":")
+            try:
+                function = inspect.unwrap(getattr(importlib.import_module(module), attribute))
+                try:
+                    source = inspect.getsourcefile(function)
+                except TypeError:  # something else that can be called, such as a partial
+                    source = sys.modules[module].__file__
+                own[name] = hashlib.sha256(pathlib.Path(source or "").read_bytes()).hexdigest()
+            except BaseException as error:  # whatever the user's module does there
+                own[name] = f"!{type(error).__name__}: {error}"
+        return {"packages": versions, "own_code": own}
+
+    return about
+
+
+# In the workers ------------------------------------------------------------------------------------------------------
+
+
+class _Ear:
+    """Hears how far workers are, until the driver asks."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, tuple[str, int, int]] = {}
+
+    def tell(self, *event: Any) -> None:
+        self._heard[event[0]] = event
+
+    def hear(self) -> list[Any]:
+        heard, self._heard = self._heard, {}
+        return list(heard.values())
+
+
+class _Voice:
+    """Tells the driver how far a worker is, not more often than somebody would look."""
+
+    def __init__(self, ear: Any) -> None:
+        self._ear, self._last = ear, 0.0
+
+    def __call__(self, digest: str, done: int, steps: int) -> None:
+        if done == steps or time.monotonic() - self._last > _OFTEN:
+            self._last = time.monotonic()
+            self._ear.tell.remote(digest, done, steps)
+
+
+_tasks: dict[str, Task] = {}  # of this process, by the object that each came in; one as a rule
+
+
+def _do(given: Given, shared: Sequence[Any], starts: Mapping[str, Sequence[Any]], ear: Any) -> bytes | Failed:
+    """Do a piece of work with what was sent along, and return the file of its result."""
+    try:
+        task = _task_of(shared[0], given.expected)
+        store = Handed({key: file for key, file in given.files.items() if file is not None})
+        work = unpack(given.packed, lambda digest: _got(starts[digest][0]))
+        Worker(task, store, _Voice(ear)).do(work, given.digest)
+        file = store.file(type(work), given.digest)
+        assert file is not None
+    except TOLD as error:
+        return Failed(error)
+    except Exception as error:
+        return Failed(in_one_line(error), traceback.format_exc())
+    return file
+
+
+def _task_of(shared: Any, expected: Expected) -> Task:
+    """Return the task that was put into the object store; a process takes it out once."""
+    name = shared.hex()
+    if name not in _tasks:
+        # A machine may have come after the others were looked at.
+        found = _about_by_value()(_SAME, list(expected.own_code), expected.path)
+        expected.check(found, f"the machine {platform.node()}")
+        try:
+            task: Task = _got(shared)
+        except ImportError as error:
+            raise ConfigError(f"the machine {platform.node()} cannot make the model: {error}") from error
+        if task.device.type == "cuda":
+            # Ray shows each worker its own GPU alone.
+            object.__setattr__(task, "device", torch.device("cuda", 0))
+        _tasks[name] = task
+    return _tasks[name]
+
+
+def _got(ref: Any) -> Any:
+    """Return what was flattened into the object store."""
+    packed, arrays = extras.ray.get(ref)
+    return restore(packed, extras.ray.get(arrays))
