@@ -31,7 +31,7 @@ def pack(work: Work[Any]) -> tuple[bytes, dict[str, State]]:
 
     >>> import torch
     >>> from tombola.jobs import Job
-    >>> from tombola.training import Training
+    >>> from tombola.settings import Training
     >>> from tombola.work import Train
     >>> job = Job({"w": torch.ones(2)}, {"w": torch.tensor([True, True])}, Training(epochs=1), seed=0)
     >>> packed, starts = pack(Train(job))
