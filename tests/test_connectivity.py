@@ -393,15 +393,15 @@ def test_trainings_are_held_for_the_line_and_let_go_behind_it(tmp_path, at, roun
 
 
 def test_what_the_source_learnt_waits_for_an_arm_that_comes_late(tmp_path, monkeypatch):
-    honest = ArmRun._control
+    honest = ArmRun._offered
 
-    def late(arm, point, found):
+    def late(arm):
         real = isinstance(arm.folder, RunFolder)  # and not the rehearsal's
         while real and arm.arm.method == "reordered" and arm.folder.ending("lth", 0).state == "open":
             time.sleep(0.01)
-        return honest(arm, point, found)
+        yield from honest(arm)
 
-    monkeypatch.setattr(ArmRun, "_control", late)
+    monkeypatch.setattr(ArmRun, "_offered", late)
     done = lives(tmp_path, recipe(keep="none", evaluate_at=[0.3], until={"rounds": 4}))
     assert done.told.trainings == len(done.jobs)
     left = {path.stem for path in (done.folder / "trainings").glob("*.training")}

@@ -351,11 +351,15 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
         assert contract.call in page
         assert len(contract.example.strip().splitlines()) <= (10 if kind == "tasks" else 6)
     examples = "\n".join(contract.example for contract in CONTRACTS.values())
-    name = own(f"from tombola import kernels\n{examples}")
+    imports = "from dataclasses import dataclass\nfrom tombola import kernels\nfrom tombola.methods import Following\n"
+    name = own(imports + examples)
     whole = WHOLE | {
         "data": {"name": f"{name}:data", "noise": 0.5},
         "model": {"name": f"{name}:net", "width": 16},
-        "arms": {"a": {"method": "lth", "rate": 0.2, "score": f"{name}:movement"}},
+        "arms": {
+            "a": {"method": "lth", "rate": 0.2, "score": f"{name}:movement"},
+            "b": {"method": f"{name}:Mirrored", "of": "a"},
+        },
         "training": {"epochs": 2, "lr": 0.01, "step": f"{name}:Signs"},
     }
     done = experiment.run(parse(whole), runs="runs", workers=1)

@@ -14,12 +14,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tombola import methods
+from tombola import catalogue, methods
 from tombola.checking import check_most, filled
 from tombola.comparisons import DENSE
 from tombola.errors import ConfigError, near, shown
 from tombola.methods import Method
 from tombola.methods.method import WRITTEN_OUT
+from tombola.methods.own import Recorded
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MOST_LETTERS = 100  # of a name that makes a folder: file systems take 255, and files are named after it
@@ -30,7 +31,7 @@ _MOST = {
 _MATCHED = "lth"  # the method of an arm that says no more than which other one it matches
 
 
-def read(given: Any, where: str) -> Method:
+def read(given: Any, where: str, recorded: Mapping[str, Any] | None = None) -> Method:
     """Make an arm of plain data: its method with the options that are given.
 
     An entry of another method is refused, unless it is one that every arm wrote out once and stands at the value that
@@ -39,6 +40,7 @@ def read(given: Any, where: str) -> Method:
     Args:
         given: The arm as a recipe writes it.
         where: What it is called in messages, ``arms.NAME``.
+        recorded: What a run folder knows of methods of the user's own, by ``where``: they are not imported then.
 
     Raises:
         ConfigError: There is no such method, or it has no such option, or an option is of another type.
@@ -64,9 +66,12 @@ densities, exact, scope, score, scored, training, allow_collapse; method: colt h
         raise ConfigError(f"{where} needs a method ({', '.join(methods.names())}) or match: ARM")
     if not isinstance(name, str):
         raise ConfigError(f"{where}.method is {shown(name)}; it should be one of {', '.join(methods.names())}.")
+    if recorded is not None and catalogue.is_own(name):
+        return Recorded.read(name, entries, recorded.get(where, {}), where)
     kind = methods.named(name, f"{where}.method")
-    _take_out(entries, kind, where)
-    arm: Method = filled(kind, entries, where)
+    with catalogue.own_code(name, "arms"):
+        _take_out(entries, kind, where)
+        arm: Method = filled(kind, entries, where)
     return arm
 
 
@@ -111,6 +116,7 @@ def check(arms: Mapping[str, Method]) -> None:
         check_name(name, "an arm's name", "its folder")
         options = {field.name for field in dataclasses.fields(arm)}
         check_most(arm, {key: most for key, most in _MOST.items() if key in options}, f"arms.{name}")
+        arm = methods.held(arm)
         if name == DENSE and (arm.has_tickets or arm.source):
             raise ConfigError("an arm named dense is the dense network, {method: dense}; give this one another name")
         arm.check(f"arms.{name}")

@@ -21,7 +21,7 @@ from typing import Any
 
 from tombola.checking import checked
 from tombola.contracts import CONTRACTS
-from tombola.errors import ConfigError, InputError, near, shown
+from tombola.errors import ConfigError, InputError, InvariantError, SourceFailedError, TrainingError, near, shown
 
 TORCHVISION = "torchvision:"  # before the names of torchvision's models
 
@@ -128,7 +128,7 @@ score(state, mask, context) and gives a tensor for every name in mask, larger me
     """
     try:
         yield
-    except (InputError, KeyboardInterrupt):
+    except (InputError, TrainingError, InvariantError, SourceFailedError, KeyboardInterrupt):
         raise
     except BaseException as error:  # sys.exit() too: it would end the command without a word
         if not is_own(name):

@@ -832,9 +832,6 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
         return 0
     for name, known in found.items():
         print(f"{name}: {', '.join(known)}")
-    if options.catalogue in CONTRACTS:
-        contract = CONTRACTS[options.catalogue]
-        print(f"\n{contract.in_words()}; a recipe names it package.module:function\n{contract.example}", end="")
     if options.catalogue == "arms":
         from tombola.methods import every_card
 
@@ -846,6 +843,9 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
         from tombola.methods import every_card
 
         print(f"arms: {', '.join(card.name for card in every_card())} (tombola list arms says what each is)")
+    if options.catalogue in CONTRACTS:
+        contract = CONTRACTS[options.catalogue]
+        print(f"\n{contract.in_words()}; a recipe names it package.module:function\n{contract.example}", end="")
     if options.catalogue == "recipes":
         rows = []
         for name in recipes.names():

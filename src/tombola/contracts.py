@@ -96,6 +96,19 @@ class Signs(kernels.eager):
         return program._replace(update=lambda: (signs(), program.update()))
 """,
     ),
+    "arms": Contract(
+        "method",
+        "Name(**options)",
+        "a dataclass of tombola.methods.Method, or of Rounds or Following there, whose rounds are its tickets",
+        """
+@dataclass(frozen=True, kw_only=True)
+class Mirrored(Following):
+    control = True
+
+    def ticket(self, setting, job):
+        return setting.ticket({name: keep.flip(0) for name, keep in job.mask.items()})
+""",
+    ),
     "exports": Contract(
         "export",
         "export(ticket)",

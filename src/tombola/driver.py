@@ -23,11 +23,12 @@ from tombola import choosing, flops
 from tombola.arms import rewinds
 from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
-from tombola.errors import DiskError, InputError, InvariantError, TrainingError
+from tombola.errors import DiskError, InputError, InvariantError, SourceFailedError, TrainingError
 from tombola.executors.pool import Promise
 from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, size
+from tombola.methods.own import held
 from tombola.methods.setting import Found, Setting
 from tombola.metrics import Metric
 from tombola.partitions import WHOLE
@@ -92,10 +93,6 @@ class Feed:
                     return
                 found = self._rounds[index]
             yield found
-
-
-class SourceFailedError(Exception):
-    """The arm that another one follows has failed."""
 
 
 @runtime_checkable
@@ -180,7 +177,7 @@ class ArmRun:
         self.shared, self.name, self.replicate = shared, name, replicate
         self.plans, self.pool, self.folder = shared.plans, shared.pool, shared.folder
         self.recipe = self.plans.recipe
-        self.arm = self.recipe.arms[name]
+        self.arm = held(self.recipe.arms[name])
         self.seed = replicate_seed(self.recipe, replicate)
         self.whole = self.plans.whole(replicate)
         self.feed = shared.feeds[name, replicate]

@@ -72,6 +72,10 @@ class InvariantError(RuntimeError):
     """A law that every search obeys was broken while running: a bug of a score, a loop, a model or tombola."""
 
 
+class SourceFailedError(RuntimeError):
+    """The arm that another one follows has failed."""
+
+
 class UnmaskedWarning(UserWarning):
     """Weights of a model are left out of its masks, because nothing tells how their layer uses them."""
 

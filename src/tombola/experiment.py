@@ -33,7 +33,7 @@ from tombola.identity import folder_of
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, check_seeded, compared_at, make_model, make_task, settle
 from tombola.progress import Display, duration, in_bytes
-from tombola.recipe import Recipe
+from tombola.recipe import Recipe, without_arms
 from tombola.records import Record
 from tombola.rehearsal import estimate, rehearse
 from tombola.reports import page
@@ -132,7 +132,7 @@ def run(
             room=room,
             executor=executor,
             options={} if address is None else {"address": address},
-            make_task=functools.partial(make_task, plans.recipe, data_root),
+            make_task=functools.partial(make_task, without_arms(plans.recipe), data_root),
             progress=display.progress,
             tell=folder.say,
             threads=plans.recipe.training.threads,

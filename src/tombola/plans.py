@@ -24,7 +24,7 @@ from tombola.masks import (
     unmasked,
     unmasked_in_words,
 )
-from tombola.methods import Ground, Method
+from tombola.methods import Ground, Method, held
 from tombola.metrics import metric_named
 from tombola.partitions import WHOLE, Partition, skewed
 from tombola.recipe import Recipe
@@ -236,7 +236,8 @@ class Plans:
             raise ConfigError(f"rewind is {recipe.rewind}; a training has {steps} steps")
         dense = Job(task.initial_state(), self.mask, recipe.training, recipe.seed)
         try_kernel(dense, task)
-        for name, arm in recipe.arms.items():
+        for name, method in recipe.arms.items():
+            arm = held(method)
             try:
                 own = arm.searching(recipe.training)
                 metric_named(own.select_by, task.metrics, "training.select_by")

@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,8 +15,9 @@ import yaml
 
 from tombola import arms, devices, profiles, recipes
 from tombola.checking import check_most, check_plain, filled
+from tombola.comparisons import DENSE
 from tombola.errors import ConfigError, InputError, near, shown
-from tombola.methods import Method
+from tombola.methods import Method, held
 from tombola.methods.method import MOST_ROUNDS
 from tombola.settings import Training
 from tombola.tasks.settings import Data as Data
@@ -163,7 +164,7 @@ class Recipe:
 
     def _with_common(self) -> dict[str, Method]:
         """Give each arm what the recipe says for all that do not say it themselves."""
-        return {name: arm.with_common(self.densities, self.evaluate_at) for name, arm in self.arms.items()}
+        return {name: held(arm).with_common(self.densities, self.evaluate_at) for name, arm in self.arms.items()}
 
     def _check_profile(self) -> None:
         """Refuse what only the authors' code does, outside the profile that is named after it."""
@@ -505,8 +506,12 @@ def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
     place[last] = value
 
 
-def parse(whole: Mapping[str, Any]) -> Recipe:
+def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> Recipe:
     """Make a recipe of plain data.
+
+    Args:
+        whole: The recipe.
+        recorded: What a run folder knows of the arms with methods of the user's own, which are not imported then.
 
     >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
     >>> recipe = parse({"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 2}})
@@ -525,9 +530,14 @@ def parse(whole: Mapping[str, Any]) -> Recipe:
             whole[section] = {key: value for key, value in given.items() if key in own} | {"options": options}
     given = whole.get("arms")
     if isinstance(given, Mapping):
-        whole["arms"] = {str(name): arms.read(arm, f"arms.{name}") for name, arm in given.items()}
+        whole["arms"] = {str(name): arms.read(arm, f"arms.{name}", recorded) for name, arm in given.items()}
     recipe: Recipe = filled(Recipe, whole, "")
     return recipe
+
+
+def without_arms(recipe: Recipe) -> Recipe:
+    """Return a recipe with the dense network alone: a worker needs no more, nor the code of the user's own arms."""
+    return replace(recipe, arms={DENSE: arms.read({"method": "dense"}, DENSE)})
 
 
 def _check_options(options: Mapping[str, Any], where: str) -> None:

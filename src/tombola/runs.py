@@ -39,7 +39,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import choosing, seals, ticket_format
+from tombola import catalogue, choosing, seals, ticket_format
 from tombola.best import Best, of_record
 from tombola.checking import check_in_file
 from tombola.digests import digest_json
@@ -47,6 +47,7 @@ from tombola.environments import check_same_inputs, environment
 from tombola.errors import ConfigError, DamagedError, TicketError, near
 from tombola.files import cannot_write, clear_parts
 from tombola.identity import definition_of, differing, folder_of, run_digest, shared
+from tombola.methods.own import facts_of
 from tombola.plans import compared_at
 from tombola.recipe import FORMAT, Decision, Recipe, parse, section
 from tombola.records import Record, Records
@@ -70,7 +71,14 @@ SIMILARITY = "similarity.jsonl"
 LATENCY = "latency.json"
 _AGAIN = "move it away, and running the recipe does its round again"
 _ANEW = "take it away, and running the recipe writes it anew"
-_ABOUT = {"format": int, "digest": str, "facts": dict[str, str], "shared": dict[str, Any], "seals": int}
+_ABOUT = {
+    "format": int,
+    "digest": str,
+    "facts": dict[str, str],
+    "shared": dict[str, Any],
+    "seals": int,
+    "methods": dict[str, dict[str, Any]],
+}
 _FIELDS = ("density_total", "kept_fraction", "early_stop_step", "selected", "seconds")  # of a run's records, too
 _UNSEALED = (
     "this run was made before files carried digests of their contents: one that was altered or damaged since is seen "
@@ -168,7 +176,7 @@ class Run:
         path = self.path / "recipe.yaml"
         try:
             plain, wrong = self.seals.read_yaml(path)
-            recipe = parse(dict(plain))
+            recipe = parse(dict(plain), about.get("methods", {}))
         except DamagedError as error:
             raise DamagedError(f"{error}; {_BACK}") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -556,6 +564,9 @@ class Run:
         now.write_yaml(folder / "recipe.yaml", self.recipe.plain())
         bare = replace(self.recipe, model=replace(self.recipe.model, weights=None))
         about = {"format": FORMAT, "digest": self.digest, "facts": self.facts, "shared": shared(bare)}
+        arms = self.recipe.arms.items()
+        if own := {f"arms.{name}": facts_of(arm) for name, arm in arms if catalogue.is_own(arm.method)}:
+            about["methods"] = own  # by which the folder is read where they are not
         Seals(folder).write_json(folder / "run.json", {**about, "seals": seals.VERSION})
 
     def write_findings(self, folder: Path) -> None:

@@ -11,10 +11,15 @@ import importlib
 from tombola import catalogue
 from tombola.errors import ConfigError, near, shown
 from tombola.methods.cards import Card, in_order
+from tombola.methods.following import Following as Following
 from tombola.methods.method import Match as Match
 from tombola.methods.method import Method as Method
 from tombola.methods.method import Reach as Reach
 from tombola.methods.method import name_of as name_of
+from tombola.methods.own import held as held
+from tombola.methods.own import load as load
+from tombola.methods.searching import Rounds as Rounds
+from tombola.methods.searching import Search as Search
 from tombola.methods.setting import Ground as Ground
 from tombola.methods.setting import Setting as Setting
 
@@ -44,12 +49,12 @@ def shipped(name: str) -> type[Method] | None:
 
 
 def named(name: str, where: str = "method") -> type[Method]:
-    """Return the method of that name.
+    """Return the method of that name, an entry or the user's own ``package.module:Name``.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or the user's module or method cannot be had.
     """
-    found = shipped(name)
+    found = load(name, where) if catalogue.is_own(name) else shipped(name)
     if found is None:
         raise ConfigError(f"{where} is {shown(name)}; it should be one of {', '.join(names())}.{near(name, names())}")
     return found
