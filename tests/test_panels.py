@@ -93,7 +93,7 @@ def test_a_bar_is_search_then_its_accuracy_then_those_before():
 
 
 def test_the_picture_of_the_paper_has_two_scales_and_ours_two_panels_over_one_axis():
-    paper = panels.accuracy_and_rounds(RECORDS, ["lth", "better"]).to_dict()
+    paper = panels.metric_and_rounds(RECORDS, ["lth", "better"]).to_dict()
     assert paper["resolve"]["scale"]["y"] == "independent"
     assert {row["arm"] for rows in paper["datasets"].values() for row in rows} == {"lth", "better"}
     ours = panels.rounds(RECORDS, ["lth", "better"]).to_dict()

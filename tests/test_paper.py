@@ -55,7 +55,7 @@ def test_printed_points_stand_beside_ours_at_the_same_density():
 def test_printed_points_are_drawn_hollow_for_arms_that_there_are():
     points = [{"arm": "lth", "density": 1.7, "accuracy": 66.2, "source": "x"},
               {"arm": "colt-9", "density": 1.7, "accuracy": 1.0, "source": "x"}]  # fmt: skip
-    chart = figures.accuracy_over_density(ours(), points).to_dict()
+    chart = figures.metric_over_density(ours(), points).to_dict()
     [hollow] = [layer for layer in chart["layer"] if layer["mark"].get("filled") is False]
     rows = hollow["data"].get("values") or chart["datasets"][hollow["data"]["name"]]
     assert [row["arm"] for row in rows] == ["lth"]

@@ -53,13 +53,13 @@ def tiny():
 def test_a_round_is_the_mean_and_sample_deviation_of_the_replicates_that_reached_it():
     rows = {(row.arm, row.round): row for row in aggregate.by_round(tiny())}
     first = rows["lth", 1]
-    assert first.accuracy.n == 2
-    assert first.accuracy.mean == pytest.approx(0.95)
-    assert first.accuracy.deviation == pytest.approx(0.02 * 2**0.5)  # sqrt((0.02² + 0.02²) / (2 - 1))
-    assert (first.accuracy.lowest, first.accuracy.highest) == (0.93, 0.97)
+    assert first.value.n == 2
+    assert first.value.mean == pytest.approx(0.95)
+    assert first.value.deviation == pytest.approx(0.02 * 2**0.5)  # sqrt((0.02² + 0.02²) / (2 - 1))
+    assert (first.value.lowest, first.value.highest) == (0.93, 0.97)
     assert (first.density, first.density_total, first.kept_fraction) == (0.5, 0.75, 0.5)
     assert first.early_stop_step == 30.0  # the other replicate has none
-    assert rows["lth", 2].accuracy == aggregate.Spread(1, 0.95, None, 0.95, 0.95)
+    assert rows["lth", 2].value == aggregate.Spread(1, 0.95, None, 0.95, 0.95)
     assert rows["lth", 0].kept_fraction is None
 
 
@@ -77,7 +77,7 @@ def test_a_target_takes_the_first_round_at_or_below_it_of_each_replicate():
     assert {target for _, target in rows} == {0.8, 0.5}  # 0.25 is not at or below 0.2
     half = rows["lth", 0.5]
     assert (half.reached, half.replicates, half.round, half.density) == (2, 2, 1.0, 0.5)
-    assert half.accuracy.mean == pytest.approx(0.95)
+    assert half.value.mean == pytest.approx(0.95)
     assert (half.trainings, half.seconds) == (2.0, 20.0)
 
 
@@ -101,7 +101,7 @@ def test_a_failed_replicate_counts_as_not_reached():
 def test_an_arm_that_did_not_reach_a_target_has_a_row_without_numbers():
     records = [*tiny(), record("slow", 0, 0, 1.0, 0.9)]
     [row] = [row for row in aggregate.by_target(records) if row.arm == "slow" and row.target == 0.5]
-    assert (row.reached, row.round, row.accuracy, row.trainings, row.seconds) == (0, None, None, None, None)
+    assert (row.reached, row.round, row.value, row.trainings, row.seconds) == (0, None, None, None, None)
 
 
 def test_a_density_that_misses_its_target_by_rounding_to_whole_weights_has_reached_it():
@@ -275,7 +275,7 @@ def values(chart, mark):
 
 
 def test_the_lines_are_percents_of_the_means():
-    points = values(figures.accuracy_over_density(tiny()), "line")
+    points = values(figures.metric_over_density(tiny()), "line")
     assert [(p["arm"], p["density"], p["replicates"]) for p in points][:3] == [
         ("lth", 100.0, 2),
         ("lth", 50.0, 2),
@@ -294,7 +294,7 @@ def three(*accuracies):
 
 
 def test_the_band_is_the_interval_of_three_or_more_and_ends_with_the_axis():
-    chart = figures.accuracy_over_density(three(0.94, 0.95, 0.96))
+    chart = figures.metric_over_density(three(0.94, 0.95, 0.96))
     area = next(layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "area")
     assert area["mark"]["clip"]
     assert (area["encoding"]["y"]["field"], area["encoding"]["y2"]["field"]) == ("low", "high")
@@ -303,14 +303,14 @@ def test_the_band_is_the_interval_of_three_or_more_and_ends_with_the_axis():
     half = 4.302653 / 3**0.5  # t(0.975, 2) times the deviation, one point, by the root of n
     assert (ticket["low"], ticket["high"]) == pytest.approx((95 - half, 95 + half))
     assert ticket["interval"] == "92.52 to 97.48"
-    two = figures.accuracy_over_density(three(0.94, 0.96))
+    two = figures.metric_over_density(three(0.94, 0.96))
     assert [row["interval"] for row in values(two, "line")] == ["", ""]
     assert values(two, "area") == []
 
 
 def test_density_falls_to_the_right_and_accuracy_does_not_start_at_zero():
     line = next(
-        layer for layer in figures.accuracy_over_density(tiny()).to_dict()["layer"] if layer["mark"]["type"] == "line"
+        layer for layer in figures.metric_over_density(tiny()).to_dict()["layer"] if layer["mark"]["type"] == "line"
     )
     x, y = line["encoding"]["x"], line["encoding"]["y"]
     assert (x["scale"]["type"], x["scale"]["reverse"], x["scale"]["domain"][1]) == ("log", True, 100)
@@ -320,7 +320,7 @@ def test_density_falls_to_the_right_and_accuracy_does_not_start_at_zero():
 
 def test_an_arm_has_the_same_colour_in_both_figures():
     scales = []
-    for chart in (figures.accuracy_over_density(tiny()), figures.density_over_round(tiny())):
+    for chart in (figures.metric_over_density(tiny()), figures.density_over_round(tiny())):
         colours = [
             layer["encoding"]["color"]["scale"] for layer in chart.to_dict()["layer"] if "color" in layer["encoding"]
         ]
@@ -335,7 +335,7 @@ def test_rounds_are_labelled_with_whole_numbers_only():
 
 
 def test_a_ticket_that_keeps_nothing_stays_off_the_logarithmic_axis():
-    points = values(figures.accuracy_over_density([*tiny(), record("lth", 0, 3, 0.0, 0.1)]), "line")
+    points = values(figures.metric_over_density([*tiny(), record("lth", 0, 3, 0.0, 0.1)]), "line")
     assert min(point["density"] for point in points) == 25.0
 
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tombola.comparisons import compare
 from tombola.errors import ConfigError
+from tombola.metrics import Metric
 from tombola.verdicts import verdict
 
 
@@ -43,6 +45,47 @@ def test_a_ticket_that_meets_every_condition_is_winning():
 def test_a_ticket_less_accurate_than_dense_is_losing():
     found = judged(ticket("lth", BAD), ticket("random", [0.80, 0.81, 0.82]))
     assert (found.word, states(found)) == ("losing", ["violated", "shown", "shown"])
+
+
+@given(
+    values=st.lists(st.floats(0.5, 1.5), min_size=6, max_size=6),
+    margin=st.floats(0.01, 0.5),
+)
+def test_where_lower_is_better_a_verdict_is_that_of_the_negated_values(values, margin):
+    """A law: with every value's sign changed, and the direction too, each condition is what it was."""
+    error = Metric("error", fraction=False, higher=False)
+    gain = Metric("gain", fraction=False)
+    made = [*ticket("lth", values[:3], dense=1.0), *ticket("random", values[3:], dense=1.0)]
+    lower = [record | {"test_error": record["test_accuracy"]} for record in made]
+    higher = [record | {"test_gain": -record["test_accuracy"]} for record in made]
+    one, other = (
+        verdict(records, "lth", at=0.5, margin=margin, controls=["random"], metric=metric)
+        for records, metric in ((lower, error), (higher, gain))
+    )
+    assert (one.word, states(one)) == (other.word, states(other))
+    assert [c.p_shown for c in one.conditions] == pytest.approx([c.p_shown for c in other.conditions])
+    assert (one.conditions[0].bound, other.conditions[0].bound) == (margin, -margin)
+    words = [
+        compare(records, "lth", "random", at=0.5, metric=metric, margin=margin).verdict
+        for records, metric in ((lower, error), (higher, gain))
+    ]
+    swapped = {"higher": "lower", "lower": "higher"}
+    assert words[0] == " ".join(swapped.get(w, swapped.get(w.rstrip(","), w) + "," * w.endswith(",")) if w.rstrip(",")
+                                in swapped else w for w in words[1].split(" "))  # fmt: skip
+
+
+def test_a_lower_perplexity_by_hand_wins_and_a_higher_one_loses():
+    perplexity = Metric("perplexity", fraction=False, higher=False)
+
+    def told(values):
+        made = [*ticket("lth", values, dense=12.0), *ticket("random", [14.0, 14.2, 14.1], dense=12.0)]
+        records = [record | {"test_perplexity": record["test_accuracy"]} for record in made]
+        return verdict(records, "lth", at=0.5, margin=0.5, controls=["random"], metric=perplexity)
+
+    good, bad = told([12.1, 12.2, 12.15]), told([13.0, 13.2, 13.1])
+    assert (good.word, states(good)) == ("winning", ["shown"] * 3)
+    assert (bad.word, states(bad)[0]) == ("losing", "violated")
+    assert [condition.name for condition in good.conditions][::2] == ["as good as dense", "better than random"]
 
 
 def test_a_ticket_that_stops_later_is_losing():

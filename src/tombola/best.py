@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola.choosing import best_of_run, records_of, run_above, seals_of, ticket_path, training_path
+from tombola.choosing import best_of_run, metrics_of, records_of, run_above, seals_of, ticket_path, training_path
 from tombola.errors import ConfigError, InputError, TicketError
 from tombola.masks import from_zeros
+from tombola.metrics import ACCURACY, Metric
 from tombola.records import Record
 from tombola.storage import Store
 from tombola.tickets import Ticket
@@ -34,12 +35,14 @@ class Best:
         training: The file of the trained weights.
         record: All that the run measured of it.
         ticket: The trained network as a ticket: its mask, and the trained weights in the place of the rewind point.
+        metric: By which the run judges networks.
     """
 
     path: Path
     training: Path
     record: Record
     ticket: Ticket
+    metric: Metric = ACCURACY
 
     @property
     def arm(self) -> str:
@@ -62,14 +65,25 @@ class Best:
         return float(self.record["density"])
 
     @property
+    def test(self) -> float:
+        """Its headline metric on the test split, as the report has it."""
+        return float(self.record[self.metric.test])
+
+    @property
+    def valid(self) -> float | None:
+        """Its headline metric on validation data, by which it was chosen; ``None`` without."""
+        value = self.record.get(self.metric.valid)
+        return None if value is None else float(value)
+
+    @property
     def accuracy(self) -> float:
-        """Its test accuracy, 0 to 1, as the report has it."""
+        """Its test accuracy, 0 to 1, of a classifier."""
         return float(self.record["test_accuracy"])
 
     @property
     def valid_accuracy(self) -> float | None:
-        """Its validation accuracy, 0 to 1, by which it was chosen; ``None`` without validation data."""
-        value = self.record.get("valid_accuracy")
+        """Its validation accuracy, 0 to 1, of a classifier; ``None`` without validation data."""
+        value = self.record["valid_accuracy"]
         return None if value is None else float(value)
 
     @property
@@ -90,9 +104,13 @@ class Best:
         return self.ticket.apply(model)
 
     def __repr__(self) -> str:
-        valid = "" if self.valid_accuracy is None else f", {self.valid_accuracy:.2%} validation"
+        valid = "" if self.valid is None else f", {_told(self.metric, self.valid)} validation"
         return (f"<{self.arm}, round {self.round} of replicate {self.replicate}: {self.density:.2%} of the weights, "
-                f"{self.accuracy:.2%} test{valid}; {self.path}>")  # fmt: skip
+                f"{_told(self.metric, self.test)} test{valid}; {self.path}>")  # fmt: skip
+
+
+def _told(metric: Metric, value: float) -> str:
+    return f"{value:.2%}" if metric.fraction else metric.shown(value)
 
 
 def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
@@ -117,11 +135,11 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
         why = "are damaged" if file.exists() else f"were not kept{kept}"
         raise ConfigError(f"the trained weights of {which} {why}; 'keep: all' in the recipe keeps them: run it under "
                           "another --runs folder, and it finds the same")  # fmt: skip
-    state = trained.state
+    state, metric = trained.state, metrics_of(run)[0]
     about = {
         "training": digest,
-        "test_accuracy": record["test_accuracy"],
-        "valid_accuracy": record.get("valid_accuracy"),
+        metric.test: record[metric.test],
+        metric.valid: record.get(metric.valid),
         "selected": record.get("selected"),
     }
     if record["round"] == 0:
@@ -131,14 +149,14 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
             mask = from_zeros(state, mask)
         origin = {key: whole.origin[key] for key in _OF_ALL if key in whole.origin} if whole else {}
         origin |= {"arm": record["arm"], "round": 0, "replicate": record["replicate"], "trained": about}
-        return Best(run, file, record, Ticket(mask, state, origin, record.get("total")))
+        return Best(run, file, record, Ticket(mask, state, origin, record.get("total")), metric)
     path = ticket_path(run, record)
     found = Ticket.load(path)
     if found.mask_digest != record["mask_digest"]:
         raise TicketError(f"'{path}' is not the ticket that the records tell of")
     # What the file refers to is the rewind point; the mask and where it came from stay.
     ticket = replace(found, rewind_point=state, origin={**found.origin, "trained": about}, digest=None)
-    return Best(path, file, record, ticket)
+    return Best(path, file, record, ticket, metric)
 
 
 def _any_ticket(run: Path, replicate: int) -> Ticket | None:

@@ -1,18 +1,20 @@
-"""Choosing: which of a run's tickets is the best, by validation accuracy alone. Needs no torch.
+"""Choosing: which of a run's tickets is the best, by its headline metric on validation data alone. Needs no torch.
 
-The test split chooses nothing: the accuracy that is told of the ticket chosen is that of a network which was not picked
-for it.
+The test split chooses nothing: what is told of the chosen ticket there is that of a network which was not picked for
+it.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tombola import methods
+from tombola import methods, metrics
 from tombola.errors import ConfigError, InputError
+from tombola.metrics import ACCURACY, Metric
 from tombola.records import Record, Records
 from tombola.seals import Seals
 
@@ -24,8 +26,9 @@ def best(
     at: float | None = None,
     replicate: int | None = None,
     round: int | None = None,
+    metric: Metric = ACCURACY,
 ) -> Record:
-    """Return the record of the ticket with the highest validation accuracy; of equal ones that of the sparsest.
+    """Return the record of the ticket that is best on validation data; of equal ones that of the sparsest.
 
     Args:
         records: Of a run.
@@ -33,9 +36,10 @@ def best(
         at: Of at most this density, 0 to 1.
         replicate: Of this one.
         round: Of this one; 0 is the dense network, which is chosen only when it is asked for.
+        metric: By which one is better than another.
 
     Raises:
-        InputError: No evaluated ticket is so, or there is more than one and no validation accuracy to choose by.
+        InputError: No evaluated ticket is so, or there is more than one and no validation data to choose by.
 
     >>> known = {"arm": "lth", "replicate": 0, "evaluated": True}
     >>> made = [(1, 0.8, 0.91), (2, 0.64, 0.93), (3, 0.51, 0.90)]
@@ -58,19 +62,19 @@ def best(
         raise InputError(f"the run has no evaluated ticket{' of ' if told else ''}{told}")
     if len(found) == 1:
         return found[0]
-    unknown = [record for record in found if record.get("valid_accuracy") is None]
+    unknown = [record for record in found if record.get(metric.valid) is None]
     if unknown:
-        raise InputError("the run has no validation accuracy to choose a ticket by (data.valid: 0), and the test split "
-                         "chooses none; name its arm, replicate and round")  # fmt: skip
-    return max(found, key=_rank)
+        raise InputError(f"the run has no validation {metric.title} to choose a ticket by (data.valid: 0), and the "
+                         "test split chooses none; name its arm, replicate and round")  # fmt: skip
+    return max(found, key=functools.partial(_rank, metric))
 
 
 def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, Collection) and not isinstance(value, str) else str(value)
 
 
-def _rank(record: Record) -> tuple[float, float, int]:
-    return record["valid_accuracy"], -record["density"], -record["replicate"]
+def _rank(metric: Metric, record: Record) -> tuple[float, float, int]:
+    return metric.sign * record[metric.valid], -record["density"], -record["replicate"]
 
 
 def searching(definitions: Mapping[str, Any], *, dense: bool = False) -> list[str]:
@@ -90,15 +94,16 @@ def _has_tickets(method: object) -> bool:
     return kind is None or kind.has_tickets
 
 
-def worth_keeping(records: Sequence[Record], at: Iterable[float] = ()) -> list[Record]:
+def worth_keeping(records: Sequence[Record], at: Iterable[float] = (), metric: Metric = ACCURACY) -> list[Record]:
     """Return, of an arm of a replicate, the evaluated rounds whose trained weights are worth their place.
 
-    They are the last one, the one with the highest validation accuracy, of all and of those of at most some densities,
-    and the sparsest that is as accurate as the dense network on validation data.
+    They are the last one, the one that is best on validation data, of all and of those of at most some densities, and
+    the sparsest that is as good as the dense network there.
 
     Args:
         records: Of one arm and replicate, by round.
         at: Densities at which tickets are compared.
+        metric: By which one is better than another.
 
     >>> made = [(0, 1.0, 0.92), (1, 0.8, 0.94), (2, 0.64, 0.93), (3, 0.51, 0.91), (4, 0.41, 0.90), (5, 0.33, 0.88)]
     >>> known = {"arm": "lth", "replicate": 0, "evaluated": True}
@@ -112,27 +117,28 @@ def worth_keeping(records: Sequence[Record], at: Iterable[float] = ()) -> list[R
     if not tickets:
         return []
     kept = {tickets[-1]["round"]: tickets[-1]}
-    known = [record for record in tickets if record.get("valid_accuracy") is not None]
+    known = [record for record in tickets if record.get(metric.valid) is not None]
     for most in (1.0, *at):
         below = [record for record in known if _is_at(record, most)]
         if below:
-            top = max(below, key=_rank)
+            top = max(below, key=functools.partial(_rank, metric))
             kept[top["round"]] = top
-    dense = next((r["valid_accuracy"] for r in records if r["round"] == 0 and r["evaluated"]), None)
-    level = [record for record in known if dense is not None and record["valid_accuracy"] >= dense]
+    dense = next((r[metric.valid] for r in records if r["round"] == 0 and r["evaluated"]), None)
+    level = [record for record in known if dense is not None and metric.sign * (record[metric.valid] - dense) >= 0]
     if level:
         sparsest = min(level, key=lambda record: (record["density"], record["round"]))
         kept[sparsest["round"]] = sparsest
     return [kept[index] for index in sorted(kept)]
 
 
-def kept(keep: str, each: Iterable[Sequence[Record]], at: Iterable[float]) -> list[Record]:
+def kept(keep: str, each: Iterable[Sequence[Record]], at: Iterable[float], metric: Metric = ACCURACY) -> list[Record]:
     """Return the evaluated rounds whose trained weights a recipe says to keep (``keep``).
 
     Args:
         keep: "all", "best", "last" or "none".
         each: For each arm of each replicate its evaluated records, by round.
         at: Densities at which tickets are compared.
+        metric: By which one is better than another.
 
     >>> made = [{"round": r, "density": 0.8**r, "evaluated": True, "valid_accuracy": 0.9} for r in range(4)]
     >>> [record["round"] for record in kept("last", [made], [])]
@@ -140,7 +146,7 @@ def kept(keep: str, each: Iterable[Sequence[Record]], at: Iterable[float]) -> li
     """
     chosen: dict[str, Callable[[Sequence[Record]], Sequence[Record]]] = {
         "all": lambda records: records,
-        "best": lambda records: worth_keeping(records, at),
+        "best": lambda records: worth_keeping(records, at, metric),
         "last": lambda records: records[-1:],
         "none": lambda _: [],
     }
@@ -191,7 +197,7 @@ def best_of_run(run: Path) -> Record:
     Raises:
         InputError: There is none, or the folder is damaged.
     """
-    return best(records_of(run).all(), arms=searching(_definitions(run)))
+    return best(records_of(run).all(), arms=searching(_definitions(run)), metric=metrics_of(run)[0])
 
 
 def tickets_of_run(run: Path) -> list[Path]:
@@ -218,7 +224,7 @@ def best_tickets_of_run(run: Path) -> list[Path]:
     for arm in searching(_definitions(run)):
         own = [record for record in records if record["arm"] == arm]
         if any(record["evaluated"] and record["round"] > 0 for record in own):
-            index = best(own)["round"]
+            index = best(own, metric=metrics_of(run)[0])["round"]
             found += [ticket_path(run, record) for record in own if record["round"] == index]
     if not found:
         raise InputError(f"'{run}' has no evaluated ticket")
@@ -240,13 +246,26 @@ def seals_of(run: Path) -> Seals:
     return Seals(run, about["digest"], required="seals" in about)
 
 
+def metrics_of(run: Path) -> tuple[Metric, ...]:
+    """Return what a run's task measured, the headline first.
+
+    Raises:
+        InputError: Its ``run.json`` is damaged.
+    """
+    path = run / RUN
+    try:
+        return metrics.read(Seals(run, required=False).read_json(path).get("metrics"))
+    except (TypeError, AttributeError, ConfigError) as error:
+        raise ConfigError(f"'{path}' is damaged: its metrics are none") from error
+
+
 def records_of(run: Path) -> Records:
     """Return the records of a run folder, checked.
 
     Raises:
         InputError: A line is damaged.
     """
-    return Records(run / "records.jsonl", repair=False, seals=seals_of(run))
+    return Records(run / "records.jsonl", repair=False, seals=seals_of(run), metrics=metrics_of(run))
 
 
 def _definitions(run: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numbers import Real
 
 from tombola import statistics
 from tombola.errors import ConfigError, near
+from tombola.metrics import ACCURACY, STEPS, Metric
 from tombola.records import Record
 from tombola.statistics import Paired
 
@@ -80,6 +81,7 @@ class Comparison:
         p: Two-sided p-value of no difference, adjusted; ``None`` below three replicates.
         p_non_inferior: One-sided p-value of the first being worse by more than the margin, adjusted.
         p_equivalent: The same for a difference of more than the margin either way.
+        metric: Says which of two values is better, and how they are told.
     """
 
     arm: str
@@ -94,11 +96,17 @@ class Comparison:
     p: float | None = field(default=None)
     p_non_inferior: float | None = field(default=None)
     p_equivalent: float | None = field(default=None)
+    metric: Metric = ACCURACY
 
     @property
     def differences(self) -> list[float]:
         """First minus second, by replicate."""
         return [first.value - second.value for first, second in self.values.values()]
+
+    @property
+    def gains(self) -> list[float]:
+        """How much better the first is than the second, by replicate."""
+        return [self.metric.sign * difference for difference in self.differences]
 
     @property
     def paired(self) -> Paired:
@@ -135,23 +143,24 @@ class Comparison:
         """What the replicates show, in words: of a margin if there is one, else of any difference."""
         if self.p is None:
             return f"no verdict ({len(self.values)} of 3 replicates)"
-        higher = "higher" if self.paired.mean > 0 else "lower"
+        word = "higher" if self.paired.mean > 0 else "lower"
+        better = self.metric.sign * self.paired.mean > 0
         differs = statistics.p_different(self.differences) <= self.alpha
-        if self.p <= self.alpha and (self.margin is None or higher == "higher"):
-            return higher
+        if self.p <= self.alpha and (self.margin is None or better):
+            return word
         # By itself it would count; of several looks one comes out so by chance more often.
-        by_itself = f"{higher} by itself, inconclusive over {self.looks} densities" if differs else ""
+        by_itself = f"{word} by itself, inconclusive over {self.looks} densities" if differs else ""
         if self.margin is None or self.p_non_inferior is None or self.p_equivalent is None:
             return by_itself or "no difference shown"
         equivalent = self.p_equivalent <= self.alpha
         if equivalent or self.p_non_inferior <= self.alpha:
             # "Equal" beside an interval that leaves zero out would contradict what stands next to it.
-            if self._side < 0:
-                return "lower, within the margin"
+            if self._side * self.metric.sign < 0:
+                return f"{word}, within the margin"
             if equivalent:
-                return "higher by itself, within the margin" if self._side > 0 else "equal within the margin"
+                return f"{word} by itself, within the margin" if self._side else "equal within the margin"
             return by_itself or "not worse by more than the margin"
-        return "lower" if self.p <= self.alpha else by_itself or "inconclusive"
+        return word if self.p <= self.alpha else by_itself or "inconclusive"
 
 
 def compare(
@@ -160,7 +169,8 @@ def compare(
     other: str,
     *,
     at: float,
-    of: str = "test_accuracy",
+    of: str | None = None,
+    metric: Metric = ACCURACY,
     margin: float | None = None,
     alpha: float = 0.05,
     beside: Collection[Record] | None = None,
@@ -172,7 +182,8 @@ def compare(
         arm: The first; positive differences are in its favour.
         other: The second; "dense" is the network itself, which has its value at every density.
         at: The density, a fraction of the prunable weights.
-        of: What is compared: an entry of the records.
+        of: What is compared: an entry of the records; the metric on the test split if not given.
+        metric: Says which of two values is better, and how they are told.
         margin: What still counts as "as good as", in the unit of ``of``: 0.01 is one point of accuracy.
         alpha: Level of the tests and, as confidence 1 - alpha, of the interval.
         beside: Records of another run that the second arm is of; replicates of one seed begin alike where the two
@@ -191,7 +202,9 @@ def compare(
     >>> round(found.paired.mean, 4), found.interpolated, found.verdict
     (0.011, True, 'higher')
     """
-    return compare_over(records, arm, other, at=[at], of=of, margin=margin, alpha=alpha, beside=beside)[0]
+    return compare_over(records, arm, other, at=[at], of=of, metric=metric, margin=margin, alpha=alpha, beside=beside)[
+        0
+    ]
 
 
 def compare_over(
@@ -200,7 +213,8 @@ def compare_over(
     other: str,
     *,
     at: Sequence[float],
-    of: str = "test_accuracy",
+    of: str | None = None,
+    metric: Metric = ACCURACY,
     margin: float | None = None,
     alpha: float = 0.05,
     beside: Collection[Record] | None = None,
@@ -218,17 +232,18 @@ def compare_over(
         raise ConfigError(f"margin is {margin:g}; it must be above 0, such as 0.01 for one point of accuracy")
     if not 0 < alpha < 1:
         raise ConfigError(f"alpha is {alpha:g}; it is a probability, such as 0.05")
+    metric, of = (STEPS, of) if of == STEPS.name else (metric, of or metric.test)
     records = list(records)  # a run's records are sorted anew whenever they are asked for
     others = records if beside is None else list(beside)
     for checked in [records] if beside is None else [records, others]:
         _check_one_recipe(checked)
         _check_entry(checked, of)
-    found = [_at(records, others, arm, other, density, of, margin, alpha) for density in at]
+    found = [_at(records, others, arm, other, density, of, metric, margin, alpha) for density in at]
     tested = [one for one in found if len(one.values) >= 3]
     p = statistics.holm([statistics.p_different(one.differences) for one in tested])
     adjusted = [replace(one, p=value, looks=len(tested)) for one, value in zip(tested, p, strict=True)]
     if margin is not None:
-        lower = statistics.holm([statistics.p_non_inferior(one.differences, margin) for one in tested])
+        lower = statistics.holm([statistics.p_non_inferior(one.gains, margin) for one in tested])
         apart = statistics.holm([statistics.p_equivalent(one.differences, margin) for one in tested])
         adjusted = [
             replace(one, p_non_inferior=low, p_equivalent=both)
@@ -308,6 +323,7 @@ def _at(
     other: str,
     density: float,
     of: str,
+    metric: Metric,
     margin: float | None,
     alpha: float,
 ) -> Comparison:
@@ -328,6 +344,7 @@ def _at(
         unpaired=tuple(sorted(first.keys() ^ second.keys())),
         alpha=alpha,
         margin=margin,
+        metric=metric,
     )
 
 

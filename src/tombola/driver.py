@@ -624,7 +624,7 @@ class ArmRun:
         # By what is written down: the last round that was evaluated need not be the last one.
         there = [self._results[index] for index in sorted(self._results)]
         at = compared_at(self.recipe)
-        kept = {record["training_digest"] for record in choosing.kept(self.recipe.keep, [there], at)}
+        kept = {record["training_digest"] for record in choosing.kept(self.recipe.keep, [there], at, self._headline)}
         gone = [spent for spent in self._spent if spent[0] < self._last.index and spent[1] not in kept]
         self.pool.let_go([digest for _, digest in gone])
         self._spent = [spent for spent in self._spent if spent not in gone]

@@ -120,7 +120,9 @@ def run(
             display.say(text)
     for word, text in plans.left_out.items():
         display.say(f"{word}: {text}")
-    folder = RunFolder(plans.recipe, Path(runs), plans.task.fingerprint, facts(plans), display.say)
+    metrics = plans.task.metrics
+    display.metric = metrics[0]
+    folder = RunFolder(plans.recipe, Path(runs), plans.task.fingerprint, facts(plans), display.say, metrics)
     try:
         if (labels := plans.task.labels("test")) is not None:
             folder.keep_labels(labels.cpu().numpy())
@@ -430,7 +432,7 @@ def report(
     making = page.Making(
         _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
     )
-    decided = asked(recipe, _right(run))
+    decided = replace(asked(recipe, _right(run)), metric=run.metrics[0])
     drawn = [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]
     decided = replace(
         decided,

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from tombola.comparisons import DENSE, reaches
+from tombola.metrics import ACCURACY
 from tombola.records import Cost, Record, costs_of
 
 _Number = TypeVar("_Number", int, float)
@@ -306,43 +307,46 @@ class Afforded:
         budget: In full-data trainings.
         replicates: How many have any ticket by then.
         density: Of that ticket.
-        accuracy: Its test accuracy.
+        value: Its headline metric on the test split.
     """
 
     arm: str
     budget: float
     replicates: int
     density: float
-    accuracy: float
+    value: float
 
 
-def at_equal_cost(records: Sequence[Record], budget: float, made_of: Mapping[str, str] = UNKNOWN) -> list[Afforded]:
-    """Return what each arm has for a budget of full-data trainings: the sparsest ticket, with its accuracy alone.
+def at_equal_cost(
+    records: Sequence[Record], budget: float, made_of: Mapping[str, str] = UNKNOWN, of: str = ACCURACY.test
+) -> list[Afforded]:
+    """Return what each arm has for a budget of full-data trainings: the sparsest ticket, with its evaluation alone.
 
     Args:
         records: Of one run.
         budget: In full-data trainings; each ticket is charged its search and its own evaluation.
         made_of: By arm, whose tickets it takes.
+        of: What is told of it, an entry of the records.
     """
     best: dict[str, dict[int, Record]] = {}
     for account in accounts(records, made_of):
         cost, record = account.trainings("own"), account.record
-        if cost is not None and record["round"] and record["test_accuracy"] is not None and cost <= budget + 1e-9:
+        if cost is not None and record["round"] and record[of] is not None and cost <= budget + 1e-9:
             best.setdefault(record["arm"], {})[record["replicate"]] = record
     return [
         Afforded(
             arm=arm,
             budget=budget,
-            replicates=len(of),
-            density=statistics.fmean(record["density"] for record in of.values()),
-            accuracy=statistics.fmean(record["test_accuracy"] for record in of.values()),
+            replicates=len(each),
+            density=statistics.fmean(record["density"] for record in each.values()),
+            value=statistics.fmean(record[of] for record in each.values()),
         )
-        for arm, of in best.items()
+        for arm, each in best.items()
         if arm != DENSE
     ]
 
 
-def budgets(records: Sequence[Record], arm: str, densities: Sequence[float]) -> list[float]:
+def budgets(records: Sequence[Record], arm: str, densities: Sequence[float], of: str = ACCURACY.test) -> list[float]:
     """Return what an arm's evaluated tickets cost that first come to densities, in full-data trainings, ascending.
 
     It is the most that any replicate needs, so that a budget of it buys the ticket of each.
@@ -350,7 +354,7 @@ def budgets(records: Sequence[Record], arm: str, densities: Sequence[float]) -> 
     most: dict[float, dict[int, float]] = {}
     for account in accounts(records):
         record, cost = account.record, account.trainings("own")
-        if record["arm"] == arm and record["round"] and record["test_accuracy"] is not None and cost is not None:
+        if record["arm"] == arm and record["round"] and record[of] is not None and cost is not None:
             for density in densities:
                 if reaches(record, density):
                     most.setdefault(density, {}).setdefault(record["replicate"], cost)

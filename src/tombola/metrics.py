@@ -28,7 +28,9 @@ class Metric:
         fraction: Whether it lies between 0 and 1 and is shown in percent; its differences are percentage points.
         higher: Whether more is better.
         unit: Of one that is no fraction, such as "bits"; none if it has none.
-        better: How a ticket with a better value is called, such as "more accurate".
+        digits: Behind the point, where it is shown.
+        adjective: What networks with better values are more of, such as "accurate"; they are "better" if not given.
+        plural: Of the title; the title itself if not given.
 
     Raises:
         ConfigError: The name is no word of small letters, or one that stands for something else.
@@ -42,7 +44,9 @@ class Metric:
     fraction: bool = True
     higher: bool = True
     unit: str = ""
-    better: str = "better"
+    digits: int = 2
+    adjective: str = ""
+    plural: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name in _TAKEN:
@@ -50,6 +54,8 @@ class Metric:
                               f"not {' or '.join(_TAKEN)}")  # fmt: skip
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " "))
+        if not self.plural:
+            object.__setattr__(self, "plural", self.title)
 
     @property
     def sign(self) -> int:
@@ -71,10 +77,102 @@ class Metric:
         """The unit in which differences are shown, empty where there is none."""
         return "points" if self.fraction else self.unit
 
-    def shown(self, value: float, digits: int = 2) -> str:
+    @property
+    def test(self) -> str:
+        """What records call it on the test split, at the end of a training or at its selected state."""
+        return f"test_{self.name}"
+
+    @property
+    def valid(self) -> str:
+        """What records call it on validation data."""
+        return f"valid_{self.name}"
+
+    @property
+    def train(self) -> str:
+        """What records call it on the training data."""
+        return f"train_{self.name}"
+
+    @property
+    def early(self) -> str:
+        """What records call it on the test split at the early stop."""
+        return f"test_{self.name}_early"
+
+    @property
+    def head(self) -> str:
+        """Its title with the unit of its values, above a column.
+
+        >>> ACCURACY.head, Metric("perplexity", fraction=False).head
+        ('accuracy %', 'perplexity')
+        """
+        return f"{self.title} {self.shown_unit}".strip()
+
+    @property
+    def error_title(self) -> str:
+        """What its error is called: "error" of fractions of which more is better, else as the metric itself."""
+        return "error" if self.fraction and self.higher else self.title
+
+    def error(self, value: float) -> float:
+        """Return the error of a value, as it is shown.
+
+        >>> round(ACCURACY.error(0.97), 6), Metric("perplexity", fraction=False, higher=False).error(12.0)
+        (3.0, 12.0)
+        """
+        return self.scale * (1 - value) if self.fraction and self.higher else self.scale * value
+
+    @property
+    def as_good_as(self) -> str:
+        """Words for a network that is not worse."""
+        return f"as {self.adjective or 'good'} as"
+
+    @property
+    def better_than(self) -> str:
+        """Words for a network that is better.
+
+        >>> ACCURACY.better_than, Metric("perplexity").better_than
+        ('more accurate than', 'better than')
+        """
+        return f"more {self.adjective} than" if self.adjective else "better than"
+
+    @property
+    def worse_than(self) -> str:
+        """Words for a network that is worse."""
+        return f"less {self.adjective} than" if self.adjective else "worse than"
+
+    def axis(self, of: str, *, differences: bool = False, more: str = "") -> str:
+        """Return the title of an axis, with the unit in brackets where there is one.
+
+        >>> ACCURACY.axis("Test accuracy"), Metric("perplexity", fraction=False).axis("Test perplexity")
+        ('Test accuracy (%)', 'Test perplexity')
+        """
+        told = ", ".join(filter(None, (self.points if differences else self.shown_unit, more)))
+        return f"{of} ({told})" if told else of
+
+    def number(self, value: float) -> str:
+        """Return a value as it stands in a table, without its unit."""
+        return f"{self.scale * value:.{self.digits}f}"
+
+    def shown(self, value: float) -> str:
         """Return a value as it is told, with its unit."""
-        text = f"{self.scale * value:.{digits}f}"
-        return f"{text} {self.shown_unit}" if self.shown_unit else text
+        return f"{self.number(value)} {self.shown_unit}".strip()
+
+    def signed(self, value: float) -> str:
+        """Return a difference with its sign, without its unit: of fractions in points.
+
+        >>> ACCURACY.signed(0.0152), ACCURACY.signed(-0.000001), STEPS.signed(-1250)
+        ('+1.52', '+0.00', '-1,250')
+        """
+        # Zero has no sign of its own.
+        return f"{round(self.scale * value, self.digits) + 0.0:+,.{self.digits}f}"
+
+    def amount(self, value: float) -> str:
+        """Return how large a difference is, with its unit.
+
+        >>> ACCURACY.amount(0.02), ACCURACY.amount(0.01), Metric("perplexity", fraction=False).amount(0.5)
+        ('2 points', '1 point', '0.5')
+        """
+        number = f"{self.scale * value:.{self.digits}f}".rstrip("0").rstrip(".")
+        unit = "point" if self.fraction and number == "1" else self.points
+        return f"{number} {unit}".strip()
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data, as a run folder keeps it."""
@@ -82,8 +180,10 @@ class Metric:
 
 
 # What records of before metrics were declared have, and those of classification.
-ACCURACY = Metric("accuracy", better="more accurate")
+ACCURACY = Metric("accuracy", adjective="accurate", plural="accuracies")
 CLASSIFIED = (ACCURACY,)
+# When a training's validation loss was lowest: no task declares it, and networks are compared by it, too.
+STEPS = Metric("early_stop_step", "early stop", fraction=False, higher=False, unit="steps", digits=0)
 
 
 def metric_named(name: str, metrics: Sequence[Metric], where: str) -> Metric | None:
@@ -102,8 +202,8 @@ def metric_named(name: str, metrics: Sequence[Metric], where: str) -> Metric | N
     return known.get(name)
 
 
-def read(plain: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
-    """Read metrics from plain data, as `Metric.plain` gives it.
+def read(plain: Sequence[Mapping[str, Any]] | None) -> tuple[Metric, ...]:
+    """Read metrics from plain data, as `Metric.plain` gives it; those of classification where a run names none.
 
     Raises:
         TypeError: An entry is not one of a metric.
@@ -111,4 +211,4 @@ def read(plain: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
     >>> read([ACCURACY.plain()]) == CLASSIFIED
     True
     """
-    return tuple(Metric(**one) for one in plain)
+    return CLASSIFIED if plain is None else tuple(Metric(**one) for one in plain)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tombola import choosing
 from tombola.errors import InputError
+from tombola.metrics import ACCURACY, Metric
 from tombola.records import Record
 from tombola.runs import Run
 
@@ -28,9 +29,10 @@ class Line:
         problem: Why it cannot be read, if so.
         further: Of how many replicates there are results that the recipe had before and now has not.
         path: The folder.
-        best: By arm, its most accurate ticket on validation data of those at most as dense as in ``tickets``: path of
-            the file, arm, replicate, round, density, valid_accuracy and test_accuracy (fractions), and the file of its
-            trained weights; ``None`` for a file that is not there.
+        best: By arm, its best ticket on validation data of those at most as dense as in ``tickets``: path of the file,
+            arm, replicate, round, density, the headline metric on validation and test data (``valid_accuracy`` and
+            ``test_accuracy`` of classifiers), and the file of its trained weights; ``None`` for a file that is not
+            there.
     """
 
     folder: str
@@ -80,7 +82,8 @@ def _line(path: Path) -> Line:
         state = f"running, {state}"
     there = {record["replicate"] for record in records}
     asked = there & {*range(recipe.replicates)}
-    tickets = best(records)
+    metric = run.metrics[0]
+    tickets = best(records, metric)
     return Line(
         path.name,
         recipe.name,
@@ -89,41 +92,41 @@ def _line(path: Path) -> Line:
         tickets,
         further=len(there - asked),
         path=str(path),
-        best={arm: _best_ticket(path, records, arm, density) for arm, density in tickets.items()},
+        best={arm: _best_ticket(path, records, arm, density, metric) for arm, density in tickets.items()},
     )
 
 
-def _best_ticket(run: Path, records: Sequence[Record], arm: str, most: float) -> dict[str, Any]:
-    """Return an arm's most accurate ticket, on validation data, of those that are on average at most so dense."""
+def _best_ticket(run: Path, records: Sequence[Record], arm: str, most: float, metric: Metric) -> dict[str, Any]:
+    """Return an arm's best ticket, on validation data, of those that are on average at most so dense."""
     rounds: dict[int, list[float]] = {}
-    own = [r for r in records if r["arm"] == arm and r["evaluated"] and r["valid_accuracy"] is not None]
+    own = [r for r in records if r["arm"] == arm and r["evaluated"] and r[metric.valid] is not None]
     for record in own:
         rounds.setdefault(record["round"], []).append(record["density"])
     known = [index for index, densities in rounds.items() if statistics.mean(densities) <= most]
-    chosen = choosing.best([record for record in own if record["round"] in known])
+    chosen = choosing.best([record for record in own if record["round"] in known], metric=metric)
     files = {"path": choosing.ticket_path(run, chosen), "weights": choosing.training_path(run, chosen)}
-    told = {key: chosen[key] for key in ("arm", "replicate", "round", "density", "valid_accuracy", "test_accuracy")}
+    told = {key: chosen[key] for key in ("arm", "replicate", "round", "density", metric.valid, metric.test)}
     return {key: str(file) if file.exists() else None for key, file in files.items()} | told
 
 
-def best(records: Sequence[Record]) -> dict[str, float]:
-    """Return the lowest density at which each arm's tickets are on average as accurate as dense, on validation data.
+def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, float]:
+    """Return the lowest density at which each arm's tickets are on average as good as dense, on validation data.
 
     Chosen on validation data, so that the list selects nothing by the test split; without it, or where no ticket is as
-    accurate, the arm is left out. A ticket counts where all replicates that the arm has got to were evaluated.
+    good, the arm is left out. A ticket counts where all replicates that the arm has got to were evaluated.
     """
     rounds: dict[tuple[str, int], list[Record]] = {}
     for record in records:
-        if record["evaluated"] and record["valid_accuracy"] is not None:
+        if record["evaluated"] and record[metric.valid] is not None:
             rounds.setdefault((record["arm"], record["round"]), []).append(record)
     found: dict[str, float] = {}
     for (arm, index), here in rounds.items():
-        dense = {record["replicate"]: record["valid_accuracy"] for record in rounds.get((arm, 0), [])}
-        pairs = [(r["valid_accuracy"], dense[r["replicate"]]) for r in here if r["replicate"] in dense]
+        dense = {record["replicate"]: record[metric.valid] for record in rounds.get((arm, 0), [])}
+        pairs = [(r[metric.valid], dense[r["replicate"]]) for r in here if r["replicate"] in dense]
         kept = statistics.mean(record["density"] for record in here)
         if not index or not pairs or kept >= found.get(arm, 1.0):
             continue
-        if statistics.mean(ticket - base for ticket, base in pairs) >= 0:
+        if metric.sign * statistics.mean(ticket - base for ticket, base in pairs) >= 0:
             found[arm] = kept
     return found
 

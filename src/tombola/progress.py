@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column
 
 from tombola.estimate import Estimate
+from tombola.metrics import ACCURACY
 
 
 class Display:
@@ -34,6 +35,7 @@ class Display:
         self._all: TaskID | None = None
         self._began = time.monotonic()
         self._estimate: Estimate | None = None
+        self.metric = ACCURACY  # what results are told by
 
     def start(self, name: str, estimate: Estimate) -> None:
         """Say what is ahead, and begin."""
@@ -97,13 +99,17 @@ class Display:
         """Show a result as one line."""
         with self._lock:
             left = self._left() if self._bars is None else ""
-        result = "not evaluated" if record["test_accuracy"] is None else f"test accuracy {record['test_accuracy']:.2%}"
+        result = "not evaluated" if record[self.metric.test] is None else self._result(record)
         which = f"replicate {record['replicate']} · {record['arm']} · round {record['round']}"
         checks = f", checks {record['invariant_seconds']:.1f} s" if record["invariant_seconds"] >= 0.1 else ""
         self.say(
             f"{clock(time.monotonic() - self._began)}  {which:<37} density {record['density']:7.2%}   "
             f"{result}   {record['round_seconds']:.1f} s{checks}{'   ' * bool(left)}{left}"
         )
+
+    def _result(self, record: Mapping[str, Any]) -> str:
+        metric, value = self.metric, record[self.metric.test]
+        return f"test {metric.title} {f'{value:.2%}' if metric.fraction else metric.shown(value)}"
 
     def say(self, text: str) -> None:
         """Show a line."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tombola.errors import ConfigError, InvariantError
 from tombola.files import cannot_write, write_whole
+from tombola.metrics import CLASSIFIED, Metric
 from tombola.seals import Seals
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 
-# What every result says, of a run or a transfer; a line without is damaged.
-_FIELDS = {"arm", "replicate", "round", "kept", "density", "mask_digest", "evaluated", "test_accuracy", "samples_seen"}
+# What every result says, of a run or a transfer, beside the headline metric; a line without is damaged.
+_FIELDS = {"arm", "replicate", "round", "kept", "density", "mask_digest", "evaluated", "samples_seen"}
 
 
 _SHOWN = 60  # characters of a damaged value
@@ -95,6 +96,7 @@ class Records:
             them come last, by their names.
         seals: Of the folder; by default those of one whose lines may have no digest.
         fields: What each record must have beside what all have.
+        metrics: What its networks were measured by, the headline first.
 
     Attributes:
         repaired: Whether there was such a line.
@@ -111,9 +113,11 @@ class Records:
         order: Sequence[str] = (),
         seals: Seals | None = None,
         fields: Collection[str] = (),
+        metrics: Sequence[Metric] = CLASSIFIED,
     ) -> None:
         self.path, self._lock = path, threading.Lock()
-        self.order, self._fields = tuple(order), fields
+        self.order, self._fields, self._metrics = tuple(order), fields, metrics
+        self._kinds = _KINDS | _measured(metrics)
         self._seals = seals or Seals(path.parent, required=False)
         self._known: dict[tuple[str, int, int], Record] = {}
         self.repaired = False
@@ -125,7 +129,7 @@ class Records:
         for number, line in enumerate(self._whole_lines(repair).split(b"\n")[:-1], 1):
             try:
                 record = self._seals.read_line(self.path, line)
-                _check(record, self._fields)
+                self._check(record)
                 layers = layers or ((number, record) if "layers" in record else None)
                 if layers is not None:
                     _check_layers(record, layers[1], f"line {layers[0]}")
@@ -134,6 +138,12 @@ class Records:
                     f"line {number} of '{self.path}' is damaged: {error}; take it out, and its round is done again"
                 ) from error
             self._known[_key(record)] = record
+
+    def _check(self, record: Any) -> None:
+        """Refuse a line that is no record, or whose entry is not what it must be."""
+        _check(record, {*self._fields, self._metrics[0].test}, self._kinds)
+        if record["evaluated"] and record[self._metrics[0].test] is None:
+            raise ConfigError(f"it is evaluated and has no {self._metrics[0].test}")
 
     def write(self, path: Path, seals: Seals) -> None:
         """Write the results into a file, each line with its digest."""
@@ -304,8 +314,7 @@ _KINDS = {
     **dict.fromkeys(("samples_seen", "samples_seen_search"), _COUNT),
     **dict.fromkeys(("early_stop_step", "evaluate_every"), _or_null(_COUNT)),
     **dict.fromkeys(("density", "density_total"), _FRACTION),
-    **dict.fromkeys(("test_accuracy", "valid_accuracy", "train_accuracy"), _or_null(_FRACTION)),
-    **dict.fromkeys(("test_accuracy_early", "kept_fraction"), _or_null(_FRACTION)),
+    "kept_fraction": _or_null(_FRACTION),
     **dict.fromkeys(("test_loss", "valid_loss", "train_loss", "distance", "barrier"), _or_null(_NUMBER)),
     **dict.fromkeys(_CLOCKS, _NUMBER),
     **dict.fromkeys(("evaluated", "by_itself", "control"), _FACT),
@@ -323,18 +332,25 @@ _KINDS = {
 }
 
 
-def _check(record: Any, fields: Collection[str] = ()) -> None:
+def _measured(metrics: Sequence[Metric]) -> dict[str, _Kind]:
+    """Return what the entries of metrics must be; the headline is there at the early stop, too."""
+    kinds: dict[str, _Kind] = {}
+    for metric in metrics:
+        kind = _or_null(_FRACTION if metric.fraction else _NUMBER)
+        kinds |= dict.fromkeys((metric.test, metric.valid, metric.train, metric.early), kind)
+    return kinds
+
+
+def _check(record: Any, fields: Collection[str], kinds: Mapping[str, _Kind]) -> None:
     """Refuse a line that is no record, or whose entry is not what it must be."""
     if type(record) is not dict:
         raise ConfigError(f"it is {_shown(record)}; it must be a mapping")
     if missing := sorted({*_FIELDS, *fields} - record.keys()):
         raise ConfigError(f"it has no '{missing[0]}'")
     for name, value in record.items():
-        kind = _KINDS.get(name)
+        kind = kinds.get(name)
         if kind is not None and not kind.holds(value):
             raise ConfigError(_odd(name, value, kind))
-    if record["evaluated"] and record["test_accuracy"] is None:
-        raise ConfigError("it is evaluated and has no test_accuracy")
     if not record["evaluated"] and record["round"] == 0:
         raise ConfigError("it is the dense network's and not evaluated")
     for name in ("curve", "line"):

@@ -48,6 +48,7 @@ from tombola.errors import ConfigError, DamagedError, TicketError, near
 from tombola.files import cannot_write, clear_parts
 from tombola.identity import definition_of, differing, folder_of, run_digest, shared
 from tombola.methods.own import facts_of
+from tombola.metrics import CLASSIFIED, Metric
 from tombola.plans import compared_at
 from tombola.recipe import FORMAT, Decision, Recipe, parse, section
 from tombola.records import Record, Records
@@ -77,6 +78,7 @@ _ABOUT = {
     "facts": dict[str, str],
     "shared": dict[str, Any],
     "seals": int,
+    "metrics": list[dict[str, Any]],
     "methods": dict[str, dict[str, Any]],
 }
 _FIELDS = ("density_total", "kept_fraction", "early_stop_step", "selected", "seconds")  # of a run's records, too
@@ -133,6 +135,7 @@ class Run:
         if about is None:
             raise ConfigError(f"'{path}' is no run folder: it has no run.json")
         self.facts: dict[str, str] = about.get("facts", {})
+        self.metrics = choosing.metrics_of(path)
         self.digest: str = about["digest"]
         self.seals = Seals(path, self.digest, required="seals" in about)
         self.told: list[str] = []
@@ -221,7 +224,8 @@ class Run:
 
     def _records(self, *, repair: bool) -> Records:
         path = self.path / "records.jsonl"
-        return Records(path, repair=repair, order=list(self.recipe.arms), seals=self.seals, fields=_FIELDS)
+        return Records(path, repair=repair, order=list(self.recipe.arms), seals=self.seals, fields=_FIELDS,
+                       metrics=self.metrics)  # fmt: skip
 
     def _json(self, name: str, hint: Any, check: Callable[[Path, Any], None] | None = None, advice: str = _ANEW) -> Any:
         """Read a file of the folder, whose value is of a type and passes a check; ``None`` where there is none."""
@@ -282,9 +286,9 @@ class Run:
     def best(
         self, arm: str | None = None, at: float | None = None, *, replicate: int | None = None, round: int | None = None
     ) -> Best:
-        """Return the ticket with the highest validation accuracy, with its trained weights.
+        """Return the ticket that is best on validation data, with its trained weights.
 
-        The test split chooses nothing. ``best().accuracy`` is the test accuracy that the report has of it.
+        The test split chooses nothing. ``best().test`` is what the report has of it there.
 
         Args:
             arm: Of this arm; of all that search, and of no control, if not given.
@@ -299,7 +303,9 @@ class Run:
             raise ConfigError(f"'{self.path}' has no arm '{arm}'; it has: {', '.join(self.definitions())}."
                               f"{near(arm, self.definitions())}")  # fmt: skip
         arms = choosing.searching(self.definitions(), dense=round == 0) if arm is None else [arm]
-        record = choosing.best(self.records.all(), arms=arms, at=at, replicate=replicate, round=round)
+        record = choosing.best(
+            self.records.all(), arms=arms, at=at, replicate=replicate, round=round, metric=self.metrics[0]
+        )
         return of_record(self.path, record, self.recipe.keep)
 
     def record(self, arm: str, replicate: int, index: int) -> Record | None:
@@ -567,6 +573,8 @@ class Run:
         arms = self.recipe.arms.items()
         if own := {f"arms.{name}": facts_of(arm) for name, arm in arms if catalogue.is_own(arm.method)}:
             about["methods"] = own  # by which the folder is read where they are not
+        if self.metrics != CLASSIFIED:  # what a run has that names none
+            about["metrics"] = [metric.plain() for metric in self.metrics]
         Seals(folder).write_json(folder / "run.json", {**about, "seals": seals.VERSION})
 
     def write_findings(self, folder: Path) -> None:
@@ -623,6 +631,7 @@ class RunFolder(Run):
         fingerprint: Of the data.
         facts: What the page says of the run.
         tell: Told what was found damaged or half-written, and is done again.
+        metrics: What the task measures, the headline first.
 
     Attributes:
         path: The folder.
@@ -640,8 +649,10 @@ class RunFolder(Run):
         fingerprint: str,
         facts: Mapping[str, str] | None = None,
         tell: Callable[[str], None] = lambda _: None,
+        metrics: Sequence[Metric] = CLASSIFIED,
     ) -> None:
         self.recipe = recipe
+        self.metrics = tuple(metrics)
         self.digest = run_digest(recipe)
         self.path = folder_of(recipe, parent)
         self.facts = dict(facts or {})
@@ -778,7 +789,7 @@ class RunFolder(Run):
         each: dict[tuple[str, int], list[Record]] = {}
         for record in evaluated:  # they come by round
             each.setdefault((record["arm"], record["replicate"]), []).append(record)
-        kept = choosing.kept(self.recipe.keep, each.values(), compared_at(self.recipe))
+        kept = choosing.kept(self.recipe.keep, each.values(), compared_at(self.recipe), self.metrics[0])
         dense = [record for record in evaluated if record["round"] == 0]
         return {record["training_digest"] for record in (*dense, *kept)}
 

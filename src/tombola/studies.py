@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,12 @@ def report(runs: Sequence[Run], folder: Path | None = None, formats: Sequence[Fo
     names, title = labels([run.recipe.name for run in runs])
     settings = differing([run.recipe.plain() for run in runs])
     parts = [
-        together.Part(label, run.records.all(), asked(run.recipe), {key: one[index] for key, one in settings.items()})
+        together.Part(
+            label,
+            run.records.all(),
+            replace(asked(run.recipe), metric=run.metrics[0]),
+            {key: one[index] for key, one in settings.items()},
+        )
         for index, (label, run) in enumerate(zip(names, runs, strict=True))
     ]
     open_ = [

@@ -2,10 +2,11 @@
 
     records -> comparisons with dense and with controls -> conditions -> winning | losing | inconclusive | no verdict
 
-A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if it trains to an accuracy at least that of the
-dense network, in no more steps, and better than what shares its size but not its making: a random ticket, and the same
-mask with other weights. All must be shown, each at the level (intersection-union test, which needs no correction). It
-loses if one of them is significantly violated, at the level over all of them together (Holm).
+A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if it trains to an accuracy, or another headline
+metric of its task, that is at least as good as that of the dense network, in no more steps, and better than what shares
+its size but not its making: a random ticket, and the same mask with other weights. All must be shown, each at the level
+(intersection-union test, which needs no correction). It loses if one of them is significantly violated, at the level
+over all of them together (Holm).
 
 An early stop at a training's last evaluation is censored: the validation loss had not risen again, and the stop is that
 step or a later one. Where a ticket's is, it cannot be shown to be no later than the dense network's; where the dense
@@ -21,6 +22,7 @@ from typing import Literal
 from tombola import statistics
 from tombola.comparisons import DENSE, Comparison, Value, compare, rounds_of, values_at
 from tombola.errors import ConfigError
+from tombola.metrics import ACCURACY, STEPS, Metric
 from tombola.records import Record
 from tombola.statistics import Paired
 
@@ -40,7 +42,7 @@ class Condition:
         name: What is asked, such as "as accurate as dense".
         of: What is compared: an entry of the records.
         other: The arm that it is compared with; empty where there is none.
-        bound: The mean difference beyond which it holds: above it for accuracies, below it for steps.
+        bound: The mean difference beyond which it holds: above it where more is better, else below it.
         paired: The differences, ticket minus other; ``None`` where there are none.
         p_shown: One-sided p-value of the condition not holding; 1 where censored early stops cannot show it.
         p_violated: One-sided p-value of it holding, adjusted for there being several conditions; 1 likewise.
@@ -50,6 +52,7 @@ class Condition:
             violated, or where replicates could decide it and do not.
         limits: What the mean difference is at least and at most, each at the level: what the tests compare with the
             bound. ``None`` where nothing was tested, or all differences are equal.
+        metric: Of the values that are compared.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Condition:
     why: str = ""
     cause: Cause = ""
     limits: tuple[float, float] | None = None
+    metric: Metric = ACCURACY
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class Verdict:
         replicates: The least that a condition rests on.
         interpolated: Whether values lie between two rounds.
         alpha: Level.
-        margin: What still counts as "as accurate as dense", as a fraction.
+        margin: What still counts as "as accurate as dense", in the metric's unit: of an accuracy a fraction.
+        metric: By which the ticket is judged.
     """
 
     arm: str
@@ -88,6 +93,7 @@ class Verdict:
     interpolated: bool
     alpha: float
     margin: float
+    metric: Metric = ACCURACY
 
 
 def verdict(
@@ -99,6 +105,7 @@ def verdict(
     controls: str | Sequence[str] = (),
     steps: float | None = None,
     alpha: float = 0.05,
+    metric: Metric = ACCURACY,
 ) -> Verdict:
     """Judge an arm's ticket at a density.
 
@@ -111,6 +118,7 @@ def verdict(
             one. Without any, no ticket is shown to be winning.
         steps: How many steps later the early stop may be; one evaluation interval if not given.
         alpha: Level of each test.
+        metric: By which the ticket is judged; its direction is that of the conditions.
 
     Raises:
         ConfigError: No margin is set, there is no such arm, it has no ticket on both sides of the density, or records
@@ -131,20 +139,20 @@ def verdict(
                           "verdict: {margin: 0.01} for one point")  # fmt: skip
     records = list(records)  # a run's records are sorted anew whenever they are asked for
     controls = [controls] if isinstance(controls, str) else controls
-    accurate = compare(records, arm, DENSE, at=at, margin=margin, alpha=alpha)
-    comparisons = [accurate]
-    conditions = [_tested("as accurate as dense", accurate, -margin)]
+    as_good = compare(records, arm, DENSE, at=at, metric=metric, margin=margin, alpha=alpha)
+    comparisons = [as_good]
+    conditions = [_tested(f"{metric.as_good_as} dense", as_good, -metric.sign * margin)]
     conditions.append(_in_time(records, arm, at, steps, alpha, comparisons))
     for control in controls:
-        name = f"more accurate than {control}"
-        if not values_at(records, arm, at).keys() & values_at(records, control, at).keys():
-            conditions.append(_untested(name, "test_accuracy", control, "it has no result there", "no result"))
+        name = f"{metric.better_than} {control}"
+        if not values_at(records, arm, at, metric.test).keys() & values_at(records, control, at, metric.test).keys():
+            conditions.append(_untested(name, metric, control, "it has no result there", "no result"))
             continue
-        found = compare(records, arm, control, at=at, alpha=alpha)
+        found = compare(records, arm, control, at=at, metric=metric, alpha=alpha)
         comparisons.append(found)
         conditions.append(_tested(name, found, 0.0))
     if not controls:
-        conditions.append(_untested("more accurate than its controls", "test_accuracy", "",
+        conditions.append(_untested(f"{metric.better_than} its controls", metric, "",
                                     "no arm is a control of this one (random_ticket, reinitialised)",
                                     "no control"))  # fmt: skip
     n = min(len(one.values) for one in comparisons)
@@ -158,6 +166,7 @@ def verdict(
         interpolated=any(one.interpolated for one in comparisons),
         alpha=alpha,
         margin=margin,
+        metric=metric,
     )
 
 
@@ -165,22 +174,22 @@ def _in_time(
     records: Collection[Record], arm: str, at: float, steps: float | None, alpha: float, comparisons: list[Comparison]
 ) -> Condition:
     """Whether the early stop is no later than the dense network's."""
-    name, of = "stops no later than dense", "early_stop_step"
+    name, of = "stops no later than dense", STEPS.name
     if not any(record["arm"] == arm and record.get(of) is not None for record in records):
         why = "without validation data there is no early-stop step"
-        return _untested(name, of, DENSE, why, "no validation")
+        return _untested(name, STEPS, DENSE, why, "no validation")
     allowed = steps if steps is not None else next(
         (record["evaluate_every"] for record in records if record.get("evaluate_every")), None
     )  # fmt: skip
     if allowed is None:
         why = "the records do not say how often there was an evaluation, and verdict.steps is not set"
-        return _untested(name, of, DENSE, why, "no interval")
+        return _untested(name, STEPS, DENSE, why, "no interval")
     found = compare(records, arm, DENSE, at=at, of=of, alpha=alpha)
     comparisons.append(found)
     own, dense = rounds_of(records, arm), rounds_of(records, DENSE)
     # Early stops are multiples of the evaluation interval: three that fall on one of them are not known more closely.
     every = max(record.get("evaluate_every") or 0 for rounds in (*own.values(), *dense.values()) for record in rounds)
-    condition = _tested(name, found, float(allowed), below=True, resolution=float(every))
+    condition = _tested(name, found, float(allowed), resolution=float(every))
     return _unless_censored(
         condition,
         [k for k, (value, _) in found.values.items() if _is_censored(own[k], value)],
@@ -216,19 +225,24 @@ def _unless_censored(condition: Condition, own: Collection[int], dense: Collecti
     )
 
 
-def _tested(name: str, found: Comparison, bound: float, *, below: bool = False, resolution: float = 0.0) -> Condition:
+def _tested(name: str, found: Comparison, bound: float, *, resolution: float = 0.0) -> Condition:
+    """Test whether a mean difference lies on the better side of a bound."""
+    condition = Condition(
+        name, found.of, found.other, bound, found.paired, None, None, "undecided", metric=found.metric
+    )
     if len(found.values) < LEAST:
         why = f"{len(found.values)} of the {LEAST} replicates that a verdict needs"
-        return Condition(name, found.of, found.other, bound, found.paired, None, None, "undecided", why, "replicates")
+        return replace(condition, why=why, cause="replicates")
     above = statistics.p_above(found.differences, bound, resolution)
     beneath = statistics.p_below(found.differences, bound, resolution)
-    shown, violated = (beneath, above) if below else (above, beneath)
+    shown, violated = (above, beneath) if found.metric.higher else (beneath, above)
     limits = statistics.one_sided_limits(found.differences, found.alpha, resolution)
-    return Condition(name, found.of, found.other, bound, found.paired, shown, violated, "undecided", limits=limits)
+    return replace(condition, p_shown=shown, p_violated=violated, limits=limits)
 
 
-def _untested(name: str, of: str, other: str, why: str, cause: Cause) -> Condition:
-    return Condition(name, of, other, 0.0, None, None, None, "undecided", why, cause)
+def _untested(name: str, metric: Metric, other: str, why: str, cause: Cause) -> Condition:
+    of = metric.name if metric == STEPS else metric.test
+    return Condition(name, of, other, 0.0, None, None, None, "undecided", why, cause, metric=metric)
 
 
 def _settled(conditions: Sequence[Condition], alpha: float) -> list[Condition]:

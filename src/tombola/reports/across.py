@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tombola.metrics import ACCURACY, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
@@ -33,38 +34,43 @@ if TYPE_CHECKING:
 _PANELS = 3  # beside each other, at most
 
 
-def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str]) -> alt.VConcatChart:
-    """Draw accuracy over density of several runs, one panel each on common axes.
+def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str], metric: Metric = ACCURACY) -> alt.VConcatChart:
+    """Draw the headline metric over density of several runs, one panel each on common axes.
 
     Args:
         runs: Their records, by what they are called.
         names: All arms of all of them, for their colours.
+        metric: On the test split.
     """
     from tombola.extras import altair as alt
 
+    of = metric.name
     everything = [record for records in runs.values() for record in records]
-    means = {label: [row for row in aggregate.by_round(records) if row.density > 0 and row.accuracy is not None]
+    means = {label: [row for row in aggregate.by_round(records, metric) if row.density > 0 and row.value is not None]
              for label, records in runs.items()}  # fmt: skip
-    dense = {label: aggregate.dense(records) for label, records in runs.items()}
-    spans = [{"accuracy": 100 * value} for rows in means.values() for row in rows if row.accuracy
-             for value in (row.accuracy.lowest, row.accuracy.highest)]  # fmt: skip
-    spans += [{"accuracy": 100 * one.mean} for one in dense.values() if one is not None]
-    scale = alt.Scale(domain=around(spans), nice=False, zero=False)
+    dense = {label: aggregate.dense(records, metric) for label, records in runs.items()}
+    spans = [{of: metric.scale * value} for rows in means.values() for row in rows if row.value
+             for value in (row.value.lowest, row.value.highest)]  # fmt: skip
+    spans += [{of: metric.scale * one.mean} for one in dense.values() if one is not None]
+    scale = alt.Scale(domain=around(spans, metric), nice=False, zero=False)
     x = alt.X("density:Q", title="Density (%, log scale)", **density_axis(everything, reverse=True))
     colour, shape = arm_encodings(names)
     drawn: list[Any] = []
     columns = 2 if len(runs) == 4 else min(_PANELS, len(runs))  # so that no panel is alone in its row
     for index, label in enumerate(runs):
-        y_axis: dict[str, Any] = {"title": None if index % columns else "Test accuracy (%)", "scale": scale}
+        y_axis: dict[str, Any] = {
+            "title": None if index % columns else metric.axis(f"Test {metric.title}"),
+            "scale": scale,
+        }
         rows = [
-            {"arm": row.arm, "round": row.round, "density": 100 * row.density, "accuracy": 100 * row.accuracy.mean,
-             **interval_of(row.accuracy), "replicates": row.replicates}
-            for row in means[label] if row.accuracy is not None
+            {"arm": row.arm, "round": row.round, "density": 100 * row.density, of: metric.scale * row.value.mean,
+             **interval_of(row.value, metric), "replicates": row.replicates}
+            for row in means[label] if row.value is not None
         ]  # fmt: skip
         there = dense[label]
-        rule = [] if there is None else [{"accuracy": 100 * there.mean}]
-        over, y = alt.Chart(alt.InlineData(rows)), alt.Y("accuracy:Q", **y_axis)
-        tips = tooltip("arm", "round", "density", "accuracy", "interval", "replicates")
+        rule = [] if there is None else [{of: metric.scale * there.mean}]
+        over, y = alt.Chart(alt.InlineData(rows)), alt.Y(f"{of}:Q", **y_axis)
+        tips = tooltip("arm", "round", "density", of, "interval", "replicates", metric=metric)
         drawn.append(alt.layer(
             band(rows).encode(x=x, y=alt.Y("low:Q", **y_axis), color=colour),
             alt.Chart(alt.InlineData(rule)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),

@@ -16,6 +16,7 @@ from typing import Any
 
 from tombola import ledger
 from tombola.comparisons import reaches
+from tombola.metrics import ACCURACY, Metric
 from tombola.statistics import half_width
 from tombola.verdicts import LEAST
 
@@ -48,10 +49,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round of one arm over the ``replicates`` that reached it; densities and accuracies are fractions.
+    """One round of one arm over the ``replicates`` that reached it; densities are fractions.
 
-    ``accuracy`` is None where no replicate's ticket was evaluated; ``early_stop_step`` and ``kept_fraction`` are means
-    over the replicates that have one, else None.
+    ``value``, the headline metric on the test split, is None where no replicate's ticket was evaluated;
+    ``early_stop_step`` and ``kept_fraction`` are means over the replicates that have one, else None.
     """
 
     arm: str
@@ -59,7 +60,7 @@ class RoundRow:
     density: float
     density_total: float
     replicates: int
-    accuracy: Spread | None
+    value: Spread | None
     early_stop_step: float | None
     kept_fraction: float | None
 
@@ -70,7 +71,8 @@ class TargetRow:
 
     ``density`` is what was met in fact (an arm may step from 0.52 to 0.38 over a target of 0.5), ``trainings`` the
     cost in trainings on the full data, ``seconds`` their wall time; both cumulative, but for arms whose densities know
-    nothing of each other. All None if none got there, and ``accuracy`` where these tickets were not evaluated.
+    nothing of each other. All None if none got there, and ``value``, the headline metric on the test split, where
+    these tickets were not evaluated.
     """
 
     arm: str
@@ -79,7 +81,7 @@ class TargetRow:
     replicates: int
     round: float | None
     density: float | None
-    accuracy: Spread | None
+    value: Spread | None
     trainings: float | None
     seconds: float | None
 
@@ -120,8 +122,8 @@ def replicates(records: Iterable[Record]) -> int:
     return len({record["replicate"] for record in records})
 
 
-def dense(records: Sequence[Record]) -> Spread | None:
-    """Summarise the test accuracy of the dense network, or return None if nothing was evaluated.
+def dense(records: Sequence[Record], metric: Metric = ACCURACY) -> Spread | None:
+    """Summarise the headline metric of the dense network on the test split, or return None if nothing was evaluated.
 
     Without the arm ``dense``, round 0 of the other arms stands for it: it is the same network, and
     replicate k of every arm shares its seed, so that each replicate counts once.
@@ -132,11 +134,11 @@ def dense(records: Sequence[Record]) -> Spread | None:
     first = [record for record in records if record["round"] == 0]
     named = [record for record in first if record["arm"] == DENSE]
     # Reversed, so that the arm that comes first wins.
-    accuracies = {record["replicate"]: record["test_accuracy"] for record in reversed(named or first)}
-    return spread(accuracies.values()) if accuracies else None
+    values = {record["replicate"]: record[metric.test] for record in reversed(named or first)}
+    return spread(values.values()) if values else None
 
 
-def by_round(records: Sequence[Record]) -> list[RoundRow]:
+def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[RoundRow]:
     """Summarise every round of every arm that searches, arms in order of appearance, rounds ascending.
 
     >>> same = {"arm": "lth", "round": 1, "density": 0.8, "density_total": 0.9, "early_stop_step": None}
@@ -144,7 +146,7 @@ def by_round(records: Sequence[Record]) -> list[RoundRow]:
     ...     {**same, "replicate": 0, "test_accuracy": 0.5, "kept_fraction": 0.8},
     ...     {**same, "replicate": 1, "test_accuracy": 1.0, "kept_fraction": 0.8},
     ... ])
-    >>> row.arm, row.round, row.accuracy.mean, row.kept_fraction, row.early_stop_step
+    >>> row.arm, row.round, row.value.mean, row.kept_fraction, row.early_stop_step
     ('lth', 1, 0.75, 0.8, None)
     """
     rows = []
@@ -159,7 +161,7 @@ def by_round(records: Sequence[Record]) -> list[RoundRow]:
                     density=statistics.mean(float(record["density"]) for record in here),
                     density_total=statistics.mean(float(record["density_total"]) for record in here),
                     replicates=len(here),
-                    accuracy=known_spread(record["test_accuracy"] for record in here),
+                    value=known_spread(record.get(metric.test) for record in here),
                     early_stop_step=_mean(record["early_stop_step"] for record in here),
                     kept_fraction=_mean(record["kept_fraction"] for record in here),
                 )
@@ -191,7 +193,10 @@ def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] = ledge
 
 
 def by_target(
-    records: Sequence[Record], targets: Sequence[float] = TARGETS, made_of: Mapping[str, str] = ledger.UNKNOWN
+    records: Sequence[Record],
+    targets: Sequence[float] = TARGETS,
+    made_of: Mapping[str, str] = ledger.UNKNOWN,
+    metric: Metric = ACCURACY,
 ) -> list[TargetRow]:
     """Summarise every arm at its first round at or below each density that some arm reached.
 
@@ -205,6 +210,7 @@ def by_target(
         records: Of the whole experiment; the arm ``dense`` is left out.
         targets: Densities as fractions; the rows keep their order.
         made_of: By arm, whose tickets it takes.
+        metric: What is summarised of them.
 
     >>> same = {"arm": "lth", "replicate": 0, "test_accuracy": 0.9}
     >>> [row] = by_target([
@@ -219,7 +225,7 @@ def by_target(
     for target in targets:
         found = {arm: firsts([record for record in records if record["arm"] == arm], target) for arm in names}
         if any(found.values()):
-            rows += [_at(arm, target, found[arm], costs, total) for arm in names]
+            rows += [_at(arm, target, found[arm], costs, total, metric) for arm in names]
     return rows
 
 
@@ -234,33 +240,33 @@ def few(densities: Sequence[float]) -> list[float]:
     return [densities[round(index * (len(densities) - 1) / (MOST - 1))] for index in range(MOST)]
 
 
-def early_accuracy(record: Record) -> float | None:
-    """Return the test accuracy at the early stop, in percent."""
-    return percents(record.get("test_accuracy_early"))
+def early_value(record: Record, metric: Metric = ACCURACY) -> float | None:
+    """Return the headline metric on the test split at the early stop, as it is shown: a fraction in percent."""
+    return scaled(record.get(metric.early), metric)
 
 
-def above_test(record: Record) -> float | None:
-    """Return how far the accuracy on the training data is above that on the test data, in points.
+def above_test(record: Record, metric: Metric = ACCURACY) -> float | None:
+    """Return how far the headline metric on the training data is above that on the test data: fractions in points.
 
     >>> above_test({"train_accuracy": 0.99, "test_accuracy": 0.96}), above_test({"test_accuracy": 0.96})
     (3.0, None)
     """
-    return _above(record, "test_accuracy")
+    return _above(record, metric.test, metric)
 
 
-def above_valid(record: Record) -> float | None:
+def above_valid(record: Record, metric: Metric = ACCURACY) -> float | None:
     """Return the same above that on the validation data."""
-    return _above(record, "valid_accuracy")
+    return _above(record, metric.valid, metric)
 
 
-def _above(record: Record, other: str) -> float | None:
-    train, below = record.get("train_accuracy"), record.get(other)
-    return None if train is None or below is None else round(100 * (train - below), 9)
+def _above(record: Record, other: str, metric: Metric) -> float | None:
+    train, below = record.get(metric.train), record.get(other)
+    return None if train is None or below is None else round(metric.scale * (train - below), 9)
 
 
-def percents(fraction: float | None) -> float | None:
-    """Return a fraction in percent, and nothing of nothing."""
-    return None if fraction is None else 100 * fraction
+def scaled(value: float | None, metric: Metric) -> float | None:
+    """Return a value as it is shown, a fraction in percent, and nothing of nothing."""
+    return None if value is None else metric.scale * value
 
 
 def firsts(own: Sequence[Record], target: float) -> list[Record]:
@@ -296,7 +302,12 @@ def _key(record: Record) -> _Key:
 
 
 def _at(
-    arm: str, target: float, here: Sequence[Record], costs: Mapping[_Key, tuple[float | None, float]], total: int
+    arm: str,
+    target: float,
+    here: Sequence[Record],
+    costs: Mapping[_Key, tuple[float | None, float]],
+    total: int,
+    metric: Metric,
 ) -> TargetRow:
     taken = [costs[_key(record)] for record in here]
     return TargetRow(
@@ -306,7 +317,7 @@ def _at(
         replicates=total,
         round=_mean(record["round"] for record in here),
         density=_mean(record["density"] for record in here),
-        accuracy=known_spread(record["test_accuracy"] for record in here),
+        value=known_spread(record.get(metric.test) for record in here),
         trainings=_mean(trainings for trainings, _ in taken),
         seconds=_mean(seconds for _, seconds in taken),
     )

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tombola.comparisons import DENSE, Comparison
-from tombola.reports.grids import difference, listed, percent, signed
+from tombola.metrics import ACCURACY, STEPS, Metric
+from tombola.reports.grids import difference, listed, percent
 from tombola.verdicts import LEAST, Condition, Verdict
 
 _MOST = 4  # arms that get their own sentences
@@ -60,19 +61,25 @@ def _pair(comparisons: Sequence[Comparison], arm: str, other: str) -> list[Compa
     return [c for c in comparisons if (c.arm, c.other) == (arm, other)]
 
 
-def hindrances(verdicts: Sequence[Verdict], comparisons: Sequence[Comparison], margin: float | None) -> list[str]:
+def hindrances(
+    verdicts: Sequence[Verdict],
+    comparisons: Sequence[Comparison],
+    margin: float | None,
+    metric: Metric = ACCURACY,
+) -> list[str]:
     """Say what keeps a run from saying more, each once and with its cure.
 
     Args:
         verdicts: Of the tickets that the answer tells of.
         comparisons: All comparisons.
         margin: What still counts as "as accurate as dense"; ``None`` if the recipe sets none.
+        metric: What the margin is of.
     """
     sentences = []
     if margin is None and comparisons:
         sentences.append(
-            "No verdicts: the recipe does not say how much accuracy a ticket may lose "
-            "(verdict.margin). The same command with --verdict.margin 0.01 allows one point, and "
+            f"No verdicts: the recipe does not say how much {metric.title} a ticket may {_LOSE[metric.higher]} "
+            f"(verdict.margin). The same command with --verdict.margin {_MARGIN[metric.fraction]}, and "
             "trains nothing again."
         )
     too_few = [v for v in verdicts if v.word == "no verdict"]
@@ -106,6 +113,9 @@ def hindrances(verdicts: Sequence[Verdict], comparisons: Sequence[Comparison], m
         )
     return sentences
 
+
+_LOSE = {True: "lose", False: "gain"}
+_MARGIN = {True: "0.01 allows one point", False: "NUMBER, in its own unit, allows that"}
 
 _CURES = {
     "no control": "To give {arms} a control to beat, add an arm such as "
@@ -159,32 +169,43 @@ def _evidence(winning: Sequence[Verdict]) -> str:
     sparsest = winning[-1]
     with_dense, _, *with_controls = sparsest.conditions
     beaten = [(c.paired.mean, c) for c in with_controls if c.paired is not None]
-    mean, closest = min(beaten, key=lambda entry: entry[0])
-    above = f"{signed(mean).removeprefix('+')} points above {closest.other}{_limit(closest)}"
+    mean, closest = min(beaten, key=lambda entry: entry[1].metric.sign * entry[0])
+    metric = closest.metric
+    ahead = f"{metric.signed(abs(mean)).removeprefix('+')} {metric.points}".strip()
+    above = f"{ahead} {'above' if metric.higher else 'below'} {closest.other}{_limit(closest)}"
     if len(with_controls) > 1:
         above += f", the closest of its {len(with_controls)} controls"
     where = "" if len(winning) == 1 else f"{_at([sparsest])} "
-    within = f"within {_points(sparsest.margin)} of dense ({number(with_dense)})"
+    within = f"within {metric.amount(sparsest.margin)} of dense ({number(with_dense)})"
     return f"{where}they are {within} and {above}"
 
 
-# What a condition compares, and how it reads where it is violated, where undecided, in which unit.
+# What a condition compares, and how it reads where it is violated, and where undecided.
 _PHRASES = {
-    "dense": ("are more than {points} below dense", "be within {points} of dense", ""),
-    "early stop": ("stop later than dense", "stop no later than dense", " steps"),
-    "control": ("are less accurate than {other}", "be more accurate than {other}", " points"),
+    "dense": ("are more than {points} {side} dense", "be within {points} of dense"),
+    "early stop": ("stop later than dense", "stop no later than dense"),
+    "control": ("are {worse} {other}", "be {better} {other}"),
 }
 
 
 def _phrase(condition: Condition, margin: float) -> str:
     """Say what a condition that is violated or undecided is about, with its number."""
-    if condition.of == "early_stop_step":
+    metric = condition.metric
+    if metric == STEPS:
         compared = "early stop"
     else:
         compared = "dense" if condition.other == DENSE else "control"
-    violated, undecided, unit = _PHRASES[compared]
+    violated, undecided = _PHRASES[compared]
     words = violated if condition.state == "violated" else undecided
-    words = words.format(points=_points(margin), other=condition.other)
+    words = words.format(
+        points=metric.amount(margin),
+        side="below" if metric.higher else "above",
+        worse=metric.worse_than,
+        better=metric.better_than,
+        other=condition.other,
+    )
+    # The margin's unit is said already.
+    unit = "" if compared == "dense" else f" {metric.points}".rstrip()
     return words if condition.paired is None else f"{words} ({number(condition)}{unit})"
 
 
@@ -201,7 +222,7 @@ def _doubt(verdict: Verdict, they: str) -> str:
     known = []
     with_dense = verdict.conditions[0]
     if with_dense.state == "shown":
-        known.append(f"are within {_points(verdict.margin)} of dense ({number(with_dense)})")
+        known.append(f"are within {verdict.metric.amount(verdict.margin)} of dense ({number(with_dense)})")
     undecided = [c for c in verdict.conditions if c.state == "undecided"]
     doubts = [_phrase(c, verdict.margin) for c in undecided if c.cause != "no control"]
     if doubts:
@@ -234,15 +255,20 @@ def _beside_dense(arm: str, comparisons: Sequence[Comparison]) -> str:
 def _shown(comparison: Comparison, other: str) -> str:
     """Say how an arm differs from another one."""
     word = comparison.verdict.split(",")[0]
-    if word in _MORE_OR_LESS:
-        return f"{_MORE_OR_LESS[word]} {other}"
+    if word in _WORDS:
+        return f"{_compared(comparison.metric, word)} {other}"
     if word.endswith(" by itself"):
         looks = f"(not over {comparison.looks} densities together)"
-        return f"{_MORE_OR_LESS[word.split()[0]]} {other} by itself {looks}"
+        return f"{_compared(comparison.metric, word.split()[0])} {other} by itself {looks}"
     return f"not shown to differ from {other}"
 
 
-_MORE_OR_LESS = {"higher": "more accurate than", "lower": "less accurate than"}
+_WORDS = ("higher", "lower")
+
+
+def _compared(metric: Metric, word: str) -> str:
+    """Say whether what has a higher or lower value is better or worse."""
+    return metric.better_than if (word == "higher") == metric.higher else metric.worse_than
 
 
 def _beside_matched(arm: str, other: str, comparisons: Sequence[Comparison]) -> list[str]:
@@ -250,7 +276,7 @@ def _beside_matched(arm: str, other: str, comparisons: Sequence[Comparison]) -> 
     tested = [c for c in comparisons if c.p is not None]
     if not tested:
         return []
-    differing = [c for c in tested if c.verdict.split(",")[0] in _MORE_OR_LESS]
+    differing = [c for c in tested if c.verdict.split(",")[0] in _WORDS]
     sparsest = (differing or tested)[-1]
     words = f"{arm} is {_shown(sparsest, other)}, which keeps as many weights"
     return [f"{words}: {_difference(sparsest)} {_at([sparsest])}."]
@@ -258,7 +284,7 @@ def _beside_matched(arm: str, other: str, comparisons: Sequence[Comparison]) -> 
 
 def _difference(comparison: Comparison) -> str:
     paired = comparison.paired
-    return difference(paired.mean, paired.low, paired.high, comparison.of)
+    return difference(paired.mean, paired.low, paired.high, comparison.metric)
 
 
 def _arms(verdicts: Sequence[Verdict]) -> str:
@@ -289,23 +315,20 @@ def number(condition: Condition, low: str = "at least", high: str = "at most") -
     """
     if condition.paired is None:
         return condition.why
-    mean = signed(condition.paired.mean, condition.of)
+    metric = condition.metric
+    mean = metric.signed(condition.paired.mean)
     if condition.limits is None:
         return mean
-    # Shown accuracies lie above their bound and shown stops below it; what is violated lies on the other side.
-    at_most = (condition.of == "early_stop_step") != (condition.state == "violated")
+    # What is shown lies on the better side of its bound, what is violated on the other.
+    at_most = metric.higher == (condition.state == "violated")
     limit = condition.limits[1] if at_most else condition.limits[0]
-    return f"{mean}, {high if at_most else low} {signed(limit, condition.of)}"
+    return f"{mean}, {high if at_most else low} {metric.signed(limit)}"
 
 
 def _limit(condition: Condition) -> str:
     """Return the limit alone, in brackets, where there is one."""
     _, comma, limit = number(condition).partition(", ")
     return f" ({limit})" if comma else ""
-
-
-def _points(margin: float) -> str:
-    return f"{percent(margin)} point{'' if percent(margin) == '1' else 's'}"
 
 
 def _capital(text: str) -> str:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from tombola import ledger, overlap, statistics
 from tombola.comparisons import DENSE, Comparison, Value, compare_over, reaches, values_at
 from tombola.errors import ConfigError
+from tombola.metrics import ACCURACY, STEPS, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.answers import answers, hindrances, number
-from tombola.reports.grids import Grid, difference, listed, percent, signed
+from tombola.reports.grids import Grid, difference, listed, percent
 from tombola.reports.paper import Point, Printed
 from tombola.verdicts import Condition, Verdict, verdict
 
@@ -46,6 +47,7 @@ class Asked:
         made_of: By arm that does not search itself, whose tickets it takes.
         networks: Arms that are no tickets but the networks that another arm pruned and trained on (``as_trained``).
         apart: Arms whose partitions search by themselves, so that their candidates are cuts of the dense network.
+        metric: What tickets are compared by, the task's headline.
         at: Densities.
         drawn: Arms whose layers are drawn: those that search by themselves.
         margin: What still counts as "as accurate as"; ``None`` for no verdicts.
@@ -65,6 +67,7 @@ class Asked:
     made_of: Mapping[str, str] = field(default_factory=dict)
     networks: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
+    metric: Metric = ACCURACY
     drawn: frozenset[str] = frozenset()
     at: tuple[float, ...] = TARGETS
     margin: float | None = None
@@ -95,9 +98,9 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
     for arm, controls in asked.controls.items():
         known = [control for control in controls if control in there]
         for density in asked.at if arm in there else ():
-            if _both(records, arm, DENSE, density):
+            if _both(records, arm, DENSE, density, asked.metric):
                 found.append(verdict(records, arm, at=density, margin=asked.margin, controls=known,
-                                     steps=asked.steps, alpha=asked.alpha))  # fmt: skip
+                                     steps=asked.steps, alpha=asked.alpha, metric=asked.metric))  # fmt: skip
     return found
 
 
@@ -109,15 +112,17 @@ def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
         if {arm, other} <= there:
             # A dense network, trained longer, is the same one at every density.
             asked_at = asked.at if any(record["density"] < 1 for record in records if record["arm"] == arm) else (1.0,)
-            at = [density for density in asked_at if _both(records, arm, other, density)]
+            at = [density for density in asked_at if _both(records, arm, other, density, asked.metric)]
             # A control is to be beaten; that it is nearly as good is no equality worth the word.
             margin = None if other in asked.controls.get(arm, ()) else asked.margin
-            found += compare_over(records, arm, other, at=at, margin=margin, alpha=asked.alpha) if at else []
+            if at:
+                found += compare_over(records, arm, other, at=at, metric=asked.metric, margin=margin, alpha=asked.alpha)
     return found
 
 
-def _both(records: Sequence[Record], arm: str, other: str, density: float) -> bool:
-    return bool(values_at(records, arm, density).keys() & values_at(records, other, density).keys())
+def _both(records: Sequence[Record], arm: str, other: str, density: float, metric: Metric) -> bool:
+    one, two = (values_at(records, name, density, metric.test) for name in (arm, other))
+    return bool(one.keys() & two.keys())
 
 
 def answer(records: Sequence[Record], asked: Asked) -> list[list[str]]:
@@ -141,7 +146,7 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     compared = comparisons(records, asked)
     told = [one for one in verdicts(records, asked) if one.arm in asked.drawn or not asked.drawn]
     said = [" ".join(of_arm) for of_arm in answer(records, asked)]
-    said += hindrances(told, compared, asked.margin) + _out_of_reach(records, asked, compared)
+    said += hindrances(told, compared, asked.margin, asked.metric) + _out_of_reach(records, asked, compared)
     lowest = {(one.arm, one.other): one for one in compared if not _in_answer(one, asked)}
     said += [compared_in_words(one) for one in list(lowest.values())[:_MOST_PAIRS]]
     more = len(lowest) - _MOST_PAIRS
@@ -184,8 +189,8 @@ def question(records: Sequence[Record], asked: Asked) -> list[str]:
     text = f"{finds} {listed(arms)} find tickets that train as well as the dense network, {where}"
     if asked.margin is None:
         return [f"{text}?"]
-    points = percent(asked.margin)
-    return [f"{text}, within {points} percentage point{'' if points == '1' else 's'}?"]
+    points = "percentage point" if asked.metric.fraction else "point"
+    return [f"{text}, within {asked.metric.amount(asked.margin).replace('point', points)}?"]
 
 
 def legend(records: Sequence[Record], asked: Asked) -> list[str]:
@@ -215,10 +220,10 @@ def verdict_legend(records: Sequence[Record], asked: Asked) -> list[str]:
     if not verdicts(records, asked):
         return []
     return [
-        "A ticket is winning if it is as accurate as dense (to the margin), stops no later, and is more accurate than "
-        f"each of its controls, each shown at the {percent(asked.alpha)} % level; losing if one is violated (Holm "
-        "over the conditions). ✓ shown, ✗ violated, ? undecided. ≥ and ≤ stand before the one-sided "
-        f"{percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above the column."
+        f"A ticket is winning if it is {asked.metric.as_good_as} dense (to the margin), stops no later, and is "
+        f"{asked.metric.better_than} each of its controls, each shown at the {percent(asked.alpha)} % level; losing if "
+        "one is violated (Holm over the conditions). ✓ shown, ✗ violated, ? undecided. ≥ and ≤ stand before the "
+        f"one-sided {percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above the column."
     ]
 
 
@@ -226,7 +231,7 @@ def compared_in_words(one: Comparison, arm: str = "", other: str = "") -> str:
     """Say what a comparison shows, of arms that may be called otherwise."""
     low, high = one.paired.low, one.paired.high
     where = f"At {percent(one.density)} %, {arm or one.arm} - {other or one.other}"
-    return f"{where}: {difference(one.paired.mean, low, high, one.of)}: {one.verdict}."
+    return f"{where}: {difference(one.paired.mean, low, high, one.metric)}: {one.verdict}."
 
 
 def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -234,21 +239,24 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
     found = verdicts(records, asked)
     rows = []
     for one in found:
-        first = one.conditions[:2]
+        with_dense = one.conditions[:2]
         controls = "; ".join(_control(condition) for condition in one.conditions[2:])
-        rows.append([one.arm, percent(one.density), one.word, *map(_signed_off, first), controls])
-    accuracy, stop = "accuracy - dense", "early stop - dense"
+        rows.append([one.arm, percent(one.density), one.word, *map(_signed_off, with_dense), controls])
+    metric = asked.metric
+    first, second = f"{metric.title} - dense", "early stop - dense"
     bounds = {condition.of: condition.bound for one in found for condition in one.conditions[:2] if condition.paired}
-    if "test_accuracy" in bounds:
-        accuracy += f" (> {signed(bounds['test_accuracy'])})"
-    if "early_stop_step" in bounds:
-        stop += f" (< {signed(bounds['early_stop_step'], 'early_stop_step')})"
+    beyond = ">" if metric.higher else "<"
+    if metric.test in bounds:
+        first += f" ({beyond} {metric.signed(bounds[metric.test])})"
+    if STEPS.name in bounds:
+        second += f" (< {STEPS.signed(bounds[STEPS.name])})"
+    units = f"{metric.plural.capitalize()} in {metric.points}, early" if metric.points else "Early"
     return Grid(
         title="Verdicts",
         labels=["arm", "density %"],
-        groups=[("", ["verdict", accuracy, stop, "accuracy - controls (> 0)"])],
+        groups=[("", ["verdict", first, second, f"{metric.title} - controls ({beyond} 0)"])],
         rows=rows,
-        notes=("Accuracies in points, early stops in steps; in brackets what is to be shown.",) if rows else (),
+        notes=(f"{units} stops in steps; in brackets what is to be shown.",) if rows else (),
     )
 
 
@@ -269,13 +277,13 @@ def _control(condition: Condition) -> str:
 def _deviations(one: Comparison, asked: Asked) -> list[str]:
     """Return how much the mean difference would vary with the seeds and with the test examples, as text."""
     n, deviation = one.paired.n, one.paired.deviation
-    by_seeds = "" if deviation is None else f"{100 * deviation / math.sqrt(n):.2f}"
+    by_seeds = "" if deviation is None else asked.metric.number(deviation / math.sqrt(n))
     first = [_right(asked, one.arm, k, value) for k, (value, _) in one.values.items()]
     second = [_right(asked, one.other, k, value) for k, (_, value) in one.values.items()]
     right, other = ([one for one in found if one is not None] for found in (first, second))
     if len(right) + len(other) < 2 * len(one.values):
         return [by_seeds, ""]
-    return [by_seeds, f"{100 * statistics.deviation_by_examples(right, other):.2f}"]
+    return [by_seeds, asked.metric.number(statistics.deviation_by_examples(right, other))]
 
 
 def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.float64] | None:
@@ -291,20 +299,21 @@ def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
     found = comparisons(records, asked)
     many = any(one.resampled is not None for one in found)
     for one in found:
-        interval = "" if one.paired.low is None else _bracketed((one.paired.low, one.paired.high or 0.0))
+        low, high = one.paired.low, one.paired.high
+        interval = "" if low is None else _bracketed((low, high or 0.0), asked.metric)
         rows.append([
             f"{one.arm} - {one.other}", f"{'~' if one.interpolated else ''}{percent(one.density)}",
-            str(len(one.values)), f"{100 * one.paired.mean:+.2f}", interval,
-            *([_bracketed(one.resampled)] if many else []), one.verdict,
+            str(len(one.values)), _plus(one.paired.mean, asked.metric), interval,
+            *([_bracketed(one.resampled, asked.metric)] if many else []), one.verdict,
             "" if one.p is None else f"{one.p:.3f}", *_deviations(one, asked),
-            "" if one.decidable is None else f"{100 * one.decidable:.2f}",
+            "" if one.decidable is None else asked.metric.number(one.decidable),
         ])  # fmt: skip
     confidence = f"{percent(1 - asked.alpha)} % interval"
     heads = ["n", "difference", confidence, *(["by bootstrap"] if many else []), "shown", "p", "± seeds", "± examples",
              "decidable"]  # fmt: skip
     two = "needs two replicates"
     return Grid(
-        title="Paired differences in test accuracy, points",
+        title=", ".join(filter(None, (f"Paired differences in test {asked.metric.title}", asked.metric.points))),
         labels=["arms", "density %"],
         groups=[("", heads)],
         rows=rows,
@@ -312,8 +321,12 @@ def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
     )
 
 
-def _bracketed(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+def _plus(value: float, metric: Metric) -> str:
+    return f"{metric.scale * value:+.{metric.digits}f}"
+
+
+def _bracketed(interval: tuple[float, float] | None, metric: Metric) -> str:
+    return "" if interval is None else f"[{_plus(interval[0], metric)}, {_plus(interval[1], metric)}]"
 
 
 def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -335,8 +348,8 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
         "replicates",
         "rounds",
         "search",
-        "with its accuracy",
-        "with the accuracies taken",
+        f"with its {asked.metric.title}",
+        f"with the {asked.metric.plural} taken",
         "TFLOP dense",
         "TFLOP sparse",
     ]
@@ -364,7 +377,7 @@ def _charged(records: Sequence[Record], asked: Asked) -> list[str]:
 
 
 def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return what each arm has at equal cost, as text: its sparsest ticket within a budget, and that one's accuracy.
+    """Return what each arm has at equal cost, as text: its sparsest ticket within a budget, and how good it is.
 
     The budgets are what the first arm that searches round by round needs to come to the densities asked for, the last
     evaluation with it; beyond four thinned out. Where every arm's densities cost alike there are no rows: each density
@@ -372,19 +385,23 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """
     alone = ledger.apart(records, asked.made_of)
     names = [arm for arm in aggregate.arms(records) if arm not in alone and (arm in asked.drawn or not asked.drawn)]
-    first = next((arm for arm in names if ledger.budgets(records, arm, asked.at)), "")
-    of = aggregate.few(ledger.budgets(records, first, asked.at)) if first else []
-    had = {one: {found.arm: found for found in ledger.at_equal_cost(records, one, asked.made_of)} for one in of}
+    metric = asked.metric
+    first = next((arm for arm in names if ledger.budgets(records, arm, asked.at, metric.test)), "")
+    of = aggregate.few(ledger.budgets(records, first, asked.at, metric.test)) if first else []
+    had = {
+        one: {found.arm: found for found in ledger.at_equal_cost(records, one, asked.made_of, metric.test)}
+        for one in of
+    }
     total = aggregate.replicates(records)
     rows = [
-        [arm, *(cell for one in of for cell in _afforded(had[one].get(arm), total))]
+        [arm, *(cell for one in of for cell in _afforded(had[one].get(arm), total, metric))]
         for arm in aggregate.arms(records)
         if any(arm in found for found in had.values())
     ]
     return Grid(
-        title="Accuracy at equal cost",
+        title=f"{metric.title[:1].upper()}{metric.title[1:]} at equal cost",
         labels=["arm"],
-        groups=[(f"{_number(one)} full-data trainings", ["density %", "accuracy %"]) for one in of],
+        groups=[(f"{_number(one)} full-data trainings", ["density %", metric.head]) for one in of],
         rows=rows,
         notes=(
             "Each arm's sparsest evaluated ticket whose search and own evaluation cost no more; means over replicates, "
@@ -393,11 +410,11 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
     )  # fmt: skip
 
 
-def _afforded(one: ledger.Afforded | None, replicates: int) -> list[str]:
+def _afforded(one: ledger.Afforded | None, replicates: int, metric: Metric) -> list[str]:
     if one is None:
         return ["", ""]
     some = "" if one.replicates == replicates else f" ({one.replicates})"
-    return [f"{100 * one.density:.2f}", f"{100 * one.accuracy:.2f}{some}"]
+    return [f"{100 * one.density:.2f}", f"{metric.number(one.value)}{some}"]
 
 
 def paper_points(records: Sequence[Record], asked: Asked) -> list[tuple[Point, float]]:
@@ -514,7 +531,11 @@ def _lines_at(records: Sequence[Record], arm: str, asked: Asked) -> dict[float, 
 
 def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
     """Say where an arm's tickets come to one basin whatever the order of the data."""
+    metric = asked.metric
     means = {d: _mean(record["barrier"] for record in of) for d, of in _lines_at(records, arm, asked).items()}
+    if not metric.fraction:  # what counts as stable was said of errors alone
+        each = [f"{metric.number(barrier)} at {percent(d)} %" for d, barrier in means.items()]
+        return f"{arm}, in another order of the data: barrier {listed(each)}."
     stable = [d for d, barrier in means.items() if barrier < STABLE]
     rest = [f"{percent(d)} % ({100 * barrier:.2f} points)" for d, barrier in means.items() if barrier >= STABLE]
     highest = max((means[d] for d in stable), default=0.0)
@@ -524,12 +545,13 @@ def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
 
 
 def line_rows(records: Sequence[Record], arm: str, asked: Asked) -> list[dict[str, Any]]:
-    """Return what `figures.line` draws: mean test errors over replicates, in percent, dense and at each density."""
+    """Return what `figures.line` draws: mean test errors over replicates, dense and at each density."""
+    metric = asked.metric
     return [
         {
             "density": f"{percent(density)} %",
             "at": at,
-            "error": 100 * _mean(1 - record["line"]["accuracy"][place] for record in of),
+            "error": _mean(metric.error(record["line"][metric.name][place]) for record in of),
             "replicates": len(of),
         }
         for density, of in _lines_at(records, arm, asked).items()
@@ -537,24 +559,27 @@ def line_rows(records: Sequence[Record], arm: str, asked: Asked) -> list[dict[st
     ]
 
 
-def barrier_grid(records: Sequence[Record]) -> Grid:
+def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
     """Return, by arm and round, the error between two trainings of a ticket and whether it is stable, as text."""
     rows: list[list[str]] = []
+    worst = min if metric.higher and not metric.fraction else max
     for arm in connected(records):
         own = [record for record in records if record["arm"] == arm and record.get("line")]
         rounds = sorted({record["round"] for record in own})
         for index in rounds:
             here = [record for record in own if record["round"] == index]
-            errors = [[1 - accuracy for accuracy in record["line"]["accuracy"]] for record in here]
+            errors = [[metric.error(value) for value in record["line"][metric.name]] for record in here]
             barrier = aggregate.spread(record["barrier"] for record in here)
-            deviation = "" if barrier.deviation is None else f" ± {100 * barrier.deviation:.2f}"
+            deviation = "" if barrier.deviation is None else f" ± {metric.number(barrier.deviation)}"
             rows.append([
                 "" if index > rounds[0] else arm, percent(_mean(record["density"] for record in here)), str(len(here)),
-                f"{100 * _mean((of[0] + of[-1]) / 2 for of in errors):.2f}",
-                f"{100 * _mean(max(of) for of in errors):.2f}", f"{100 * barrier.mean:.2f}{deviation}",
-                "yes" if barrier.mean < STABLE else "no",
+                f"{_mean((of[0] + of[-1]) / 2 for of in errors):.{metric.digits}f}",
+                f"{_mean(worst(of) for of in errors):.{metric.digits}f}", f"{metric.number(barrier.mean)}{deviation}",
+                *(["yes" if barrier.mean < STABLE else "no"] if metric.fraction else []),
             ])  # fmt: skip
-    heads = ["n", "error at the ends %", "highest error %", "barrier, points", "stable"]
+    unit, extreme = metric.shown_unit, "lowest" if worst is min else "highest"
+    heads = ["n", f"{metric.error_title} at the ends {unit}".strip(), f"{extreme} {metric.error_title} {unit}".strip(),
+             ", ".join(filter(None, ("barrier", metric.points))), *(["stable"] if metric.fraction else [])]  # fmt: skip
     return Grid(title="Between two trainings of a ticket", labels=["arm", "density %"], groups=[("", heads)], rows=rows)
 
 

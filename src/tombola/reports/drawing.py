@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from tombola.metrics import ACCURACY, Metric
 from tombola.reports.aggregate import Record, Spread
 
 if TYPE_CHECKING:
@@ -112,18 +113,20 @@ def one_two_five(lowest: float) -> list[float]:
     return [digit * 10.0**exponent for exponent in exponents for digit in (5, 2, 1) if digit * 10**exponent <= 100]
 
 
-def around(rows: Sequence[dict[str, Any]]) -> list[float]:
-    """A domain that shows all accuracies, with a margin; equal ones get half a point on either side."""
-    known = [row["accuracy"] for row in rows] or [0.0, 100.0]
+def around(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> list[float]:
+    """A domain that shows all values of a metric, with a margin; equal ones get half a point on either side."""
+    known = [row[metric.name] for row in rows] or [0.0, 100.0]
     margin = 0.06 * (max(known) - min(known)) or 0.5
+    if not metric.fraction:
+        return [min(known) - margin, max(known) + margin]
     return [max(0.0, min(known) - margin), min(100.0, max(known) + margin)]
 
 
-def interval_of(accuracy: Spread) -> dict[str, Any]:
-    """Return the ends of an interval in percent, and what is said of them; nothing is said where there is none."""
-    if accuracy.interval is None:
+def interval_of(value: Spread, metric: Metric = ACCURACY) -> dict[str, Any]:
+    """Return the ends of an interval as they are shown, and what is said of them; nothing where there is none."""
+    if value.interval is None:
         return {"interval": ""}
-    low, high = (100 * end for end in accuracy.interval)
+    low, high = (metric.scale * end for end in value.interval)
     return {"low": low, "high": high, "interval": f"{low:.2f} to {high:.2f}"}
 
 
@@ -141,15 +144,15 @@ def band(rows: Sequence[dict[str, Any]], crowded: float = 1.0) -> alt.Chart:
     return area
 
 
-def tooltip(*fields: str) -> list[alt.Tooltip]:
-    """Return what a point tells when it is pointed at, percents to two digits."""
+def tooltip(*fields: str, metric: Metric = ACCURACY) -> list[alt.Tooltip]:
+    """Return what a point tells when it is pointed at, densities and the metric to two digits."""
     from tombola.extras import altair as alt
 
-    percents = {"density": "density %", "accuracy": "accuracy %"}
+    numbers = {"density": "density %", metric.name: metric.head}
     titles = {"interval": "95 % interval"}
     return [
-        alt.Tooltip(f"{field}:Q", title=percents[field], format=".2f")
-        if field in percents
+        alt.Tooltip(f"{field}:Q", title=numbers[field], format=".2f")
+        if field in numbers
         else alt.Tooltip(f"{field}:N", title=titles.get(field, field))
         for field in fields
     ]

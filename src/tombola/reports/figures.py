@@ -1,6 +1,6 @@
-"""Figures: accuracy over density, and density over rounds, as charts of Vega-Lite.
+"""Figures: the headline metric over density, and density over rounds, as charts of Vega-Lite.
 
-    records -> aggregate -> [ accuracy_over_density, density_over_round, layers, curves, overlap ] -> page
+    records -> aggregate -> [ metric_over_density, density_over_round, layers, curves, overlap ] -> page
 
 An arm has the same colour and the same shape in every figure; colours are told apart by colour-blind
 readers, shapes by everyone in print. Axes say percent; records stay fractions.
@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tombola import comparisons
+from tombola.metrics import ACCURACY, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
@@ -40,34 +41,38 @@ if TYPE_CHECKING:
 FEW_PAIRS = 4  # of which `similarity` has room for more than chance
 
 
-def accuracy_over_density(
-    records: Sequence[Record], paper: Sequence[dict[str, Any]] = (), title: str = ""
+def metric_over_density(
+    records: Sequence[Record],
+    paper: Sequence[dict[str, Any]] = (),
+    title: str = "",
+    metric: Metric = ACCURACY,
 ) -> alt.LayerChart:
-    """Draw test accuracy over density: the mean of each arm, its 95 % t interval, and its replicates.
+    """Draw the headline metric over density: the mean of each arm, its 95 % t interval, and its replicates.
 
-    Density falls from left to right on a logarithmic axis; accuracy does not start at zero. The axis is that of the
+    Density falls from left to right on a logarithmic axis; the metric's does not start at zero. The axis is that of the
     replicates: a band that reaches beyond it is cut off. Fewer than three replicates have none. The dashed line is the
     mean of the dense network.
 
     Args:
         records: Of the whole experiment.
-        paper: What a paper prints, drawn as hollow marks: arm, density and accuracy in percent, source.
+        paper: What a paper prints, drawn as hollow marks: arm, density in percent, the metric as it is shown, source.
         title: Stands above, so that a figure that is cut out says how large the experiment was.
+        metric: What is drawn, on the test split.
     """
     from tombola.extras import altair as alt
 
-    names = aggregate.arms(records)
+    names, of = aggregate.arms(records), metric.name
     means = [
         {
             "arm": row.arm,
             "round": row.round,
             "density": 100 * row.density,
-            "accuracy": 100 * row.accuracy.mean,
-            **interval_of(row.accuracy),
-            "replicates": row.accuracy.n,
+            of: metric.scale * row.value.mean,
+            **interval_of(row.value, metric),
+            "replicates": row.value.n,
         }
-        for row in aggregate.by_round(records)
-        if row.density > 0 and row.accuracy is not None
+        for row in aggregate.by_round(records, metric)
+        if row.density > 0 and row.value is not None
     ]
     singles = [
         {
@@ -75,25 +80,25 @@ def accuracy_over_density(
             "replicate": record["replicate"],
             "round": record["round"],
             "density": 100 * record["density"],
-            "accuracy": 100 * record["test_accuracy"],
+            of: metric.scale * record[metric.test],
         }
         for record in records
         # Zero has no place on a logarithmic axis.
-        if record["arm"] in names and record["density"] > 0 and record["test_accuracy"] is not None
+        if record["arm"] in names and record["density"] > 0 and record[metric.test] is not None
     ]
-    dense = aggregate.dense(records)
-    rule = [] if dense is None else [{"accuracy": 100 * dense.mean, "label": f"dense {100 * dense.mean:.2f}"}]
+    dense = aggregate.dense(records, metric)
+    rule = [] if dense is None else [{of: metric.scale * dense.mean, "label": f"dense {metric.number(dense.mean)}"}]
 
     printed = [one for one in paper if one["arm"] in names]
     sparsest = [{"density": one["density"] / 100} for one in printed]
     x = alt.X(
         "density:Q", title="Density: weights kept (%, log scale)", **density_axis([*records, *sparsest], reverse=True)
     )
-    accuracy_axis: dict[str, Any] = {
-        "title": "Test accuracy (%)",
-        "scale": alt.Scale(domain=around([*singles, *rule, *printed]), nice=False),
+    axis: dict[str, Any] = {
+        "title": metric.axis(f"Test {metric.title}"),
+        "scale": alt.Scale(domain=around([*singles, *rule, *printed], metric), nice=False),
     }
-    y = alt.Y("accuracy:Q", **accuracy_axis)
+    y = alt.Y(f"{of}:Q", **axis)
     colour, shape = arm_encodings(names)
     switch = arm_switch(names)
     over_means = alt.Chart(alt.InlineData(means)).transform_filter(switch)
@@ -104,18 +109,18 @@ def accuracy_over_density(
         over_printed = alt.Chart(alt.InlineData(printed)).transform_filter(switch)
         hollow.append(
             over_printed.mark_point(filled=False, size=110, strokeWidth=2, opacity=1).encode(
-                x=x, y=y, color=colour, shape=shape, tooltip=tooltip("source", "arm", "density", "accuracy")
+                x=x, y=y, color=colour, shape=shape, tooltip=tooltip("source", "arm", "density", of, metric=metric)
             )
         )
     crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
     return styled(
-        band(means, crowded).transform_filter(switch).encode(x=x, y=alt.Y("low:Q", **accuracy_axis), color=colour),
+        band(means, crowded).transform_filter(switch).encode(x=x, y=alt.Y("low:Q", **axis), color=colour),
         over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
         over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
             x=alt.value("width"), y=y, text="label:N"
         ),
         over_singles.mark_point(filled=True, size=14, opacity=0.45 / crowded, shape="circle").encode(
-            x=x, y=y, color=colour, tooltip=tooltip("arm", "replicate", "round", "density", "accuracy")
+            x=x, y=y, color=colour, tooltip=tooltip("arm", "replicate", "round", "density", of, metric=metric)
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over_means.mark_point(filled=True, size=70, opacity=1)
@@ -124,7 +129,7 @@ def accuracy_over_density(
             y=y,
             color=colour,
             shape=shape,
-            tooltip=tooltip("arm", "round", "density", "accuracy", "interval", "replicates"),
+            tooltip=tooltip("arm", "round", "density", of, "interval", "replicates", metric=metric),
         )
         .add_params(switch),
         *hollow,
@@ -238,10 +243,11 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
     )
 
 
-def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
-    """Draw validation accuracy over training steps: of each arm the first ticket at or below a density, and dense.
+def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY) -> alt.LayerChart:
+    """Draw the headline metric on validation data over training steps.
 
-    Lines are means over replicates. The density 1 shows the dense network alone.
+    Of each arm it is the first ticket at or below a density, and dense. Lines are means over replicates. The density 1
+    shows the dense network alone.
     """
     from tombola.extras import altair as alt
 
@@ -259,14 +265,14 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
         looks: dict[tuple[int, float], list[float]] = {}
         for record in of.values():
             curve = record["curve"]
-            for place, (step, accuracy) in enumerate(zip(curve["step"], curve["valid_accuracy"], strict=True)):
-                looks.setdefault((place, step), []).append(accuracy)
+            for place, (step, value) in enumerate(zip(curve["step"], curve[metric.valid], strict=True)):
+                looks.setdefault((place, step), []).append(value)
         rows += [
             {
                 "arm": arm,
                 "place": place,
                 "step": step,
-                "accuracy": 100 * sum(found) / len(found),
+                metric.name: metric.scale * sum(found) / len(found),
                 "replicates": len(found),
             }
             for (place, step), found in looks.items()
@@ -279,26 +285,33 @@ def curves(records: Sequence[Record], density: float) -> alt.LayerChart:
     )
     over = alt.Chart(alt.InlineData(rows))
     x = alt.X("step:Q", title="Training step")
-    y = alt.Y("accuracy:Q", title="Validation accuracy (%)", scale=alt.Scale(zero=False))
+    y = alt.Y(f"{metric.name}:Q", title=metric.axis(f"Validation {metric.title}"), scale=alt.Scale(zero=False))
     return styled(
         over.mark_line(strokeWidth=1.75).encode(
-            x=x, y=y, color=colour, order="place:Q", tooltip=tooltip("arm", "step", "accuracy", "replicates")
+            x=x,
+            y=y,
+            color=colour,
+            order="place:Q",
+            tooltip=tooltip("arm", "step", metric.name, "replicates", metric=metric),
         ),
         height=300,
     )
 
 
-def boxes(records: Sequence[Record], targets: Sequence[float], ends: Collection[str] = ()) -> alt.VConcatChart:
-    """Draw the test accuracies of the replicates as boxes, a panel for each density on a scale of its own.
+def boxes(
+    records: Sequence[Record], targets: Sequence[float], ends: Collection[str] = (), metric: Metric = ACCURACY
+) -> alt.VConcatChart:
+    """Draw the headline metric of the replicates as boxes, a panel for each density on a scale of its own.
 
     Each panel has the dense network and those that were trained longer, which have no density, beside the tickets. A
     box holds the middle half, its line is the median; whiskers reach the outermost replicates, each drawn as a point.
-    Accuracies are those of the early stop; without validation data there is none, and those of the end stand for it.
+    Values are those of the early stop; without validation data there is none, and those of the end stand for it.
 
     Args:
         records: Of the whole experiment.
         targets: Densities; of each arm the first ticket at or below is shown.
-        ends: Arms whose accuracies are those of the end: networks that were pruned and trained on.
+        ends: Arms whose values are those of the end: networks that were pruned and trained on.
+        metric: What is drawn, on the test split.
 
     Source:
         Havinga & Sawhney, Fig. 6: tickets are stopped early, and the pruned network is not. Theirs share one scale.
@@ -308,7 +321,7 @@ def boxes(records: Sequence[Record], targets: Sequence[float], ends: Collection[
     names = aggregate.arms(records)
     shown = [aggregate.DENSE, *names]
     palette = {**colours(names), aggregate.DENSE: GREY}
-    by_density = {target: _boxed(records, target, ends) for target in targets}
+    by_density = {target: _boxed(records, target, ends, metric) for target in targets}
     by_density = {target: rows for target, rows in by_density.items() if any(row["ticket"] for row in rows)}
     here = [name for name in shown if any(row["arm"] == name for rows in by_density.values() for row in rows)]
     columns = min(3, len(by_density))
@@ -319,16 +332,16 @@ def boxes(records: Sequence[Record], targets: Sequence[float], ends: Collection[
     for index, (target, rows) in enumerate(by_density.items()):
         x = alt.X("arm:N", sort=here, scale=alt.Scale(domain=here), title=None, axis=axis)
         y = alt.Y(
-            "accuracy:Q",
-            title=None if index % columns else "Test accuracy (%)",
-            scale=alt.Scale(domain=around(rows), nice=False, zero=False),
+            f"{metric.name}:Q",
+            title=None if index % columns else metric.axis(f"Test {metric.title}"),
+            scale=alt.Scale(domain=around(rows, metric), nice=False, zero=False),
             axis=alt.Axis(tickCount=5, minExtent=34),
         )
         over = alt.Chart(alt.InlineData(rows))
         drawn.append(alt.layer(
             over.mark_boxplot(extent="min-max", size=16, opacity=0.55).encode(x=x, y=y, color=colour),
             over.mark_point(filled=True, size=16, opacity=0.9).encode(
-                x=x, y=y, color=colour, tooltip=tooltip("arm", "density", "accuracy", "at", "replicate")
+                x=x, y=y, color=colour, tooltip=tooltip("arm", "density", metric.name, "at", "replicate", metric=metric)
             ),
             width=WIDTH_OF_ROW // columns - 60, height=190,
             title=alt.Title(f"{percent(target)} % of the weights", fontSize=13, fontWeight="normal", color=INK,
@@ -337,12 +350,12 @@ def boxes(records: Sequence[Record], targets: Sequence[float], ends: Collection[
     return side_by_side(drawn, columns)
 
 
-def _boxed(records: Sequence[Record], target: float, ends: Collection[str]) -> list[dict[str, Any]]:
+def _boxed(records: Sequence[Record], target: float, ends: Collection[str], metric: Metric) -> list[dict[str, Any]]:
     """Return what a panel shows: the first tickets at or below a density, and the dense networks."""
     chosen: dict[tuple[str, int], tuple[Record, bool]] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
         arm, k = record["arm"], record["replicate"]
-        if record["test_accuracy"] is None:
+        if record[metric.test] is None:
             continue
         if record["round"] == 0:
             chosen.setdefault((aggregate.DENSE, k), (record, False))
@@ -352,9 +365,9 @@ def _boxed(records: Sequence[Record], target: float, ends: Collection[str]) -> l
             chosen.setdefault((arm, k), (record, True))
     rows = []
     for (arm, k), (record, ticket) in chosen.items():
-        early = None if arm in ends else aggregate.early_accuracy(record)
-        accuracy, at = (100 * record["test_accuracy"], "the end") if early is None else (early, "early stop")
-        rows.append({"arm": arm, "ticket": ticket, "density": 100 * record["density"], "accuracy": accuracy, "at": at,
+        early = None if arm in ends else aggregate.early_value(record, metric)
+        value, at = (metric.scale * record[metric.test], "the end") if early is None else (early, "early stop")
+        rows.append({"arm": arm, "ticket": ticket, "density": 100 * record["density"], metric.name: value, "at": at,
                      "replicate": k})  # fmt: skip
     return rows
 
@@ -435,11 +448,12 @@ def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequen
     )
 
 
-def line(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
+def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.LayerChart:
     """Draw the test error along the line between two trainings of a ticket, one line for each density.
 
     Args:
-        rows: With density (as text), at (0 to 1), error (percent) and replicates.
+        rows: With density (as text), at (0 to 1), error (as `Metric.error` has it) and replicates.
+        metric: Whose error it is.
     """
     from tombola.extras import altair as alt
 
@@ -448,9 +462,10 @@ def line(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
     colour = alt.Color("density:N", sort=names, scale=alt.Scale(domain=names, range=palette), legend=legend_of(names))
     over = alt.Chart(alt.InlineData(list(rows)))
     x = alt.X("at:Q", title="Place on the line: 0 the first training, 1 the second")
-    y = alt.Y("error:Q", title="Test error (%)", scale=alt.Scale(zero=False))
+    y = alt.Y("error:Q", title=metric.axis(f"Test {metric.error_title}"), scale=alt.Scale(zero=False))
     tips = [alt.Tooltip("density:N"), alt.Tooltip("at:Q", format=".2f"),
-            alt.Tooltip("error:Q", title="error %", format=".2f"), alt.Tooltip("replicates:N")]  # fmt: skip
+            alt.Tooltip("error:Q", title=f"{metric.error_title} {metric.shown_unit}".strip(), format=".2f"),
+            alt.Tooltip("replicates:N")]  # fmt: skip
     return styled(
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over.mark_point(filled=True, size=40, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips),
@@ -458,33 +473,34 @@ def line(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
     )
 
 
-def barrier(records: Sequence[Record], stable: float) -> alt.LayerChart:
+def barrier(records: Sequence[Record], stable: float | None, metric: Metric = ACCURACY) -> alt.LayerChart:
     """Draw the barrier between two trainings of a ticket over density: the mean of each arm, and its replicates.
 
     Args:
         records: Of the whole experiment.
-        stable: The barrier below which a ticket counts as stable, a fraction; a dashed line.
+        stable: The barrier below which a ticket counts as stable, a fraction; a dashed line. ``None``: none is known.
+        metric: Whose barrier it is.
     """
     from tombola.extras import altair as alt
 
     own = [record for record in records if record.get("barrier") is not None and record["density"] > 0]
     names = list(dict.fromkeys(record["arm"] for record in own))
     singles = [{"arm": one["arm"], "replicate": one["replicate"], "round": one["round"],
-                "density": 100 * one["density"], "barrier": 100 * one["barrier"]} for one in own]  # fmt: skip
+                "density": 100 * one["density"], "barrier": metric.scale * one["barrier"]} for one in own]  # fmt: skip
     means = []
     for arm, index in dict.fromkeys((one["arm"], one["round"]) for one in singles):
         here = [one for one in singles if (one["arm"], one["round"]) == (arm, index)]
         of = {key: sum(one[key] for one in here) / len(here) for key in ("density", "barrier")}
         means.append({"arm": arm, "round": index, "replicates": len(here), **of})
     x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True))
-    y = alt.Y("barrier:Q", title="Barrier (points of test error)")
+    unit = f"{metric.points} of test {metric.error_title}".strip()
+    y = alt.Y("barrier:Q", title=f"Barrier ({unit})")
     colour, shape = arm_encodings(aggregate.arms(records), names)
     over_means, over_singles = alt.Chart(alt.InlineData(means)), alt.Chart(alt.InlineData(singles))
-    tip = alt.Tooltip("barrier:Q", title="barrier, points", format=".2f")
+    tip = alt.Tooltip("barrier:Q", title=", ".join(filter(None, ("barrier", metric.points))), format=".2f")
+    limit = [] if stable is None else [{"barrier": metric.scale * stable}]
     return styled(
-        alt.Chart(alt.InlineData([{"barrier": 100 * stable}]))
-        .mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
-        .encode(y=y),
+        alt.Chart(alt.InlineData(limit)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
         over_singles.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
             x=x, y=y, color=colour, tooltip=[*tooltip("arm", "replicate", "round", "density"), tip]
         ),

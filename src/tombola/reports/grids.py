@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from tombola.metrics import ACCURACY, Metric
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -57,9 +59,9 @@ def filled(grid: Grid) -> Grid:
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
     words = ("arm", "arms", "verdict", "shown", "stable", "layers")
-    if head.startswith("accuracy - controls"):
-        return True
-    return head in words or head in ("data", "ticket", "against", "found on", "model", "setting")
+    return (
+        head in words or " - controls" in head or head in ("data", "ticket", "against", "found on", "model", "setting")
+    )
 
 
 def percent(fraction: float) -> str:
@@ -80,21 +82,11 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def signed(value: float, of: str = "test_accuracy") -> str:
-    """Return a difference with its sign: of early stops in whole steps, of accuracies, which are fractions, in points.
-
-    >>> signed(0.0152), signed(-0.000001), signed(-1250, "early_stop_step")
-    ('+1.52', '+0.00', '-1,250')
-    """
-    factor, digits = (1.0, 0) if of == "early_stop_step" else (100.0, 2)
-    return f"{round(factor * value, digits) + 0.0:+,.{digits}f}"  # zero has no sign of its own
-
-
-def difference(mean: float, low: float | None, high: float | None, of: str = "test_accuracy") -> str:
+def difference(mean: float, low: float | None, high: float | None, metric: Metric = ACCURACY) -> str:
     """Return a mean difference with its interval, where it has one, and its unit.
 
     >>> difference(0.015, 0.0055, 0.0246)
     '+1.50 [+0.55, +2.46] points'
     """
-    interval = "" if low is None or high is None else f" [{signed(low, of)}, {signed(high, of)}]"
-    return f"{signed(mean, of)}{interval} {'steps' if of == 'early_stop_step' else 'points'}"
+    interval = "" if low is None or high is None else f" [{metric.signed(low)}, {metric.signed(high)}]"
+    return f"{metric.signed(mean)}{interval} {metric.points}".strip()

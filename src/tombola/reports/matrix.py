@@ -203,7 +203,7 @@ def matrix_grid(matrix: Matrix) -> Grid:
 
 def _cell(group: Group, data: str, replicates: int) -> str:
     found = [record["test_accuracy"] for record in group.on(data).values()]
-    return spread(aggregate.spread(found), replicates) if found else ""
+    return spread(aggregate.spread(found), replicates=replicates) if found else ""
 
 
 def difference_grid(matrix: Matrix) -> Grid:

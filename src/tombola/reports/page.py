@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tombola.files import write_whole
+from tombola.metrics import Metric
 from tombola.reports import aggregate, decisions, drawing, figures, inference, masks, panels, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
@@ -75,19 +76,19 @@ def write(
 
 def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tuple[Chart, str]]:
     """Draw what there is to draw, by the name of its file, each with its caption; without one it is a file alone."""
-    arms = aggregate.arms(records)
+    arms, metric = aggregate.arms(records), asked.metric
     if not arms:
         return {}
     source = asked.printed.source if asked.printed else ""
     printed = [
-        {"arm": point.arm, "density": 100 * density, "accuracy": 100 * point.accuracy, "source": source}
+        {"arm": point.arm, "density": 100 * density, metric.name: 100 * point.accuracy, "source": source}
         for point, density in decisions.paper_points(records, asked)
     ]
     hollow = f"; hollow: printed in {source}" if printed else ""
     found: dict[str, tuple[Chart, str]] = {
-        "accuracy": (
-            figures.accuracy_over_density(records, printed, title),
-            "Test accuracy over density. Lines: mean of the replicates; small points: replicates; bands: 95 % t "
+        metric.name: (
+            figures.metric_over_density(records, printed, title, metric),
+            f"Test {metric.title} over density. Lines: mean of the replicates; small points: replicates; bands: 95 % t "
             "interval of the mean, of three or more, cut off where the replicates end; dashed: mean of the dense "
             f"network{hollow}.",
         ),
@@ -99,32 +100,32 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
     if compared := decisions.comparisons(records, asked):
         found["differences"] = (
             panels.differences(compared),
-            f"Paired differences in test accuracy: mean and {percent(1 - asked.alpha)} % interval over the replicates, "
-            "sorted by the lowest density. An arrow: the interval goes on"
+            f"Paired differences in test {metric.title}: mean and {percent(1 - asked.alpha)} % interval over the "
+            "replicates, sorted by the lowest density. An arrow: the interval goes on"
             + ("; grey: the margin." if asked.margin is not None else "."),
         )
     if decisions.cost_grid(records, asked).rows:
         found["costs"] = (
-            panels.costs(records, asked.at, asked.made_of),
+            panels.costs(records, asked.at, asked.made_of, metric),
             "What it costs to come to a density, as if each arm ran alone. Dark: the search; lighter: the training "
-            "that tells the ticket's accuracy (at the end of the bar); palest: those of the tickets before it, "
+            f"that tells the ticket's {metric.title} (at the end of the bar); palest: those of the tickets before it, "
             "as far as they were evaluated.",
         )
     drawn = [arm for arm in arms if arm in asked.drawn]
     if len(drawn) > 1:
-        found["accuracy-and-rounds"] = (panels.accuracy_and_rounds(records, drawn), "")
+        found[f"{metric.name}-and-rounds"] = (panels.metric_and_rounds(records, drawn, metric), "")
         found["rounds"] = (
-            panels.rounds(records, drawn),
-            "Test accuracy, and below it the rounds it took, over the same densities. Mean of the replicates; bands: "
-            "lowest to highest.",
+            panels.rounds(records, drawn, metric),
+            f"Test {metric.title}, and below it the rounds it took, over the same densities. Mean of the replicates; "
+            "bands: lowest to highest.",
         )
     tickets = [record for record in records if record["round"] and record["arm"] in arms]
-    if any(aggregate.early_accuracy(record) is not None for record in tickets):
+    if any(aggregate.early_value(record, metric) is not None for record in tickets):
         found["early-stop"] = (
-            panels.early_stop(records),
-            "At the early stop, where the validation loss is lowest: test accuracy and training step; and at the end, "
-            "how far the accuracy on training data is above that on test data (dashed, where arms are few: on "
-            "validation data). Mean of the replicates; bands: lowest to highest.",
+            panels.early_stop(records, metric),
+            f"At the early stop, where the validation loss is lowest: test {metric.title} and training step; and at "
+            f"the end, how far the {metric.title} on training data is above that on test data (dashed, where arms are "
+            "few: on validation data). Mean of the replicates; bands: lowest to highest.",
         )
     if any(record.get("distance") is not None for record in tickets):
         found["distance"] = (
@@ -133,12 +134,12 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
             "mean square. Mean of the replicates; bands: lowest to highest.",
         )
     if any(record.get("by_itself") for record in tickets) and aggregate.replicates(records) > 2:
-        early = any(aggregate.early_accuracy(record) is not None for record in records)
+        early = any(aggregate.early_value(record, metric) is not None for record in records)
         ends = [arm for arm in arms if arm in asked.networks]
         found["boxes"] = (
-            figures.boxes(records, asked.at, ends),
-            "Test accuracy of the replicates, each density on a scale of its own, the dense networks in all of them: "
-            "box and median of the middle half, whiskers to the outermost replicates. "
+            figures.boxes(records, asked.at, ends, metric),
+            f"Test {metric.title} of the replicates, each density on a scale of its own, the dense networks in all of "
+            "them: box and median of the middle half, whiskers to the outermost replicates. "
             + ("Tickets and dense networks at their early stop" if early else "All at the end of training")
             + (f", {listed(ends)} at the end of training." if early and ends else "."),
         )
@@ -162,15 +163,16 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
         )  # fmt: skip
     for arm in decisions.connected(records):
         found[f"line-{arm}"] = (
-            figures.line(decisions.line_rows(records, arm, asked)),
-            f"Test error on the straight line between two trainings of one ticket, in two orders of the data: those of "
-            f"{arm}, and the dense network. A level line: both came to one basin. Mean of the replicates.",
+            figures.line(decisions.line_rows(records, arm, asked), metric),
+            f"Test {metric.error_title} on the straight line between two trainings of one ticket, in two orders of "
+            f"the data: those of {arm}, and the dense network. A level line: both came to one basin. Mean of the "
+            "replicates.",
         )
     if decisions.connected(records):
         found["barrier"] = (
-            figures.barrier(records, decisions.STABLE),
-            "Barrier over density: the highest error on that line above the mean of its ends. Lines: mean of the "
-            f"replicates; points: replicates. Stable where it is below {percent(decisions.STABLE)} points (dashed).",
+            figures.barrier(records, decisions.STABLE if metric.fraction else None, metric),
+            f"Barrier over density: {_barrier(metric)}. Lines: mean of the replicates; points: replicates."
+            + (f" Stable where it is below {percent(decisions.STABLE)} points (dashed)." if metric.fraction else ""),
         )
     for arm in [arm for arm in arms if arm in asked.drawn and _tells(records, arm, "layers")][:_MOST_LAYERS]:
         found[f"layers-{arm}"] = (
@@ -188,11 +190,18 @@ def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tu
         for density in asked.at:
             if any(r["density"] <= density and r.get("curve") and r["arm"] in arms for r in records):
                 found[f"curves-{percent(density)}"] = (
-                    figures.curves(records, density),
-                    f"Validation accuracy while training the first tickets at or below {percent(density)} %, and the "
-                    "dense network. Mean of the replicates.",
+                    figures.curves(records, density, metric),
+                    f"Validation {metric.title} while training the first tickets at or below {percent(density)} %, "
+                    "and the dense network. Mean of the replicates.",
                 )
     return found
+
+
+def _barrier(metric: Metric) -> str:
+    """Say what the height of a barrier is."""
+    if metric.higher and not metric.fraction:
+        return f"the lowest {metric.title} on that line below the mean of its ends"
+    return f"the highest {metric.error_title} on that line above the mean of its ends"
 
 
 def _tells(records: Sequence[Record], arm: str, what: str) -> bool:
@@ -209,32 +218,33 @@ def _html(
     making: Making | None,
 ) -> bytes:
     shown, told = sheet.shown, sheet.told
+    title_of = asked.metric.title[:1].upper() + asked.metric.title[1:]
     parts = [
-        shown("accuracy", "boxes"),
+        shown(asked.metric.name, "boxes"),
         told(decisions.verdict_grid(records, asked)),
         shown("differences"),
         told(decisions.comparison_grid(records, asked), decisions.paper_grid(records, asked)),
         shown("density", "costs"),
         told(decisions.cost_grid(records, asked), decisions.budget_grid(records, asked)),
         told(*table.grids(records, asked, briefly=True)[1:]),
-        section("Accuracy and rounds", shown("rounds")),
+        section(f"{title_of} and rounds", shown("rounds")),
         shown("overlap"),
         told(decisions.overlap_grid(records, asked)),
         shown("similarity"),
         told(masks.similarity_grid(records, asked)),
         shown("line-", "barrier"),
-        told(decisions.barrier_grid(records)),
+        told(decisions.barrier_grid(records, asked.metric)),
         section(
             "Where the weights went", paragraphs(masks.collapse_lines(records, asked)), shown("layers-", "weights")
         ),
         told(masks.collapse_grid(records, asked)),
         section("While training", shown("curves-", "distance", "early-stop")),
-        told(table.stop_grid(records, asked.at)),
+        told(table.stop_grid(records, asked.at, asked.metric)),
         told(*table.grids(records, asked, briefly=True)[:1]),
         told(inference.inference_grid(records, asked)),
         paragraphs(inference.inference_lines(records, asked)),
         section("What was spent", paragraphs(decisions.spent_lines(records, asked))),
-        legend([*decisions.legend(records, asked), *table.legend(records)]),
+        legend([*decisions.legend(records, asked), *table.legend(records, asked.metric)]),
         _again(making) if making else "",
     ]
     return sheet.html(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tombola import ledger
 from tombola.comparisons import DENSE, Comparison
+from tombola.metrics import ACCURACY, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
@@ -49,19 +50,20 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     """
     from tombola.extras import altair as alt
 
+    metric = compared[0].metric
     shown = aggregate.few(sorted({one.density for one in compared}, reverse=True))
     chosen = [one for one in compared if one.density in shown]
-    means = [100 * one.paired.mean for one in chosen]
-    margin = max((100 * one.margin for one in chosen if one.margin is not None), default=0.0)
+    means = [metric.scale * one.paired.mean for one in chosen]
+    margin = max((metric.scale * one.margin for one in chosen if one.margin is not None), default=0.0)
     room = max(0.5 * (max(means) - min(means)), 1.2 * margin, 0.5)
     low, high = min(*means, -margin, 0.0) - room, max(*means, margin, 0.0) + room
     rows: list[dict[str, Any]] = [
         {
             "arms": f"{one.arm} - {one.other}",
             "density": f"{percent(one.density)} %",
-            "mean": 100 * one.paired.mean,
-            "low": 100 * (one.paired.mean if one.paired.low is None else one.paired.low),
-            "high": 100 * (one.paired.mean if one.paired.high is None else one.paired.high),
+            "mean": metric.scale * one.paired.mean,
+            "low": metric.scale * (one.paired.mean if one.paired.low is None else one.paired.low),
+            "high": metric.scale * (one.paired.mean if one.paired.high is None else one.paired.high),
             "n": len(one.values),
             "verdict": one.verdict,
             "p": one.p,
@@ -72,7 +74,7 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
         row |= {"from": max(low, row["low"]), "to": min(high, row["high"])}
     # Sorted where they are sparsest.
     last = {row["arms"]: row["mean"] for row in rows}
-    order = sorted(last, key=lambda arms: -last[arms])
+    order = sorted(last, key=lambda arms: -metric.sign * last[arms])
     labels = [f"{percent(density)} %" for density in shown]
     step = 11 * len(labels) + 9
     scale = alt.Scale(domain=[low, high], nice=False)
@@ -86,7 +88,7 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     over = alt.Chart(alt.InlineData(rows)).transform_filter(switch)
 
     def x(of: str) -> alt.X:
-        return alt.X(f"{of}:Q", title="First arm minus second (points)", scale=scale,
+        return alt.X(f"{of}:Q", title=metric.axis("First arm minus second", differences=True), scale=scale,
                      axis=alt.Axis(tickCount=8))  # fmt: skip
 
     def cut(of: str, end: str, symbol: str) -> alt.Chart:
@@ -114,21 +116,25 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     )
 
 
-_PARTS = {"search": 1.0, "its accuracy": 0.6, "accuracies before": 0.3}  # of a cost, and how dark a bar is
+_DARK = (1.0, 0.6, 0.3)  # how dark the parts of a bar are: the search, its evaluation, the evaluations before
 
 
 def costs(
-    records: Sequence[Record], densities: Sequence[float], made_of: Mapping[str, str] = ledger.UNKNOWN
+    records: Sequence[Record],
+    densities: Sequence[float],
+    made_of: Mapping[str, str] = ledger.UNKNOWN,
+    metric: Metric = ACCURACY,
 ) -> alt.VConcatChart:
-    """Draw what it costs each arm to come to a density, in full-data trainings, with the accuracy that is had for it.
+    """Draw what it costs each arm to come to a density, in full-data trainings, with what is had for it.
 
-    A bar begins with the search (dark), then comes the training that tells the ticket's accuracy (lighter), then those
-    that tell the accuracies of the tickets before it (palest).
+    A bar begins with the search (dark), then comes the training that evaluates the ticket (lighter), then those that
+    evaluate the tickets before it (palest).
 
     Args:
         records: Of the whole experiment.
         densities: At which arms are compared, beyond four thinned out; those that none reaches are left out.
         made_of: By arm, whose tickets it takes.
+        metric: What is told of a ticket.
 
     Source:
         COLT, arXiv:2212.12770, Fig. 2, has accuracy and rounds as bars; what is trained to know them is ours.
@@ -136,7 +142,7 @@ def costs(
     from tombola.extras import altair as alt
 
     names = aggregate.arms(records)
-    by_density = {density: _cost_rows(records, density, made_of) for density in aggregate.few(densities)}
+    by_density = {density: _cost_rows(records, density, made_of, metric) for density in aggregate.few(densities)}
     most = max(row["to"] for rows in by_density.values() for row in rows)
     x: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1.3 * most], nice=False), "axis": alt.Axis(tickCount=6)}
     shown = [(density, rows) for density, rows in by_density.items() if rows]
@@ -149,7 +155,7 @@ def costs(
         along = alt.X("from:Q", title="Full-data trainings" if index == len(shown) - 1 else None, **x)
         over = alt.Chart(alt.InlineData(rows))
         tips = [alt.Tooltip("arm:N"), alt.Tooltip("part:N"), alt.Tooltip("cost:Q", title="trainings", format=".1f"),
-                alt.Tooltip("accuracy:Q", title="accuracy %", format=".2f"),
+                alt.Tooltip(f"{metric.name}:Q", title=metric.head, format=".2f"),
                 alt.Tooltip("rounds:Q", format=".1f"), alt.Tooltip("replicates:Q")]  # fmt: skip
         dark = alt.Opacity("dark:Q", scale=None, legend=None)
         panels.append(panel(
@@ -165,45 +171,51 @@ def costs(
     return stacked(*panels, room=58 + 7 * max(map(len, names)))
 
 
-def _cost_rows(records: Sequence[Record], density: float, made_of: Mapping[str, str]) -> list[dict[str, Any]]:
-    accuracies = {row.arm: row.accuracy for row in aggregate.by_target(records, [density])}
+def _cost_rows(
+    records: Sequence[Record], density: float, made_of: Mapping[str, str], metric: Metric
+) -> list[dict[str, Any]]:
+    parts = ("search", f"its {metric.title}", f"{metric.plural} before")
+    values = {row.arm: row.value for row in aggregate.by_target(records, [density], metric=metric)}
     rows: list[dict[str, Any]] = []
     for one in ledger.to_reach(records, density, made_of):
         if one.arm == DENSE or one.search is None or one.own is None or one.whole is None:
             continue
-        spread = accuracies.get(one.arm)
+        spread = values.get(one.arm)
         ends = [0.0, one.search, max(one.search, one.own), max(one.search, one.own, one.whole)]
-        for index, (part, dark) in enumerate(_PARTS.items()):
+        for index, (part, dark) in enumerate(zip(parts, _DARK, strict=True)):
             rows.append({
                 "arm": one.arm, "part": part, "dark": dark, "from": ends[index], "to": ends[index + 1],
-                "cost": ends[index + 1] - ends[index], "last": index == len(_PARTS) - 1,
-                "accuracy": None if spread is None else 100 * spread.mean, "rounds": one.rounds,
-                "label": "" if spread is None else f"{100 * spread.mean:.2f} %", "replicates": one.replicates,
+                "cost": ends[index + 1] - ends[index], "last": index == len(parts) - 1,
+                metric.name: None if spread is None else metric.scale * spread.mean, "rounds": one.rounds,
+                "label": "" if spread is None else metric.shown(spread.mean), "replicates": one.replicates,
             })  # fmt: skip
     return rows
 
 
-def accuracy_and_rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.LayerChart:
-    """Draw accuracy (solid, left axis) and the rounds it took (dashed, right axis) over density, as COLT's Fig. 5 does.
+def metric_and_rounds(records: Sequence[Record], arms: Sequence[str], metric: Metric = ACCURACY) -> alt.LayerChart:
+    """Draw the headline metric (solid, left axis) and the rounds it took (dashed, right axis) over density.
+
+    COLT's Fig. 5 does so.
 
     Two scales in one picture: where lines cross means nothing. `rounds` has them apart.
 
     Args:
         records: Of the whole experiment.
         arms: Those to draw.
+        metric: On the test split.
     """
     from tombola.extras import altair as alt
 
-    names, accuracy, rounds, x = _accuracy_and_rounds(records, arms)
+    names, values, rounds, x = _metric_and_rounds(records, arms, metric)
     colour, shape = arm_encodings(names, arms)
-    left = alt.Y("mean:Q", title="Test accuracy (%, solid)", scale=alt.Scale(zero=False))
+    left = alt.Y("mean:Q", title=metric.axis(f"Test {metric.title}", more="solid"), scale=alt.Scale(zero=False))
     right = alt.Y("mean:Q", title="Rounds (dashed)", axis=alt.Axis(grid=False, tickMinStep=1, format="d"))
-    of_accuracy, of_rounds = (alt.Chart(alt.InlineData(rows)) for rows in (accuracy, rounds))
+    of_metric, of_rounds = (alt.Chart(alt.InlineData(rows)) for rows in (values, rounds))
     chart: alt.LayerChart = styled(
         _together(
-            of_accuracy.mark_line(strokeWidth=2).encode(x=x, y=left, color=colour),
-            of_accuracy.mark_point(filled=True, size=60, opacity=1).encode(
-                x=x, y=left, color=colour, shape=shape, tooltip=_tips("accuracy %", ".2f")
+            of_metric.mark_line(strokeWidth=2).encode(x=x, y=left, color=colour),
+            of_metric.mark_point(filled=True, size=60, opacity=1).encode(
+                x=x, y=left, color=colour, shape=shape, tooltip=_tips(metric.head, ".2f")
             ),
         ),
         _together(
@@ -224,35 +236,36 @@ def _together(*charts: alt.Chart) -> alt.LayerChart:
     return cast("alt.LayerChart", chart)
 
 
-def rounds(records: Sequence[Record], arms: Sequence[str]) -> alt.VConcatChart:
-    """Draw accuracy above and the rounds it took below, over one density axis.
+def rounds(records: Sequence[Record], arms: Sequence[str], metric: Metric = ACCURACY) -> alt.VConcatChart:
+    """Draw the headline metric above and the rounds it took below, over one density axis.
 
     Args:
         records: Of the whole experiment.
         arms: Those to draw.
+        metric: On the test split.
 
     Source:
-        COLT, arXiv:2212.12770, Fig. 5, has both in one picture with two scales, see `accuracy_and_rounds`.
+        COLT, arXiv:2212.12770, Fig. 5, has both in one picture with two scales, see `metric_and_rounds`.
     """
-    names, accuracy, taken, _ = _accuracy_and_rounds(records, arms)
+    names, values, taken, _ = _metric_and_rounds(records, arms, metric)
     return _over_density(
         names,
-        [("Test accuracy (%)", accuracy, ".2f", 210), ("Rounds", taken, ".1f", 130)],
+        [(metric.axis(f"Test {metric.title}"), values, ".2f", 210), ("Rounds", taken, ".1f", 130)],
     )
 
 
-def _accuracy_and_rounds(
-    records: Sequence[Record], arms: Sequence[str]
+def _metric_and_rounds(
+    records: Sequence[Record], arms: Sequence[str], metric: Metric
 ) -> tuple[list[str], list[dict[str, Any]], list[dict[str, Any]], alt.X]:
     names = aggregate.arms(records)
     own = [record for record in records if record["arm"] in arms]
-    accuracy = _rows(own, lambda record: aggregate.percents(record["test_accuracy"]))
+    values = _rows(own, lambda record: aggregate.scaled(record[metric.test], metric))
     taken = _rows(own, lambda record: float(record["round"]))
-    return names, accuracy, taken, _density(own, title=True)
+    return names, values, taken, _density(own, title=True)
 
 
-def early_stop(records: Sequence[Record]) -> alt.VConcatChart:
-    """Draw, over density, the accuracy at the early stop, when that was, and how far training is above test.
+def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VConcatChart:
+    """Draw, over density, the headline metric at the early stop, when that was, and how far training is above test.
 
     Lines are means, bands go from the lowest to the highest replicate; dashed, unless arms are many: training above
     validation.
@@ -262,11 +275,15 @@ def early_stop(records: Sequence[Record]) -> alt.VConcatChart:
     """
     names, own = aggregate.arms(records), _of_tickets(records)
     few = len({record["arm"] for record in own}) <= len(PALETTE)
-    gaps = [*_rows(own, aggregate.above_test), *(_rows(own, aggregate.above_valid, dashed=True) if few else ())]
+    gaps = _rows(own, lambda record: aggregate.above_test(record, metric))
+    if few:
+        gaps += _rows(own, lambda record: aggregate.above_valid(record, metric), dashed=True)
+    title = metric.title[:1].upper() + metric.title[1:]
+    early = _rows(own, lambda record: aggregate.early_value(record, metric))
     return _over_density(names, [
-        ("Accuracy at early stop (%)", _rows(own, aggregate.early_accuracy), ".2f", 170),
+        (metric.axis(f"{title} at early stop"), early, ".2f", 170),
         ("Early stop (step)", _rows(own, lambda record: record["early_stop_step"]), ",.0f", 170),
-        ("Train - test (points)", gaps, ".2f", 170),
+        (metric.axis("Train - test", differences=True), gaps, ".2f", 170),
     ])  # fmt: skip
 
 

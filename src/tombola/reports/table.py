@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tombola import ledger
+from tombola.metrics import ACCURACY, Metric
 from tombola.reports import aggregate, decisions, inference, masks
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
 from tombola.reports.decisions import NOTHING, Asked
@@ -23,7 +24,7 @@ _MARKDOWN_ACTS_ON = re.compile(r"([\\`*\[\]<>&|~$#]|(?<!\w)_|_(?!\w))")
 
 
 def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked: Asked = NOTHING) -> str:
-    r"""Return the report as GitHub Markdown: dense accuracy, both tables, how to read them, the notes.
+    r"""Return the report as GitHub Markdown: the dense network, both tables, how to read them, the notes.
 
     Titles, arms and notes may hold any text; what Markdown would act on is escaped.
 
@@ -41,7 +42,7 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
     for grid in grids(records, asked):
         parts += [f"## {grid.title}", markdown_table(grid)]
     lines = [*masks.collapse_lines(records, asked), *inference.inference_lines(records, asked)]
-    parts += [*map(escaped, lines), *legend(records)]
+    parts += [*map(escaped, lines), *legend(records, asked.metric)]
     if notes:
         parts.append("\n".join(f"- {escaped(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
@@ -79,7 +80,7 @@ def terminal(
         for note in grid.notes:
             console.print(Text(note, style="dim"))
     console.print()
-    for line in (*decisions.verdict_legend(records, asked), *legend(records)):
+    for line in (*decisions.verdict_legend(records, asked), *legend(records, asked.metric)):
         console.print(Text(line, style="dim"))
     for note in notes:
         console.print(Text(f"- {note}", style="yellow"))
@@ -91,11 +92,13 @@ def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     >>> summary([{"arm": "dense", "replicate": 0, "round": 0, "test_accuracy": 0.9712}])
     ['Dense network: test accuracy 97.12 % (1 replicate).']
     """
-    accuracy = aggregate.dense(records)
+    metric = asked.metric
+    value = aggregate.dense(records, metric)
     lines = []
-    if accuracy is not None:
-        many = f"mean of {accuracy.n} replicates" if accuracy.n > 1 else "1 replicate"
-        lines.append(f"Dense network: test accuracy {spread(accuracy)} % ({many}).")
+    if value is not None:
+        many = f"mean of {value.n} replicates" if value.n > 1 else "1 replicate"
+        told = f"{spread(value, metric)} {metric.shown_unit}".strip()
+        lines.append(f"Dense network: test {metric.title} {told} ({many}).")
     kept = [f"{arm} {spread(of)}" for arm, of in aggregate.kept_per_round(records, asked.made_of).items()]
     if kept:
         lines.append(f"Weights kept per round: {', '.join(kept)} %.")
@@ -112,9 +115,9 @@ def grids(records: Sequence[Record], asked: Asked = NOTHING, *, briefly: bool = 
     Args:
         records: Of the whole experiment.
         asked: What is to be decided.
-        briefly: The tables of accuracies, costs and verdicts alone, as a terminal shows them.
+        briefly: The tables of the metric, costs and verdicts alone, as a terminal shows them.
     """
-    found = [_round_grid(records), _target_grid(records, asked), decisions.verdict_grid(records, asked)]
+    found = [_round_grid(records, asked.metric), _target_grid(records, asked), decisions.verdict_grid(records, asked)]
     if not briefly:
         found += [
             decisions.comparison_grid(records, asked),
@@ -122,16 +125,16 @@ def grids(records: Sequence[Record], asked: Asked = NOTHING, *, briefly: bool = 
             decisions.cost_grid(records, asked),
             decisions.budget_grid(records, asked),
             decisions.overlap_grid(records, asked),
-            decisions.barrier_grid(records),
+            decisions.barrier_grid(records, asked.metric),
             masks.similarity_grid(records, asked),
             masks.collapse_grid(records, asked),
             inference.inference_grid(records, asked),
-            stop_grid(records, asked.at),
+            stop_grid(records, asked.at, asked.metric),
         ]
     return [grid for grid in found if grid.rows]
 
 
-def legend(records: Sequence[Record]) -> list[str]:
+def legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
     """Return how to read the tables, one line each; nothing where there is no table."""
     lines = []
     total = aggregate.replicates(records)
@@ -142,13 +145,16 @@ def legend(records: Sequence[Record]) -> list[str]:
             f"± is the sample standard deviation over n = {total} replicates; "
             "a smaller n stands in brackets or under reached."
         )
-    if any(record["test_accuracy"] is None for record in records):
-        lines.append("A ticket without an accuracy was not evaluated (evaluate_at).")
+    if any(record[metric.test] is None for record in records):
+        article = "an" if metric.title[0] in "aeiou" else "a"
+        lines.append(f"A ticket without {article} {metric.title} was not evaluated (evaluate_at).")
     if decisions.connected(records):
+        worst = "lowest" if metric.higher and not metric.fraction else "highest"
+        beyond = "below" if worst == "lowest" else "above"
+        stable = f"; a ticket is stable where it is below {percent(decisions.STABLE)} points" if metric.fraction else ""
         lines.append(
-            "The barrier is the highest test error on the straight line between two trainings of one ticket, in two "
-            "orders of the data, above the mean error of the two; a ticket is stable where it is below "
-            f"{percent(decisions.STABLE)} points."
+            f"The barrier is the {worst} test {metric.error_title} on the straight line between two trainings of one "
+            f"ticket, in two orders of the data, {beyond} the mean {metric.error_title} of the two{stable}."
         )
     checks = sum(record.get("invariant_seconds") or 0.0 for record in records)
     if checks:
@@ -167,13 +173,13 @@ def legend(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _round_grid(records: Sequence[Record]) -> Grid:
-    names, rows = aggregate.arms(records), aggregate.by_round(records)
-    cells = {(row.arm, row.round): _round_cells(row, aggregate.replicates(records)) for row in rows}
+def _round_grid(records: Sequence[Record], metric: Metric) -> Grid:
+    names, rows = aggregate.arms(records), aggregate.by_round(records, metric)
+    cells = {(row.arm, row.round): _round_cells(row, aggregate.replicates(records), metric) for row in rows}
     return Grid(
-        title="Test accuracy by round",
+        title=f"Test {metric.title} by round",
         labels=["round"],
-        groups=[(arm, ["density %", "accuracy %"]) for arm in names],
+        groups=[(arm, ["density %", metric.head]) for arm in names],
         rows=[
             [str(index), *(cell for arm in names for cell in cells.get((arm, index), ["", ""]))]
             for index in sorted({row.round for row in rows})
@@ -181,12 +187,13 @@ def _round_grid(records: Sequence[Record]) -> Grid:
     )
 
 
-def stop_grid(records: Sequence[Record], targets: Sequence[float]) -> Grid:
+def stop_grid(records: Sequence[Record], targets: Sequence[float], metric: Metric = ACCURACY) -> Grid:
     """Return where the first tickets at or below each density stop early, and how training is above test, as text.
 
     Args:
         records: Of the whole experiment; without validation data there is no early stop, and no row.
         targets: Densities, beyond four thinned out.
+        metric: What is told of them.
     """
     names = aggregate.arms(records)
     dense = {record["replicate"]: record for record in reversed(records) if record["round"] == 0}
@@ -197,19 +204,27 @@ def stop_grid(records: Sequence[Record], targets: Sequence[float]) -> Grid:
     rows: list[list[str]] = []
     above = None
     for density, arm, here in shown:
-        if all(aggregate.early_accuracy(record) is None for record in here):
+        if all(aggregate.early_value(record, metric) is None for record in here):
             continue
         rows.append([
             "" if density == above else density, arm, str(len(here)),
-            _in_digits([aggregate.percents(record["test_accuracy"]) for record in here], 2),
-            _in_digits([aggregate.early_accuracy(record) for record in here], 2),
+            _in_digits([aggregate.scaled(record[metric.test], metric) for record in here], 2),
+            _in_digits([aggregate.early_value(record, metric) for record in here], 2),
             _in_digits([record["early_stop_step"] for record in here], 0),
-            _in_digits([aggregate.above_test(record) for record in here], 2),
-            _in_digits([aggregate.above_valid(record) for record in here], 2),
+            _in_digits([aggregate.above_test(record, metric) for record in here], 2),
+            _in_digits([aggregate.above_valid(record, metric) for record in here], 2),
         ])  # fmt: skip
         above = density
-    heads = ["n", "accuracy %", "at early stop %", "early-stop step", "train - test", "train - validation"]
-    return Grid(title="Early stop, and how far training is above test (points)", labels=["density %", "arm"],
+    heads = [
+        "n",
+        metric.head,
+        f"at early stop {metric.shown_unit}".strip(),
+        "early-stop step",
+        "train - test",
+        "train - validation",
+    ]
+    title = metric.axis("Early stop, and how far training is above test", differences=True)
+    return Grid(title=title, labels=["density %", "arm"],
                 groups=[("", heads)], rows=rows)  # fmt: skip
 
 
@@ -220,26 +235,26 @@ def _in_digits(values: Sequence[float | None], digits: int) -> str:
     return f"{of.mean:,.{digits}f}" + ("" if of.deviation is None else f" ± {of.deviation:,.{digits}f}")
 
 
-def _round_cells(row: RoundRow, replicates: int) -> list[str]:
-    accuracy = "" if row.accuracy is None else spread(row.accuracy, replicates)
-    return [f"{100 * row.density:.2f}", accuracy]
+def _round_cells(row: RoundRow, replicates: int, metric: Metric) -> list[str]:
+    value = "" if row.value is None else spread(row.value, metric, replicates)
+    return [f"{100 * row.density:.2f}", value]
 
 
 def _target_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows: list[list[str]] = []
     above = None
-    for row in aggregate.by_target(records, made_of=asked.made_of):
-        rows.append(["" if row.target == above else percent(row.target), *_target_cells(row)])
+    for row in aggregate.by_target(records, made_of=asked.made_of, metric=asked.metric):
+        rows.append(["" if row.target == above else percent(row.target), *_target_cells(row, asked.metric)])
         above = row.target
     return Grid(
         title="First round at or below each density",
         labels=["target %", "arm"],
-        groups=[("", ["reached", "round", "density %", "accuracy %"]), ("", ["full-data trainings", "seconds"])],
+        groups=[("", ["reached", "round", "density %", asked.metric.head]), ("", ["full-data trainings", "seconds"])],
         rows=rows,
     )
 
 
-def _target_cells(row: TargetRow) -> list[str]:
+def _target_cells(row: TargetRow, metric: Metric) -> list[str]:
     reached = f"{row.reached} of {row.replicates}"
     if row.round is None or row.density is None or row.seconds is None:
         return [row.arm, reached, "", "", "", "", ""]
@@ -248,18 +263,24 @@ def _target_cells(row: TargetRow) -> list[str]:
         reached,
         f"{row.round:.0f}" if row.round.is_integer() else f"{row.round:.1f}",
         f"{100 * row.density:.2f}",
-        "" if row.accuracy is None else spread(row.accuracy),
+        "" if row.value is None else spread(row.value, metric),
         "" if row.trainings is None else f"{row.trainings:.1f}",
         f"{row.seconds:.1f}",
     ]
 
 
-def spread(accuracy: Spread, replicates: int | None = None) -> str:
-    """Return percent, standard deviation where there is one, and n in brackets where replicates are missing."""
-    text = f"{100 * accuracy.mean:.2f}"
-    if accuracy.deviation is not None:
-        text += f" ± {100 * accuracy.deviation:.2f}"
-    return text if replicates in (None, accuracy.n) else f"{text} ({accuracy.n})"
+def spread(value: Spread, metric: Metric = ACCURACY, replicates: int | None = None) -> str:
+    """Return the mean as it is shown, standard deviation where there is one, and n in brackets where some are missing.
+
+    Args:
+        value: Over replicates.
+        metric: Says how a value is shown; fractions are in percent.
+        replicates: How many there should be.
+    """
+    text = metric.number(value.mean)
+    if value.deviation is not None:
+        text += f" ± {metric.number(value.deviation)}"
+    return text if replicates in (None, value.n) else f"{text} ({value.n})"
 
 
 def markdown_table(grid: Grid) -> str:

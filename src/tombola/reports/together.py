@@ -18,6 +18,7 @@ from typing import Any
 from tombola.comparisons import DENSE, compare_over, values_at
 from tombola.errors import ConfigError
 from tombola.files import write_whole
+from tombola.metrics import Metric
 from tombola.reports import across, aggregate, decisions, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.decisions import Asked
@@ -61,7 +62,7 @@ def write(
     tables = grids(parts)
     files = {"summary.md": _markdown(title, parts, tables, notes).encode(), **sheet.files(formats)}
     body = [
-        sheet.shown("accuracy"),
+        sheet.shown(_metric(parts).name),
         sheet.shown("dense", "distance", "barrier"),
         *(sheet.told(grid) for grid in tables),
         section("Each by itself", *(_own(part) for part in parts)),
@@ -125,12 +126,15 @@ def other_data(one: Part, other: Part) -> list[str]:
 
 def grids(parts: Sequence[Part]) -> list[Grid]:
     """Return the tables as text: the runs, what their arms reach, and how they differ; without those of no rows."""
+    metric = _metric(parts)
+    test = ", ".join(filter(None, (f"Test {metric.title}", metric.shown_unit)))
+    barrier = ", ".join(filter(None, ("Barrier between two trainings of one ticket", metric.points)))
     found = [
         _settings_grid(parts),
-        _values_grid(parts, "Test accuracy, %", "test_accuracy", 100, 2),
+        _values_grid(parts, test, metric.test, metric.scale, metric.digits),
         _values_grid(parts, "Early-stop step", "early_stop_step", 1, 0),
         _values_grid(parts, "Distance of the kept weights from where they began (root mean square)", "distance", 1, 4),
-        _values_grid(parts, "Barrier between two trainings of one ticket, points", "barrier", 100, 2),
+        _values_grid(parts, barrier, "barrier", metric.scale, metric.digits),
         _differences_grid(parts),
     ]
     return [grid for grid in found if grid.rows]
@@ -138,32 +142,35 @@ def grids(parts: Sequence[Part]) -> list[Grid]:
 
 def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
     found: dict[str, tuple[Chart, str]] = {}
+    metric = _metric(parts)
     shown = {part.label: part.records for part in parts}
     if any(_arms([part]) for part in parts):
-        found["accuracy"] = (
-            across.by_run(shown, _arms(parts)),
-            "Test accuracy over density, one panel a run on common axes. Lines: mean of the replicates; bands: 95 % t "
-            "interval of the mean, of three or more, cut off where the replicates end; dashed: mean of the dense "
-            "network of that run.",
+        found[metric.name] = (
+            across.by_run(shown, _arms(parts), metric),
+            f"Test {metric.title} over density, one panel a run on common axes. Lines: mean of the replicates; bands: "
+            "95 % t interval of the mean, of three or more, cut off where the replicates end; dashed: mean of the "
+            "dense network of that run.",
         )
     along, places = _places(parts)
+    error = metric.error_title[:1].upper() + metric.error_title[1:]
     dense = [
-        {"place": place, "of": of, "replicate": record["replicate"], "value": 100 * (1 - record[key])}
+        {"place": place, "of": of, "replicate": record["replicate"], "value": metric.error(record[key])}
         for part, place in zip(parts, places, strict=True)
         for record in _dense(part)
-        for of, key in (("test", "test_accuracy"), ("training", "train_accuracy"))
+        for of, key in (("test", metric.test), ("training", metric.train))
         if record.get(key) is not None
     ]
     if dense:
         found["dense"] = (
-            across.over_runs(dense, along, "Error of the dense network (%)", ["test", "training"]),
-            "Error of the dense network on test and training data. Points: replicates; lines: their means.",
+            across.over_runs(dense, along, metric.axis(f"{error} of the dense network"), ["test", "training"]),
+            f"{error} of the dense network on test and training data. Points: replicates; lines: their means.",
         )
     for key, factor, axis, caption in (
         ("distance", 1.0, "Distance from the initial weights", "How far the kept weights have gone in training: the "
          "root of their mean squared change, of the dense network and of each arm's ticket"),
-        ("barrier", 100.0, "Barrier (points of error)", "How much higher the error is between two trainings of one "
-         "ticket that saw the data in other orders than at their ends; below 2 points they count as connected"),
+        ("barrier", metric.scale, f"Barrier ({f'{metric.points} of {metric.error_title}'.removeprefix(' ')})",
+         f"How much worse the {metric.error_title} is between two trainings of one ticket that saw the data in other "
+         "orders than at their ends" + ("; below 2 points they count as connected" if metric.fraction else "")),
     ):  # fmt: skip
         at = _lowest(parts)
         rows = [
@@ -197,6 +204,11 @@ def _markdown(title: str, parts: Sequence[Part], tables: Sequence[Grid], notes: 
     return "\n\n".join(lines) + "\n"
 
 
+def _metric(parts: Sequence[Part]) -> Metric:
+    """Return what all runs are compared by."""
+    return parts[0].asked.metric
+
+
 def _arms(parts: Iterable[Part]) -> list[str]:
     return list(dict.fromkeys(arm for part in parts for arm in aggregate.arms(part.records)))
 
@@ -214,7 +226,7 @@ def _lowest(parts: Sequence[Part]) -> float:
     """Return the lowest density asked for at which an arm of every run has a value."""
     reached = [
         at for at in _densities(parts)
-        if all(any(_values(part, arm, at, "test_accuracy") for arm in _arms([part])) for part in parts)
+        if all(any(_values(part, arm, at, _metric(parts).test) for arm in _arms([part])) for part in parts)
     ]  # fmt: skip
     return reached[-1] if reached else 1.0
 
@@ -248,26 +260,29 @@ def _number(value: Any) -> float | None:
 
 
 def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
-    first = parts[0]
+    first, metric = parts[0], _metric(parts)
     if other_data(first, part):
         return []
     at = [1.0] if arm == DENSE else [
         density for density in _densities(parts)
-        if _values(part, arm, density, "test_accuracy").keys() & _values(first, arm, density, "test_accuracy").keys()
+        if _values(part, arm, density, metric.test).keys() & _values(first, arm, density, metric.test).keys()
     ]  # fmt: skip
     both = [_dense(one) if arm == DENSE else one.records for one in (part, first)]
     if not at or not all(both):
         return []
-    return compare_over(both[0], arm, arm, at=at, margin=first.asked.margin, alpha=first.asked.alpha, beside=both[1])
+    return compare_over(
+        both[0], arm, arm, at=at, metric=metric, margin=first.asked.margin, alpha=first.asked.alpha, beside=both[1]
+    )
 
 
 def _settings_grid(parts: Sequence[Part]) -> Grid:
     """Return in what the runs differ: a row a run, or, where these are fewer than the settings, a column a run."""
     settings = _told_settings(parts)
-    dense = [aggregate.dense(part.records) for part in parts]
+    metric = _metric(parts)
+    dense = [aggregate.dense(part.records, metric) for part in parts]
     columns = settings | {
         "replicates": [str(aggregate.replicates(part.records)) for part in parts],
-        "dense accuracy %": ["" if there is None else _told(there) for there in dense],
+        f"dense {metric.head}": ["" if one is None else _told(one, metric.scale, metric.digits) for one in dense],
     }
     labels = [part.label for part in parts]
     if len(columns) > len(parts):
@@ -314,16 +329,18 @@ def _values_grid(parts: Sequence[Part], title: str, key: str, factor: float, dig
 
 
 def _differences_grid(parts: Sequence[Part]) -> Grid:
-    rows = []
+    rows, metric = [], _metric(parts)
     for part in parts[1:]:
         for arm in (DENSE, *_arms(parts)):
             for one in _against_first(parts, part, arm):
                 paired = one.paired
-                interval = "" if paired.low is None else f"[{100 * paired.low:+.2f}, {100 * (paired.high or 0):+.2f}]"
+                low, high = paired.low, paired.high or 0.0
+                interval = "" if low is None else f"[{metric.signed(low)}, {metric.signed(high)}]"
                 rows.append([
                     f"{part.label} - {parts[0].label}", arm, f"{'~' if one.interpolated else ''}{percent(one.density)}",
-                    str(len(one.values)), f"{100 * paired.mean:+.2f}", interval, one.verdict,
+                    str(len(one.values)), metric.signed(paired.mean), interval, one.verdict,
                 ])  # fmt: skip
     alpha = parts[0].asked.alpha
     heads = ["density %", "n", "difference", f"{percent(1 - alpha)} % interval", "shown"]
-    return Grid("Differences between the runs in test accuracy, points", ["arms", "arm"], [("", heads)], rows)
+    title = ", ".join(filter(None, (f"Differences between the runs in test {metric.title}", metric.points)))
+    return Grid(title, ["arms", "arm"], [("", heads)], rows)

@@ -1,0 +1,40 @@
+"""Next token: which letter follows in a text? A task of one's own, run from a recipe: see next_token.yaml.
+
+The network sees a few letters and gives logits for the next one (Bengio et al. 2003, JMLR 3, section 2).
+"""
+
+import math
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from tombola import devices
+from tombola.metrics import Metric
+from tombola.tasks.rows import Rows
+
+
+def loss(network, batch):
+    """Cross-entropy of the letter that follows."""
+    letters, following = batch
+    return cross_entropy(network(letters), following)
+
+
+def next_token(data, model, *, seed, device, root):  # noqa: ARG001 - a task is called so
+    """Cut a text into windows; the last tenth is tested on, the one before validated."""
+    text, length = Path(data.options["path"]).read_text(encoding="utf-8"), data.options["length"]
+    known = {letter: number for number, letter in enumerate(sorted(set(text)))}
+    windows = torch.tensor([known[letter] for letter in text]).unfold(0, length + 1, 1)
+    parts = windows.tensor_split([8 * len(windows) // 10, 9 * len(windows) // 10])
+    splits = {w: (p[:, :-1], p[:, -1]) for w, p in zip(("train", "valid", "test"), parts, strict=True)}
+
+    def draw():
+        layers = OrderedDict(embed=nn.Embedding(len(known), 16), flat=nn.Flatten())
+        layers |= {"wide": nn.Linear(16 * length, 100), "relu": nn.ReLU(), "head": nn.Linear(100, len(known))}
+        return nn.Sequential(layers)
+
+    metrics = (Metric("perplexity", fraction=False, higher=False),)
+    values, where = lambda mean: {"perplexity": math.exp(mean)}, devices.device(device)
+    return Rows(draw, splits, seed, loss, metrics, values, "head", where)
