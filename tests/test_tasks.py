@@ -220,7 +220,7 @@ def test_a_task_without_classes_takes_no_skew_and_no_division_by_classes(own):  
     name = own(CONTRACTS["tasks"].example)
     colt = {"colt": {"method": "colt", "rate": 0.2}}
     for changes, said in (
-        ({"arms": colt}, "it divides by classes, and the task 'users_own:mirror' has none; take by: examples"),
+        ({"arms": colt}, "it divides by classes, and its task has none; take by: examples"),
         ({"data": {"skew": {"most": 0.3}}}, "the examples of the task 'users_own:mirror' have none"),
     ):
         with pytest.raises(ConfigError) as caught:
