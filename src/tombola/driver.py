@@ -23,6 +23,7 @@ from tombola import choosing, flops
 from tombola.arms import rewinds
 from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
+from tombola.endings import End
 from tombola.errors import DiskError, InputError, InvariantError, SourceFailedError, TrainingError
 from tombola.executors.pool import Promise
 from tombola.flops import Flops
@@ -126,7 +127,7 @@ class _Folder(Protocol):
         self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]], /
     ) -> None: ...
     def log_error(self, text: str, /) -> None: ...
-    def ended(self, arm: str, replicate: int, how: str, why: str, rounds: int, /) -> None: ...
+    def ended(self, arm: str, replicate: int, how: str, end: End, rounds: int, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -207,32 +208,33 @@ class ArmRun:
         Raises:
             DiskError: Nothing more can be written; the run is to be stopped.
         """
-        how, why = "finished", ""
+        how, end = "finished", End()
         try:
-            why = self._run()
+            end = self._run()
         except DiskError:
             raise
         except SourceFailedError as error:
-            how, why = "skipped", f"source failed: {error}"
+            how, end = "skipped", End("source", f"source failed: {error}")
         except (TrainingError, InvariantError, InputError) as error:
-            how, why = "failed", f"round {self._index}: {error}"
+            how, end = "failed", End("error", f"round {self._index}: {error}", self._index)
         except Exception as error:  # an arm's own code, such as a score of the user's
             if self.shared.stopped.is_set():
                 return "open"  # whatever went wrong did so because the run is being stopped
             self.folder.log_error(f"arm {self.name}, replicate {self.replicate}, round {self._index}\n"
                                   + traceback.format_exc())  # fmt: skip
-            how, why = "failed", f"round {self._index}: {type(error).__name__}: {_line(error)} (more in errors.log)"
+            text = f"round {self._index}: {type(error).__name__}: {_line(error)} (more in errors.log)"
+            how, end = "failed", End("error", text, self._index)
         if self.shared.stopped.is_set():
             return "open"
         if how != "finished":
             self._write_what_succeeded()
         self.feed.end("" if how == "finished" else f"arm {self.name}, replicate {self.replicate}")
-        self.folder.ended(self.name, self.replicate, how, why, self._rounds)
-        if why:
-            self.shared.display.say(f"arm {self.name}, replicate {self.replicate}: {how}: {why}")
+        self.folder.ended(self.name, self.replicate, how, end, self._rounds)
+        if end:
+            self.shared.display.say(f"arm {self.name}, replicate {self.replicate}: {how}: {end}")
         return how
 
-    def _run(self) -> str:
+    def _run(self) -> End:
         initial = self.shared.initial[self.replicate, False]
         dense = Job(initial, self.plans.mask, self.recipe.training, self.seed, self.whole)
         point = self._rewind_point(dense)
@@ -245,9 +247,9 @@ class ArmRun:
                 self._write_all()
                 return self._with_missed(stopped)
         self._index = len(done)
-        why = self._search(done)
+        end = self._search(done)
         self._write_all()
-        return self._with_missed(why)
+        return self._with_missed(end)
 
     def _setting(self, point: Job) -> Setting:
         """Return what the method works with, with tickets that start where this training does."""
@@ -277,13 +279,12 @@ class ArmRun:
         assert self._last is not None
         return self.folder.candidates(self.name, self.replicate, self._last.index, self._last.job.mask)
 
-    def _with_missed(self, why: str) -> str:
+    def _with_missed(self, end: End) -> End:
         """Add to why an arm ended that it was to be evaluated at densities which its rounds did not come to."""
         assert self._last is not None
         last = self._last.facts
-        missed = ", ".join(f"{target:g}" for target in self.arm.evaluate_at or () if not reaches(last, target))
-        told = f"no round reaches {missed} of evaluate_at; the last one leaves {last['density']:.4g}"
-        return "; ".join(filter(None, (why, missed and told)))
+        missed = tuple(target for target in self.arm.evaluate_at or () if not reaches(last, target))
+        return end.missing(missed, last["density"])
 
     def _rewind_point(self, dense: Job) -> Job:
         """Return the training that tickets start from: the initial state, or the dense run's own at step k."""
@@ -310,7 +311,7 @@ class ArmRun:
         self._offer(start, ready)
         self._add(_Ticket(index, ready, facts, dict(self._searched), record=record))
 
-    def _search(self, done: list[Ticket]) -> str:
+    def _search(self, done: list[Ticket]) -> End:
         """Go on from the rounds that are done, and keep each new one."""
         rounds = self.arm.rounds(self.setting, done)
         before, parent = (done[-1].mask, done[-1].digest) if done else (self.setting.point.mask, None)
@@ -321,12 +322,12 @@ class ArmRun:
             try:
                 found = next(rounds)
             except StopIteration as end:
-                return end.value or ""
+                return End.of(end.value)
             self._index = found.index
             parent = self._keep_round(found, before, parent)
             before = found.mask
-            if (why := self._stop(found.index, found.mask)) is not None:
-                return why
+            if (stopped := self._stop(found.index, found.mask)) is not None:
+                return stopped
             self._write_done()
 
     def _let_go_of_source(self, index: int) -> None:
@@ -462,8 +463,8 @@ class ArmRun:
                 self._label(ticket.ends[1], f"round {ticket.index}, trained once more")
                 ticket.line = self.pool.connect(*ticket.ends)
 
-    def _stop(self, index: int, mask: Mask) -> str | None:
-        """Return why the search stops after this round (nothing to say: an empty text), ``None`` to go on."""
+    def _stop(self, index: int, mask: Mask) -> End | None:
+        """Return why the search stops after this round (nothing to say: an empty end), ``None`` to go on."""
         until = self.recipe.until
         if self.arm.source is not None:
             return None  # it ends when the arm that it follows ends
@@ -472,12 +473,12 @@ class ArmRun:
             if not self._passes(index):
                 return self._dropped(index, until.accuracy_drop)
         if until.rounds is not None and index >= until.rounds:
-            return ""
+            return End()
         goals = [until.density] if until.density is not None else []
         if until.density_total is not None:
             goals.append(1 - (1 - until.density_total) * self.plans.total / size(mask))
         reached = {"density": density(mask), "prunable": size(mask), "layers": mask}
-        return "" if any(reaches(reached, goal) for goal in goals) else None
+        return End() if any(reaches(reached, goal) for goal in goals) else None
 
     def _passes(self, index: int) -> bool | None:
         """Whether a ticket is as accurate as the recipe asks, on validation data; ``None`` where it does not ask."""
@@ -487,15 +488,14 @@ class ArmRun:
         drop = self._headline.sign * (self._valid[0] - self._valid[index])
         return drop <= self.recipe.until.accuracy_drop + 1e-9
 
-    def _dropped(self, index: int, drop: float) -> str:
+    def _dropped(self, index: int, drop: float) -> End:
         """Say that a ticket is worse than the recipe allows, and which one is the result."""
         metric = self._headline
         dense, ticket, most = (_told(metric, value) for value in (self._valid[0], self._valid[index], drop))
         side = "below" if metric.higher else "above"
         result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
-        return (
-            f"validation {metric.title} {ticket} in round {index} is more than {most} {side} dense ({dense}): {result}"
-        )
+        found = f"validation {metric.title} {ticket} in round {index} is more than {most} {side} dense ({dense})"
+        return End("worse", f"{found}: {result}", index)
 
     def _worth(self, metrics: Metrics) -> float:
         return metrics.values[self._headline.name]

@@ -29,6 +29,7 @@ from tombola import arms, rates
 from tombola.connectivity import POINTS, Line
 from tombola.digests import digest_json
 from tombola.driver import ArmRun, Feed, Shared
+from tombola.endings import End
 from tombola.estimate import Estimate, Measure
 from tombola.jobs import Job, Measured, Trained, course
 from tombola.masks import count, size
@@ -442,7 +443,7 @@ class _UnwrittenFolder:
     def log_error(self, text: str) -> None:
         pass
 
-    def ended(self, _arm: str, _replicate: int, how: str, _why: str, _rounds: int) -> None:
+    def ended(self, _arm: str, _replicate: int, how: str, _end: End, _rounds: int) -> None:
         self.failed = self.failed or how == "failed"
 
 

@@ -31,7 +31,9 @@ _ENDING = {
     "rounds": int,
     "goal": dict[str, Any],
     "packed": bool,
+    "end": dict[str, Any],
 }
+_END = {"cause": str, "round": int, "layers": list[str], "missed": list[float]}
 _SIMILARITY = {
     "arms": tuple[str, str],
     "rounds": tuple[int, int],
@@ -65,6 +67,10 @@ def check_endings(path: Path, endings: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse entries of ``state.json`` that do not say how an arm of a replicate ended."""
     for key, ending in endings.items():
         check_entries(path, ending, _ENDING)
+        end = ending.get("end", {})
+        check_entries(path, end, _END)
+        if end.get("cause") == "collapsed" and not {"round", "layers"} <= end.keys():
+            raise DamagedError(f"'{path}' is damaged: '{key}' does not say which layers collapsed, and in which round")
         if not _ARM_OF_REPLICATE.fullmatch(key) or "state" not in ending or ending.get("rounds", 0) < 0:
             raise DamagedError(f"'{path}' is damaged: '{key}' is not how an arm of a replicate ended")
 

@@ -30,7 +30,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from tombola import catalogue, choosing, seals, ticket_format
 from tombola.best import Best, of_record
 from tombola.checking import check_in_file
 from tombola.digests import digest_json
+from tombola.endings import End, Ending
 from tombola.environments import check_same_inputs, environment
 from tombola.errors import ConfigError, DamagedError, TicketError, near
 from tombola.files import cannot_write, clear_parts
@@ -88,35 +89,6 @@ _UNSEALED = (
 )
 _BACK = "put it back as it was"
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an arm of a replicate ended.
-
-    Attributes:
-        state: "open", "finished", "failed" or "skipped".
-        why: In words.
-        rounds: After how many.
-        goal: How far it was to go.
-        packed: Whether it came from a packed run, without its tickets.
-    """
-
-    state: str
-    why: str
-    rounds: int
-    goal: Mapping[str, Any]
-    packed: bool = False
-
-    @property
-    def collapsed(self) -> tuple[int, tuple[str, ...]] | None:
-        """The round whose cut left layers without a weight, which ended the arm, and these layers; else ``None``.
-
-        >>> Ending("finished", "layer collapse in round 7: no weight is left in a.weight, b.weight", 6, {}).collapsed
-        (7, ('a.weight', 'b.weight'))
-        """
-        found = re.search(r"layer collapse in round (\d+): no weight is left in ([^;]+)", self.why)
-        return None if found is None else (int(found[1]), tuple(found[2].split(", ")))
 
 
 class Run:
@@ -773,10 +745,11 @@ class RunFolder(Run):
         """Add a traceback to ``errors.log``."""
         log_error(self.path, text)
 
-    def ended(self, arm: str, replicate: int, how: str, why: str, rounds: int) -> None:
+    def ended(self, arm: str, replicate: int, how: str, end: End, rounds: int) -> None:
         """Note how an arm of a replicate ended, and after how many rounds."""
         with self._state_lock:
-            self._state[f"{arm}/{replicate}"] = {"state": how, "why": why, "rounds": rounds, "goal": self._goal(arm)}
+            state = {"state": how, "why": str(end), "rounds": rounds, "goal": self._goal(arm)}
+            self._state[f"{arm}/{replicate}"] = state | ({"end": end.plain()} if end else {})
             self.seals.write_json(self.path / "state.json", self._state)
 
     def clear_trainings(self) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tombola import invariants
 from tombola.cutting import Combine, Cut, keep_any, keep_common
+from tombola.endings import End
 from tombola.errors import ConfigError
 from tombola.jobs import Job, Trained
 from tombola.masks import count, empty_layers, intersect
@@ -111,7 +112,7 @@ def find(
     scored: Callable[[Trained, int], State] = selected,
     first: int = 1,
     allow_collapse: bool = False,
-) -> Generator[Round, None, str]:
+) -> Generator[Round, None, End]:
     """Search for tickets, and yield a `Round` for every amount: what each partition learnt, and what all keep.
 
     Args:
@@ -135,7 +136,7 @@ def find(
         Rounds, until the amounts end, a round removes nothing, a layer is empty, or the caller asks no more.
 
     Returns:
-        Why the search ended, as the generator's return value; an empty string when the amounts did.
+        Why the search ended, as the generator's return value, see `endings.End`; an empty one when the amounts did.
 
     Raises:
         ConfigError: There are not as many candidates as partitions.
@@ -187,13 +188,13 @@ def find(
         collapsed = empty_layers(mask)
         seconds = time.perf_counter() - began
         if count(mask) == count(before):
-            return _ended(f"round {index} removes nothing: {count(before)} weights are kept")
+            return _ended(End.unchanged(index, count(before)))
         if collapsed and not allow_collapse:
-            return _ended(f"layer collapse in round {index}: no weight is left in {', '.join(collapsed)}")
+            return _ended(End.collapsed(index, collapsed))
         job = after(job, mask, trained)
         masks = made if apart else [mask] * len(partitions)
         yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
-    return ""
+    return End()
 
 
 def find_at_once(
@@ -204,7 +205,7 @@ def find_at_once(
     run_all: Callable[[list[Job]], list[Trained]],
     first: int = 1,
     **options: Any,
-) -> Generator[Round, None, str]:
+) -> Generator[Round, None, End]:
     """Prune the dense network once to each amount: one-shot pruning, in as many tickets as there are amounts.
 
     Every round cuts the same training anew, so its amounts refer to the unpruned network.
@@ -241,7 +242,7 @@ def find_at_once(
         why = yield from find(job, partitions, [amount], run_all=once, first=index, **options)
         if why:
             return why
-    return ""
+    return End()
 
 
 def find_gradually(
@@ -252,7 +253,7 @@ def find_gradually(
     part: Partition | None = None,
     first: int = 1,
     allow_collapse: bool = False,
-) -> Generator[Round, None, str]:
+) -> Generator[Round, None, End]:
     """Prune while training, once for each schedule; the mask that a training ends with is its ticket.
 
     The trainings know nothing of each other: each begins with the dense network.
@@ -290,11 +291,11 @@ def find_gradually(
         collapsed = empty_layers(mask)
         seconds = time.perf_counter() - began
         if collapsed and not allow_collapse:
-            return _ended(f"layer collapse in round {index}: no weight is left in {', '.join(collapsed)}")
+            return _ended(End.collapsed(index, collapsed))
         yield Round(index, mask, [mask], [pruning], [trained], job.on(job.part, mask), collapsed, 0.0, seconds)
-    return ""
+    return End()
 
 
-def _ended(reason: str) -> str:
-    log.info("the search ended: %s", reason)
-    return reason
+def _ended(end: End) -> End:
+    log.info("the search ended: %s", end)
+    return end

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tombola import catalogue
 from tombola.checking import checked
 from tombola.contracts import CONTRACTS
+from tombola.endings import End
 from tombola.errors import ConfigError, shown
 from tombola.methods.method import MOST_ROUNDS, Method
 
@@ -77,23 +78,23 @@ class _Held:
 
         return ask
 
-    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Generator[Round, None, str]:
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Generator[Round, None, End]:
         """Give the method's rounds, each looked at before anybody else sees it."""
         with self._guard():
             rounds = iter(self._method.rounds(setting, done))
         index = len(done)
         while True:
             with self._guard():
-                found, why = _next(rounds)
+                found, end = _next(rounds)
             if found is None:
                 break
             index += 1
             self._check_round(found, index, setting)
             yield found
         # One that follows another arm has as many as that one, which may have none.
-        if index == 0 and not why and self._method.source is None:
+        if index == 0 and not end and self._method.source is None:
             raise self._wrong("yields no round")
-        return why
+        return end
 
     def evaluation(self, setting: Setting, index: int, job: Job) -> Job:
         """Return the training that evaluates a ticket."""
@@ -126,12 +127,12 @@ class _Held:
         return ConfigError(f"{shown(self._name)} {what}; {CONTRACTS['arms'].in_words()} (tombola list arms)")
 
 
-def _next(rounds: Iterator[Round]) -> tuple[Round | None, str]:
+def _next(rounds: Iterator[Round]) -> tuple[Round | None, End]:
     """Return the next round; ``None`` and why they ended where there is none."""
     try:
-        return next(rounds), ""
+        return next(rounds), End()
     except StopIteration as end:
-        return None, str(end.value or "")
+        return None, End.of(end.value)
 
 
 def _unlike(mask: Mask, whole: Mask) -> str:
