@@ -218,7 +218,7 @@ def test_a_node_without_the_users_module_is_told_in_one_line(tmp_path, cluster):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "users_net.py").write_text(
         "from tombola.models._mlp import mlp\n\n"
-        "def net(num_classes, image_shape):\n    return mlp(num_classes, image_shape, hidden=(20,))\n"
+        "def net(num_classes, image_shape):\n    return mlp(num_classes, image_shape=image_shape, hidden=(20,))\n"
     )
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(RECIPE | {"model": "users_net:net"}))
     # The driver finds the module where no node looks for one.

@@ -15,7 +15,7 @@ import inspect
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -170,25 +170,42 @@ def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[s
         ConfigError: There is no such option, or its value is of another type.
     """
     parameters = inspect.signature(function).parameters
+    typed = checked_options(function, name, len(args), options, fixed)
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        fixed = {key: value for key, value in fixed.items() if key in parameters}
+    return function(*args, **fixed, **typed)
+
+
+def checked_options(
+    function: Callable[..., Any], name: str, places: int, options: Mapping[str, Any], fixed: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return a user's options for an entry in their types; the entry is not called.
+
+    Args:
+        function: The entry.
+        name: As the user named it.
+        places: How many arguments it is given by place.
+        options: The user's.
+        fixed: Names of arguments that it is given by keyword.
+
+    Raises:
+        ConfigError: There is no such option, or its value is of another type.
+    """
+    parameters = inspect.signature(function).parameters
     by_place = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    given = {*by_place[: len(args)], *fixed}
+    given = {*by_place[:places], *fixed}
     by_key = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     free = [key for key in by_key if key not in given]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in options:
+    hints = _hints(function)
+    typed = {}
+    for key, value in options.items():
         if key in given or not (takes_any or key in free):
             choices = f"it has: {', '.join(free)}" if free else "it has none"
             raise ConfigError(f"{shown(name)} has no option {shown(key)}; {choices}.{near(key, free)}")
-    if not takes_any:
-        fixed = {key: value for key, value in fixed.items() if key in parameters}
-    hints = _hints(function)
-    typed = {
-        key: checked(hints[key], value, f"{name}.{key}")
-        if key in free and key in hints and value is not parameters[key].default
-        else value
-        for key, value in options.items()
-    }
-    return function(*args, **fixed, **typed)
+        known = key in free and key in hints and value is not parameters[key].default
+        typed[key] = checked(hints[key], value, f"{name}.{key}") if known else value
+    return typed
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -77,10 +77,9 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
         each = [score] * len(states) if callable(score) else list(score)
         if len(each) != len(states):
             raise ConfigError(f"there are {len(each)} scores for {len(states)} partitions; one each, or one for all")
-        contexts = [
-            Context(context.rewind_point, context.seed, context.partition + index) for index in range(len(states))
+        scored = [
+            of(state, mask, context.of(index)) for index, (of, state) in enumerate(zip(each, states, strict=True))
         ]
-        scored = [of(state, mask, around) for of, state, around in zip(each, states, contexts, strict=True)]
         if not isinstance(amount, Count):
             candidates = [prune(scores, mask, amount, scope) for scores in scored]
         elif len(scored) == 1:

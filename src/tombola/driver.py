@@ -40,6 +40,7 @@ from tombola.settings import Schedule
 from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
 from tombola.types import Mask, State
+from tombola.work import Cut, Pruned
 
 # What a record says of the ticket itself, whether it is evaluated or not.
 _FACTS = (
@@ -104,6 +105,7 @@ class _Pool(Protocol):
     def run_all(self, jobs: list[Job]) -> list[Trained]: ...
     def evaluate(self, job: Job) -> Promise[tuple[Trained, Measured]]: ...
     def connect(self, one: Job, other: Job) -> Promise[tuple[Trained, Trained, Line]]: ...
+    def cut(self, work: Cut) -> Promise[tuple[Pruned]]: ...
     def hold(self, digests: Iterable[str]) -> None: ...
     def let_go(self, digests: Collection[str]) -> None: ...
     def release(self, digests: Iterable[str]) -> None: ...
@@ -258,6 +260,7 @@ class ArmRun:
             self.plans.ground(self.name, self.replicate),
             point=point,
             run_all=self._run_all,
+            cut=self._cut,
             followed=self._offered(),
             candidates=self._candidates,
             drawn_anew=anew,
@@ -344,6 +347,24 @@ class ArmRun:
             cost = self._cost(role, job, one)
             self._searched[cost.training] = cost
         return trained
+
+    def _cut(self, work: Cut) -> Pruned:
+        """Have a cut made where the data is, and charge what its scores went through."""
+        digest = work.digest(self.plans.task.digest)
+        (pruned,) = self.pool.cut(work).result()
+        per_example = self.shared.flops[self.plans.task.outputs(work.jobs[0].part)]
+        self._searched[digest] = Cost(
+            role="cut",
+            training=digest,
+            samples=pruned.samples,
+            seconds=pruned.seconds,
+            steps=0,
+            flops=flops.training(per_example) * pruned.samples,
+            flops_sparse=flops.training(per_example, work.mask) * pruned.samples,
+            process_seconds=pruned.process_seconds,
+            peak_bytes=pruned.peak_bytes,
+        )
+        return pruned
 
     def _cost(self, role: str, job: Job, trained: Trained) -> Cost:
         per_example = self.shared.flops[self.plans.task.outputs(job.part)]

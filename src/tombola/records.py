@@ -38,7 +38,8 @@ class Cost:
     """What one training cost, as a record has it.
 
     Attributes:
-        role: "search" (on a partition), "evaluation" (of a ticket), or "pretraining" (up to the rewind point).
+        role: "search" (on a partition), "evaluation" (of a ticket), "pretraining" (up to the rewind point), or "cut"
+            (no training: what scores that need data went through).
         training: Its digest; arms that share it say the same.
         samples: Training examples seen.
         seconds: Wall time.

@@ -39,11 +39,14 @@ from tombola.pruning import prune
 from tombola.records import Record
 from tombola.runs import Run
 from tombola.scopes import by_name
+from tombola.scores import magnitude
+from tombola.scores.context import Context
 from tombola.seeds import derive
 from tombola.settings import Schedule
 from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
 from tombola.types import Mask, State
+from tombola.work import Cut, Pruned
 
 Key = tuple[str, int]  # an arm, and a replicate
 Agreement = Literal["chance", "all", "least"]
@@ -67,6 +70,7 @@ class Rehearsed:
         looked_at: Validation examples that are looked at while they train.
         evaluations: Tickets that are tested.
         lines: Lines between two trainings that are measured.
+        scored: Training examples that scores go through.
         tickets: Tickets that are written.
         candidates: Masks of partitions that are written.
         starts: States that tickets start from.
@@ -80,6 +84,7 @@ class Rehearsed:
     looked_at: int = 0
     evaluations: int = 0
     lines: int = 0
+    scored: int = 0
     tickets: int = 0
     candidates: int = 0
     starts: int = 0
@@ -180,7 +185,9 @@ def _seconds(plans: Plans, expected: Rehearsed) -> float:
     of_a_line = POINTS * task.size(WHOLE, "test")
     examples = expected.looked_at
     examples += expected.evaluations * of_an_evaluation + expected.lines * of_a_line
-    return expected.steps * measure.step + examples * measure.example
+    # A score that needs data goes forward and back, as a step does.
+    steps = expected.steps + expected.scored / plans.recipe.training.batch_size
+    return steps * measure.step + examples * measure.example
 
 
 def _unlike(plans: Plans, todo: Sequence[Key], run: Run | None) -> dict[int, int]:
@@ -249,6 +256,7 @@ class _Rehearsal:
             looked_at=sum(looked_at for _, _, looked_at in pool.trained.values()),
             evaluations=len(pool.tested),
             lines=len(pool.lines),
+            scored=sum(pool.cuts.values()),
             tickets=folder.tickets,
             candidates=folder.masks,
             starts=len(folder.starts),
@@ -297,6 +305,7 @@ class _CountingPool:
         self.trained: dict[str, tuple[int, int, int]] = {}
         self.tested: set[str] = set()
         self.lines: set[str] = set()
+        self.cuts: dict[str, int] = {}  # training examples that the scores of each cut go through
 
     def digest(self, job: Job) -> str:
         return job.digest(self._task)
@@ -316,6 +325,15 @@ class _CountingPool:
         self.lines.add(digest_json([self.digest(one), self.digest(other)]))
         flat = Line([0.0, 1.0], [0.0, 0.0], [0.0, 0.0])
         return _done((self._train(one), self._train(other), flat))
+
+    def cut(self, work: Cut) -> Future[tuple[Pruned]]:
+        task, jobs = self._plans.task, list(work.jobs)
+        states = [trained.state for trained in self.run_all(jobs)]
+        # By what was drawn instead of the score, which decides which weights go, not how many.
+        mask, candidates = work.cut([magnitude])(work.mask, states, work.amount, Context(jobs[0].start, jobs[0].seed))
+        samples = work.foreseen(task)
+        self.cuts[work.digest(self._task)] = samples
+        return _done((Pruned(mask, candidates, samples),))
 
     def hold(self, digests: Iterable[str]) -> None:
         pass

@@ -68,6 +68,7 @@ class Round:
 
 
 After = Callable[[Job, Mask, Sequence[Trained]], Job]
+CutJobs = Callable[[Sequence[Job], Mask, Amount, int], tuple[dict[str, Tensor], list[dict[str, Tensor]]]]
 
 
 def rewound(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:  # noqa: ARG001 - an `After` is told what was learnt
@@ -106,6 +107,8 @@ def find(
     scope: Scope = whole_model,
     combine: Combine = intersect,
     cut: Cut | None = None,
+    cut_jobs: CutJobs | None = None,
+    untrained: bool = False,
     after: After = rewound,
     apart: bool = False,
     candidates: Sequence[Mask] | None = None,
@@ -124,6 +127,9 @@ def find(
         scope: Which weights compete.
         combine: Makes the next mask of the candidates: `intersect` keeps what all keep, `unite` what any keeps.
         cut: From trained states to the next mask; made of score, scope and combine if not given.
+        cut_jobs: Instead, from jobs that are done, a mask, an amount and the round's number to the next mask and its
+            candidates: for scores that need data, which are scored where the data is.
+        untrained: Score the weights that each round starts from: its trainings take no step.
         after: What the next round starts from: `rewound`, or `carried_on`.
         apart: Every partition goes on with its own candidate, as if it were alone; what they have in common is the
             round's ticket and decides nothing.
@@ -167,11 +173,17 @@ def find(
         raise ConfigError(f"there are {len(candidates)} candidates for {len(partitions)} partitions; one each")
     masks: Sequence[Mask] = candidates if candidates is not None else [mask] * len(partitions)
     for index, amount in enumerate(amounts, first):
-        jobs = [job.on(part, own) for part, own in zip(partitions, masks, strict=True)]
+        base = replace(job, last=job.first) if untrained else job  # not in the ticket, which is trained
+        jobs = [base.on(part, own) for part, own in zip(partitions, masks, strict=True)]
         trained = run_all(jobs)
         states = [scored(one, index) for one in trained]
         before, began = mask, time.perf_counter()
-        if apart:
+        if apart and cut_jobs is not None:
+            made = [cut_jobs([one], own, amount, index)[0] for one, own in zip(jobs, masks, strict=True)]
+            mask = intersect(made)
+        elif cut_jobs is not None:
+            mask, made = cut_jobs(jobs, before, amount, index)
+        elif apart:
             around = [Context(job.start, job.seed, number) for number in range(len(states))]
             made = [cut(own, [state], amount, of)[0] for own, state, of in zip(masks, states, around, strict=True)]
             mask = intersect(made)

@@ -2,6 +2,7 @@
 
     Train(job) ---------------------> Measure(job)
     Train(job), Train(other) -------> Connect(job, other)
+    Train(job) of each partition ---> Cut(jobs, mask, amount)
 
 A piece of work has a digest, names the work whose results it needs, does itself, and says how its
 result is written to a file. Pool, workers and store know no more of it than that, so that another
@@ -11,21 +12,31 @@ kind of work is another class here and nothing else.
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tombola import cutting, devices, seeds
 from tombola.checking import checked
 from tombola.connectivity import Line, connect
-from tombola.digests import digest_json
+from tombola.digests import digest_json, digest_mask
 from tombola.errors import ConfigError, DamagedError
-from tombola.jobs import Job, Measured, Trained, measure, run_job
+from tombola.jobs import Job, Measured, Trained, alone, measure, run_job
 from tombola.metrics import ACCURACY, Metric
+from tombola.problems import JobProblem
+from tombola.rates import Amount, Count
+from tombola.scopes import Group
+from tombola.scores.context import Context, Score
+from tombola.scores.ranking import Ranking
 from tombola.tasks.protocol import Metrics, Task
+from tombola.training import settle
+from tombola.types import Mask
 
 Result = TypeVar("Result")
 Progress: TypeAlias = Callable[[int, int], None]
@@ -250,7 +261,169 @@ class Connect(Work[Line]):
         return Line(columns["at"], columns[metric.name], columns["loss"], metric)
 
 
-KINDS: Mapping[str, type[Work[Any]]] = {kind.kind: kind for kind in (Train, Measure, Connect)}
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """What a cut gave.
+
+    Attributes:
+        mask: The next mask.
+        candidates: What it came from, one a training.
+        samples: Training examples that the scores went through.
+        seconds: Wall time.
+        process_seconds: Processor time of the process meanwhile.
+        peak_bytes: The most memory, see `jobs.Trained`.
+    """
+
+    mask: dict[str, Tensor]
+    candidates: list[dict[str, Tensor]]
+    samples: int = 0
+    seconds: float = 0.0
+    process_seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Cut(Work[Pruned]):
+    """From what jobs have trained to the next mask, where the data is: for scores that need it.
+
+    Attributes:
+        trainings: What is scored, one a candidate.
+        mask: The mask so far.
+        amount: What is asked for.
+        rankings: What weights are ranked by: one, or one a candidate.
+        groups: Which weights compete.
+        combine: Makes the next mask of the candidates: "all" keep, or "any".
+        scored: Which weights of a training are scored: the "selected", or the "last".
+    """
+
+    trainings: tuple[Job, ...]
+    mask: Mask
+    amount: Amount
+    rankings: tuple[Ranking, ...]
+    groups: Mapping[str, Group]
+    combine: Literal["all", "any"] = "all"
+    scored: Literal["selected", "last"] = "selected"
+    kind: ClassVar[str] = "cut"
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """What is scored."""
+        return self.trainings
+
+    @property
+    def needs(self) -> tuple[Work[Any], ...]:
+        """The trainings."""
+        return tuple(Train(job) for job in self.trainings)
+
+    def digest(self, task: str) -> str:
+        """Digest of the trainings, not of their states, and of all that is done with them."""
+        return digest_json(
+            {
+                "cut": [job.digest(task) for job in self.trainings],
+                "mask": digest_mask(self.mask),
+                "amount": {"count": self.amount.keep} if isinstance(self.amount, Count) else {"rate": self.amount},
+                "rankings": [[ranking.name, dict(ranking.options)] for ranking in self.rankings],
+                "groups": {name: [list(group.names), group.factor] for name, group in self.groups.items()},
+                "combine": self.combine,
+                "scored": self.scored,
+            }
+        )
+
+    def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Pruned:  # noqa: ARG002
+        """Score and prune each, and combine what is left."""
+        began, busy, first = time.perf_counter(), time.process_time(), self.trainings[0]
+        devices.reset_peak_memory(task.device)
+        training = settle(first.training, task.model, task.device.type)
+        states = [trained.state if self.scored == "selected" else trained.final for trained in results]
+        problems = [
+            _Counted(JobProblem(job, state, self.mask, task)) for job, state in zip(self.trainings, states, strict=True)
+        ]
+        context = Context(first.start, first.seed, problems=problems)
+        with alone(training, task):
+            seeds.reseed(first.seed, "score")  # what a model draws meanwhile, such as dropout
+            seeds.reseed_python(first.seed, "score")
+            mask, candidates = self.cut([ranking.score() for ranking in self.rankings])(
+                self.mask, states, self.amount, context
+            )
+        return Pruned(
+            mask,
+            candidates,
+            sum(problem.samples for problem in problems),
+            time.perf_counter() - began,
+            time.process_time() - busy,
+            devices.peak_memory(task.device),
+        )
+
+    def cut(self, scores: Sequence[Score]) -> cutting.Cut:
+        """Return the cut that is made, by some scores: one, or one a candidate."""
+        make = cutting.keep_common if self.combine == "all" else cutting.keep_any
+        return make(scores[0] if len(scores) == 1 else scores, lambda _: self.groups)
+
+    def foreseen(self, task: Task) -> int:
+        """Count the training examples that the scores will go through, as far as they say so beforehand."""
+        rankings = self.rankings * len(self.trainings) if len(self.rankings) == 1 else self.rankings
+        found = 0
+        for job, ranking in zip(self.trainings, rankings, strict=True):
+            found += JobProblem(job, job.start, self.mask, task).examples(ranking.examples)
+        return found
+
+    @staticmethod
+    def to_file(result: Pruned) -> tuple[Tensors, Facts]:
+        """Keep masks as packed bits, and their shapes."""
+        tensors: dict[str, Tensor] = {}
+        for number, mask in enumerate([result.mask, *result.candidates]):
+            for name, keep in mask.items():
+                bits = np.packbits(keep.cpu().numpy().reshape(-1))
+                tensors[f"{number}.{name}"] = torch.from_numpy(bits)
+        facts = {name: getattr(result, name) for name in Cut._FACTS if name != "shapes"}
+        return tensors, facts | {"shapes": {name: list(keep.shape) for name, keep in result.mask.items()}}
+
+    @staticmethod
+    def from_file(tensors: Tensors, facts: Facts) -> Pruned:
+        """Unpack the masks again."""
+        if facts.keys() != Cut._FACTS.keys():
+            raise DamagedError("its facts are not those of a cut")
+        for name, value in facts.items():
+            _check(Cut._FACTS[name], value, name)
+        masks: dict[int, dict[str, Tensor]] = {}
+        for name, bits in tensors.items():
+            number, _, layer = name.partition(".")
+            if not number.isdecimal() or layer not in facts["shapes"] or bits.dtype != torch.uint8:
+                raise DamagedError(f"'{name}' is no mask of a cut")
+            shape = facts["shapes"][layer]
+            if bits.numel() != -(-math.prod(shape) // 8):
+                raise DamagedError(f"'{name}' has another number of weights than its layer")
+            keep = np.unpackbits(bits.numpy(), count=math.prod(shape)).astype(bool).reshape(shape)
+            masks.setdefault(int(number), {})[layer] = torch.from_numpy(keep)
+        complete = all(masks.get(number, {}).keys() == facts["shapes"].keys() for number in range(len(masks)))
+        if len(masks) < 2 or not complete:
+            raise DamagedError("its masks are not those of one model")
+        # In the order of the model's own names, which the shapes have.
+        first, *others = [{name: masks[number][name] for name in facts["shapes"]} for number in range(len(masks))]
+        return Pruned(first, others, **{name: value for name, value in facts.items() if name != "shapes"})
+
+    _FACTS: ClassVar[dict[str, Any]] = {
+        "samples": int,
+        "seconds": float,
+        "process_seconds": float,
+        "peak_bytes": int,
+        "shapes": dict[str, list[int]],
+    }
+
+
+class _Counted:
+    """A problem that counts the examples which it gives."""
+
+    def __init__(self, problem: JobProblem) -> None:
+        self._problem, self.samples = problem, 0
+        self.model, self.loss = problem.model, problem.loss
+
+    def batches(self, examples: int) -> Iterator[Any]:
+        self.samples += self._problem.examples(examples)
+        return self._problem.batches(examples)
+
+
+KINDS: Mapping[str, type[Work[Any]]] = {kind.kind: kind for kind in (Train, Measure, Connect, Cut)}
 
 
 def _layout(state: Tensors) -> dict[str, tuple[torch.dtype, torch.Size]]:

@@ -28,7 +28,7 @@ from tombola.executors.backend import Backend, Progress, Setting
 from tombola.jobs import Job, Measured, Trained
 from tombola.storage import Store
 from tombola.tasks.protocol import Task
-from tombola.work import Connect, Measure, Train, Work
+from tombola.work import Connect, Cut, Measure, Pruned, Train, Work
 
 Result = TypeVar("Result")
 Results = TypeVar("Results", covariant=True)
@@ -129,6 +129,10 @@ class Pool:
         """
         ends = [Train(one), Train(other)]
         return self._promise(ends, [*ends, Connect(one, other)])
+
+    def cut(self, work: Cut) -> Promise[tuple[Pruned]]:
+        """Train jobs and cut what they have learnt where the data is; the result is not waited for."""
+        return self._promise([Train(job) for job in work.jobs], [work])
 
     def _promise(self, uses: Sequence[Train], works: Sequence[Work[Any]]) -> _Promise[Any]:
         """Ask for work, and keep the trainings that it uses until the results have been read."""

@@ -128,6 +128,10 @@ class Colt(Rounds, OwnTraining):
         return len(self.on) or (self.partitions or 2)
 
     @property
+    def combining(self) -> Literal["all", "any"]:
+        return "any" if self.combine == "any" else "all"
+
+    @property
     def apart(self) -> bool:
         return self.combine == "all_at_end"
 
@@ -215,7 +219,7 @@ class Colt(Rounds, OwnTraining):
             raise ConfigError(f"{where}.combine is {self.combine} with one partition, which has nothing to combine; "
                               "take partitions: 2 or more")  # fmt: skip
         counted = self.match or self.densities or self.reach
-        if self.apart and (counted or not isinstance(self.score, str)):
+        if self.apart and (counted or isinstance(self.score, tuple)):
             raise ConfigError(f"{where}.combine is all_at_end: each partition searches by itself, by a rate and one "
                               "score; how many weights they share is not chosen")  # fmt: skip
         if self.head != "own" and not self.by.startswith("classes"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tombola import paces
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, shown
 from tombola.methods.cards import Card
 from tombola.methods.searching import OwnTraining, Scoring
 from tombola.paces import Pace
@@ -15,6 +15,7 @@ from tombola.paces import Pace
 if TYPE_CHECKING:
     from tombola.jobs import Job
     from tombola.methods.setting import Ground, Setting
+    from tombola.scores.ranking import Ranking
     from tombola.search import Round
     from tombola.tickets import Ticket
 
@@ -48,8 +49,10 @@ class Gradual(Scoring, OwnTraining):
     )
 
     @property
-    def scores(self) -> tuple[str, ...]:
-        return (self.score,)
+    def rankings(self) -> tuple[Ranking, ...]:
+        from tombola.scores.ranking import Ranking
+
+        return (Ranking(self.score),)
 
     def schedules(self) -> list[paces.Gradual]:
         """Return how it prunes, once to each density."""
@@ -78,6 +81,10 @@ class Gradual(Scoring, OwnTraining):
 
         if count(ground.mask) < size(ground.mask):
             raise ConfigError("it prunes gradually, which begins with all weights, and does not go with model.mask")
+        [ranking] = self.rankings
+        if ranking.needs != "weights":
+            raise ConfigError(f"the score {shown(ranking.name)} needs {ranking.needs}, and while a network trains its "
+                              "weights alone are scored")  # fmt: skip
         super().check_ground(ground)
 
     def check_replicate(self, ground: Ground) -> None:

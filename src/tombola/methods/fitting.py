@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from tombola import catalogue, names, seeds, training
 from tombola.contracts import CONTRACTS
 from tombola.errors import ConfigError, InputError, shown
+from tombola.jobs import Job
 from tombola.masks import head_weight, size
-from tombola.methods.searching import score_named
+from tombola.problems import JobProblem
 from tombola.pruning import removals
 from tombola.rates import Count
 from tombola.scopes import Group, by_group
@@ -35,8 +36,8 @@ def check_search(method: Scoring, ground: Ground) -> None:
     training.settle(method.searching(ground.training), ground.task.model, ground.device)
     if method.scope == "half_output" and _head(ground) not in ground.mask:
         raise ConfigError("scope half_output is per_layer where the output layer is not prunable; take prunable: all")
-    for name in method.scores:
-        score_named(name)
+    for ranking in method.rankings:
+        ranking.check()
     if "match" not in method.given():
         _check_amounts(method, ground)
     _try_scores(method, ground)
@@ -114,12 +115,18 @@ def _try_scores(method: Scoring, ground: Ground) -> None:
 
     They see the model's own names and shapes: a score may know its layers.
     """
-    for name in dict.fromkeys(name for name in method.scores if catalogue.is_own(name)):
+    for ranking in method.rankings:
+        if not catalogue.is_own(ranking.name):
+            continue
         # Copies: what a score does to them must not come into the experiment.
         state = {key: value.detach().clone() for key, value in names.state(ground.task.model).items()}
         mask = {key: keep.clone() for key, keep in ground.mask.items()}
+        name, problems = ranking.name, []
+        if ranking.needs == "data":
+            job = Job(state, mask, ground.training, ground.seed, ground.whole)
+            problems = [JobProblem(job, state, mask, ground.task)]
         with catalogue.own_code(name, "scores"), seeds.seeded(ground.seed, "tried"):
-            scores = score_named(name)(state, mask, Context(state, ground.seed))
+            scores = ranking.score()(state, mask, Context(state, ground.seed, problems=problems))
             try:
                 check_scores(scores, ground.mask)
             except InputError as error:

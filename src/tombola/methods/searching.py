@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from tombola.rates import Amount
     from tombola.scopes import Scope
     from tombola.scores.context import Score
-    from tombola.search import After, Round
+    from tombola.scores.ranking import Ranking
+    from tombola.search import After, CutJobs, Round
     from tombola.settings import Training
     from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
-    from tombola.types import State
+    from tombola.types import Mask, State
 
 _AMOUNTS = ("rate", "reach", "densities", "match")
 
@@ -47,9 +48,11 @@ class Scoring(Method):
     at_once: ClassVar[bool] = False
 
     @property
-    def scores(self) -> tuple[str, ...]:
+    def rankings(self) -> tuple[Ranking, ...]:
         """What weights are ranked by: one score for all candidates, or one for each."""
-        return ("magnitude",)
+        from tombola.scores.ranking import Ranking
+
+        return (Ranking("magnitude"),)
 
     @property
     def covering(self) -> bool:
@@ -58,7 +61,7 @@ class Scoring(Method):
 
     @property
     def own_code(self) -> set[str]:
-        return super().own_code | {name for name in self.scores if catalogue.is_own(name)}
+        return super().own_code | {ranking.name for ranking in self.rankings if catalogue.is_own(ranking.name)}
 
     @property
     def goals(self) -> Mapping[str, tuple[float, ...]]:
@@ -128,19 +131,22 @@ class Search(Scoring):
 
     Attributes:
         match: Instead of ``densities``, keep exactly as many weights after every round as another arm.
-        score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``; of several,
-            one for each candidate.
+        score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``, or a mapping
+            of its name and its options; of several, one for each candidate.
         scored: Which weights of a training are scored: those it "selected", the "last", or "selected_then_last", the
             selected in round 1 and the last from then on.
     """
 
     match: Match | None = None
-    score: str | tuple[str, ...] = "magnitude"
+    score: str | dict[str, Any] | tuple[str | dict[str, Any], ...] = "magnitude"
     scored: Literal["selected", "last", "selected_then_last"] = "selected"
 
     @property
-    def scores(self) -> tuple[str, ...]:
-        return (self.score,) if isinstance(self.score, str) else self.score
+    def rankings(self) -> tuple[Ranking, ...]:
+        from tombola.scores.ranking import Ranking
+
+        entries = self.score if isinstance(self.score, tuple) else (self.score,)
+        return tuple(Ranking.of(entry) for entry in entries)
 
     @property
     def followed(self) -> tuple[str, str] | None:
@@ -163,9 +169,8 @@ class Search(Scoring):
 
     def ranking(self) -> Score | list[Score]:
         """Return what weights are ranked by: one score, or one for each candidate."""
-        if isinstance(self.score, str):
-            return score_named(self.score)
-        return [score_named(name) for name in self.score]
+        scores = [ranking.score() for ranking in self.rankings]
+        return scores if isinstance(self.score, tuple) else scores[0]
 
     def weights_scored(self, training: Training) -> tuple[str, ...]:
         found = super().weights_scored(training)
@@ -177,6 +182,34 @@ class Search(Scoring):
             return trained.state
         return trained.final
 
+    def cutter(self, setting: Setting) -> CutJobs | None:
+        """Return what cuts where the data is; nothing where weights alone are scored, as they are at hand."""
+        if all(ranking.needs == "weights" for ranking in self.rankings):
+            return None
+        from tombola.work import Cut
+
+        def cut_jobs(jobs: Sequence[Job], mask: Mask, amount: Amount, index: int) -> tuple[Any, Any]:
+            last = self.scored == "last" or (self.scored == "selected_then_last" and index > 1)
+            # A partition that searches by itself has the first score alone.
+            work = Cut(
+                tuple(jobs),
+                mask,
+                amount,
+                self.rankings,
+                setting.scope(mask),
+                self.combining,
+                "last" if last else "selected",
+            )
+            pruned = setting.cut(work)
+            return pruned.mask, pruned.candidates
+
+        return cut_jobs
+
+    @property
+    def combining(self) -> Literal["all", "any"]:
+        """Which weights of the candidates the next mask keeps: those that all of them keep, or that any does."""
+        return "all"
+
     def options_of_find(self, setting: Setting, done: Sequence[Ticket]) -> dict[str, Any]:
         """Return what `find` is told, whatever the search does between its rounds."""
         return {
@@ -185,6 +218,7 @@ class Search(Scoring):
             "score": self.ranking(),
             "scope": setting.scope,
             "scored": self.state_scored,
+            "cut_jobs": self.cutter(setting),
             "first": len(done) + 1,
             "allow_collapse": self.allow_collapse,
         }
@@ -192,7 +226,7 @@ class Search(Scoring):
     def check(self, where: str) -> None:
         if self.match is not None and self.scope != Search.scope:
             raise ConfigError(f"{where}.scope has no meaning with match: {shown(self.match.arm)}, whose scope it has")
-        if not isinstance(self.score, str) and len(self.score) != self.width:
+        if isinstance(self.score, tuple) and len(self.score) != self.width:
             raise ConfigError(f"{where}.score names {len(self.score)} scores for {self.width} candidates; one each, "
                               "or one")  # fmt: skip
         super().check(where)
@@ -326,12 +360,3 @@ class OwnTraining(Method):
 
     def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
         return replace(job, training=setting.training) if self.training else job
-
-
-def score_named(name: str) -> Callable[..., Any]:
-    """Return the score of that name, an entry of ``tombola.scores`` or the user's own.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    return catalogue.guarded(name, catalogue.entry("tombola.scores", name))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
     from tombola.types import Mask, State
+    from tombola.work import Cut, Pruned
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,7 @@ class Setting(Ground):
     Attributes:
         point: The training from where tickets start, on all that tickets are trained on.
         run_all: Trains jobs and gives their results in order.
+        cut: Cuts what jobs have trained where the data is, and gives the next mask.
         followed: The rounds of the arm that it follows, as they come.
         candidates: Gives the candidates of the last round that was done, where each partition stands.
         drawn_anew: Initial weights that are drawn anew, where the method asks for them.
@@ -82,6 +84,7 @@ class Setting(Ground):
 
     point: Job
     run_all: Callable[[list[Job]], list[Trained]]
+    cut: Callable[[Cut], Pruned]
     followed: Iterator[Found]
     candidates: Callable[[], list[dict[str, Tensor]]]
     drawn_anew: State | None

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from torch import Tensor, nn
+
+from tombola.errors import InputError
 from tombola.types import Mask, Scores, State
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """What a partition's model was trained on, for scores that need data: training data alone."""
+
+    def model(self) -> nn.Module:
+        """Make the model as the partition trained it, in the scored state, with pruned weights at zero."""
+
+    def batches(self, examples: int) -> Iterator[Any]:
+        """Give the first training batches, as many as hold so many examples, one epoch at most."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the loss of a batch, a scalar."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +34,29 @@ class Context:
         rewind_point: The state that the round's training started from.
         seed: The replicate's seed, for scores that draw.
         partition: Index of the partition whose model is scored, from 0.
+        problems: Of each partition from this one on, where a score needs data.
     """
 
     rewind_point: State
     seed: int
     partition: int = 0
+    problems: Sequence[Problem] = ()
+
+    @property
+    def problem(self) -> Problem:
+        """What the partition's model was trained on; there for a score whose ``needs`` is "data".
+
+        Raises:
+            InputError: Nobody has given it.
+        """
+        if not self.problems:
+            raise InputError("a score that needs data says so, by its attribute needs = 'data', and is scored where "
+                             "the data is: give find(cut_jobs=...)")  # fmt: skip
+        return self.problems[0]
+
+    def of(self, index: int) -> Context:
+        """Return the surroundings of a partition so many after this one."""
+        return replace(self, partition=self.partition + index, problems=self.problems[index : index + 1])
 
 
 Score: TypeAlias = Callable[[State, Mask, Context], Scores]

@@ -1,0 +1,90 @@
+"""Rankings: a score as a recipe names it, with its options, as plain data."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tombola import catalogue
+from tombola.errors import ConfigError, shown
+from tombola.scores.context import Context, Score
+from tombola.types import Mask, Scores, State
+
+NEEDS = ("weights", "data")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What weights are ranked by.
+
+    Attributes:
+        name: Of the score, an entry of ``tombola.scores`` or ``package.module:function``.
+        options: Those of the score.
+
+    >>> Ranking.of("magnitude")
+    Ranking(name='magnitude', options={})
+    >>> Ranking.of({"name": "magnitude", "power": 2}).check()
+    Traceback (most recent call last):
+    tombola.errors.ConfigError: 'magnitude' has no option 'power'; it has none.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entry: str | Mapping[str, Any]) -> Ranking:
+        """Return what an entry of a recipe says: a name, or a mapping of a name and options."""
+        if isinstance(entry, str):
+            return cls(entry)
+        options = dict(entry)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"score is {shown(dict(entry))}; it is a name, or a mapping with a name and options")
+        return cls(name, options)
+
+    @property
+    def _function(self) -> Any:
+        return catalogue.entry("tombola.scores", self.name)
+
+    @property
+    def needs(self) -> str:
+        """What the score needs: "weights", a state alone; or "data", the partition's model and training batches."""
+        needs: str = getattr(self._function, "needs", "weights")
+        return needs
+
+    @property
+    def examples(self) -> int:
+        """How many training examples the score asks for; 0 for one that needs none."""
+        if self.needs != "data":
+            return 0
+        parameter = inspect.signature(self._function).parameters.get("examples")
+        default = 0 if parameter is None or parameter.default is parameter.empty else parameter.default
+        return int(self.options.get("examples", default))
+
+    def check(self) -> None:
+        """Refuse options that the score has not, and needs that nobody can meet.
+
+        Raises:
+            ConfigError: There is no such score or option.
+        """
+        if self.needs not in NEEDS:
+            raise ConfigError(f"the score {shown(self.name)} needs {shown(self.needs)}; a score needs "
+                              f"{' or '.join(NEEDS)}")  # fmt: skip
+        catalogue.checked_options(self._function, self.name, 3, self.options)
+
+    def score(self) -> Score:
+        """Return the score, with its options."""
+        function = catalogue.guarded(self.name, self._function)
+        if not self.options:
+            return function
+        options = catalogue.checked_options(self._function, self.name, 3, self.options)
+
+        @functools.wraps(function)
+        def with_options(state: State, mask: Mask, context: Context) -> Scores:
+            scores: Scores = function(state, mask, context, **options)
+            return scores
+
+        return with_options
