@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reason(fault: Fault) -> str | None:
-    return REASONS.get((fault.file, fault.before, fault.after))
+    return REASONS.get((fault.file, fault.context, fault.after))
 
 
 if __name__ == "__main__":

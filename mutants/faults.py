@@ -32,6 +32,7 @@ class Fault:
         kind: "boundary", "arithmetic", "constant", "operand", "deleted" or "argument dropped".
         before: The source as it stands.
         after: The source with the fault.
+        context: The line as it stands, without its indentation.
         place: Number of the node among those of the tree, in the order of `ast.walk`.
         choice: Which of the faults that the node can have.
     """
@@ -41,6 +42,7 @@ class Fault:
     kind: str
     before: str
     after: str
+    context: str
     place: int
     choice: int
 
@@ -69,7 +71,8 @@ def draw(files: Sequence[Path], number: int, seed: int) -> list[Fault]:
 
 def faults_of(path: Path) -> Iterator[Fault]:
     """List all faults that a module can have."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    lines, tree = text.splitlines(), ast.parse(text)
     left_alone = _left_alone(tree)
     file = path.as_posix().rpartition("/tombola/")[2]
     for place, node in enumerate(ast.walk(tree)):
@@ -77,7 +80,8 @@ def faults_of(path: Path) -> Iterator[Fault]:
             continue
         for choice, (kind, changed) in enumerate(_changes(node)):
             line = getattr(node, "lineno", 0)
-            yield Fault(file, line, kind, ast.unparse(node), ast.unparse(changed), place, choice)
+            before, after = ast.unparse(node), ast.unparse(changed)
+            yield Fault(file, line, kind, before, after, lines[line - 1].strip(), place, choice)
 
 
 def _left_alone(tree: ast.Module) -> set[int]:
@@ -111,7 +115,9 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node, ast.Constant) and type(node.value) is bool:
         yield "constant", ast.copy_location(ast.Constant(not node.value), node)
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        yield "constant", ast.copy_location(ast.Constant(node.value + 1), node)
+        one_more = node.value + 1
+        another = one_more if one_more != node.value else 2 * node.value  # 1e38 + 1 is 1e38
+        yield "constant", ast.copy_location(ast.Constant(another), node)
     if isinstance(node, ast.BoolOp):
         for index in range(len(node.values)):
             yield "operand", _with(node, lambda new, at=index: new.values.pop(at))

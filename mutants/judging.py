@@ -25,28 +25,39 @@ PATIENCE = 180  # seconds of a processor; a fault that makes a loop endless is s
 # Modules of the core whose tests stand in files of other names.
 _TESTS = {
     "files": ("test_digests", "test_storage"),
+    "jobs": ("test_jobs", "test_training"),
+    "kernels/_eager": ("test_kernels", "test_tracing"),
+    "kernels/_traced": ("test_kernels", "test_tracing"),
+    "kernels/anatomy": ("test_tracing",),
+    "kernels/finding": ("test_kernels",),
+    "kernels/recording": ("test_tracing",),
+    "kernels/updates": ("test_steps", "test_tracing"),
     "paces": ("test_gradual",),
+    "partitions": ("test_partitions", "test_task"),
     "rates": ("test_rates", "test_pruning"),
     "records": ("test_experiment",),
+    "selection": ("test_selection", "test_pruning"),
+    "settings": ("test_training",),
+    "tasks/evaluation": ("test_evaluation",),
+    "tickets": ("test_tickets", "test_states"),
     "ticket_format/bits": ("test_gaps",),
     "ticket_format/contents": ("test_tickets", "test_gaps"),
     "ticket_format/layout": ("test_tickets", "test_digests"),
     "ticket_format/reading": ("test_tickets",),
     "ticket_format/texts": ("test_tickets", "test_digests"),
     "ticket_format/writing": ("test_tickets",),
-    "partitions": ("test_partitions", "test_task"),
-    "selection": ("test_selection", "test_pruning"),
-    "jobs": ("test_jobs", "test_training"),
 }
 # Where a fault changes a number that somebody reads.
 CORE = (
-    "batches", "comparisons", "connectivity", "controls", "cutting", "digests", "evaluation", "flops", "gradual",
-    "invariants", "jobs", "ledger", "masks", "overlap", "paces", "partitions", "pruning", "rates", "scopes", "search",
-    "seeds", "selection", "splits", "statistics", "steps", "ticket_format/bits",
-    "ticket_format/contents",
-    "ticket_format/layout", "ticket_format/reading", "ticket_format/texts", "ticket_format/writing", "tickets",
-    "training", "verdicts",
-)  # fmt: skip
+    *("batches", "comparisons", "connectivity", "controls", "cutting", "digests", "flops"),
+    *("gradual", "invariants", "jobs", "kernels/_eager", "kernels/_traced"),
+    *("kernels/anatomy", "kernels/finding", "kernels/recording", "kernels/updates"),
+    *("ledger", "masks", "overlap", "paces", "partitions", "pruning", "rates", "scopes", "search"),
+    *("seeds", "selection", "settings", "splits", "statistics", "tasks/evaluation"),
+    *("ticket_format/bits", "ticket_format/contents", "ticket_format/layout"),
+    *("ticket_format/reading", "ticket_format/texts", "ticket_format/writing"),
+    *("tickets", "training", "verdicts"),
+)
 
 
 @dataclass(frozen=True)

@@ -265,8 +265,9 @@ def test_a_crop_that_could_move_a_picture_out_of_sight_is_refused():
 
 
 def test_an_index_that_was_not_published_is_refused():
-    with pytest.raises(InputError, match="index 7, but 5 examples"):
-        batches(pictures(8), published=5)
+    with pytest.raises(InputError, match="index 7, but 7 examples"):
+        batches(pictures(8), published=7)
+    assert len(batches(pictures(8), published=8)) == 2
 
 
 def test_ordered_gives_every_example_in_order_and_as_it_is():

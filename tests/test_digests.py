@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from tombola.digests import digest_json, digest_mask, digest_state
+from tombola.digests import digest_json, digest_mask, digest_state, pack
 from tombola.errors import InputError
 
 
@@ -101,3 +101,9 @@ def test_what_json_cannot_say_is_refused_with_its_place(value, message):
     with pytest.raises(InputError) as caught:
         digest_json(value)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("keep", "kind"), [([True, False], "list"), (torch.ones(2), "torch.float32")])
+def test_a_mask_that_is_no_tensor_of_booleans_has_no_bits(keep, kind):
+    with pytest.raises(InputError, match=f"the mask of 'w' is {kind}; it is torch.bool"):
+        pack("w", keep)

@@ -194,3 +194,9 @@ def test_costs_have_no_unit_where_the_dense_network_was_not_evaluated():
     records = [one for one in lth(3) if one["round"]]
     assert {account.unit for account in accounts(records)} == {None}
     assert {account.unit for account in accounts(lth(3))} == {WHOLE}
+
+
+def test_an_arm_that_has_trained_nothing_yet_owes_no_search():
+    tickets = [record("drawn", 1, 0.5, []), record("drawn", 2, 0.25, [])]
+    assert unsearched(tickets) == []
+    assert unsearched([*tickets, record("drawn", 3, 0.1, [cost("evaluation", "d")])]) == ["drawn"]

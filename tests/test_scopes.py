@@ -7,7 +7,7 @@ from torch import nn
 from tombola import models
 from tombola.errors import ConfigError, InputError
 from tombola.masks import count, ones, size
-from tombola.scopes import Group, by_group, half_output, per_kind, per_layer, whole_model
+from tombola.scopes import Group, by_group, check_groups, half_output, per_kind, per_layer, whole_model
 
 LENET5 = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "head.weight"]
 
@@ -69,3 +69,11 @@ def test_the_groups_of_every_scope_divide_the_mask(make, name):
     names = [of for group in make(model)(mask).values() for of in group.names]
     assert sorted(names) == sorted(mask)
     assert torch.tensor([group.factor for group in make(model)(mask).values()]).gt(0).all()
+
+
+@pytest.mark.parametrize("factor", [-0.1, float("inf"), float("nan")])
+def test_a_group_whose_factor_is_no_share_of_the_rate_is_refused(factor):
+    mask = {"w": torch.ones(2, dtype=torch.bool)}
+    check_groups({"fixed": Group(("w",), 0)}, mask)
+    with pytest.raises(InputError, match="a factor of 0 or more"):
+        check_groups({"odd": Group(("w",), factor)}, mask)

@@ -15,7 +15,7 @@ from torch.nn.utils import prune as torch_prune
 from tombola import Classification, seeds
 from tombola.batches import Batches
 from tombola.data.loading import load
-from tombola.errors import ConfigError
+from tombola.errors import ConfigError, InvariantError
 from tombola.executors import serial
 from tombola.holding import hold_
 from tombola.jobs import Job, Trained
@@ -481,3 +481,18 @@ def test_the_seconds_of_a_round_are_those_that_the_clock_told_between(task, monk
     monkeypatch.setattr("tombola.search.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     [found] = search(task, [WHOLE], [0.2])
     assert (found.cut_seconds, found.invariant_seconds) == (3, 3)
+
+
+def test_a_partition_whose_training_moved_a_pruned_weight_is_named(task):
+    train = serial(task)
+
+    def careless(jobs):
+        trained = train(jobs)
+        for keep, weight in zip(jobs[1].mask.values(), (trained[1].final[name] for name in jobs[1].mask), strict=True):
+            weight[~keep] = 1.0
+        return trained
+
+    rounds = search(task, by_examples(210, 2, 0), [0.5, 0.5], run_all=careless)
+    next(rounds)  # nothing is pruned yet
+    with pytest.raises(InvariantError, match="round 2, partition 2"):
+        next(rounds)

@@ -90,3 +90,12 @@ def test_reseed_draws_what_torchs_own_seed_does():
         ours = torch.rand(4)
         torch.manual_seed(seeds.derive(3, "step", 9))
         assert torch.equal(torch.rand(4), ours)
+
+
+def test_what_is_remembered_of_gpus_is_put_back_there(monkeypatch):
+    states, given = [torch.zeros(16, dtype=torch.uint8)], []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.append)
+    seeds.remember()()
+    assert given == [states]

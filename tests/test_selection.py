@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -305,3 +306,18 @@ def test_on_a_gpu_the_same_weights_are_pruned(values):
     assert torch.equal(there["w"].cpu(), prune(scores, mask, 0.2)["w"])
     chunked = in_chunks({"w": scores["w"].cuda()}, {"w": mask["w"].cuda()}, ["w"], 1000, chunk=10_000)
     assert torch.equal(chunked["w"].cpu(), in_chunks(scores, mask, ["w"], 1000)["w"])
+
+
+def test_scores_that_are_sparse_are_refused():
+    scores = {"w": torch.ones(4).to_sparse()}
+    with pytest.raises(InputError, match=r"scores of 'w' are .*an ordinary tensor of real numbers"):
+        selection.check_fits(scores, {"w": torch.ones(4, dtype=torch.bool)}, "w")
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.5, 0.95])
+def test_the_bounds_of_a_quantile_are_scores_of_their_rank_in_the_sample(fraction):
+    sample = np.random.default_rng(0).permutation(2000).astype(np.float32)
+    low, high = selection._bounds(sample.copy(), fraction, -1.0, 2000.0)
+    width = 3.5 * (2000 * fraction * (1 - fraction)) ** 0.5 + 2
+    assert low == int(2000 * fraction - width)
+    assert high == int(2000 * fraction + width)

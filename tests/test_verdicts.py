@@ -297,3 +297,15 @@ def test_losing_is_said_falsely_no_more_often_than_the_level_over_all_conditions
         found = judged(ticket("lth", list(scores), list(late)), ticket("random", list(controls)))
         false += found.word == "losing"
     assert 0 < false / times <= 0.05 + stats.norm.ppf(0.995) * math.sqrt(0.05 * 0.95 / times)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_every_condition_has_its_limits_at_the_level_of_the_verdict(alpha):
+    found = judged(ticket("lth", GOOD), ticket("random", BAD), alpha=alpha)
+    quantile = stats.t.ppf(1 - alpha, df=len(GOOD) - 1)
+    for condition, other in zip(found.conditions[::2], ([0.9] * 3, BAD), strict=True):
+        differences = np.subtract(GOOD, other)
+        error = differences.std(ddof=1) / math.sqrt(len(GOOD))
+        least, most = condition.limits
+        assert least == pytest.approx(differences.mean() - quantile * error)
+        assert most == pytest.approx(differences.mean() + quantile * error)
