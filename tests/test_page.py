@@ -56,6 +56,14 @@ def written(tmp_path_factory, with_charts):
     return {file.name: file for file in files}
 
 
+def test_every_chart_of_the_page_holds_to_the_schema_of_vega_lite(with_charts):
+    """A page writes its charts without asking."""
+    charts = page._charts(records(), ASKED, "The title")
+    assert charts.keys() == IN_PAGE | {"accuracy-and-rounds"}
+    for chart, _ in charts.values():
+        chart.to_dict(validate=True)
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")

@@ -16,6 +16,7 @@ from numbers import Real
 
 from tombola import statistics
 from tombola.errors import ConfigError, near
+from tombola.evidence import Evidence, once
 from tombola.metrics import ACCURACY, STEPS, Metric
 from tombola.records import Record
 from tombola.statistics import Paired
@@ -207,6 +208,7 @@ def compare(
     ]
 
 
+@once
 def compare_over(
     records: Collection[Record],
     arm: str,
@@ -233,8 +235,8 @@ def compare_over(
     if not 0 < alpha < 1:
         raise ConfigError(f"alpha is {alpha:g}; it is a probability, such as 0.05")
     metric, of = (STEPS, of) if of == STEPS.name else (metric, of or metric.test)
-    records = list(records)  # a run's records are sorted anew whenever they are asked for
-    others = records if beside is None else list(beside)
+    records = Evidence.of(records)
+    others = records if beside is None else Evidence.of(beside)
     for checked in [records] if beside is None else [records, others]:
         _check_one_recipe(checked)
         _check_entry(checked, of)
@@ -253,6 +255,7 @@ def compare_over(
     return [by_density.get(one.density, one) for one in found]
 
 
+@once
 def values_at(records: Collection[Record], arm: str, density: float, of: str = "test_accuracy") -> dict[int, Value]:
     """Return what each replicate of an arm has at a density; those without rounds on both sides are left out.
 
@@ -266,6 +269,7 @@ def values_at(records: Collection[Record], arm: str, density: float, of: str = "
     return {k: value for k, value in found.items() if value is not None}
 
 
+@once
 def rounds_of(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
     """Return the rounds of an arm by replicate; the dense network is there whether it has an arm or not.
 
@@ -348,6 +352,7 @@ def _at(
     )
 
 
+@once
 def _check_one_recipe(records: Collection[Record], arm: str = "") -> None:
     """Refuse records that two recipes have made; of one arm also those of two definitions of it."""
     odd = []
@@ -366,6 +371,7 @@ def _check_one_recipe(records: Collection[Record], arm: str = "") -> None:
                           "(tombola report RUN RUN), or give those of the second arm as beside=")  # fmt: skip
 
 
+@once
 def _check_entry(records: Collection[Record], of: str) -> None:
     """Refuse what no record has, and what is no number."""
     there = False

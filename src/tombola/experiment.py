@@ -399,7 +399,7 @@ def report(
     recipe = run.recipe
     chosen = _chosen(recipe, replicates)
     keys = [(name, replicate) for name in recipe.arms for replicate in range(recipe.replicates)]
-    records = [r for r in run.records.all() if (r["arm"], r["replicate"]) in set(keys)]
+    records = [record for key in keys for record in run.records.of(*key)]
     notes = [_under_way(run, chosen)] if under_way else []
     endings = {key: run.ending(*key) for key in keys}
     for name, replicate in keys if not under_way else ():
@@ -454,9 +454,9 @@ def _under_way(run: Run, chosen: Sequence[int]) -> str:
 
 def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:
     """Return whether each test example was predicted right, by arm, replicate and round; round 0 is dense's too."""
-    labels = run.labels()
+    labels, predicted = run.tested()
     found: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
-    for key, predictions in run.predictions().items() if labels is not None else ():
+    for key, predictions in predicted.items() if labels is not None else ():
         arm, replicate, index = key.split("/")
         where = int(replicate.removeprefix("replicate-")), int(index.removeprefix("round-"))
         found[arm, *where] = predictions == labels

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from tombola.comparisons import DENSE, reaches
+from tombola.evidence import once
 from tombola.metrics import ACCURACY
 from tombola.records import Cost, Record, costs_of
 
@@ -62,16 +63,15 @@ def total(costs: Iterable[Cost]) -> Sum:
 
 
 def _sum(parts: Sequence[Cost | Sum]) -> Sum:
-    peaks = [part.peak_bytes for part in parts if part.peak_bytes is not None]
     return Sum(
-        trainings=sum(part.trainings if isinstance(part, Sum) else 1 for part in parts),
-        samples=sum(part.samples for part in parts),
-        steps=_added(part.steps for part in parts),
-        flops=_added(part.flops for part in parts),
-        flops_sparse=_added(part.flops_sparse for part in parts),
-        seconds=sum(part.seconds for part in parts),
-        process_seconds=_added(part.process_seconds for part in parts),
-        peak_bytes=max(peaks, default=None),
+        trainings=sum([part.trainings if isinstance(part, Sum) else 1 for part in parts]),
+        samples=sum([part.samples for part in parts]),
+        steps=_added([part.steps for part in parts]),
+        flops=_added([part.flops for part in parts]),
+        flops_sparse=_added([part.flops_sparse for part in parts]),
+        seconds=sum([part.seconds for part in parts]),
+        process_seconds=_added([part.process_seconds for part in parts]),
+        peak_bytes=max([part.peak_bytes for part in parts if part.peak_bytes is not None], default=None),
     )
 
 
@@ -105,6 +105,7 @@ class Account:
         return None if not self.unit else getattr(self, of).samples / self.unit
 
 
+@once
 def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> list[Account]:
     """Return the account of every ticket, and of the dense network, in the order of the records.
 
@@ -115,19 +116,18 @@ def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) ->
     >>> [account.trainings() for account in accounts(records)]
     [1.0, 2.0]
     """
-    found, taken, needed = [], sources(records, made_of), _needed(records)
+    found, taken, needed, units = [], sources(records, made_of), _needed(records), _units(records)
     for (arm, replicate), own in _by_arm(records).items():
         evaluated: list[Cost] = []
-        unit = _unit(records, replicate)
-        dense = all(record["density"] == 1 for record in own)
-        for record in own:
+        dense = all(record["density"] == 1 for record, _ in own)
+        for record, costs in own:
             place = replicate, int(record["round"])
             searched, every = needed[arm, *place]
             if arm in taken:
                 # Its own are kept beside the source's: it may start from a rewind point of its own.
                 theirs = needed.get((taken[arm], *place), ((), ()))
                 searched, every = [*searched, *theirs[0]], [*every, *theirs[1]]
-            here = [cost for cost in costs_of(record) if cost.role == "evaluation"]
+            here = [cost for cost in costs if cost.role == "evaluation"]
             # The dense network that is trained longer is one training, not that of round 0 and another one.
             evaluated = here if dense and here else evaluated + here
             found.append(
@@ -137,24 +137,26 @@ def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) ->
                     search=total(searched),
                     own=total([*searched, *here]),
                     whole=total([*every, *evaluated]),
-                    unit=unit,
+                    unit=units.get(replicate),
                 )
             )
     return found
 
 
+@once
 def _needed(records: Sequence[Record]) -> dict[tuple[str, int, int], tuple[list[Cost], list[Cost]]]:
     """Return, by arm, replicate and round, what the search of that ticket took, and what all searches up to it did."""
     found = {}
     for (arm, replicate), own in _by_arm(records).items():
         every: list[Cost] = []
-        for record in own:
-            mine = [cost for cost in costs_of(record) if cost.role != "evaluation"]
+        for record, costs in own:
+            mine = [cost for cost in costs if cost.role != "evaluation"]
             every = every + mine
             found[arm, replicate, int(record["round"])] = (mine if record.get("by_itself") else every, every)
     return found
 
 
+@once
 def sources(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> dict[str, str]:
     """Return, by arm that searches nothing, the arm whose search found its tickets, as far as that is known.
 
@@ -191,6 +193,7 @@ def unsearched(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) 
     return [arm for arm in _taking(records) if arm not in known]
 
 
+@once
 def apart(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> frozenset[str]:
     """Return the arms whose tickets need nothing of the rounds before: their rounds are a list of densities.
 
@@ -204,25 +207,32 @@ def apart(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> fr
     """
     found = {record["arm"] for record in records if record.get("by_itself")}
     late: dict[str, list[bool]] = {}  # whether a round after the first needed a training more
-    for record in records:
+    for record, costs in _with_costs(records):
         if record["round"] > 1:
-            late.setdefault(record["arm"], []).append(any(cost.role == "search" for cost in costs_of(record)))
+            late.setdefault(record["arm"], []).append(any(cost.role == "search" for cost in costs))
     found |= {arm for arm in _searching(records) if arm in late and not any(late[arm])}
     return frozenset(found | {arm for arm, source in sources(records, made_of).items() if source in found})
 
 
+@once
 def _searching(records: Sequence[Record]) -> list[str]:
     """Return the arms that train for their search, in the order of the records."""
-    return list(dict.fromkeys(r["arm"] for r in records if any(cost.role == "search" for cost in costs_of(r))))
+    searching = {}
+    for record, costs in _with_costs(records):
+        if any(cost.role == "search" for cost in costs):
+            searching[record["arm"]] = True
+    return list(searching)
 
 
+@once
 def _taking(records: Sequence[Record]) -> list[str]:
     """Return the arms that have tickets and trainings but no search: they take another arm's tickets."""
     searching = _searching(records)
-    names = dict.fromkeys(r["arm"] for r in records if costs_of(r) and r["density"] < 1)
+    names = dict.fromkeys(record["arm"] for record, costs in _with_costs(records) if costs and record["density"] < 1)
     return [arm for arm in names if arm not in searching]
 
 
+@once
 def _masks(records: Sequence[Record]) -> dict[str, dict[tuple[int, int], str]]:
     found: dict[str, dict[tuple[int, int], str]] = {}
     for record in records:
@@ -236,7 +246,7 @@ def _masks(records: Sequence[Record]) -> dict[str, dict[tuple[int, int], str]]:
 def spent(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> tuple[Sum, Sum]:
     """Return what all arms of all replicates were charged together, and what was done in fact, each training once."""
     last = {(account.record["arm"], account.record["replicate"]): account for account in accounts(records, made_of)}
-    done = total(cost for record in records for cost in costs_of(record))
+    done = total(cost for _, costs in _with_costs(records) for cost in costs)
     return _sum([account.whole for account in last.values()]), done
 
 
@@ -269,6 +279,7 @@ class Reached:
     seconds: float
 
 
+@once
 def to_reach(records: Sequence[Record], density: float, made_of: Mapping[str, str] = UNKNOWN) -> list[Reached]:
     """Return what each arm needed to come to a density, arms that none of their replicates do left out.
 
@@ -317,6 +328,7 @@ class Afforded:
     value: float
 
 
+@once
 def at_equal_cost(
     records: Sequence[Record], budget: float, made_of: Mapping[str, str] = UNKNOWN, of: str = ACCURACY.test
 ) -> list[Afforded]:
@@ -346,6 +358,7 @@ def at_equal_cost(
     ]
 
 
+@once
 def budgets(records: Sequence[Record], arm: str, densities: Sequence[float], of: str = ACCURACY.test) -> list[float]:
     """Return what an arm's evaluated tickets cost that first come to densities, in full-data trainings, ascending.
 
@@ -361,28 +374,39 @@ def budgets(records: Sequence[Record], arm: str, densities: Sequence[float], of:
     return sorted({round(max(of.values()), 6) for of in most.values()})
 
 
-def _by_arm(records: Sequence[Record]) -> Mapping[tuple[str, int], list[Record]]:
-    found: dict[tuple[str, int], list[Record]] = {}
-    for record in sorted(records, key=lambda record: int(record["round"])):
-        found.setdefault((record["arm"], record["replicate"]), []).append(record)
-    order = list(dict.fromkeys((record["arm"], record["replicate"]) for record in records))
-    return {key: found[key] for key in order}
+@once
+def _with_costs(records: Sequence[Record]) -> list[tuple[Record, list[Cost]]]:
+    """Return each record with what its round cost: there are many costs, and reading one takes its time."""
+    return [(record, costs_of(record)) for record in records]
 
 
-def _unit(records: Sequence[Record], replicate: int) -> int | None:
-    """Return the samples of the dense network's own training in a replicate."""
-    for record in records:
-        if record["replicate"] == replicate and record["round"] == 0:
-            evaluations = [cost for cost in costs_of(record) if cost.role == "evaluation"]
+@once
+def _by_arm(records: Sequence[Record]) -> Mapping[tuple[str, int], list[tuple[Record, list[Cost]]]]:
+    """Return the rounds of each arm and replicate, with their costs; arms as they come in the records."""
+    found: dict[tuple[str, int], list[tuple[Record, list[Cost]]]] = {}
+    for record, costs in _with_costs(records):
+        found.setdefault((record["arm"], record["replicate"]), []).append((record, costs))
+    for rounds in found.values():
+        rounds.sort(key=lambda one: int(one[0]["round"]))
+    return found
+
+
+@once
+def _units(records: Sequence[Record]) -> dict[int, int]:
+    """Return, by replicate, the samples of the dense network's own training, where it was evaluated."""
+    found: dict[int, int] = {}
+    for record, costs in _with_costs(records):
+        if record["round"] == 0 and record["replicate"] not in found:
+            evaluations = [cost for cost in costs if cost.role == "evaluation"]
             if evaluations:
-                return evaluations[0].samples
-    return None
+                found[record["replicate"]] = evaluations[0].samples
+    return found
 
 
-def _added(values: Iterable[_Number | None]) -> _Number | None:
+def _added(values: Sequence[_Number | None]) -> _Number | None:
     """Add numbers up; what is not known of one of them is not known of all."""
-    known = list(values)
-    return None if None in known else sum(value for value in known if value is not None)
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

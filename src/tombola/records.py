@@ -121,6 +121,9 @@ class Records:
         self._kinds = _KINDS | _measured(metrics)
         self._seals = seals or Seals(path.parent, required=False)
         self._known: dict[tuple[str, int, int], Record] = {}
+        # The same by arm and replicate, then by round: nobody looks through all results for those of one arm.
+        self._rounds: dict[tuple[str, int], dict[int, Record]] = {}
+        self._in_order: list[Record] | None = None  # all of them, until one is added
         self.repaired = False
         if path.exists():
             self._read(repair)
@@ -138,7 +141,12 @@ class Records:
                 raise ConfigError(
                     f"line {number} of '{self.path}' is damaged: {error}; take it out, and its round is done again"
                 ) from error
-            self._known[_key(record)] = record
+            self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        self._known[_key(record)] = record
+        self._rounds.setdefault((record["arm"], record["replicate"]), {})[record["round"]] = record
+        self._in_order = None
 
     def _check(self, record: Any) -> None:
         """Refuse a line that is no record, or whose entry is not what it must be."""
@@ -186,7 +194,7 @@ class Records:
                 if not anyway and (less or (record["evaluated"] == before["evaluated"] and not more)):
                     return False
             self._append(self._seals.line(self.path, record))
-            self._known[_key(record)] = record
+            self._keep(record)
             return True
 
     def _append(self, line: bytes) -> None:
@@ -237,15 +245,19 @@ class Records:
 
     def of(self, arm: str, replicate: int) -> list[Record]:
         """Return the results of an arm of a replicate, by round."""
-        return [record for record in self.all() if (record["arm"], record["replicate"]) == (arm, replicate)]
+        with self._lock:  # arms of a run add to them meanwhile
+            rounds = dict(self._rounds.get((arm, replicate), {}))
+        return [rounds[index] for index in sorted(rounds)]
 
     def all(self) -> list[Record]:
         """Return the results in the order arm, replicate, round; which was written first does not matter."""
-        with self._lock:  # arms of a run add to them meanwhile
-            known = dict(self._known)
-        places = {arm: place for place, arm in enumerate(self.order)}
-        last = len(places)
-        return [known[key] for key in sorted(known, key=lambda key: (places.get(key[0], last), *key))]
+        with self._lock:
+            if self._in_order is None:
+                places = {arm: place for place, arm in enumerate(self.order)}
+                last = len(places)
+                keys = sorted(self._known, key=lambda key: (places.get(key[0], last), *key))
+                self._in_order = [self._known[key] for key in keys]
+            return list(self._in_order)
 
 
 def _key(record: Record) -> tuple[str, int, int]:

@@ -404,6 +404,14 @@ class Run:
         Raises:
             ConfigError: A file is damaged.
         """
+        return self.tested()[1]
+
+    def tested(self) -> tuple[NDArray[np.integer[Any]] | None, dict[str, NDArray[np.integer[Any]]]]:
+        """Return the labels and the predictions, read once; see `labels` and `predictions`.
+
+        Raises:
+            ConfigError: A file is damaged.
+        """
         found = self._predicted()
         labels = found.pop(LABELS, None)
         number = None if labels is None else len(labels)
@@ -415,7 +423,7 @@ class Run:
                 raise DamagedError(f"'{self.path}' has {len(values)} predictions of {key}, and {number} test examples")
         places = {arm: place for place, arm in enumerate(self.recipe.arms)}
         ordered = sorted(found, key=lambda key: (places.get(key.partition("/")[0], len(places)), key))
-        return {key: found[key] for key in ordered}
+        return labels, {key: found[key] for key in ordered}
 
     def _predicted(self) -> dict[str, NDArray[np.integer[Any]]]:
         """Read the predictions and the labels, wherever they are."""
@@ -501,7 +509,7 @@ class Run:
     def _goal(self, arm: str) -> dict[str, Any]:
         """Return how far an arm is to go: what may change without making it another arm."""
         plain: dict[str, Any] = json.loads(json.dumps(
-            {"until": self.recipe.plain()["until"], "evaluate_at": self.recipe.arms[arm].evaluate_at}
+            {"until": dataclasses.asdict(self.recipe.until), "evaluate_at": self.recipe.arms[arm].evaluate_at}
         ))  # fmt: skip
         return plain
 

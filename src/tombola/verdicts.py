@@ -22,6 +22,7 @@ from typing import Literal
 from tombola import statistics
 from tombola.comparisons import DENSE, Comparison, Value, compare, rounds_of, values_at
 from tombola.errors import ConfigError
+from tombola.evidence import Evidence, once
 from tombola.metrics import ACCURACY, STEPS, Metric
 from tombola.records import Record
 from tombola.statistics import Paired
@@ -96,6 +97,7 @@ class Verdict:
     metric: Metric = ACCURACY
 
 
+@once
 def verdict(
     records: Collection[Record],
     arm: str,
@@ -137,7 +139,7 @@ def verdict(
     if margin is None:
         raise ConfigError("a verdict needs a margin, what still counts as \"as accurate as dense\"; such as "
                           "verdict: {margin: 0.01} for one point")  # fmt: skip
-    records = list(records)  # a run's records are sorted anew whenever they are asked for
+    records = Evidence.of(records)
     controls = [controls] if isinstance(controls, str) else controls
     as_good = compare(records, arm, DENSE, at=at, metric=metric, margin=margin, alpha=alpha)
     comparisons = [as_good]

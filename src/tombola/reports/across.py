@@ -21,6 +21,7 @@ from tombola.reports.drawing import (
     around,
     band,
     density_axis,
+    inline,
     interval_of,
     legend_of,
     side_by_side,
@@ -69,11 +70,11 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str], metric: M
         ]  # fmt: skip
         there = dense[label]
         rule = [] if there is None else [{of: metric.scale * there.mean}]
-        over, y = alt.Chart(alt.InlineData(rows)), alt.Y(f"{of}:Q", **y_axis)
+        over, y = alt.Chart(inline(rows)), alt.Y(f"{of}:Q", **y_axis)
         tips = tooltip("arm", "round", "density", of, "interval", "replicates", metric=metric)
         drawn.append(alt.layer(
             band(rows).encode(x=x, y=alt.Y("low:Q", **y_axis), color=colour),
-            alt.Chart(alt.InlineData(rule)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+            alt.Chart(inline(rule)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
             over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
             over.mark_point(filled=True, size=50, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),
             width=WIDTH_OF_ROW // columns - 12, height=200,
@@ -124,7 +125,7 @@ def over_runs(
     )
     tips = [alt.Tooltip("place:N", title=along or "run"), alt.Tooltip("of:N", title="of"),
             alt.Tooltip("value:Q", format=".4~g")]  # fmt: skip
-    over_mean, over = alt.Chart(alt.InlineData(mean)), alt.Chart(alt.InlineData(list(rows)))
+    over_mean, over = alt.Chart(inline(mean)), alt.Chart(inline(rows))
     return styled(
         over_mean.mark_line(strokeWidth=1.5, strokeDash=[1, 0] if along else [3, 3]).encode(x=x, y=y, color=colour),
         over.mark_point(filled=True, size=18, opacity=0.5).encode(x=x, y=y, color=colour, tooltip=tips),

@@ -16,6 +16,7 @@ from typing import Any
 
 from tombola import ledger
 from tombola.comparisons import reaches
+from tombola.evidence import once
 from tombola.metrics import ACCURACY, Metric
 from tombola.statistics import half_width
 from tombola.verdicts import LEAST
@@ -122,6 +123,7 @@ def replicates(records: Iterable[Record]) -> int:
     return len({record["replicate"] for record in records})
 
 
+@once
 def dense(records: Sequence[Record], metric: Metric = ACCURACY) -> Spread | None:
     """Summarise the headline metric of the dense network on the test split, or return None if nothing was evaluated.
 
@@ -138,6 +140,7 @@ def dense(records: Sequence[Record], metric: Metric = ACCURACY) -> Spread | None
     return spread(values.values()) if values else None
 
 
+@once
 def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[RoundRow]:
     """Summarise every round of every arm that searches, arms in order of appearance, rounds ascending.
 
@@ -169,6 +172,7 @@ def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[Round
     return rows
 
 
+@once
 def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] = ledger.UNKNOWN) -> dict[str, Spread]:
     """Return what an arm keeps of the weights in a round: per replicate the geometric mean, then over replicates.
 
@@ -192,6 +196,7 @@ def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] = ledge
     return {arm: spread(found[arm]) for arm in arms(records) if arm in found}
 
 
+@once
 def by_target(
     records: Sequence[Record],
     targets: Sequence[float] = TARGETS,
@@ -278,6 +283,7 @@ def firsts(own: Sequence[Record], target: float) -> list[Record]:
     return list(found.values())
 
 
+@once
 def _costs(records: Sequence[Record], made_of: Mapping[str, str]) -> dict[_Key, tuple[float | None, float]]:
     """Return of each result what it took up to there, in full-data trainings and in seconds."""
     whole: dict[int, int] = {}

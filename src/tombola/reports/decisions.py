@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tombola import ledger, overlap, statistics
 from tombola.comparisons import DENSE, Comparison, Value, compare_over, reaches, values_at
 from tombola.errors import ConfigError
+from tombola.evidence import Evidence, once
 from tombola.metrics import ACCURACY, STEPS, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
@@ -84,6 +85,7 @@ class Asked:
 NOTHING = Asked()
 
 
+@once
 def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
     """Judge every arm that is to be judged, with its own controls, at the densities it has; none without a margin.
 
@@ -104,6 +106,7 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
     return found
 
 
+@once
 def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
     """Compare the pairs at the densities that both arms have, those of one pair looked at together."""
     found = []
@@ -125,6 +128,7 @@ def _both(records: Sequence[Record], arm: str, other: str, density: float, metri
     return bool(one.keys() & two.keys())
 
 
+@once
 def answer(records: Sequence[Record], asked: Asked) -> list[list[str]]:
     """Answer the question of the report: of each arm that searches by itself its sentences, what wins first.
 
@@ -143,6 +147,7 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     >>> sentences([], Asked())
     []
     """
+    records = Evidence.of(records)
     compared = comparisons(records, asked)
     told = [one for one in verdicts(records, asked) if one.arm in asked.drawn or not asked.drawn]
     said = [" ".join(of_arm) for of_arm in answer(records, asked)]
@@ -476,6 +481,7 @@ def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
     )
 
 
+@once
 def overlap_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, Any]]:
     """Return what `figures.overlap` draws: means over replicates, in percent."""
     rows = []

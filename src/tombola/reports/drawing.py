@@ -7,6 +7,7 @@ Colours are told apart by colour-blind readers, shapes by everyone in print.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -139,9 +140,33 @@ def band(rows: Sequence[dict[str, Any]], crowded: float = 1.0) -> alt.Chart:
     """
     from tombola.extras import altair as alt
 
-    there = alt.InlineData([row for row in rows if "low" in row])
+    there = inline([row for row in rows if "low" in row])
     area: alt.Chart = alt.Chart(there).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
     return area
+
+
+def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Return rows as the data of charts, which all layers of a figure share.
+
+    Altair copies a chart, data and all, whenever something is laid over it or set; of thousands of rows that takes
+    longer than all else.
+    """
+    from tombola.extras import altair as alt
+
+    with alt.utils.schemapi.debug_mode(False):  # each number would be held to a schema, see `sheets.Sheet`
+        shared: alt.InlineData = _shared_rows()(list(rows))
+    return shared
+
+
+@functools.cache
+def _shared_rows() -> Any:
+    from tombola.extras import altair as alt
+
+    class SharedRows(alt.InlineData):
+        def __deepcopy__(self, _: object) -> SharedRows:
+            return self
+
+    return SharedRows
 
 
 def tooltip(*fields: str, metric: Metric = ACCURACY) -> list[alt.Tooltip]:

@@ -26,6 +26,7 @@ from tombola.reports.drawing import (
     band,
     colours,
     density_axis,
+    inline,
     interval_of,
     legend_of,
     one_two_five,
@@ -101,12 +102,12 @@ def metric_over_density(
     y = alt.Y(f"{of}:Q", **axis)
     colour, shape = arm_encodings(names)
     switch = arm_switch(names)
-    over_means = alt.Chart(alt.InlineData(means)).transform_filter(switch)
-    over_singles = alt.Chart(alt.InlineData(singles)).transform_filter(switch)
-    over_rule = alt.Chart(alt.InlineData(rule))
+    over_means = alt.Chart(inline(means)).transform_filter(switch)
+    over_singles = alt.Chart(inline(singles)).transform_filter(switch)
+    over_rule = alt.Chart(inline(rule))
     hollow = []
     if printed:
-        over_printed = alt.Chart(alt.InlineData(printed)).transform_filter(switch)
+        over_printed = alt.Chart(inline(printed)).transform_filter(switch)
         hollow.append(
             over_printed.mark_point(filled=False, size=110, strokeWidth=2, opacity=1).encode(
                 x=x, y=y, color=colour, shape=shape, tooltip=tooltip("source", "arm", "density", of, metric=metric)
@@ -168,7 +169,7 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
     )
     y = alt.Y("density:Q", title="Density: weights kept (%, log scale)", **density_axis(records))
     colour, shape = arm_encodings(names)
-    over_means = alt.Chart(alt.InlineData(means))
+    over_means = alt.Chart(inline(means))
     order = list(range(len(names)))
     dashes = [[1, 0] if index == 0 else [8 - index % 6, 4 + index % 6] for index in order]
     dash = alt.StrokeDash("order:O", scale=alt.Scale(domain=order, range=dashes), legend=None)
@@ -228,13 +229,13 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
         if few
         else alt.Color("depth:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer, first to last"))
     )
-    over = alt.Chart(alt.InlineData(rows))
+    over = alt.Chart(inline(rows))
     tips = [alt.Tooltip("layer:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
             alt.Tooltip("kept:Q", title="kept of it %", format=".2f")]  # fmt: skip
     alike = [{"density": 100 * sum(of) / len(of), "kept": 100 * sum(of) / len(of)} for of in whole.values()]
     alike = [row for row in alike if row["kept"] >= lowest]
     return styled(
-        alt.Chart(alt.InlineData(alike)).mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.25).encode(x=x, y=y),
+        alt.Chart(inline(alike)).mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.25).encode(x=x, y=y),
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, detail="layer:N"),
         over.mark_point(filled=True, size=40, opacity=1).encode(
             x=x, y=y, color=colour, tooltip=tips, **({"shape": alt.Shape("layer:N", legend=None)} if few else {})
@@ -283,7 +284,7 @@ def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY)
         scale=alt.Scale(domain=[*names, "dense"], range=[*(of_all[name] for name in names), GREY]),
         legend=legend_of([*names, "dense"]),
     )
-    over = alt.Chart(alt.InlineData(rows))
+    over = alt.Chart(inline(rows))
     x = alt.X("step:Q", title="Training step")
     y = alt.Y(f"{metric.name}:Q", title=metric.axis(f"Validation {metric.title}"), scale=alt.Scale(zero=False))
     return styled(
@@ -337,7 +338,7 @@ def boxes(
             scale=alt.Scale(domain=around(rows, metric), nice=False, zero=False),
             axis=alt.Axis(tickCount=5, minExtent=34),
         )
-        over = alt.Chart(alt.InlineData(rows))
+        over = alt.Chart(inline(rows))
         drawn.append(alt.layer(
             over.mark_boxplot(extent="min-max", size=16, opacity=0.55).encode(x=x, y=y, color=colour),
             over.mark_point(filled=True, size=16, opacity=0.9).encode(
@@ -382,7 +383,7 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     from tombola.extras import altair as alt
 
     colour, shape = arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
-    over = alt.Chart(alt.InlineData(list(rows)))
+    over = alt.Chart(inline(rows))
     last = max(row["round"] for row in rows)
     x = alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
               axis=alt.Axis(values=list(range(1, last + 1, last // 15 + 1)), format="d", grid=False))  # fmt: skip
@@ -429,7 +430,7 @@ def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequen
     legend = alt.Legend(title=title, orient="top", gradientLength=160, format="+.1f" if signed else ".1f")
     x = alt.X("data:N", sort=list(data), title=None, axis=alt.Axis(orient="top", labelAngle=0, labelLimit=200))
     y = alt.Y("ticket:N", sort=list(tickets), title=None, axis=alt.Axis(labelLimit=240, labelPadding=8))
-    over = alt.Chart(alt.InlineData(list(cells)))
+    over = alt.Chart(inline(cells))
     tips = [
         *tooltip("ticket", "data", "accuracy"),
         alt.Tooltip("difference:Q", title="points from dense", format="+.2f"),
@@ -460,7 +461,7 @@ def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.Layer
     names = list(dict.fromkeys(row["density"] for row in rows))
     palette = list(colours(names).values())
     colour = alt.Color("density:N", sort=names, scale=alt.Scale(domain=names, range=palette), legend=legend_of(names))
-    over = alt.Chart(alt.InlineData(list(rows)))
+    over = alt.Chart(inline(rows))
     x = alt.X("at:Q", title="Place on the line: 0 the first training, 1 the second")
     y = alt.Y("error:Q", title=metric.axis(f"Test {metric.error_title}"), scale=alt.Scale(zero=False))
     tips = [alt.Tooltip("density:N"), alt.Tooltip("at:Q", format=".2f"),
@@ -496,11 +497,11 @@ def barrier(records: Sequence[Record], stable: float | None, metric: Metric = AC
     unit = f"{metric.points} of test {metric.error_title}".strip()
     y = alt.Y("barrier:Q", title=f"Barrier ({unit})")
     colour, shape = arm_encodings(aggregate.arms(records), names)
-    over_means, over_singles = alt.Chart(alt.InlineData(means)), alt.Chart(alt.InlineData(singles))
+    over_means, over_singles = alt.Chart(inline(means)), alt.Chart(inline(singles))
     tip = alt.Tooltip("barrier:Q", title=", ".join(filter(None, ("barrier", metric.points))), format=".2f")
     limit = [] if stable is None else [{"barrier": metric.scale * stable}]
     return styled(
-        alt.Chart(alt.InlineData(limit)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+        alt.Chart(inline(limit)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
         over_singles.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
             x=x, y=y, color=colour, tooltip=[*tooltip("arm", "replicate", "round", "density"), tip]
         ),
@@ -527,7 +528,7 @@ def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.Layer
     called = {row["arm"]: row["pair"] for row in rows}
     colour, shape = arm_encodings(arms, list(called), called)
     switch = arm_switch(list(called))
-    over = alt.Chart(alt.InlineData(list(rows))).transform_filter(switch)
+    over = alt.Chart(inline(rows)).transform_filter(switch)
     x = alt.X(
         "density:Q",
         title="Density: weights kept (%, log scale)",

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from tombola.evidence import Evidence
 from tombola.files import write_whole
 from tombola.metrics import Metric
 from tombola.reports import aggregate, decisions, drawing, figures, inference, masks, panels, table
@@ -64,6 +65,7 @@ def write(
         making: How the run is made again; left out if not given.
         formats: Of the figures' own files: "svg", "png", "pdf".
     """
+    records = Evidence.of(records)  # each section asks for what it needs, and it is worked out once
     charts = _charts(records, asked, " · ".join(filter(None, [title, facts.get("data"), facts.get("training")])))
     sheet = Sheet(charts, drawing.colours(aggregate.arms(records)))
     files: dict[str, bytes] = {"summary.md": table.markdown(title, records, notes, asked).encode()}

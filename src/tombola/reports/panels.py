@@ -24,6 +24,7 @@ from tombola.reports.drawing import (
     arm_switch,
     colours,
     density_axis,
+    inline,
     legend_of,
     panel,
     stacked,
@@ -85,7 +86,7 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     shape = alt.Shape("density:N", scale=alt.Scale(domain=labels, range=list(SHAPES[: len(labels)])),
                       legend=legend_of(labels))  # fmt: skip
     switch = arm_switch(labels, field="density")
-    over = alt.Chart(alt.InlineData(rows)).transform_filter(switch)
+    over = alt.Chart(inline(rows)).transform_filter(switch)
 
     def x(of: str) -> alt.X:
         return alt.X(f"{of}:Q", title=metric.axis("First arm minus second", differences=True), scale=scale,
@@ -101,7 +102,7 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
             alt.Tooltip("low:Q", title="interval from", format="+.2f"),
             alt.Tooltip("high:Q", title="to", format="+.2f"), alt.Tooltip("n:Q"), alt.Tooltip("verdict:N"),
             alt.Tooltip("p:Q", format=".3f")]  # fmt: skip
-    zero = alt.Chart(alt.InlineData([{"zero": 0.0, "from": -margin, "to": margin}]))
+    zero = alt.Chart(inline([{"zero": 0.0, "from": -margin, "to": margin}]))
     band = [zero.mark_rect(color=GREY, opacity=0.14).encode(x=x("from"), x2="to:Q")] if margin else []
     return styled(
         *band,
@@ -153,7 +154,7 @@ def costs(
         colour = alt.Color("arm:N", scale=alt.Scale(domain=here, range=[of_all[arm] for arm in here]), legend=None)
         y = alt.Y("arm:N", sort=here, title=None, axis=alt.Axis(**_NAMES))
         along = alt.X("from:Q", title="Full-data trainings" if index == len(shown) - 1 else None, **x)
-        over = alt.Chart(alt.InlineData(rows))
+        over = alt.Chart(inline(rows))
         tips = [alt.Tooltip("arm:N"), alt.Tooltip("part:N"), alt.Tooltip("cost:Q", title="trainings", format=".1f"),
                 alt.Tooltip(f"{metric.name}:Q", title=metric.head, format=".2f"),
                 alt.Tooltip("rounds:Q", format=".1f"), alt.Tooltip("replicates:Q")]  # fmt: skip
@@ -210,7 +211,7 @@ def metric_and_rounds(records: Sequence[Record], arms: Sequence[str], metric: Me
     colour, shape = arm_encodings(names, arms)
     left = alt.Y("mean:Q", title=metric.axis(f"Test {metric.title}", more="solid"), scale=alt.Scale(zero=False))
     right = alt.Y("mean:Q", title="Rounds (dashed)", axis=alt.Axis(grid=False, tickMinStep=1, format="d"))
-    of_metric, of_rounds = (alt.Chart(alt.InlineData(rows)) for rows in (values, rounds))
+    of_metric, of_rounds = (alt.Chart(inline(rows)) for rows in (values, rounds))
     chart: alt.LayerChart = styled(
         _together(
             of_metric.mark_line(strokeWidth=2).encode(x=x, y=left, color=colour),
@@ -366,9 +367,9 @@ def _over_density(
             "scale": alt.Scale(zero=False),
             "axis": alt.Axis(tickCount=5, minExtent=46),
         }
-        plain = alt.Chart(alt.InlineData([row for row in rows if not row["dashed"]])).transform_filter(switch)
+        plain = alt.Chart(inline([row for row in rows if not row["dashed"]])).transform_filter(switch)
         dashed = [row for row in rows if row["dashed"]]
-        over_dashed = alt.Chart(alt.InlineData(dashed)).transform_filter(switch)
+        over_dashed = alt.Chart(inline(dashed)).transform_filter(switch)
         layers = [
             plain.mark_area(opacity=0.1 / crowded**2).encode(
                 x=x, y=alt.Y("lowest:Q", **y), y2="highest:Q", color=colour
@@ -418,7 +419,7 @@ def _bars(rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, titl
     from tombola.extras import altair as alt
 
     chart: alt.Chart = (
-        alt.Chart(alt.InlineData(list(rows)))
+        alt.Chart(inline(rows))
         .mark_rect(color=colour, stroke="white", strokeWidth=0.4)
         .encode(
             x=alt.X("from:Q", title=title, axis=alt.Axis(tickCount=7)),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tombola import ledger
+from tombola.evidence import Evidence
 from tombola.metrics import ACCURACY, Metric
 from tombola.reports import aggregate, decisions, inference, masks
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
@@ -35,6 +36,7 @@ def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked:
     <BLANKLINE>
     - lth, replicate 1: stopped
     """
+    records = Evidence.of(records)
     parts = [f"# {escaped(title)}"]
     if said := decisions.sentences(records, asked):
         parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
@@ -68,6 +70,7 @@ def terminal(
     from rich.text import Text
 
     console = console or Console()
+    records = Evidence.of(records)
     console.print(Text(": ".join([title, *decisions.question(records, asked)]), style="bold"))
     for line in (*decisions.sentences(records, asked), *summary(records, asked)):
         console.print(Text(line))

@@ -1,0 +1,97 @@
+"""A packed run of as many results as wanted: one replicate that was really run, and others made from it.
+
+What a report takes over the number of its results is asked without training for days. Every
+replicate has the rounds, the weights of each layer and the costs of the one that ran; what
+tells it apart are its accuracies, by a draw of its own, and its digests, so that no training
+is taken for another replicate's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tombola.experiment import run
+from tombola.packing import pack
+from tombola.recipe import parse
+from tombola.runs import PACKED, Run
+
+ARMS: Mapping[str, Mapping[str, Any]] = {
+    "lth": {"method": "lth", "rate": 0.2},
+    "colt-2": {"method": "colt", "partitions": 2, "rate": 0.11},
+    "matched": {"match": "colt-2"},
+    "by-examples": {"method": "colt", "by": "examples", "rate": 0.15},
+    "random": {"method": "random_ticket", "of": "lth"},
+    "shuffled": {"method": "shuffled", "of": "lth"},
+    "reinitialised": {"method": "reinitialised", "of": "lth"},
+    "fine-tune": {"method": "fine_tune", "match": "lth"},
+    "lr-rewind": {"method": "lr_rewind", "rate": 0.2},
+    "random-colt": {"method": "random_ticket", "of": "colt-2"},
+}
+ROUNDS = 10
+A_REPLICATE = len(ARMS) * (ROUNDS + 1)  # results
+_SPREAD = 0.01  # of the accuracies, a fraction
+
+
+def crowd(folder: Path, replicates: int) -> Run:
+    """Make a packed run of so many replicates, with `A_REPLICATE` results each, in a new folder.
+
+    Args:
+        folder: Where to; it is not there yet.
+        replicates: How many.
+    """
+    recipe = parse({
+        "name": "crowd",
+        "data": {"name": "digits", "valid": 0.15},
+        "model": {"name": "mlp", "hidden": [24]},
+        "training": {"lr": 0.1, "momentum": 0.9, "epochs": 2},
+        "arms": {name: dict(arm) for name, arm in ARMS.items()},
+        "until": {"rounds": ROUNDS},
+        "verdict": {"margin": 0.02, "at": [0.5, 0.2]},
+    })  # fmt: skip
+    outcome = run(recipe, runs=folder.parent / "one", workers=1)
+    made = pack(outcome.folder, folder)
+
+    # Its recipe asks for all of them; whatever else names the run does not hang on how many there are.
+    made.recipe = replace(made.recipe, replicates=replicates)
+    made.write_about()
+    states = made.states()
+    ends = {f"{arm}/{k}": states[f"{arm}/0"] for arm in ARMS for k in range(replicates)}
+    made.seals.write_json(folder / "state.json", ends)
+
+    first, predicted = made.records.all(), made.predictions()
+    everything = {key: values for key, values in predicted.items() if "/" not in key}
+    lines = [made.seals.line(folder / "records.jsonl", record) for record in first]
+    for key, values in predicted.items():
+        arm, _, index = key.partition("/replicate-0/")
+        everything |= {f"{arm}/replicate-{k}/{index}": values for k in range(replicates)}
+    for k in range(1, replicates):
+        draw = random.Random(k)
+        others = [_another(record, k, draw) for record in first]
+        lines += [made.seals.line(folder / "records.jsonl", record) for record in others]
+    (folder / "records.jsonl").write_bytes(b"".join(lines))
+    labels = made.labels()
+    everything |= {} if labels is None else {"labels": labels}
+    made.seals.write_arrays(folder / PACKED, everything)
+    return Run(folder)
+
+
+def _another(record: Mapping[str, Any], replicate: int, draw: random.Random) -> dict[str, Any]:
+    """Return a result as it could be in another replicate."""
+    shift = draw.gauss(0, _SPREAD)
+
+    def digest(value: str) -> str:
+        return hashlib.sha256(f"{value} {replicate}".encode()).hexdigest()
+
+    other = dict(record) | {"replicate": replicate}
+    for name, value in record.items():
+        if name.endswith("_digest") and name not in ("run_digest", "arm_digest") and value is not None:
+            other[name] = digest(value)
+        if name.endswith("accuracy") or name == "test_accuracy_early":
+            other[name] = value and min(1.0, max(0.0, value + shift))
+    other["costs"] = [cost | {"training": digest(cost["training"])} for cost in record["costs"]]
+    return other
