@@ -249,7 +249,7 @@ def test_a_job_that_kills_every_worker_is_given_up(tmp_path):
     made = Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Dies")
     with pytest.raises(TrainingError, match="a worker died or could not start, 3 times over one task"):
         made.run_all([job()])
-    assert made._backend.submitted == 3
+    assert made._backend.own.submitted == 3
     made.close()
 
 
@@ -300,7 +300,7 @@ def test_a_job_that_kills_every_worker_does_not_fail_those_beside_it(tmp_path):
         futures[666].result(PATIENCE)
     for seed in (1, 2, 3):
         assert futures[seed].result(PATIENCE) is None
-    assert max(made._backend.together) == 1  # suspects are tried one by one
+    assert max(made._backend.own.together) == 1  # suspects are tried one by one
     made.close()
 
 
@@ -340,7 +340,7 @@ def test_work_is_begun_in_the_order_in_which_it_is_asked_for_one_more_than_there
     jobs = [job(seed=seed) for seed in range(6)]
     for each in jobs:
         slow.evaluate(each)
-    backend, digests = slow._backend, [slow.digest(each) for each in jobs]
+    backend, digests = slow._backend.own, [slow.digest(each) for each in jobs]
     assert backend.wait_for(3)
     assert backend.order == [("training", digest) for digest in digests[:3]]
     slow.store.keep(works.Train, digests[1], run_job(jobs[1], TASK))
@@ -369,7 +369,7 @@ def test_a_pool_has_as_many_threads_with_a_thousand_jobs_as_with_one(slow):
 def test_a_result_that_a_backend_sends_back_goes_into_the_store(slow):
     each = job()
     promise = slow.evaluate(each)
-    backend, digest = slow._backend, slow.digest(each)
+    backend, digest = slow._backend.own, slow.digest(each)
     assert backend.wait_for(1)
     expected = run_job(each, TASK)
     file = b"".join(slow.store.pack(works.Train, digest, expected))
@@ -382,12 +382,31 @@ def test_a_result_that_a_backend_sends_back_goes_into_the_store(slow):
 
 def test_what_a_training_waits_for_in_vain_fails_with_it(slow):
     promise = slow.evaluate(job())
-    assert slow._backend.wait_for(1)
-    slow._backend.given[slow.digest(job())].set_exception(TrainingError("the loss is nan at step 3"))
+    assert slow._backend.own.wait_for(1)
+    slow._backend.own.given[slow.digest(job())].set_exception(TrainingError("the loss is nan at step 3"))
     for _ in range(2):
         with pytest.raises(TrainingError, match="the loss is nan at step 3"):
             promise.result(PATIENCE)
-    assert [kind for kind, _ in slow._backend.order] == ["training"]
+    assert [kind for kind, _ in slow._backend.own.order] == ["training"]
+
+
+def test_an_executor_of_ones_own_gives_the_bits_of_those_that_ship(tmp_path):
+    """It stands in one file outside of the package, and keeps what it does in a folder of its own."""
+    expected = run_job(job(), TASK)
+    name, options = "tests.own_executor:Elsewhere", {"folder": str(tmp_path / "away")}
+    own = Pool(
+        TASK,
+        tmp_path / "here",
+        workers=1,
+        make_task=make_task,
+        executor=name,
+        options=options,
+    )
+    with own:
+        trained, measured = own.evaluate(job()).result(PATIENCE)
+    assert same(trained, expected)
+    assert measured.test.loss == measure(job(), expected, TASK).test.loss
+    assert list((tmp_path / "away").rglob("*.measured*"))
 
 
 def test_threads_train_one_network_at_a_time(tmp_path):

@@ -312,6 +312,79 @@ def test_a_kernel_that_fails_later_fails_its_arm_alone(own, tmp_path):
     assert "the loss is inf at step 1 of the kernel 'users_own:K'" in note
 
 
+# ---- executors
+
+EXECUTOR = """
+from concurrent.futures import Future
+from tombola.executors.worker import Worker
+
+class E:
+    slots = 1
+
+    def __init__(self, setting):
+        self.worker = Worker(setting.task, setting.store, setting.progress)
+
+    def submit(self, work, digest):
+        future = Future()
+        self.worker.do(work, digest)
+        future.set_result(None)
+        return future
+
+    def close(self, *, now):
+        pass
+"""
+BOTH = WHOLE | {"arms": {"lth": WHOLE["arms"]["lth"], "more": {"method": "lth", "rate": 0.3}}, "until": {"rounds": 1}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("setting):", "):"), "'users_own:E' failed: TypeError: E.__init__() takes 1 positional argument but 2 were"),
+        (
+            ("self.worker =", "sys.exit(4)\n        self.worker ="),
+            "'users_own:E' failed: SystemExit: 4 (users_own.py, ",
+        ),
+        (("slots = 1", "pass"), "'users_own:E' gives a E, which lacks slots, submit or close"),
+        (("slots = 1", "slots = 0"), "'users_own:E' has 0 slots; it is a whole number from 1 on"),
+    ],
+    ids=range(4),
+)
+def test_an_executor_that_is_none_is_one_line_that_names_it(own, tmp_path, change, said):
+    name = own(EXECUTOR.replace(*change))
+    with pytest.raises(ConfigError) as caught:
+        experiment.run(parse(BOTH), runs=tmp_path, workers=1, executor=f"{name}:E")
+    refused(caught.value)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("future = Future()", "1 / 0"), "'users_own:E' failed: ZeroDivisionError: division by zero (users_own.py"),
+        (("return future", "return 5"), "'users_own:E' submits work and gives a int; a concurrent.futures.Future is "),
+        (("set_result(None)", "set_result('done')"), "'users_own:E' answers with a str; the result's bytes or None"),
+        (("set_result(None)", "set_result(b'done')"), "what the executor 'users_own:E' wrote could not be read back"),
+        (("self.worker.do(work, digest)", "pass"), "what the executor 'users_own:E' wrote could not be read back"),
+        (("set_result(None)", "cancel()"), "'users_own:E' cancels work that it was told to begin; a function of your"),
+    ],
+    ids=range(6),
+)  # fmt: skip
+def test_an_executor_that_breaks_its_promises_for_one_arm_fails_that_arm_alone(own, tmp_path, change, said):
+    # The work of the arm that removes 30 %: only its second network has so few weights.
+    before, after = change
+    line = next(line for line in EXECUTOR.splitlines() if before in line)
+    at = line[: len(line) - len(line.lstrip())]
+    few = "sum(int(keep.sum()) for keep in work.jobs[0].mask.values()) == 896"
+    changed = line.lstrip().replace(before, after)
+    source = EXECUTOR.replace(line, f"{at}if {few}:\n{at}    {changed}\n{at}else:\n{at}    {line.lstrip()}")
+    done = experiment.run(parse(BOTH), runs=tmp_path, workers=1, executor=f"{own(source)}:E")
+    assert {record["arm"] for record in done.records if record["round"] == 1} == {"lth"}
+    endings = [note for note in done.notes if note.startswith("arm more, replicate 0: ")]
+    assert len(endings) == 1
+    assert "\n" not in endings[0]
+    assert said in endings[0]
+
+
 # ---- exports
 
 
@@ -351,7 +424,8 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
         assert contract.call in page
         assert len(contract.example.strip().splitlines()) <= (10 if kind == "tasks" else 6)
     examples = "\n".join(contract.example for contract in CONTRACTS.values())
-    imports = "from dataclasses import dataclass\nfrom tombola import kernels\nfrom tombola.methods import Following\n"
+    imports = "from dataclasses import dataclass\nfrom tombola import executors, kernels\n"
+    imports += "from tombola.methods import Following\n"
     name = own(imports + examples)
     whole = WHOLE | {
         "data": {"name": f"{name}:data", "noise": 0.5},
@@ -362,7 +436,7 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
         },
         "training": {"epochs": 2, "lr": 0.01, "step": f"{name}:Signs"},
     }
-    done = experiment.run(parse(whole), runs="runs", workers=1)
+    done = experiment.run(parse(whole), runs="runs", workers=1, executor=f"{name}:spoken")
     assert done.complete
     [path] = done.folder.glob("tickets/a/replicate-0/round-002.safetensors")
     exported = catalogue.entry("tombola.exports", f"{name}:half")(Ticket.load(path))

@@ -109,6 +109,18 @@ class Mirrored(Following):
         return setting.ticket({name: keep.flip(0) for name, keep in job.mask.items()})
 """,
     ),
+    "executors": Contract(
+        "executor",
+        "executor(setting, **options)",
+        "a tombola.executors.backend.Backend, which begins work when it is told to",
+        """
+def spoken(setting):
+    backend = executors.threads(setting)
+    begin = backend.submit
+    backend.submit = lambda work, digest: print("begins", work.kind) or begin(work, digest)
+    return backend
+""",
+    ),
     "exports": Contract(
         "export",
         "export(ticket)",

@@ -25,6 +25,7 @@ from tombola import catalogue
 from tombola.connectivity import Line
 from tombola.errors import TrainingError
 from tombola.executors.backend import Backend, Progress, Setting
+from tombola.executors.finding import made
 from tombola.jobs import Job, Measured, Trained
 from tombola.storage import Store
 from tombola.tasks.protocol import Task
@@ -100,8 +101,8 @@ class Pool:
         self._held: Counter[str] = Counter()  # results that are to stay, whoever releases them
         name = executor or ("threads" if (workers or room) == 1 else "processes")
         setting = Setting(task, make_task, self.store, workers, room, progress, tell_again, threads, own_code or {})
-        entry = catalogue.entry("tombola.executors", name)
-        self._backend: Backend = catalogue.call(entry, name, setting, options=options or {})
+        self._backend = made(name, setting, options or {})
+        self._worker = f"the executor '{name}'" if catalogue.is_own(name) else "a worker"
         self._policy = _Policy(self._backend, self.store, self._ask)
 
     @property
@@ -198,7 +199,9 @@ class Pool:
             with self._lock:
                 self._asked.pop((work.kind, digest), None)
                 self.store.remove(type(work), digest)
-        raise TrainingError(f"what a worker wrote could not be read back, {_TRIES} times over; is the disk failing?")
+        raise TrainingError(
+            f"what {self._worker} wrote could not be read back, {_TRIES} times over; is the disk failing?"
+        )
 
     def close(self, *, now: bool = False) -> None:
         """Let the workers go; with ``now`` what is not begun is dropped and what is under way is ended."""
