@@ -86,7 +86,7 @@ def job_and_task():
     task = make_task(recipe(), None)
     training = Training(lr=0.05, momentum=0.9, epochs=4, batch_size=64)
     pace = Gradual(0.2, Pace(every=10), scope="per_layer")
-    return Job(task.initial_state(), ones(task.model, head=task.head), training, seed=0, gradual=pace), task
+    return Job(task.initial_state(), ones(task.model, head=task.head), training, seed=0, during=pace), task
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_every_layer_ends_with_exactly_its_share(trained, job_and_task):
 
 def test_cuts_are_where_the_schedule_has_them_and_only_take_away(trained, job_and_task):
     job, _ = job_and_task
-    asked = densities(job.gradual, trained.steps)
+    asked = densities(job.during, trained.steps)
     assert [step for step, _ in trained.cuts] == list(asked)
     for (_, kept), density in zip(trained.cuts, asked.values(), strict=True):
         assert kept == {name: round(density * keep.numel()) for name, keep in job.mask.items()}
@@ -122,7 +122,7 @@ def test_the_best_state_is_one_of_the_final_density(job_and_task):
 def test_a_better_state_with_more_weights_does_not_count(job_and_task):
     job, task = job_and_task
     steep = Gradual(0.02, Pace(every=10, end=1.0), scope="per_layer")
-    sparse = replace(job, gradual=steep, training=replace(job.training, evaluate_every=7))
+    sparse = replace(job, during=steep, training=replace(job.training, evaluate_every=7))
     trained = run_job(sparse, task)
     last = trained.cuts[-1][0]
     losses = {entry["step"]: entry["valid_loss"] for entry in trained.history}
@@ -148,7 +148,7 @@ def test_a_second_implementation_prunes_the_same(job_and_task, trained):
     batches = task.batches(job.part, 64, job.seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9)
     keep = {name: torch.ones_like(value) for name, value in model.named_parameters() if name in job.mask}
-    asked = densities(job.gradual, trained.steps)
+    asked = densities(job.during, trained.steps)
     number = 0
     for epoch in range(4):
         for batch in batches.epoch(epoch):
@@ -177,17 +177,17 @@ def test_a_second_implementation_prunes_the_same(job_and_task, trained):
 
 def test_a_pruner_that_begins_late_cuts_what_is_due_at_once(job_and_task):
     job, task = job_and_task
-    pruner = Pruner(job.gradual, task.model, task.head, job.mask, steps=60, first=25, context=Context(job.start, 0))
+    pruner = Pruner(job.during, task.model, task.head, job.mask, steps=60, first=25, context=Context(job.start, 0))
     assert pruner.due(25)
     assert not pruner.due(20)
-    asked = densities(job.gradual, 60)
+    asked = densities(job.during, 60)
     kept = pruner.cut(25, job.start)
     assert count(kept) == sum(round(asked[20] * keep.numel()) for keep in job.mask.values())
 
 
 def test_jobs_without_it_keep_their_digests(job_and_task):
     job, _ = job_and_task
-    plain = replace(job, gradual=None)
+    plain = replace(job, during=None)
     assert plain.digest("task") != job.digest("task")
     assert "gradual" not in str(plain.digest("task"))
 

@@ -103,7 +103,7 @@ def test_numpys_numbers_are_numbers_everywhere_and_give_the_same(kind):
             *map(digest_mask, [*(each.mask for each in found), *pruned]),
             *(part.digest for part in parts),
             job.digest(task.digest),
-            dataclasses.replace(job, gradual=gradual).digest(task.digest),
+            dataclasses.replace(job, during=gradual).digest(task.digest),
             json.dumps(dataclasses.asdict(training)),
             smaller.classes,
             tombola.rate_to_reach(of(0.25), of(2)),

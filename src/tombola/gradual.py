@@ -57,6 +57,13 @@ class Pruner:
         self.mask: dict[str, Tensor] = dict(mask)
         self.kept: list[tuple[int, dict[str, int]]] = []
 
+    @staticmethod
+    def end(gradual: Gradual, model: nn.Module, head: str | None, mask: Mask, learnt: State) -> dict[str, Tensor]:
+        """Return what is left of a mask at the end, by weights that nobody trained."""
+        scope = by_name(gradual.scope, model, head)
+        [kept] = rates.counts_for(mask, [gradual.density], scope)
+        return prune(learnt, mask, scope=scope, count=kept.keep)
+
     @property
     def last(self) -> int:
         """Steps done before the last cut."""

@@ -12,16 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
-from tombola import catalogue, devices, invariants, names, seeds
+from tombola import catalogue, devices, during, invariants, names, seeds
 from tombola.checking import own_numbers
 from tombola.contracts import CONTRACTS
 from tombola.digests import digest_json, digest_mask, digest_state
+from tombola.during import During
 from tombola.errors import ConfigError, InvariantError, TrainingError, shown
-from tombola.gradual import Pruner
 from tombola.kernels import finding
 from tombola.kernels.protocol import Kernel
 from tombola.metrics import metric_named
-from tombola.paces import Gradual
 from tombola.partitions import WHOLE, Partition
 from tombola.scores.context import Context
 from tombola.settings import Schedule, Training
@@ -43,7 +42,7 @@ class Job:
         part: Which part of the training data.
         first: Steps (of the full split) that the start state has behind it.
         last: Stop after this step of the full split; at the end if ``None``.
-        gradual: Prune while it runs; the mask is what the pruning begins from.
+        during: What happens while it runs, such as gradual pruning; the mask is what it begins from.
 
     >>> job = Job({"w": torch.ones(2)}, {"w": torch.tensor([True, True])}, Training(epochs=1), seed=0)
     >>> job.on(WHOLE, {"w": torch.tensor([True, False])}).digest("task") == job.digest("task")
@@ -57,7 +56,7 @@ class Job:
     part: Partition = WHOLE
     first: int = 0
     last: int | None = None
-    gradual: Gradual | None = None
+    during: During | None = None
 
     def __post_init__(self) -> None:
         # The state of a model in a wrapper has names that its mask has not.
@@ -104,7 +103,7 @@ class Job:
                 "seed": self.seed,
                 "steps": [self.first, self.last],
             }
-            | ({"gradual": asdict(self.gradual)} if self.gradual else {})
+            | during.plain(self.during)
         )
 
 
@@ -124,7 +123,7 @@ class Trained:
         steps: Optimiser steps done.
         process_seconds: Processor time of the process meanwhile, all its threads together.
         peak_bytes: The most memory: on CUDA what this training took there, else what its process ever had.
-        mask: What gradual pruning has left; ``None`` for a training whose mask stayed as it was.
+        mask: What is kept at its end; ``None`` for a training whose mask stayed as it was.
         cuts: What each of its cuts left of each layer: [steps done, kept weights by layer].
     """
 
@@ -216,10 +215,12 @@ def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Calla
     if training.select == "best" and not task.size(job.part, "valid"):
         raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
 
-    pruner = None
-    if job.gradual is not None:
-        pruner = Pruner(job.gradual, model, task.head, job.mask, steps=schedule.steps, first=first,
-                        context=Context(job.start, job.seed))  # fmt: skip
+    driver = None
+    if job.during is not None:
+        context = Context(job.start, job.seed)
+        driver = during.driver_of(
+            job.during, model, task.head, job.mask, steps=schedule.steps, first=first, context=context
+        )
     watch = _Watch(task, job, model)
     by = f" of the kernel {shown(training.step)}" if catalogue.is_own(training.step or "") else ""
     mask = job.mask
@@ -227,7 +228,7 @@ def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Calla
     seen = 0
 
     def cuts_at(number: int) -> bool:
-        return pruner is not None and pruner.due(number)
+        return driver is not None and driver.due(number)
 
     def looks_at(number: int) -> bool:
         return number % schedule.evaluate_every == 0 or number == last
@@ -256,18 +257,18 @@ def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Calla
             seen += _finite(losses, step.number, by)
             losses.clear()
             # Before the last cut no state is the result: it has more weights than were asked for.
-            watch.look(step.number, mask, counts=pruner is None or step.number > pruner.last)
+            watch.look(step.number, mask, counts=driver is None or step.number > driver.last)
         if cutting:
-            assert pruner is not None
-            mask = pruner.cut(step.number, _state_of(model, mask))
+            assert driver is not None
+            mask = driver.cut(step.number, _state_of(model, mask))
             step.handle.replace(mask)
             if looking:
-                watch.look(step.number, mask, counts=step.number == pruner.last)
+                watch.look(step.number, mask, counts=step.number == driver.last)
         if not looking:
             continue
         progress(step.number - first, last - first)
         # Not on the way to a rewind point, which is a step of its own whatever the validation loss does.
-        open_ = job.last is not None or (pruner is not None and step.number <= pruner.last)
+        open_ = job.last is not None or (driver is not None and step.number <= driver.last)
         if training.patience is not None and not open_ and watch.waited() >= training.patience:
             progress(last - first, last - first)
             break
@@ -288,8 +289,8 @@ def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Calla
         steps=seen,
         process_seconds=time.process_time() - busy,
         peak_bytes=devices.peak_memory(task.device),
-        mask=None if pruner is None else dict(mask),
-        cuts=[] if pruner is None else pruner.kept,
+        mask=None if driver is None else dict(mask),
+        cuts=[] if driver is None else driver.kept,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tombola.checking import take_own_numbers_
 from tombola.errors import ConfigError, shown
@@ -55,6 +55,9 @@ class Gradual:
     pace: Pace = field(default_factory=Pace)
     score: str = "magnitude"
     scope: ScopeName = "whole_model"
+
+    name: ClassVar[str] = "gradual"
+    driver: ClassVar[str] = "tombola.gradual:Pruner"
 
     def __post_init__(self) -> None:
         take_own_numbers_(self)

@@ -25,20 +25,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import arms, rates
+from tombola import arms
 from tombola.connectivity import POINTS, Line
 from tombola.digests import digest_json
 from tombola.driver import ArmRun, Feed, Shared
+from tombola.during import driver_class
 from tombola.endings import End
 from tombola.estimate import Estimate, Measure
 from tombola.jobs import Job, Measured, Trained, course
 from tombola.masks import count, size
 from tombola.partitions import WHOLE
 from tombola.plans import Plans
-from tombola.pruning import prune
 from tombola.records import Record
 from tombola.runs import Run
-from tombola.scopes import by_name
 from tombola.scores import magnitude
 from tombola.scores.context import Context
 from tombola.seeds import derive
@@ -358,8 +357,9 @@ class _CountingPool:
             self.trained[digest] = last - first, batches.examples(first, last), looked_at
         apart = together is None or self._agreement == "chance"
         learnt, pruned = self._weights(job, digest if apart else together, share), None
-        if job.gradual is not None:
-            pruned = self._pruned(job, learnt)
+        if job.during is not None:
+            driver = driver_class(job.during)
+            pruned = driver.end(job.during, self._plans.task.model, self._plans.task.head, job.mask, learnt)
             learnt = {name: learnt[name] * keep for name, keep in pruned.items()}
         return Trained(
             final={**job.start, **learnt},
@@ -383,13 +383,6 @@ class _CountingPool:
                 values = _apart(values, keep, share)
             learnt[name] = (values * keep).to(job.start[name].dtype)
         return learnt
-
-    def _pruned(self, job: Job, learnt: State) -> dict[str, Tensor]:
-        """Return what gradual pruning leaves of a job's mask."""
-        assert job.gradual is not None
-        scope = by_name(job.gradual.scope, self._plans.task.model, self._plans.task.head)
-        [kept] = rates.counts_for(job.mask, [job.gradual.density], scope)
-        return prune(learnt, job.mask, scope=scope, count=kept.keep)
 
 
 def _apart(values: Tensor, keep: Tensor, by: float) -> Tensor:

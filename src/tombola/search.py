@@ -293,12 +293,12 @@ def find_gradually(
     [640, 128]
     """
     for index, schedule in enumerate(schedules, first):
-        pruning = replace(job, gradual=schedule, part=part or job.part)
+        pruning = replace(job, during=schedule, part=part or job.part)
         [trained] = run_all([pruning])
         began = time.perf_counter()
         mask = trained.mask
         if mask is None:
-            raise ConfigError("the loop did not prune: what runs the jobs must heed Job.gradual")
+            raise ConfigError("the loop did not prune: what runs the jobs must heed Job.during")
         invariants.check_zeros(trained.final, mask, f"round {index}")
         collapsed = empty_layers(mask)
         seconds = time.perf_counter() - began

@@ -62,7 +62,7 @@ class Gradual(Scoring, OwnTraining):
         """Return the trainings that prune, one a density."""
         training = self.searching(setting.training)
         job = replace(setting.point, training=training, part=setting.searched)
-        return [replace(job, gradual=schedule) for schedule in self.schedules()]
+        return [replace(job, during=schedule) for schedule in self.schedules()]
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
         from tombola.search import find_gradually
