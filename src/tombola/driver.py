@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from tombola.methods.setting import Found, Setting
 from tombola.metrics import Metric
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, compared_at, replicate_seed
-from tombola.records import Cost, Record, costs_of
+from tombola.results import ABSENT, Cost, Record, Result, Selected, costs_of
 from tombola.search import Round
 from tombola.settings import Schedule
 from tombola.tasks.protocol import Metrics
@@ -521,10 +521,10 @@ class ArmRun:
     def _worth(self, metrics: Metrics) -> float:
         return metrics.values[self._headline.name]
 
-    def _measured(self, which: str, metrics: Metrics | None) -> dict[str, float | None]:
-        """Say what was measured on a split, for a record: each metric of the task, then the loss."""
+    def _numbers(self, metrics: Metrics | None) -> dict[str, float | None]:
+        """Return what was measured on a split: each metric of the task, then the loss."""
         names = [*(metric.name for metric in self.plans.task.metrics), "loss"]
-        return {f"{which}_{name}": None if metrics is None else metrics.of(name) for name in names}
+        return {name: None if metrics is None else metrics.of(name) for name in names}
 
     def _write_what_succeeded(self) -> None:
         """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
@@ -567,38 +567,39 @@ class ArmRun:
             new += self._evaluated[ticket.index]
         measured = None if result is None else result[1]
         valid = None if measured is None else measured.valid
-        record: dict[str, Any] = {
-            "arm": self.name,
-            "run_digest": self.folder.digest,
-            "arm_digest": self.folder.arm_digest(self.name),
-            "replicate": self.replicate,
-            "round": ticket.index,
-            **ticket.facts,
-            "by_itself": self.arm.by_itself,
-            "evaluated": result is not None,
-            **self._measured("test", None if measured is None else measured.test),
-            **self._measured("valid", valid),
-            **self._measured("train", None if measured is None else measured.train),
-            "early_stop_step": result and result[0].early_step,
-            "evaluate_every": self._schedule(ticket.job).evaluate_every,
-            "curve": result and _curve(result[0], self.plans.task.metrics),
-            "distance": result and _distance(ticket.job, result[0]),
-            f"test_{self._headline.name}_early": measured and measured.early and self._worth(measured.early),
-            "selected": result and self._selected(result[0].select),
-            "training_digest": result and digest,
-            **self._costs(ticket),
-            "round_seconds": sum(cost.seconds for cost in new),
-            "costs": [cost.plain() for cost in new],
-        }
-        if self.recipe.profile is not None:
-            record |= {"profile": self.recipe.profile.name, "lifted": list(self.recipe.profile.lifted)}
-        if self.recipe.data.skew is not None:
-            record["class_examples"] = self._class_examples
-        if ticket.ends is not None:
-            record |= {"line": line and line[2].plain(), "barrier": line and line[2].barrier}
         if valid:
             self._valid[ticket.index] = self._worth(valid)
-        record["passes"] = self._passes(ticket.index)
+        early = None if measured is None or measured.early is None else self._worth(measured.early)
+        profile = self.recipe.profile
+        record = Result(
+            arm=self.name,
+            run_digest=self.folder.digest,
+            arm_digest=self.folder.arm_digest(self.name),
+            replicate=self.replicate,
+            round=ticket.index,
+            **ticket.facts,
+            by_itself=self.arm.by_itself,
+            evaluated=result is not None,
+            test=self._numbers(None if measured is None else measured.test),
+            valid=self._numbers(valid),
+            train=self._numbers(None if measured is None else measured.train),
+            early_stop_step=result and result[0].early_step,
+            evaluate_every=self._schedule(ticket.job).evaluate_every,
+            curve=result and _curve(result[0], self.plans.task.metrics),
+            distance=result and _distance(ticket.job, result[0]),
+            early={self._headline.name: early},
+            selected=result and self._selected(result[0].select),
+            training_digest=result and digest,
+            **self._costs(ticket),
+            round_seconds=sum(cost.seconds for cost in new),
+            costs=new,
+            profile=ABSENT if profile is None else profile.name,
+            lifted=ABSENT if profile is None else list(profile.lifted),
+            class_examples=ABSENT if self.recipe.data.skew is None else self._class_examples,
+            line=ABSENT if ticket.ends is None else line and line[2].plain(),
+            barrier=ABSENT if ticket.ends is None else line and line[2].barrier,
+            passes=self._passes(ticket.index),
+        ).plain()
         if measured and measured.test.predictions is not None:
             predictions = measured.test.predictions.cpu().numpy()
             self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
@@ -621,7 +622,7 @@ class ArmRun:
         counts: list[int] = labels[list(left or ())].bincount(minlength=classes).tolist()
         return counts
 
-    def _costs(self, ticket: _Ticket) -> dict[str, float]:
+    def _costs(self, ticket: _Ticket) -> dict[str, Any]:
         """Add up what a ticket cost as if the arm ran alone: its search's trainings and its evaluations, each once."""
         earlier = [costs for index, costs in self._evaluated.items() if index <= ticket.index]
         chosen = earlier if self.arm.has_tickets and not self.arm.by_itself else earlier[-1:]
@@ -666,12 +667,12 @@ class ArmRun:
         if {**record, **changed} != record:
             self.folder.add_record({**record, **changed}, anyway=True)
 
-    def _selected(self, select: str) -> str:
-        """Say which weights were tested, and what is not as it should be about their choice."""
+    def _selected(self, select: Literal["last", "best"]) -> Selected:
+        """Say which weights were tested, and on what they were chosen."""
         task = self.plans.task
         if task.leaks:
-            return f"{select}, selected on test data"
-        return select if task.size(WHOLE, "valid") else f"{select}, selected without validation data"
+            return Selected(select, "test")
+        return Selected(select, "validation" if task.size(WHOLE, "valid") else "nothing")
 
 
 def _curve(trained: Trained, metrics: Sequence[Metric]) -> dict[str, list[float]]:

@@ -34,12 +34,12 @@ from tombola.partitions import WHOLE
 from tombola.plans import Plans, check_seeded, compared_at, make_model, make_task, settle
 from tombola.progress import Display, duration, in_bytes
 from tombola.recipe import Recipe, without_arms
-from tombola.records import Record
 from tombola.rehearsal import estimate, rehearse
 from tombola.reports import page
 from tombola.reports.decisions import Asked
 from tombola.reports.grids import percent
 from tombola.reports.paper import printed
+from tombola.results import Record, Selected
 from tombola.runs import Run, RunFolder
 from tombola.settings import in_words
 from tombola.states import noted_versions, shared_names, state_of
@@ -419,7 +419,8 @@ def report(
     ]
     if elsewhere:
         notes.append(f"replicates that are not here: {', '.join(map(str, elsewhere))}")
-    if any("without validation data" in (record["selected"] or "") for record in records):
+    chosen_on = {selected.on for record in records if (selected := Selected.of(record["selected"]))}
+    if "nothing" in chosen_on:
         notes.append("selected without validation data (data.valid: 0)")
     if recipe.profile is not None:
         notes += [f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted]

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -130,7 +131,7 @@ class Trained:
     final: dict[str, Tensor]
     early: dict[str, Tensor] | None
     early_step: int | None
-    select: str
+    select: Literal["last", "best"]
     history: list[dict[str, float]]
     samples: int
     seconds: float

@@ -7,81 +7,30 @@ have been edited, or damaged so that it still is JSON.
 from __future__ import annotations
 
 import errno
-import math
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tombola.errors import ConfigError, InvariantError
 from tombola.files import cannot_write, write_whole
 from tombola.metrics import CLASSIFIED, Metric
+from tombola.results import Cost as Cost
+from tombola.results import Kind, Result, kinds
+from tombola.results import Record as Record
+from tombola.results import costs_of as costs_of
+from tombola.results import timeless as timeless
 from tombola.seals import Seals
 
 if TYPE_CHECKING:
     from tombola.extras import pandas
-
-Record = Mapping[str, Any]
 
 # What every result says, of a run or a transfer, beside the headline metric; a line without is damaged.
 _FIELDS = {"arm", "replicate", "round", "kept", "density", "mask_digest", "evaluated", "samples_seen"}
 
 
 _SHOWN = 60  # characters of a damaged value
-_CLOCKS = ("seconds", "seconds_search", "round_seconds", "cut_seconds", "invariant_seconds")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one training cost, as a record has it.
-
-    Attributes:
-        role: "search" (on a partition), "evaluation" (of a ticket), "pretraining" (up to the rewind point), or "cut"
-            (no training: what scores that need data went through).
-        training: Its digest; arms that share it say the same.
-        samples: Training examples seen.
-        seconds: Wall time.
-        steps: Optimiser steps; ``None`` in records of before they were counted, as all below.
-        flops: Of its steps, forward and backward, with all weights.
-        flops_sparse: Those that the kept weights alone would need.
-        process_seconds: Processor time.
-        peak_bytes: The most memory, see `jobs.Trained`.
-    """
-
-    role: str
-    training: str
-    samples: int
-    seconds: float
-    steps: int | None = None
-    flops: int | None = None
-    flops_sparse: int | None = None
-    process_seconds: float | None = None
-    peak_bytes: int | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as it stands in a record."""
-        return asdict(self)
-
-    def timeless(self) -> Cost:
-        """Return it without what hangs on the machine and its load."""
-        return replace(self, seconds=0.0, process_seconds=None, peak_bytes=None)
-
-
-def costs_of(record: Record) -> list[Cost]:
-    """Return what a round needed that no round of its arm needed before.
-
-    >>> costs_of({"costs": [["search", "ab", 600, 1.5]]})[0].samples
-    600
-    """
-    return [Cost(**one) if isinstance(one, dict) else Cost(*one) for one in record.get("costs", ())]
-
-
-def timeless(record: Record) -> dict[str, Any]:
-    """Return what a record says that is the same on every machine: all but clocks and memory."""
-    rest = {key: value for key, value in record.items() if key not in _CLOCKS}
-    return rest | {"costs": [cost.timeless().plain() for cost in costs_of(record)]}
 
 
 class Records:
@@ -118,7 +67,7 @@ class Records:
     ) -> None:
         self.path, self._lock = path, threading.Lock()
         self.order, self._fields, self._metrics = tuple(order), fields, metrics
-        self._kinds = _KINDS | _measured(metrics)
+        self._kinds = kinds(metrics)
         self._seals = seals or Seals(path.parent, required=False)
         self._known: dict[tuple[str, int, int], Record] = {}
         # The same by arm and replicate, then by round: nobody looks through all results for those of one arm.
@@ -243,6 +192,10 @@ class Records:
         """Return the result of a round, or ``None``."""
         return self._known.get((arm, replicate, index))
 
+    def results(self) -> list[Result]:
+        """Return the results with a type, in the order of `all`."""
+        return [Result.of_record(record, self._metrics) for record in self.all()]
+
     def of(self, arm: str, replicate: int) -> list[Record]:
         """Return the results of an arm of a replicate, by round."""
         with self._lock:  # arms of a run add to them meanwhile
@@ -264,104 +217,14 @@ def _key(record: Record) -> tuple[str, int, int]:
     return record["arm"], record["replicate"], record["round"]
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What an entry must be: the test, in words, and what its parts must be if it is a list or a mapping of them."""
-
-    holds: Callable[[Any], bool]
-    told: str
-    part: _Kind | None = None
-
-
-def _or_null(kind: _Kind) -> _Kind:
-    return _Kind(lambda value: value is None or kind.holds(value), f"{kind.told}, or null", kind.part)
-
-
-def _list(kind: _Kind, told: str, numbers: range = range(1_000_000_000)) -> _Kind:
-    """Return the kind of a list of parts, of which there are so many."""
-    holds = kind.holds
-    return _Kind(lambda value: type(value) is list and len(value) in numbers and all(map(holds, value)), told, kind)
-
-
-def _mapping(kind: _Kind, told: str) -> _Kind:
-    holds = kind.holds
-    return _Kind(lambda value: type(value) is dict and all(map(holds, value.values())), told, kind)
-
-
-# By type: true is an int to isinstance. A comparison is false of NaN, and holds integers of any length.
-_TEXT = _Kind(lambda value: type(value) is str, "a text")
-_FACT = _Kind(lambda value: type(value) is bool, "true or false")
-_COUNT = _Kind(lambda value: type(value) is int and value >= 0, "a whole number, 0 or above")
-_SIZE = _Kind(lambda value: type(value) is int and value > 0, "a whole number above 0")
-_NUMBER = _Kind(lambda value: type(value) in (int, float) and -math.inf < value < math.inf, "a finite number")
-_FRACTION = _Kind(lambda value: type(value) in (int, float) and 0 <= value <= 1, "a fraction from 0 to 1")
-
-_COSTS = {field.name: _NUMBER if field.default is MISSING else _or_null(_NUMBER) for field in fields(Cost)} | {
-    "role": _TEXT, "training": _TEXT, "samples": _COUNT,
-}  # fmt: skip
-_LEAST = {field.name for field in fields(Cost) if field.default is MISSING}
-
-
-def _is_cost(value: Any) -> bool:
-    if type(value) is list:
-        if len(value) > len(_COSTS):
-            return False
-        value = dict(zip(_COSTS, value, strict=False))
-    return (
-        type(value) is dict
-        and _LEAST <= value.keys() <= _COSTS.keys()
-        and all(_COSTS[name].holds(part) for name, part in value.items())
-    )
-
-
-_COST = _Kind(_is_cost, f"a training's cost: {', '.join(_COSTS)}, of which the first {len(_LEAST)} must be there")
-_COLUMNS = _mapping(_list(_NUMBER, "a list of finite numbers"), "lists of finite numbers by name")
-
-# What is read anywhere. An entry that a record lacks is one that its version did not write.
-_KINDS = {
-    **dict.fromkeys(("arm", "mask_digest", "run_digest", "arm_digest", "rewind_digest"), _TEXT),
-    **dict.fromkeys(("of", "data", "data_fingerprint", "found_on", "model", "profile", "ticket_path"), _TEXT),
-    **dict.fromkeys(("selected", "training_digest", "ticket"), _or_null(_TEXT)),
-    **dict.fromkeys(("replicate", "round", "kept", "seed"), _COUNT),
-    **dict.fromkeys(("prunable", "total", "classes"), _SIZE),
-    **dict.fromkeys(("samples_seen", "samples_seen_search"), _COUNT),
-    **dict.fromkeys(("early_stop_step", "evaluate_every"), _or_null(_COUNT)),
-    **dict.fromkeys(("density", "density_total"), _FRACTION),
-    "kept_fraction": _or_null(_FRACTION),
-    **dict.fromkeys(("test_loss", "valid_loss", "train_loss", "distance", "barrier"), _or_null(_NUMBER)),
-    **dict.fromkeys(_CLOCKS, _NUMBER),
-    **dict.fromkeys(("evaluated", "by_itself", "control"), _FACT),
-    "passes": _or_null(_FACT),
-    "layers": _mapping(_list(_COUNT, "two whole numbers, [kept, all]", range(2, 3)), "[kept, all] by layer"),
-    "candidate_layers": _mapping(_list(_COUNT, "whole numbers, one a candidate"), "lists of whole numbers by layer"),
-    "candidate_densities": _list(_FRACTION, "a list of fractions"),
-    "inference_flops": _list(_COUNT, "two whole numbers, [all weights, kept ones]", range(2, 3)),
-    "class_examples": _list(_COUNT, "a list of whole numbers"),
-    **dict.fromkeys(("collapsed", "notes", "lifted", "unmasked", "uncounted"), _list(_TEXT, "a list of texts")),
-    "training": _Kind(lambda value: type(value) is dict, "a mapping"),
-    "costs": _list(_COST, "a list of costs"),
-    "curve": _or_null(_COLUMNS),
-    "line": _or_null(_COLUMNS),
-}
-
-
-def _measured(metrics: Sequence[Metric]) -> dict[str, _Kind]:
-    """Return what the entries of metrics must be; the headline is there at the early stop, too."""
-    kinds: dict[str, _Kind] = {}
-    for metric in metrics:
-        kind = _or_null(_FRACTION if metric.fraction else _NUMBER)
-        kinds |= dict.fromkeys((metric.test, metric.valid, metric.train, metric.early), kind)
-    return kinds
-
-
-def _check(record: Any, fields: Collection[str], kinds: Mapping[str, _Kind]) -> None:
+def _check(record: Any, fields: Collection[str], known: Mapping[str, Kind]) -> None:
     """Refuse a line that is no record, or whose entry is not what it must be."""
     if type(record) is not dict:
         raise ConfigError(f"it is {_shown(record)}; it must be a mapping")
     if missing := sorted({*_FIELDS, *fields} - record.keys()):
         raise ConfigError(f"it has no '{missing[0]}'")
     for name, value in record.items():
-        kind = kinds.get(name)
+        kind = known.get(name)
         if kind is not None and not kind.holds(value):
             raise ConfigError(_odd(name, value, kind))
     if not record["evaluated"] and record["round"] == 0:
@@ -394,7 +257,7 @@ def _check_layers(record: Record, first: Record, where: str) -> None:
         raise ConfigError("candidate_layers are not of as many candidates in every layer")
 
 
-def _odd(name: str, value: Any, kind: _Kind) -> str:
+def _odd(name: str, value: Any, kind: Kind) -> str:
     """Say what of an entry is wrong: the entry itself or, if it is a list or mapping, the first part that is."""
     parts = value.items() if type(value) is dict else enumerate(value) if type(value) is list else ()
     if kind.part is not None:
