@@ -393,7 +393,7 @@ def test_what_a_training_waits_for_in_vain_fails_with_it(slow):
 def test_an_executor_of_ones_own_gives_the_bits_of_those_that_ship(tmp_path):
     """It stands in one file outside of the package, and keeps what it does in a folder of its own."""
     expected = run_job(job(), TASK)
-    name, options = "tests.own_executor:Elsewhere", {"folder": str(tmp_path / "away")}
+    name, options = "tests.outside.executor:Elsewhere", {"folder": str(tmp_path / "away")}
     own = Pool(
         TASK,
         tmp_path / "here",

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from tests.own_kernel import Elsewhere
+from tests.outside.kernel import Elsewhere
 from tests.test_bombs import WHOLE
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -26,7 +26,7 @@ from tombola.splits import Split
 from tombola.training import settle, train
 
 NAMES = catalogue.entries("tombola.kernels")
-OWN = "tests.own_kernel:Elsewhere"
+OWN = "tests.outside.kernel:Elsewhere"
 
 
 @recordable

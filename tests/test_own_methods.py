@@ -17,43 +17,8 @@ from tombola.recipe import parse
 from tombola.runs import Run
 from tombola.tickets import Ticket
 
-# A search that prunes one layer a round, each to a share of its weights, and a control that turns masks upside down.
-SOURCE = '''
-from collections.abc import Iterator
-from dataclasses import dataclass
-from tombola import Round, magnitude, per_layer, prune
-from tombola.methods import Following, Method
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerByLayer(Method):
-    """Train, prune one layer, rewind, and go on with the next one.
-
-    Attributes:
-        share: What is kept of each layer.
-    """
-
-    share: float = 0.5
-
-    def rounds(self, setting, done) -> Iterator[Round]:
-        mask = done[-1].mask if done else setting.mask
-        for index, name in list(enumerate(setting.mask, 1))[len(done) :]:
-            job = setting.ticket(mask)
-            [trained] = setting.run_all([job])
-            kept = {layer: int(keep.sum()) for layer, keep in mask.items()}
-            kept[name] = round(self.share * kept[name])
-            mask = prune(magnitude(trained.state, mask), mask, scope=per_layer, count=kept)
-            yield Round.of(index, setting.ticket(mask))
-        return "every layer is pruned"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mirrored(Following):
-    control = True
-
-    def ticket(self, setting, job):
-        return setting.ticket({name: keep.flip(0) for name, keep in job.mask.items()}, job.start, job.first)
-'''
+OUTSIDE = Path(__file__).parent / "outside"
+SOURCE = (OUTSIDE / "method.py").read_text() + (OUTSIDE / "control.py").read_text()
 WHOLE = {
     "name": "own", "data": {"name": "digits", "subset": 400}, "model": {"name": "mlp", "hidden": [20, 10]},
     "training": {"lr": 0.05, "epochs": 1}, "until": {"rounds": 3}, "rewind": 2, "verdict": {"margin": 0.05},

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests import outside_score
+from tests.outside import gradient_score
 from tests.test_executors import TASK, equal, job, make_task, same
 from torch import nn
 
@@ -31,7 +31,7 @@ from tombola.settings import Training
 from tombola.storage import Store
 from tombola.work import KINDS, Cut, Pruned, Train
 
-CONNECTION = "tests.outside_score:connection"
+CONNECTION = "tests.outside.gradient_score:connection"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ class HandProblem:
 
 def test_the_gradient_score_has_the_values_worked_out_by_hand():
     mask = {name: torch.ones(torch.tensor(value).shape, dtype=torch.bool) for name, value in HAND.items()}
-    scores = outside_score.connection({}, mask, Context({}, 0, problems=[HandProblem()]))
+    scores = gradient_score.connection({}, mask, Context({}, 0, problems=[HandProblem()]))
     assert {name: value.tolist() for name, value in scores.items()} == HAND
 
 
@@ -205,7 +205,7 @@ def test_what_a_score_draws_is_the_same_whatever_was_drawn_before():
 
 def test_a_score_that_needs_data_says_so_where_it_is_not(pool):
     with pytest.raises(InputError, match=r"a score that needs data says so, by its attribute needs = 'data'"):
-        list(find(job(), by_seeds(1), [0.3], run_all=pool.run_all, score=outside_score.connection))
+        list(find(job(), by_seeds(1), [0.3], run_all=pool.run_all, score=gradient_score.connection))
 
 
 # ---- zero steps
