@@ -635,6 +635,7 @@ def of_digits(**more):
 
 def test_the_report_is_written_while_the_run_is_under_way(tmp_path, monkeypatch):
     monkeypatch.setattr("tombola.experiment._REFRESH", 0.0)
+    monkeypatch.setattr("tombola.experiment._FIRST_REPORT", 0.0)
     written = []
     monkeypatch.setattr("tombola.experiment.page.write", lambda *given: written.append((given[3], given[7])) or [])
     run(of_digits(), runs=tmp_path, workers=1)
@@ -646,6 +647,7 @@ def test_the_report_is_written_while_the_run_is_under_way(tmp_path, monkeypatch)
 
 def test_a_report_that_cannot_be_drawn_does_not_stop_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("tombola.experiment._REFRESH", 0.0)
+    monkeypatch.setattr("tombola.experiment._FIRST_REPORT", 0.0)
 
     def fail(*given):
         if given[7] == ():

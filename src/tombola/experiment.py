@@ -48,6 +48,7 @@ from tombola.tasks.protocol import Task, check_task
 from tombola.types import State
 
 _REFRESH = 60.0  # seconds between two looks at a run that is under way, at least
+_FIRST_REPORT = 180.0  # seconds of a run before its first report, which takes some: 2 % of the time at most
 _ARMS = 32  # arms that are driven at a time, and two more for each worker
 _MOST_DRAWN = 3  # arms of which the report draws what they prune
 
@@ -298,7 +299,7 @@ class _Refreshed:
 
     def __init__(self, folder: RunFolder, chosen: Sequence[int], display: Display) -> None:
         self.folder, self.chosen, self.display, self.pause = folder, chosen, display, _REFRESH
-        self._results, self._due = len(folder.records), time.monotonic() + _REFRESH
+        self._results, self._due = len(folder.records), time.monotonic() + _FIRST_REPORT
 
     def refresh(self) -> None:
         """Write the report, unless it is too early or nothing is new."""
