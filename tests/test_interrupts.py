@@ -146,7 +146,13 @@ def test_an_interrupt_while_torch_is_imported_is_one_line():
 
 
 def workers_of(pid):
-    """Return the worker processes that a process has begun."""
+    """Return the worker processes that a process has begun: forks of a server that it has begun."""
+    [server] = children_of(pid, "forkserver")
+    return children_of(server, "forkserver")
+
+
+def children_of(pid, word):
+    """Return the processes that a process has begun, by a word of their command."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -154,7 +160,7 @@ def workers_of(pid):
             command = (folder / "cmdline").read_text()
         except OSError:  # it has ended meanwhile
             continue
-        if int(parent) == pid and "spawn_main" in command:
+        if int(parent) == pid and word in command:
             found.append(int(folder.name))
     return found
 

@@ -426,6 +426,10 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         else:
             print(yaml.safe_dump_all(plain, sort_keys=False).rstrip("\n"))
         return 0
+    if not options.dry_run and (options.workers or 0) > 1 and options.executor in (None, "processes"):
+        from tombola.executors import forking
+
+        forking.begin()  # it imports torch while this process does
     from tombola import experiment
     from tombola.progress import Display
 

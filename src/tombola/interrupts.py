@@ -85,6 +85,7 @@ def leave(number: int = signal.SIGINT) -> NoReturn:
 
         for process in active_children():
             process.kill()  # a process that was stopped does not hear anything else
+        end_server()
     _say_last(_words)
     if "multiprocessing" in sys.modules:
         # Semaphores outlive a process that does not give them back, and Python warns of each.
@@ -98,6 +99,15 @@ def leave(number: int = signal.SIGINT) -> NoReturn:
             finalizers.start()
             finalizers.join(_FINALIZERS)
     os._exit(128 + (_received or number))
+
+
+def end_server() -> None:
+    """End the process that workers are forked from: while it imports torch it does not see that nobody needs it."""
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    pid = getattr(server, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _say_last(words: str) -> None:

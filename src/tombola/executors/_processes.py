@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from tombola import devices, interrupts
+from tombola.executors import forking
 from tombola.executors.backend import Setting
 from tombola.executors.packing import pack, unpack
 from tombola.executors.worker import TOLD, Worker, in_one_line
@@ -45,7 +47,7 @@ class _Processes:
         self._executor = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
+        context = forking.context()
         # New workers get a new queue: one that was killed while it wrote keeps the old one locked for ever.
         self._events = context.Queue()
         self._events.cancel_join_thread()
@@ -55,7 +57,7 @@ class _Processes:
             self.slots,
             mp_context=context,
             initializer=_begin,
-            initargs=(self._setting.make_task, self._setting.folder, self._events, begun),
+            initargs=(self._setting.make_task, self._setting.folder, self._events, begun, dict(os.environ)),
         )
         try:
             with interrupts.deaf_children():
@@ -105,9 +107,15 @@ class _Processes:
 _worker: Worker
 
 
-def _begin(make_task: Callable[[], Task], folder: Path, events: Any, begun: Any) -> None:
+def _begin(
+    make_task: Callable[[], Task], folder: Path, events: Any, begun: Any, environment: Mapping[str, str]
+) -> None:
     """Set a worker process up; it ends when its parent does."""
     global _worker
+    # It is a fork of a process that may have begun long before, on a terminal that sends Ctrl-C to all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.clear()
+    os.environ.update(environment)
     with begun.get_lock():
         devices.take_turn(begun.value)
         begun.value += 1
