@@ -209,7 +209,7 @@ def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeyp
 def test_what_a_rehearsal_learns_leaves_pruned_weights_at_zero():
     made = recipe(arms={"lth": LTH})
     plans = plan(made)
-    pool = rehearsal._CountingPool(plans, None, "chance", math.inf)
+    pool = rehearsal._CountingPool(plans, None, {10: 1}, "chance", math.inf)
     mask = {name: torch.rand(keep.shape) < 0.5 for name, keep in plans.mask.items()}
     job = Job(_states(plans)([0])[0, False], mask, plans.recipe.training, 0)
     [one] = pool.run_all([job])

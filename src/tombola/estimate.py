@@ -35,6 +35,8 @@ class Estimate:
         bytes: Of the run folder when the run is complete.
         rounds: Of every arm with something left to do, the number of rounds and the last density.
         waits: Whether a training may end early, by its patience.
+        examples: Training examples, with repetitions.
+        flops: Of all trainings, with all weights.
     """
 
     steps: int
@@ -47,6 +49,8 @@ class Estimate:
     bytes: int
     rounds: Mapping[str, tuple[int, float | None]] = field(default_factory=dict)
     waits: bool = False
+    examples: int = 0
+    flops: int = 0
 
     @property
     def counted(self) -> str:

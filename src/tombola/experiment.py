@@ -28,7 +28,6 @@ from tombola.errors import ConfigError, DiskError
 from tombola.estimate import Estimate
 from tombola.executors import Pool
 from tombola.exports.reading import read_elsewhere
-from tombola.flops import Flops
 from tombola.identity import folder_of
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, check_seeded, compared_at, make_model, make_task, settle
@@ -189,6 +188,7 @@ def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
         **facts(plans),
         "cap": f"{most:.2%} of all weights can be pruned",
         "trainings": ahead.counted,
+        "compute": f"{ahead.examples:,} training examples, {ahead.flops:.3g} FLOP with all weights",
         "time": f"about {duration(ahead.seconds)}" + ("" if ahead.bounded else "; an accuracy stop may end it earlier"),
         "disk": f"about {in_bytes(ahead.bytes)}",
         "folder": str(folder_of(recipe, runs)),
@@ -261,7 +261,7 @@ def _drive(
         display,
         origin=_origin(plans),
         initial=initial,
-        flops=_flops(plans, todo),
+        flops=plans.flops(todo),
         feeds={key: Feed() for key in todo},
         todo=todo,
         stopped=threading.Event(),
@@ -333,11 +333,6 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
 
 def _states(plans: Plans) -> Callable[[Iterable[int]], dict[tuple[int, bool], State]]:
     return functools.partial(_initial_states, plans)
-
-
-def _flops(plans: Plans, todo: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:
-    """Count what an example costs, by the number of outputs."""
-    return {plans.task.outputs(part): plans.task.flops(part) for part in plans.trained_on(todo)}
 
 
 def _sources(recipe: Recipe, name: str) -> list[str]:

@@ -13,6 +13,7 @@ from tombola import catalogue, devices, seeds, training
 from tombola.arms import leading
 from tombola.data.loading import check_repeats
 from tombola.errors import ConfigError, InputError, shown
+from tombola.flops import Flops
 from tombola.jobs import Job, try_kernel
 from tombola.masks import (
     all_kept,
@@ -199,6 +200,19 @@ class Plans:
             if arm.searches:
                 parts += arm.trained_on(self.ground(name, replicate))
         return list({self.task.outputs(part): part for part in parts}.values())
+
+    def flops(self, keys: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:
+        """Count what an example costs the models of arms and replicates, layer by layer, by the number of outputs."""
+        for part in self.trained_on(keys):
+            outputs = self.task.outputs(part)
+            if outputs not in self._flops:
+                self._flops[outputs] = self.task.flops(part)
+        return dict(self._flops)
+
+    @functools.cached_property
+    def _flops(self) -> dict[int, dict[str, Flops]]:
+        """What was counted before: a model is run for it."""
+        return {}
 
     def whole(self, replicate: int) -> Partition:
         """Return what a replicate's dense network and tickets are trained on: all, but for what skew takes away."""

@@ -18,14 +18,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import arms
+from tombola import arms, flops
 from tombola.connectivity import POINTS, Line
 from tombola.digests import digest_json
 from tombola.driver import ArmRun, Feed, Shared
@@ -66,6 +66,7 @@ class Rehearsed:
         trainings: Those that are not done yet, each once.
         steps: Their optimiser steps.
         examples: Their training examples, with repetitions.
+        flops: What they need, with all weights.
         looked_at: Validation examples that are looked at while they train.
         evaluations: Tickets that are tested.
         lines: Lines between two trainings that are measured.
@@ -80,6 +81,7 @@ class Rehearsed:
     trainings: int = 0
     steps: int = 0
     examples: int = 0
+    flops: int = 0
     looked_at: int = 0
     evaluations: int = 0
     lines: int = 0
@@ -172,6 +174,8 @@ def estimate(
         bytes=_bytes(plans, todo, expected),
         rounds=expected.rounds,
         waits=recipe.training.patience is not None,
+        examples=expected.examples,
+        flops=expected.flops,
     )
 
 
@@ -216,10 +220,11 @@ class _Rehearsal:
         mask = thinned.state(plans.mask)
         total = round(plans.total * size(mask) / size(plans.mask))
         self._plans = replace(plans, mask=mask, total=total)
-        self._pool = _CountingPool(self._plans, run if thinned.whole else None, agreement, deadline)
+        known = run if thinned.whole else None
+        per_example = {outputs: flops.training(layers) for outputs, layers in plans.flops(todo).items()}
+        self._pool = _CountingPool(self._plans, known, per_example, agreement, deadline)
         self._folder = _UnwrittenFolder(run, thinned, todo)
         feeds = {key: Feed() for key in todo}
-        outputs = [plans.task.outputs(part) for part in plans.trained_on(todo)]
         self._shared = Shared(
             self._plans,
             self._pool,
@@ -227,7 +232,7 @@ class _Rehearsal:
             _Silence(),
             origin={},
             initial={key: thinned.state(state) for key, state in initial.items()},
-            flops={number: {} for number in outputs},
+            flops={outputs: {} for outputs in per_example},
             feeds=feeds,
             todo=todo,
             stopped=threading.Event(),
@@ -241,6 +246,7 @@ class _Rehearsal:
         rounds: dict[str, tuple[int, float | None]] = {}
         try:
             for name, replicate in sorted(self._todo, key=lambda key: order.index(key[0])):
+                self._pool.arm = name
                 ArmRun(self._shared, name, replicate).run()
                 rounds[name] = self._folder.reached(name)
         except _EnoughError:
@@ -250,9 +256,10 @@ class _Rehearsal:
         cut_short = cut_short or folder.failed
         return Rehearsed(
             trainings=len(pool.trained),
-            steps=sum(steps for steps, _, _ in pool.trained.values()),
-            examples=sum(examples for _, examples, _ in pool.trained.values()),
-            looked_at=sum(looked_at for _, _, looked_at in pool.trained.values()),
+            steps=sum(training.steps for training in pool.trained.values()),
+            examples=sum(training.examples for training in pool.trained.values()),
+            flops=sum(training.flops for training in pool.trained.values()),
+            looked_at=sum(training.looked_at for training in pool.trained.values()),
             evaluations=len(pool.tested),
             lines=len(pool.lines),
             scored=sum(pool.cuts.values()),
@@ -293,15 +300,27 @@ class _Thinned:
         return replace(ticket, mask=mask, rewind_point=rewind_point)
 
 
+class _Counted(NamedTuple):
+    """What is counted of a training: its steps, training examples, FLOPs, and validation examples looked at."""
+
+    steps: int
+    examples: int
+    flops: int
+    looked_at: int
+
+
 class _CountingPool:
     """Counts what it is asked to train, and gives weights that nobody has trained."""
 
-    def __init__(self, plans: Plans, run: Run | None, agreement: Agreement, deadline: float) -> None:
+    def __init__(
+        self, plans: Plans, run: Run | None, flops: Mapping[int, int], agreement: Agreement, deadline: float
+    ) -> None:
         self._plans, self._run = plans, run
+        self._flops = flops  # of training on one example, by the number of outputs
         self._agreement, self._deadline = agreement, deadline
         self._task = plans.task.digest
-        # Of each training its steps, training examples, and validation examples looked at.
-        self.trained: dict[str, tuple[int, int, int]] = {}
+        self.arm = ""  # the one that is driven
+        self.trained: dict[str, _Counted] = {}
         self.tested: set[str] = set()
         self.lines: set[str] = set()
         self.cuts: dict[str, int] = {}  # training examples that the scores of each cut go through
@@ -310,9 +329,13 @@ class _CountingPool:
         return job.digest(self._task)
 
     def run_all(self, jobs: list[Job]) -> list[Trained]:
-        # What partitions that agree have in common is theirs: another arm has learnt otherwise.
-        together = self.digest(jobs[0])
-        shares = [number / len(jobs) for number in range(len(jobs))]
+        digests = [self.digest(job) for job in jobs]
+        if len(jobs) == 1:
+            return [self._train(jobs[0])]
+        # What partitions that agree have in common is theirs: another arm has learnt otherwise, and
+        # its next trainings are none of theirs. One training that is cut twice is one, however.
+        together = digest_json([self.arm, digests[0]])
+        shares = [digests.index(digest) / len(jobs) for digest in digests]
         return [self._train(job, together, share) for job, share in zip(jobs, shares, strict=True)]
 
     def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
@@ -354,7 +377,9 @@ class _CountingPool:
             every = schedule.evaluate_every
             looks = (last - 1) // every - first // every + 1  # in between, and at the end
             looked_at = looks * task.size(job.part, "valid")
-            self.trained[digest] = last - first, batches.examples(first, last), looked_at
+            examples = batches.examples(first, last)
+            per_example = self._flops[task.outputs(job.part)]
+            self.trained[digest] = _Counted(last - first, examples, per_example * examples, looked_at)
         apart = together is None or self._agreement == "chance"
         learnt, pruned = self._weights(job, digest if apart else together, share), None
         if job.during is not None:

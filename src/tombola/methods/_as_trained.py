@@ -21,6 +21,7 @@ class AsTrained(Following):
     """Test the networks that a gradual arm pruned and trained on; they are no tickets."""
 
     by_itself: ClassVar[bool] = True
+    not_nested: ClassVar[str] = Gradual.not_nested
     network: ClassVar[bool] = True
     starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
     written_out: ClassVar[bool] = True

@@ -34,6 +34,7 @@ class Gradual(Scoring, OwnTraining):
 
     at_once: ClassVar[bool] = True
     by_itself: ClassVar[bool] = True
+    not_nested: ClassVar[str] = "each density has a training of its own, which learns something else"
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
         Card(

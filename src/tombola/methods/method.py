@@ -85,6 +85,8 @@ class Method:
     control: ClassVar[bool] = False
     # Whether each of its tickets needs nothing of the rounds before.
     by_itself: ClassVar[bool] = False
+    # Why a ticket need not lie within the one before; nothing where each does.
+    not_nested: ClassVar[str] = ""
     # Whether its results are networks as they were trained and pruned, not tickets that are trained again.
     network: ClassVar[bool] = False
     # Whether the report compares it with the arm that it follows.
