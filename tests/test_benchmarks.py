@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import __main__, figures, fresh, results, rows, table
+from benchmarks import __main__, clusters, figures, fresh, results, rows, table
 from benchmarks.curves import points
 from benchmarks.harness import (
     Goal,
@@ -26,6 +26,9 @@ from benchmarks.harness import (
 )
 from benchmarks.masks import BILLION, VGG16, number
 from benchmarks.peers import open_lth
+from tombola.estimate import Measure
+from tombola.experiment import plan
+from tombola.recipe import parse
 
 FACTS = {
     "processor": "Abacus 1",
@@ -281,3 +284,37 @@ def test_the_module_runs_as_a_program():
     )
     assert done.returncode == 2
     assert "Did you mean 'lenet5'?" in done.stderr
+
+
+def test_more_workers_make_a_run_as_short_as_its_longest_arm_and_no_shorter():
+    """By hand: three trainings of 2 that follow each other, and four of 1 that do not."""
+    chain = clusters.Arm([clusters.Ask((name,), True) for name in ("a", "b", "c")])
+    free = clusters.Arm([clusters.Ask((name,), False) for name in ("d", "e", "f", "g")])
+    seconds = dict.fromkeys("abc", 2) | dict.fromkeys("defg", 1)
+    arms = {"lth": chain, "free": free}
+    assert [clusters.makespan(arms, seconds, workers) for workers in (1, 2, 3, 64)] == [10, 7, 6, 6]
+    # (With two workers b waits for f and g, which were asked for before it.)
+    # What both ask for is done once, and a test follows its training.
+    shared = {
+        "one": clusters.Arm([clusters.Ask(("a", "t"), False)]),
+        "other": clusters.Arm([clusters.Ask(("a",), True)]),
+    }
+    assert clusters.makespan(shared, {"a": 2, "t": 1}, 9) == 3
+
+
+def test_a_recipe_is_divided_as_its_arms_ask():
+    recipe = parse({
+        "name": "x", "data": {"name": "digits", "subset": 200}, "model": {"name": "mlp", "hidden": [10]},
+        "training": {"epochs": 1, "batch_size": 20}, "until": {"rounds": 3},
+        "arms": {"lth": {"method": "lth", "rate": 0.2}, "matched": {"match": "lth"},
+                 "random": {"method": "random_ticket", "of": "lth"}},
+    })  # fmt: skip
+    plans = plan(recipe)
+    arms, seconds = clusters.traced(plans, Measure(1.0, 0.0))
+    steps = seconds[arms["lth"].asks[0].works[0]]
+    assert sum(seconds.values()) == steps * (1 + 3 + 3)  # LTH is its own matched control
+    # The dense network, then three rounds, one after the other; the last ticket's evaluation runs beside nothing.
+    assert [clusters.makespan({"lth": arms["lth"]}, seconds, workers) for workers in (1, 9)] == [4 * steps, 4 * steps]
+    assert clusters.makespan(arms, seconds, 9) == 4 * steps
+    assert [ask.after for ask in arms["matched"].asks if ask.waits] == [1, 2, 3]
+    assert [ask.after for ask in arms["random"].asks] == [0, 1, 2, 3]

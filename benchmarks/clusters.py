@@ -1,0 +1,237 @@
+"""What more workers bring: a recipe's own arms, rehearsed, on a clock that is only counted.
+
+    python -m benchmarks.clusters cifar10-resnet18 --data synthetic
+
+The arms of the recipe are driven as `tombola run --dry-run` drives them, and what they ask of their pool is written
+down: which trainings, when, and what each waits for. That is then done again by any number of workers, each training
+and test in the time that its steps were measured to take. Nothing is trained but the few steps that are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from tombola import rehearsal
+from tombola.estimate import Measure
+from tombola.experiment import _states, plan
+from tombola.partitions import WHOLE
+from tombola.plans import Plans
+from tombola.recipe import read
+
+WORKERS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What an arm asks for at one moment.
+
+    Attributes:
+        works: Names of pieces of work; the second and later ones of an evaluation follow the one before.
+        waits: Whether the arm goes on only when all are done.
+        after: A source's round that it needs first, from 1; 0 for none.
+    """
+
+    works: tuple[str, ...]
+    waits: bool
+    after: int = 0
+
+
+@dataclass
+class Arm:
+    """The asks of an arm, and the arm that it follows."""
+
+    asks: list[Ask]
+    source: str | None = None
+
+
+def makespan(arms: Mapping[str, Arm], seconds: Mapping[str, float], workers: int) -> float:
+    """Return how long arms take on so many workers, the work in the order in which it is asked for.
+
+    >>> chain = Arm([Ask(("a",), True), Ask(("b",), True)])
+    >>> pair = Arm([Ask(("c", ), False), Ask(("d",), True)])
+    >>> seconds = {"a": 3, "b": 3, "c": 2, "d": 2}
+    >>> [makespan({"lth": chain, "colt": pair}, seconds, workers) for workers in (1, 2, 9)]
+    [10, 6, 6]
+    >>> follower = Arm([Ask(("e",), True, after=2)], source="lth")
+    >>> makespan({"lth": chain, "matched": follower}, seconds | {"e": 1}, 9)
+    7
+    """
+    state = _State(arms, seconds, workers)
+    return state.run()
+
+
+@dataclass
+class _State:
+    arms: Mapping[str, Arm]
+    seconds: Mapping[str, float]
+    workers: int
+    now: float = 0
+    ready: deque[str] = field(default_factory=deque)
+    running: list[tuple[float, str]] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+    followed_by: dict[str, list[str]] = field(default_factory=dict)  # what is to be begun when something is done
+    place: dict[str, int] = field(default_factory=dict)
+    rounds: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> float:
+        self.place = dict.fromkeys(self.arms, 0)
+        self.rounds = dict.fromkeys(self.arms, 0)
+        while True:
+            while sum(self._advance(name) for name in self.arms):  # each of them, whatever the others did
+                pass
+            while self.ready and len(self.running) < self.workers:
+                work = self.ready.popleft()
+                heapq.heappush(self.running, (self.now + self.seconds[work], work))
+            if not self.running:
+                return self.now
+            self.now, work = heapq.heappop(self.running)
+            self.done.add(work)
+            for later in self.followed_by.pop(work, []):
+                self.ready.append(later)
+
+    def _advance(self, name: str) -> bool:
+        """Let an arm do what it can; whether it did anything."""
+        arm, moved = self.arms[name], False
+        while self.place[name] < len(arm.asks):
+            ask = arm.asks[self.place[name]]
+            if ask.after and arm.source is not None and self.rounds[arm.source] < ask.after:
+                return moved
+            before: str | None = None
+            for work in ask.works:
+                if work not in self.asked:
+                    self.asked.add(work)
+                    moved = True
+                    if ask.waits or before is None or before in self.done:
+                        self.ready.append(work)
+                    else:
+                        self.followed_by.setdefault(before, []).append(work)
+                before = work
+            if ask.waits and not self.done.issuperset(ask.works):
+                return moved
+            self.place[name] += 1
+            self.rounds[name] += ask.waits
+            moved = True
+        return moved
+
+
+class _Written(rehearsal._CountingPool):
+    """A rehearsal's pool that writes down what it is asked for, and by whom."""
+
+    asks: list[tuple[str, Ask]]
+    arm = ""
+
+    def run_all(self, jobs: list[Any]) -> list[Any]:
+        self.asks.append((self.arm, Ask(tuple(self.digest(job) for job in jobs), waits=True)))
+        return super().run_all(jobs)
+
+    def evaluate(self, job: Any) -> Any:
+        digest = self.digest(job)
+        self.asks.append((self.arm, Ask((digest, f"test of {digest}"), waits=False)))
+        return super().evaluate(job)
+
+
+class _Listening(rehearsal._Silence):
+    """Hears whose training is labelled: the arm that asks next."""
+
+    def label(self, digest: str, text: str) -> None:  # noqa: ARG002 - as a display has it
+        _Written.arm = text.split(" · ")[1]
+
+
+def traced(plans: Plans, measure: Measure) -> tuple[dict[str, Arm], dict[str, float]]:
+    """Return what the arms of one replicate ask for, and how long each piece of work takes, seconds."""
+    recipe = plans.recipe
+    _Written.asks = []
+    todo = [(name, 0) for name in recipe.arms]
+    made: list[_Written] = []
+
+    def make(*given: Any) -> _Written:
+        made.append(_Written(*given))
+        return made[-1]
+
+    with mock.patch.object(rehearsal, "_CountingPool", make), mock.patch.object(rehearsal, "_Silence", _Listening):
+        rehearsal.rehearse(plans, todo, _states(plans))
+    found = {name: Arm([], recipe.arms[name].source) for name in recipe.arms}
+    for name, ask in _Written.asks:
+        arm = found[name]
+        number = sum(one.waits for one in arm.asks) + ask.waits
+        if arm.source is not None and not ask.waits:
+            # A control's ticket is made of the source's round; its round 0 is the dense network.
+            number = max(number, len([one for one in arm.asks if not one.waits]))
+        arm.asks.append(Ask(ask.works, ask.waits, number if arm.source else 0))
+    [pool] = made
+    task = plans.task
+    tested = sum(task.size(WHOLE, which) for which in ("train", "valid", "test"))
+    seconds: dict[str, float] = {}
+    for digest, (steps, _, looked_at) in pool.trained.items():
+        seconds[digest] = steps * measure.step + looked_at * measure.example
+    for digest in pool.tested:
+        seconds[f"test of {digest}"] = tested * measure.example
+    return found, seconds
+
+
+def replicated(
+    arms: Mapping[str, Arm], seconds: Mapping[str, float], number: int
+) -> tuple[dict[str, Arm], dict[str, float]]:
+    """Return the arms of so many replicates alike; no two of them share a training."""
+    every: dict[str, Arm] = {}
+    times: dict[str, float] = {}
+    for k in range(number):
+        for name, arm in arms.items():
+            asks = [Ask(tuple(f"{k} {work}" for work in ask.works), ask.waits, ask.after) for ask in arm.asks]
+            every[f"{k} {name}"] = Arm(asks, None if arm.source is None else f"{k} {arm.source}")
+        times |= {f"{k} {work}": value for work, value in seconds.items()}
+    return every, times
+
+
+def table(arms: Mapping[str, Arm], seconds: Mapping[str, float], replicates: int, unit: float) -> list[str]:
+    """Return lines of Markdown: workers, time in dense trainings, how many times as fast, how busy workers are."""
+    every, times = replicated(arms, seconds, replicates)
+    alone = makespan(every, times, 1)
+    lines = ["| workers | dense trainings, one after the other | times as fast | busy |", "|---|---|---|---|"]
+    for workers in WORKERS:
+        took = makespan(every, times, workers)
+        lines.append(f"| {workers} | {took / unit:,.1f} | {alone / took:.1f} | {100 * alone / took / workers:.0f} % |")
+    return lines
+
+
+def longest(arms: Mapping[str, Arm], seconds: Mapping[str, float], unit: float) -> list[str]:
+    """Say how long each arm takes with workers enough for all."""
+    lines = []
+    for name, arm in arms.items():
+        alone = {name: arm} if arm.source is None else {name: arm, arm.source: arms[arm.source]}
+        lines.append(f"{name}: {makespan(alone, seconds, 10**6) / unit:.1f}")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--data", help="another data set of the same shape, such as synthetic, where it is not here")
+    parser.add_argument("--step", type=float, help="seconds of a step, measured elsewhere")
+    parser.add_argument("--example", type=float, default=0.0, help="seconds of testing an example, measured elsewhere")
+    options = parser.parse_args(arguments)
+    overrides = []
+    if options.data == "synthetic":
+        shape = "{name: synthetic, image_shape: [3, 32, 32], train: 50000, test: 10000, valid: 5000, classes: 10}"
+        overrides = [f"--data={shape}"]
+    plans = plan(read(options.recipe, overrides))
+    measure = Measure.of(plans) if options.step is None else Measure(options.step, options.example)
+    arms, seconds = traced(plans, measure)
+    dense = seconds[next(iter(arms.values())).asks[0].works[0]]
+    print(f"a step takes {measure.step * 1000:.1f} ms, testing an example {measure.example * 1000:.2f} ms, "
+          f"a dense training {dense / 60:.1f} minutes")  # fmt: skip
+    print(f"all of it: {sum(seconds.values()) * plans.recipe.replicates / dense:.1f} dense trainings")
+    print("with workers enough, in dense trainings:", "; ".join(longest(arms, seconds, dense)), sep="\n")
+    for replicates in sorted({1, plans.recipe.replicates}):
+        print(f"\n{replicates} replicates", *table(arms, seconds, replicates, dense), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
