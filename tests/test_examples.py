@@ -6,12 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from tombola.cli import main
 from tombola.comparisons import compare
+from tombola.errors import ConfigError
 from tombola.experiment import report, run
+from tombola.exports.writing import export
 from tombola.metrics import Metric
+from tombola.packing import pack
 from tombola.recipe import read
 from tombola.reports import figures, table
 from tombola.runs import Run
+from tombola.transfer import transfer
 from tombola.verdicts import verdict
 
 PERPLEXITY = Metric("perplexity", fraction=False, higher=False)
@@ -88,3 +93,24 @@ def test_the_run_is_read_again_with_its_metric(done, capsys):
     table.terminal("next token", done.records, [], asked=done.asked)
     assert "perplexity" in capsys.readouterr().out
     assert replace(done.asked, metric=PERPLEXITY) == done.asked
+
+
+def test_what_is_told_of_its_tickets_is_of_this_task(done, tmp_path, capsys):
+    export(done.folder, "state_dict", tmp_path / "best.pt", trained=True)
+    card = (tmp_path / "best.md").read_text()
+    assert "| perplexity | test " in card
+    assert "made by the task `examples.next_token:next_token`" in card
+    assert "Check it" not in card
+    assert "accuracy" not in card
+    export(done.folder, "ticket", tmp_path / "ticket.safetensors", trained=True)
+    assert main(["ticket", "info", str(tmp_path / "ticket.safetensors")]) == 0
+    assert "trained, no rewind point, test perplexity " in capsys.readouterr().out
+    ticket = done.folder / "tickets" / "lth" / "replicate-0" / "round-001.safetensors"
+    with pytest.raises(ConfigError, match=r"was found on the task 'examples\.next_token:next_token'; transfer trains"):
+        transfer([ticket], ["digits"], runs=tmp_path)
+
+
+def test_a_packed_run_and_a_merged_one_keep_the_metric(done, tmp_path):
+    pack(done.folder, tmp_path / "packed")
+    assert Run(tmp_path / "packed").metrics == (PERPLEXITY,)
+    assert Run(tmp_path / "packed").records.results()[0].test.keys() == {"perplexity", "loss"}

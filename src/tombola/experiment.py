@@ -32,7 +32,7 @@ from tombola.identity import folder_of
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, check_seeded, compared_at, make_model, make_task, settle
 from tombola.progress import Display, duration, in_bytes
-from tombola.recipe import Recipe, without_arms
+from tombola.recipe import CLASSIFICATION, Recipe, without_arms
 from tombola.rehearsal import estimate, rehearse
 from tombola.reports import page
 from tombola.reports.decisions import Asked
@@ -361,6 +361,8 @@ def _origin(plans: Plans) -> dict[str, Any]:
     if recipe.data.skew is not None:
         data |= {"skew": asdict(recipe.data.skew)}
     told: dict[str, Any] = {"shared": shared_names(state_of(task.model))}
+    if recipe.task != CLASSIFICATION:
+        told["task"] = recipe.task
     if versions := noted_versions(task.model):
         told["versions"] = versions
     if read := read_elsewhere(task.model, plans.mask, task.probe(2, 0)):

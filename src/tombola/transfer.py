@@ -230,6 +230,8 @@ def _source(
     """Read a ticket and what it says of its model, data and training."""
     ticket = Ticket.load(path, points)
     check_untrained(ticket, path)
+    if (task := ticket.origin.get("task")) is not None:
+        raise ConfigError(f"{path} was found on the task {shown(task)}; transfer trains tickets of classification")
     origin = Origin.read(ticket.origin, str(path))
     if model is None and catalogue.is_own(origin.model.name):
         raise ConfigError(f"{path} names the model {shown(origin.model.name)}, which is code of somebody's own and is "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tombola.best import trained_of
+from tombola.metrics import ACCURACY, Metric
 from tombola.records import Record
 from tombola.tickets import Ticket
 
@@ -26,7 +27,14 @@ _WHAT = {
 }
 
 
-def card(ticket: Ticket, to: str, file: Path, record: Record | None = None, saves: str = "") -> str:
+def card(
+    ticket: Ticket,
+    to: str,
+    file: Path,
+    record: Record | None = None,
+    saves: str = "",
+    metric: Metric = ACCURACY,
+) -> str:
     """Return the page of an export, as Markdown.
 
     Args:
@@ -35,9 +43,10 @@ def card(ticket: Ticket, to: str, file: Path, record: Record | None = None, save
         file: The file that it is in; the page names it, and lies beside it.
         record: What the ticket's run measured of it, where that is known.
         saves: What its mask saves, in words.
+        metric: What its run measured by.
     """
     trained = trained_of(ticket.origin)
-    rows = [("file", _WHAT.get(to, f"made by {to}")), ("weights", _weights(trained)), *_accuracy(trained, record)]
+    rows = [("file", _WHAT.get(to, f"made by {to}")), ("weights", _weights(trained)), _quality(trained, record, metric)]
     rows += [("density", _density(ticket)), *_origin(ticket.origin), ("mask digest", ticket.mask_digest)]
     rows += [("saves", saves)] if saves else []
     lines = [f"# {_cell(file.name)}", "", f"{_which(ticket.origin)}, exported by tombola.", "", "| | |", "|---|---|"]
@@ -65,14 +74,14 @@ def _weights(trained: Mapping[str, Any] | None) -> str:
     return f"trained ({trained.get('selected') or 'as its run selected them'})"
 
 
-def _accuracy(trained: Mapping[str, Any] | None, record: Record | None) -> list[tuple[str, str]]:
+def _quality(trained: Mapping[str, Any] | None, record: Record | None, metric: Metric) -> tuple[str, str]:
     said = trained if trained is not None else record
-    known = [(key, said.get(f"{key}_accuracy")) for key in ("test", "valid")] if said else []
-    shown = [f"{key} {_percent(value)}" for key, value in known if isinstance(value, int | float)]
+    known = [("test", said.get(metric.test)), ("valid", said.get(metric.valid))] if said else []
+    shown = [f"{key} {metric.shown(value)}" for key, value in known if isinstance(value, int | float)]
     if not shown:
-        return [("accuracy", "not known: the ticket was not in its run, or not evaluated there")]
+        return metric.title, "not known: the ticket was not in its run, or not evaluated there"
     how = "of these weights" if trained is not None else "of the ticket **after training it** as its run did"
-    return [("accuracy", f"{', '.join(shown)}: {how}, as its run reported it")]
+    return metric.title, f"{', '.join(shown)}: {how}, as its run reported it"
 
 
 def _density(ticket: Ticket) -> str:
@@ -97,6 +106,9 @@ def _origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _told_of_model(origin: Mapping[str, Any]) -> list[str]:
     name = _model(origin).get("name")
+    if isinstance(origin.get("task"), str):
+        return [f"The model is made by the task `{_cell(origin['task'])}`, code of somebody's own: put it in the place "
+                "of the dots."]  # fmt: skip
     if not isinstance(name, str):
         return ["The ticket does not say which model it is of: put yours in the place of the dots."]
     if name.startswith(_TORCHVISION):
@@ -171,6 +183,8 @@ def _predicting(origin: Mapping[str, Any]) -> list[str]:
 def _checking(origin: Mapping[str, Any]) -> list[str]:
     data, seeds = origin.get("data"), origin.get("seeds")
     if not isinstance(data, Mapping) or not isinstance(seeds, Mapping) or not isinstance(data.get("name"), str):
+        return []
+    if "task" in origin:  # there are no images to be shown
         return []
     options = data.get("options") or {}
     several = {} if data.get("classes") is None else {"classes": data["classes"]}

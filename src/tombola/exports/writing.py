@@ -18,10 +18,11 @@ from torch import Tensor
 
 from tombola import catalogue, savings, ticket_format
 from tombola.best import of_run, of_ticket, record_of
-from tombola.choosing import run_folder
+from tombola.choosing import metrics_of, run_folder
 from tombola.errors import ConfigError, DiskError, InputError, TicketError, shown
 from tombola.exports.card import card
 from tombola.files import cannot_write, printable, write_whole
+from tombola.metrics import ACCURACY, Metric
 from tombola.records import Record
 from tombola.tickets import Ticket
 
@@ -87,7 +88,7 @@ def export(
     page = card_path(target)
     for file in (target, page):
         check_target(file, found.files, force=force)
-    said = card(found.ticket, to, target, found.record, found.saves)
+    said = card(found.ticket, to, target, found.record, found.saves, found.metric)
     if isinstance(made, Ticket):
         made.save(target)
     else:
@@ -105,6 +106,7 @@ class Source:
     files: Sequence[Path]
     record: Record | None
     saves: str
+    metric: Metric
 
     @classmethod
     def of(cls, path: Path, *, trained: bool) -> Source:
@@ -112,13 +114,16 @@ class Source:
         if not trained:
             points: dict[Path, ticket_format.RewindPoint] = {}
             ticket = Ticket.load(path, points)
-            return cls(path, ticket, [path, *points], record_of(path)[1], _saves(path))
+            run, record = record_of(path)
+            metric = ACCURACY if run is None else metrics_of(run)[0]
+            return cls(path, ticket, [path, *points], record, _saves(path), metric)
         folder = run_folder(path)
         found = of_ticket(path) if folder is None else of_run(folder)
         points = {}
         Ticket.load(found.path, points)
         files = [found.path, found.training, *points]
-        return cls(found.path if folder else path, found.ticket, files, found.record, _saves(found.path))
+        path = found.path if folder else path
+        return cls(path, found.ticket, files, found.record, _saves(found.path), found.metric)
 
 
 def _saves(path: Path) -> str:

@@ -158,10 +158,14 @@ def _inputs(value: Any) -> list[tuple[str, str]]:
 
 
 def _trained(value: Any) -> str:
-    """Say that a ticket's values are trained weights, and how accurate they are."""
+    """Say that a ticket's values are trained weights, and how good they are."""
     said = value if isinstance(value, dict) else {}
-    known = [(key, said.get(f"{key}_accuracy")) for key in ("test", "valid")]
-    measured = [f"{key} accuracy {_percent(one)}" for key, one in known if isinstance(one, int | float)]
+    measured = []
+    for key, one in said.items():
+        split, _, metric = key.partition("_")
+        if split in ("test", "valid") and metric.isidentifier() and isinstance(one, int | float):
+            shown = _percent(one) if metric == "accuracy" else f"{one:.6g}"
+            measured.append(f"{split} {metric.replace('_', ' ')} {shown}")
     return ", ".join(["trained, no rewind point", *measured])
 
 
