@@ -203,6 +203,7 @@ def test_the_goals_are_those_of_the_issue():
         "rounds": [],
         "mask-scaling": [],
         "memory": [],
+        "ticket-bits": ["<= 1.1", "<= 1.1"],
     }
 
 

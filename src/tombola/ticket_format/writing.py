@@ -26,7 +26,7 @@ from tombola.ticket_format.reading import (
 from tombola.ticket_format.texts import canonical_json, json_data, shown_path
 
 _AN_ENTRY = 100  # bytes, about what the header says of a mask that is written as gaps
-_WORTH = 4096  # bytes
+_WORTH = 512  # bytes
 
 
 def encode(
@@ -102,7 +102,7 @@ def _format(refers: bool, as_gaps: bool) -> int:
 
 
 def _as_gaps(mask: Mapping[str, tuple[Sequence[int], bytes | memoryview]]) -> dict[str, tuple[bytes, bits.Gaps]]:
-    """Return the masks that are better written as gaps; none where that saves no more than a page of a disk."""
+    """Return the masks that are better written as gaps; none where that saves next to nothing."""
     found, saved = {}, 0
     for name, (shape, packed) in mask.items():
         elements = math.prod(shape)
