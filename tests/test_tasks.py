@@ -167,6 +167,31 @@ def broken(data, model, **made):
     assert CONTRACTS["tasks"].in_words() in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            "{'rmse': loss**0.5 if loss > 0.2 else math.inf}",
+            "the train rmse is inf after training; a lower",
+        ),
+        ("{'rmse': loss**0.5} if loss > 0.2 else {}", "the task measures no 'rmse' on the"),
+        ("{'rmse': loss**0.5 if loss > 0.2 else 1 / 0}", "ZeroDivisionError: "),
+    ],
+)
+def test_a_metric_that_comes_to_be_wrong_is_one_line_of_each_arm(own, tmp_path, values, said):  # noqa: F811
+    """The untrained network's loss is about 1, and the trained one's is lower: it goes wrong when it has learnt."""
+    source = CONTRACTS["tasks"].example.replace('lambda loss: {"rmse": loss**0.5}', f"lambda loss: {values}")
+    assert values in source
+    arms = {"lth": {"method": "lth", "rate": 0.2}, "dense": {"method": "dense"}}
+    whole = {"name": "x", "task": f"{own(source)}:mirror", "prunable": "all", **SHORT, "arms": arms}
+    whole["training"] = {"epochs": 20, "lr": 0.5, "evaluate_every": 1000}
+    outcome = experiment.run(parse(whole), runs=tmp_path, workers=1)
+    assert not outcome.complete
+    told = [note for note in outcome.notes if said in note]
+    assert len(told) == len(arms)
+    assert all("\n" not in note for note in told)
+
+
 SHORT = {"training": {"epochs": 2, "lr": 0.1}, "arms": {"lth": {"method": "lth", "rate": 0.2}}, "until": {"rounds": 1}}
 
 

@@ -22,6 +22,9 @@ _HOME = {
     "split": "splits",
     "Augment": "batches",
     "Classification": "tasks._classification",
+    "Metric": "metrics",
+    "Metrics": "tasks.protocol",
+    "Rows": "tasks.rows",
     "Partition": "partitions",
     "by_classes": "partitions",
     "by_examples": "partitions",
@@ -113,6 +116,7 @@ if TYPE_CHECKING:
     from tombola.masks import ones as ones
     from tombola.masks import total_weights as total_weights
     from tombola.masks import unmasked as unmasked
+    from tombola.metrics import Metric as Metric
     from tombola.partitions import Partition as Partition
     from tombola.partitions import by_classes as by_classes
     from tombola.partitions import by_examples as by_examples
@@ -133,6 +137,8 @@ if TYPE_CHECKING:
     from tombola.splits import split as split
     from tombola.tasks._classification import Classification as Classification
     from tombola.tasks.evaluation import evaluate as evaluate
+    from tombola.tasks.protocol import Metrics as Metrics
+    from tombola.tasks.rows import Rows as Rows
     from tombola.tickets import Ticket as Ticket
     from tombola.training import train as train
     from tombola.verdicts import verdict as verdict

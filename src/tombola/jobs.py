@@ -402,7 +402,11 @@ def examine(
     """
     seeds.reseed(job.seed, "measure", which, *address)
     seeds.reseed_python(job.seed, "measure", which, *address)
-    return task.measure(kernel.inference(model), job.part, which)
+    found = task.measure(kernel.inference(model), job.part, which)
+    for metric in task.metrics:
+        if metric.name not in found.values:
+            raise TrainingError(f"the task measures no '{metric.name}' on the {which} split, which its metrics declare")
+    return found
 
 
 def measure(job: Job, trained: Trained, task: Task) -> Measured:
@@ -414,7 +418,7 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
         task: The model and the data.
 
     Raises:
-        TrainingError: A loss is NaN or infinite.
+        TrainingError: A loss or a metric is NaN or infinite, or one that the task declares is not measured.
     """
     training = settle(job.training, task.model, task.device.type)
     kernel = finding.named(training.kernel)
@@ -431,7 +435,9 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
         early = result["test"] if trained.state is trained.early else None
         if trained.early is not None and early is None:
             early = examine(task, built(trained.early), job, "test", kernel=kernel)
+    measured_by = ["loss", *(metric.name for metric in task.metrics)]
     for which, metrics in result.items():
-        if not math.isfinite(metrics.loss):
-            raise TrainingError(f"the {which} loss is {metrics.loss} after training; a lower learning rate may help")
+        for name in measured_by:
+            if not math.isfinite(value := metrics.of(name)):
+                raise TrainingError(f"the {which} {name} is {value} after training; a lower learning rate may help")
     return Measured(result["train"], valid, result["test"], early)
