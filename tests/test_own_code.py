@@ -212,21 +212,35 @@ def test_trying_a_score_changes_nothing(own):
     assert bool(plans.task.initial_state()["fc1.weight"].any())
 
 
-def test_a_score_that_leaves_the_process_later_fails_its_arm_alone(own, tmp_path):
-    source = """
+@pytest.mark.parametrize("needs", ["weights", "data"])
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("sys.exit(7)", "'users_own:f' failed: SystemExit: 7 (users_own.py, line 10); a function of your own as sc"),
+        ("return {}", "'users_own:f': there is no score for 'fc1.weight'; a function of your own as score is called"),
+        ("return None", "'users_own:f': scores are a NoneType; they are a mapping"),
+        ("return {n: k * math.nan for n, k in mask.items()}", "'users_own:f': 1280 scores of 'fc1.weight' are "),
+        ("return {f'my.{n}': k for n, k in mask.items()}", "'users_own:f': there is no score for 'fc1.weight'"),
+    ],
+    ids=["leaves", "nothing", "none", "NaN", "names"],
+)
+def test_a_score_that_breaks_its_promises_later_fails_its_arm_alone(own, tmp_path, does, said, needs):
+    source = f"""
     calls = []
     def f(state, mask, context):
         calls.append(1)
         if len(calls) > 1:
-            sys.exit(7)
-        return {name: state[name].abs() for name in mask}
+            {does}
+        return {{name: state[name].abs() for name in mask}}
+    f.needs = "{needs}"
     """
     arms = {"mine": {"method": "lth", "rate": 0.2, "score": f"{own(source)}:f"}, "lth": WHOLE["arms"]["lth"]}
     done = experiment.run(parse(WHOLE | {"arms": arms, "until": {"rounds": 1}}), runs=tmp_path, workers=1)
     assert not done.complete
     assert {record["arm"] for record in done.records if record["round"] == 1} == {"lth"}
     [note] = [note for note in done.notes if note.startswith("arm mine, replicate 0: failed: ")]
-    assert "'users_own:f' raised SystemExit: 7" in note
+    assert said in note
+    assert "\n" not in note
 
 
 # ---- kernels

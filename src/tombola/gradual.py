@@ -11,11 +11,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tombola import catalogue, rates
+from tombola import rates
 from tombola.paces import Gradual, densities
 from tombola.pruning import prune
 from tombola.scopes import Scope, by_name
 from tombola.scores.context import Context
+from tombola.scores.ranking import Ranking
 from tombola.types import Mask, State
 
 
@@ -46,7 +47,7 @@ class Pruner:
         first: int,
         context: Context,
     ) -> None:
-        self._score = catalogue.guarded(gradual.score, catalogue.entry("tombola.scores", gradual.score))
+        self._score = Ranking(gradual.score).score()
         self._scope: Scope = by_name(gradual.scope, model, head)
         self._context = context
         asked = densities(gradual, steps)

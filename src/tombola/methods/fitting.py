@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tombola import catalogue, names, seeds, training
-from tombola.contracts import CONTRACTS
-from tombola.errors import ConfigError, InputError, shown
+from tombola.errors import ConfigError, shown
 from tombola.jobs import Job
 from tombola.masks import head_weight, size
 from tombola.problems import JobProblem
@@ -16,7 +15,6 @@ from tombola.pruning import removals
 from tombola.rates import Count
 from tombola.scopes import Group, by_group
 from tombola.scores.context import Context
-from tombola.selection import check_scores
 from tombola.settings import Schedule
 
 if TYPE_CHECKING:
@@ -121,14 +119,9 @@ def _try_scores(method: Scoring, ground: Ground) -> None:
         # Copies: what a score does to them must not come into the experiment.
         state = {key: value.detach().clone() for key, value in names.state(ground.task.model).items()}
         mask = {key: keep.clone() for key, keep in ground.mask.items()}
-        name, problems = ranking.name, []
+        problems = []
         if ranking.needs == "data":
             job = Job(state, mask, ground.training, ground.seed, ground.whole)
             problems = [JobProblem(job, state, mask, ground.task)]
-        with catalogue.own_code(name, "scores"), seeds.seeded(ground.seed, "tried"):
-            scores = ranking.score()(state, mask, Context(state, ground.seed, problems=problems))
-            try:
-                check_scores(scores, ground.mask)
-            except InputError as error:
-                said = CONTRACTS["scores"].in_words()
-                raise ConfigError(f"{shown(name)}: {error}; {said} (tombola list scores)") from error
+        with seeds.seeded(ground.seed, "tried"):
+            ranking.score()(state, mask, Context(state, ground.seed, problems=problems))

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tombola import catalogue
-from tombola.errors import ConfigError, shown
+from tombola.contracts import CONTRACTS
+from tombola.errors import ConfigError, InputError, shown
 from tombola.scores.context import Context, Score
+from tombola.selection import check_scores
 from tombola.types import Mask, Scores, State
 
 NEEDS = ("weights", "data")
@@ -77,14 +79,24 @@ class Ranking:
 
     def score(self) -> Score:
         """Return the score, with its options."""
-        function = catalogue.guarded(self.name, self._function)
-        if not self.options:
-            return function
-        options = catalogue.checked_options(self._function, self.name, 3, self.options)
+        function = self._function
+        options = catalogue.checked_options(function, self.name, 3, self.options)
+        if catalogue.is_own(self.name):
+            return _held_to_its_contract(self.name, functools.partial(function, **options))
+        return functools.partial(function, **options) if options else function
 
-        @functools.wraps(function)
-        def with_options(state: State, mask: Mask, context: Context) -> Scores:
-            scores: Scores = function(state, mask, context, **options)
-            return scores
 
-        return with_options
+def _held_to_its_contract(name: str, function: Score) -> Score:
+    """Return a score of the user's own: whatever it does wrong, in any round, is one line that names it."""
+
+    def score(state: State, mask: Mask, context: Context) -> Scores:
+        with catalogue.own_code(name, "scores"):
+            scores = function(state, mask, context)
+        try:
+            check_scores(scores, mask)
+        except InputError as error:
+            said = CONTRACTS["scores"].in_words()
+            raise ConfigError(f"{shown(name)}: {error}; {said} (tombola list scores)") from error
+        return scores
+
+    return score
