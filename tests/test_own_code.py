@@ -399,6 +399,50 @@ def test_an_executor_that_breaks_its_promises_for_one_arm_fails_that_arm_alone(o
     assert said in endings[0]
 
 
+# ---- losses
+
+TASK = """
+from tombola.metrics import Metric
+from tombola.tasks.rows import Rows
+
+def squared(network, batch):
+    value = (network(batch[0]) - batch[0].flip(1)).square()
+    if (network.weight == 0).any():  # a ticket
+        DOES
+    return value.mean()
+
+def mirror(data, model, *, seed, device, root):
+    rows = torch.randn(400, 8, generator=torch.Generator().manual_seed(seed))
+    splits = {"train": (rows[:300],), "valid": (rows[300:350],), "test": (rows[350:],)}
+    rmse = Metric("rmse", fraction=False, higher=False)
+    return Rows(lambda: nn.Linear(8, 8), splits, seed, squared, (rmse,), lambda loss: {"rmse": loss**0.5})
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("raise KeyError('x')", "KeyError: 'x' (users_own.py, line 12) (more in errors.log)"),
+        ("sys.exit(3)", "RuntimeError: SystemExit: 3 (users_own.py, line 12) (more in errors.log)"),
+        ("return value", "the loss of a batch is a tensor of shape [64, 8] with a gradient; a scalar is needed"),
+        ("return None", "the loss of a batch is a NoneType; a scalar is needed"),
+        ("return value.mean() * math.nan", "the loss is nan at step 1; a lower learning rate may help"),
+    ],
+    ids=["raises", "leaves", "vector", "none", "NaN"],
+)
+def test_a_loss_that_breaks_its_promises_later_fails_what_it_was_for_in_one_line(own, tmp_path, does, said, workers):
+    whole = {
+        "name": "x", "task": f"{own(TASK.replace('DOES', does))}:mirror", "data": {"name": "rows"}, "model": "linear",
+        "training": {"lr": 0.1, "epochs": 2}, "arms": {"lth": {"method": "lth", "rate": 0.5}}, "prunable": "all",
+        "until": {"rounds": 1},
+    }  # fmt: skip
+    done = experiment.run(parse(whole), runs=tmp_path, workers=workers)
+    [note] = [note for note in done.notes if note.startswith("arm lth, replicate 0: failed: ")]
+    assert said in note
+    assert "\n" not in note
+
+
 # ---- exports
 
 

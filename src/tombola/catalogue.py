@@ -9,7 +9,6 @@ accepted from the user's own recipe and never from a ticket file.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import inspect
 import sys
@@ -77,13 +76,13 @@ def own(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and not f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigError(f"{shown(name)} needs a module that is not there: {error}{_where(error)}") from error
+            raise ConfigError(f"{shown(name)} needs a module that is not there: {error}{place_of(error)}") from error
         raise ConfigError(f"cannot import '{module_name}' of {shown(name)}: {error}") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the user's module does when it is imported, sys.exit() too
         raise ConfigError(f"cannot import '{module_name}' of {shown(name)}: {type(error).__name__}: "
-                          f"{error}{_where(error)}") from error  # fmt: skip
+                          f"{error}{place_of(error)}") from error  # fmt: skip
     function = getattr(module, attribute, None)
     if not callable(function):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -92,7 +91,7 @@ def own(name: str) -> Callable[..., Any]:
     return found
 
 
-def _where(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Say where in a file of the user's own an error was raised; nothing where that is not in one."""
     if isinstance(error, SyntaxError):
         return ""  # its text says it
@@ -134,30 +133,8 @@ score(state, mask, context) and gives a tensor for every name in mask, larger me
         if not is_own(name):
             raise
         told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
-        raise kind(f"{shown(name)} failed: {told[:400]}{_where(error)}; "
+        raise kind(f"{shown(name)} failed: {told[:400]}{place_of(error)}; "
                    f"{CONTRACTS[catalogue].in_words()} (tombola list {catalogue})") from error  # fmt: skip
-
-
-def guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of the user's own that cannot end the process: sys.exit() in it is an error like any other.
-
-    >>> guarded("mine:half", lambda x: x / 2)(4)
-    2.0
-    """
-    if not is_own(name):
-        return function
-
-    @functools.wraps(function)
-    def guard(*args: Any, **options: Any) -> Any:
-        try:
-            return function(*args, **options)
-        except (Exception, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            told = " ".join(str(error).split())
-            raise RuntimeError(f"{shown(name)} raised {type(error).__name__}: {told}") from error
-
-    return guard
 
 
 def call(function: Callable[..., Any], name: str, *args: Any, options: Mapping[str, Any], **fixed: Any) -> Any:

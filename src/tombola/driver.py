@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import choosing, flops
+from tombola import catalogue, choosing, flops
 from tombola.arms import rewinds
 from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
@@ -224,7 +224,8 @@ class ArmRun:
                 return "open"  # whatever went wrong did so because the run is being stopped
             self.folder.log_error(f"arm {self.name}, replicate {self.replicate}, round {self._index}\n"
                                   + traceback.format_exc())  # fmt: skip
-            text = f"round {self._index}: {type(error).__name__}: {_line(error)} (more in errors.log)"
+            what = f"{type(error).__name__}: {_line(error)}{catalogue.place_of(error)}"
+            text = f"round {self._index}: {what} (more in errors.log)"
             how, end = "failed", End("error", text, self._index)
         if self.shared.stopped.is_set():
             return "open"

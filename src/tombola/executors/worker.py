@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
+from tombola.catalogue import place_of
 from tombola.errors import InputError, InvariantError, TrainingError
 from tombola.executors.backend import Progress
 from tombola.storage import Store
@@ -33,12 +35,22 @@ class Worker:
         if result is None:
             # What it needs is there, as a rule; what could not be read is done again here.
             needed = [self.do(need, need.digest(self.task.digest)) for need in work.needs]
-            result = work.do(self.task, needed, functools.partial(self._progress, digest))
+            result = self._done(work, needed, functools.partial(self._progress, digest))
             self.store.keep(type(work), digest, result)
         return result
+
+    def _done(self, work: Work[Any], needed: list[Any], progress: Callable[[int, int], None]) -> Any:
+        """Do a piece of work; a sys.exit() in it, which the user's own code may call, ends nothing but the work."""
+        try:
+            return work.do(self.task, needed, progress)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            told = RuntimeError(f"{type(error).__name__}: {error}")
+            raise told.with_traceback(error.__traceback__) from error
 
 
 def in_one_line(error: Exception) -> TrainingError:
     """Return an error of the user's own code as one that can be sent to another process, whatever it is made of."""
     text = " ".join(str(error).split())
-    return TrainingError(f"{type(error).__name__}: {text} (more in errors.log)")
+    return TrainingError(f"{type(error).__name__}: {text}{place_of(error)} (more in errors.log)")

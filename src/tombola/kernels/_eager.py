@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tombola import devices, names
 from tombola.errors import InputError
-from tombola.kernels.protocol import Kernel, Loss, Program
+from tombola.kernels.protocol import Kernel, Loss, Program, described
 from tombola.kernels.updates import masked
 from tombola.masks import Handle
 from tombola.settings import Training
@@ -22,7 +22,8 @@ class Eager(Kernel):
     Parameters may be frozen and thawed, and anything else of the model may change between two steps.
 
     Raises:
-        InputError: On a batch: a parameter that was trained has been replaced by another one.
+        InputError: On a batch: a parameter that was trained has been replaced by another one, or the loss is no
+            scalar.
     """
 
     def prepare(
@@ -46,6 +47,8 @@ class Eager(Kernel):
             reseed()
             with autocast():
                 live = loss(model, batch)
+            if not isinstance(live, Tensor) or live.numel() != 1:
+                raise InputError(f"the loss of a batch is {described(live)}; a scalar is needed")
             live.backward()  # type: ignore[no-untyped-call]
             return live.detach()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tombola import catalogue
 from tombola.contracts import CONTRACTS
 from tombola.errors import ConfigError, shown
-from tombola.kernels.protocol import Kernel, Program
+from tombola.kernels.protocol import Kernel, Program, described
 from tombola.masks import Handle
 from tombola.settings import Training
 
@@ -79,7 +79,7 @@ class _Own(Kernel):
             value = gradients(batch)
             if isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad:
                 return value
-            raise self._error(f"gives {_described(value)} as the loss of a batch; a detached scalar is needed")
+            raise self._error(f"gives {described(value)} as the loss of a batch; a detached scalar is needed")
 
         rest = (self._guarded(part) for part in program[1:])
         return Program(checked, *rest)
@@ -88,7 +88,7 @@ class _Own(Kernel):
         with self._code():
             running = self._kernel.inference(model)
         if not isinstance(running, nn.Module):
-            raise self._error(f"gives {_described(running)} for inference; a torch.nn.Module is needed")
+            raise self._error(f"gives {described(running)} for inference; a torch.nn.Module is needed")
         return running
 
     def _code(self) -> contextlib.AbstractContextManager[None]:
@@ -103,9 +103,3 @@ class _Own(Kernel):
 
     def _error(self, what: str) -> ConfigError:
         return ConfigError(f"{shown(self._name)} {what}; {CONTRACTS['kernels'].in_words()} (tombola list kernels)")
-
-
-def _described(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {list(value.shape)}{' with a gradient' if value.requires_grad else ''}"
-    return f"a {type(value).__name__}"

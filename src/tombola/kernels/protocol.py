@@ -97,3 +97,14 @@ class Kernel(abc.ABC):
         What it gives stands for the weights and the mask that the model has now.
         """
         return model
+
+
+def described(value: object) -> str:
+    """Say what somebody's code has given, in a few words.
+
+    >>> described(torch.ones(2, 3)), described(None)
+    ('a tensor of shape [2, 3]', 'a NoneType')
+    """
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}{' with a gradient' if value.requires_grad else ''}"
+    return f"a {type(value).__name__}"
