@@ -1,10 +1,12 @@
 """Whoever runs the trainings, and in whatever order, each is done once and gives the same bits."""
 
 import functools
+import gc
 import multiprocessing
 import os
 import signal
 import threading
+import weakref
 from collections import Counter, OrderedDict
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from dataclasses import replace
@@ -181,6 +183,53 @@ def test_a_pool_over_the_same_folder_finds_what_was_done(one, trainings):
     again.run_all([job(), job(seed=1)])
     again.close()
     assert trainings == {one.digest(job()): 1, one.digest(job(seed=1)): 1}
+
+
+def kept(made):
+    return {path.stem for path in made.store.folder.glob("*.training")}
+
+
+def test_a_result_stays_as_long_as_somebody_needs_it(one):
+    first, second, third = (one.digest(job(seed=seed)) for seed in range(3))
+    one.needs("lth", [first, second])
+    one.needs("colt", [second])
+    one.run_all([job(), job(seed=1), job(seed=2)])
+    one.needs("lth", [first])
+    assert kept(one) == {first, second, third}  # colt still needs the second
+    one.needs("colt", [])
+    assert kept(one) == {first, third}
+    one.needs("lth", [second])
+    assert kept(one) == {third}  # nobody has said to need the third, and nobody to need it no more
+
+
+def test_a_result_that_is_read_goes_only_afterwards(one):
+    promise = one.evaluate(job())
+    digest = one.digest(job())
+    one.needs("lth", [digest])
+    one.needs("lth", [])
+    assert same(promise.result(PATIENCE)[0], run_job(job(), TASK))
+    assert kept(one) == set()
+    assert not list(one.store.folder.glob("*.measured"))
+
+
+def test_a_result_that_was_dropped_is_had_again(one, trainings):
+    digest = one.digest(job())
+    one.needs("lth", [digest])
+    one.run_all([job()])
+    one.needs("lth", [])
+    assert same(one.run_all([job()])[0], run_job(job(), TASK))
+    assert trainings[digest] == 2
+
+
+def test_what_a_pool_is_asked_for_is_not_held_by_it(one):
+    """Masks and start states of work that is done: a run has thousands of them."""
+    each = job(seed=3)
+    watched = weakref.ref(each)
+    one.run_all([each])
+    one.evaluate(each).result(PATIENCE)
+    del each
+    gc.collect()
+    assert watched() is None
 
 
 @pytest.mark.parametrize("workers", ["one", "two"])

@@ -11,7 +11,7 @@ import itertools
 import math
 import threading
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -26,6 +26,7 @@ from tombola.connectivity import Line
 from tombola.endings import End
 from tombola.errors import DiskError, InputError, InvariantError, SourceFailedError, TrainingError
 from tombola.executors.pool import Promise
+from tombola.feeds import Feed
 from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count, density, size
@@ -64,39 +65,6 @@ class Display(Protocol):
         """Show a line."""
 
 
-class Feed:
-    """The rounds of an arm as they come, for the arms that follow it."""
-
-    def __init__(self) -> None:
-        self._rounds: list[Found] = []
-        self._changed = threading.Condition()
-        self._failure: str | None = None
-
-    def put(self, found: Found) -> None:
-        """Give the next round."""
-        with self._changed:
-            self._rounds.append(found)
-            self._changed.notify_all()
-
-    def end(self, failure: str = "") -> None:
-        """Say that no more come; with a failure the arms that follow are skipped."""
-        with self._changed:
-            self._failure = failure
-            self._changed.notify_all()
-
-    def __iter__(self) -> Iterator[Found]:
-        for index in itertools.count():
-            with self._changed:
-                while len(self._rounds) <= index and self._failure is None:
-                    self._changed.wait()
-                if len(self._rounds) <= index:
-                    if self._failure:
-                        raise SourceFailedError(self._failure)
-                    return
-                found = self._rounds[index]
-            yield found
-
-
 @runtime_checkable
 class _Pool(Protocol):
     """What an arm asks of a pool: to have trainings done, kept and let go, see `executors.Pool`."""
@@ -106,9 +74,7 @@ class _Pool(Protocol):
     def evaluate(self, job: Job) -> Promise[tuple[Trained, Measured]]: ...
     def connect(self, one: Job, other: Job) -> Promise[tuple[Trained, Trained, Line]]: ...
     def cut(self, work: Cut) -> Promise[tuple[Pruned]]: ...
-    def hold(self, digests: Iterable[str]) -> None: ...
-    def let_go(self, digests: Collection[str]) -> None: ...
-    def release(self, digests: Iterable[str]) -> None: ...
+    def needs(self, who: Hashable, digests: Iterable[str]) -> None: ...
 
 
 @runtime_checkable
@@ -193,12 +159,17 @@ class ArmRun:
         self._evaluated: dict[int, list[Cost]] = {}
         self._headline = self.plans.task.metrics[0]
         self._valid: dict[int, float] = {}  # the headline on validation data, by round
-        self._spent: list[tuple[int, str]] = []  # evaluations that are written down, by round
+        # The digests of the trainings whose results it still needs, see `_say_what_is_needed`.
+        self._dense: set[str] = set()  # of the dense mask, which other arms may start from
+        self._searching: set[str] = set()  # of the round that is under way
+        self._evaluations: dict[int, str] = {}  # by round
         self._results: dict[int, Record] = {}  # the records of evaluated rounds
-        self._held: dict[int, str] = {}  # evaluations of the arm it follows that it needs, by round
         # Arms that need what the evaluations here give until they have written down their own.
-        followers = [self.recipe.arms[other] for other, k in shared.todo if k == replicate]
-        self._again = sum(1 for other in followers if other.retrains and other.source == name)
+        self._retraining: list[str] = []
+        for other, k in shared.todo:
+            follower = self.recipe.arms[other]
+            if k == replicate and follower.retrains and follower.source == name:
+                self._retraining.append(other)
 
     def run(self) -> str:
         """Run the arm to its end.
@@ -272,10 +243,8 @@ class ArmRun:
         if self.arm.source is None:
             return
         for index, found in enumerate(self.shared.feeds[self.arm.source, self.replicate], 1):
-            if self.arm.retrains:
-                self._held[index] = found.evaluation
-                if index <= self._rounds and not any(ticket.index == index for ticket in self._waiting):
-                    self._let_go_of_source(index)  # its record was written before
+            if index <= self._rounds and not any(ticket.index == index for ticket in self._waiting):
+                self._let_go_of_source(index)  # its record was written before
             yield found
 
     def _candidates(self) -> list[dict[str, Tensor]]:
@@ -335,14 +304,18 @@ class ArmRun:
             self._write_done()
 
     def _let_go_of_source(self, index: int) -> None:
-        """Let go of what the source's evaluation of a ticket gave: it was held for this arm when it was offered."""
-        if index in self._held:
-            self.pool.let_go([self._held.pop(index)])
+        """Let go of what the source's evaluation of a ticket gave: it was needed for this arm when it was offered."""
+        if self.arm.retrains:
+            self.pool.needs((self.name, self.replicate, index), [])
 
     def _run_all(self, jobs: list[Job], role: str = "search") -> list[Trained]:
         for number, job in enumerate(jobs, 1):
             of = f", partition {number} of {len(jobs)}" if len(jobs) > 1 else ""
             self._label(job, f"round {self._index}{of}")
+        for job in jobs:
+            pruned = count(job.mask) < count(self.plans.mask)
+            (self._searching if pruned else self._dense).add(self.pool.digest(job))
+        self._say_what_is_needed()
         trained = self.pool.run_all(jobs)
         for job, one in zip(jobs, trained, strict=True):
             cost = self._cost(role, job, one)
@@ -423,12 +396,14 @@ class ArmRun:
         if len(found.candidates) > 1:
             self.folder.keep_candidates(self.name, self.replicate, found.index, found.candidates)
         digest = self._keep_ticket(found.index, found.job, parent, facts)
-        # What was learnt is in the ticket now. Trainings of the dense mask may serve other arms.
-        evaluated = {cost.training for costs in self._evaluated.values() for cost in costs}
-        evaluated |= {self.pool.digest(ticket.job) for ticket in self._waiting if ticket.evaluated}
-        spent = {self.pool.digest(job) for job in found.jobs if count(job.mask) < count(self.plans.mask)}
-        self.pool.release(spent - evaluated)
+        self._searching.clear()  # what was learnt is in the ticket now
+        self._say_what_is_needed()
         return digest
+
+    def _say_what_is_needed(self) -> None:
+        """Say which results the arm still needs: what is needed by no arm is dropped."""
+        needed = self._dense | self._searching | set(self._evaluations.values())
+        self.pool.needs((self.name, self.replicate), needed)
 
     def _keep_ticket(self, index: int, job: Job, parent: str | None, facts: dict[str, Any]) -> str:
         facts = self._facts(job.mask, job) | facts
@@ -452,10 +427,11 @@ class ArmRun:
 
     def _offer(self, job: Job, ready: Job) -> None:
         """Give a round to the arms that follow; those that train it once more need what its evaluation gives."""
-        evaluation = self.pool.digest(ready) if self._again else ""
-        self.pool.hold([evaluation] * self._again)
-        self.feed.put(Found(job, sum(cost.samples for cost in self._searched.values()), evaluation))
         self._rounds += 1
+        for other in self._retraining:
+            # In its name, and before this arm can let it go: the other one may come late.
+            self.pool.needs((other, self.replicate, self._rounds), [self.pool.digest(ready)])
+        self.feed.put(Found(job, sum(cost.samples for cost in self._searched.values())))
 
     def _add(self, ticket: _Ticket) -> None:
         """Take a round in, and have those evaluated of which that is certain now."""
@@ -463,7 +439,7 @@ class ArmRun:
         ticket.ends = self.arm.line(self.setting, ticket.index, ticket.job)
         ticket.fresh = [of for of in ticket.searched if before is None or of not in before.searched]
         self._waiting.append(ticket)
-        self._release_spent()
+        self._forget_evaluations()
         targets = self.arm.evaluate_at
         if ticket.index == 0 or not targets:
             self._evaluate(ticket)
@@ -479,7 +455,8 @@ class ArmRun:
         """Have a ticket trained on the full data and tested, unless that was done before."""
         if not ticket.evaluated:
             self._label(ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense")
-            self.pool.hold([self.pool.digest(ticket.job)])  # another arm may have the same training, and done with it
+            self._evaluations[ticket.index] = self.pool.digest(ticket.job)
+            self._say_what_is_needed()
             ticket.future = self.pool.evaluate(ticket.job)
             if ticket.ends is not None:
                 self._label(ticket.ends[1], f"round {ticket.index}, trained once more")
@@ -608,9 +585,7 @@ class ArmRun:
             self.shared.display.result(record)
         if result is not None:
             self._results[ticket.index] = record
-        if result is not None and ticket.index and self.recipe.keep != "all":
-            self._spent.append((ticket.index, digest))
-        self._release_spent()
+        self._forget_evaluations()
 
     @functools.cached_property
     def _class_examples(self) -> list[int]:
@@ -641,16 +616,19 @@ class ArmRun:
         batches = task.steps_per_epoch(size, job.part)
         return Schedule.of(job.training, batches, batches / task.steps_per_epoch(size))
 
-    def _release_spent(self) -> None:
+    def _forget_evaluations(self) -> None:
         """Let evaluations go whose record is written, once the next round stands: it may need one for its search."""
         assert self._last is not None
+        if self.recipe.keep == "all":
+            return
         # By what is written down: the last round that was evaluated need not be the last one.
         there = [self._results[index] for index in sorted(self._results)]
         at = compared_at(self.recipe)
         kept = {record["training_digest"] for record in choosing.kept(self.recipe.keep, [there], at, self._headline)}
-        gone = [spent for spent in self._spent if spent[0] < self._last.index and spent[1] not in kept]
-        self.pool.let_go([digest for _, digest in gone])
-        self._spent = [spent for spent in self._spent if spent not in gone]
+        for index, digest in list(self._evaluations.items()):
+            if index in self._results and 0 < index < self._last.index and digest not in kept:
+                del self._evaluations[index]
+        self._say_what_is_needed()
 
     def _recall(self, ticket: _Ticket, record: Record) -> None:
         """Take the result of a round that was done before; it costs more if earlier rounds were evaluated since."""

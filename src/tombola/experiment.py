@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from tombola import catalogue, devices, extras, latency, pruned, similarity
 from tombola.arms import order
 from tombola.comparisons import DENSE
-from tombola.driver import ArmRun, Feed, Shared
+from tombola.driver import ArmRun, Shared
 from tombola.errors import ConfigError, DiskError
 from tombola.estimate import Estimate
 from tombola.executors import Pool
 from tombola.exports.reading import read_elsewhere
+from tombola.feeds import feeds_of
 from tombola.identity import folder_of
 from tombola.partitions import WHOLE
 from tombola.plans import Plans, check_seeded, compared_at, make_model, make_task, settle
@@ -262,11 +263,11 @@ def _drive(
         origin=_origin(plans),
         initial=initial,
         flops=plans.flops(todo),
-        feeds={key: Feed() for key in todo},
+        feeds=feeds_of(plans.recipe.arms, todo),
         todo=todo,
         stopped=threading.Event(),
     )
-    pool.hold(folder.trainings_to_keep())  # of arms that are finished, too
+    pool.needs("the folder", folder.trainings_to_keep())  # of arms that are finished, too
     display.start(plans.recipe.name, estimate(plans, todo, lambda _: initial, folder, pool.slots))
     # An arm's thread waits: for the pool, or for the arm that it follows. That one has begun before it, so some of the
     # arms at a time are enough, as long as they keep the workers busy.

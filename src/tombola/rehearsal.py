@@ -15,7 +15,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -28,10 +28,11 @@ from torch import Tensor
 from tombola import arms, flops
 from tombola.connectivity import POINTS, Line
 from tombola.digests import digest_json
-from tombola.driver import ArmRun, Feed, Shared
+from tombola.driver import ArmRun, Shared
 from tombola.during import driver_class
 from tombola.endings import End
 from tombola.estimate import Estimate, Measure
+from tombola.feeds import feeds_of
 from tombola.jobs import Job, Measured, Trained, course
 from tombola.masks import count, size
 from tombola.partitions import WHOLE
@@ -224,7 +225,7 @@ class _Rehearsal:
         per_example = {outputs: flops.training(layers) for outputs, layers in plans.flops(todo).items()}
         self._pool = _CountingPool(self._plans, known, per_example, agreement, deadline)
         self._folder = _UnwrittenFolder(run, thinned, todo)
-        feeds = {key: Feed() for key in todo}
+        feeds = feeds_of(plans.recipe.arms, todo)
         self._shared = Shared(
             self._plans,
             self._pool,
@@ -357,13 +358,7 @@ class _CountingPool:
         self.cuts[work.digest(self._task)] = samples
         return _done((Pruned(mask, candidates, samples),))
 
-    def hold(self, digests: Iterable[str]) -> None:
-        pass
-
-    def let_go(self, digests: Collection[str]) -> None:
-        pass
-
-    def release(self, digests: Iterable[str]) -> None:
+    def needs(self, who: Hashable, digests: Iterable[str]) -> None:
         pass
 
     def _train(self, job: Job, together: str | None = None, share: float = 0.0) -> Trained:

@@ -293,6 +293,7 @@ def _onto(
                     failures.append(f"{_which(source)} on {target}: {error}")
                     continue
                 display.label(pool.digest(job), f"{source.label} on {target}")
+                pool.needs((source.label, source.path), [pool.digest(job)])
                 under_way.append((source, job, notes, pool.evaluate(job)))
             for source, job, notes, future in under_way:
                 try:
@@ -303,7 +304,7 @@ def _onto(
                 record = _record(source, target, job, notes, result, task)
                 if records.add(record):
                     display.result(record)
-                pool.release([pool.digest(job)])
+                pool.needs((source.label, source.path), [])
 
 
 def _which(source: _Source) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,9 +96,10 @@ class Pool:
         self.task, self.store = task, Store(folder, tell=tell_again)
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str], Future[None]] = {}  # not the work: it holds states and masks
-        self._users: Counter[str] = Counter()  # who waits for a training's result, by its digest
-        self._released: set[str] = set()
-        self._held: Counter[str] = Counter()  # results that are to stay, whoever releases them
+        # Of each training that somebody has said to need, who still does; what nobody has spoken of stays.
+        self._needed: dict[str, set[Hashable]] = {}
+        self._needs: dict[Hashable, frozenset[str]] = {}  # the same, by who
+        self._reading: Counter[str] = Counter()  # results that are waited for, or being read
         name = executor or ("threads" if (workers or room) == 1 else "processes")
         setting = Setting(task, make_task, self.store, workers, room, progress, tell_again, threads, own_code or {})
         self._backend = made(name, setting, options or {})
@@ -126,7 +127,7 @@ class Pool:
     def connect(self, one: Job, other: Job) -> Promise[tuple[Trained, Trained, Line]]:
         """Train two jobs and measure the line from the first to the second; the result is not waited for.
 
-        A line is small: it stays in the store, whoever releases the trainings at its ends.
+        A line is small: it stays in the store when the trainings at its ends go.
         """
         ends = [Train(one), Train(other)]
         return self._promise(ends, [*ends, Connect(one, other)])
@@ -139,40 +140,44 @@ class Pool:
         """Ask for work, and keep the trainings that it uses until the results have been read."""
         digests = [self.digest(training.job) for training in uses]
         with self._lock:
-            self._users.update(digests)
+            self._reading.update(digests)
         try:
             futures = [self._ask(work) for work in works]
         except BaseException:
-            self._used(digests)
+            self._read_all(digests)
             raise
         return _Promise(self, works, futures, digests)
 
-    def _used(self, digests: Sequence[str]) -> None:
+    def _read_all(self, digests: Sequence[str]) -> None:
         with self._lock:
-            self._users.subtract(digests)
-            self._drop(self._released.intersection(digests))
+            self._reading.subtract(digests)
+            self._drop(digests)
 
-    def hold(self, digests: Iterable[str]) -> None:
-        """Keep the results of trainings, whoever releases them; as often as they are held, they must be let go."""
-        with self._lock:
-            self._held.update(digests)
+    def needs(self, who: Hashable, digests: Iterable[str]) -> None:
+        """Say which results of trainings somebody still needs: these, and no others any more.
 
-    def let_go(self, digests: Collection[str]) -> None:
-        """Take a `hold` back and release what was held."""
-        with self._lock:
-            self._held.subtract(digests)
-        self.release(digests)
+        A result that somebody has needed and nobody needs now is dropped, once nobody reads it. One that is asked for
+        afterwards is done again, which costs time and changes nothing.
 
-    def release(self, digests: Iterable[str]) -> None:
-        """Drop the results of trainings that nobody needs any more; one that is asked for again is done again."""
+        Args:
+            who: Who needs them; each one's needs stand beside those of others.
+            digests: The trainings' digests; none when nothing is needed any more.
+        """
+        now = frozenset(digests)
         with self._lock:
-            self._released.update(digests)
-            self._drop(set(digests))
+            before = self._needs.pop(who, frozenset())
+            if now:
+                self._needs[who] = now
+            for digest in now - before:
+                self._needed.setdefault(digest, set()).add(who)
+            for digest in before - now:
+                self._needed[digest].discard(who)
+            self._drop(before - now)
 
     def _drop(self, digests: Iterable[str]) -> None:
-        for digest in digests:
-            if not self._users[digest] and not self._held[digest]:
-                self._released.discard(digest)
+        for digest in set(digests):
+            if digest in self._needed and not self._needed[digest] and not self._reading[digest]:
+                del self._needed[digest]
                 for kind in (Train, Measure):
                     self._asked.pop((kind.kind, digest), None)
                     self.store.remove(kind, digest)
@@ -235,7 +240,7 @@ class _Promise(Generic[Results]):
                     future.result(timeout)
                 self._results = tuple(self._pool._read(work) for work in self._works)
             finally:
-                self._pool._used(self._uses)
+                self._pool._read_all(self._uses)
                 self._uses = ()
         return cast(Results, self._results)
 

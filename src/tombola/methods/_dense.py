@@ -60,8 +60,10 @@ class Dense(Method):
         from tombola.search import Round
         from tombola.settings import Schedule, stretched
 
-        found = list(setting.followed)
-        if not found:
+        number, last = 0, None
+        for number, last in enumerate(setting.followed, 1):  # noqa: B007 - the last one alone is kept
+            pass
+        if last is None:
             return
         assert setting.source is not None
         training, task = setting.training, setting.task
@@ -71,8 +73,8 @@ class Dense(Method):
         batches = task.steps_per_epoch(training.batch_size, setting.whole)
         steps = Schedule.of(training, batches, batches / task.steps_per_epoch(training.batch_size)).steps
         samples = steps * task.size(setting.whole, "train") / batches
-        long = stretched(training, evaluation + found[-1].samples / samples)
-        yield Round.of(len(found), replace(setting.point, training=long))
+        long = stretched(training, evaluation + last.samples / samples)
+        yield Round.of(number, replace(setting.point, training=long))
 
     def followers(self) -> str:
         return "which only trains; name an arm that has tickets"

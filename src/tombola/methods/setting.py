@@ -61,12 +61,10 @@ class Found:
     Attributes:
         job: The ticket: its mask, where it starts, and the steps that it has behind it there.
         samples: Training examples.
-        evaluation: Digest of the training that evaluates it.
     """
 
     job: Job
     samples: int
-    evaluation: str = ""
 
 
 @dataclass(frozen=True, eq=False)
