@@ -1,5 +1,6 @@
 """Tasks: every entry keeps the protocol, one's own is tried before anything is trained, and rows are told by hand."""
 
+import copy
 import math
 
 import pytest
@@ -95,6 +96,27 @@ def test_rows_come_in_the_order_in_which_images_would():
     assert len(images) == len(found) == 5
     for first, last in ((0, 5), (3, 12), (0, 1)):
         assert images.examples(first, last) == found.examples(first, last)
+
+
+def test_classification_as_rows_trains_to_the_same_bits():
+    """A second implementation: the same pictures as rows of tensors, the loss written out, steps that run eagerly."""
+    task = catalogue.entry("tombola.tasks", "classification")(Data("synthetic"), Model("lenet_300_100"), **MADE)
+    scale = [values.view(1, -1, 1, 1) for values in (task.splits.mean, task.splits.std)]
+    splits = {
+        which: (((split := getattr(task.splits, which)).images - scale[0]) / scale[1], split.labels)
+        for which in ("train", "valid", "test")
+    }
+
+    def entropy(model, batch):
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    other = rows(draw=lambda: copy.deepcopy(task.model), splits=splits, loss=entropy, head="head")
+    job = Job(task.initial_state(), ones(task.model), Training(lr=0.05, epochs=2, batch_size=64, momentum=0.9), seed=3)
+    one, two = (run_job(job, each) for each in (task, other))
+    assert all(torch.equal(one.final[name], two.final[name]) for name in one.final)
+    assert [look["valid_loss"] for look in two.history] == pytest.approx([look["valid_loss"] for look in one.history])
+    assert task.steps_per_epoch(64) == other.steps_per_epoch(64)
+    assert task.flops(WHOLE) == other.flops(WHOLE)
 
 
 def test_a_task_without_classes_refuses_to_be_divided_by_them():
