@@ -208,91 +208,140 @@ def run_job(
 
 
 def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Callable[..., Iterator[Step]]) -> Trained:
-    began, busy, training = time.perf_counter(), time.process_time(), job.training
+    began, busy = time.perf_counter(), time.process_time()
     devices.reset_peak_memory(task.device)
-    model = task.build(job.start, job.part, job.seed)
-    batches = task.batches(job.part, training.batch_size, job.seed)
-    schedule, first, last = course(job, task, len(batches))
-    if training.select == "best" and not task.size(job.part, "valid"):
-        raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
-
-    driver = None
-    if job.during is not None:
-        context = Context(job.start, job.seed)
-        driver = during.driver_of(
-            job.during, model, task.head, job.mask, steps=schedule.steps, first=first, context=context
-        )
-    watch = _Watch(task, job, model)
-    by = f" of the kernel {shown(training.step)}" if catalogue.is_own(training.step or "") else ""
-    mask = job.mask
-    losses: list[Tensor] = []
-    seen = 0
-
-    def cuts_at(number: int) -> bool:
-        return driver is not None and driver.due(number)
-
-    def looks_at(number: int) -> bool:
-        return number % schedule.evaluate_every == 0 or number == last
-
-    # Nobody but this function has a step of ours in hands; what a loop of the user's own does is not known.
-    ours = {"visited": lambda number: cuts_at(number) or looks_at(number)} if loop is train else {}
+    going = _Going(job, task, progress)
+    # Nobody but `going` has a step of ours in hands; what a loop of the user's own does is not known.
+    ours = {"visited": going.visits} if loop is train else {}
     for step in loop(
-        model,
-        batches,
-        training,
+        going.model,
+        going.batches,
+        job.training,
         job.mask,
         loss=task.loss,
         seed=job.seed,
-        schedule=schedule,
-        first=first,
-        last=last,
+        schedule=going.schedule,
+        first=going.first,
+        last=going.last,
         **ours,
     ):
-        cutting = cuts_at(step.number)
-        looking = step.loss is not None and looks_at(step.number)
-        if step.loss is None:
-            invariants.check_rewound(model, job.start, job.mask, redrawn=job.part.own_head)
-        else:
-            losses.append(step.loss)
-        if looking:
-            seen += _finite(losses, step.number, by)
-            losses.clear()
-            # Before the last cut no state is the result: it has more weights than were asked for.
-            watch.look(step.number, mask, counts=driver is None or step.number > driver.last)
-        if cutting:
-            assert driver is not None
-            mask = driver.cut(step.number, _state_of(model, mask))
-            step.handle.replace(mask)
-            if looking:
-                watch.look(step.number, mask, counts=step.number == driver.last)
-        if not looking:
-            continue
-        progress(step.number - first, last - first)
-        # Not on the way to a rewind point, which is a step of its own whatever the validation loss does.
-        open_ = job.last is not None or (driver is not None and step.number <= driver.last)
-        if training.patience is not None and not open_ and watch.waited() >= training.patience:
-            progress(last - first, last - first)
+        if going.take(step):
             break
-    final = _state_of(model, mask)
-    for name, value in final.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise TrainingError(f"'{name}' is not finite after step {first + seen}{by}; a lower learning rate may help")
-    for state in filter(None, (final, watch.early)):
-        invariants.check_zeros(state, mask, f"after step {first + seen}{by}")
+    final = going.final_state()
     return Trained(
         final=final,
-        early=watch.early,
-        early_step=watch.early_step,
-        select=training.select,
-        history=watch.history,
-        samples=batches.examples(first, first + seen),
+        early=going.watch.early,
+        early_step=going.watch.early_step,
+        select=job.training.select,
+        history=going.watch.history,
+        samples=going.batches.examples(going.first, going.first + going.seen),
         seconds=time.perf_counter() - began,
-        steps=seen,
+        steps=going.seen,
         process_seconds=time.process_time() - busy,
         peak_bytes=devices.peak_memory(task.device),
-        mask=None if driver is None else dict(mask),
-        cuts=[] if driver is None else driver.kept,
+        mask=None if going.driver is None else dict(going.mask),
+        cuts=[] if going.driver is None else going.driver.kept,
     )
+
+
+class _Going:
+    """A training under way: what is looked at, cut and counted between its steps.
+
+    Attributes:
+        model: What is trained.
+        batches: Of its part of the data.
+        schedule: In its own steps.
+        first: Steps that it has behind it.
+        last: The step after which it ends.
+        driver: What changes its mask while it runs, if anything does.
+        watch: Looks at the validation data.
+        mask: What is kept now.
+        seen: Steps done, as far as their losses are known to be finite.
+    """
+
+    def __init__(self, job: Job, task: Task, progress: Callable[[int, int], None]) -> None:
+        self._job, self._training, self._progress = job, job.training, progress
+        self.model = task.build(job.start, job.part, job.seed)
+        self.batches = task.batches(job.part, job.training.batch_size, job.seed)
+        self.schedule, self.first, self.last = course(job, task, len(self.batches))
+        if job.training.select == "best" and not task.size(job.part, "valid"):
+            raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
+        self.driver = None
+        if job.during is not None:
+            self.driver = during.driver_of(
+                job.during,
+                self.model,
+                task.head,
+                job.mask,
+                steps=self.schedule.steps,
+                first=self.first,
+                context=Context(job.start, job.seed),
+            )
+        self.watch = _Watch(task, job, self.model)
+        self.mask = job.mask
+        self.seen = 0
+        self._losses: list[Tensor] = []
+        own = catalogue.is_own(job.training.step or "")
+        self._by = f" of the kernel {shown(job.training.step)}" if own else ""
+
+    def visits(self, number: int) -> bool:
+        """Whether anything is done with the model after so many steps."""
+        return self._cuts(number) or self._looks(number)
+
+    def _cuts(self, number: int) -> bool:
+        return self.driver is not None and self.driver.due(number)
+
+    def _looks(self, number: int) -> bool:
+        return number % self.schedule.evaluate_every == 0 or number == self.last
+
+    def take(self, step: Step) -> bool:
+        """Do what there is to do between two steps; returns whether the training ends here."""
+        number, driver = step.number, self.driver
+        if step.loss is None:
+            redrawn = self._job.part.own_head
+            invariants.check_rewound(self.model, self._job.start, self._job.mask, redrawn=redrawn)
+        else:
+            self._losses.append(step.loss)
+        looking = step.loss is not None and self._looks(number)
+        if looking:
+            self._count_losses(number)
+            # Before the last cut no state is the result: it has more weights than were asked for.
+            self.watch.look(number, self.mask, counts=driver is None or number > driver.last)
+        if driver is not None and driver.due(number):
+            self.mask = driver.cut(number, _state_of(self.model, self.mask))
+            step.handle.replace(self.mask)
+            if looking:
+                self.watch.look(number, self.mask, counts=number == driver.last)
+        if not looking:
+            return False
+        self._progress(number - self.first, self.last - self.first)
+        # Not on the way to a rewind point, which is a step of its own whatever the validation loss does.
+        open_ = self._job.last is not None or (driver is not None and number <= driver.last)
+        patience = self._training.patience
+        if patience is None or open_ or self.watch.waited() < patience:
+            return False
+        self._progress(self.last - self.first, self.last - self.first)
+        return True
+
+    def _count_losses(self, number: int) -> None:
+        """Count the losses since the last look, and refuse them if one is not a number."""
+        bad = torch.nonzero(~torch.isfinite(torch.stack(self._losses))).flatten()
+        if len(bad):
+            step = number - len(self._losses) + int(bad[0]) + 1
+            loss = self._losses[int(bad[0])].item()
+            raise TrainingError(f"the loss is {loss} at step {step}{self._by}; a lower learning rate may help")
+        self.seen += len(self._losses)
+        self._losses.clear()
+
+    def final_state(self) -> dict[str, Tensor]:
+        """Return where the model ends, checked: all of it finite, and pruned weights at zero."""
+        final, after = _state_of(self.model, self.mask), f"after step {self.first + self.seen}{self._by}"
+        for name, value in final.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise TrainingError(f"'{name}' is not finite {after}; a lower learning rate may help")
+        for state in filter(None, (final, self.watch.early)):
+            invariants.check_zeros(state, self.mask, after)
+        return final
 
 
 def try_kernel(job: Job, task: Task) -> None:
@@ -365,16 +414,6 @@ class _Watch:
     def waited(self) -> int:
         """Count the looks since the best state."""
         return sum(1 for entry in self.history if self.early_step is None or entry["step"] > self.early_step)
-
-
-def _finite(losses: list[Tensor], number: int, by: str) -> int:
-    """Count the losses since the last look, and refuse them if one is not a number."""
-    bad = torch.nonzero(~torch.isfinite(torch.stack(losses))).flatten()
-    if len(bad):
-        step = number - len(losses) + int(bad[0]) + 1
-        loss = losses[int(bad[0])].item()
-        raise TrainingError(f"the loss is {loss} at step {step}{by}; a lower learning rate may help")
-    return len(losses)
 
 
 def _state_of(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
