@@ -34,7 +34,7 @@ from tombola.methods.own import held
 from tombola.methods.setting import Found, Setting
 from tombola.metrics import Metric
 from tombola.partitions import WHOLE
-from tombola.plans import Plans, compared_at, replicate_seed
+from tombola.plans import Plans
 from tombola.results import ABSENT, Cost, Record, Result, Selected, costs_of
 from tombola.search import Round
 from tombola.settings import Schedule
@@ -147,7 +147,7 @@ class ArmRun:
         self.plans, self.pool, self.folder = shared.plans, shared.pool, shared.folder
         self.recipe = self.plans.recipe
         self.arm = held(self.recipe.arms[name])
-        self.seed = replicate_seed(self.recipe, replicate)
+        self.seed = self.plans.seed(replicate)
         self.whole = self.plans.whole(replicate)
         self.feed = shared.feeds[name, replicate]
         self._per_example = shared.flops[self.plans.task.outputs(WHOLE)]
@@ -623,7 +623,7 @@ class ArmRun:
             return
         # By what is written down: the last round that was evaluated need not be the last one.
         there = [self._results[index] for index in sorted(self._results)]
-        at = compared_at(self.recipe)
+        at = self.plans.compared_at
         kept = {record["training_digest"] for record in choosing.kept(self.recipe.keep, [there], at, self._headline)}
         for index, digest in list(self._evaluations.items()):
             if index in self._results and 0 < index < self._last.index and digest not in kept:

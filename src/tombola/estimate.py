@@ -14,7 +14,7 @@ from torch import nn
 
 from tombola.jobs import alone
 from tombola.partitions import WHOLE, Partition
-from tombola.plans import Plans, replicate_seed
+from tombola.plans import Plans
 from tombola.settings import Training
 from tombola.training import Step, train
 
@@ -88,7 +88,7 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
         plans: What is trained, from its initial state and with no weight pruned.
         training: Its settings; the learning rate alone is another one.
     """
-    task, seed = plans.task, replicate_seed(plans.recipe, 0)
+    task, seed = plans.task, plans.seed(0)
     # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
     settings = replace(training, lr=1e-12)
     model = task.build(task.initial_state(), WHOLE, seed)

@@ -166,6 +166,15 @@ class Plans:
             return f"{said} and stay so: every arm begins with the {density(self.mask):.2%} that are not"
         return f"{said}; they are trained like all others, unless model.mask is from_weights"
 
+    @functools.cached_property
+    def compared_at(self) -> tuple[float, ...]:
+        """The densities at which arms are compared, see `compared_at`."""
+        return compared_at(self.recipe)
+
+    def seed(self, replicate: int) -> int:
+        """Return the seed that every arm of a replicate shares."""
+        return replicate_seed(self.recipe, replicate)
+
     def scope(self, name: str) -> Scope:
         """Return which weights of an arm compete; one that leaves it open has the scope of the arm that it follows."""
         arm = self.recipe.arms[name]
@@ -184,7 +193,7 @@ class Plans:
             training=self.recipe.training,
             rewind=self.recipe.rewind,
             replicate=replicate,
-            seed=replicate_seed(self.recipe, replicate),
+            seed=self.seed(replicate),
             device=devices.kind_of(self.recipe.device),
             whole=self.whole(replicate),
             searched=self.searched(replicate),
