@@ -6,20 +6,18 @@ plan -> [ search | another arm's tickets ] -> ticket -> evaluation -> record
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
-import math
 import threading
 import traceback
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola import catalogue, choosing, flops
+from tombola import catalogue, choosing, describing
+from tombola.accounts import Accounts
 from tombola.arms import rewinds
 from tombola.comparisons import meets, reaches
 from tombola.connectivity import Line
@@ -29,15 +27,14 @@ from tombola.executors.pool import Promise
 from tombola.feeds import Feed
 from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
-from tombola.masks import count, density, size
+from tombola.masks import count
 from tombola.methods.own import held
 from tombola.methods.setting import Found, Setting
-from tombola.metrics import Metric
 from tombola.partitions import WHOLE
 from tombola.plans import Plans
-from tombola.results import ABSENT, Cost, Record, Result, Selected, costs_of
+from tombola.results import ABSENT, Cost, Record, Result
 from tombola.search import Round
-from tombola.settings import Schedule
+from tombola.stopping import Stop
 from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
 from tombola.types import Mask, State
@@ -155,10 +152,17 @@ class ArmRun:
         self._rounds = 0  # those that have a ticket
         self._waiting: list[_Ticket] = []
         self._last: _Ticket | None = None
-        self._searched: dict[str, Cost] = {}
-        self._evaluated: dict[int, list[Cost]] = {}
         self._headline = self.plans.task.metrics[0]
-        self._valid: dict[int, float] = {}  # the headline on validation data, by round
+        self._until = Stop(self.recipe.until, self.plans.total, self._headline)
+        self._accounts = Accounts(
+            self.plans.task,
+            self.pool.digest,
+            shared.flops,
+            by_itself=self.arm.by_itself,
+            cumulative=self.arm.has_tickets and not self.arm.by_itself,
+        )
+        skewed = self.recipe.data.skew is not None
+        self._class_examples = describing.class_examples(self.plans, replicate) if skewed else ABSENT
         # The digests of the trainings whose results it still needs, see `_say_what_is_needed`.
         self._dense: set[str] = set()  # of the dense mask, which other arms may start from
         self._searching: set[str] = set()  # of the round that is under way
@@ -269,7 +273,7 @@ class ArmRun:
 
     def _begin(self, dense: Job, point: Job) -> None:
         """Have the dense network evaluated, or take up its record and what the arm has cost so far."""
-        facts = self._facts(dense.mask, point, kept_fraction=None)
+        facts = self._facts(dense.mask, point) | {"kept_fraction": None}
         self._add(_Ticket(0, dense, facts, {}, record=self.folder.record(self.name, self.replicate, 0)))
 
     def _take_up(self, index: int, ticket: Ticket) -> None:
@@ -277,12 +281,11 @@ class ArmRun:
         record = self.folder.record(self.name, self.replicate, index)
         assert record is not None
         facts = {key: record[key] for key in _FACTS if key in record}
-        searched = {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
-        self._searched = searched if self.arm.by_itself else self._searched | searched
+        self._accounts.recall_search(record)
         start = self.setting.after(ticket, self.arm.onward(self.setting))
         ready = self.arm.evaluation(self.setting, index, start)
         self._offer(start, ready)
-        self._add(_Ticket(index, ready, facts, dict(self._searched), record=record))
+        self._add(_Ticket(index, ready, facts, dict(self._accounts.searched), record=record))
 
     def _search(self, done: list[Ticket]) -> End:
         """Go on from the rounds that are done, and keep each new one."""
@@ -290,8 +293,7 @@ class ArmRun:
         before, parent = (done[-1].mask, done[-1].digest) if done else (self.setting.point.mask, None)
         while True:
             self._index += 1
-            if self.arm.by_itself:
-                self._searched = {of: cost for of, cost in self._searched.items() if cost.role == "pretraining"}
+            self._accounts.begin_round()
             try:
                 found = next(rounds)
             except StopIteration as end:
@@ -317,85 +319,31 @@ class ArmRun:
             (self._searching if pruned else self._dense).add(self.pool.digest(job))
         self._say_what_is_needed()
         trained = self.pool.run_all(jobs)
-        for job, one in zip(jobs, trained, strict=True):
-            cost = self._cost(role, job, one)
-            self._searched[cost.training] = cost
+        self._accounts.charge_search(jobs, trained, role)
         return trained
 
     def _cut(self, work: Cut) -> Pruned:
         """Have a cut made where the data is, and charge what its scores went through."""
-        digest = work.digest(self.plans.task.digest)
         (pruned,) = self.pool.cut(work).result()
-        per_example = self.shared.flops[self.plans.task.outputs(work.jobs[0].part)]
-        self._searched[digest] = Cost(
-            role="cut",
-            training=digest,
-            samples=pruned.samples,
-            seconds=pruned.seconds,
-            steps=0,
-            flops=flops.training(per_example) * pruned.samples,
-            flops_sparse=flops.training(per_example, work.mask) * pruned.samples,
-            process_seconds=pruned.process_seconds,
-            peak_bytes=pruned.peak_bytes,
-        )
+        self._accounts.charge_cut(work, pruned)
         return pruned
-
-    def _cost(self, role: str, job: Job, trained: Trained) -> Cost:
-        per_example = self.shared.flops[self.plans.task.outputs(job.part)]
-        return Cost(
-            role=role,
-            training=self.pool.digest(job),
-            samples=trained.samples,
-            seconds=trained.seconds,
-            steps=trained.steps,
-            flops=flops.training(per_example) * trained.samples,
-            flops_sparse=_sparse_flops(per_example, job, trained),
-            process_seconds=trained.process_seconds,
-            peak_bytes=trained.peak_bytes,
-        )
 
     def _label(self, job: Job, what: str) -> None:
         self.shared.display.label(self.pool.digest(job), f"replicate {self.replicate} · {self.name} · {what}")
 
-    def _facts(self, mask: Mask, job: Job, **more: Any) -> dict[str, Any]:
-        """Say what a ticket is, for its record."""
-        left_out = {"unmasked": self.plans.unmasked, "uncounted": self.plans.task.uncounted}
-        more |= {name: value for name, value in left_out.items() if value}
-        return {
-            "kept": count(mask),
-            "prunable": size(mask),
-            "total": self.plans.total,
-            "density": density(mask),
-            "density_total": density(mask, self.plans.total),
-            "layers": {name: [int(keep.count_nonzero()), keep.numel()] for name, keep in mask.items()},
-            "inference_flops": [flops.inference(self._per_example), flops.inference(self._per_example, mask)],
-            "mask_digest": job.mask_digest,
-            "rewind_digest": job.start_digest,
-            "cut_seconds": 0.0,
-            "invariant_seconds": 0.0,
-        } | more
+    def _facts(self, mask: Mask, job: Job) -> dict[str, Any]:
+        return describing.ticket_facts(self.plans, mask, job, self._per_example)
 
     def _keep_round(self, found: Round, before: Mask, parent: str | None) -> str | None:
         """Keep what a round gave, and have it evaluated if that is wanted; returns the digest of its ticket, if any."""
         if not self.arm.has_tickets:
-            facts = self._facts(found.mask, found.job, kept_fraction=None)
+            facts = self._facts(found.mask, found.job) | {"kept_fraction": None}
             record = self.folder.record(self.name, self.replicate, found.index)
             self._add(_Ticket(found.index, found.job, facts, {}, record=record))
             return None
-        facts = {
-            "kept_fraction": count(found.mask) / count(before),
-            "collapsed": found.collapsed,
-            "cut_seconds": found.cut_seconds,
-            "invariant_seconds": found.invariant_seconds,
-        }
-        if found.candidates:
-            facts["candidate_densities"] = [density(candidate) for candidate in found.candidates]
-            facts["candidate_layers"] = {
-                name: [int(candidate[name].count_nonzero()) for candidate in found.candidates] for name in found.mask
-            }
         if len(found.candidates) > 1:
             self.folder.keep_candidates(self.name, self.replicate, found.index, found.candidates)
-        digest = self._keep_ticket(found.index, found.job, parent, facts)
+        digest = self._keep_ticket(found, before, parent)
         self._searching.clear()  # what was learnt is in the ticket now
         self._say_what_is_needed()
         return digest
@@ -405,8 +353,9 @@ class ArmRun:
         needed = self._dense | self._searching | set(self._evaluations.values())
         self.pool.needs((self.name, self.replicate), needed)
 
-    def _keep_ticket(self, index: int, job: Job, parent: str | None, facts: dict[str, Any]) -> str:
-        facts = self._facts(job.mask, job) | facts
+    def _keep_ticket(self, found: Round, before: Mask, parent: str | None) -> str:
+        index, job = found.index, found.job
+        facts = self._facts(job.mask, job) | describing.round_facts(found, before)
         origin = dict(self.shared.origin) | {
             "arm": self.name,
             "method": self.folder.definition(self.name),
@@ -422,7 +371,7 @@ class ArmRun:
         digest = self.folder.keep_ticket(self.name, self.replicate, index, ticket)
         ready = self.arm.evaluation(self.setting, index, job)
         self._offer(job, ready)
-        self._add(_Ticket(index, ready, facts, dict(self._searched)))
+        self._add(_Ticket(index, ready, facts, dict(self._accounts.searched)))
         return digest
 
     def _offer(self, job: Job, ready: Job) -> None:
@@ -431,7 +380,7 @@ class ArmRun:
         for other in self._retraining:
             # In its name, and before this arm can let it go: the other one may come late.
             self.pool.needs((other, self.replicate, self._rounds), [self.pool.digest(ready)])
-        self.feed.put(Found(job, sum(cost.samples for cost in self._searched.values())))
+        self.feed.put(Found(job, self._accounts.samples))
 
     def _add(self, ticket: _Ticket) -> None:
         """Take a round in, and have those evaluated of which that is certain now."""
@@ -463,46 +412,13 @@ class ArmRun:
                 ticket.line = self.pool.connect(*ticket.ends)
 
     def _stop(self, index: int, mask: Mask) -> End | None:
-        """Return why the search stops after this round (nothing to say: an empty end), ``None`` to go on."""
-        until = self.recipe.until
+        """Return why the search stops after this round, ``None`` to go on."""
         if self.arm.source is not None:
             return None  # it ends when the arm that it follows ends
-        if until.accuracy_drop is not None:
-            self._write_until(index)
-            if not self._passes(index):
-                return self._dropped(index, until.accuracy_drop)
-        if until.rounds is not None and index >= until.rounds:
-            return End()
-        goals = [until.density] if until.density is not None else []
-        if until.density_total is not None:
-            goals.append(1 - (1 - until.density_total) * self.plans.total / size(mask))
-        reached = {"density": density(mask), "prunable": size(mask), "layers": mask}
-        return End() if any(reaches(reached, goal) for goal in goals) else None
-
-    def _passes(self, index: int) -> bool | None:
-        """Whether a ticket is as accurate as the recipe asks, on validation data; ``None`` where it does not ask."""
-        if self.recipe.until.accuracy_drop is None:
-            return None
-        # Differences of counts: without the little more, 0.97 would be more than 0.01 below 0.98.
-        drop = self._headline.sign * (self._valid[0] - self._valid[index])
-        return drop <= self.recipe.until.accuracy_drop + 1e-9
-
-    def _dropped(self, index: int, drop: float) -> End:
-        """Say that a ticket is worse than the recipe allows, and which one is the result."""
-        metric = self._headline
-        dense, ticket, most = (_told(metric, value) for value in (self._valid[0], self._valid[index], drop))
-        side = "below" if metric.higher else "above"
-        result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
-        found = f"validation {metric.title} {ticket} in round {index} is more than {most} {side} dense ({dense})"
-        return End("worse", f"{found}: {result}", index)
+        return self._until.after(index, mask, self._write_until)
 
     def _worth(self, metrics: Metrics) -> float:
         return metrics.values[self._headline.name]
-
-    def _numbers(self, metrics: Metrics | None) -> dict[str, float | None]:
-        """Return what was measured on a split: each metric of the task, then the loss."""
-        names = [*(metric.name for metric in self.plans.task.metrics), "loss"]
-        return {name: None if metrics is None else metrics.of(name) for name in names}
 
     def _write_what_succeeded(self) -> None:
         """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
@@ -540,15 +456,13 @@ class ArmRun:
             done = [(ticket.job, result[0])]
             if line is not None and ticket.ends is not None:
                 done += zip(ticket.ends, line[:2], strict=True)
-            costs = [self._cost("evaluation", job, trained) for job, trained in done]
-            self._evaluated[ticket.index] = list({cost.training: cost for cost in costs}.values())
-            new += self._evaluated[ticket.index]
+            new += self._accounts.charge_evaluation(ticket.index, done)
         measured = None if result is None else result[1]
         valid = None if measured is None else measured.valid
         if valid:
-            self._valid[ticket.index] = self._worth(valid)
+            self._until.valid[ticket.index] = self._worth(valid)
         early = None if measured is None or measured.early is None else self._worth(measured.early)
-        profile = self.recipe.profile
+        profile, task = self.recipe.profile, self.plans.task
         record = Result(
             arm=self.name,
             run_digest=self.folder.digest,
@@ -558,25 +472,25 @@ class ArmRun:
             **ticket.facts,
             by_itself=self.arm.by_itself,
             evaluated=result is not None,
-            test=self._numbers(None if measured is None else measured.test),
-            valid=self._numbers(valid),
-            train=self._numbers(None if measured is None else measured.train),
+            test=describing.numbers(None if measured is None else measured.test, task),
+            valid=describing.numbers(valid, task),
+            train=describing.numbers(None if measured is None else measured.train, task),
             early_stop_step=result and result[0].early_step,
-            evaluate_every=self._schedule(ticket.job).evaluate_every,
-            curve=result and _curve(result[0], self.plans.task.metrics),
-            distance=result and _distance(ticket.job, result[0]),
+            evaluate_every=describing.schedule_of(ticket.job, task).evaluate_every,
+            curve=result and describing.curve(result[0], task.metrics),
+            distance=result and describing.distance(ticket.job, result[0]),
             early={self._headline.name: early},
-            selected=result and self._selected(result[0].select),
+            selected=result and describing.selected(result[0].select, task),
             training_digest=result and digest,
-            **self._costs(ticket),
+            **self._accounts.sums(ticket.index, ticket.searched),
             round_seconds=sum(cost.seconds for cost in new),
             costs=new,
             profile=ABSENT if profile is None else profile.name,
             lifted=ABSENT if profile is None else list(profile.lifted),
-            class_examples=ABSENT if self.recipe.data.skew is None else self._class_examples,
+            class_examples=self._class_examples,
             line=ABSENT if ticket.ends is None else line and line[2].plain(),
             barrier=ABSENT if ticket.ends is None else line and line[2].barrier,
-            passes=self._passes(ticket.index),
+            passes=self._until.passes(ticket.index),
         ).plain()
         if measured and measured.test.predictions is not None:
             predictions = measured.test.predictions.cpu().numpy()
@@ -586,35 +500,6 @@ class ArmRun:
         if result is not None:
             self._results[ticket.index] = record
         self._forget_evaluations()
-
-    @functools.cached_property
-    def _class_examples(self) -> list[int]:
-        """Count the training examples that skew leaves of each class."""
-        task = self.plans.task
-        labels, classes = task.labels("train"), task.classes
-        assert labels is not None
-        assert classes is not None
-        left = self.plans.searched(self.replicate).examples
-        counts: list[int] = labels[list(left or ())].bincount(minlength=classes).tolist()
-        return counts
-
-    def _costs(self, ticket: _Ticket) -> dict[str, Any]:
-        """Add up what a ticket cost as if the arm ran alone: its search's trainings and its evaluations, each once."""
-        earlier = [costs for index, costs in self._evaluated.items() if index <= ticket.index]
-        chosen = earlier if self.arm.has_tickets and not self.arm.by_itself else earlier[-1:]
-        both = ticket.searched | {cost.training: cost for costs in chosen for cost in costs}
-        return {
-            "samples_seen": sum(cost.samples for cost in both.values()),
-            "samples_seen_search": sum(cost.samples for cost in ticket.searched.values()),
-            "seconds": sum(cost.seconds for cost in both.values()),
-            "seconds_search": sum(cost.seconds for cost in ticket.searched.values()),
-        }
-
-    def _schedule(self, job: Job) -> Schedule:
-        """Return a training's numbers in its own steps; its early-stop step is known to one evaluation interval."""
-        task, size = self.plans.task, job.training.batch_size
-        batches = task.steps_per_epoch(size, job.part)
-        return Schedule.of(job.training, batches, batches / task.steps_per_epoch(size))
 
     def _forget_evaluations(self) -> None:
         """Let evaluations go whose record is written, once the next round stands: it may need one for its search."""
@@ -633,56 +518,16 @@ class ArmRun:
     def _recall(self, ticket: _Ticket, record: Record) -> None:
         """Take the result of a round that was done before; it costs more if earlier rounds were evaluated since."""
         index = ticket.index
-        evaluated = [cost for cost in costs_of(record) if cost.role == "evaluation"]
         if record["evaluated"]:
             self._results[index] = record
-        if evaluated:
-            self._evaluated[index] = evaluated
+        self._accounts.recall_evaluation(index, record)
         if (valid := record[f"valid_{self._headline.name}"]) is not None:
-            self._valid[index] = valid
-        costs = self._costs(ticket)
-        changed: dict[str, Any] = {"passes": self._passes(index)} if record["evaluated"] else {}
+            self._until.valid[index] = valid
+        costs = self._accounts.sums(index, ticket.searched)
+        changed: dict[str, Any] = {"passes": self._until.passes(index)} if record["evaluated"] else {}
         changed |= costs if costs["samples_seen"] > record["samples_seen"] else {}
         if {**record, **changed} != record:
             self.folder.add_record({**record, **changed}, anyway=True)
-
-    def _selected(self, select: Literal["last", "best"]) -> Selected:
-        """Say which weights were tested, and on what they were chosen."""
-        task = self.plans.task
-        if task.leaks:
-            return Selected(select, "test")
-        return Selected(select, "validation" if task.size(WHOLE, "valid") else "nothing")
-
-
-def _curve(trained: Trained, metrics: Sequence[Metric]) -> dict[str, list[float]]:
-    """Return the evaluations of a training as columns, to six digits."""
-    names = ("step", "valid_loss", *(f"valid_{metric.name}" for metric in metrics))
-    return {name: [float(f"{entry[name]:.6g}") for entry in trained.history] for name in names}
-
-
-def _sparse_flops(per_example: Mapping[str, Flops], job: Job, trained: Trained) -> int:
-    """Return the training FLOPs that the kept weights alone would need; of gradual pruning, cut by cut."""
-    if not trained.cuts:
-        return flops.training(per_example, job.mask) * trained.samples
-    sizes = {name: keep.numel() for name, keep in job.mask.items()}
-    first, last = trained.cuts[0][0], job.first + trained.steps
-    found = max(0, first - job.first) * flops.training(per_example)
-    for (step, kept), after in itertools.pairwise([*trained.cuts, (last, {})]):
-        counts = {name: (kept[name], size) for name, size in sizes.items()}
-        found += (after[0] - step) * flops.training_at(per_example, counts)
-    return found * trained.samples // trained.steps
-
-
-def _distance(job: Job, trained: Trained) -> float:
-    """Return how far the kept weights went from where they began: the root of their mean squared change."""
-    mask = trained.mask or job.mask
-    moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in mask.items()]
-    number = sum(part.numel() for part in moved)
-    return math.sqrt(sum(float(part.square().sum()) for part in moved) / max(number, 1))
-
-
-def _told(metric: Metric, value: float) -> str:
-    return f"{value:.2%}" if metric.fraction else metric.shown(value)
 
 
 def _line(error: Exception) -> str:
