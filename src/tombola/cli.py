@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 
 from tombola import __version__
 from tombola.completion import SHELLS, script
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 COMMANDS = ("demo", "init", "run", "runs", "report", "transfer", "doctor", "ticket", "list", "completion")
 CATALOGUES = ("data", "models", "tasks", "scores", "kernels", "exports", "executors", "arms", "recipes")
 _WIDE = 44  # columns for the path of a run in a list
+_ROOT = "data sets (default: TOMBOLA_DATA, else the cache)"
+_PARENT = "where runs go (default: runs)"
+_WORKERS = "worker processes (default: one a core); change no bit"
 DEMO = "digits"  # the recipe that tombola demo runs
 # The options of the commands that take overrides of a recipe too: those with a value, those without.
 OPTIONS = {
@@ -48,6 +51,9 @@ RECIPE_ENTRIES = (
     *("name", "data", "model", "training", "arms", "until", "densities", "evaluate_at", "verdict", "profile"),
     *("prunable", "rewind", "replicates", "seed", "device", "keep"),
 )
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -113,10 +119,21 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="tombola", allow_abbrev=False, description="Find, prove, transfer and ship lottery tickets.")
     top.add_argument("--version", action="version", version=f"tombola {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    # In the order in which the help lists them.
+    _add_demo(commands)
+    _add_init(commands)
+    _add_run(commands)
+    _add_runs(commands)
+    _add_report(commands)
+    _add_transfer(commands)
+    _add_doctor(commands)
+    _add_ticket(commands)
+    _add_list(commands)
+    _add_completion(commands)
+    return top
 
-    root = "data sets (default: TOMBOLA_DATA, else the cache)"
-    parent = "where runs go (default: runs)"
-    workers = "worker processes (default: one a core); change no bit"
+
+def _add_demo(commands: _Commands) -> None:
     demo = commands.add_parser(
         "demo",
         allow_abbrev=False,
@@ -124,13 +141,15 @@ def parser() -> argparse.ArgumentParser:
         description=f"Run the recipe {DEMO}: tickets of LTH and COLT-2 on scikit-learn's digits, which need no "
         "download, each against what it has to beat, in two minutes on two cores.",
     )
-    demo.add_argument("--workers", type=int, metavar="N", help=workers)
-    demo.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=parent)
+    demo.add_argument("--workers", type=int, metavar="N", help=_WORKERS)
+    demo.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=_PARENT)
     demo.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     demo.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
     demo.set_defaults(recipe=DEMO, data_root=None, scale=None, variant=None, only_replicates=None, dry_run=False,
                       print_config=False, executor=None, address=None)  # fmt: skip
 
+
+def _add_init(commands: _Commands) -> None:
     init = commands.add_parser(
         "init",
         allow_abbrev=False,
@@ -144,9 +163,11 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument("--model", default="mlp", metavar="NAME", help="the model (default: mlp)")
     init.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: DATA-MODEL.yaml)")
     init.add_argument("--force", action="store_true", help="replace a file that is there")
-    init.add_argument("--data-root", type=Path, metavar="DIR", help=root)
+    init.add_argument("--data-root", type=Path, metavar="DIR", help=_ROOT)
     init.add_argument("--workers", type=int, metavar="N", help="that the cost is told for (default: one a core)")
 
+
+def _add_run(commands: _Commands) -> None:
     run = commands.add_parser(
         "run",
         allow_abbrev=False,
@@ -157,12 +178,12 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("recipe", nargs="?", metavar="RECIPE", help="a file, or the name of a recipe that ships (tombola "
                      "list recipes); a file of that name comes first")  # fmt: skip
-    run.add_argument("--workers", type=int, metavar="N", help=workers)
+    run.add_argument("--workers", type=int, metavar="N", help=_WORKERS)
     run.add_argument("--executor", metavar="NAME", help="where they are (tombola list executors); changes no bit "
                      "(default: processes of this machine, or with one worker a thread)")  # fmt: skip
     run.add_argument("--address", metavar="A", help="of the executor's cluster")
-    run.add_argument("--data-root", type=Path, metavar="DIR", help=root)
-    run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=parent)
+    run.add_argument("--data-root", type=Path, metavar="DIR", help=_ROOT)
+    run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=_PARENT)
     run.add_argument("--scale", metavar="NAME", help="one of the recipe's own scales, such as small")
     run.add_argument("--variant", metavar="NAME[,NAME]", help="of the recipe's variants these (default: all of them)")
     run.add_argument("--only-replicates", metavar="K", help="run these alone, such as 0-2 or 0,3; see runs merge")
@@ -171,6 +192,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     run.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
 
+
+def _add_runs(commands: _Commands) -> None:
     runs = commands.add_parser(
         "runs",
         allow_abbrev=False,
@@ -189,6 +212,8 @@ def parser() -> argparse.ArgumentParser:
     runs.add_argument("--json", action="store_true", help="print a list with one JSON object for every run; of merge "
                       "and pack one JSON object")  # fmt: skip
 
+
+def _add_report(commands: _Commands) -> None:
     report = commands.add_parser(
         "report",
         allow_abbrev=False,
@@ -204,6 +229,8 @@ def parser() -> argparse.ArgumentParser:
         "--verdict.margin 0.01, and every other entry of verdict, judges again by that; the run stays as it is"
     )
 
+
+def _add_transfer(commands: _Commands) -> None:
     transfer = commands.add_parser(
         "transfer",
         allow_abbrev=False,
@@ -223,12 +250,14 @@ def parser() -> argparse.ArgumentParser:
     transfer.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where it goes (default: runs/)"
     )
-    transfer.add_argument("--data-root", type=Path, metavar="DIR", help=root)
+    transfer.add_argument("--data-root", type=Path, metavar="DIR", help=_ROOT)
     transfer.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core)")
     transfer.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:NUMBER")
     transfer.add_argument("--json", action="store_true", help="print a list of the results instead of a table")
     transfer.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
 
+
+def _add_doctor(commands: _Commands) -> None:
     doctor = commands.add_parser(
         "doctor",
         allow_abbrev=False,
@@ -239,10 +268,12 @@ def parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="a file, or the name of a recipe that ships "
                         "(default: two built-in cases)")  # fmt: skip
-    doctor.add_argument("--data-root", type=Path, metavar="DIR", help=root)
+    doctor.add_argument("--data-root", type=Path, metavar="DIR", help=_ROOT)
     doctor.add_argument("--compile", action="store_true", help="try torch.compile too, which takes a minute")
     doctor.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
+
+def _add_ticket(commands: _Commands) -> None:
     ticket = commands.add_parser("ticket", allow_abbrev=False, help="look at ticket files and export them",
                                  description="Look at ticket files and export them.")  # fmt: skip
     actions = ticket.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
@@ -255,6 +286,10 @@ def parser() -> argparse.ArgumentParser:
                          help=f"a ticket file, or a run folder or the name of one in runs/: {stands}")  # fmt: skip
         printed = "a list with one JSON object for every file" if action == "verify" else "one JSON object"
         one.add_argument("--json", action="store_true", help=f"print {printed} instead of text")
+    _add_export(actions)
+
+
+def _add_export(actions: _Commands) -> None:
     export = actions.add_parser(
         "export",
         allow_abbrev=False,
@@ -274,11 +309,15 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--force", action="store_true", help="replace a file that is there")
     export.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
+
+def _add_list(commands: _Commands) -> None:
     listing = commands.add_parser("list", allow_abbrev=False, help="list what a recipe can name",
                                   description="List what a recipe can name.")  # fmt: skip
     listing.add_argument("catalogue", nargs="?", choices=CATALOGUES, metavar="CATALOGUE", help=", ".join(CATALOGUES))
     listing.add_argument("--json", action="store_true", help="print one JSON object")
 
+
+def _add_completion(commands: _Commands) -> None:
     completion = commands.add_parser(
         "completion",
         allow_abbrev=False,
@@ -287,7 +326,6 @@ def parser() -> argparse.ArgumentParser:
         "~/.zshrc, or tombola completion fish > ~/.config/fish/completions/tombola.fish",
     )
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
-    return top
 
 
 def _apart(command: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
