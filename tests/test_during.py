@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.outside_during import Swap
+from tests.outside.during import Swap
 from tests.test_executors import TASK, job, make_task, same
 
 from tombola.errors import ConfigError
@@ -65,7 +65,7 @@ def test_what_happens_goes_to_the_workers_as_plain_data(tmp_path):
 
 def test_a_driver_that_there_is_not_is_told_in_one_line():
     class Nobody(Swap):
-        driver = "tests.outside_during:Nobody"
+        driver = "tests.outside.during:Nobody"
 
-    with pytest.raises(ConfigError, match=r"'tests.outside_during' has no function 'Nobody'"):
+    with pytest.raises(ConfigError, match=r"'tests.outside.during' has no function 'Nobody'"):
         run_job(replace(half(), during=Nobody()), TASK)

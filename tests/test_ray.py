@@ -29,7 +29,11 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'tombola[ra
 
 PATIENCE = 180  # seconds; a Ray takes several to begin
 STORE = 100 * 2**20  # bytes of a node's object store
-ENVIRONMENT = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+ROOT = Path(__file__).parent.parent
+# The score that needs data stands in the tests: where the machines of a cluster look for it, too.
+PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+ENVIRONMENT = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": PATH}
+# Late rewinding, a score of weights, one of gradients, and counts of another arm.
 RECIPE = {
     "name": "tiny",
     "data": {"name": "digits", "subset": 400},
@@ -39,6 +43,12 @@ RECIPE = {
     "arms": {
         "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
         "matched": {"match": "colt-2"},
+        "gradient": {
+            "method": "colt",
+            "partitions": 2,
+            "rate": 0.15,
+            "score": {"name": "tests.outside.gradient_score:connection", "examples": 64},
+        },
     },
     "until": {"rounds": 2},
     "device": "cpu",
@@ -89,7 +99,7 @@ def by_threads(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_gives_the_bits_that_threads_and_processes_give(tmp_path, monkeypatch):
     monkeypatch.setattr("tombola.experiment.page.write", lambda *_: [])  # figures are drawn elsewhere, and take long
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", PATH)
     results = {}
     for executor, workers in (("threads", 1), ("processes", 2), ("ray", 2)):
         outcome = run(parse(RECIPE), runs=tmp_path / executor / "runs", workers=workers, executor=executor)

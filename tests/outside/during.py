@@ -13,7 +13,7 @@ class Swap:
     number: int = 1
 
     name: ClassVar[str] = "swap"
-    driver: ClassVar[str] = "tests.outside_during:Swapper"
+    driver: ClassVar[str] = "tests.outside.during:Swapper"
 
 
 class Swapper:
