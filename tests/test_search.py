@@ -24,7 +24,7 @@ from tombola.partitions import WHOLE, by_classes, by_examples, by_seeds
 from tombola.rates import Count, kept_by_group
 from tombola.scopes import per_kind, per_layer
 from tombola.scores import magnitude, random
-from tombola.search import carried_on, find, find_at_once
+from tombola.search import carried_on, find, find_apart, find_at_once
 from tombola.settings import Training
 from tombola.splits import split
 
@@ -398,7 +398,7 @@ def test_without_rewinding_several_partitions_are_refused(task):
 
 def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tickets(task):
     parts = by_examples(len(task.splits.train), 2, 0)
-    rounds, _ = to_the_end(search(task, parts, [0.3] * 4, apart=True))
+    rounds, _ = to_the_end(find_apart(start_of(task), parts, [0.3] * 4, run_all=serial(task)))
     alone = [to_the_end(search(task, [part], [0.3] * 4))[0] for part in parts]
     for found, *each in zip(rounds, *alone, strict=True):
         assert all(map(equal, found.candidates, [one.mask for one in each]))
@@ -406,13 +406,14 @@ def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tic
         assert all(equal(t.final, one.trained[0].final) for t, one in zip(found.trained, each, strict=True))
         assert equal(found.job.mask, found.mask)
     # It goes on from where each stands, not from what they share.
-    goes_on = search(task, parts, [0.3] * 2, rounds[1].job, apart=True, candidates=rounds[1].candidates, first=3)
+    known = {"candidates": rounds[1].candidates, "first": 3}
+    goes_on = find_apart(rounds[1].job, parts, [0.3] * 2, run_all=serial(task), **known)
     assert same_rounds(to_the_end(goes_on)[0], rounds[2:])
 
 
 def test_apart_every_partition_is_scored_as_if_it_stood_at_its_own_number(task):
     parts = by_seeds(2)
-    (found,), _ = to_the_end(search(task, parts, [0.3], apart=True, score=random))
+    (found,), _ = to_the_end(find_apart(start_of(task), parts, [0.3], run_all=serial(task), score=random))
     (together,), _ = to_the_end(search(task, parts, [0.3], score=random))
     assert all(map(equal, found.candidates, together.candidates))
 
@@ -473,7 +474,7 @@ def test_a_search_apart_that_goes_on_needs_a_candidate_of_every_partition(task):
     job = start_of(task)
     halves = by_classes(4, 2, seed=0)
     with pytest.raises(ConfigError, match="there are 1 candidates for 2 partitions"):
-        next(search(task, halves, [0.2], job, apart=True, candidates=[job.mask]))
+        next(find_apart(job, halves, [0.2], run_all=serial(task), candidates=[job.mask]))
 
 
 def test_the_seconds_of_a_round_are_those_that_the_clock_told_between(task, monkeypatch):

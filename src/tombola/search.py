@@ -110,8 +110,6 @@ def find(
     cut_jobs: CutJobs | None = None,
     untrained: bool = False,
     after: After = rewound,
-    apart: bool = False,
-    candidates: Sequence[Mask] | None = None,
     scored: Callable[[Trained, int], State] = selected,
     first: int = 1,
     allow_collapse: bool = False,
@@ -131,9 +129,6 @@ def find(
             candidates: for scores that need data, which are scored where the data is.
         untrained: Score the weights that each round starts from: its trainings take no step.
         after: What the next round starts from: `rewound`, or `carried_on`.
-        apart: Every partition goes on with its own candidate, as if it were alone; what they have in common is the
-            round's ticket and decides nothing.
-        candidates: With ``apart``: where each partition stands, when a search goes on.
         scored: Which state of a training is scored, by the round's number.
         first: Number of the first round.
         allow_collapse: Go on when a layer has no weight left.
@@ -145,11 +140,10 @@ def find(
         Why the search ended, as the generator's return value, see `endings.End`; an empty one when the amounts did.
 
     Raises:
-        ConfigError: There are not as many candidates as partitions.
         InvariantError: A law of pruning was broken.
 
     Source:
-        COLT, arXiv:2212.12770, Algorithm 1 (and Table I for ``apart``); Frankle & Carbin 2019, arXiv:1803.03635,
+        COLT, arXiv:2212.12770, Algorithm 1; Frankle & Carbin 2019, arXiv:1803.03635,
         section 1. The printed algorithm leaves out the intersection of its last round and returns the mask before it:
         that is this search with one round that is trained and thrown away.
 
@@ -169,44 +163,119 @@ def find(
     checked_scope = scope if cut is None else None
     cut = cut or (keep_common if combine is intersect else keep_any)(score, scope)
     mask = {name: keep.clone() for name, keep in job.mask.items()}
-    if candidates is not None and len(candidates) != len(partitions):
-        raise ConfigError(f"there are {len(candidates)} candidates for {len(partitions)} partitions; one each")
-    masks: Sequence[Mask] = candidates if candidates is not None else [mask] * len(partitions)
     for index, amount in enumerate(amounts, first):
         base = replace(job, last=job.first) if untrained else job  # not in the ticket, which is trained
-        jobs = [base.on(part, own) for part, own in zip(partitions, masks, strict=True)]
+        jobs = [base.on(part, mask) for part in partitions]
         trained = run_all(jobs)
-        states = [scored(one, index) for one in trained]
         before, began = mask, time.perf_counter()
-        if apart and cut_jobs is not None:
-            made = [cut_jobs([one], own, amount, index)[0] for one, own in zip(jobs, masks, strict=True)]
-            mask = intersect(made)
-        elif cut_jobs is not None:
+        if cut_jobs is not None:
             mask, made = cut_jobs(jobs, before, amount, index)
-        elif apart:
-            around = [Context(job.start, job.seed, number) for number in range(len(states))]
-            made = [cut(own, [state], amount, of)[0] for own, state, of in zip(masks, states, around, strict=True)]
-            mask = intersect(made)
         else:
-            mask, made = cut(before, states, amount, Context(job.start, job.seed))
+            mask, made = cut(before, [scored(one, index) for one in trained], amount, Context(job.start, job.seed))
         cut_seconds, began = time.perf_counter() - began, time.perf_counter()
-        for number, (one, own) in enumerate(zip(trained, masks, strict=True), 1):
-            for state in filter(None, (one.final, one.early)):
-                invariants.check_zeros(state, own, f"round {index}, partition {number}")
-        if apart:
-            for own, candidate in zip(masks, made, strict=True):
-                invariants.check_cut(own, candidate, [candidate], amount, checked_scope)
-        invariants.check_cut(before, mask, made, amount, None if apart else checked_scope, combine, within=not apart)
+        _check_zeros(index, jobs, trained)
+        invariants.check_cut(before, mask, made, amount, checked_scope, combine)
         collapsed = empty_layers(mask)
         seconds = time.perf_counter() - began
-        if count(mask) == count(before):
-            return _ended(End.unchanged(index, count(before)))
-        if collapsed and not allow_collapse:
-            return _ended(End.collapsed(index, collapsed))
+        if end := _end(index, before, mask, () if allow_collapse else collapsed):
+            return _ended(end)
         job = after(job, mask, trained)
-        masks = made if apart else [mask] * len(partitions)
         yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
     return End()
+
+
+def find_apart(
+    job: Job,
+    partitions: Sequence[Partition],
+    amounts: Iterable[Amount],
+    *,
+    run_all: Callable[[list[Job]], list[Trained]],
+    candidates: Sequence[Mask] | None = None,
+    score: Score = magnitude,
+    scope: Scope = whole_model,
+    cut_jobs: CutJobs | None = None,
+    scored: Callable[[Trained, int], State] = selected,
+    first: int = 1,
+    allow_collapse: bool = False,
+) -> Generator[Round, None, End]:
+    """Search on every partition as if it were alone; what their masks have in common is the round's ticket.
+
+    It decides nothing: each partition goes on with its own candidate.
+
+    Args:
+        job: As `find` takes it.
+        partitions: As `find` takes them.
+        amounts: What each partition is asked for in a round.
+        run_all: As `find` takes it.
+        candidates: Where each partition stands, when a search goes on.
+        score: What weights are ranked by.
+        scope: As `find` takes it.
+        cut_jobs: As `find` takes it.
+        scored: As `find` takes it.
+        first: Number of the first round.
+        allow_collapse: Go on when the ticket has a layer without a weight.
+
+    Raises:
+        ConfigError: There are not as many candidates as partitions.
+        InvariantError: A law of pruning was broken.
+
+    Source:
+        COLT, arXiv:2212.12770, Table I.
+
+    >>> import torch
+    >>> from tombola import Classification, Training, by_classes, ones, serial, split
+    >>> from tombola.data import synthetic
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> task = Classification(model, split(synthetic()), head="2")
+    >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=1), seed=0)
+    >>> found = next(find_apart(job, by_classes(10, 2, seed=0), [0.25], run_all=serial(task)))
+    >>> [count(candidate) for candidate in found.candidates]
+    [960, 960]
+    """
+    if candidates is not None and len(candidates) != len(partitions):
+        raise ConfigError(f"there are {len(candidates)} candidates for {len(partitions)} partitions; one each")
+    mask = {name: keep.clone() for name, keep in job.mask.items()}
+    masks: Sequence[Mask] = candidates if candidates is not None else [mask] * len(partitions)
+    cut = keep_common(score, scope)
+    for index, amount in enumerate(amounts, first):
+        jobs = [job.on(part, own) for part, own in zip(partitions, masks, strict=True)]
+        trained = run_all(jobs)
+        before, began = mask, time.perf_counter()
+        made = []
+        for number, (own, one, result) in enumerate(zip(masks, jobs, trained, strict=True)):
+            if cut_jobs is not None:
+                candidate, _ = cut_jobs([one], own, amount, index)
+            else:
+                context = Context(job.start, job.seed, number)
+                candidate, _ = cut(own, [scored(result, index)], amount, context)
+            made.append(candidate)
+        mask = intersect(made)
+        cut_seconds, began = time.perf_counter() - began, time.perf_counter()
+        _check_zeros(index, jobs, trained)
+        for own, candidate in zip(masks, made, strict=True):
+            invariants.check_cut(own, candidate, [candidate], amount, scope)
+        invariants.check_cut(before, mask, made, amount, None, intersect, within=False)
+        collapsed = empty_layers(mask)
+        seconds = time.perf_counter() - began
+        if end := _end(index, before, mask, () if allow_collapse else collapsed):
+            return _ended(end)
+        job, masks = rewound(job, mask, trained), made
+        yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
+    return End()
+
+
+def _check_zeros(index: int, jobs: Sequence[Job], trained: Sequence[Trained]) -> None:
+    """Refuse trained states in which a pruned weight is not zero."""
+    for number, (job, result) in enumerate(zip(jobs, trained, strict=True), 1):
+        for state in filter(None, (result.final, result.early)):
+            invariants.check_zeros(state, job.mask, f"round {index}, partition {number}")
+
+
+def _end(index: int, before: Mask, mask: Mask, collapsed: Sequence[str]) -> End:
+    """Return why a search ends with a cut; an empty end where it goes on."""
+    if count(mask) == count(before):
+        return End.unchanged(index, count(before))
+    return End.collapsed(index, list(collapsed)) if collapsed else End()
 
 
 def find_at_once(

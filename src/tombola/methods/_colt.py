@@ -179,13 +179,13 @@ class Colt(Rounds, OwnTraining):
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
         from tombola.masks import intersect, unite
-        from tombola.search import find
+        from tombola.search import find, find_apart
 
+        job, parts = self.start(setting, done), self.trained_on(setting)
         options = self.options_of_find(setting, done)
-        options["combine"] = unite if self.combine == "any" else intersect
         if self.apart:
-            options |= {"apart": True, "candidates": setting.candidates() if done else None}
-        return find(self.start(setting, done), self.trained_on(setting), **options)
+            return find_apart(job, parts, candidates=setting.candidates() if done else None, **options)
+        return find(job, parts, combine=unite if self.combine == "any" else intersect, **options)
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
         if not self.apart:
