@@ -1312,3 +1312,15 @@ def test_a_ticket_that_cannot_be_written_leaves_no_rewind_point(tmp_path):
     with pytest.raises(TicketError, match="cannot be written"):
         Ticket(small().mask, small().rewind_point, {"round": {1, 2}}).save(tmp_path / "one", points)
     assert not points.folder.exists()
+
+
+def test_a_run_encodes_the_start_of_a_replicate_once_for_all_its_arms_and_rounds(tmp_path, encoded):
+    from tombola.experiment import run
+    from tombola.recipe import parse
+
+    arms = {"lth": {"method": "lth", "rate": 0.2}, "random": {"method": "random_ticket", "of": "lth"}}
+    recipe = {"name": "x", "data": "synthetic", "training": {"epochs": 1}, "until": {"rounds": 2}, "arms": arms}
+    outcome = run(parse(recipe), runs=tmp_path, workers=1)
+    assert len(list(outcome.folder.glob("tickets/**/*.safetensors"))) == 4
+    assert len(list(outcome.folder.glob("rewind_points/*"))) == 1
+    assert encoded["encoded"] == 1
