@@ -135,7 +135,7 @@ def test_one_and_two_workers_and_the_callers_own_thread_give_the_same_bits(one, 
 def test_a_search_on_a_pool_is_the_one_done_in_turn(two):
     parts = by_classes(4, 2, seed=0)
     rounds, expected = (
-        list(find(job(), parts, [0.3, 0.3], run_all=run_all)) for run_all in (two.run_all, serial(TASK))
+        list(find(job(), parts, [0.3, 0.3], run_all=run_all, keep=True)) for run_all in (two.run_all, serial(TASK))
     )
     assert len(rounds) == 2
     assert all(equal(r.mask, e.mask) for r, e in zip(rounds, expected, strict=True))

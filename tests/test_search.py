@@ -56,6 +56,7 @@ def start_of(task, **settings) -> Job:
 
 
 def search(task, partitions, amounts, job=None, run_all=None, **options):
+    options = {"keep": True} | options  # what each round's trainings gave is looked at when all are done
     return find(job or start_of(task), partitions, amounts, run_all=run_all or serial(task), **options)
 
 
@@ -398,7 +399,7 @@ def test_without_rewinding_several_partitions_are_refused(task):
 
 def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tickets(task):
     parts = by_examples(len(task.splits.train), 2, 0)
-    rounds, _ = to_the_end(find_apart(start_of(task), parts, [0.3] * 4, run_all=serial(task)))
+    rounds, _ = to_the_end(find_apart(start_of(task), parts, [0.3] * 4, run_all=serial(task), keep=True))
     alone = [to_the_end(search(task, [part], [0.3] * 4))[0] for part in parts]
     for found, *each in zip(rounds, *alone, strict=True):
         assert all(map(equal, found.candidates, [one.mask for one in each]))
@@ -406,7 +407,7 @@ def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tic
         assert all(equal(t.final, one.trained[0].final) for t, one in zip(found.trained, each, strict=True))
         assert equal(found.job.mask, found.mask)
     # It goes on from where each stands, not from what they share.
-    known = {"candidates": rounds[1].candidates, "first": 3}
+    known = {"candidates": rounds[1].candidates, "first": 3, "keep": True}
     goes_on = find_apart(rounds[1].job, parts, [0.3] * 2, run_all=serial(task), **known)
     assert same_rounds(to_the_end(goes_on)[0], rounds[2:])
 

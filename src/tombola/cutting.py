@@ -86,7 +86,8 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
             candidates = [prune(scored[0], mask, scope=scope, count=amount.keep)]
         else:
             candidates = _candidates_for(scored, mask, amount, scope, combine)
-        return combine(candidates), candidates
+        # Of one partition its candidate is what all agree on: there is no need of a second mask as large as it.
+        return candidates[0] if len(candidates) == 1 else combine(candidates), candidates
 
     return cut
 

@@ -227,10 +227,12 @@ def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Calla
     ):
         if going.take(step):
             break
-    final = going.final_state()
+    # What only the steps needed, gradients and momentum, is let go before the result is looked at: models are large.
+    del step
+    final, early = going.states()
     return Trained(
         final=final,
-        early=going.watch.early,
+        early=early,
         early_step=going.watch.early_step,
         select=job.training.select,
         history=going.watch.history,
@@ -306,12 +308,12 @@ class _Going:
         if looking:
             self._count_losses(number)
             # Before the last cut no state is the result: it has more weights than were asked for.
-            self.watch.look(number, self.mask, counts=driver is None or number > driver.last)
+            self.watch.look(number, self.mask, counts=driver is None or number > driver.last, last=self.last)
         if driver is not None and driver.due(number):
             self.mask = driver.cut(number, _state_of(self.model, self.mask))
             step.handle.replace(self.mask)
             if looking:
-                self.watch.look(number, self.mask, counts=number == driver.last)
+                self.watch.look(number, self.mask, counts=number == driver.last, last=self.last)
         if not looking:
             return False
         self._progress(number - self.first, self.last - self.first)
@@ -333,15 +335,17 @@ class _Going:
         self.seen += len(self._losses)
         self._losses.clear()
 
-    def final_state(self) -> dict[str, Tensor]:
-        """Return where the model ends, checked: all of it finite, and pruned weights at zero."""
-        final, after = _state_of(self.model, self.mask), f"after step {self.first + self.seen}{self._by}"
+    def states(self) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+        """Return the final and the best state, checked: all finite, pruned weights at zero; the model is theirs now."""
+        self.model.zero_grad(set_to_none=True)
+        final, after = _state_of(self.model, self.mask, give=True), f"after step {self.first + self.seen}{self._by}"
+        early = final if self.watch.ends_best else self.watch.early
         for name, value in final.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise TrainingError(f"'{name}' is not finite {after}; a lower learning rate may help")
-        for state in filter(None, (final, self.watch.early)):
+        for state in filter(None, (final, early)):
             invariants.check_zeros(state, self.mask, after)
-        return final
+        return final, early
 
 
 def try_kernel(job: Job, task: Task) -> None:
@@ -395,9 +399,10 @@ class _Watch:
         self.history: list[dict[str, float]] = []
         self.early: dict[str, Tensor] | None = None
         self.early_step: int | None = None
+        self.ends_best = False  # the best state is the one after the last step, of which there is no need of a copy
         self._best = float("inf")
 
-    def look(self, step: int, mask: Mask, *, counts: bool) -> None:
+    def look(self, step: int, mask: Mask, *, counts: bool, last: int) -> None:
         """Measure the model after a step; its state may be the best one if it counts."""
         if not self._there:
             return
@@ -409,19 +414,37 @@ class _Watch:
         by = metric_named(training.select_by, self._task.metrics, "training.select_by")
         worth = metrics.loss if by is None else -by.sign * metrics.values[by.name]
         if counts and worth < self._best:
-            self._best, self.early_step, self.early = worth, step, _state_of(self._model, mask)
+            self._best, self.early_step, self.ends_best = worth, step, step == last
+            self.early = None if self.ends_best else _state_of(self._model, mask, into=self.early)
 
     def waited(self) -> int:
         """Count the looks since the best state."""
         return sum(1 for entry in self.history if self.early_step is None or entry["step"] > self.early_step)
 
 
-def _state_of(model: torch.nn.Module, mask: Mask) -> dict[str, Tensor]:
-    # Plain in memory, on the CPU: what is scored, saved and compared does not know how a training laid it out.
-    state = {
-        name: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
-        for name, value in state_of(model).items()
-    }
+def _state_of(
+    model: torch.nn.Module, mask: Mask, *, into: dict[str, Tensor] | None = None, give: bool = False
+) -> dict[str, Tensor]:
+    """Return a model's state, plain in memory and on the CPU: scores, files and tests know of no other layout.
+
+    Args:
+        model: The model.
+        mask: Whose pruned weights are zeros.
+        into: An earlier state of the model that nobody needs any more; its memory is used again.
+        give: The model is needed no more: what is plain already need not be copied.
+    """
+    state: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in state_of(model).items():
+        value = value.detach()
+        if into is not None:
+            state[name] = into[name].copy_(value)
+            continue
+        # Two names of one tensor become two tensors, and a tensor that is part of another one its own.
+        alone = value.untyped_storage().nbytes() == value.numel() * value.element_size()
+        copy = not (give and alone and value.data_ptr() not in taken)
+        taken.add(value.data_ptr())
+        state[name] = value.to("cpu", memory_format=torch.contiguous_format, copy=copy)
     for name in mask:
         state[name].add_(0.0)  # a pruned weight may stand at minus zero; all other values stay as they are
     return state

@@ -410,6 +410,10 @@ def apply_(model: nn.Module, mask: Mask) -> None:
             parameter.masked_fill_(~keep.to(parameter.device), 0)
 
 
+_LARGE = 4_000_000  # weights of a layer, from where on its mask is not kept as numbers
+_PIECE = 1 << 15  # weights whose mask is made at a time: it stays in the cache
+
+
 class Handle:
     """What keeps pruned weights at zero in tombola's own loop, `train`; for any other loop there is `hold_`.
 
@@ -429,9 +433,12 @@ class Handle:
         self.mask = mask
         # Where nothing is pruned there is nothing to hold: a dense training pays for no mask.
         pairs = [(parameter, keep) for parameter, keep in masked_parameters(self._model, mask) if not keep.all()]
-        self._weights: list[Tensor] = [parameter for parameter, _ in pairs]
         # Float masks: a product with them is 6 to 40 times quicker than filling by a boolean mask. The price is that a
-        # pruned weight that is infinite or NaN becomes NaN and not zero.
+        # pruned weight that is infinite or NaN becomes NaN and not zero. They are as large as the weights, so those of
+        # large layers are made piece by piece, each time anew: a small part of what a step of such a layer takes.
+        self._large = [(parameter, keep) for parameter, keep in pairs if self._in_pieces(parameter)]
+        pairs = [(parameter, keep) for parameter, keep in pairs if not self._in_pieces(parameter)]
+        self._weights: list[Tensor] = [parameter for parameter, _ in pairs]
         self._keeps = [keep.to(device=parameter.device, dtype=parameter.dtype) for parameter, keep in pairs]
 
     def mask_gradients(self) -> None:
@@ -439,12 +446,31 @@ class Handle:
         pairs = [(w.grad, keep) for w, keep in zip(self._weights, self._keeps, strict=True) if w.grad is not None]
         if pairs:
             torch._foreach_mul_([grad for grad, _ in pairs], [keep for _, keep in pairs])
+        for weight, keep in self._large:
+            if weight.grad is not None:
+                _multiply_(weight.grad, keep)
 
     @torch.no_grad()
     def mask_weights(self) -> None:
         """Zero the pruned weights."""
         if self._weights:
             torch._foreach_mul_(self._weights, self._keeps)
+        for weight, keep in self._large:
+            _multiply_(weight, keep)
+
+    @staticmethod
+    def _in_pieces(weight: Tensor) -> bool:
+        return weight.device.type == "cpu" and weight.numel() > _LARGE
+
+
+def _multiply_(values: Tensor, keep: Tensor) -> None:
+    """Multiply by a boolean mask, with a float mask of a piece of it at a time."""
+    if not values.is_contiguous():
+        values.mul_(keep.to(values.dtype))
+        return
+    flat, kept = values.view(-1), keep.reshape(-1)
+    for first in range(0, len(flat), _PIECE):
+        flat[first : first + _PIECE].mul_(kept[first : first + _PIECE].to(values.dtype))
 
 
 def empty_layers(mask: Mask) -> list[str]:

@@ -44,7 +44,7 @@ class Round:
         mask: What all partitions agree on after this round.
         candidates: One mask a partition, before they were combined.
         jobs: The trainings of this round, one a partition.
-        trained: What they gave.
+        trained: What they gave, until the next round is asked for, see ``keep`` of `find`.
         job: The ticket as a training on the full data, rewound: running it evaluates the ticket.
         collapsed: Layers of which no weight is left.
         cut_seconds: What scoring and cutting took.
@@ -113,6 +113,7 @@ def find(
     scored: Callable[[Trained, int], State] = selected,
     first: int = 1,
     allow_collapse: bool = False,
+    keep: bool = False,
 ) -> Generator[Round, None, End]:
     """Search for tickets, and yield a `Round` for every amount: what each partition learnt, and what all keep.
 
@@ -132,6 +133,8 @@ def find(
         scored: Which state of a training is scored, by the round's number.
         first: Number of the first round.
         allow_collapse: Go on when a layer has no weight left.
+        keep: Leave every round what its trainings gave; else ``trained`` is empty once the next round is asked for, so
+            that memory does not hold two rounds' states.
 
     Yields:
         Rounds, until the amounts end, a round removes nothing, a layer is empty, or the caller asks no more.
@@ -166,7 +169,7 @@ def find(
     for index, amount in enumerate(amounts, first):
         base = replace(job, last=job.first) if untrained else job  # not in the ticket, which is trained
         jobs = [base.on(part, mask) for part in partitions]
-        trained = run_all(jobs)
+        trained = list(run_all(jobs))
         before, began = mask, time.perf_counter()
         if cut_jobs is not None:
             mask, made = cut_jobs(jobs, before, amount, index)
@@ -181,6 +184,10 @@ def find(
             return _ended(end)
         job = after(job, mask, trained)
         yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
+        if not keep:
+            # Each state is as large as the model: those of this round must not lie in memory while the next one
+            # trains, whoever still has the round in hands.
+            trained.clear()
     return End()
 
 
@@ -197,6 +204,7 @@ def find_apart(
     scored: Callable[[Trained, int], State] = selected,
     first: int = 1,
     allow_collapse: bool = False,
+    keep: bool = False,
 ) -> Generator[Round, None, End]:
     """Search on every partition as if it were alone; what their masks have in common is the round's ticket.
 
@@ -214,6 +222,7 @@ def find_apart(
         scored: As `find` takes it.
         first: Number of the first round.
         allow_collapse: Go on when the ticket has a layer without a weight.
+        keep: As `find` takes it.
 
     Raises:
         ConfigError: There are not as many candidates as partitions.
@@ -239,7 +248,7 @@ def find_apart(
     cut = keep_common(score, scope)
     for index, amount in enumerate(amounts, first):
         jobs = [job.on(part, own) for part, own in zip(partitions, masks, strict=True)]
-        trained = run_all(jobs)
+        trained = list(run_all(jobs))
         before, began = mask, time.perf_counter()
         made = []
         for number, (own, one, result) in enumerate(zip(masks, jobs, trained, strict=True)):
@@ -260,7 +269,10 @@ def find_apart(
         if end := _end(index, before, mask, () if allow_collapse else collapsed):
             return _ended(end)
         job, masks = rewound(job, mask, trained), made
+        del result
         yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
+        if not keep:
+            trained.clear()
     return End()
 
 

@@ -29,10 +29,10 @@ def serial(task: Task, *, loop: Callable[..., Iterator[Step]] = train) -> Callab
     def run_all(jobs: list[Job]) -> list[Trained]:
         digests = [job.digest(task.digest) for job in jobs]
         known = {digest: latest[digest] for digest in digests if digest in latest}
+        latest.clear()  # before others are made: each is as large as the model
         for digest, job in zip(digests, jobs, strict=True):
             if digest not in known:
                 known[digest] = run_job(job, task, loop=loop)
-        latest.clear()
         latest.update(known)
         return [known[digest] for digest in digests]
 

@@ -127,6 +127,8 @@ def _trace(anatomy: Anatomy, model: nn.Module, loss: Loss, batch: Batch) -> Trac
     if any(node.op == "get_attr" for node in graph.nodes):
         return None  # a tensor that is no input would stay what it is now
     for node in graph.nodes:
+        # What it gave while it was recorded, several models' worth in all, would live as long as the recording.
+        node.meta.clear()
         # Views for autograd's sake, and the transposes that it undoes: calls that compute nothing.
         if node.target in (aten.detach.default, aten.alias.default):
             node.replace_all_uses_with(node.args[0])
