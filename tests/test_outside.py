@@ -84,4 +84,4 @@ def test_the_page_of_the_architecture_names_each_of_these_files(request):
     page = (request.config.rootpath / "docs" / "architecture.md").read_text()
     named = re.findall(r"\| 1 \| `tests/outside/(\w+)\.py` \|", page)
     assert set(named) == {file.stem for file in OUTSIDE.glob("[a-z]*.py")}
-    assert len(named) == 8
+    assert len(named) == len(set(named))
