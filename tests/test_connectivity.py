@@ -27,6 +27,7 @@ from tombola.experiment import asked, foresee, plan
 from tombola.jobs import Job, Trained, measure, run_job
 from tombola.ledger import to_reach
 from tombola.masks import ones
+from tombola.metrics import Metric
 from tombola.partitions import WHOLE
 from tombola.recipe import parse
 from tombola.records import costs_of
@@ -84,6 +85,9 @@ def test_the_barrier_is_above_the_mean_of_both_ends(by_hand):
     assert line.barrier == 0.5  # the end itself is the highest
     assert Line([0.0, 1.0], [0.75, 0.25], [0.0, 0.0]).barrier == 0.25
     assert Line([0.0, 0.5, 1.0], [0.75, 0.875, 0.75], [0.0] * 3).barrier == 0.0
+    perplexity = Metric("perplexity", fraction=False, higher=False)
+    assert Line([0.0, 0.5, 1.0], [10.0, 14.0, 12.0], [0.0] * 3, perplexity).barrier == 3.0
+    assert Line([0.0, 0.5, 1.0], [12.0, 10.0, 12.0], [0.0] * 3, perplexity).barrier == 0.0
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_place(by_hand):

@@ -58,6 +58,8 @@ def test_entries_by_metric_are_one_each_in_a_record_and_those_that_do_not_apply_
     read = Result.of_record(other, (bits,))
     assert (read.test, read.early) == ({"bits": 3.0, "loss": 0.3}, {"bits": 3.5})
     assert read.selected == Selected("best", "test")
+    several = Result.of_record(other | {"test_top5": 0.5, "test_top5_early": 0.4}, (bits, Metric("top5")))
+    assert (several.test["top5"], several.early) == (0.5, {"bits": 3.5})  # there the headline alone
 
 
 def test_a_result_cannot_be_changed():
