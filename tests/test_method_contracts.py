@@ -118,6 +118,9 @@ def test_tickets_start_where_the_method_says(done, found, card):
     if arm.rewinds:  # then all of them start at one state, which is LTH's
         shared = found["lth"][0].rewind_digest
         assert {ticket.rewind_digest for ticket in found.get(card.name, [])} <= {shared}
+    if arm.starts == "own":  # then none of them starts at the replicate's initial state
+        initial = {record["rewind_digest"] for record in done.records if record["round"] == 0}
+        assert not initial & {ticket.rewind_digest for ticket in found[card.name]}
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
