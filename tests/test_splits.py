@@ -224,3 +224,28 @@ def test_all_classes_taken_are_the_data_as_they_are():
 def test_a_number_of_classes_that_cannot_be_taken_is_refused(classes, said):
     with pytest.raises(ConfigError, match=said):
         split(of_classes(5, 5), classes=classes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bytes_have_the_moments_that_the_same_numbers_have_as_floats(seed):
+    """Bytes are counted by their value; other numbers are added up in two passes."""
+    draw = torch.Generator().manual_seed(seed)
+    images = (torch.randn(700, 3, 9, 7, generator=draw) * 60 + 100).clamp(0, 255).to(torch.uint8)
+    images[:, 2] = 17  # a channel that is constant
+    positions = torch.randperm(700, generator=draw)[:611]
+    counted = moments(Split(images, torch.zeros(611), positions))
+    added = moments(Split(images.float(), torch.zeros(611), positions))
+    assert all(torch.equal(one, other) for one, other in zip(counted, added, strict=True))
+    assert counted[1][2] == 1.0
+
+
+def test_bytes_are_looked_at_once_for_their_moments():
+    class Counted(Split):
+        looks = 0
+
+        def read(self, pieces):
+            Counted.looks += 1
+            return super().read(pieces)
+
+    moments(Counted(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4), torch.arange(4)))
+    assert Counted.looks == 1

@@ -252,7 +252,8 @@ def _of_classes(split: Split, numbers: Sequence[int], there: int) -> Split:
 def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
     """Return the mean and the population standard deviation of each channel's pixels, float32 [channels].
 
-    They are computed in float64, some images at a time. A channel that is constant has a standard deviation of 1.
+    They are computed in float64, some images at a time; of bytes from how often each value is there, which takes one
+    look at the images. A channel that is constant has a standard deviation of 1.
 
     Args:
         split: The images.
@@ -274,6 +275,13 @@ def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
         pieces = torch.split(torch.arange(len(split)), _ROWS)
         return torch.stack([reduced(images) for images in split.read(pieces)])
 
+    if split.source.dtype is torch.uint8:
+        counts = over_chunks(_histograms).sum(0).double()
+        values = torch.arange(256, dtype=torch.float64)
+        mean = (counts * values).sum(1) / pixels
+        std = ((counts * (values - mean.view(-1, 1)).square()).sum(1) / pixels).sqrt()
+        std[(counts > 0).sum(1) == 1] = 1.0
+        return mean.float(), std.float()
     mean = over_chunks(lambda images: images.double().sum((0, 2, 3))).sum(0) / pixels
     centre = mean.view(-1, 1, 1)
     squares = over_chunks(lambda images: (images.double() - centre).square().sum((0, 2, 3))).sum(0)
@@ -283,6 +291,11 @@ def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
     # Not std == 0: the rounding of the mean leaves a little, and dividing by it would blow a new value up.
     std[lowest == highest] = 1.0
     return mean.float(), std.float()
+
+
+def _histograms(images: Tensor) -> Tensor:
+    """Count how often each value is there, shape [channels, 256]."""
+    return torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in images.transpose(0, 1)]).cpu()
 
 
 def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
