@@ -282,7 +282,7 @@ def test_a_task_without_classes_takes_no_skew_and_no_division_by_classes(own):  
 def test_a_metric_says_what_is_better_and_how_it_is_told():
     assert (ACCURACY.sign, PERPLEXITY.sign) == (1, -1)
     assert (ACCURACY.shown(0.5), PERPLEXITY.shown(12.0)) == ("50.00 %", "12.00")
-    assert Metric("bits", fraction=False, unit="bits").shown(1.5, 1) == "1.5 bits"
+    assert Metric("bits", fraction=False, unit="bits", digits=1).shown(1.5) == "1.5 bits"
     assert (ACCURACY.points, PERPLEXITY.points) == ("points", "")
     assert Metric("top_5").title == "top 5"
     assert metric_named("accuracy", (PERPLEXITY, ACCURACY), "x") is ACCURACY
