@@ -453,8 +453,8 @@ def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
         (["runs", "--hepl"], "tombola runs does not take '--hepl'. Did you mean '--help'?"),
         (["run", "quick.yaml", "--hepl"], "there is no option '--hepl'. Did you mean '--help'?"),
         (["ticket", "info", "x", "--jsn"], "tombola ticket info does not take '--jsn'. Did you mean '--json'?"),
-        (["list", "Model"], "there is no CATALOGUE 'Model'; there are: data, models, tasks, scores, exports, arms, "
-                            "recipes. Did you mean 'models'?"),
+        (["list", "Model"], "there is no CATALOGUE 'Model'; there are: data, models, tasks, scores, kernels, "
+                            "exports, executors, arms, recipes. Did you mean 'models'?"),
         (["ticket", "inof"], "there is no ACTION 'inof'; there are: info, verify, export. Did you mean 'info'?"),
         (["Runs"], "there is no command 'Runs'; "),
         (["a\nb"], r"there is no command 'a\nb'"),

@@ -58,7 +58,7 @@ def test_the_readme_begins_with_what_it_is_a_picture_two_commands_and_that_loop(
     places = [begin.index("finds **lottery tickets**"), begin.index("](docs/report.png)"), begin.index("tombola demo")]
     assert places == sorted(places)
     commands = re.search(r"```\n(.*?)```", begin, re.DOTALL)[1].splitlines()
-    assert [line.split("#")[0].split()[-1] for line in commands] == [".", "demo"]
+    assert [line.split("#")[0].split()[-1] for line in commands] == ["'.[all]'", "demo"]
     assert page.split("\n## ")[1].startswith("Around your own loop")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -125,6 +125,7 @@ def turn(images: Tensor, degrees: Float[Tensor, " batch"]) -> Float[Tensor, "bat
     return functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+@runtime_checkable
 class Epochs(Protocol):
     """The training batches of a partition, one epoch after another."""
 

@@ -31,6 +31,7 @@ class During(Protocol):
     driver: ClassVar[str]
 
 
+@runtime_checkable
 class Driver(Protocol):
     """Replaces the mask of a model while it trains: weights may go, and come back.
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, no_type_check
 
 from tombola.errors import ConfigError
 from tombola.files import write_whole
@@ -206,6 +206,7 @@ _WHICH, _TICKET, _MEASURED = "Which result it is", "The ticket", "What was measu
 _COST_OF, _SOME, _TRANSFER = "What it cost", "Where it applies", "Of transfers alone"
 
 
+@no_type_check  # while running: an entry may be ABSENT, which is no number and no text
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
     """What is known of a ticket: one line of ``records.jsonl``.

@@ -19,7 +19,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future, InvalidSt
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from tombola import catalogue
 from tombola.connectivity import Line
@@ -36,6 +36,7 @@ Results = TypeVar("Results", covariant=True)
 _TRIES = 3
 
 
+@runtime_checkable
 class Promise(Protocol[Results]):
     """A result that is not waited for."""
 

@@ -141,6 +141,7 @@ class Task(Protocol):
         """Draw what a model is called with for so many examples, on the device; not of the data."""
 
 
+@runtime_checkable
 class MakeTask(Protocol):
     """What an entry of ``tombola.tasks`` is, and a function of the user's own that gives a task."""
 
