@@ -27,6 +27,7 @@ from tombola.partitions import WHOLE, by_classes, by_seeds
 from tombola.search import find
 from tombola.settings import Training
 from tombola.splits import split
+from tombola.storage import Store
 
 PATIENCE = 120  # seconds; spawning a worker takes a few on a busy machine
 
@@ -493,3 +494,27 @@ def test_serial_knows_jobs_by_their_contents(trainings):
     run_all([job()])
     run_all([replace(job(), training=Training(epochs=2, batch_size=16, lr=0.1, momentum=0.8))])
     assert len(trainings) == 2
+
+
+def test_results_of_many_jobs_are_read_one_at_a_time(one, monkeypatch):
+    jobs = [job(seed=seed) for seed in range(3)]
+    alive = weakref.WeakSet()
+    honest = Store.read
+
+    def watching(store, kind, digest):
+        result = honest(store, kind, digest)
+        alive.add(result)
+        most.append(len(alive))
+        return result
+
+    most = []
+    one.run_all(jobs)  # what trains them is done with them
+    gc.collect()
+    monkeypatch.setattr(Store, "read", watching)
+    results = one.run_all(jobs)
+    assert most == []
+    for index, each in enumerate(jobs):
+        assert same(results[index], run_job(each, TASK))
+    assert max(most) == 1
+    assert same(results[-1], results[2])
+    assert [len(results), len(results[:2])] == [3, 2]

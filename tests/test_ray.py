@@ -27,7 +27,7 @@ from tombola.runs import Run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'tombola[ray]'")
 
-PATIENCE = 180  # seconds; a Ray takes several to begin
+PATIENCE = 900  # seconds; a Ray takes several to begin, on a busy machine minutes
 STORE = 100 * 2**20  # bytes of a node's object store
 ROOT = Path(__file__).parent.parent
 # The score that needs data stands in the tests: where the machines of a cluster look for it, too.

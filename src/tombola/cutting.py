@@ -77,15 +77,14 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
         each = [score] * len(states) if callable(score) else list(score)
         if len(each) != len(states):
             raise ConfigError(f"there are {len(each)} scores for {len(states)} partitions; one each, or one for all")
-        scored = [
-            of(state, mask, context.of(index)) for index, (of, state) in enumerate(zip(each, states, strict=True))
-        ]
+        # One after the other: states may be large, and are read when it is their turn.
+        scored = (of(states[index], mask, context.of(index)) for index, of in enumerate(each))
         if not isinstance(amount, Count):
             candidates = [prune(scores, mask, amount, scope) for scores in scored]
-        elif len(scored) == 1:
-            candidates = [prune(scored[0], mask, scope=scope, count=amount.keep)]
+        elif len(each) == 1:
+            candidates = [prune(next(scored), mask, scope=scope, count=amount.keep)]
         else:
-            candidates = _candidates_for(scored, mask, amount, scope, combine)
+            candidates = _candidates_for(list(scored), mask, amount, scope, combine)
         # Of one partition its candidate is what all agree on: there is no need of a second mask as large as it.
         return candidates[0] if len(candidates) == 1 else combine(candidates), candidates
 

@@ -55,7 +55,7 @@ class Round:
     mask: dict[str, Tensor]
     candidates: list[dict[str, Tensor]]
     jobs: list[Job]
-    trained: list[Trained]
+    trained: Sequence[Trained]
     job: Job
     collapsed: list[str]
     cut_seconds: float
@@ -97,12 +97,39 @@ def selected(trained: Trained, index: int) -> State:  # noqa: ARG001 - which sta
     return trained.state
 
 
+def _own(trained: Sequence[Trained]) -> Sequence[Trained]:
+    """Return results as a list that nobody else has in hands, or those of a pool, which are read one at a time."""
+    return list(trained) if isinstance(trained, list) else trained
+
+
+def _forget(trained: Sequence[Trained]) -> None:
+    """Let go of the states that were learnt."""
+    clear = getattr(trained, "clear", None)
+    if clear is not None:
+        clear()
+
+
+class _States(Sequence[State]):
+    """The states that are scored, one a training; each is had when it is its turn."""
+
+    def __init__(self, trained: Sequence[Trained], scored: Callable[[Trained, int], State], index: int) -> None:
+        self._trained, self._scored, self._index = trained, scored, index
+
+    def __len__(self) -> int:
+        return len(self._trained)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[number] for number in range(len(self))[place]]
+        return self._scored(self._trained[place], self._index)
+
+
 def find(
     job: Job,
     partitions: Sequence[Partition],
     amounts: Iterable[Amount],
     *,
-    run_all: Callable[[list[Job]], list[Trained]],
+    run_all: Callable[[list[Job]], Sequence[Trained]],
     score: Score | Sequence[Score] = magnitude,
     scope: Scope = whole_model,
     combine: Combine = intersect,
@@ -169,12 +196,12 @@ def find(
     for index, amount in enumerate(amounts, first):
         base = replace(job, last=job.first) if untrained else job  # not in the ticket, which is trained
         jobs = [base.on(part, mask) for part in partitions]
-        trained = list(run_all(jobs))
+        trained = _own(run_all(jobs))
         before, began = mask, time.perf_counter()
         if cut_jobs is not None:
             mask, made = cut_jobs(jobs, before, amount, index)
         else:
-            mask, made = cut(before, [scored(one, index) for one in trained], amount, Context(job.start, job.seed))
+            mask, made = cut(before, _States(trained, scored, index), amount, Context(job.start, job.seed))
         cut_seconds, began = time.perf_counter() - began, time.perf_counter()
         _check_zeros(index, jobs, trained)
         invariants.check_cut(before, mask, made, amount, checked_scope, combine)
@@ -187,7 +214,7 @@ def find(
         if not keep:
             # Each state is as large as the model: those of this round must not lie in memory while the next one
             # trains, whoever still has the round in hands.
-            trained.clear()
+            _forget(trained)
     return End()
 
 
@@ -196,7 +223,7 @@ def find_apart(
     partitions: Sequence[Partition],
     amounts: Iterable[Amount],
     *,
-    run_all: Callable[[list[Job]], list[Trained]],
+    run_all: Callable[[list[Job]], Sequence[Trained]],
     candidates: Sequence[Mask] | None = None,
     score: Score = magnitude,
     scope: Scope = whole_model,
@@ -248,7 +275,7 @@ def find_apart(
     cut = keep_common(score, scope)
     for index, amount in enumerate(amounts, first):
         jobs = [job.on(part, own) for part, own in zip(partitions, masks, strict=True)]
-        trained = list(run_all(jobs))
+        trained = _own(run_all(jobs))
         before, began = mask, time.perf_counter()
         made = []
         for number, (own, one, result) in enumerate(zip(masks, jobs, trained, strict=True)):
@@ -272,7 +299,7 @@ def find_apart(
         del result
         yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
         if not keep:
-            trained.clear()
+            _forget(trained)
     return End()
 
 
@@ -295,7 +322,7 @@ def find_at_once(
     partitions: Sequence[Partition],
     amounts: Iterable[Amount],
     *,
-    run_all: Callable[[list[Job]], list[Trained]],
+    run_all: Callable[[list[Job]], Sequence[Trained]],
     first: int = 1,
     **options: Any,
 ) -> Generator[Round, None, End]:
@@ -325,11 +352,12 @@ def find_at_once(
     >>> [count(found.mask) for found in find_at_once(job, [WHOLE], counts, run_all=serial(task))]
     [640, 128]
     """
-    trained: list[Trained] = []
+    trained: list[Sequence[Trained]] = []
 
-    def once(jobs: list[Job]) -> list[Trained]:
-        trained[:] = trained or run_all(jobs)
-        return trained
+    def once(jobs: list[Job]) -> Sequence[Trained]:
+        if not trained:
+            trained.append(run_all(jobs))
+        return trained[0]
 
     for index, amount in enumerate(amounts, first):
         why = yield from find(job, partitions, [amount], run_all=once, first=index, **options)
@@ -342,7 +370,7 @@ def find_gradually(
     job: Job,
     schedules: Iterable[Gradual],
     *,
-    run_all: Callable[[list[Job]], list[Trained]],
+    run_all: Callable[[list[Job]], Sequence[Trained]],
     part: Partition | None = None,
     first: int = 1,
     allow_collapse: bool = False,

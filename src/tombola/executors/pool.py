@@ -116,10 +116,15 @@ class Pool:
         """Digest of a job on this pool's task."""
         return job.digest(self.task.digest)
 
-    def run_all(self, jobs: list[Job]) -> list[Trained]:
-        """Train jobs and return what they gave, in order, whatever order they finish in."""
+    def run_all(self, jobs: list[Job]) -> Sequence[Trained]:
+        """Train jobs and return what they gave, in order, whatever order they finish in.
+
+        They are read when they are used, one at a time: two dozen of them may not fit beside each other.
+        """
         works = [Train(job) for job in jobs]
-        return list(self._promise(works, works).result())
+        promise = self._promise(works, works)
+        promise.wait()
+        return _Stored(self._read, works)
 
     def evaluate(self, job: Job) -> Promise[tuple[Trained, Measured]]:
         """Train a ticket on its data and test it once; the result is not waited for."""
@@ -220,6 +225,30 @@ class Pool:
         self.close(now=kind is not None)
 
 
+class _Stored(Sequence[Trained]):
+    """What trainings gave, as it lies in the store: each is read when it is its turn, and the last one remembered."""
+
+    def __init__(self, read: Callable[[Work[Trained]], Trained], works: Sequence[Train]) -> None:
+        self._read, self._works = read, works
+        self._last: tuple[int, Trained] | None = None
+
+    def __len__(self) -> int:
+        return len(self._works)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[index] for index in range(len(self))[place]]
+        index = range(len(self))[place]
+        if self._last is None or self._last[0] != index:
+            self._last = None  # it goes before the next one is read
+            self._last = index, self._read(self._works[index])
+        return self._last[1]
+
+    def clear(self) -> None:
+        """Forget the trainings: there are none any more."""
+        self._works, self._last = (), None
+
+
 class _Promise(Generic[Results]):
     """The results of several pieces of work, read when they are asked for and not held before."""
 
@@ -232,6 +261,15 @@ class _Promise(Generic[Results]):
     def done(self) -> bool:
         """Whether all of the work is done."""
         return all(future.done() for future in self._futures)
+
+    def wait(self) -> None:
+        """Wait for the work and read nothing."""
+        try:
+            for future in self._futures:
+                future.result()
+        finally:
+            self._pool._read_all(self._uses)
+            self._uses = ()
 
     def result(self, timeout: float | None = None) -> Results:
         """Wait for the work and read the results, once."""

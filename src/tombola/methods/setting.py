@@ -5,7 +5,7 @@ plans -> ground -> [ may the method stand on it? ] -> setting -> rounds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class Setting(Ground):
     """
 
     point: Job
-    run_all: Callable[[list[Job]], list[Trained]]
+    run_all: Callable[[list[Job]], Sequence[Trained]]
     cut: Callable[[Cut], Pruned]
     followed: Iterator[Found]
     candidates: Callable[[], list[dict[str, Tensor]]]
