@@ -169,8 +169,8 @@ def traced(plans: Plans, measure: Measure) -> tuple[dict[str, Arm], dict[str, fl
     task = plans.task
     tested = sum(task.size(WHOLE, which) for which in ("train", "valid", "test"))
     seconds: dict[str, float] = {}
-    for digest, (steps, _, looked_at) in pool.trained.items():
-        seconds[digest] = steps * measure.step + looked_at * measure.example
+    for digest, counted in pool.trained.items():
+        seconds[digest] = counted.steps * measure.step + counted.looked_at * measure.example
     for digest in pool.tested:
         seconds[f"test of {digest}"] = tested * measure.example
     return found, seconds
