@@ -185,6 +185,21 @@ def classified(model):
     return [task.initial_state(), task.head]
 
 
+def task_of_rows(model):
+    bits = tombola.Metric("bits", fraction=False, unit="bits")
+    rows = (IMAGES, LABELS)
+    task = tombola.Rows(
+        draw=lambda: model, splits={"train": rows, "valid": (IMAGES[:0], LABELS[:0]), "test": rows}, seed=0,
+        loss=task_loss, metrics=(bits,), values=lambda loss: {"bits": loss}, head="head",
+    )  # fmt: skip
+    built = task.build(task.initial_state(), tombola.partitions.WHOLE, 0)
+    return [task.initial_state(), task.measure(built, tombola.partitions.WHOLE, "test").loss]
+
+
+def task_loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
 def applied_ticket(model):
     ticket = tombola.Ticket(half(bare()), bare().state_dict(), {})
     for parameter in model.parameters():
@@ -234,6 +249,7 @@ OF_A_MODEL = {
     "keep_common": cut,
     "magnitude": lambda model: dict(tombola.magnitude(model.state_dict(), half(model))),
     "Classification": classified,
+    "Rows": task_of_rows,
     "Partition": with_own_head,
     "Job": lambda model: job_on(model)[0].digest("task"),
     "run_job": run,
@@ -254,7 +270,7 @@ MORE = {
 OF_NO_MODEL = {
     "__version__", "from_tensors", "split", "Augment", "by_classes", "by_examples", "by_seeds", "Training", "density",
     "intersect", "whole_model", "per_layer", "Count", "rate_to_reach", "Round", "read", "run", "Run", "report",
-    "compare", "verdict",
+    "compare", "verdict", "Metric", "Metrics",
 }  # fmt: skip
 
 

@@ -48,6 +48,9 @@ class NoPool:
     def digest(self, job):
         return job.start_digest
 
+    def needs(self, *_):
+        pass
+
     def evaluate(self, job):
         raise Planned
 

@@ -359,6 +359,8 @@ def find_at_once(
             trained.append(run_all(jobs))
         return trained[0]
 
+    # Every round needs what was learnt once: it is kept from round to round.
+    options["keep"] = True
     for index, amount in enumerate(amounts, first):
         why = yield from find(job, partitions, [amount], run_all=once, first=index, **options)
         if why:
