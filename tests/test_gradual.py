@@ -251,7 +251,7 @@ def test_what_its_training_costs_sparse_lies_between_its_densities(outcome):
 
 # By hand: 10 steps with all 4 weights, 20 with 2, 10 with 1: (10 * 24 + 20 * 12 + 10 * 6) / 40 = 13.5 an example.
 def test_sparse_flops_are_added_up_cut_by_cut():
-    from tombola.driver import _sparse_flops
+    from tombola.accounts import _sparse_flops
 
     mask = {"0.weight": torch.ones(2, 2, dtype=torch.bool)}
     trained = Trained(
