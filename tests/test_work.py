@@ -223,7 +223,9 @@ def test_a_search_at_the_start_scores_what_it_starts_from_and_its_tickets_are_tr
         return pruned.mask, pruned.candidates
 
     base = job(seed=9)
-    rounds = list(find(base, [base.part], [0.5, 0.5], run_all=pool.run_all, cut_jobs=cut_jobs, untrained=True))
+    rounds = list(
+        find(base, [base.part], [0.5, 0.5], run_all=pool.run_all, cut_jobs=cut_jobs, untrained=True, keep=True)
+    )
     assert [found.trained[0].steps for found in rounds] == [0, 0]
     assert [found.job.last for found in rounds] == [None, None]
     start = Trained(dict(base.start), None, None, "last", [], 0, 0.0)
