@@ -357,10 +357,8 @@ def find_at_once(
     def once(jobs: list[Job]) -> Sequence[Trained]:
         if not trained:
             trained.append(run_all(jobs))
-        return trained[0]
+        return list(trained[0])  # a round empties what it was given
 
-    # Every round needs what was learnt once: it is kept from round to round.
-    options["keep"] = True
     for index, amount in enumerate(amounts, first):
         why = yield from find(job, partitions, [amount], run_all=once, first=index, **options)
         if why:
