@@ -167,6 +167,11 @@ def test_a_model_that_gives_more_than_logits_in_training_is_refused_with_the_opt
     assert build("torchvision:googlenet", 3, (3, 32, 32), options=options, seed=0)
 
 
+def test_a_model_that_reads_numbers_while_it_is_made_is_built():
+    model = build("torchvision:regnet_y_400mf", 3, (3, 32, 32), seed=0)
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
 def classifiers():
     from torchvision import models
 

@@ -8,6 +8,7 @@ Functions ending in ``_`` change a model in place.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import warnings
@@ -75,9 +76,14 @@ def build(
     torch.Size([2, 10])
     """
     check_arguments(name, num_classes, image_shape)
+    model: nn.Module | None = None
     if not catalogue.is_own(name):
-        with seeds.seeded(seed, "size"), torch.device("meta"):  # which holds no numbers, so it costs nothing
-            _check_size(name, _made(name, num_classes, image_shape, options))
+        # Without numbers, so that it costs nothing. Some models (RegNet) read numbers of tensors while they are made,
+        # which cannot be done so; whatever else is wrong is told when the model is made in earnest.
+        with contextlib.suppress(ConfigError), seeds.seeded(seed, "size"), torch.device("meta"):
+            model = _made(name, num_classes, image_shape, options)
+        if model is not None:
+            _check_size(name, model)
     with seeds.seeded(seed, "init"):
         model = _made(name, num_classes, image_shape, options)
         # Before the weights are drawn: lazy layers (nn.LazyLinear) have none until they have seen an image.
