@@ -1,5 +1,6 @@
 """Transfer: tickets trained on their own data and on other data, in other models refused."""
 
+import importlib
 import json
 import re
 
@@ -19,6 +20,8 @@ from tombola.reports.matrix import Matrix
 from tombola.runs import Run
 from tombola.tickets import Ticket
 from tombola.transfer import transfer
+
+module = importlib.import_module("tombola.transfer")
 
 ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "lth": {"method": "lth", "rate": 0.2}}
 
@@ -229,6 +232,17 @@ def test_the_unpruned_network_starts_where_the_tickets_of_its_replicate_start(fo
     page = (done.folder / "transfer.html").read_text()
     assert "Do tickets found on digits train as well on synthetic as the dense network?" in page
     assert "training.epochs 1, data.subset 200" in page
+
+
+def test_heads_are_drawn_before_anything_trains(found, tmp_path, monkeypatch):
+    """Both draw from torch's global generator, a training in a thread of its own."""
+    order = []
+    drawn, evaluate = module._job, module.Pool.evaluate
+    monkeypatch.setattr(module, "_job", lambda *given: order.append("drawn") or drawn(*given))
+    monkeypatch.setattr(module.Pool, "evaluate", lambda *given: order.append("begun") or evaluate(*given))
+    paths = [path_of(found, replicate=replicate) for replicate in (0, 1)]
+    transfer(paths, ["synthetic"], {"training.epochs": 1}, runs=tmp_path, workers=1)
+    assert order == ["drawn", "drawn", "begun", "begun"]
 
 
 def test_on_its_own_data_the_unpruned_network_is_that_of_the_run(found, tmp_path):

@@ -283,15 +283,17 @@ def _onto(
         if not group:
             continue
         number = workers or devices.workers(device, first.training.threads)
+        # All heads before anything trains: they are drawn from torch's global generator, which is not for threads.
+        jobs = []
+        for source in group:
+            try:
+                jobs.append((source, *_job(source, task)))
+            except InputError as error:
+                failures.append(f"{_which(source)} on {target}: {error}")
         with Pool(task, folder / "trainings", workers=number, make_task=make, progress=display.progress,
                   tell=display.say) as pool:  # fmt: skip
             under_way = []
-            for source in group:
-                try:
-                    job, notes = _job(source, task)
-                except InputError as error:
-                    failures.append(f"{_which(source)} on {target}: {error}")
-                    continue
+            for source, job, notes in jobs:
                 display.label(pool.digest(job), f"{source.label} on {target}")
                 pool.needs((source.label, source.path), [pool.digest(job)])
                 under_way.append((source, job, notes, pool.evaluate(job)))
