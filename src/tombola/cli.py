@@ -137,9 +137,9 @@ def _add_demo(commands: _Commands) -> None:
     demo = commands.add_parser(
         "demo",
         allow_abbrev=False,
-        help="find winning tickets on scikit-learn's digits, in two minutes on two cores",
+        help="find winning tickets on scikit-learn's digits, in two to three minutes on two cores",
         description=f"Run the recipe {DEMO}: tickets of LTH and COLT-2 on scikit-learn's digits, which need no "
-        "download, each against what it has to beat, in two minutes on two cores.",
+        "download, each against what it has to beat, in two to three minutes on two cores.",
     )
     demo.add_argument("--workers", type=int, metavar="N", help=_WORKERS)
     demo.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=_PARENT)
