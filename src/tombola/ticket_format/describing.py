@@ -49,7 +49,9 @@ def describe(file: TicketFile, more: Iterable[tuple[str, str]] = ()) -> str:
         short = (file.reference or "").replace(file.rewind_digest, f"{file.rewind_digest[:8]}…")
         facts += [("rewind file", f"{short}, {_bytes(file.rewind_point.size)}")]
     facts += more
-    lines = [line for label, value in facts for line in _fact(label, value)]
+    lines = []
+    for label, value in facts:
+        lines += _fact(label, value)
     return "\n".join([*lines, "", *_table(file)])
 
 
@@ -149,12 +151,19 @@ def _inputs(value: Any) -> list[tuple[str, str]]:
     if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in known):
         return [("inputs", _value(value))]
     shape = " x ".join(map(_value, value["shape"]))
-    numbers = all(type(one) in (int, float) for key in ("mean", "std") for one in value[key])
-    mean, std = (", ".join(f"{one:.6g}" if numbers else _value(one) for one in value[key]) for key in ("mean", "std"))
+    mean, std = value["mean"], value["std"]
+    if all(type(number) in (int, float) for number in [*mean, *std]):
+        mean, std = [[f"{number:.6g}" for number in numbers] for numbers in (mean, std)]
+    scale = f"mean {_listed(mean)}, std {_listed(std)}"
+    how = f"{shape}, {_value(value.get('dtype'))}; the model takes (images - mean) / std, {scale}"
     classes = value["classes"]
-    shown = _classes(classes) if all(type(one) is int for one in classes) else ", ".join(map(_value, classes))
-    how = f"{shape}, {_value(value.get('dtype'))}; the model takes (images - mean) / std, mean {mean}, std {std}"
+    numbered = all(type(label) is int for label in classes)
+    shown = _classes(classes) if numbered else _listed(classes)
     return [("inputs", how), ("classes", f"{len(classes)}: {shown}")]
+
+
+def _listed(values: list[Any]) -> str:
+    return ", ".join(map(_value, values))
 
 
 def _trained(value: Any) -> str:
@@ -207,13 +216,16 @@ def _table(file: TicketFile) -> list[str]:
     rows = [("layer", "shape", "kept", "of", "density")]
     for name, shape in file.shapes.items():
         size = math.prod(shape)
+        sides = _middle("x".join(map(str, shape)) or "1", 22)
         share = _percent(kept[name] / size) if size else "-"
-        rows.append((_middle(name), "x".join(map(str, shape)) or "1", f"{kept[name]:,}", f"{size:,}", share))
-    many = f"{len(kept)} layer{'' if len(kept) == 1 else 's'}"
-    rows.append((many, "", f"{file.kept:,}", f"{file.prunable:,}", _percent(file.density)))
-    rows = [(a, _middle(b, 22), c, d, e) for a, b, c, d, e in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+        rows.append((_middle(name), sides, f"{kept[name]:,}", f"{size:,}", share))
+    layers = f"{len(kept)} layer{'' if len(kept) == 1 else 's'}"
+    rows.append((layers, "", f"{file.kept:,}", f"{file.prunable:,}", _percent(file.density)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells in rows:
+        lines.append("  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
+    return lines
 
 
 def _middle(name: str, limit: int = 36) -> str:
