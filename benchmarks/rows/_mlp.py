@@ -23,23 +23,28 @@ ROW = Row(45, "Training step of a small perceptron, digits, batch 64", "torch", 
 
 
 def measure(settings: Settings) -> Measured:
-    run, own, torchs = (Ours(PROBLEM, settings) for _ in range(3))
+    in_run, in_own_loop, in_torch = (Ours(PROBLEM, settings) for _ in range(3))
     warm, steps = settings.scaled(20, 1), settings.scaled(200, 2)
     torch.set_num_threads(1)
     times = interleave(
         {
-            "run": lambda: run.seconds_per_step(warm=warm, steps=steps, clock=time.thread_time),
-            "own": lambda: own.seconds_per_step(warm=warm, steps=steps, clock=time.thread_time, visited=lambda _: True),
-            "plain": lambda: _plain(torchs, warm, steps),
+            "run": lambda: in_run.seconds_per_step(warm=warm, steps=steps, clock=time.thread_time),
+            "own loop": lambda: in_own_loop.seconds_per_step(
+                warm=warm, steps=steps, clock=time.thread_time, visited=lambda _: True
+            ),
+            "plain": lambda: _plain(in_torch, warm, steps),
         },
         settings.times(50),
         settings.seed,
     )
-    ours, own_loop, theirs = ([1e6 * t for t in times[side]] for side in ("run", "own", "plain"))
+    micros = {}
+    for side, seconds in times.items():
+        micros[side] = [1e6 * value for value in seconds]
+    run, own_loop, torch_loop = micros["run"], micros["own loop"], micros["plain"]
     return Measured(
         [
-            ratio(_PLAIN, ours, theirs, seed=settings.seed, each="us", against="torch"),
-            ratio(_OWN_LOOP, ours, own_loop, seed=settings.seed, each="us", against="tombola.train"),
+            ratio(_PLAIN, run, torch_loop, seed=settings.seed, each="us", against="torch"),
+            ratio(_OWN_LOOP, run, own_loop, seed=settings.seed, each="us", against="tombola.train"),
         ]
     )
 
