@@ -476,14 +476,16 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
     searching = [name for name, arm in arms.items() if arm.searches and arm.source is None]
     followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.compared]
     others = [(name, searching[0]) for name in searching[1:]]
-    controls = {
-        name: tuple(other for source, other in followers if source == name and arms[other].control)
-        for name in arms
-        if arms[name].searches
-    }
+    controls: dict[str, tuple[str, ...]] = {}
+    matched: dict[str, tuple[str, ...]] = {}
+    for name in arms:
+        if arms[name].searches:
+            controls[name] = tuple(
+                follower for source, follower in followers if source == name and arms[follower].control
+            )
+        matched[name] = tuple(other for other in arms if arms[other].followed == ("match", name))
     # Every arm, also a control or a network that was trained longer, stands beside the dense network.
     beside_dense = [(name, DENSE) for name in arms if name != DENSE]
-    matched = {name: tuple(other for other, arm in arms.items() if arm.followed == ("match", name)) for name in arms}
     given = recipe.verdict
     return Asked(
         pairs=tuple(dict.fromkeys((*beside_dense, *followers, *others))),

@@ -345,17 +345,21 @@ def at_equal_cost(
         cost, record = account.trainings("own"), account.record
         if cost is not None and record["round"] and record[of] is not None and cost <= budget + 1e-9:
             best.setdefault(record["arm"], {})[record["replicate"]] = record
-    return [
-        Afforded(
-            arm=arm,
-            budget=budget,
-            replicates=len(each),
-            density=statistics.fmean(record["density"] for record in each.values()),
-            value=statistics.fmean(record[of] for record in each.values()),
+    afforded = []
+    for arm, by_replicate in best.items():
+        if arm == DENSE:
+            continue
+        tickets = by_replicate.values()
+        afforded.append(
+            Afforded(
+                arm=arm,
+                budget=budget,
+                replicates=len(tickets),
+                density=statistics.fmean(record["density"] for record in tickets),
+                value=statistics.fmean(record[of] for record in tickets),
+            )
         )
-        for arm, each in best.items()
-        if arm != DENSE
-    ]
+    return afforded
 
 
 @once

@@ -47,12 +47,18 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str], metric: M
 
     of = metric.name
     everything = [record for records in runs.values() for record in records]
-    means = {label: [row for row in aggregate.by_round(records, metric) if row.density > 0 and row.value is not None]
-             for label, records in runs.items()}  # fmt: skip
-    dense = {label: aggregate.dense(records, metric) for label, records in runs.items()}
-    spans = [{of: metric.scale * value} for rows in means.values() for row in rows if row.value
-             for value in (row.value.lowest, row.value.highest)]  # fmt: skip
-    spans += [{of: metric.scale * one.mean} for one in dense.values() if one is not None]
+    means: dict[str, list[aggregate.RoundRow]] = {}
+    dense: dict[str, aggregate.Spread | None] = {}
+    spans: list[dict[str, Any]] = []  # what the common axis must hold
+    for label, records in runs.items():
+        means[label] = [row for row in aggregate.by_round(records, metric) if row.density > 0]
+        for row in means[label]:
+            if row.value is not None:
+                spans.append({of: metric.scale * row.value.lowest})
+                spans.append({of: metric.scale * row.value.highest})
+        network = dense[label] = aggregate.dense(records, metric)
+        if network is not None:
+            spans.append({of: metric.scale * network.mean})
     scale = alt.Scale(domain=around(spans, metric), nice=False, zero=False)
     x = alt.X("density:Q", title="Density (%, log scale)", **density_axis(everything, reverse=True))
     colour, shape = arm_encodings(names)

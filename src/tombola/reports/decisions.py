@@ -392,21 +392,25 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
     names = [arm for arm in aggregate.arms(records) if arm not in alone and (arm in asked.drawn or not asked.drawn)]
     metric = asked.metric
     first = next((arm for arm in names if ledger.budgets(records, arm, asked.at, metric.test)), "")
-    of = aggregate.few(ledger.budgets(records, first, asked.at, metric.test)) if first else []
-    had = {
-        one: {found.arm: found for found in ledger.at_equal_cost(records, one, asked.made_of, metric.test)}
-        for one in of
-    }
+    budgets: list[float] = []
+    if first:
+        budgets = aggregate.few(ledger.budgets(records, first, asked.at, metric.test))
+    tickets: list[dict[str, ledger.Afforded]] = []  # of each budget, by arm
+    for budget in budgets:
+        afforded = ledger.at_equal_cost(records, budget, asked.made_of, metric.test)
+        tickets.append({ticket.arm: ticket for ticket in afforded})
     total = aggregate.replicates(records)
-    rows = [
-        [arm, *(cell for one in of for cell in _afforded(had[one].get(arm), total, metric))]
-        for arm in aggregate.arms(records)
-        if any(arm in found for found in had.values())
-    ]
+    rows: list[list[str]] = []
+    for arm in aggregate.arms(records):
+        if any(arm in of_budget for of_budget in tickets):
+            row = [arm]
+            for of_budget in tickets:
+                row += _afforded(of_budget.get(arm), total, metric)
+            rows.append(row)
     return Grid(
         title=f"{metric.title[:1].upper()}{metric.title[1:]} at equal cost",
         labels=["arm"],
-        groups=[(f"{_number(one)} full-data trainings", ["density %", metric.head]) for one in of],
+        groups=[(f"{_number(budget)} full-data trainings", ["density %", metric.head]) for budget in budgets],
         rows=rows,
         notes=(
             "Each arm's sparsest evaluated ticket whose search and own evaluation cost no more; means over replicates, "
@@ -552,17 +556,24 @@ def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
 
 def line_rows(records: Sequence[Record], arm: str, asked: Asked) -> list[dict[str, Any]]:
     """Return what `figures.line` draws: mean test errors over replicates, dense and at each density."""
-    metric = asked.metric
-    return [
-        {
-            "density": f"{percent(density)} %",
-            "at": at,
-            "error": _mean(metric.error(record["line"][metric.name][place]) for record in of),
-            "replicates": len(of),
-        }
-        for density, of in _lines_at(records, arm, asked).items()
-        for place, at in enumerate(of[0]["line"]["at"])
-    ]
+    rows: list[dict[str, Any]] = []
+    for density, tickets in _lines_at(records, arm, asked).items():
+        lines = [_errors_along(record, asked.metric) for record in tickets]
+        for place, at in enumerate(tickets[0]["line"]["at"]):
+            rows.append(
+                {
+                    "density": f"{percent(density)} %",
+                    "at": at,
+                    "error": _mean(errors[place] for errors in lines),
+                    "replicates": len(tickets),
+                }
+            )
+    return rows
+
+
+def _errors_along(record: Record, metric: Metric) -> list[float]:
+    """Return the errors on the line between two trainings of a ticket, from one end to the other."""
+    return [metric.error(value) for value in record["line"][metric.name]]
 
 
 def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
@@ -574,13 +585,14 @@ def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
         rounds = sorted({record["round"] for record in own})
         for index in rounds:
             here = [record for record in own if record["round"] == index]
-            errors = [[metric.error(value) for value in record["line"][metric.name]] for record in here]
+            lines = [_errors_along(record, metric) for record in here]
             barrier = aggregate.spread(record["barrier"] for record in here)
             deviation = "" if barrier.deviation is None else f" ± {metric.number(barrier.deviation)}"
             rows.append([
                 "" if index > rounds[0] else arm, percent(_mean(record["density"] for record in here)), str(len(here)),
-                f"{_mean((of[0] + of[-1]) / 2 for of in errors):.{metric.digits}f}",
-                f"{_mean(worst(of) for of in errors):.{metric.digits}f}", f"{metric.number(barrier.mean)}{deviation}",
+                f"{_mean((errors[0] + errors[-1]) / 2 for errors in lines):.{metric.digits}f}",
+                f"{_mean(worst(errors) for errors in lines):.{metric.digits}f}",
+                f"{metric.number(barrier.mean)}{deviation}",
                 *(["yes" if barrier.mean < STABLE else "no"] if metric.fraction else []),
             ])  # fmt: skip
     unit, extreme = metric.shown_unit, "lowest" if worst is min else "highest"

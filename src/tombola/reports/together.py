@@ -224,11 +224,16 @@ def _densities(parts: Sequence[Part]) -> list[float]:
 
 def _lowest(parts: Sequence[Part]) -> float:
     """Return the lowest density asked for at which an arm of every run has a value."""
-    reached = [
-        at for at in _densities(parts)
-        if all(any(_values(part, arm, at, _metric(parts).test) for arm in _arms([part])) for part in parts)
-    ]  # fmt: skip
-    return reached[-1] if reached else 1.0
+    lowest = 1.0
+    for density in _densities(parts):
+        if all(_reaches(part, density, _metric(parts)) for part in parts):
+            lowest = density
+    return lowest
+
+
+def _reaches(part: Part, density: float, metric: Metric) -> bool:
+    """Whether an arm of a run has a value at a density."""
+    return any(_values(part, arm, density, metric.test) for arm in _arms([part]))
 
 
 def _dense(part: Part) -> list[Record]:
