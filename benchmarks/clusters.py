@@ -13,7 +13,7 @@ import argparse
 import heapq
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
@@ -184,7 +184,9 @@ def replicated(
     times: dict[str, float] = {}
     for k in range(number):
         for name, arm in arms.items():
-            asks = [Ask(tuple(f"{k} {work}" for work in ask.works), ask.waits, ask.after) for ask in arm.asks]
+            asks = []
+            for ask in arm.asks:
+                asks.append(replace(ask, works=tuple(f"{k} {work}" for work in ask.works)))
             every[f"{k} {name}"] = Arm(asks, None if arm.source is None else f"{k} {arm.source}")
         times |= {f"{k} {work}": value for work, value in seconds.items()}
     return every, times

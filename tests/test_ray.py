@@ -76,8 +76,11 @@ def result(folder):
     """What a run leaves, without clocks: its records, and the bytes of its tickets and predictions."""
     made = Run(next((folder / "runs").glob("tiny-*")))
     kept = ("tickets", "rewind_points", "candidates", "predictions")
-    paths = [path for kind in kept for path in sorted((made.path / kind).rglob("*")) if path.is_file()]
-    files = {str(path.relative_to(made.path)): path.read_bytes() for path in paths}
+    files = {}
+    for kind in kept:
+        for path in sorted((made.path / kind).rglob("*")):
+            if path.is_file():
+                files[str(path.relative_to(made.path))] = path.read_bytes()
     return [timeless(record) for record in made.records.all()], files
 
 

@@ -166,7 +166,9 @@ def test_the_digest_of_a_cut_hangs_on_all_that_decides_it():
 def test_a_cut_comes_back_from_its_file_bit_for_bit(tmp_path):
     draw = torch.Generator().manual_seed(0)
     shapes = {"b": (3, 5), "a": (7,), "c": ()}
-    masks = [{name: torch.rand(shape, generator=draw) < 0.5 for name, shape in shapes.items()} for _ in range(3)]
+    masks = []
+    for _ in range(3):
+        masks.append({name: torch.rand(shape, generator=draw) < 0.5 for name, shape in shapes.items()})
     kept = Pruned(masks[0], masks[1:], 600, 1.5, 1.25, 4096)
     store = Store(tmp_path)
     store.keep(Cut, "ab" * 32, kept)

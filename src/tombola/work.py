@@ -395,12 +395,15 @@ class Cut(Work[Pruned]):
                 raise DamagedError(f"'{name}' has another number of weights than its layer")
             keep = np.unpackbits(bits.numpy(), count=math.prod(shape)).astype(bool).reshape(shape)
             masks.setdefault(int(number), {})[layer] = torch.from_numpy(keep)
-        complete = all(masks.get(number, {}).keys() == facts["shapes"].keys() for number in range(len(masks)))
+        complete = all(masks.get(place, {}).keys() == facts["shapes"].keys() for place in range(len(masks)))
         if len(masks) < 2 or not complete:
             raise DamagedError("its masks are not those of one model")
-        # In the order of the model's own names, which the shapes have.
-        first, *others = [{name: masks[number][name] for name in facts["shapes"]} for number in range(len(masks))]
-        return Pruned(first, others, **{name: value for name, value in facts.items() if name != "shapes"})
+        ordered = []
+        for place in range(len(masks)):
+            # In the order of the model's own names, which the shapes have.
+            ordered.append({name: masks[place][name] for name in facts["shapes"]})
+        mask, *candidates = ordered
+        return Pruned(mask, candidates, **{name: value for name, value in facts.items() if name != "shapes"})
 
     _FACTS: ClassVar[dict[str, Any]] = {
         "samples": int,
