@@ -113,7 +113,7 @@ def own_code(name: str, catalogue: str, kind: type[InputError] = ConfigError) ->
 
     Args:
         name: As the recipe names the function.
-        catalogue: Where it stands for an entry: "data", "models", "scores" or "exports".
+        catalogue: Where it stands for an entry, a name of `CONTRACTS`: "scores", "kernels" and so on.
         kind: The error that is raised.
 
     Raises:
