@@ -43,8 +43,15 @@ def shrunk(path, **changes):
 
 def done_in(outcome):
     """Return what a run did, by its records: trainings, each once, their steps, examples and FLOPs."""
-    costs = {cost["training"]: cost for record in outcome.records for cost in record["costs"]}
-    return len(costs), *(sum(cost[what] for cost in costs.values()) for what in ("steps", "samples", "flops"))
+    costs = {}
+    for record in outcome.records:
+        costs |= {cost["training"]: cost for cost in record["costs"]}
+    steps, samples, flops = (sum_of(what, costs.values()) for what in ("steps", "samples", "flops"))
+    return len(costs), steps, samples, flops
+
+
+def sum_of(what, costs):
+    return sum(cost[what] for cost in costs)
 
 
 @pytest.mark.parametrize(

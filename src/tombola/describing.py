@@ -55,10 +55,13 @@ def round_facts(found: Round, before: Mask) -> dict[str, Any]:
     }
     if found.candidates:
         facts["candidate_densities"] = [density(candidate) for candidate in found.candidates]
-        facts["candidate_layers"] = {
-            name: [int(candidate[name].count_nonzero()) for candidate in found.candidates] for name in found.mask
-        }
+        facts["candidate_layers"] = {name: _kept_of(name, found.candidates) for name in found.mask}
     return facts
+
+
+def _kept_of(layer: str, candidates: Sequence[Mask]) -> list[int]:
+    """Count what each candidate keeps of a layer."""
+    return [int(candidate[layer].count_nonzero()) for candidate in candidates]
 
 
 def numbers(metrics: Metrics | None, task: Task) -> dict[str, float | None]:
@@ -69,8 +72,10 @@ def numbers(metrics: Metrics | None, task: Task) -> dict[str, float | None]:
 
 def curve(trained: Trained, metrics: Sequence[Metric]) -> dict[str, list[float]]:
     """Return the evaluations of a training as columns, to six digits."""
-    names = ("step", "valid_loss", *(f"valid_{metric.name}" for metric in metrics))
-    return {name: [float(f"{entry[name]:.6g}") for entry in trained.history] for name in names}
+    columns: dict[str, list[float]] = {}
+    for name in ("step", "valid_loss", *(f"valid_{metric.name}" for metric in metrics)):
+        columns[name] = [float(f"{entry[name]:.6g}") for entry in trained.history]
+    return columns
 
 
 def distance(job: Job, trained: Trained) -> float:

@@ -92,10 +92,10 @@ def settle(recipe: Recipe, task: Task) -> Recipe:
 
 def compared_at(recipe: Recipe) -> tuple[float, ...]:
     """Return the densities at which the report of a recipe compares arms, highest first unless they are given."""
-    exact = sorted(
-        {d for arm in recipe.arms.values() for d in arm.evaluate_at or arm.goals.get("densities", ())}, reverse=True
-    )
-    return recipe.verdict.at or tuple(exact) or TARGETS
+    evaluated: set[float] = set()
+    for arm in recipe.arms.values():
+        evaluated.update(arm.evaluate_at or arm.goals.get("densities", ()))
+    return recipe.verdict.at or tuple(sorted(evaluated, reverse=True)) or TARGETS
 
 
 @dataclass(frozen=True)
