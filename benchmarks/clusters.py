@@ -121,11 +121,12 @@ class _State:
         return moved
 
 
-class _Written(rehearsal._CountingPool):
-    """A rehearsal's pool that writes down what it is asked for, and by whom."""
+class _WritingPool(rehearsal._CountingPool):
+    """A rehearsal's pool that writes down what it is asked for, and by which arm."""
 
-    asks: list[tuple[str, Ask]]
-    arm = ""
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.asks: list[tuple[str, Ask]] = []
 
     def run_all(self, jobs: list[Any]) -> list[Any]:
         self.asks.append((self.arm, Ask(tuple(self.digest(job) for job in jobs), waits=True)))
@@ -137,35 +138,23 @@ class _Written(rehearsal._CountingPool):
         return super().evaluate(job)
 
 
-class _Listening(rehearsal._Silence):
-    """Hears whose training is labelled: the arm that asks next."""
-
-    def label(self, digest: str, text: str) -> None:  # noqa: ARG002 - as a display has it
-        _Written.arm = text.split(" · ")[1]
-
-
 def traced(plans: Plans, measure: Measure) -> tuple[dict[str, Arm], dict[str, float]]:
     """Return what the arms of one replicate ask for, and how long each piece of work takes, seconds."""
     recipe = plans.recipe
-    _Written.asks = []
     todo = [(name, 0) for name in recipe.arms]
-    made: list[_Written] = []
+    pools: list[_WritingPool] = []
 
-    def make(*given: Any) -> _Written:
-        made.append(_Written(*given))
-        return made[-1]
+    def make(*given: Any) -> _WritingPool:
+        pools.append(_WritingPool(*given))
+        return pools[-1]
 
-    with mock.patch.object(rehearsal, "_CountingPool", make), mock.patch.object(rehearsal, "_Silence", _Listening):
+    with mock.patch.object(rehearsal, "_CountingPool", make):
         rehearsal.rehearse(plans, todo, _states(plans))
-    found = {name: Arm([], recipe.arms[name].source) for name in recipe.arms}
-    for name, ask in _Written.asks:
-        arm = found[name]
-        number = sum(one.waits for one in arm.asks) + ask.waits
-        if arm.source is not None and not ask.waits:
-            # A control's ticket is made of the source's round; its round 0 is the dense network.
-            number = max(number, len([one for one in arm.asks if not one.waits]))
-        arm.asks.append(Ask(ask.works, ask.waits, number if arm.source else 0))
-    [pool] = made
+    [pool] = pools  # one replicate has one
+    arms = {name: Arm([], recipe.arms[name].source) for name in recipe.arms}
+    for name, ask in pool.asks:
+        arm = arms[name]
+        arm.asks.append(replace(ask, after=_round_before(arm, ask)))
     task = plans.task
     tested = sum(task.size(WHOLE, which) for which in ("train", "valid", "test"))
     seconds: dict[str, float] = {}
@@ -173,7 +162,18 @@ def traced(plans: Plans, measure: Measure) -> tuple[dict[str, Arm], dict[str, fl
         seconds[digest] = counted.steps * measure.step + counted.looked_at * measure.example
     for digest in pool.tested:
         seconds[f"test of {digest}"] = tested * measure.example
-    return found, seconds
+    return arms, seconds
+
+
+def _round_before(arm: Arm, ask: Ask) -> int:
+    """Return the source's round that an arm needs before its next ask, from 1; 0 for none."""
+    if arm.source is None:
+        return 0
+    searches = sum(earlier.waits for earlier in arm.asks)
+    if ask.waits:
+        return searches + 1
+    # A control's ticket is made of the source's round; its round 0 is the dense network.
+    return max(searches, len(arm.asks) - searches)
 
 
 def replicated(
