@@ -182,6 +182,37 @@ class Checks(Method):
 @dataclass(frozen=True, kw_only=True)
 class Options(Method):
     strength: float = 0.5
+
+@dataclass(frozen=True, kw_only=True)
+class Followers(Method):
+    def followers(self):
+        return self.nothing
+
+@dataclass(frozen=True, kw_only=True)
+class Goals(Method):
+    @property
+    def goals(self):
+        return self.nothing
+
+@dataclass(frozen=True, kw_only=True)
+class Lowest(Method):
+    def lowest(self, rounds, density, begins):
+        return self.nothing
+
+@dataclass(frozen=True, kw_only=True)
+class OwnScope(Method):
+    def own_scope(self, task):
+        return self.nothing
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedOn(Method):
+    def trained_on(self, ground):
+        return self.nothing
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsScored(Method):
+    def weights_scored(self, training):
+        return self.nothing
 """
 
 
@@ -232,4 +263,14 @@ def test_what_is_wrong_before_anything_runs_is_refused_in_one_line(own, arm, sai
     with pytest.raises(ConfigError) as caught:
         plan(parse(WHOLE | {"arms": {"a": arm}}))
     assert said in str(caught.value)
+    refused(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Followers", "Goals", "Lowest", "OwnScope", "TrainedOn", "WeightsScored"])
+def test_whatever_is_asked_before_a_run_its_answer_is_held_to_one_line(own, tmp_path, name):  # noqa: F811
+    own(BROKEN, "mine")
+    arms = {"a": {"method": f"mine:{name}"}, "control": {"method": "random_ticket", "of": "a"}}
+    with pytest.raises(ConfigError) as caught:
+        foresee(plan(parse(WHOLE | {"arms": arms, "evaluate_at": [0.5]})), runs=tmp_path)
+    assert f"'mine:{name}' failed: AttributeError: '{name}' object has no attribute 'nothing'" in str(caught.value)
     refused(caught.value)

@@ -211,6 +211,6 @@ def _check_source(name: str, arm: Method, arms: Mapping[str, Method]) -> None:
         others = [other for other in arms if other != name]
         raise ConfigError(f"{where} is {shown(source)}; the other arms are: {', '.join(others)}."
                           f"{near(source, others)}")  # fmt: skip
-    if reason := arms[source].followers():
+    if reason := methods.held(arms[source]).followers():
         raise ConfigError(f"{where} is '{source}', {reason}")
     arm.check_source(where, arms[source])

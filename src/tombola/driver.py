@@ -28,7 +28,6 @@ from tombola.feeds import Feed
 from tombola.flops import Flops
 from tombola.jobs import Job, Measured, Trained
 from tombola.masks import count
-from tombola.methods.own import held
 from tombola.methods.setting import Found, Setting
 from tombola.partitions import WHOLE
 from tombola.plans import Plans
@@ -143,7 +142,7 @@ class ArmRun:
         self.shared, self.name, self.replicate = shared, name, replicate
         self.plans, self.pool, self.folder = shared.plans, shared.pool, shared.folder
         self.recipe = self.plans.recipe
-        self.arm = held(self.recipe.arms[name])
+        self.arm = self.recipe.arm(name)
         self.seed = self.plans.seed(replicate)
         self.whole = self.plans.whole(replicate)
         self.feed = shared.feeds[name, replicate]

@@ -25,7 +25,7 @@ from tombola.masks import (
     unmasked,
     unmasked_in_words,
 )
-from tombola.methods import Ground, Method, held
+from tombola.methods import Ground, held
 from tombola.metrics import metric_named
 from tombola.partitions import WHOLE, Partition, skewed
 from tombola.recipe import Recipe
@@ -93,7 +93,8 @@ def settle(recipe: Recipe, task: Task) -> Recipe:
 def compared_at(recipe: Recipe) -> tuple[float, ...]:
     """Return the densities at which the report of a recipe compares arms, highest first unless they are given."""
     evaluated: set[float] = set()
-    for arm in recipe.arms.values():
+    for name in recipe.arms:
+        arm = recipe.arm(name)
         evaluated.update(arm.evaluate_at or arm.goals.get("densities", ()))
     return recipe.verdict.at or tuple(sorted(evaluated, reverse=True)) or TARGETS
 
@@ -177,7 +178,7 @@ class Plans:
 
     def scope(self, name: str) -> Scope:
         """Return which weights of an arm compete; one that leaves it open has the scope of the arm that it follows."""
-        arm = self.recipe.arms[name]
+        arm = self.recipe.arm(name)
         own = arm.own_scope(self.task)
         if own is not None:
             return own
@@ -205,7 +206,7 @@ class Plans:
         """Return what models of arms and replicates are trained on, one partition for each number of outputs."""
         parts = [WHOLE]
         for name, replicate in keys:
-            arm = self.recipe.arms[name]
+            arm = self.recipe.arm(name)
             if arm.searches:
                 parts += arm.trained_on(self.ground(name, replicate))
         return list({self.task.outputs(part): part for part in parts}.values())
@@ -259,8 +260,8 @@ class Plans:
             raise ConfigError(f"rewind is {recipe.rewind}; a training has {steps} steps")
         dense = Job(task.initial_state(), self.mask, recipe.training, recipe.seed)
         try_kernel(dense, task)
-        for name, method in recipe.arms.items():
-            arm = held(method)
+        for name in recipe.arms:
+            arm = recipe.arm(name)
             try:
                 own = arm.searching(recipe.training)
                 metric_named(own.select_by, task.metrics, "training.select_by")
@@ -291,9 +292,10 @@ class Plans:
                 f"the cap is {most:.2%}"
             )
         targets = {"until.density": self.recipe.until.density}
-        for name, arm in self.recipe.arms.items():
-            targets |= {f"arms.{name}.{entry}": min(densities) for entry, densities in arm.goals.items()}
-            self._check_evaluated(name, arm)
+        for name in self.recipe.arms:
+            for entry, densities in self.recipe.arm(name).goals.items():
+                targets[f"arms.{name}.{entry}"] = min(densities)
+            self._check_evaluated(name)
         if self.recipe.model.mask is not None:
             self._check_begun(targets)
         for name, value in targets.items():
@@ -309,17 +311,19 @@ class Plans:
         total = self.recipe.until.density_total
         if total is not None:
             asked["until.density_total"] = 1 - (1 - total) * self.total / size(self.mask)
-        for name, arm in self.recipe.arms.items():
-            asked |= {f"arms.{name}.{entry}": max(densities) for entry, densities in arm.goals.items()}
+        for name in self.recipe.arms:
+            for entry, densities in self.recipe.arm(name).goals.items():
+                asked[f"arms.{name}.{entry}"] = max(densities)
         for name, value in asked.items():
             if value is not None and value >= begins:
                 raise ConfigError(f"{name} asks for a density of {value:.4g}, and the checkpoint's mask begins with "
                                   f"{begins:.4g}; ask for less")  # fmt: skip
 
-    def _check_evaluated(self, name: str, arm: Method) -> None:
+    def _check_evaluated(self, name: str) -> None:
         """Refuse a density to be evaluated at that an arm's rounds cannot reach, as far as that is known beforehand."""
-        until = self.recipe.until
-        lowest = leading(arm, self.recipe.arms).lowest(until.rounds, until.density, density(self.mask))
+        arm, until = self.recipe.arms[name], self.recipe.until
+        leader = held(leading(arm, self.recipe.arms))
+        lowest = leader.lowest(until.rounds, until.density, density(self.mask))
         if arm.evaluate_at and min(arm.evaluate_at) < lowest * (1 - 1e-9):
             raise ConfigError(f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "
                               f"reaches it: the last one leaves {lowest:.4g} or more")  # fmt: skip

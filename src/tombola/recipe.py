@@ -166,13 +166,18 @@ class Recipe:
         """Give each arm what the recipe says for all that do not say it themselves."""
         return {name: held(arm).with_common(self.densities, self.evaluate_at) for name, arm in self.arms.items()}
 
+    def arm(self, name: str) -> Method:
+        """Return an arm to be asked: one of the user's own is held to what a method promises, see `held`."""
+        return held(self.arms[name])
+
     def _check_profile(self) -> None:
         """Refuse what only the authors' code does, outside the profile that is named after it."""
         repo = self.profile is not None and self.profile.name == "repo"
-        for name, arm in self.arms.items():
-            if arm.lifts and not repo:
-                raise ConfigError(f"arms.{name}.{arm.lifts}; only profile: repo allows it")
-        scored = {arm.weights_scored(self.training) for arm in self.arms.values()} - {()}
+        for name in self.arms:
+            lifts = self.arm(name).lifts
+            if lifts and not repo:
+                raise ConfigError(f"arms.{name}.{lifts}; only profile: repo allows it")
+        scored = {self.arm(name).weights_scored(self.training) for name in self.arms} - {()}
         if len(scored) > 1 and not repo:
             raise ConfigError("the arms do not score the same weights (scored, training.select); only profile: repo "
                               "allows it")  # fmt: skip
@@ -198,11 +203,11 @@ class Recipe:
             skipping = [name for name, arm in self.arms.items() if arm.evaluate_at]
             if skipping:
                 raise ConfigError(f"until.accuracy_drop looks at every round; arm {skipping[0]} has evaluate_at")
-        endless = [name for name, arm in self.arms.items() if arm.endless]
+        endless = [name for name in self.arms if self.arm(name).endless]
         if endless and not until.given:
             raise ConfigError(f"the recipe needs until: rounds, density, density_total or accuracy_drop, since arm "
                               f"{endless[0]} has no end of its own")  # fmt: skip
-        own = {f"arms.{name}.training": arm.searching(self.training) for name, arm in self.arms.items()}
+        own = {f"arms.{name}.training": self.arm(name).searching(self.training) for name in self.arms}
         for where, training in ({"training": self.training} | own).items() if self.data.valid == 0 else ():
             if training.patience is not None:
                 raise ConfigError(f"{where}.patience looks at validation data; data.valid is 0")

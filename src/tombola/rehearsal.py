@@ -158,7 +158,7 @@ def estimate(
     """
     expected = rehearse(plans, todo, initial, run)
     trainings = [expected.trainings]
-    if any(plans.recipe.arms[name].varies for name, _ in todo):
+    if any(plans.recipe.arm(name).varies for name, _ in todo):
         for agreement in ("least", "all"):
             trainings.append(rehearse(plans, todo, initial, run, agreement).trainings)
     task, recipe = plans.task, plans.recipe
