@@ -15,7 +15,6 @@ from tombola.partitions import WHOLE
 from tombola.plans import Plans
 from tombola.results import Selected
 from tombola.search import Round
-from tombola.settings import Schedule
 from tombola.tasks.protocol import Metrics, Task
 from tombola.types import Mask
 
@@ -84,12 +83,6 @@ def distance(job: Job, trained: Trained) -> float:
     moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in mask.items()]
     number = sum(part.numel() for part in moved)
     return math.sqrt(sum(float(part.square().sum()) for part in moved) / max(number, 1))
-
-
-def schedule_of(job: Job, task: Task) -> Schedule:
-    """Return a training's numbers in its own steps; its early-stop step is known to one evaluation interval."""
-    batches = task.steps_per_epoch(job.training.batch_size, job.part)
-    return Schedule.of(job.training, batches, batches / task.steps_per_epoch(job.training.batch_size))
 
 
 def class_examples(plans: Plans, replicate: int) -> list[int]:

@@ -26,7 +26,7 @@ from tombola.errors import DiskError, InputError, InvariantError, SourceFailedEr
 from tombola.executors.pool import Promise
 from tombola.feeds import Feed
 from tombola.flops import Flops
-from tombola.jobs import Job, Measured, Trained
+from tombola.jobs import Job, Measured, Trained, schedule_of
 from tombola.masks import count
 from tombola.methods.setting import Found, Setting
 from tombola.partitions import WHOLE
@@ -475,7 +475,8 @@ class ArmRun:
             valid=describing.numbers(valid, task),
             train=describing.numbers(None if measured is None else measured.train, task),
             early_stop_step=result and result[0].early_step,
-            evaluate_every=describing.schedule_of(ticket.job, task).evaluate_every,
+            # Its early-stop step is known to one such interval.
+            evaluate_every=schedule_of(ticket.job.training, task, ticket.job.part).evaluate_every,
             curve=result and describing.curve(result[0], task.metrics),
             distance=result and describing.distance(ticket.job, result[0]),
             early={self._headline.name: early},

@@ -371,6 +371,18 @@ def try_kernel(job: Job, task: Task) -> None:
                           "(tombola list kernels)") from error  # fmt: skip
 
 
+def schedule_of(training: Training, task: Task, part: Partition = WHOLE) -> Schedule:
+    """Return the numbers of a training on a part of the data, in its own steps.
+
+    Args:
+        training: Its settings, whose numbers of steps refer to the full training split.
+        task: For the length of that split.
+        part: What is trained on.
+    """
+    batches = task.steps_per_epoch(training.batch_size, part)
+    return Schedule.of(training, batches, batches / task.steps_per_epoch(training.batch_size))
+
+
 def course(job: Job, task: Task, batches: int) -> tuple[Schedule, int, int]:
     """Work out which steps a training takes.
 

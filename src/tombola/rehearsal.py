@@ -34,7 +34,7 @@ from tombola.endings import End
 from tombola.estimate import Estimate, Measure
 from tombola.feeds import feeds_of
 from tombola.jobs import Job, Measured, Trained, course
-from tombola.masks import count, size
+from tombola.masks import density, size
 from tombola.partitions import WHOLE
 from tombola.plans import Plans
 from tombola.records import Record
@@ -463,7 +463,7 @@ class _UnwrittenFolder:
         return ""
 
     def _reach(self, arm: str, index: int, mask: Mask) -> None:
-        self._last[arm], self._density[arm] = index, count(mask) / size(mask)
+        self._last[arm], self._density[arm] = index, density(mask)
 
     def keep_candidates(self, _arm: str, _replicate: int, _index: int, candidates: Sequence[Mask]) -> None:
         self.masks += len(candidates)

@@ -57,8 +57,9 @@ class Dense(Method):
         return None if self.as_long_as is None else ("as_long_as", self.as_long_as)
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:  # noqa: ARG002
+        from tombola.jobs import schedule_of
         from tombola.search import Round
-        from tombola.settings import Schedule, stretched
+        from tombola.settings import stretched
 
         number, last = 0, None
         for number, last in enumerate(setting.followed, 1):  # noqa: B007 - the last one alone is kept
@@ -67,11 +68,11 @@ class Dense(Method):
             return
         assert setting.source is not None
         training, task = setting.training, setting.task
-        full = Schedule.of(training, task.steps_per_epoch(training.batch_size)).steps
+        full = schedule_of(training, task).steps
         # The last ticket is evaluated from its rewind point on.
         evaluation = 1 - (setting.rewind / full if setting.source.rewinds else 0)
         batches = task.steps_per_epoch(training.batch_size, setting.whole)
-        steps = Schedule.of(training, batches, batches / task.steps_per_epoch(training.batch_size)).steps
+        steps = schedule_of(training, task, setting.whole).steps
         samples = steps * task.size(setting.whole, "train") / batches
         long = stretched(training, evaluation + last.samples / samples)
         yield Round.of(number, replace(setting.point, training=long))

@@ -89,11 +89,9 @@ class Gradual(Scoring, OwnTraining):
         super().check_ground(ground)
 
     def check_replicate(self, ground: Ground) -> None:
-        from tombola.settings import Schedule
+        from tombola.jobs import schedule_of
 
-        training, task = self.searching(ground.training), ground.task
-        batches = task.steps_per_epoch(training.batch_size, ground.searched)
-        share = batches / task.steps_per_epoch(training.batch_size)
+        steps = schedule_of(self.searching(ground.training), ground.task, ground.searched).steps
         for schedule in self.schedules():
-            paces.densities(schedule, Schedule.of(training, batches, share).steps)
+            paces.densities(schedule, steps)
         super().check_replicate(ground)
