@@ -24,7 +24,7 @@ from tombola.driver import ArmRun
 from tombola.errors import ConfigError, TrainingError
 from tombola.executors import Pool
 from tombola.experiment import asked, foresee, plan
-from tombola.jobs import Job, Trained, measure, run_job
+from tombola.jobs import Job, Trained, first_batches, measure, run_job
 from tombola.ledger import to_reach
 from tombola.masks import ones
 from tombola.metrics import Metric
@@ -161,10 +161,20 @@ def test_between_the_ends_batch_norm_has_the_statistics_of_the_network_there(pai
 
 
 def test_no_more_training_examples_are_looked_at_than_statistics_need(pair, monkeypatch):
-    (one, _), _ = pair
-    assert sum(len(labels) for _, labels in connectivity._batches(one, TASK)) == len(TASK.splits.train)
-    monkeypatch.setattr(connectivity, "_EXAMPLES", 20)
-    assert sum(len(labels) for _, labels in connectivity._batches(one, TASK)) == 32
+    (one, _), ends = pair
+    seen = []
+
+    class Looking(Classification):
+        def loss(self, model, batch):
+            seen.append(len(batch[1]))
+            return super().loss(model, batch)
+
+    task = Looking(TASK.model, TASK.splits, TASK.head)
+    for most, batches in ((connectivity._EXAMPLES, [16, 16, 16]), (20, [16, 16])):
+        monkeypatch.setattr(connectivity, "_EXAMPLES", most)
+        seen.clear()
+        connect(one, *ends, task, points=3)
+        assert seen == batches
 
 
 def test_a_line_is_the_same_again_and_leaves_the_random_state_alone(pair):
@@ -203,7 +213,7 @@ def test_what_is_drawn_on_a_line_hangs_on_the_job_and_not_on_what_was_drawn_befo
     assert lines[0].loss[0] == measure(jobs[0], ends[0], task).test.loss
     middle = task.build(between(ends[0].state, ends[1].state, 0.5), jobs[0].part, 0)
     with seeds.seeded(jobs[0].seed, "line"):
-        connectivity._learn_statistics(middle, task, connectivity._batches(jobs[0], task))
+        connectivity._learn_statistics(middle, task, first_batches(jobs[0], task, connectivity._EXAMPLES))
     assert torch.allclose(middle[2].running_mean, seen[1], atol=1e-6)
 
 

@@ -9,7 +9,6 @@ rises in between, chance alone (the order of the data) has decided where they we
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from tombola import devices, seeds
 from tombola.errors import TrainingError
-from tombola.jobs import Job, Trained, alone, examine
+from tombola.jobs import Job, Trained, alone, examine, first_batches
 from tombola.kernels import finding
 from tombola.metrics import ACCURACY, Metric
 from tombola.tasks.protocol import Task
@@ -135,7 +134,7 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
             if 0 < place < 1:
                 seeds.reseed(job.seed, "line")  # dropout is drawn as in a training
                 seeds.reseed_python(job.seed, "line")
-                _learn_statistics(model, task, _batches(job, task))
+                _learn_statistics(model, task, first_batches(job, task, _EXAMPLES))
             metrics = examine(task, model, job, "test", kernel=kernel)
             if not math.isfinite(metrics.loss):
                 raise TrainingError(f"the test loss is {metrics.loss} at {place:g} of the line between two trainings")
@@ -163,9 +162,3 @@ def _learn_statistics(model: nn.Module, task: Task, batches: Iterator[Any]) -> N
             task.loss(model, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-def _batches(job: Job, task: Task) -> Iterator[Any]:
-    """Give the first training batches of a job, varied as they are in training."""
-    size = job.training.batch_size
-    return itertools.islice(task.batches(job.part, size, job.seed).epoch(0), math.ceil(_EXAMPLES / size))

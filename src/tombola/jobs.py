@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -398,6 +399,16 @@ def course(job: Job, task: Task, batches: int) -> tuple[Schedule, int, int]:
     schedule = Schedule.of(job.training, batches, share)
     last = schedule.steps if job.last is None else round(job.last * share)
     return schedule, round(job.first * share), last
+
+
+def first_batches(job: Job, task: Task, examples: int) -> Iterator[Any]:
+    """Give the first batches of a training, as many as hold so many examples, varied as they are in training.
+
+    One epoch at most.
+    """
+    batches = task.batches(job.part, job.training.batch_size, job.seed)
+    number = math.ceil(examples / job.training.batch_size)
+    return itertools.islice(batches.epoch(0), min(number, len(batches)))
 
 
 class _Watch:

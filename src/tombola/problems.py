@@ -5,7 +5,6 @@ job, trained state -> [ model, training batches, loss ] -> score
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tombola import states
-from tombola.jobs import Job
+from tombola.jobs import Job, first_batches
 from tombola.masks import apply_
 from tombola.tasks.protocol import Task
 from tombola.types import Mask, State
@@ -48,8 +47,7 @@ class JobProblem:
 
     def batches(self, examples: int) -> Iterator[Any]:
         """Give the first batches of the training's first epoch, varied as they are in training."""
-        batches = self.task.batches(self.job.part, self.job.training.batch_size, self.job.seed)
-        return itertools.islice(batches.epoch(0), self._steps(examples))
+        return first_batches(self.job, self.task, examples)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the task's loss of a batch."""
@@ -57,9 +55,6 @@ class JobProblem:
 
     def examples(self, asked: int) -> int:
         """Count the examples in the batches that hold so many: the last of them is whole."""
-        batches = self.task.batches(self.job.part, self.job.training.batch_size, self.job.seed)
-        return batches.examples(0, self._steps(asked))
-
-    def _steps(self, examples: int) -> int:
         size = self.job.training.batch_size
-        return min(math.ceil(examples / size), self.task.steps_per_epoch(size, self.job.part))
+        batches = self.task.batches(self.job.part, size, self.job.seed)
+        return batches.examples(0, min(math.ceil(asked / size), len(batches)))
