@@ -23,32 +23,33 @@ Record = Mapping[str, Any]
 CLOCKS = ("seconds", "seconds_search", "round_seconds", "cut_seconds", "invariant_seconds")
 
 
+def _part(meaning: str, unit: str = "", **default: None) -> Any:
+    """Declare a field of a cost, with what the page of fields says of it."""
+    return field(metadata={"meaning": meaning, "unit": unit}, **default)  # type: ignore[call-overload]
+
+
 @dataclass(frozen=True)
 class Cost:
-    """What one training cost, as a record has it.
+    """What one training cost, as a record has it; records of before a part was counted have ``None`` there."""
 
-    Attributes:
-        role: "search" (on a partition), "evaluation" (of a ticket), "pretraining" (up to the rewind point), or "cut"
-            (no training: what scores that need data went through).
-        training: Its digest; arms that share it say the same.
-        samples: Training examples seen.
-        seconds: Wall time.
-        steps: Optimiser steps; ``None`` in records of before they were counted, as all below.
-        flops: Of its steps, forward and backward, with all weights.
-        flops_sparse: Those that the kept weights alone would need.
-        process_seconds: Processor time.
-        peak_bytes: The most memory, see `jobs.Trained`.
-    """
-
-    role: str
-    training: str
-    samples: int
-    seconds: float
-    steps: int | None = None
-    flops: int | None = None
-    flops_sparse: int | None = None
-    process_seconds: float | None = None
-    peak_bytes: int | None = None
+    role: str = _part(
+        '"search" (on a partition), "evaluation" (of a ticket), "pretraining" (up to the rewind point), or "cut" '
+        "(no training: what scores that need data went through)."
+    )
+    training: str = _part("Its digest; arms that share it say the same.")
+    samples: int = _part("Training examples seen.", "examples")
+    seconds: float = _part("Wall time.", "seconds")
+    steps: int | None = _part(
+        "Optimiser steps; null in records of before they were counted, as all below.", "steps", default=None
+    )
+    flops: int | None = _part("Of its steps, forward and backward, with all weights.", "FLOP", default=None)
+    flops_sparse: int | None = _part("Those that the kept weights alone would need.", "FLOP", default=None)
+    process_seconds: float | None = _part("Processor time.", "seconds", default=None)
+    peak_bytes: int | None = _part(
+        "The most memory: on CUDA what the training took there, else what its process ever had.",
+        "bytes",
+        default=None,
+    )
 
     def plain(self) -> dict[str, Any]:
         """Return it as it stands in a record."""
@@ -438,25 +439,9 @@ def page() -> str:
                 name = about["name"].format("METRIC") or entry.name
                 lines.append(f"| `{name}` | {about['kind'].told} | {about['unit']} | {about['meaning']} |")
     lines += ["", "## A training's cost", "", "An entry of `costs`.", "", "| entry | unit | meaning |", "|---|---|---|"]
-    lines += [f"| `{name}` | {unit} | {meaning} |" for name, (unit, meaning) in _PARTS_OF_COST.items()]
+    for part in fields(Cost):
+        lines.append(f"| `{part.name}` | {part.metadata['unit']} | {part.metadata['meaning']} |")
     return "\n".join(lines) + "\n"
-
-
-_PARTS_OF_COST = {
-    "role": (
-        "",
-        '"search" (on a partition), "evaluation" (of a ticket), "pretraining" (up to the rewind point), or "cut" (no '
-        "training: what scores that need data went through).",
-    ),
-    "training": ("", "Its digest; arms that share it say the same."),
-    "samples": ("examples", "Training examples seen."),
-    "seconds": ("seconds", "Wall time."),
-    "steps": ("steps", "Optimiser steps; null in records of before they were counted, as all below."),
-    "flops": ("FLOP", "Of its steps, forward and backward, with all weights."),
-    "flops_sparse": ("FLOP", "Those that the kept weights alone would need."),
-    "process_seconds": ("seconds", "Processor time."),
-    "peak_bytes": ("bytes", "The most memory: on CUDA what the training took there, else what its process ever had."),
-}
 
 
 if __name__ == "__main__":
