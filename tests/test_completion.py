@@ -2,12 +2,14 @@
 
 import shutil
 import subprocess
+from dataclasses import fields
 
 import pytest
 from tests.test_cli import cli  # noqa: F401 - a fixture
 
-from tombola.cli import COMMANDS, parser
+from tombola.cli import COMMANDS, RECIPE_ENTRIES, parser
 from tombola.completion import SHELLS, script, words_of
+from tombola.recipe import Recipe
 
 
 def test_the_words_are_those_of_the_parser():
@@ -17,6 +19,10 @@ def test_the_words_are_those_of_the_parser():
     assert {"info", "verify", "export"} <= set(words["ticket"])
     assert "--to" in words["ticket export"]
     assert "arms" in words["list"]
+
+
+def test_every_entry_of_a_recipe_can_be_completed():
+    assert set(RECIPE_ENTRIES) == {entry.name for entry in fields(Recipe)}
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -38,6 +44,9 @@ def test_a_script_is_accepted_by_its_shell(cli, shell, tmp_path):  # noqa: F811
         (["tombola", "run", "mnist-lenet5-gr"], {"mnist-lenet5-gradual"}),
         (["tombola", "run", "x", "--training.l"], {"--training.lr"}),
         (["tombola", "run", "x", "--data", "fash"], {"fashion_mnist"}),
+        (["tombola", "run", "x", "--task", "class"], {"classification"}),
+        (["tombola", "run", "x", "--executor", "th"], {"threads"}),
+        (["tombola", "run", "x", "--training.step", "tr"], {"traced"}),
         (["tombola", "ticket", "ex"], {"export"}),
         (["tombola", "ticket", "info", "x", "--js"], {"--json"}),
         (["tombola", "ticket", "export", "x", "--to", "torch"], {"torch_prune"}),

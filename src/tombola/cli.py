@@ -48,8 +48,8 @@ OPTIONS = {
 }
 # Entries of a recipe that an option of a command might be mistaken for.
 RECIPE_ENTRIES = (
-    *("name", "data", "model", "training", "arms", "until", "densities", "evaluate_at", "verdict", "profile"),
-    *("prunable", "rewind", "replicates", "seed", "device", "keep"),
+    *("name", "task", "data", "model", "training", "arms", "until", "densities", "evaluate_at", "verdict"),
+    *("profile", "prunable", "rewind", "replicates", "seed", "device", "keep"),
 )
 
 
@@ -691,6 +691,7 @@ def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
     }
     every = [f"--{name}" for name in RECIPE_ENTRIES] + [one for of in entries_of.values() for one in of]
     values = {
+        "--task": entries("tombola.tasks"),
         "--data": entries("tombola.data"),
         "--model": entries("tombola.models"),
         "--to": entries("tombola.exports"),

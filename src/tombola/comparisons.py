@@ -180,7 +180,7 @@ def compare(
 
     Args:
         records: Of one run, or of several that were merged.
-        arm: The first; positive differences are in its favour.
+        arm: The first; positive differences are in its favour where more is better.
         other: The second; "dense" is the network itself, which has its value at every density.
         at: The density, a fraction of the prunable weights.
         of: What is compared: an entry of the records; the metric on the test split if not given.
@@ -203,9 +203,10 @@ def compare(
     >>> round(found.paired.mean, 4), found.interpolated, found.verdict
     (0.011, True, 'higher')
     """
-    return compare_over(records, arm, other, at=[at], of=of, metric=metric, margin=margin, alpha=alpha, beside=beside)[
-        0
-    ]
+    (found,) = compare_over(
+        records, arm, other, at=[at], of=of, metric=metric, margin=margin, alpha=alpha, beside=beside
+    )
+    return found
 
 
 @once
