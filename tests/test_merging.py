@@ -441,3 +441,27 @@ def test_tickets_that_write_their_masks_in_two_ways_are_the_same(copies, parts, 
     ticket.origin["seeds"] = "others"
     ticket.save(other, Run(two).rewind_points)
     refused([one, two], "are not the same file")
+
+
+def test_a_ticket_whose_parent_writes_its_mask_in_another_way_is_the_same(copies, monkeypatch):
+    """A mask near one bit a weight stands packed in both runs, and yet its ticket names another file of its parent."""
+    from tombola.ticket_format import verify, writing
+    from tombola.tickets import Ticket
+
+    first = copies[0]
+    second = shutil.copytree(first, first.parent.parent / "again" / first.name)
+    path, child = (Run(second).ticket_path("colt-2", 0, index) for index in (1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_WORTH", 1)
+        patch.setattr(writing, "_AN_ENTRY", 0)
+        parent = Ticket.load(path).save(path, Run(second).rewind_points)
+    assert parent != Ticket.load(child).origin["parent"]
+    for named, fits in ((parent, True), ("0" * 64, False)):
+        ticket = Ticket.load(child)
+        ticket.origin["parent"] = named
+        ticket.save(child, Run(second).rewind_points)
+        assert verify(child).format == verify(Run(first).ticket_path("colt-2", 0, 2)).format
+        if fits:
+            merge(first, [second])
+        else:
+            refused([first, second], "are not the same file")

@@ -125,10 +125,15 @@ def _check(one: Run, other: Run) -> None:
 
 def _check_tickets(one: Run, other: Run) -> None:
     """Refuse tickets of one run that are other ones than the other run has or tells of, with or without a record."""
+    rewritten: dict[str, str] = {}  # digests of tickets whose copies in the other run have other bytes, and of these
     for path in sorted((one.path / "tickets").rglob("*.safetensors")):
-        same = other.path / path.relative_to(one.path)
-        if same.exists() and not _are_the_same(path, same):
-            raise ConfigError(f"'{same}' and '{path}' are not the same file")
+        copy = other.path / path.relative_to(one.path)
+        if not copy.exists() or copy.read_bytes() == path.read_bytes():
+            continue
+        ours, theirs = ticket_format.read(path), ticket_format.read(copy)
+        if not _are_the_same(ours, theirs, rewritten):
+            raise ConfigError(f"'{copy}' and '{path}' are not the same file")
+        rewritten[ours.digest] = theirs.digest
     for record in other.records.all():
         key = record["arm"], record["replicate"], record["round"]
         path = one.ticket_path(*key)
@@ -136,19 +141,19 @@ def _check_tickets(one: Run, other: Run) -> None:
             raise ConfigError(f"'{path}' is not the ticket that '{other.path}' tells of")
 
 
-def _are_the_same(one: Path, other: Path) -> bool:
-    """Whether two files are one ticket: equal bytes, or equal contents where a mask is written in two ways."""
-    if one.read_bytes() == other.read_bytes():
-        return True
-    first, second = (ticket_format.read(path) for path in (one, other))
-    if first.gaps.keys() == second.gaps.keys():
+def _are_the_same(
+    ours: ticket_format.TicketFile, theirs: ticket_format.TicketFile, rewritten: Mapping[str, str]
+) -> bool:
+    """Whether two files of other bytes are one ticket, whose masks are written in two ways or whose parent's are."""
+    origin = dict(ours.origin)
+    parent = rewritten.get(str(origin.get("parent")))
+    if parent is not None:
+        origin["parent"] = parent
+    elif ours.gaps.keys() == theirs.gaps.keys():
         return False
-    contents = []
-    for file in (first, second):
-        # The parent's file differs too where its mask is written in two ways; its own contents are compared with it.
-        origin = {key: value for key, value in file.origin.items() if key != "parent"}
-        contents.append((file.mask_digest, file.rewind_digest, file.total, origin))
-    return contents[0] == contents[1]
+    same_origin = origin == dict(theirs.origin)
+    fields = ("mask_digest", "rewind_digest", "total")
+    return same_origin and all(getattr(ours, field) == getattr(theirs, field) for field in fields)
 
 
 def _check_similarities(one: Run, other: Run) -> None:
