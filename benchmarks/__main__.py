@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks import figures, results, rows, table
 from benchmarks.fresh import HOME
 from benchmarks.harness import Settings
-from tombola.errors import InputError
-from tombola.files import write_whole
+from tombola.ground.errors import InputError
+from tombola.ground.files import write_whole
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
-from tombola import rehearsal
-from tombola.estimate import Measure
-from tombola.experiment import _states, plan
-from tombola.partitions import WHOLE
-from tombola.plans import Plans
-from tombola.recipe import read
+from tombola.data.partitions import WHOLE
+from tombola.experiments import rehearsal
+from tombola.experiments.estimate import Measure
+from tombola.experiments.experiment import _states, plan
+from tombola.experiments.plans import Plans
+from tombola.schema.recipe import read
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128)
 

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tombola.experiment import run
-from tombola.packing import pack
-from tombola.recipe import parse
-from tombola.runs import PACKED, Run
+from tombola.experiments.experiment import run
+from tombola.folder.packing import pack
+from tombola.folder.runs import PACKED, Run
+from tombola.schema.recipe import parse
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "lth": {"method": "lth", "rate": 0.2},

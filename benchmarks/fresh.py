@@ -52,7 +52,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _main(target: str, result: Path) -> None:
-    from tombola.errors import InputError
+    from tombola.ground.errors import InputError
 
     arguments = json.load(sys.stdin)
     module, _, name = target.partition(":")

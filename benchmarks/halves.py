@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.harness import Measured, NotRun, Settings, interleave, ratio
-from tombola.devices import cores
+from tombola.data.partitions import by_classes
 from tombola.executors import Pool, serial
-from tombola.jobs import Job
-from tombola.masks import ones
-from tombola.partitions import by_classes
-from tombola.plans import make_task
-from tombola.recipe import parse
+from tombola.experiments.plans import make_task
+from tombola.ground.devices import cores
+from tombola.masks.masks import ones
+from tombola.schema.recipe import parse
+from tombola.training.jobs import Job
 
 
 def against_one_process(model: str, settings: Settings, *, epochs: float, repeats: int) -> Measured:

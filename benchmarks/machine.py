@@ -17,7 +17,7 @@ def facts() -> dict[str, Any]:
     import numpy
     import torch
 
-    from tombola.devices import cores
+    from tombola.ground.devices import cores
 
     return {
         "processor": processor(),

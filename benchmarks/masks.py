@@ -18,7 +18,7 @@ from torch.nn.utils import prune as torch_prune
 
 from benchmarks import fresh, machine
 from benchmarks.harness import NotRun
-from tombola.pruning import prune
+from tombola.masks.pruning import prune
 from tombola.scores._magnitude import magnitude
 
 RATE = 0.2

@@ -20,8 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import Settings
 from benchmarks.steps import Ours, Problem
-from tombola.masks import Handle
-from tombola.training import optimizer_for, settle, train
+from tombola.masks.masks import Handle
+from tombola.training.loop import optimizer_for, settle, train
 
 PROBLEMS = {
     "lenet_300_100": (Problem("lenet_300_100", "mnist", 60, density=0.5), 400),

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.harness import NotRun, Settings
-from tombola.experiment import run
-from tombola.progress import Display
-from tombola.recipe import Recipe, parse
+from tombola.experiments.experiment import run
+from tombola.experiments.progress import Display
+from tombola.schema.recipe import Recipe, parse
 
 
 def recipe(settings: Settings) -> Recipe:

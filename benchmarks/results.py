@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import fresh, machine, rows
 from benchmarks.harness import Line, Measured, NotRun, Row, Settings, verdict
-from tombola.files import write_whole
+from tombola.ground.files import write_whole
 
 _SAME = ("processor", "cores", "memory_gb", "system", "python", "torch", "numpy")
 

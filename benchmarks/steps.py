@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Measured, NotRun, Settings, difference, interleave, ratio
 from benchmarks.peers.open_lth import OpenLth
+from tombola.data.partitions import WHOLE
 from tombola.data.roots import data_root
-from tombola.masks import ones
-from tombola.partitions import WHOLE
-from tombola.plans import make_task
-from tombola.recipe import Recipe, parse
-from tombola.settings import Training
+from tombola.experiments.plans import make_task
+from tombola.ground.settings import Training
+from tombola.masks.masks import ones
+from tombola.schema.recipe import Recipe, parse
 from tombola.tasks._classification import Classification
-from tombola.training import train
+from tombola.training.loop import train
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tombola import devices
-from tombola.metrics import Metric
+from tombola.ground import devices
+from tombola.ground.metrics import Metric
 from tombola.tasks.rows import Rows
 
 

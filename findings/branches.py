@@ -24,22 +24,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola.gradual import Pruner
-from tombola.jobs import alone
-from tombola.masks import count, ones, size
-from tombola.paces import Gradual, Pace
-from tombola.partitions import WHOLE
-from tombola.plans import make_model, make_task, replicate_seed
-from tombola.pruning import prune
-from tombola.rates import counts_for
-from tombola.recipe import read
-from tombola.scopes import per_layer
+from tombola.data.partitions import WHOLE
+from tombola.experiments.plans import make_model, make_task, replicate_seed
+from tombola.ground.settings import Schedule, Training
+from tombola.ground.types import Mask, State
+from tombola.masks.masks import count, ones, size
+from tombola.masks.paces import Gradual, Pace
+from tombola.masks.pruning import prune
+from tombola.masks.rates import counts_for
+from tombola.masks.scopes import per_layer
+from tombola.schema.recipe import read
 from tombola.scores import magnitude
 from tombola.scores.context import Context
-from tombola.settings import Schedule, Training
 from tombola.tasks.protocol import Task
-from tombola.training import train
-from tombola.types import Mask, State
+from tombola.training.gradual import Pruner
+from tombola.training.jobs import alone
+from tombola.training.loop import train
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes/mnist-lenet5-gradual.yaml"

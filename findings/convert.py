@@ -24,15 +24,15 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola.digests import digest_json
-from tombola.experiment import facts
-from tombola.files import write_whole
-from tombola.identity import definition_of, run_digest
-from tombola.packing import labelled
-from tombola.plans import Plans, make_task
-from tombola.recipe import FORMAT, Recipe, parse
-from tombola.runs import PACKED, Run
-from tombola.seals import VERSION, Seals
+from tombola.experiments.experiment import facts
+from tombola.experiments.plans import Plans, make_task
+from tombola.folder.identity import definition_of, run_digest
+from tombola.folder.packing import labelled
+from tombola.folder.runs import PACKED, Run
+from tombola.ground.files import write_whole
+from tombola.masks.digests import digest_json
+from tombola.records.seals import VERSION, Seals
+from tombola.schema.recipe import FORMAT, Recipe, parse
 
 # What a training of format 1 did without saying so.
 AS_IT_WAS = {"step": "eager", "channels_last": False}

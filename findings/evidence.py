@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tombola import Run, compare
-from tombola.comparisons import reaches, values_at
-from tombola.records import Record
-from tombola.statistics import paired
+from tombola.evidence.comparisons import reaches, values_at
+from tombola.evidence.statistics import paired
+from tombola.records.records import Record
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs/findings"

@@ -24,20 +24,20 @@ SOURCE = HOME / "src" / "tombola"
 PATIENCE = 180  # seconds of a processor; a fault that makes a loop endless is seen
 # Modules of the core whose tests stand in files of other names.
 _TESTS = {
-    "files": ("test_digests", "test_storage"),
-    "jobs": ("test_jobs", "test_training"),
+    "ground/files": ("test_digests", "test_storage"),
+    "training/jobs": ("test_jobs", "test_training"),
     "kernels/_eager": ("test_kernels", "test_tracing"),
     "kernels/_traced": ("test_kernels", "test_tracing"),
     "kernels/anatomy": ("test_tracing",),
     "kernels/finding": ("test_kernels",),
     "kernels/recording": ("test_tracing",),
     "kernels/updates": ("test_steps", "test_tracing"),
-    "paces": ("test_gradual",),
-    "partitions": ("test_partitions", "test_task"),
-    "rates": ("test_rates", "test_pruning"),
-    "records": ("test_experiment",),
-    "selection": ("test_selection", "test_pruning"),
-    "settings": ("test_training",),
+    "masks/paces": ("test_gradual",),
+    "data/partitions": ("test_partitions", "test_task"),
+    "masks/rates": ("test_rates", "test_pruning"),
+    "records/records": ("test_experiment",),
+    "masks/selection": ("test_selection", "test_pruning"),
+    "ground/settings": ("test_training",),
     "tasks/evaluation": ("test_evaluation",),
     "tickets": ("test_tickets", "test_states"),
     "ticket_format/bits": ("test_gaps",),
@@ -49,14 +49,32 @@ _TESTS = {
 }
 # Where a fault changes a number that somebody reads.
 CORE = (
-    *("batches", "comparisons", "connectivity", "controls", "cutting", "digests", "flops"),
-    *("gradual", "invariants", "jobs", "kernels/_eager", "kernels/_traced"),
+    *(
+        "data/batches",
+        "evidence/comparisons",
+        "search/connectivity",
+        "masks/controls",
+        "search/cutting",
+        "masks/digests",
+        "models/flops",
+    ),
+    *("training/gradual", "training/invariants", "training/jobs", "kernels/_eager", "kernels/_traced"),
     *("kernels/anatomy", "kernels/finding", "kernels/recording", "kernels/updates"),
-    *("ledger", "masks", "overlap", "paces", "partitions", "pruning", "rates", "scopes", "search"),
-    *("seeds", "selection", "settings", "splits", "statistics", "tasks/evaluation"),
+    *(
+        "evidence/ledger",
+        "masks/masks",
+        "evidence/overlap",
+        "masks/paces",
+        "data/partitions",
+        "masks/pruning",
+        "masks/rates",
+        "masks/scopes",
+        "search/rounds",
+    ),
+    *("ground/seeds", "masks/selection", "ground/settings", "data/splits", "evidence/statistics", "tasks/evaluation"),
     *("ticket_format/bits", "ticket_format/contents", "ticket_format/layout"),
     *("ticket_format/reading", "ticket_format/texts", "ticket_format/writing"),
-    *("tickets", "training", "verdicts"),
+    *("tickets", "training/loop", "evidence/verdicts"),
 )
 
 

@@ -44,12 +44,12 @@ def without_charts():
 def short_clocks():
     """Measure clocks as briefly as can be: before a run, of its tickets, and what the doctor advises."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.estimate._MOST_STEPS", 4)
-        patch.setattr("tombola.estimate._EXAMPLES", 20)
-        patch.setattr("tombola.latency._SECONDS", 0.001)
-        patch.setattr("tombola.doctor._SECONDS", 0.1)
-        patch.setattr("tombola.doctor._BLOCK", 0.01)
-        patch.setattr("tombola.doctor._WORK", 0.05)
+        patch.setattr("tombola.experiments.estimate._MOST_STEPS", 4)
+        patch.setattr("tombola.experiments.estimate._EXAMPLES", 20)
+        patch.setattr("tombola.experiments.latency._SECONDS", 0.001)
+        patch.setattr("tombola.commands.doctor._SECONDS", 0.1)
+        patch.setattr("tombola.commands.doctor._BLOCK", 0.01)
+        patch.setattr("tombola.commands.doctor._WORK", 0.05)
         yield
 
 

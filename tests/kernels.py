@@ -1,10 +1,10 @@
 """A kernel's gradients as a function of the batch, for somebody who has the model in hands between two steps."""
 
+from tombola.ground.settings import Training
 from tombola.kernels.finding import named
 from tombola.kernels.protocol import nothing
-from tombola.masks import Handle
-from tombola.settings import Training
-from tombola.training import optimizer_for
+from tombola.masks.masks import Handle
+from tombola.training.loop import optimizer_for
 
 
 def prepared(model, loss, kernel, **settings):

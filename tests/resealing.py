@@ -8,8 +8,8 @@ import numpy as np
 import yaml
 from safetensors.torch import load_file, save_file
 
-from tombola.runs import Run
-from tombola.seals import KEY, Seals
+from tombola.folder.runs import Run
+from tombola.records.seals import KEY, Seals
 
 
 def change_json(folder, name, change):

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from tests.test_decisions import ASKED, RECORDS, record, three
 
-from tombola.experiment import asked
-from tombola.recipe import parse
+from tombola.experiments.experiment import asked
 from tombola.reports import decisions, table
 from tombola.reports.decisions import Asked
+from tombola.schema.recipe import parse
 
 WORSE, DENSE_TOO = three("random", 0.80, spread=0.001), ("lth", "dense")
 

@@ -9,24 +9,24 @@ import pytest
 import torch
 from tests.test_experiment import timeless
 
-import tombola.jobs
-from tombola.arms import rewinds
-from tombola.digests import digest_mask, digest_state
-from tombola.errors import InputError
-from tombola.experiment import plan, run
-from tombola.jobs import Job, run_job
-from tombola.masks import count, intersect, nested
+import tombola.training.jobs
+from tombola.data.partitions import WHOLE
+from tombola.experiments.experiment import plan, run
+from tombola.experiments.plans import Plans, make_model, make_task, replicate_seed
+from tombola.folder.runs import Run
+from tombola.ground.errors import InputError
+from tombola.ground.settings import Schedule
+from tombola.masks.digests import digest_mask, digest_state
+from tombola.masks.masks import count, intersect, nested
+from tombola.masks.rates import kept_by_group
+from tombola.masks.scopes import per_layer
 from tombola.methods import every_card
 from tombola.methods.following import Following
-from tombola.partitions import WHOLE
-from tombola.plans import Plans, make_model, make_task, replicate_seed
-from tombola.rates import kept_by_group
-from tombola.recipe import from_yaml, parse
-from tombola.records import costs_of
-from tombola.runs import Run
-from tombola.scopes import per_layer
-from tombola.settings import Schedule
+from tombola.records.records import costs_of
+from tombola.schema.arms import rewinds
+from tombola.schema.recipe import from_yaml, parse
 from tombola.tickets import Ticket
+from tombola.training.jobs import Job, run_job
 
 STEPS = 20  # of one training: 600 examples in batches of 64, twice
 REWIND = 7
@@ -115,15 +115,17 @@ class Told:
 
 def go(runs, made, **options):
     """Run a recipe in this process and watch what is trained."""
-    jobs, honest, told = [], tombola.jobs.run_job, Told()
+    jobs, honest, told = [], tombola.training.jobs.run_job, Told()
 
     def counting(job, task, progress=None):
         jobs.append(job)
         return honest(job, task, progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.work.run_job", counting)
-        patch.setattr("tombola.experiment.page.write", lambda *_: [])  # figures are drawn elsewhere, and take long
+        patch.setattr("tombola.search.work.run_job", counting)
+        patch.setattr(
+            "tombola.experiments.experiment.page.write", lambda *_: []
+        )  # figures are drawn elsewhere, and take long
         outcome = run(made, runs=runs, workers=1, display=told, **options)
     return Done(outcome, jobs, getattr(told, "estimate", None))
 
@@ -205,7 +207,7 @@ def divided(plans, arm):
 
 def find_alone(task, job, part, rate, rounds):
     from tombola.executors import serial
-    from tombola.search import find
+    from tombola.search.rounds import find
 
     return list(find(job, [part], [rate] * rounds, run_all=serial(task)))
 

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola.batches import PLAIN, Augment, Batches, augment, move, ordered, turn
-from tombola.errors import ConfigError, InputError
-from tombola.splits import Split
+from tombola.data.batches import PLAIN, Augment, Batches, augment, move, ordered, turn
+from tombola.data.splits import Split
+from tombola.ground.errors import ConfigError, InputError
 
 NINE = torch.tensor([[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]], dtype=torch.uint8)
 EVERYTHING = Augment(crop=2, flip=True, rotate=15)
@@ -203,7 +203,7 @@ def test_an_order_seed_leaves_the_augmentation_as_it_is():
 def test_batches_are_normalised_and_a_held_split_has_the_same_bits(dtype, monkeypatch):
     split = pictures(11, dtype=dtype)
     held = batches(split)
-    monkeypatch.setattr("tombola.batches._HELD", 0)
+    monkeypatch.setattr("tombola.data.batches._HELD", 0)
     streamed = batches(split)
     assert held._held is not None
     assert streamed._held is None

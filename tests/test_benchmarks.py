@@ -26,9 +26,9 @@ from benchmarks.harness import (
 )
 from benchmarks.masks import BILLION, VGG16, number
 from benchmarks.peers import open_lth
-from tombola.estimate import Measure
-from tombola.experiment import plan
-from tombola.recipe import parse
+from tombola.experiments.estimate import Measure
+from tombola.experiments.experiment import plan
+from tombola.schema.recipe import parse
 
 FACTS = {
     "processor": "Abacus 1",

@@ -13,19 +13,18 @@ from torch.nn.utils import prune
 
 import tombola
 from tombola import exports
-from tombola.choosing import best, best_tickets_of_run, kept, searching, worth_keeping
-from tombola.cli import main
+from tombola.commands.cli import main
 from tombola.data.loading import load
-from tombola.errors import ConfigError, InputError, TicketError
-from tombola.experiment import run
+from tombola.data.splits import split
+from tombola.experiments.experiment import run
 from tombola.exports.writing import export
-from tombola.identity import run_digest
+from tombola.folder.identity import run_digest
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError, InputError, TicketError
 from tombola.models import mlp
-from tombola.plans import compared_at
-from tombola.recipe import parse
-from tombola.runs import Run
-from tombola.splits import split
-from tombola.storage import Store
+from tombola.records.choosing import best, best_tickets_of_run, kept, searching, worth_keeping
+from tombola.records.storage import Store
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
 WHOLE = {
@@ -188,7 +187,7 @@ def test_keep_best_keeps_what_it_says_and_keep_is_in_no_digest(folder):
     read = Run(folder)
     there = {path.stem for path in (folder / "trainings").glob("*.training")}
     each = [read.records.of(arm, replicate) for arm in WHOLE["arms"] for replicate in (0, 1)]
-    wanted = {r["training_digest"] for own in each for r in worth_keeping(own, compared_at(recipe))}
+    wanted = {r["training_digest"] for own in each for r in worth_keeping(own, recipe.compared_at)}
     assert there == wanted | {own[0]["training_digest"] for own in each}
     for keep in ("all", "last", "none"):
         assert run_digest(parse(WHOLE | {"keep": keep})) == run_digest(recipe)
@@ -345,7 +344,7 @@ def test_a_transfer_of_a_run_takes_every_replicate_of_the_best_rounds(folder):
 
 def test_ticket_info_of_a_run_imports_no_torch_and_says_how_inputs_are_made_and_what_masks_save(folder):
     code = (
-        "import sys\nfrom tombola.cli import main\n"
+        "import sys\nfrom tombola.commands.cli import main\n"
         "code = main(sys.argv[1:])\nsys.exit(7 if {'torch', 'safetensors', 'numpy'} & set(sys.modules) else code)"
     )
     command = [sys.executable, "-c", code, "ticket", "info", str(folder)]

@@ -13,11 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tombola import arms, batches, experiment, methods, paces, partitions, profiles, recipe
-from tombola.checking import hints_of
-from tombola.errors import ConfigError, InputError
-from tombola.recipe import from_yaml, parse, read
-from tombola.settings import Training
+from tombola import methods
+from tombola.data import batches, partitions
+from tombola.experiments import experiment
+from tombola.ground.checking import hints_of
+from tombola.ground.errors import ConfigError, InputError
+from tombola.ground.settings import Training
+from tombola.masks import paces
+from tombola.schema import arms, profiles, recipe
+from tombola.schema.recipe import from_yaml, parse, read
 
 HEAD = "training: {epochs: 1}\nuntil: {rounds: 2}\n"
 LTH = "arms: {lth: {method: lth, rate: 0.2}}\n"
@@ -294,7 +298,7 @@ SYNTHETIC = {"name": "synthetic", "image_shape": [3, 32, 32], "train": 20}
     ids=range(26),
 )  # fmt: skip
 def test_what_cannot_run_is_refused_when_it_is_planned(monkeypatch, changes, said):
-    monkeypatch.setattr("tombola.devices.cores", lambda: 2)
+    monkeypatch.setattr("tombola.ground.devices.cores", lambda: 2)
     with pytest.raises(InputError) as caught:
         planned(**changes)
     refused(caught.value)
@@ -308,7 +312,7 @@ def test_a_large_number_that_costs_nothing_is_planned():
 
 @pytest.mark.parametrize("number", [0, 65, 10**9])
 def test_workers_have_a_bound(monkeypatch, tmp_path, number):
-    monkeypatch.setattr("tombola.devices.cores", lambda: 2)
+    monkeypatch.setattr("tombola.ground.devices.cores", lambda: 2)
     with pytest.raises(ConfigError, match=f"workers is {number}; "):
         experiment.run(parse(WHOLE), runs=tmp_path, workers=number)
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
-from tombola import catalogue
-from tombola.errors import ConfigError
+from tombola.ground import catalogue
+from tombola.ground.errors import ConfigError
 
 USERS = """
 import math

@@ -6,8 +6,8 @@ from typing import Any, Literal, Optional
 
 import pytest
 
-from tombola.checking import checked
-from tombola.errors import ConfigError
+from tombola.ground.checking import checked
+from tombola.ground.errors import ConfigError
 
 
 class Other:

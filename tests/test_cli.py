@@ -16,10 +16,10 @@ from PIL import Image
 
 import tombola
 from tombola import recipes
-from tombola.catalogue import entries
-from tombola.cli import main
-from tombola.errors import InputError
-from tombola.recipe import parse, read
+from tombola.commands.cli import main
+from tombola.ground.catalogue import entries
+from tombola.ground.errors import InputError
+from tombola.schema.recipe import parse, read
 
 RECIPE = """
 name: quick
@@ -439,7 +439,7 @@ def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
         assert recipe == read("digits")
         raise InputError("nothing is trained here")
 
-    monkeypatch.setattr("tombola.experiment.run", run)
+    monkeypatch.setattr("tombola.experiments.experiment.run", run)
     refused(cli("demo", "--quiet"), "nothing is trained here")
 
 
@@ -483,7 +483,7 @@ def test_what_an_operating_system_or_the_memory_refuses_is_one_line(cli, monkeyp
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr("tombola.overview.runs", no_memory)
+    monkeypatch.setattr("tombola.folder.overview.runs", no_memory)
     refused(cli("runs"), "this takes more memory than there is")
 
 

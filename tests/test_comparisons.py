@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tombola.comparisons import compare, compare_over, reaches, shared_range, values_at
-from tombola.errors import ConfigError
-from tombola.statistics import interval_by_replicates
+from tombola.evidence.comparisons import compare, compare_over, reaches, shared_range, values_at
+from tombola.evidence.statistics import interval_by_replicates
+from tombola.ground.errors import ConfigError
 
 
 def rounds(arm, k, values, rate=0.8, **more):

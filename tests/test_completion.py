@@ -7,9 +7,9 @@ from dataclasses import fields
 import pytest
 from tests.test_cli import cli  # noqa: F401 - a fixture
 
-from tombola.cli import COMMANDS, RECIPE_ENTRIES, parser
-from tombola.completion import SHELLS, script, words_of
-from tombola.recipe import Recipe
+from tombola.commands.cli import COMMANDS, RECIPE_ENTRIES, parser
+from tombola.commands.completion import SHELLS, script, words_of
+from tombola.schema.recipe import Recipe
 
 
 def test_the_words_are_those_of_the_parser():

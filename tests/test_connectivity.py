@@ -17,27 +17,29 @@ from tests.test_executors import TASK, equal, job, make_task
 from tests.test_experiment import timeless
 from torch import nn
 
-from tombola import Classification, connectivity, seeds
-from tombola.connectivity import POINTS, Line, between, connect
+from tombola import Classification
 from tombola.data.dataset import from_tensors
-from tombola.driver import ArmRun
-from tombola.errors import ConfigError, TrainingError
+from tombola.data.partitions import WHOLE
+from tombola.data.splits import split
+from tombola.evidence.ledger import to_reach
 from tombola.executors import Pool
-from tombola.experiment import asked, foresee, plan
-from tombola.jobs import Job, Trained, first_batches, measure, run_job
-from tombola.ledger import to_reach
-from tombola.masks import ones
-from tombola.metrics import Metric
-from tombola.partitions import WHOLE
-from tombola.recipe import parse
-from tombola.records import costs_of
+from tombola.experiments.driver import ArmRun
+from tombola.experiments.experiment import asked, foresee, plan
+from tombola.folder.runs import Run, RunFolder
+from tombola.ground import seeds
+from tombola.ground.errors import ConfigError, TrainingError
+from tombola.ground.metrics import Metric
+from tombola.ground.settings import Training
+from tombola.masks.masks import ones
+from tombola.records.records import costs_of
+from tombola.records.storage import Store
 from tombola.reports import aggregate, decisions, figures, page, table
 from tombola.reports.decisions import STABLE, Asked
-from tombola.runs import Run, RunFolder
-from tombola.settings import Training
-from tombola.splits import split
-from tombola.storage import Store
-from tombola.work import Connect
+from tombola.schema.recipe import parse
+from tombola.search import connectivity
+from tombola.search.connectivity import POINTS, Line, between, connect
+from tombola.search.work import Connect
+from tombola.training.jobs import Job, Trained, first_batches, measure, run_job
 
 PATIENCE = 600  # seconds: worker processes take long to start on a busy machine
 
@@ -253,7 +255,7 @@ def test_a_line_that_is_in_the_store_is_not_measured_again(pair, tmp_path, monke
     pool = make()
     first = pool.connect(*jobs).result(PATIENCE)[2]
     pool.close()
-    monkeypatch.setattr("tombola.work.connect", None)
+    monkeypatch.setattr("tombola.search.work.connect", None)
     again = make()
     assert again.connect(*jobs).result(PATIENCE)[2] == first
     again.close()
@@ -323,7 +325,7 @@ def test_round_0_is_the_dense_network_with_the_line_from_where_tickets_start(don
 
 @functools.cache
 def dense_task():
-    from tombola.plans import make_task
+    from tombola.experiments.plans import make_task
 
     return make_task(recipe(), None)
 
@@ -367,13 +369,13 @@ def test_a_run_stopped_between_a_training_and_its_line_does_no_training_again(do
         lines.append(honest(*rest))
         return lines[-1]
 
-    monkeypatch.setattr("tombola.work.connect", stops)
+    monkeypatch.setattr("tombola.search.work.connect", stops)
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path, made)
     for thread in threading.enumerate():
         if thread.name.startswith("tombola-"):
             thread.join()  # an interrupted run does not wait for what is under way, and that is counted, too
-    monkeypatch.setattr("tombola.work.connect", lambda *rest: lines.append(1) or honest(*rest))
+    monkeypatch.setattr("tombola.search.work.connect", lambda *rest: lines.append(1) or honest(*rest))
     went = go(tmp_path, made)
     assert timeless(went.outcome.records) == timeless(done.outcome.records)
     assert len(lines) == 4  # each once, over both
@@ -481,7 +483,7 @@ def test_what_cannot_be_trained_once_more_is_told_in_one_line(arms, message):
 
 
 def test_the_time_told_counts_what_is_tested_along_the_lines(monkeypatch, tmp_path):
-    monkeypatch.setattr("tombola.estimate._measure", lambda _plans: (0.0, 0.001))
+    monkeypatch.setattr("tombola.experiments.estimate._measure", lambda _plans: (0.0, 0.001))
     made = recipe(training={"epochs": 2, "batch_size": 32, "evaluate_every": 1000}, data={"name": "digits", "valid": 0})
     plans = plan(replace(made, arms={name: made.arms[name] for name in ("lth", "again")}))
     told = foresee(plans, runs=tmp_path, workers=1)

@@ -5,12 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola.controls import draw, shuffle
-from tombola.experiment import run
-from tombola.masks import count, nested
-from tombola.rates import kept_by_group
-from tombola.recipe import parse
-from tombola.scopes import per_layer
+from tombola.experiments.experiment import run
+from tombola.masks.controls import draw, shuffle
+from tombola.masks.masks import count, nested
+from tombola.masks.rates import kept_by_group
+from tombola.masks.scopes import per_layer
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
 MASK = {"a": torch.tensor([[True, True, False], [False, False, True]]), "b": torch.tensor([False, True, False, False])}

@@ -10,15 +10,16 @@ import torch
 from tests.toys import equal
 from torch import nn
 
-from tombola import Classification, masks
+from tombola import Classification
 from tombola.data import synthetic
+from tombola.data.partitions import WHOLE, by_seeds
+from tombola.data.splits import split
 from tombola.executors import serial
-from tombola.jobs import Job, run_job
-from tombola.masks import Handle, ones
-from tombola.partitions import WHOLE, by_seeds
-from tombola.search import find, find_at_once
-from tombola.settings import Training
-from tombola.splits import split
+from tombola.ground.settings import Training
+from tombola.masks import masks
+from tombola.masks.masks import Handle, ones
+from tombola.search.rounds import find, find_at_once
+from tombola.training.jobs import Job, run_job
 
 SHAPE = (37, 64)  # of a weight that no other test has
 

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola.cutting import keep_any, keep_common
-from tombola.errors import InputError
-from tombola.masks import count, intersect, nested, unite
-from tombola.pruning import prune
-from tombola.rates import Count, kept_by_group
-from tombola.scopes import Group, per_layer, whole_model
+from tombola.ground.errors import InputError
+from tombola.masks.masks import count, intersect, nested, unite
+from tombola.masks.pruning import prune
+from tombola.masks.rates import Count, kept_by_group
+from tombola.masks.scopes import Group, per_layer, whole_model
 from tombola.scores import magnitude, random
 from tombola.scores.context import Context
+from tombola.search.cutting import keep_any, keep_common
 
 CONTEXT = Context({}, seed=0)
 

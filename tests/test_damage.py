@@ -13,22 +13,23 @@ import torch
 from tests.resealing import change_json, copied, records_of, unseal, write_records
 from tests.test_experiment import recipe, timeless
 
-from tombola import similarity, transfer
-from tombola.cli import main
-from tombola.connectivity import Line
-from tombola.errors import ConfigError, InputError
-from tombola.experiment import report, run
-from tombola.jobs import Measured, Trained
-from tombola.packing import pack
-from tombola.progress import Display
-from tombola.records import Records
+from tombola.commands.cli import main
+from tombola.experiments import transfer
+from tombola.experiments.experiment import report, run
+from tombola.experiments.progress import Display
+from tombola.folder import similarity
+from tombola.folder.packing import pack
+from tombola.folder.runs import Run, RunFolder
+from tombola.ground.errors import ConfigError, InputError
+from tombola.records.records import Records
+from tombola.records.seals import Seals
+from tombola.records.storage import Store
 from tombola.reports import page, table
-from tombola.runs import Run, RunFolder
-from tombola.seals import Seals
-from tombola.storage import Store
+from tombola.search.connectivity import Line
+from tombola.search.work import Connect, Measure, Train
 from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
-from tombola.work import Connect, Measure, Train
+from tombola.training.jobs import Measured, Trained
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -49,8 +50,8 @@ DIGEST, OTHER = "ab" * 32, "cd" * 32
 def quick():
     """Runs without a page."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.experiment.page.write", lambda *_: [])
-        patch.setattr("tombola.transfer.matrix.write", lambda *_: [])
+        patch.setattr("tombola.experiments.experiment.page.write", lambda *_: [])
+        patch.setattr("tombola.experiments.transfer.matrix.write", lambda *_: [])
         yield
 
 
@@ -278,13 +279,13 @@ def test_a_line_that_is_missing_from_a_file_that_is_written_as_a_whole_is_told(w
 def said(monkeypatch):
     """The lines that a run tells."""
     lines = []
-    monkeypatch.setattr("tombola.progress.Display.say", lambda _, text: lines.append(text))
+    monkeypatch.setattr("tombola.experiments.progress.Display.say", lambda _, text: lines.append(text))
     return lines
 
 
 def stopped(monkeypatch, made, parent, where, after):
     """Run until something has been done so often, and stop."""
-    import tombola.work as pool
+    import tombola.search.work as pool
 
     honest, done = getattr(pool, where), []
 
@@ -605,7 +606,7 @@ def test_results_come_in_the_recipes_order_whichever_was_written_first(whole, tm
 
 @pytest.mark.slow
 def test_a_page_is_the_same_whichever_result_was_written_first(whole, tmp_path, with_charts, monkeypatch):
-    monkeypatch.setattr("tombola.experiment.page.write", page_write)
+    monkeypatch.setattr("tombola.experiments.experiment.page.write", page_write)
     folders = [shuffled(whole.folder, tmp_path, seed) for seed in range(2)]
     files = [[path.read_bytes() for path in report(Run(folder)).files] for folder in folders]
     assert len(files[0]) > 2

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tombola import catalogue, data
+from tombola import data
 from tombola.data import published
 from tombola.data.dataset import Dataset, from_tensors
 from tombola.data.loading import load
 from tombola.data.roots import data_root
-from tombola.errors import ConfigError, DataError
+from tombola.ground import catalogue
+from tombola.ground.errors import ConfigError, DataError
 
 FOLDERS = {
     "mnist": "MNIST",

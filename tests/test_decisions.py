@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tombola.comparisons import Value
-from tombola.experiment import asked
-from tombola.recipe import parse
-from tombola.records import Cost
+from tombola.evidence.comparisons import Value
+from tombola.experiments.experiment import asked
+from tombola.records.records import Cost
 from tombola.reports import decisions
 from tombola.reports.decisions import Asked
 from tombola.reports.grids import Grid, filled
+from tombola.schema.recipe import parse
 
 
 def record(arm, k, index, density, accuracy, **more):

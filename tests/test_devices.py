@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import devices, models
-from tombola.errors import ConfigError
-from tombola.identity import run_digest
-from tombola.jobs import Job, measure, run_job
-from tombola.plans import Plans, make_task, settle
-from tombola.recipe import Recipe, parse
-from tombola.settings import Training
-from tombola.training import settle as settled
+from tombola import models
+from tombola.experiments.plans import Plans, make_task, settle
+from tombola.folder.identity import run_digest
+from tombola.ground import devices
+from tombola.ground.errors import ConfigError
+from tombola.ground.settings import Training
+from tombola.schema.recipe import Recipe, parse
+from tombola.training.jobs import Job, measure, run_job
+from tombola.training.loop import settle as settled
 
 
 def recipe(**changes) -> Recipe:

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 import torch
 
-from tombola.digests import digest_json, digest_mask, digest_state, pack
-from tombola.errors import InputError
+from tombola.ground.errors import InputError
+from tombola.masks.digests import digest_json, digest_mask, digest_state, pack
 
 
 def test_a_state_is_hashed_as_the_page_on_the_ticket_format_says():

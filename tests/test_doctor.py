@@ -9,14 +9,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from tombola import cli, doctor
-from tombola.catalogue import entries, entry
-from tombola.doctor import Case, Examination, Timing, Workers, advise, candidates, facts, plain, terminal
-from tombola.errors import ConfigError, DataError
+from tombola.commands import cli, doctor
+from tombola.commands.doctor import Case, Examination, Timing, Workers, advise, candidates, facts, plain, terminal
+from tombola.experiments.plans import Plans, make_task, settle
+from tombola.ground.catalogue import entries, entry
+from tombola.ground.errors import ConfigError, DataError
+from tombola.ground.settings import Training
 from tombola.models import conv3, mlp
-from tombola.plans import Plans, make_task, settle
-from tombola.recipe import parse
-from tombola.settings import Training
+from tombola.schema.recipe import parse
 
 TINY = {
     "name": "tiny",
@@ -182,7 +182,7 @@ def test_without_a_recipe_two_cases_are_measured(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "_with_workers", with_workers)
     idle = facts() | {"busy": False}
     monkeypatch.setattr(doctor, "facts", lambda _: idle)
-    monkeypatch.setattr("tombola.devices.kind_of", lambda _: "cpu")
+    monkeypatch.setattr("tombola.ground.devices.kind_of", lambda _: "cpu")
     monkeypatch.setattr(doctor, "cores", lambda: 2)
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out

@@ -5,14 +5,14 @@ import re
 import pytest
 import yaml
 
-from tombola import experiment
-from tombola.cli import main
-from tombola.drafts import draft
-from tombola.errors import ConfigError
-from tombola.estimate import Estimate
-from tombola.progress import duration
-from tombola.recipe import read
-from tombola.verdicts import LEAST
+from tombola.commands.cli import main
+from tombola.commands.drafts import draft
+from tombola.evidence.verdicts import LEAST
+from tombola.experiments import experiment
+from tombola.experiments.estimate import Estimate
+from tombola.experiments.progress import duration
+from tombola.ground.errors import ConfigError
+from tombola.schema.recipe import read
 
 OWN = """
 import torch
@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def own(folder, monkeypatch):
     """The same, where nothing is foreseen: that takes seconds, and is tested once."""
-    monkeypatch.setattr("tombola.experiment.foresee", lambda *_, **__: FORESEEN)
+    monkeypatch.setattr("tombola.experiments.experiment.foresee", lambda *_, **__: FORESEEN)
     return folder
 
 
@@ -90,7 +90,7 @@ def test_a_draft_is_read_and_planned_as_it_stands_and_fits(own, data, model, ent
 
 
 def test_the_cost_that_a_draft_tells_is_what_a_run_of_it_would_be_told(folder, monkeypatch):
-    monkeypatch.setattr("tombola.estimate._measure", lambda _: (0.01, 0.001))
+    monkeypatch.setattr("tombola.experiments.estimate._measure", lambda _: (0.01, 0.001))
     made = draft("drafted:data", "drafted:net", workers=2)
     (folder / "made.yaml").write_text(made.text)
     ahead = experiment.foresee(experiment.plan(read(folder / "made.yaml")), runs=folder, workers=2)

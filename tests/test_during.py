@@ -7,13 +7,13 @@ import torch
 from tests.outside.during import Swap
 from tests.test_executors import TASK, job, make_task, same
 
-from tombola.errors import ConfigError
 from tombola.executors import Pool
 from tombola.executors.packing import pack, unpack
-from tombola.jobs import run_job
-from tombola.masks import ones
-from tombola.paces import Gradual, Pace
-from tombola.work import Train
+from tombola.ground.errors import ConfigError
+from tombola.masks.masks import ones
+from tombola.masks.paces import Gradual, Pace
+from tombola.search.work import Train
+from tombola.training.jobs import run_job
 
 
 def half(**settings):

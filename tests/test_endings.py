@@ -5,11 +5,11 @@ import json
 import pytest
 from tests.test_arms import recipe
 
-from tombola.endings import End, Ending
-from tombola.errors import DamagedError
-from tombola.experiment import run
-from tombola.run_files import check_endings
-from tombola.runs import Run
+from tombola.experiments.experiment import run
+from tombola.folder.contents import check_endings
+from tombola.folder.runs import Run
+from tombola.ground.endings import End, Ending
+from tombola.ground.errors import DamagedError
 
 ARMS = {
     "lth": {"method": "lth", "rate": 0.2},

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tombola.errors import DiskError, InputError, near, one_line, shown
+from tombola.ground.errors import DiskError, InputError, near, one_line, shown
 
 
 class Odd:

@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from tombola import rehearsal
-from tombola.digests import digest_state
-from tombola.experiment import _states, foresee, outlook, plan, run
-from tombola.jobs import Job
-from tombola.plans import replicate_seed
-from tombola.recipe import parse
-from tombola.rehearsal import rehearse
-from tombola.storage import Store
-from tombola.work import Connect, Measure, Train
+from tombola.experiments import rehearsal
+from tombola.experiments.experiment import _states, foresee, outlook, plan, run
+from tombola.experiments.plans import replicate_seed
+from tombola.experiments.rehearsal import rehearse
+from tombola.masks.digests import digest_state
+from tombola.records.storage import Store
+from tombola.schema.recipe import parse
+from tombola.search.work import Connect, Measure, Train
+from tombola.training.jobs import Job
 
 COLT = {"method": "colt", "rate": 0.15}
 LTH = {"method": "lth", "rate": 0.2}
@@ -195,7 +195,7 @@ def test_replicates_alike_are_rehearsed_once(monkeypatch):
 
 
 def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeypatch, tmp_path):
-    monkeypatch.setattr("tombola.estimate._measure", lambda _plans: (0.01, 0.0001))
+    monkeypatch.setattr("tombola.experiments.estimate._measure", lambda _plans: (0.01, 0.0001))
     made = recipe(training={"epochs": 3, "batch_size": 50}, until={"rounds": 4}, arms={"lth": LTH})
     plans = plan(made)
     train, valid, test = (len(getattr(plans.task.splits, which)) for which in ("train", "valid", "test"))

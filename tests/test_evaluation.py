@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tombola.errors import InputError
-from tombola.splits import Split
+from tombola.data.splits import Split
+from tombola.ground.errors import InputError
 from tombola.tasks.evaluation import evaluate, evaluate_split
 
 

@@ -4,9 +4,9 @@ import pytest
 from tests.test_decisions import ASKED, RECORDS, three
 from tests.test_reports import searched
 
-from tombola import comparisons, ledger, verdicts
-from tombola.evidence import Evidence, once
-from tombola.records import Records, costs_of
+from tombola.evidence import comparisons, ledger, verdicts
+from tombola.evidence.answers import Evidence, once
+from tombola.records.records import Records, costs_of
 from tombola.reports import aggregate, decisions, table
 
 TAKEN = {"random": "lth"}

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from tombola.cli import main
-from tombola.comparisons import compare
-from tombola.errors import ConfigError
-from tombola.experiment import report, run
+from tombola.commands.cli import main
+from tombola.evidence.comparisons import compare
+from tombola.evidence.verdicts import verdict
+from tombola.experiments.experiment import report, run
+from tombola.experiments.transfer import transfer
 from tombola.exports.writing import export
-from tombola.metrics import Metric
-from tombola.packing import pack
-from tombola.recipe import read
+from tombola.folder.packing import pack
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError
+from tombola.ground.metrics import Metric
 from tombola.reports import figures, table
-from tombola.runs import Run
-from tombola.transfer import transfer
-from tombola.verdicts import verdict
+from tombola.schema.recipe import read
 
 PERPLEXITY = Metric("perplexity", fraction=False, higher=False)
 QUICK = {

@@ -15,19 +15,20 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import Classification, devices, seeds
-from tombola import work as works
+from tombola import Classification
 from tombola.data.dataset import from_tensors
-from tombola.errors import ConfigError, TrainingError
+from tombola.data.partitions import WHOLE, by_classes, by_seeds
+from tombola.data.splits import split
 from tombola.executors import Pool, here, serial
 from tombola.executors.worker import Worker
-from tombola.jobs import Job, measure, run_job
-from tombola.masks import ones
-from tombola.partitions import WHOLE, by_classes, by_seeds
-from tombola.search import find
-from tombola.settings import Training
-from tombola.splits import split
-from tombola.storage import Store
+from tombola.ground import devices, seeds
+from tombola.ground.errors import ConfigError, TrainingError
+from tombola.ground.settings import Training
+from tombola.masks.masks import ones
+from tombola.records.storage import Store
+from tombola.search import work as works
+from tombola.search.rounds import find
+from tombola.training.jobs import Job, measure, run_job
 
 PATIENCE = 120  # seconds; spawning a worker takes a few on a busy machine
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 from tests.resealing import records_of, write_records
 
-from tombola import records as records_module
-from tombola.cli import main
-from tombola.digests import digest_mask
-from tombola.errors import ConfigError, InputError
-from tombola.experiment import run
-from tombola.masks import count, nested
-from tombola.recipe import parse
-from tombola.runs import Run, RunFolder
+from tombola.commands.cli import main
+from tombola.experiments.experiment import run
+from tombola.folder.runs import Run, RunFolder
+from tombola.ground.errors import ConfigError, InputError
+from tombola.masks.digests import digest_mask
+from tombola.masks.masks import count, nested
+from tombola.records import records as records_module
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
 FIELDS = {
@@ -204,7 +204,7 @@ def test_one_and_two_workers_give_the_same_bits_for_convolutions_with_batch_norm
 
 
 def test_a_machine_with_one_core_needs_no_worker_process_and_gives_the_same_bits(outcome, tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.devices.cores", lambda: 1)
+    monkeypatch.setattr("tombola.ground.devices.cores", lambda: 1)
 
     def no_process(*_, **__):
         raise AssertionError("a worker process was started")
@@ -214,13 +214,13 @@ def test_a_machine_with_one_core_needs_no_worker_process_and_gives_the_same_bits
 
 
 def test_more_threads_than_cores_are_one_worker(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.devices.cores", lambda: 1)
+    monkeypatch.setattr("tombola.ground.devices.cores", lambda: 1)
     training = {"lr": 0.05, "epochs": 1, "batch_size": 64, "threads": 2}
     assert go(tmp_path, recipe(training=training, replicates=1, until={"rounds": 1}), workers=None).complete
 
 
 def test_the_same_command_again_trains_nothing_and_shows_the_same(outcome, monkeypatch):
-    monkeypatch.setattr("tombola.work.run_job", None)
+    monkeypatch.setattr("tombola.search.work.run_job", None)
     again = run(recipe(), runs=str(outcome.folder.parent), workers=1)
     assert again.records == outcome.records
     assert Run(str(outcome.folder)).records.all() == Run(outcome.folder).records.all()
@@ -256,15 +256,15 @@ def test_arms_and_replicates_may_be_added_to_a_run(tmp_path):
 @pytest.fixture
 def counted(monkeypatch):
     """Count the trainings that a run does in this process."""
-    import tombola.jobs
+    import tombola.training.jobs
 
-    done, honest = [], tombola.jobs.run_job
+    done, honest = [], tombola.training.jobs.run_job
 
     def counting(job, task, progress=None):
         done.append(job)
         return honest(job, task, progress)
 
-    monkeypatch.setattr("tombola.work.run_job", counting)
+    monkeypatch.setattr("tombola.search.work.run_job", counting)
     return done
 
 
@@ -462,16 +462,16 @@ def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_its_arm_and_the_others_go_on(tmp_path, monkeypatch):
-    import tombola.jobs
+    import tombola.training.jobs
 
-    honest = tombola.jobs.run_job
+    honest = tombola.training.jobs.run_job
 
     def spoilt(job, task, progress=None):
         if job.part.classes is not None:
-            raise tombola.jobs.TrainingError("the loss is nan at step 3; a lower learning rate may help")
+            raise tombola.training.jobs.TrainingError("the loss is nan at step 3; a lower learning rate may help")
         return honest(job, task, progress)
 
-    monkeypatch.setattr("tombola.work.run_job", spoilt)
+    monkeypatch.setattr("tombola.search.work.run_job", spoilt)
     done = go(tmp_path, recipe(replicates=1))
     assert not done.complete
     assert "arm colt-2, replicate 0: failed: round 1: the loss is nan at step 3; a lower learning rate may help" in (
@@ -534,8 +534,8 @@ def test_rewinding_to_step_k_starts_every_ticket_from_the_dense_runs_state_at_k(
 
     from pathlib import Path
 
-    from tombola.jobs import Job, run_job
-    from tombola.plans import Plans, make_model, make_task, replicate_seed
+    from tombola.experiments.plans import Plans, make_model, make_task, replicate_seed
+    from tombola.training.jobs import Job, run_job
 
     rewound = recipe(rewind=10, replicates=1)
     task = make_task(rewound, None)
@@ -636,10 +636,12 @@ def of_digits(**more):
 
 
 def test_the_report_is_written_while_the_run_is_under_way(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.experiment._REFRESH", 0.0)
-    monkeypatch.setattr("tombola.experiment._FIRST_REPORT", 0.0)
+    monkeypatch.setattr("tombola.experiments.experiment._REFRESH", 0.0)
+    monkeypatch.setattr("tombola.experiments.experiment._FIRST_REPORT", 0.0)
     written = []
-    monkeypatch.setattr("tombola.experiment.page.write", lambda *given: written.append((given[3], given[7])) or [])
+    monkeypatch.setattr(
+        "tombola.experiments.experiment.page.write", lambda *given: written.append((given[3], given[7])) or []
+    )
     run(of_digits(), runs=tmp_path, workers=1)
     assert len(written) > 1
     assert [notes[0].split(":")[0] for notes, _ in written[:-1]] == ["the run is under way"] * (len(written) - 1)
@@ -648,17 +650,17 @@ def test_the_report_is_written_while_the_run_is_under_way(tmp_path, monkeypatch)
 
 
 def test_a_report_that_cannot_be_drawn_does_not_stop_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.experiment._REFRESH", 0.0)
-    monkeypatch.setattr("tombola.experiment._FIRST_REPORT", 0.0)
+    monkeypatch.setattr("tombola.experiments.experiment._REFRESH", 0.0)
+    monkeypatch.setattr("tombola.experiments.experiment._FIRST_REPORT", 0.0)
 
     def fail(*given):
         if given[7] == ():
             raise ValueError("no ink")
         return []
 
-    monkeypatch.setattr("tombola.experiment.page.write", fail)
+    monkeypatch.setattr("tombola.experiments.experiment.page.write", fail)
     said = []
-    monkeypatch.setattr("tombola.progress.Display.say", lambda _, text: said.append(text))
+    monkeypatch.setattr("tombola.experiments.progress.Display.say", lambda _, text: said.append(text))
     done = run(of_digits(), runs=tmp_path, workers=1)
     assert done.complete
     assert [text for text in said if "no ink" in text] == [

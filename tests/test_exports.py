@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from tombola import exports, ticket_format
-from tombola.catalogue import entries
-from tombola.cli import main, parser
-from tombola.errors import ConfigError, DiskError, TicketError
+from tombola.commands.cli import main, parser
 from tombola.exports.reading import read_elsewhere
 from tombola.exports.writing import check_target, export
+from tombola.ground.catalogue import entries
+from tombola.ground.errors import ConfigError, DiskError, TicketError
 from tombola.models import lenet5
 from tombola.tickets import Ticket
 
@@ -428,7 +428,7 @@ def test_the_same_ticket_gives_the_same_bytes_whatever_the_file_is_called(tmp_pa
     path, other = tmp_path / "t.safetensors", tmp_path / "new" / "other.name"
     ticket_of(network()).save(path)
     code = (
-        "import sys; from tombola.cli import main\n"
+        "import sys; from tombola.commands.cli import main\n"
         f"for name in {entries('tombola.exports')}: main([*sys.argv[1:], '--to', name, '--out', f'new/{{name}}.x'])"
     )
     command = [sys.executable, "-c", code, "ticket", "export", str(path)]
@@ -567,7 +567,7 @@ def test_a_users_own_export_gives_a_ticket_or_a_state(file, tmp_path, monkeypatc
 
 def test_ticket_commands_but_export_import_no_torch(file):
     code = (
-        "import sys\nfrom tombola.cli import main\n"
+        "import sys\nfrom tombola.commands.cli import main\n"
         "code = main(sys.argv[1:])\nsys.exit(7 if {'torch', 'safetensors', 'numpy'} & set(sys.modules) else code)"
     )
     for arguments in (["info", file], ["info", "--json", file], ["verify", "--json", file, file]):

@@ -11,8 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import tombola
-from tombola import extras
-from tombola.extras import EXTRAS, MissingExtraError
+from tombola.ground import extras
+from tombola.ground.extras import EXTRAS, MissingExtraError
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -64,7 +64,7 @@ def test_nothing_but_extras_imports_what_the_base_install_lacks():
         if path.name == "extras.py":
             continue
         for module, _ in imported(ast.parse(path.read_text())):
-            assert module.partition(".")[0] in known, f"{path} imports {module}: from tombola.extras import it"
+            assert module.partition(".")[0] in known, f"{path} imports {module}: from tombola.ground.extras import it"
 
 
 def test_whatever_is_imported_from_extras_is_in_its_table():
@@ -72,7 +72,7 @@ def test_whatever_is_imported_from_extras_is_in_its_table():
     own = {"extras", "EXTRAS", "MissingExtraError", "require", "versions"}
     for path in (ROOT / "src/tombola").rglob("*.py"):
         for module, name in imported(ast.parse(path.read_text())):
-            assert module != "tombola.extras" or name in names | own, path
+            assert module != "tombola.ground.extras" or name in names | own, path
 
 
 def test_the_table_and_the_project_name_the_same_libraries():
@@ -116,7 +116,7 @@ def test_extras_has_no_other_attribute():
     with pytest.raises(AttributeError, match="nothing"):
         extras.nothing  # noqa: B018
     with pytest.raises(ImportError, match="nothing"):
-        exec("from tombola.extras import nothing")
+        exec("from tombola.ground.extras import nothing")
 
 
 def test_the_versions_of_what_is_installed_are_told():
@@ -125,9 +125,10 @@ def test_the_versions_of_what_is_installed_are_told():
 
 
 def test_functions_that_need_an_extra_name_it(hide, tmp_path):
-    from tombola import data, statistics
+    from tombola import data
+    from tombola.evidence import statistics
     from tombola.models import building
-    from tombola.records import Records
+    from tombola.records.records import Records
 
     hide("sklearn", "torchvision", "scipy", "pandas")
     for call, extra in (
@@ -144,7 +145,7 @@ def test_functions_that_need_an_extra_name_it(hide, tmp_path):
 
 @pytest.mark.parametrize("library", ["altair", "scipy", "vl_convert"])
 def test_a_run_without_the_report_extra_is_refused_before_anything_is_trained(library, hide, tmp_path):
-    from tombola.recipe import parse
+    from tombola.schema.recipe import parse
 
     recipe = parse(
         {"name": "x", "data": "synthetic", "training": {"epochs": 1}, "arms": {"dense": {"method": "dense"}}}

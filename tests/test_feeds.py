@@ -5,12 +5,12 @@ import threading
 import pytest
 import torch
 
-from tombola.errors import SourceFailedError
-from tombola.feeds import Feed, feeds_of
-from tombola.jobs import Job
+from tombola.experiments.feeds import Feed, feeds_of
+from tombola.ground.errors import SourceFailedError
+from tombola.ground.settings import Training
 from tombola.methods.setting import Found
-from tombola.recipe import parse
-from tombola.settings import Training
+from tombola.schema.recipe import parse
+from tombola.training.jobs import Job
 
 WEIGHTS = 80_000
 

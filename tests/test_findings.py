@@ -20,14 +20,14 @@ from findings.page import anchor, page, wrapped
 from findings.sections import SECTIONS
 from tombola import Classification, Run
 from tombola.data import synthetic
-from tombola.experiment import report
-from tombola.identity import run_digest
-from tombola.masks import ones
-from tombola.paces import Pace
-from tombola.partitions import WHOLE
-from tombola.settings import Training
-from tombola.splits import split
-from tombola.training import train
+from tombola.data.partitions import WHOLE
+from tombola.data.splits import split
+from tombola.experiments.experiment import report
+from tombola.folder.identity import run_digest
+from tombola.ground.settings import Training
+from tombola.masks.masks import ones
+from tombola.masks.paces import Pace
+from tombola.training.loop import train
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs/findings"

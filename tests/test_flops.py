@@ -15,11 +15,13 @@ from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.checkpoint import checkpoint
 
-from tombola import catalogue, flops, models, recipe
-from tombola.flops import Flops, per_example, uncounted
-from tombola.masks import ones
-from tombola.models import conv3, lenet_300_100
-from tombola.records import costs_of
+from tombola import models
+from tombola.ground import catalogue
+from tombola.masks.masks import ones
+from tombola.models import conv3, flops, lenet_300_100
+from tombola.models.flops import Flops, per_example, uncounted
+from tombola.records.records import costs_of
+from tombola.schema import recipe
 
 
 # By hand: a linear layer of n inputs and m outputs takes 2nm forward, as much for the gradient of its weights, and as

@@ -16,15 +16,15 @@ from tombola.executors import forking
 for name in forking.IMPORTED:
     importlib.import_module(name)
 imported = set(sys.modules)
-from tombola.plans import Plans, make_task, settle
-from tombola.recipe import parse
+from tombola.experiments.plans import Plans, make_task, settle
+from tombola.schema.recipe import parse
 recipe = parse({"name": "x", "data": "synthetic", "model": "MODEL", "training": {"epochs": 1}, "arms":
                 {"lth": {"method": "lth", "rate": 0.2}}, "until": {"rounds": 1}})
 task = make_task(recipe, None)
 recipe = settle(recipe, task)
 plans = Plans.of(recipe, task)
 planned = set(sys.modules)
-from tombola.jobs import Job, measure, run_job
+from tombola.training.jobs import Job, measure, run_job
 job = Job(task.initial_state(), plans.mask, recipe.training, seed=0)
 measure(job, run_job(job, task), task)
 print(json.dumps([sorted(imported), sorted(planned), sorted(sys.modules)]))

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola.errors import TicketError
+from tombola.ground.errors import TicketError
 from tombola.ticket_format import bits, layout, read, verify, writing
 from tombola.tickets import Ticket
 

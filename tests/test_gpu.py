@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tombola.data.partitions import WHOLE, by_classes
 from tombola.executors import serial
-from tombola.experiment import run
-from tombola.jobs import Job, measure, run_job
-from tombola.partitions import WHOLE, by_classes
-from tombola.plans import Plans, make_task, settle
-from tombola.recipe import parse
-from tombola.search import find
+from tombola.experiments.experiment import run
+from tombola.experiments.plans import Plans, make_task, settle
+from tombola.schema.recipe import parse
+from tombola.search.rounds import find
+from tombola.training.jobs import Job, measure, run_job
 
 pytestmark = [
     pytest.mark.gpu,
@@ -64,7 +64,7 @@ def test_a_training_done_again_has_the_same_bits(precision):
 def test_a_training_that_streams_from_the_host_has_the_bits_of_one_whose_data_is_on_the_device(monkeypatch):
     task, job = made()
     held = run_job(job, task)
-    monkeypatch.setattr("tombola.devices.free_memory", lambda _: 0)
+    monkeypatch.setattr("tombola.ground.devices.free_memory", lambda _: 0)
     streaming, _ = made()
     assert "brought to it batch by batch" in streaming.streams
     streamed = run_job(job, streaming)

@@ -7,22 +7,22 @@ import pytest
 import torch
 from tests.test_experiment import timeless
 
-from tombola.errors import ConfigError
-from tombola.experiment import run
-from tombola.flops import Flops
-from tombola.gradual import Pruner
-from tombola.jobs import Job, Trained, run_job
-from tombola.ledger import to_reach
-from tombola.masks import count, ones, size
-from tombola.paces import Gradual, Pace, densities
-from tombola.plans import make_task
-from tombola.recipe import parse
-from tombola.records import costs_of
+from tombola.evidence.ledger import to_reach
+from tombola.experiments.experiment import run
+from tombola.experiments.plans import make_task
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError
+from tombola.ground.settings import Training
+from tombola.masks.masks import count, ones, size
+from tombola.masks.paces import Gradual, Pace, densities
+from tombola.masks.scopes import by_name
+from tombola.models.flops import Flops
+from tombola.records.records import costs_of
 from tombola.reports import aggregate
-from tombola.runs import Run
-from tombola.scopes import by_name
+from tombola.schema.recipe import parse
 from tombola.scores.context import Context
-from tombola.settings import Training
+from tombola.training.gradual import Pruner
+from tombola.training.jobs import Job, Trained, run_job
 
 
 # By hand: from sparsity 0 to 0.9 in four steps of 25: 1 - (1 - i / 4)^3 is 0, 37/64, 56/64, 63/64, 1.
@@ -251,7 +251,7 @@ def test_what_its_training_costs_sparse_lies_between_its_densities(outcome):
 
 # By hand: 10 steps with all 4 weights, 20 with 2, 10 with 1: (10 * 24 + 20 * 12 + 10 * 6) / 40 = 13.5 an example.
 def test_sparse_flops_are_added_up_cut_by_cut():
-    from tombola.accounts import _sparse_flops
+    from tombola.experiments.accounts import _sparse_flops
 
     mask = {"0.weight": torch.ones(2, 2, dtype=torch.bool)}
     trained = Trained(

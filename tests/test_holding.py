@@ -18,9 +18,9 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.optim import optimizer as torchs
 from torch.optim.swa_utils import AveragedModel
 
-from tombola.errors import InputError
-from tombola.holding import hold_
-from tombola.masks import apply_, masked_parameters, ones
+from tombola.ground.errors import InputError
+from tombola.masks.holding import hold_
+from tombola.masks.masks import apply_, masked_parameters, ones
 
 
 class Mixing(torch.optim.Optimizer):

@@ -14,8 +14,8 @@ from tombola import Classification, by_classes, split
 from tombola.data import published
 from tombola.data.loading import load
 from tombola.data.pictures import Files, Pictures, decode
-from tombola.errors import ConfigError, DataError
-from tombola.splits import Split, moments
+from tombola.data.splits import Split, moments
+from tombola.ground.errors import ConfigError, DataError
 
 TINY = "tiny-imagenet-200"
 

@@ -19,13 +19,13 @@ STOPPED = "tombola: stopped\n"
 # As the command ``tombola``, with another command line: what it does stands in the test.
 COMMAND = """
 import hashlib, os, signal, sys, threading, time
-import tombola.cli
-from tombola import interrupts
+import tombola.commands.cli
+from tombola.ground import interrupts
 def ready():
     os.write(2, b"ready\\n")
 def busy():
     {body}
-tombola.cli.main = busy
+tombola.commands.cli.main = busy
 from tombola.__main__ import main
 main()
 """

@@ -7,20 +7,21 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import Classification, seeds
-from tombola.cutting import keep_common
+from tombola import Classification
 from tombola.data.dataset import from_tensors
-from tombola.errors import InvariantError
+from tombola.data.partitions import WHOLE, Partition, by_seeds
+from tombola.data.splits import split
 from tombola.executors import serial
-from tombola.invariants import check_cut, check_rewound, check_zeros
-from tombola.jobs import Job, run_job
-from tombola.masks import apply_, ones
-from tombola.partitions import WHOLE, Partition, by_seeds
-from tombola.rates import Count
-from tombola.scopes import per_layer, whole_model
-from tombola.search import find
-from tombola.settings import Training
-from tombola.splits import split
+from tombola.ground import seeds
+from tombola.ground.errors import InvariantError
+from tombola.ground.settings import Training
+from tombola.masks.masks import apply_, ones
+from tombola.masks.rates import Count
+from tombola.masks.scopes import per_layer, whole_model
+from tombola.search.cutting import keep_common
+from tombola.search.rounds import find
+from tombola.training.invariants import check_cut, check_rewound, check_zeros
+from tombola.training.jobs import Job, run_job
 
 
 def network() -> nn.Module:

@@ -10,17 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import Classification, seeds
-from tombola.batches import Augment
+from tombola import Classification
+from tombola.data.batches import Augment
 from tombola.data.dataset import from_tensors
-from tombola.errors import ConfigError, TrainingError
-from tombola.jobs import Job, measure, run_job
-from tombola.masks import ones
-from tombola.partitions import WHOLE, Partition, by_seeds
-from tombola.settings import Training
-from tombola.splits import split
+from tombola.data.partitions import WHOLE, Partition, by_seeds
+from tombola.data.splits import split
+from tombola.ground import seeds
+from tombola.ground.errors import ConfigError, TrainingError
+from tombola.ground.settings import Training
+from tombola.masks.masks import ones
 from tombola.tasks.protocol import Metrics
-from tombola.training import arrange_, settle
+from tombola.training.jobs import Job, measure, run_job
+from tombola.training.loop import arrange_, settle
 
 
 def data():

@@ -12,18 +12,19 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import tombola
-from tombola import catalogue, experiment, seeds
-from tombola.batches import Batches
 from tombola.data import synthetic
-from tombola.errors import ConfigError
+from tombola.data.batches import Batches
+from tombola.data.splits import Split
+from tombola.experiments import experiment
+from tombola.ground import catalogue, seeds
+from tombola.ground.errors import ConfigError
+from tombola.ground.settings import Training
 from tombola.kernels.finding import named, preferred
 from tombola.kernels.protocol import Kernel
 from tombola.kernels.recording import recordable
-from tombola.masks import ones
-from tombola.recipe import parse
-from tombola.settings import Training
-from tombola.splits import Split
-from tombola.training import settle, train
+from tombola.masks.masks import ones
+from tombola.schema.recipe import parse
+from tombola.training.loop import settle, train
 
 NAMES = catalogue.entries("tombola.kernels")
 OWN = "tests.outside.kernel:Elsewhere"

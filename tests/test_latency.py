@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import experiment, latency
-from tombola.errors import ConfigError
-from tombola.merging import merge
-from tombola.packing import pack
-from tombola.recipe import parse
+from tombola.experiments import experiment, latency
+from tombola.folder.merging import merge
+from tombola.folder.packing import pack
+from tombola.folder.runs import LATENCY, Run
+from tombola.ground.errors import ConfigError
 from tombola.reports.decisions import Asked
 from tombola.reports.inference import inference_grid, inference_lines
-from tombola.runs import LATENCY, Run
+from tombola.schema.recipe import parse
 
 WHOLE = {
     "name": "x",

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tombola.experiment import run
-from tombola.ledger import accounts, apart, at_equal_cost, budgets, sources, spent, to_reach, total, unsearched
-from tombola.recipe import parse
-from tombola.records import Cost, costs_of
+from tombola.evidence.ledger import accounts, apart, at_equal_cost, budgets, sources, spent, to_reach, total, unsearched
+from tombola.experiments.experiment import run
+from tombola.records.records import Cost, costs_of
+from tombola.schema.recipe import parse
 
 WHOLE, HALF = 1000, 500  # samples of a training on all data, and on one of two partitions
 

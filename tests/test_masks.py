@@ -10,9 +10,9 @@ from tests.toys import drawn, equal
 from torch import nn
 
 from tombola import models
-from tombola.errors import ConfigError, InputError
-from tombola.holding import hold_
-from tombola.masks import (
+from tombola.ground.errors import ConfigError, InputError
+from tombola.masks.holding import hold_
+from tombola.masks.masks import (
     apply_,
     count,
     density,

@@ -8,14 +8,14 @@ import torch
 from tests.resealing import change_json, records_of, unseal, write_records
 from tests.test_experiment import go, recipe, timeless
 
-from tombola.cli import main
-from tombola.errors import ConfigError, InputError
-from tombola.experiment import foresee, plan, report, run
-from tombola.merging import merge
-from tombola.packing import pack
-from tombola.plans import make_model, make_task
-from tombola.runs import Run
-from tombola.seals import Seals
+from tombola.commands.cli import main
+from tombola.experiments.experiment import foresee, plan, report, run
+from tombola.experiments.plans import make_model, make_task
+from tombola.folder.merging import merge
+from tombola.folder.packing import pack
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError, InputError
+from tombola.records.seals import Seals
 
 ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
 

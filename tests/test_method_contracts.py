@@ -8,17 +8,18 @@ import pytest
 import yaml
 from tests.test_rehearsal import done_in
 
-from tombola import arms, methods
-from tombola.cli import main
-from tombola.digests import digest_json
-from tombola.errors import TrainingError
-from tombola.experiment import foresee, outlook, plan, run
-from tombola.identity import definition_of
-from tombola.jobs import run_job
-from tombola.masks import nested
-from tombola.recipe import from_yaml, parse
-from tombola.records import timeless
+from tombola import methods
+from tombola.commands.cli import main
+from tombola.experiments.experiment import foresee, outlook, plan, run
+from tombola.folder.identity import definition_of
+from tombola.ground.errors import TrainingError
+from tombola.masks.digests import digest_json
+from tombola.masks.masks import nested
+from tombola.records.records import timeless
+from tombola.schema import arms
+from tombola.schema.recipe import from_yaml, parse
 from tombola.tickets import Ticket
+from tombola.training.jobs import run_job
 
 REWIND = 2
 FOLLOWED = {
@@ -151,7 +152,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(done, tmp_path, monkeypa
         return run_job(job, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tombola.work.run_job", breaking)
+        patch.setattr("tombola.search.work.run_job", breaking)
         killed = run(recipe(), runs=tmp_path, workers=1)
     assert not killed.complete
     assert len(trained) > after

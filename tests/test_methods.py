@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tombola import arms, methods
-from tombola.errors import ConfigError
+from tombola import methods
+from tombola.ground.errors import ConfigError
 from tombola.methods import cards
 from tombola.methods.method import WRITTEN_OUT
-from tombola.recipe import from_yaml, parse
+from tombola.schema import arms
+from tombola.schema.recipe import from_yaml, parse
 
 PAGE = Path(__file__).parent.parent / "docs" / "arms.md"
 KINDS = [methods.named(name) for name in methods.names()]

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import catalogue, models, seeds
-from tombola.errors import ConfigError
+from tombola import models
+from tombola.ground import catalogue, seeds
+from tombola.ground.errors import ConfigError
 from tombola.models.building import build, find_head, head_name, initialise_, replace_head_
 
 ENTRIES = catalogue.entries("tombola.models")

@@ -9,13 +9,13 @@ from tests.test_experiment import timeless
 
 from tombola import Classification, Job, Training, run_job, split
 from tombola.data import synthetic
-from tombola.errors import ConfigError, InputError
-from tombola.experiment import run
-from tombola.masks import ones
+from tombola.experiments.experiment import run
+from tombola.experiments.transfer import transfer
+from tombola.ground.errors import ConfigError, InputError
+from tombola.masks.masks import ones
 from tombola.models.building import build, head_name
-from tombola.recipe import parse
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
-from tombola.transfer import transfer
 
 OWN = '''
 """Models of one's own."""
@@ -149,7 +149,7 @@ def test_a_frozen_batch_norm_is_frozen_in_a_run(tmp_path):
     trained = done.folder / "trainings"
     assert list(trained.iterdir())
     [ticket] = (done.folder / "tickets").rglob("round-001.safetensors")
-    from tombola.storage import Store
+    from tombola.records.storage import Store
 
     states = [Store(trained).trained(path.stem).state for path in trained.glob("*.training")]
     assert len(states) == 2

@@ -9,7 +9,7 @@ from mutants import __main__ as command
 from mutants import judging
 from mutants.faults import draw, faults_of
 from mutants.reasons import REASONS
-from tombola import rates
+from tombola.masks import rates
 
 
 @pytest.mark.parametrize("module", judging.CORE)
@@ -20,7 +20,7 @@ def test_every_module_of_the_core_is_there_with_tests_of_its_own(module):
 
 
 def test_a_seed_draws_the_same_faults_each_on_a_line_of_its_own():
-    files = [judging.SOURCE / "rates.py", judging.SOURCE / "pruning.py"]
+    files = [judging.SOURCE / "masks/rates.py", judging.SOURCE / "masks/pruning.py"]
     drawn = draw(files, 20, seed=3)
     assert drawn == draw(files, 20, seed=3)
     assert drawn != draw(files, 20, seed=4)
@@ -28,7 +28,7 @@ def test_a_seed_draws_the_same_faults_each_on_a_line_of_its_own():
 
 
 def test_a_fault_is_put_where_it_says_and_changes_what_the_module_does(monkeypatch):
-    path = judging.SOURCE / "rates.py"
+    path = judging.SOURCE / "masks/rates.py"
     fault = next(fault for fault in faults_of(path) if fault.before == "1 / rounds")
     assert fault.context in path.read_text()
     faulty = ModuleType("faulty_rates")
@@ -40,10 +40,10 @@ def test_a_fault_is_put_where_it_says_and_changes_what_the_module_does(monkeypat
 
 def test_a_fault_that_lives_needs_a_reason_for_its_own_line(monkeypatch, capsys):
     monkeypatch.setattr(judging, "judge", lambda *_: (0, 0.0))
-    arguments = ["--modules", "rates", "--number", "2"]
+    arguments = ["--modules", "masks/rates", "--number", "2"]
     assert command.main(arguments) == 1
     assert "2 faults, seed 0: 0 caught, 2 alive" in capsys.readouterr().out
-    drawn = draw([judging.SOURCE / "rates.py"], 2, 0)
+    drawn = draw([judging.SOURCE / "masks/rates.py"], 2, 0)
     for fault in drawn:
         monkeypatch.setitem(REASONS, (fault.file, fault.context, fault.after), "it is only a test")
     assert command.main(arguments) == 0
@@ -51,8 +51,8 @@ def test_a_fault_that_lives_needs_a_reason_for_its_own_line(monkeypatch, capsys)
 
 
 def test_a_fault_that_a_test_sees_is_caught_and_none_is_seen_without_one():
-    assert judging.judge("scopes", None)[0] == 0
-    faults = faults_of(judging.SOURCE / "scopes.py")
+    assert judging.judge("masks/scopes", None)[0] == 0
+    faults = faults_of(judging.SOURCE / "masks/scopes.py")
     fault = next(fault for fault in faults if "kind.get(name) in" in fault.after)
     assert judging.verdict_on(fault).caught
 

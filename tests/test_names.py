@@ -10,10 +10,10 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.optim.swa_utils import AveragedModel
 
 import tombola
-from tombola import names
 from tombola.data import synthetic
-from tombola.flops import per_example
+from tombola.masks import names
 from tombola.models.building import find_head, head_name, load_weights_, replace_head_
+from tombola.models.flops import per_example
 from tombola.scores import magnitude
 from tombola.scores.context import Context
 
@@ -192,8 +192,8 @@ def task_of_rows(model):
         draw=lambda: model, splits={"train": rows, "valid": (IMAGES[:0], LABELS[:0]), "test": rows}, seed=0,
         loss=task_loss, metrics=(bits,), values=lambda loss: {"bits": loss}, head="head",
     )  # fmt: skip
-    built = task.build(task.initial_state(), tombola.partitions.WHOLE, 0)
-    return [task.initial_state(), task.measure(built, tombola.partitions.WHOLE, "test").loss]
+    built = task.build(task.initial_state(), tombola.data.partitions.WHOLE, 0)
+    return [task.initial_state(), task.measure(built, tombola.data.partitions.WHOLE, "test").loss]
 
 
 def task_loss(model, batch):
@@ -335,7 +335,7 @@ def test_a_sharded_weight_cannot_be_held_and_says_so_in_one_line(group):
     sharded = distribute_tensor(layer.weight.data, init_device_mesh("cpu", (1,)), [Shard(0)])
     layer.weight = nn.Parameter(sharded)
     with pytest.raises(
-        tombola.errors.InputError, match=r"^'weight' is a DTensor, of which this process may have a part"
+        tombola.ground.errors.InputError, match=r"^'weight' is a DTensor, of which this process may have a part"
     ):
         tombola.hold_(torch.optim.SGD(layer.parameters(), 0.1), layer, {"weight": torch.rand(2, 4) < 0.5})
 
@@ -355,7 +355,9 @@ def test_data_parallel_of_the_features_alone_changes_no_name():
 
 
 def test_a_state_without_a_weight_of_the_mask_is_refused_by_name():
-    with pytest.raises(tombola.errors.InputError, match=r"the state has no 'fc\.weight'. Did you mean 'fd\.weight'"):
+    with pytest.raises(
+        tombola.ground.errors.InputError, match=r"the state has no 'fc\.weight'. Did you mean 'fd\.weight'"
+    ):
         magnitude({"fd.weight": torch.ones(2)}, {"fc.weight": torch.ones(2).bool()})
 
 
@@ -439,5 +441,7 @@ def test_what_would_give_two_entries_one_name_is_not_done():
 
 
 def test_a_name_that_nothing_brings_together_is_refused_as_it_is(tmp_path):
-    with pytest.raises(tombola.errors.TicketError, match=r"the mask names 'fc\.weight', which is not in the rewind"):
+    with pytest.raises(
+        tombola.ground.errors.TicketError, match=r"the mask names 'fc\.weight', which is not in the rewind"
+    ):
         tombola.Ticket({"fc.weight": torch.ones(2).bool()}, {"fd.weight": torch.ones(2)}, {}).check()

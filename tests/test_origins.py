@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.test_bombs import BOMBS, refused
 
-from tombola import transfer as module
-from tombola.errors import ConfigError, InputError
-from tombola.masks import ones
+from tombola.experiments import transfer as module
+from tombola.experiments.transfer import transfer
+from tombola.ground.errors import ConfigError, InputError
+from tombola.masks.masks import ones
 from tombola.models.building import build
-from tombola.recipe import Origin
+from tombola.schema.recipe import Origin
 from tombola.tickets import Ticket
-from tombola.transfer import transfer
 
 MODEL = build("mlp", 4, (1, 8, 8), options={"hidden": [8]}, seed=0)
 DATA = {"name": "synthetic", "options": {"train": 60, "test": 10, "classes": 4}, "valid": 0.1, "fingerprint": "x"}
@@ -58,7 +58,7 @@ class NoPool:
 @pytest.fixture(autouse=True)
 def _untrained(monkeypatch):
     monkeypatch.setattr(module, "Pool", NoPool)
-    monkeypatch.setattr("tombola.devices.cores", lambda: 2)
+    monkeypatch.setattr("tombola.ground.devices.cores", lambda: 2)
 
 
 def put(origin, path, value):

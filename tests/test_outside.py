@@ -8,9 +8,9 @@ import torch
 from tests.outside.metric import fair
 from tests.outside.weight_score import movement
 
-from tombola import experiment
-from tombola.partitions import WHOLE
-from tombola.recipe import parse
+from tombola.data.partitions import WHOLE
+from tombola.experiments import experiment
+from tombola.schema.recipe import parse
 from tombola.scores.context import Context
 from tombola.tasks.settings import Data, Model
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
-from tombola.experiment import run
-from tombola.overlap import Overlap, by_chance, overlaps, similarities, together
-from tombola.recipe import parse
-from tombola.runs import Run
+from tombola.evidence.overlap import Overlap, by_chance, overlaps, similarities, together
+from tombola.experiments.experiment import run
+from tombola.folder.runs import Run
+from tombola.schema.recipe import parse
 
 
 # By hand: of 10 weights one keeps 5, another 4; by chance 5 * 4 / 10 = 2 in common. They prune 5 and 6, either one 7

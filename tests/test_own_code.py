@@ -9,24 +9,26 @@ import torch
 from tests.test_bombs import WHOLE, refused
 from tests.test_cli import cli  # noqa: F401 - a fixture
 
-from tombola import catalogue, experiment
-from tombola.contracts import CONTRACTS
 from tombola.data.dataset import from_tensors
 from tombola.data.loading import load
-from tombola.environments import environment
-from tombola.errors import ConfigError, DataError, InputError
+from tombola.experiments import experiment
 from tombola.exports.writing import export
+from tombola.folder.environments import environment
+from tombola.folder.runs import Run
+from tombola.ground import catalogue
+from tombola.ground.contracts import CONTRACTS
+from tombola.ground.errors import ConfigError, DataError, InputError
+from tombola.masks.pruning import prune
+from tombola.masks.scopes import Group
 from tombola.models.building import build
-from tombola.pruning import prune
-from tombola.recipe import parse
-from tombola.runs import Run
-from tombola.scopes import Group
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
 # In four lines: messages name the line of a function.
 IMPORTS = (
     "import math, os, random, sys, warnings\nimport numpy as np\n"
-    "import torch; from tombola.metrics import Metric\nfrom torch import nn; from tombola.tasks.rows import Rows\n"
+    "import torch; from tombola.ground.metrics import Metric\n"
+    "from torch import nn; from tombola.tasks.rows import Rows\n"
 )
 IMAGES = "torch.arange(64.).view(8, 1, 2, 4)"
 GOOD = f"({IMAGES}, torch.arange(8) % 2, {IMAGES}, torch.arange(8) % 2)"
@@ -402,7 +404,7 @@ def test_an_executor_that_breaks_its_promises_for_one_arm_fails_that_arm_alone(o
 # ---- losses
 
 TASK = """
-from tombola.metrics import Metric
+from tombola.ground.metrics import Metric
 from tombola.tasks.rows import Rows
 
 def squared(network, batch):
@@ -546,7 +548,7 @@ SCORES = {"a": torch.arange(4.0), "b": torch.arange(2.0)}
 @pytest.mark.parametrize(
     ("groups", "said"),
     [
-        (None, "the scope gives None; it gives a mapping from names to tombola.scopes.Group"),
+        (None, "the scope gives None; it gives a mapping from names to tombola.masks.scopes.Group"),
         ({"all": ["a"]}, "the scope gives {'all': ['a']}; it gives a mapping"),
         ({"all": Group(("a", "c"))}, "'c', which the scope's group 'all' names, has no mask"),
         (

@@ -10,11 +10,12 @@ import yaml
 from tests.test_bombs import refused
 from tests.test_own_code import own  # noqa: F401 - a fixture
 
-from tombola import experiment, methods
-from tombola.errors import ConfigError
-from tombola.experiment import foresee, plan, run
-from tombola.recipe import parse
-from tombola.runs import Run
+from tombola import methods
+from tombola.experiments import experiment
+from tombola.experiments.experiment import foresee, plan, run
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
 OUTSIDE = Path(__file__).parent / "outside"

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from tests.test_reports import record
 
-from tombola.records import Cost
+from tombola.records.records import Cost
 from tombola.reports import page
 from tombola.reports.decisions import Asked
 

@@ -3,8 +3,8 @@
 import pytest
 from tests.test_decisions import record
 
-from tombola.comparisons import compare_over
-from tombola.records import Cost
+from tombola.evidence.comparisons import compare_over
+from tombola.records.records import Cost
 from tombola.reports import figures, panels, table
 
 

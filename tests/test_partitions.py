@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola.errors import ConfigError
-from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
+from tombola.data.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
+from tombola.ground.errors import ConfigError
 
 
 def test_classes_in_order_are_dealt_in_runs_the_larger_first():

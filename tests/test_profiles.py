@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from tombola.errors import ConfigError
-from tombola.experiment import plan, run
-from tombola.partitions import by_classes
-from tombola.profiles import LIFTED, PROFILES
-from tombola.recipe import parse
+from tombola.data.partitions import by_classes
+from tombola.experiments.experiment import plan, run
+from tombola.ground.errors import ConfigError
+from tombola.schema.profiles import LIFTED, PROFILES
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from tombola.estimate import Estimate
-from tombola.progress import Display
+from tombola.experiments.estimate import Estimate
+from tombola.experiments.progress import Display
 
 RECORD = {
     "arm": "lth",

@@ -7,12 +7,12 @@ import pytest
 from tests.charts import charts
 from tests.test_experiment import go, recipe
 
-from tombola.experiment import report
-from tombola.packing import pack
-from tombola.pruned import histogram
+from tombola.experiments.experiment import report
+from tombola.folder.packing import pack
+from tombola.folder.pruned import histogram
+from tombola.folder.runs import Run
+from tombola.records.storage import Store
 from tombola.reports import panels
-from tombola.runs import Run
-from tombola.storage import Store
 
 SMALL = {"training": {"lr": 0.05, "momentum": 0.9, "epochs": 1, "batch_size": 64}, "device": "cpu", "replicates": 1}
 

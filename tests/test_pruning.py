@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tombola.errors import InputError
-from tombola.masks import count, ones
-from tombola.pruning import check_rate, prune
-from tombola.scopes import Group, half_output, per_kind, per_layer, whole_model
-from tombola.selection import lowest
+from tombola.ground.errors import InputError
+from tombola.masks.masks import count, ones
+from tombola.masks.pruning import check_rate, prune
+from tombola.masks.scopes import Group, half_output, per_kind, per_layer, whole_model
+from tombola.masks.selection import lowest
 
 NAN, INF = float("nan"), float("inf")
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 import tombola
-from tombola import rates, seeds
 from tombola.data.dataset import from_tensors
-from tombola.digests import digest_mask, digest_state
+from tombola.ground import seeds
+from tombola.ground.settings import fine_tuning, stretched
+from tombola.masks import rates
+from tombola.masks.digests import digest_mask, digest_state
+from tombola.masks.paces import Gradual, Pace
 from tombola.models import mlp
-from tombola.paces import Gradual, Pace
-from tombola.search import find
-from tombola.settings import fine_tuning, stretched
+from tombola.search.rounds import find
 
 
 def test_every_public_name_is_the_same_twice_after_every_submodule_was_imported():
@@ -34,7 +35,7 @@ def test_every_public_name_is_the_same_twice_after_every_submodule_was_imported(
 
 
 def test_entries_of_catalogues_are_never_shadowed_by_their_modules():
-    from tombola.catalogue import entries
+    from tombola.ground.catalogue import entries
 
     for package in ("tombola.data", "tombola.models", "tombola.scores", "tombola.kernels"):
         module = importlib.import_module(package)
@@ -118,12 +119,12 @@ def test_numpys_numbers_are_numbers_everywhere_and_give_the_same(kind):
 @pytest.mark.parametrize("rate", [True, np.True_, "0.2", None, torch.tensor(0.2), 1 + 2j])
 def test_what_is_no_number_is_no_rate(rate):
     mask = {"w": torch.ones(4, dtype=torch.bool)}
-    with pytest.raises(tombola.errors.InputError, match=r"it is a number from 0 to 1|takes a rate or a count"):
+    with pytest.raises(tombola.ground.errors.InputError, match=r"it is a number from 0 to 1|takes a rate or a count"):
         tombola.prune({"w": torch.rand(4)}, mask, rate)
 
 
 def test_importing_tombola_imports_no_torch():
-    code = "import sys, tombola, tombola.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, tombola, tombola.commands.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -136,7 +137,7 @@ def test_help_and_ticket_info_import_no_torch(tmp_path):
         ["list"], ["list", "recipes"],
     ):  # fmt: skip
         code = (
-            "import sys\nfrom tombola.cli import main\n"
+            "import sys\nfrom tombola.commands.cli import main\n"
             "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
             "sys.exit(7 if 'torch' in sys.modules else 0)"
         )

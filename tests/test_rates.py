@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola.errors import ConfigError
-from tombola.masks import ones
+from tombola.ground.errors import ConfigError
+from tombola.masks.masks import ones
+from tombola.masks.pruning import prune
+from tombola.masks.rates import Count, counts_for, kept_by_group, rate_to_reach
+from tombola.masks.scopes import half_output, per_kind, per_layer, whole_model
 from tombola.models import lenet5
-from tombola.pruning import prune
-from tombola.rates import Count, counts_for, kept_by_group, rate_to_reach
-from tombola.scopes import half_output, per_kind, per_layer, whole_model
 
 
 def test_rate_to_reach_keeps_the_root_of_the_density_each_round():

@@ -16,14 +16,14 @@ import pytest
 import yaml
 from tests.test_executors import TASK, job, make_task, same
 
-from tombola.errors import ConfigError
 from tombola.executors import Pool
 from tombola.executors._ray import Expected
-from tombola.experiment import run
-from tombola.jobs import run_job
-from tombola.recipe import parse
-from tombola.records import timeless
-from tombola.runs import Run
+from tombola.experiments.experiment import run
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError
+from tombola.records.records import timeless
+from tombola.schema.recipe import parse
+from tombola.training.jobs import run_job
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'tombola[ray]'")
 
@@ -101,7 +101,9 @@ def by_threads(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_gives_the_bits_that_threads_and_processes_give(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.experiment.page.write", lambda *_: [])  # figures are drawn elsewhere, and take long
+    monkeypatch.setattr(
+        "tombola.experiments.experiment.page.write", lambda *_: []
+    )  # figures are drawn elsewhere, and take long
     monkeypatch.setenv("PYTHONPATH", PATH)
     results = {}
     for executor, workers in (("threads", 1), ("processes", 2), ("ray", 2)):
@@ -251,7 +253,7 @@ def test_a_node_without_the_users_module_is_told_in_one_line(tmp_path, cluster):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_what_fails_on_a_node_is_what_fails_here(tmp_path, cluster):
-    from tombola.errors import TrainingError
+    from tombola.ground.errors import TrainingError
 
     told = []
     made = Pool(

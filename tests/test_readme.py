@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import tombola
-from tombola import cli
-from tombola.cli import main
+from tombola.commands import cli
+from tombola.commands.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -109,7 +109,7 @@ def shorter(tmp_path, monkeypatch):
     smaller = "{training.epochs: 1, until.density: 0.6, verdict.at: [0.6], replicates: 2}"
     (folder / "digits.yaml").write_text(text.replace(small, smaller), encoding="utf-8")
     monkeypatch.setattr("tombola.recipes._FOLDER", folder)
-    monkeypatch.setattr("tombola.devices.workers", lambda *_: 1)
+    monkeypatch.setattr("tombola.ground.devices.workers", lambda *_: 1)
 
 
 def test_the_commands_of_the_readme_run(tmp_path, shorter, monkeypatch, capsys):

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from tombola.errors import ConfigError, InputError
-from tombola.recipe import parse, read
+from tombola.ground.errors import ConfigError, InputError
+from tombola.schema.recipe import parse, read
 
 TINY = """
 name: tiny

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tombola.experiment import run
+from tombola.experiments.experiment import run
 from tombola.methods import every_card, names
-from tombola.recipe import pairs, parse, read, variants
+from tombola.schema.recipe import pairs, parse, read, variants
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

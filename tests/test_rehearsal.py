@@ -7,8 +7,8 @@ search takes seconds.
 import pytest
 from tests.test_recipes import RECIPES, SHAPES
 
-from tombola.experiment import foresee, plan, run
-from tombola.recipe import parse, read
+from tombola.experiments.experiment import foresee, plan, run
+from tombola.schema.recipe import parse, read
 
 QUICK = ("digits", "mnist-lenet5-gradual", "cifar10-resnet20-rewind")  # the others are slow tests
 FOUR_STEPS = {

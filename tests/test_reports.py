@@ -10,7 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from tombola.records import Cost
+from tombola.records.records import Cost
 from tombola.reports import aggregate, figures, page, table
 from tombola.reports.decisions import Asked
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tombola import results
-from tombola.errors import ConfigError
-from tombola.metrics import CLASSIFIED, Metric
-from tombola.records import Records
-from tombola.results import ABSENT, Result, Selected, costs_of, kinds
+from tombola.ground.errors import ConfigError
+from tombola.ground.metrics import CLASSIFIED, Metric
+from tombola.records import results
+from tombola.records.records import Records
+from tombola.records.results import ABSENT, Result, Selected, costs_of, kinds
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "docs" / "findings").rglob("records.jsonl"))
@@ -21,7 +21,7 @@ LEAST = {"arm": "lth", "replicate": 0, "round": 1, "kept": 8, "density": 0.8, "m
 
 def test_the_page_of_fields_is_made_of_the_type():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert page == results.page(), "python -m tombola.results docs/results.md"
+    assert page == results.page(), "python -m tombola.records.results docs/results.md"
 
 
 def test_every_entry_has_a_meaning_and_every_number_of_something_its_unit():

@@ -14,11 +14,12 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.parametrize import register_parametrization
 
-from tombola import Classification, Job, Ticket, Training, evaluate, find, flops, run_job, split
+from tombola import Classification, Job, Ticket, Training, evaluate, find, run_job, split
 from tombola.data import synthetic
-from tombola.errors import ConfigError, InputError, UnmaskedWarning
+from tombola.data.partitions import WHOLE
 from tombola.executors import serial
-from tombola.masks import (
+from tombola.ground.errors import ConfigError, InputError, UnmaskedWarning
+from tombola.masks.masks import (
     apply_,
     count,
     density,
@@ -31,13 +32,12 @@ from tombola.masks import (
     unmasked,
     unmasked_in_words,
 )
-from tombola.models import conv3
+from tombola.masks.scopes import half_output, per_kind, per_layer
+from tombola.masks.weights import find_weights, layer_of
+from tombola.models import conv3, flops
 from tombola.models.building import find_head, head_name, initialise_, replace_head_
-from tombola.partitions import WHOLE
-from tombola.scopes import half_output, per_kind, per_layer
 from tombola.scores import magnitude
-from tombola.training import settle
-from tombola.weights import find_weights, layer_of
+from tombola.training.loop import settle
 
 
 class Conv1D(nn.Module):

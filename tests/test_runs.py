@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from tombola.errors import ConfigError
-from tombola.identity import folder_of, run_digest, shared
-from tombola.recipe import FORMAT, parse
-from tombola.runs import Run, RunFolder
+from tombola.folder.identity import folder_of, run_digest, shared
+from tombola.folder.runs import Run, RunFolder
+from tombola.ground.errors import ConfigError
+from tombola.schema.recipe import FORMAT, parse
 
 WHOLE = {
     "name": "frozen",

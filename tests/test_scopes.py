@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from tombola import models
-from tombola.errors import ConfigError, InputError
-from tombola.masks import count, ones, size
-from tombola.scopes import Group, by_group, check_groups, half_output, per_kind, per_layer, whole_model
+from tombola.ground.errors import ConfigError, InputError
+from tombola.masks.masks import count, ones, size
+from tombola.masks.scopes import Group, by_group, check_groups, half_output, per_kind, per_layer, whole_model
 
 LENET5 = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "head.weight"]
 

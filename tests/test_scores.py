@@ -5,10 +5,10 @@ import inspect
 import pytest
 import torch
 
-from tombola import catalogue
-from tombola.masks import count, nested, ones
+from tombola.ground import catalogue
+from tombola.masks.masks import count, nested, ones
+from tombola.masks.pruning import prune
 from tombola.models import lenet5
-from tombola.pruning import prune
 from tombola.scores import magnitude, random
 from tombola.scores.context import Context
 

@@ -12,21 +12,22 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune as torch_prune
 
-from tombola import Classification, seeds
-from tombola.batches import Batches
+from tombola import Classification
+from tombola.data.batches import Batches
 from tombola.data.loading import load
-from tombola.errors import ConfigError, InvariantError
+from tombola.data.partitions import WHOLE, by_classes, by_examples, by_seeds
+from tombola.data.splits import split
 from tombola.executors import serial
-from tombola.holding import hold_
-from tombola.jobs import Job, Trained
-from tombola.masks import count, intersect, nested, ones, size, unite
-from tombola.partitions import WHOLE, by_classes, by_examples, by_seeds
-from tombola.rates import Count, kept_by_group
-from tombola.scopes import per_kind, per_layer
+from tombola.ground import seeds
+from tombola.ground.errors import ConfigError, InvariantError
+from tombola.ground.settings import Training
+from tombola.masks.holding import hold_
+from tombola.masks.masks import count, intersect, nested, ones, size, unite
+from tombola.masks.rates import Count, kept_by_group
+from tombola.masks.scopes import per_kind, per_layer
 from tombola.scores import magnitude, random
-from tombola.search import carried_on, find, find_apart, find_at_once
-from tombola.settings import Training
-from tombola.splits import split
+from tombola.search.rounds import carried_on, find, find_apart, find_at_once
+from tombola.training.jobs import Job, Trained
 
 
 def network() -> nn.Module:
@@ -480,7 +481,7 @@ def test_a_search_apart_that_goes_on_needs_a_candidate_of_every_partition(task):
 
 def test_the_seconds_of_a_round_are_those_that_the_clock_told_between(task, monkeypatch):
     ticks = iter(range(0, 1000, 3))  # each look at the clock three seconds after the one before
-    monkeypatch.setattr("tombola.search.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr("tombola.search.rounds.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     [found] = search(task, [WHOLE], [0.2])
     assert (found.cut_seconds, found.invariant_seconds) == (3, 3)
 

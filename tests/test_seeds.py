@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola import seeds
+from tombola.ground import seeds
 
 
 def test_the_seed_of_an_address_never_changes():

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tombola import selection
-from tombola.errors import InputError
-from tombola.pruning import prune
-from tombola.scopes import per_layer
-from tombola.selection import Elementwise, in_chunks, part, without_lowest
+from tombola.ground.errors import InputError
+from tombola.masks import selection
+from tombola.masks.pruning import prune
+from tombola.masks.scopes import per_layer
+from tombola.masks.selection import Elementwise, in_chunks, part, without_lowest
 
 NAN, INF = float("nan"), float("inf")
 BIG = 2 * selection.CHUNK + 1000  # weights, three chunks

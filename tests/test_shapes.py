@@ -12,8 +12,8 @@ from beartype import BeartypeConf, beartype
 sys.modules["shapes"] = type(sys)("shapes")
 sys.modules["shapes"].check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a number
 with jaxtyping.install_import_hook("tombola", "shapes.check"):
-    from tombola.experiment import run
-    from tombola.recipe import parse
+    from tombola.experiments.experiment import run
+    from tombola.schema.recipe import parse
 from pathlib import Path
 
 recipe = parse({

@@ -10,17 +10,17 @@ from scipy import stats
 from tests.charts import charts
 from tests.test_experiment import go, recipe
 
-from tombola import similarity
-from tombola.errors import ConfigError
-from tombola.experiment import report, run
-from tombola.masks import count
-from tombola.merging import merge
-from tombola.overlap import Overlap, by_chance, similarities, together
-from tombola.packing import pack
-from tombola.plans import make_model, make_task
-from tombola.pruning import prune
-from tombola.runs import Run
-from tombola.similarity import counted, measure, meeting
+from tombola.evidence.overlap import Overlap, by_chance, similarities, together
+from tombola.experiments.experiment import report, run
+from tombola.experiments.plans import make_model, make_task
+from tombola.folder import similarity
+from tombola.folder.merging import merge
+from tombola.folder.packing import pack
+from tombola.folder.runs import Run
+from tombola.folder.similarity import counted, measure, meeting
+from tombola.ground.errors import ConfigError
+from tombola.masks.masks import count
+from tombola.masks.pruning import prune
 
 
 # By hand: of 10 weights the first prunes 5, the second 6, both 4 (3 are kept by both), either 7. Most: all 5, of 6.

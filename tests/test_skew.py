@@ -6,15 +6,15 @@ import pytest
 import torch
 from tests.test_experiment import go, recipe, timeless
 
-from tombola.batches import Batches
-from tombola.errors import ConfigError
-from tombola.experiment import facts, foresee, plan
-from tombola.identity import run_digest
-from tombola.masks import nested
-from tombola.partitions import WHOLE, Partition, Skew, by_classes, by_examples, by_seeds, skewed, within
-from tombola.recipe import parse
-from tombola.runs import Run
-from tombola.seeds import generator
+from tombola.data.batches import Batches
+from tombola.data.partitions import WHOLE, Partition, Skew, by_classes, by_examples, by_seeds, skewed, within
+from tombola.experiments.experiment import facts, foresee, plan
+from tombola.folder.identity import run_digest
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError
+from tombola.ground.seeds import generator
+from tombola.masks.masks import nested
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
 LABELS = torch.arange(400) % 4
@@ -110,7 +110,7 @@ def test_a_recipe_with_skew_gives_itself_again_and_is_another_run():
 def no_page():
     """Figures take longer than these runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.experiment.page.write", lambda *_: [])
+        patch.setattr("tombola.experiments.experiment.page.write", lambda *_: [])
         yield
 
 

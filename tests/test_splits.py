@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tombola.data.dataset import from_tensors
 from tombola.data.loading import load
+from tombola.data.splits import Split, moments, split
 from tombola.data.stratified import quotas
-from tombola.errors import ConfigError, DataError
-from tombola.splits import Split, moments, split
+from tombola.ground.errors import ConfigError, DataError
 
 
 def of_classes(*sizes: int):

@@ -7,16 +7,16 @@ from torch import nn
 
 from tombola import Classification, exports
 from tombola.data import synthetic
-from tombola.errors import InputError, TicketError
-from tombola.jobs import Job, measure, run_job
-from tombola.masks import ones
+from tombola.data.splits import split
+from tombola.ground.errors import InputError, TicketError
+from tombola.ground.settings import Training
+from tombola.masks.masks import ones
+from tombola.masks.states import copied, load_, lost, set_extra_, shared_names, state_of
 from tombola.models.building import build
-from tombola.settings import Training
-from tombola.splits import split
-from tombola.states import copied, load_, lost, set_extra_, shared_names, state_of
-from tombola.storage import Store
+from tombola.records.storage import Store
+from tombola.search.work import Train
 from tombola.tickets import Ticket
-from tombola.work import Train
+from tombola.training.jobs import Job, measure, run_job
 
 
 class Scaled(nn.Linear):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tombola import statistics
+from tombola.evidence import statistics
 
 TIMES = 2000  # simulated experiments
 

@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tombola import models, seeds
+from tombola import models
+from tombola.ground import seeds
 from tombola.kernels import recording
 from tombola.kernels.anatomy import traceable
 from tombola.kernels.recording import recordable
 from tombola.kernels.updates import update
-from tombola.masks import ones
+from tombola.masks.masks import ones
 
 FUSED = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1, fused=True),
@@ -247,7 +248,7 @@ def test_only_torchs_own_layers_without_buffers_and_hooks_are_traceable():
 
 
 def test_the_mask_of_a_dense_network_costs_nothing_and_one_of_a_sparse_one_a_single_pass():
-    from tombola.masks import Handle
+    from tombola.masks.masks import Handle
 
     model = lenet()
     mask = ones(model, head="head")

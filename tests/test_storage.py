@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tombola.jobs import Measured, Trained
-from tombola.storage import Store
+from tombola.records.storage import Store
+from tombola.search.work import Measure, Train
 from tombola.tasks.protocol import Metrics
-from tombola.work import Measure, Train
+from tombola.training.jobs import Measured, Trained
 
 DIGEST = "ab" * 32
 

@@ -14,11 +14,11 @@ from PIL import Image
 from tombola import Augment, Classification, Job, Partition, Training, by_classes, measure, ones, run_job, split
 from tombola.data.loading import load
 from tombola.data.pictures import Pictures
-from tombola.errors import DataError
-from tombola.experiment import run
+from tombola.experiments.experiment import run
+from tombola.experiments.progress import Display
+from tombola.ground.errors import DataError
 from tombola.models.building import build
-from tombola.progress import Display
-from tombola.recipe import parse
+from tombola.schema.recipe import parse
 
 
 def little_memory(monkeypatch, bytes_free):

@@ -5,12 +5,12 @@ import json
 import pytest
 from tests.test_decisions import ASKED, RECORDS
 
-from tombola import studies
-from tombola.cli import main
-from tombola.errors import ConfigError
-from tombola.recipe import read, variants
+from tombola.commands import studies
+from tombola.commands.cli import main
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError
 from tombola.reports import together
-from tombola.runs import Run
+from tombola.schema.recipe import read, variants
 
 RECIPE = """
 name: rates

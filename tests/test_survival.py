@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tombola.records import timeless
-from tombola.seals import KEY
+from tombola.records.records import timeless
+from tombola.records.seals import KEY
 
 RECIPE = {
     "name": "tiny",

@@ -6,7 +6,7 @@ from torch import nn
 
 import tombola
 from tombola import models
-from tombola.masks import count, density, nested, ones, size, total_weights
+from tombola.masks.masks import count, density, nested, ones, size, total_weights
 from tombola.scores.context import Context
 
 CONTEXT = Context({}, seed=0)

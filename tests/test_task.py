@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from tombola import Classification, seeds
-from tombola.batches import Augment
+from tombola import Classification
+from tombola.data.batches import Augment
 from tombola.data.dataset import from_tensors
-from tombola.errors import ConfigError
-from tombola.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
-from tombola.splits import split
+from tombola.data.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
+from tombola.data.splits import split
+from tombola.ground import seeds
+from tombola.ground.errors import ConfigError
 
 
 def data(train=40, pixel=0.0):

@@ -9,20 +9,21 @@ from tests.test_bombs import refused
 from tests.test_own_code import own  # noqa: F401 - a fixture
 from torch import nn
 
-from tombola import catalogue, experiment
-from tombola.batches import Batches
-from tombola.contracts import CONTRACTS
-from tombola.errors import ConfigError
-from tombola.jobs import Job, measure, run_job
-from tombola.masks import ones
-from tombola.metrics import ACCURACY, Metric, metric_named
-from tombola.partitions import WHOLE, Partition, by_classes
-from tombola.recipe import parse
-from tombola.settings import Training
-from tombola.splits import Split
+from tombola.data.batches import Batches
+from tombola.data.partitions import WHOLE, Partition, by_classes
+from tombola.data.splits import Split
+from tombola.experiments import experiment
+from tombola.ground import catalogue
+from tombola.ground.contracts import CONTRACTS
+from tombola.ground.errors import ConfigError
+from tombola.ground.metrics import ACCURACY, Metric, metric_named
+from tombola.ground.settings import Training
+from tombola.masks.masks import ones
+from tombola.schema.recipe import parse
 from tombola.tasks.protocol import MEMBERS, Metrics, check_task
 from tombola.tasks.rows import Rows
 from tombola.tasks.settings import Data, Model
+from tombola.training.jobs import Job, measure, run_job
 
 PERPLEXITY = Metric("perplexity", fraction=False, higher=False)
 MADE = {"seed": 0, "device": "cpu", "root": None}

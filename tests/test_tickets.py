@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from tombola import ticket_format
-from tombola.cli import main
-from tombola.digests import DTYPES, contents, digest_mask, digest_state
-from tombola.errors import DiskError, TicketError
+from tombola.commands.cli import main
+from tombola.ground.errors import DiskError, TicketError
+from tombola.masks.digests import DTYPES, contents, digest_mask, digest_state
 from tombola.models import lenet5, resnet18
 from tombola.ticket_format import describe, layout, verify, writing
 from tombola.tickets import RewindPoints, Ticket
@@ -1315,8 +1315,8 @@ def test_a_ticket_that_cannot_be_written_leaves_no_rewind_point(tmp_path):
 
 
 def test_a_run_encodes_the_start_of_a_replicate_once_for_all_its_arms_and_rounds(tmp_path, encoded):
-    from tombola.experiment import run
-    from tombola.recipe import parse
+    from tombola.experiments.experiment import run
+    from tombola.schema.recipe import parse
 
     arms = {"lth": {"method": "lth", "rate": 0.2}, "random": {"method": "random_ticket", "of": "lth"}}
     recipe = {"name": "x", "data": "synthetic", "training": {"epochs": 1}, "until": {"rounds": 2}, "arms": arms}

@@ -14,18 +14,19 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
-from tombola import Classification, models, seeds
-from tombola.batches import Batches
+from tombola import Classification, models
+from tombola.data.batches import Batches
 from tombola.data.dataset import from_tensors
-from tombola.errors import ConfigError, InputError
+from tombola.data.partitions import WHOLE
+from tombola.data.splits import Split, split
+from tombola.ground import seeds
+from tombola.ground.errors import ConfigError, InputError
+from tombola.ground.settings import Training
 from tombola.kernels import recording
 from tombola.kernels.anatomy import traceable
 from tombola.kernels.recording import recordable
-from tombola.masks import ones
-from tombola.partitions import WHOLE
-from tombola.settings import Training
-from tombola.splits import Split, split
-from tombola.training import settle, train
+from tombola.masks.masks import ones
+from tombola.training.loop import settle, train
 
 
 @recordable

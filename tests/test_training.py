@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from tombola import seeds
-from tombola.batches import Augment, Batches
-from tombola.errors import ConfigError
-from tombola.settings import Schedule, Training, fine_tuning, stretched
-from tombola.splits import Split
-from tombola.training import train
+from tombola.data.batches import Augment, Batches
+from tombola.data.splits import Split
+from tombola.ground import seeds
+from tombola.ground.errors import ConfigError
+from tombola.ground.settings import Schedule, Training, fine_tuning, stretched
+from tombola.training.loop import train
 
 
 class Same:

@@ -10,18 +10,18 @@ import torch
 from tests.test_experiment import go, recipe
 from tests.test_origins import MODEL, ORIGIN
 
-from tombola.errors import ConfigError, InputError
-from tombola.identity import run_digest
-from tombola.masks import ones, size
+from tombola.experiments.progress import Display
+from tombola.experiments.transfer import transfer
+from tombola.folder.identity import run_digest
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError, InputError
+from tombola.masks.masks import ones, size
 from tombola.models.building import build
-from tombola.progress import Display
-from tombola.recipe import parse
 from tombola.reports.matrix import Matrix
-from tombola.runs import Run
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
-from tombola.transfer import transfer
 
-module = importlib.import_module("tombola.transfer")
+module = importlib.import_module("tombola.experiments.transfer")
 
 ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "lth": {"method": "lth", "rate": 0.2}}
 
@@ -72,7 +72,7 @@ def test_two_workers_give_the_same_and_nothing_is_done_twice(found, tmp_path, mo
     assert [{k: v for k, v in r.items() if k not in clocks} for r in one.records] == [
         {k: v for k, v in r.items() if k not in clocks} for r in two.records
     ]
-    monkeypatch.setattr("tombola.work.run_job", None)
+    monkeypatch.setattr("tombola.search.work.run_job", None)
     assert (
         transfer(paths, ["digits", "synthetic"], {"training.epochs": 1}, runs=tmp_path / "one").records == one.records
     )
@@ -167,7 +167,7 @@ def test_data_that_have_changed_since_are_refused(found, tmp_path):
     ],
 )
 def test_arguments_are_checked_before_anything_is_trained(found, tmp_path, monkeypatch, data, options, message):
-    monkeypatch.setattr("tombola.work.run_job", None)
+    monkeypatch.setattr("tombola.search.work.run_job", None)
     with pytest.raises(InputError, match=message):
         transfer([path_of(found)], data, runs=tmp_path, **({"workers": 1} | options))
     assert list(tmp_path.iterdir()) == []

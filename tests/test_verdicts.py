@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tombola.comparisons import compare
-from tombola.errors import ConfigError
-from tombola.metrics import Metric
-from tombola.verdicts import verdict
+from tombola.evidence.comparisons import compare
+from tombola.evidence.verdicts import verdict
+from tombola.ground.errors import ConfigError
+from tombola.ground.metrics import Metric
 
 
 def ticket(arm, accuracies, steps=None, dense=0.9, dense_step=100):

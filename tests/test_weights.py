@@ -10,14 +10,14 @@ from tests.layers import SecondVersion
 from torch import nn
 
 from tombola import models
-from tombola.errors import ConfigError
-from tombola.experiment import facts, plan, run
-from tombola.masks import from_zeros
+from tombola.experiments.experiment import facts, plan, run
+from tombola.experiments.progress import Display
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError
+from tombola.masks.masks import from_zeros
 from tombola.models.building import build, load_weights_
-from tombola.progress import Display
-from tombola.recipe import parse
-from tombola.runs import Run
-from tombola.storage import Store
+from tombola.records.storage import Store
+from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
 

@@ -35,7 +35,8 @@ def test_the_wheel_holds_every_file_of_the_package(unpacked):
 
 def test_the_wheel_says_what_it_can_run_in_a_folder_of_its_own(unpacked, tmp_path):
     code = (
-        f"import sys; sys.path.insert(0, {str(unpacked)!r}); from tombola.cli import main; sys.exit(main(sys.argv[1:]))"
+        f"import sys; sys.path.insert(0, {str(unpacked)!r}); "
+        "from tombola.commands.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
@@ -89,7 +90,7 @@ sys.meta_path = [Hiding(finder) for finder in sys.meta_path]
 A_SEARCH = """
 import torch
 import tombola
-from tombola.partitions import WHOLE
+from tombola.data.partitions import WHOLE
 
 images, labels = torch.rand(200, 1, 4, 4), torch.arange(200) % 2
 splits = tombola.split(tombola.from_tensors(images, labels, images, labels), valid=0)
@@ -105,7 +106,7 @@ pruned = tombola.prune(tombola.magnitude(net.state_dict(), ticket.mask), ticket.
 assert tombola.density(pruned) == 0.125
 """
 
-THE_COMMAND = "from tombola.cli import main; sys.exit(main(sys.argv[2:]))"
+THE_COMMAND = "from tombola.commands.cli import main; sys.exit(main(sys.argv[2:]))"
 
 
 def base(unpacked, folder, code, *arguments):

@@ -11,25 +11,25 @@ from tests.test_executors import TASK, equal, job, make_task, same
 from torch import nn
 
 from tombola import Classification, find, prune, split
-from tombola import work as works
-from tombola.cutting import keep_common
 from tombola.data.dataset import from_tensors
-from tombola.errors import ConfigError, InputError
+from tombola.data.partitions import by_classes, by_seeds
 from tombola.executors import Pool
-from tombola.experiment import foresee, plan, run
-from tombola.jobs import Job, Trained, run_job
-from tombola.masks import count, ones
-from tombola.partitions import by_classes, by_seeds
-from tombola.rates import Count
-from tombola.recipe import parse
-from tombola.records import costs_of, timeless
-from tombola.runs import Run
-from tombola.scopes import per_layer, whole_model
+from tombola.experiments.experiment import foresee, plan, run
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError, InputError
+from tombola.ground.settings import Training
+from tombola.masks.masks import count, ones
+from tombola.masks.rates import Count
+from tombola.masks.scopes import per_layer, whole_model
+from tombola.records.records import costs_of, timeless
+from tombola.records.storage import Store
+from tombola.schema.recipe import parse
 from tombola.scores.context import Context
 from tombola.scores.ranking import Ranking
-from tombola.settings import Training
-from tombola.storage import Store
-from tombola.work import KINDS, Cut, Pruned, Train
+from tombola.search import work as works
+from tombola.search.cutting import keep_common
+from tombola.search.work import KINDS, Cut, Pruned, Train
+from tombola.training.jobs import Job, Trained, run_job
 
 CONNECTION = "tests.outside.gradient_score:connection"
 
@@ -257,7 +257,9 @@ def recipe(**changes):
 @pytest.fixture(scope="module")
 def undrawn():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.experiment.page.write", lambda *_: [])  # figures are drawn elsewhere, and take long
+        patch.setattr(
+            "tombola.experiments.experiment.page.write", lambda *_: []
+        )  # figures are drawn elsewhere, and take long
         yield
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from tombola.masks import ones
+from tombola.masks.masks import ones
 
 
 def drawn(model, seed=0):

@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.harness import Settings
-from tombola import catalogue
-from tombola.errors import InputError, near
+from tombola.ground import catalogue
+from tombola.ground.errors import InputError, near
 
 
 def names() -> list[str]:

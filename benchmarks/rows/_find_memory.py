@@ -19,7 +19,7 @@ from benchmarks.masks import need
 from tombola import Classification, Job, Training, find, ones, serial, split
 from tombola.data import synthetic
 from tombola.data.dataset import Dataset
-from tombola.partitions import WHOLE
+from tombola.data.partitions import WHOLE
 
 _MOST, _GROWTH = "peak, models", "growth, last round over the second"
 

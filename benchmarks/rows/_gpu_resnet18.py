@@ -12,13 +12,13 @@ from dataclasses import replace
 import torch
 
 from benchmarks.harness import Goal, Measured, NotRun, Row, Settings, interleave, ratio, single
-from tombola import devices
-from tombola.jobs import Job, alone, run_job
-from tombola.masks import ones
-from tombola.partitions import WHOLE
-from tombola.plans import make_task, settle
-from tombola.recipe import parse
-from tombola.training import arrange_, optimizer_for, train
+from tombola.data.partitions import WHOLE
+from tombola.experiments.plans import make_task, settle
+from tombola.ground import devices
+from tombola.masks.masks import ones
+from tombola.schema.recipe import parse
+from tombola.training.jobs import Job, alone, run_job
+from tombola.training.loop import arrange_, optimizer_for, train
 
 ROW = Row(
     95, "ResNet-18 on CIFAR-100, batch 256, on a GPU", "a bare step", [Goal("a training of 50 epochs", "<=", 60, "s")]

@@ -15,7 +15,7 @@ import torch
 from benchmarks.curves import points
 from benchmarks.harness import Measured, Row, Series, Settings, exact, interleave, slope
 from benchmarks.masks import RATE, need
-from tombola.pruning import prune
+from tombola.masks.pruning import prune
 from tombola.scores._magnitude import magnitude
 
 ROW = Row(210, "Time of a mask over the number of weights")

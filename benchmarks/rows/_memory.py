@@ -39,10 +39,10 @@ def measure(settings: Settings) -> Measured:
 
 def train_once(width: int, seed: int) -> dict[str, float]:
     """Train a perceptron of two hidden layers for a few steps in this process; bytes that it took."""
-    from tombola.jobs import Job, run_job
-    from tombola.masks import ones
-    from tombola.plans import make_task
-    from tombola.recipe import parse
+    from tombola.experiments.plans import make_task
+    from tombola.masks.masks import ones
+    from tombola.schema.recipe import parse
+    from tombola.training.jobs import Job, run_job
 
     def job_of(hidden: int) -> tuple[Job, object]:
         recipe = parse(

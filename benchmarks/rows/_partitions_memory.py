@@ -12,8 +12,8 @@ from benchmarks import fresh, machine
 from benchmarks.curves import points
 from benchmarks.harness import Goal, Measured, NotRun, Row, Series, Settings, exact
 from benchmarks.masks import need
-from tombola.experiment import run
-from tombola.recipe import parse
+from tombola.experiments.experiment import run
+from tombola.schema.recipe import parse
 
 _GROWTH = "24 partitions / 2"
 

@@ -7,7 +7,7 @@ line leaves out what comes before the first evaluation of the first training: st
 from benchmarks.curves import points
 from benchmarks.harness import Goal, Measured, NotRun, Row, Series, Settings, interleave, ratio
 from benchmarks.recipes import Timed, recipe
-from tombola.devices import cores
+from tombola.ground.devices import cores
 
 ROW = Row(90, "A recipe on more workers", "1 worker", [Goal("2 workers", ">=", 1.8)])
 

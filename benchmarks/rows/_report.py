@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.crowd import A_REPLICATE, crowd
 from benchmarks.curves import points
 from benchmarks.harness import Goal, Measured, Row, Series, Settings, interleave, ratio, single
-from tombola.experiment import report
-from tombola.runs import Run
+from tombola.experiments.experiment import report
+from tombola.folder.runs import Run
 
 _REPLICATES = (1, 10, 45)
 _MOST = f"{_REPLICATES[-1] * A_REPLICATE:,} results"

@@ -14,12 +14,12 @@ from dataclasses import replace
 from benchmarks.curves import points
 from benchmarks.harness import Measured, Row, Series, Settings, single
 from benchmarks.recipes import recipe
+from tombola.data.partitions import WHOLE
 from tombola.executors import serial
-from tombola.jobs import Job
-from tombola.masks import ones
-from tombola.partitions import WHOLE
-from tombola.plans import make_task
-from tombola.search import find
+from tombola.experiments.plans import make_task
+from tombola.masks.masks import ones
+from tombola.search.rounds import find
+from tombola.training.jobs import Job
 
 ROW = Row(200, "Time a round over the rounds of a search")
 

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from benchmarks.curves import points
 from benchmarks.harness import Goal, Measured, Row, Series, Settings, exact, interleave, single
+from tombola.data.partitions import WHOLE
 from tombola.executors import serial
-from tombola.jobs import Job
-from tombola.partitions import WHOLE
-from tombola.plans import Plans, make_task, settle
-from tombola.recipe import parse
-from tombola.search import find
+from tombola.experiments.plans import Plans, make_task, settle
+from tombola.ground.types import Mask
+from tombola.schema.recipe import parse
+from tombola.search.rounds import find
 from tombola.ticket_format import verify, writing
 from tombola.tickets import Ticket
-from tombola.types import Mask
+from tombola.training.jobs import Job
 
 _DENSITIES = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 _DRAWN, _FOUND = "bits over entropy, drawn masks, the most", "bits over entropy, found masks, the most"

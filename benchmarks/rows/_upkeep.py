@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.harness import Goal, Measured, Row, Settings, exact
 from benchmarks.steps import Ours, Problem, upkeep
-from tombola.training import train
+from tombola.training.loop import train
 
 LENET = Problem("lenet_300_100", "mnist", 60, density=0.2)
 CONV3 = Problem("conv3", "cifar10", 64, density=0.2, augment={"crop": 4, "flip": True})

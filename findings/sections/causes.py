@@ -20,7 +20,7 @@ from findings.evidence import (
     told,
     values,
 )
-from tombola.overlap import by_chance
+from tombola.evidence.overlap import by_chance
 
 TITLE = "What COLT's effect comes from: LeNet-5 on Fashion-MNIST"
 FOLDER = "causes"

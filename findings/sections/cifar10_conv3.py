@@ -20,8 +20,8 @@ from findings.evidence import (
     told_ratio,
     values,
 )
-from tombola.comparisons import reaches
-from tombola.ledger import accounts
+from tombola.evidence.comparisons import reaches
+from tombola.evidence.ledger import accounts
 
 TITLE = "COLT-2, LTH and matched IMP: Conv-3 on CIFAR-10"
 FOLDER = "cifar10-conv3"

@@ -18,7 +18,7 @@ from findings.evidence import (
     told,
     values,
 )
-from tombola.overlap import overlaps, similarities, together
+from tombola.evidence.overlap import overlaps, similarities, together
 
 TITLE = "Tickets of each half, and what both keep: LeNet-5 on Fashion-MNIST"
 FOLDER = "fashion-mnist-halves"

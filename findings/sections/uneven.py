@@ -13,7 +13,7 @@ from findings.evidence import (
     told,
     values,
 )
-from tombola.overlap import similarities, together
+from tombola.evidence.overlap import similarities, together
 
 TITLE = "Classes that are unevenly represented: LeNet-5 on Fashion-MNIST"
 EVEN, UNEVEN = "fashion-mnist-non-iid/even", "fashion-mnist-non-iid/skewed"

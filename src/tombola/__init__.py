@@ -19,50 +19,50 @@ __version__ = "0.1.0"
 # Where each public name lives, in the order of the flow.
 _HOME = {
     "from_tensors": "data.dataset",
-    "split": "splits",
-    "Augment": "batches",
+    "split": "data.splits",
+    "Augment": "data.batches",
     "Classification": "tasks._classification",
-    "Metric": "metrics",
+    "Metric": "ground.metrics",
     "Metrics": "tasks.protocol",
     "Rows": "tasks.rows",
-    "Partition": "partitions",
-    "by_classes": "partitions",
-    "by_examples": "partitions",
-    "by_seeds": "partitions",
-    "Training": "settings",
-    "train": "training",
+    "Partition": "data.partitions",
+    "by_classes": "data.partitions",
+    "by_examples": "data.partitions",
+    "by_seeds": "data.partitions",
+    "Training": "ground.settings",
+    "train": "training.loop",
     "evaluate": "tasks.evaluation",
-    "ones": "masks",
-    "from_zeros": "masks",
-    "density": "masks",
-    "total_weights": "masks",
-    "unmasked": "masks",
-    "apply_": "masks",
-    "hold_": "holding",
-    "intersect": "masks",
-    "whole_model": "scopes",
-    "per_layer": "scopes",
-    "per_kind": "scopes",
-    "half_output": "scopes",
+    "ones": "masks.masks",
+    "from_zeros": "masks.masks",
+    "density": "masks.masks",
+    "total_weights": "masks.masks",
+    "unmasked": "masks.masks",
+    "apply_": "masks.masks",
+    "hold_": "masks.holding",
+    "intersect": "masks.masks",
+    "whole_model": "masks.scopes",
+    "per_layer": "masks.scopes",
+    "per_kind": "masks.scopes",
+    "half_output": "masks.scopes",
     "magnitude": "scores._magnitude",
-    "prune": "pruning",
-    "Count": "rates",
-    "rate_to_reach": "rates",
-    "keep_common": "cutting",
-    "Job": "jobs",
-    "run_job": "jobs",
-    "measure": "jobs",
-    "connect": "connectivity",
+    "prune": "masks.pruning",
+    "Count": "masks.rates",
+    "rate_to_reach": "masks.rates",
+    "keep_common": "search.cutting",
+    "Job": "training.jobs",
+    "run_job": "training.jobs",
+    "measure": "training.jobs",
+    "connect": "search.connectivity",
     "serial": "executors",
-    "find": "search",
-    "Round": "search",
+    "find": "search.rounds",
+    "Round": "search.rounds",
     "Ticket": "tickets",
-    "read": "recipe",
-    "run": "experiment",
-    "Run": "runs",
-    "report": "experiment",
-    "compare": "comparisons",
-    "verdict": "verdicts",
+    "read": "schema.recipe",
+    "run": "experiments.experiment",
+    "Run": "folder.runs",
+    "report": "experiments.experiment",
+    "compare": "evidence.comparisons",
+    "verdict": "evidence.verdicts",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -97,48 +97,48 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from tombola.batches import Augment as Augment
-    from tombola.comparisons import compare as compare
-    from tombola.connectivity import connect as connect
-    from tombola.cutting import keep_common as keep_common
+    from tombola.data.batches import Augment as Augment
     from tombola.data.dataset import from_tensors as from_tensors
+    from tombola.data.partitions import Partition as Partition
+    from tombola.data.partitions import by_classes as by_classes
+    from tombola.data.partitions import by_examples as by_examples
+    from tombola.data.partitions import by_seeds as by_seeds
+    from tombola.data.splits import split as split
+    from tombola.evidence.comparisons import compare as compare
+    from tombola.evidence.verdicts import verdict as verdict
     from tombola.executors import serial as serial
-    from tombola.experiment import report as report
-    from tombola.experiment import run as run
-    from tombola.holding import hold_ as hold_
-    from tombola.jobs import Job as Job
-    from tombola.jobs import measure as measure
-    from tombola.jobs import run_job as run_job
-    from tombola.masks import apply_ as apply_
-    from tombola.masks import density as density
-    from tombola.masks import from_zeros as from_zeros
-    from tombola.masks import intersect as intersect
-    from tombola.masks import ones as ones
-    from tombola.masks import total_weights as total_weights
-    from tombola.masks import unmasked as unmasked
-    from tombola.metrics import Metric as Metric
-    from tombola.partitions import Partition as Partition
-    from tombola.partitions import by_classes as by_classes
-    from tombola.partitions import by_examples as by_examples
-    from tombola.partitions import by_seeds as by_seeds
-    from tombola.pruning import prune as prune
-    from tombola.rates import Count as Count
-    from tombola.rates import rate_to_reach as rate_to_reach
-    from tombola.recipe import read as read
-    from tombola.runs import Run as Run
-    from tombola.scopes import half_output as half_output
-    from tombola.scopes import per_kind as per_kind
-    from tombola.scopes import per_layer as per_layer
-    from tombola.scopes import whole_model as whole_model
+    from tombola.experiments.experiment import report as report
+    from tombola.experiments.experiment import run as run
+    from tombola.folder.runs import Run as Run
+    from tombola.ground.metrics import Metric as Metric
+    from tombola.ground.settings import Training as Training
+    from tombola.masks.holding import hold_ as hold_
+    from tombola.masks.masks import apply_ as apply_
+    from tombola.masks.masks import density as density
+    from tombola.masks.masks import from_zeros as from_zeros
+    from tombola.masks.masks import intersect as intersect
+    from tombola.masks.masks import ones as ones
+    from tombola.masks.masks import total_weights as total_weights
+    from tombola.masks.masks import unmasked as unmasked
+    from tombola.masks.pruning import prune as prune
+    from tombola.masks.rates import Count as Count
+    from tombola.masks.rates import rate_to_reach as rate_to_reach
+    from tombola.masks.scopes import half_output as half_output
+    from tombola.masks.scopes import per_kind as per_kind
+    from tombola.masks.scopes import per_layer as per_layer
+    from tombola.masks.scopes import whole_model as whole_model
+    from tombola.schema.recipe import read as read
     from tombola.scores._magnitude import magnitude as magnitude
-    from tombola.search import Round as Round
-    from tombola.search import find as find
-    from tombola.settings import Training as Training
-    from tombola.splits import split as split
+    from tombola.search.connectivity import connect as connect
+    from tombola.search.cutting import keep_common as keep_common
+    from tombola.search.rounds import Round as Round
+    from tombola.search.rounds import find as find
     from tombola.tasks._classification import Classification as Classification
     from tombola.tasks.evaluation import evaluate as evaluate
     from tombola.tasks.protocol import Metrics as Metrics
     from tombola.tasks.rows import Rows as Rows
     from tombola.tickets import Ticket as Ticket
-    from tombola.training import train as train
-    from tombola.verdicts import verdict as verdict
+    from tombola.training.jobs import Job as Job
+    from tombola.training.jobs import measure as measure
+    from tombola.training.jobs import run_job as run_job
+    from tombola.training.loop import train as train

@@ -2,7 +2,7 @@
 
 import sys
 
-from tombola import interrupts
+from tombola.ground import interrupts
 
 
 def main() -> None:
@@ -10,7 +10,7 @@ def main() -> None:
     further = "; the same command goes on from here" if sys.argv[1:2] in (["run"], ["demo"]) else ""
     interrupts.heed(f"tombola: stopped{further}")
     try:
-        from tombola.cli import main as command_line  # from here on an interrupt is told in one line
+        from tombola.commands.cli import main as command_line  # from here on an interrupt is told in one line
 
         code = command_line()
     except KeyboardInterrupt:

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola import masks, names, states, ticket_format
-from tombola.digests import DTYPES, contents, digest_mask, digest_state, pack
-from tombola.errors import InputError, TicketError
-from tombola.types import Mask, State
+from tombola import ticket_format
+from tombola.ground.errors import InputError, TicketError
+from tombola.ground.types import Mask, State
+from tombola.masks import masks, names, states
+from tombola.masks.digests import DTYPES, contents, digest_mask, digest_state, pack
 
 
 class RewindPoints:
@@ -204,7 +205,7 @@ class Ticket:
         """Load the rewind point into a model, in place, and set its pruned weights to zero.
 
         Values take the model's dtype and device. Names are the model's own, whatever it is wrapped in (see
-        `tombola.names`); shared parameters may appear under each of their names.
+        `tombola.masks.names`); shared parameters may appear under each of their names.
 
         Returns:
             A new mask on the model's device, for `hold_` or for training.

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from tombola.executors.worker import Worker
-from tombola.storage import Store
+from tombola.records.storage import Store
 
 
 class Elsewhere:

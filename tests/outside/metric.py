@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import torch
 
-from tombola.metrics import CLASSIFIED, Metric
+from tombola.ground.metrics import CLASSIFIED, Metric
 from tombola.tasks._classification import Classification, classification
 from tombola.tasks.protocol import Metrics
 

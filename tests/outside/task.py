@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tombola.metrics import Metric
+from tombola.ground.metrics import Metric
 from tombola.tasks.rows import Rows
 
 

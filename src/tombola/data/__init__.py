@@ -5,6 +5,6 @@ One private file per data set; ``tombola.data.digits`` is imported when it is us
 its name.
 """
 
-from tombola import catalogue
+from tombola.ground import catalogue
 
 __getattr__, __dir__ = catalogue.lazy("tombola.data")

@@ -13,8 +13,8 @@ import torch
 
 from tombola.data.dataset import SHARE, Dataset, from_tensors
 from tombola.data.roots import places
-from tombola.devices import free_memory
-from tombola.errors import DataError
+from tombola.ground.devices import free_memory
+from tombola.ground.errors import DataError
 
 _KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 

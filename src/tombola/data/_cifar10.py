@@ -28,7 +28,7 @@ def cifar10(*, root: str | Path | None = None, download: bool = True, verify: bo
     Source:
         Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
-    from tombola.extras import torchvision
+    from tombola.ground.extras import torchvision
 
     source = torchvision.datasets.CIFAR10
     return published.cifar(source, root, 10, download=download, verify=verify, class_names=_NAMES)

@@ -26,7 +26,7 @@ def cifar100(*, root: str | Path | None = None, download: bool = True, verify: b
     Source:
         Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
-    from tombola.extras import torchvision
+    from tombola.ground.extras import torchvision
 
     source = torchvision.datasets.CIFAR100
     return published.cifar(source, root, 100, download=download, verify=verify)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tombola import seeds
 from tombola.data import stratified
 from tombola.data.dataset import Dataset
+from tombola.ground import seeds
 
 _TEST = 360
 
@@ -53,7 +53,7 @@ def _table() -> np.ndarray:
                 return np.loadtxt(file, delimiter=",", dtype=np.uint8)
 
     # A version that keeps the file elsewhere, or none at all: the library itself knows, or says what is missing.
-    from tombola.extras import sklearn
+    from tombola.ground.extras import sklearn
 
     pixels, targets = sklearn.datasets.load_digits(return_X_y=True)
     return np.column_stack([pixels, targets]).astype(np.uint8)

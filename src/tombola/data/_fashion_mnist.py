@@ -36,7 +36,7 @@ def fashion_mnist(*, root: str | Path | None = None, download: bool = True, veri
     Source:
         Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747.
     """
-    from tombola.extras import torchvision
+    from tombola.ground.extras import torchvision
 
     source = torchvision.datasets.FashionMNIST
     return published.idx(source, root, _MD5, download=download, verify=verify, class_names=_NAMES)

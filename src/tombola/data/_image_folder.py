@@ -11,9 +11,9 @@ from tombola.data import folders
 from tombola.data.dataset import Dataset
 from tombola.data.pictures import Files
 from tombola.data.roots import places
-from tombola.devices import most
-from tombola.errors import ConfigError, DataError, near, shown
-from tombola.files import users_path
+from tombola.ground.devices import most
+from tombola.ground.errors import ConfigError, DataError, near, shown
+from tombola.ground.files import users_path
 
 _MOST_PIXELS = 8192  # of a side
 _SAMPLE = 1000  # training images that mean and standard deviation are worked out from

@@ -32,7 +32,7 @@ def mnist(*, root: str | Path | None = None, download: bool = True, verify: bool
     Source:
         LeCun et al. 1998, "Gradient-based learning applied to document recognition".
     """
-    from tombola.extras import torchvision
+    from tombola.ground.extras import torchvision
 
     source = torchvision.datasets.MNIST
     return published.idx(source, root, _MD5, download=download, verify=verify)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tombola import seeds
 from tombola.data.dataset import Dataset
-from tombola.devices import free_memory
-from tombola.errors import ConfigError, shown
+from tombola.ground import seeds
+from tombola.ground.devices import free_memory
+from tombola.ground.errors import ConfigError, shown
 
 
 def synthetic(

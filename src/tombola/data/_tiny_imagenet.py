@@ -8,7 +8,7 @@ from tombola.data import folders, published
 from tombola.data.dataset import Dataset
 from tombola.data.pictures import Files
 from tombola.data.roots import data_root
-from tombola.errors import DataError
+from tombola.ground.errors import DataError
 
 _URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 _MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
@@ -57,7 +57,7 @@ class TinyImageNet:
     root: str
 
     def download(self) -> None:
-        from tombola.extras import torchvision
+        from tombola.ground.extras import torchvision
 
         torchvision.datasets.utils.download_and_extract_archive(_URL, self.root, md5=_MD5)
         folder = Path(self.root) / self.base_folder

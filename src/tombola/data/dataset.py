@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tombola.data.pictures import Files, Pictures
-from tombola.errors import DataError
+from tombola.ground.errors import DataError
 
 SHARE = 0.5  # of the free memory that a data set may take; every worker process holds one
 _ROWS = 4096  # images that are looked at together, so that a large set is never copied whole

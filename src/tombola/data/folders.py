@@ -12,7 +12,7 @@ import torch
 
 from tombola.data.dataset import SHARE, Dataset
 from tombola.data.pictures import Files, Pictures
-from tombola.devices import free_memory
+from tombola.ground.devices import free_memory
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 

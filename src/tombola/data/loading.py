@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tombola import catalogue
 from tombola.data.dataset import Dataset, from_tensors
 from tombola.data.roots import data_root
-from tombola.errors import ConfigError, DataError, shown
+from tombola.ground import catalogue
+from tombola.ground.errors import ConfigError, DataError, shown
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 

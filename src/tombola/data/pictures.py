@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tombola.errors import DataError
-from tombola.interrupts import deaf_children
+from tombola.ground.errors import DataError
+from tombola.ground.interrupts import deaf_children
 
 _ROWS = 256  # images that are decoded, or files that are hashed, together
 
@@ -186,7 +186,7 @@ def decode(file: Path, size: int) -> np.ndarray:
 
     Resizing is bilinear with antialiasing. torchvision's ``Resize(size)`` and ``CenterCrop(size)`` give the same bits.
     """
-    from tombola.extras import Image
+    from tombola.ground.extras import Image
 
     with Image.open(file) as opened:
         image = opened.convert("RGB")

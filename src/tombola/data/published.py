@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tombola.data.dataset import Dataset
 from tombola.data.roots import data_root
-from tombola.errors import DataError
+from tombola.ground.errors import DataError
 
 
 def idx(
@@ -96,7 +96,7 @@ def cifar(
 
 def _fetch(source: Any, folder: Path, checksums: Mapping[str, str], *, download: bool, verify: bool) -> None:
     """Have all files of a data set in its folder; with ``verify``, exactly the published ones."""
-    from tombola.extras import torchvision
+    from tombola.ground.extras import torchvision
 
     have(source, folder, checksums, download=download)
     for name, published in checksums.items() if verify else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tombola.files import users_path
+from tombola.ground.files import users_path
 
 
 def data_root(given: str | Path | None = None) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tombola import catalogue
+from tombola.ground import catalogue
 
 if TYPE_CHECKING:
     from tombola.executors.here import serial as serial

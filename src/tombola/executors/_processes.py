@@ -14,15 +14,15 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from tombola import devices, interrupts
 from tombola.executors import forking
 from tombola.executors.backend import Setting
 from tombola.executors.packing import pack, unpack
 from tombola.executors.worker import TOLD, Worker, in_one_line
-from tombola.storage import Store, log_error
+from tombola.ground import devices, interrupts
+from tombola.ground.types import State
+from tombola.records.storage import Store, log_error
+from tombola.search.work import Work
 from tombola.tasks.protocol import Task
-from tombola.types import State
-from tombola.work import Work
 
 
 def processes(setting: Setting) -> _Processes:

@@ -20,14 +20,14 @@ from typing import Any, cast
 
 import torch
 
-from tombola import extras
-from tombola.errors import ConfigError, TrainingError, shown
 from tombola.executors.backend import Setting
 from tombola.executors.packing import flatten, pack, restore, unpack
 from tombola.executors.worker import TOLD, Worker, in_one_line
-from tombola.storage import Handed, log_error
+from tombola.ground import extras
+from tombola.ground.errors import ConfigError, TrainingError, shown
+from tombola.records.storage import Handed, log_error
+from tombola.search.work import Work
 from tombola.tasks.protocol import Task
-from tombola.work import Work
 
 _ANSWER = 5.0  # seconds in which an address must answer
 _AGAIN = 2.0  # seconds after which the cluster is asked anew how large it is

@@ -5,10 +5,10 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from tombola.errors import ConfigError
 from tombola.executors.backend import Setting
 from tombola.executors.worker import Worker
-from tombola.work import Work
+from tombola.ground.errors import ConfigError
+from tombola.search.work import Work
 
 
 def threads(setting: Setting) -> _Threads:

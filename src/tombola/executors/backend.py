@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from tombola.storage import Store
+from tombola.records.storage import Store
+from tombola.search.work import Work
 from tombola.tasks.protocol import Task
-from tombola.work import Work
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Told (digest, steps done, steps in all) while work is done."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from tombola import catalogue
-from tombola.contracts import CONTRACTS
-from tombola.errors import ConfigError, shown
 from tombola.executors.backend import Backend, Setting
-from tombola.work import Work
+from tombola.ground import catalogue
+from tombola.ground.contracts import CONTRACTS
+from tombola.ground.errors import ConfigError, shown
+from tombola.search.work import Work
 
 
 def made(name: str, setting: Setting, options: Mapping[str, Any]) -> Backend:

@@ -17,7 +17,7 @@ import sys
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
-from tombola import interrupts
+from tombola.ground import interrupts
 
 # The last two are torch's own, of which recorded steps make use: they bring its compiler.
 IMPORTED = (

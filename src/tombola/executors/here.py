@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tombola.jobs import Job, Trained, run_job
 from tombola.tasks.protocol import Task
-from tombola.training import Step, train
+from tombola.training.jobs import Job, Trained, run_job
+from tombola.training.loop import Step, train
 
 
 def serial(task: Task, *, loop: Callable[..., Iterator[Step]] = train) -> Callable[[list[Job]], list[Trained]]:

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tombola.types import State
-from tombola.work import Work
+from tombola.ground.types import State
+from tombola.search.work import Work
 
 _LARGE = 2**16  # bytes of a tensor that is worth a place of its own
 
@@ -30,9 +30,9 @@ def pack(work: Work[Any]) -> tuple[bytes, dict[str, State]]:
     """Return a piece of work as bytes, and the start states that stand in them by their digests alone.
 
     >>> import torch
-    >>> from tombola.jobs import Job
-    >>> from tombola.settings import Training
-    >>> from tombola.work import Train
+    >>> from tombola.training.jobs import Job
+    >>> from tombola.ground.settings import Training
+    >>> from tombola.search.work import Train
     >>> job = Job({"w": torch.ones(2)}, {"w": torch.tensor([True, True])}, Training(epochs=1), seed=0)
     >>> packed, starts = pack(Train(job))
     >>> list(starts) == [job.start_digest]

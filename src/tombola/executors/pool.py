@@ -21,15 +21,15 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
-from tombola import catalogue
-from tombola.connectivity import Line
-from tombola.errors import TrainingError
 from tombola.executors.backend import Backend, Progress, Setting
 from tombola.executors.finding import made
-from tombola.jobs import Job, Measured, Trained
-from tombola.storage import Store
+from tombola.ground import catalogue
+from tombola.ground.errors import TrainingError
+from tombola.records.storage import Store
+from tombola.search.connectivity import Line
+from tombola.search.work import Connect, Cut, Measure, Pruned, Train, Work
 from tombola.tasks.protocol import Task
-from tombola.work import Connect, Cut, Measure, Pruned, Train, Work
+from tombola.training.jobs import Job, Measured, Trained
 
 Result = TypeVar("Result")
 Results = TypeVar("Results", covariant=True)

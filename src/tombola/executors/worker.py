@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from tombola.catalogue import place_of
-from tombola.errors import InputError, InvariantError, TrainingError
 from tombola.executors.backend import Progress
-from tombola.storage import Store
+from tombola.ground.catalogue import place_of
+from tombola.ground.errors import InputError, InvariantError, TrainingError
+from tombola.records.storage import Store
+from tombola.search.work import Work
 from tombola.tasks.protocol import Task
-from tombola.work import Work
 
 TOLD = (TrainingError, InvariantError, InputError)
 """Errors that say all there is to say in one line."""

@@ -7,6 +7,6 @@ One private file per export; ``tombola.exports.state_dict`` is imported when it 
 ``tombola.exports.writing.export`` puts it into a file.
 """
 
-from tombola import catalogue
+from tombola.ground import catalogue
 
 __getattr__, __dir__ = catalogue.lazy("tombola.exports")

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from tombola import states
 from tombola.exports.sharing import mask_of_all_names
+from tombola.masks import states
 from tombola.tickets import Ticket
 
 

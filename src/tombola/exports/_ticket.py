@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tombola.states import tensors
+from tombola.masks.states import tensors
 from tombola.tickets import Ticket
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tombola import states
-from tombola.errors import TicketError
 from tombola.exports.sharing import mask_of_all_names
+from tombola.ground.errors import TicketError
+from tombola.masks import states
 from tombola.tickets import Ticket
 
 # By these an attention is known: its own projections, which it reads itself, as it does its output layer's.

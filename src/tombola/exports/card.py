@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tombola.best import trained_of
-from tombola.metrics import ACCURACY, Metric
-from tombola.records import Record
+from tombola.ground.metrics import ACCURACY, Metric
+from tombola.records.best import trained_of
+from tombola.records.records import Record
 from tombola.tickets import Ticket
 
 _TORCHVISION = "torchvision:"
@@ -190,7 +190,7 @@ def _checking(origin: Mapping[str, Any]) -> list[str]:
     several = {} if data.get("classes") is None else {"classes": data["classes"]}
     return [
         "from tombola.data.loading import load, takes",
-        "from tombola.splits import split",
+        "from tombola.data.splits import split",
         f"name, options, classes = {data['name']!r}, {options!r}, {several!r}",
         "made_so = classes if takes(name, 'classes') else {}",
         f"test = split(load(name, options=options | made_so), valid=0, seed={seeds.get('recipe')!r}, "

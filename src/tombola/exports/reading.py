@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tombola import seeds
-from tombola.masks import masked_parameters
-from tombola.types import Mask
-from tombola.weights import copied
+from tombola.ground import seeds
+from tombola.ground.types import Mask
+from tombola.masks.masks import masked_parameters
+from tombola.masks.weights import copied
 
 
 def read_elsewhere(model: nn.Module, mask: Mask, inputs: Tensor) -> list[str]:

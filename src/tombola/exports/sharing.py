@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tombola.errors import TicketError
+from tombola.ground.errors import TicketError
 from tombola.tickets import Ticket
 
 

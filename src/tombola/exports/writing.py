@@ -16,14 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tombola import catalogue, savings, ticket_format
-from tombola.best import of_run, of_ticket, record_of
-from tombola.choosing import metrics_of, run_folder
-from tombola.errors import ConfigError, DiskError, InputError, TicketError, shown
+from tombola import ticket_format
 from tombola.exports.card import card
-from tombola.files import cannot_write, printable, write_whole
-from tombola.metrics import ACCURACY, Metric
-from tombola.records import Record
+from tombola.ground import catalogue
+from tombola.ground.errors import ConfigError, DiskError, InputError, TicketError, shown
+from tombola.ground.files import cannot_write, printable, write_whole
+from tombola.ground.metrics import ACCURACY, Metric
+from tombola.records import savings
+from tombola.records.best import of_run, of_ticket, record_of
+from tombola.records.choosing import metrics_of, run_folder
+from tombola.records.records import Record
 from tombola.tickets import Ticket
 
 

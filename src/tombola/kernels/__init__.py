@@ -7,6 +7,6 @@ arguments; what it is asked for stands in `tombola.kernels.protocol`. All of the
 of `eager`: to the last bit, or to the tolerance that they name.
 """
 
-from tombola import catalogue
+from tombola.ground import catalogue
 
 __getattr__, __dir__ = catalogue.lazy("tombola.kernels")

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from tombola.ground.settings import Training
 from tombola.kernels._eager import Eager
 from tombola.kernels.protocol import Program
-from tombola.masks import Handle
-from tombola.settings import Training
+from tombola.masks.masks import Handle
 
 
 class Compiled(Eager):

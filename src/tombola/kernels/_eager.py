@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola import devices, names
-from tombola.errors import InputError
+from tombola.ground import devices
+from tombola.ground.errors import InputError
+from tombola.ground.settings import Training
 from tombola.kernels.protocol import Kernel, Loss, Program, described
 from tombola.kernels.updates import masked
-from tombola.masks import Handle
-from tombola.settings import Training
+from tombola.masks import names
+from tombola.masks.masks import Handle
 
 
 class Eager(Kernel):

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tombola import names
+from tombola.ground.settings import Training
 from tombola.kernels._eager import Eager, check_same
 from tombola.kernels.anatomy import Anatomy, traceable
 from tombola.kernels.protocol import Loss, Program
 from tombola.kernels.recording import Trace, declared, is_special, key_of, trace_of
-from tombola.masks import Handle
-from tombola.settings import Training
+from tombola.masks import names
+from tombola.masks.masks import Handle
 
 
 class Traced(Eager):

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tombola import catalogue
-from tombola.contracts import CONTRACTS
-from tombola.errors import ConfigError, shown
+from tombola.ground import catalogue
+from tombola.ground.contracts import CONTRACTS
+from tombola.ground.errors import ConfigError, shown
+from tombola.ground.settings import Training
 from tombola.kernels.protocol import Kernel, Program, described
-from tombola.masks import Handle
-from tombola.settings import Training
+from tombola.masks.masks import Handle
 
 
 def named(name: str) -> Kernel:

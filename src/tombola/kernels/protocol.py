@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from tombola.masks import Handle
-from tombola.settings import Training
+from tombola.ground.settings import Training
+from tombola.masks.masks import Handle
 
 Loss: TypeAlias = Callable[[nn.Module, Any], Tensor]
 

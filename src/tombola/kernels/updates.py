@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola.masks import Handle
+from tombola.masks.masks import Handle
 
 
 def masked(optimizer: torch.optim.Optimizer, handle: Handle, clip: float | None) -> Callable[[], None]:

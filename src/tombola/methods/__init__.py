@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 
-from tombola import catalogue
-from tombola.errors import ConfigError, near, shown
+from tombola.ground import catalogue
+from tombola.ground.errors import ConfigError, near, shown
 from tombola.methods.cards import Card, in_order
 from tombola.methods.following import Following as Following
 from tombola.methods.method import Match as Match

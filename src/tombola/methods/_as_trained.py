@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tombola.errors import ConfigError
+from tombola.ground.errors import ConfigError
 from tombola.methods._gradual import Gradual
 from tombola.methods.cards import Card
 from tombola.methods.following import Following
 from tombola.methods.method import Method
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
     from tombola.methods.setting import Setting
+    from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)

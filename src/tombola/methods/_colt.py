@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tombola.errors import ConfigError, shown
+from tombola.ground.errors import ConfigError, shown
 from tombola.methods.cards import Card
 from tombola.methods.searching import OwnTraining, Rounds
 
 if TYPE_CHECKING:
+    from tombola.data.partitions import Partition
     from tombola.methods.setting import Ground, Setting
-    from tombola.partitions import Partition
-    from tombola.search import Round
+    from tombola.search.rounds import Round
     from tombola.tickets import Ticket
 
 
@@ -150,7 +150,7 @@ class Colt(Rounds, OwnTraining):
         return "remainder is dropped, so some classes are in no partition"
 
     def division(self, ground: Ground) -> list[Partition]:
-        from tombola.partitions import WHOLE, by_classes, by_examples, by_seeds, within
+        from tombola.data.partitions import WHOLE, by_classes, by_examples, by_seeds, within
 
         number, searched, task = self.partitions or 2, ground.searched, ground.task
         if number == 1:
@@ -178,8 +178,8 @@ class Colt(Rounds, OwnTraining):
         return [parts[index - 1] for index in self.on] or parts
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        from tombola.masks import intersect, unite
-        from tombola.search import find, find_apart
+        from tombola.masks.masks import intersect, unite
+        from tombola.search.rounds import find, find_apart
 
         job, parts = self.start(setting, done), self.trained_on(setting)
         options = self.options_of_find(setting, done)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from tombola.errors import ConfigError
+from tombola.ground.errors import ConfigError
 from tombola.methods.cards import Card
 from tombola.methods.method import Method
 
 if TYPE_CHECKING:
     from tombola.methods.setting import Setting
-    from tombola.search import Round
+    from tombola.search.rounds import Round
     from tombola.tickets import Ticket
 
 
@@ -57,9 +57,9 @@ class Dense(Method):
         return None if self.as_long_as is None else ("as_long_as", self.as_long_as)
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:  # noqa: ARG002
-        from tombola.jobs import schedule_of
-        from tombola.search import Round
-        from tombola.settings import stretched
+        from tombola.ground.settings import stretched
+        from tombola.search.rounds import Round
+        from tombola.training.jobs import schedule_of
 
         number, last = 0, None
         for number, last in enumerate(setting.followed, 1):  # noqa: B007 - the last one alone is kept

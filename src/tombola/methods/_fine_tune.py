@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tombola.errors import ConfigError
+from tombola.ground.errors import ConfigError
 from tombola.methods._lr_rewind import LrRewind
 from tombola.methods.cards import Card
 
 if TYPE_CHECKING:
+    from tombola.ground.settings import Training
     from tombola.methods.setting import Ground
-    from tombola.settings import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class FineTune(LrRewind):
         super().check(where)
 
     def onward(self, ground: Ground) -> Training:
-        from tombola.settings import Schedule, fine_tuning
+        from tombola.ground.settings import Schedule, fine_tuning
 
         training = ground.training
         # A milestone that the training never comes to has not lowered the rate that it ends with.

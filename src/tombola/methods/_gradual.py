@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from tombola import paces
-from tombola.errors import ConfigError, shown
+from tombola.ground.errors import ConfigError, shown
+from tombola.masks import paces
+from tombola.masks.paces import Pace
 from tombola.methods.cards import Card
 from tombola.methods.searching import OwnTraining, Scoring
-from tombola.paces import Pace
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
     from tombola.methods.setting import Ground, Setting
     from tombola.scores.ranking import Ranking
-    from tombola.search import Round
+    from tombola.search.rounds import Round
     from tombola.tickets import Ticket
+    from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Gradual(Scoring, OwnTraining):
         return [replace(job, during=schedule) for schedule in self.schedules()]
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        from tombola.search import find_gradually
+        from tombola.search.rounds import find_gradually
 
         return find_gradually(
             replace(setting.point, training=self.searching(setting.training)),
@@ -78,7 +78,7 @@ class Gradual(Scoring, OwnTraining):
         )
 
     def check_ground(self, ground: Ground) -> None:
-        from tombola.masks import count, size
+        from tombola.masks.masks import count, size
 
         if count(ground.mask) < size(ground.mask):
             raise ConfigError("it prunes gradually, which begins with all weights, and does not go with model.mask")
@@ -89,7 +89,7 @@ class Gradual(Scoring, OwnTraining):
         super().check_ground(ground)
 
     def check_replicate(self, ground: Ground) -> None:
-        from tombola.jobs import schedule_of
+        from tombola.training.jobs import schedule_of
 
         steps = schedule_of(self.searching(ground.training), ground.task, ground.searched).steps
         for schedule in self.schedules():

@@ -10,7 +10,7 @@ from tombola.methods.searching import Rounds
 
 if TYPE_CHECKING:
     from tombola.methods.setting import Setting
-    from tombola.search import After
+    from tombola.search.rounds import After
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,6 @@ class LrRewind(Rounds):
     )
 
     def rewinding(self, setting: Setting) -> After:
-        from tombola.search import carried_on
+        from tombola.search.rounds import carried_on
 
         return carried_on(self.onward(setting))

@@ -11,7 +11,7 @@ from tombola.methods.searching import OwnTraining, Search
 
 if TYPE_CHECKING:
     from tombola.methods.setting import Setting
-    from tombola.search import Round
+    from tombola.search.rounds import Round
     from tombola.tickets import Ticket
 
 
@@ -34,7 +34,7 @@ class OneShot(Search, OwnTraining):
     )
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        from tombola.search import find_at_once
+        from tombola.search.rounds import find_at_once
 
         # Every round begins with the dense network.
         job = replace(setting.point, training=self.searching(setting.training))

@@ -9,8 +9,8 @@ from tombola.methods.cards import Card
 from tombola.methods.following import Following
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
     from tombola.methods.setting import Setting
+    from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,6 @@ class RandomTicket(Following):
     )
 
     def ticket(self, setting: Setting, job: Job) -> Job:
-        from tombola.controls import draw
+        from tombola.masks.controls import draw
 
         return setting.ticket(draw(job.mask, setting.seed, setting.mask))

@@ -9,8 +9,8 @@ from tombola.methods.cards import Card
 from tombola.methods.following import Following
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
     from tombola.methods.setting import Setting
+    from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)

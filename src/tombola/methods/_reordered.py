@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from tombola.errors import ConfigError
+from tombola.ground.errors import ConfigError
 from tombola.methods.cards import Card
 from tombola.methods.following import Following
 from tombola.methods.method import Method
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
+    from tombola.ground.settings import Training
     from tombola.methods.setting import Ground, Setting
-    from tombola.settings import Training
+    from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Reordered(Following):
         return replace(setting.ticket(job.mask, job.start, job.first), training=self.onward(setting))
 
     def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
-        from tombola.seeds import derive
+        from tombola.ground.seeds import derive
 
         # The order of the data follows from the seed; augmentation and dropout are others, too.
         return replace(job, seed=derive(setting.seed, "reordered"))

@@ -9,8 +9,8 @@ from tombola.methods.cards import Card
 from tombola.methods.following import Following
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
     from tombola.methods.setting import Setting
+    from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Shuffled(Following):
     )
 
     def ticket(self, setting: Setting, job: Job) -> Job:
-        from tombola.controls import shuffle
+        from tombola.masks.controls import shuffle
 
         start, mask = shuffle(job.start, job.mask, setting.seed, self.shuffle, setting.mask)
         return setting.ticket(mask, start, job.first)

@@ -6,21 +6,23 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tombola import catalogue, names, seeds, training
-from tombola.errors import ConfigError, shown
-from tombola.jobs import Job
-from tombola.masks import head_weight, size
-from tombola.problems import JobProblem
-from tombola.pruning import removals
-from tombola.rates import Count
-from tombola.scopes import Group, by_group
+from tombola.ground import catalogue, seeds
+from tombola.ground.errors import ConfigError, shown
+from tombola.ground.settings import Schedule
+from tombola.masks import names
+from tombola.masks.masks import head_weight, size
+from tombola.masks.pruning import removals
+from tombola.masks.rates import Count
+from tombola.masks.scopes import Group, by_group
 from tombola.scores.context import Context
-from tombola.settings import Schedule
+from tombola.search.problems import JobProblem
+from tombola.training import loop as training
+from tombola.training.jobs import Job
 
 if TYPE_CHECKING:
+    from tombola.data.partitions import Partition
     from tombola.methods.searching import Scoring
     from tombola.methods.setting import Ground
-    from tombola.partitions import Partition
 
 _MOST_TRIED = 100  # amounts that are looked at beforehand
 

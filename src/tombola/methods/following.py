@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tombola.errors import ConfigError
+from tombola.ground.errors import ConfigError
 from tombola.methods.method import Method
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
+    from tombola.data.partitions import Partition
     from tombola.methods.setting import Ground, Setting
-    from tombola.partitions import Partition
-    from tombola.search import Round
+    from tombola.search.rounds import Round
     from tombola.tickets import Ticket
+    from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Following(Method):
         raise NotImplementedError(f"{self.method} makes no tickets")
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        from tombola.search import Round
+        from tombola.search.rounds import Round
 
         for index, found in enumerate(setting.followed, 1):
             if index > len(done):

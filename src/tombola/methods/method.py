@@ -16,19 +16,19 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tombola import catalogue
-from tombola.errors import ConfigError, shown
+from tombola.ground import catalogue
+from tombola.ground.errors import ConfigError, shown
 from tombola.methods.cards import Card
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
+    from tombola.data.partitions import Partition
+    from tombola.ground.settings import Training
+    from tombola.masks.scopes import Scope
     from tombola.methods.setting import Ground, Setting
-    from tombola.partitions import Partition
-    from tombola.scopes import Scope
-    from tombola.search import Round
-    from tombola.settings import Training
+    from tombola.search.rounds import Round
     from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
+    from tombola.training.jobs import Job
 
 MOST_ROUNDS = 10_000
 
@@ -194,7 +194,7 @@ class Method:
 
     def own_scope(self, task: Task) -> Scope | None:  # noqa: ARG002
         """Return which weights compete; ``None`` leaves it to the arm that it follows."""
-        from tombola.scopes import whole_model
+        from tombola.masks.scopes import whole_model
 
         return None if self.source else whole_model
 

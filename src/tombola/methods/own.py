@@ -12,19 +12,19 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from tombola import catalogue
-from tombola.checking import checked
-from tombola.contracts import CONTRACTS
-from tombola.endings import End
-from tombola.errors import ConfigError, shown
+from tombola.ground import catalogue
+from tombola.ground.checking import checked
+from tombola.ground.contracts import CONTRACTS
+from tombola.ground.endings import End
+from tombola.ground.errors import ConfigError, shown
 from tombola.methods.method import MOST_ROUNDS, Method
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job
+    from tombola.ground.types import Mask
     from tombola.methods.setting import Setting
-    from tombola.search import Round
+    from tombola.search.rounds import Round
     from tombola.tickets import Ticket
-    from tombola.types import Mask
+    from tombola.training.jobs import Job
 
 _FACTS = {
     **dict.fromkeys(("searches", "has_tickets", "control", "by_itself", "network", "compared", "apart"), bool),
@@ -98,7 +98,7 @@ class _Held:
 
     def evaluation(self, setting: Setting, index: int, job: Job) -> Job:
         """Return the training that evaluates a ticket."""
-        from tombola.jobs import Job
+        from tombola.training.jobs import Job
 
         with self._guard():
             evaluation = self._method.evaluation(setting, index, job)
@@ -108,7 +108,7 @@ class _Held:
         return evaluation
 
     def _check_round(self, found: Round, index: int, setting: Setting) -> None:
-        from tombola.search import Round
+        from tombola.search.rounds import Round
 
         if not isinstance(found, Round):
             raise self._wrong(f"yields {shown(type(found).__name__)}, and a round is a tombola.Round")

@@ -8,24 +8,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tombola import catalogue
-from tombola.errors import ConfigError, shown
+from tombola.ground import catalogue
+from tombola.ground.errors import ConfigError, shown
+from tombola.masks.paces import ScopeName
 from tombola.methods.method import MOST_ROUNDS, Match, Method, Reach, falling
-from tombola.paces import ScopeName
 
 if TYPE_CHECKING:
-    from tombola.jobs import Job, Trained
+    from tombola.data.partitions import Partition
+    from tombola.ground.settings import Training
+    from tombola.ground.types import Mask, State
+    from tombola.masks.rates import Amount
+    from tombola.masks.scopes import Scope
     from tombola.methods.setting import Ground, Setting
-    from tombola.partitions import Partition
-    from tombola.rates import Amount
-    from tombola.scopes import Scope
     from tombola.scores.context import Score
     from tombola.scores.ranking import Ranking
-    from tombola.search import After, CutJobs, Round
-    from tombola.settings import Training
+    from tombola.search.rounds import After, CutJobs, Round
     from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
-    from tombola.types import Mask, State
+    from tombola.training.jobs import Job, Trained
 
 _AMOUNTS = ("rate", "reach", "densities", "match")
 
@@ -83,13 +83,13 @@ class Scoring(Method):
         return self.division(ground)
 
     def own_scope(self, task: Task) -> Scope | None:
-        from tombola.scopes import by_name
+        from tombola.masks.scopes import by_name
 
         return by_name(self.scope, task.model, task.head)
 
     def planned(self, ground: Ground) -> Iterable[Amount]:
         """Return what each round is asked for, as far as no other arm says so."""
-        from tombola.rates import counts_for
+        from tombola.masks.rates import counts_for
 
         return counts_for(ground.mask, self.densities, ground.scope)
 
@@ -153,7 +153,7 @@ class Search(Scoring):
         return None if self.match is None else ("match", self.match.arm)
 
     def own_scope(self, task: Task) -> Scope | None:
-        from tombola.scopes import per_layer
+        from tombola.masks.scopes import per_layer
 
         if self.match is None:
             return super().own_scope(task)
@@ -161,7 +161,7 @@ class Search(Scoring):
 
     def amounts(self, setting: Setting) -> Iterable[Amount]:
         """Return what each round is asked for."""
-        from tombola.rates import Count, kept_by_group
+        from tombola.masks.rates import Count, kept_by_group
 
         if self.match is None:
             return self.planned(setting)
@@ -186,7 +186,7 @@ class Search(Scoring):
         """Return what cuts where the data is; nothing where weights alone are scored, as they are at hand."""
         if all(ranking.needs == "weights" for ranking in self.rankings):
             return None
-        from tombola.work import Cut
+        from tombola.search.work import Cut
 
         def cut_jobs(jobs: Sequence[Job], mask: Mask, amount: Amount, index: int) -> tuple[Any, Any]:
             last = self.scored == "last" or (self.scored == "selected_then_last" and index > 1)
@@ -267,19 +267,19 @@ class Rounds(Search):
 
     def rewinding(self, setting: Setting) -> After:  # noqa: ARG002
         """Return what the next round starts from."""
-        from tombola.search import rewound
+        from tombola.search.rounds import rewound
 
         return rewound
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        from tombola.search import find
+        from tombola.search.rounds import find
 
         options = self.options_of_find(setting, done)
         return find(self.start(setting, done), self.trained_on(setting), after=self.rewinding(setting), **options)
 
     def planned(self, ground: Ground) -> Iterable[Amount]:
-        from tombola.masks import density
-        from tombola.rates import counts_for, rate_to_reach
+        from tombola.masks.masks import density
+        from tombola.masks.rates import counts_for, rate_to_reach
 
         if self.rate is not None:
             return itertools.repeat(self.rate)
@@ -309,7 +309,7 @@ class Rounds(Search):
         return max(self.rate.values()) if isinstance(self.rate, dict) else self.rate or 0.0
 
     def check(self, where: str) -> None:
-        from tombola.pruning import check_rate
+        from tombola.masks.pruning import check_rate
 
         if self.exact and self.reach is None:
             raise ConfigError(f"{where}.exact has no meaning without reach")
@@ -354,7 +354,7 @@ class OwnTraining(Method):
         return super().own_code | ({kernel} if catalogue.is_own(kernel) else set())
 
     def searching(self, training: Training) -> Training:
-        from tombola.settings import training_with
+        from tombola.ground.settings import training_with
 
         return training_with(training, self.training) if self.training else training
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tombola.jobs import Job, Trained
+    from tombola.data.partitions import Partition
+    from tombola.ground.settings import Training
+    from tombola.ground.types import Mask, State
+    from tombola.masks.scopes import Scope
     from tombola.methods.method import Method
-    from tombola.partitions import Partition
-    from tombola.scopes import Scope
-    from tombola.settings import Training
+    from tombola.search.work import Cut, Pruned
     from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
-    from tombola.types import Mask, State
-    from tombola.work import Cut, Pruned
+    from tombola.training.jobs import Job, Trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class Setting(Ground):
 
     def after(self, ticket: Ticket, training: Training) -> Job:
         """Return the training that goes on from a ticket which was found before."""
-        from tombola.jobs import Job
+        from tombola.training.jobs import Job
 
         first = ticket.origin.get("rewind_step", 0)
         return Job(ticket.rewind_point, dict(ticket.mask), training, self.seed, self.whole, first)

@@ -7,6 +7,6 @@ Each function here is called as ``(num_classes, *, image_shape=<the paper's>, **
 ``tombola.models.building.build`` also takes torchvision's and the user's own models, and initialises them all alike.
 """
 
-from tombola import catalogue
+from tombola.ground import catalogue
 
 __getattr__, __dir__ = catalogue.lazy("tombola.models")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tombola.checking import own_numbers
-from tombola.errors import ConfigError, shown
+from tombola.ground.checking import own_numbers
+from tombola.ground.errors import ConfigError, shown
 from tombola.models.checks import check_arguments
 
 _MOST_LAYERS = 1000

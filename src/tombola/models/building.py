@@ -24,13 +24,14 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from tombola import catalogue, devices, names, seeds, states
-from tombola.catalogue import TORCHVISION
-from tombola.errors import ConfigError, InputError, near, shown
-from tombola.files import users_path
+from tombola.ground import catalogue, devices, seeds
+from tombola.ground.catalogue import TORCHVISION
+from tombola.ground.errors import ConfigError, InputError, near, shown
+from tombola.ground.files import users_path
+from tombola.masks import names, states
+from tombola.masks.weights import copied, find_weights, roles, tensors, weight_parameter
 from tombola.models.checks import check_arguments, check_classes
 from tombola.models.running import alone, in_evaluation_mode
-from tombola.weights import copied, find_weights, roles, tensors, weight_parameter
 
 INITS = ("xavier", "default")
 
@@ -281,8 +282,8 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
 
     The file is one that ``torch.save`` wrote, read with ``weights_only=True`` so that it cannot run code, or a
     ``.safetensors`` file. It holds a state dict, itself or as ``state_dict`` or ``model``; the prefixes of wrappers
-    (``module.``, ``_orig_mod.``) are left aside, see `tombola.names`. ``num_batches_tracked`` may be missing, as in
-    files that are older than it, and so may all names but one of a parameter that the model shares, as in files of
+    (``module.``, ``_orig_mod.``) are left aside, see `tombola.masks.names`. ``num_batches_tracked`` may be missing, as
+    in files that are older than it, and so may all names but one of a parameter that the model shares, as in files of
     ``safetensors.torch.save_model``. A weight that ``torch.nn.utils.prune`` has pruned (``weight_orig`` and
     ``weight_mask``) is read as their product, and a sparse tensor as a dense one.
 
@@ -435,7 +436,7 @@ def _unpruned_names(given: Mapping[str, Tensor], own: Mapping[str, Tensor], file
 
 def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     # Two seconds, so only for those who ask for it.
-    from tombola.extras import torchvision
+    from tombola.ground.extras import torchvision
 
     models = torchvision.models
 

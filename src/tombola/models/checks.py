@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tombola.checking import own_numbers
-from tombola.errors import ConfigError, near, shown
+from tombola.ground.checking import own_numbers
+from tombola.ground.errors import ConfigError, near, shown
 
 
 def check_classes(num_classes: int) -> None:

@@ -1,6 +1,6 @@
 """Recipes that ship with tombola: one YAML file for each experiment, run by its name from anywhere.
 
-    name or path -> [ path_of ] -> the file -> `tombola.recipe.read`
+    name or path -> [ path_of ] -> the file -> `tombola.schema.recipe.read`
 
 They lie inside the package, so that a wheel and a clone hold the same files and this is the one place that looks for
 them; the folder ``recipes`` at the top of a clone is a link to it. Each file begins with a comment: its first sentence
@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from tombola.errors import ConfigError, near
+from tombola.ground.errors import ConfigError, near
 
 _FOLDER = Path(__file__).parent
 _SENTENCE_ENDS = re.compile(r"(?<=[.?!])\s+(?=[A-Z`])|$")
@@ -38,7 +38,7 @@ def path_of(given: str | Path) -> Path:
     'digits.yaml'
     >>> path_of("digit")
     Traceback (most recent call last):
-    tombola.errors.ConfigError: there is no recipe 'digit' (tombola list recipes). Did you mean 'digits'?
+    tombola.ground.errors.ConfigError: there is no recipe 'digit' (tombola list recipes). Did you mean 'digits'?
     """
     path, name = Path(given), str(given)
     if os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file it is never an error, whatever the name

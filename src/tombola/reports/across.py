@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tombola.metrics import ACCURACY, Metric
+from tombola.ground.metrics import ACCURACY, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
@@ -30,7 +30,7 @@ from tombola.reports.drawing import (
 )
 
 if TYPE_CHECKING:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
 _PANELS = 3  # beside each other, at most
 
@@ -43,7 +43,7 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str], metric: M
         names: All arms of all of them, for their colours.
         metric: On the test split.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     of = metric.name
     everything = [record for records in runs.values() for record in records]
@@ -105,7 +105,7 @@ def over_runs(
         names: What ``of`` may be, in order.
         colour_of: Colours of arms; others are grey or of the palette.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     palette = [(colour_of or {}).get(name, GREY if name == aggregate.DENSE else PALETTE[index % len(PALETTE)])
                for index, name in enumerate(names)]  # fmt: skip

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tombola import ledger
-from tombola.comparisons import reaches
-from tombola.evidence import once
-from tombola.metrics import ACCURACY, Metric
-from tombola.statistics import half_width
-from tombola.verdicts import LEAST
+from tombola.evidence import ledger
+from tombola.evidence.answers import once
+from tombola.evidence.comparisons import reaches
+from tombola.evidence.statistics import half_width
+from tombola.evidence.verdicts import LEAST
+from tombola.ground.metrics import ACCURACY, Metric
 
 Record = Mapping[str, Any]
 _Key = tuple[str, int, int]  # arm, replicate, round

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tombola.comparisons import DENSE, Comparison
-from tombola.metrics import ACCURACY, STEPS, Metric
+from tombola.evidence.comparisons import DENSE, Comparison
+from tombola.evidence.verdicts import LEAST, Condition, Verdict
+from tombola.ground.metrics import ACCURACY, STEPS, Metric
 from tombola.reports.grids import difference, listed, percent
-from tombola.verdicts import LEAST, Condition, Verdict
 
 _MOST = 4  # arms that get their own sentences
 
@@ -308,7 +308,7 @@ def number(condition: Condition, low: str = "at least", high: str = "at most") -
         low: What stands before a limit that the difference is not below.
         high: What stands before one that it is not above.
 
-    >>> from tombola.statistics import Paired
+    >>> from tombola.evidence.statistics import Paired
     >>> paired = Paired(5, 0.01, 0.002, 0.0075, 0.0125, 0.95)
     >>> number(Condition("n", "test_accuracy", "dense", -0.02, paired, 0.0, 1.0, "shown", limits=(0.0081, 0.0119)))
     '+1.00, at least +0.81'

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tombola import ledger, overlap, statistics
-from tombola.comparisons import DENSE, Comparison, Value, compare_over, reaches, values_at
-from tombola.errors import ConfigError
-from tombola.evidence import Evidence, once
-from tombola.metrics import ACCURACY, STEPS, Metric
+from tombola.evidence import ledger, overlap, statistics
+from tombola.evidence.answers import Evidence, once
+from tombola.evidence.comparisons import DENSE, Comparison, Value, compare_over, reaches, values_at
+from tombola.evidence.verdicts import Condition, Verdict, verdict
+from tombola.ground.errors import ConfigError
+from tombola.ground.metrics import ACCURACY, STEPS, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.answers import answers, hindrances, number
 from tombola.reports.grids import Grid, difference, listed, percent
 from tombola.reports.paper import Point, Printed
-from tombola.verdicts import Condition, Verdict, verdict
 
 TARGETS = (0.5, 0.2, 0.1)
 _BRIEF = {  # causes, where there is no number
@@ -57,8 +57,8 @@ class Asked:
         right: By arm, replicate and round, whether each test example was predicted right; may be empty.
         printed: What a paper prints of the same experiment; ``None`` for nothing.
         similar: What was counted of pairs of tickets, lines of ``similarity.jsonl``.
-        pruned: What tickets prune of the trained dense network, see `tombola.pruned`.
-        latency: How long networks took for a batch, see `tombola.latency`; may be empty.
+        pruned: What tickets prune of the trained dense network, see `tombola.folder.pruned`.
+        latency: How long networks took for a batch, see `tombola.experiments.latency`; may be empty.
         collapsed: By arm and replicate, the round whose cut left layers without a weight and ended the arm, and these.
     """
 

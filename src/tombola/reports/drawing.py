@@ -14,11 +14,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from tombola.metrics import ACCURACY, Metric
+from tombola.ground.metrics import ACCURACY, Metric
 from tombola.reports.aggregate import Record, Spread
 
 if TYPE_CHECKING:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
 # Okabe and Ito's palette without its yellow, which white paper swallows, and with black last.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -45,7 +45,7 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 def arm_switch(names: Sequence[str], field: str = "arm") -> alt.Parameter:
     """What a click on the legend switches: all arms, or what else the field tells apart, are on to begin with."""
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     return alt.selection_point(
         name=f"{field}s", fields=[field], bind="legend", toggle="true", empty=False,
@@ -63,7 +63,7 @@ def arm_encodings(
         shown: Those that this figure has; all if not given.
         called: What the legend calls an arm, where that is not its name.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     here = list(names if shown is None else shown)
     shape_of = dict(zip(names, itertools.cycle(SHAPES), strict=False))
@@ -82,7 +82,7 @@ def legend_of(names: Sequence[str], called: Mapping[str, str] | None = None) -> 
         names: What it lists.
         called: What it calls them, where that is not the name.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     shown = [(called or {}).get(name, name) for name in names]
     longest = max(map(len, shown), default=1)
@@ -94,7 +94,7 @@ def legend_of(names: Sequence[str], called: Mapping[str, str] | None = None) -> 
 
 def density_axis(records: Sequence[Record], *, reverse: bool = False) -> dict[str, Any]:
     """A logarithmic axis from 100 % down to the sparsest ticket, with the ticks that the field reads: 50, 20, 10 …"""
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     lowest = 100 * min((record["density"] for record in records if record["density"] > 0), default=1.0)
     lowest = min(0.93 * lowest, 75.0)
@@ -138,7 +138,7 @@ def band(rows: Sequence[dict[str, Any]], crowded: float = 1.0) -> alt.Chart:
         rows: With `interval_of`; those without an interval leave the area out.
         crowded: How many times as many arms there are as colours: the more, the paler.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     there = inline([row for row in rows if "low" in row])
     area: alt.Chart = alt.Chart(there).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
@@ -151,7 +151,7 @@ def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
     Altair copies a chart, data and all, whenever something is laid over it or set; of thousands of rows that takes
     longer than all else.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     with alt.utils.schemapi.debug_mode(False):  # each number would be held to a schema, see `sheets.Sheet`
         shared: alt.InlineData = _shared_rows()(list(rows))
@@ -160,7 +160,7 @@ def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
 
 @functools.cache
 def _shared_rows() -> Any:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     class SharedRows(alt.InlineData):
         def __deepcopy__(self, _: object) -> SharedRows:
@@ -171,7 +171,7 @@ def _shared_rows() -> Any:
 
 def tooltip(*fields: str, metric: Metric = ACCURACY) -> list[alt.Tooltip]:
     """Return what a point tells when it is pointed at, densities and the metric to two digits."""
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     numbers = {"density": "density %", metric.name: metric.head}
     titles = {"interval": "95 % interval"}
@@ -191,7 +191,7 @@ def styled(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") ->
 
 def panel(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> alt.LayerChart:
     """Lay charts over each other, to be a part of a figure."""
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     above = {"title": alt.Title(title, **_ABOVE)} if title else {}
     chart: Any = alt.layer(*layers, width=WIDTH, height=height, **above)
@@ -205,7 +205,7 @@ def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
         panels: The parts, the first one above.
         room: What labels and margins take of the width, in pixels; the page gives the panels the rest of its own.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     chart: alt.VConcatChart = configured(alt.vconcat(*panels, spacing=14, usermeta={"room": room}))
     return chart
@@ -213,7 +213,7 @@ def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
 
 def side_by_side(panels: Sequence[Any], columns: int) -> alt.VConcatChart:
     """Set panels into rows, with one legend, in the style of all figures; they keep their width."""
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     rows = [alt.hconcat(*panels[first : first + columns], spacing=18) for first in range(0, len(panels), columns)]
     chart: alt.VConcatChart = configured(alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared"))

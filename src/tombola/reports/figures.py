@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tombola import comparisons
-from tombola.metrics import ACCURACY, Metric
+from tombola.evidence import comparisons
+from tombola.ground.metrics import ACCURACY, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
@@ -37,7 +37,7 @@ from tombola.reports.drawing import (
 from tombola.reports.grids import percent
 
 if TYPE_CHECKING:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
 FEW_PAIRS = 4  # of which `similarity` has room for more than chance
 
@@ -60,7 +60,7 @@ def metric_over_density(
         title: Stands above, so that a figure that is cut out says how large the experiment was.
         metric: What is drawn, on the test split.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     names, of = aggregate.arms(records), metric.name
     means = [
@@ -145,7 +145,7 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
     Arms with equal counts (a matched arm and its source) lie on each other: later arms are dashed and
     have smaller points, so that both can be seen.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     names = aggregate.arms(records)
     means = [
@@ -194,7 +194,7 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
 
     Layers are coloured by their depth, first to last. One that falls off steeply nears collapse.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     own = [record for record in records if record["arm"] == arm and record.get("layers") and record["density"] > 0]
     order = list(own[0]["layers"])
@@ -250,7 +250,7 @@ def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY)
     Of each arm it is the first ticket at or below a density, and dense. Lines are means over replicates. The density 1
     shows the dense network alone.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     chosen: dict[str, dict[int, Record]] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
@@ -317,7 +317,7 @@ def boxes(
     Source:
         Havinga & Sawhney, Fig. 6: tickets are stopped early, and the pruned network is not. Theirs share one scale.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     names = aggregate.arms(records)
     shown = [aggregate.DENSE, *names]
@@ -380,7 +380,7 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
         rows: With arm, round, kept and chance (percent), and lowest and highest, between which arithmetic leaves it.
         arms: All arms of the experiment, for their colours.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     colour, shape = arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
     over = alt.Chart(inline(rows))
@@ -414,7 +414,7 @@ def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequen
         tickets: The rows, from the top.
         data: The columns, from the left.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     known = [cell["difference"] for cell in cells if cell["difference"] is not None]
     signed = any(known)
@@ -456,7 +456,7 @@ def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.Layer
         rows: With density (as text), at (0 to 1), error (as `Metric.error` has it) and replicates.
         metric: Whose error it is.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     names = list(dict.fromkeys(row["density"] for row in rows))
     palette = list(colours(names).values())
@@ -482,7 +482,7 @@ def barrier(records: Sequence[Record], stable: float | None, metric: Metric = AC
         stable: The barrier below which a ticket counts as stable, a fraction; a dashed line. ``None``: none is known.
         metric: Whose barrier it is.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     own = [record for record in records if record.get("barrier") is not None and record["density"] > 0]
     names = list(dict.fromkeys(record["arm"] for record in own))
@@ -523,7 +523,7 @@ def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.Layer
         rows: With arm (whose colour it has), pair, density and in percent jaccard, chance, most, start.
         arms: All arms of the experiment, for their colours.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     called = {row["arm"]: row["pair"] for row in rows}
     colour, shape = arm_encodings(arms, list(called), called)

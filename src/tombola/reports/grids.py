@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tombola.metrics import ACCURACY, Metric
+from tombola.ground.metrics import ACCURACY, Metric
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tombola.comparisons import DENSE
+from tombola.evidence.comparisons import DENSE
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import Asked

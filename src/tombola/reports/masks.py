@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tombola import overlap
-from tombola.comparisons import NEARLY
+from tombola.evidence import overlap
+from tombola.evidence.comparisons import NEARLY
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import Asked

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tombola import statistics
-from tombola.files import write_whole
+from tombola.evidence import statistics
+from tombola.evidence.statistics import Paired
+from tombola.ground.files import write_whole
 from tombola.reports import aggregate, figures
 from tombola.reports.aggregate import DENSE, Record
 from tombola.reports.grids import Grid, listed, percent
 from tombola.reports.sheets import Chart, Sheet
 from tombola.reports.sheets import legend as as_html
 from tombola.reports.table import escaped, markdown_table, spread
-from tombola.statistics import Paired
 
 _LIKE = 1.1  # tickets whose densities differ by less than this factor are compared
 _MOST_TOLD = 6  # differences that are told in words

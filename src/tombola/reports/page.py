@@ -13,9 +13,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from tombola.evidence import Evidence
-from tombola.files import write_whole
-from tombola.metrics import Metric
+from tombola.evidence.answers import Evidence
+from tombola.ground.files import write_whole
+from tombola.ground.metrics import Metric
 from tombola.reports import aggregate, decisions, drawing, figures, inference, masks, panels, table
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked

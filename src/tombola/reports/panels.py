@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from tombola import ledger
-from tombola.comparisons import DENSE, Comparison
-from tombola.metrics import ACCURACY, Metric
+from tombola.evidence import ledger
+from tombola.evidence.comparisons import DENSE, Comparison
+from tombola.ground.metrics import ACCURACY, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
@@ -33,7 +33,7 @@ from tombola.reports.drawing import (
 from tombola.reports.grids import percent
 
 if TYPE_CHECKING:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
 _NAMES: dict[str, Any] = {"labelLimit": 260, "labelPadding": 8, "grid": False, "ticks": False}  # an axis of arms
 
@@ -49,7 +49,7 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     Args:
         compared: Of one run; densities beyond four are thinned out.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     metric = compared[0].metric
     shown = aggregate.few(sorted({one.density for one in compared}, reverse=True))
@@ -140,7 +140,7 @@ def costs(
     Source:
         COLT, arXiv:2212.12770, Fig. 2, has accuracy and rounds as bars; what is trained to know them is ours.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     names = aggregate.arms(records)
     by_density = {density: _cost_rows(records, density, made_of, metric) for density in aggregate.few(densities)}
@@ -205,7 +205,7 @@ def metric_and_rounds(records: Sequence[Record], arms: Sequence[str], metric: Me
         arms: Those to draw.
         metric: On the test split.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     names, values, rounds, x = _metric_and_rounds(records, arms, metric)
     colour, shape = arm_encodings(names, arms)
@@ -231,7 +231,7 @@ def metric_and_rounds(records: Sequence[Record], arms: Sequence[str], metric: Me
 
 
 def _together(*charts: alt.Chart) -> alt.LayerChart:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     chart: Any = alt.layer(*charts)
     return cast("alt.LayerChart", chart)
@@ -324,7 +324,7 @@ def _rows(records: Sequence[Record], of: Value, *, dashed: bool = False) -> list
 
 
 def _density(records: Sequence[Mapping[str, Any]], *, title: bool) -> alt.X:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     return alt.X(
         "density:Q",
@@ -334,7 +334,7 @@ def _density(records: Sequence[Mapping[str, Any]], *, title: bool) -> alt.X:
 
 
 def _tips(title: str, form: str) -> list[alt.Tooltip]:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     return [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
             alt.Tooltip("mean:Q", title=title, format=form), alt.Tooltip("lowest:Q", format=form),
@@ -350,7 +350,7 @@ def _over_density(
         names: All arms of the experiment.
         of: Of each panel its title, rows, how numbers are written, and its height.
     """
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     of = [one for one in of if one[1]]
     everything = [row for _, rows, *_ in of for row in rows]
@@ -393,7 +393,7 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
     """Draw the trained dense network's weights of a layer by value, a panel an arm: coloured what its ticket keeps.
 
     Args:
-        rows: With arm, layer, round, density, from, to, kept, pruned; see `tombola.pruned`.
+        rows: With arm, layer, round, density, from, to, kept, pruned; see `tombola.folder.pruned`.
         names: All arms of the experiment, for their colours.
 
     Source:
@@ -416,7 +416,7 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
 
 
 def _bars(rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, title: str | None) -> alt.Chart:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
     chart: alt.Chart = (
         alt.Chart(inline(rows))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 from tombola.reports.grids import Grid, filled, in_words
 
 if TYPE_CHECKING:
-    from tombola.extras import altair as alt
+    from tombola.ground.extras import altair as alt
 
 Format = Literal["svg", "png", "pdf"]  # of a figure's own file
 Chart: TypeAlias = Union["alt.LayerChart", "alt.VConcatChart"]
@@ -115,7 +115,7 @@ class Sheet:
 
 def _drawing(spec: Mapping[str, Any]) -> str:
     """Draw a chart as SVG."""
-    from tombola.extras import vl_convert
+    from tombola.ground.extras import vl_convert
 
     drawing: str = vl_convert.vegalite_to_svg(dict(spec), vl_version=_version())
     return drawing
@@ -123,7 +123,7 @@ def _drawing(spec: Mapping[str, Any]) -> str:
 
 def _as(kind: Format, drawing: str) -> bytes:
     """Turn an SVG into the bytes of a file: "svg", "pdf", or "png" with two pixels to the point."""
-    from tombola.extras import vl_convert
+    from tombola.ground.extras import vl_convert
 
     if kind == "svg":
         return drawing.encode()
@@ -133,7 +133,7 @@ def _as(kind: Format, drawing: str) -> bytes:
 
 def _version() -> str:
     """Return the version of Vega-Lite that the charts are written in, as major and minor number."""
-    from tombola.extras import altair
+    from tombola.ground.extras import altair
 
     return ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
@@ -214,7 +214,7 @@ function panels(id, spec, options) {
 @functools.cache
 def _library() -> str:
     """Return the scripts that draw the charts; putting them together takes two seconds."""
-    from tombola.extras import vl_convert
+    from tombola.ground.extras import vl_convert
 
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_version())
     return bundle

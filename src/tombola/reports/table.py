@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tombola import ledger
-from tombola.evidence import Evidence
-from tombola.metrics import ACCURACY, Metric
+from tombola.evidence import ledger
+from tombola.evidence.answers import Evidence
+from tombola.ground.metrics import ACCURACY, Metric
 from tombola.reports import aggregate, decisions, inference, masks
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
 from tombola.reports.decisions import NOTHING, Asked

@@ -15,10 +15,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from tombola.comparisons import DENSE, compare_over, values_at
-from tombola.errors import ConfigError
-from tombola.files import write_whole
-from tombola.metrics import Metric
+from tombola.evidence.comparisons import DENSE, compare_over, values_at
+from tombola.ground.errors import ConfigError
+from tombola.ground.files import write_whole
+from tombola.ground.metrics import Metric
 from tombola.reports import across, aggregate, decisions, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.decisions import Asked

@@ -4,6 +4,6 @@ One private file per score; ``tombola.scores.magnitude`` is imported when it is 
 ``(state, mask, context) -> Scores``.
 """
 
-from tombola import catalogue
+from tombola.ground import catalogue
 
 __getattr__, __dir__ = catalogue.lazy("tombola.scores")

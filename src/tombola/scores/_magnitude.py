@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from tombola import names
-from tombola.errors import InputError, near
+from tombola.ground.errors import InputError, near
+from tombola.ground.types import Mask, State
+from tombola.masks import names
+from tombola.masks.selection import Elementwise
 from tombola.scores.context import Context
-from tombola.selection import Elementwise
-from tombola.types import Mask, State
 
 
 def magnitude(state: State, mask: Mask, context: Context | None = None) -> Elementwise:  # noqa: ARG001

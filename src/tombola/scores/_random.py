@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tombola import seeds
+from tombola.ground import seeds
+from tombola.ground.types import Mask, State
 from tombola.scores.context import Context
-from tombola.types import Mask, State
 
 
 def random(state: State, mask: Mask, context: Context) -> dict[str, Tensor]:

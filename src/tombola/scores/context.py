@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor, nn
 
-from tombola.errors import InputError
-from tombola.types import Mask, Scores, State
+from tombola.ground.errors import InputError
+from tombola.ground.types import Mask, Scores, State
 
 
 @runtime_checkable

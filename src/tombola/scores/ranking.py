@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tombola import catalogue
-from tombola.contracts import CONTRACTS
-from tombola.errors import ConfigError, InputError, shown
+from tombola.ground import catalogue
+from tombola.ground.contracts import CONTRACTS
+from tombola.ground.errors import ConfigError, InputError, shown
+from tombola.ground.types import Mask, Scores, State
+from tombola.masks.selection import check_scores
 from tombola.scores.context import Context, Score
-from tombola.selection import check_scores
-from tombola.types import Mask, Scores, State
 
 NEEDS = ("weights", "data")
 
@@ -30,7 +30,7 @@ class Ranking:
     Ranking(name='magnitude', options={})
     >>> Ranking.of({"name": "magnitude", "power": 2}).check()
     Traceback (most recent call last):
-    tombola.errors.ConfigError: 'magnitude' has no option 'power'; it has none.
+    tombola.ground.errors.ConfigError: 'magnitude' has no option 'power'; it has none.
     """
 
     name: str

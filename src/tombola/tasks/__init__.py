@@ -7,6 +7,6 @@ A task is made by a function ``(data, model, *, seed, device, root) -> Task``, a
 ``package.module:function``; a recipe names it with ``task:``.
 """
 
-from tombola import catalogue
+from tombola.ground import catalogue
 
 __getattr__, __dir__ = catalogue.lazy("tombola.tasks")

@@ -15,24 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tombola import devices, names, seeds, states
-from tombola.batches import Augment, Batches, check_crop
-from tombola.catalogue import TORCHVISION
+from tombola.data.batches import Augment, Batches, check_crop
 from tombola.data.loading import load, takes
+from tombola.data.partitions import WHOLE, Partition
 from tombola.data.pictures import Pictures
-from tombola.digests import digest_json, digest_state
-from tombola.flops import Flops, per_example, uncounted
+from tombola.data.splits import Split, Splits, inputs, split
+from tombola.ground import devices, seeds
+from tombola.ground.catalogue import TORCHVISION
+from tombola.ground.metrics import CLASSIFIED, Metric
+from tombola.ground.types import State
 from tombola.kernels.recording import recordable
-from tombola.metrics import CLASSIFIED, Metric
+from tombola.masks import names, states
+from tombola.masks.digests import digest_json, digest_state
+from tombola.masks.weights import copied
 from tombola.models.building import build, check_shapes, head_name, load_weights_, replace_head_
-from tombola.partitions import WHOLE, Partition
-from tombola.splits import Split, Splits, inputs, split
+from tombola.models.flops import Flops, per_example, uncounted
 from tombola.tasks.base import Base, architecture, order_seed
 from tombola.tasks.evaluation import evaluate_split, logits_of
 from tombola.tasks.protocol import Metrics
 from tombola.tasks.settings import Data, Model
-from tombola.types import State
-from tombola.weights import copied
 
 CPU = torch.device("cpu")
 UNVERIFIED = "the checksums of the data's files were not verified (data.verify: false)"
@@ -111,7 +112,7 @@ class Classification(Base):
             only trained from given states needs none.
 
     >>> from tombola.data import synthetic
-    >>> from tombola.splits import split
+    >>> from tombola.data.splits import split
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     >>> task = Classification(model, split(synthetic()), head="1")
     >>> sorted(set(task.split(Partition(classes=(2, 5)), "train").labels.tolist()))

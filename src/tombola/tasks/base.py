@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola import names, states
-from tombola.batches import batches_per_epoch
-from tombola.errors import ConfigError
-from tombola.flops import Flops, per_example, uncounted
-from tombola.partitions import WHOLE, Partition
-from tombola.seeds import derive
-from tombola.types import State
-from tombola.weights import copied
+from tombola.data.batches import batches_per_epoch
+from tombola.data.partitions import WHOLE, Partition
+from tombola.ground.errors import ConfigError
+from tombola.ground.seeds import derive
+from tombola.ground.types import State
+from tombola.masks import names, states
+from tombola.masks.weights import copied
+from tombola.models.flops import Flops, per_example, uncounted
 
 
 class Base:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tombola.batches import ordered
-from tombola.errors import InputError
+from tombola.data.batches import ordered
+from tombola.data.splits import Split
+from tombola.ground.errors import InputError
 from tombola.models.running import alone, in_evaluation_mode
-from tombola.splits import Split
 from tombola.tasks.protocol import Metrics
 
 # Examples in a batch, by the kind of device: on the CPU what a layer gives should stay in the caches (Conv-3: 1.7 times

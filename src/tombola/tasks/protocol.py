@@ -15,16 +15,17 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from tombola import names, seeds
-from tombola.batches import Epochs
-from tombola.contracts import CONTRACTS
-from tombola.errors import ConfigError, InputError, shown
-from tombola.flops import Flops
-from tombola.metrics import Metric
-from tombola.partitions import WHOLE, Partition
-from tombola.states import state_of
+from tombola.data.batches import Epochs
+from tombola.data.partitions import WHOLE, Partition
+from tombola.ground import seeds
+from tombola.ground.contracts import CONTRACTS
+from tombola.ground.errors import ConfigError, InputError, shown
+from tombola.ground.metrics import Metric
+from tombola.ground.types import State
+from tombola.masks import names
+from tombola.masks.states import state_of
+from tombola.models.flops import Flops
 from tombola.tasks.settings import Data, Model
-from tombola.types import State
 
 _TRIED = 32  # training examples that a task is tried on, at most
 

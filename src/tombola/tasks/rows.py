@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola import seeds
-from tombola.batches import Order
-from tombola.digests import digest_json, digest_state
-from tombola.metrics import Metric
+from tombola.data.batches import Order
+from tombola.data.partitions import Partition
+from tombola.ground import seeds
+from tombola.ground.metrics import Metric
+from tombola.masks.digests import digest_json, digest_state
 from tombola.models.running import in_evaluation_mode
-from tombola.partitions import Partition
 from tombola.tasks.base import Base, architecture, order_seed
 from tombola.tasks.protocol import Metrics
 

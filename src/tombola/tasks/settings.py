@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tombola.batches import Augment
-from tombola.partitions import Skew
+from tombola.data.batches import Augment
+from tombola.data.partitions import Skew
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tombola.errors import TicketError
+from tombola.ground.errors import TicketError
 from tombola.ticket_format import bits
 from tombola.ticket_format.layout import GAPS_REFERRING, REFERRING, Entry
 from tombola.ticket_format.texts import printable, shown_path

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tombola.errors import TicketError
+from tombola.ground.errors import TicketError
 from tombola.ticket_format.bits import Gaps, check_gaps, is_padded, packed_size, read_gaps
 from tombola.ticket_format.contents import RewindPoint, TicketFile, seen_from
 from tombola.ticket_format.layout import (
@@ -57,7 +57,7 @@ def read(path: str | os.PathLike[str]) -> TicketFile:
 
     >>> read("no/such/ticket.safetensors")
     Traceback (most recent call last):
-    tombola.errors.TicketError: no/such/ticket.safetensors cannot be read: No such file or directory
+    tombola.ground.errors.TicketError: no/such/ticket.safetensors cannot be read: No such file or directory
     """
     try:
         return checked(bytes_of(path), Path(path))

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tombola.errors import InputError
+from tombola.ground.errors import InputError
 
 _DEEPEST = 64  # objects and lists in one another
 
@@ -23,7 +23,7 @@ def canonical_json(value: Any) -> str:
     '{"a":null,"b":[1,2.5]}'
     >>> canonical_json({"seeds": [1, float("nan")]})
     Traceback (most recent call last):
-    tombola.errors.InputError: value.seeds[1] is nan; JSON has only finite numbers
+    tombola.ground.errors.InputError: value.seeds[1] is nan; JSON has only finite numbers
     """
     return json.dumps(json_data(value, "value"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tombola.errors import DiskError, InputError, TicketError
-from tombola.files import write_whole
+from tombola.ground.errors import DiskError, InputError, TicketError
+from tombola.ground.files import write_whole
 from tombola.ticket_format import bits, layout
 from tombola.ticket_format.contents import RewindPoint
 from tombola.ticket_format.reading import (
@@ -53,7 +53,7 @@ def encode(
 
     >>> encode({"w": ([2], b"\\xa0")}, {"w": ("F32", [2], bytes(8))}, origin={})
     Traceback (most recent call last):
-    tombola.errors.TicketError: the ticket has a wrong mask: 'w' has bits set beyond its last weight
+    tombola.ground.errors.TicketError: the ticket has a wrong mask: 'w' has bits set beyond its last weight
     """
     written = {name: bytes(packed) for name, (_, packed) in mask.items()}
     as_gaps = _as_gaps(mask)

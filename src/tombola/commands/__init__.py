@@ -1,0 +1,1 @@
+"""Commands: what stands behind the words of the command line."""

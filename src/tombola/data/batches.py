@@ -1,0 +1,325 @@
+"""Batches: shuffled, augmented, normalised examples, one epoch after another.
+
+    dataset -> split -> partition -> [ batches ] -> train
+
+Everything is drawn from addressed seeds: the order from (seed, "order", epoch), the augmentation of an example from
+(seed, "augment", epoch) and its position in the published data. A partition, another batch size or another worker sees
+the same picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from tombola.data.splits import Split
+from tombola.ground import seeds
+from tombola.ground.checking import own_numbers, take_own_numbers_
+from tombola.ground.errors import ConfigError, InputError, shown
+
+_HELD = 64 * 2**20  # bytes up to which a split is held normalised
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training pictures are varied; the default is not at all. Done in the order crop, flip, rotate.
+
+    Attributes:
+        crop: Pixels of zeros put around a picture before a random part of its original size is cut out.
+        flip: Mirror left and right, with a probability of one half.
+        rotate: Degrees; a picture is turned about its centre by an angle between minus and plus this.
+    """
+
+    crop: int = 0
+    flip: bool = False
+    rotate: float = 0.0
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
+        if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 0:
+            raise ConfigError(f"augment.crop is {shown(self.crop)}; it is a whole number of pixels, at least 0")
+        if not isinstance(self.flip, bool):
+            raise ConfigError(f"augment.flip is {shown(self.flip)}; it is true or false")
+        if isinstance(self.rotate, bool) or not isinstance(self.rotate, int | float) or not 0 <= self.rotate <= 180:
+            raise ConfigError(f"augment.rotate is {shown(self.rotate)}; it is an angle from 0 to 180 degrees")
+
+
+PLAIN = Augment()
+
+
+def augment(
+    images: Tensor,
+    indices: Int64[Tensor, " batch"],
+    augment: Augment,
+    seed: int,
+    epoch: int,
+    published: int,
+) -> Tensor:
+    """Return the pictures as they are seen in one epoch; the given ones are not changed.
+
+    What happens to a picture depends on (seed, epoch, its index) alone. Outside of a picture there are zeros, in raw
+    units. Crop and flip move pixels and change none.
+
+    Args:
+        images: [batch, channels, height, width] in raw units, uint8 or float32. The dtype stays, but rotated pictures
+            are float32.
+        indices: Positions in the published data, each below ``published``.
+        augment: What to do.
+        seed: The replicate's seed.
+        epoch: From 0.
+        published: How many examples were published; the draw is made for all of them.
+
+    >>> picture = torch.arange(9.0).view(1, 1, 3, 3)
+    >>> torch.equal(augment(picture, torch.tensor([4]), PLAIN, seed=0, epoch=0, published=10), picture)
+    True
+    """
+    if augment == PLAIN:
+        return images
+    down, right, mirrored, degrees = (draw[indices] for draw in _draws(augment, seed, epoch, published, images.device))
+    if augment.crop or augment.flip:
+        images = move(images, down, right, mirrored)
+    return turn(images, degrees) if augment.rotate else images
+
+
+def move(
+    images: Tensor, down: Int64[Tensor, " batch"], right: Int64[Tensor, " batch"], mirrored: Bool[Tensor, " batch"]
+) -> Tensor:
+    """Move each picture by whole pixels (negative: up, left), zeros coming in; then mirror some left and right.
+
+    >>> picture = torch.tensor([[[[1, 2], [3, 4]]]])
+    >>> move(picture, torch.tensor([1]), torch.tensor([0]), torch.tensor([True])).tolist()
+    [[[[0, 0], [2, 1]]]]
+    """
+    height, width = images.shape[2:]
+    columns = torch.arange(width, device=images.device).expand(len(images), -1)
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns) - right[:, None]
+    rows = torch.arange(height, device=images.device) - down[:, None]
+    seen = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    moved = images.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1))
+    return moved.view(images.shape).mul_(seen[:, None])
+
+
+def turn(images: Tensor, degrees: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:
+    """Turn each picture counter-clockwise about its centre, with bilinear interpolation and zeros from outside.
+
+    >>> picture = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    >>> turn(picture, torch.tensor([90.0])).round().tolist()
+    [[[[2.0, 4.0], [1.0, 3.0]]]]
+    """
+    height, width = images.shape[2:]
+    angle = torch.deg2rad(degrees.float())[:, None, None]
+    y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]
+    x = (torch.arange(width, device=images.device) - (width - 1) / 2)[None, :]
+    # affine_grid would multiply matrices in batches, whose rounding may hang on the batch size; this cannot.
+    source_x = x * angle.cos() - y * angle.sin()
+    source_y = x * angle.sin() + y * angle.cos()
+    grid = torch.stack([source_x * (2 / width), source_y * (2 / height)], dim=-1)
+    return functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+@runtime_checkable
+class Epochs(Protocol):
+    """The training batches of a partition, one epoch after another."""
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+
+    def epoch(self, epoch: int, /) -> Iterator[Any]:
+        """Yield the batches of an epoch, from 0; the same each time."""
+
+    def examples(self, first: int, last: int, /) -> int:
+        """Count the examples of the steps from ``first`` up to, not including, ``last``."""
+
+
+class Order:
+    """Which examples make each batch, epoch by epoch: another order in each, drawn from (seed, "order", epoch).
+
+    The last batch of an epoch may be smaller. A smaller last batch of a single example is dropped where there are
+    others: batch norm cannot train on it.
+
+    Args:
+        examples: How many there are.
+        batch_size: Examples a batch, at least 1.
+        seed: Of the order.
+
+    Raises:
+        ConfigError: The batch size is below 1.
+
+    >>> order = Order(5, batch_size=3, seed=0)
+    >>> len(order), [rows.tolist() for rows in order.epoch(0)]
+    (2, [[0, 2, 4], [3, 1]])
+    """
+
+    def __init__(self, examples: int, *, batch_size: int, seed: int) -> None:
+        batch_size = own_numbers(batch_size)
+        _check_batch_size(batch_size)
+        self._number, self.batch_size, self.seed = examples, batch_size, seed
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        return batches_per_epoch(self._number, self.batch_size)
+
+    def examples(self, first: int, last: int) -> int:
+        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0 begins epoch 0."""
+        an_epoch = min(self._number, len(self) * self.batch_size)
+
+        def before(step: int) -> int:
+            epochs, place = divmod(step, len(self))
+            return epochs * an_epoch + place * self.batch_size
+
+        return before(last) - before(first)
+
+    def epoch(self, epoch: int) -> Sequence[Int64[Tensor, " batch"]]:
+        """Return the positions of the examples of each batch of an epoch."""
+        order = torch.randperm(self._number, generator=seeds.generator(self.seed, "order", epoch))
+        return torch.split(order, self.batch_size)[: len(self)]
+
+
+class Batches:
+    """The batches of one split, one epoch after another.
+
+    Which examples make a batch, `Order` says.
+
+    Args:
+        split: The examples.
+        batch_size: Examples a batch, at least 1.
+        seed: The replicate's seed, for the order and the augmentation.
+        mean: [channels], in raw units; a batch is ``(images - mean) / std``.
+        std: [channels].
+        published: How many examples were published; the split's indices are below it.
+        augment: How the pictures are varied.
+        order_seed: A seed for the order alone; without it, ``seed``.
+
+    Raises:
+        ConfigError: The batch size is below 1, or the crop is as large as the pictures.
+
+    >>> split = Split(torch.zeros(5, 1, 2, 2), torch.arange(5), torch.arange(5))
+    >>> batches = Batches(split, batch_size=3, seed=0, mean=torch.zeros(1), std=torch.ones(1), published=5)
+    >>> len(batches), [labels.tolist() for _, labels in batches.epoch(0)]
+    (2, [[0, 2, 4], [3, 1]])
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        mean: Tensor,
+        std: Tensor,
+        published: int,
+        augment: Augment = PLAIN,
+        order_seed: int | None = None,
+    ) -> None:
+        self.order_seed = seed if order_seed is None else order_seed
+        self._order = Order(len(split), batch_size=batch_size, seed=self.order_seed)
+        check_crop(augment, split.image_shape)
+        if len(split) and int(split.indices.max()) >= published:
+            raise InputError(f"the split has index {int(split.indices.max())}, but {published} examples were published")
+        self.split = split
+        self.batch_size = self._order.batch_size
+        self.seed = seed
+        self.published = published
+        self.augment = augment
+        self._scale = _scale(mean, std, split)
+        self._held: Tensor | None = None
+        if augment == PLAIN and 4 * len(split) * split.image_shape.numel() <= _HELD:
+            self._held = _normalise(split.pick(torch.arange(len(split), device=split.labels.device)), self._scale)
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        return len(self._order)
+
+    def examples(self, first: int, last: int) -> int:
+        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0 begins epoch 0."""
+        return self._order.examples(first, last)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the inputs (float32 [batch, channels, height, width], normalised) and labels (int64 [batch])."""
+        split = self.split
+        pieces = [rows.to(split.labels.device) for rows in self._order.epoch(epoch)]
+        if self._held is not None:
+            for chosen in pieces:
+                yield self._held.index_select(0, chosen), split.labels.index_select(0, chosen)
+            return
+        for chosen, images in zip(pieces, split.read(pieces), strict=True):
+            indices = split.indices.index_select(0, chosen)
+            varied = augment(images, indices, self.augment, self.seed, epoch, self.published)
+            yield _normalise(varied, self._scale), split.labels.index_select(0, chosen)
+
+
+def check_crop(augment: Augment, image_shape: Sequence[int]) -> None:
+    """Refuse a crop that is as large as the pictures.
+
+    >>> check_crop(Augment(crop=4), (3, 32, 32))
+    """
+    if augment.crop >= min(image_shape[1:]):
+        size = " x ".join(str(side) for side in image_shape[1:])
+        raise ConfigError(f"augment.crop is {shown(augment.crop)}; pictures of {size} pixels could be moved out of "
+                          "sight")  # fmt: skip
+
+
+def batches_per_epoch(examples: int, batch_size: int) -> int:
+    """Count the batches of an epoch; a last one of a single example is dropped where there are others.
+
+    >>> batches_per_epoch(10, 4), batches_per_epoch(9, 4), batches_per_epoch(1, 4)
+    (3, 2, 1)
+    """
+    whole, rest = divmod(examples, batch_size)
+    return whole + (rest > 1 or (rest == 1 and whole == 0))
+
+
+def ordered(split: Split, *, batch_size: int, mean: Tensor, std: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give every example once, in order and as it is, for an evaluation: normalised inputs and labels.
+
+    Raises:
+        ConfigError: The batch size is below 1.
+
+    >>> split = Split(torch.full((3, 1, 2, 2), 6.0), torch.arange(3), torch.arange(3))
+    >>> batches = ordered(split, batch_size=2, mean=torch.tensor([4.0]), std=torch.tensor([2.0]))
+    >>> [(inputs.mean().item(), labels.tolist()) for inputs, labels in batches]
+    [(1.0, [0, 1]), (1.0, [2])]
+    """
+    _check_batch_size(batch_size)
+    scale = _scale(mean, std, split)
+    chunks = torch.split(torch.arange(len(split), device=split.labels.device), batch_size) if len(split) else ()
+    read = zip(chunks, split.read(chunks), strict=True)
+    return ((_normalise(images, scale), split.labels.index_select(0, rows)) for rows, images in read)
+
+
+@lru_cache(maxsize=4)
+def _draws(
+    augment: Augment, seed: int, epoch: int, published: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw for every published example how far down and right it moves, whether it is mirrored, and its angle."""
+    # Always four numbers an example: switching one kind of augmentation on leaves the others as they were.
+    uniform = torch.rand(published, 4, generator=seeds.generator(seed, "augment", epoch)).to(device)
+    places = 2 * augment.crop + 1
+    moved = (uniform[:, :2] * places).long().clamp(max=places - 1) - augment.crop
+    mirrored = (uniform[:, 2] < 0.5) & augment.flip
+    degrees = (2 * uniform[:, 3] - 1) * augment.rotate
+    return moved[:, 0], moved[:, 1], mirrored, degrees
+
+
+def _scale(mean: Tensor, std: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    return tuple(  # type: ignore[return-value]
+        values.to(split.labels.device, torch.float32).view(1, -1, 1, 1) for values in (mean, std)
+    )
+
+
+def _normalise(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
+    # uint8 minus float32 is float32: the same bits as converting first, in one pass less.
+    return torch.sub(images, scale[0]).div_(scale[1])
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it is a number of examples, at least 1")

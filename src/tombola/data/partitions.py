@@ -1,0 +1,220 @@
+"""Partitions: divide the training split among N models.
+
+    split -> [ skew -> divide ] -> batches -> train
+
+A partition is plain data: which classes or which examples a model is trained on, and whose data order it follows.
+Class partitions renumber their labels from 0 and get a head of their own size; all others share the full head.
+Where classes are skewed, all that a replicate has of the training split is a partition too, and it is what is divided.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from tombola.ground import seeds
+from tombola.ground.checking import own_numbers, take_own_numbers_
+from tombola.ground.errors import ConfigError
+from tombola.masks.digests import digest_json
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The part of the training data that one model sees; the default is all of it.
+
+    Attributes:
+        classes: Class numbers, ascending; label ``classes[i]`` becomes i. ``None``: all classes.
+        examples: Positions in the training split. ``None``: all examples (of the classes).
+        order: Address of a data order of its own; ``None`` follows the replicate's order.
+        full_head: With classes: labels keep their numbers and the head all its outputs, instead of a head of its own.
+
+    >>> Partition(classes=(0, 3, 4)).describe()
+    {'classes': (0, 3, 4), 'examples': None, 'order': None, 'full_head': False}
+    """
+
+    classes: tuple[int, ...] | None = None
+    examples: tuple[int, ...] | None = None
+    order: int | None = None
+    full_head: bool = False
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
+
+    @property
+    def own_head(self) -> bool:
+        """Whether its model gets a drawn head of the size of its classes."""
+        return self.classes is not None and not self.full_head
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Digest of what the partition holds."""
+        return digest_json([self.classes, self.examples, self.order, self.full_head])
+
+    def describe(self) -> dict[str, object]:
+        """Say what the partition holds, for a ticket's origin; examples by their number and digest."""
+        examples = None if self.examples is None else {"number": len(self.examples), "digest": self.digest}
+        return {"classes": self.classes, "examples": examples, "order": self.order, "full_head": self.full_head}
+
+
+WHOLE = Partition()
+
+
+@dataclass(frozen=True)
+class Skew:
+    """How unevenly the classes are represented: of each another fraction of its training examples is missing.
+
+    Attributes:
+        most: The largest fraction; each class's is drawn uniformly between 0 and this one.
+        of: Where they are missing: in "all" trainings, or in those of the "search" alone.
+    """
+
+    most: float
+    of: Literal["all", "search"] = "all"
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
+        if not 0 < self.most < 1:
+            raise ConfigError(f"data.skew.most is {self.most:g}; it is a fraction between 0 and 1, so 30 % is 0.3")
+
+
+def skewed(labels: Int64[Tensor, " examples"], skew: Skew, seed: int) -> Partition:
+    """Leave out another fraction of each class's examples, rounded down to whole examples: none loses its last one.
+
+    The draw of a class depends on the seed and its number alone, so it is the same for every arm of a replicate.
+
+    Args:
+        labels: Of the training split.
+        skew: How much may be missing.
+        seed: The replicate's.
+
+    Source:
+        COLT, arXiv:2212.12770, Table V: up to 30 % of each class are removed at random.
+
+    >>> labels = torch.tensor([0] * 100 + [1] * 100)
+    >>> left = skewed(labels, Skew(0.3), seed=0).examples
+    >>> torch.bincount(labels[list(left)]).tolist()
+    [84, 73]
+    """
+    remaining = []
+    for number in torch.unique(labels).tolist():
+        own = torch.nonzero(labels.cpu() == number).flatten()
+        draw = seeds.generator(seed, "skew", number)
+        missing = int(skew.most * torch.rand((), dtype=torch.float64, generator=draw).item() * len(own))
+        remaining.append(own[torch.randperm(len(own), generator=draw)[missing:]])
+    return Partition(examples=tuple(torch.cat(remaining).sort().values.tolist()))
+
+
+def within(whole: Partition, parts: Sequence[Partition], labels: Int64[Tensor, " examples"]) -> list[Partition]:
+    """Restrict partitions to the examples that there are: the division of a skewed training split.
+
+    Args:
+        whole: What there is of the training split; with ``WHOLE`` the partitions stay as they are.
+        parts: Its division. Where they hold examples, these are positions among those that there are.
+        labels: Of the whole training split.
+
+    >>> labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    >>> there = Partition(examples=(0, 1, 2, 5, 7))
+    >>> [part.examples for part in within(there, [Partition((0, 1)), Partition((2, 3))], labels)]
+    [(0, 1, 5), (2, 7)]
+    >>> [part.examples for part in within(there, [Partition(examples=(0, 4)), Partition(examples=(1, 2, 3))], labels)]
+    [(0, 7), (1, 2, 5)]
+    """
+    if whole.examples is None:
+        return list(parts)
+    there = torch.tensor(whole.examples)
+    found = []
+    for part in parts:
+        own = there if part.examples is None else there[list(part.examples)]
+        if part.classes is not None:
+            own = own[torch.isin(labels.cpu()[own], torch.tensor(part.classes))]
+        found.append(replace(part, examples=tuple(own.tolist())))
+    return found
+
+
+def by_classes(
+    num_classes: int, n: int, seed: int | None, *, full_head: bool = False, drop_remainder: bool = False
+) -> list[Partition]:
+    """Divide the classes among n partitions: at random by seed, or in order if the seed is ``None``.
+
+    Sizes differ by at most one class and nothing is dropped; the first partitions are the larger ones.
+
+    Args:
+        num_classes: How many classes there are.
+        n: How many partitions.
+        seed: Of the division; ``None``: classes in order.
+        full_head: Labels keep their numbers, and each model the head of all classes.
+        drop_remainder: Leave out the last classes where the division does not come out even, as the authors' code does.
+
+    Raises:
+        ConfigError: A partition would get no class, or a single one: a head of one output cannot learn.
+
+    Source:
+        COLT, arXiv:2212.12770, section III-C (a). The authors' code takes contiguous classes and drops the
+        remainder of a division that does not come out even.
+
+    >>> [len(part.classes) for part in by_classes(10, 3, seed=0)]
+    [4, 3, 3]
+    >>> [part.classes for part in by_classes(5, 2, seed=None)]
+    [(0, 1, 2), (3, 4)]
+    """
+    num_classes, n = own_numbers((num_classes, n))
+    _check_number(n)
+    if n > num_classes:
+        raise ConfigError(f"partitions is {n}; the data has {num_classes} classes, so at most {num_classes // 2}")
+    if n > 1 and num_classes // n < 2:
+        raise ConfigError(
+            f"partitions is {n}; with {num_classes} classes one would hold a single class, and a head of one output "
+            f"cannot learn: take at most {num_classes // 2}, or divide by examples"
+        )
+    if n == 1:
+        return [WHOLE]
+    if seed is None:
+        order = list(range(num_classes))
+    else:
+        order = torch.randperm(num_classes, generator=seeds.generator(seed, "classes", n)).tolist()
+    if drop_remainder:
+        order = order[: num_classes // n * n]
+    return [Partition(classes=tuple(sorted(part)), full_head=full_head) for part in _chunks(order, n)]
+
+
+def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:
+    """Divide the examples among n partitions at random; sizes differ by at most one.
+
+    >>> sorted(sum((part.examples for part in by_examples(5, 2, seed=0)), ()))
+    [0, 1, 2, 3, 4]
+    """
+    num_examples, n = own_numbers((num_examples, n))
+    _check_number(n)
+    if n > num_examples:
+        raise ConfigError(f"partitions is {n}; the training split has {num_examples} examples")
+    if n == 1:
+        return [WHOLE]
+    order = torch.randperm(num_examples, generator=seeds.generator(seed, "examples", n)).tolist()
+    return [Partition(examples=tuple(sorted(part))) for part in _chunks(order, n)]
+
+
+def by_seeds(n: int) -> list[Partition]:
+    """Give all data to each of n models, each with a data order of its own; the first keeps the replicate's.
+
+    >>> [part.order for part in by_seeds(3)]
+    [None, 1, 2]
+    """
+    _check_number(n)
+    return [Partition(order=index or None) for index in range(n)]
+
+
+def _check_number(n: int) -> None:
+    if n < 1:
+        raise ConfigError(f"partitions is {n}; it must be 1 or more")
+
+
+def _chunks(order: list[int], n: int) -> list[list[int]]:
+    small, more = divmod(len(order), n)
+    ends = [small * (i + 1) + min(i + 1, more) for i in range(n)]
+    return [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

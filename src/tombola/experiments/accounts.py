@@ -1,0 +1,140 @@
+"""Accounts: what an arm has cost so far, as if it ran alone.
+
+training done -> [ cost ] -> searched, evaluated -> sums of a ticket -> record
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tombola.models import flops
+from tombola.models.flops import Flops
+from tombola.records.records import Cost, Record, costs_of
+from tombola.search.work import Cut, Pruned
+from tombola.tasks.protocol import Task
+from tombola.training.jobs import Job, Trained
+
+
+class Accounts:
+    """The trainings that an arm has needed, each once.
+
+    Args:
+        task: What is trained.
+        digest: Gives the digest of a training.
+        per_example: What an example costs, layer by layer, by the number of outputs.
+        by_itself: Whether a ticket needs nothing of the rounds before.
+        cumulative: Whether a ticket is charged the evaluations before its own, too.
+
+    Attributes:
+        searched: What the search cost, by the training's digest.
+        evaluated: What evaluations cost, by round.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        digest: Callable[[Job], str],
+        per_example: Mapping[int, Mapping[str, Flops]],
+        *,
+        by_itself: bool,
+        cumulative: bool,
+    ) -> None:
+        self._task, self._digest, self._per_example = task, digest, per_example
+        self._by_itself, self._cumulative = by_itself, cumulative
+        self.searched: dict[str, Cost] = {}
+        self.evaluated: dict[int, list[Cost]] = {}
+
+    @property
+    def samples(self) -> int:
+        """Training examples that the search saw."""
+        return sum(cost.samples for cost in self.searched.values())
+
+    def begin_round(self) -> None:
+        """Forget the rounds before, where a ticket needs nothing of them."""
+        if self._by_itself:
+            self.searched = {key: cost for key, cost in self.searched.items() if cost.role == "pretraining"}
+
+    def charge_search(self, jobs: Sequence[Job], trained: Sequence[Trained], role: str) -> None:
+        """Charge trainings to the search."""
+        for job, result in zip(jobs, trained, strict=True):
+            cost = self._cost(role, job, result)
+            self.searched[cost.training] = cost
+
+    def charge_cut(self, work: Cut, pruned: Pruned) -> None:
+        """Charge the search what the scores of a cut went through."""
+        digest = work.digest(self._task.digest)
+        layers = self._per_example[self._task.outputs(work.jobs[0].part)]
+        self.searched[digest] = Cost(
+            role="cut",
+            training=digest,
+            samples=pruned.samples,
+            seconds=pruned.seconds,
+            steps=0,
+            flops=flops.training(layers) * pruned.samples,
+            flops_sparse=flops.training(layers, work.mask) * pruned.samples,
+            process_seconds=pruned.process_seconds,
+            peak_bytes=pruned.peak_bytes,
+        )
+
+    def charge_evaluation(self, index: int, done: Sequence[tuple[Job, Trained]]) -> list[Cost]:
+        """Charge a round its evaluation, each training of it once."""
+        costs = [self._cost("evaluation", job, trained) for job, trained in done]
+        self.evaluated[index] = list({cost.training: cost for cost in costs}.values())
+        return self.evaluated[index]
+
+    def recall_search(self, record: Record) -> None:
+        """Take up what a round's search cost from its record."""
+        searched = {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
+        self.searched = searched if self._by_itself else self.searched | searched
+
+    def recall_evaluation(self, index: int, record: Record) -> None:
+        """Take up what a round's evaluation cost from its record."""
+        evaluated = [cost for cost in costs_of(record) if cost.role == "evaluation"]
+        if evaluated:
+            self.evaluated[index] = evaluated
+
+    def sums(self, index: int, searched: Mapping[str, Cost]) -> dict[str, Any]:
+        """Add up what a ticket cost: the trainings of its search and its evaluations, each once.
+
+        Args:
+            index: Its round.
+            searched: What its search cost up to there.
+        """
+        earlier = [costs for round_, costs in self.evaluated.items() if round_ <= index]
+        chosen = earlier if self._cumulative else earlier[-1:]
+        both = dict(searched) | {cost.training: cost for costs in chosen for cost in costs}
+        return {
+            "samples_seen": sum(cost.samples for cost in both.values()),
+            "samples_seen_search": sum(cost.samples for cost in searched.values()),
+            "seconds": sum(cost.seconds for cost in both.values()),
+            "seconds_search": sum(cost.seconds for cost in searched.values()),
+        }
+
+    def _cost(self, role: str, job: Job, trained: Trained) -> Cost:
+        layers = self._per_example[self._task.outputs(job.part)]
+        return Cost(
+            role=role,
+            training=self._digest(job),
+            samples=trained.samples,
+            seconds=trained.seconds,
+            steps=trained.steps,
+            flops=flops.training(layers) * trained.samples,
+            flops_sparse=_sparse_flops(layers, job, trained),
+            process_seconds=trained.process_seconds,
+            peak_bytes=trained.peak_bytes,
+        )
+
+
+def _sparse_flops(per_example: Mapping[str, Flops], job: Job, trained: Trained) -> int:
+    """Return the training FLOPs that the kept weights alone would need; of gradual pruning, cut by cut."""
+    if not trained.cuts:
+        return flops.training(per_example, job.mask) * trained.samples
+    sizes = {name: keep.numel() for name, keep in job.mask.items()}
+    first, last = trained.cuts[0][0], job.first + trained.steps
+    found = max(0, first - job.first) * flops.training(per_example)
+    for (step, kept), after in itertools.pairwise([*trained.cuts, (last, {})]):
+        counts = {name: (kept[name], size) for name, size in sizes.items()}
+        found += (after[0] - step) * flops.training_at(per_example, counts)
+    return found * trained.samples // trained.steps

@@ -1,0 +1,102 @@
+"""Describing: what a record says of a round, a ticket and its training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from tombola.data.partitions import WHOLE
+from tombola.experiments.plans import Plans
+from tombola.ground.metrics import Metric
+from tombola.ground.types import Mask
+from tombola.masks.masks import count, density, size
+from tombola.models import flops
+from tombola.models.flops import Flops
+from tombola.records.results import Selected
+from tombola.search.rounds import Round
+from tombola.tasks.protocol import Metrics, Task
+from tombola.training.jobs import Job, Trained
+
+
+def ticket_facts(plans: Plans, mask: Mask, job: Job, layers: Mapping[str, Flops]) -> dict[str, Any]:
+    """Say what a ticket is.
+
+    Args:
+        plans: The run's.
+        mask: What it keeps.
+        job: The training that it starts; round 0 starts where the others do.
+        layers: What an example costs, layer by layer.
+    """
+    left_out = {"unmasked": plans.unmasked, "uncounted": plans.task.uncounted}
+    return {
+        "kept": count(mask),
+        "prunable": size(mask),
+        "total": plans.total,
+        "density": density(mask),
+        "density_total": density(mask, plans.total),
+        "layers": {name: [int(keep.count_nonzero()), keep.numel()] for name, keep in mask.items()},
+        "inference_flops": [flops.inference(layers), flops.inference(layers, mask)],
+        "mask_digest": job.mask_digest,
+        "rewind_digest": job.start_digest,
+        "cut_seconds": 0.0,
+        "invariant_seconds": 0.0,
+    } | {name: names for name, names in left_out.items() if names}
+
+
+def round_facts(found: Round, before: Mask) -> dict[str, Any]:
+    """Say what a round did to the mask before it."""
+    facts: dict[str, Any] = {
+        "kept_fraction": count(found.mask) / count(before),
+        "collapsed": found.collapsed,
+        "cut_seconds": found.cut_seconds,
+        "invariant_seconds": found.invariant_seconds,
+    }
+    if found.candidates:
+        facts["candidate_densities"] = [density(candidate) for candidate in found.candidates]
+        facts["candidate_layers"] = {name: _kept_of(name, found.candidates) for name in found.mask}
+    return facts
+
+
+def _kept_of(layer: str, candidates: Sequence[Mask]) -> list[int]:
+    """Count what each candidate keeps of a layer."""
+    return [int(candidate[layer].count_nonzero()) for candidate in candidates]
+
+
+def numbers(metrics: Metrics | None, task: Task) -> dict[str, float | None]:
+    """Return what was measured on a split: each metric of the task, then the loss."""
+    names = [*(metric.name for metric in task.metrics), "loss"]
+    return {name: None if metrics is None else metrics.of(name) for name in names}
+
+
+def curve(trained: Trained, metrics: Sequence[Metric]) -> dict[str, list[float]]:
+    """Return the evaluations of a training as columns, to six digits."""
+    columns: dict[str, list[float]] = {}
+    for name in ("step", "valid_loss", *(f"valid_{metric.name}" for metric in metrics)):
+        columns[name] = [float(f"{entry[name]:.6g}") for entry in trained.history]
+    return columns
+
+
+def distance(job: Job, trained: Trained) -> float:
+    """Return how far the kept weights went from where they began: the root of their mean squared change."""
+    mask = trained.mask or job.mask
+    moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in mask.items()]
+    number = sum(part.numel() for part in moved)
+    return math.sqrt(sum(float(part.square().sum()) for part in moved) / max(number, 1))
+
+
+def class_examples(plans: Plans, replicate: int) -> list[int]:
+    """Count the training examples that skew leaves of each class."""
+    labels, classes = plans.task.labels("train"), plans.task.classes
+    assert labels is not None
+    assert classes is not None
+    left = plans.searched(replicate).examples
+    counts: list[int] = labels[list(left or ())].bincount(minlength=classes).tolist()
+    return counts
+
+
+def selected(select: Literal["last", "best"], task: Task) -> Selected:
+    """Say which weights were tested, and on what they were chosen."""
+    if task.leaks:
+        return Selected(select, "test")
+    return Selected(select, "validation" if task.size(WHOLE, "valid") else "nothing")

@@ -1,0 +1,541 @@
+"""Experiment: arms x replicates on one pool; records, tickets and a report come out.
+
+recipe -> task -> for every arm and replicate: find -> ticket -> evaluation -> record -> report
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from tombola.data.partitions import WHOLE
+from tombola.evidence.comparisons import DENSE
+from tombola.executors import Pool
+from tombola.experiments import latency
+from tombola.experiments.driver import ArmRun, Shared
+from tombola.experiments.estimate import Estimate
+from tombola.experiments.feeds import feeds_of
+from tombola.experiments.plans import Plans, check_seeded, make_model, make_task, settle
+from tombola.experiments.progress import Display, duration, in_bytes
+from tombola.experiments.rehearsal import estimate, rehearse
+from tombola.exports.reading import read_elsewhere
+from tombola.folder import pruned, similarity
+from tombola.folder.identity import folder_of
+from tombola.folder.runs import Run, RunFolder
+from tombola.ground import catalogue, devices, extras
+from tombola.ground.errors import ConfigError, DiskError
+from tombola.ground.settings import in_words
+from tombola.ground.types import State
+from tombola.masks.states import noted_versions, shared_names, state_of
+from tombola.records.results import Record, Selected
+from tombola.reports import page
+from tombola.reports.decisions import Asked
+from tombola.reports.grids import percent
+from tombola.reports.paper import printed
+from tombola.schema.arms import order
+from tombola.schema.recipe import CLASSIFICATION, Recipe, without_arms
+from tombola.tasks._classification import UNVERIFIED
+from tombola.tasks.protocol import Task, check_task
+
+_REFRESH = 60.0  # seconds between two looks at a run that is under way, at least
+_FIRST_REPORT = 180.0  # seconds of a run before its first report, which takes some: 2 % of the time at most
+_ARMS = 32  # arms that are driven at a time, and two more for each worker
+_MOST_DRAWN = 3  # arms of which the report draws what they prune
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left.
+
+    Attributes:
+        folder: The run folder.
+        records: All results of the recipe's arms and replicates.
+        notes: How arms ended that did not simply reach their goal, and what a reader must know.
+        complete: Whether every arm of every replicate finished.
+        files: Tables, figures and the page.
+        asked: What the report decides.
+    """
+
+    folder: Path
+    records: list[Record]
+    notes: list[str]
+    complete: bool
+    files: list[Path]
+    asked: Asked
+
+
+def run(
+    recipe: Recipe,
+    *,
+    runs: str | Path = "runs",
+    data_root: str | Path | None = None,
+    workers: int | None = None,
+    executor: str | None = None,
+    address: str | None = None,
+    replicates: Sequence[int] | None = None,
+    display: Display | None = None,
+) -> Outcome:
+    """Run an experiment, or go on with one that was stopped.
+
+    Args:
+        recipe: What to do.
+        runs: Parent of the run folder.
+        data_root: Root of the data sets; the environment variable ``TOMBOLA_DATA`` or the default if not given.
+        workers: Worker processes; one a core (divided by the threads of a training) if not given, on a GPU one. They
+            change no bit.
+        executor: Where they are, an entry of ``tombola.executors``: processes of this machine if not given, or with
+            one worker a thread of this process. It changes no bit either.
+        address: Of the executor's cluster, where it has one.
+        replicates: Run these alone, by their numbers from 0; the others may be run elsewhere, see `merging.merge`.
+        display: What is told meanwhile; nothing if not given.
+
+    Raises:
+        InputError: The recipe cannot be run as it is; nothing was trained.
+
+    >>> import tempfile
+    >>> from tombola.schema.recipe import parse
+    >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
+    >>> recipe = parse({"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 1}})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [round(record["density"], 3) for record in run(recipe, runs=folder, workers=1).records]
+    [1.0, 0.8]
+    """
+    extras.require("report")  # now, and not when all is trained
+    display = display or Display(quiet=True)
+    data_root = None if data_root is None else Path(data_root)
+    plans = plan(recipe, data_root)
+    room = _workers(plans.recipe, workers, executor)
+    chosen = _chosen(recipe, replicates)
+    for text in (*plans.task.notices, plans.zeros):
+        if text:
+            display.say(text)
+    for word, text in plans.left_out.items():
+        display.say(f"{word}: {text}")
+    metrics = plans.task.metrics
+    display.metric = metrics[0]
+    folder = RunFolder(plans.recipe, Path(runs), plans.task.fingerprint, facts(plans), display.say, metrics)
+    try:
+        if (labels := plans.task.labels("test")) is not None:
+            folder.keep_labels(labels.cpu().numpy())
+        make_pool = functools.partial(
+            Pool,
+            plans.task,
+            folder.trainings,
+            workers=workers,
+            room=room,
+            executor=executor,
+            options={} if address is None else {"address": address},
+            make_task=functools.partial(make_task, without_arms(plans.recipe), data_root),
+            progress=display.progress,
+            tell=folder.say,
+            threads=plans.recipe.training.threads,
+            own_code=_own_code(plans.recipe, folder),
+        )
+        _search(plans, folder, make_pool, chosen, display)
+        models = functools.partial(make_model, plans.recipe, plans.task)
+        similarity.measure(folder, lambda k: state_of(models(k)), plans.mask)
+        latency.measure(folder, plans, models)
+        return report(folder, chosen)
+    finally:
+        folder.close()
+
+
+def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
+    """Load the data, build the model, fill in what the recipe leaves open, and refuse what cannot work.
+
+    Raises:
+        InputError: The recipe cannot be run as it is.
+    """
+    task = make_task(recipe, data_root)
+    if catalogue.is_own(recipe.task):
+        check_task(task, recipe.task)
+    check_seeded(recipe, task, data_root)
+    return Plans.of(settle(recipe, task), task)
+
+
+def foresee(
+    plans: Plans, *, runs: Path, workers: int | None = None, replicates: Sequence[int] | None = None
+) -> Estimate:
+    """Estimate what a run would still do, without beginning it; what its folder has already is not done again."""
+    keys = [(name, replicate) for replicate in _chosen(plans.recipe, replicates) for name in plans.recipe.arms]
+    path = folder_of(plans.recipe, runs)
+    known = Run(path).going_on(plans.recipe) if (path / "run.json").exists() else None
+    todo = keys if known is None else _todo(known, keys)
+    return estimate(plans, todo, _states(plans), known, _workers(plans.recipe, workers))
+
+
+def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
+    """Say what a run would do, as plain data: what it is, its arms, its costs, and the cap of what can be pruned."""
+    recipe = plans.recipe
+    most = sum(mask.numel() for mask in plans.mask.values()) / plans.total
+    reached = ahead.rounds
+    if reached.keys() != recipe.arms.keys():  # of arms that are finished, too
+        reached = rehearse(plans, [(name, 0) for name in recipe.arms], _states(plans)).rounds
+    arms = []
+    for name, arm in recipe.arms.items():
+        rounds, density = reached[name]
+        arms.append({"name": name, "method": arm.method, "rounds": rounds, "density": density, "follows": arm.source})
+    return {
+        **facts(plans),
+        "cap": f"{most:.2%} of all weights can be pruned",
+        "trainings": ahead.counted,
+        "compute": f"{ahead.examples:,} training examples, {ahead.flops:.3g} FLOP with all weights",
+        "time": f"about {duration(ahead.seconds)}" + ("" if ahead.bounded else "; an accuracy stop may end it earlier"),
+        "disk": f"about {in_bytes(ahead.bytes)}",
+        "folder": str(folder_of(recipe, runs)),
+        "arms": arms,
+    }
+
+
+def _workers(recipe: Recipe, workers: int | None, executor: str | None = None) -> int:
+    if workers is None:
+        return devices.workers(recipe.device, recipe.training.threads)
+    if executor is None or workers < 1:  # on other machines there may be more of them
+        devices.check_workers(workers)
+    return workers
+
+
+def _own_code(recipe: Recipe, run: Run) -> dict[str, str]:
+    """Return the user's own functions that trainings call, with their files' digests; data sets are sent along."""
+    own = run.environments()[-1]["own_code"]
+    return {name: digest for name, digest in own.items() if name != recipe.data.name}
+
+
+def _chosen(recipe: Recipe, replicates: Sequence[int] | None) -> list[int]:
+    if replicates is None:
+        return list(range(recipe.replicates))
+    outside = [k for k in replicates if not 0 <= k < recipe.replicates]
+    if outside or not replicates:
+        raise ConfigError(f"replicates are numbered from 0 to {recipe.replicates - 1}; asked for "
+                          f"{f'is {outside[0]}' if outside else 'are none'}")  # fmt: skip
+    return sorted(set(replicates))
+
+
+def _search(
+    plans: Plans, folder: RunFolder, make_pool: Callable[[], Pool], chosen: Sequence[int], display: Display
+) -> None:
+    """Drive every arm of the chosen replicates that is not finished, all on one pool."""
+    keys = [(name, replicate) for replicate in chosen for name in plans.recipe.arms]
+    todo = _todo(folder, keys)
+    if not todo:
+        folder.clear_trainings()
+        display.say(f"nothing left to train: {folder.path} is complete")
+        return
+    with make_pool() as pool:
+        _drive(plans, folder, pool, chosen, todo, display)
+    if all(folder.finished(*key) for key in keys):
+        folder.clear_trainings()
+
+
+def _todo(run: Run, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the arms and replicates that are to be driven, in the order of the keys."""
+    open_ = {key for key in keys if not run.finished(*key)}
+    # An arm that follows another one needs its rounds: one that is finished gives those of its tickets.
+    sources = {(source, replicate) for name, replicate in open_ for source in _sources(run.recipe, name)}
+    return [key for key in keys if key in open_ | sources]
+
+
+def _drive(
+    plans: Plans,
+    folder: RunFolder,
+    pool: Pool,
+    chosen: Sequence[int],
+    todo: Sequence[tuple[str, int]],
+    display: Display,
+) -> None:
+    """Drive arms of replicates to their ends, a thread each."""
+    initial = _initial_states(plans, {replicate for _, replicate in todo})
+    shared = Shared(
+        plans,
+        pool,
+        folder,
+        display,
+        origin=_origin(plans),
+        initial=initial,
+        flops=plans.flops(todo),
+        feeds=feeds_of(plans.recipe.arms, todo),
+        todo=todo,
+        stopped=threading.Event(),
+    )
+    pool.needs("the folder", folder.trainings_to_keep())  # of arms that are finished, too
+    display.start(plans.recipe.name, estimate(plans, todo, lambda _: initial, folder, pool.slots))
+    # An arm's thread waits: for the pool, or for the arm that it follows. That one has begun before it, so some of the
+    # arms at a time are enough, as long as they keep the workers busy.
+    first = {name: place for place, name in enumerate(order(plans.recipe.arms))}
+    in_turn = sorted(todo, key=lambda key: (key[1], first[key[0]]))
+    most = min(len(todo), _ARMS + 2 * pool.slots)
+    threads = ThreadPoolExecutor(max_workers=most, thread_name_prefix="tombola-arm")
+    try:
+        open_ = {threads.submit(ArmRun(shared, *key).run) for key in in_turn}
+        page_of = _Refreshed(folder, chosen, display)
+        while open_:
+            done_, open_ = wait(open_, timeout=page_of.pause, return_when=FIRST_COMPLETED)
+            for arm in done_:
+                arm.result()
+            if open_:
+                page_of.refresh()
+    except BaseException:
+        shared.stopped.set()
+        pool.close(now=True)  # before the arms are told: they must not begin anything more
+        for feed in shared.feeds.values():
+            feed.end("the run was stopped")
+        raise
+    finally:
+        display.stop()
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Refreshed:
+    """The report of a run that is under way, written again when there are new results, in 2 % of the time at most."""
+
+    def __init__(self, folder: RunFolder, chosen: Sequence[int], display: Display) -> None:
+        self.folder, self.chosen, self.display, self.pause = folder, chosen, display, _REFRESH
+        self._results, self._due = len(folder.records), time.monotonic() + _FIRST_REPORT
+
+    def refresh(self) -> None:
+        """Write the report, unless it is too early or nothing is new."""
+        began = time.monotonic()
+        if began < self._due or len(self.folder.records) == self._results:
+            return
+        self._results = len(self.folder.records)
+        try:
+            report(self.folder, self.chosen, formats=(), under_way=True)
+        except DiskError:
+            raise
+        except Exception as error:  # what is being found is worth more than its picture
+            self.folder.log_error(f"report while running\n{traceback.format_exc()}")
+            text = " ".join(str(error).split())
+            self.display.say(f"no report while running: {type(error).__name__}: {text} (more in errors.log)")
+            self._due = math.inf
+            return
+        self._due = time.monotonic() + max(_REFRESH, 50 * (time.monotonic() - began))
+
+
+def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, bool], State]:
+    """Draw the initial states of the replicates, and those of re-initialised tickets where an arm needs them.
+
+    All of them before the arms begin: torch's global generator, which initialisers draw from, is not for threads.
+    """
+    anew = {False} | {arm.draws_anew for arm in plans.recipe.arms.values()}
+    return {
+        (k, again): state_of(make_model(plans.recipe, plans.task, k, anew=again)) for k in replicates for again in anew
+    }
+
+
+def _states(plans: Plans) -> Callable[[Iterable[int]], dict[tuple[int, bool], State]]:
+    return functools.partial(_initial_states, plans)
+
+
+def _sources(recipe: Recipe, name: str) -> list[str]:
+    """Return the arm that an arm follows, the one that this one follows, and so on."""
+    source = recipe.arms[name].source
+    return [source, *_sources(recipe, source)] if source else []
+
+
+def _origin(plans: Plans) -> dict[str, Any]:
+    """Say where the tickets of this run come from, as far as they share it."""
+    recipe, task = plans.recipe, plans.task
+    model = {"name": recipe.model.name, "options": recipe.model.options, "head": task.head, "init": recipe.model.init}
+    if recipe.model.mask is not None:
+        model |= {"mask": recipe.model.mask}
+    data: dict[str, Any] = {
+        "name": recipe.data.name,
+        "options": recipe.data.options,
+        "valid": recipe.data.valid,
+        "subset": recipe.data.subset,
+        "augment": asdict(recipe.data.augment),
+        "fingerprint": task.fingerprint,
+        **task.origin.get("data", {}),
+    }
+    if recipe.data.classes is not None:
+        data = {"class_numbers": None, **data, "classes": recipe.data.classes}
+    if recipe.data.skew is not None:
+        data |= {"skew": asdict(recipe.data.skew)}
+    told: dict[str, Any] = {"shared": shared_names(state_of(task.model))}
+    if recipe.task != CLASSIFICATION:
+        told["task"] = recipe.task
+    if versions := noted_versions(task.model):
+        told["versions"] = versions
+    if read := read_elsewhere(task.model, plans.mask, task.probe(2, 0)):
+        told["read_elsewhere"] = read
+    if plans.unmasked:
+        told["unmasked"] = plans.unmasked
+    return {
+        "model": model,
+        "data": data,
+        **({"inputs": given} if (given := task.origin.get("inputs")) else {}),
+        "training": asdict(recipe.training),
+        "prunable": recipe.prunable,
+        **told,
+    }
+
+
+def report(
+    run: Run,
+    replicates: Sequence[int] | None = None,
+    formats: Sequence[page.Format] = ("svg", "png"),
+    *,
+    under_way: bool = False,
+) -> Outcome:
+    """Write the tables, figures and page of a run folder from what it holds.
+
+    Args:
+        run: The folder.
+        replicates: Whether these are complete is told; all of the recipe's if not given.
+        formats: Of the figures' own files: "svg", "png", "pdf".
+        under_way: The run goes on meanwhile: what is open is told in one line.
+    """
+    recipe = run.recipe
+    chosen = _chosen(recipe, replicates)
+    keys = [(name, replicate) for name in recipe.arms for replicate in range(recipe.replicates)]
+    records = [record for key in keys for record in run.records.of(*key)]
+    notes = [_under_way(run, chosen)] if under_way else []
+    endings = {key: run.ending(*key) for key in keys}
+    for name, replicate in keys if not under_way else ():
+        ending, which = endings[name, replicate], f"arm {name}, replicate {replicate}"
+        there = run.records.of(name, replicate)
+        if (ending.state != "finished" or ending.why) and (replicate in chosen or there):
+            notes.append(f"{which}: {ending.state}{': ' if ending.why else ''}{ending.why}")
+        if ending.state == "finished" and not run.finished(name, replicate):
+            notes.append(f"{which}: not complete: it ended by another until or evaluate_at, or a ticket is missing; "
+                         "running the recipe again completes it")  # fmt: skip
+        beyond = there and there[-1]["round"] > ending.rounds and recipe.arms[name].has_tickets
+        if ending.state == "finished" and beyond:
+            notes.append(f"{which}: the recipe now ends with round {ending.rounds}; rounds up to {there[-1]['round']} "
+                         "are here from before")  # fmt: skip
+    elsewhere = [
+        k for k in range(recipe.replicates) if k not in chosen and not any(r["replicate"] == k for r in records)
+    ]
+    if elsewhere:
+        notes.append(f"replicates that are not here: {', '.join(map(str, elsewhere))}")
+    chosen_on = {selected.on for record in records if (selected := Selected.of(record["selected"]))}
+    if "nothing" in chosen_on:
+        notes.append("selected without validation data (data.valid: 0)")
+    if recipe.profile is not None:
+        notes += [f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted]
+    if recipe.data.options.get("verify") is False:
+        notes.append(UNVERIFIED)
+    notes += run.told
+    complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
+    # A merged run has more replicates than the one that its facts were written for.
+    told = run.facts | ({"replicates": _replicates(recipe)} if run.facts else {})
+    making = page.Making(
+        _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
+    )
+    decided = replace(asked(recipe, _right(run)), metric=run.metrics[0])
+    drawn = [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]
+    decided = replace(
+        decided,
+        pruned=[] if under_way else pruned.histogram(run, drawn, notes.append),  # trainings come and go meanwhile
+        similar=tuple(similarity.ordered(run.similarities(), recipe.arms)),
+        latency=run.latency(),
+        collapsed={key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None},
+    )
+    files = page.write(run.path, recipe.name, records, notes, told, decided, making, formats) if records else []
+    return Outcome(run.path, records, notes, complete, files, decided)
+
+
+def _under_way(run: Run, chosen: Sequence[int]) -> str:
+    """Say how far a run is."""
+    mine = [(name, k) for name in run.recipe.arms for k in chosen]
+    ended = sum(run.ending(*key).state != "open" for key in mine)
+    return f"the run is under way: {ended} of {len(mine)} arms x replicates are finished, {len(run.records)} results"
+
+
+def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:
+    """Return whether each test example was predicted right, by arm, replicate and round; round 0 is dense's too."""
+    labels, predicted = run.tested()
+    found: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
+    for key, predictions in predicted.items() if labels is not None else ():
+        arm, replicate, index = key.split("/")
+        where = int(replicate.removeprefix("replicate-")), int(index.removeprefix("round-"))
+        found[arm, *where] = predictions == labels
+        if where[1] == 0:
+            found.setdefault((DENSE, *where), found[arm, *where])
+    return found
+
+
+def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]] | None = None) -> Asked:
+    """Return what the report of a recipe is to decide: each arm against the dense network and what follows it.
+
+    Args:
+        recipe: The recipe.
+        right: By arm, replicate and round, whether each test example was predicted right.
+    """
+    arms = recipe.arms
+    searching = [name for name, arm in arms.items() if arm.searches and arm.source is None]
+    followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.compared]
+    others = [(name, searching[0]) for name in searching[1:]]
+    controls: dict[str, tuple[str, ...]] = {}
+    matched: dict[str, tuple[str, ...]] = {}
+    for name in arms:
+        if arms[name].searches:
+            controls[name] = tuple(
+                follower for source, follower in followers if source == name and arms[follower].control
+            )
+        matched[name] = tuple(other for other in arms if arms[other].followed == ("match", name))
+    # Every arm, also a control or a network that was trained longer, stands beside the dense network.
+    beside_dense = [(name, DENSE) for name in arms if name != DENSE]
+    given = recipe.verdict
+    return Asked(
+        pairs=tuple(dict.fromkeys((*beside_dense, *followers, *others))),
+        controls=controls,
+        matched=matched,
+        made_of={name: arm.followed[1] for name, arm in arms.items() if arm.followed and arm.followed[0] == "of"},
+        networks=frozenset(name for name, arm in arms.items() if arm.network),
+        apart=frozenset(name for name, arm in arms.items() if arm.apart),
+        drawn=frozenset(searching),
+        at=recipe.compared_at,
+        margin=given.margin,
+        steps=given.steps,
+        alpha=given.alpha,
+        right=right or {},
+        printed=printed(recipe.name, recipe.data.name, recipe.model.name),
+    )
+
+
+def _command(recipe: Recipe, folder: Path) -> str:
+    """Return what makes a run again from its own folder: the recipe with every default stands there."""
+    return f"tombola run {folder.name}/recipe.yaml --runs again  # {recipe.replicates} replicates, seed {recipe.seed}"
+
+
+def _replicates(recipe: Recipe) -> str:
+    return f"{recipe.replicates}, from seed {recipe.seed}"
+
+
+def facts(plans: Plans) -> Mapping[str, str]:
+    """Say in a few words what a run was, for the head of its page."""
+    recipe, task = plans.recipe, plans.task
+    sizes = {which: f"{task.size(WHOLE, which):,}" for which in ("train", "valid", "test")}
+    examples = f"{sizes['train']} training, {sizes['valid']} validation, {sizes['test']} test examples"
+    zeros = {"weights": plans.zeros} if plans.zeros else {}
+    return {
+        "data": f"{recipe.data.name}: {examples}",
+        "model": f"{recipe.model.name}: {plans.total:,} weights, {sum(m.numel() for m in plans.mask.values()):,} "
+        f"of them prunable ({recipe.prunable})",
+        "training": in_words(recipe.training),
+        "rewind": f"step {recipe.rewind}",
+        "replicates": _replicates(recipe),
+    } | {**zeros, **_left_out(recipe, task), **plans.left_out}
+
+
+def _left_out(recipe: Recipe, task: Task) -> dict[str, str]:
+    """Say what of the data set no training sees."""
+    said = dict(task.facts)
+    if recipe.data.skew is not None:
+        where = "" if recipe.data.skew.of == "all" else " of the search"
+        most = percent(recipe.data.skew.most)
+        said["skew"] = f"up to {most} % of each class's training examples are missing{where}, drawn anew each replicate"
+    return said

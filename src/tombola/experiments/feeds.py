@@ -1,0 +1,111 @@
+"""Feeds: the rounds of an arm on their way to the arms that follow it.
+
+arm -> [ put ] -> rounds that wait, their masks packed -> each follower, in its own time
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tombola.ground.errors import SourceFailedError
+from tombola.methods.method import Method
+from tombola.methods.setting import Found
+from tombola.training.jobs import Job
+
+
+class Feed:
+    """The rounds of an arm as they come, for the arms that follow it.
+
+    What all of them have read is not kept, and neither is anything where nobody follows.
+
+    Args:
+        readers: How many arms follow it; each goes through the rounds once.
+
+    >>> from tombola.ground.settings import Training
+    >>> job = Job({"w": torch.ones(3)}, {"w": torch.tensor([True, False, True])}, Training(epochs=1), seed=0)
+    >>> feed = Feed(readers=1)
+    >>> feed.put(Found(job, samples=600))
+    >>> feed.end()
+    >>> [(found.job.mask["w"].tolist(), found.samples) for found in feed]
+    [([True, False, True], 600)]
+    """
+
+    def __init__(self, readers: int) -> None:
+        self._readers = readers
+        self._waiting: dict[int, _Waiting] = {}  # by place
+        self._number = 0
+        self._changed = threading.Condition()
+        self._failure: str | None = None
+
+    def put(self, found: Found) -> None:
+        """Give the next round."""
+        with self._changed:
+            if self._readers:
+                self._waiting[self._number] = _Waiting.of(found, self._readers)
+            self._number += 1
+            self._changed.notify_all()
+
+    def end(self, failure: str = "") -> None:
+        """Say that no more come; with a failure the arms that follow are skipped."""
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Found]:
+        for index in itertools.count():
+            with self._changed:
+                while self._number <= index and self._failure is None:
+                    self._changed.wait()
+                if self._number <= index:
+                    if self._failure:
+                        raise SourceFailedError(self._failure)
+                    return
+                waiting = self._waiting[index]
+                waiting.readers -= 1
+                if not waiting.readers:
+                    del self._waiting[index]
+            yield waiting.found()
+
+
+def feeds_of(arms: Mapping[str, Method], todo: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Feed]:
+    """Make the feeds of arms of replicates, each for those of them that follow it."""
+    keys = list(todo)
+    readers = Counter((arms[name].source, replicate) for name, replicate in keys)
+    return {key: Feed(readers[key]) for key in keys}
+
+
+@dataclass
+class _Waiting:
+    """A round that waits to be read: its mask is packed to bits, an eighth of what it takes."""
+
+    job: Job  # without its mask
+    mask: dict[str, tuple[NDArray[np.uint8], torch.Size]]
+    known: dict[str, Any]  # digests that are not worked out again
+    samples: int
+    readers: int
+
+    @classmethod
+    def of(cls, found: Found, readers: int) -> _Waiting:
+        bits = {}
+        for name, keep in found.job.mask.items():
+            bits[name] = np.packbits(keep.cpu().numpy().reshape(-1)), keep.shape
+        known = {name: value for name, value in vars(found.job).items() if name in ("start_digest", "mask_digest")}
+        return cls(replace(found.job, mask={}), bits, known, found.samples, readers)
+
+    def found(self) -> Found:
+        mask = {}
+        for name, (bits, shape) in self.mask.items():
+            keep = np.unpackbits(bits, count=shape.numel()).astype(bool)
+            mask[name] = torch.from_numpy(keep).view(shape)
+        job = replace(self.job, mask=mask)
+        vars(job).update(self.known)
+        return Found(job, self.samples)

@@ -1,0 +1,512 @@
+"""Rehearsal: what a run will do, found by letting its arms do it on a pool that trains nothing.
+
+    plans -> the arms themselves -> [ a pool that only counts ] -> trainings, rounds -> estimate
+
+The arms are those of a run, so whatever decides there how many trainings are needed decides here,
+too: which are shared, which rounds are evaluated, where a search stops. What a training would have
+learnt is drawn. That matters in one place: how far the partitions of a search agree decides how
+many weights a round prunes. So such a run is rehearsed three times: with partitions that agree as
+far as chance has it, in everything, and in as little as they can.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tombola.data.partitions import WHOLE
+from tombola.experiments.driver import ArmRun, Shared
+from tombola.experiments.estimate import Estimate, Measure
+from tombola.experiments.feeds import feeds_of
+from tombola.experiments.plans import Plans
+from tombola.folder.runs import Run
+from tombola.ground.endings import End
+from tombola.ground.seeds import derive
+from tombola.ground.settings import Schedule
+from tombola.ground.types import Mask, State
+from tombola.masks.digests import digest_json
+from tombola.masks.masks import density, size
+from tombola.models import flops
+from tombola.records.records import Record
+from tombola.schema import arms
+from tombola.scores import magnitude
+from tombola.scores.context import Context
+from tombola.search.connectivity import POINTS, Line
+from tombola.search.work import Cut, Pruned
+from tombola.tasks.protocol import Metrics
+from tombola.tickets import Ticket
+from tombola.training.during import driver_class
+from tombola.training.jobs import Job, Measured, Trained, course
+
+Key = tuple[str, int]  # an arm, and a replicate
+Agreement = Literal["chance", "all", "least"]
+
+LARGEST = 300_000  # weights; of more a rehearsal takes so many, evenly, and the counts are as good
+_SECONDS = 20.0  # of a processor; a longer rehearsal is cut short, and that is told
+
+
+class _EnoughError(BaseException):
+    """The rehearsal takes too long; no failure of the arm under way, which must not catch it."""
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What arms would still do.
+
+    Attributes:
+        trainings: Those that are not done yet, each once.
+        steps: Their optimiser steps.
+        examples: Their training examples, with repetitions.
+        flops: What they need, with all weights.
+        looked_at: Validation examples that are looked at while they train.
+        evaluations: Tickets that are tested.
+        lines: Lines between two trainings that are measured.
+        scored: Training examples that scores go through.
+        tickets: Tickets that are written.
+        candidates: Masks of partitions that are written.
+        starts: States that tickets start from.
+        rounds: Of every arm the number of its rounds and the density after the last one.
+        cut_short: Whether there is more than could be rehearsed: there was no time, or an arm failed.
+    """
+
+    trainings: int = 0
+    steps: int = 0
+    examples: int = 0
+    flops: int = 0
+    looked_at: int = 0
+    evaluations: int = 0
+    lines: int = 0
+    scored: int = 0
+    tickets: int = 0
+    candidates: int = 0
+    starts: int = 0
+    rounds: Mapping[str, tuple[int, float | None]] = field(default_factory=dict)
+    cut_short: bool = False
+
+    def times(self, replicates: int) -> Rehearsed:
+        """Return what so many replicates alike would do."""
+        counts: dict[str, Any] = self._counts()
+        for name in counts:
+            counts[name] *= replicates
+        return replace(self, **counts)
+
+    def plus(self, other: Rehearsed) -> Rehearsed:
+        """Return what both together would do."""
+        counts: dict[str, Any] = self._counts()
+        for name, value in other._counts().items():
+            counts[name] += value
+        rounds = dict(other.rounds) | dict(self.rounds)
+        cut_short = self.cut_short or other.cut_short
+        return replace(self, **counts, rounds=rounds, cut_short=cut_short)
+
+    def _counts(self) -> dict[str, int]:
+        return {name: value for name, value in vars(self).items() if type(value) is int}
+
+
+def rehearse(
+    plans: Plans,
+    todo: Sequence[Key],
+    initial: Callable[[Iterable[int]], Mapping[tuple[int, bool], State]],
+    run: Run | None = None,
+    agreement: Agreement = "chance",
+) -> Rehearsed:
+    """Let arms do what they would do in a run, without training anything.
+
+    Args:
+        plans: What the arms work with.
+        todo: Arms and replicates to drive, and those whose rounds they need.
+        initial: Gives the states that replicates start from, see `driver.Shared`.
+        run: The run so far; a new one if not given.
+        agreement: How far the partitions of a search agree on what they prune.
+    """
+    rehearsed = Rehearsed()
+    deadline = time.process_time() + _SECONDS
+    for replicate, number_alike in _unlike(plans, todo, run).items():
+        arms_of_it = [key for key in todo if key[1] == replicate]
+        rehearsal = _Rehearsal(plans, arms_of_it, initial([replicate]), run, agreement, deadline)
+        rehearsed = rehearsed.plus(rehearsal.drive().times(number_alike))
+        if rehearsed.cut_short:
+            break
+    return rehearsed
+
+
+def estimate(
+    plans: Plans,
+    todo: Sequence[Key],
+    initial: Callable[[Iterable[int]], Mapping[tuple[int, bool], State]],
+    run: Run | None,
+    workers: int,
+) -> Estimate:
+    """Say how many trainings a run needs and about how long they take.
+
+    Args:
+        plans: What the arms work with.
+        todo: Arms and replicates to drive.
+        initial: Gives the states that replicates start from.
+        run: The run so far; a new one if not given.
+        workers: Number of workers.
+    """
+    expected = rehearse(plans, todo, initial, run)
+    trainings = [expected.trainings]
+    if any(plans.recipe.arm(name).varies for name, _ in todo):
+        for agreement in ("least", "all"):
+            trainings.append(rehearse(plans, todo, initial, run, agreement).trainings)
+    task, recipe = plans.task, plans.recipe
+    until = recipe.until
+    steps_per_epoch = task.steps_per_epoch(recipe.training.batch_size)
+    return Estimate(
+        steps=expected.steps,
+        trainings=expected.trainings,
+        fewest=min(trainings),
+        most=max(trainings),
+        seconds=_seconds(plans, expected) / workers,
+        bounded=not expected.cut_short and (until.accuracy_drop is None or until.rounds is not None),
+        epochs=Schedule.of(recipe.training, steps_per_epoch).steps / steps_per_epoch,
+        bytes=_bytes(plans, todo, expected),
+        rounds=expected.rounds,
+        waits=recipe.training.patience is not None,
+        examples=expected.examples,
+        flops=expected.flops,
+    )
+
+
+def _seconds(plans: Plans, expected: Rehearsed) -> float:
+    """Return the processor seconds of what is expected, from a few measured steps."""
+    if not expected.trainings:
+        return 0.0
+    measure, task = Measure.of(plans), plans.task
+    of_an_evaluation = sum(task.size(WHOLE, split) for split in ("train", "valid", "test"))
+    of_a_line = POINTS * task.size(WHOLE, "test")
+    examples = expected.looked_at
+    examples += expected.evaluations * of_an_evaluation + expected.lines * of_a_line
+    # A score that needs data goes forward and back, as a step does.
+    steps = expected.steps + expected.scored / plans.recipe.training.batch_size
+    return steps * measure.step + examples * measure.example
+
+
+def _unlike(plans: Plans, todo: Sequence[Key], run: Run | None) -> dict[int, int]:
+    """Return the replicates to be rehearsed, each with the number of those that do as much."""
+    replicates = list(dict.fromkeys(replicate for _, replicate in todo))
+    # Classes that are unevenly represented are so in every replicate in another way, and in a run
+    # that has begun each replicate has something else behind it.
+    alike = plans.recipe.data.skew is None and (run is None or not run.begun)
+    if alike and replicates:
+        return {replicates[0]: len(replicates)}
+    return dict.fromkeys(replicates, 1)
+
+
+class _Rehearsal:
+    """One replicate, rehearsed."""
+
+    def __init__(
+        self,
+        plans: Plans,
+        todo: Sequence[Key],
+        initial: Mapping[tuple[int, bool], State],
+        run: Run | None,
+        agreement: Agreement,
+        deadline: float,
+    ) -> None:
+        thinned = _Thinned(plans.mask)
+        mask = thinned.state(plans.mask)
+        total = round(plans.total * size(mask) / size(plans.mask))
+        self._plans = replace(plans, mask=mask, total=total)
+        known = run if thinned.whole else None
+        per_example = {outputs: flops.training(layers) for outputs, layers in plans.flops(todo).items()}
+        self._pool = _CountingPool(self._plans, known, per_example, agreement, deadline)
+        self._folder = _UnwrittenFolder(run, thinned, todo)
+        feeds = feeds_of(plans.recipe.arms, todo)
+        self._shared = Shared(
+            self._plans,
+            self._pool,
+            self._folder,
+            _Silence(),
+            origin={},
+            initial={key: thinned.state(state) for key, state in initial.items()},
+            flops={outputs: {} for outputs in per_example},
+            feeds=feeds,
+            todo=todo,
+            stopped=threading.Event(),
+        )
+        self._todo = todo
+
+    def drive(self) -> Rehearsed:
+        """Drive the arms one after the other, each after the one that it follows."""
+        cut_short = False
+        order = arms.order(self._plans.recipe.arms)
+        rounds: dict[str, tuple[int, float | None]] = {}
+        try:
+            for name, replicate in sorted(self._todo, key=lambda key: order.index(key[0])):
+                self._pool.arm = name
+                ArmRun(self._shared, name, replicate).run()
+                rounds[name] = self._folder.reached(name)
+        except _EnoughError:
+            cut_short = True
+        pool, folder = self._pool, self._folder
+        # What an arm that failed would have gone on to do is not counted.
+        cut_short = cut_short or folder.failed
+        return Rehearsed(
+            trainings=len(pool.trained),
+            steps=sum(training.steps for training in pool.trained.values()),
+            examples=sum(training.examples for training in pool.trained.values()),
+            flops=sum(training.flops for training in pool.trained.values()),
+            looked_at=sum(training.looked_at for training in pool.trained.values()),
+            evaluations=len(pool.tested),
+            lines=len(pool.lines),
+            scored=sum(pool.cuts.values()),
+            tickets=folder.tickets,
+            candidates=folder.masks,
+            starts=len(folder.starts),
+            rounds=rounds,
+            cut_short=cut_short,
+        )
+
+
+class _Thinned:
+    """So many of a model's weights that a rehearsal is quick, the same of each state and mask."""
+
+    def __init__(self, mask: Mask) -> None:
+        self._stride = max(1, math.ceil(size(mask) / LARGEST))
+        self._names = tuple(mask)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all weights are there, so that trainings have the digests of the run."""
+        return self._stride == 1
+
+    def state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights that a rehearsal takes; others it needs for digests alone."""
+        if self.whole:
+            return dict(state)
+        thinned = {}
+        for name in self._names:
+            thinned[name] = state[name].flatten()[:: self._stride].clone()
+        return thinned
+
+    def ticket(self, ticket: Ticket) -> Ticket:
+        """Return a ticket with these weights alone."""
+        if self.whole:
+            return ticket
+        mask, rewind_point = self.state(ticket.mask), self.state(ticket.rewind_point)
+        return replace(ticket, mask=mask, rewind_point=rewind_point)
+
+
+class _Counted(NamedTuple):
+    """What is counted of a training: its steps, training examples, FLOPs, and validation examples looked at."""
+
+    steps: int
+    examples: int
+    flops: int
+    looked_at: int
+
+
+class _CountingPool:
+    """Counts what it is asked to train, and gives weights that nobody has trained."""
+
+    def __init__(
+        self, plans: Plans, run: Run | None, flops: Mapping[int, int], agreement: Agreement, deadline: float
+    ) -> None:
+        self._plans, self._run = plans, run
+        self._flops = flops  # of training on one example, by the number of outputs
+        self._agreement, self._deadline = agreement, deadline
+        self._task = plans.task.digest
+        self.arm = ""  # the one that is driven
+        self.trained: dict[str, _Counted] = {}
+        self.tested: set[str] = set()
+        self.lines: set[str] = set()
+        self.cuts: dict[str, int] = {}  # training examples that the scores of each cut go through
+
+    def digest(self, job: Job) -> str:
+        return job.digest(self._task)
+
+    def run_all(self, jobs: list[Job]) -> list[Trained]:
+        digests = [self.digest(job) for job in jobs]
+        if len(jobs) == 1:
+            return [self._train(jobs[0])]
+        # What partitions that agree have in common is theirs: another arm has learnt otherwise, and
+        # its next trainings are none of theirs. One training that is cut twice is one, however.
+        together = digest_json([self.arm, digests[0]])
+        shares = [digests.index(digest) / len(jobs) for digest in digests]
+        return [self._train(job, together, share) for job, share in zip(jobs, shares, strict=True)]
+
+    def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
+        self.tested.add(self.digest(job))
+        nothing = Metrics(0.0, {metric.name: 0.0 for metric in self._plans.task.metrics})
+        return _done((self._train(job), Measured(nothing, nothing, nothing, None)))
+
+    def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]:
+        self.lines.add(digest_json([self.digest(one), self.digest(other)]))
+        flat = Line([0.0, 1.0], [0.0, 0.0], [0.0, 0.0])
+        return _done((self._train(one), self._train(other), flat))
+
+    def cut(self, work: Cut) -> Future[tuple[Pruned]]:
+        task, jobs = self._plans.task, list(work.jobs)
+        states = [trained.state for trained in self.run_all(jobs)]
+        # By what was drawn instead of the score, which decides which weights go, not how many.
+        mask, candidates = work.cut([magnitude])(work.mask, states, work.amount, Context(jobs[0].start, jobs[0].seed))
+        samples = work.foreseen(task)
+        self.cuts[work.digest(self._task)] = samples
+        return _done((Pruned(mask, candidates, samples),))
+
+    def needs(self, who: Hashable, digests: Iterable[str]) -> None:
+        pass
+
+    def _train(self, job: Job, together: str | None = None, share: float = 0.0) -> Trained:
+        if time.process_time() > self._deadline:
+            raise _EnoughError
+        digest, task = self.digest(job), self._plans.task
+        batches = task.batches(job.part, job.training.batch_size, job.seed)
+        schedule, first, last = course(job, task, len(batches))
+        done = self._run is not None and self._run.has_trained(digest)
+        if digest not in self.trained and not done:
+            every = schedule.evaluate_every
+            looks = (last - 1) // every - first // every + 1  # in between, and at the end
+            looked_at = looks * task.size(job.part, "valid")
+            examples = batches.examples(first, last)
+            per_example = self._flops[task.outputs(job.part)]
+            self.trained[digest] = _Counted(last - first, examples, per_example * examples, looked_at)
+        apart = together is None or self._agreement == "chance"
+        learnt, pruned = self._weights(job, digest if apart else together, share), None
+        if job.during is not None:
+            driver = driver_class(job.during)
+            pruned = driver.end(job.during, self._plans.task.model, self._plans.task.head, job.mask, learnt)
+            learnt = {name: learnt[name] * keep for name, keep in pruned.items()}
+        return Trained(
+            final={**job.start, **learnt},
+            early=None,
+            early_step=None,
+            select="last",
+            history=[],
+            samples=batches.examples(first, last),
+            seconds=0.0,
+            steps=last - first,
+            mask=pruned,
+        )
+
+    def _weights(self, job: Job, address: str | None, share: float) -> dict[str, Tensor]:
+        """Draw what a partition has learnt, so that it agrees with the others as asked."""
+        draw = torch.Generator().manual_seed(derive(job.seed, "rehearsal", address))
+        learnt = {}
+        for name, keep in job.mask.items():
+            values = torch.rand(keep.shape, generator=draw) + 1e-6
+            if self._agreement == "least":
+                values = _apart(values, keep, share)
+            learnt[name] = (values * keep).to(job.start[name].dtype)
+        return learnt
+
+
+def _apart(values: Tensor, keep: Tensor, by: float) -> Tensor:
+    """Move the order of a layer's kept weights on by a share: other weights are the lowest then."""
+    number = int(keep.count_nonzero())
+    order = torch.argsort(torch.argsort(values[keep]))
+    found = torch.zeros_like(values)
+    found[keep] = ((order + round(by * number)) % max(number, 1) + 1.0) / (number + 1)
+    return found
+
+
+class _UnwrittenFolder:
+    """A run folder in which nothing is written; what is done stands in the real one."""
+
+    def __init__(self, run: Run | None, thinned: _Thinned, todo: Sequence[Key]) -> None:
+        self._run, self._thinned = run, thinned
+        # Read before any arm is driven: what cannot be read is no failure of an arm.
+        self._done = {key: [] if run is None else run.rounds_done(*key) for key in todo}
+        self._last: Counter[str] = Counter()
+        self._density: dict[str, float | None] = {}
+        self.digest = ""
+        self.tickets = self.masks = 0
+        self.failed = False
+        self.starts: set[str] = set()
+
+    def reached(self, name: str) -> tuple[int, float | None]:
+        """Return the number of an arm's rounds, and the density after the last one."""
+        return self._last[name], self._density.get(name)
+
+    def arm_digest(self, name: str) -> str:
+        return name
+
+    def definition(self, name: str) -> dict[str, Any]:
+        return {"name": name}
+
+    def record(self, arm: str, replicate: int, index: int) -> Record | None:
+        return None if self._run is None else self._run.record(arm, replicate, index)
+
+    def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
+        done = self._done[arm, replicate]
+        for index, ticket in enumerate(done, 1):
+            self._reach(arm, index, ticket.mask)
+        return [self._thinned.ticket(ticket) for ticket in done]
+
+    def candidates(self, arm: str, replicate: int, index: int, _: Mask) -> list[dict[str, Tensor]]:
+        assert self._run is not None
+        whole = self._run.mask(arm, replicate, index)
+        candidates = self._run.candidates(arm, replicate, index, whole)
+        return [self._thinned.state(mask) for mask in candidates]
+
+    def add_record(self, _: Record, *, anyway: bool = False) -> bool:  # noqa: ARG002 - nothing is written
+        return False
+
+    def keep_ticket(self, arm: str, _: int, index: int, ticket: Ticket) -> str:
+        self._reach(arm, index, ticket.mask)
+        self.tickets += 1
+        self.starts.add(ticket.rewind_digest)
+        return ""
+
+    def _reach(self, arm: str, index: int, mask: Mask) -> None:
+        self._last[arm], self._density[arm] = index, density(mask)
+
+    def keep_candidates(self, _arm: str, _replicate: int, _index: int, candidates: Sequence[Mask]) -> None:
+        self.masks += len(candidates)
+
+    def keep_predictions(self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]) -> None:
+        pass
+
+    def log_error(self, text: str) -> None:
+        pass
+
+    def ended(self, _arm: str, _replicate: int, how: str, _end: End, _rounds: int) -> None:
+        self.failed = self.failed or how == "failed"
+
+
+class _Silence:
+    """Tells nothing."""
+
+    def label(self, digest: str, text: str) -> None:
+        pass
+
+    def result(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
+def _done(value: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
+
+
+def _bytes(plans: Plans, todo: Sequence[Key], found: Rehearsed) -> int:
+    """Estimate the bytes of a run folder when the run is complete."""
+    recipe, task = plans.recipe, plans.task
+    state = sum(value.nbytes for value in task.model.state_dict().values())
+    trained = state * (2 if task.size(WHOLE, "valid") else 1)  # the last and the early-stop state
+    replicates = len({replicate for _, replicate in todo})
+    searching = sum(1 for name, _ in todo if recipe.arms[name].has_tickets)
+    at_most = {"all": found.evaluations, "best": 5 * searching, "last": searching, "none": 0}[recipe.keep]
+    kept = min(found.evaluations, at_most) + replicates
+    masks = (found.tickets + found.candidates) * size(plans.mask) / 8
+    predictions = found.evaluations * (task.size(WHOLE, "test") if task.classes else 0)
+    return int(masks + found.starts * state + kept * trained + predictions)

@@ -1,0 +1,1 @@
+"""Folder: a run on the disk, read, identified, listed, joined and packed."""

@@ -1,0 +1,59 @@
+"""Packing: what a finished run is evidence of, small enough to be committed or sent, without its weights.
+
+A packed run is a run folder with its recipe, records, states, ``similarity.jsonl`` and ``latency.json``, and one
+``predictions.npz`` in place of tickets, candidates, trainings and a file of predictions a round. It can be reported and
+merged, not continued.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tombola.folder.runs import LABELS, PACKED, Run, reading
+from tombola.ground.errors import ConfigError
+from tombola.ground.files import cannot_write
+from tombola.records.seals import Seals
+
+Arrays = dict[str, NDArray[np.integer[Any]]]
+
+
+def labelled(labels: NDArray[np.integer[Any]] | None) -> Arrays:
+    """Return the test examples' classes as they stand beside the predictions of a packed run; nothing without any."""
+    return {} if labels is None else {LABELS: labels}
+
+
+def pack(run: Path, to: Path) -> Run:
+    """Write what a run found, without its weights, into a folder of its own.
+
+    Args:
+        run: A run folder; it stays as it is.
+        to: A folder that is not there yet, or is empty.
+
+    Returns:
+        The packed run.
+
+    Raises:
+        ConfigError: The first is no run folder, something in it is damaged, or another process works in it; the second
+            has something in it.
+        DiskError: It cannot be written to.
+    """
+    found = Run(run)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"'{to}' is already there; a run is packed into a new folder")
+    with reading(run):
+        predictions = found.predictions() | labelled(found.labels())
+        try:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True) as part:
+                found.write_findings(Path(part))
+                Seals(Path(part), found.digest).write_arrays(Path(part, PACKED), predictions)
+                Path(part).chmod(0o755)
+                Path(part).replace(to)
+        except OSError as error:
+            raise cannot_write(to, error) from error
+    return Run(to)

@@ -1,0 +1,214 @@
+"""Metrics: what a task measures of a model, and how that is read and shown.
+
+A metric has a direction, which decides what is better, and a unit, which decides how it is told. Accuracies are
+fractions everywhere and shown in percent; their differences are told in points. A perplexity is shown as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tombola.ground.errors import ConfigError, near, shown
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TAKEN = ("loss", "step")  # what stands beside metrics in records and curves
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a task measures on a split.
+
+    Attributes:
+        name: As it stands in records, behind the split: ``test_accuracy`` is the accuracy on the test split.
+        title: What it is called in tables and figures; its name if not given.
+        fraction: Whether it lies between 0 and 1 and is shown in percent; its differences are percentage points.
+        higher: Whether more is better.
+        unit: Of one that is no fraction, such as "bits"; none if it has none.
+        digits: Behind the point, where it is shown.
+        adjective: What networks with better values are more of, such as "accurate"; they are "better" if not given.
+        plural: Of the title; the title itself if not given.
+
+    Raises:
+        ConfigError: The name is no word of small letters, or one that stands for something else.
+
+    >>> Metric("accuracy").shown(0.9731), Metric("perplexity", fraction=False, higher=False).shown(12.345)
+    ('97.31 %', '12.35')
+    """
+
+    name: str
+    title: str = ""
+    fraction: bool = True
+    higher: bool = True
+    unit: str = ""
+    digits: int = 2
+    adjective: str = ""
+    plural: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name in _TAKEN:
+            raise ConfigError(f"a metric is called {shown(self.name)}; a name is small letters, digits and '_', and "
+                              f"not {' or '.join(_TAKEN)}")  # fmt: skip
+        if not self.title:
+            object.__setattr__(self, "title", self.name.replace("_", " "))
+        if not self.plural:
+            object.__setattr__(self, "plural", self.title)
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return 1 if self.higher else -1
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by to be shown: 100 for percent."""
+        return 100.0 if self.fraction else 1.0
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit in which values are shown, empty where there is none."""
+        return "%" if self.fraction else self.unit
+
+    @property
+    def points(self) -> str:
+        """The unit in which differences are shown, empty where there is none."""
+        return "points" if self.fraction else self.unit
+
+    @property
+    def test(self) -> str:
+        """What records call it on the test split, at the end of a training or at its selected state."""
+        return f"test_{self.name}"
+
+    @property
+    def valid(self) -> str:
+        """What records call it on validation data."""
+        return f"valid_{self.name}"
+
+    @property
+    def train(self) -> str:
+        """What records call it on the training data."""
+        return f"train_{self.name}"
+
+    @property
+    def early(self) -> str:
+        """What records call it on the test split at the early stop."""
+        return f"test_{self.name}_early"
+
+    @property
+    def head(self) -> str:
+        """Its title with the unit of its values, above a column.
+
+        >>> ACCURACY.head, Metric("perplexity", fraction=False).head
+        ('accuracy %', 'perplexity')
+        """
+        return f"{self.title} {self.shown_unit}".strip()
+
+    @property
+    def error_title(self) -> str:
+        """What its error is called: "error" of fractions of which more is better, else as the metric itself."""
+        return "error" if self.fraction and self.higher else self.title
+
+    def error(self, value: float) -> float:
+        """Return the error of a value, as it is shown.
+
+        >>> round(ACCURACY.error(0.97), 6), Metric("perplexity", fraction=False, higher=False).error(12.0)
+        (3.0, 12.0)
+        """
+        return self.scale * (1 - value) if self.fraction and self.higher else self.scale * value
+
+    @property
+    def as_good_as(self) -> str:
+        """Words for a network that is not worse."""
+        return f"as {self.adjective or 'good'} as"
+
+    @property
+    def better_than(self) -> str:
+        """Words for a network that is better.
+
+        >>> ACCURACY.better_than, Metric("perplexity").better_than
+        ('more accurate than', 'better than')
+        """
+        return f"more {self.adjective} than" if self.adjective else "better than"
+
+    @property
+    def worse_than(self) -> str:
+        """Words for a network that is worse."""
+        return f"less {self.adjective} than" if self.adjective else "worse than"
+
+    def axis(self, of: str, *, differences: bool = False, more: str = "") -> str:
+        """Return the title of an axis, with the unit in brackets where there is one.
+
+        >>> ACCURACY.axis("Test accuracy"), Metric("perplexity", fraction=False).axis("Test perplexity")
+        ('Test accuracy (%)', 'Test perplexity')
+        """
+        told = ", ".join(filter(None, (self.points if differences else self.shown_unit, more)))
+        return f"{of} ({told})" if told else of
+
+    def number(self, value: float) -> str:
+        """Return a value as it stands in a table, without its unit."""
+        return f"{self.scale * value:.{self.digits}f}"
+
+    def shown(self, value: float) -> str:
+        """Return a value as it is told, with its unit."""
+        return f"{self.number(value)} {self.shown_unit}".strip()
+
+    def signed(self, value: float) -> str:
+        """Return a difference with its sign, without its unit: of fractions in points.
+
+        >>> ACCURACY.signed(0.0152), ACCURACY.signed(-0.000001), STEPS.signed(-1250)
+        ('+1.52', '+0.00', '-1,250')
+        """
+        # Zero has no sign of its own.
+        return f"{round(self.scale * value, self.digits) + 0.0:+,.{self.digits}f}"
+
+    def amount(self, value: float) -> str:
+        """Return how large a difference is, with its unit.
+
+        >>> ACCURACY.amount(0.02), ACCURACY.amount(0.01), Metric("perplexity", fraction=False).amount(0.5)
+        ('2 points', '1 point', '0.5')
+        """
+        number = f"{self.scale * value:.{self.digits}f}".rstrip("0").rstrip(".")
+        unit = "point" if self.fraction and number == "1" else self.points
+        return f"{number} {unit}".strip()
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data, as a run folder keeps it."""
+        return asdict(self)
+
+
+# What records of before metrics were declared have, and those of classification.
+ACCURACY = Metric("accuracy", adjective="accurate", plural="accuracies")
+CLASSIFIED = (ACCURACY,)
+# When a training's validation loss was lowest: no task declares it, and networks are compared by it, too.
+STEPS = Metric("early_stop_step", "early stop", fraction=False, higher=False, unit="steps", digits=0)
+
+
+def metric_named(name: str, metrics: Sequence[Metric], where: str) -> Metric | None:
+    """Return the declared metric of a name, ``None`` for the loss.
+
+    Raises:
+        ConfigError: None is called so.
+
+    >>> metric_named("loss", CLASSIFIED, "training.select_by") is None
+    True
+    """
+    known = {metric.name: metric for metric in metrics}
+    if name != LOSS and name not in known:
+        names = [LOSS, *known]
+        raise ConfigError(f"{where} is {shown(name)}; it is one of {', '.join(names)}.{near(name, names)}")
+    return known.get(name)
+
+
+def read(plain: Sequence[Mapping[str, Any]] | None) -> tuple[Metric, ...]:
+    """Read metrics from plain data, as `Metric.plain` gives it; those of classification where a run names none.
+
+    Raises:
+        TypeError: An entry is not one of a metric.
+
+    >>> read([ACCURACY.plain()]) == CLASSIFIED
+    True
+    """
+    return CLASSIFIED if plain is None else tuple(Metric(**one) for one in plain)

@@ -1,0 +1,286 @@
+"""Settings: how every training of an experiment runs, and the numbers of one training in its own steps.
+
+Numbers given in epochs or steps refer to the full training split; a partition, which is smaller, takes its share of
+the steps, as it does of an epoch. Nothing here needs torch: what is settled by the model and the device is settled by
+`tombola.training.loop.settle`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from tombola.ground import catalogue
+from tombola.ground.checking import check_most, filled, hints_of, own_numbers, take_own_numbers_
+from tombola.ground.errors import ConfigError, near, shown
+
+# What no training could have; torch's own float32 ends at 3.4e38.
+_MOST = {
+    "lr": 1e38, "momentum": 1, "weight_decay": 1e38, "epochs": 1e6, "steps": 1e9, "batch_size": 1e9,
+    "milestones": 1e6, "milestone_steps": 1e9, "gamma": 1e38, "warmup": 1e6, "warmup_steps": 1e9, "clip": 1e38,
+    "evaluate_every": 1e9, "patience": 1e9, "threads": 1024,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Training:
+    """How every training of an experiment runs; the same for all arms.
+
+    Attributes:
+        optimizer: "sgd", "adam" or "adamw".
+        lr: Base learning rate.
+        momentum: Of SGD.
+        nesterov: Of SGD; needs momentum.
+        betas: Of Adam and AdamW.
+        weight_decay: As the optimiser has it: L2 for SGD and Adam, decoupled for AdamW.
+        epochs: Length in epochs; give this or ``steps``.
+        steps: Length in optimiser steps on the full training split.
+        batch_size: Examples a step.
+        schedule: "constant", "multistep" or "cosine" (down to zero at the end).
+        milestones: Epochs after which "multistep" multiplies the rate by ``gamma``; or ``milestone_steps``.
+        milestone_steps: The same in steps.
+        gamma: Factor at each milestone.
+        warmup: Epochs of linear warmup from zero; or ``warmup_steps``.
+        warmup_steps: The same in steps.
+        clip: Largest norm of all gradients together, after pruned weights' gradients are zeroed; none if not given.
+        evaluate_every: Steps between two looks at the validation split; once an epoch if not given.
+        patience: Evaluations without a better one, by ``select_by``, after which a training stops; never if not given.
+        select: Which weights are pruned and tested: "last", or "best" on validation data. One rule for all arms.
+        select_by: What "best" and the early-stop step go by: the lowest validation "loss", or the best value of a
+            metric that the task declares, such as "accuracy".
+        threads: Threads of one training.
+        precision: Numbers of the forward and backward pass: "float32"; "bf16" where autocast holds it safe; "tf32",
+            rounded products on CUDA.
+        channels_last: Lay images and convolutions out with the channels innermost.
+        compile: Train through ``torch.compile``: the kernel "compiled".
+        step: The kernel that runs the model, an entry of ``tombola.kernels`` or ``package.module:Name``. What is left
+            open here is filled in by `settle`; the last five may all change bits, so they count in the digest.
+
+    Raises:
+        ConfigError: A setting is out of its range, or two of them do not go together.
+
+    >>> Training(lr=0.05, momentum=0.9, epochs=3).optimizer
+    'sgd'
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int = 64
+    schedule: Literal["constant", "multistep", "cosine"] = "constant"
+    milestones: tuple[float, ...] = ()
+    milestone_steps: tuple[int, ...] = ()
+    gamma: float = 0.1
+    warmup: float = 0.0
+    warmup_steps: int = 0
+    clip: float | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    select: Literal["last", "best"] = "last"
+    select_by: str = "loss"
+    threads: int = 1
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    channels_last: bool | None = None
+    compile: bool = False
+    step: str | None = None
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
+        hints = hints_of(Training)
+        for name in ("optimizer", "schedule", "select", "precision"):
+            value, known = getattr(self, name), get_args(hints[name])
+            if value not in known:
+                raise ConfigError(f"training.{name} is {shown(value)}; it is one of {', '.join(known)}."
+                                  f"{near(str(value), known)}")  # fmt: skip
+        self._check_kernel()
+        if (self.epochs is None) == (self.steps is None):
+            raise ConfigError("training needs epochs or steps, exactly one of the two")
+        for name in ("lr", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience", "threads"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"training.{name} is {shown(value)}; it must be above 0")
+        for name in ("momentum", "weight_decay", "warmup", "warmup_steps"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"training.{name} is {shown(value)}; it must be 0 or more")
+        check_most(self, _MOST, "training")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"training.betas is {shown(list(self.betas))}; both are from 0 to below 1")
+        if self.optimizer != "sgd" and (self.momentum or self.nesterov):
+            raise ConfigError(f"training.momentum and nesterov belong to sgd; the optimizer is {self.optimizer}")
+        if self.nesterov and not self.momentum:
+            raise ConfigError("training.nesterov needs momentum above 0, such as 0.9")
+        if self.warmup and self.warmup_steps:
+            raise ConfigError("training has warmup and warmup_steps; give one of the two")
+        if any(not milestone > 0 for milestone in (*self.milestones, *self.milestone_steps)):
+            raise ConfigError(
+                f"training has a milestone that is not above 0: {shown(self.milestones or self.milestone_steps)}"
+            )
+        number = len(self.milestones or self.milestone_steps)
+        if self.gamma > 1 and math.log10(self.lr) + number * math.log10(self.gamma) > 38:
+            raise ConfigError(f"training.gamma is {self.gamma:g}, and there are {number} milestones; the learning rate "
+                              f"{self.lr:g} would become infinite")  # fmt: skip
+        if self.milestones and self.milestone_steps:
+            raise ConfigError("training has milestones and milestone_steps; give one of the two")
+        if (self.schedule == "multistep") != bool(self.milestones or self.milestone_steps):
+            raise ConfigError(f"training.schedule is {self.schedule}; milestones and the schedule multistep need each "
+                              "other")  # fmt: skip
+
+    def _check_kernel(self) -> None:
+        known = catalogue.entries("tombola.kernels")
+        if self.step is not None and not catalogue.is_own(self.step) and self.step not in known:
+            raise ConfigError(f"training.step is {shown(self.step)}; it is one of {', '.join(known)}, or a kernel of "
+                              f"your own, package.module:Name.{near(str(self.step), known)}")  # fmt: skip
+        if self.step == "compiled":
+            # One way of saying it, that of before: it stands in digests.
+            object.__setattr__(self, "step", "eager")
+            object.__setattr__(self, "compile", True)
+        if self.compile and self.step is not None and catalogue.is_own(self.step):
+            raise ConfigError(f"training.compile is true and training.step is {shown(self.step)}; a model is run in "
+                              "one way")  # fmt: skip
+
+    @property
+    def kernel(self) -> str:
+        """The name of the kernel that runs the model, once the training is settled."""
+        assert self.step is not None
+        return "compiled" if self.compile else self.step
+
+
+def in_words(training: Training) -> str:
+    """Say in a few words how a training runs.
+
+    >>> in_words(Training(lr=0.05, epochs=3))
+    'sgd, learning rate 0.05, batch 64, 3 epochs, weights taken: last'
+    """
+    t = training
+    length = f"{t.epochs:g} epochs" if t.epochs is not None else f"{t.steps:,} steps"
+    return f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}"
+
+
+def stretched(training: Training, factor: float) -> Training:
+    """Return the same training at another length: its warmup and milestones move with its end.
+
+    >>> stretched(Training(epochs=10, schedule="multistep", milestones=(5, 8)), 1.5).milestones
+    (7.5, 12.0)
+    """
+    t, factor = training, own_numbers(factor)
+    return replace(
+        t,
+        epochs=t.epochs and t.epochs * factor,
+        steps=t.steps and round(t.steps * factor),
+        milestones=tuple(epoch * factor for epoch in t.milestones),
+        milestone_steps=tuple(round(step * factor) for step in t.milestone_steps),
+        warmup=t.warmup * factor,
+        warmup_steps=round(t.warmup_steps * factor),
+    )
+
+
+def training_with(training: Training, changes: Mapping[str, Any]) -> Training:
+    """Return a training with some of its settings changed, each checked against its type.
+
+    Raises:
+        ConfigError: There is no such setting, or its value is of another type or out of its range.
+
+    >>> training_with(Training(epochs=6), {"epochs": 12}).epochs
+    12.0
+    """
+    given = {f.name: getattr(training, f.name) for f in fields(training)}
+    if "steps" in changes or "epochs" in changes:  # one takes the place of the other
+        given |= {"steps": None, "epochs": None}
+    changed: Training = filled(Training, given | dict(changes), "training")
+    return changed
+
+
+def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> Training:
+    """Return the training with which a pruned network is trained on: as long, without warmup, at a low rate.
+
+    Args:
+        training: The one before.
+        lr: "last": the rate that it ended with, constant; "decayed": from that rate down to zero along half a cosine;
+            or the constant rate itself.
+
+    Raises:
+        ConfigError: The rate that the training ends with is zero.
+
+    >>> fine_tuning(Training(lr=0.1, epochs=10, schedule="multistep", milestones=(5, 8), gamma=0.2), "last").lr
+    0.004
+    """
+    t, lr = training, own_numbers(lr)
+    if lr in ("last", "decayed") and t.schedule == "cosine":
+        raise ConfigError(f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate of fine-tuning")
+    # Rounded, so that 0.1 * 0.2 ** 2 is 0.004: the digits beyond are no part of the meaning.
+    last = float(f"{t.lr * t.gamma ** len(t.milestones or t.milestone_steps):.12g}")
+    return replace(
+        t,
+        lr=lr if isinstance(lr, float | int) else last,
+        schedule="cosine" if lr == "decayed" else "constant",
+        milestones=(),
+        milestone_steps=(),
+        warmup=0.0,
+        warmup_steps=0,
+    )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The numbers of one training in its own steps: those of a partition are its share of the full split's."""
+
+    steps: int
+    warmup: float
+    milestones: tuple[float, ...]
+    evaluate_every: int
+    shape: str
+    gamma: float
+
+    @classmethod
+    def of(cls, training: Training, batches_per_epoch: int, share: float = 1.0) -> Schedule:
+        """Work out the steps of a training on a split.
+
+        Args:
+            training: The settings; its numbers of steps refer to the full training split.
+            batches_per_epoch: Of the split that is trained on.
+            share: Batches of this split / batches of the full one.
+
+        >>> Schedule.of(Training(epochs=3), batches_per_epoch=10).steps
+        30
+        >>> Schedule.of(Training(steps=100), batches_per_epoch=10, share=0.5).steps
+        50
+        """
+
+        def own(epochs: float | None, steps: int | None) -> float:
+            return epochs * batches_per_epoch if epochs else (steps or 0) * share
+
+        every = training.evaluate_every
+        milestones = [own(epoch, None) for epoch in training.milestones]
+        milestones += [own(None, step) for step in training.milestone_steps]
+        return cls(
+            steps=max(1, round(own(training.epochs, training.steps))),
+            warmup=own(training.warmup, training.warmup_steps),
+            milestones=tuple(sorted(milestones)),
+            evaluate_every=max(1, round(every * share)) if every else batches_per_epoch,
+            shape=training.schedule,
+            gamma=training.gamma,
+        )
+
+    def factor(self, step: int) -> float:
+        """Return what the base learning rate is multiplied by in a step, counted from 0.
+
+        >>> schedule = Schedule.of(Training(epochs=4, warmup=1), batches_per_epoch=4)
+        >>> [schedule.factor(step) for step in (0, 1, 3, 4)]
+        [0.25, 0.5, 1.0, 1.0]
+        """
+        if step < self.warmup:
+            return min(1.0, (step + 1) / self.warmup)
+        if self.shape == "multistep":
+            return self.gamma ** sum(step >= milestone for milestone in self.milestones)
+        if self.shape == "cosine":
+            past = (step - self.warmup) / max(1.0, self.steps - self.warmup)
+            return 0.5 * (1 + math.cos(math.pi * past))
+        return 1.0

@@ -1,0 +1,97 @@
+"""Paces: when gradual pruning takes weights away, as plain data and arithmetic. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from tombola.ground.checking import take_own_numbers_
+from tombola.ground.errors import ConfigError, shown
+
+_MOST_CUTS = 100_000  # of one training
+
+ScopeName = Literal["whole_model", "per_layer", "per_kind", "half_output"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When weights go.
+
+    Attributes:
+        begin: The first cut, as a fraction of the training's steps.
+        end: The last cut, likewise; the training goes on to its end with what is left.
+        every: Steps between two cuts.
+        initial: Density that the first cut leaves.
+    """
+
+    begin: float = 0.0
+    end: float = 0.75
+    every: int = 100
+    initial: float = 1.0
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
+        if not 0 <= self.begin < self.end <= 1:
+            raise ConfigError(f"pace goes from {self.begin:g} to {self.end:g}; they are fractions of the training, "
+                              "begin before end")  # fmt: skip
+        if self.every < 1:
+            raise ConfigError(f"pace.every is {shown(self.every)}; it is a number of steps, 1 or more")
+        if not 0 < self.initial <= 1:
+            raise ConfigError(f"pace.initial is {self.initial:g}; a density is above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Gradual pruning to one density, as plain data of a job.
+
+    Attributes:
+        density: What the last cut leaves of the prunable weights, in every group of the scope.
+        pace: When weights go.
+        score: What weights are ranked by.
+        scope: Which weights compete.
+    """
+
+    density: float
+    pace: Pace = field(default_factory=Pace)
+    score: str = "magnitude"
+    scope: ScopeName = "whole_model"
+
+    name: ClassVar[str] = "gradual"
+    driver: ClassVar[str] = "tombola.training.gradual:Pruner"
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
+
+
+def densities(gradual: Gradual, steps: int) -> dict[int, float]:
+    """Return the density that each cut leaves, by the number of steps done before it.
+
+    In sparsity s: s(t) = s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^3, with a first cut at t_0, n more every dt steps.
+
+    Args:
+        gradual: The density and the pace.
+        steps: Of the whole training.
+
+    Raises:
+        ConfigError: The training is too short for a second cut.
+
+    Source:
+        Zhu & Gupta 2017, arXiv:1710.01878, equation 1.
+
+    >>> found = densities(Gradual(0.1, Pace(begin=0.0, end=1.0, every=50)), 100)
+    >>> {step: round(density, 4) for step, density in found.items()}
+    {0: 1.0, 50: 0.2125, 100: 0.1}
+    """
+    pace = gradual.pace
+    first, last = round(pace.begin * steps), round(pace.end * steps)
+    cuts = (last - first) // pace.every
+    if cuts < 1:
+        raise ConfigError(f"pace.every is {pace.every}, and there are {last - first} steps to prune in, from {first} "
+                          f"to {last} of {steps}; it must be less")  # fmt: skip
+    if cuts > _MOST_CUTS:
+        raise ConfigError(f"pace.every is {pace.every}, which makes {cuts:,} cuts in the {last - first:,} steps from "
+                          f"{first:,} to {last:,}; take more, such as {1 + (last - first) // 1000:,}")  # fmt: skip
+    left = gradual.density - pace.initial
+    if left >= 0:
+        raise ConfigError(f"the density {gradual.density:g} is not below pace.initial, which is {pace.initial:g}")
+    return {first + index * pace.every: gradual.density - left * (1 - index / cuts) ** 3 for index in range(cuts + 1)}

@@ -1,0 +1,136 @@
+"""Pruning: from scores to the next mask, with exact counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from tombola.ground.checking import own_numbers
+from tombola.ground.errors import InputError
+from tombola.ground.types import Mask, Scores
+from tombola.masks import masks, names
+from tombola.masks.scopes import Group, Scope, by_group, check_groups, whole_model
+from tombola.masks.selection import without_lowest
+
+V = TypeVar("V", int, float)
+
+_KINDS = {"conv", "linear"}
+
+
+def prune(
+    scores: Scores,
+    mask: Mask,
+    rate: float | Mapping[str, float] | None = None,
+    scope: Scope = whole_model,
+    *,
+    count: int | Mapping[str, int] | None = None,
+) -> dict[str, Tensor]:
+    """Prune the lowest scores among the weights still kept, an exact number of them.
+
+    In a group of k kept weights ``round(rate * k)`` are pruned, by Python's rounding. Of equal scores the one that
+    comes first is pruned first: by the group's order of parameters, then by flat position. Weights already pruned stay
+    so, whatever their score.
+
+    Args:
+        scores: A number per weight, larger means keep; names and shapes of the mask (more names do no harm). Those of
+            `selection.Elementwise` (magnitude's) are worked out in chunks while they are read.
+        mask: The weights kept so far; it is not changed.
+        rate: Fraction of the *kept* weights to remove, 0 to 1; one, or one per group of the scope. A group's
+            factor multiplies it.
+        scope: Which weights compete: `whole_model`, `per_layer`, `per_kind(model)`, `half_output(model)`.
+        count: Instead of a rate, the exact number of weights to keep; one where the scope has one group, else one
+            per group.
+
+    Returns:
+        A new mask, nested in the old one.
+
+    Raises:
+        InputError: Both or neither of rate and count; a rate outside 0 to 1; a count that is no whole number or above
+            what is kept; scores that are NaN, missing, of another shape or on another device; a mask that is empty
+            or not boolean.
+
+    Source:
+        COLT, arXiv:2212.12770, Table II fixes the rounding: 20 % of 9 weights are 2.
+
+    >>> scores = {"w": torch.tensor([0.3, 0.1, 0.2, 0.1])}
+    >>> prune(scores, {"w": torch.ones(4, dtype=torch.bool)}, 0.25)["w"].tolist()
+    [True, False, True, True]
+    """
+    for what, given in (("scores", scores), ("mask", mask)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{what} are a {type(given).__name__}; prune takes scores and a mask, mappings from names "
+                             "to tensors: prune(magnitude(model.state_dict(), mask), mask, rate=0.2)")  # fmt: skip
+    groups = scope(mask)
+    check_groups(groups, mask)
+    scores = names.covering(scores, mask)
+    result: dict[str, Tensor] = {}
+    for group_name, remove in removals(mask, groups, rate, count).items():
+        result |= without_lowest(scores, mask, groups[group_name].names, remove)
+    return {name: result[name] if name in result else keep.clone() for name, keep in mask.items()}
+
+
+def removals(
+    mask: Mask,
+    groups: Mapping[str, Group],
+    rate: float | Mapping[str, float] | None,
+    count: int | Mapping[str, int] | None,
+) -> dict[str, int]:
+    """Return how many weights each group of a scope loses, for a rate or a count."""
+    if (rate is None) == (count is None):
+        raise InputError("prune takes a rate or a count, exactly one of the two")
+    if not mask:
+        raise InputError("the mask is empty; it names the weights that may be pruned")
+    for name, keep in mask.items():
+        if keep.dtype != torch.bool:
+            raise InputError(f"the mask of '{name}' is {str(keep.dtype).removeprefix('torch.')}; a mask is boolean")
+    kept = by_group(masks.count, mask, groups)
+    if rate is not None:
+        rates = _per_group(rate, groups, "rate")
+        for group_name, value in rates.items():
+            check_rate(value, "rate" if len(rates) == 1 else f"rate of '{group_name}'")
+        return {g: round(float(rates[g]) * groups[g].factor * kept[g]) for g in groups}
+    assert count is not None
+    if not isinstance(count, Mapping) and len(groups) > 1:
+        raise InputError(f"count is {count}; this scope has {len(groups)} groups, so give one per group: "
+                         f"{', '.join(groups)}")  # fmt: skip
+    counts = _per_group(count, groups, "count")
+    for group_name, value in counts.items():
+        if not _is_whole(value):
+            raise InputError(f"count of '{group_name}' is {value}; it is a whole number of weights to keep")
+        if not 0 <= value <= kept[group_name]:
+            raise InputError(f"count of '{group_name}' is {value}; {kept[group_name]} weights are still kept there")
+    return {g: kept[g] - int(counts[g]) for g in groups}
+
+
+def check_rate(rate: float, name: str = "rate") -> None:
+    """Refuse a rate that is no fraction.
+
+    Raises:
+        InputError: The rate is not a number from 0 to 1.
+
+    >>> check_rate(0.2)
+    """
+    rate = own_numbers(rate)
+    if isinstance(rate, bool) or not isinstance(rate, int | float):  # Python counts True as 1
+        raise InputError(f"{name} is {rate!r}; it is a number from 0 to 1")
+    if not 0 <= rate <= 1:
+        hint = f", so {rate:g} % is {rate / 100:g}" if 1 < rate < 100 else ""
+        raise InputError(f"{name} is {rate:g}; it is a fraction from 0 to 1{hint}")
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+def _per_group(value: V | Mapping[str, V], groups: Mapping[str, Group], what: str) -> dict[str, V]:
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(groups, value)
+    if value.keys() != groups.keys():
+        by_kind = set(value) <= _KINDS and not set(groups) <= _KINDS
+        hint = " (scope: per_kind has conv and linear)" if by_kind else ""
+        raise InputError(f"{what} names the groups {', '.join(value)}; the scope has: {', '.join(groups)}{hint}")
+    return dict(value)

@@ -1,0 +1,79 @@
+"""Rates: what each round of a search is asked for, a rate or an exact count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tombola.ground.checking import own_numbers, take_own_numbers_
+from tombola.ground.errors import ConfigError
+from tombola.ground.types import Mask
+from tombola.masks import masks
+from tombola.masks.scopes import Scope, by_group
+
+
+@dataclass(frozen=True)
+class Count:
+    """An exact number of weights to keep: one where the scope has one group, else one per group.
+
+    >>> Count({"conv": 500, "linear": 80}).keep["linear"]
+    80
+    """
+
+    keep: int | Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        take_own_numbers_(self)
+
+
+Amount: TypeAlias = float | Mapping[str, float] | Count
+
+
+def rate_to_reach(density: float, rounds: int) -> float:
+    """Return the constant rate that leaves a density after some rounds: each keeps density^(1/rounds) of the weights.
+
+    Args:
+        density: Kept at the end, 0 to 1.
+        rounds: Number of rounds; 1 is one-shot pruning.
+
+    Source:
+        Frankle & Carbin 2019, arXiv:1803.03635, section 1: p^(1/n) % of the weights in each of n rounds.
+
+    >>> round(rate_to_reach(0.8**17, 17), 12), rate_to_reach(0.25, 1)
+    (0.2, 0.75)
+    """
+    density, rounds = own_numbers(density), own_numbers(rounds)
+    if not 0 < density < 1:
+        raise ConfigError(f"reach.density is {density:g}; it is a fraction between 0 and 1")
+    if rounds < 1:
+        raise ConfigError(f"reach.rounds is {rounds}; it must be 1 or more")
+    return float(1 - density ** (1 / rounds))
+
+
+def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator[Count]:
+    """Yield the exact kept counts that give these densities, in every group of the scope alike.
+
+    Raises:
+        ConfigError: A density is no fraction, or the scope has another rate for one of its groups (``half_output``):
+            its groups do not reach a density together.
+
+    >>> import torch
+    >>> from tombola.masks.scopes import whole_model
+    >>> list(counts_for({"w": torch.ones(10, dtype=torch.bool)}, [0.8, 0.25], whole_model))
+    [Count(keep={'model': 8}), Count(keep={'model': 2})]
+    """
+    groups = scope(mask)
+    if any(group.factor != 1 for group in groups.values()):
+        raise ConfigError("exact densities and half_output do not go together: the output layer has another rate; "
+                          "take a rate")  # fmt: skip
+    sizes = by_group(masks.size, mask, groups)
+    for density in map(own_numbers, densities):
+        if not 0 < density <= 1:
+            raise ConfigError(f"densities holds {density}; a density is above 0 and at most 1")
+        yield Count({name: round(density * size) for name, size in sizes.items()})
+
+
+def kept_by_group(mask: Mask, scope: Scope) -> dict[str, int]:
+    """Count the kept weights of every group of a scope."""
+    return by_group(masks.count, mask, scope(mask))

@@ -1,0 +1,234 @@
+"""Weights: which tensors of a model count as its weights, and what layer each belongs to.
+
+    model -> [ find_weights ] -> masks, totals, scopes, FLOPs, initial weights
+
+One rule, and this is all of it:
+
+- A *weight* is what a layer multiplies its input by: of convolutions, of linear and bilinear layers, of attention
+  (``in_proj_weight`` and its like), of recurrent layers (``weight_ih``, ``weight_hh``, ``weight_hr``), of transformers'
+  ``Conv1D``, and stacks of matrices (three dimensions, one matrix for each expert) that a module holds itself.
+- Of a layer that computes its weight from parameters the mask names the parameter whose zeros are zeros of the weight:
+  ``original1`` and ``weight_v`` of weight norm, ``original`` and ``weight_orig`` of spectral norm, ``weight_orig`` of
+  ``torch.nn.utils.prune``. Where there is none (orthogonal layers, parametrisations of the user's own) the weight
+  counts and is left out of masks.
+- Weights of norms count, and are never in masks.
+- Biases, vectors and tables that are looked up in or added (embeddings, positions, class tokens) do not count, unless a
+  mask names them.
+- Any other tensor of two or more dimensions that a module holds itself counts, is left out of masks, and is named.
+
+Nothing here reads ``layer.weight``: of a parametrised layer that runs the parametrisation, and spectral norm's changes
+its buffers.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.rnn import RNNCellBase
+from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+
+from tombola.ground.errors import ConfigError
+from tombola.masks import names
+
+Kind: TypeAlias = Literal["conv", "linear", "norm", "own"]
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_KEEP_ZEROS = (parametrizations._WeightNorm, parametrizations._SpectralNorm)
+# Words in the name of a tensor that is looked up in, added or scales single values: no layer's weight.
+_TABLES = {"pos", "position", "positional", "embed", "embedding", "embeddings", "token", "tokens", "table"}
+_TABLES |= {"cls", "bias", "scale", "gamma"}
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A tensor that counts as a weight.
+
+    Attributes:
+        name: Of the parameter, as a mask has it, see `tombola.masks.names`. Of a shared one the first.
+        kind: Of its layer: "conv", "linear", "norm", or "own" for a tensor of a module of unknown kind.
+        parameter: The parameter itself.
+        reason: Why masks leave it out, though a layer may multiply by it; empty where they do not, and for norms.
+    """
+
+    name: str
+    kind: Kind
+    parameter: nn.Parameter
+    reason: str
+
+    @property
+    def maskable(self) -> bool:
+        """Whether masks have it without being asked for it by name."""
+        return self.kind in ("conv", "linear") and not self.reason
+
+
+def find_weights(model: nn.Module) -> dict[str, Weight]:
+    """Find what counts as a weight, by name, in the order of the modules; what several layers share is found once.
+
+    Raises:
+        ConfigError: A lazy layer has no weights yet.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.LSTM(3, 2))
+    >>> [(weight.name, weight.kind) for weight in find_weights(net).values()]
+    [('0.weight', 'linear'), ('1.weight', 'norm'), ('2.weight_ih_l0', 'linear'), ('2.weight_hh_l0', 'linear')]
+    """
+    called = {id(parameter): name for name, parameter in names.parameters(model).items()}
+    layers = list(names.modules(model).values())
+    found: dict[str, Weight] = {}
+    for weight in (*_of_layers(layers, called), *_of_modules(layers, called)):
+        found.setdefault(weight.name, weight)
+    return found
+
+
+def weight_parameter(layer: nn.Module, tensor: str = "weight") -> tuple[nn.Parameter, str] | None:
+    """Return the parameter that stands for a layer's weight in a mask, and why its zeros may be none of the weight.
+
+    Args:
+        layer: Any module.
+        tensor: What it calls the weight.
+
+    Returns:
+        ``None`` where the layer has no such weight; the reason is empty where zeros are kept.
+
+    >>> layer = parametrizations.weight_norm(nn.Linear(2, 3))
+    >>> parameter, reason = weight_parameter(layer)
+    >>> parameter is layer.parametrizations.weight.original1, reason
+    (True, '')
+    """
+    if is_parametrized(layer, tensor):
+        chain: nn.Module = layer.parametrizations[tensor]  # type: ignore[index,assignment]
+        held = dict(chain.named_parameters(recurse=False))
+        odd = [type(step).__name__ for step in chain.children() if not isinstance(step, _KEEP_ZEROS)]
+        if odd:
+            largest = max(held.values(), key=Tensor.numel, default=None)
+            reason = f"{odd[0]} computes the weight, and its zeros need not stay zeros"
+            return None if largest is None else (largest, reason)
+        return held.get("original1", held.get("original")), ""  # type: ignore[return-value]
+    own = dict(layer.named_parameters(recurse=False, remove_duplicate=False))
+    if tensor in own:
+        return own[tensor], ""
+    if f"{tensor}_g" in own and f"{tensor}_v" in own:
+        return own[f"{tensor}_v"], ""
+    return (own[f"{tensor}_orig"], "") if f"{tensor}_orig" in own else None
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Copy a model, also one whose layers compute their weights before each pass (old weight norm, torch's pruning).
+
+    Such a weight is no leaf of a graph, and torch copies leaves alone; the copy computes its own when it is called.
+
+    >>> layer = nn.Linear(2, 3)
+    >>> copied(layer).weight is layer.weight
+    False
+    """
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in held if not value.is_leaf})
+
+
+def layer_of(name: str) -> str:
+    """Return what a weight is called for short: its layer's name, or its own where the layer may have others.
+
+    >>> layer_of("fc.weight"), layer_of("fc.parametrizations.weight.original1"), layer_of("rnn.weight_hh_l0")
+    ('fc', 'fc', 'rnn.weight_hh_l0')
+    """
+    ends = r"(^|\.)(weight|weight_v|weight_orig|parametrizations\.weight\.original1?)$"
+    return re.sub(ends, "", name)
+
+
+def length_of(name: str) -> str | None:
+    """Return what weight norm calls the lengths of the rows of a weight, if a name can be that of such a weight.
+
+    >>> length_of("fc.parametrizations.weight.original1"), length_of("fc.weight_v"), length_of("fc.weight")
+    ('fc.parametrizations.weight.original0', 'fc.weight_g', None)
+    """
+    for direction, length in ((".original1", ".original0"), ("_v", "_g")):
+        if name.endswith(direction):
+            return name.removesuffix(direction) + length
+    return None
+
+
+def _of_layers(layers: Sequence[nn.Module], called: Mapping[int, str]) -> Iterator[Weight]:
+    """Find the weights of layers that are known."""
+    for layer in layers:
+        for tensor, kind in roles(layer):
+            source = weight_parameter(layer, tensor)
+            if source is None or id(source[0]) not in called:
+                continue
+            parameter, reason = source
+            name = called[id(parameter)]
+            if isinstance(parameter, UninitializedParameter):
+                raise ConfigError(f"'{name}' of a {type(layer).__name__} has no values yet: a lazy layer has its "
+                                  "weights once the model has seen an example")  # fmt: skip
+            yield Weight(name, kind, parameter, reason)
+
+
+def roles(layer: nn.Module) -> list[tuple[str, Kind]]:
+    """Return what a layer of a known kind calls its weights, and their kind.
+
+    >>> roles(nn.LSTMCell(2, 3)), roles(nn.ReLU())
+    ([('weight_ih', 'linear'), ('weight_hh', 'linear')], [])
+    """
+    if isinstance(layer, _ConvNd):
+        return [("weight", "conv")]
+    if isinstance(layer, nn.Linear | nn.Bilinear) or _is_conv1d(layer):
+        return [("weight", "linear")]
+    if isinstance(layer, _NORMS):
+        return [("weight", "norm")]
+    if isinstance(layer, nn.MultiheadAttention):
+        return [(tensor, "linear") for tensor in _ATTENTION]
+    if isinstance(layer, nn.RNNBase):
+        return [(tensor, "linear") for tensor in layer._flat_weights_names if tensor.startswith("weight_")]
+    if isinstance(layer, RNNCellBase):
+        return [("weight_ih", "linear"), ("weight_hh", "linear")]
+    return []
+
+
+def tensors(module: nn.Module) -> list[str]:
+    """Return what a module calls the tensors that may be weights: those of its kind, or all that it holds itself.
+
+    >>> tensors(nn.Linear(2, 3)), tensors(nn.PReLU())
+    (['weight'], ['weight'])
+    """
+    if isinstance(module, ParametrizationList):  # its tensors are those of the layer that it belongs to
+        return []
+    known = [tensor for tensor, _ in roles(module)]
+    own = [name for name, _ in module.named_parameters(recurse=False, remove_duplicate=False)]
+    computed = list(module.parametrizations) if is_parametrized(module) else []  # type: ignore[arg-type]
+    return known or own + computed
+
+
+def _is_conv1d(layer: nn.Module) -> bool:
+    """Tell transformers' Conv1D, a linear layer that holds its matrix transposed, without importing transformers."""
+    named = any(made.__name__ == "Conv1D" for made in type(layer).__mro__)
+    source = weight_parameter(layer) if named else None
+    return source is not None and source[0].dim() == 2
+
+
+def _of_modules(modules: Sequence[nn.Module], called: Mapping[int, str]) -> Iterator[Weight]:
+    """Find the tensors that modules of other kinds hold themselves."""
+    for module in modules:
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) or roles(module):
+            continue
+        for tensor in tensors(module):
+            source = weight_parameter(module, tensor)
+            if source is None or isinstance(source[0], UninitializedParameter) or id(source[0]) not in called:
+                continue
+            parameter, reason = source
+            # A length of 1 makes no matrix of a vector: class tokens are [1, 1, n], scales of channels [n, 1, 1].
+            lengths = [length for length in parameter.shape if length > 1]
+            if len(lengths) < 2 or _TABLES & set(re.split(r"[._\d]+", tensor.lower())):
+                continue
+            name = called[id(parameter)]
+            if parameter.dim() == len(lengths) == 3:
+                yield Weight(name, "linear", parameter, reason)
+            else:
+                reason = reason or f"a {type(module).__name__} holds it itself and may use it in any way"
+                yield Weight(name, "own", parameter, reason)

@@ -1,0 +1,234 @@
+"""Best: a ticket of a run with the weights that it was trained to, ready to be used.
+
+record -> ticket file, trained weights -> [ best ] -> model
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.ground.errors import ConfigError, InputError, TicketError
+from tombola.ground.metrics import ACCURACY, Metric
+from tombola.masks.masks import from_zeros
+from tombola.records.choosing import (
+    best_of_run,
+    metrics_of,
+    records_of,
+    run_above,
+    seals_of,
+    ticket_path,
+    training_path,
+)
+from tombola.records.records import Record
+from tombola.records.storage import Store
+from tombola.tickets import Ticket
+
+# What a dense network shares with the tickets that it was pruned to.
+_OF_ALL = ("model", "data", "inputs", "training", "prunable", "shared", "versions", "read_elsewhere", "seeds")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Best:
+    """A network of a run: its mask, its trained weights and what was measured of it.
+
+    Attributes:
+        path: The ticket's file; of the dense network, which has none, the run's folder.
+        training: The file of the trained weights.
+        record: All that the run measured of it.
+        ticket: The trained network as a ticket: its mask, and the trained weights in the place of the rewind point.
+        metric: By which the run judges networks.
+    """
+
+    path: Path
+    training: Path
+    record: Record
+    ticket: Ticket
+    metric: Metric = ACCURACY
+
+    @property
+    def arm(self) -> str:
+        """The arm that found it."""
+        return str(self.record["arm"])
+
+    @property
+    def replicate(self) -> int:
+        """Of which replicate."""
+        return int(self.record["replicate"])
+
+    @property
+    def round(self) -> int:
+        """In which round."""
+        return int(self.record["round"])
+
+    @property
+    def density(self) -> float:
+        """Kept / prunable weights, 0 to 1."""
+        return float(self.record["density"])
+
+    @property
+    def test(self) -> float:
+        """Its headline metric on the test split, as the report has it."""
+        return float(self.record[self.metric.test])
+
+    @property
+    def valid(self) -> float | None:
+        """Its headline metric on validation data, by which it was chosen; ``None`` without."""
+        value = self.record.get(self.metric.valid)
+        return None if value is None else float(value)
+
+    @property
+    def accuracy(self) -> float:
+        """Its test accuracy, 0 to 1, of a classifier."""
+        return float(self.record["test_accuracy"])
+
+    @property
+    def valid_accuracy(self) -> float | None:
+        """Its validation accuracy, 0 to 1, of a classifier; ``None`` without validation data."""
+        value = self.record["valid_accuracy"]
+        return None if value is None else float(value)
+
+    @property
+    def mask(self) -> Mapping[str, Tensor]:
+        """True = kept; no entry = never pruned."""
+        return self.ticket.mask
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The trained weights and buffers, pruned weights zero: what ``model.load_state_dict`` takes."""
+        return dict(self.ticket.rewind_point)
+
+    def apply(self, model: nn.Module) -> dict[str, Tensor]:
+        """Load the trained weights into a model, in place, and return the mask on its device, see `Ticket.apply`.
+
+        A model takes images as ``(images - mean) / std``, see ``ticket.origin["inputs"]``.
+        """
+        return self.ticket.apply(model)
+
+    def __repr__(self) -> str:
+        valid = "" if self.valid is None else f", {_told(self.metric, self.valid)} validation"
+        return (f"<{self.arm}, round {self.round} of replicate {self.replicate}: {self.density:.2%} of the weights, "
+                f"{_told(self.metric, self.test)} test{valid}; {self.path}>")  # fmt: skip
+
+
+def _told(metric: Metric, value: float) -> str:
+    return f"{value:.2%}" if metric.fraction else metric.shown(value)
+
+
+def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
+    """Return the trained network that a record of a run tells of.
+
+    Args:
+        run: The run's folder.
+        record: Of an evaluated round.
+        keep: What the run keeps of its trainings, for the message where it has not kept this one.
+
+    Raises:
+        ConfigError: The record's training was not kept, or is not the record's.
+        TicketError: The ticket is missing, damaged, or not the record's.
+    """
+    which = f"{record['arm']}, round {record['round']} of replicate {record['replicate']}"
+    digest = record.get("training_digest")
+    file = training_path(run, record)
+    store = Store(run / "trainings", sealed=seals_of(run).required)
+    trained = store.trained(digest) if isinstance(digest, str) else None
+    if trained is None:
+        kept = "" if keep is None else f" (keep: {keep})"
+        why = "are damaged" if file.exists() else f"were not kept{kept}"
+        raise ConfigError(f"the trained weights of {which} {why}; 'keep: all' in the recipe keeps them: run it under "
+                          "another --runs folder, and it finds the same")  # fmt: skip
+    state, metric = trained.state, metrics_of(run)[0]
+    about = {
+        "training": digest,
+        metric.test: record[metric.test],
+        metric.valid: record.get(metric.valid),
+        "selected": record.get("selected"),
+    }
+    if record["round"] == 0:
+        whole = _any_ticket(run, record["replicate"])
+        mask = {name: torch.ones_like(keep) for name, keep in whole.mask.items()} if whole else {}
+        if whole and whole.origin.get("model", {}).get("mask") is not None:  # it began with the zeros of a checkpoint
+            mask = from_zeros(state, mask)
+        origin = {key: whole.origin[key] for key in _OF_ALL if key in whole.origin} if whole else {}
+        origin |= {"arm": record["arm"], "round": 0, "replicate": record["replicate"], "trained": about}
+        return Best(run, file, record, Ticket(mask, state, origin, record.get("total")), metric)
+    path = ticket_path(run, record)
+    found = Ticket.load(path)
+    if found.mask_digest != record["mask_digest"]:
+        raise TicketError(f"'{path}' is not the ticket that the records tell of")
+    # What the file refers to is the rewind point; the mask and where it came from stay.
+    ticket = replace(found, rewind_point=state, origin={**found.origin, "trained": about}, digest=None)
+    return Best(path, file, record, ticket, metric)
+
+
+def _any_ticket(run: Path, replicate: int) -> Ticket | None:
+    """Return a ticket of the replicate, which has the prunable weights of its dense network; ``None`` without one."""
+    for path in sorted((run / "tickets").glob(f"*/replicate-{replicate}/round-001.safetensors")):
+        return Ticket.load(path)
+    return None
+
+
+def of_ticket(path: str | os.PathLike[str]) -> Best:
+    """Return the trained network of a run's ticket, by its file.
+
+    Raises:
+        ConfigError: It is no ticket in its run's folder, it was not evaluated, or its training was not kept.
+        TicketError: It is missing or damaged.
+    """
+    run, record = record_of(path)
+    if run is None or record is None:
+        raise ConfigError(f"'{os.fspath(path)}' lies in no run that tells what became of it; trained weights are in "
+                          "the run's own folder, which 'tombola runs' names")  # fmt: skip
+    if not record["evaluated"]:
+        raise ConfigError(f"'{os.fspath(path)}' was not trained on all data: its round was not evaluated "
+                          "(evaluate_at in the recipe)")  # fmt: skip
+    return of_record(run, record)
+
+
+def of_run(run: Path) -> Best:
+    """Return the best ticket of a run folder, of all arms that search.
+
+    Raises:
+        InputError: There is none, or its training was not kept.
+    """
+    return of_record(run, best_of_run(run))
+
+
+def record_of(path: str | os.PathLike[str]) -> tuple[Path | None, Record | None]:
+    """Find the run folder that a ticket lies in, and what the run's records say of it; ``None`` where there is none.
+
+    Raises:
+        InputError: The ticket or the records are damaged.
+    """
+    run = run_above(Path(path))
+    if run is None:
+        return None, None
+    ticket = Ticket.load(path)
+    arm, replicate, index = (ticket.origin.get(key) for key in ("arm", "replicate", "round"))
+    if not (isinstance(arm, str) and isinstance(replicate, int) and isinstance(index, int)):
+        return run, None
+    record = records_of(run).get(arm, replicate, index)
+    return run, record if record is not None and record["mask_digest"] == ticket.mask_digest else None
+
+
+def trained_of(origin: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what a ticket says of its training, where its values are trained weights and no rewind point."""
+    said = origin.get("trained")
+    return said if isinstance(said, Mapping) else None
+
+
+def check_untrained(ticket: Ticket, path: Path) -> None:
+    """Refuse a ticket whose values are trained weights: a training of it would not begin where it was found.
+
+    Raises:
+        InputError: It is one.
+    """
+    if trained_of(ticket.origin) is not None:
+        raise InputError(f"'{path}' holds trained weights and no rewind point; give the run's own ticket, or one that "
+                         "was exported without --trained")  # fmt: skip

@@ -1,0 +1,280 @@
+"""Choosing: which of a run's tickets is the best, by its headline metric on validation data alone. Needs no torch.
+
+The test split chooses nothing: what is told of the chosen ticket there is that of a network which was not picked for
+it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tombola import methods
+from tombola.ground import metrics
+from tombola.ground.errors import ConfigError, InputError
+from tombola.ground.metrics import ACCURACY, Metric
+from tombola.records.records import Record, Records
+from tombola.records.seals import Seals
+
+
+def best(
+    records: Iterable[Record],
+    *,
+    arms: Collection[str] | None = None,
+    at: float | None = None,
+    replicate: int | None = None,
+    round: int | None = None,
+    metric: Metric = ACCURACY,
+) -> Record:
+    """Return the record of the ticket that is best on validation data; of equal ones that of the sparsest.
+
+    Args:
+        records: Of a run.
+        arms: Of these arms; of all if not given.
+        at: Of at most this density, 0 to 1.
+        replicate: Of this one.
+        round: Of this one; 0 is the dense network, which is chosen only when it is asked for.
+        metric: By which one is better than another.
+
+    Raises:
+        InputError: No evaluated ticket is so, or there is more than one and no validation data to choose by.
+
+    >>> known = {"arm": "lth", "replicate": 0, "evaluated": True}
+    >>> made = [(1, 0.8, 0.91), (2, 0.64, 0.93), (3, 0.51, 0.90)]
+    >>> records = [known | {"round": r, "density": d, "valid_accuracy": a} for r, d, a in made]
+    >>> best(records)["round"], best(records, at=0.6)["round"]
+    (2, 3)
+    """
+    asked = {"arm": arms, "density": at, "replicate": replicate, "round": round}
+    found = [
+        record
+        for record in records
+        if record["evaluated"]
+        and (record["round"] > 0 if round is None else record["round"] == round)
+        and (arms is None or record["arm"] in arms)
+        and (at is None or _is_at(record, at))
+        and (replicate is None or record["replicate"] == replicate)
+    ]
+    if not found:
+        told = ", ".join(f"{key} {_shown(value)}" for key, value in asked.items() if value is not None)
+        raise InputError(f"the run has no evaluated ticket{' of ' if told else ''}{told}")
+    if len(found) == 1:
+        return found[0]
+    unknown = [record for record in found if record.get(metric.valid) is None]
+    if unknown:
+        raise InputError(f"the run has no validation {metric.title} to choose a ticket by (data.valid: 0), and the "
+                         "test split chooses none; name its arm, replicate and round")  # fmt: skip
+    return max(found, key=functools.partial(_rank, metric))
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Collection) and not isinstance(value, str) else str(value)
+
+
+def _rank(metric: Metric, record: Record) -> tuple[float, float, int]:
+    return metric.sign * record[metric.valid], -record["density"], -record["replicate"]
+
+
+def searching(definitions: Mapping[str, Any], *, dense: bool = False) -> list[str]:
+    """Return the arms that find tickets of their own, by their definitions: neither controls nor networks.
+
+    >>> searching({"dense": {"method": "dense"}, "lth": {"method": "lth"}, "random": {"of": "lth"}})
+    ['lth']
+    """
+    known = {name: definition if isinstance(definition, Mapping) else {} for name, definition in definitions.items()}
+    own = [name for name, what in known.items() if what.get("of") is None]
+    return [name for name in own if dense or _has_tickets(known[name].get("method"))]
+
+
+def _has_tickets(method: object) -> bool:
+    """Whether an arm of a method has tickets: all have, but of those that ship some."""
+    kind = methods.shipped(method) if isinstance(method, str) else None
+    return kind is None or kind.has_tickets
+
+
+def worth_keeping(records: Sequence[Record], at: Iterable[float] = (), metric: Metric = ACCURACY) -> list[Record]:
+    """Return, of an arm of a replicate, the evaluated rounds whose trained weights are worth their place.
+
+    They are the last one, the one that is best on validation data, of all and of those of at most some densities, and
+    the sparsest that is as good as the dense network there.
+
+    Args:
+        records: Of one arm and replicate, by round.
+        at: Densities at which tickets are compared.
+        metric: By which one is better than another.
+
+    >>> made = [(0, 1.0, 0.92), (1, 0.8, 0.94), (2, 0.64, 0.93), (3, 0.51, 0.91), (4, 0.41, 0.90), (5, 0.33, 0.88)]
+    >>> known = {"arm": "lth", "replicate": 0, "evaluated": True}
+    >>> records = [known | {"round": r, "density": d, "valid_accuracy": a} for r, d, a in made]
+    >>> [record["round"] for record in worth_keeping(records)]
+    [1, 2, 5]
+    >>> [record["round"] for record in worth_keeping(records, [0.5])]
+    [1, 2, 4, 5]
+    """
+    tickets = [record for record in records if record["evaluated"] and record["round"] > 0]
+    if not tickets:
+        return []
+    kept = {tickets[-1]["round"]: tickets[-1]}
+    known = [record for record in tickets if record.get(metric.valid) is not None]
+    for most in (1.0, *at):
+        below = [record for record in known if _is_at(record, most)]
+        if below:
+            top = max(below, key=functools.partial(_rank, metric))
+            kept[top["round"]] = top
+    dense = next((r[metric.valid] for r in records if r["round"] == 0 and r["evaluated"]), None)
+    level = [record for record in known if dense is not None and metric.sign * (record[metric.valid] - dense) >= 0]
+    if level:
+        sparsest = min(level, key=lambda record: (record["density"], record["round"]))
+        kept[sparsest["round"]] = sparsest
+    return [kept[index] for index in sorted(kept)]
+
+
+def kept(keep: str, each: Iterable[Sequence[Record]], at: Iterable[float], metric: Metric = ACCURACY) -> list[Record]:
+    """Return the evaluated rounds whose trained weights a recipe says to keep (``keep``).
+
+    Args:
+        keep: "all", "best", "last" or "none".
+        each: For each arm of each replicate its evaluated records, by round.
+        at: Densities at which tickets are compared.
+        metric: By which one is better than another.
+
+    >>> made = [{"round": r, "density": 0.8**r, "evaluated": True, "valid_accuracy": 0.9} for r in range(4)]
+    >>> [record["round"] for record in kept("last", [made], [])]
+    [3]
+    """
+    chosen: dict[str, Callable[[Sequence[Record]], Sequence[Record]]] = {
+        "all": lambda records: records,
+        "best": lambda records: worth_keeping(records, at, metric),
+        "last": lambda records: records[-1:],
+        "none": lambda _: [],
+    }
+    return [record for records in each for record in chosen[keep](records)]
+
+
+def _is_at(record: Record, most: float) -> bool:
+    """Whether a ticket has at most a density; 0.8 * 0.8 is a little more than 0.64 to a computer."""
+    return float(record["density"]) <= most * (1 + 1e-9)
+
+
+# Files of a run ----------------------------------------------------------------------------------------------------
+
+RUN = "run.json"  # what a run folder is known by
+_LEVELS = 5  # folders above a ticket in which its run is looked for
+
+
+def run_folder(path: Path) -> Path | None:
+    """Return the run folder that a path or the name of a run in ``runs`` means; ``None`` where it is none."""
+    for folder in (path, Path("runs") / path):
+        try:
+            if (folder / RUN).is_file():
+                return folder
+        except (OSError, ValueError):  # no file can have such a name
+            return None
+    return None
+
+
+def run_above(path: Path) -> Path | None:
+    """Return the run folder that a file of a run lies in, ``None`` where there is none."""
+    return next((above for above in list(path.resolve().parents)[:_LEVELS] if (above / RUN).is_file()), None)
+
+
+def ticket_path(run: Path, record: Record) -> Path:
+    """Return where a run keeps the ticket of a record."""
+    folder = Path(run, "tickets", record["arm"], f"replicate-{record['replicate']}")
+    return folder / f"round-{record['round']:03}.safetensors"
+
+
+def training_path(run: Path, record: Record) -> Path:
+    """Return where a run keeps the trained weights of a record, if it does."""
+    return run / "trainings" / f"{record.get('training_digest')}.training"
+
+
+def best_of_run(run: Path) -> Record:
+    """Return the record of a run's best ticket: of all arms that search, see `best`.
+
+    Raises:
+        InputError: There is none, or the folder is damaged.
+    """
+    return best(records_of(run).all(), arms=searching(_definitions(run)), metric=metrics_of(run)[0])
+
+
+def tickets_of_run(run: Path) -> list[Path]:
+    """Return all ticket files of a run, by name.
+
+    Raises:
+        InputError: There is none.
+    """
+    there = (run / "tickets").glob("*/replicate-*/round-*.safetensors")
+    found = sorted(path for path in there if re.fullmatch(r"round-\d+\.safetensors", path.name))
+    if not found:
+        raise InputError(f"'{run}' has no tickets; a packed run has none")
+    return found
+
+
+def best_tickets_of_run(run: Path) -> list[Path]:
+    """Return, of each arm that searches, the tickets of all replicates of the round that its best ticket is of.
+
+    Raises:
+        InputError: There is none, or the folder is damaged.
+    """
+    records = records_of(run).all()
+    found: list[Path] = []
+    for arm in searching(_definitions(run)):
+        own = [record for record in records if record["arm"] == arm]
+        if any(record["evaluated"] and record["round"] > 0 for record in own):
+            index = best(own, metric=metrics_of(run)[0])["round"]
+            found += [ticket_path(run, record) for record in own if record["round"] == index]
+    if not found:
+        raise InputError(f"'{run}' has no evaluated ticket")
+    return found
+
+
+def seals_of(run: Path) -> Seals:
+    """Return what checks the files of a run folder.
+
+    Raises:
+        InputError: Its ``run.json`` is damaged.
+    """
+    path = run / RUN
+    about = Seals(run, required=False).read_json(path)
+    if not isinstance(about, dict) or not isinstance(about.get("digest"), str):
+        raise ConfigError(f"'{path}' is damaged: it has no digest of the recipe")
+    if "seals" in about:
+        Seals(run).read_json(path)  # then it must have one itself
+    return Seals(run, about["digest"], required="seals" in about)
+
+
+def metrics_of(run: Path) -> tuple[Metric, ...]:
+    """Return what a run's task measured, the headline first.
+
+    Raises:
+        InputError: Its ``run.json`` is damaged.
+    """
+    path = run / RUN
+    try:
+        return metrics.read(Seals(run, required=False).read_json(path).get("metrics"))
+    except (TypeError, AttributeError, ConfigError) as error:
+        raise ConfigError(f"'{path}' is damaged: its metrics are none") from error
+
+
+def records_of(run: Path) -> Records:
+    """Return the records of a run folder, checked.
+
+    Raises:
+        InputError: A line is damaged.
+    """
+    return Records(run / "records.jsonl", repair=False, seals=seals_of(run), metrics=metrics_of(run))
+
+
+def _definitions(run: Path) -> dict[str, Any]:
+    path = run / "arms.json"
+    try:
+        found = seals_of(run).read_json(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"'{path}' is not there") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"'{path}' is damaged: it is no mapping of arms")
+    return found

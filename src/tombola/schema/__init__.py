@@ -1,0 +1,1 @@
+"""Schema: what a recipe may say, and what it means."""

@@ -1,0 +1,125 @@
+"""Profiles: what the COLT paper does, and what its authors' published code does instead.
+
+A profile sets a recipe's entries that the two disagree on; what it sets cannot be changed silently. The paper is
+arXiv:2212.12770, section IV-A; the code is what its authors published with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tombola import methods
+from tombola.ground.errors import ConfigError, near
+
+# Point for point: the paper, the code. An arm's entries concern class partitions alone (`scored`: every search).
+PROFILES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "training.batch_size": 64,
+        "training.milestones": [25, 35, 45],
+        "training.select": "best",
+        "training.select_by": "loss",
+        "model.init": "xavier",
+        "arms.by": "classes",
+        "arms.remainder": "kept",
+        "arms.scored": "selected",
+    },
+    "repo": {
+        "training.batch_size": 256,
+        # The code says 20, 30, 45 and begins to count after epoch 1.
+        "training.milestones": [21, 31, 46],
+        "training.select": "best",
+        "training.select_by": "accuracy",
+        "data.valid": "test",
+        "model.init": "default",
+        "arms.by": "classes_in_order",
+        "arms.remainder": "dropped",
+        # With three or more partitions; the last version for two prunes the selected weights in every round.
+        "arms.scored": "selected_then_last",
+    },
+}
+
+# What a run must hold otherwise, and a profile gives up by one of its entries.
+LIFTED = {
+    "repo": {
+        "data.valid": "no test leakage: weights are selected on the test split",
+        "arms.remainder": "all classes covered: those left over by a division that does not come out even are in no "
+        "partition",
+        "arms.scored": "one rule of which weights are scored: COLT with three or more partitions scores the last from "
+        "round 2 on",
+    }
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named set of entries.
+
+    Attributes:
+        name: "paper" or "repo".
+        but: Dotted names of those entries that the recipe sets otherwise; ``except`` in YAML.
+    """
+
+    name: Literal["paper", "repo"]
+    but: tuple[str, ...] = ()
+
+    @property
+    def lifted(self) -> tuple[str, ...]:
+        """The rules that it gives up, in words."""
+        return tuple(rule for entry, rule in LIFTED.get(self.name, {}).items() if entry not in self.but)
+
+
+def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
+    """Put a profile's entries into a recipe as plain data.
+
+    Raises:
+        ConfigError: The recipe sets one of them otherwise and does not say so, or it excepts what is no such entry.
+
+    >>> put_in({"training": {"epochs": 50}, "arms": {}}, Profile("repo"))["training"]["batch_size"]
+    256
+    """
+    entries = PROFILES[profile.name]
+    for dotted in profile.but:
+        if dotted not in entries:
+            raise ConfigError(f"profile.except names '{dotted}'; profile {profile.name} sets: {', '.join(entries)}."
+                              f"{near(dotted, entries)}")  # fmt: skip
+    result = dict(whole)
+    for dotted, value in entries.items():
+        if dotted in profile.but:
+            continue
+        section = dotted.partition(".")[0]
+        given = result.get(section, {})
+        given = {"name": given} if isinstance(given, str) else given
+        if not isinstance(given, Mapping):
+            continue  # refused when it is read
+        if section == "arms":
+            result[section] = {name: _arm(name, arm, dotted, value, profile) for name, arm in given.items()}
+        else:
+            result[section] = _set(given, dotted, value, dotted, profile)
+        if section == "training" and isinstance(arms := result.get("arms"), Mapping):
+            for name, arm in arms.items():  # what an arm's search does otherwise
+                if isinstance(arm, Mapping) and isinstance(own := arm.get("training"), Mapping):
+                    _set(own, dotted, value, f"arms.{name}.{dotted}", profile)
+    training = result.get("training")
+    if "training.milestones" not in profile.but and isinstance(training, Mapping):
+        result["training"] = {"schedule": "multistep", **training}
+    return result
+
+
+def _arm(name: str, arm: Any, entry: str, value: Any, profile: Profile) -> Any:
+    method = arm.get("method") if isinstance(arm, Mapping) else None
+    kind = methods.shipped(method) if isinstance(method, str) else None
+    key = entry.removeprefix("arms.")
+    value = None if kind is None else kind.of_profile(key, value, arm)
+    return arm if value is None else _set(arm, entry, value, f"arms.{name}.{key}", profile)
+
+
+def _set(given: Mapping[str, Any], entry: str, value: Any, where: str, profile: Profile) -> dict[str, Any]:
+    """Set a profile's entry in its section; where the recipe sets it otherwise, refuse that."""
+    key = entry.partition(".")[2]
+    seen = given.get(key, value)
+    if (list(seen) if isinstance(seen, list | tuple) else seen) != value:
+        raise ConfigError(f"{where} is {seen}, and profile {profile.name} has {value}; take it out, or say so with "
+                          f"profile: {{name: {profile.name}, except: [{entry}]}}")  # fmt: skip
+    return {**given, key: value}

@@ -1,0 +1,1 @@
+"""Search: round after round from trained partitions to the next mask, as items of work."""

@@ -1,0 +1,164 @@
+"""Connectivity: what lies on the straight line between two trainings of one network.
+
+    ticket -+-> train ------------------> one end --+
+            +-> train, in another order -> other ---+-> [ connect ] -> error along the line -> barrier
+
+Two trainings that end in one basin can be mixed: every network between them is as good as they are. Where the error
+rises in between, chance alone (the order of the data) has decided where they went.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tombola.ground import devices, seeds
+from tombola.ground.errors import TrainingError
+from tombola.ground.metrics import ACCURACY, Metric
+from tombola.ground.types import State
+from tombola.kernels import finding
+from tombola.tasks.protocol import Task
+from tombola.training.jobs import Job, Trained, alone, examine, first_batches
+from tombola.training.loop import arrange_, settle
+
+POINTS = 11  # networks along a line, its two ends among them
+_EXAMPLES = 10_000  # training examples, at most, from which batch norm learns its statistics anew
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the networks between two trained ones do on the test split.
+
+    Attributes:
+        at: Where each stands: 0 is the first of the two, 1 the second.
+        headline: Of each, the task's first metric.
+        loss: Of each.
+        metric: That metric.
+
+    >>> round(Line([0.0, 0.5, 1.0], [0.90, 0.60, 0.94], [0.3, 1.2, 0.3]).barrier, 6)
+    0.32
+    """
+
+    at: list[float]
+    headline: list[float]
+    loss: list[float]
+    metric: Metric = ACCURACY
+
+    @property
+    def barrier(self) -> float:
+        """How much worse than the mean of the two ends the worst place on the line is, its ends among it.
+
+        It is in the unit of the metric: of an accuracy the rise of the error, a fraction.
+
+        It is 0 where both ends are equal and nothing rises between them. Two ends that differ have a barrier of half
+        their difference at least, for the worse of them is a place on the line.
+
+        Source:
+            Frankle et al. 2020, arXiv:1912.05671, section 2, who call it instability.
+        """
+        ends = (self.headline[0] + self.headline[-1]) / 2
+        return ends - min(self.headline) if self.metric.higher else max(self.headline) - ends
+
+    def plain(self) -> dict[str, list[float]]:
+        """Return its columns as they stand in a record, the metric under its name.
+
+        >>> Line([0.0, 1.0], [0.9, 0.8], [0.3, 0.4]).plain()
+        {'at': [0.0, 1.0], 'accuracy': [0.9, 0.8], 'loss': [0.3, 0.4]}
+        """
+        return {"at": self.at, self.metric.name: self.headline, "loss": self.loss}
+
+
+def between(one: State, other: State, place: float) -> dict[str, Tensor]:
+    """Return the state at a place of the straight line from one state to another.
+
+    At 0 and 1 it has the bits of the ends, and what is equal in both (a pruned weight's zero) stays as it is. What is
+    no fraction, such as a number of batches, is the first one's.
+
+    >>> between({"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([0.0, 8.0])}, 0.25)["w"].tolist()
+    [0.0, 5.0]
+    """
+    return {
+        name: torch.lerp(value, other[name], place) if value.is_floating_point() else value
+        for name, value in one.items()
+    }
+
+
+def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int = POINTS) -> Line:
+    """Test the networks along the straight line between two trainings of one ticket.
+
+    The ends are the trained networks as they are. In between batch norm takes its statistics anew, from training
+    batches of the job (one epoch, 10,000 examples at most): those of the two ends, mixed, are not those that a mixed
+    network has, and would make a barrier where there is none.
+
+    Args:
+        job: One of the two trainings, on the full data.
+        one: What it gave, or the other; the first end.
+        other: The second end.
+        task: The model and the data.
+        points: Networks to test, the two ends among them; at least 2.
+
+    Raises:
+        TrainingError: A loss is NaN or infinite.
+
+    Source:
+        Frankle et al. 2020, arXiv:1912.05671, section 2. Statistics anew: Izmailov et al. 2018, arXiv:1803.05407,
+        section 3.2; what mixed ones do: Jordan et al. 2022, arXiv:2211.08403.
+
+    >>> from dataclasses import replace
+    >>> from tombola import Classification, run_job, split
+    >>> from tombola.data import synthetic
+    >>> from tombola.masks.masks import ones
+    >>> from tombola.ground.settings import Training
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> task = Classification(model, split(synthetic()), head="2")
+    >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=2), seed=0)
+    >>> trained = [run_job(replace(job, seed=seed), task) for seed in (0, 1)]
+    >>> connect(job, *trained, task, points=5).at
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> connect(job, trained[0], trained[0], task).barrier
+    0.0
+    """
+    training = settle(job.training, task.model, task.device.type)
+    kernel = finding.named(training.kernel)
+    at = [index / (points - 1) for index in range(int(points))]
+    found = []
+    with alone(training, task), devices.autocast(task.device.type, training.precision)():
+        for place in at:
+            model = task.build(between(one.state, other.state, place), job.part, job.seed)
+            arrange_(model, training)
+            if 0 < place < 1:
+                seeds.reseed(job.seed, "line")  # dropout is drawn as in a training
+                seeds.reseed_python(job.seed, "line")
+                _learn_statistics(model, task, first_batches(job, task, _EXAMPLES))
+            metrics = examine(task, model, job, "test", kernel=kernel)
+            if not math.isfinite(metrics.loss):
+                raise TrainingError(f"the test loss is {metrics.loss} at {place:g} of the line between two trainings")
+            found.append(metrics)
+    headline = task.metrics[0]
+    return Line(at, [metrics.values[headline.name] for metrics in found], [metrics.loss for metrics in found], headline)
+
+
+def _learn_statistics(model: nn.Module, task: Task, batches: Iterator[Any]) -> None:
+    """Give the batch norms that learn while a model trains the statistics of some batches, each batch alike.
+
+    Frozen ones (in evaluation mode in a model that trains) keep theirs, which are those of both ends.
+    """
+    if not model.training:
+        model.train()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if not any(norm.track_running_stats for norm in norms):
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over batches
+    with torch.no_grad():
+        for batch in batches:
+            task.loss(model, batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

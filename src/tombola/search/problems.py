@@ -1,0 +1,60 @@
+"""Problems: what a partition trained, for scores that need data.
+
+job, trained state -> [ model, training batches, loss ] -> score
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from tombola.ground.types import Mask, State
+from tombola.masks import states
+from tombola.masks.masks import apply_
+from tombola.tasks.protocol import Task
+from tombola.training.jobs import Job, first_batches
+
+
+@dataclass(frozen=True, eq=False)
+class JobProblem:
+    """What a job trained: a `scores.context.Problem`.
+
+    Training data alone: the validation split is for choosing, the test split is looked at once.
+
+    Attributes:
+        job: The training.
+        state: What is scored of it, as the partition trained it: with the head that it had.
+        mask: The weights that are kept.
+        task: The model and the data.
+    """
+
+    job: Job
+    state: State
+    mask: Mask
+    task: Task
+
+    def model(self) -> nn.Module:
+        """Make the model as the partition trained it, in the scored state, with pruned weights at zero."""
+        # Not built in the state: that has the head of the partition's own size already.
+        model = self.task.build(self.job.start, self.job.part, self.job.seed)
+        states.load_(model, self.state)
+        apply_(model, self.mask)
+        return model
+
+    def batches(self, examples: int) -> Iterator[Any]:
+        """Give the first batches of the training's first epoch, varied as they are in training."""
+        return first_batches(self.job, self.task, examples)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the task's loss of a batch."""
+        return self.task.loss(model, batch)
+
+    def examples(self, asked: int) -> int:
+        """Count the examples in the batches that hold so many: the last of them is whole."""
+        size = self.job.training.batch_size
+        batches = self.task.batches(self.job.part, size, self.job.seed)
+        return batches.examples(0, min(math.ceil(asked / size), len(batches)))
