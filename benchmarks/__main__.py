@@ -17,21 +17,45 @@ from tombola.ground.files import write_whole
 def parser() -> argparse.ArgumentParser:
     """Make the parser of all arguments."""
     made = argparse.ArgumentParser(
-        "benchmarks", description="Measure tombola against others; each row with its goal. Exits 0 whatever the result."
+        "benchmarks",
+        description="Measure tombola against others; each row with its goal. Exits 0 whatever the "
+        "result.",
     )
     made.add_argument("--rows", default="", metavar="A,B", help="only these rows (default: all)")
     made.add_argument("--list", action="store_true", help="name the rows with their goals, and end")
-    made.add_argument("--open-lth", default="", metavar="DIR", help="a clone of facebookresearch/open_lth")
-    made.add_argument("--data-root", type=Path, metavar="DIR", help="root of the data sets (default: tombola's)")
-    made.add_argument("--repeats", type=int, metavar="N", help="repetitions of every row (default: each row's own)")
-    made.add_argument("--seed", type=int, default=0, metavar="N", help="of the order, the data and the intervals")
-    made.add_argument("--quick", action="store_true", help="as small as it works: tries the rows, measures nothing")
-    made.add_argument("--out", type=Path, metavar="DIR", help="where benchmarks.md and benchmarks/ go (default: docs)")
+    made.add_argument(
+        "--open-lth", default="", metavar="DIR", help="a clone of facebookresearch/open_lth"
+    )
+    made.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="root of the data sets (default: tombola's)"
+    )
+    made.add_argument(
+        "--repeats",
+        type=int,
+        metavar="N",
+        help="repetitions of every row (default: each row's own)",
+    )
+    made.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the order, the data and the intervals"
+    )
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help="as small as it works: tries the rows, measures nothing",
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where benchmarks.md and benchmarks/ go (default: docs)",
+    )
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is asked for and return the exit code: 2 for an argument that is wrong, else 0."""
+    """Measure what is asked for and return the exit code: 2 for an argument that is wrong, else
+    0.
+    """
     options = parser().parse_args(arguments)
     try:
         if options.repeats is not None and options.repeats < 1:
@@ -71,7 +95,9 @@ def listed(name: str) -> str:
 
 
 def leave(found: Sequence[results.Result], out: Path) -> list[Path]:
-    """Write raw numbers, figures and the page, the new results over the old ones; return the files."""
+    """Write raw numbers, figures and the page, the new results over the old ones; return the
+    files.
+    """
     folder = out / "benchmarks"
     together = results.merged(results.read(folder / "results.json"), found, rows.names())
     results.write(together, folder / "results.json")

@@ -2,9 +2,10 @@
 
     python -m benchmarks.clusters cifar10-resnet18 --data synthetic
 
-The arms of the recipe are driven as `tombola run --dry-run` drives them, and what they ask of their pool is written
-down: which trainings, when, and what each waits for. That is then done again by any number of workers, each training
-and test in the time that its steps were measured to take. Nothing is trained but the few steps that are measured.
+The arms of the recipe are driven as `tombola run --dry-run` drives them, and what they ask of their
+pool is written down: which trainings, when, and what each waits for. That is then done again by any
+number of workers, each training and test in the time that its steps were measured to take. Nothing
+is trained but the few steps that are measured.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Ask:
     """What an arm asks for at one moment.
 
     Attributes:
-        works: Names of pieces of work; the second and later ones of an evaluation follow the one before.
+        works: Names of pieces of work; the second and later ones of an evaluation follow the one
+            before.
         waits: Whether the arm goes on only when all are done.
         after: A source's round that it needs first, from 1; 0 for none.
     """
@@ -76,7 +78,8 @@ class _State:
     running: list[tuple[float, str]] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
-    followed_by: dict[str, list[str]] = field(default_factory=dict)  # what is to be begun when something is done
+    # what is to be begun when something is done
+    followed_by: dict[str, list[str]] = field(default_factory=dict)
     place: dict[str, int] = field(default_factory=dict)
     rounds: dict[str, int] = field(default_factory=dict)
 
@@ -84,7 +87,8 @@ class _State:
         self.place = dict.fromkeys(self.arms, 0)
         self.rounds = dict.fromkeys(self.arms, 0)
         while True:
-            while sum(self._advance(name) for name in self.arms):  # each of them, whatever the others did
+            # each of them, whatever the others did
+            while sum(self._advance(name) for name in self.arms):
                 pass
             while self.ready and len(self.running) < self.workers:
                 work = self.ready.popleft()
@@ -139,7 +143,9 @@ class _WritingPool(rehearsal._CountingPool):
 
 
 def traced(plans: Plans, measure: Measure) -> tuple[dict[str, Arm], dict[str, float]]:
-    """Return what the arms of one replicate ask for, and how long each piece of work takes, seconds."""
+    """Return what the arms of one replicate ask for, and how long each piece of work takes,
+    seconds.
+    """
     recipe = plans.recipe
     todo = [(name, 0) for name in recipe.arms]
     pools: list[_WritingPool] = []
@@ -192,14 +198,24 @@ def replicated(
     return every, times
 
 
-def table(arms: Mapping[str, Arm], seconds: Mapping[str, float], replicates: int, unit: float) -> list[str]:
-    """Return lines of Markdown: workers, time in dense trainings, how many times as fast, how busy workers are."""
+def table(
+    arms: Mapping[str, Arm], seconds: Mapping[str, float], replicates: int, unit: float
+) -> list[str]:
+    """Return lines of Markdown: workers, time in dense trainings, how many times as fast, how
+    busy workers are.
+    """
     every, times = replicated(arms, seconds, replicates)
     alone = makespan(every, times, 1)
-    lines = ["| workers | dense trainings, one after the other | times as fast | busy |", "|---|---|---|---|"]
+    lines = [
+        "| workers | dense trainings, one after the other | times as fast | busy |",
+        "|---|---|---|---|",
+    ]
     for workers in WORKERS:
         took = makespan(every, times, workers)
-        lines.append(f"| {workers} | {took / unit:,.1f} | {alone / took:.1f} | {100 * alone / took / workers:.0f} % |")
+        lines.append(
+            f"| {workers} | {took / unit:,.1f} | {alone / took:.1f} | "
+            f"{100 * alone / took / workers:.0f} % |"
+        )
     return lines
 
 
@@ -213,11 +229,20 @@ def longest(arms: Mapping[str, Arm], seconds: Mapping[str, float], unit: float) 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipe")
-    parser.add_argument("--data", help="another data set of the same shape, such as synthetic, where it is not here")
+    parser.add_argument(
+        "--data", help="another data set of the same shape, such as synthetic, where it is not here"
+    )
     parser.add_argument("--step", type=float, help="seconds of a step, measured elsewhere")
-    parser.add_argument("--example", type=float, default=0.0, help="seconds of testing an example, measured elsewhere")
+    parser.add_argument(
+        "--example",
+        type=float,
+        default=0.0,
+        help="seconds of testing an example, measured elsewhere",
+    )
     options = parser.parse_args(arguments)
     overrides = []
     if options.data == "synthetic":
@@ -227,10 +252,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measure = Measure.of(plans) if options.step is None else Measure(options.step, options.example)
     arms, seconds = traced(plans, measure)
     dense = seconds[next(iter(arms.values())).asks[0].works[0]]
-    print(f"a step takes {measure.step * 1000:.1f} ms, testing an example {measure.example * 1000:.2f} ms, "
-          f"a dense training {dense / 60:.1f} minutes")  # fmt: skip
-    print(f"all of it: {sum(seconds.values()) * plans.recipe.replicates / dense:.1f} dense trainings")
-    print("with workers enough, in dense trainings:", "; ".join(longest(arms, seconds, dense)), sep="\n")
+    print(
+        f"a step takes {measure.step * 1000:.1f} ms, testing an example "
+        f"{measure.example * 1000:.2f} ms, a dense training {dense / 60:.1f} minutes"
+    )
+    print(
+        f"all of it: {sum(seconds.values()) * plans.recipe.replicates / dense:.1f} dense trainings"
+    )
+    print(
+        "with workers enough, in dense trainings:",
+        "; ".join(longest(arms, seconds, dense)),
+        sep="\n",
+    )
     for replicates in sorted({1, plans.recipe.replicates}):
         print(f"\n{replicates} replicates", *table(arms, seconds, replicates, dense), sep="\n")
 

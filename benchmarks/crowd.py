@@ -1,4 +1,5 @@
-"""A packed run of as many results as wanted: one replicate that was really run, and others made from it.
+"""A packed run of as many results as wanted: one replicate that was really run, and others made
+from it.
 
 What a report takes over the number of its results is asked without training for days. Every
 replicate has the rounds, the weights of each layer and the costs of the one that ran; what
@@ -44,19 +45,22 @@ def crowd(folder: Path, replicates: int) -> Run:
         folder: Where to; it is not there yet.
         replicates: How many.
     """
-    recipe = parse({
-        "name": "crowd",
-        "data": {"name": "digits", "valid": 0.15},
-        "model": {"name": "mlp", "hidden": [24]},
-        "training": {"lr": 0.1, "momentum": 0.9, "epochs": 2},
-        "arms": {name: dict(arm) for name, arm in ARMS.items()},
-        "until": {"rounds": ROUNDS},
-        "verdict": {"margin": 0.02, "at": [0.5, 0.2]},
-    })  # fmt: skip
+    recipe = parse(
+        {
+            "name": "crowd",
+            "data": {"name": "digits", "valid": 0.15},
+            "model": {"name": "mlp", "hidden": [24]},
+            "training": {"lr": 0.1, "momentum": 0.9, "epochs": 2},
+            "arms": {name: dict(arm) for name, arm in ARMS.items()},
+            "until": {"rounds": ROUNDS},
+            "verdict": {"margin": 0.02, "at": [0.5, 0.2]},
+        }
+    )
     outcome = run(recipe, runs=folder.parent / "one", workers=1)
     made = pack(outcome.folder, folder)
 
-    # Its recipe asks for all of them; whatever else names the run does not hang on how many there are.
+    # Its recipe asks for all of them; whatever else names the run does not hang on how many there
+    # are.
     made.recipe = replace(made.recipe, replicates=replicates)
     made.write_about()
     states = made.states()
@@ -89,7 +93,11 @@ def _another(record: Mapping[str, Any], replicate: int, draw: random.Random) -> 
 
     other = dict(record) | {"replicate": replicate}
     for name, value in record.items():
-        if name.endswith("_digest") and name not in ("run_digest", "arm_digest") and value is not None:
+        if (
+            name.endswith("_digest")
+            and name not in ("run_digest", "arm_digest")
+            and value is not None
+        ):
             other[name] = digest(value)
         if name.endswith("accuracy") or name == "test_accuracy_early":
             other[name] = value and min(1.0, max(0.0, value + shift))

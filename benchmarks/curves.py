@@ -14,6 +14,12 @@ def points(measured: Mapping[Any, Sequence[float]], name: str = "") -> list[dict
     [{'x': 2, 'y': 2.0, 'low': 1.0, 'high': 3.0, 'name': ''}]
     """
     return [
-        {"x": x, "y": statistics.median(values), "low": min(values), "high": max(values), "name": name}
+        {
+            "x": x,
+            "y": statistics.median(values),
+            "low": min(values),
+            "high": max(values),
+            "name": name,
+        }
         for x, values in measured.items()
     ]

@@ -66,24 +66,44 @@ def over_goals(reached: Sequence[dict[str, Any]]) -> alt.LayerChart:
     lowest = min([0.8, *(0.9 * one["low"] for one in reached)])
     highest = max([1.25, *(1.1 * one["high"] for one in reached)])
     scale = alt.Scale(type="log", domain=[lowest, highest], nice=False)
-    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if lowest <= tick <= highest]
-    x = alt.X("value:Q", title="Reached / goal (log scale; 1 is the goal, more is better)", scale=scale,
-              axis=alt.Axis(values=ticks, format="~r"))  # fmt: skip
+    ticks = [
+        tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if lowest <= tick <= highest
+    ]
+    x = alt.X(
+        "value:Q",
+        title="Reached / goal (log scale; 1 is the goal, more is better)",
+        scale=scale,
+        axis=alt.Axis(values=ticks, format="~r"),
+    )
     order = [one["line"] for one in reached]
-    y = alt.Y("line:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=320, ticks=False))
+    y = alt.Y(
+        "line:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=320, ticks=False)
+    )
     colour = alt.Color(
         "verdict:N",
         scale=alt.Scale(domain=list(_VERDICTS), range=list(_VERDICTS.values())),
         legend=alt.Legend(title=None, orient="top"),
     )
-    shape = alt.Shape("verdict:N", scale=alt.Scale(domain=list(_VERDICTS), range=["circle", "diamond"]), legend=None)
+    shape = alt.Shape(
+        "verdict:N",
+        scale=alt.Scale(domain=list(_VERDICTS), range=["circle", "diamond"]),
+        legend=None,
+    )
     over = alt.Chart(alt.InlineData(list(reached)))
-    goal = alt.Chart(alt.InlineData([{"value": 1}])).mark_rule(color=_GREY, strokeDash=[6, 4], strokeWidth=1.5)
+    goal = alt.Chart(alt.InlineData([{"value": 1}])).mark_rule(
+        color=_GREY, strokeDash=[6, 4], strokeWidth=1.5
+    )
     return _styled(
         goal.encode(x=x),
-        over.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, color=colour),
-        over.mark_point(filled=True, size=90, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
-        over.mark_text(align="left", dx=8, fontSize=11, color=_GREY).encode(x=alt.value("width"), y=y, text="text:N"),
+        over.mark_rule(strokeWidth=2.5).encode(
+            x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, color=colour
+        ),
+        over.mark_point(filled=True, size=90, opacity=1).encode(
+            x=x, y=y, color=colour, shape=shape
+        ),
+        over.mark_text(align="left", dx=8, fontSize=11, color=_GREY).encode(
+            x=alt.value("width"), y=y, text="text:N"
+        ),
         height=alt.Step(26),
     )
 
@@ -99,7 +119,10 @@ def curve(series: Series) -> alt.LayerChart:
         vertical, y_axis = alt.Scale(zero=True), alt.Axis(format="~f", tickCount=6)
         if all(float(value).is_integer() and value < 1000 for value in across):
             few = sorted(set(across)) if len(set(across)) <= 12 else alt.Undefined
-            horizontal, x_axis = alt.Scale(zero=False, padding=20), alt.Axis(format="d", tickMinStep=1, values=few)
+            horizontal, x_axis = (
+                alt.Scale(zero=False, padding=20),
+                alt.Axis(format="d", tickMinStep=1, values=few),
+            )
         else:
             horizontal, x_axis = alt.Scale(zero=True), alt.Axis(format="~s", tickCount=6)
     x = alt.X("x:Q", title=series.x, scale=horizontal, axis=x_axis)
@@ -107,7 +130,9 @@ def curve(series: Series) -> alt.LayerChart:
     over = alt.Chart(alt.InlineData(points))
     names = list(dict.fromkeys(str(point.get("name", "")) for point in points))
     legend = alt.Legend(title=None, orient="top") if len(names) > 1 else None
-    colour = alt.Color("name:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=legend)
+    colour = alt.Color(
+        "name:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=legend
+    )
     return _styled(
         over.mark_rule(strokeWidth=2, opacity=0.6).encode(
             x=x, y=alt.Y("low:Q", scale=vertical), y2="high:Q", color=colour
@@ -119,19 +144,28 @@ def curve(series: Series) -> alt.LayerChart:
 
 
 def _logarithmic(values: Sequence[float], format_: str) -> tuple[alt.Scale, alt.Axis]:
-    """A logarithmic axis a little wider than the values: ticks at 1, 2 and 5, over more than two decades at 1 alone."""
+    """A logarithmic axis a little wider than the values: ticks at 1, 2 and 5, over more than
+    two decades at 1 alone.
+    """
     low, high = min(values) / 1.3, 1.3 * max(values)
     digits = (1, 2, 5) if high / low < 100 else (1,)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [tick for e in exponents for digit in digits if low <= (tick := digit * 10.0**e) <= high]
-    return alt.Scale(type="log", domain=[low, high], nice=False), alt.Axis(values=ticks, format=format_)
+    ticks = [
+        tick for e in exponents for digit in digits if low <= (tick := digit * 10.0**e) <= high
+    ]
+    return alt.Scale(type="log", domain=[low, high], nice=False), alt.Axis(
+        values=ticks, format=format_
+    )
 
 
 def _svg(chart: alt.LayerChart) -> bytes:
     text = io.StringIO()
     chart.save(text, format="svg")
-    # Trailing blanks and a last line without its end would be a change for every tool that puts them right.
-    return (re.sub(r"[ \t]+$", "", text.getvalue(), flags=re.MULTILINE).rstrip("\n") + "\n").encode()
+    # Trailing blanks and a last line without its end would be a change for every tool that puts
+    # them right.
+    return (
+        re.sub(r"[ \t]+$", "", text.getvalue(), flags=re.MULTILINE).rstrip("\n") + "\n"
+    ).encode()
 
 
 def _styled(*layers: alt.Chart, height: Any) -> alt.LayerChart:
@@ -141,9 +175,18 @@ def _styled(*layers: alt.Chart, height: Any) -> alt.LayerChart:
         .configure(font=_FONT, background="white", padding=12)
         .configure_view(stroke=None)
         .configure_axis(
-            labelColor=_INK, titleColor=_INK, labelFontSize=12, titleFontSize=13, titleFontWeight="normal",
-            titlePadding=10, gridColor=_GRID, domainColor=_GREY, tickColor=_GREY,
+            labelColor=_INK,
+            titleColor=_INK,
+            labelFontSize=12,
+            titleFontSize=13,
+            titleFontWeight="normal",
+            titlePadding=10,
+            gridColor=_GRID,
+            domainColor=_GREY,
+            tickColor=_GREY,
         )
-        .configure_legend(labelFontSize=12, labelColor=_INK, symbolSize=80, columnPadding=18, offset=12)
-    )  # fmt: skip
+        .configure_legend(
+            labelFontSize=12, labelColor=_INK, symbolSize=80, columnPadding=18, offset=12
+        )
+    )
     return chart

@@ -1,7 +1,8 @@
-"""Fresh processes: a function is called in a Python process of its own, and its JSON result comes back.
+"""Fresh processes: a function is called in a Python process of its own, and its JSON result comes
+back.
 
-A row in its own process cannot leave threads, memory or a peer's modules to the next one, and one that is killed takes
-none with it.
+A row in its own process cannot leave threads, memory or a peer's modules to the next one, and one
+that is killed takes none with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ HOME = Path(__file__).resolve().parents[1]
 
 
 def call(target: str, **arguments: Any) -> Any:
-    """Call ``package.module:function`` with JSON arguments in a fresh process and return its JSON result.
+    """Call ``package.module:function`` with JSON arguments in a fresh process and return its JSON
+    result.
 
     Raises:
         NotRun: The function raised it, failed, or its process was killed; one line says which.
@@ -34,11 +36,23 @@ def call(target: str, **arguments: Any) -> Any:
         command = [sys.executable, "-m", "benchmarks.fresh", target, str(result)]
         # What a peer prints is not ours; errors still go to the terminal.
         done = subprocess.run(
-            command, input=json.dumps(arguments), text=True, cwd=HOME, stdout=subprocess.DEVNULL, check=False
+            command,
+            input=json.dumps(arguments),
+            text=True,
+            cwd=HOME,
+            stdout=subprocess.DEVNULL,
+            check=False,
         )
         if not result.exists():
-            killed = f"was ended by signal {-done.returncode}" if done.returncode < 0 else f"ended {done.returncode}"
-            raise NotRun(f"its process {killed}" + ("; is there enough memory?" if done.returncode == -9 else ""))
+            killed = (
+                f"was ended by signal {-done.returncode}"
+                if done.returncode < 0
+                else f"ended {done.returncode}"
+            )
+            raise NotRun(
+                f"its process {killed}"
+                + ("; is there enough memory?" if done.returncode == -9 else "")
+            )
         found = json.loads(result.read_text())
     if "not_run" in found:
         raise NotRun(found["not_run"])

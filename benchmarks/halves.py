@@ -1,4 +1,6 @@
-"""COLT-2's two halves: both trained at once by two warm workers, against one after the other in one process."""
+"""COLT-2's two halves: both trained at once by two warm workers, against one after the other in
+one process.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ from tombola.training.jobs import Job
 def against_one_process(model: str, settings: Settings, *, epochs: float, repeats: int) -> Measured:
     """Time a round's two trainings on MNIST, validation and stored results included.
 
-    The other side is the better of one and two threads. Every repetition has a seed of its own, so that no training is
-    found done; all sides of a repetition train the same.
+    The other side is the better of one and two threads. Every repetition has a seed of its own, so
+    that no training is found done; all sides of a repetition train the same.
 
     Args:
         model: A model of tombola.
@@ -39,7 +41,13 @@ def against_one_process(model: str, settings: Settings, *, epochs: float, repeat
             "name": "bench",
             "data": {"name": "mnist", "valid": 5000},
             "model": model,
-            "training": {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "epochs": epochs, "batch_size": 60},
+            "training": {
+                "optimizer": "sgd",
+                "lr": 0.01,
+                "momentum": 0.9,
+                "epochs": epochs,
+                "batch_size": 60,
+            },
             "arms": {"colt-2": {"method": "colt", "partitions": 2, "rate": 0.15}},
             "until": {"rounds": 1},
         }
@@ -66,7 +74,12 @@ def against_one_process(model: str, settings: Settings, *, epochs: float, repeat
         return side
 
     with tempfile.TemporaryDirectory(prefix="tombola-bench-") as folder:
-        pool = Pool(task, Path(folder), workers=2, make_task=functools.partial(make_task, recipe, settings.root))
+        pool = Pool(
+            task,
+            Path(folder),
+            workers=2,
+            make_task=functools.partial(make_task, recipe, settings.root),
+        )
         try:
             sides = {
                 "2 workers": timed(pool.run_all, 1),
@@ -78,8 +91,16 @@ def against_one_process(model: str, settings: Settings, *, epochs: float, repeat
         finally:
             pool.close()
     lines = [
-        ratio(f"2 workers against {name}", times["2 workers"], times[name], seed=settings.seed, against=name)
+        ratio(
+            f"2 workers against {name}",
+            times["2 workers"],
+            times[name],
+            seed=settings.seed,
+            against=name,
+        )
         for name in ("1 thread", "2 threads")
     ]
     better = min(lines, key=lambda line: line.value)
-    return Measured([replace(better, name="2 workers", note=f"the better one is {better.against}"), *lines])
+    return Measured(
+        [replace(better, name="2 workers", note=f"the better one is {better.against}"), *lines]
+    )

@@ -177,9 +177,11 @@ class Row:
 def interleave(
     sides: Mapping[str, Callable[[], float]], repeats: int, seed: int, *, warm: int = 1
 ) -> dict[str, list[float]]:
-    """Measure the sides in turn, in an order that is drawn anew in each repetition, and return what each gave.
+    """Measure the sides in turn, in an order that is drawn anew in each repetition, and return what
+    each gave.
 
-    A slow spell of the machine then meets all sides of a repetition, and none always comes after the other.
+    A slow spell of the machine then meets all sides of a repetition, and none always comes after
+    the other.
 
     Args:
         sides: Each measures itself once and returns its number.
@@ -202,12 +204,19 @@ def interleave(
 
 
 def ratio(
-    name: str, ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0, each: str = "s", **facts: str
+    name: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    seed: int = 0,
+    each: str = "s",
+    **facts: str,
 ) -> Line:
     """Divide the median of theirs by the median of ours; above 1, ours is smaller.
 
-    The interval is the 95 % percentile bootstrap of this ratio. Whole repetitions are drawn again, not the two sides
-    apart: they were measured one after the other and share what the machine did meanwhile.
+    The interval is the 95 % percentile bootstrap of this ratio. Whole repetitions are drawn again,
+    not the two sides apart: they were measured one after the other and share what the machine did
+    meanwhile.
 
     >>> line = ratio("step", [1.0, 1.0, 1.0], [8.0, 8.0, 8.0])
     >>> line.value, line.low, line.high
@@ -215,7 +224,9 @@ def ratio(
     """
     ours_, theirs_ = np.asarray(ours, float), np.asarray(theirs, float)
     if len(ours_) != len(theirs_) or not len(ours_):
-        raise ValueError(f"{len(ours_)} numbers of ours and {len(theirs_)} of theirs; repetitions are paired")
+        raise ValueError(
+            f"{len(ours_)} numbers of ours and {len(theirs_)} of theirs; repetitions are paired"
+        )
     drawn = _drawn(len(ours_), seed)
     ratios = np.median(theirs_[drawn], axis=1) / np.median(ours_[drawn], axis=1)
     low, high = np.quantile(ratios, [0.025, 0.975])
@@ -232,16 +243,33 @@ def single(name: str, numbers: Sequence[float], unit: str, *, seed: int = 0, **f
     """
     values = np.asarray(numbers, float)
     low, high = np.quantile(np.median(values[_drawn(len(values), seed)], axis=1), [0.025, 0.975])
-    return Line(name, float(np.median(values)), float(low), float(high), unit, list(numbers), each=unit, **facts)
+    return Line(
+        name,
+        float(np.median(values)),
+        float(low),
+        float(high),
+        unit,
+        list(numbers),
+        each=unit,
+        **facts,
+    )
 
 
 def difference(
-    name: str, more: Sequence[float], less: Sequence[float], unit: str, *, seed: int = 0, note: str = ""
+    name: str,
+    more: Sequence[float],
+    less: Sequence[float],
+    unit: str,
+    *,
+    seed: int = 0,
+    note: str = "",
 ) -> Line:
     """Subtract the median of ``less`` from that of ``more``, with the paired bootstrap interval."""
     more_, less_ = np.asarray(more, float), np.asarray(less, float)
     drawn = _drawn(len(more_), seed)
-    low, high = np.quantile(np.median(more_[drawn], axis=1) - np.median(less_[drawn], axis=1), [0.025, 0.975])
+    low, high = np.quantile(
+        np.median(more_[drawn], axis=1) - np.median(less_[drawn], axis=1), [0.025, 0.975]
+    )
     value = float(np.median(more_) - np.median(less_))
     return Line(name, value, float(low), float(high), unit, list(more), list(less), unit, note=note)
 

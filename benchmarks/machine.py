@@ -39,21 +39,29 @@ def processor() -> str:
     """Name the processor's model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
 
 def load() -> float | None:
-    """Return how many processes wanted a core over the last minute; ``None`` where the system does not say."""
+    """Return how many processes wanted a core over the last minute; ``None`` where the system
+    does not say.
+    """
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def commit(folder: Path) -> str:
-    """Name the commit of a checkout, with a star where files differ from it; empty outside of git."""
+    """Name the commit of a checkout, with a star where files differ from it; empty outside of
+    git.
+    """
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:

@@ -1,7 +1,9 @@
-"""Masks of many weights: one global magnitude pruning of 20 %, its time and its memory, each in a fresh process.
+"""Masks of many weights: one global magnitude pruning of 20 %, its time and its memory, each in a
+fresh process.
 
-The memory is the peak of the process above what it held before: the model with its weights and the current mask, both
-touched. With torch there is no current mask before the first pruning. What the result itself takes is part of it.
+The memory is the peak of the process above what it held before: the model with its weights and the
+current mask, both touched. With torch there is no current mask before the first pruning. What the
+result itself takes is part of it.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ def cut(side: str, shapes: Sequence[Sequence[int]], seed: int) -> dict[str, floa
         seed: Of their random normal weights.
     """
     do = {"ours": _ours, "theirs": _theirs}[side]
-    do(_state([(512, 512)], seed))  # what is imported and begun at the first call is no memory of the pruning
+    # what is imported and begun at the first call is no memory of the pruning
+    do(_state([(512, 512)], seed))
     state = _state(shapes, seed)
     seconds, extra, kept = do(state)
     return {"seconds": seconds, "extra": extra, "kept": kept}
@@ -59,7 +62,9 @@ def cut(side: str, shapes: Sequence[Sequence[int]], seed: int) -> dict[str, floa
 
 def in_fresh_process(side: str, shapes: Sequence[Sequence[int]], seed: int) -> dict[str, float]:
     """Do `cut` in a process of its own."""
-    found: dict[str, float] = fresh.call("benchmarks.masks:cut", side=side, shapes=shapes, seed=seed)
+    found: dict[str, float] = fresh.call(
+        "benchmarks.masks:cut", side=side, shapes=shapes, seed=seed
+    )
     return found
 
 
@@ -76,14 +81,21 @@ def need(bytes_: float) -> None:
 
 def _state(shapes: Sequence[Sequence[int]], seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {f"layer{i}.weight": torch.empty(*s).normal_(generator=generator) for i, s in enumerate(shapes)}
+    return {
+        f"layer{i}.weight": torch.empty(*s).normal_(generator=generator)
+        for i, s in enumerate(shapes)
+    }
 
 
 def _ours(state: Mapping[str, Tensor]) -> tuple[float, float, int]:
     mask = {name: torch.ones_like(value, dtype=torch.bool) for name, value in state.items()}
     with _Watched() as watched:
         pruned = prune(magnitude(state, mask), mask, RATE)
-    return watched.seconds, watched.extra, sum(int(torch.count_nonzero(keep)) for keep in pruned.values())
+    return (
+        watched.seconds,
+        watched.extra,
+        sum(int(torch.count_nonzero(keep)) for keep in pruned.values()),
+    )
 
 
 def _theirs(state: Mapping[str, Tensor]) -> tuple[float, float, int]:

@@ -2,9 +2,10 @@
 
     .venv/bin/python -m benchmarks.profiles lenet_300_100 conv3
 
-Both sides train the same model on the same batches with half of the weights pruned, one thread. The plain step is what
-one would write down: the model as it is, ``zero_grad``, ``backward``, the gradients' mask, ``optimizer.step``, the
-weights' mask. Times of kernels are torch's profiler's; what it leaves of the wall time measured without it is Python.
+Both sides train the same model on the same batches with half of the weights pruned, one thread. The
+plain step is what one would write down: the model as it is, ``zero_grad``, ``backward``, the
+gradients' mask, ``optimizer.step``, the weights' mask. Times of kernels are torch's profiler's;
+what it leaves of the wall time measured without it is Python.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ PROBLEMS = {
     "lenet_300_100": (Problem("lenet_300_100", "mnist", 60, density=0.5), 400),
     "lenet5": (Problem("lenet5", "mnist", 60, density=0.5), 100),
     "conv3": (Problem("conv3", "cifar10", 64, density=0.5, augment={"crop": 4, "flip": True}), 8),
-    "resnet18": (Problem("resnet18", "cifar10", 64, density=0.5, augment={"crop": 4, "flip": True}), 3),
+    "resnet18": (
+        Problem("resnet18", "cifar10", 64, density=0.5, augment={"crop": 4, "flip": True}),
+        3,
+    ),
 }
 # The first that fits an operation's name says what it does.
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -37,7 +41,18 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "batch norm": ("batch_norm",),
     "optimiser": ("_fused_", "_foreach_add"),
     "the batch": ("index", "gather", "sub", "div", "arange", "where", "clamp", "bitwise"),
-    "masks and other elementwise": ("mul", "relu", "threshold", "softmax", "nll", "sum", "fill", "zero", "copy", "add"),
+    "masks and other elementwise": (
+        "mul",
+        "relu",
+        "threshold",
+        "softmax",
+        "nll",
+        "sum",
+        "fill",
+        "zero",
+        "copy",
+        "add",
+    ),
 }
 
 
@@ -65,7 +80,9 @@ def quick(ours: Ours) -> Iterator[object]:
 
 
 def milliseconds(steps: Iterator[object], number: int) -> tuple[float, dict[str, float]]:
-    """Return the wall time of a step and, by kind of operation, what the profiler says of one, all in ms."""
+    """Return the wall time of a step and, by kind of operation, what the profiler says of one,
+    all in ms.
+    """
     times = []
     for _ in range(3):
         began = time.perf_counter()
@@ -78,7 +95,9 @@ def milliseconds(steps: Iterator[object], number: int) -> tuple[float, dict[str,
     kinds = dict.fromkeys([*KINDS, "other"], 0.0)
     for event in profiled.key_averages():
         if event.key.startswith("aten::"):
-            fitting = (kind for kind, words in KINDS.items() if any(word in event.key for word in words))
+            fitting = (
+                kind for kind, words in KINDS.items() if any(word in event.key for word in words)
+            )
             kinds[next(fitting, "other")] += event.self_cpu_time_total / 1000 / number
     return statistics.median(times), kinds
 
@@ -102,7 +121,10 @@ def compare(name: str) -> str:
     rest = [found[side][0] - sum(found[side][1].values()) for side in sides]
     # A difference of two runs: where kernels take a hundred times as long it says nothing.
     shares = [left / found[side][0] for left, side in zip(rest, sides, strict=True)]
-    cells = [f"{left:.3f}" if share > 0.03 else "in the noise" for left, share in zip(rest, shares, strict=True)]
+    cells = [
+        f"{left:.3f}" if share > 0.03 else "in the noise"
+        for left, share in zip(rest, shares, strict=True)
+    ]
     lines.append(f"| Python and autograd (the rest) | {cells[0]} | {cells[1]} |")
     lines.append(f"| **a step** | **{found['plain'][0]:.3f}** | **{found['tombola'][0]:.3f}** |")
     return "\n".join(lines)

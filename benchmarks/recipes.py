@@ -1,4 +1,6 @@
-"""A whole recipe by `tombola.run`, in a fresh runs folder; the same work whatever the demo of today is."""
+"""A whole recipe by `tombola.run`, in a fresh runs folder; the same work whatever the demo of
+today is.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +16,42 @@ from tombola.schema.recipe import Recipe, parse
 
 
 def recipe(settings: Settings) -> Recipe:
-    """Return COLT-2, LTH and the matched control on scikit-learn's digits, three replicates: the first demo."""
-    return parse({
-        "name": "digits",
-        "data": {"name": "digits", "valid": 0.15},
-        "model": "lenet_300_100",
-        "training": {
-            "optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "batch_size": 32, "epochs": 1 if settings.quick else 120,
-        },
-        "arms": {
-            "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
-            "lth": {"method": "lth", "rate": 0.2},
-            "matched": {"match": "colt-2"},
-            "random-ticket": {"method": "random_ticket", "of": "colt-2"},
-        },
-        "until": {"rounds": 1} if settings.quick else {"density": 0.1},
-        "verdict": {"margin": 0.02, "at": [0.5, 0.2, 0.1]},
-        "replicates": 3,
-        "seed": 0,
-    })  # fmt: skip
+    """Return COLT-2, LTH and the matched control on scikit-learn's digits, three replicates:
+    the first demo.
+    """
+    return parse(
+        {
+            "name": "digits",
+            "data": {"name": "digits", "valid": 0.15},
+            "model": "lenet_300_100",
+            "training": {
+                "optimizer": "sgd",
+                "lr": 0.05,
+                "momentum": 0.9,
+                "batch_size": 32,
+                "epochs": 1 if settings.quick else 120,
+            },
+            "arms": {
+                "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
+                "lth": {"method": "lth", "rate": 0.2},
+                "matched": {"match": "colt-2"},
+                "random-ticket": {"method": "random_ticket", "of": "colt-2"},
+            },
+            "until": {"rounds": 1} if settings.quick else {"density": 0.1},
+            "verdict": {"margin": 0.02, "at": [0.5, 0.2, 0.1]},
+            "replicates": 3,
+            "seed": 0,
+        }
+    )
 
 
 class Timed:
     """A recipe on a number of workers; calling it runs it whole and returns the seconds.
 
     Attributes:
-        warm: Of each call, the seconds from the first word of a worker: its first look at the validation split. What is
-            left out is starting the workers, loading the data and one epoch.
+        warm: Of each call, the seconds from the first word of a worker: its first look at the
+            validation split. What is left out is starting the workers, loading the data and one
+            epoch.
     """
 
     def __init__(self, recipe: Recipe, workers: int, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Results: rows measured one after the other, kept as JSON with the machine they were measured on.
 
-A run of some rows replaces these and keeps the others, as long as they come from the same machine and software.
+A run of some rows replaces these and keeps the others, as long as they come from the same machine
+and software.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def run(
     call: Callable[..., Any] = fresh.call,
     facts: Callable[[], dict[str, Any]] = machine.facts,
 ) -> list[Result]:
-    """Measure rows, each in a fresh process; whatever goes wrong with one is its reason for not being run.
+    """Measure rows, each in a fresh process; whatever goes wrong with one is its reason for not
+    being run.
 
     Args:
         names: The rows.
@@ -80,7 +82,9 @@ def run(
         begun(name)
         measured, reason, now = None, "", facts()
         try:
-            plain = call("benchmarks.rows:measure", name=name, settings=dataclasses.asdict(settings))
+            plain = call(
+                "benchmarks.rows:measure", name=name, settings=dataclasses.asdict(settings)
+            )
             measured = Measured.of(plain)
         except NotRun as error:
             reason = str(error)
@@ -90,7 +94,9 @@ def run(
 
 
 def entries(result: Result, row: Row | None = None) -> list[Entry]:
-    """Return a row's lines of the table: judged ones first, then the extra ones; goals alone where it was not run."""
+    """Return a row's lines of the table: judged ones first, then the extra ones; goals alone
+    where it was not run.
+    """
     row = row or rows.get(result.name).ROW
     goals = {goal.line: goal for goal in row.goals}
     found = [line.name for line in result.measured.lines] if result.measured else []
@@ -128,7 +134,11 @@ def merged(old: Sequence[Result], new: Sequence[Result], order: Sequence[str]) -
     if not new:
         return list(old)
     machine_ = {key: new[0].facts.get(key) for key in _SAME}
-    kept = [r for r in old if {key: r.facts.get(key) for key in _SAME} == machine_ and r.quick == new[0].quick]
+    kept = [
+        r
+        for r in old
+        if {key: r.facts.get(key) for key in _SAME} == machine_ and r.quick == new[0].quick
+    ]
     measured = {result.name for result in kept if result.measured is not None}
     fresh = [result for result in new if result.measured is not None or result.name not in measured]
     by_name = {result.name: result for result in (*kept, *fresh)}

@@ -1,7 +1,8 @@
-"""Training steps: tombola's loop against open_lth's, on the same architecture, batch size and optimiser.
+"""Training steps: tombola's loop against open_lth's, on the same architecture, batch size and
+optimiser.
 
-On both sides a step is all that is repeated for a batch: getting it (reading, augmenting, normalising), forward,
-backward, optimiser, mask. What is done once an epoch is outside of the time.
+On both sides a step is all that is repeated for a batch: getting it (reading, augmenting,
+normalising), forward, backward, optimiser, mask. What is done once an epoch is outside of the time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Problem:
         data: A data set of both.
         batch_size: Examples a step.
         density: Of a mask over all weights, held on both sides; dense if not given.
-        peer_model: The same architecture among open_lth's models; if not given, ours is wrapped for it.
+        peer_model: The same architecture among open_lth's models; if not given, ours is wrapped for
+            it.
         augment: What tombola does to the images; open_lth does what it does for this data set.
         lr: Learning rate; the optimiser is SGD with momentum 0.9.
     """
@@ -54,7 +56,13 @@ class Problem:
         data: dict[str, Any] = {"name": self.data, "valid": 0, "augment": dict(self.augment or {})}
         if self.data == "cifar10":
             data["verify"] = False  # other copies of the same pictures will do
-        training = {"optimizer": "sgd", "lr": self.lr, "momentum": 0.9, "steps": 1000, "batch_size": self.batch_size}
+        training = {
+            "optimizer": "sgd",
+            "lr": self.lr,
+            "momentum": 0.9,
+            "steps": 1000,
+            "batch_size": self.batch_size,
+        }
         return parse(
             {
                 "name": "bench",
@@ -83,7 +91,10 @@ class Ours:
         mask = ones(self.task.model, "all", head=self.task.head)
         if problem.density is not None:
             generator = torch.Generator().manual_seed(settings.seed)
-            mask = {k: torch.rand(m.shape, generator=generator) < problem.density for k, m in mask.items()}
+            mask = {
+                k: torch.rand(m.shape, generator=generator) < problem.density
+                for k, m in mask.items()
+            }
         self.mask: dict[str, Tensor] = mask
         self.held = mask if held else {}
         self.model = self.task.build(self.task.initial_state(), WHOLE, settings.seed)
@@ -98,11 +109,19 @@ class Ours:
         clock: Callable[[], float] = time.perf_counter,
         visited: Callable[[int], bool] = lambda _: False,
     ) -> float:
-        """Time consecutive steps of `tombola.train`, as a run takes them between two evaluations."""
+        """Time consecutive steps of `tombola.train`, as a run takes them between two
+        evaluations.
+        """
         training: Training = replace(self.training, steps=warm + steps, threads=threads)
         times: dict[int, float] = {}
         going = train(
-            self.model, self.batches, training, self.held, loss=self.task.loss, seed=self.seed, visited=visited
+            self.model,
+            self.batches,
+            training,
+            self.held,
+            loss=self.task.loss,
+            seed=self.seed,
+            visited=visited,
         )
         for step in going:
             if step.number in (warm, warm + steps):
@@ -112,7 +131,9 @@ class Ours:
         return (times[warm + steps] - times[warm]) / steps
 
 
-def against_open_lth(problem: Problem, settings: Settings, *, steps: int, warm: int, repeats: int) -> Measured:
+def against_open_lth(
+    problem: Problem, settings: Settings, *, steps: int, warm: int, repeats: int
+) -> Measured:
     """Time a step of both, with one thread on both sides, then with torch's default on both."""
     peer = OpenLth(settings.open_lth, data_root(settings.root))
     ours = Ours(problem, settings)
@@ -124,8 +145,12 @@ def against_open_lth(problem: Problem, settings: Settings, *, steps: int, warm: 
     for threads in dict.fromkeys([1, default]):
         torch.set_num_threads(threads)
         sides: dict[str, Callable[[], float]] = {
-            "ours": lambda threads=threads: ours.seconds_per_step(warm=warm, steps=steps, threads=threads),
-            "theirs": lambda: peer.seconds_per_step(model, loader, optimizer, warm=warm, steps=steps),
+            "ours": lambda threads=threads: ours.seconds_per_step(
+                warm=warm, steps=steps, threads=threads
+            ),
+            "theirs": lambda: peer.seconds_per_step(
+                model, loader, optimizer, warm=warm, steps=steps
+            ),
         }
         times = interleave(sides, settings.times(repeats), settings.seed)
         ours_, theirs = ([1000 * t for t in times[side]] for side in ("ours", "theirs"))
@@ -134,7 +159,9 @@ def against_open_lth(problem: Problem, settings: Settings, *, steps: int, warm: 
     return Measured(lines)
 
 
-def _for_peer(peer: OpenLth, problem: Problem, task: Classification, mask: Mapping[str, Tensor]) -> Any:
+def _for_peer(
+    peer: OpenLth, problem: Problem, task: Classification, mask: Mapping[str, Tensor]
+) -> Any:
     """Make the model that open_lth trains; with a mask where we hold one, as its user gets it."""
     if problem.peer_model is not None:
         model = peer.model(problem.peer_model)
@@ -148,7 +175,9 @@ def _for_peer(peer: OpenLth, problem: Problem, task: Classification, mask: Mappi
     return peer.pruned(model, keeps)
 
 
-def upkeep(problem: Problem, settings: Settings, *, steps: int, warm: int, repeats: int, name: str) -> Any:
+def upkeep(
+    problem: Problem, settings: Settings, *, steps: int, warm: int, repeats: int, name: str
+) -> Any:
     """Time a step with a mask held and one without, and return the difference as a line, in ms."""
     with_, without = Ours(problem, settings), Ours(problem, settings, held=False)
     warm, steps = settings.scaled(warm, 1), settings.scaled(steps, 2)
@@ -164,4 +193,7 @@ def upkeep(problem: Problem, settings: Settings, *, steps: int, warm: int, repea
     more, less = ([1000 * t for t in times[side]] for side in ("with", "without"))
     line = difference(name, more, less, "ms", seed=settings.seed)
     step = sorted(less)[len(less) // 2]
-    return replace(line, note=f"{100 * line.value / step:.1f} % of a step of {step:.3g} ms without a mask, 1 thread")
+    return replace(
+        line,
+        note=f"{100 * line.value / step:.1f} % of a step of {step:.3g} ms without a mask, 1 thread",
+    )

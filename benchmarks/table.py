@@ -66,7 +66,9 @@ def terminal(result: Result) -> str:
     text = [f"{result.name}: {shown[0].title}{against}"]
     if result.measured is None:
         goals = "; ".join(f"{e.line} {e.goal}" for e in shown if e.goal)
-        return "\n".join([*text, f"    not run: {result.reason}" + (f" (goal: {goals})" if goals else "")])
+        return "\n".join(
+            [*text, f"    not run: {result.reason}" + (f" (goal: {goals})" if goals else "")]
+        )
     for entry in shown:
         found = with_interval(entry.found) if entry.found else ""
         goal = f"goal {entry.goal}" if entry.goal else ""
@@ -87,7 +89,8 @@ def summary(results: Sequence[Result]) -> str:
     """Count the goals in one line."""
     said = [entry.verdict for result in results for entry in entries(result) if entry.goal]
     return (
-        ", ".join(f"{said.count(which)} {which}" for which in ("met", "missed", "not run")) + f" of {len(said)} goals"
+        ", ".join(f"{said.count(which)} {which}" for which in ("met", "missed", "not run"))
+        + f" of {len(said)} goals"
     )
 
 
@@ -100,7 +103,9 @@ def markdown(results: Sequence[Result], figures: Mapping[str, str]) -> str:
     """
     parts = [_HEAD]
     if any(result.quick for result in results):
-        parts.append("**These are quick runs, to see that the rows work. The numbers mean nothing.**\n")
+        parts.append(
+            "**These are quick runs, to see that the rows work. The numbers mean nothing.**\n"
+        )
     parts += [f"Result: {summary(results)}.\n", machine(results), _table(results)]
     parts += [f"![{title}]({file})\n" for file, title in figures.items()]
     parts.append("## What the rows measure\n")
@@ -122,10 +127,21 @@ def machine(results: Sequence[Result]) -> str:
         "torch's default threads": first["threads"],
         "load average as rows began": f"{min(loads):g} to {max(loads):g}" if loads else "not known",
         "date": _span([result.facts["date"] for result in results]),
-        "tombola's commit": ", ".join(dict.fromkeys(result.facts["commit"] or "not known" for result in results)),
+        "tombola's commit": ", ".join(
+            dict.fromkeys(result.facts["commit"] or "not known" for result in results)
+        ),
     }
-    text = ["| | |", "|---|---|", *(f"| {key} | {_cell(str(value))} |" for key, value in said.items()), ""]
-    star = ["A star behind a commit: files differed from it.\n"] if "*" in said["tombola's commit"] else []
+    text = [
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {_cell(str(value))} |" for key, value in said.items()),
+        "",
+    ]
+    star = (
+        ["A star behind a commit: files differed from it.\n"]
+        if "*" in said["tombola's commit"]
+        else []
+    )
     return "\n".join([*text, *star])
 
 
@@ -134,20 +150,43 @@ def _span(dates: Sequence[str]) -> str:
 
 
 def _table(results: Sequence[Result]) -> str:
-    text = ["| row | what | against | goal | result | ours | theirs | |", "|---|---|---|---|---|---|---|---|"]
+    text = [
+        "| row | what | against | goal | result | ours | theirs | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for result in results:
         for index, entry in enumerate(entries(result)):
             name = result.name if index == 0 else ""
-            what = f"{entry.title}: {entry.line}" if index == 0 and entry.line else entry.line or entry.title
+            what = (
+                f"{entry.title}: {entry.line}"
+                if index == 0 and entry.line
+                else entry.line or entry.title
+            )
             against = entry.against
             found, ours, theirs = "", "", ""
             if entry.found is not None:
                 found, (ours, theirs) = with_interval(entry.found), sides(entry.found)
                 what += f" ({entry.found.note})" if entry.found.note else ""
-            said = {"met": "**met**", "missed": "**missed**", "not run": f"not run: {result.reason}"}
-            cells = [name, what, against, entry.goal, found, ours, theirs, said.get(entry.verdict, "")]
+            said = {
+                "met": "**met**",
+                "missed": "**missed**",
+                "not run": f"not run: {result.reason}",
+            }
+            cells = [
+                name,
+                what,
+                against,
+                entry.goal,
+                found,
+                ours,
+                theirs,
+                said.get(entry.verdict, ""),
+            ]
             text.append(f"| {' | '.join(map(_cell, cells))} |")
-        text += [f"| | {_cell(note)} | | | | | | |" for note in (result.measured.notes if result.measured else ())]
+        text += [
+            f"| | {_cell(note)} | | | | | | |"
+            for note in (result.measured.notes if result.measured else ())
+        ]
     return "\n".join([*text, ""])
 
 

@@ -85,7 +85,9 @@ def faults_of(path: Path) -> Iterator[Fault]:
 
 
 def _left_alone(tree: ast.Module) -> set[int]:
-    """Return the nodes that decide nothing: annotations, imports, messages of errors, what types need."""
+    """Return the nodes that decide nothing: annotations, imports, messages of errors, what
+    types need.
+    """
     found: set[int] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
@@ -109,9 +111,15 @@ def _left_alone(tree: ast.Module) -> set[int]:
 def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     """Yield the faults that a node can have, each as another node in its place."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in _BOUNDARIES:
-        yield "boundary", _with(node, lambda new: new.ops.__setitem__(0, _BOUNDARIES[type(node.ops[0])]()))
+        yield (
+            "boundary",
+            _with(node, lambda new: new.ops.__setitem__(0, _BOUNDARIES[type(node.ops[0])]())),
+        )
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        yield "arithmetic", _with(node, lambda new: setattr(new, "op", _ARITHMETIC[type(node.op)]()))
+        yield (
+            "arithmetic",
+            _with(node, lambda new: setattr(new, "op", _ARITHMETIC[type(node.op)]())),
+        )
     if isinstance(node, ast.Constant) and type(node.value) is bool:
         yield "constant", ast.copy_location(ast.Constant(not node.value), node)
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):

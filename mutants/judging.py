@@ -58,7 +58,13 @@ CORE = (
         "masks/digests",
         "models/flops",
     ),
-    *("training/gradual", "training/invariants", "training/jobs", "kernels/_eager", "kernels/_traced"),
+    *(
+        "training/gradual",
+        "training/invariants",
+        "training/jobs",
+        "kernels/_eager",
+        "kernels/_traced",
+    ),
     *("kernels/anatomy", "kernels/finding", "kernels/recording", "kernels/updates"),
     *(
         "evidence/ledger",
@@ -71,7 +77,14 @@ CORE = (
         "masks/scopes",
         "search/rounds",
     ),
-    *("ground/seeds", "masks/selection", "ground/settings", "data/splits", "evidence/statistics", "tasks/evaluation"),
+    *(
+        "ground/seeds",
+        "masks/selection",
+        "ground/settings",
+        "data/splits",
+        "evidence/statistics",
+        "tasks/evaluation",
+    ),
     *("ticket_format/bits", "ticket_format/contents", "ticket_format/layout"),
     *("ticket_format/reading", "ticket_format/texts", "ticket_format/writing"),
     *("tickets", "training/loop", "evidence/verdicts"),
@@ -124,7 +137,9 @@ def _tests(module: str, fault: Fault | None) -> int:
         path = SOURCE / f"{module}.py"
         plugins.append(_Faulty(f"tombola.{module.replace('/', '.')}", path, fault.code(path)))
     marked = ["-m", "not slow and not gpu"]
-    return int(pytest.main(["-x", "-q", "--no-header", "-n", "0", *marked, *tests_of(module)], plugins))
+    return int(
+        pytest.main(["-x", "-q", "--no-header", "-n", "0", *marked, *tests_of(module)], plugins)
+    )
 
 
 def _child(module: str, fault: Fault | None) -> None:
@@ -136,7 +151,9 @@ def _child(module: str, fault: Fault | None) -> None:
 
 
 def judge(module: str, fault: Fault | None) -> tuple[int | None, float]:
-    """Run a module's tests in a process of their own; the exit code is ``None`` where they took too long."""
+    """Run a module's tests in a process of their own; the exit code is ``None`` where they took
+    too long.
+    """
     began = time.monotonic()
     process = multiprocessing.get_context("fork").Process(target=_child, args=(module, fault))
     process.start()

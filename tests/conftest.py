@@ -1,4 +1,6 @@
-"""What every test shares: one thread, pages without charts, and the folder where real data may be."""
+"""What every test shares: one thread, pages without charts, and the folder where real data may
+be.
+"""
 
 import os
 from pathlib import Path
@@ -23,7 +25,9 @@ def data_root() -> Path:
 
 @pytest.fixture
 def needs_data(data_root):
-    """Call with a data set's folder (``"MNIST"``): gives the root, or skips and says what is missing."""
+    """Call with a data set's folder (``"MNIST"``): gives the root, or skips and says what is
+    missing.
+    """
 
     def need(folder: str) -> Path:
         if not (data_root / folder).exists():
@@ -42,7 +46,9 @@ def without_charts():
 
 @pytest.fixture(scope="session", autouse=True)
 def short_clocks():
-    """Measure clocks as briefly as can be: before a run, of its tickets, and what the doctor advises."""
+    """Measure clocks as briefly as can be: before a run, of its tickets, and what the doctor
+    advises.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tombola.experiments.estimate._MOST_STEPS", 4)
         patch.setattr("tombola.experiments.estimate._EXAMPLES", 20)

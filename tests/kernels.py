@@ -1,4 +1,6 @@
-"""A kernel's gradients as a function of the batch, for somebody who has the model in hands between two steps."""
+"""A kernel's gradients as a function of the batch, for somebody who has the model in hands
+between two steps.
+"""
 
 from tombola.ground.settings import Training
 from tombola.kernels.finding import named
@@ -11,7 +13,9 @@ def prepared(model, loss, kernel, **settings):
     """Prepare a model to be trained by the kernel of that name."""
     training = Training(**({"epochs": 1} | settings))
     optimizer = optimizer_for(model, training)
-    return named(kernel).prepare(model, Handle(model, {}), training, loss=loss, optimizer=optimizer, reseed=nothing)
+    return named(kernel).prepare(
+        model, Handle(model, {}), training, loss=loss, optimizer=optimizer, reseed=nothing
+    )
 
 
 def gradients(model, loss, *, traced):

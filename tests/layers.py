@@ -4,7 +4,9 @@ from torch import nn
 
 
 class SecondVersion(nn.Linear):
-    """A layer that takes a state without its version for an old one, whose weights were half as large."""
+    """A layer that takes a state without its version for an old one, whose weights were half as
+    large.
+    """
 
     _version = 2
 

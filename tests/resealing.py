@@ -1,4 +1,6 @@
-"""Changes to the files of a run that renew their digests, as only somebody who means to would make them."""
+"""Changes to the files of a run that renew their digests, as only somebody who means to would
+make them.
+"""
 
 import io
 import json
@@ -41,7 +43,9 @@ def unseal(folder):
         if isinstance(value, list):
             value.pop()
         else:
-            value = {key: entry for key, entry in value.items() if key not in (KEY, "seals", "shared")}
+            value = {
+                key: entry for key, entry in value.items() if key not in (KEY, "seals", "shared")
+            }
         path.write_text(json.dumps(value, indent=2) + "\n")
     for path in folder.glob("*.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]

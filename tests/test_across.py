@@ -6,7 +6,9 @@ from tests.test_decisions import record
 from tombola.reports import across
 
 
-@pytest.mark.parametrize(("runs", "rows"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [3, 2]), (7, [3, 3, 1])])
+@pytest.mark.parametrize(
+    ("runs", "rows"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [3, 2]), (7, [3, 3, 1])]
+)
 def test_panels_stand_in_rows_of_up_to_three_and_four_of_them_two_by_two(runs, rows):
     records = [record("lth", k, r, 0.5**r, 0.9) for k in range(2) for r in range(3)]
     spec = across.by_run({str(number): records for number in range(runs)}, ["lth"]).to_dict()

@@ -21,17 +21,18 @@ def answer(records, question=ASKED):
 
 
 def test_a_winning_ticket_is_told_with_the_limits_that_were_tested():
-    # By hand: differences of 0.1, 0.15, 0.2 points; t(0.95, 2) = 2.92; 0.15 - 2.92 * 0.05 / sqrt(3) = 0.066.
+    # By hand: differences of 0.1, 0.15, 0.2 points; t(0.95, 2) = 2.92; 0.15 - 2.92 * 0.05 / sqrt(3)
+    # = 0.066.
     assert answer(RECORDS) == [
-        "lth finds winning tickets at 50 % of the weights: they are within 1 point of dense (+0.15, at least +0.07) "
-        "and 10.05 points above random (at least +9.97)."
+        "lth finds winning tickets at 50 % of the weights: they are within 1 point of dense "
+        "(+0.15, at least +0.07) and 10.05 points above random (at least +9.97)."
     ]
 
 
 def test_a_losing_ticket_is_told_with_what_it_violates_alone():
     assert answer(three("lth", 0.85) + WORSE) == [
-        "lth finds no winning ticket at 50 % of the weights: they are more than 1 point below dense (-4.95, at most "
-        "-4.87)."
+        "lth finds no winning ticket at 50 % of the weights: they are more than 1 point below "
+        "dense (-4.95, at most -4.87)."
     ]
 
 
@@ -46,26 +47,32 @@ def test_all_that_a_ticket_violates_is_told():
 def test_an_undecided_ticket_is_told_with_what_is_known_and_what_is_not():
     records = three("lth", 0.901) + three("random", 0.8999, spread=0.003)
     assert answer(records) == [
-        "Whether lth finds winning tickets is open: at 50 % its tickets are within 1 point of dense (+0.15, at least "
-        "+0.07) but not shown to be more accurate than random (-0.14, at least -0.56 points)."
+        "Whether lth finds winning tickets is open: at 50 % its tickets are within 1 point of "
+        "dense (+0.15, at least +0.07) but not shown to be more accurate than random (-0.14, at "
+        "least -0.56 points)."
     ]
 
 
 def test_without_a_control_the_answer_says_that_none_is_there_to_beat():
     assert answer(RECORDS, replace(ASKED, controls={"lth": ()})) == [
-        "Whether lth finds winning tickets is open: at 50 % its tickets are within 1 point of dense (+0.15, at least "
-        "+0.07), and there is no control for them to beat."
+        "Whether lth finds winning tickets is open: at 50 % its tickets are within 1 point of "
+        "dense (+0.15, at least +0.07), and there is no control for them to beat."
     ]
 
 
 def rounds(arm, accuracies, k=3, spread=0.001, **more):
-    """Rounds at 100, 50, 25 ... % with these accuracies, the replicates spread evenly around them."""
+    """Rounds at 100, 50, 25 ... % with these accuracies, the replicates spread evenly around
+    them.
+    """
     found = []
     for r in range(k):
         for index, accuracy in enumerate((0.9, *accuracies)):
             own = record(arm, r, index, 0.5**index, accuracy) | {"test_accuracy": accuracy} | more
             if index:  # differences without a spread decide nothing
-                own |= {"test_accuracy": accuracy + spread * (r - (k - 1) / 2), "early_stop_step": 90 - 2 * r}
+                own |= {
+                    "test_accuracy": accuracy + spread * (r - (k - 1) / 2),
+                    "early_stop_step": 90 - 2 * r,
+                }
             found.append(own)
     return found
 
@@ -80,11 +87,31 @@ THREE = replace(ASKED, at=(0.5, 0.25, 0.125))
 @pytest.mark.parametrize(
     ("found", "drawn", "said"),
     [
-        ([0.9, 0.9, 0.9], [0.8, 0.7, 0.6], "finds winning tickets down to 12.5 % of the weights: at 12.5 % they"),
-        ([0.9, 0.9, 0.7], [0.8, 0.7, 0.6], "finds winning tickets down to 25 % of the weights: at 25 % they"),
-        ([0.9, 0.9, 0.9], [0.9, 0.7, 0.6], "finds winning tickets at 25 and 12.5 % of the weights: at 12.5 % they"),
-        ([0.9, 0.7, 0.6], [0.8, 0.6, 0.5], "finds winning tickets at 50 % of the weights: they are"),
-        ([0.9, 0.7, 0.6], [0.9, 0.6, 0.5], "finds no winning ticket at 25 and 12.5 % of the weights: at 25 % they"),
+        (
+            [0.9, 0.9, 0.9],
+            [0.8, 0.7, 0.6],
+            "finds winning tickets down to 12.5 % of the weights: at 12.5 % they",
+        ),
+        (
+            [0.9, 0.9, 0.7],
+            [0.8, 0.7, 0.6],
+            "finds winning tickets down to 25 % of the weights: at 25 % they",
+        ),
+        (
+            [0.9, 0.9, 0.9],
+            [0.9, 0.7, 0.6],
+            "finds winning tickets at 25 and 12.5 % of the weights: at 12.5 % they",
+        ),
+        (
+            [0.9, 0.7, 0.6],
+            [0.8, 0.6, 0.5],
+            "finds winning tickets at 50 % of the weights: they are",
+        ),
+        (
+            [0.9, 0.7, 0.6],
+            [0.9, 0.6, 0.5],
+            "finds no winning ticket at 25 and 12.5 % of the weights: at 25 % they",
+        ),
     ],
 )
 def test_the_answer_says_down_to_where_tickets_win(found, drawn, said):
@@ -100,21 +127,41 @@ def test_of_several_controls_the_closest_is_told():
 
 def test_what_wins_comes_first_then_what_loses_then_what_is_open():
     records = three("open", 0.9) + three("lost", 0.8) + RECORDS
-    question = replace(ASKED, controls={"open": (), "lost": (), "lth": ("random",)},
-                       drawn=frozenset({"open", "lost", "lth"}))  # fmt: skip
-    assert [told.split(" find")[0] for told in answer(records, question)] == ["lth", "lost", "Whether open"]
-    more = replace(question, controls=question.controls | {"also": ()}, drawn=question.drawn | {"also", "fifth"},
-                   pairs=(("fifth", "dense"),))  # fmt: skip
-    assert answer(records + three("also", 0.8) + three("fifth", 0.9), more)[-1] == "1 more arm is in the tables."
+    question = replace(
+        ASKED,
+        controls={"open": (), "lost": (), "lth": ("random",)},
+        drawn=frozenset({"open", "lost", "lth"}),
+    )
+    assert [told.split(" find")[0] for told in answer(records, question)] == [
+        "lth",
+        "lost",
+        "Whether open",
+    ]
+    more = replace(
+        question,
+        controls=question.controls | {"also": ()},
+        drawn=question.drawn | {"also", "fifth"},
+        pairs=(("fifth", "dense"),),
+    )
+    assert (
+        answer(records + three("also", 0.8) + three("fifth", 0.9), more)[-1]
+        == "1 more arm is in the tables."
+    )
 
 
 def test_an_arm_of_as_many_weights_is_told_beside():
     def beside(accuracy, spread=0.0005):
         question = replace(ASKED, pairs=(("lth", "matched"),), matched={"lth": ("matched",)})
-        return decisions.answer(RECORDS + three("matched", accuracy, spread=spread), question)[0][-1]
+        return decisions.answer(RECORDS + three("matched", accuracy, spread=spread), question)[0][
+            -1
+        ]
 
-    assert beside(0.95, 0.001).startswith("lth is less accurate than matched, which keeps as many weights: -4.95 [")
-    assert beside(0.85, 0.001).startswith("lth is more accurate than matched, which keeps as many weights: +5.05 [")
+    assert beside(0.95, 0.001).startswith(
+        "lth is less accurate than matched, which keeps as many weights: -4.95 ["
+    )
+    assert beside(0.85, 0.001).startswith(
+        "lth is more accurate than matched, which keeps as many weights: +5.05 ["
+    )
     assert beside(0.9, 0.003).startswith(
         "lth is not shown to differ from matched, which keeps as many weights: -0.15 ["
     )
@@ -124,7 +171,9 @@ def test_beside_an_arm_of_as_many_weights_the_sparsest_difference_that_is_shown_
     question = replace(THREE, pairs=(("lth", "matched"),), matched={"lth": ("matched",)})
     matched = rounds("matched", [0.8, 0.8, 0.9], spread=0.002)
     told = decisions.answer(rounds("lth", [0.9, 0.9, 0.9]) + matched, question)[0][-1]
-    assert told.startswith("lth is more accurate than matched, which keeps as many weights: +10.00 [")
+    assert told.startswith(
+        "lth is more accurate than matched, which keeps as many weights: +10.00 ["
+    )
     assert told.endswith("] points at 25 %.")
 
 
@@ -145,18 +194,24 @@ def test_without_a_margin_every_arm_is_compared_with_dense_all_the_same():
 
 
 def test_fewer_than_three_replicates_are_told_once_with_their_cure():
-    two = [one for one in rounds("lth", [0.9, 0.9, 0.9]) if one["replicate"] < 2] + drawn_at_random([0.8, 0.8, 0.8])
+    two = [one for one in rounds("lth", [0.9, 0.9, 0.9]) if one["replicate"] < 2] + drawn_at_random(
+        [0.8, 0.8, 0.8]
+    )
     said = decisions.sentences(two, replace(THREE, pairs=(DENSE_TOO,)))
     assert said[0] == "lth is -0.05 [-0.69, +0.59] points from dense at 12.5 %, in 2 replicates."
     assert said[1:] == [
-        "No verdict for lth: it takes 3 replicates, and there are 2. The same command with --replicates 5 adds those "
-        "that are missing."
+        "No verdict for lth: it takes 3 replicates, and there are 2. The same command with "
+        "--replicates 5 adds those that are missing."
     ]
 
 
 def test_of_replicates_that_are_too_few_the_fewest_are_told():
     records = rounds("lth", [0.9, 0.9, 0.9]) + drawn_at_random([0.8, 0.8, 0.8])
-    few = [one for one in records if one["replicate"] < 2 and (one["replicate"] < 1 or one["round"] < 3)]
+    few = [
+        one
+        for one in records
+        if one["replicate"] < 2 and (one["replicate"] < 1 or one["round"] < 3)
+    ]
     assert "and there is 1." in " ".join(decisions.sentences(few, THREE))
 
 
@@ -164,35 +219,62 @@ def test_a_tick_stands_only_beside_a_limit_that_was_tested():
     two = [one for one in RECORDS if one["replicate"] < 2]
     [row] = decisions.verdict_grid(two, ASKED).rows
     assert row[2:] == ["no verdict", "+0.12", "-10", "random +10.07"]
-    equal = three("lth", 0.9, spread=0.0) + three("random", 0.8, spread=0.0)  # a sign test: no limit, and no tick
-    assert decisions.verdict_grid(equal, ASKED).rows[0][3:] == ["+0.00 ?", "-11, ≤ +6 ✓", "random +10.00 ?"]
+    # a sign test: no limit, and no tick
+    equal = three("lth", 0.9, spread=0.0) + three("random", 0.8, spread=0.0)
+    assert decisions.verdict_grid(equal, ASKED).rows[0][3:] == [
+        "+0.00 ?",
+        "-11, ≤ +6 ✓",
+        "random +10.00 ?",
+    ]
 
 
 def test_early_stops_that_are_censored_are_told_once_with_their_cure():
-    ended = [one | {"curve": {"step": [10, one["early_stop_step"]]}} for one in rounds("lth", [0.9, 0.9, 0.9])]
+    ended = [
+        one | {"curve": {"step": [10, one["early_stop_step"]]}}
+        for one in rounds("lth", [0.9, 0.9, 0.9])
+    ]
     said = decisions.sentences(ended + drawn_at_random([0.8, 0.7, 0.6]), THREE)
     assert sum("before the validation loss had risen" in sentence for sentence in said) == 1
-    assert said[1].startswith("Early stops of lth cannot be compared with those of dense at 50, 25 and 12.5 %")
+    assert said[1].startswith(
+        "Early stops of lth cannot be compared with those of dense at 50, 25 and 12.5 %"
+    )
     assert said[1].endswith("Train longer to decide it (training.epochs or training.steps).")
     # Beside the number that shows nothing there is a word, and no tick.
-    assert [row[4] for row in decisions.verdict_grid(ended, THREE).rows] == ["-11, ≤ +6, censored ?"] * 3
+    assert [row[4] for row in decisions.verdict_grid(ended, THREE).rows] == [
+        "-11, ≤ +6, censored ?"
+    ] * 3
 
 
 @pytest.mark.parametrize(
     ("records", "controls", "said"),
     [
-        (RECORDS, (), "To give lth a control to beat, add an arm such as random-lth: "
-         "{method: random_ticket, of: lth}."),
-        ([one for one in RECORDS if one["arm"] == "lth" or one["round"] == 0], ("random",),
-         "random, which lth has to beat, has no result at 50 %: finish the run, or evaluate it there (evaluate_at)."),
-        ([one for one in RECORDS if one["arm"] == "lth" or one["round"] == 0]
-         + [one | {"arm": "again"} for one in RECORDS if one["round"] == 0], ("random", "again"),
-         "random and again, which lth has to beat, have no result at 50 %: finish the run, or evaluate it there "
-         "(evaluate_at)."),
-        ([one | {"early_stop_step": None} for one in RECORDS], ("random",), "Without validation data there are no "
-         "early stops to compare, and no ticket can be shown to be winning: set data.valid, such as --data.valid 0.1."),
+        (
+            RECORDS,
+            (),
+            "To give lth a control to beat, add an arm such as random-lth: "
+            "{method: random_ticket, of: lth}.",
+        ),
+        (
+            [one for one in RECORDS if one["arm"] == "lth" or one["round"] == 0],
+            ("random",),
+            "random, which lth has to beat, has no result at 50 %: finish the run, or evaluate it "
+            "there (evaluate_at).",
+        ),
+        (
+            [one for one in RECORDS if one["arm"] == "lth" or one["round"] == 0]
+            + [one | {"arm": "again"} for one in RECORDS if one["round"] == 0],
+            ("random", "again"),
+            "random and again, which lth has to beat, have no result at 50 %: finish the run, or "
+            "evaluate it there (evaluate_at).",
+        ),
+        (
+            [one | {"early_stop_step": None} for one in RECORDS],
+            ("random",),
+            "Without validation data there are no early stops to compare, and no ticket can be "
+            "shown to be winning: set data.valid, such as --data.valid 0.1.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_stops_a_verdict_is_told_once_with_its_cure(records, controls, said):
     told = decisions.sentences(records, replace(ASKED, controls={"lth": controls}))
     assert told.count(said) == 1
@@ -201,8 +283,9 @@ def test_what_stops_a_verdict_is_told_once_with_its_cure(records, controls, said
 def test_arms_that_reach_no_asked_density_are_named_with_what_to_do():
     question = replace(ASKED, pairs=(DENSE_TOO, ("random", "dense")), at=(0.1,))
     assert decisions.sentences(RECORDS, question) == [
-        "lth and random have no results around 10 % of the weights, so nothing is decided there: search further "
-        "(until), or ask for densities that are reached, such as --verdict.at '[0.8]'."
+        "lth and random have no results around 10 % of the weights, so nothing is decided there: "
+        "search further (until), or ask for densities that are reached, such as --verdict.at "
+        "'[0.8]'."
     ]
 
 
@@ -218,7 +301,13 @@ CONTROLS = {
 
 
 def of_recipe(arms, **decision):
-    whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 3}, "arms": arms, "verdict": decision}
+    whole = {
+        "name": "x",
+        "training": {"epochs": 1},
+        "until": {"rounds": 3},
+        "arms": arms,
+        "verdict": decision,
+    }
     return asked(parse(whole))
 
 
@@ -230,13 +319,20 @@ def results(arms):
     return [one for one in found if one["arm"] != "dense" or one["round"] == 0]
 
 
-@pytest.mark.parametrize("chosen", [
-    names for size in range(4) for names in itertools.combinations(CONTROLS, size)
-], ids=lambda names: "+".join(names) or "none")  # fmt: skip
+@pytest.mark.parametrize(
+    "chosen",
+    [names for size in range(4) for names in itertools.combinations(CONTROLS, size)],
+    ids=lambda names: "+".join(names) or "none",
+)
 def test_a_verdict_hangs_on_the_controls_of_its_own_arm_alone(chosen):
-    arms = {name: {"method": "lth"} | arm for name, arm in (ARMS | {name: CONTROLS[name] for name in chosen}).items()}
+    arms = {
+        name: {"method": "lth"} | arm
+        for name, arm in (ARMS | {name: CONTROLS[name] for name in chosen}).items()
+    }
     records, at = results(arms), [0.5, 0.25]
-    found = decisions.verdicts(records, of_recipe(ARMS | {n: CONTROLS[n] for n in chosen}, margin=0.01, at=at))
+    found = decisions.verdicts(
+        records, of_recipe(ARMS | {n: CONTROLS[n] for n in chosen}, margin=0.01, at=at)
+    )
     assert [(one.arm, one.density) for one in found] == [
         (arm, density) for arm in ("lth", "colt-2", "matched") for density in at
     ]
@@ -261,9 +357,16 @@ def test_every_arm_is_compared_with_dense_at_every_asked_density(margin):
 
 def test_a_control_is_never_called_equal():
     question = replace(ASKED, pairs=(("lth", "random"), ("lth", "matched")), margin=0.05)
-    records = three("lth", 0.901) + three("random", 0.9, spread=0.002) + three("matched", 0.9, spread=0.002)
+    records = (
+        three("lth", 0.901)
+        + three("random", 0.9, spread=0.002)
+        + three("matched", 0.9, spread=0.002)
+    )
     told = {row[0]: row[5] for row in decisions.comparison_grid(records, question).rows}
-    assert told == {"lth - random": "no difference shown", "lth - matched": "equal within the margin"}
+    assert told == {
+        "lth - random": "no difference shown",
+        "lth - matched": "equal within the margin",
+    }
 
 
 def test_the_verdict_on_a_ticket_stands_in_one_line_of_a_hundred_columns(capsys):
@@ -281,7 +384,9 @@ def test_the_answer_is_the_first_sentence_of_terminal_and_summary(width, capsys)
     said = answer(RECORDS)[0]
     table.terminal("digits", RECORDS, [], Console(width=width, file=None), ASKED)
     printed = re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert printed.startswith("digits: Does lth find tickets that train as well as the dense network, at 50 and 20 % ")
+    assert printed.startswith(
+        "digits: Does lth find tickets that train as well as the dense network, at 50 and 20 % "
+    )
     assert printed.split("1 percentage point? ")[1].startswith(said)
     first = table.markdown("digits", RECORDS, [], ASKED).splitlines()[2]
     assert first.replace("\\", "") == f"- {said}"

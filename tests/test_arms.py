@@ -1,4 +1,6 @@
-"""Arms: every kind in one run, its laws, and that a run which was stopped ends as one that was not."""
+"""Arms: every kind in one run, its laws, and that a run which was stopped ends as one that was
+not.
+"""
 
 import copy
 import json
@@ -47,7 +49,12 @@ ARMS = {
     "by-seeds": {"method": "colt", "by": "seeds", "rate": 0.15},
     "full-head": {"method": "colt", "head": "full", "rate": 0.15},
     "equal-steps": {"method": "colt", "rate": 0.15, "training": {"epochs": 4}},
-    "real-and-random": {"method": "colt", "on": [1, 1], "score": ["magnitude", "random"], "rate": 0.15},
+    "real-and-random": {
+        "method": "colt",
+        "on": [1, 1],
+        "score": ["magnitude", "random"],
+        "rate": 0.15,
+    },
     "union": {"method": "colt", "combine": "any", "match": "colt-2"},
     "at-end": {"method": "colt", "combine": "all_at_end", "rate": 0.18},
     "fine-tune": {"method": "fine_tune", "match": "lth"},
@@ -95,10 +102,18 @@ class Done:
         return [r for r in self.outcome.records if (r["arm"], r["replicate"]) == (arm, replicate)]
 
     def ticket(self, arm, index, replicate=0):
-        return Ticket.load(self.folder / "tickets" / arm / f"replicate-{replicate}" / f"round-{index:03}.safetensors")
+        return Ticket.load(
+            self.folder
+            / "tickets"
+            / arm
+            / f"replicate-{replicate}"
+            / f"round-{index:03}.safetensors"
+        )
 
     def candidates(self, arm, index, replicate=0):
-        return Run(self.folder).candidates(arm, replicate, index, self.ticket(arm, index, replicate).mask)
+        return Run(self.folder).candidates(
+            arm, replicate, index, self.ticket(arm, index, replicate).mask
+        )
 
 
 class Told:
@@ -172,12 +187,17 @@ def test_every_kind_of_the_catalogue_is_here_and_its_yaml_is_read():
         others = {"colt-2": ARMS["colt-2"], "lth": ARMS["lth"], "gradual": gradual}
         arms = {**others, "x": from_yaml(kind.entry, kind.name)}
         assert recipe(arms=arms).arms["x"].method
-    told = {(arm.get("method"), arm.get("by"), arm.get("combine"), bool(arm.get("match"))) for arm in ARMS.values()}
+    told = {
+        (arm.get("method"), arm.get("by"), arm.get("combine"), bool(arm.get("match")))
+        for arm in ARMS.values()
+    }
     elsewhere = ("gradual", "as-trained", "reordered")  # test_gradual.py, test_connectivity.py
     for kind in [kind for kind in every_card() if kind.name not in elsewhere]:
         entry = from_yaml(kind.entry, kind.name)
         by = None if entry.get("by") == "classes" else entry.get("by")
-        assert (entry.get("method"), by, entry.get("combine"), bool(entry.get("match"))) in told, kind.name
+        assert (entry.get("method"), by, entry.get("combine"), bool(entry.get("match"))) in told, (
+            kind.name
+        )
 
 
 def test_the_trainings_told_are_those_that_are_done(done):
@@ -185,7 +205,9 @@ def test_the_trainings_told_are_those_that_are_done(done):
     steps = 0
     for job in done.jobs:
         share = len(done_batches(job)) / 10
-        steps += (job.last or Schedule.of(job.training, 10).steps) * share - round(job.first * share)
+        steps += (job.last or Schedule.of(job.training, 10).steps) * share - round(
+            job.first * share
+        )
     assert done.told.steps == pytest.approx(steps, rel=0.06)
 
 
@@ -221,7 +243,9 @@ def test_matched_arms_keep_what_their_sources_keep(done):
         for arm in ("matched", "union", "random", "shuffled", "chain"):
             assert count(done.ticket(arm, index).mask) == count(colt), arm
         for arm in ("per-layer", "random", "shuffled"):
-            assert kept_by_group(done.ticket(arm, index).mask, per_layer) == kept_by_group(colt, per_layer), arm
+            assert kept_by_group(done.ticket(arm, index).mask, per_layer) == kept_by_group(
+                colt, per_layer
+            ), arm
         assert done.record("fine-tune", index)["kept"] == done.record("lth", index)["kept"]
         assert count(done.ticket("matched", index).mask) == done.record("colt-2", index)["kept"]
 
@@ -252,7 +276,11 @@ def test_the_masks_of_every_arm_nest_but_those_of_one_shot_were_not_made_so(done
 
 
 def test_shuffled_tickets_hold_the_values_of_their_source(done):
-    for arm, of in (("shuffled", "colt-2"), ("shuffled-weights", "fine-tune"), ("shuffled-mask", "lth")):
+    for arm, of in (
+        ("shuffled", "colt-2"),
+        ("shuffled-weights", "fine-tune"),
+        ("shuffled-mask", "lth"),
+    ):
         for index in (1, ROUNDS):
             one, other = done.ticket(arm, index), done.ticket(of, index)
             assert one.mask.keys() == other.mask.keys()
@@ -281,9 +309,13 @@ def test_reinitialised_tickets_have_the_masks_of_their_source_and_weights_of_the
         ticket = done.ticket("reinitialised", 1, replicate)
         assert same(ticket.rewind_point, make_model(made, task, replicate, anew=True).state_dict())
         assert ticket.origin["rewind_step"] == 0
-    assert len({r["rewind_digest"] for r in done.outcome.records if r["arm"] == "reinitialised" and r["round"]}) == (
-        made.replicates
-    )
+    assert len(
+        {
+            r["rewind_digest"]
+            for r in done.outcome.records
+            if r["arm"] == "reinitialised" and r["round"]
+        }
+    ) == (made.replicates)
 
 
 def test_what_every_ticket_starts_from_is_where_its_training_starts(done, world):
@@ -295,7 +327,11 @@ def test_what_every_ticket_starts_from_is_where_its_training_starts(done, world)
             assert job.mask_digest == record["mask_digest"]
             assert job.part == WHOLE
             rewinds = made.arms[arm].rewinds or arm == "shuffled" or arm == "shuffled-mask"
-            first = made.rewind if rewinds and record["round"] and made.arms[arm].method != "dense" else 0
+            first = (
+                made.rewind
+                if rewinds and record["round"] and made.arms[arm].method != "dense"
+                else 0
+            )
             assert job.first == first, (arm, record["round"])
             if record["round"] and made.arms[arm].method != "dense":
                 assert (
@@ -324,7 +360,10 @@ def test_evaluations_never_differ_between_arms_but_in_what_does_not_rewind(done,
         assert own == {onward(plans, arm)}, arm
     rates = {arm: onward(plans, arm) for arm in TICKETS}
     assert (rates["fine-tune"].lr, rates["fine-tune"].schedule) == (0.0125, "constant")
-    assert (rates["fine-tune-decayed"].lr, rates["fine-tune-decayed"].schedule) == (0.0125, "cosine")
+    assert (rates["fine-tune-decayed"].lr, rates["fine-tune-decayed"].schedule) == (
+        0.0125,
+        "cosine",
+    )
     assert (rates["fine-tune-number"].lr, rates["fine-tune-number"].schedule) == (0.003, "constant")
     assert rates["lr-rewind"] == made.training
 
@@ -340,9 +379,10 @@ def test_without_reset_a_ticket_starts_from_what_the_round_before_has_learnt(don
             assert ticket.origin["rewind_step"] == 0
         assert len({r["rewind_digest"] for r in done.of(arm)}) == ROUNDS + 1
     assert done.record("fine-tune", 1)["mask_digest"] == (
-        done.record("lth", 1)["mask_digest"] if not Run(done.folder).recipe.rewind else
-        done.record("fine-tune", 1)["mask_digest"]
-    )  # fmt: skip
+        done.record("lth", 1)["mask_digest"]
+        if not Run(done.folder).recipe.rewind
+        else done.record("fine-tune", 1)["mask_digest"]
+    )
 
 
 def test_one_real_and_one_random_cut_come_from_one_training_on_the_first_partition(done, world):
@@ -371,7 +411,9 @@ def searches(done, arm, index):
 def test_of_partitions_by_seeds_the_first_is_lths_training_in_round_1(done, world):
     _, task, _ = world
     jobs = {job.digest(task.digest): job for job in done.jobs}
-    lth, seeds = ([d for d in searches(done, arm, 1) if jobs[d].last is None] for arm in ("lth", "by-seeds"))
+    lth, seeds = (
+        [d for d in searches(done, arm, 1) if jobs[d].last is None] for arm in ("lth", "by-seeds")
+    )
     assert len(lth) == 1
     assert len(seeds) == 2
     assert seeds[0] == lth[0]
@@ -385,7 +427,9 @@ def test_equal_steps_train_twice_as_long_to_search_and_evaluate_as_everybody(don
         if not point:
             assert long["samples_seen_search"] == 2 * plain["samples_seen_search"]
         assert long["samples_seen_search"] > 1.9 * (plain["samples_seen_search"] - point)
-        evaluations = [[c.samples for c in costs_of(r) if c.role == "evaluation"] for r in (long, plain)]
+        evaluations = [
+            [c.samples for c in costs_of(r) if c.role == "evaluation"] for r in (long, plain)
+        ]
         assert evaluations[0] == evaluations[1]
     assert done.record("equal-steps", 1)["mask_digest"] != done.record("colt-2", 1)["mask_digest"]
     assert done.record("equal-steps", 1)["arm_digest"] != done.record("colt-2", 1)["arm_digest"]
@@ -394,19 +438,30 @@ def test_equal_steps_train_twice_as_long_to_search_and_evaluate_as_everybody(don
 def test_partitions_that_search_apart_are_lth_on_each_and_meet_in_their_tickets(done, world):
     made, task, plans = world
     ticket = done.ticket("at-end", 1)
-    job = Job(ticket.rewind_point, plans.mask, made.training, replicate_seed(made, 0), first=made.rewind)
+    job = Job(
+        ticket.rewind_point, plans.mask, made.training, replicate_seed(made, 0), first=made.rewind
+    )
     alone = [find_alone(task, job, part, 0.18, ROUNDS) for part in divided(plans, "at-end")]
     for index in range(1, ROUNDS + 1):
         candidates = done.candidates("at-end", index)
-        assert all(same(c, rounds[index - 1].mask) for c, rounds in zip(candidates, alone, strict=True))
+        assert all(
+            same(c, rounds[index - 1].mask) for c, rounds in zip(candidates, alone, strict=True)
+        )
         assert same(done.ticket("at-end", index).mask, intersect(candidates))
 
 
 def test_one_shot_is_reaching_a_density_in_one_round_and_trains_once(done, tmp_path):
     made = Run(done.folder).recipe
     for index, density in enumerate([0.7, 0.5, 0.3], 1):
-        assert done.record("one-shot", index)["kept"] == round(density * done.record("one-shot", 0)["prunable"])
-    search = {cost.training for r in done.of("one-shot") for cost in costs_of(r) if cost.role != "evaluation"}
+        assert done.record("one-shot", index)["kept"] == round(
+            density * done.record("one-shot", 0)["prunable"]
+        )
+    search = {
+        cost.training
+        for r in done.of("one-shot")
+        for cost in costs_of(r)
+        if cost.role != "evaluation"
+    }
     assert len(search) == 1 + bool(made.rewind)
     arm = {"method": "lth", "reach": {"density": 0.3, "rounds": 1}, "exact": True}
     once = go(tmp_path, recipe(arms={"a": arm}, rewind=made.rewind))
@@ -420,12 +475,17 @@ def test_the_dense_network_is_trained_as_long_as_search_and_evaluation_together(
     own = done.record("dense", 0)["samples_seen"]
     evaluation = next(cost.samples for cost in costs_of(source) if cost.role == "evaluation")
     job = jobs[record["training_digest"]]
-    assert record["samples_seen"] == pytest.approx(source["samples_seen_search"] + evaluation, abs=64)
+    assert record["samples_seen"] == pytest.approx(
+        source["samples_seen_search"] + evaluation, abs=64
+    )
     factor = job.training.epochs / 2
     assert factor == pytest.approx(record["samples_seen"] / own, rel=0.05)
     assert job.training.milestones == pytest.approx((factor, 1.5 * factor))
     assert record["density"] == 1.0
-    assert done.record("dense-long", 0)["training_digest"] == done.record("dense", 0)["training_digest"]
+    assert (
+        done.record("dense-long", 0)["training_digest"]
+        == done.record("dense", 0)["training_digest"]
+    )
 
 
 def test_a_full_head_keeps_the_labels_and_every_layer_may_be_pruned(tmp_path):
@@ -458,9 +518,9 @@ def test_a_run_stopped_after_two_rounds_ends_as_one_that_was_not(done, tmp_path,
     assert went.outcome.complete
     # Trained for other lengths meanwhile: a record of its own, which a run at once has not.
     assert [r["round"] for r in went.of("dense-long")] == [0, 2, ROUNDS]
-    assert timeless(r for r in went.outcome.records if (r["arm"], r["round"]) != ("dense-long", 2)) == timeless(
-        r for r in done.outcome.records if not r["replicate"]
-    )
+    assert timeless(
+        r for r in went.outcome.records if (r["arm"], r["round"]) != ("dense-long", 2)
+    ) == timeless(r for r in done.outcome.records if not r["replicate"])
     mine = files(went.folder)
     for path, content in files(done.folder).items():
         if "replicate-1" not in path and "rewind_points" not in path:
@@ -480,7 +540,17 @@ def expected_to_stay(done, keep):
     return staying
 
 
-FEW = ("dense", "colt-2", "lth", "random", "shuffled", "at-end", "fine-tune", "dense-long", "one-shot")
+FEW = (
+    "dense",
+    "colt-2",
+    "lth",
+    "random",
+    "shuffled",
+    "at-end",
+    "fine-tune",
+    "dense-long",
+    "one-shot",
+)
 
 
 def few(**changes):
@@ -494,23 +564,38 @@ def places(done):
 
 
 @pytest.mark.parametrize("keep", ["none", "last"])
-def test_rounds_that_are_evaluated_later_are_trained_then_and_cost_as_if_they_had_been_at_once(tmp_path, keep):
+def test_rounds_that_are_evaluated_later_are_trained_then_and_cost_as_if_they_had_been_at_once(
+    tmp_path, keep
+):
     straight = go(tmp_path / "a", few(evaluate_at=[0.6, 0.45], keep=keep))
     assert straight.told.trainings == len(straight.jobs)
-    assert {(arm, i) for arm, i in places(straight) if arm == "lth"} == {("lth", i) for i in (0, 2, 3, 4)}
+    assert {(arm, i) for arm, i in places(straight) if arm == "lth"} == {
+        ("lth", i) for i in (0, 2, 3, 4)
+    }
     for arm in ("colt-2", "random", "at-end"):
         densities = [r["density"] for r in straight.of(arm)]
-        crossing = [next(i for i, d in enumerate(densities) if d <= target) for target in (0.6, 0.45)]
-        assert {i for name, i in places(straight) if name == arm} == {0, *crossing, *(i - 1 for i in crossing)}
+        crossing = [
+            next(i for i, d in enumerate(densities) if d <= target) for target in (0.6, 0.45)
+        ]
+        assert {i for name, i in places(straight) if name == arm} == {
+            0,
+            *crossing,
+            *(i - 1 for i in crossing),
+        }
     assert kept(straight) == expected_to_stay(straight, keep)
     every = go(tmp_path / "b", few(keep=keep))
     for record in straight.outcome.records:
         other = every.record(record["arm"], record["round"])
         assert record["mask_digest"] == other["mask_digest"]
         if record["evaluated"]:
-            assert (record["test_accuracy"], record["test_loss"]) == (other["test_accuracy"], other["test_loss"])
+            assert (record["test_accuracy"], record["test_loss"]) == (
+                other["test_accuracy"],
+                other["test_loss"],
+            )
         else:
-            assert record["test_accuracy"] is record["training_digest"] is record["selected"] is None
+            assert (
+                record["test_accuracy"] is record["training_digest"] is record["selected"] is None
+            )
     # Other densities, and none: what is missing is evaluated.
     begun = go(tmp_path / "c", few(evaluate_at=[0.6], keep=keep))
     again = go(tmp_path / "c", few(evaluate_at=[0.6, 0.45], keep=keep))
@@ -526,9 +611,9 @@ def test_rounds_that_are_evaluated_later_are_trained_then_and_cost_as_if_they_ha
     # Stopped after two rounds.
     go(tmp_path / "d", few(evaluate_at=[0.6], keep=keep, until={"rounds": 3}))
     went = go(tmp_path / "d", few(evaluate_at=[0.6, 0.45], keep=keep))
-    assert timeless(r for r in went.outcome.records if (r["arm"], r["round"]) != ("dense-long", 3)) == timeless(
-        straight.outcome.records
-    )
+    assert timeless(
+        r for r in went.outcome.records if (r["arm"], r["round"]) != ("dense-long", 3)
+    ) == timeless(straight.outcome.records)
 
 
 @pytest.mark.parametrize(
@@ -544,7 +629,9 @@ def test_rounds_that_are_evaluated_later_are_trained_then_and_cost_as_if_they_ha
         ([6, 2], {"reach": {"density": 0.2, "rounds": 3}}),
     ],
 )
-def test_a_density_that_a_round_meets_as_nearly_as_it_can_evaluates_that_round_alone(tmp_path, hidden, arm):
+def test_a_density_that_a_round_meets_as_nearly_as_it_can_evaluates_that_round_alone(
+    tmp_path, hidden, arm
+):
     arm = {"method": "lth", "allow_collapse": True} | arm
     met, at = (0.2, 3) if "reach" in arm else (arm["densities"][1], 2)
     model = {"name": "mlp", "hidden": hidden}
@@ -576,7 +663,11 @@ def test_all_weights_stay_that_are_to_be_kept_though_each_round_waits_for_its_ac
 
 
 def test_arms_with_common_densities_keep_exactly_as_many_weights_in_every_round(tmp_path):
-    arms = {"lth": {"method": "lth"}, "colt": {"method": "colt"}, "one-shot": {"method": "one_shot"}}
+    arms = {
+        "lth": {"method": "lth"},
+        "colt": {"method": "colt"},
+        "one-shot": {"method": "one_shot"},
+    }
     arms |= {"fine-tune": {"method": "fine_tune"}, "own": {"method": "lth", "densities": [0.9]}}
     densities = [0.8, 0.53, 0.21]
     done = go(tmp_path, recipe(arms=arms, densities=densities, until={}))
@@ -591,29 +682,95 @@ def test_arms_with_common_densities_keep_exactly_as_many_weights_in_every_round(
 @pytest.mark.parametrize(
     ("arms", "changes", "message"),
     [
-        ({"u": {"method": "colt", "partitions": 1, "combine": "any", "rate": 0.1}}, {}, "nothing to combine"),
-        ({"c": {"method": "colt", "partitions": 0, "rate": 0.1}}, {}, "partitions is 0; it must be 1 or more"),
-        ({"c": {"method": "colt", "on": [1, 3], "rate": 0.1}}, {}, "on names partition 3; there are 1 to 2"),
-        ({"c": {"method": "colt", "score": ["random"], "rate": 0.1}}, {}, "names 1 scores for 2 candidates"),
-        ({"l": {"method": "lth", "score": ["random", "magnitude"], "rate": 0.1}}, {}, "names 2 scores for 1 candid"),
+        (
+            {"u": {"method": "colt", "partitions": 1, "combine": "any", "rate": 0.1}},
+            {},
+            "nothing to combine",
+        ),
+        (
+            {"c": {"method": "colt", "partitions": 0, "rate": 0.1}},
+            {},
+            "partitions is 0; it must be 1 or more",
+        ),
+        (
+            {"c": {"method": "colt", "on": [1, 3], "rate": 0.1}},
+            {},
+            "on names partition 3; there are 1 to 2",
+        ),
+        (
+            {"c": {"method": "colt", "score": ["random"], "rate": 0.1}},
+            {},
+            "names 1 scores for 2 candidates",
+        ),
+        (
+            {"l": {"method": "lth", "score": ["random", "magnitude"], "rate": 0.1}},
+            {},
+            "names 2 scores for 1 candid",
+        ),
         ({"d": {"method": "dense"}, "m": {"match": "d"}}, {}, "m.match is 'd', which only trains"),
-        ({"d": {"method": "dense"}, "m": {"method": "random_ticket", "of": "d"}}, {}, "m.of is 'd', which only trains"),
-        ({"m": {"match": "lht"}, "lth": {"method": "lth", "rate": 0.2}}, {}, "the other arms are: lth. Did you mean"),
-        ({"a": {"match": "b"}, "b": {"method": "random_ticket", "of": "a"}}, {}, "a -> b -> a follow each other"),
-        ({"a": {"method": "shuffled", "of": "b"}, "b": {"method": "fine_tune", "match": "a"}}, {}, "in a circle"),
+        (
+            {"d": {"method": "dense"}, "m": {"method": "random_ticket", "of": "d"}},
+            {},
+            "m.of is 'd', which only trains",
+        ),
+        (
+            {"m": {"match": "lht"}, "lth": {"method": "lth", "rate": 0.2}},
+            {},
+            "the other arms are: lth. Did you mean",
+        ),
+        (
+            {"a": {"match": "b"}, "b": {"method": "random_ticket", "of": "a"}},
+            {},
+            "a -> b -> a follow each other",
+        ),
+        (
+            {"a": {"method": "shuffled", "of": "b"}, "b": {"method": "fine_tune", "match": "a"}},
+            {},
+            "in a circle",
+        ),
         ({"a": {"method": "shuffled"}}, {}, "needs of: ARM"),
-        ({"a": {"method": "colt", "combine": "all_at_end", "densities": [0.5]}}, {}, "each partition searches by itse"),
-        ({"a": {"method": "colt", "by": "seeds", "head": "full", "rate": 0.1}}, {}, "head has no meaning with by: see"),
-        ({"a": {"method": "lth", "rate": 0.2, "evaluate_at": [0.3]}}, {}, "0.3, and no round reaches it: the last one"),
-        ({"a": {"method": "lth", "densities": [0.5, 0.4], "evaluate_at": [0.4, 0.3]}}, {"until": {}}, "no round reach"),
-        ({"a": {"method": "lth", "rate": 0.2}}, {"until": {"accuracy_drop": 0.1}, "evaluate_at": [0.5]},
-         "accuracy_drop looks at every round; arm a has evaluate_at"),
-        ({"a": {"method": "dense", "evaluate_at": [0.5]}}, {}, "evaluate_at has no meaning with method: dense"),
-        ({"a": {"method": "fine_tune", "rate": 0.2}}, {"training": {"epochs": 1, "schedule": "cosine"}},
-         "arm 'a': lr is last, but the cosine schedule ends at a rate of 0"),
-        ({"a": {"method": "colt", "rate": 0.2, "training": {"epoch": 3}}}, {}, "Did you mean 'epochs'"),
+        (
+            {"a": {"method": "colt", "combine": "all_at_end", "densities": [0.5]}},
+            {},
+            "each partition searches by itse",
+        ),
+        (
+            {"a": {"method": "colt", "by": "seeds", "head": "full", "rate": 0.1}},
+            {},
+            "head has no meaning with by: see",
+        ),
+        (
+            {"a": {"method": "lth", "rate": 0.2, "evaluate_at": [0.3]}},
+            {},
+            "0.3, and no round reaches it: the last one",
+        ),
+        (
+            {"a": {"method": "lth", "densities": [0.5, 0.4], "evaluate_at": [0.4, 0.3]}},
+            {"until": {}},
+            "no round reach",
+        ),
+        (
+            {"a": {"method": "lth", "rate": 0.2}},
+            {"until": {"accuracy_drop": 0.1}, "evaluate_at": [0.5]},
+            "accuracy_drop looks at every round; arm a has evaluate_at",
+        ),
+        (
+            {"a": {"method": "dense", "evaluate_at": [0.5]}},
+            {},
+            "evaluate_at has no meaning with method: dense",
+        ),
+        (
+            {"a": {"method": "fine_tune", "rate": 0.2}},
+            {"training": {"epochs": 1, "schedule": "cosine"}},
+            "arm 'a': lr is last, but the cosine schedule ends at a rate of 0",
+        ),
+        (
+            {"a": {"method": "colt", "rate": 0.2, "training": {"epoch": 3}}},
+            {},
+            "Did you mean 'epochs'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_has_no_meaning_is_refused_before_any_training(arms, changes, message):
     with pytest.raises(InputError, match=message) as caught:
         plan(recipe(arms=arms, **changes))
@@ -646,7 +803,14 @@ def test_arms_are_skipped_whose_source_failed_however_far_away(tmp_path, monkeyp
 
 
 def test_a_fine_tuning_that_ends_before_a_milestone_has_not_come_down_to_its_rate():
-    training = {"lr": 0.1, "epochs": 2, "batch_size": 64, "schedule": "multistep", "milestones": [1, 5], "gamma": 0.5}
+    training = {
+        "lr": 0.1,
+        "epochs": 2,
+        "batch_size": 64,
+        "schedule": "multistep",
+        "milestones": [1, 5],
+        "gamma": 0.5,
+    }
     plans = plan(recipe(arms={"a": {"method": "fine_tune", "rate": 0.2}}, training=training))
     assert onward(plans, "a").lr == 0.05
     training["milestones"] = [5]
@@ -655,8 +819,13 @@ def test_a_fine_tuning_that_ends_before_a_milestone_has_not_come_down_to_its_rat
 
 
 def test_a_density_that_turns_out_not_to_be_reached_is_told(tmp_path):
-    """Two partitions may come to 0.49 in two rounds, and do not: arithmetic alone cannot refuse it."""
-    arms = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
+    """Two partitions may come to 0.49 in two rounds, and do not: arithmetic alone cannot refuse
+    it.
+    """
+    arms = {
+        "colt-2": {"method": "colt", "rate": 0.15},
+        "random": {"method": "random_ticket", "of": "colt-2"},
+    }
     whole = {
         "name": "missed", "data": "digits", "model": {"name": "mlp", "hidden": [20]}, "training": {"epochs": 1},
         "arms": arms, "until": {"rounds": 2}, "evaluate_at": [0.65, 0.49],
@@ -667,22 +836,39 @@ def test_a_density_that_turns_out_not_to_be_reached_is_told(tmp_path):
         assert len(done.notes) == 2
         for name, note in zip(arms, done.notes, strict=True):
             assert note.startswith(
-                f"arm {name}, replicate 0: finished: no round reaches 0.49 of evaluate_at; the last "
+                f"arm {name}, replicate 0: finished: no round reaches 0.49 of evaluate_at; the "
+                "last "
             )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": {"a": {"method": "lth", "rate": 0.2, "training": {"epochs": 1}}}, "rewind": 12},
-         "arm 'a': rewind is 12, which leaves partition 1 nothing to train in its 10 steps"),
-        ({"arms": {"a": {"method": "colt", "partitions": 5, "rate": 0.2}}, "rewind": 3,
-          "training": {"lr": 0.05, "steps": 4, "batch_size": 64}},
-         "arm 'a': rewind is 3, which leaves partition 1 nothing to train in its 1 steps"),
-        ({"arms": {"a": {"method": "lth", "rate": 0.2, "training": {"batch_size": 128}}}, "rewind": 5},
-         "arm 'a': its search has training.batch_size 128, and rewind is step 5 of a training with batches of 64"),
+        (
+            {
+                "arms": {"a": {"method": "lth", "rate": 0.2, "training": {"epochs": 1}}},
+                "rewind": 12,
+            },
+            "arm 'a': rewind is 12, which leaves partition 1 nothing to train in its 10 steps",
+        ),
+        (
+            {
+                "arms": {"a": {"method": "colt", "partitions": 5, "rate": 0.2}},
+                "rewind": 3,
+                "training": {"lr": 0.05, "steps": 4, "batch_size": 64},
+            },
+            "arm 'a': rewind is 3, which leaves partition 1 nothing to train in its 1 steps",
+        ),
+        (
+            {
+                "arms": {"a": {"method": "lth", "rate": 0.2, "training": {"batch_size": 128}}},
+                "rewind": 5,
+            },
+            "arm 'a': its search has training.batch_size 128, and rewind is step 5 of a training "
+            "with batches of 64",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_rewind_point_that_leaves_a_search_nothing_to_train_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
         plan(recipe(**changes))
@@ -690,8 +876,16 @@ def test_a_rewind_point_that_leaves_a_search_nothing_to_train_is_refused(changes
 
 def test_a_density_that_a_rate_comes_to_up_to_a_weight_is_evaluated_and_ends_the_search(tmp_path):
     """Two rounds of 20 % leave 64 %, here 533 of 832 weights or 64.06 %."""
-    at = go(tmp_path / "at", few(model={"name": "mlp", "hidden": [13]}, evaluate_at=[0.64], until={"rounds": 3}))
-    assert [at.record("lth", index)["evaluated"] for index in range(4)] == [True, False, True, False]
+    at = go(
+        tmp_path / "at",
+        few(model={"name": "mlp", "hidden": [13]}, evaluate_at=[0.64], until={"rounds": 3}),
+    )
+    assert [at.record("lth", index)["evaluated"] for index in range(4)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
     until = go(tmp_path / "to", few(model={"name": "mlp", "hidden": [13]}, until={"density": 0.64}))
     assert [r["kept"] for r in until.of("lth")] == [832, 666, 533]
 
@@ -702,7 +896,9 @@ def test_a_result_of_the_long_training_that_is_lost_is_had_again(tmp_path):
     first = go(tmp_path, made)
     path = first.folder / "records.jsonl"
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if '"long"' not in line or '"round": 2' not in line))
+    path.write_text(
+        "".join(line for line in lines if '"long"' not in line or '"round": 2' not in line)
+    )
     again = go(tmp_path, made)
     assert again.outcome.complete
     assert again.record("long", 2)["test_accuracy"] == first.record("long", 2)["test_accuracy"]
@@ -723,7 +919,8 @@ def test_a_recipe_that_now_ends_earlier_says_what_is_there_from_before(tmp_path)
     shorter = go(tmp_path, recipe({"lth": ARMS["lth"]}, until={"rounds": 2}))
     assert shorter.outcome.complete
     assert shorter.outcome.notes == [
-        "arm lth, replicate 0: the recipe now ends with round 2; rounds up to 3 are here from before"
+        "arm lth, replicate 0: the recipe now ends with round 2; rounds up to 3 are here from "
+        "before"
     ]
 
 
@@ -732,7 +929,9 @@ def test_whether_rounds_of_before_pass_is_said_by_the_recipe_of_now(tmp_path):
     assert {r["passes"] for r in before.of("lth")} == {None}
     after = go(tmp_path, recipe({"lth": ARMS["lth"]}, until={"rounds": 3, "accuracy_drop": 0.9}))
     assert {r["passes"] for r in after.of("lth")} == {True}
-    undisturbed = go(tmp_path / "fresh", recipe({"lth": ARMS["lth"]}, until={"rounds": 3, "accuracy_drop": 0.9}))
+    undisturbed = go(
+        tmp_path / "fresh", recipe({"lth": ARMS["lth"]}, until={"rounds": 3, "accuracy_drop": 0.9})
+    )
     assert timeless(after.outcome.records) == timeless(undisturbed.outcome.records)
 
 
@@ -740,5 +939,7 @@ def test_shuffled_tickets_are_charged_the_steps_to_their_rewind_point(tmp_path):
     arms = {"lth": ARMS["lth"], "random": {"method": "random_ticket", "of": "lth"},
             "shuffled": {"method": "shuffled", "of": "lth"}}  # fmt: skip
     done = go(tmp_path, recipe(arms, rewind=REWIND, until={"rounds": 1}))
-    searched = {name: done.record(name, 1)["samples_seen_search"] for name in ("random", "shuffled")}
+    searched = {
+        name: done.record(name, 1)["samples_seen_search"] for name in ("random", "shuffled")
+    }
     assert searched["random"] == searched["shuffled"] > 0

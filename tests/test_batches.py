@@ -12,7 +12,9 @@ EVERYTHING = Augment(crop=2, flip=True, rotate=15)
 
 
 def pictures(count: int, *, shape=(3, 6, 5), dtype=torch.uint8) -> Split:
-    images = torch.randint(0, 256, (count, *shape), generator=torch.Generator().manual_seed(count)).to(dtype)
+    images = torch.randint(
+        0, 256, (count, *shape), generator=torch.Generator().manual_seed(count)
+    ).to(dtype)
     return Split(images, torch.arange(count) % 3, torch.arange(count))
 
 
@@ -24,7 +26,9 @@ def batches(split: Split, **options) -> Batches:
 
 
 def moved(down: int, right: int, mirrored: bool) -> list:
-    return move(NINE, torch.tensor([down]), torch.tensor([right]), torch.tensor([mirrored]))[0, 0].tolist()
+    return move(NINE, torch.tensor([down]), torch.tensor([right]), torch.tensor([mirrored]))[
+        0, 0
+    ].tolist()
 
 
 # move and turn: by hand
@@ -58,7 +62,9 @@ def test_a_quarter_turn_is_numpys_rot90():
 
 def test_half_a_turn_of_a_picture_that_is_not_square_mirrors_it_twice():
     image = torch.rand(1, 1, 3, 6)
-    torch.testing.assert_close(turn(image, torch.tensor([180.0])), image.flip(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        turn(image, torch.tensor([180.0])), image.flip(2, 3), atol=1e-5, rtol=0
+    )
 
 
 def test_a_turn_by_nothing_changes_nothing_and_corners_turn_out_of_sight():
@@ -86,7 +92,8 @@ def test_crop_and_flip_give_only_windows_of_the_padded_picture_and_all_of_them()
     seen = augment(many, torch.arange(2000), Augment(crop=1, flip=True), 0, 0, 2000)
     assert seen.dtype is torch.uint8
     assert {str(image[0].tolist()) for image in seen} == possible
-    still = (seen[:, 0, 1, 1] == 5).float().mean()  # neither moved, in one of nine; the centre survives the mirror
+    # neither moved, in one of nine; the centre survives the mirror
+    still = (seen[:, 0, 1, 1] == 5).float().mean()
     assert abs(still - 1 / 9) < 0.03
 
 
@@ -109,13 +116,16 @@ def test_a_picture_is_augmented_by_its_published_index_alone(order, size):
     split = pictures(12)
     whole = augment(split.images, split.indices, EVERYTHING, 7, 3, 100)
     part = split.take(torch.tensor(order[:size]))
-    assert torch.equal(augment(part.images, part.indices, EVERYTHING, 7, 3, 100), whole[order[:size]])
+    assert torch.equal(
+        augment(part.images, part.indices, EVERYTHING, 7, 3, 100), whole[order[:size]]
+    )
 
 
 def test_another_epoch_or_seed_gives_another_picture():
     split = pictures(12)
     first, *others = (
-        augment(split.images, split.indices, EVERYTHING, seed, epoch, 100) for seed, epoch in ((0, 0), (0, 1), (1, 0))
+        augment(split.images, split.indices, EVERYTHING, seed, epoch, 100)
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
     )
     assert not any(torch.equal(first, other) for other in others)
 
@@ -193,7 +203,11 @@ def test_an_order_seed_of_zero_is_a_seed():
 def test_an_order_seed_leaves_the_augmentation_as_it_is():
     split = Split(pictures(8).images, torch.arange(8), torch.arange(8))
     seen = [
-        {int(label): image for images, labels in made.epoch(2) for image, label in zip(images, labels, strict=True)}
+        {
+            int(label): image
+            for images, labels in made.epoch(2)
+            for image, label in zip(images, labels, strict=True)
+        }
         for made in (batches(split, augment=EVERYTHING, order_seed=order) for order in (1, 2))
     ]
     assert all(torch.equal(seen[0][label], seen[1][label]) for label in range(8))
@@ -207,8 +221,16 @@ def test_batches_are_normalised_and_a_held_split_has_the_same_bits(dtype, monkey
     streamed = batches(split)
     assert held._held is not None
     assert streamed._held is None
-    mean, std = (values.view(1, 3, 1, 1) for values in (torch.linspace(100, 130, 3), torch.linspace(50, 60, 3)))
-    order = torch.cat([labels for _, labels in batches(Split(split.images, split.indices, split.indices)).epoch(1)])
+    mean, std = (
+        values.view(1, 3, 1, 1)
+        for values in (torch.linspace(100, 130, 3), torch.linspace(50, 60, 3))
+    )
+    order = torch.cat(
+        [
+            labels
+            for _, labels in batches(Split(split.images, split.indices, split.indices)).epoch(1)
+        ]
+    )
     for one, other, chosen in zip(held.epoch(1), streamed.epoch(1), order.split(4), strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[0], (split.images[chosen].float() - mean) / std)
@@ -221,7 +243,8 @@ def test_a_part_of_a_split_sees_the_pictures_that_the_whole_sees():
     part = whole.take(torch.tensor([17, 3, 8]))
     seen = {}
     for split in (whole, part):
-        numbered = Split(split.source, split.indices, split.indices)  # a label says which picture it is
+        # a label says which picture it is
+        numbered = Split(split.source, split.indices, split.indices)
         inputs, labels = zip(*batches(numbered, augment=EVERYTHING).epoch(2), strict=True)
         seen[len(split)] = dict(zip(torch.cat(labels).tolist(), torch.cat(inputs), strict=True))
     assert set(seen[3]) == {17, 3, 8}

@@ -47,14 +47,15 @@ FACTS = {
 
 
 def test_ratio_of_medians_and_its_interval_by_hand():
-    # The median of ours is 2, so 8 / 2. Of three drawn again from 1, 2, 4 the median is 1 or 4 in 7 of 27 cases each,
-    # more than 2.5 %: the interval goes from 8 / 4 to 8 / 1.
+    # The median of ours is 2, so 8 / 2. Of three drawn again from 1, 2, 4 the median is 1 or 4 in 7
+    # of 27 cases each, more than 2.5 %: the interval goes from 8 / 4 to 8 / 1.
     line = ratio("step", [1.0, 2.0, 4.0], [8.0, 8.0, 8.0])
     assert (line.value, line.low, line.high) == (4.0, 2.0, 8.0)
 
 
 def test_ratio_draws_whole_repetitions_again():
-    # Both sides were slow in the same repetitions, so that every repetition says 3 and none says anything else.
+    # Both sides were slow in the same repetitions, so that every repetition says 3 and none says
+    # anything else.
     line = ratio("step", [1.0, 10.0, 2.0], [3.0, 30.0, 6.0])
     assert (line.value, line.low, line.high) == (3.0, 3.0, 3.0)
 
@@ -132,7 +133,9 @@ def test_met_missed_and_not_run_rows():
         raise NotRun("there is no clone")
 
     result = _run("lenet5", missing)
-    assert [(e.line, e.goal, e.verdict) for e in results.entries(result)] == [("1 thread", ">= 4 x", "not run")]
+    assert [(e.line, e.goal, e.verdict) for e in results.entries(result)] == [
+        ("1 thread", ">= 4 x", "not run")
+    ]
     assert "not run: there is no clone (goal: 1 thread >= 4 x)" in table.terminal(result)
 
 
@@ -160,7 +163,9 @@ def test_a_bad_peer_folder_makes_the_row_not_run_and_the_exit_code_zero(tmp_path
     out = tmp_path / "out"
     code = __main__.main(["--rows", "lenet5", "--open-lth", str(tmp_path), "--out", str(out)])
     assert code == 0
-    assert "not run: open_lth: the folder that was named is no clone of it" in capsys.readouterr().out
+    assert (
+        "not run: open_lth: the folder that was named is no clone of it" in capsys.readouterr().out
+    )
     assert "| not run: open_lth" in (out / "benchmarks.md").read_text()
 
 
@@ -228,7 +233,9 @@ def test_what_a_fresh_process_returns_and_how_it_fails():
 
 
 def test_measured_comes_back_whole_from_json():
-    measured = Measured([ratio("a", [1.0], [2.0])], [Series("t", "x", "y", points({1: [2.0]}))], ["note"])
+    measured = Measured(
+        [ratio("a", [1.0], [2.0])], [Series("t", "x", "y", points({1: [2.0]}))], ["note"]
+    )
     again = Measured.of(json.loads(json.dumps(measured.plain())))
     assert again.plain() == json.loads(json.dumps(measured.plain()))
 
@@ -239,7 +246,10 @@ def test_a_run_of_some_rows_keeps_the_others_of_the_same_machine():
     new = results.Result("lenet5", None, "new", FACTS)
     elsewhere = results.Result("lenet5", None, "new", other)
     order = rows.names()
-    assert [(r.name, r.reason) for r in results.merged([a, b], [new], order)] == [("lenet5", "new"), ("mask", "old")]
+    assert [(r.name, r.reason) for r in results.merged([a, b], [new], order)] == [
+        ("lenet5", "new"),
+        ("mask", "old"),
+    ]
     assert results.merged([a, b], [elsewhere], order) == [elsewhere]
 
 
@@ -251,17 +261,39 @@ def test_a_row_that_is_not_run_does_not_take_the_place_of_one_that_was_measured(
 
 
 def test_the_page_has_table_machine_figures_and_raw_numbers(tmp_path):
-    curve = Series("Time of a mask", "Weights", "Seconds", points({10: [1.0, 2.0, 4.0], 100: [10.0, 11.0]}), log=True)
+    curve = Series(
+        "Time of a mask",
+        "Weights",
+        "Seconds",
+        points({10: [1.0, 2.0, 4.0], 100: [10.0, 11.0]}),
+        log=True,
+    )
     found = [
-        _run("lenet5", _fake([ratio("1 thread", [1.0, 1.0], [9.0, 9.5], each="ms", against="open_lth 2ce732f")])),
-        _run("mask", _fake([ratio("time", [1.0], [2.0]), ratio("extra memory", [1.0], [50.0], each="MB")])),
+        _run(
+            "lenet5",
+            _fake(
+                [ratio("1 thread", [1.0, 1.0], [9.0, 9.5], each="ms", against="open_lth 2ce732f")]
+            ),
+        ),
+        _run(
+            "mask",
+            _fake([ratio("time", [1.0], [2.0]), ratio("extra memory", [1.0], [50.0], each="MB")]),
+        ),
         results.Result("mask-scaling", Measured([], [curve]), "", FACTS),
     ]
     files = __main__.leave(found, tmp_path)
-    assert [file.name for file in files] == ["benchmarks.md", "results.json", "goals.svg", "mask-scaling.svg"]
+    assert [file.name for file in files] == [
+        "benchmarks.md",
+        "results.json",
+        "goals.svg",
+        "mask-scaling.svg",
+    ]
     page = (tmp_path / "benchmarks.md").read_text()
     assert "Result: 2 met, 1 missed, 0 not run of 3 goals." in page
-    assert "| lenet5 | Training step of LeNet-5, MNIST, batch 60: 1 thread | open_lth 2ce732f | >= 4 x | 9.25 x" in page
+    assert (
+        "| lenet5 | Training step of LeNet-5, MNIST, batch 60: 1 thread | open_lth 2ce732f | >= 4 "
+        "x | 9.25 x" in page
+    )
     assert "Abacus 1, 2 cores, AVX2" in page
     assert "![How far each goal is reached](benchmarks/goals.svg)" in page
     assert (tmp_path / "benchmarks/goals.svg").read_text().startswith("<svg")
@@ -271,7 +303,9 @@ def test_the_page_has_table_machine_figures_and_raw_numbers(tmp_path):
 
 
 def test_the_figure_shows_what_is_reached_over_the_goal():
-    found = _run("start", _fake([single("--help", [0.1, 0.1], "s"), single("ticket info", [1.0, 1.0], "s")]))
+    found = _run(
+        "start", _fake([single("--help", [0.1, 0.1], "s"), single("ticket info", [1.0, 1.0], "s")])
+    )
     shown = figures.reached([found])
     assert [one["value"] for one in shown] == [pytest.approx(3.0), pytest.approx(0.5)]
     assert [one["verdict"] for one in shown] == ["met", "missed"]
@@ -306,18 +340,30 @@ def test_more_workers_make_a_run_as_short_as_its_longest_arm_and_no_shorter():
 
 
 def test_a_recipe_is_divided_as_its_arms_ask():
-    recipe = parse({
-        "name": "x", "data": {"name": "digits", "subset": 200}, "model": {"name": "mlp", "hidden": [10]},
-        "training": {"epochs": 1, "batch_size": 20}, "until": {"rounds": 3},
-        "arms": {"lth": {"method": "lth", "rate": 0.2}, "matched": {"match": "lth"},
-                 "random": {"method": "random_ticket", "of": "lth"}},
-    })  # fmt: skip
+    recipe = parse(
+        {
+            "name": "x",
+            "data": {"name": "digits", "subset": 200},
+            "model": {"name": "mlp", "hidden": [10]},
+            "training": {"epochs": 1, "batch_size": 20},
+            "until": {"rounds": 3},
+            "arms": {
+                "lth": {"method": "lth", "rate": 0.2},
+                "matched": {"match": "lth"},
+                "random": {"method": "random_ticket", "of": "lth"},
+            },
+        }
+    )
     plans = plan(recipe)
     arms, seconds = clusters.traced(plans, Measure(1.0, 0.0))
     steps = seconds[arms["lth"].asks[0].works[0]]
     assert sum(seconds.values()) == steps * (1 + 3 + 3)  # LTH is its own matched control
-    # The dense network, then three rounds, one after the other; the last ticket's evaluation runs beside nothing.
-    assert [clusters.makespan({"lth": arms["lth"]}, seconds, workers) for workers in (1, 9)] == [4 * steps, 4 * steps]
+    # The dense network, then three rounds, one after the other; the last ticket's evaluation runs
+    # beside nothing.
+    assert [clusters.makespan({"lth": arms["lth"]}, seconds, workers) for workers in (1, 9)] == [
+        4 * steps,
+        4 * steps,
+    ]
     assert clusters.makespan(arms, seconds, 9) == 4 * steps
     assert [ask.after for ask in arms["matched"].asks if ask.waits] == [1, 2, 3]
     assert [ask.after for ask in arms["random"].asks] == [0, 1, 2, 3]

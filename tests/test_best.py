@@ -1,4 +1,6 @@
-"""The best ticket: chosen without the test split, with the weights that reached what the report says of it."""
+"""The best ticket: chosen without the test split, with the weights that reached what the report
+says of it.
+"""
 
 import json
 import os
@@ -61,16 +63,22 @@ def network():
     return mlp(10, image_shape=(1, 8, 8), hidden=[12])
 
 
-# Which ticket ------------------------------------------------------------------------------------------------------
+# Which ticket
+# --------------------------------------------------------------------------------------------------
 
 
 def records_of(made, **more):
     known = {"arm": "lth", "replicate": 0, "evaluated": True} | more
-    return [known | {"round": r, "density": d, "valid_accuracy": v, "test_accuracy": t} for r, d, v, t in made]
+    return [
+        known | {"round": r, "density": d, "valid_accuracy": v, "test_accuracy": t}
+        for r, d, v, t in made
+    ]
 
 
 def test_the_test_split_chooses_nothing():
-    records = records_of([(1, 0.8, 0.93, 0.5), (2, 0.64, 0.92, 0.99), (3, 0.512, 0.93, 0.4), (4, 0.4, 0.9, 1.0)])
+    records = records_of(
+        [(1, 0.8, 0.93, 0.5), (2, 0.64, 0.92, 0.99), (3, 0.512, 0.93, 0.4), (4, 0.4, 0.9, 1.0)]
+    )
     assert best(records)["round"] == 3  # of equal ones the sparsest
     assert best(records, at=0.5)["round"] == 4
     assert best(records, at=0.512)["round"] == 3
@@ -85,13 +93,17 @@ def test_round_0_and_rounds_that_were_not_evaluated_are_no_tickets():
     records += records_of([(2, 0.6, None, None)], evaluated=False)
     assert best(records)["round"] == 1
     assert best(records, round=0)["round"] == 0
-    with pytest.raises(InputError, match=r"^the run has no evaluated ticket of density 0\.7, replicate 0$"):
+    with pytest.raises(
+        InputError, match=r"^the run has no evaluated ticket of density 0\.7, replicate 0$"
+    ):
         best(records, at=0.7, replicate=0)
 
 
 def test_without_validation_data_nothing_is_chosen_but_one_can_be_named():
     records = records_of([(1, 0.8, None, 0.9), (2, 0.6, None, 0.9)])
-    with pytest.raises(InputError, match=r"no validation accuracy to choose a ticket by .* test split chooses none"):
+    with pytest.raises(
+        InputError, match=r"no validation accuracy to choose a ticket by .* test split chooses none"
+    ):
         best(records)
     assert best(records, round=2)["round"] == 2
     assert best(records, at=0.7)["round"] == 2
@@ -118,7 +130,8 @@ def test_what_is_kept_has_every_ticket_that_best_can_ask_for_at_the_densities_co
         assert {best(records)["round"], *(best(records, at=a)["round"] for a in at), 13} <= left
 
 
-# Run.best ----------------------------------------------------------------------------------------------------------
+# Run.best
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_best_ticket_has_the_weights_that_reached_what_the_report_says(folder):
@@ -157,7 +170,9 @@ def test_every_ticket_at_the_densities_compared_and_the_dense_network_can_be_had
     dense = read.best("dense", round=0, replicate=1)
     model = network()
     model.load_state_dict(dense.state)
-    assert accuracy_of(model, folder) == dense.accuracy == read.record("dense", 1, 0)["test_accuracy"]
+    assert (
+        accuracy_of(model, folder) == dense.accuracy == read.record("dense", 1, 0)["test_accuracy"]
+    )
     assert (dense.path, dense.density) == (folder, 1.0)
     assert all(keep.all() for keep in dense.mask.values())
 
@@ -168,16 +183,19 @@ def test_what_was_not_kept_is_told_in_one_line_with_how_to_keep_it(folder, tmp_p
     moved = found.training.rename(tmp_path / "away")
     try:
         said = (
-            rf"^the trained weights of lth, round {found.round} of replicate {found.replicate} were not kept \(keep: "
+            rf"^the trained weights of lth, round {found.round} of replicate {found.replicate} "
+            r"were not kept \(keep: best\); 'keep: all' in the recipe keeps them: "
         )
-        with pytest.raises(ConfigError, match=said + r"best\); 'keep: all' in the recipe keeps them: "):
+        with pytest.raises(ConfigError, match=said):
             read.best()
         found.training.write_bytes(moved.read_bytes()[:100])
         with pytest.raises(InputError):
             read.best()
     finally:
         moved.rename(found.training)
-    with pytest.raises(ConfigError, match=r"has no arm 'lht'; it has: dense, lth, random\. Did you mean 'lth'\?"):
+    with pytest.raises(
+        ConfigError, match=r"has no arm 'lht'; it has: dense, lth, random\. Did you mean 'lth'\?"
+    ):
         read.best("lht")
 
 
@@ -197,7 +215,8 @@ def test_keep_best_keeps_what_it_says_and_keep_is_in_no_digest(folder):
     assert kept("all", [own], []) == own
 
 
-# Exports of trained weights, and cards -----------------------------------------------------------------------------
+# Exports of trained weights, and cards
+# -----------------------------------------------------------------------------
 
 
 def blocks(card: Path) -> list[str]:
@@ -208,7 +227,12 @@ def blocks(card: Path) -> list[str]:
 @pytest.mark.parametrize("to", ["state_dict", "torch_prune", "ticket"])
 def test_the_lines_of_a_card_give_the_reported_accuracy(folder, tmp_path, monkeypatch, to):
     found = Run(folder).best()
-    written = export(found.path, to, tmp_path / f"network.{'safetensors' if to == 'ticket' else 'pt'}", trained=True)
+    written = export(
+        found.path,
+        to,
+        tmp_path / f"network.{'safetensors' if to == 'ticket' else 'pt'}",
+        trained=True,
+    )
     card = written.with_name("network.md")
     monkeypatch.chdir(tmp_path)
     known: dict = {}
@@ -217,14 +241,19 @@ def test_the_lines_of_a_card_give_the_reported_accuracy(folder, tmp_path, monkey
     assert accuracy_of(known["model"], folder) == found.accuracy
     exec(checking, known)
     assert known["accuracy"] == found.accuracy
-    state = {name.removesuffix("_orig"): value for name, value in known["model"].state_dict().items()}
+    state = {
+        name.removesuffix("_orig"): value for name, value in known["model"].state_dict().items()
+    }
     for name, keep in found.mask.items():
         if to == "torch_prune":
             assert torch.equal(state[f"{name}_mask"], keep.float())
             prune.remove(known["model"].fc1, "weight")
         assert not known["model"].state_dict()[name][~keep].any()
     text = card.read_text()
-    assert f"test {100 * found.accuracy:.2f} %, valid {100 * found.valid_accuracy:.2f} %: of these weights" in text
+    assert (
+        f"test {100 * found.accuracy:.2f} %, valid {100 * found.valid_accuracy:.2f} %: of these "
+        "weights" in text
+    )
     for said in (
         "trained (best)",
         "uint8 images of 1 x 8 x 8",
@@ -245,7 +274,9 @@ def test_the_card_of_what_is_not_trained_says_so(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     known: dict = {}
     exec(loading, known)
-    assert torch.equal(known["model"].head.weight, Ticket.load(found.path).rewind_point["head.weight"])
+    assert torch.equal(
+        known["model"].head.weight, Ticket.load(found.path).rewind_point["head.weight"]
+    )
 
 
 def test_a_card_is_no_more_replaced_than_an_export(folder, tmp_path):
@@ -269,11 +300,15 @@ def test_a_training_is_never_replaced_by_its_export(folder):
 
 def test_a_ticket_outside_of_its_run_has_no_trained_weights(folder, tmp_path):
     away = export(Run(folder).best().path, out=tmp_path / "away.safetensors")
-    with pytest.raises(ConfigError, match="lies in no run that tells what became of it; trained weights are in"):
+    with pytest.raises(
+        ConfigError, match="lies in no run that tells what became of it; trained weights are in"
+    ):
         export(away, "state_dict", trained=True)
 
 
-def test_a_ticket_of_trained_weights_is_not_trained_as_if_it_were_found_so(folder, tmp_path, capsys):
+def test_a_ticket_of_trained_weights_is_not_trained_as_if_it_were_found_so(
+    folder, tmp_path, capsys
+):
     trained = export(Run(folder).best().path, out=tmp_path / "t.safetensors", trained=True)
     assert Ticket.load(trained).origin["trained"]["test_accuracy"] == Run(folder).best().accuracy
     assert main(["transfer", str(trained), "--data", "digits", "--runs", str(tmp_path)]) == 2
@@ -292,11 +327,15 @@ def test_texts_of_a_strangers_ticket_stay_in_their_place_on_a_card(folder, tmp_p
     Ticket(own.mask, own.rewind_point, origin).save(tmp_path / "t.safetensors")
     text = export(tmp_path / "t.safetensors", "state_dict").with_name("t.state_dict.md").read_text()
     assert text.count("```") == 2
-    assert [line for line in text.splitlines() if line.startswith("#")] == ["# t.state_dict.pt", "## Load it"]
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "# t.state_dict.pt",
+        "## Load it",
+    ]
     assert "model = ..." in text
 
 
-# The command line --------------------------------------------------------------------------------------------------
+# The command line
+# --------------------------------------------------------------------------------------------------
 
 
 def printed(capsys, *arguments: object) -> str:
@@ -311,7 +350,10 @@ def test_runs_names_the_folder_and_the_best_tickets_of_each_run(folder, capsys):
         assert told["density"] <= line["tickets"][arm] + 1e-9
         assert Path(told["path"]).is_file()
         record = Run(folder).record(arm, told["replicate"], told["round"])
-        assert (told["test_accuracy"], told["valid_accuracy"]) == (record["test_accuracy"], record["valid_accuracy"])
+        assert (told["test_accuracy"], told["valid_accuracy"]) == (
+            record["test_accuracy"],
+            record["valid_accuracy"],
+        )
         assert told["weights"] is None or Path(told["weights"]).is_file()
     text = printed(capsys, "runs", "--runs", folder.parent).replace("\n", "")
     assert folder.name in text
@@ -327,7 +369,9 @@ def test_ticket_commands_take_a_run_folder_or_its_name(folder, capsys, monkeypat
     if not Path("runs").exists():
         Path("runs").symlink_to(folder.parent)
     assert json.loads(printed(capsys, "ticket", "info", "--json", folder.name))["digest"] == digest
-    told = json.loads(printed(capsys, "ticket", "export", folder.name, "--trained", "--json", "--out", "net.pt"))
+    told = json.loads(
+        printed(capsys, "ticket", "export", folder.name, "--trained", "--json", "--out", "net.pt")
+    )
     assert told == {"path": "net.pt", "card": "net.md"}
     model = network()
     model.load_state_dict(torch.load("net.pt", weights_only=True))
@@ -342,20 +386,31 @@ def test_a_transfer_of_a_run_takes_every_replicate_of_the_best_rounds(folder):
     assert paths == [Run(folder).ticket_path("lth", replicate, index) for replicate in (0, 1)]
 
 
-def test_ticket_info_of_a_run_imports_no_torch_and_says_how_inputs_are_made_and_what_masks_save(folder):
+def test_ticket_info_of_a_run_imports_no_torch_and_says_how_inputs_are_made_and_what_masks_save(
+    folder,
+):
     code = (
-        "import sys\nfrom tombola.commands.cli import main\n"
-        "code = main(sys.argv[1:])\nsys.exit(7 if {'torch', 'safetensors', 'numpy'} & set(sys.modules) else code)"
+        "import sys\nfrom tombola.commands.cli import main\ncode = main(sys.argv[1:])\nsys.exit(7 "
+        "if {'torch', 'safetensors', 'numpy'} & set(sys.modules) else code)"
     )
     command = [sys.executable, "-c", code, "ticket", "info", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert (done.returncode, done.stderr) == (0, "")
     text = " ".join(done.stdout.split())
     mean = split(load("digits")).mean.item()
-    assert f"inputs 1 x 8 x 8, uint8; the model takes (images - mean) / std, mean {mean:.6g}, std" in text
+    assert (
+        f"inputs 1 x 8 x 8, uint8; the model takes (images - mean) / std, mean {mean:.6g}, std"
+        in text
+    )
     assert "classes 10: 0-9" in text
-    assert re.search(r"masks save in theory \d+ % of the FLOPs .* \d+ % of the bytes of the prunable weights; ", text)
-    assert re.search(r"no time by itself, since a batch of 1( of lth, round 4)? took \S+ ms and dense \S+ ms", text)
+    assert re.search(
+        r"masks save in theory \d+ % of the FLOPs .* \d+ % of the bytes of the prunable weights; ",
+        text,
+    )
+    assert re.search(
+        r"no time by itself, since a batch of 1( of lth, round 4)? took \S+ ms and dense \S+ ms",
+        text,
+    )
 
 
 def test_a_ticket_says_exactly_how_its_images_are_given(folder):
@@ -363,7 +418,11 @@ def test_a_ticket_says_exactly_how_its_images_are_given(folder):
     splits = split(load("digits"))
     assert torch.equal(torch.tensor(inputs["mean"]), splits.mean)
     assert torch.equal(torch.tensor(inputs["std"]), splits.std)
-    assert (inputs["shape"], inputs["dtype"], inputs["classes"]) == ([1, 8, 8], "uint8", list(range(10)))
+    assert (inputs["shape"], inputs["dtype"], inputs["classes"]) == (
+        [1, 8, 8],
+        "uint8",
+        list(range(10)),
+    )
 
 
 def test_exports_of_a_run_are_what_the_library_gives(folder):
@@ -371,6 +430,10 @@ def test_exports_of_a_run_are_what_the_library_gives(folder):
     state = exports.state_dict(found.ticket)
     trained = Store(folder / "trainings").trained(found.record["training_digest"])
     assert all(torch.equal(state[name], value) for name, value in trained.state.items())
-    # The state that was tested need not be the last one; here it is another one in some of the trainings.
-    kept = [Store(folder / "trainings").trained(path.stem) for path in (folder / "trainings").glob("*.training")]
+    # The state that was tested need not be the last one; here it is another one in some of the
+    # trainings.
+    kept = [
+        Store(folder / "trainings").trained(path.stem)
+        for path in (folder / "trainings").glob("*.training")
+    ]
     assert any(not torch.equal(one.state["head.weight"], one.final["head.weight"]) for one in kept)

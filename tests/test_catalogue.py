@@ -29,14 +29,18 @@ _hidden = math.sqrt
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder that Python's search path does not have yet; what is imported from it is forgotten."""
+    """A working folder that Python's search path does not have yet; what is imported from it is
+    forgotten.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(
+            sys.modules[name].__file__
+        ):
             del sys.modules[name]
 
 
@@ -57,7 +61,8 @@ def test_entries_are_the_private_files_without_the_shared_ones():
 
 def test_an_unknown_entry_gets_the_list_and_did_you_mean():
     with pytest.raises(
-        ConfigError, match=r"no 'magnitud' in tombola.scores; it has: .*magnitude.* Did you mean 'magnitude'\?"
+        ConfigError,
+        match=r"no 'magnitud' in tombola.scores; it has: .*magnitude.* Did you mean 'magnitude'\?",
     ):
         catalogue.entry("tombola.scores", "magnitud")
 
@@ -89,17 +94,24 @@ def test_a_users_own_function_may_stand_in_a_package(folder):
     (folder / "users_package" / "__init__.py").touch()
     (folder / "users_package" / "inner" / "__init__.py").write_text("def one():\n    return 1\n")
     assert catalogue.own("users_package.inner:one")() == 1
-    with pytest.raises(ConfigError, match=r"cannot import 'users_package.outer' of 'users_package.outer:one'"):
+    with pytest.raises(
+        ConfigError, match=r"cannot import 'users_package.outer' of 'users_package.outer:one'"
+    ):
         catalogue.own("users_package.outer:one")
 
 
 def test_a_missing_module_of_the_user_is_told_in_one_line(folder):
-    with pytest.raises(ConfigError, match=r"cannot import 'not_there_at_all' of 'not_there_at_all:f': No module named"):
+    with pytest.raises(
+        ConfigError,
+        match=r"cannot import 'not_there_at_all' of 'not_there_at_all:f': No module named",
+    ):
         catalogue.own("not_there_at_all:f")
 
 
 def test_a_missing_function_of_the_user_gets_did_you_mean(users):
-    with pytest.raises(ConfigError, match=r"'users_own' has no function 'duoble'. Did you mean 'double'\?"):
+    with pytest.raises(
+        ConfigError, match=r"'users_own' has no function 'duoble'. Did you mean 'double'\?"
+    ):
         catalogue.own("users_own:duoble")
     with pytest.raises(ConfigError, match="'users_own' has no function 'SIZE'"):  # not callable
         catalogue.own("users_own:SIZE")
@@ -119,8 +131,16 @@ def test_a_name_that_is_no_module_and_function_is_refused(name, users):
             "import not_there_at_all",
             "needs a module that is not there: No module named 'not_there_at_all' (users_broken",
         ),
-        ("import users_bro", "needs a module that is not there: No module named 'users_bro' (users_broken.py, line 1)"),
-        ("\n1 / 0", "cannot import 'users_broken' of 'users_broken:f': ZeroDivisionError: division by zero (users_br"),
+        (
+            "import users_bro",
+            "needs a module that is not there: No module named 'users_bro' (users_broken.py, line "
+            "1)",
+        ),
+        (
+            "\n1 / 0",
+            "cannot import 'users_broken' of 'users_broken:f': ZeroDivisionError: division by zero "
+            "(users_br",
+        ),
         ("from math import nothing", "ImportError: cannot import name 'nothing' from 'math'"),
         ("def f(:", "SyntaxError: invalid syntax (users_broken.py, line 1)"),
         ("raise SystemExit(3)", "SystemExit: 3 (users_broken.py, line 1)"),
@@ -147,25 +167,50 @@ def test_options_are_keyword_arguments(users):
 
 def test_an_ordinary_parameter_is_an_option_too_unless_it_is_given_by_place(users):
     mlp_of = catalogue.own("users_own:mlp_of")
-    assert catalogue.call(mlp_of, "mlp_of", 10, options={"width": 8, "depth": 2}) == (10, 8, 2, None)
-    with pytest.raises(ConfigError, match="'mlp_of' has no option 'classes'; it has: width, depth, image_shape"):
+    assert catalogue.call(mlp_of, "mlp_of", 10, options={"width": 8, "depth": 2}) == (
+        10,
+        8,
+        2,
+        None,
+    )
+    with pytest.raises(
+        ConfigError, match="'mlp_of' has no option 'classes'; it has: width, depth, image_shape"
+    ):
         catalogue.call(mlp_of, "mlp_of", 10, options={"classes": 3})
 
 
 def test_an_option_that_the_function_does_not_have_is_refused_with_its_real_ones(users):
     double = catalogue.own("users_own:double")
-    with pytest.raises(ConfigError, match=r"'double' has no option 'tims'; it has: times. Did you mean 'times'\?"):
+    with pytest.raises(
+        ConfigError, match=r"'double' has no option 'tims'; it has: times. Did you mean 'times'\?"
+    ):
         catalogue.call(double, "double", 4, options={"tims": 3})
     with pytest.raises(ConfigError, match="'magnitude' has no option 'power'; it has none"):
-        catalogue.call(catalogue.entry("tombola.scores", "magnitude"), "magnitude", {}, {}, None, options={"power": 2})
+        catalogue.call(
+            catalogue.entry("tombola.scores", "magnitude"),
+            "magnitude",
+            {},
+            {},
+            None,
+            options={"power": 2},
+        )
 
 
 def test_what_tombola_gives_is_no_option_and_is_left_out_where_it_is_not_taken(users):
     mlp_of, double = catalogue.own("users_own:mlp_of"), catalogue.own("users_own:double")
-    assert catalogue.call(mlp_of, "mlp_of", 10, options={}, image_shape=(1, 2, 2)) == (10, 4, 1, (1, 2, 2))
+    assert catalogue.call(mlp_of, "mlp_of", 10, options={}, image_shape=(1, 2, 2)) == (
+        10,
+        4,
+        1,
+        (1, 2, 2),
+    )
     assert catalogue.call(double, "double", 4, options={}, image_shape=(1, 2, 2)) == 8
-    with pytest.raises(ConfigError, match="'mlp_of' has no option 'image_shape'; it has: width, depth"):
-        catalogue.call(mlp_of, "mlp_of", 10, options={"image_shape": (1, 1, 1)}, image_shape=(1, 2, 2))
+    with pytest.raises(
+        ConfigError, match="'mlp_of' has no option 'image_shape'; it has: width, depth"
+    ):
+        catalogue.call(
+            mlp_of, "mlp_of", 10, options={"image_shape": (1, 1, 1)}, image_shape=(1, 2, 2)
+        )
 
 
 def test_a_function_that_takes_anything_gets_everything(users):
@@ -186,14 +231,28 @@ def test_a_parameter_that_has_no_keyword_is_no_option():
 
 def test_an_annotated_option_is_checked_and_one_without_annotation_is_not():
     def typed(
-        x: str, *, width: "int" = 4, stem: Literal["cifar", "imagenet"] = "cifar", of: tuple[float, ...] = (), k=1
+        x: str,
+        *,
+        width: "int" = 4,
+        stem: Literal["cifar", "imagenet"] = "cifar",
+        of: tuple[float, ...] = (),
+        k=1,
     ):
         return x, width, stem, of, k
 
-    assert catalogue.call(typed, "typed", 5, options={"of": [1, 2], "k": "any"}) == (5, 4, "cifar", (1.0, 2.0), "any")
+    assert catalogue.call(typed, "typed", 5, options={"of": [1, 2], "k": "any"}) == (
+        5,
+        4,
+        "cifar",
+        (1.0, 2.0),
+        "any",
+    )
     with pytest.raises(ConfigError, match=r"^typed.width is '5'; it should be a whole number.$"):
         catalogue.call(typed, "typed", 5, options={"width": "5"})
-    with pytest.raises(ConfigError, match=r"typed.stem is 'cifra'; .* one of cifar, imagenet. Did you mean 'cifar'\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"typed.stem is 'cifra'; .* one of cifar, imagenet. Did you mean 'cifar'\?",
+    ):
         catalogue.call(typed, "typed", 5, options={"stem": "cifra"})
 
 
@@ -212,4 +271,7 @@ def test_options_of_a_catch_all_are_not_checked_by_its_annotation():
     def anything(**options: int):
         return options
 
-    assert catalogue.call(anything, "anything", options={"options": "x", "a": "y"}) == {"options": "x", "a": "y"}
+    assert catalogue.call(anything, "anything", options={"options": "x", "a": "y"}) == {
+        "options": "x",
+        "a": "y",
+    }

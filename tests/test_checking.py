@@ -69,8 +69,16 @@ def test_a_value_of_its_type_is_taken_and_converted_where_nothing_is_guessed(hin
         (tuple[int, int], [1], "x is [1]; it should be a list of 2 whole numbers."),
         (Sequence[str], "abc", "x is 'abc'; it should be a list of texts."),
         (Sequence[int], 3, "x is 3; it should be a list of whole numbers."),
-        (float | dict[str, float], {"conv": "1"}, "it should be a number or a mapping from group to number."),
-        (Literal["sgd", "adam"], "adm", "x is 'adm'; it should be one of sgd, adam. Did you mean 'adam'?"),
+        (
+            float | dict[str, float],
+            {"conv": "1"},
+            "it should be a number or a mapping from group to number.",
+        ),
+        (
+            Literal["sgd", "adam"],
+            "adm",
+            "x is 'adm'; it should be one of sgd, adam. Did you mean 'adam'?",
+        ),
         (Literal["a"] | None, [1], "x is [1]; it should be one of a."),
         (Literal[1, 2], True, "x is True; it should be one of 1, 2."),
     ],

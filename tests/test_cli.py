@@ -61,7 +61,9 @@ def process(cli, tmp_path):
 
     def call(*arguments):
         command = [sys.executable, "-m", "tombola", *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
 
     return call
 
@@ -70,9 +72,9 @@ def process(cli, tmp_path):
 def ticket(tmp_path):
     path = tmp_path / "t.safetensors"
     mask = {"fc.weight": torch.tensor([[True, False], [True, True]])}
-    tombola.Ticket(mask, {"fc.weight": torch.ones(2, 2), "fc.bias": torch.zeros(2)}, {"arm": "lth", "round": 1}).save(
-        path
-    )
+    tombola.Ticket(
+        mask, {"fc.weight": torch.ones(2, 2), "fc.bias": torch.zeros(2)}, {"arm": "lth", "round": 1}
+    ).save(path)
     return path
 
 
@@ -97,9 +99,18 @@ def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process,
     # What is printed last is the answer and one path.
     *_, said, path = done.stdout.splitlines()
     assert path == str(next((tmp_path / "runs").iterdir()).relative_to(tmp_path) / "report.html")
-    for name in ("summary.md", "accuracy.svg", "accuracy.png", "density.svg", "density.png", "report.html"):
+    for name in (
+        "summary.md",
+        "accuracy.svg",
+        "accuracy.png",
+        "density.svg",
+        "density.png",
+        "report.html",
+    ):
         assert (tmp_path / path).with_name(name).stat().st_size > 0
-    assert re.fullmatch(r"colt-2 is [+-]\d+\.\d\d points from dense at 80 %, in 1 replicate\.", said)
+    assert re.fullmatch(
+        r"colt-2 is [+-]\d+\.\d\d points from dense at 80 %, in 1 replicate\.", said
+    )
     assert "trainings" in done.stderr.splitlines()[0]  # the estimate comes first
     assert sum("replicate 0" in line for line in done.stderr.splitlines()) == 4
 
@@ -114,28 +125,46 @@ def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process,
     [
         (["run", "nothing.yaml"], ["there is no recipe 'nothing.yaml'"]),
         (["run"], ["run needs a recipe", "tombola run digits", "tombola list recipes"]),
-        (["run", "digit"], ["there is no recipe 'digit'", "tombola list recipes", "Did you mean 'digits'"]),
-        (["run", "digits.yaml"], ["there is no recipe 'digits.yaml'", "ships with tombola is named 'digits'"]),
+        (
+            ["run", "digit"],
+            ["there is no recipe 'digit'", "tombola list recipes", "Did you mean 'digits'"],
+        ),
+        (
+            ["run", "digits.yaml"],
+            ["there is no recipe 'digits.yaml'", "ships with tombola is named 'digits'"],
+        ),
         (["demo", "--worker", "2"], ["--worker"]),
         (["rum", "quick.yaml"], ["no command 'rum'", "Did you mean 'run'"]),
         (["run", "quick.yaml", "--arms.lth.rate", "20"], ["20 % is 0.2"]),
         (["run", "quick.yaml", "--arms.lth.rat", "0.2"], ["Did you mean 'rate'"]),
         (["run", "quick.yaml", "--workers", "0"], ["workers is 0"]),
         (["run", "quick.yaml", "--workers", "two"], ["two"]),
-        (["run", "quick.yaml", "--worker", "2"], ["there is no option '--worker'", "Did you mean '--workers'"]),
-        (["run", "quick.yaml", "--arms.colt-2.partitions", "11"], ["partitions is 11", "10 classes"]),
+        (
+            ["run", "quick.yaml", "--worker", "2"],
+            ["there is no option '--worker'", "Did you mean '--workers'"],
+        ),
+        (
+            ["run", "quick.yaml", "--arms.colt-2.partitions", "11"],
+            ["partitions is 11", "10 classes"],
+        ),
         (["run", "quick.yaml", "--arms.colt-2.partitions", "10"], ["one output", "at most 5"]),
         (["run", "quick.yaml", "--prunable", "all"], ["head.weight", "no_head"]),
         (["run", "quick.yaml", "--prunable", "conv"], ["no prunable weight"]),
         (["run", "quick.yaml", "--model", "lenet5"], ["lenet5", "8"]),
         (["run", "quick.yaml", "--model", "lenet"], ["no 'lenet'", "Did you mean"]),
         (["run", "quick.yaml", "--data", "minst"], ["Did you mean 'mnist'"]),
-        (["run", "quick.yaml", "--data", "{name: mnist, download: false}"], ["MNIST", "TOMBOLA_DATA"]),
+        (
+            ["run", "quick.yaml", "--data", "{name: mnist, download: false}"],
+            ["MNIST", "TOMBOLA_DATA"],
+        ),
         (["run", "quick.yaml", "--data", "{name: arrays, path: x.npz}"], ["x.npz"]),
         (["run", "quick.yaml", "--until", "{density_total: 0.01}"], ["the cap is"]),
         (["run", "quick.yaml", "--data", "mymodule:data"], ["mymodule"]),
         (["run", "quick.yaml", "--model", "json:loads"], ["'json:loads' failed: TypeError"]),
-        (["run", "quick.yaml", "--only-replicates", "0-9999999999"], ["so many replicates no recipe has"]),
+        (
+            ["run", "quick.yaml", "--only-replicates", "0-9999999999"],
+            ["so many replicates no recipe has"],
+        ),
         (["runs", "merge", "a", "b", "--runs", "c"], ["runs merge takes no --runs"]),
         (["runs", "pack", "a"], ["runs pack needs a run folder and the folder to pack it into"]),
         (["ticket"], ["ACTION"]),
@@ -144,7 +173,7 @@ def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process,
         (["ticket", "verify", "quick.yaml", "--fast"], ["--fast"]),
         (["list", "model"], ["models"]),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line_and_exit_code_2(cli, arguments, said):
     refused(cli(*arguments), *said)
 
@@ -160,9 +189,16 @@ def test_bad_input_is_one_line_and_exit_code_2(cli, arguments, said):
 )
 def test_data_that_are_wrong_are_one_line_and_exit_code_2(cli, tmp_path, change, said):
     images, labels = np.zeros((4, 4, 4), np.uint8), np.array([0, 1, 2, 3])
-    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    arrays = {
+        "train_images": images,
+        "train_labels": labels,
+        "test_images": images,
+        "test_labels": labels,
+    }
     np.savez(tmp_path / "d.npz", **(arrays | change))
-    refused(cli("run", "quick.yaml", "--data", f"{{name: arrays, path: {tmp_path / 'd.npz'}}}"), said)
+    refused(
+        cli("run", "quick.yaml", "--data", f"{{name: arrays, path: {tmp_path / 'd.npz'}}}"), said
+    )
 
 
 def test_an_arm_that_fails_is_told_and_the_exit_code_is_1(cli):
@@ -194,7 +230,14 @@ def negative(state, mask, context):
 """
     )
     done = cli(
-        *("run", "quick.yaml", "--data", "mine:data", "--model", "{name: 'mine:net', head: '3', width: 30}"),
+        *(
+            "run",
+            "quick.yaml",
+            "--data",
+            "mine:data",
+            "--model",
+            "{name: 'mine:net', head: '3', width: 30}",
+        ),
         *("--arms.lth.score", "mine:negative", "--training.epochs", "5"),
     )
     assert done.returncode == 0, done.stderr
@@ -223,13 +266,26 @@ def net(num_classes):
 """
     )
     of = "turn.parametrizations.weight.original"
-    not_pruned = f"not pruned: 1 weight has no mask and is not pruned: {of} (_Orthogonal computes the weight"
+    not_pruned = (
+        f"not pruned: 1 weight has no mask and is not pruned: {of} (_Orthogonal computes the weight"
+    )
     only = "{lth: {method: lth, rate: 0.2}}"
-    mine = ("quick.yaml", "--model", "turning:net", "--training.lr", "0.001", "--arms", only, "--workers", "1")
+    mine = (
+        "quick.yaml",
+        "--model",
+        "turning:net",
+        "--training.lr",
+        "0.001",
+        "--arms",
+        only,
+        "--workers",
+        "1",
+    )
     planned = json.loads(cli("run", *mine, "--dry-run", "--json").stdout)
     assert planned["not pruned"] == (
-        f"1 weight has no mask and is not pruned: {of} (_Orthogonal computes the weight, and its zeros need not stay "
-        f"zeros); prunable: ['{of}'] names it; init xavier leaves them as they are drawn"
+        f"1 weight has no mask and is not pruned: {of} (_Orthogonal computes the weight, and its "
+        f"zeros need not stay zeros); prunable: ['{of}'] names it; init xavier leaves them as they "
+        "are drawn"
     )
     assert planned["FLOP"] == "not counted: aten::_trilinear, what computes the weight of 'turn'"
     done = cli("run", *mine)
@@ -240,7 +296,10 @@ def net(num_classes):
     assert {"not pruned", "FLOP"} <= json.loads((run / "run.json").read_text())["facts"].keys()
     records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
     assert all(record["unmasked"] == [of] for record in records)
-    assert all(record["uncounted"] == planned["FLOP"].removeprefix("not counted: ").split(", ") for record in records)
+    assert all(
+        record["uncounted"] == planned["FLOP"].removeprefix("not counted: ").split(", ")
+        for record in records
+    )
     assert of in (run / "report.html").read_text()
     path = next(run.glob("tickets/lth/*/*.safetensors"))
     told = cli("ticket", "info", path).stdout
@@ -282,19 +341,27 @@ def unread(cli, tmp_path):
         reading, writing = os.pipe()
         os.close(reading)
         command = [sys.executable, "-m", "tombola", *map(str, arguments)]
-        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+        done = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+        )
         os.close(writing)
         return done
 
     return call
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-@pytest.mark.parametrize("command", [["list"], ["list", "arms"]])  # what print prints, and what rich does
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full"
+)
+@pytest.mark.parametrize(
+    "command", [["list"], ["list", "arms"]]
+)  # what print prints, and what rich does
 def test_a_full_disk_is_told_in_one_line(command, tmp_path):
     with Path("/dev/full").open("w") as full:
         begun = [sys.executable, "-m", "tombola", *command]
-        done = subprocess.run(begun, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+        done = subprocess.run(
+            begun, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+        )
     refused(done, "cannot be written: No space left on device")
 
 
@@ -314,13 +381,25 @@ def test_the_exit_code_says_what_was_done_and_not_what_was_read(cli, unread, tic
 
 
 def test_run_says_what_to_do_about_a_damaged_ticket_of_its_folder(cli, tmp_path):
-    run = ("run", "quick.yaml", "--workers", "1", "--arms", "{lth: {method: lth, rate: 0.2}}", "--until.rounds")
+    run = (
+        "run",
+        "quick.yaml",
+        "--workers",
+        "1",
+        "--arms",
+        "{lth: {method: lth, rate: 0.2}}",
+        "--until.rounds",
+    )
     cli(*run, 2)
     (ticket,) = tmp_path.glob("runs/*/tickets/lth/replicate-0/round-001.safetensors")
     whole = ticket.read_bytes()
     ticket.write_bytes(whole[:-1])
     path = ticket.relative_to(tmp_path)
-    refused(cli(*run, 3), f"{path} is truncated", "; move it away, and running the recipe does its round again")
+    refused(
+        cli(*run, 3),
+        f"{path} is truncated",
+        "; move it away, and running the recipe does its round again",
+    )
     ticket.rename(tmp_path / "damaged")
     assert cli(*run, 3).returncode == 0
     assert ticket.read_bytes() == whole
@@ -354,16 +433,22 @@ def test_json_is_json_alone(cli, ticket, tmp_path):
     told = json.loads(cli("run", "quick.yaml", "--print_config", "--json").stdout)
     assert parse(told) == read(tmp_path / "quick.yaml")
     found = json.loads(cli("run", "quick.yaml", "--workers", "1", "--json").stdout)
-    assert found["answer"][-1].startswith("colt-2 and lth have no results around 50, 20 and 10 % of the weights")
+    assert found["answer"][-1].startswith(
+        "colt-2 and lth have no results around 50, 20 and 10 % of the weights"
+    )
     (folder,) = (tmp_path / "runs").iterdir()
-    assert json.loads(cli("runs", "pack", folder, "packed", "--json").stdout) == {"folder": "packed"}
+    assert json.loads(cli("runs", "pack", folder, "packed", "--json").stdout) == {
+        "folder": "packed"
+    }
     json.loads(cli("runs", "merge", folder, "packed", "--json").stdout)
     exported = json.loads(cli("ticket", "export", ticket, "--to", "state_dict", "--json").stdout)
     assert (tmp_path / exported["path"]).exists()
 
 
 def test_json_lists_names_and_no_contracts(cli):
-    assert json.loads(cli("list", "scores", "--json").stdout) == {"scores": entries("tombola.scores")}
+    assert json.loads(cli("list", "scores", "--json").stdout) == {
+        "scores": entries("tombola.scores")
+    }
 
 
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, tmp_path):
@@ -402,9 +487,21 @@ def test_a_run_that_is_interrupted_says_so_last_whoever_reads_its_images(cli, tm
             folder.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (4, 4), (30 * number,) * 3).save(folder / f"{number}.png")
     data = "{name: image_folder, path: pets, size: 4, valid: 0, workers: 1}"
-    command = [sys.executable, "-c", STREAMING, "run", "quick.yaml", "--workers", "1", "--data", data]
+    command = [
+        sys.executable,
+        "-c",
+        STREAMING,
+        "run",
+        "quick.yaml",
+        "--workers",
+        "1",
+        "--data",
+        data,
+    ]
     changes = ["--arms", "{lth: {method: lth, rate: 0.01}}", "--until.rounds", "300"]
-    with subprocess.Popen([*command, *changes], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *changes], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         begun = next((line for line in process.stderr if "round 1 " in line), "")
         process.send_signal(signal.SIGINT)
@@ -452,10 +549,19 @@ def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
         (["--hepl"], "tombola does not take '--hepl'. Did you mean '--help'? (see tombola --help)"),
         (["runs", "--hepl"], "tombola runs does not take '--hepl'. Did you mean '--help'?"),
         (["run", "quick.yaml", "--hepl"], "there is no option '--hepl'. Did you mean '--help'?"),
-        (["ticket", "info", "x", "--jsn"], "tombola ticket info does not take '--jsn'. Did you mean '--json'?"),
-        (["list", "Model"], "there is no CATALOGUE 'Model'; there are: data, models, tasks, scores, kernels, "
-                            "exports, executors, arms, recipes. Did you mean 'models'?"),
-        (["ticket", "inof"], "there is no ACTION 'inof'; there are: info, verify, export. Did you mean 'info'?"),
+        (
+            ["ticket", "info", "x", "--jsn"],
+            "tombola ticket info does not take '--jsn'. Did you mean '--json'?",
+        ),
+        (
+            ["list", "Model"],
+            "there is no CATALOGUE 'Model'; there are: data, models, tasks, scores, kernels, "
+            "exports, executors, arms, recipes. Did you mean 'models'?",
+        ),
+        (
+            ["ticket", "inof"],
+            "there is no ACTION 'inof'; there are: info, verify, export. Did you mean 'info'?",
+        ),
         (["Runs"], "there is no command 'Runs'; "),
         (["a\nb"], r"there is no command 'a\nb'"),
         (["run", "quick.yaml", "--training.optimizer", "AdamW"], "Did you mean 'adamw'?"),
@@ -464,17 +570,23 @@ def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
         (["run", "quick.yaml", "--arms.lth.method", "imp"], "Did you mean 'lth'?"),
         (["run", "quick.yaml", "--arms.lth.score", "L1"], "Did you mean 'magnitude'?"),
         (["run", "quick.yaml", "--training.learning_rate", "1"], "Did you mean 'lr'?"),
-        (["run", "quick.yaml", "--only-replicates", "0-999999999"], "so many replicates no recipe has"),
+        (
+            ["run", "quick.yaml", "--only-replicates", "0-999999999"],
+            "so many replicates no recipe has",
+        ),
         (["run", "quick.yaml", "--only-replicates", "0-999," * 50 + "0"], "asked for is 1"),
         (["run", "x" * 300], "there is no recipe 'xxx"),
         (["report", "x" * 300], "File name too long"),
         (["runs", "--runs", "x" * 300], "File name too long"),
         (["report", "x", "--verdict.margin"], "--verdict.margin has no value"),
-        (["report", "x", "--training.lr", "1"], "report takes --verdict.NAME, such as --verdict.margin 0.01"),
+        (
+            ["report", "x", "--training.lr", "1"],
+            "report takes --verdict.NAME, such as --verdict.margin 0.01",
+        ),
         (["completion", "bsh"], "Did you mean 'bash'?"),
     ],
     ids=range(22),
-)  # fmt: skip
+)
 def test_what_was_meant_is_said_in_one_line(cli, arguments, said):
     refused(cli(*arguments), said)
 
@@ -488,7 +600,15 @@ def test_what_an_operating_system_or_the_memory_refuses_is_one_line(cli, monkeyp
 
 
 def test_a_report_judges_again_by_another_margin_and_changes_nothing_of_the_run(cli, tmp_path):
-    more = ["--workers", "1", "--quiet", "--replicates", "3", "--arms", "{lth: {method: lth, rate: 0.2}}"]
+    more = [
+        "--workers",
+        "1",
+        "--quiet",
+        "--replicates",
+        "3",
+        "--arms",
+        "{lth: {method: lth, rate: 0.2}}",
+    ]
     assert cli("run", "quick.yaml", *more).returncode == 0
     [folder] = (tmp_path / "runs").iterdir()
     recipe = (folder / "recipe.yaml").read_bytes()
@@ -497,7 +617,13 @@ def test_a_report_judges_again_by_another_margin_and_changes_nothing_of_the_run(
     assert by_margin.returncode == 0, by_margin.stderr
     assert "within 1 percentage point?" in by_margin.stdout
     assert "within" not in without
-    refused(cli("report", folder, "--verdict.margin", "1"), "verdict.margin is 1.0; it is a fraction")
-    refused(cli("report", folder, "--verdict.margn", "1"), "there is no 'verdict.margn'", "Did you mean 'margin'?")
+    refused(
+        cli("report", folder, "--verdict.margin", "1"), "verdict.margin is 1.0; it is a fraction"
+    )
+    refused(
+        cli("report", folder, "--verdict.margn", "1"),
+        "there is no 'verdict.margn'",
+        "Did you mean 'margin'?",
+    )
     assert (folder / "recipe.yaml").read_bytes() == recipe
     assert cli("report", folder).stdout == without

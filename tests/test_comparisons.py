@@ -27,7 +27,9 @@ def test_a_value_between_rounds_is_linear_in_the_logarithm_of_the_density():
     assert (found[0].rounds, found[0].interpolated) == ((1, 2), True)
 
 
-@pytest.mark.parametrize(("kept", "rounds_"), [(100, (1,)), (102, (1,)), (103, (1, 2)), (97, (0, 1))])
+@pytest.mark.parametrize(
+    ("kept", "rounds_"), [(100, (1,)), (102, (1,)), (103, (1, 2)), (97, (0, 1))]
+)
 def test_a_round_has_a_density_as_nearly_as_a_weight_in_each_layer(kept, rounds_):
     records = rounds("a", 0, [0.8, 0.9, 0.5])
     layers = {"one": [50, 500], "two": [kept - 50, 500]}
@@ -101,11 +103,17 @@ def test_a_replicate_that_only_one_arm_has_is_left_out_and_told():
 def test_fewer_than_three_replicates_give_no_verdict():
     records = [record for record in three("a", 0.01) + three("b") if record["replicate"] < 2]
     found = compare(records, "a", "b", at=0.8, margin=0.01)
-    assert (found.verdict, found.p, found.p_non_inferior) == ("no verdict (2 of 3 replicates)", None, None)
+    assert (found.verdict, found.p, found.p_non_inferior) == (
+        "no verdict (2 of 3 replicates)",
+        None,
+        None,
+    )
 
 
 def spread(arm, shifts):
-    return [record for k, shift in enumerate(shifts) for record in rounds(arm, k, [0.9, 0.9 + shift])]
+    return [
+        record for k, shift in enumerate(shifts) for record in rounds(arm, k, [0.9, 0.9 + shift])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,9 @@ def test_verdicts_say_what_the_replicates_show(shifts, margin, verdict):
     margin=st.sampled_from([0.005, 0.01, 0.02]),
     looks=st.integers(1, 3),
 )
-def test_what_is_called_equal_lower_or_higher_agrees_with_the_interval_beside_it(shifts, margin, looks):
+def test_what_is_called_equal_lower_or_higher_agrees_with_the_interval_beside_it(
+    shifts, margin, looks
+):
     records = spread("a", [shift / 1000 for shift in shifts]) + spread("b", [0.0] * len(shifts))
     found = compare_over(records, "a", "b", at=[0.8, 0.85, 0.9][:looks], margin=margin)[0]
     low, high = found.paired.low, found.paired.high
@@ -152,7 +162,8 @@ def test_several_densities_are_looked_at_together():
     alone = compare(records, "a", "b", at=0.8, margin=0.01)
     two = compare_over(records, "a", "b", at=[0.9, 0.8], margin=0.01)
     assert [one.looks for one in two] == [2, 2]
-    assert two[1].p == pytest.approx(2 * alone.p)  # half the difference halfway: both have the same p-value
+    # half the difference halfway: both have the same p-value
+    assert two[1].p == pytest.approx(2 * alone.p)
     assert two[1].p_non_inferior >= alone.p_non_inferior
     assert compare(records, "a", "b", at=0.8, alpha=0.08).verdict == "higher"
     two = compare_over(records, "a", "b", at=[0.9, 0.8], alpha=0.08)
@@ -160,13 +171,17 @@ def test_several_densities_are_looked_at_together():
 
 
 def test_steps_can_be_compared_as_accuracies_are():
-    records = rounds("a", 0, [0.9, 0.9], early_stop_step=100) + rounds("b", 0, [0.9, 0.9], early_stop_step=150)
+    records = rounds("a", 0, [0.9, 0.9], early_stop_step=100) + rounds(
+        "b", 0, [0.9, 0.9], early_stop_step=150
+    )
     assert compare(records, "a", "b", at=0.8, of="early_stop_step").differences == [-50]
 
 
 def test_a_density_that_is_not_shared_is_refused_with_the_range_that_is():
     records = rounds("a", 0, [0.9, 0.9, 0.9]) + rounds("b", 0, [0.9, 0.9, 0.9], rate=0.7)
-    with pytest.raises(ConfigError, match=r"a and b have no test_accuracy .* density 0.5 .* share 0.64 to 1"):
+    with pytest.raises(
+        ConfigError, match=r"a and b have no test_accuracy .* density 0.5 .* share 0.64 to 1"
+    ):
         compare(records, "a", "b", at=0.5)
 
 
@@ -179,7 +194,11 @@ def test_the_shared_range_is_over_replicates_that_both_have():
 @pytest.mark.parametrize(
     ("arms", "options", "message"),
     [
-        (("a", "lht"), {"at": 0.8}, "no record is of arm 'lht'; there are: a, lth. Did you mean 'lth'?"),
+        (
+            ("a", "lht"),
+            {"at": 0.8},
+            "no record is of arm 'lht'; there are: a, lth. Did you mean 'lth'?",
+        ),
         (("a", "lth"), {"at": 0.0}, "at is 0"),
         (("a", "lth"), {"at": 20}, "at is 20"),
         (("a", "lth"), {"at": 0.8, "margin": 0.0}, "margin is 0"),
@@ -212,9 +231,14 @@ def test_from_ten_replicates_on_there_is_a_bootstrap_interval_at_the_comparisons
     shifts = list(np.random.default_rng(0).normal(0.01, 0.002, 10))
     ten = compare(spread("a", shifts) + spread("b", [0.0] * 10), "a", "b", at=0.8)
     assert ten.resampled == interval_by_replicates(ten.differences, 0.95)
-    wider = compare(spread("a", shifts) + spread("b", [0.0] * 10), "a", "b", at=0.8, alpha=0.01).resampled
+    wider = compare(
+        spread("a", shifts) + spread("b", [0.0] * 10), "a", "b", at=0.8, alpha=0.01
+    ).resampled
     assert wider[0] < ten.resampled[0] < ten.paired.mean < ten.resampled[1] < wider[1]
-    assert compare(spread("a", shifts[:9]) + spread("b", [0.0] * 9), "a", "b", at=0.8).resampled is None
+    assert (
+        compare(spread("a", shifts[:9]) + spread("b", [0.0] * 9), "a", "b", at=0.8).resampled
+        is None
+    )
 
 
 def of(arm, **facts):
@@ -225,9 +249,17 @@ def of(arm, **facts):
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ({"run_digest": "1" * 64}, {"run_digest": "2" * 64}, "run_digest is 11111111 in some and 22222222 in others;"),
+        (
+            {"run_digest": "1" * 64},
+            {"run_digest": "2" * 64},
+            "run_digest is 11111111 in some and 22222222 in others;",
+        ),
         ({"prunable": 100}, {"prunable": 200}, "prunable is 100 in some and 200 in others;"),
-        ({"total": 10, "prunable": 1}, {"total": 20, "prunable": 2}, "prunable is 1 in some and 2 in others, total is"),
+        (
+            {"total": 10, "prunable": 1},
+            {"total": 20, "prunable": 2},
+            "prunable is 1 in some and 2 in others, total is",
+        ),
     ],
 )
 def test_records_of_different_recipes_are_refused_with_what_differs(other, first, second, message):
@@ -250,8 +282,12 @@ def test_another_runs_dense_network_is_not_that_of_an_arm():
 
 
 def test_two_definitions_of_an_arm_are_not_one():
-    mixed = of("a", arm_digest="1" * 64) + [one | {"replicate": 1} for one in of("a", arm_digest="2" * 64)]
-    with pytest.raises(ConfigError, match="records of arm 'a' are of different recipes: arm_digest is 11111111 in"):
+    mixed = of("a", arm_digest="1" * 64) + [
+        one | {"replicate": 1} for one in of("a", arm_digest="2" * 64)
+    ]
+    with pytest.raises(
+        ConfigError, match="records of arm 'a' are of different recipes: arm_digest is 11111111 in"
+    ):
         compare(mixed, "a", "a", at=0.8)
 
 
@@ -290,11 +326,15 @@ def test_what_no_record_has_is_told_with_what_it_might_be():
     with pytest.raises(ConfigError, match=r"no record has an entry 'nonsense'"):
         shared_range(records, "a", "b", of="nonsense")
     with pytest.raises(ConfigError, match=r"no record has an entry 'other'"):
-        compare([one | {"other": 1} for one in records], "a", "b", at=0.8, of="other", beside=records)
+        compare(
+            [one | {"other": 1} for one in records], "a", "b", at=0.8, of="other", beside=records
+        )
 
 
 def test_only_numbers_are_compared():
-    records = rounds("a", 0, [0.9, 0.9], curve={"step": [1]}) + rounds("b", 0, [0.9, 0.9], curve=None)
+    records = rounds("a", 0, [0.9, 0.9], curve={"step": [1]}) + rounds(
+        "b", 0, [0.9, 0.9], curve=None
+    )
     with pytest.raises(ConfigError, match="of is 'curve', which is a dict in the records"):
         compare(records, "a", "b", at=0.8, of="curve")
 
@@ -302,7 +342,10 @@ def test_only_numbers_are_compared():
 def test_an_arm_is_compared_with_that_of_another_run_replicate_by_replicate():
     def run(more, prunable):
         of = {"arm": "a", "round": 1, "density": 0.5, "prunable": prunable}
-        return [{**of, "replicate": k, "test_accuracy": 0.8 + 0.01 * k + more * (k + 1)} for k in range(3)]
+        return [
+            {**of, "replicate": k, "test_accuracy": 0.8 + 0.01 * k + more * (k + 1)}
+            for k in range(3)
+        ]
 
     found = compare(run(0.01, 100), "a", "a", at=0.5, beside=run(0.0, 200))
     assert found.differences == pytest.approx([0.01, 0.02, 0.03])

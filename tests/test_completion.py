@@ -1,4 +1,6 @@
-"""Completion: the scripts hold the words of the command line, and a shell completes what was typed."""
+"""Completion: the scripts hold the words of the command line, and a shell completes what was
+typed.
+"""
 
 import shutil
 import subprocess
@@ -29,7 +31,15 @@ def test_every_entry_of_a_recipe_can_be_completed():
 def test_a_script_is_accepted_by_its_shell(cli, shell, tmp_path):  # noqa: F811
     done = cli("completion", shell)
     assert done.returncode == 0
-    for word in ("run", "--training.lr", "--verdict.margin", "fashion_mnist", "lenet5", "state_dict", "digits"):
+    for word in (
+        "run",
+        "--training.lr",
+        "--verdict.margin",
+        "fashion_mnist",
+        "lenet5",
+        "state_dict",
+        "digits",
+    ):
         assert word in done.stdout
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not here; its script was made and not tried")
@@ -61,7 +71,11 @@ def test_bash_completes_what_was_typed(cli, tmp_path, typed, completed):  # noqa
     (tmp_path / "empty").mkdir()
     call = 'source ../script; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tombola; echo "${COMPREPLY[@]}"'
     done = subprocess.run(
-        ["bash", "-c", call, "_", *typed], capture_output=True, text=True, cwd=tmp_path / "empty", check=True
+        ["bash", "-c", call, "_", *typed],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "empty",
+        check=True,
     )
     assert set(done.stdout.split()) == completed
 

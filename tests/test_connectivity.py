@@ -1,4 +1,6 @@
-"""Connectivity: lines known by hand, their laws, and the arm that trains another arm's tickets once more."""
+"""Connectivity: lines known by hand, their laws, and the arm that trains another arm's tickets
+once more.
+"""
 
 import copy
 import functools
@@ -54,11 +56,15 @@ def trained(state) -> Trained:
 
 @pytest.fixture(scope="module")
 def by_hand():
-    """Two pictures of two pixels, one of each class, and two hidden units that may change places."""
+    """Two pictures of two pixels, one of each class, and two hidden units that may change
+    places.
+    """
     images, labels = torch.eye(2).view(2, 1, 1, 2), torch.tensor([0, 1])
     layers = [nn.Linear(2, 2, bias=False) for _ in range(2)]
     model = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1])
-    return Classification(model, split(from_tensors(images, labels, images, labels, 2), valid=0), head="3")
+    return Classification(
+        model, split(from_tensors(images, labels, images, labels, 2), valid=0), head="3"
+    )
 
 
 def of(task, *weights):
@@ -67,15 +73,18 @@ def of(task, *weights):
     )
 
 
-# Pixels are 1 and -1 once they are normalised. At a, the hidden unit of the picture's class has 1 - 2a and the outputs
-# differ by (1 - 2a)^2, up to the middle, where both are alike and the first class is taken.
+# Pixels are 1 and -1 once they are normalised. At a, the hidden unit of the picture's class has 1 -
+# 2a and the outputs differ by (1 - 2a)^2, up to the middle, where both are alike and the first
+# class is taken.
 def test_two_networks_whose_hidden_units_have_changed_places_have_a_barrier_in_the_middle(by_hand):
     one, each = of(by_hand, EYE, EYE)
     other, _ = of(by_hand, SWAPPED, SWAPPED)
     line = connect(each, one, other, by_hand)
     assert line.at == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     assert line.headline == [1.0] * 5 + [0.5] + [1.0] * 5
-    assert line.loss == pytest.approx([math.log(1 + math.exp(-((1 - 2 * a) ** 2))) for a in line.at], abs=1e-6)
+    assert line.loss == pytest.approx(
+        [math.log(1 + math.exp(-((1 - 2 * a) ** 2))) for a in line.at], abs=1e-6
+    )
     assert line.barrier == 0.5
 
 
@@ -95,13 +104,17 @@ def test_the_barrier_is_above_the_mean_of_both_ends(by_hand):
 def test_a_loss_that_is_no_number_is_told_with_its_place(by_hand):
     one, each = of(by_hand, EYE, EYE)
     other, _ = of(by_hand, EYE * 1e38, EYE * 1e38)
-    with pytest.raises(TrainingError, match=r"the test loss is (nan|inf) at 0.5 of the line between two trainings"):
+    with pytest.raises(
+        TrainingError, match=r"the test loss is (nan|inf) at 0.5 of the line between two trainings"
+    ):
         connect(each, one, other, by_hand, points=3)
 
 
 def test_a_line_has_the_bits_of_its_ends_and_keeps_what_is_equal_in_both():
     draw = torch.Generator().manual_seed(0)
-    one, other = ({"w": torch.randn(1000, generator=draw), "n": torch.tensor(3 + i)} for i in range(2))
+    one, other = (
+        {"w": torch.randn(1000, generator=draw), "n": torch.tensor(3 + i)} for i in range(2)
+    )
     one["w"][::3] = other["w"][::3] = 0.0
     assert equal(between(one, other, 0.0), one)
     assert torch.equal(between(one, other, 1.0)["w"], other["w"])
@@ -147,7 +160,8 @@ def test_between_the_ends_batch_norm_has_the_statistics_of_the_network_there(pai
             return honest(model, part, which)
 
     connect(one, *ends, Looking(TASK.model, TASK.splits, TASK.head), points=3)
-    # By hand: what the norm gets of each training batch, its mean and variance, and the mean of these.
+    # By hand: what the norm gets of each training batch, its mean and variance, and the mean of
+    # these.
     middle = between(ends[0].state, ends[1].state, 0.5)
     conv = nn.Conv2d(1, 4, 3, padding=1)
     conv.load_state_dict({"weight": middle["conv.weight"], "bias": middle["conv.bias"]})
@@ -187,12 +201,16 @@ def test_a_line_is_the_same_again_and_leaves_the_random_state_alone(pair):
 
 
 def test_what_is_drawn_on_a_line_hangs_on_the_job_and_not_on_what_was_drawn_before():
-    """Dropout while batch norm learns its statistics anew, and what a model draws while it is tested."""
+    """Dropout while batch norm learns its statistics anew, and what a model draws while it is
+    tested.
+    """
 
     class Drawing(nn.Module):
         def forward(self, images):
             # In both modes, and before batch norm, whose statistics then hang on it.
-            return nn.functional.dropout(images * np.random.uniform(0.5, 1) * random.uniform(0.5, 1), 0.2)
+            return nn.functional.dropout(
+                images * np.random.uniform(0.5, 1) * random.uniform(0.5, 1), 0.2
+            )
 
     model = nn.Sequential(Drawing(), *small_network(dropout=0.5))
     task = Classification(model, TASK.splits, "6")
@@ -215,7 +233,9 @@ def test_what_is_drawn_on_a_line_hangs_on_the_job_and_not_on_what_was_drawn_befo
     assert lines[0].loss[0] == measure(jobs[0], ends[0], task).test.loss
     middle = task.build(between(ends[0].state, ends[1].state, 0.5), jobs[0].part, 0)
     with seeds.seeded(jobs[0].seed, "line"):
-        connectivity._learn_statistics(middle, task, first_batches(jobs[0], task, connectivity._EXAMPLES))
+        connectivity._learn_statistics(
+            middle, task, first_batches(jobs[0], task, connectivity._EXAMPLES)
+        )
     assert torch.allclose(middle[2].running_mean, seen[1], atol=1e-6)
 
 
@@ -262,7 +282,10 @@ def test_a_line_that_is_in_the_store_is_not_measured_again(pair, tmp_path, monke
 
 
 def test_a_line_comes_back_bit_for_bit_and_goes_when_trainings_go(tmp_path):
-    store, line = Store(tmp_path / "s"), Line([0.0, 1 / 3, 1.0], [0.1 + 0.2, 1 / 3, 1.0], [1e-300, 2.0, 0.1])
+    store, line = (
+        Store(tmp_path / "s"),
+        Line([0.0, 1 / 3, 1.0], [0.1 + 0.2, 1 / 3, 1.0], [1e-300, 2.0, 0.1]),
+    )
     store.keep(Connect, "ab", line)
     assert store.read(Connect, "ab") == line
     assert store.read(Connect, "cd") is None
@@ -317,7 +340,8 @@ def test_round_0_is_the_dense_network_with_the_line_from_where_tickets_start(don
     assert (one.first, other.first) == (first, first)
     assert (one.start_digest, one.mask_digest) == (other.start_digest, other.mask_digest)
     assert one.seed != other.seed
-    # From the very start, the first end is the dense network itself; else it is the search's own first training.
+    # From the very start, the first end is the dense network itself; else it is the search's own
+    # first training.
     assert (own["line"]["accuracy"][0] == source["test_accuracy"]) or first
     searched = {cost.training for cost in costs_of(done.record("lth", 1 if first else 0))}
     assert one.digest(dense_task().digest) in searched
@@ -340,11 +364,16 @@ def test_a_line_costs_both_of_its_trainings(done):
         assert [cost.samples for cost in own] == [rest, rest]
         assert own[1].training == done.record("lth", index)["training_digest"]
     [found] = [each for each in to_reach(done.outcome.records, 0.4) if each.arm == "again"]
-    assert found.own == pytest.approx((4 * rest + 32 * first) / one)  # two for the search of its source
+    # two for the search of its source
+    assert found.own == pytest.approx((4 * rest + 32 * first) / one)
 
 
 def test_the_trainings_told_are_those_that_are_done(done):
-    assert done.told.trainings == len(done.jobs) == len({each.digest(dense_task().digest) for each in done.jobs})
+    assert (
+        done.told.trainings
+        == len(done.jobs)
+        == len({each.digest(dense_task().digest) for each in done.jobs})
+    )
     steps = sum((each.last or STEPS) - each.first for each in done.jobs)
     assert done.told.steps == pytest.approx(steps, rel=0.01)
 
@@ -360,7 +389,9 @@ def test_a_run_that_goes_on_has_the_records_of_one_that_went_through(done, tmp_p
     assert go(tmp_path, made).jobs == []
 
 
-def test_a_run_stopped_between_a_training_and_its_line_does_no_training_again(done, tmp_path, monkeypatch):
+def test_a_run_stopped_between_a_training_and_its_line_does_no_training_again(
+    done, tmp_path, monkeypatch
+):
     made, honest, lines = Run(done.folder).recipe, connect, []
 
     def stops(*rest):
@@ -374,8 +405,11 @@ def test_a_run_stopped_between_a_training_and_its_line_does_no_training_again(do
         go(tmp_path, made)
     for thread in threading.enumerate():
         if thread.name.startswith("tombola-"):
-            thread.join()  # an interrupted run does not wait for what is under way, and that is counted, too
-    monkeypatch.setattr("tombola.search.work.connect", lambda *rest: lines.append(1) or honest(*rest))
+            # an interrupted run does not wait for what is under way, and that is counted, too
+            thread.join()
+    monkeypatch.setattr(
+        "tombola.search.work.connect", lambda *rest: lines.append(1) or honest(*rest)
+    )
     went = go(tmp_path, made)
     assert timeless(went.outcome.records) == timeless(done.outcome.records)
     assert len(lines) == 4  # each once, over both
@@ -384,7 +418,9 @@ def test_a_run_stopped_between_a_training_and_its_line_does_no_training_again(do
 
 
 def lives(tmp_path, made):
-    """Run a recipe whose trainings are not cleared at its end: what is left is what nobody let go."""
+    """Run a recipe whose trainings are not cleared at its end: what is left is what nobody let
+    go.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "clear_trainings", lambda _: None)
         return go(tmp_path, made)
@@ -394,13 +430,20 @@ def lives(tmp_path, made):
 def test_trainings_are_held_for_the_line_and_let_go_behind_it(tmp_path, at, rounds):
     made = recipe(keep="none", evaluate_at=at, until={"rounds": 4})
     done = lives(tmp_path, made)
-    assert done.told.trainings == len(done.jobs) == len({each.digest(dense_task().digest) for each in done.jobs})
+    assert (
+        done.told.trainings
+        == len(done.jobs)
+        == len({each.digest(dense_task().digest) for each in done.jobs})
+    )
     assert [r["round"] for r in done.of("again") if r["barrier"] is not None] == [0, *rounds]
-    assert [r["round"] for r in done.of("again") if r["line"] is None] == [i for i in (1, 2, 3, 4) if i not in rounds]
+    assert [r["round"] for r in done.of("again") if r["line"] is None] == [
+        i for i in (1, 2, 3, 4) if i not in rounds
+    ]
     left = {path.stem for path in (done.folder / "trainings").glob("*.training")}
     dense = {cost.training for arm in ARMS for cost in costs_of(done.record(arm, 0))}
     last = {done.record(arm, 4)["training_digest"] for arm in ARMS}
-    assert left <= dense | last  # those of the dense mask stay, and the last round's, which no next one lets go
+    # those of the dense mask stay, and the last round's, which no next one lets go
+    assert left <= dense | last
     straight = go(tmp_path / "all", recipe(until={"rounds": 4}))
     for one in done.of("again"):
         other = straight.record("again", one["round"])
@@ -413,7 +456,9 @@ def test_what_the_source_learnt_waits_for_an_arm_that_comes_late(tmp_path, monke
 
     def late(arm):
         real = isinstance(arm.folder, RunFolder)  # and not the rehearsal's
-        while real and arm.arm.method == "reordered" and arm.folder.ending("lth", 0).state == "open":
+        while (
+            real and arm.arm.method == "reordered" and arm.folder.ending("lth", 0).state == "open"
+        ):
             time.sleep(0.01)
         yield from honest(arm)
 
@@ -421,7 +466,9 @@ def test_what_the_source_learnt_waits_for_an_arm_that_comes_late(tmp_path, monke
     done = lives(tmp_path, recipe(keep="none", evaluate_at=[0.3], until={"rounds": 4}))
     assert done.told.trainings == len(done.jobs)
     left = {path.stem for path in (done.folder / "trainings").glob("*.training")}
-    assert not left & {done.record(arm, index)["training_digest"] for arm in ARMS for index in (2, 3)}
+    assert not left & {
+        done.record(arm, index)["training_digest"] for arm in ARMS for index in (2, 3)
+    }
 
 
 def test_a_line_that_is_asked_for_later_is_that_of_a_run_at_once(tmp_path):
@@ -429,7 +476,9 @@ def test_a_line_that_is_asked_for_later_is_that_of_a_run_at_once(tmp_path):
     go(tmp_path, recipe(arms, keep="none"))
     went = go(tmp_path, recipe(keep="none"))
     assert len(went.jobs) == 4  # rounds 2 and 3, each in two orders
-    assert timeless(went.outcome.records) == timeless(go(tmp_path / "at once", recipe(keep="none")).outcome.records)
+    assert timeless(went.outcome.records) == timeless(
+        go(tmp_path / "at once", recipe(keep="none")).outcome.records
+    )
 
 
 @pytest.mark.parametrize("rewind", [0, 9])
@@ -456,7 +505,11 @@ def test_tickets_that_start_elsewhere_are_trained_once_more_from_there(tmp_path,
             assert replace(other, seed=one.seed).digest("") == one.digest("")
         first = 0 if name in ("on", "anew") else rewind
         assert of[done.record(f"again-{name}", 2)["training_digest"]].first == first
-        pair = [cost.training for cost in costs_of(done.record(f"again-{name}", 0)) if cost.role == "evaluation"][-2:]
+        pair = [
+            cost.training
+            for cost in costs_of(done.record(f"again-{name}", 0))
+            if cost.role == "evaluation"
+        ][-2:]
         assert [of[digest].first for digest in pair] == [first, first]
 
 
@@ -464,17 +517,31 @@ def test_tickets_that_start_elsewhere_are_trained_once_more_from_there(tmp_path,
     ("arms", "message"),
     [
         ({"a": {"method": "reordered"}}, "arms.a needs of: ARM, the arm whose tickets it takes"),
-        ({"a": {"method": "reordered", "of": "d"}, "d": {"method": "dense"}}, "arms.a.of is 'd', which only trains"),
-        ({"a": {"method": "reordered", "of": "again"}}, "arms.a.of is 'again', which has no tickets of its own; name "
-         "the arm whose tickets it takes, 'lth'"),
+        (
+            {"a": {"method": "reordered", "of": "d"}, "d": {"method": "dense"}},
+            "arms.a.of is 'd', which only trains",
+        ),
+        (
+            {"a": {"method": "reordered", "of": "again"}},
+            "arms.a.of is 'again', which has no tickets of its own; name "
+            "the arm whose tickets it takes, 'lth'",
+        ),
         ({"a": {"match": "again"}}, "arms.a.match is 'again', which has no tickets of its own"),
-        ({"a": {"method": "reordered", "of": "b"}, "b": {"method": "as_trained", "of": "g"},
-          "g": {"method": "gradual", "densities": [0.5]}},
-         "arms.a.of is 'b', whose networks are pruned while they train, each to its own mask; name the arm whose "
-         "tickets they leave, 'g'"),
-        ({"a": {"method": "reordered", "of": "lth", "rate": 0.2}}, "arms.a.rate has no meaning with method: reordered"),
+        (
+            {
+                "a": {"method": "reordered", "of": "b"},
+                "b": {"method": "as_trained", "of": "g"},
+                "g": {"method": "gradual", "densities": [0.5]},
+            },
+            "arms.a.of is 'b', whose networks are pruned while they train, each to its own mask; "
+            "name the arm whose tickets they leave, 'g'",
+        ),
+        (
+            {"a": {"method": "reordered", "of": "lth", "rate": 0.2}},
+            "arms.a.rate has no meaning with method: reordered",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_trained_once_more_is_told_in_one_line(arms, message):
     with pytest.raises(ConfigError) as caught:
         recipe(ARMS | arms)
@@ -484,12 +551,16 @@ def test_what_cannot_be_trained_once_more_is_told_in_one_line(arms, message):
 
 def test_the_time_told_counts_what_is_tested_along_the_lines(monkeypatch, tmp_path):
     monkeypatch.setattr("tombola.experiments.estimate._measure", lambda _plans: (0.0, 0.001))
-    made = recipe(training={"epochs": 2, "batch_size": 32, "evaluate_every": 1000}, data={"name": "digits", "valid": 0})
+    made = recipe(
+        training={"epochs": 2, "batch_size": 32, "evaluate_every": 1000},
+        data={"name": "digits", "valid": 0},
+    )
     plans = plan(replace(made, arms={name: made.arms[name] for name in ("lth", "again")}))
     told = foresee(plans, runs=tmp_path, workers=1)
     train, test = (plans.task.size(WHOLE, which) for which in ("train", "test"))
     assert told.trainings == 8
-    # One end of the line of round 0 is trained for that line alone; the seven others are tested on all data, too.
+    # One end of the line of round 0 is trained for that line alone; the seven others are tested on
+    # all data, too.
     assert told.seconds == pytest.approx(0.001 * (7 * (train + test) + 4 * POINTS * test))
 
 
@@ -497,12 +568,16 @@ def test_the_time_told_counts_what_is_tested_along_the_lines(monkeypatch, tmp_pa
 
 
 def test_the_barrier_of_the_dense_network_falls_when_training_begins_later(tmp_path):
-    """On digits at a high rate two orders from the very start end apart, from a quarter of the training on together."""
+    """On digits at a high rate two orders from the very start end apart, from a quarter of the
+    training on together.
+    """
     whole = {
         "model": {"name": "mlp", "hidden": [60] * 4}, "data": {"name": "digits", "valid": 0}, "until": {"rounds": 1},
         "training": {"lr": 0.1, "momentum": 0.9, "epochs": 8, "batch_size": 32, "schedule": "cosine"},
     }  # fmt: skip
-    barriers = [go(tmp_path, recipe(rewind=k, **whole)).record("again", 0)["barrier"] for k in (0, 90)]
+    barriers = [
+        go(tmp_path, recipe(rewind=k, **whole)).record("again", 0)["barrier"] for k in (0, 90)
+    ]
     assert barriers[0] > STABLE > barriers[1]
 
 
@@ -510,7 +585,11 @@ def test_the_barrier_of_the_dense_network_falls_when_training_begins_later(tmp_p
 
 
 def result(arm, k, index, density, errors=None):
-    line = errors and {"at": [0.0, 0.5, 1.0], "accuracy": [1 - error for error in errors], "loss": [1.0] * 3}
+    line = errors and {
+        "at": [0.0, 0.5, 1.0],
+        "accuracy": [1 - error for error in errors],
+        "loss": [1.0] * 3,
+    }
     return record(arm, k, index, density, 0.9) | (
         {"line": line, "barrier": line and Line(*line.values()).barrier} if arm == "again" else {}
     )
@@ -518,7 +597,11 @@ def result(arm, k, index, density, errors=None):
 
 # By hand: the barriers are 1 and 2 points, 1.5 in the mean; then 10 and 20, 15 in the mean.
 TOLD = [
-    *(result("lth", k, index, density) for k in (0, 1) for index, density in enumerate((1.0, 0.5, 0.2))),
+    *(
+        result("lth", k, index, density)
+        for k in (0, 1)
+        for index, density in enumerate((1.0, 0.5, 0.2))
+    ),
     *(result("again", k, 0, 1.0, [0.10, 0.12 + k / 100, 0.12]) for k in (0, 1)),
     *(result("again", k, 1, 0.5, [0.10, 0.21 + k / 10, 0.12]) for k in (0, 1)),
     *(result("again", k, 2, 0.2) for k in (0, 1)),
@@ -528,8 +611,8 @@ ASKED = Asked(at=(0.5, 0.2))
 
 def test_the_report_says_where_tickets_are_stable_and_where_not():
     assert decisions.sentences(TOLD, ASKED) == [
-        "again, in another order of the data: stable at 100 % (barrier at most 1.50 points), not stable at "
-        "50 % (15.00 points)."
+        "again, in another order of the data: stable at 100 % (barrier at most 1.50 points), not "
+        "stable at 50 % (15.00 points)."
     ]
     assert decisions.barrier_grid(TOLD).rows == [
         ["again", "100", "2", "11.00", "12.50", "1.50 ± 0.71", "yes"],
@@ -543,12 +626,16 @@ def test_the_report_says_where_tickets_are_stable_and_where_not():
 
 def test_lines_are_drawn_for_the_dense_network_and_the_asked_densities_as_means():
     rows = decisions.line_rows(TOLD, "again", ASKED)
-    assert [(row["density"], row["at"]) for row in rows] == [(d, a) for d in ("100 %", "50 %") for a in (0.0, 0.5, 1.0)]
+    assert [(row["density"], row["at"]) for row in rows] == [
+        (d, a) for d in ("100 %", "50 %") for a in (0.0, 0.5, 1.0)
+    ]
     assert [row["error"] for row in rows] == pytest.approx([10, 12.5, 12, 10, 26, 12])
     drawn = figures.line(rows).to_dict()
     assert drawn["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["100 %", "50 %"]
     spec = figures.barrier(TOLD, 0.02).to_dict()
-    found = {layer["mark"]["type"]: spec["datasets"][layer["data"]["name"]] for layer in spec["layer"]}
+    found = {
+        layer["mark"]["type"]: spec["datasets"][layer["data"]["name"]] for layer in spec["layer"]
+    }
     assert found["rule"] == [{"barrier": 2.0}]
     assert [p["density"] for p in found["line"]] == [100, 50]
     assert [p["barrier"] for p in found["line"]] == pytest.approx([1.5, 15.0])
@@ -558,18 +645,29 @@ def test_the_page_shows_the_line_and_the_barrier_with_their_captions(tmp_path, w
     files = page.write(tmp_path, "t", TOLD, [], {}, ASKED, formats=("svg",))
     assert {"line-again.svg", "barrier.svg"} <= {file.name for file in files}
     text = files[-1].read_text(encoding="utf-8")
-    assert "two trainings of one ticket, in two orders of the data: those of again, and the dense network" in text
+    assert (
+        "two trainings of one ticket, in two orders of the data: those of again, and the dense "
+        "network" in text
+    )
     assert "Stable where it is below 2 points (dashed)" in text
     assert "Between two trainings of a ticket" in text
 
 
 def test_a_line_does_not_change_the_unit_of_costs():
-    more = [one | ({"samples_seen": 2000} if (one["arm"], one["round"]) == ("again", 0) else {}) for one in TOLD]
+    more = [
+        one | ({"samples_seen": 2000} if (one["arm"], one["round"]) == ("again", 0) else {})
+        for one in TOLD
+    ]
     rows = {(row.arm, row.target): row.trainings for row in aggregate.by_target(more)}
     assert rows["again", 0.5] == rows["lth", 0.5] == 2.0
 
 
 def test_two_trainings_of_one_ticket_are_not_compared_as_arms():
     found = asked(recipe(ARMS | {"random": {"method": "random_ticket", "of": "lth"}}))
-    assert found.pairs == (("lth", "dense"), ("again", "dense"), ("random", "dense"), ("lth", "random"))
+    assert found.pairs == (
+        ("lth", "dense"),
+        ("again", "dense"),
+        ("random", "dense"),
+        ("lth", "random"),
+    )
     assert found.controls == {"lth": ("random",)}

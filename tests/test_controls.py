@@ -1,4 +1,6 @@
-"""Controls: what is drawn keeps the counts, what is shuffled keeps the values, and both are the same every time."""
+"""Controls: what is drawn keeps the counts, what is shuffled keeps the values, and both are the
+same every time.
+"""
 
 import pytest
 import torch
@@ -13,7 +15,10 @@ from tombola.masks.scopes import per_layer
 from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
-MASK = {"a": torch.tensor([[True, True, False], [False, False, True]]), "b": torch.tensor([False, True, False, False])}
+MASK = {
+    "a": torch.tensor([[True, True, False], [False, False, True]]),
+    "b": torch.tensor([False, True, False, False]),
+}
 START = {
     "a": torch.tensor([[1.0, 2, 3], [4, 5, 6]]),
     "b": torch.tensor([10.0, 20, 30, 40]),
@@ -53,7 +58,10 @@ def test_what_is_drawn_hangs_on_the_seed_and_the_counts_alone():
     assert 10 < int((one & other).sum()) < 40  # two layers of a shape draw for themselves
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40), st.integers(0, 2**40))
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40),
+    st.integers(0, 2**40),
+)
 def test_draws_for_nested_masks_nest(bits, seed):
     outer = {"w": torch.tensor([one for one, _ in bits])}
     inner = {"w": torch.tensor([one and other for one, other in bits])}
@@ -66,7 +74,9 @@ def test_both_move_each_weight_with_its_place_in_the_mask():
     values, mask = shuffle(START, MASK, seed=1)
     for name in MASK:
         pairs = zip(values[name].flatten().tolist(), mask[name].flatten().tolist(), strict=True)
-        assert sorted(pairs) == sorted(zip(START[name].flatten().tolist(), MASK[name].flatten().tolist(), strict=True))
+        assert sorted(pairs) == sorted(
+            zip(START[name].flatten().tolist(), MASK[name].flatten().tolist(), strict=True)
+        )
     assert any(not equal(shuffle(START, MASK, seed)[1], MASK) for seed in range(5))
 
 
@@ -102,7 +112,10 @@ def test_shuffling_leaves_its_arguments_and_all_else_alone_and_is_the_same_again
 
 
 def test_shuffled_masks_of_nested_tickets_nest():
-    inner = {"a": MASK["a"] & torch.tensor([[True, False, True], [True, True, True]]), "b": MASK["b"]}
+    inner = {
+        "a": MASK["a"] & torch.tensor([[True, False, True], [True, True, True]]),
+        "b": MASK["b"],
+    }
     assert list(nested(shuffle(START, inner, 5)[1], shuffle(START, MASK, 5)[1])) == []
 
 
@@ -128,7 +141,9 @@ def done(tmp_path_factory):
 
 
 def ticket(folder, arm, replicate):
-    return Ticket.load(folder / "tickets" / arm / f"replicate-{replicate}" / "round-001.safetensors")
+    return Ticket.load(
+        folder / "tickets" / arm / f"replicate-{replicate}" / "round-001.safetensors"
+    )
 
 
 @pytest.mark.parametrize("arm", ["random", "shuffled"])
@@ -136,15 +151,23 @@ def test_a_control_is_another_mask_the_same_in_every_run_and_other_in_another_re
     mask = ticket(done[0], arm, 0).mask
     assert not equal(mask, ticket(done[0], "lth", 0).mask)
     assert not equal(mask, ticket(done[0], arm, 1).mask)
-    assert count(mask) == count(ticket(done[0], arm, 1).mask) == count(ticket(done[0], "lth", 0).mask)
+    assert (
+        count(mask) == count(ticket(done[0], arm, 1).mask) == count(ticket(done[0], "lth", 0).mask)
+    )
     for replicate in (0, 1):
-        paths = [folder / "tickets" / arm / f"replicate-{replicate}" / "round-001.safetensors" for folder in done]
+        paths = [
+            folder / "tickets" / arm / f"replicate-{replicate}" / "round-001.safetensors"
+            for folder in done
+        ]
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_a_random_tickets_mask_is_no_better_than_chance_at_hitting_the_found_one(done):
     for replicate in (0, 1):
-        found, drawn = ticket(done[0], "lth", replicate).mask, ticket(done[0], "random", replicate).mask
+        found, drawn = (
+            ticket(done[0], "lth", replicate).mask,
+            ticket(done[0], "random", replicate).mask,
+        )
         both = sum(int((found[name] & drawn[name]).sum()) for name in found)
         # 60 % of 1280 weights are kept, so 36 % are kept by both, give or take 1.
         assert both / 1280 == pytest.approx(0.36, abs=0.05)

@@ -1,4 +1,6 @@
-"""Copies: how many states of a model a search has in memory, counted by the tensors that are alive."""
+"""Copies: how many states of a model a search has in memory, counted by the tensors that are
+alive.
+"""
 
 import gc
 import warnings
@@ -31,7 +33,13 @@ def task_of(valid=20):
 
 
 def job_of(task, **settings):
-    settings = {"steps": 6, "batch_size": 20, "lr": 0.05, "momentum": 0.9, "evaluate_every": 2} | settings
+    settings = {
+        "steps": 6,
+        "batch_size": 20,
+        "lr": 0.05,
+        "momentum": 0.9,
+        "evaluate_every": 2,
+    } | settings
     return Job(task.initial_state(), ones(task.model, head="3"), Training(**settings), seed=0)
 
 
@@ -40,7 +48,11 @@ def alive():
     gc.collect()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some modules warn when they are looked at
-        found = [one for one in gc.get_objects() if isinstance(one, torch.Tensor) and tuple(one.shape) == SHAPE]
+        found = [
+            one
+            for one in gc.get_objects()
+            if isinstance(one, torch.Tensor) and tuple(one.shape) == SHAPE
+        ]
     return len({one.untyped_storage().data_ptr() for one in found if one.is_floating_point()})
 
 
@@ -83,7 +95,8 @@ def test_no_state_of_a_round_is_left_while_the_next_one_trains():
 
     rounds = list(find(job_of(task), by_seeds(2), [0.2] * 4, run_all=counting))
     assert len(rounds) == 4
-    # The task's model and the start; of the round before what `serial` has at hand, in case it is asked for again.
+    # The task's model and the start; of the round before what `serial` has at hand, in case it is
+    # asked for again.
     assert counts[0] == 2
     assert max(counts[1:]) == min(counts[1:]) <= 2 + 2 * 2
 
@@ -135,11 +148,15 @@ def test_tied_weights_and_parts_of_a_tensor_are_tensors_of_their_own_in_a_result
 
     torch.manual_seed(0)
     task = Classification(Tied(), split(synthetic(train=120, test=20), valid=20))
-    job = Job(task.initial_state(), ones(task.model), Training(steps=4, batch_size=20, lr=0.01), seed=0)
+    job = Job(
+        task.initial_state(), ones(task.model), Training(steps=4, batch_size=20, lr=0.01), seed=0
+    )
     final = run_job(job, task).final
     memory = [value.untyped_storage() for value in final.values()]
     assert len({one.data_ptr() for one in memory}) == len(final)
-    assert all(one.nbytes() == value.numel() * 4 for one, value in zip(memory, final.values(), strict=True))
+    assert all(
+        one.nbytes() == value.numel() * 4 for one, value in zip(memory, final.values(), strict=True)
+    )
     assert torch.equal(final["one.weight"], final["two.weight"])
 
 
@@ -153,7 +170,9 @@ def test_a_mask_that_is_made_piece_by_piece_gives_the_bits_of_a_whole_one(piece,
     monkeypatch.setattr(masks, "_PIECE", piece)
     pieces = run_job(job, task)
     assert equal(whole.final, pieces.final)
-    assert int(pieces.final["1.weight"].count_nonzero()) == int(job.mask["1.weight"].count_nonzero())
+    assert int(pieces.final["1.weight"].count_nonzero()) == int(
+        job.mask["1.weight"].count_nonzero()
+    )
 
 
 def test_a_large_layer_of_another_layout_is_masked_too(monkeypatch):

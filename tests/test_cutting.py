@@ -39,7 +39,8 @@ def test_a_rate_is_what_each_partition_removes():
 
 
 def test_a_count_is_what_the_intersection_keeps():
-    # Keeping 3 each leaves 1 common weight, keeping 4 each leaves 3: the surplus one is the lowest of partition 1.
+    # Keeping 3 each leaves 1 common weight, keeping 4 each leaves 3: the surplus one is the lowest
+    # of partition 1.
     mask = {"w": torch.ones(5, dtype=torch.bool)}
     states = [{"w": torch.tensor([1.0, 2, 3, 4, 5])}, {"w": torch.tensor([5.0, 4, 3, 2, 1])}]
     result, candidates = keep_common()(mask, states, Count(2), CONTEXT)
@@ -116,7 +117,10 @@ def test_n_partitions_remove_between_the_rate_and_n_times_it(scope, case, rate):
     result, candidates = keep_common(scope=scope)(mask, states, rate, CONTEXT)
     assert equal(result, intersect(candidates))
     assert all(not list(nested(c, mask)) and not list(nested(result, c)) for c in candidates)
-    assert all(equal(c, prune(absolute(s), mask, rate, scope)) for c, s in zip(candidates, states, strict=True))
+    assert all(
+        equal(c, prune(absolute(s), mask, rate, scope))
+        for c, s in zip(candidates, states, strict=True)
+    )
     had, kept = kept_by_group(mask, scope), kept_by_group(result, scope)
     for group in had:
         removed = round(rate * had[group])
@@ -127,8 +131,9 @@ def test_n_partitions_remove_between_the_rate_and_n_times_it(scope, case, rate):
 def test_the_order_of_the_partitions_does_not_matter_at_a_rate(case, rate):
     mask, states = case
     assert equal(
-        keep_common()(mask, states, rate, CONTEXT)[0], keep_common()(mask, states[::-1], rate, CONTEXT)[0]
-    )  # fmt: skip
+        keep_common()(mask, states, rate, CONTEXT)[0],
+        keep_common()(mask, states[::-1], rate, CONTEXT)[0],
+    )
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -149,7 +154,9 @@ def test_exact_counts_are_met_in_every_group_with_nested_candidates(scope, case,
 
 
 def by_search(mask, states, target, scope):
-    """The candidates of the smallest common count that keeps enough, less the surplus in partition 1's order."""
+    """The candidates of the smallest common count that keeps enough, less the surplus in
+    partition 1's order.
+    """
     candidates = [{name: keep.clone() for name, keep in mask.items()} for _ in states]
     for name, group in scope(mask).items():
         part = {n: mask[n] for n in group.names}
@@ -181,7 +188,9 @@ def backwards(mask):
 @given(case=trained(st.integers(2, 3)), data=st.data())
 def test_exact_counts_equal_a_search_for_the_common_count(scope, case, data):
     mask, states = case
-    asked = {group: data.draw(st.integers(0, kept)) for group, kept in kept_by_group(mask, scope).items()}
+    asked = {
+        group: data.draw(st.integers(0, kept)) for group, kept in kept_by_group(mask, scope).items()
+    }
     result, candidates = keep_common(scope=scope)(mask, states, Count(asked), CONTEXT)
     expected = by_search(mask, states, asked, scope)
     assert all(equal(c, e) for c, e in zip(candidates, expected, strict=True))
@@ -192,7 +201,8 @@ def test_exact_counts_equal_a_search_for_the_common_count(scope, case, data):
 
 
 def test_a_count_is_what_the_union_keeps():
-    # Keeping one each gives 2, two each 4: of the two that came in last the lower one of partition 1 goes, from both.
+    # Keeping one each gives 2, two each 4: of the two that came in last the lower one of partition
+    # 1 goes, from both.
     mask = {"w": torch.ones(5, dtype=torch.bool)}
     states = [{"w": torch.tensor([1.0, 2, 3, 4, 5])}, {"w": torch.tensor([5.0, 4, 3, 2, 1])}]
     result, candidates = keep_any()(mask, states, Count(2), CONTEXT)
@@ -207,9 +217,15 @@ def test_equal_scores_leave_the_union_by_position():
     mask = {"w": torch.ones(4, dtype=torch.bool)}
     tied = {"w": torch.ones(4)}
     assert keep_any()(mask, [tied, tied], Count(3), CONTEXT)[0]["w"].int().tolist() == [0, 1, 1, 1]
-    # The second ranks 3, 2, 1, 0 without a tie; 3 of both keep all, and of 0 and 3, that came last, 0 goes.
+    # The second ranks 3, 2, 1, 0 without a tie; 3 of both keep all, and of 0 and 3, that came last,
+    # 0 goes.
     falling = {"w": torch.tensor([1.0, 4, 3, 2])}
-    assert keep_any()(mask, [tied, falling], Count(3), CONTEXT)[0]["w"].int().tolist() == [0, 1, 1, 1]
+    assert keep_any()(mask, [tied, falling], Count(3), CONTEXT)[0]["w"].int().tolist() == [
+        0,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_a_rate_of_the_union_is_what_each_partition_removes():
@@ -222,7 +238,9 @@ def test_a_rate_of_the_union_is_what_each_partition_removes():
 
 
 def union_by_search(mask, states, target, scope):
-    """The candidates of the smallest common count whose union has enough, less the surplus of those that came last."""
+    """The candidates of the smallest common count whose union has enough, less the surplus of
+    those that came last.
+    """
     candidates = [{name: keep.clone() for name, keep in mask.items()} for _ in states]
     for name, group in scope(mask).items():
         part = {n: mask[n] for n in group.names}
@@ -233,7 +251,12 @@ def union_by_search(mask, states, target, scope):
         smallest = next(c for c in range(count(part) + 1) if count(unite(cut(c))) >= target[name])
         found, before = cut(smallest), unite(cut(max(0, smallest - 1)))
         union = unite(found)
-        new = [(n, i) for n in group.names for i in range(union[n].numel()) if union[n][i] and not before[n][i]]
+        new = [
+            (n, i)
+            for n in group.names
+            for i in range(union[n].numel())
+            if union[n][i] and not before[n][i]
+        ]
         surplus = count(union) - target[name]
         assert 0 <= surplus < len(states)
         new.sort(key=lambda place: float(states[0][place[0]][place[1]].abs()))
@@ -249,7 +272,9 @@ def union_by_search(mask, states, target, scope):
 @given(case=trained(st.integers(2, 4)), data=st.data())
 def test_exact_counts_of_the_union_equal_a_search_for_the_common_count(scope, case, data):
     mask, states = case
-    asked = {group: data.draw(st.integers(0, kept)) for group, kept in kept_by_group(mask, scope).items()}
+    asked = {
+        group: data.draw(st.integers(0, kept)) for group, kept in kept_by_group(mask, scope).items()
+    }
     before = {name: keep.clone() for name, keep in mask.items()}
     result, candidates = keep_any(scope=scope)(mask, states, Count(asked), CONTEXT)
     assert kept_by_group(result, scope) == asked
@@ -281,5 +306,7 @@ def test_each_partition_may_have_a_score_of_its_own():
 
 def test_as_many_scores_as_partitions_are_asked_for():
     mask, state = {"w": torch.ones(4, dtype=torch.bool)}, {"w": torch.rand(4)}
-    with pytest.raises(InputError, match="there are 2 scores for 3 partitions; one each, or one for all"):
+    with pytest.raises(
+        InputError, match="there are 2 scores for 3 partitions; one each, or one for all"
+    ):
         keep_common([magnitude, random])(mask, [state] * 3, 0.5, CONTEXT)

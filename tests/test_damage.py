@@ -1,4 +1,6 @@
-"""Damage: a bit, a cut, an exchange in any file that a run reads back is refused, or told and done again."""
+"""Damage: a bit, a cut, an exchange in any file that a run reads back is refused, or told and
+done again.
+"""
 
 import copy
 import json
@@ -117,7 +119,12 @@ def from_store(run_, kind):
 
 def all_of(run_):
     """What opening a run reads: recipe, digest, facts, arms."""
-    return {"recipe": run_.recipe.plain(), "digest": run_.digest, "facts": run_.facts, "arms": run_.definitions()}
+    return {
+        "recipe": run_.recipe.plain(),
+        "digest": run_.digest,
+        "facts": run_.facts,
+        "arms": run_.definitions(),
+    }
 
 
 def candidates_of(run_):
@@ -169,7 +176,9 @@ def flipped(raw, chance):
 
 
 def damages(raw, chance, bits):
-    """A file with one random bit changed, as often as is asked for; cut off, with more behind it, and empty."""
+    """A file with one random bit changed, as often as is asked for; cut off, with more behind
+    it, and empty.
+    """
     for _ in range(bits):
         yield "bit", flipped(raw, chance)
     for _ in range(5):
@@ -205,7 +214,9 @@ def silent(opened, kind, bits, seed=0):
     return found
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("run", "recipe", "packed")])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind not in ("run", "recipe", "packed")]
+)
 def test_a_random_bit_in_any_file_is_refused_or_told_a_hundred_times(opened, kind):
     assert silent(opened, kind, bits=100) == []
 
@@ -230,8 +241,14 @@ def test_a_file_in_another_ones_place_is_not_taken_for_it(opened, tmp_path):
         shutil.copyfile(one, other)
         assert store.read(kind, DIGEST) is not None
         assert store.read(kind, OTHER) is None
-    for kind, suffix in (("candidates", "safetensors"), ("predictions", "npy"), ("tickets", "safetensors")):
-        one, two = (folder / kind / f"apart/replicate-0/round-00{index}.{suffix}" for index in (1, 2))
+    for kind, suffix in (
+        ("candidates", "safetensors"),
+        ("predictions", "npy"),
+        ("tickets", "safetensors"),
+    ):
+        one, two = (
+            folder / kind / f"apart/replicate-0/round-00{index}.{suffix}" for index in (1, 2)
+        )
         shutil.copyfile(one, two)
     made = Run(folder)
     with pytest.raises(ConfigError, match=r"put in another file's place"):
@@ -249,13 +266,27 @@ def read_all(folder):
     candidates_of(made)
 
 
-@pytest.mark.parametrize("name", ["records.jsonl", "similarity.jsonl", "latency.json", "environment.json", "state.json",
-                                  "arms.json", "run.json", "recipe.yaml", "predictions/labels.npy",
-                                  f"predictions/{ROUND}.npy", f"candidates/{ROUND}.safetensors"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "records.jsonl",
+        "similarity.jsonl",
+        "latency.json",
+        "environment.json",
+        "state.json",
+        "arms.json",
+        "run.json",
+        "recipe.yaml",
+        "predictions/labels.npy",
+        f"predictions/{ROUND}.npy",
+        f"candidates/{ROUND}.safetensors",
+    ],
+)
 def test_a_file_of_another_run_is_refused(whole, other, tmp_path, name):
     folder = copied(whole.folder, tmp_path)
     shutil.copyfile(other / name, folder / name)
-    told = "recipe.yaml" if name == "run.json" else Path(name).name  # the folder is that of another run then
+    # the folder is that of another run then
+    told = "recipe.yaml" if name == "run.json" else Path(name).name
     with pytest.raises(ConfigError, match=told) as caught:
         read_all(folder)
     assert "\n" not in str(caught.value)
@@ -272,14 +303,17 @@ def test_a_line_that_is_missing_from_a_file_that_is_written_as_a_whole_is_told(w
         Run(folder).similarities()
 
 
-# What is done again --------------------------------------------------------------------------------------------------
+# What is done again
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def said(monkeypatch):
     """The lines that a run tells."""
     lines = []
-    monkeypatch.setattr("tombola.experiments.progress.Display.say", lambda _, text: lines.append(text))
+    monkeypatch.setattr(
+        "tombola.experiments.progress.Display.say", lambda _, text: lines.append(text)
+    )
     return lines
 
 
@@ -299,7 +333,8 @@ def stopped(monkeypatch, made, parent, where, after):
         patch.setattr(pool, where, stopping)
         with pytest.raises(KeyboardInterrupt):
             run(made, runs=parent, workers=1)
-        for thread in threading.enumerate():  # what was under way goes on to its end, as it would in no other process
+        # what was under way goes on to its end, as it would in no other process
+        for thread in threading.enumerate():
             if thread.name.startswith("tombola"):
                 thread.join()
     (folder,) = parent.iterdir()
@@ -317,7 +352,9 @@ def flip_signs(path, layer):
 
 
 @pytest.mark.parametrize(("where", "after"), [("measure", 0), ("run_job", 4)])
-def test_a_training_with_other_signs_is_done_again_and_told_once(whole, tmp_path, monkeypatch, said, where, after):
+def test_a_training_with_other_signs_is_done_again_and_told_once(
+    whole, tmp_path, monkeypatch, said, where, after
+):
     """One that is not yet measured, and those of partitions, which would go into a mask."""
     folder = stopped(monkeypatch, small(), tmp_path, where, after)
     trainings = list(folder.glob("trainings/*.training"))
@@ -332,12 +369,17 @@ def test_a_training_with_other_signs_is_done_again_and_told_once(whole, tmp_path
     assert resumed.complete
     assert timeless(resumed.records) == timeless(whole.records)
     same = list(whole.folder.rglob("*.safetensors"))
-    assert all((resumed.folder / path.relative_to(whole.folder)).read_bytes() == path.read_bytes() for path in same)
+    assert all(
+        (resumed.folder / path.relative_to(whole.folder)).read_bytes() == path.read_bytes()
+        for path in same
+    )
     assert all(line in (resumed.folder / "errors.log").read_text() for line in told[:1])
 
 
 @pytest.mark.slow
-def test_a_damaged_training_is_done_again_by_a_worker_process_too(whole, tmp_path, monkeypatch, said):
+def test_a_damaged_training_is_done_again_by_a_worker_process_too(
+    whole, tmp_path, monkeypatch, said
+):
     folder = stopped(monkeypatch, small(), tmp_path, "measure", 0)
     for path in folder.glob("trainings/*.training"):
         flip_signs(path, "final.fc1.weight")
@@ -346,7 +388,9 @@ def test_a_damaged_training_is_done_again_by_a_worker_process_too(whole, tmp_pat
     assert timeless(resumed.records) == timeless(whole.records)
 
 
-def test_a_training_that_is_damaged_when_it_is_read_back_is_done_again(whole, tmp_path, monkeypatch):
+def test_a_training_that_is_damaged_when_it_is_read_back_is_done_again(
+    whole, tmp_path, monkeypatch
+):
     honest, spoilt = Store.keep, []
 
     def spoiling(store, kind, digest, result):
@@ -377,8 +421,14 @@ def test_a_round_whose_candidates_are_damaged_is_done_again(whole, tmp_path, sai
         assert (longer.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["predictions/labels.npy", f"predictions/{ROUND}.npy",
-                                  "predictions/lth/replicate-0/round-000.npy"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "predictions/labels.npy",
+        f"predictions/{ROUND}.npy",
+        "predictions/lth/replicate-0/round-000.npy",
+    ],
+)
 def test_predictions_that_are_damaged_are_made_again(whole, tmp_path, said, capsys, name):
     folder = copied(whole.folder, tmp_path)
     raw = (folder / name).read_bytes()
@@ -410,7 +460,10 @@ def test_a_report_tells_that_the_last_record_is_half_written(whole, tmp_path):
     folder = copied(whole.folder, tmp_path)
     path = folder / "records.jsonl"
     path.write_bytes(path.read_bytes()[:-1])
-    assert any("the last record is half written, and left out" in note for note in report(Run(folder)).notes)
+    assert any(
+        "the last record is half written, and left out" in note
+        for note in report(Run(folder)).notes
+    )
 
 
 @pytest.mark.parametrize("name", ["state.json", "environment.json", "arms.json", "run.json"])
@@ -434,7 +487,8 @@ def test_a_report_without_the_dense_networks_training_says_why(whole, tmp_path):
     assert "was altered" in note
 
 
-# Another recipe than the run was made with ----------------------------------------------------------------------------
+# Another recipe than the run was made with
+# ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -473,7 +527,8 @@ def test_a_recipe_that_was_changed_in_the_folder_is_refused_and_what_differs_is_
     assert "put it back as it was" in line
 
 
-# Folders of before there were digests ---------------------------------------------------------------------------------
+# Folders of before there were digests
+# ---------------------------------------------------------------------------------
 
 
 def test_an_older_folder_is_read_as_it_is_and_the_report_says_so(whole, tmp_path):
@@ -512,8 +567,12 @@ def test_an_older_folder_that_goes_on_has_digests_from_then_on(whole, tmp_path, 
     assert all(store.trained(path.stem) is not None for path in made.trainings.glob("*.training"))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("run", "recipe", "ticket")])
-def test_damage_to_an_older_folder_is_one_line_or_not_seen_and_never_a_traceback(opened, tmp_path, kind):
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind not in ("run", "recipe", "ticket")]
+)
+def test_damage_to_an_older_folder_is_one_line_or_not_seen_and_never_a_traceback(
+    opened, tmp_path, kind
+):
     folder = copied(opened.path, tmp_path)
     unseal(folder / "packed")
     unseal(folder)
@@ -527,16 +586,28 @@ def test_damage_to_an_older_folder_is_one_line_or_not_seen_and_never_a_traceback
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("arms.json", '{"lth": 3}'), ("arms.json", '{"x": {}}'), ("environment.json", "[3]"),
-        ("environment.json", '[{"packages": 3, "data_fingerprint": "f"}]'), ("environment.json", "[{}]"),
-        ("state.json", '{"lth/0": 3}'), ("state.json", '{"lth/0": {"state": "ended"}}'),
-        ("state.json", '{"lth/0": {"state": "finished", "rounds": "2"}}'), ("state.json", '{"lth": {"state": "open"}}'),
-        ("latency.json", '{"device": "cpu", "threads": 1, "rows": [{"arm": "lth", "batch_x": {}}]}'),
-        ("latency.json", '{"device": "cpu", "threads": 1, "rows": [3]}'), ("latency.json", "[]"),
-        ("similarity.jsonl", '{"arms": ["a"]}\n'), ("similarity.jsonl", "3\n"),
-        ("run.json", "[]"), ("run.json", '{"format": 3}'), ("run.json", '{"format": 3, "digest": 5}'),
+        ("arms.json", '{"lth": 3}'),
+        ("arms.json", '{"x": {}}'),
+        ("environment.json", "[3]"),
+        ("environment.json", '[{"packages": 3, "data_fingerprint": "f"}]'),
+        ("environment.json", "[{}]"),
+        ("state.json", '{"lth/0": 3}'),
+        ("state.json", '{"lth/0": {"state": "ended"}}'),
+        ("state.json", '{"lth/0": {"state": "finished", "rounds": "2"}}'),
+        ("state.json", '{"lth": {"state": "open"}}'),
+        (
+            "latency.json",
+            '{"device": "cpu", "threads": 1, "rows": [{"arm": "lth", "batch_x": {}}]}',
+        ),
+        ("latency.json", '{"device": "cpu", "threads": 1, "rows": [3]}'),
+        ("latency.json", "[]"),
+        ("similarity.jsonl", '{"arms": ["a"]}\n'),
+        ("similarity.jsonl", "3\n"),
+        ("run.json", "[]"),
+        ("run.json", '{"format": 3}'),
+        ("run.json", '{"format": 3, "digest": 5}'),
     ],
-)  # fmt: skip
+)
 def test_what_is_json_and_not_what_a_run_writes_is_one_line(whole, tmp_path, capsys, name, text):
     folder = unseal(copied(whole.folder, tmp_path))
     (folder / name).write_text(text)
@@ -567,10 +638,14 @@ def test_a_record_that_lacks_a_layer_which_others_have_is_refused_with_its_line(
         (1, "test_accuracy", "it is evaluated and has no test_accuracy"),
     ],
 )
-def test_a_record_that_lacks_what_a_report_needs_is_refused_with_its_line(whole, tmp_path, at, entry, told):
+def test_a_record_that_lacks_what_a_report_needs_is_refused_with_its_line(
+    whole, tmp_path, at, entry, told
+):
     folder = unseal(copied(whole.folder, tmp_path))
     lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-    number = next(n for n, line in enumerate(lines) if (line["arm"], line["round"]) == ("apart", at))
+    number = next(
+        n for n, line in enumerate(lines) if (line["arm"], line["round"]) == ("apart", at)
+    )
     if entry in ("evaluated", "test_accuracy"):
         lines[number][entry] = False if entry == "evaluated" else None
     else:
@@ -580,7 +655,8 @@ def test_a_record_that_lacks_what_a_report_needs_is_refused_with_its_line(whole,
         Run(folder)
 
 
-# The order of what is printed ----------------------------------------------------------------------------------------
+# The order of what is printed
+# ----------------------------------------------------------------------------------------
 
 
 def shuffled(folder, to, seed):
@@ -605,7 +681,9 @@ def test_results_come_in_the_recipes_order_whichever_was_written_first(whole, tm
 
 
 @pytest.mark.slow
-def test_a_page_is_the_same_whichever_result_was_written_first(whole, tmp_path, with_charts, monkeypatch):
+def test_a_page_is_the_same_whichever_result_was_written_first(
+    whole, tmp_path, with_charts, monkeypatch
+):
     monkeypatch.setattr("tombola.experiments.experiment.page.write", page_write)
     folders = [shuffled(whole.folder, tmp_path, seed) for seed in range(2)]
     files = [[path.read_bytes() for path in report(Run(folder)).files] for folder in folders]
@@ -636,14 +714,20 @@ def test_lines_of_similarity_come_in_the_recipes_order(whole):
     assert similarity.ordered(shuffled, made.recipe.arms) == lines
 
 
-# A transfer -----------------------------------------------------------------------------------------------------------
+# A transfer
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def moved(whole, tmp_path_factory, quick):
     """Two tickets, trained on their own data again."""
-    paths = [whole.folder / "tickets" / arm / "replicate-0/round-002.safetensors" for arm in ("lth", "apart")]
-    return transfer.transfer(paths, ["digits"], runs=tmp_path_factory.mktemp("moved"), workers=1), paths
+    paths = [
+        whole.folder / "tickets" / arm / "replicate-0/round-002.safetensors"
+        for arm in ("lth", "apart")
+    ]
+    return transfer.transfer(
+        paths, ["digits"], runs=tmp_path_factory.mktemp("moved"), workers=1
+    ), paths
 
 
 def test_results_of_a_transfer_come_in_the_order_of_what_was_asked_for(moved):
@@ -679,10 +763,16 @@ def test_a_random_bit_in_the_files_of_a_transfer_is_refused(moved, name):
 
 
 def test_a_transfer_reads_every_ticket_before_it_makes_anything(moved, tmp_path, capsys):
-    paths = [shutil.copyfile(path, tmp_path / f"{number}.safetensors") for number, path in enumerate(moved[1])]
+    paths = [
+        shutil.copyfile(path, tmp_path / f"{number}.safetensors")
+        for number, path in enumerate(moved[1])
+    ]
     shutil.copytree(moved[1][0].parents[3] / "rewind_points", tmp_path / "rewind_points")
     paths[1].write_bytes(paths[1].read_bytes()[:300])
-    assert main(["transfer", *map(str, paths), "--data", "digits", "--runs", str(tmp_path / "runs")]) == 2
+    assert (
+        main(["transfer", *map(str, paths), "--data", "digits", "--runs", str(tmp_path / "runs")])
+        == 2
+    )
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
@@ -694,7 +784,10 @@ def test_a_transfer_of_before_there_were_digests_goes_on_with_them(moved, tmp_pa
     about = {key: value for key, value in about.items() if key not in ("seals", "#seal")}
     (folder / "transfer.json").write_text(json.dumps(about))
     lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-    bare = [json.dumps({key: value for key, value in line.items() if key != "#seal"}) + "\n" for line in lines]
+    bare = [
+        json.dumps({key: value for key, value in line.items() if key != "#seal"}) + "\n"
+        for line in lines
+    ]
     (folder / "records.jsonl").write_text("".join(bare))
     again = transfer.transfer(paths, ["digits"], runs=tmp_path, workers=1)
     assert again.records == done.records
@@ -702,7 +795,8 @@ def test_a_transfer_of_before_there_were_digests_goes_on_with_them(moved, tmp_pa
         assert (folder / name).read_bytes() == (done.folder / name).read_bytes()
 
 
-# The digests themselves ----------------------------------------------------------------------------------------------
+# The digests themselves
+# ----------------------------------------------------------------------------------------------
 
 
 def test_a_file_carries_its_digest_where_other_readers_pass_over_it(kept):
@@ -714,7 +808,9 @@ def test_a_file_carries_its_digest_where_other_readers_pass_over_it(kept):
         assert "labels" in packed
     assert set(load_file(kept / f"trainings/{DIGEST}.line")) == {"facts"}
     assert json.loads((kept / "state.json").read_text())["lth/0"]["state"] == "finished"
-    assert all(json.loads(line)["arm"] for line in (kept / "records.jsonl").read_text().splitlines())
+    assert all(
+        json.loads(line)["arm"] for line in (kept / "records.jsonl").read_text().splitlines()
+    )
 
 
 def test_json_may_be_laid_out_anew(whole, tmp_path):
@@ -768,7 +864,13 @@ def test_a_run_folder_may_be_opened_twice_and_says_nothing(whole, tmp_path):
     copied(whole.folder, tmp_path)
     told = []
     for _ in range(2):
-        folder = RunFolder(small(), tmp_path, Run(whole.folder).environments()[0]["data_fingerprint"], {}, told.append)
+        folder = RunFolder(
+            small(),
+            tmp_path,
+            Run(whole.folder).environments()[0]["data_fingerprint"],
+            {},
+            told.append,
+        )
         folder.close()
     assert told == []
 
@@ -777,6 +879,9 @@ def test_a_ticket_of_another_arm_is_not_taken_up(whole, tmp_path):
     folder = copied(whole.folder, tmp_path)
     name = "replicate-0/round-001.safetensors"
     shutil.copyfile(folder / "tickets/lth" / name, folder / "tickets/again" / name)
-    assert Ticket.load(folder / "tickets/again" / name).mask_digest == Run(folder).record("again", 0, 1)["mask_digest"]
+    assert (
+        Ticket.load(folder / "tickets/again" / name).mask_digest
+        == Run(folder).record("again", 0, 1)["mask_digest"]
+    )
     with pytest.raises(ConfigError, match="is not the ticket that the records tell of"):
         Run(folder).rounds_done("again", 0)

@@ -90,8 +90,19 @@ def test_every_entry_has_a_page_and_takes_options_by_name_only(name):
 
 def test_the_catalogue_lists_its_entries_without_importing_torch():
     code = "import sys, tombola.data; print(*dir(tombola.data)); assert 'torch' not in sys.modules"
-    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    sets = ["arrays", "cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "synthetic"]
+    listed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    sets = [
+        "arrays",
+        "cifar10",
+        "cifar100",
+        "digits",
+        "fashion_mnist",
+        "image_folder",
+        "mnist",
+        "synthetic",
+    ]
     assert listed == [*sets, "tiny_imagenet"]
 
 
@@ -108,13 +119,20 @@ def test_digits_are_scikit_learns_and_their_test_split_is_stratified():
     assert torch.bincount(found.test_labels).tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
     both = sorted(
         (label, *image)
-        for images, labels in ((found.train_images, found.train_labels), (found.test_images, found.test_labels))
+        for images, labels in (
+            (found.train_images, found.train_labels),
+            (found.test_images, found.test_labels),
+        )
         for image, label in zip(images.flatten(1).tolist(), labels.tolist(), strict=True)
     )
-    assert both == sorted((int(label), *map(int, image)) for image, label in zip(pixels, targets, strict=True))
+    assert both == sorted(
+        (int(label), *map(int, image)) for image, label in zip(pixels, targets, strict=True)
+    )
 
 
-def test_digits_are_read_without_importing_scikit_learn_and_by_it_where_the_file_is_not(monkeypatch):
+def test_digits_are_read_without_importing_scikit_learn_and_by_it_where_the_file_is_not(
+    monkeypatch,
+):
     code = "import sys, tombola.data; tombola.data.digits(); assert 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     there = data.digits().fingerprint
@@ -152,7 +170,9 @@ def test_synthetic_without_noise_is_one_picture_per_class():
     assert not torch.equal(found.train_images[0], found.train_images[1])
 
 
-@pytest.mark.parametrize("wrong", [{"classes": 0}, {"train": 9}, {"test": 0}, {"image_shape": (8, 8)}, {"noise": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"classes": 0}, {"train": 9}, {"test": 0}, {"image_shape": (8, 8)}, {"noise": -1}]
+)
 def test_synthetic_refuses_what_it_cannot_make(wrong):
     refused("synthetic", data.synthetic, **wrong, error=ConfigError)
 
@@ -195,8 +215,14 @@ def write_cifar10(root, labels=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)):
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
-        pixels = np.arange(len(labels) * 3072, dtype=np.uint64).astype(np.uint8).reshape(len(labels), 3072)
-        (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": list(labels)}, protocol=4))
+        pixels = (
+            np.arange(len(labels) * 3072, dtype=np.uint64)
+            .astype(np.uint8)
+            .reshape(len(labels), 3072)
+        )
+        (folder / name).write_bytes(
+            pickle.dumps({"data": pixels, "labels": list(labels)}, protocol=4)
+        )
     return folder
 
 
@@ -207,7 +233,9 @@ def write_mnist(root, labels=tuple(range(10))):
         count = len(labels).to_bytes(4, "big")
         side = (28).to_bytes(4, "big")
         pixels = bytes(i % 251 for i in range(len(labels) * 784))
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + count + side + side + pixels)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(
+            b"\0\0\x08\x03" + count + side + side + pixels
+        )
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + count + bytes(labels))
     return folder
 
@@ -236,7 +264,9 @@ def test_missing_files_without_network_are_told_in_one_line(name, tmp_path, no_n
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_missing_files_are_not_downloaded_when_that_is_not_wanted(name, tmp_path):
-    refused("and the option download is false", load, name, root=tmp_path, options={"download": False})
+    refused(
+        "and the option download is false", load, name, root=tmp_path, options={"download": False}
+    )
 
 
 def test_an_altered_file_is_refused_and_can_be_accepted(tmp_path, no_network):
@@ -256,12 +286,22 @@ def test_altered_idx_files_are_refused_and_can_be_accepted(tmp_path, no_network)
     folder = write_mnist(tmp_path)
     refused("train-images-idx3-ubyte has the md5", load, "mnist", root=tmp_path)
     found = load("mnist", root=tmp_path, options={"verify": False})
-    assert (found.verified, found.image_shape, found.test_labels.tolist()) == (False, (1, 28, 28), list(range(10)))
+    assert (found.verified, found.image_shape, found.test_labels.tolist()) == (
+        False,
+        (1, 28, 28),
+        list(range(10)),
+    )
     assert found.train_images[0].flatten()[:4].tolist() == [0, 1, 2, 3]
 
     whole = (folder / "t10k-images-idx3-ubyte").read_bytes()
     (folder / "t10k-images-idx3-ubyte").write_bytes(whole[:-1])
-    refused("is no whole idx file of 3 dimensions", load, "mnist", root=tmp_path, options={"verify": False})
+    refused(
+        "is no whole idx file of 3 dimensions",
+        load,
+        "mnist",
+        root=tmp_path,
+        options={"verify": False},
+    )
 
 
 def test_a_pickle_that_names_code_is_refused_and_does_not_run_it(tmp_path):
@@ -271,11 +311,19 @@ def test_a_pickle_that_names_code_is_refused_and_does_not_run_it(tmp_path):
 
     folder = write_cifar10(tmp_path)
     (folder / "test_batch").write_bytes(pickle.dumps(Hostile()))
-    refused("builtins.eval, which no data set needs", load, "cifar10", root=tmp_path, options={"verify": False})
+    refused(
+        "builtins.eval, which no data set needs",
+        load,
+        "cifar10",
+        root=tmp_path,
+        options={"verify": False},
+    )
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps({"data": 3}), pickle.dumps([1])])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a pickle", pickle.dumps({"data": 3}), pickle.dumps([1])]
+)
 def test_a_broken_batch_is_told_in_one_line(content, tmp_path):
     (write_cifar10(tmp_path) / "data_batch_3").write_bytes(content)
     refused("cannot read .*data_batch_3", load, "cifar10", root=tmp_path, options={"verify": False})
@@ -296,7 +344,9 @@ def test_a_download_is_moved_into_place_whole_and_replaces_nothing(tmp_path, mon
     with pytest.raises(DataError, match=r"cannot read .*test_batch"):
         load("cifar10", root=tmp_path / "root", options={"verify": False})
     assert (folder / "test_batch").read_bytes() == b"my own"
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == content | {"test_batch": b"my own"}
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == content | {
+        "test_batch": b"my own"
+    }
     assert [file.name for file in (tmp_path / "root").iterdir()] == ["cifar-10-batches-py"]
 
 
@@ -331,12 +381,21 @@ def test_a_copy_of_cifar10_with_other_checksums_is_accepted_only_unverified(need
     if hashlib.md5(first).hexdigest() == "c99cafc152244af753f735de768cd75f":
         assert load("cifar10", root=root, options={"download": False}).verified
         return
-    refused("data_batch_1 has the md5 .* verify: false", load, "cifar10", root=root, options={"download": False})
+    refused(
+        "data_batch_1 has the md5 .* verify: false",
+        load,
+        "cifar10",
+        root=root,
+        options={"download": False},
+    )
     found = load("cifar10", root=root, options={"verify": False})
     assert not found.verified
     assert torch.bincount(found.train_labels).tolist() == [5000] * 10
     if (root / "cifar10.npz").exists():
-        assert load("arrays", root=root, options={"path": "cifar10.npz"}).fingerprint == found.fingerprint
+        assert (
+            load("arrays", root=root, options={"path": "cifar10.npz"}).fingerprint
+            == found.fingerprint
+        )
 
 
 # arrays
@@ -378,7 +437,9 @@ def test_arrays_bring_channels_to_the_front(shape, becomes, tmp_path):
 def test_arrays_of_other_numbers_become_float32(tmp_path):
     images = np.linspace(0, 1, 16).reshape(4, 2, 2)
     np.savez(tmp_path / "a.npz", **four(train_images=images, test_images=images[:2]))
-    assert load("arrays", root=tmp_path, options={"path": "a.npz"}).train_images.dtype is torch.float32
+    assert (
+        load("arrays", root=tmp_path, options={"path": "a.npz"}).train_images.dtype is torch.float32
+    )
 
 
 def test_a_file_that_is_no_data_set_is_told_in_one_line(tmp_path):
@@ -432,20 +493,38 @@ def test_an_array_that_is_read_only_or_a_view_is_taken():
     [
         ({"train_labels": np.array([0, 1, 2])}, "4 training images but 3 training labels"),
         ({"test_labels": np.array([0, 1, 2])}, "2 test images but 3 test labels"),
-        ({"train_images": np.zeros((4, 1, 1, 2, 2))}, "training images have shape 4 x 1 x 1 x 2 x 2"),
-        ({"train_images": np.zeros((4, 1, 2, 0), np.uint8)}, "training images are 1 x 2 x 0; they have no pixel"),
+        (
+            {"train_images": np.zeros((4, 1, 1, 2, 2))},
+            "training images have shape 4 x 1 x 1 x 2 x 2",
+        ),
+        (
+            {"train_images": np.zeros((4, 1, 2, 0), np.uint8)},
+            "training images are 1 x 2 x 0; they have no pixel",
+        ),
         ({"train_images": np.zeros((4, 1, 2, 2), complex)}, "training images are complex128"),
-        ({"train_images": torch.zeros(4, 1, 2, 2, dtype=torch.complex64)}, "training images are complex64"),
+        (
+            {"train_images": torch.zeros(4, 1, 2, 2, dtype=torch.complex64)},
+            "training images are complex64",
+        ),
         (
             {"test_images": np.zeros((2, 1, 3, 2), np.uint8)},
             "training images are 1 x 2 x 2 and test images are 1 x 3 x 2",
         ),
-        ({"test_images": np.zeros((2, 1, 2, 2))}, "training images are uint8 and test images are float32"),
+        (
+            {"test_images": np.zeros((2, 1, 2, 2))},
+            "training images are uint8 and test images are float32",
+        ),
         ({"train_labels": np.array([0.0, 1, 2, 0])}, "training labels are float64; whole numbers"),
         ({"test_labels": torch.tensor([0.0, 1])}, "test labels are float32; whole numbers"),
         ({"train_labels": np.array([[0], [1], [2], [0]])}, "training labels have shape 4 x 1"),
-        ({"train_labels": np.array([0, 1, -1, 0])}, "training labels run from -1 to 1; with 3 classes .* 0 to 2"),
-        ({"test_labels": np.array([2, 3]), "num_classes": 3}, "test labels run from 2 to 3; with 3 classes .* 0 to 2"),
+        (
+            {"train_labels": np.array([0, 1, -1, 0])},
+            "training labels run from -1 to 1; with 3 classes .* 0 to 2",
+        ),
+        (
+            {"test_labels": np.array([2, 3]), "num_classes": 3},
+            "test labels run from 2 to 3; with 3 classes .* 0 to 2",
+        ),
         ({"train_labels": np.array([0, 2, 2, 0])}, r"class 1 has no training image \(1 of 3"),
         ({"num_classes": 5}, r"class 3 has no training image \(2 of 5"),
         (
@@ -470,16 +549,29 @@ def test_the_first_image_that_is_not_finite_is_named(bad):
 def test_a_data_set_itself_takes_no_other_dtypes():
     good = from_tensors(**four())
     refused(
-        "training images are float64", Dataset, good.train_images.double(), good.train_labels, good.test_images,
-        good.test_labels, 3,
-    )  # fmt: skip
+        "training images are float64",
+        Dataset,
+        good.train_images.double(),
+        good.train_labels,
+        good.test_images,
+        good.test_labels,
+        3,
+    )
     refused(
-        "training labels are int32", Dataset, good.train_images, good.train_labels.int(), good.test_images,
-        good.test_labels, 3,
-    )  # fmt: skip
+        "training labels are int32",
+        Dataset,
+        good.train_images,
+        good.train_labels.int(),
+        good.test_images,
+        good.test_labels,
+        3,
+    )
 
 
-@given(st.sampled_from(["train_images", "train_labels", "test_images", "test_labels"]), st.integers(0, 15))
+@given(
+    st.sampled_from(["train_images", "train_labels", "test_images", "test_labels"]),
+    st.integers(0, 15),
+)
 def test_another_byte_is_another_fingerprint(key, place):
     changed = four()[key].copy()
     flat = changed.reshape(-1)
@@ -491,7 +583,10 @@ def test_another_byte_is_another_fingerprint(key, place):
 
 
 def test_the_same_bytes_in_another_shape_or_dtype_are_another_fingerprint():
-    wide = four(train_images=four()["train_images"].reshape(4, 1, 1, 4), test_images=np.zeros((2, 1, 1, 4), np.uint8))
+    wide = four(
+        train_images=four()["train_images"].reshape(4, 1, 1, 4),
+        test_images=np.zeros((2, 1, 1, 4), np.uint8),
+    )
     assert from_tensors(**wide).fingerprint != from_tensors(**four()).fingerprint
 
 
@@ -503,10 +598,14 @@ def test_a_fingerprint_is_the_sha256_of_what_is_written_here():
 
 
 def test_a_fingerprint_does_not_hang_on_how_the_numbers_lie_in_memory():
-    turned = np.ascontiguousarray(four()["train_images"].transpose(3, 2, 1, 0)).transpose(3, 2, 1, 0)
+    turned = np.ascontiguousarray(four()["train_images"].transpose(3, 2, 1, 0)).transpose(
+        3, 2, 1, 0
+    )
     strided = torch.from_numpy(turned)
     assert not strided.is_contiguous()
-    assert from_tensors(**four(train_images=strided)).fingerprint == from_tensors(**four()).fingerprint
+    assert (
+        from_tensors(**four(train_images=strided)).fingerprint == from_tensors(**four()).fingerprint
+    )
 
 
 # load and the root
@@ -523,7 +622,13 @@ def test_the_root_is_the_given_one_else_the_variable_else_the_cache(monkeypatch,
 
 def test_a_name_or_an_option_that_there_is_not_is_refused_with_those_there_are():
     refused("no 'digit' in tombola.data.*Did you mean 'digits'", load, "digit", error=ConfigError)
-    refused("'digits' has no option 'size'; it has none", load, "digits", options={"size": 3}, error=ConfigError)
+    refused(
+        "'digits' has no option 'size'; it has none",
+        load,
+        "digits",
+        options={"size": 3},
+        error=ConfigError,
+    )
     refused("it has: download, verify", load, "mnist", options={"dowload": True}, error=ConfigError)
     refused("'arrays' needs the option 'path'", load, "arrays", error=ConfigError)
 
@@ -555,7 +660,13 @@ def test_a_function_of_ones_own_gives_a_data_set_or_four_arrays(tmp_path, monkey
     assert load("my_own_data:made").num_classes == 2
     refused("'my_own_data:nothing' gives int; it must give a Dataset", load, "my_own_data:nothing")
     refused("'my_own_data:fails' failed: KeyError: 'x'", load, "my_own_data:fails")
-    refused("synthetic has 0 classes", load, "my_own_data:fails", options={"how": "config"}, error=ConfigError)
+    refused(
+        "synthetic has 0 classes",
+        load,
+        "my_own_data:fails",
+        options={"how": "config"},
+        error=ConfigError,
+    )
 
 
 def test_an_error_inside_tombolas_own_data_function_keeps_its_traceback(monkeypatch):
@@ -567,8 +678,16 @@ def test_an_error_inside_tombolas_own_data_function_keeps_its_traceback(monkeypa
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("synthetic", {"classes": "ten"}, "synthetic.classes is 'ten'; it should be a whole number"),
-        ("synthetic", {"image_shape": 3}, "synthetic.image_shape is 3; it should be a list of whole numbers"),
+        (
+            "synthetic",
+            {"classes": "ten"},
+            "synthetic.classes is 'ten'; it should be a whole number",
+        ),
+        (
+            "synthetic",
+            {"image_shape": 3},
+            "synthetic.image_shape is 3; it should be a list of whole numbers",
+        ),
         ("synthetic", {"noise": [1]}, r"synthetic.noise is \[1\]; it should be a number"),
         ("arrays", {"path": 3}, "arrays.path is 3; it should be a text"),
         ("mnist", {"verify": "no"}, "mnist.verify is 'no'; it should be true or false"),

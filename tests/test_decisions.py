@@ -26,7 +26,8 @@ def record(arm, k, index, density, accuracy, **more):
 
 
 def three(arm, accuracy, k=3, spread=0.0005, **more):
-    stops = [{"early_stop_step": 90 - 2 * r} | more for r in range(k)]  # differences without a spread decide nothing
+    # differences without a spread decide nothing
+    stops = [{"early_stop_step": 90 - 2 * r} | more for r in range(k)]
     return [
         one
         for r in range(k)
@@ -36,13 +37,19 @@ def three(arm, accuracy, k=3, spread=0.0005, **more):
 
 RECORDS = three("lth", 0.901) + three("random", 0.80, spread=0.001)
 ASKED = Asked(
-    pairs=(("lth", "random"),), controls={"lth": ("random",)}, made_of={"random": "lth"}, drawn=frozenset({"lth"}),
-    at=(0.5, 0.2), margin=0.01,
-)  # fmt: skip
+    pairs=(("lth", "random"),),
+    controls={"lth": ("random",)},
+    made_of={"random": "lth"},
+    drawn=frozenset({"lth"}),
+    at=(0.5, 0.2),
+    margin=0.01,
+)
 
 
 def test_what_rounds_to_zero_has_no_minus():
-    [second] = decisions.sentences(three("lth", 0.90001) + three("random", 0.90002), replace(ASKED, controls={}))
+    [second] = decisions.sentences(
+        three("lth", 0.90001) + three("random", 0.90002), replace(ASKED, controls={})
+    )
     assert "-0.00" not in second
     assert "+0.00 [+0.00, +0.00] points" in second
 
@@ -51,19 +58,34 @@ def test_many_pairs_are_told_in_part():
     arms = [f"arm{number}" for number in range(9)]
     records = RECORDS + [one for arm in arms for one in three(arm, 0.9)]
     pairs = tuple((arm, "lth") for arm in arms)
-    said = decisions.sentences(records, Asked(pairs=pairs, at=(0.5,), drawn=frozenset({"none"}), margin=0.01))
+    said = decisions.sentences(
+        records, Asked(pairs=pairs, at=(0.5,), drawn=frozenset({"none"}), margin=0.01)
+    )
     assert len(said) == 7
     assert said[-1] == "3 more pairs are in the table of differences."
 
 
 def test_the_tables_hold_what_was_decided():
     grid = decisions.verdict_grid(RECORDS, ASKED)
-    assert grid.rows == [["lth", "50", "winning", "+0.15, ≥ +0.07 ✓", "-11, ≤ +6 ✓", "random +10.05, ≥ +9.97 ✓"]]
+    assert grid.rows == [
+        ["lth", "50", "winning", "+0.15, ≥ +0.07 ✓", "-11, ≤ +6 ✓", "random +10.05, ≥ +9.97 ✓"]
+    ]
     assert grid.groups[0][1][1:] == [
         "accuracy - dense (> -1.00)", "early stop - dense (< +10)", "accuracy - controls (> 0)"
     ]  # fmt: skip
     [row] = decisions.comparison_grid(RECORDS, ASKED).rows
-    assert row == ["lth - random", "50", "3", "+10.05", "[+9.93, +10.17]", "higher", "0.000", "0.03", "", "0.08"]
+    assert row == [
+        "lth - random",
+        "50",
+        "3",
+        "+10.05",
+        "[+9.93, +10.17]",
+        "higher",
+        "0.000",
+        "0.03",
+        "",
+        "0.08",
+    ]
 
 
 def test_the_deviation_by_examples_stands_beside_that_by_seeds():
@@ -71,7 +93,8 @@ def test_the_deviation_by_examples_stands_beside_that_by_seeds():
         ("random", k, 1): np.arange(400) % 5 != 0 for k in range(3)
     }
     [row] = decisions.comparison_grid(RECORDS, replace(ASKED, right=right)).rows
-    # By hand: they differ in 40 of 400 examples, one way: the deviation of a mean of 0 and 1 is sqrt(0.1 * 0.9 / 400).
+    # By hand: they differ in 40 of 400 examples, one way: the deviation of a mean of 0 and 1 is
+    # sqrt(0.1 * 0.9 / 400).
     assert float(row[8]) == pytest.approx(100 * (0.1 * 0.9 / 400) ** 0.5, rel=0.1)
 
 
@@ -90,13 +113,23 @@ def test_the_cost_of_a_density_is_told_in_trainings_and_flops():
 
 def test_what_was_spent_is_told_once_for_trainings_that_arms_share():
     [line] = decisions.spent_lines(RECORDS)
-    assert "12 trainings, 12,000 examples seen" in line  # two arms of three replicates, two trainings each
-    assert "9 trainings, 9,000 examples, 900 steps, 90.00 TFLOP with all weights (9.00 with the kept" in line
-    assert "9.0 min of training one after the other (4.5 min of processor time); at most 1,024 MiB" in line
+    # two arms of three replicates, two trainings each
+    assert "12 trainings, 12,000 examples seen" in line
+    assert (
+        "9 trainings, 9,000 examples, 900 steps, 90.00 TFLOP with all weights (9.00 with the kept"
+        in line
+    )
+    assert (
+        "9.0 min of training one after the other (4.5 min of processor time); at most 1,024 MiB"
+        in line
+    )
 
 
 def test_older_records_leave_out_what_they_do_not_tell():
-    old = [{key: value for key, value in one.items() if key not in ("costs", "evaluate_every")} for one in RECORDS]
+    old = [
+        {key: value for key, value in one.items() if key not in ("costs", "evaluate_every")}
+        for one in RECORDS
+    ]
     assert decisions.spent_lines(old) == []
     assert decisions.overlap_grid(old, ASKED).rows == []
     assert decisions.overlap_rows(old, ASKED) == []
@@ -108,7 +141,10 @@ def test_older_records_leave_out_what_they_do_not_tell():
 
 def test_overlap_is_told_beside_chance():
     layers = {"layers": {"w": [55, 100]}, "candidate_layers": {"w": [80, 70]}}
-    records = [one | ({"layers": {"w": [100, 100]}} if one["round"] == 0 else layers) for one in three("colt-2", 0.9)]
+    records = [
+        one | ({"layers": {"w": [100, 100]}} if one["round"] == 0 else layers)
+        for one in three("colt-2", 0.9)
+    ]
     [row] = decisions.overlap_grid(records, ASKED).rows
     assert row[:5] == ["colt-2", "1", "55.00", "56.00", "56.00"]
     # Both prune 20 + 30 - 45 = 5 of the 45 that either prunes.
@@ -128,10 +164,21 @@ def test_a_recipe_asks_each_arm_against_what_follows_it_and_all_searches_togethe
     beside_dense = [("lth", "dense"), ("colt-2", "dense"), ("matched", "dense"), ("random", "dense"),
                     ("alone", "dense")]  # fmt: skip
     assert found.pairs == (
-        *beside_dense, ("colt-2", "matched"), ("colt-2", "random"), ("colt-2", "lth"), ("alone", "lth")
-    )  # fmt: skip
+        *beside_dense,
+        ("colt-2", "matched"),
+        ("colt-2", "random"),
+        ("colt-2", "lth"),
+        ("alone", "lth"),
+    )
     assert found.controls == {"lth": (), "colt-2": ("random",), "matched": (), "alone": ()}
-    assert found.matched == {"lth": (), "colt-2": ("matched",), "matched": (), "random": (), "alone": (), "dense": ()}
+    assert found.matched == {
+        "lth": (),
+        "colt-2": ("matched",),
+        "matched": (),
+        "random": (),
+        "alone": (),
+        "dense": (),
+    }
     assert (found.at, found.margin, found.apart) == ((0.6, 0.3), 0.02, {"alone"})
     assert found.drawn == {"lth", "colt-2", "alone"}
     assert asked(parse(whole)).at == decisions.TARGETS
@@ -141,7 +188,10 @@ def test_a_recipe_asks_each_arm_against_what_follows_it_and_all_searches_togethe
 @pytest.mark.parametrize(
     ("verdict", "message"),
     [
-        ({"margin": 1}, "verdict.margin is 1.0; it is a fraction, so one point of accuracy is 0.01"),
+        (
+            {"margin": 1},
+            "verdict.margin is 1.0; it is a fraction, so one point of accuracy is 0.01",
+        ),
         ({"margin": 0}, "verdict.margin is 0"),
         ({"alpha": 5}, "verdict.alpha is 5"),
         ({"steps": 0}, "verdict.steps is 0"),
@@ -164,7 +214,10 @@ def test_what_cannot_be_decided_is_refused(verdict, message):
 def searched(arm, r, k, density, *, accuracy=0.9):
     """Round r of LTH, whose search is the evaluation of the ticket before."""
     trainings = [("search", r - 1)] * (r > 0) + [("evaluation", r)]
-    costs = [Cost(role, f"{arm if index else ''}{index}{k}", 1000, 1.0).plain() for role, index in trainings]
+    costs = [
+        Cost(role, f"{arm if index else ''}{index}{k}", 1000, 1.0).plain()
+        for role, index in trainings
+    ]
     return record(arm, k, r, density, accuracy, costs=costs)
 
 
@@ -215,9 +268,13 @@ def test_what_a_recipe_asks_tells_tickets_from_networks():
 
 
 def test_from_ten_replicates_on_the_interval_of_the_bootstrap_is_there():
-    heads = decisions.comparison_grid(three("lth", 0.9, k=9) + three("random", 0.8, k=9, spread=0.0), ASKED).groups[0]
+    heads = decisions.comparison_grid(
+        three("lth", 0.9, k=9) + three("random", 0.8, k=9, spread=0.0), ASKED
+    ).groups[0]
     assert "by bootstrap" not in heads[1]
-    ten = decisions.comparison_grid(three("lth", 0.9, k=10) + three("random", 0.8, k=10, spread=0.0), ASKED)
+    ten = decisions.comparison_grid(
+        three("lth", 0.9, k=10) + three("random", 0.8, k=10, spread=0.0), ASKED
+    )
     assert ten.groups[0][1][2:5] == ["95 % interval", "by bootstrap", "shown"]
     [row] = ten.rows
     low, high = (float(end) for end in row[5].strip("[]").split(", "))

@@ -1,4 +1,6 @@
-"""The kind of device is named, refused where it is not there, and decides with the model what changes bits."""
+"""The kind of device is named, refused where it is not there, and decides with the model what
+changes bits.
+"""
 
 from dataclasses import replace
 
@@ -60,7 +62,9 @@ def test_a_device_that_does_not_exist_is_refused_with_those_that_do():
     ],
     ids=["lenet_300_100", "lenet5", "conv3", "resnet18", "lenet5 on cuda", "one-dimensional"],
 )
-def test_what_is_left_open_follows_from_the_model_and_the_kind_of_device(model, kind, channels_last, step):
+def test_what_is_left_open_follows_from_the_model_and_the_kind_of_device(
+    model, kind, channels_last, step
+):
     training = settled(Training(epochs=1), model, kind)
     assert (training.channels_last, training.step) == (channels_last, step)
     assert (training.threads, training.precision, training.compile) == (1, "float32", False)
@@ -68,7 +72,9 @@ def test_what_is_left_open_follows_from_the_model_and_the_kind_of_device(model, 
 
 
 def test_what_a_training_says_is_kept():
-    said = Training(epochs=1, channels_last=False, step="eager", precision="bf16", compile=True, threads=2)
+    said = Training(
+        epochs=1, channels_last=False, step="eager", precision="bf16", compile=True, threads=2
+    )
     assert settled(said, models.lenet5(10), "cpu") == said
     assert settled(Training(epochs=1, precision="bf16"), models.lenet5(10), "cpu").step == "eager"
 
@@ -78,7 +84,11 @@ def test_what_a_training_says_is_kept():
     [
         ({"precision": "tf32"}, models.lenet5(10), "precision is tf32, which is CUDA's"),
         ({"channels_last": True}, models.lenet_300_100(10), "no 2d convolution"),
-        ({"step": "traced"}, models.conv3(10), "step is traced; that needs a model of torch's own layers"),
+        (
+            {"step": "traced"},
+            models.conv3(10),
+            "step is traced; that needs a model of torch's own layers",
+        ),
         ({"step": "traced", "precision": "bf16"}, models.lenet5(10), "step is traced"),
         ({"step": "traced", "compile": True}, models.lenet5(10), "step is traced"),
     ],
@@ -90,7 +100,9 @@ def test_what_does_not_go_with_the_model_or_the_device_is_refused(settings, mode
 
 @pytest.mark.parametrize("settings", [{"precision": "float16"}, {"step": "fast"}])
 def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(settings):
-    with pytest.raises(ConfigError, match=r"it is one of (float32, tf32, bf16|compiled, eager, traced)"):
+    with pytest.raises(
+        ConfigError, match=r"it is one of (float32, tf32, bf16|compiled, eager, traced)"
+    ):
         Training(epochs=1, **settings)
 
 
@@ -126,7 +138,9 @@ def test_bf16_computes_in_bf16_and_keeps_its_weights_in_float32():
     trained, exact = run_job(job, task), run_job(plain, task)
     assert all(value.dtype == exact.final[name].dtype for name, value in trained.final.items())
     assert not torch.equal(trained.final["conv1.weight"], exact.final["conv1.weight"])
-    torch.testing.assert_close(trained.final["conv1.weight"], exact.final["conv1.weight"], atol=0.1, rtol=0)
+    torch.testing.assert_close(
+        trained.final["conv1.weight"], exact.final["conv1.weight"], atol=0.1, rtol=0
+    )
     measured = measure(job, trained, task)
     assert measured.test.loss != measure(plain, trained, task).test.loss
 
@@ -149,7 +163,12 @@ def test_the_arithmetic_of_a_training_on_cuda_is_put_back_afterwards():
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 
     def now():
-        return cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.deterministic, cudnn.benchmark
+        return (
+            cudnn.conv.fp32_precision,
+            matmul.fp32_precision,
+            cudnn.deterministic,
+            cudnn.benchmark,
+        )
 
     before = now()
     with devices.numbers("cuda", "float32"):

@@ -10,7 +10,17 @@ import torch
 from rich.console import Console
 
 from tombola.commands import cli, doctor
-from tombola.commands.doctor import Case, Examination, Timing, Workers, advise, candidates, facts, plain, terminal
+from tombola.commands.doctor import (
+    Case,
+    Examination,
+    Timing,
+    Workers,
+    advise,
+    candidates,
+    facts,
+    plain,
+    terminal,
+)
 from tombola.experiments.plans import Plans, make_task, settle
 from tombola.ground.catalogue import entries, entry
 from tombola.ground.errors import ConfigError, DataError
@@ -52,11 +62,19 @@ def printed(found):
 
 
 def test_what_is_clearly_quicker_is_advised_with_its_entry_and_what_it_costs():
-    told = advise(case(faster({"precision": "bf16"}, 1.9, 2.0, 2.2), faster({"channels_last": False}, 3.0, 4.0, 5.0)))
+    told = advise(
+        case(
+            faster({"precision": "bf16"}, 1.9, 2.0, 2.2),
+            faster({"channels_last": False}, 3.0, 4.0, 5.0),
+        )
+    )
     assert told == [
-        "`--training.channels_last false` would take 0.25 of the time; results change, so it is another run.",
-        "`--training.precision bf16` would take 0.50 of the time; results change, so it is another run.",
-        "2 workers do 1.8 times the work of one: `--workers 2`, as run takes by itself; it changes no bit.",
+        "`--training.channels_last false` would take 0.25 of the time; results change, so it is "
+        "another run.",
+        "`--training.precision bf16` would take 0.50 of the time; results change, so it is another "
+        "run.",
+        "2 workers do 1.8 times the work of one: `--workers 2`, as run takes by itself; it changes "
+        "no bit.",
     ]
 
 
@@ -71,14 +89,20 @@ def test_threads_that_gain_less_than_workers_are_advised_for_single_trainings_al
     (told, _) = advise(case(faster({"threads": 2}, 1.3, 1.3, 1.3)))
     assert "0.77 of the time of one training, but 2 workers do more" in told
     (told, _) = advise(case(faster({"threads": 2}, 1.95, 1.95, 1.95)))
-    assert told == "`--training.threads 2` would take 0.51 of the time; results change, so it is another run."
+    assert (
+        told
+        == "`--training.threads 2` would take 0.51 of the time; results change, so it is another run."
+    )
 
 
 @pytest.mark.parametrize(
     ("workers", "said"),
     [
         (Workers(2, 2, [1.0, 1.05, 1.1]), "`--workers 1` does as well"),
-        (Workers(2, 2, [0.8, 1.4, 1.6]), "in single rounds 0.8 to 1.6 times: too uneven to advise."),
+        (
+            Workers(2, 2, [0.8, 1.4, 1.6]),
+            "in single rounds 0.8 to 1.6 times: too uneven to advise.",
+        ),
         (Workers(2, 1, [1.5, 1.5, 1.5]), "`--workers 2`, which changes no bit."),
         (Workers(1, 1, not_here="there is one core"), "There is one core."),
     ],
@@ -108,7 +132,10 @@ def test_a_change_that_a_traced_step_stands_against_comes_with_an_eager_one():
     made = candidates(Training(epochs=1, step="traced"), small, "cpu", cores=1)
     tried = {str(changes): settled for changes, settled in made}
     assert tried["{'precision': 'bf16', 'step': 'eager'}"].step == "eager"
-    assert Timing({"precision": "bf16", "step": "eager"}).flags == "--training.precision bf16 --training.step eager"
+    assert (
+        Timing({"precision": "bf16", "step": "eager"}).flags
+        == "--training.precision bf16 --training.step eager"
+    )
 
 
 def test_a_setting_that_fails_here_is_told_and_the_others_are_measured(tiny, monkeypatch):
@@ -125,9 +152,13 @@ def test_a_setting_that_fails_here_is_told_and_the_others_are_measured(tiny, mon
     monkeypatch.setattr(doctor, "_Timed", failing)
     tried = candidates(recipe.training, task.model, "cpu", 1, compiled=True)
     timings = doctor.measure(plans, tried)
-    assert [timing.not_here for timing in timings if timing.changes.get("compile")] == ["no compiler found"]
+    assert [timing.not_here for timing in timings if timing.changes.get("compile")] == [
+        "no compiler found"
+    ]
     assert all(len(timing.times) >= 3 for timing in timings if not timing.not_here)
-    assert "compile true is not here: no compiler found" in printed(Examination(facts(), [case(*timings[1:])]))
+    assert "compile true is not here: no compiler found" in printed(
+        Examination(facts(), [case(*timings[1:])])
+    )
 
     with pytest.raises(ConfigError, match="own training fails here: no compiler found"):
         doctor.measure(plans, tried[::-1])
@@ -198,7 +229,10 @@ def test_a_worker_that_ends_is_told(tiny, monkeypatch):
 
     monkeypatch.setattr(doctor, "_together", gone)
     (measured,) = doctor._with_workers([case(workers=Workers(2, 2))], None, lambda _: None)
-    assert advise(measured)[-1] == "2 workers cannot be measured: one of them ended; memory may be too small."
+    assert (
+        advise(measured)[-1]
+        == "2 workers cannot be measured: one of them ended; memory may be too small."
+    )
 
 
 def test_a_busy_machine_is_told():
@@ -224,7 +258,11 @@ def test_what_is_found_is_plain_data():
 
 def test_data_sets_are_looked_for_where_they_are_read(tmp_path):
     loaded = {name: entry("tombola.data", name) for name in entries("tombola.data")}
-    downloaded = {name: read for name, read in loaded.items() if "download" in inspect.signature(read).parameters}
+    downloaded = {
+        name: read
+        for name, read in loaded.items()
+        if "download" in inspect.signature(read).parameters
+    }
     assert set(downloaded) == set(doctor.PLACES)
     for name, read in downloaded.items():
         folder, files = doctor.PLACES[name]
@@ -262,7 +300,9 @@ def test_bad_input_is_one_line_and_exit_code_2(tiny, capsys, arguments, said):
 
 def test_what_masks_and_flops_leave_out_is_told_beside_the_advice():
     line = "1 weight has no mask and is not pruned: turn.mix (a Turn holds it itself and may use it in any way)"
-    found = Examination(facts() | {"busy": False, "load": 0.1}, [replace(case(), left_out={"not pruned": line})])
+    found = Examination(
+        facts() | {"busy": False, "load": 0.1}, [replace(case(), left_out={"not pruned": line})]
+    )
     assert f"not pruned: {line}" in " ".join(printed(found).split())
     assert plain(found)["cases"][0]["left_out"] == {"not pruned": line}
     assert "not pruned" not in printed(Examination(found.facts, [case()]))

@@ -1,4 +1,6 @@
-"""Drafts: recipes that fit a data set and a model, are read and planned as they stand, and replace nothing."""
+"""Drafts: recipes that fit a data set and a model, are read and planned as they stand, and
+replace nothing.
+"""
 
 import re
 
@@ -63,16 +65,23 @@ SMALL = {"name": "synthetic", "train": 60, "test": 20, "classes": 10}
     ("data", "model", "entries"),
     [
         ("digits", "mlp", {"head": None, "by": "classes", "prunable": "no_head"}),
-        (SMALL | {"image_shape": [1, 16, 16]}, {"name": "lenet5"},
-         {"head": None, "by": "classes", "prunable": "no_head"}),
+        (
+            SMALL | {"image_shape": [1, 16, 16]},
+            {"name": "lenet5"},
+            {"head": None, "by": "classes", "prunable": "no_head"},
+        ),
         (SMALL | {"classes": 3}, "mlp", {"head": None, "by": "examples", "prunable": "no_head"}),
         ("drafted:data", "drafted:net", {"head": "3", "by": "examples", "prunable": "no_head"}),
         ("drafted:data", "drafted:only_a_head", {"head": "1", "by": "examples", "prunable": "all"}),
-        pytest.param(SMALL | {"image_shape": [3, 32, 32]}, "torchvision:squeezenet1_1",
-                     {"head": None, "by": "classes", "prunable": "no_head"}, marks=pytest.mark.slow),
+        pytest.param(
+            SMALL | {"image_shape": [3, 32, 32]},
+            "torchvision:squeezenet1_1",
+            {"head": None, "by": "classes", "prunable": "no_head"},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda given: str(given.get("name", "")) if isinstance(given, dict) else given,
-)  # fmt: skip
+)
 def test_a_draft_is_read_and_planned_as_it_stands_and_fits(own, data, model, entries):
     made = draft(data, model, workers=1)
     path = own / "made.yaml"
@@ -94,7 +103,10 @@ def test_the_cost_that_a_draft_tells_is_what_a_run_of_it_would_be_told(folder, m
     made = draft("drafted:data", "drafted:net", workers=2)
     (folder / "made.yaml").write_text(made.text)
     ahead = experiment.foresee(experiment.plan(read(folder / "made.yaml")), runs=folder, workers=2)
-    assert made.cost == f"{ahead.counted}, about {duration(ahead.seconds)} with 2 workers on this machine"
+    assert (
+        made.cost
+        == f"{ahead.counted}, about {duration(ahead.seconds)} with 2 workers on this machine"
+    )
     assert f"# Cost: {made.cost}." in made.text
 
 
@@ -127,7 +139,20 @@ def test_what_does_not_go_together_is_told_in_one_line(own, data, model, said):
 
 
 def test_init_writes_a_recipe_and_says_what_to_do_next(own, capsys):
-    assert main(["init", "--data", "drafted:data", "--model", "{name: mlp, hidden: [8]}", "--workers", "1"]) == 0
+    assert (
+        main(
+            [
+                "init",
+                "--data",
+                "drafted:data",
+                "--model",
+                "{name: mlp, hidden: [8]}",
+                "--workers",
+                "1",
+            ]
+        )
+        == 0
+    )
     path, cost, command = capsys.readouterr().out.splitlines()
     assert (path, command) == ("data-mlp.yaml", "tombola run data-mlp.yaml")
     assert cost == "2 trainings, 100 steps, about 2 min with 1 worker on this machine"
@@ -140,7 +165,10 @@ def test_init_replaces_no_file_unless_that_is_meant(own, capsys, monkeypatch):
     (own / "digits-mlp.yaml").write_text("mine")
     for more in ([], ["--out", "mine.yaml"]):
         assert main(["init", "--workers", "1", *more]) == 2
-        assert "is there already; --force replaces it, --out names another file" in capsys.readouterr().err
+        assert (
+            "is there already; --force replaces it, --out names another file"
+            in capsys.readouterr().err
+        )
     assert (own / "mine.yaml").read_text() == (own / "digits-mlp.yaml").read_text() == "mine"
     assert main(["init", "--workers", "1", "--out", "mine.yaml", "--force"]) == 0
     assert read(own / "mine.yaml").name == "digits-mlp"

@@ -1,4 +1,6 @@
-"""What happens while a training runs is plain data: in the digest when it is set, done by whoever it names."""
+"""What happens while a training runs is plain data: in the digest when it is set, done by
+whoever it names.
+"""
 
 from dataclasses import replace
 
@@ -18,13 +20,19 @@ from tombola.training.jobs import run_job
 
 def half(**settings):
     """A job in which every second weight is pruned."""
-    mask = {name: (torch.arange(keep.numel()) % 2 == 0).view(keep.shape) for name, keep in ones(TASK.model).items()}
+    mask = {
+        name: (torch.arange(keep.numel()) % 2 == 0).view(keep.shape)
+        for name, keep in ones(TASK.model).items()
+    }
     return job(**settings).on(job().part, mask)
 
 
 def test_the_digest_says_what_happens_only_where_something_does():
     plain = half()
-    digests = [replace(plain, during=during).digest("task") for during in (None, Swap(), Swap(2), Gradual(0.1))]
+    digests = [
+        replace(plain, during=during).digest("task")
+        for during in (None, Swap(), Swap(2), Gradual(0.1))
+    ]
     assert len(set(digests)) == 4
     assert digests[0] == plain.digest("task")
 

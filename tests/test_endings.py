@@ -1,4 +1,6 @@
-"""Endings: why an arm stopped stands in the run folder as data; folders of before have the sentence alone."""
+"""Endings: why an arm stopped stands in the run folder as data; folders of before have the
+sentence alone.
+"""
 
 import json
 
@@ -21,9 +23,14 @@ ARMS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A run in which one arm cuts a layer away."""
-    made = recipe(ARMS, until={"rounds": 4}, data={"name": "digits", "subset": 200},
-                  model={"name": "mlp", "hidden": [6]}, training={"lr": 0.05, "epochs": 1},
-                  prunable="all")  # fmt: skip
+    made = recipe(
+        ARMS,
+        until={"rounds": 4},
+        data={"name": "digits", "subset": 200},
+        model={"name": "mlp", "hidden": [6]},
+        training={"lr": 0.05, "epochs": 1},
+        prunable="all",
+    )
     return run(made, runs=tmp_path_factory.mktemp("endings"), workers=1).folder
 
 
@@ -48,7 +55,9 @@ def test_data_and_the_sentence_of_before_say_the_same():
     assert now.collapsed == before.collapsed == (7, ("a.weight", "b.weight"))
     assert Ending("finished", "", 3, {}, end=End("worse", "w", 3).plain()).collapsed is None
     assert str(end).endswith("; no round reaches 0.1 of evaluate_at; the last one leaves 0.25")
-    assert End(**end.plain() | {"layers": end.layers, "missed": end.missed, "text": str(end)}) == end
+    assert (
+        End(**end.plain() | {"layers": end.layers, "missed": end.missed, "text": str(end)}) == end
+    )
 
 
 def test_words_of_ones_own_are_an_end_and_nothing_is_none():
@@ -57,7 +66,9 @@ def test_words_of_ones_own_are_an_end_and_nothing_is_none():
     assert End.of(End("worse", "w", 3)).round == 3
 
 
-@pytest.mark.parametrize("end", [3, {"cause": 1}, {"layers": "a"}, {"cause": "collapsed", "round": 2}, {"round": "2"}])
+@pytest.mark.parametrize(
+    "end", [3, {"cause": 1}, {"layers": "a"}, {"cause": "collapsed", "round": 2}, {"round": "2"}]
+)
 def test_an_end_that_was_damaged_is_refused(end, tmp_path):
     with pytest.raises(DamagedError, match="damaged"):
         check_endings(tmp_path / "state.json", {"lth/0": {"state": "finished", "end": end}})

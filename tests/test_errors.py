@@ -1,4 +1,6 @@
-"""Errors: one line whatever is told in it, values cut before they become text, and the name that was meant."""
+"""Errors: one line whatever is told in it, values cut before they become text, and the name
+that was meant.
+"""
 
 import time
 
@@ -43,7 +45,15 @@ def test_a_value_is_cut_before_it_becomes_text():
     endless = {}
     endless["again"] = endless
     began = time.process_time()
-    for value in (bomb, endless, {1: bomb}, list(range(10**6)), "x" * 10**7, {"k" * 10**7: 1}, 1 << 10**7):
+    for value in (
+        bomb,
+        endless,
+        {1: bomb},
+        list(range(10**6)),
+        "x" * 10**7,
+        {"k" * 10**7: 1},
+        1 << 10**7,
+    ):
         assert len(shown(value)) <= 61
     assert time.process_time() - began < 1
 

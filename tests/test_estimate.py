@@ -37,7 +37,12 @@ EVERY = {
 
 
 def recipe(**changes):
-    whole = {"name": "e", "model": {"name": "mlp", "hidden": [20]}, "training": {"epochs": 2}, "arms": ARMS}
+    whole = {
+        "name": "e",
+        "model": {"name": "mlp", "hidden": [20]},
+        "training": {"epochs": 2},
+        "arms": ARMS,
+    }
     return parse(whole | {"until": {"rounds": 2}} | changes)
 
 
@@ -52,7 +57,9 @@ def ahead(made, agreement="chance", so_far=None, todo=None):
 
 @pytest.fixture
 def done(monkeypatch):
-    """What runs train, measure and connect from now on, by digest: the steps and examples of trainings, and a count."""
+    """What runs train, measure and connect from now on, by digest: the steps and examples of
+    trainings, and a count.
+    """
     found = {"trained": {}, "measured": [], "lines": []}
     honest = Store.keep
 
@@ -96,7 +103,10 @@ def test_a_rehearsal_counts_what_the_run_does(tmp_path, done, changes):
     last = {record["arm"]: record for record in outcome.records}
     for arm, (rounds, density) in found.rounds.items():
         if made.arms[arm].method != "dense":
-            assert (rounds, density) == (last[arm]["round"], pytest.approx(last[arm]["density"], abs=0.001)), arm
+            assert (rounds, density) == (
+                last[arm]["round"],
+                pytest.approx(last[arm]["density"], abs=0.001),
+            ), arm
 
 
 def test_what_a_run_that_was_stopped_has_done_is_not_counted_again(tmp_path, done):
@@ -145,8 +155,9 @@ def test_where_partitions_decide_the_rounds_the_range_holds_what_is_done(tmp_pat
     found = foresee(plan(made), runs=tmp_path)
     least, most = found.fewest, found.most
     assert f"({least:,} to {most:,}, as partitions agree on what they prune)" in found.counted
-    # Alike they prune 15 % a round, 8 rounds to 30 %; as little alike as they can, 30 %, 4 rounds; two searches
-    # of halves and as many evaluations each, and matched IMP's one search, which is its evaluation.
+    # Alike they prune 15 % a round, 8 rounds to 30 %; as little alike as they can, 30 %, 4 rounds;
+    # two searches of halves and as many evaluations each, and matched IMP's one search, which is
+    # its evaluation.
     assert (least, most) == (1 + 2 * 4 + 4 + 4, 1 + 2 * 8 + 8 + 8)
     run(made, runs=tmp_path, workers=1)
     assert least <= len(done["trained"]) <= most
@@ -154,7 +165,9 @@ def test_where_partitions_decide_the_rounds_the_range_holds_what_is_done(tmp_pat
 
 @pytest.mark.parametrize(("agreement", "kept"), [("all", 850), ("least", 700), ("chance", 722)])
 def test_partitions_agree_as_far_as_they_are_asked_to(agreement, kept):
-    made = recipe(arms={"colt-2": COLT}, model={"name": "mlp", "hidden": [1000]}, until={"rounds": 1})
+    made = recipe(
+        arms={"colt-2": COLT}, model={"name": "mlp", "hidden": [1000]}, until={"rounds": 1}
+    )
     [(_, density)] = ahead(made, agreement).rounds.values()
     assert density == pytest.approx(kept / 1000, abs=0.005 if agreement == "chance" else 1e-4)
 
@@ -176,7 +189,10 @@ def test_rounds_follow_from_rate_and_stop(arm, until, rounds):
 
 
 def test_a_large_network_is_rehearsed_on_some_of_its_weights(monkeypatch):
-    made = recipe(arms={"lth": LTH, "random": {"method": "random_ticket", "of": "lth"}}, until={"density": 0.1})
+    made = recipe(
+        arms={"lth": LTH, "random": {"method": "random_ticket", "of": "lth"}},
+        until={"density": 0.1},
+    )
     whole = ahead(made)
     monkeypatch.setattr(rehearsal, "LARGEST", 300)
     assert told(ahead(made)) == told(whole)
@@ -198,12 +214,17 @@ def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeyp
     monkeypatch.setattr("tombola.experiments.estimate._measure", lambda _plans: (0.01, 0.0001))
     made = recipe(training={"epochs": 3, "batch_size": 50}, until={"rounds": 4}, arms={"lth": LTH})
     plans = plan(made)
-    train, valid, test = (len(getattr(plans.task.splits, which)) for which in ("train", "valid", "test"))
+    train, valid, test = (
+        len(getattr(plans.task.splits, which)) for which in ("train", "valid", "test")
+    )
     found = foresee(plans, runs=tmp_path, workers=2)
     steps = 3 * math.ceil(train / 50)
     assert found.epochs == 3
-    # Five trainings: each looks at the validation data after every epoch and is measured on all data at its end.
-    assert found.seconds == pytest.approx(5 * (steps * 0.01 + (3 * valid + train + valid + test) * 0.0001) / 2)
+    # Five trainings: each looks at the validation data after every epoch and is measured on all
+    # data at its end.
+    assert found.seconds == pytest.approx(
+        5 * (steps * 0.01 + (3 * valid + train + valid + test) * 0.0001) / 2
+    )
 
 
 def test_what_a_rehearsal_learns_leaves_pruned_weights_at_zero():
@@ -213,5 +234,8 @@ def test_what_a_rehearsal_learns_leaves_pruned_weights_at_zero():
     mask = {name: torch.rand(keep.shape) < 0.5 for name, keep in plans.mask.items()}
     job = Job(_states(plans)([0])[0, False], mask, plans.recipe.training, 0)
     [one] = pool.run_all([job])
-    assert all(int(one.final[name].count_nonzero()) == int(keep.count_nonzero()) for name, keep in mask.items())
+    assert all(
+        int(one.final[name].count_nonzero()) == int(keep.count_nonzero())
+        for name, keep in mask.items()
+    )
     assert digest_state(pool.run_all([job])[0].final) == digest_state(one.final)

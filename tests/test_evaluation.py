@@ -33,7 +33,11 @@ def test_every_example_counts_the_same_however_they_are_batched():
     whole = evaluate(identity(), [(inputs, labels)])
     parts = evaluate(identity(), [(inputs[:7], labels[:7]), (inputs[7:], labels[7:])])
     assert parts.loss == pytest.approx(whole.loss)
-    assert parts.values["accuracy"] == whole.values["accuracy"] == sum(inputs.argmax(1) == labels).item() / 10
+    assert (
+        parts.values["accuracy"]
+        == whole.values["accuracy"]
+        == sum(inputs.argmax(1) == labels).item() / 10
+    )
     assert torch.equal(parts.predictions, whole.predictions)
     assert whole.loss == pytest.approx(cross_entropy(inputs, labels).item())
 
@@ -116,19 +120,32 @@ class Output:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Giving(lambda logits: {"logits": logits}),
-         r"the model Giving gives a dict for 4 examples.*it is to give logits of shape \[4, classes\]: wrap it in a "
-         r"module whose forward returns output\['logits'\]"),
+        (
+            Giving(lambda logits: {"logits": logits}),
+            r"the model Giving gives a dict for 4 examples.*it is to give logits of shape \[4, classes\]: wrap it in a "
+            r"module whose forward returns output\['logits'\]",
+        ),
         (Giving(Output), r"gives a Output for 4 examples.*forward returns output\.logits"),
-        (Giving(lambda logits: (logits, logits)), r"gives a tuple for 4 examples.*forward returns them alone"),
-        (Giving(lambda logits: logits[:, :, None]), r"gives a tensor of shape \[4, 2, 1\] for 4 examples"),
+        (
+            Giving(lambda logits: (logits, logits)),
+            r"gives a tuple for 4 examples.*forward returns them alone",
+        ),
+        (
+            Giving(lambda logits: logits[:, :, None]),
+            r"gives a tensor of shape \[4, 2, 1\] for 4 examples",
+        ),
         (Giving(lambda logits: logits.sum()), r"gives a tensor of shape \[\] for 4 examples"),
-        (Giving(lambda logits: logits, torch.bfloat16),
-         r"fails on inputs of shape \[4, 2\], float32 \(RuntimeError: .*; it has bfloat16 weights: "
-         r"model.to\(torch.float32\)"),
-        (Giving(lambda _: {}["a"]), r"fails on inputs of shape \[4, 2\], float32 \(KeyError: 'a'\)$"),
+        (
+            Giving(lambda logits: logits, torch.bfloat16),
+            r"fails on inputs of shape \[4, 2\], float32 \(RuntimeError: .*; it has bfloat16 weights: "
+            r"model.to\(torch.float32\)",
+        ),
+        (
+            Giving(lambda _: {}["a"]),
+            r"fails on inputs of shape \[4, 2\], float32 \(KeyError: 'a'\)$",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_logits_is_refused_in_one_line(model, message):
     from tombola import Classification
 

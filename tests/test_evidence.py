@@ -1,4 +1,6 @@
-"""Evidence: what a page asks again and again is worked out once, and is what it was without that."""
+"""Evidence: what a page asks again and again is worked out once, and is what it was without
+that.
+"""
 
 import pytest
 from tests.test_decisions import ASKED, RECORDS, three
@@ -25,7 +27,9 @@ ANSWERS = {
     "rounds": lambda records: comparisons.rounds_of(records, "lth"),
     "values": lambda records: comparisons.values_at(records, "lth", 0.5),
     "compared": lambda records: comparisons.compare_over(records, "lth", "random", at=[0.5]),
-    "verdict": lambda records: verdicts.verdict(records, "lth", at=0.5, margin=0.01, controls=["random"]),
+    "verdict": lambda records: verdicts.verdict(
+        records, "lth", at=0.5, margin=0.01, controls=["random"]
+    ),
     "verdicts": lambda records: decisions.verdicts(records, ASKED),
     "comparisons": lambda records: decisions.comparisons(records, ASKED),
     "sentences": lambda records: decisions.sentences(records, ASKED),
@@ -48,11 +52,19 @@ def test_other_options_and_other_evidence_are_asked_anew():
         return len(calls)
 
     evidence, same = Evidence(RECORDS), {"a": 1}
-    assert [number(evidence, "lth"), number(evidence, "lth"), number(evidence, "random")] == [1, 1, 2]
+    assert [number(evidence, "lth"), number(evidence, "lth"), number(evidence, "random")] == [
+        1,
+        1,
+        2,
+    ]
     assert [number(evidence, arm="lth"), number(evidence, "lth", of=None)] == [1, 1]
-    assert [number(evidence, "lth", at=[0.5, 0.2]), number(evidence, "lth", at=[0.5, 0.2])] == [3, 3]
+    assert [number(evidence, "lth", at=[0.5, 0.2]), number(evidence, "lth", at=[0.5, 0.2])] == [
+        3,
+        3,
+    ]
     assert [number(evidence, "lth", of=same), number(evidence, "lth", of=same)] == [4, 4]
-    # A mapping has no hash and is known by which object it is, so one that is equal is asked with anew.
+    # A mapping has no hash and is known by which object it is, so one that is equal is asked with
+    # anew.
     assert number(evidence, "lth", of=dict(same)) == 5
     assert number(Evidence(RECORDS), "lth") == 6
     assert number(evidence, 1) == number(evidence, 1) != number(evidence, True)
@@ -84,8 +96,8 @@ def test_a_page_works_out_its_accounts_once(monkeypatch):
     honest = ledger._sum
     monkeypatch.setattr(ledger, "_sum", lambda parts: worked.append(1) or honest(parts))
     table.markdown("x", RECORDS, [], ASKED)
-    # Four sums for each result; with nothing taken from another arm, for the budgets, as many again; twice what was
-    # spent in all.
+    # Four sums for each result; with nothing taken from another arm, for the budgets, as many
+    # again; twice what was spent in all.
     assert len(worked) <= 2 * 4 * len(RECORDS) + 2
 
 
@@ -95,14 +107,34 @@ def test_results_are_found_by_arm_and_replicate_in_the_recipes_order(tmp_path):
         "arm": "a", "replicate": 0, "round": 0, "kept": 80, "density": 1.0, "mask_digest": "ab", "evaluated": True,
         "test_accuracy": 0.9, "samples_seen": 600,
     }  # fmt: skip
-    written = [("a", 1, 1), ("b", 0, 2), ("a", 0, 0), ("b", 0, 0), ("z", 0, 0), ("a", 1, 0), ("b", 1, 0)]
+    written = [
+        ("a", 1, 1),
+        ("b", 0, 2),
+        ("a", 0, 0),
+        ("b", 0, 0),
+        ("z", 0, 0),
+        ("a", 1, 0),
+        ("b", 1, 0),
+    ]
     for number, (arm, replicate, index) in enumerate(written, 1):
         records.add(line | {"arm": arm, "replicate": replicate, "round": index})
         assert len(records) == len(records.all()) == number
     keys = [(record["arm"], record["replicate"], record["round"]) for record in records.all()]
-    assert keys == [("b", 0, 0), ("b", 0, 2), ("b", 1, 0), ("a", 0, 0), ("a", 1, 0), ("a", 1, 1), ("z", 0, 0)]
+    assert keys == [
+        ("b", 0, 0),
+        ("b", 0, 2),
+        ("b", 1, 0),
+        ("a", 0, 0),
+        ("a", 1, 0),
+        ("a", 1, 1),
+        ("z", 0, 0),
+    ]
     for arm, replicate in {key[:2] for key in keys} | {("none", 0)}:
-        own = [record for record in records.all() if (record["arm"], record["replicate"]) == (arm, replicate)]
+        own = [
+            record
+            for record in records.all()
+            if (record["arm"], record["replicate"]) == (arm, replicate)
+        ]
         assert records.of(arm, replicate) == own
     # One that takes another's place stands in it, wherever results are asked for.
     records.add(line | {"arm": "b", "round": 2, "samples_seen": 900})

@@ -1,4 +1,6 @@
-"""Examples: a next-token task of forty lines runs from a recipe to a report that speaks of its perplexity."""
+"""Examples: a next-token task of forty lines runs from a recipe to a report that speaks of its
+perplexity.
+"""
 
 import random
 import re
@@ -28,7 +30,9 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, request):
-    """The example's recipe on a made text: words of a few letters, so that a little can be learnt in seconds."""
+    """The example's recipe on a made text: words of a few letters, so that a little can be
+    learnt in seconds.
+    """
     folder = tmp_path_factory.mktemp("text")
     words = random.Random(0).choices(["mask", "prune", "rewind", "ticket"], k=120)
     (folder / "text").write_text(" ".join(words))
@@ -57,7 +61,9 @@ def test_every_arm_is_trained_and_measured_by_its_perplexity(done):
 
 def test_the_report_speaks_of_the_perplexity_and_of_no_accuracy(done):
     summary = (done.folder / "summary.md").read_text()
-    page = re.sub(r"<(script|style)\b.*?</\1>", "", (done.folder / "report.html").read_text(), flags=re.S)
+    page = re.sub(
+        r"<(script|style)\b.*?</\1>", "", (done.folder / "report.html").read_text(), flags=re.S
+    )
     assert "Dense network: test perplexity " in summary
     assert "## Test perplexity by round" in summary
     assert "perplexity - dense (&lt; +0.50)" in page
@@ -65,22 +71,32 @@ def test_the_report_speaks_of_the_perplexity_and_of_no_accuracy(done):
         assert set(re.findall(r"[Aa]ccura\w+", text)) <= {"accuracy_drop"}  # the recipe's own entry
         assert " points" not in text.replace("points: replicates", "").replace("small points", "")
     drawn = figures.metric_over_density(done.records, metric=PERPLEXITY).to_dict()
-    assert {layer["encoding"]["y"]["title"] for layer in drawn["layer"] if "title" in layer["encoding"]["y"]} == {
-        "Test perplexity"
-    }
+    assert {
+        layer["encoding"]["y"]["title"]
+        for layer in drawn["layer"]
+        if "title" in layer["encoding"]["y"]
+    } == {"Test perplexity"}
 
 
 def test_lower_is_better_in_verdicts_comparisons_and_the_best_ticket(done):
-    judged = verdict(done.records, "lth", at=0.7, margin=0.5, controls=["random-lth"], metric=PERPLEXITY)
+    judged = verdict(
+        done.records, "lth", at=0.7, margin=0.5, controls=["random-lth"], metric=PERPLEXITY
+    )
     names = [condition.name for condition in judged.conditions]
     assert names == ["as good as dense", "stops no later than dense", "better than random-lth"]
     as_good = judged.conditions[0]
     assert as_good.bound == 0.5
-    by_hand = compare(done.records, "lth", "dense", at=0.7, of="test_perplexity", metric=PERPLEXITY, margin=0.5)
+    by_hand = compare(
+        done.records, "lth", "dense", at=0.7, of="test_perplexity", metric=PERPLEXITY, margin=0.5
+    )
     assert (as_good.paired.mean < 0.5) == (as_good.p_shown < 0.5)
     assert by_hand.gains == [-difference for difference in by_hand.differences]
     best = Run(done.folder).best()
-    valid = [r["valid_perplexity"] for r in done.records if r["arm"] in ("lth", "colt-2", "matched") and r["round"]]
+    valid = [
+        r["valid_perplexity"]
+        for r in done.records
+        if r["arm"] in ("lth", "colt-2", "matched") and r["round"]
+    ]
     assert best.valid == min(valid)
 
 
@@ -106,7 +122,10 @@ def test_what_is_told_of_its_tickets_is_of_this_task(done, tmp_path, capsys):
     assert main(["ticket", "info", str(tmp_path / "ticket.safetensors")]) == 0
     assert "trained, no rewind point, test perplexity " in capsys.readouterr().out
     ticket = done.folder / "tickets" / "lth" / "replicate-0" / "round-001.safetensors"
-    with pytest.raises(ConfigError, match=r"was found on the task 'examples\.next_token:next_token'; transfer trains"):
+    with pytest.raises(
+        ConfigError,
+        match=r"was found on the task 'examples\.next_token:next_token'; transfer trains",
+    ):
         transfer([ticket], ["digits"], runs=tmp_path)
 
 

@@ -48,7 +48,9 @@ def make_task() -> Classification:
                 head=nn.Linear(64, 4),
             )
         )
-    return Classification(model, split(from_tensors(images, labels, images[:12], labels[:12], 4), valid=12))
+    return Classification(
+        model, split(from_tensors(images, labels, images[:12], labels[:12], 4), valid=12)
+    )
 
 
 TASK = make_task()
@@ -73,7 +75,8 @@ def same(one, other):
     return (
         equal(one.final, other.final)
         and equal(one.early, other.early)
-        and (one.early_step, one.history, one.samples) == (other.early_step, other.history, other.samples)
+        and (one.early_step, one.history, one.samples)
+        == (other.early_step, other.history, other.samples)
     )
 
 
@@ -100,7 +103,9 @@ def progress_of(made):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """A pool of two worker processes, for all tests: they take seconds to start."""
-    made = Pool(TASK, tmp_path_factory.mktemp("two"), workers=2, make_task=make_task, progress=Progress())
+    made = Pool(
+        TASK, tmp_path_factory.mktemp("two"), workers=2, make_task=make_task, progress=Progress()
+    )
     yield made
     made.close()
 
@@ -128,7 +133,8 @@ def trainings(monkeypatch):
 
 def test_one_and_two_workers_and_the_callers_own_thread_give_the_same_bits(one, two):
     parts = [*by_seeds(2), *by_classes(4, 2, seed=0)]
-    jobs = [job(epochs=6 - index).on(part, job().mask) for index, part in enumerate(parts)]  # the first is the longest
+    # the first is the longest
+    jobs = [job(epochs=6 - index).on(part, job().mask) for index, part in enumerate(parts)]
     here = [run_job(each, TASK) for each in jobs]
     for results in (one.run_all(jobs), two.run_all(jobs), serial(TASK)(jobs)):
         assert all(map(same, results, here))
@@ -137,7 +143,8 @@ def test_one_and_two_workers_and_the_callers_own_thread_give_the_same_bits(one, 
 def test_a_search_on_a_pool_is_the_one_done_in_turn(two):
     parts = by_classes(4, 2, seed=0)
     rounds, expected = (
-        list(find(job(), parts, [0.3, 0.3], run_all=run_all, keep=True)) for run_all in (two.run_all, serial(TASK))
+        list(find(job(), parts, [0.3, 0.3], run_all=run_all, keep=True))
+        for run_all in (two.run_all, serial(TASK))
     )
     assert len(rounds) == 2
     assert all(equal(r.mask, e.mask) for r, e in zip(rounds, expected, strict=True))
@@ -253,12 +260,16 @@ def test_progress_is_told_at_every_evaluation(request, workers):
     made.run_all([each])
     digest = made.digest(each)
     assert progress_of(made).at(digest, 6, 6)
-    assert [event for event in progress_of(made) if event[0] == digest] == [(digest, step, 6) for step in (2, 4, 6)]
+    assert [event for event in progress_of(made) if event[0] == digest] == [
+        (digest, step, 6) for step in (2, 4, 6)
+    ]
 
 
 def test_every_worker_process_has_a_turn_of_its_own(tmp_path):
     """By which it takes one of several GPUs."""
-    made = Pool(TASK, tmp_path / "store", workers=2, make_task=functools.partial(note_turn, tmp_path))
+    made = Pool(
+        TASK, tmp_path / "store", workers=2, make_task=functools.partial(note_turn, tmp_path)
+    )
     made.close()
     assert sorted(path.name for path in tmp_path.glob("turn-*")) == ["turn-0", "turn-1"]
 
@@ -297,8 +308,12 @@ class Dies:
 
 
 def test_a_job_that_kills_every_worker_is_given_up(tmp_path):
-    made = Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Dies")
-    with pytest.raises(TrainingError, match="a worker died or could not start, 3 times over one task"):
+    made = Pool(
+        TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Dies"
+    )
+    with pytest.raises(
+        TrainingError, match="a worker died or could not start, 3 times over one task"
+    ):
         made.run_all([job()])
     assert made._backend.own.submitted == 3
     made.close()
@@ -344,7 +359,9 @@ class Poisoned:
 
 
 def test_a_job_that_kills_every_worker_does_not_fail_those_beside_it(tmp_path):
-    made = Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Poisoned")
+    made = Pool(
+        TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Poisoned"
+    )
     seeds_of = (666, 1, 2, 3)  # it dies while the others are under way
     futures = {seed: made._ask(works.Train(job(seed=seed))) for seed in seeds_of}
     with pytest.raises(TrainingError, match="a worker died"):
@@ -382,7 +399,9 @@ class Slow:
 
 @pytest.fixture
 def slow(tmp_path):
-    made = Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Slow")
+    made = Pool(
+        TASK, tmp_path, workers=2, make_task=make_task, executor="tests.test_executors:Slow"
+    )
     yield made
     made.close(now=True)
 
@@ -434,7 +453,9 @@ def test_a_result_that_a_backend_sends_back_goes_into_the_store(slow):
 def test_what_a_training_waits_for_in_vain_fails_with_it(slow):
     promise = slow.evaluate(job())
     assert slow._backend.own.wait_for(1)
-    slow._backend.own.given[slow.digest(job())].set_exception(TrainingError("the loss is nan at step 3"))
+    slow._backend.own.given[slow.digest(job())].set_exception(
+        TrainingError("the loss is nan at step 3")
+    )
     for _ in range(2):
         with pytest.raises(TrainingError, match="the loss is nan at step 3"):
             promise.result(PATIENCE)
@@ -442,7 +463,9 @@ def test_what_a_training_waits_for_in_vain_fails_with_it(slow):
 
 
 def test_an_executor_of_ones_own_gives_the_bits_of_those_that_ship(tmp_path):
-    """It stands in one file outside of the package, and keeps what it does in a folder of its own."""
+    """It stands in one file outside of the package, and keeps what it does in a folder of its
+    own.
+    """
     expected = run_job(job(), TASK)
     name, options = "tests.outside.executor:Elsewhere", {"folder": str(tmp_path / "away")}
     own = Pool(
@@ -461,12 +484,17 @@ def test_an_executor_of_ones_own_gives_the_bits_of_those_that_ship(tmp_path):
 
 
 def test_threads_train_one_network_at_a_time(tmp_path):
-    with pytest.raises(ConfigError, match=r"executor threads trains one network at a time.*workers is 2: take"):
+    with pytest.raises(
+        ConfigError, match=r"executor threads trains one network at a time.*workers is 2: take"
+    ):
         Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="threads")
 
 
 def test_an_executor_that_there_is_not_is_told_with_those_there_are(tmp_path):
-    with pytest.raises(ConfigError, match=r"no 'procesess' in tombola.executors; it has: .*Did you mean 'processes'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"no 'procesess' in tombola.executors; it has: .*Did you mean 'processes'",
+    ):
         Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="procesess")
     with pytest.raises(ConfigError, match="'threads' has no option 'address'; it has none"):
         Pool(TASK, tmp_path, workers=1, make_task=make_task, options={"address": "auto"})

@@ -23,7 +23,9 @@ from tombola.tickets import Ticket
 
 
 class Twins(nn.Module):
-    """A module with two pruned parameters, one that is not, and a buffer, between modules of its own."""
+    """A module with two pruned parameters, one that is not, and a buffer, between modules of
+    its own.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +41,12 @@ class Twins(nn.Module):
 
 def network() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 4), Twins()
+        nn.Conv2d(1, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 4),
+        Twins(),
     )
 
 
@@ -72,7 +79,9 @@ def file(request, tmp_path) -> Path:
     """A ticket file of each format, with a name that a run gives."""
     torch.manual_seed(2)
     path = tmp_path / "run" / "round-003.safetensors"
-    ticket_of(network()).save(path, path.parent / "rewind_points" if request.param == "referring" else None)
+    ticket_of(network()).save(
+        path, path.parent / "rewind_points" if request.param == "referring" else None
+    )
     return path
 
 
@@ -96,10 +105,13 @@ def refused(capsys, *arguments: object) -> str:
     return line
 
 
-# Ticket ----------------------------------------------------------------------------------------------------------
+# Ticket
+# --------------------------------------------------------------------------------------------------
 
 
-def test_an_exported_ticket_is_one_file_of_format_1_with_the_bytes_of_one_saved_by_itself(file, tmp_path):
+def test_an_exported_ticket_is_one_file_of_format_1_with_the_bytes_of_one_saved_by_itself(
+    file, tmp_path
+):
     written = export(file)
     assert written == file.with_name("round-003.ticket.safetensors")
     Ticket.load(file).save(tmp_path / "alone.safetensors")
@@ -123,7 +135,8 @@ def test_an_exported_ticket_shares_nothing_with_the_first(case):
     assert (ticket.mask_digest, ticket.rewind_digest) == before
 
 
-# State dict ------------------------------------------------------------------------------------------------------
+# State dict
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_state_dict_is_the_state_of_a_model_that_the_ticket_was_applied_to(case):
@@ -139,7 +152,9 @@ def test_a_state_dict_is_the_state_of_a_model_that_the_ticket_was_applied_to(cas
 
 def test_pruned_weights_are_plus_zero_whatever_they_were():
     point = {"w": torch.tensor([-1.0, float("nan"), float("-inf"), -2.0, float("inf")])}
-    state = exports.state_dict(Ticket({"w": torch.tensor([False, False, False, True, True])}, point, {}))
+    state = exports.state_dict(
+        Ticket({"w": torch.tensor([False, False, False, True, True])}, point, {})
+    )
     assert state["w"].tolist() == [0, 0, 0, -2, float("inf")]
     assert not state["w"][:3].signbit().any()
 
@@ -165,7 +180,8 @@ def test_a_state_dict_file_is_loaded_without_running_anything_in_it(file):
         assert not model.state_dict()[name][~keep].any()
 
 
-# Torch's pruning -------------------------------------------------------------------------------------------------
+# Torch's pruning
+# -------------------------------------------------------------------------------------------------
 
 
 def test_torch_prune_is_what_custom_from_mask_leaves(case):
@@ -181,7 +197,9 @@ def test_torch_prune_is_what_custom_from_mask_leaves(case):
     assert len(state) == len(torchs)
 
 
-def test_a_model_prepared_by_torchs_pruning_loads_the_file_and_computes_the_tickets_network(case, tmp_path):
+def test_a_model_prepared_by_torchs_pruning_loads_the_file_and_computes_the_tickets_network(
+    case, tmp_path
+):
     make, ticket, batch = case
     ticket.save(tmp_path / "t.safetensors")
     path = export(tmp_path / "t.safetensors", "torch_prune")
@@ -204,7 +222,9 @@ def test_a_model_prepared_by_torchs_pruning_loads_the_file_and_computes_the_tick
 
 def test_values_of_pruned_weights_stay_but_those_that_no_product_makes_zero():
     point = {"w": torch.tensor([-1.0, float("nan"), float("inf"), -2.0, float("inf")])}
-    state = exports.torch_prune(Ticket({"w": torch.tensor([False, False, False, True, True])}, point, {}))
+    state = exports.torch_prune(
+        Ticket({"w": torch.tensor([False, False, False, True, True])}, point, {})
+    )
     assert state["w_orig"].tolist() == [-1, 0, 0, -2, float("inf")]
     assert (state["w_orig"] * state["w_mask"]).tolist() == [0, 0, 0, -2, float("inf")]
 
@@ -221,15 +241,20 @@ def test_masks_have_the_dtype_of_their_weights_as_torchs_have(dtype):
 def test_a_model_that_torch_has_pruned_already_is_refused():
     layer = nn.Linear(2, 2)
     point = layer.state_dict() | {"weight_mask": torch.ones(2, 2)}
-    with pytest.raises(TicketError, match=r"^the ticket's model has a tensor 'weight_mask' already: "):
+    with pytest.raises(
+        TicketError, match=r"^the ticket's model has a tensor 'weight_mask' already: "
+    ):
         exports.torch_prune(Ticket({"weight": torch.eye(2) > 0}, point, {}))
 
 
-# Architectures ---------------------------------------------------------------------------------------------------
+# Architectures
+# --------------------------------------------------------------------------------------------------
 
 
 class Clones(nn.Module):
-    """Layers that begin as copies of one, as in a transformer of torch, or as a teacher and its student."""
+    """Layers that begin as copies of one, as in a transformer of torch, or as a teacher and its
+    student.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -289,7 +314,9 @@ class Read(nn.Module):
 
 
 def encoder() -> nn.Module:
-    return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)
+    return nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2
+    )
 
 
 def normed() -> nn.Module:
@@ -306,22 +333,34 @@ ARCHITECTURES = {
     "tied": (Tied, ["embed.weight", "one.weight"]),
     "tied, by the other name": (Tied, ["head.weight", "two.weight"]),
     "recurrent": (Recurrent, ["lstm.weight_hh_l0", "lstm.weight_ih_l1", "gru.weight_ih_l0"]),
-    "parametrised": (normed, ["0.parametrizations.weight.original1", "1.parametrizations.weight.original"]),
+    "parametrised": (
+        normed,
+        ["0.parametrizations.weight.original1", "1.parametrizations.weight.original"],
+    ),
     "versioned": (lambda: nn.Sequential(SecondVersion(8, 8), nn.BatchNorm1d(5)), ["0.weight"]),
     "read elsewhere": (Read, ["used.weight"]),
-    "half": (lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).bfloat16(), ["0.weight"]),
+    "half": (
+        lambda: nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).bfloat16(),
+        ["0.weight"],
+    ),
 }
 
 
 def ticket_for(model: nn.Module, names: list[str]) -> Ticket:
     generator = torch.Generator().manual_seed(1)
     point = model.state_dict()
-    return Ticket({name: torch.rand(point[name].shape, generator=generator) < 0.5 for name in names}, point, {})
+    return Ticket(
+        {name: torch.rand(point[name].shape, generator=generator) < 0.5 for name in names},
+        point,
+        {},
+    )
 
 
 @pytest.mark.parametrize("through_a_file", [False, True])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_export_computes_in_plain_torch_what_the_ticket_computes(architecture, through_a_file, tmp_path):
+def test_every_export_computes_in_plain_torch_what_the_ticket_computes(
+    architecture, through_a_file, tmp_path
+):
     make, names = ARCHITECTURES[architecture]
     torch.manual_seed(4)
     ticket = ticket_for(make(), names)
@@ -357,10 +396,13 @@ def test_every_export_computes_in_plain_torch_what_the_ticket_computes(architect
 )
 def test_a_pruned_weight_that_torchs_pruning_would_not_mask_is_refused_by_name(make, name):
     model = make()
-    with pytest.raises(TicketError, match=rf"^'{name}' is read without its layer's forward, where torch's pruning"):
+    with pytest.raises(
+        TicketError, match=rf"^'{name}' is read without its layer's forward, where torch's pruning"
+    ):
         exports.torch_prune(ticket_for(model, [name]))
     exports.state_dict(ticket_for(model, [name]))
-    exports.torch_prune(Ticket({name: torch.ones(8, 8) > 0}, model.state_dict(), {}))  # nothing is pruned there
+    # nothing is pruned there
+    exports.torch_prune(Ticket({name: torch.ones(8, 8) > 0}, model.state_dict(), {}))
 
 
 def test_a_model_says_which_weights_it_reads_without_their_layers_forward():
@@ -377,17 +419,21 @@ def test_a_model_says_which_weights_it_reads_without_their_layers_forward():
         exports.torch_prune(ticket)
 
 
-# What cannot be exported -----------------------------------------------------------------------------------------
+# What cannot be exported
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["state_dict", "torch_prune"])
 def test_where_nobody_can_tell_whether_a_weight_is_shared_it_is_refused(name):
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight
-    point = {name: value.clone() for name, value in model.state_dict().items()}  # the copies share nothing any more
+    # the copies share nothing any more
+    point = {name: value.clone() for name, value in model.state_dict().items()}
     ticket = Ticket({"0.weight": torch.eye(3) > 0}, point, {})
     make = getattr(exports, name)
-    with pytest.raises(TicketError, match=r"^'1\.weight' has no mask and equals '0\.weight', which has one, and "):
+    with pytest.raises(
+        TicketError, match=r"^'1\.weight' has no mask and equals '0\.weight', which has one, and "
+    ):
         make(ticket)
     # With masks of their own, or where nothing comes back, both are what the ticket says.
     make(Ticket({"0.weight": torch.eye(3) > 0, "1.weight": torch.eye(3) > 0}, point, {}))
@@ -402,7 +448,9 @@ def test_where_nobody_can_tell_whether_a_weight_is_shared_it_is_refused(name):
 def test_a_ticket_that_names_other_tensors_as_shared_is_refused():
     point = {"a": torch.ones(2), "b": torch.ones(3)}
     for said in ({"b": "a"}, {"c": "a"}, {"a": 3}, ["a"]):
-        with pytest.raises(TicketError, match="names tensors as shared that its rewind point has not, or not alike"):
+        with pytest.raises(
+            TicketError, match="names tensors as shared that its rewind point has not, or not alike"
+        ):
             exports.state_dict(Ticket({"a": torch.ones(2) > 0}, point, {"shared": said}))
 
 
@@ -421,22 +469,27 @@ def test_a_damaged_ticket_or_rewind_point_is_not_exported(file, capsys):
     assert not list(file.parent.glob("*.pt"))
 
 
-# Files and the command line --------------------------------------------------------------------------------------
+# Files and the command line
+# --------------------------------------------------------------------------------------
 
 
 def test_the_same_ticket_gives_the_same_bytes_whatever_the_file_is_called(tmp_path):
     path, other = tmp_path / "t.safetensors", tmp_path / "new" / "other.name"
     ticket_of(network()).save(path)
     code = (
-        "import sys; from tombola.commands.cli import main\n"
-        f"for name in {entries('tombola.exports')}: main([*sys.argv[1:], '--to', name, '--out', f'new/{{name}}.x'])"
+        "import sys; from tombola.commands.cli import main\nfor name in "
+        f"{entries('tombola.exports')}: main([*sys.argv[1:], '--to', name, '--out', "
+        f"f'new/{{name}}.x'])"
     )
     command = [sys.executable, "-c", code, "ticket", "export", str(path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == [f"new/{name}.x" for name in entries("tombola.exports")]
     for name in entries("tombola.exports"):
-        assert export(path, name, other, force=True).read_bytes() == (tmp_path / "new" / f"{name}.x").read_bytes()
+        assert (
+            export(path, name, other, force=True).read_bytes()
+            == (tmp_path / "new" / f"{name}.x").read_bytes()
+        )
 
 
 @pytest.mark.parametrize("name", entries("tombola.exports"))
@@ -444,7 +497,9 @@ def test_the_same_ticket_gives_the_same_bytes_in_both_formats(tmp_path, name):
     ticket = ticket_of(network())
     ticket.save(tmp_path / "one.safetensors")
     ticket.save(tmp_path / "two.safetensors", tmp_path / "rewind_points")
-    one, two = (export(tmp_path / f"{which}.safetensors", name).read_bytes() for which in ("one", "two"))
+    one, two = (
+        export(tmp_path / f"{which}.safetensors", name).read_bytes() for which in ("one", "two")
+    )
     assert one == two
 
 
@@ -473,7 +528,10 @@ def test_an_export_never_replaces_what_it_is_made_of(file, tmp_path, capsys, nam
     (tmp_path / "links").mkdir()
     for source in [file, *points]:
         before = source.read_bytes()
-        soft, hard = tmp_path / "links" / f"soft-{source.name}", tmp_path / "links" / f"hard-{source.name}"
+        soft, hard = (
+            tmp_path / "links" / f"soft-{source.name}",
+            tmp_path / "links" / f"hard-{source.name}",
+        )
         soft.symlink_to(source)
         os.link(source, hard)
         roundabout = source.parent / ".." / source.parent.name / source.name
@@ -490,16 +548,29 @@ def test_an_export_never_replaces_what_it_is_made_of(file, tmp_path, capsys, nam
 def test_a_source_in_capitals_is_the_source_where_the_file_system_says_so(file, monkeypatch):
     other = file.with_name(file.name.upper())
     monkeypatch.setattr(Path, "exists", lambda _: True)
-    monkeypatch.setattr(Path, "samefile", lambda one, two: {one.name, two.name} == {other.name, file.name})
+    monkeypatch.setattr(
+        Path, "samefile", lambda one, two: {one.name, two.name} == {other.name, file.name}
+    )
     with pytest.raises(TicketError, match="itself, which an export never replaces"):
         check_target(other, [file], force=True)
 
 
 @pytest.mark.parametrize(
-    "out", ["x" * 300, "x" * 300 + "/y", "a\0b", "\udcff\0", "no\nwhere\0", "/proc/nothing/x", "\n" * 200 + "x" * 200]
+    "out",
+    [
+        "x" * 300,
+        "x" * 300 + "/y",
+        "a\0b",
+        "\udcff\0",
+        "no\nwhere\0",
+        "/proc/nothing/x",
+        "\n" * 200 + "x" * 200,
+    ],
 )
 @pytest.mark.parametrize("name", entries("tombola.exports"))
-def test_a_path_that_no_file_can_have_is_told_in_one_line(file, tmp_path, monkeypatch, capsys, name, out):
+def test_a_path_that_no_file_can_have_is_told_in_one_line(
+    file, tmp_path, monkeypatch, capsys, name, out
+):
     monkeypatch.chdir(tmp_path)
     for force in ([], ["--force"]):
         said = refused(capsys, file, "--to", name, f"--out={out}", *force)
@@ -508,13 +579,17 @@ def test_a_path_that_no_file_can_have_is_told_in_one_line(file, tmp_path, monkey
 
 
 def test_a_device_is_no_file(file, capsys):
-    assert refused(capsys, file, "--out", "/dev/null", "--force").endswith("'/dev/null' is a device; name a file")
+    assert refused(capsys, file, "--out", "/dev/null", "--force").endswith(
+        "'/dev/null' is a device; name a file"
+    )
 
 
 def test_a_file_that_cannot_be_written_is_told_in_one_line(file, tmp_path, capsys):
     (tmp_path / "file").touch()
     for name in entries("tombola.exports"):
-        assert "cannot write" in refused(capsys, file, "--to", name, "--out", tmp_path / "file" / "x")
+        assert "cannot write" in refused(
+            capsys, file, "--to", name, "--out", tmp_path / "file" / "x"
+        )
     with pytest.raises(DiskError):
         export(file, "state_dict", tmp_path / "file" / "x")
 
@@ -527,7 +602,9 @@ def test_without_to_a_ticket_is_made_and_a_name_without_ending_gets_one(file, ca
 
 def test_an_export_that_is_not_there_gets_did_you_mean(file, tmp_path, capsys):
     said = refused(capsys, tmp_path / "nothing", "--to", "state_dic")
-    assert said.startswith("tombola: no 'state_dic' in tombola.exports; it has: state_dict, ticket, torch_prune.")
+    assert said.startswith(
+        "tombola: no 'state_dic' in tombola.exports; it has: state_dict, ticket, torch_prune."
+    )
     assert said.endswith("Did you mean 'state_dict'?")
     assert "does not take '--too'. Did you mean '--to'?" in refused(capsys, file, "--too", "ticket")
     assert "nothing cannot be read" in refused(capsys, tmp_path / "nothing")
@@ -542,11 +619,9 @@ def test_the_help_names_every_export(capsys):
 
 def test_a_users_own_export_gives_a_ticket_or_a_state(file, tmp_path, monkeypatch):
     (tmp_path / "my_exports.py").write_text(
-        "from types import MappingProxyType\n"
-        "def biases(ticket):\n"
-        "    return MappingProxyType({n: v for n, v in ticket.rewind_point.items() if n.endswith('bias')})\n"
-        "def count(ticket):\n    return 3\n"
-        "def lost(ticket):\n    return [][0]\n"
+        "from types import MappingProxyType\ndef biases(ticket):\n    return MappingProxyType({n: "
+        "v for n, v in ticket.rewind_point.items() if n.endswith('bias')})\ndef count(ticket):\n   "
+        " return 3\ndef lost(ticket):\n    return [][0]\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -556,10 +631,14 @@ def test_a_users_own_export_gives_a_ticket_or_a_state(file, tmp_path, monkeypatc
         assert written.name == "round-003.biases.pt"
         assert list(torch.load(written, weights_only=True)) == ["1.bias", "4.bias", "5.inner.bias"]
         with pytest.raises(
-            ConfigError, match=r"'my_exports:lost' failed: IndexError: list index out of range \(my_exp"
+            ConfigError,
+            match=r"'my_exports:lost' failed: IndexError: list index out of range \(my_exp",
         ):
             export(file, "my_exports:lost")
-        with pytest.raises(ConfigError, match="the export 'my_exports:count' gave a int; it gives a Ticket or a state"):
+        with pytest.raises(
+            ConfigError,
+            match="the export 'my_exports:count' gave a int; it gives a Ticket or a state",
+        ):
             export(file, "my_exports:count")
     finally:
         sys.modules.pop("my_exports", None)
@@ -567,8 +646,8 @@ def test_a_users_own_export_gives_a_ticket_or_a_state(file, tmp_path, monkeypatc
 
 def test_ticket_commands_but_export_import_no_torch(file):
     code = (
-        "import sys\nfrom tombola.commands.cli import main\n"
-        "code = main(sys.argv[1:])\nsys.exit(7 if {'torch', 'safetensors', 'numpy'} & set(sys.modules) else code)"
+        "import sys\nfrom tombola.commands.cli import main\ncode = main(sys.argv[1:])\nsys.exit(7 "
+        "if {'torch', 'safetensors', 'numpy'} & set(sys.modules) else code)"
     )
     for arguments in (["info", file], ["info", "--json", file], ["verify", "--json", file, file]):
         command = [sys.executable, "-c", code, "ticket", *arguments]

@@ -1,4 +1,6 @@
-"""Libraries that only a part of tombola needs: who may import them, and what is said where one is missing."""
+"""Libraries that only a part of tombola needs: who may import them, and what is said where one
+is missing.
+"""
 
 import ast
 import importlib.metadata
@@ -17,7 +19,11 @@ from tombola.ground.extras import EXTRAS, MissingExtraError
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = [(extra, module) for extra, modules in EXTRAS.items() for module in modules]
-DISTRIBUTIONS = {"PIL.Image": "pillow", "sklearn": "scikit-learn", "vl_convert": "vl-convert-python"}
+DISTRIBUTIONS = {
+    "PIL.Image": "pillow",
+    "sklearn": "scikit-learn",
+    "vl_convert": "vl-convert-python",
+}
 
 
 class Hiding:
@@ -27,7 +33,11 @@ class Hiding:
         self.finder, self.libraries = finder, libraries
 
     def find_spec(self, name, path=None, target=None):
-        return None if name.partition(".")[0] in self.libraries else self.finder.find_spec(name, path, target)
+        return (
+            None
+            if name.partition(".")[0] in self.libraries
+            else self.finder.find_spec(name, path, target)
+        )
 
     def __getattr__(self, name):
         return getattr(self.finder, name)
@@ -41,7 +51,9 @@ def hide(monkeypatch):
         for name in list(sys.modules):
             if name.partition(".")[0] in libraries:
                 monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setattr(sys, "meta_path", [Hiding(finder, libraries) for finder in sys.meta_path])
+        monkeypatch.setattr(
+            sys, "meta_path", [Hiding(finder, libraries) for finder in sys.meta_path]
+        )
 
     return hide
 
@@ -59,12 +71,17 @@ def imported(tree):
 
 def test_nothing_but_extras_imports_what_the_base_install_lacks():
     base = {Requirement(text).name for text in PROJECT["dependencies"]}
-    known = {"yaml" if name == "pyyaml" else name for name in base} | {"tombola", *sys.stdlib_module_names}
+    known = {"yaml" if name == "pyyaml" else name for name in base} | {
+        "tombola",
+        *sys.stdlib_module_names,
+    }
     for path in (ROOT / "src/tombola").rglob("*.py"):
         if path.name == "extras.py":
             continue
         for module, _ in imported(ast.parse(path.read_text())):
-            assert module.partition(".")[0] in known, f"{path} imports {module}: from tombola.ground.extras import it"
+            assert module.partition(".")[0] in known, (
+                f"{path} imports {module}: from tombola.ground.extras import it"
+            )
 
 
 def test_whatever_is_imported_from_extras_is_in_its_table():
@@ -91,7 +108,10 @@ def test_a_library_that_is_missing_is_told_in_one_line_with_its_extra(extra, mod
     hide(library)
     with pytest.raises(MissingExtraError) as caught:
         getattr(extras, module.rpartition(".")[2])
-    assert str(caught.value) == f"{library} is not installed; it comes with: pip install 'tombola[{extra}]'"
+    assert (
+        str(caught.value)
+        == f"{library} is not installed; it comes with: pip install 'tombola[{extra}]'"
+    )
     with pytest.raises(MissingExtraError, match=rf"tombola\[{extra}\]"):
         extras.require(extra)
 
@@ -144,11 +164,18 @@ def test_functions_that_need_an_extra_name_it(hide, tmp_path):
 
 
 @pytest.mark.parametrize("library", ["altair", "scipy", "vl_convert"])
-def test_a_run_without_the_report_extra_is_refused_before_anything_is_trained(library, hide, tmp_path):
+def test_a_run_without_the_report_extra_is_refused_before_anything_is_trained(
+    library, hide, tmp_path
+):
     from tombola.schema.recipe import parse
 
     recipe = parse(
-        {"name": "x", "data": "synthetic", "training": {"epochs": 1}, "arms": {"dense": {"method": "dense"}}}
+        {
+            "name": "x",
+            "data": "synthetic",
+            "training": {"epochs": 1},
+            "arms": {"dense": {"method": "dense"}},
+        }
     )
     hide(library)
     with pytest.raises(MissingExtraError, match=rf"^{library} is not installed"):

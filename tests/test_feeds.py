@@ -1,4 +1,6 @@
-"""Feeds: each follower goes through all rounds, in its own time, and what all have read is not kept."""
+"""Feeds: each follower goes through all rounds, in its own time, and what all have read is not
+kept.
+"""
 
 import threading
 
@@ -19,7 +21,9 @@ def found(number):
     draw = torch.Generator().manual_seed(number)
     mask = {"w": torch.rand(200, 400, generator=draw) < 0.5, "one": torch.tensor(True)}
     start = {"w": torch.zeros(200, 400), "one": torch.tensor(1.0)}
-    return Found(Job(start, mask, Training(epochs=1), seed=number, first=number), samples=100 * number)
+    return Found(
+        Job(start, mask, Training(epochs=1), seed=number, first=number), samples=100 * number
+    )
 
 
 def same(one, other):
@@ -63,7 +67,9 @@ def test_a_failure_is_told_after_the_rounds_that_there_were():
 
 
 def bytes_waiting(feed):
-    return sum(bits.nbytes for waiting in feed._waiting.values() for bits, _ in waiting.mask.values())
+    return sum(
+        bits.nbytes for waiting in feed._waiting.values() for bits, _ in waiting.mask.values()
+    )
 
 
 def test_a_round_that_waits_takes_a_bit_a_weight_and_one_that_all_have_read_nothing():

@@ -99,7 +99,11 @@ def test_a_statement_is_decided_by_its_interval(statement, state):
     assert statement.state == state
 
 
-YES, NO, OPEN = above("", [1.0, 1.1, 1.2]), above("", [-1.0, -1.1, -1.2]), above("", [-1.0, 0.0, 1.0])
+YES, NO, OPEN = (
+    above("", [1.0, 1.1, 1.2]),
+    above("", [-1.0, -1.1, -1.2]),
+    above("", [-1.0, 0.0, 1.0]),
+)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,11 @@ def interpolated(records, arm, density, of):
     """Give what each replicate has, linear in the logarithm of the density."""
     found = []
     for k in sorted({r["replicate"] for r in records}):
-        own = {r["density"]: of(r) for r in records if (r["arm"], r["replicate"]) == (arm, k) and r["evaluated"]}
+        own = {
+            r["density"]: of(r)
+            for r in records
+            if (r["arm"], r["replicate"]) == (arm, k) and r["evaluated"]
+        }
         at = sorted(own)
         found.append(np.interp(math.log(density), [math.log(d) for d in at], [own[d] for d in at]))
     return np.array(found)
@@ -176,7 +184,9 @@ def test_h16_is_asked_of_convolutional_networks(folder, density, expected):
     ],
 )
 def test_h4_compares_both_networks_by_the_same_rule(entry, numbers):
-    of = {(r["arm"], r["replicate"], r["round"]): 100 * r[entry] for r in raw("mnist-lenet5-gradual")}
+    of = {
+        (r["arm"], r["replicate"], r["round"]): 100 * r[entry] for r in raw("mnist-lenet5-gradual")
+    }
     for index, expected in enumerate(numbers, 1):
         difference = [of["as-trained", k, index] - of["gradual", k, 0] for k in range(5)]
         assert told(difference) == expected
@@ -191,7 +201,12 @@ def test_c9_pools_both_directions():
     }
     ways = (("mnist", "fashion_mnist"), ("fashion_mnist", "mnist"))
     ahead = [
-        np.mean([of["lth", home, there, k] - of["random-ticket", home, there, k] for home, there in ways])
+        np.mean(
+            [
+                of["lth", home, there, k] - of["random-ticket", home, there, k]
+                for home, there in ways
+            ]
+        )
         for k in range(3)
     ]
     assert told(ahead) == "+0.77 [+0.19, +1.36]"
@@ -201,7 +216,10 @@ def test_c9_pools_both_directions():
 
 
 def test_the_steps_of_h6_are_compared_by_their_logarithms():
-    of = {(r["arm"], r["replicate"], r["round"]): r["early_stop_step"] for r in raw("mnist-lenet-300-100")}
+    of = {
+        (r["arm"], r["replicate"], r["round"]): r["early_stop_step"]
+        for r in raw("mnist-lenet-300-100")
+    }
     pairs = [(of["lth", k, 7], of["lth", k, 0]) for k in range(5)]
     assert max(dense for _, dense in pairs) == 8600
     assert all(ticket < dense for ticket, dense in pairs)
@@ -232,7 +250,9 @@ def test_the_first_layer_is_never_the_one_that_is_empty():
     assert reasons.count("conv2") == 5
     assert reasons.count("fc2") == 1
     assert "conv1" not in reasons
-    said = "Of 6 searches that ended so conv2 was empty first in 5, fc2 in 1; the first layer in none."
+    said = (
+        "Of 6 searches that ended so conv2 was empty first in 5, fc2 in 1; the first layer in none."
+    )
     assert said in " ".join(sections.collapse.text().split())
 
 
@@ -248,12 +268,16 @@ def test_a_committed_run_is_whole_and_what_it_says_it_is(folder):
     assert run.digest == run_digest(run.recipe)
     for record in run.records:
         assert record["arm_digest"] == run.arm_digest(record["arm"])
-    assert all(run.finished(arm, k) for arm in run.recipe.arms for k in range(run.recipe.replicates))
+    assert all(
+        run.finished(arm, k) for arm in run.recipe.arms for k in range(run.recipe.replicates)
+    )
     labels = run.labels()
     for key, predicted in run.predictions().items() if labels is not None else ():
         arm, replicate, index = key.split("/")
         record = run.record(arm, int(replicate.partition("-")[2]), int(index.partition("-")[2]))
-        assert (predicted == labels).mean() == pytest.approx(record["test_accuracy"], abs=1e-12), key
+        assert (predicted == labels).mean() == pytest.approx(record["test_accuracy"], abs=1e-12), (
+            key
+        )
 
 
 def test_every_finding_that_was_a_run_is_a_packed_one():
@@ -271,9 +295,14 @@ def as_it_was(run, folder):
     (folder / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
     (folder / "environment.json").write_text(json.dumps(run.environments()[0]), encoding="utf-8")
     new = ("run_digest", "arm_digest", "evaluated")
-    lines = [json.dumps({key: value for key, value in record.items() if key not in new}) for record in run.records]
+    lines = [
+        json.dumps({key: value for key, value in record.items() if key not in new})
+        for record in run.records
+    ]
     (folder / "records.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    predictions = {key.replace("round-0", "round-"): values for key, values in run.predictions().items()}
+    predictions = {
+        key.replace("round-0", "round-"): values for key, values in run.predictions().items()
+    }
     np.savez_compressed(folder / "predictions.npz", **predictions)
 
 
@@ -329,7 +358,8 @@ def branches_of(trunk, pace, at):
 def test_the_cut_of_a_branch_is_the_one_that_the_schedule_has_there():
     found = branches_of(branches.Trunk(branches.GRADUAL, (0.2,)), Pace(every=5), (10, 20))
     whole = 64 * 12 + 12 * 10
-    # Six cuts up to step 30, of Zhu & Gupta's schedule; these are its densities after steps 5, 10, 15 and 20.
+    # Six cuts up to step 30, of Zhu & Gupta's schedule; these are its densities after steps 5, 10,
+    # 15 and 20.
     wanted = [1 - 0.8 * (1 - (1 - number / 6) ** 3) for number in (1, 2, 3, 4)]
     assert [record["cut"] for record in found] == [False, True, False, True]
     for record, density in zip(found, wanted, strict=True):
@@ -344,7 +374,8 @@ def test_a_dense_network_is_cut_to_each_density_at_once():
 
 def test_every_branch_of_h17_is_recorded_once():
     recorded = [
-        (r["replicate"], r["trunk"], r["to"], r["branch"], r["cut"]) for r in evidence.lines(sections.branches.RECORDS)
+        (r["replicate"], r["trunk"], r["to"], r["branch"], r["cut"])
+        for r in evidence.lines(sections.branches.RECORDS)
     ]
     assert len(recorded) == len(set(recorded)) == 5 * len(branches.BRANCHES) * (1 + 4 + 2 * 4)
 
@@ -375,13 +406,24 @@ def test_the_whole_schedule_is_compared_with_dense_at_one_step():
 
     def at_the_last_cut(arm, replicate, index):
         curve = of[arm, replicate, index]
-        # A step with a cut is there twice, before the cut and after it; 3,300 is after the last one.
-        [accuracy] = [a for s, a in zip(curve["step"], curve["valid_accuracy"], strict=True) if s == 3300]
+        # A step with a cut is there twice, before the cut and after it; 3,300 is after the last
+        # one.
+        [accuracy] = [
+            a for s, a in zip(curve["step"], curve["valid_accuracy"], strict=True) if s == 3300
+        ]
         return 100 * accuracy
 
-    numbers = ["+0.06 [-0.25, +0.36]", "-0.04 [-0.38, +0.31]", "-0.22 [-0.60, +0.16]", "-1.32 [-1.49, -1.15]"]
+    numbers = [
+        "+0.06 [-0.25, +0.36]",
+        "-0.04 [-0.38, +0.31]",
+        "-0.22 [-0.60, +0.16]",
+        "-1.32 [-1.49, -1.15]",
+    ]
     text = " ".join(sections.branches.text().split())
     for index, expected in enumerate(numbers, 1):
-        difference = [at_the_last_cut("as-trained", k, index) - at_the_last_cut("gradual", k, 0) for k in range(5)]
+        difference = [
+            at_the_last_cut("as-trained", k, index) - at_the_last_cut("gradual", k, 0)
+            for k in range(5)
+        ]
         assert told(difference) == expected
         assert f"{expected} to" in text

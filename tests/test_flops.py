@@ -24,8 +24,8 @@ from tombola.records.records import costs_of
 from tombola.schema import recipe
 
 
-# By hand: a linear layer of n inputs and m outputs takes 2nm forward, as much for the gradient of its weights, and as
-# much again for that of its input, which the first layer does not need.
+# By hand: a linear layer of n inputs and m outputs takes 2nm forward, as much for the gradient of
+# its weights, and as much again for that of its input, which the first layer does not need.
 def test_lenet_300_100_by_hand():
     first, second, head = 2 * 784 * 300, 2 * 300 * 100, 2 * 100 * 10
     assert per_example(lenet_300_100(10), torch.zeros(2, 1, 28, 28)) == {
@@ -33,8 +33,8 @@ def test_lenet_300_100_by_hand():
     }  # fmt: skip
 
 
-# By hand: a 3 x 3 convolution of n channels to m on h x h pixels takes 2 * 9 * n * m * h * h; 64, 128, 256 channels,
-# halved in size by a pooling after each.
+# By hand: a 3 x 3 convolution of n channels to m on h x h pixels takes 2 * 9 * n * m * h * h; 64,
+# 128, 256 channels, halved in size by a pooling after each.
 def test_conv3_by_hand():
     first, second = 2 * 9 * 3 * 64 * 32**2, 2 * 9 * 64 * 128 * 16**2
     third, head = 2 * 9 * 128 * 256 * 8**2, 2 * 256 * 10
@@ -53,19 +53,36 @@ def test_a_convolution_in_groups_by_hand(groups):
     assert found["1"] == Flops(ahead, 2 * ahead)
 
 
-# By hand: 2 x outputs x the weights that each sees; a transposed one 2 x inputs x the weights that each meets.
+# By hand: 2 x outputs x the weights that each sees; a transposed one 2 x inputs x the weights that
+# each meets.
 @pytest.mark.parametrize(
     ("layer", "shape", "ahead"),
     [
-        (nn.Conv2d(2, 4, 3, groups=2), (2, 8, 8), 2 * (4 * 6 * 6) * (1 * 9)),  # a first layer in groups
+        (
+            nn.Conv2d(2, 4, 3, groups=2),
+            (2, 8, 8),
+            2 * (4 * 6 * 6) * (1 * 9),
+        ),  # a first layer in groups
         (nn.Conv2d(6, 6, 3, padding=1, groups=6), (6, 4, 4), 2 * (6 * 16) * 9),  # depthwise
         (nn.Conv2d(2, 4, 3, dilation=2), (2, 8, 8), 2 * (4 * 4 * 4) * (2 * 9)),
-        (nn.Conv2d(2, 4, 3, stride=2, padding=1, padding_mode="circular"), (2, 8, 8), 2 * (4 * 4 * 4) * (2 * 9)),
-        (nn.Conv2d(2, 4, 3, padding="same", padding_mode="reflect"), (2, 5, 5), 2 * (4 * 25) * (2 * 9)),
+        (
+            nn.Conv2d(2, 4, 3, stride=2, padding=1, padding_mode="circular"),
+            (2, 8, 8),
+            2 * (4 * 4 * 4) * (2 * 9),
+        ),
+        (
+            nn.Conv2d(2, 4, 3, padding="same", padding_mode="reflect"),
+            (2, 5, 5),
+            2 * (4 * 25) * (2 * 9),
+        ),
         (nn.Conv1d(2, 4, 3), (2, 8), 2 * (4 * 6) * (2 * 3)),
         (nn.Conv3d(2, 4, 2), (2, 3, 3, 3), 2 * (4 * 8) * (2 * 8)),
         (nn.ConvTranspose2d(2, 4, 2, stride=2), (2, 3, 3), 2 * (2 * 9) * (4 * 4)),
-        (nn.ConvTranspose2d(4, 6, 3, groups=2, output_padding=1, stride=2), (4, 3, 3), 2 * (4 * 9) * (3 * 9)),
+        (
+            nn.ConvTranspose2d(4, 6, 3, groups=2, output_padding=1, stride=2),
+            (4, 3, 3),
+            2 * (4 * 9) * (3 * 9),
+        ),
         (nn.Linear(4, 3), (5, 4), 2 * 5 * 4 * 3),  # once for each of five places
         (nn.Linear(4, 3, bias=False), (4,), 2 * 4 * 3),
     ],
@@ -73,7 +90,9 @@ def test_a_convolution_in_groups_by_hand(groups):
 def test_a_first_layer_by_hand_and_a_second_one_that_passes_a_gradient_on(layer, shape, ahead):
     assert per_example(nn.Sequential(layer), torch.zeros(2, *shape)) == {"0": Flops(ahead, ahead)}
     before = nn.PReLU()  # costs nothing, and what comes out of it needs a gradient
-    assert per_example(nn.Sequential(before, layer), torch.zeros(2, *shape)) == {"1": Flops(ahead, 2 * ahead)}
+    assert per_example(nn.Sequential(before, layer), torch.zeros(2, *shape)) == {
+        "1": Flops(ahead, 2 * ahead)
+    }
 
 
 def test_a_frozen_layer_has_no_gradient_of_its_weights():
@@ -82,7 +101,11 @@ def test_a_frozen_layer_has_no_gradient_of_its_weights():
     found = per_example(model, torch.zeros(2, 4))
     assert found == {"0": Flops(32, 32), "1": Flops(32, 32), "2": Flops(32, 64)}
     model[0].requires_grad_(False)
-    assert per_example(model, torch.zeros(2, 4)) == {"0": Flops(32, 0), "1": Flops(32, 0), "2": Flops(32, 32)}
+    assert per_example(model, torch.zeros(2, 4)) == {
+        "0": Flops(32, 0),
+        "1": Flops(32, 0),
+        "2": Flops(32, 32),
+    }
 
 
 def test_what_runs_without_gradients_costs_nothing_backward():
@@ -96,7 +119,10 @@ def test_what_runs_without_gradients_costs_nothing_backward():
                 wanted = self.teacher(x)
             return self.student(x) - wanted
 
-    assert per_example(Taught(), torch.zeros(2, 4)) == {"student": Flops(32, 32), "teacher": Flops(32, 0)}
+    assert per_example(Taught(), torch.zeros(2, 4)) == {
+        "student": Flops(32, 32),
+        "teacher": Flops(32, 0),
+    }
 
 
 # ---- weights that are used in other ways than by their layer
@@ -151,7 +177,8 @@ def test_what_is_in_no_layer_is_counted_too():
     assert per_example(Own(), torch.zeros(2, 4)) == {flops.OTHER: Flops(24, 24)}
 
 
-# By hand: 3 x 6 places for q, k and v of 8 each; two products of 6 x 6 by 8 wide, all heads together; 6 places out.
+# By hand: 3 x 6 places for q, k and v of 8 each; two products of 6 x 6 by 8 wide, all heads
+# together; 6 places out.
 def attention_by_hand(tokens, width):
     return {
         "in_proj_weight": 2 * tokens * width * 3 * width,
@@ -179,7 +206,10 @@ def test_attention_by_hand_whose_products_no_mask_shrinks(needs_weights):
         "attention.out_proj": Flops(by_hand["out_proj"], 2 * by_hand["out_proj"]),
     }
     half = keep_fraction(ones(Attention(), "all"), 0.5)
-    assert flops.inference(found, half) == projected // 2 + by_hand[flops.BETWEEN] + by_hand["out_proj"] // 2
+    assert (
+        flops.inference(found, half)
+        == projected // 2 + by_hand[flops.BETWEEN] + by_hand["out_proj"] // 2
+    )
 
 
 def test_attention_of_fewer_keys_than_queries_by_hand():
@@ -197,7 +227,8 @@ def test_attention_of_fewer_keys_than_queries_by_hand():
     assert found == {"keys": Flops(2 * 2 * 5 * 3 * 8, 2 * 5 * 3 * 8 + 2 * (2 * 5 * 3 * 8))}
 
 
-# By hand: each matrix once by each of 5 steps; 4 gates of 6; the second layer's input are the first one's 6 outputs.
+# By hand: each matrix once by each of 5 steps; 4 gates of 6; the second layer's input are the first
+# one's 6 outputs.
 @pytest.mark.parametrize(("layer", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
 @pytest.mark.parametrize("packed", [False, True])
 def test_recurrent_layers_by_hand(layer, gates, packed):
@@ -244,7 +275,9 @@ def test_a_cell_and_a_stack_of_experts_by_hand():
 
         def forward(self, x):
             hidden = self.cell(x)
-            return torch.einsum("bei,eij->bej", torch.einsum("bi,eij->bej", hidden, self.experts), self.mixed)
+            return torch.einsum(
+                "bei,eij->bej", torch.einsum("bi,eij->bej", hidden, self.experts), self.mixed
+            )
 
     found = per_example(Step(), torch.zeros(2, 4))
     assert {name: of.forward for name, of in found.items()} == {
@@ -261,7 +294,9 @@ def test_a_cell_and_a_stack_of_experts_by_hand():
         (lambda layer: prune.identity(layer, "weight"), "0.weight_orig", False),
     ],
 )
-def test_a_weight_that_is_computed_costs_what_its_layer_does_and_the_rest_is_named(norm, of, iterates):
+def test_a_weight_that_is_computed_costs_what_its_layer_does_and_the_rest_is_named(
+    norm, of, iterates
+):
     model = nn.Sequential(norm(nn.Linear(4, 3)), nn.Linear(3, 2))
     model(torch.zeros(2, 4))  # old norms leave a weight there that is no leaf
     found = per_example(model, torch.zeros(2, 4))
@@ -274,7 +309,9 @@ def test_a_weight_that_is_computed_costs_what_its_layer_does_and_the_rest_is_nam
 def test_a_weight_that_its_own_layer_changes_first_is_still_its_weight():
     class Standardised(nn.Conv2d):
         def forward(self, x):
-            return self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+            return self._conv_forward(
+                x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias
+            )
 
     found = per_example(nn.Sequential(Standardised(2, 4, 3)), torch.zeros(2, 2, 5, 5))
     ahead = 2 * (4 * 9) * (2 * 9)
@@ -293,9 +330,12 @@ def test_what_has_no_formula_is_named():
         def forward(self, x):
             spectrum = torch.fft.rfft(x).abs()
             near = torch.cdist(x, x) + torch.linalg.matrix_exp(x.t() @ x).sum()
-            return self.bilinear(x, x).sum() + spectrum.sum() + near.sum() + nn.functional.interpolate(
-                x[None], scale_factor=2, mode="linear"
-            ).sum()  # fmt: skip
+            return (
+                self.bilinear(x, x).sum()
+                + spectrum.sum()
+                + near.sum()
+                + nn.functional.interpolate(x[None], scale_factor=2, mode="linear").sum()
+            )
 
     assert uncounted(Odd(), torch.ones(2, 4)) == [
         "aten::_cdist_forward", "aten::_fft_r2c", "aten::_trilinear", "aten::linalg_matrix_exp",
@@ -348,7 +388,10 @@ def test_an_operation_of_another_library_is_named():
     class Deformed(nn.Module):
         def __init__(self):
             super().__init__()
-            self.offsets, self.layer = nn.Conv2d(2, 18, 3, padding=1), DeformConv2d(2, 4, 3, padding=1)
+            self.offsets, self.layer = (
+                nn.Conv2d(2, 18, 3, padding=1),
+                DeformConv2d(2, 4, 3, padding=1),
+            )
 
         def forward(self, x):
             return self.layer(x, self.offsets(x))
@@ -373,7 +416,9 @@ def empty(make):
 
 
 def by_layer(model, inputs):
-    """Count layer by layer what passes; a layer's input needs a gradient unless it is made of the images alone."""
+    """Count layer by layer what passes; a layer's input needs a gradient unless it is made of
+    the images alone.
+    """
     model = copy.deepcopy(model).train()
     found = {}
 
@@ -385,7 +430,9 @@ def by_layer(model, inputs):
                 size = layer.kernel_size[0] * layer.kernel_size[1]
                 ahead = 2 * output.numel() * size * layer.in_channels // layer.groups
             old = found.get(name, Flops(0, 0))
-            found[name] = Flops(old.forward + ahead, old.backward + (2 if given[0].requires_grad else 1) * ahead)
+            found[name] = Flops(
+                old.forward + ahead, old.backward + (2 if given[0].requires_grad else 1) * ahead
+            )
 
         return hook
 
@@ -393,7 +440,10 @@ def by_layer(model, inputs):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count(name))
     model(inputs)
-    return {name: Flops(of.forward // len(inputs), of.backward // len(inputs)) for name, of in found.items()}
+    return {
+        name: Flops(of.forward // len(inputs), of.backward // len(inputs))
+        for name, of in found.items()
+    }
 
 
 def check_against_layers(model, inputs):
@@ -449,7 +499,10 @@ def test_a_vision_transformer_by_hand():
     by_hand = {"conv_proj": 2 * patches * width * 3 * 64, "heads.head": 2 * width * 10}
     for index in range(2):
         at_block = f"encoder.layers.encoder_layer_{index}"
-        by_hand |= {f"{at_block}.self_attention.{name}": block[name] for name in ("in_proj_weight", "out_proj")}
+        by_hand |= {
+            f"{at_block}.self_attention.{name}": block[name]
+            for name in ("in_proj_weight", "out_proj")
+        }
         by_hand |= {f"{at_block}.mlp.{layer}": 2 * tokens * width * 64 for layer in (0, 3)}
     by_hand[flops.BETWEEN] = 2 * block[flops.BETWEEN]
     assert {name: of.forward for name, of in found.items()} == by_hand
@@ -460,7 +513,9 @@ def test_a_vision_transformer_by_hand():
 def test_networks_with_branches_at_a_density():
     def of(model, kept):
         found = per_example(model, torch.zeros(2, 3, 32, 32))
-        return found, [round(flops.training(found, keep_fraction(ones(model, "all"), k)) / 1e6) for k in kept]
+        return found, [
+            round(flops.training(found, keep_fraction(ones(model, "all"), k)) / 1e6) for k in kept
+        ]
 
     found, millions = of(empty(lambda: models.resnet18(100)), (0.5, 0.1, 0.02))
     assert found["stage2.0.shortcut.0"] == Flops(4_194_304, 8_388_608)
@@ -471,7 +526,8 @@ def test_networks_with_branches_at_a_density():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["resnet18", "vgg11", "densenet121", "swin_t", "vit_b_16", "convnext_tiny", "resnext50_32x4d"]
+    "name",
+    ["resnet18", "vgg11", "densenet121", "swin_t", "vit_b_16", "convnext_tiny", "resnext50_32x4d"],
 )
 def test_torchs_own_counter_has_the_same_totals(name):
     from torch.utils.flop_counter import FlopCounterMode
@@ -482,7 +538,8 @@ def test_torchs_own_counter_has_the_same_totals(name):
     with FlopCounterMode(display=False) as once, torch.no_grad():
         model(inputs)
     found = per_example(model, inputs)
-    # The processor's kernel of attention has no formula in torch's counter; swin_t multiplies by itself.
+    # The processor's kernel of attention has no formula in torch's counter; swin_t multiplies by
+    # itself.
     attention = found[flops.BETWEEN].forward if name == "vit_b_16" else 0
     assert 2 * (sum(of.forward for of in found.values()) - attention) == once.get_total_flops()
     # Backward it counts grouped weights as ungrouped ones, and attention's first product again.
@@ -547,8 +604,17 @@ def test_a_mask_leaves_its_layers_share():
 
 
 FINDINGS = Path(__file__).parents[1] / "docs" / "findings"
-SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
-COUNTED = [path for path in sorted(FINDINGS.rglob("records.jsonl")) if "inference_flops" in path.read_text()]
+SHAPES = {
+    "mnist": (1, 28, 28),
+    "fashion_mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+}
+COUNTED = [
+    path
+    for path in sorted(FINDINGS.rglob("records.jsonl"))
+    if "inference_flops" in path.read_text()
+]
 
 
 def test_records_with_flops_are_committed():
@@ -563,12 +629,19 @@ def test_committed_records_have_the_flops_that_are_counted_now(path):
 
     def counted(outputs):
         make = getattr(models, plan.model.name)
-        options = {"image_shape": shape} if "image_shape" in inspect.signature(make).parameters else {}
-        return per_example(empty(lambda: make(outputs, **options, **plan.model.options)), torch.zeros(2, *shape))
+        options = (
+            {"image_shape": shape} if "image_shape" in inspect.signature(make).parameters else {}
+        )
+        return per_example(
+            empty(lambda: make(outputs, **options, **plan.model.options)), torch.zeros(2, *shape)
+        )
 
     whole = counted(classes)
     # Models of class partitions have outputs of their own.
-    possible = {flops.training(counted(outputs)) for outputs in {classes, *(classes // n for n in (2, 3, 4, 5))}}
+    possible = {
+        flops.training(counted(outputs))
+        for outputs in {classes, *(classes // n for n in (2, 3, 4, 5))}
+    }
     trained = 0
     for line in path.read_text().splitlines():
         record = json.loads(line)

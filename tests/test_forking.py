@@ -39,7 +39,11 @@ print(json.dumps(sorted(sys.modules)))
 
 
 def said(code):
-    return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    return json.loads(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +52,26 @@ def with_torch():
     return set(said(TORCH))
 
 
-@pytest.mark.parametrize("model", ["lenet_300_100", "resnet20"])  # steps that are recorded, and steps that are not
+@pytest.mark.parametrize(
+    "model", ["lenet_300_100", "resnet20"]
+)  # steps that are recorded, and steps that are not
 def test_a_worker_has_imported_what_training_needs_and_nothing_else(model, with_torch):
     imported, planned, trained = map(set, said(TRAINING.replace("MODEL", model)))
     others = {name.partition(".")[0] for name in imported - with_torch} - sys.stdlib_module_names
     others = {name for name in others if not name.startswith("_")}  # parts of what is compiled
     assert others <= {"tombola", "torch", "jaxtyping", "numpy", "yaml", "safetensors"}
     no_worker_needs = (
-        "cli", "experiment", "driver", "reports", "comparisons", "statistics", "progress", "merging", "exports",
+        "cli",
+        "experiment",
+        "driver",
+        "reports",
+        "comparisons",
+        "statistics",
+        "progress",
+        "merging",
+        "exports",
         "rehearsal",
-    )  # fmt: skip
+    )
     assert not {f"tombola.{name}" for name in no_worker_needs} & imported
     # Whatever the first training imports, every worker would import by itself.
     late = {name for name in trained - planned - imported if name.partition(".")[0] in others}
@@ -75,7 +89,9 @@ def test_the_server_can_be_begun_before_torch_is_imported():
 def test_a_command_that_ends_takes_the_server_with_it(tmp_path):
     """Whoever reads what a command says would wait for the server, which holds the other end."""
     code = "from tombola.executors import forking\nforking.begin()\nprint('done')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert (done.stdout, done.stderr) == ("done\n", "")
 
 

@@ -1,4 +1,6 @@
-"""Masks that stand in a ticket file as gaps: by hand, as a law, written a second time, damaged, forged."""
+"""Masks that stand in a ticket file as gaps: by hand, as a law, written a second time, damaged,
+forged.
+"""
 
 import hashlib
 import json
@@ -47,7 +49,8 @@ def entropy(density: float) -> float:
     return -sum(p * math.log2(p) for p in (density, 1 - density) if p)
 
 
-# By hand ---------------------------------------------------------------------------------------------------------
+# By hand
+# --------------------------------------------------------------------------------------------------
 
 
 def test_gaps_are_their_lowest_bits_and_then_what_is_above_them():
@@ -82,18 +85,23 @@ def test_masks_of_nearly_a_bit_a_weight_stay_packed(density):
     assert bits.as_gaps(packed(np.random.default_rng(0).random(100_000) < density), 100_000) is None
 
 
-# As a law --------------------------------------------------------------------------------------------------------
+# As a law
+# --------------------------------------------------------------------------------------------------
 
 
 masks = st.one_of(
     st.lists(st.booleans(), min_size=1, max_size=400),
     st.builds(
         lambda seed, size, density: (np.random.default_rng(seed).random(size) < density).tolist(),
-        st.integers(0, 2**31), st.integers(1, 5000), st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.3, 0.7, 0.95, 1.0]),
+        st.integers(0, 2**31),
+        st.integers(1, 5000),
+        st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.3, 0.7, 0.95, 1.0]),
     ),
-    st.builds(lambda runs: [value for value, many in runs for _ in range(many)],
-              st.lists(st.tuples(st.booleans(), st.integers(1, 900)), min_size=1, max_size=8)),
-)  # fmt: skip
+    st.builds(
+        lambda runs: [value for value, many in runs for _ in range(many)],
+        st.lists(st.tuples(st.booleans(), st.integers(1, 900)), min_size=1, max_size=8),
+    ),
+)
 
 
 @given(masks, st.sampled_from([1, 7, 64, bits._BLOCK]))
@@ -120,7 +128,9 @@ def test_no_other_number_of_lowest_bits_is_shorter(keep):
     assert min(sizes) == len(found[0]) if found else min(sizes) >= len(packed(keep))
 
 
-@pytest.mark.parametrize("density", [0.5, 0.45, 0.4, 0.38, 0.35, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
+@pytest.mark.parametrize(
+    "density", [0.5, 0.45, 0.4, 0.38, 0.35, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001]
+)
 def test_a_mask_takes_its_entropy_within_five_percent(density):
     size = 1_000_000
     keep = np.random.default_rng(0).random(size) < density
@@ -141,14 +151,21 @@ def test_wherever_the_marks_are_gaps_take_their_entropy_within_eleven_percent(lo
     assert 8 * (len(found[0]) - 4 if found else size / 8) <= 1.11 * size * entropy(keep.mean())
 
 
-# In a file -------------------------------------------------------------------------------------------------------
+# In a file
+# --------------------------------------------------------------------------------------------------
 
 
 def sparse(density: float = 0.05, size: int = 400_000) -> Ticket:
     random = torch.Generator().manual_seed(0)
-    state = {"a.weight": torch.zeros(size // 10, 10, dtype=torch.int8), "b.weight": torch.ones(3), "c": torch.ones(1)}
+    state = {
+        "a.weight": torch.zeros(size // 10, 10, dtype=torch.int8),
+        "b.weight": torch.ones(3),
+        "c": torch.ones(1),
+    }
     keep = torch.rand(size // 10, 10, generator=random) < density
-    return Ticket({"a.weight": keep, "b.weight": torch.tensor([True, False, True])}, state, {"arm": "LTH"})
+    return Ticket(
+        {"a.weight": keep, "b.weight": torch.tensor([True, False, True])}, state, {"arm": "LTH"}
+    )
 
 
 @pytest.fixture
@@ -211,10 +228,13 @@ def test_a_mask_is_read_alone_without_the_rewind_point(path):
 
 def test_what_is_told_of_a_ticket_takes_no_torch(small):
     code = (
-        "import sys; from tombola import ticket_format as f; print(f.describe(f.verify(sys.argv[1])));"
-        "assert not {'torch', 'safetensors'} & set(sys.modules)"
+        "import sys; from tombola import ticket_format as f; "
+        "print(f.describe(f.verify(sys.argv[1])));assert not {'torch', 'safetensors'} & "
+        "set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, small], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, small], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "format 3" in done.stdout
 
@@ -227,7 +247,8 @@ def test_the_safetensors_library_reads_it_and_copies_keep_it(small):
     assert Ticket.load(small).save(small.with_name("again")) == digest
 
 
-# Damage and forgeries --------------------------------------------------------------------------------------------
+# Damage and forgeries
+# --------------------------------------------------------------------------------------------
 
 
 def refused(path: Path) -> str:
@@ -291,7 +312,8 @@ def test_every_flipped_bit_of_the_gaps_is_refused_though_the_digest_is_right(sma
         small.write_bytes(raw)
         forge(small, data_change=flip)
         said.add(refused(small).partition(": ")[0])
-    assert said == {"has a wrong mask"}  # what is written does not add up to the number of weights any more
+    # what is written does not add up to the number of weights any more
+    assert said == {"has a wrong mask"}
 
 
 def test_gaps_in_another_order_are_another_mask(small):
@@ -330,11 +352,14 @@ GAPS = {"low_bits": 4, "marked": 1, "marks": 18}
         ({"a.weight": GAPS | {"marks": 2**60}}, "do not fit"),
         ({"a.weight": GAPS | {"low_bits": 3}}, "has a wrong mask"),
         ({"a.weight": GAPS | {"marked": 0}}, "'kept' is"),
-        ({"a.weight": GAPS, "b.weight": GAPS}, "'b.weight': its 1 bytes of gaps do not fit 18 marks in 3 weights"),
+        (
+            {"a.weight": GAPS, "b.weight": GAPS},
+            "'b.weight': its 1 bytes of gaps do not fit 18 marks in 3 weights",
+        ),
         ({"a.weight": GAPS, "d": GAPS}, "'gaps' names what has no mask"),
         ({"b.weight": GAPS}, "'a.weight' does not fit its shape [40, 10]"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_gaps_is_told_though_the_digest_is_right(small, said, message):
     forge(small, lambda about, _: about.update(gaps=said))
     assert message in refused(small)

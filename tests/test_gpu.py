@@ -1,4 +1,6 @@
-"""On a GPU: the same code, data on the device, equal bits when it is done again, close to what the CPU gives."""
+"""On a GPU: the same code, data on the device, equal bits when it is done again, close to what
+the CPU gives.
+"""
 
 from dataclasses import replace
 
@@ -15,7 +17,9 @@ from tombola.training.jobs import Job, measure, run_job
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch finds none here"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="needs a CUDA device; torch finds none here"
+    ),
 ]
 
 
@@ -30,7 +34,10 @@ def recipe(**training):
             },
             "model": "resnet20",
             "training": {"epochs": 2, "lr": 0.02, "momentum": 0.9, **training},
-            "arms": {"colt-2": {"method": "colt", "rate": 0.15}, "lth": {"method": "lth", "rate": 0.2}},
+            "arms": {
+                "colt-2": {"method": "colt", "rate": 0.15},
+                "lth": {"method": "lth", "rate": 0.2},
+            },
             "until": {"rounds": 2},
         }
     )
@@ -48,7 +55,10 @@ def test_images_are_on_the_device_once_and_models_too():
     train, valid = (task.resident(WHOLE, which) for which in ("train", "valid"))
     assert train.source.is_cuda
     assert train.source.data_ptr() == valid.source.data_ptr()
-    assert task.resident(by_classes(10, 2, seed=0)[0], "train").source.data_ptr() == train.source.data_ptr()
+    assert (
+        task.resident(by_classes(10, 2, seed=0)[0], "train").source.data_ptr()
+        == train.source.data_ptr()
+    )
     assert all(p.is_cuda for p in task.build(job.start, WHOLE, 0).parameters())
     assert all(not value.is_cuda for value in run_job(job, task).final.values())
 
@@ -58,10 +68,14 @@ def test_a_training_done_again_has_the_same_bits(precision):
     task, job = made(precision=precision)
     one, other = run_job(job, task), run_job(job, task)
     assert all(torch.equal(one.final[name], other.final[name]) for name in one.final)
-    assert torch.equal(measure(job, one, task).test.predictions, measure(job, other, task).test.predictions)
+    assert torch.equal(
+        measure(job, one, task).test.predictions, measure(job, other, task).test.predictions
+    )
 
 
-def test_a_training_that_streams_from_the_host_has_the_bits_of_one_whose_data_is_on_the_device(monkeypatch):
+def test_a_training_that_streams_from_the_host_has_the_bits_of_one_whose_data_is_on_the_device(
+    monkeypatch,
+):
     task, job = made()
     held = run_job(job, task)
     monkeypatch.setattr("tombola.ground.devices.free_memory", lambda _: 0)
@@ -75,10 +89,16 @@ def test_a_training_that_streams_from_the_host_has_the_bits_of_one_whose_data_is
 def test_a_traced_step_has_the_bits_of_an_eager_one():
     states = []
     for step in ("eager", "traced"):
-        one = parse(recipe().plain() | {"model": "lenet_300_100", "training": {"epochs": 1, "step": step}})
+        one = parse(
+            recipe().plain() | {"model": "lenet_300_100", "training": {"epochs": 1, "step": step}}
+        )
         task = make_task(one, None)
         one = settle(one, task)
-        states.append(run_job(Job(task.initial_state(), Plans.of(one, task).mask, one.training, seed=0), task).final)
+        states.append(
+            run_job(
+                Job(task.initial_state(), Plans.of(one, task).mask, one.training, seed=0), task
+            ).final
+        )
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 

@@ -25,7 +25,8 @@ from tombola.training.gradual import Pruner
 from tombola.training.jobs import Job, Trained, run_job
 
 
-# By hand: from sparsity 0 to 0.9 in four steps of 25: 1 - (1 - i / 4)^3 is 0, 37/64, 56/64, 63/64, 1.
+# By hand: from sparsity 0 to 0.9 in four steps of 25: 1 - (1 - i / 4)^3 is 0, 37/64, 56/64, 63/64,
+# 1.
 def test_the_cubic_schedule_by_hand():
     found = densities(Gradual(0.1, Pace(begin=0.1, end=0.6, every=25)), 200)
     assert list(found) == [20, 45, 70, 95, 120]
@@ -43,8 +44,14 @@ def test_the_schedule_begins_where_it_is_told_and_falls_all_the_way():
 @pytest.mark.parametrize(
     ("gradual", "message"),
     [
-        (Gradual(0.1, Pace(every=100)), "pace.every is 100, and there are 75 steps to prune in, from 0 to 75 of 100"),
-        (Gradual(0.5, Pace(every=10, initial=0.4)), "the density 0.5 is not below pace.initial, which is 0.4"),
+        (
+            Gradual(0.1, Pace(every=100)),
+            "pace.every is 100, and there are 75 steps to prune in, from 0 to 75 of 100",
+        ),
+        (
+            Gradual(0.5, Pace(every=10, initial=0.4)),
+            "the density 0.5 is not below pace.initial, which is 0.4",
+        ),
     ],
 )
 def test_a_schedule_that_cannot_be_is_told(gradual, message):
@@ -86,7 +93,9 @@ def job_and_task():
     task = make_task(recipe(), None)
     training = Training(lr=0.05, momentum=0.9, epochs=4, batch_size=64)
     pace = Gradual(0.2, Pace(every=10), scope="per_layer")
-    return Job(task.initial_state(), ones(task.model, head=task.head), training, seed=0, during=pace), task
+    return Job(
+        task.initial_state(), ones(task.model, head=task.head), training, seed=0, during=pace
+    ), task
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +156,9 @@ def test_a_second_implementation_prunes_the_same(job_and_task, trained):
     model = task.build(job.start, job.part, job.seed)
     batches = task.batches(job.part, 64, job.seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9)
-    keep = {name: torch.ones_like(value) for name, value in model.named_parameters() if name in job.mask}
+    keep = {
+        name: torch.ones_like(value) for name, value in model.named_parameters() if name in job.mask
+    }
     asked = densities(job.during, trained.steps)
     number = 0
     for epoch in range(4):
@@ -177,7 +188,15 @@ def test_a_second_implementation_prunes_the_same(job_and_task, trained):
 
 def test_a_pruner_that_begins_late_cuts_what_is_due_at_once(job_and_task):
     job, task = job_and_task
-    pruner = Pruner(job.during, task.model, task.head, job.mask, steps=60, first=25, context=Context(job.start, 0))
+    pruner = Pruner(
+        job.during,
+        task.model,
+        task.head,
+        job.mask,
+        steps=60,
+        first=25,
+        context=Context(job.start, 0),
+    )
     assert pruner.due(25)
     assert not pruner.due(20)
     asked = densities(job.during, 60)
@@ -219,14 +238,23 @@ def test_a_ticket_costs_its_own_training_alone(outcome):
         assert of["gradual", 0, index]["samples_seen_search"] == dense
         assert of["gradual", 0, index]["samples_seen"] == 2 * dense
         assert of["as-trained", 0, index]["samples_seen"] == dense
-    found = {(one.arm, one.density): one for density in (0.5, 0.2) for one in to_reach(outcome.records, density)}
+    found = {
+        (one.arm, one.density): one
+        for density in (0.5, 0.2)
+        for one in to_reach(outcome.records, density)
+    }
     assert [found["gradual", density].search for density in (0.5, 0.2)] == [1, 1]
     assert [found["gradual", density].own for density in (0.5, 0.2)] == [2, 2]
 
 
-def test_the_report_charges_controls_for_each_density_by_itself_too_and_has_no_rate_per_round(outcome):
+def test_the_report_charges_controls_for_each_density_by_itself_too_and_has_no_rate_per_round(
+    outcome,
+):
     rows = aggregate.by_target(outcome.records, (0.5, 0.2), outcome.asked.made_of)
-    trainings = {arm: [row.trainings for row in rows if row.arm == arm] for arm in aggregate.arms(outcome.records)}
+    trainings = {
+        arm: [row.trainings for row in rows if row.arm == arm]
+        for arm in aggregate.arms(outcome.records)
+    }
     assert trainings == {"gradual": [2, 2], "as-trained": [1, 1], "reinitialised": [2, 2]}
     assert aggregate.kept_per_round(outcome.records, outcome.asked.made_of) == {}
     assert "kept per round" not in (outcome.folder / "summary.md").read_text()
@@ -241,28 +269,44 @@ def test_dense_as_long_as_gradual_pruning_trains_twice_as_long(tmp_path):
 
 
 def test_what_its_training_costs_sparse_lies_between_its_densities(outcome):
-    [record] = [r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("as-trained", 0, 2)]
+    [record] = [
+        r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("as-trained", 0, 2)
+    ]
     [cost] = costs_of(record)
     assert 0.2 < cost.flops_sparse / cost.flops < 0.9
-    plain = [r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("gradual", 0, 2)]
+    plain = [
+        r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("gradual", 0, 2)
+    ]
     [ticket] = [cost for cost in costs_of(plain[0]) if cost.role == "evaluation"]
     assert ticket.flops_sparse < cost.flops_sparse
 
 
-# By hand: 10 steps with all 4 weights, 20 with 2, 10 with 1: (10 * 24 + 20 * 12 + 10 * 6) / 40 = 13.5 an example.
+# By hand: 10 steps with all 4 weights, 20 with 2, 10 with 1: (10 * 24 + 20 * 12 + 10 * 6) / 40 =
+# 13.5 an example.
 def test_sparse_flops_are_added_up_cut_by_cut():
     from tombola.experiments.accounts import _sparse_flops
 
     mask = {"0.weight": torch.ones(2, 2, dtype=torch.bool)}
     trained = Trained(
-        {}, None, None, "last", [], 400, 1.0, steps=40, cuts=[(10, {"0.weight": 2}), (30, {"0.weight": 1})]
+        {},
+        None,
+        None,
+        "last",
+        [],
+        400,
+        1.0,
+        steps=40,
+        cuts=[(10, {"0.weight": 2}), (30, {"0.weight": 1})],
     )
     job = Job({}, mask, Training(epochs=1), 0)
     assert _sparse_flops({"0": Flops(8, 16)}, job, trained) == 400 * 13.5
 
 
 def test_a_run_that_goes_on_has_the_records_of_one_that_went_through(tmp_path):
-    one = recipe(arms={"gradual": {"method": "gradual", "densities": [0.5], "pace": {"every": 10}}}, replicates=1)
+    one = recipe(
+        arms={"gradual": {"method": "gradual", "densities": [0.5], "pace": {"every": 10}}},
+        replicates=1,
+    )
     run(one, runs=tmp_path, workers=1)
     arms = {"gradual": {"method": "gradual", "densities": [0.5], "pace": {"every": 10}},
             "as-trained": {"method": "as_trained", "of": "gradual"}}  # fmt: skip
@@ -276,9 +320,23 @@ def test_a_run_that_goes_on_has_the_records_of_one_that_went_through(tmp_path):
     ("arm", "message"),
     [
         ({"method": "gradual"}, "arms.x needs densities"),
-        ({"method": "gradual", "densities": [0.5], "rate": 0.2}, "arms.x.rate has no meaning with method: gradual"),
-        ({"method": "gradual", "densities": [0.5], "pace": {"every": 1000}}, "arm 'x': pace.every is 1000"),
-        ({"method": "gradual", "densities": [0.5], "pace": {"every": 10}, "scope": "half_output"}, "half_output"),
+        (
+            {"method": "gradual", "densities": [0.5], "rate": 0.2},
+            "arms.x.rate has no meaning with method: gradual",
+        ),
+        (
+            {"method": "gradual", "densities": [0.5], "pace": {"every": 1000}},
+            "arm 'x': pace.every is 1000",
+        ),
+        (
+            {
+                "method": "gradual",
+                "densities": [0.5],
+                "pace": {"every": 10},
+                "scope": "half_output",
+            },
+            "half_output",
+        ),
         ({"method": "as_trained", "of": "lth"}, "as_trained takes an arm of method: gradual"),
     ],
 )

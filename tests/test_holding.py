@@ -1,4 +1,6 @@
-"""Holding: pruned weights stay at zero, or one line says that they cannot, whatever the loop does."""
+"""Holding: pruned weights stay at zero, or one line says that they cannot, whatever the loop
+does.
+"""
 
 import copy
 import gc
@@ -24,7 +26,9 @@ from tombola.masks.masks import apply_, masked_parameters, ones
 
 
 class Mixing(torch.optim.Optimizer):
-    """Turns the entries of a matrix into each other: a pruned weight moves though its gradient is zero."""
+    """Turns the entries of a matrix into each other: a pruned weight moves though its gradient
+    is zero.
+    """
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -37,14 +41,23 @@ class Mixing(torch.optim.Optimizer):
 def convnet():
     return drawn(
         nn.Sequential(
-            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 8), nn.ReLU(),
+            nn.Conv2d(1, 4, 3, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(4 * 9, 8),
+            nn.ReLU(),
             nn.Linear(8, 3),
         )
-    )  # fmt: skip
+    )
 
 
 def matrices():
-    return drawn(nn.Sequential(nn.Flatten(), nn.Linear(25, 12, bias=False), nn.ReLU(), nn.Linear(12, 3, bias=False)))
+    return drawn(
+        nn.Sequential(
+            nn.Flatten(), nn.Linear(25, 12, bias=False), nn.ReLU(), nn.Linear(12, 3, bias=False)
+        )
+    )
 
 
 IMAGES = torch.randn(16, 1, 5, 5, generator=torch.Generator().manual_seed(1))
@@ -53,7 +66,10 @@ LABELS = torch.arange(16) % 3
 OPTIMIZERS = {
     "sgd": (convnet, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01)),
     "sgd, plain": (convnet, lambda p: torch.optim.SGD(p, 0.1)),
-    "sgd, one by one": (convnet, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True, foreach=False)),
+    "sgd, one by one": (
+        convnet,
+        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True, foreach=False),
+    ),
     "sgd, foreach": (convnet, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, foreach=True)),
     "sgd, fused": (convnet, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, fused=True)),
     "sgd, maximize": (convnet, lambda p: torch.optim.SGD(p, 0.01, momentum=0.9, maximize=True)),
@@ -68,16 +84,23 @@ OPTIMIZERS = {
     "adagrad, fused": (convnet, lambda p: torch.optim.Adagrad(p, 0.05, fused=True)),
     "adafactor": (matrices, lambda p: torch.optim.Adafactor(p, 0.05)),
     "asgd": (convnet, lambda p: torch.optim.ASGD(p, 0.1)),
-    "nadam": (convnet, lambda p: torch.optim.NAdam(p, 0.01, decoupled_weight_decay=True, weight_decay=0.1)),
+    "nadam": (
+        convnet,
+        lambda p: torch.optim.NAdam(p, 0.01, decoupled_weight_decay=True, weight_decay=0.1),
+    ),
     "radam": (convnet, lambda p: torch.optim.RAdam(p, 0.01)),
     "rmsprop": (convnet, lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.9, centered=True)),
     "rprop": (convnet, lambda p: torch.optim.Rprop(p, 0.01)),
     "lbfgs": (convnet, lambda p: torch.optim.LBFGS(p, 0.1, max_iter=3)),
-    "lbfgs, strong wolfe": (convnet, lambda p: torch.optim.LBFGS(p, max_iter=3, line_search_fn="strong_wolfe")),
+    "lbfgs, strong wolfe": (
+        convnet,
+        lambda p: torch.optim.LBFGS(p, max_iter=3, line_search_fn="strong_wolfe"),
+    ),
     "muon": (matrices, lambda p: torch.optim.Muon(p, 0.02)),
     "mixing": (matrices, lambda p: Mixing(p, {})),
 }
-# These are the rest of torch.optim: the base, and one that takes sparse gradients alone and has a test of its own.
+# These are the rest of torch.optim: the base, and one that takes sparse gradients alone and has a
+# test of its own.
 LEFT_OUT = {"Optimizer", "SparseAdam"}
 
 
@@ -102,13 +125,17 @@ def step(model, optimizer, clip=None, *, look=lambda: None):
 
 def alive(model, mask):
     """Pruned weights that are not zero."""
-    return sum(int(parameter[~keep].count_nonzero()) for parameter, keep in masked_parameters(model, mask))
+    return sum(
+        int(parameter[~keep].count_nonzero()) for parameter, keep in masked_parameters(model, mask)
+    )
 
 
 def steep(model, mask):
     """Pruned weights whose gradient is not zero."""
     pairs = masked_parameters(model, mask)
-    return sum(int(weight.grad[~keep].count_nonzero()) for weight, keep in pairs if weight.grad is not None)
+    return sum(
+        int(weight.grad[~keep].count_nonzero()) for weight, keep in pairs if weight.grad is not None
+    )
 
 
 def check_held(model, mask, take_step, *, steps):
@@ -150,7 +177,9 @@ def test_held_weights_stay_at_zero_and_the_others_learn(name, clip):
 def test_the_table_has_every_optimizer_of_torch():
     tried = {type(make(build().parameters())).__name__ for build, make in OPTIMIZERS.values()}
     there = {name for name, value in vars(torch.optim).items() if isinstance(value, type)}
-    assert {name for name in there if issubclass(getattr(torch.optim, name), torch.optim.Optimizer)} - LEFT_OUT <= tried
+    assert {
+        name for name in there if issubclass(getattr(torch.optim, name), torch.optim.Optimizer)
+    } - LEFT_OUT <= tried
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -178,12 +207,16 @@ def test_clipping_does_not_see_the_gradients_of_pruned_weights():
     assert layer.weight.grad.tolist() == [[3.0, 4.0, 0.0]]
     assert nn.utils.clip_grad_norm_(layer.parameters(), 1.0).item() == 5.0
     sgd.step()
-    torch.testing.assert_close(layer.weight.data, torch.tensor([[0.4, 0.2, 0.0]]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        layer.weight.data, torch.tensor([[0.4, 0.2, 0.0]]), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_gradients_are_masked_when_they_are_accumulated_over_batches_too():
     layer = nn.Linear(2, 1, bias=False)
-    hold_(torch.optim.SGD(layer.parameters(), 0.1), layer, {"weight": torch.tensor([[True, False]])})
+    hold_(
+        torch.optim.SGD(layer.parameters(), 0.1), layer, {"weight": torch.tensor([[True, False]])}
+    )
     for number in (1.0, 2.0):
         layer(torch.full((1, 2), number)).sum().backward()
         assert layer.weight.grad[0, 1] == 0
@@ -227,7 +260,9 @@ def test_a_replaced_mask_is_held_from_then_on():
     model = convnet()
     dense, sparse = random_mask(model), {}
     for name, keep in dense.items():
-        sparse[name] = keep & (torch.rand(keep.shape, generator=torch.Generator().manual_seed(5)) < 0.5)
+        sparse[name] = keep & (
+            torch.rand(keep.shape, generator=torch.Generator().manual_seed(5)) < 0.5
+        )
     adamw = torch.optim.AdamW(model.parameters(), 0.01)
     handle = hold_(adamw, model, dense)
     step(model, adamw)
@@ -272,7 +307,11 @@ def test_a_held_model_keeps_its_state_dict_and_can_be_copied_pickled_and_saved()
     saved = io.BytesIO()
     torch.save(model, saved)
     saved.seek(0)
-    twins = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.load(saved, weights_only=False)]
+    twins = [
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.load(saved, weights_only=False),
+    ]
     for twin in twins:
         assert equal(twin.state_dict(), model.state_dict())
         step(twin, torch.optim.SGD(twin.parameters(), 0.1))
@@ -319,7 +358,9 @@ def test_an_optimizer_that_divides_zero_by_zero_leaves_zeros(name):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -0.0])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+)
 def test_a_pruned_weight_is_zero_whatever_it_was(dtype, value):
     layer = nn.ParameterDict({"weight": torch.rand(1, 4).to(getattr(torch, dtype))})
     sgd = torch.optim.SGD(layer.parameters(), 0.1)
@@ -377,7 +418,9 @@ class SAM(torch.optim.Optimizer):
 
     @torch.no_grad()
     def first_step(self):
-        norm = torch.stack([p.grad.norm() for group in self.param_groups for p in group["params"]]).norm()
+        norm = torch.stack(
+            [p.grad.norm() for group in self.param_groups for p in group["params"]]
+        ).norm()
         for group in self.param_groups:
             for p in group["params"]:
                 self.state[p]["old"] = p.data.clone()
@@ -403,7 +446,9 @@ def sam_step(model, optimizer, look):
 
 
 class Lookahead(torch.optim.Optimizer):
-    """Slow weights behind those of another optimizer; as published, it does not begin as an optimizer of torch's."""
+    """Slow weights behind those of another optimizer; as published, it does not begin as an
+    optimizer of torch's.
+    """
 
     def __init__(self, optimizer, k=2, alpha=0.5):
         self.optimizer, self.k, self.alpha, self.steps = optimizer, k, alpha, 0
@@ -424,7 +469,9 @@ class Lookahead(torch.optim.Optimizer):
 
 
 class ScheduleFree(torch.optim.Optimizer):
-    """SGD with an average in place of a schedule: training is at y, evaluation at x, both between z and x."""
+    """SGD with an average in place of a schedule: training is at y, evaluation at x, both
+    between z and x.
+    """
 
     def __init__(self, params, lr=0.1, beta=0.9):
         super().__init__(params, {"lr": lr, "beta": beta})
@@ -520,16 +567,25 @@ def fabric(optimizer):
 PAIRS = {
     "another one trains": lambda p: (torch.optim.Adam(p, 0.01), momentum(p)),
     "sam": lambda p: [SAM(p, torch.optim.SGD, lr=0.1, momentum=0.9)] * 2,
-    "the base of sam": lambda p: ((sam := SAM(p, torch.optim.SGD, lr=0.1, momentum=0.9)).base_optimizer, sam),
+    "the base of sam": lambda p: (
+        (sam := SAM(p, torch.optim.SGD, lr=0.1, momentum=0.9)).base_optimizer,
+        sam,
+    ),
     "lookahead": lambda p: [Lookahead(momentum(p))] * 2,
     "lookahead of fabric's": lambda p: [Lookahead(fabric(momentum(p)))] * 2,
     "the base of lookahead": lambda p: ((base := momentum(p)), Lookahead(base, k=5)),
-    "another than the base of lookahead": lambda p: (torch.optim.Adam(p, 0.01), Lookahead(momentum(p), k=5)),
+    "another than the base of lookahead": lambda p: (
+        torch.optim.Adam(p, 0.01),
+        Lookahead(momentum(p), k=5),
+    ),
     "schedule free": lambda p: [ScheduleFree(p)] * 2,
     "schedule free, the other's": lambda p: (momentum(p), ScheduleFree(p)),
     "accelerate": lambda p: [Accelerated(momentum(p))] * 2,
     "accelerate, the one inside": lambda p: ((outer := Accelerated(momentum(p))).optimizer, outer),
-    "accelerate, the wrapper of another": lambda p: (Accelerated(torch.optim.Adam(p, 0.01)), momentum(p)),
+    "accelerate, the wrapper of another": lambda p: (
+        Accelerated(torch.optim.Adam(p, 0.01)),
+        momentum(p),
+    ),
     "fabric": lambda p: [fabric(momentum(p))] * 2,
     "fabric, the one inside": lambda p: ((sgd := momentum(p)), fabric(sgd)),
     "nothing of torch's": lambda p: [Bare(p)] * 2,
@@ -580,12 +636,17 @@ def test_what_a_loop_writes_by_itself_is_told_once_and_the_network_computes_with
             for parameter, average in zip(model.parameters(), slow, strict=True):
                 parameter.data.lerp_(average, 0.5)
     [line] = [str(one.message) for one in told]
-    assert re.fullmatch(r"hold_: pruned weights of '0.weight' .* call handle.mask_weights\(\) after such writing", line)
+    assert re.fullmatch(
+        r"hold_: pruned weights of '0.weight' .* call handle.mask_weights\(\) after such writing",
+        line,
+    )
     model.state_dict()  # what is saved has zeros
     assert alive(model, mask) == 0
 
 
-@pytest.mark.parametrize(("before", "warns"), [(2, True), (63, True), (64, False), (127, True), (128, False)])
+@pytest.mark.parametrize(
+    ("before", "warns"), [(2, True), (63, True), (64, False), (127, True), (128, False)]
+)
 def test_of_many_forward_passes_the_first_are_looked_at_and_then_fewer_and_fewer(before, warns):
     layer = nn.Linear(4, 2)
     mask = random_mask(layer)
@@ -602,7 +663,8 @@ def test_of_many_forward_passes_the_first_are_looked_at_and_then_fewer_and_fewer
 
 def test_a_lookahead_that_writes_at_the_last_step_alone_is_held_by_its_base():
     model = convnet()
-    outer = Lookahead(momentum(model.parameters()), k=10)  # its slow weights are older than the mask
+    # its slow weights are older than the mask
+    outer = Lookahead(momentum(model.parameters()), k=10)
     mask = random_mask(model)
     hold_(outer.optimizer, model, mask)
     for _ in range(10):
@@ -642,13 +704,17 @@ def test_parameters_that_an_optimizer_takes_up_later_are_held():
         assert alive(model, mask) == 0
 
 
-@pytest.mark.parametrize("make", [momentum, lambda p: Accelerated(momentum(p)), lambda p: fabric(momentum(p))])
+@pytest.mark.parametrize(
+    "make", [momentum, lambda p: Accelerated(momentum(p)), lambda p: fabric(momentum(p))]
+)
 def test_schedules_go_on_and_optimizers_can_be_copied_and_saved(make):
     model = convnet()
     mask = random_mask(model)
     optimizer = make(list(model.parameters()))
     hold_(optimizer, model, mask)
-    schedule = torch.optim.lr_scheduler.StepLR(getattr(optimizer, "optimizer", optimizer), 1, gamma=0.5)
+    schedule = torch.optim.lr_scheduler.StepLR(
+        getattr(optimizer, "optimizer", optimizer), 1, gamma=0.5
+    )
     step(model, optimizer)
     schedule.step()
     assert optimizer.param_groups[0]["lr"] == 0.05
@@ -662,7 +728,10 @@ def test_a_copy_of_an_optimizer_and_its_model_is_free():
     mask = random_mask(model)
     optimizer = Accelerated(momentum(list(model.parameters())))
     hold_(optimizer, model, mask)
-    for again, other in (copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))):
+    for again, other in (
+        copy.deepcopy((model, optimizer)),
+        pickle.loads(pickle.dumps((model, optimizer))),
+    ):
         before = copy.deepcopy(model.state_dict())
         step(again, other)
         assert alive(again, mask) > 0
@@ -745,7 +814,10 @@ def test_a_layer_that_is_replaced_by_one_of_another_shape_is_refused_in_one_line
     mask = random_mask(model)
     handle = hold_(momentum(model.parameters()), model, mask)
     model[6] = nn.Linear(8, 5)
-    with pytest.raises(InputError, match=r"hold_ cannot hold on, since a layer was replaced: '6.weight' has the shape"):
+    with pytest.raises(
+        InputError,
+        match=r"hold_ cannot hold on, since a layer was replaced: '6.weight' has the shape",
+    ):
         model(IMAGES)
     handle.replace({name: keep for name, keep in mask.items() if name != "6.weight"})
     model(IMAGES)
@@ -786,7 +858,10 @@ def test_weights_that_are_written_by_hand_are_zero_in_the_next_forward_pass():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.data += 0.1
-    with pytest.warns(UserWarning, match=r"pruned weights of '0.weight' had been written outside"), torch.no_grad():
+    with (
+        pytest.warns(UserWarning, match=r"pruned weights of '0.weight' had been written outside"),
+        torch.no_grad(),
+    ):
         model(IMAGES)
     assert alive(model, mask) == 0
 
@@ -802,7 +877,11 @@ def test_tied_weights_are_held_under_either_name():
             return self.two(self.one(x))
 
     first, second = torch.rand(4, 4) < 0.7, torch.rand(4, 4) < 0.7
-    for mask in ({"one.weight": first}, {"two.weight": first}, {"one.weight": first, "two.weight": second}):
+    for mask in (
+        {"one.weight": first},
+        {"two.weight": first},
+        {"one.weight": first, "two.weight": second},
+    ):
         model = Tied()
         sgd = momentum(model.parameters())
         hold_(sgd, model, mask)
@@ -814,7 +893,11 @@ def test_tied_weights_are_held_under_either_name():
 
 def test_weights_are_zero_in_layers_that_are_never_called_themselves():
     attention = nn.MultiheadAttention(8, 2, batch_first=True)  # reads the weights of its out_proj
-    mask = {name: torch.rand(value.shape) < 0.5 for name, value in attention.named_parameters() if value.ndim == 2}
+    mask = {
+        name: torch.rand(value.shape) < 0.5
+        for name, value in attention.named_parameters()
+        if value.ndim == 2
+    }
     hold_(momentum(attention.parameters()), attention, mask)
     with torch.no_grad():
         for parameter in attention.parameters():
@@ -830,7 +913,9 @@ def test_a_part_of_a_model_that_is_called_alone_computes_with_zeros():
     hold_(momentum(parts.parameters()), parts, mask)
     with torch.no_grad():
         parts["inner"][4].weight.data += 0.1
-    with pytest.warns(UserWarning, match=r"pruned weights of 'inner\.4\.weight' had been written outside"):
+    with pytest.warns(
+        UserWarning, match=r"pruned weights of 'inner\.4\.weight' had been written outside"
+    ):
         parts["inner"](IMAGES)
     assert alive(parts, mask) == 0
 
@@ -851,14 +936,18 @@ def test_a_forward_pass_that_fails_does_not_end_the_hold():
 # ---- wrappers, copies, handles
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # of torch's own
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+)  # of torch's own
 @pytest.mark.parametrize(
     "wrap",
     [
         nn.DataParallel,
         lambda model: torch.compile(model, backend="eager", fullgraph=True),
         lambda model: (model.compile(backend="eager"), model)[1],
-        lambda model: nn.Sequential(checkpoint_wrapper(model[:4]), torch.compile(model[4:], backend="eager")),
+        lambda model: nn.Sequential(
+            checkpoint_wrapper(model[:4]), torch.compile(model[4:], backend="eager")
+        ),
         lambda model: nn.Sequential(*(checkpoint_wrapper(layer) for layer in model)),
     ],
     ids=["data parallel", "compile", "compile in place", "blocks", "checkpointed"],
@@ -890,12 +979,18 @@ def test_a_compiled_step_of_an_optimizer_is_held():
 def hooks_of(model, optimizer):
     """All that anything could have hooked or patched."""
     module = [
-        len(value) for m in model.modules() for name, value in vars(m).items() if name.endswith("hooks") and value
+        len(value)
+        for m in model.modules()
+        for name, value in vars(m).items()
+        if name.endswith("hooks") and value
     ]
     gradient = [len(p._post_accumulate_grad_hooks or {}) for p in model.parameters()]
     steps = len(torchs._global_optimizer_post_hooks) + len(torchs._global_optimizer_pre_hooks)
     patched = [
-        name for m in [optimizer, *model.modules()] for name in vars(m) if name in ("step", "eval", "__getstate__")
+        name
+        for m in [optimizer, *model.modules()]
+        for name in vars(m)
+        if name in ("step", "eval", "__getstate__")
     ]
     return module, gradient, steps, patched
 
@@ -905,7 +1000,8 @@ def test_a_removed_handle_leaves_nothing_behind(make):
     gc.collect()
     model = convnet()
     optimizer = make(list(model.parameters()))
-    hold_(optimizer, model, random_mask(model)).remove()  # what models that are gone have left is cleared, too
+    # what models that are gone have left is cleared, too
+    hold_(optimizer, model, random_mask(model)).remove()
     before = hooks_of(model, optimizer)
     handle = hold_(optimizer, model, random_mask(model))
     assert hooks_of(model, optimizer) != before
@@ -1011,7 +1107,9 @@ def test_a_copy_of_a_handle_holds_nothing():
     model.handle = hold_(sgd, model, mask)  # as trainers keep it
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert equal(twin.handle.mask, mask)
-        with pytest.raises(InputError, match="this handle is a copy and holds no model; call hold_ again"):
+        with pytest.raises(
+            InputError, match="this handle is a copy and holds no model; call hold_ again"
+        ):
             twin.handle.replace(mask)
         twin.handle.remove()
     step(model, sgd)
@@ -1045,16 +1143,28 @@ def test_parameters_that_stand_in_for_a_call_are_left_alone():
 @pytest.mark.parametrize(
     ("keep", "said"),
     [
-        (torch.ones(8, 36), "the mask of '4.weight' is float32; a mask is a boolean tensor, True = kept"),
+        (
+            torch.ones(8, 36),
+            "the mask of '4.weight' is float32; a mask is a boolean tensor, True = kept",
+        ),
         (torch.ones(8, 36).byte(), "the mask of '4.weight' is uint8; a mask is a boolean"),
-        (np.ones((8, 36)), "the mask of '4.weight' is float64 array of numpy's; a mask is a boolean"),
+        (
+            np.ones((8, 36)),
+            "the mask of '4.weight' is float64 array of numpy's; a mask is a boolean",
+        ),
         ([[True]], "the mask of '4.weight' is list; a mask is a boolean"),
-        (torch.ones(8, 35).bool(), "'4.weight' has the shape (8, 35) in the mask and (8, 36) in the model"),
+        (
+            torch.ones(8, 35).bool(),
+            "'4.weight' has the shape (8, 35) in the mask and (8, 36) in the model",
+        ),
     ],
 )
 def test_a_mask_that_is_none_is_refused_in_one_line(keep, said):
     model = convnet()
-    for use in (lambda mask: hold_(momentum(model.parameters()), model, mask), lambda mask: apply_(model, mask)):
+    for use in (
+        lambda mask: hold_(momentum(model.parameters()), model, mask),
+        lambda mask: apply_(model, mask),
+    ):
         with pytest.raises(InputError, match=re.escape(said)) as refused:
             use({"4.weight": keep})
         assert "\n" not in str(refused.value)
@@ -1078,7 +1188,11 @@ def test_what_cannot_be_held_is_refused_in_one_line():
         "the mask is empty": (momentum(model.parameters()), model, {}),
         "hold_ takes an optimizer, a model and a mask": (model, momentum(model.parameters()), mask),
         "hold_ cannot see what a dict trains": ({}, model, mask),
-        "the mask names '9.weight'": (momentum(model.parameters()), model, {"9.weight": mask["0.weight"]}),
+        "the mask names '9.weight'": (
+            momentum(model.parameters()),
+            model,
+            {"9.weight": mask["0.weight"]},
+        ),
         "'0.weight' has no shape yet": (
             momentum(model.parameters()),
             nn.Sequential(nn.LazyLinear(3), model),

@@ -1,4 +1,6 @@
-"""Folders of images are listed and decoded as torchvision does it; what is wrong is told in one line."""
+"""Folders of images are listed and decoded as torchvision does it; what is wrong is told in one
+line.
+"""
 
 import hashlib
 import json
@@ -65,7 +67,12 @@ def refused(said: str, function, *args, error=DataError, **options) -> None:
 def test_a_folder_gives_its_classes_by_name_and_its_images_by_name(tmp_path):
     pets(tmp_path)
     found = read(tmp_path)
-    assert (found.num_classes, found.image_shape, found.streamed, found.skipped) == (3, (3, 4, 4), False, 0)
+    assert (found.num_classes, found.image_shape, found.streamed, found.skipped) == (
+        3,
+        (3, 4, 4),
+        False,
+        0,
+    )
     assert found.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
     assert found.test_labels.tolist() == [0, 0, 1, 1, 2, 2]
     pixels = np.random.default_rng(12).integers(0, 256, (4, 4, 3), np.uint8)
@@ -97,7 +104,9 @@ def test_classes_labels_and_order_are_those_of_torchvision(tmp_path, needs_data)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "1"])
-@pytest.mark.parametrize("size", [(24, 24), (31, 50), (50, 31), (24, 100), (9, 40), (40, 9), (23, 24), (27, 24)])
+@pytest.mark.parametrize(
+    "size", [(24, 24), (31, 50), (50, 31), (24, 100), (9, 40), (40, 9), (23, 24), (27, 24)]
+)
 def test_an_image_is_resized_and_cropped_to_the_bits_of_torchvision(tmp_path, mode, size):
     from torchvision.datasets.folder import default_loader
     from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
@@ -126,17 +135,31 @@ def test_the_test_images_are_those_of_test_or_of_val_and_where_both_are_it_is_as
 
 
 def test_a_folder_that_makes_no_data_set_is_told_in_one_line(tmp_path):
-    refused("no folder .*/none and no folder .*; 'path' names one that holds train/CLASS", read, tmp_path, path="none")
+    refused(
+        "no folder .*/none and no folder .*; 'path' names one that holds train/CLASS",
+        read,
+        tmp_path,
+        path="none",
+    )
     (tmp_path / "empty").mkdir()
     refused("no folder .*/empty/train", read, tmp_path, path="empty")
     (tmp_path / "empty" / "train").mkdir()
-    refused("/empty/train holds no folder; it should have one for every class", read, tmp_path, path="empty")
+    refused(
+        "/empty/train holds no folder; it should have one for every class",
+        read,
+        tmp_path,
+        path="empty",
+    )
     folder = pets(tmp_path)
     (folder / "train" / "bee").mkdir()
     (folder / "train" / "bee" / "0.txt").touch()
     refused(r"the class folder .*/train/bee holds no image \(.jpg ", read, tmp_path)
     (folder / "train" / "bee").rename(folder / "val" / "cats")
-    refused(r"/val has the class folder 'cats', which .*/train has not. Did you mean 'cat'\?", read, tmp_path)
+    refused(
+        r"/val has the class folder 'cats', which .*/train has not. Did you mean 'cat'\?",
+        read,
+        tmp_path,
+    )
     shutil.rmtree(folder / "val" / "cats")
     (folder / "val" / "cat" / "0.png").unlink()
     (folder / "val" / "cat" / "1.png").unlink()
@@ -148,8 +171,14 @@ def test_a_folder_that_makes_no_data_set_is_told_in_one_line(tmp_path):
     [
         ({"size": 0}, "image_folder.size is 0; it is a number of pixels, from 1 to 8,192"),
         ({"workers": -1}, "image_folder.workers is -1; it is a number of processes, from 0 to "),
-        ({"unreadable": "skp"}, "image_folder.unreadable is 'skp'; .* stop, skip. Did you mean 'skip'"),
-        ({"normalise": "none"}, "image_folder.normalise is 'none'; it should be one of sample, imagenet"),
+        (
+            {"unreadable": "skp"},
+            "image_folder.unreadable is 'skp'; .* stop, skip. Did you mean 'skip'",
+        ),
+        (
+            {"normalise": "none"},
+            "image_folder.normalise is 'none'; it should be one of sample, imagenet",
+        ),
     ],
 )
 def test_an_option_out_of_its_range_is_told_in_one_line(tmp_path, options, said):
@@ -172,7 +201,9 @@ def test_classes_are_partitioned_without_reading_an_image(tmp_path, monkeypatch)
     assert splits.std.tolist() == pytest.approx([58.395, 57.12, 57.375])
 
 
-def test_some_classes_of_files_are_taken_without_reading_an_image_and_give_their_images(tmp_path, monkeypatch):
+def test_some_classes_of_files_are_taken_without_reading_an_image_and_give_their_images(
+    tmp_path, monkeypatch
+):
     pets(tmp_path, train=6)
     held = split(read(tmp_path, normalise="imagenet"), classes=2, valid=3)
     little_memory(monkeypatch)
@@ -222,14 +253,17 @@ def test_a_fingerprint_hangs_on_the_files_alone_and_decodes_none(tmp_path, monke
 
 
 def test_a_sample_lies_evenly_in_the_split():
-    images = torch.randint(0, 256, (7, 2, 3, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images = torch.randint(0, 256, (7, 2, 3, 3), generator=torch.Generator().manual_seed(0)).to(
+        torch.uint8
+    )
     whole = Split(images, torch.zeros(5), torch.tensor([6, 5, 4, 3, 2]))
 
     def of(*rows):
         return moments(Split(images[list(rows)], torch.zeros(len(rows)), torch.arange(len(rows))))
 
     for sample, rows in ((3, (6, 5, 3)), (1, (6,)), (5, (6, 5, 4, 3, 2)), (100, (6, 5, 4, 3, 2))):
-        assert all(map(torch.equal, moments(whole, sample), of(*rows)))  # positions 0, 5 // 3 and 10 // 3
+        # positions 0, 5 // 3 and 10 // 3
+        assert all(map(torch.equal, moments(whole, sample), of(*rows)))
 
 
 def test_a_folder_is_normalised_by_a_sample_of_what_is_trained_on(tmp_path, monkeypatch):
@@ -259,7 +293,9 @@ def broken(root: Path) -> Path:
 def test_the_first_file_that_cannot_be_read_is_named(tmp_path):
     folder = broken(tmp_path)
     refused(
-        r"cannot read .*/train/cat/1.png as an image: .*; put it right, or leave .* unreadable: skip", read, tmp_path
+        r"cannot read .*/train/cat/1.png as an image: .*; put it right, or leave .* unreadable: skip",
+        read,
+        tmp_path,
     )
     (folder / "train" / "cat" / "1.png").unlink()
     refused(r"cannot read .*/train/dog/3.jpg as an image: .*truncated", read, tmp_path)
@@ -268,18 +304,24 @@ def test_the_first_file_that_cannot_be_read_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_streamed_file_that_cannot_be_read_is_named_when_it_is_needed(tmp_path, monkeypatch, workers):
+def test_a_streamed_file_that_cannot_be_read_is_named_when_it_is_needed(
+    tmp_path, monkeypatch, workers
+):
     broken(tmp_path)
     little_memory(monkeypatch)
     found = read(tmp_path, workers=workers, normalise="imagenet")
     pieces = [torch.tensor([0, 2]), torch.tensor([0, 1])]
-    images = Split(found.train_images, found.train_labels, torch.arange(len(found.train_labels))).read(pieces)
+    images = Split(
+        found.train_images, found.train_labels, torch.arange(len(found.train_labels))
+    ).read(pieces)
     assert next(images).shape == (2, 3, 4, 4)
     refused("cannot read .*/train/cat/1.png as an image", next, images)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_files_that_cannot_be_read_are_left_out_and_counted_when_that_is_wanted(tmp_path, monkeypatch, streamed):
+def test_files_that_cannot_be_read_are_left_out_and_counted_when_that_is_wanted(
+    tmp_path, monkeypatch, streamed
+):
     folder = broken(tmp_path)
     if streamed:
         little_memory(monkeypatch)
@@ -295,7 +337,10 @@ def test_files_that_cannot_be_read_are_left_out_and_counted_when_that_is_wanted(
     without = read(tmp_path)
     assert Classification(model, split(without, valid=0), head="1").skips == ""
     assert found.fingerprint == without.fingerprint
-    for one, other in ((found.train_images, without.train_images), (found.test_images, without.test_images)):
+    for one, other in (
+        (found.train_images, without.train_images),
+        (found.test_images, without.test_images),
+    ):
         rows = torch.arange(len(other))
         assert torch.equal(one.index_select(0, rows), other.index_select(0, rows))
 
@@ -312,7 +357,12 @@ def test_a_file_that_goes_away_is_told_in_one_line(tmp_path, monkeypatch):
     little_memory(monkeypatch)
     found = read(tmp_path)
     (folder / "train" / "cat" / "0.png").unlink()
-    refused("cannot read .*/train/cat/0.png as an image", found.train_images.index_select, 0, torch.tensor([0]))
+    refused(
+        "cannot read .*/train/cat/0.png as an image",
+        found.train_images.index_select,
+        0,
+        torch.tensor([0]),
+    )
     with pytest.raises(DataError, match=r"cannot read .*/train/cat/0.png: No such file"):
         _ = found.fingerprint
 
@@ -329,7 +379,9 @@ def tiny(root: Path, wnids=("n2", "n1", "n3"), train=2) -> Path:
     for label, wnid in enumerate(wnids):
         for number in range(train):
             picture(
-                folder / "train" / wnid / "images" / f"{wnid}_{number}.JPEG", size=(64, 64), seed=10 * label + number
+                folder / "train" / wnid / "images" / f"{wnid}_{number}.JPEG",
+                size=(64, 64),
+                seed=10 * label + number,
             )
         (folder / "train" / wnid / f"{wnid}_boxes.txt").touch()
     for number, wnid in enumerate((*wnids, wnids[0])):
@@ -374,7 +426,9 @@ def test_a_copy_of_tiny_imagenet_that_was_not_downloaded_is_accepted_only_unveri
     first = (folder / "val" / "val_annotations.txt").read_text().split()[:2]
     assert found.test_labels[0] == wnids.index(first[1])
     with Image.open(folder / "val" / "images" / first[0]) as image:
-        assert np.array_equal(found.test_images[0].numpy(), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+        assert np.array_equal(
+            found.test_images[0].numpy(), np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        )
 
 
 def test_a_download_of_tiny_imagenet_is_compared_whenever_it_is_read(tmp_path, monkeypatch):
@@ -386,7 +440,9 @@ def test_a_download_of_tiny_imagenet_is_compared_whenever_it_is_read(tmp_path, m
 
     monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", download)
     found = read_tiny(tmp_path / "root")
-    assert asked == [("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")]
+    assert asked == [
+        ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")
+    ]
     assert found.verified
     assert [file.name for file in (tmp_path / "root").iterdir()] == [TINY]
     assert (tmp_path / "root" / TINY / "tombola.sha256").read_text() == found.fingerprint + "\n"
@@ -394,7 +450,11 @@ def test_a_download_of_tiny_imagenet_is_compared_whenever_it_is_read(tmp_path, m
     assert len(asked) == 1
     altered = tmp_path / "root" / TINY / "val" / "images" / "val_1.JPEG"
     altered.write_bytes(altered.read_bytes() + b"x")
-    refused("has changed since it was downloaded: its files have the sha256", read_tiny, tmp_path / "root")
+    refused(
+        "has changed since it was downloaded: its files have the sha256",
+        read_tiny,
+        tmp_path / "root",
+    )
     assert not read_tiny(tmp_path / "root", verify=False).verified
 
 
@@ -412,12 +472,22 @@ def test_a_folder_that_is_no_tiny_imagenet_is_told_in_one_line(tmp_path):
     notes = folder / "val" / "val_annotations.txt"
     notes.write_text("val_0.JPEG\tn1\nval_1.JPEG n2\n")
     refused(
-        "line 2 of .*val_annotations.txt names no image and class: 'val_1.JPEG n2'", read_tiny, tmp_path, verify=False
+        "line 2 of .*val_annotations.txt names no image and class: 'val_1.JPEG n2'",
+        read_tiny,
+        tmp_path,
+        verify=False,
     )
     (folder / "wnids.txt").write_text("n7")
-    refused("has no training image of a class that wnids.txt names", read_tiny, tmp_path, verify=False)
+    refused(
+        "has no training image of a class that wnids.txt names", read_tiny, tmp_path, verify=False
+    )
     (folder / "wnids.txt").unlink()
-    refused("lacks wnids.txt in tiny-imagenet-200, and the option download", read_tiny, tmp_path, download=False)
+    refused(
+        "lacks wnids.txt in tiny-imagenet-200, and the option download",
+        read_tiny,
+        tmp_path,
+        download=False,
+    )
 
 
 def test_a_download_replaces_no_folder_that_is_there(tmp_path, monkeypatch):
@@ -433,7 +503,12 @@ def test_a_download_replaces_no_folder_that_is_there(tmp_path, monkeypatch):
 def test_a_broken_image_of_tiny_imagenet_is_named(tmp_path):
     folder = tiny(tmp_path)
     (folder / "val" / "images" / "val_0.JPEG").write_bytes(b"")
-    refused("cannot read .*val_0.JPEG as an image: .*; move the folder away", read_tiny, tmp_path, verify=False)
+    refused(
+        "cannot read .*val_0.JPEG as an image: .*; move the folder away",
+        read_tiny,
+        tmp_path,
+        verify=False,
+    )
 
 
 # ---- pictures in the place of a tensor
@@ -444,7 +519,11 @@ def test_pictures_give_what_a_tensor_of_them_gives(tmp_path):
         picture(tmp_path / f"{number}.png", seed=number)
     pictures = Pictures(tmp_path, [f"{number}.png" for number in range(600)], 4)
     held = pictures.hold()
-    assert (pictures.shape, pictures.dtype, pictures.nbytes) == (held.shape, held.dtype, held.nbytes)
+    assert (pictures.shape, pictures.dtype, pictures.nbytes) == (
+        held.shape,
+        held.dtype,
+        held.nbytes,
+    )
     rows = torch.tensor([599, 0, 300, 300])
     assert torch.equal(pictures.index_select(0, rows), held.index_select(0, rows))
     assert torch.equal(held[599], torch.tensor(decode(tmp_path / "599.png", 4)))
@@ -457,5 +536,10 @@ def test_pictures_give_what_a_tensor_of_them_gives(tmp_path):
 @pytest.mark.parametrize("folder", ["train", "/somewhere", "../pets/val", "."])
 def test_a_test_folder_is_one_beside_train(tmp_path, folder):
     pets(tmp_path)
-    refused("test_folder is .*; it is the name of a folder beside train", read, tmp_path, test_folder=folder,
-            error=ConfigError)  # fmt: skip
+    refused(
+        "test_folder is .*; it is the name of a folder beside train",
+        read,
+        tmp_path,
+        test_folder=folder,
+        error=ConfigError,
+    )

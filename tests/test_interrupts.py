@@ -36,7 +36,9 @@ LONG_CALL = "ready(); hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 def begun(body, **options):
     """Begin a command and wait until it is ready."""
     script = COMMAND.format(body=body)
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, **options)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, **options
+    )
     assert process.stderr.readline() == "ready\n"
     return process
 
@@ -177,11 +179,22 @@ def alive(pid):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_a_run_ends_with_its_workers_though_these_are_stopped(tmp_path):
     recipe = Path(__file__).parent.parent / "recipes" / "digits.yaml"
-    command = [sys.executable, "-m", "tombola", "run", str(recipe), "--runs", str(tmp_path), "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "tombola",
+        "run",
+        str(recipe),
+        "--runs",
+        str(tmp_path),
+        "--workers",
+        "2",
+    ]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        assert "trainings" in process.stderr.readline()  # the pool is there, and its processes are begun
+        # the pool is there, and its processes are begun
+        assert "trainings" in process.stderr.readline()
         workers = workers_of(process.pid)
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
@@ -193,6 +206,9 @@ def test_a_run_ends_with_its_workers_though_these_are_stopped(tmp_path):
                     break
                 time.sleep(1)
     assert len(workers) == 2
-    assert (code, text.splitlines()[-1]) == (130, "tombola: stopped; the same command goes on from here")
+    assert (code, text.splitlines()[-1]) == (
+        130,
+        "tombola: stopped; the same command goes on from here",
+    )
     assert "Traceback" not in text
     assert not any(alive(pid) for pid in workers)

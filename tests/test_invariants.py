@@ -27,7 +27,9 @@ from tombola.training.jobs import Job, run_job
 def network() -> nn.Module:
     with seeds.seeded(0, "init"):
         return nn.Sequential(
-            OrderedDict(flat=nn.Flatten(), fc=nn.Linear(4, 5), norm=nn.BatchNorm1d(5), head=nn.Linear(5, 4))
+            OrderedDict(
+                flat=nn.Flatten(), fc=nn.Linear(4, 5), norm=nn.BatchNorm1d(5), head=nn.Linear(5, 4)
+            )
         )
 
 
@@ -38,7 +40,9 @@ def make_task(kind=Classification) -> Classification:
 
 
 def job_on(task) -> Job:
-    return Job(task.initial_state(), ones(task.model), Training(epochs=1, lr=0.1, batch_size=8), seed=0)
+    return Job(
+        task.initial_state(), ones(task.model), Training(epochs=1, lr=0.1, batch_size=8), seed=0
+    )
 
 
 def mask_of(*keeps):
@@ -51,7 +55,9 @@ FULL = mask_of(1, 1, 1, 1)
 def test_weights_that_are_not_zero_where_they_were_pruned_are_counted_and_named():
     mask = mask_of(1, 0, 0, 1)
     check_zeros({"w": torch.tensor([1.0, 0.0, -0.0, 0.0])}, mask, "round 1")
-    with pytest.raises(InvariantError, match=r"2 pruned weights of 'w' are not zero after training \(round 3\)"):
+    with pytest.raises(
+        InvariantError, match=r"2 pruned weights of 'w' are not zero after training \(round 3\)"
+    ):
         check_zeros({"w": torch.tensor([1.0, 1e-30, float("nan"), 0.0])}, mask, "round 3")
 
 
@@ -66,36 +72,72 @@ def test_a_good_cut_passes():
     ("before", "mask", "candidates", "amount", "scope", "message"),
     [
         (
-            mask_of(1, 1, 1, 0), mask_of(1, 1, 0, 0), [mask_of(1, 1, 0, 0), mask_of(1, 1, 0, 1)], 0.33, whole_model,
+            mask_of(1, 1, 1, 0),
+            mask_of(1, 1, 0, 0),
+            [mask_of(1, 1, 0, 0), mask_of(1, 1, 0, 1)],
+            0.33,
+            whole_model,
             "candidate 1 keeps weights of 'w' that were pruned before",
         ),
         (
-            mask_of(1, 1, 1, 0), mask_of(1, 0, 0, 1), [], 0.33, None,
+            mask_of(1, 1, 1, 0),
+            mask_of(1, 0, 0, 1),
+            [],
+            0.33,
+            None,
             "the new mask keeps weights of 'w' that were pruned before",
         ),
         (
-            FULL, mask_of(1, 1, 0, 1), [mask_of(1, 1, 0, 1), mask_of(0, 1, 1, 1)], 0.25, whole_model,
+            FULL,
+            mask_of(1, 1, 0, 1),
+            [mask_of(1, 1, 0, 1), mask_of(0, 1, 1, 1)],
+            0.25,
+            whole_model,
             "the new mask is not what all candidates keep",
         ),
         (
-            FULL, mask_of(1, 0, 0, 1), [mask_of(1, 1, 0, 1), mask_of(0, 1, 1, 1)], 0.25, None,
+            FULL,
+            mask_of(1, 0, 0, 1),
+            [mask_of(1, 1, 0, 1), mask_of(0, 1, 1, 1)],
+            0.25,
+            None,
             "the new mask is not what all candidates keep",
         ),
         (
-            FULL, mask_of(0, 0, 1, 1), [mask_of(0, 0, 1, 1)], 0.25, whole_model,
+            FULL,
+            mask_of(0, 0, 1, 1),
+            [mask_of(0, 0, 1, 1)],
+            0.25,
+            whole_model,
             "candidate 0 keeps 2 weights of 'model'; asked for were 3",
         ),
         (
-            FULL, mask_of(0, 0, 0, 1), [mask_of(0, 1, 1, 1), mask_of(0, 0, 0, 1)], 0.25, per_layer,
+            FULL,
+            mask_of(0, 0, 0, 1),
+            [mask_of(0, 1, 1, 1), mask_of(0, 0, 0, 1)],
+            0.25,
+            per_layer,
             "candidate 1 keeps 1 weights of 'w'; asked for were 3",
         ),
         (
-            FULL, mask_of(0, 0, 1, 1), [mask_of(0, 0, 1, 1)], Count(3), whole_model,
+            FULL,
+            mask_of(0, 0, 1, 1),
+            [mask_of(0, 0, 1, 1)],
+            Count(3),
+            whole_model,
             "the new mask keeps 2 weights of 'model'; asked for were 3",
         ),
     ],
-    ids=["candidate grows", "mask grows", "wrong intersection", "user's intersection", "rate", "second", "count"],
-)  # fmt: skip
+    ids=[
+        "candidate grows",
+        "mask grows",
+        "wrong intersection",
+        "user's intersection",
+        "rate",
+        "second",
+        "count",
+    ],
+)
 def test_a_cut_that_breaks_a_law_is_refused(before, mask, candidates, amount, scope, message):
     with pytest.raises(InvariantError, match=message):
         check_cut(before, mask, candidates, amount, scope)
@@ -113,14 +155,18 @@ def test_a_model_at_the_rewind_point_passes_with_its_pruned_weights_zero():
     check_rewound(halved, start, mask, redrawn=True)
 
 
-@pytest.mark.parametrize("name", ["fc.weight", "fc.bias", "norm.weight", "norm.running_mean", "head.weight"])
+@pytest.mark.parametrize(
+    "name", ["fc.weight", "fc.bias", "norm.weight", "norm.running_mean", "head.weight"]
+)
 def test_whatever_is_not_rewound_is_named(name):
     task = make_task()
     start, mask = task.initial_state(), ones(task.model)
     model = task.build(start, WHOLE, 0)
     with torch.no_grad():
         model.state_dict()[name].view(-1)[0] += 0.5
-    with pytest.raises(InvariantError, match=f"'{name}' is not at the rewind point before training"):
+    with pytest.raises(
+        InvariantError, match=f"'{name}' is not at the rewind point before training"
+    ):
         check_rewound(model, start, mask, redrawn=False)
 
 
@@ -161,8 +207,12 @@ def test_a_pruned_weight_that_is_alive_before_training_is_named():
     task = make_task()
     mask = ones(task.model)
     mask["fc.weight"][0] = False
-    with pytest.raises(InvariantError, match=r"'fc.weight' is not at the rewind point before training"):
-        check_rewound(task.build(task.initial_state(), WHOLE, 0), task.initial_state(), mask, redrawn=False)
+    with pytest.raises(
+        InvariantError, match=r"'fc.weight' is not at the rewind point before training"
+    ):
+        check_rewound(
+            task.build(task.initial_state(), WHOLE, 0), task.initial_state(), mask, redrawn=False
+        )
 
 
 class Forgets(Classification):
@@ -204,7 +254,8 @@ def test_a_loop_that_revives_pruned_weights_is_caught_in_the_round_and_the_parti
     first = next(rounds)  # nothing was pruned before round 1
     gone = int((~first.mask["fc.weight"]).sum())
     with pytest.raises(
-        InvariantError, match=f"{gone} pruned weights of 'fc.weight' are not zero .*round 2, partition 2"
+        InvariantError,
+        match=f"{gone} pruned weights of 'fc.weight' are not zero .*round 2, partition 2",
     ):
         next(rounds)
 
@@ -220,7 +271,9 @@ def test_a_cut_whose_masks_grow_is_caught():
 
     rounds = find(job_on(task), [WHOLE], [0.25] * 2, run_all=serial(task), cut=growing)
     next(rounds)
-    with pytest.raises(InvariantError, match=r"candidate 0 keeps weights of 'fc.weight' that were pruned before"):
+    with pytest.raises(
+        InvariantError, match=r"candidate 0 keeps weights of 'fc.weight' that were pruned before"
+    ):
         next(rounds)
 
 

@@ -1,4 +1,6 @@
-"""A job is one training as plain data: the same job gives the same bits, and another one another digest."""
+"""A job is one training as plain data: the same job gives the same bits, and another one
+another digest.
+"""
 
 import itertools
 import random
@@ -93,7 +95,9 @@ def breaking(step, value) -> Classification:
 @pytest.mark.parametrize("evaluate_every", [None, 1, 5, 7, 100])
 def test_a_loss_that_is_no_number_ends_the_training_and_the_step_is_named(value, evaluate_every):
     task = breaking(7, value)
-    with pytest.raises(TrainingError, match=f"the loss is {value} at step 7; a lower learning rate may help"):
+    with pytest.raises(
+        TrainingError, match=f"the loss is {value} at step 7; a lower learning rate may help"
+    ):
         run_job(job_on(task, evaluate_every=evaluate_every), task)
 
 
@@ -116,7 +120,13 @@ def scripted(*losses) -> Classification:
 
 @pytest.mark.parametrize(
     ("losses", "step"),
-    [([4, 3, 2, 1], 12), ([1, 2, 3, 4], 3), ([3, 1, 2, 1], 6), ([2, 2, 2, 2], 3), ([4, 3, 1, 2], 9)],
+    [
+        ([4, 3, 2, 1], 12),
+        ([1, 2, 3, 4], 3),
+        ([3, 1, 2, 1], 6),
+        ([2, 2, 2, 2], 3),
+        ([4, 3, 1, 2], 9),
+    ],
 )
 def test_the_early_stop_step_is_the_first_with_the_lowest_validation_loss(losses, step):
     task = scripted(*losses)
@@ -132,9 +142,13 @@ def test_the_early_state_is_that_of_a_training_that_ends_there(task):
     for entry in trained.history:
         there = run_job(replace(job, last=entry["step"]), task).final
         model = task.build(there, WHOLE, 0)
-        arrange_(model, settle(job.training, task.model, "cpu"))  # another layout has other last bits
+        # another layout has other last bits
+        arrange_(model, settle(job.training, task.model, "cpu"))
         metrics = task.measure(model, WHOLE, "valid")
-        assert (entry["valid_loss"], entry["valid_accuracy"]) == (metrics.loss, metrics.values["accuracy"])
+        assert (entry["valid_loss"], entry["valid_accuracy"]) == (
+            metrics.loss,
+            metrics.values["accuracy"],
+        )
         if entry["step"] == trained.early_step:
             assert equal(trained.early, there)
     lowest = min(trained.history, key=lambda entry: entry["valid_loss"])
@@ -153,9 +167,16 @@ def test_select_says_which_state_is_the_result():
 
 @pytest.mark.parametrize(
     ("losses", "patience", "steps"),
-    [([3, 1, 2, 2, 0], 2, 12), ([3, 2, 1, 2, 3, 0], 3, 18), ([1, 2, 0], 1, 6), ([3, 2, 3, 1, 2, 3], 2, 18)],
+    [
+        ([3, 1, 2, 2, 0], 2, 12),
+        ([3, 2, 1, 2, 3, 0], 3, 18),
+        ([1, 2, 0], 1, 6),
+        ([3, 2, 3, 1, 2, 3], 2, 18),
+    ],
 )
-def test_patience_ends_a_training_after_so_many_evaluations_without_a_lower_loss(losses, patience, steps):
+def test_patience_ends_a_training_after_so_many_evaluations_without_a_lower_loss(
+    losses, patience, steps
+):
     task = scripted(*losses)
     trained = run_job(job_on(task, epochs=6, patience=patience), task)
     assert trained.history[-1]["step"] == steps
@@ -174,7 +195,10 @@ def test_without_validation_data_there_is_no_early_state():
 
 def test_the_best_state_cannot_be_selected_without_validation_data():
     task = make_task(valid=0)
-    with pytest.raises(ConfigError, match=r"training.select is best; without validation data \(valid: 0\) it must be"):
+    with pytest.raises(
+        ConfigError,
+        match=r"training.select is best; without validation data \(valid: 0\) it must be",
+    ):
         run_job(job_on(task, select="best"), task)
 
 
@@ -183,10 +207,18 @@ def test_the_best_state_cannot_be_selected_without_validation_data():
     [
         (WHOLE, {"epochs": 1}, 16 + 16 + 8),
         (WHOLE, {"epochs": None, "steps": 5}, 40 + 32),
-        (WHOLE, {"epochs": None, "steps": 3, "batch_size": 13}, 39),  # a last batch of one example is dropped
+        (
+            WHOLE,
+            {"epochs": None, "steps": 3, "batch_size": 13},
+            39,
+        ),  # a last batch of one example is dropped
         (WHOLE, {"epochs": None, "steps": 4, "batch_size": 13}, 39 + 13),
         (Partition(classes=(0, 3)), {"epochs": 2}, 2 * 20),  # 16 + 4
-        (Partition(classes=(0, 3)), {"epochs": None, "steps": 9}, 3 * 20),  # 9 * 2/3 = 6 steps of its own
+        (
+            Partition(classes=(0, 3)),
+            {"epochs": None, "steps": 9},
+            3 * 20,
+        ),  # 9 * 2/3 = 6 steps of its own
         (Partition(examples=tuple(range(10))), {"epochs": 2}, 2 * 10),
         (Partition(order=1), {"epochs": 2}, 2 * 40),
     ],
@@ -208,7 +240,9 @@ def test_a_rewind_point_at_step_k_goes_on_to_the_same_bits(task):
     assert equal(run_job(replace(job, start=point, first=5), task).final, run_job(job, task).final)
 
 
-@pytest.mark.parametrize("part", [WHOLE, Partition(classes=(0, 3)), Partition(examples=tuple(range(20)))])
+@pytest.mark.parametrize(
+    "part", [WHOLE, Partition(classes=(0, 3)), Partition(examples=tuple(range(20)))]
+)
 def test_pruned_weights_end_at_zero_and_the_head_has_its_size(task, part):
     job = replace(job_on(task), part=part)
     trained = run_job(job, task)
@@ -227,7 +261,9 @@ def test_by_seeds_the_first_partition_trains_as_if_there_were_none(task):
 
 def test_the_same_job_gives_the_same_bits_even_with_dropout_and_augmentation():
     def once():
-        task = Classification(network(dropout=0.5), split(data(), valid=20), augment=Augment(crop=1, flip=True))
+        task = Classification(
+            network(dropout=0.5), split(data(), valid=20), augment=Augment(crop=1, flip=True)
+        )
         return run_job(job_on(task), task)
 
     one, other = once(), once()
@@ -325,7 +361,9 @@ JOBS = {
     "examples": lambda job: replace(job, part=Partition(examples=(0, 1))),
     "order": lambda job: replace(job, part=Partition(order=1)),
 } | {
-    f"{name}={value}": lambda job, name=name, value=value: replace(job, training=replace(job.training, **{name: value}))
+    f"{name}={value}": lambda job, name=name, value=value: replace(
+        job, training=replace(job.training, **{name: value})
+    )
     for name, value in [
         ("lr", 0.2),
         ("momentum", 0.9),
@@ -369,22 +407,34 @@ class Drawing(nn.Module):
     """Draws from all three global generators, in training and in evaluation."""
 
     def forward(self, images):
-        return images * np.random.uniform(0.5, 1.5) * random.uniform(0.5, 1.5) + 0.1 * torch.rand(images.shape)
+        return images * np.random.uniform(0.5, 1.5) * random.uniform(0.5, 1.5) + 0.1 * torch.rand(
+            images.shape
+        )
 
 
 @pytest.mark.parametrize("settings", [{}, {"select": "best", "evaluate_every": 2}])
 def test_the_same_job_gives_the_same_twice_whatever_was_drawn_before_and_puts_it_back(settings):
-    task = Classification(nn.Sequential(Drawing(), *network(dropout=0.3)), split(data(), valid=20), head="6")
+    task = Classification(
+        nn.Sequential(Drawing(), *network(dropout=0.3)), split(data(), valid=20), head="6"
+    )
     training = Training(epochs=2, batch_size=16, lr=0.1, **settings)
     job = Job(task.initial_state(), {}, training, seed=0)
     results = []
     for seed in (1, 2):
         seeds.reseed_python(seed)
         torch.manual_seed(seed)
-        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        before = (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            torch.get_rng_state().tolist(),
+        )
         trained = run_job(job, task)
         measured = measure(job, trained, task)
-        assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+        assert before == (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            torch.get_rng_state().tolist(),
+        )
         results.append((trained, measured))
     (one, measured), (other, again) = results
     assert equal(one.final, other.final)
@@ -422,10 +472,16 @@ def test_tasks_whose_models_train_differently_have_different_digests(change):
 
 
 def test_the_digest_of_a_task_is_the_same_in_both_modes_of_its_model():
-    digests = [Classification(network().train(mode), split(data(), valid=20)).digest for mode in (True, False)]
+    digests = [
+        Classification(network().train(mode), split(data(), valid=20)).digest
+        for mode in (True, False)
+    ]
     assert digests[0] == digests[1]
 
 
 def test_a_model_whose_shapes_are_not_known_yet_is_refused_in_one_line():
-    with pytest.raises(ConfigError, match=r"the parameter '1.weight' has no shape yet; run the model on a batch once"):
+    with pytest.raises(
+        ConfigError,
+        match=r"the parameter '1.weight' has no shape yet; run the model on a batch once",
+    ):
         Classification(nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), split(data()), head="1")

@@ -44,7 +44,9 @@ def pictures():
 
 
 def layers(**more):
-    return nn.Sequential(OrderedDict(flat=nn.Flatten(), fc=nn.Linear(36, 8), relu=nn.ReLU(), **more))
+    return nn.Sequential(
+        OrderedDict(flat=nn.Flatten(), fc=nn.Linear(36, 8), relu=nn.ReLU(), **more)
+    )
 
 
 MODELS = {
@@ -75,7 +77,10 @@ def made(what):
 
 def half(model):
     """Prune every second weight."""
-    return {name: torch.arange(keep.numel()).view(keep.shape) % 2 == 0 for name, keep in ones(model, "all").items()}
+    return {
+        name: torch.arange(keep.numel()).view(keep.shape) % 2 == 0
+        for name, keep in ones(model, "all").items()
+    }
 
 
 def trained(what, kernel, mask, *, steps=6, visited=None, **settings):
@@ -84,7 +89,9 @@ def trained(what, kernel, mask, *, steps=6, visited=None, **settings):
     training = Training(epochs=2, step=kernel, **settings)
     losses = []
     everything = {name: keep | True for name, keep in mask.items()}
-    for step in train(model, pictures(), training, everything, loss=loss, seed=0, last=steps, visited=visited):
+    for step in train(
+        model, pictures(), training, everything, loss=loss, seed=0, last=steps, visited=visited
+    ):
         if step.loss is not None:
             losses.append(step.loss)
         if step.number == 3:
@@ -98,7 +105,9 @@ def check_alike(kernel, found, expected):
     tolerance = named(kernel).tolerance
     for one, other in zip([*losses, *state.values()], [*wanted, *right.values()], strict=True):
         if tolerance:
-            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.abs().max()))
+            torch.testing.assert_close(
+                one, other, rtol=tolerance, atol=tolerance * float(other.abs().max())
+            )
         else:
             assert torch.equal(one, other)
 
@@ -160,7 +169,9 @@ def test_a_kernel_has_a_page_and_stands_in_a_resolved_recipe_by_one_name(kernel)
 
 def test_compiled_is_what_compile_says_so_that_digests_stay():
     assert Training(epochs=1, step="compiled") == Training(epochs=1, step="eager", compile=True)
-    with pytest.raises(ConfigError, match=r"compile is true and training.step is 'a:B'; a model is run in one way"):
+    with pytest.raises(
+        ConfigError, match=r"compile is true and training.step is 'a:B'; a model is run in one way"
+    ):
         Training(epochs=1, step="a:B", compile=True)
 
 
@@ -174,7 +185,9 @@ def test_the_default_is_the_most_preferred_kernel_that_takes_the_model_on_the_de
 
 
 def test_a_kernel_that_does_not_exist_is_refused_with_those_that_do():
-    with pytest.raises(ConfigError, match=r"is 'tracd'; it is one of .*traced.* Did you mean 'traced'\?"):
+    with pytest.raises(
+        ConfigError, match=r"is 'tracd'; it is one of .*traced.* Did you mean 'traced'\?"
+    ):
         Training(epochs=1, step="tracd")
 
 
@@ -185,7 +198,9 @@ def test_a_kernel_looks_at_the_model_before_the_first_step_and_after_visits_alon
     def calls(visited, batches=None):
         Elsewhere.calls.clear()
         training = Training(epochs=2, step=OWN, lr=0.1)
-        for _ in train(made("mlp"), batches or pictures(), training, {}, loss=loss, seed=0, visited=visited):
+        for _ in train(
+            made("mlp"), batches or pictures(), training, {}, loss=loss, seed=0, visited=visited
+        ):
             Elsewhere.calls.append("visit")
         return list(Elsewhere.calls)
 
@@ -203,7 +218,15 @@ def test_batches_of_ones_own_may_have_the_model_in_hands_at_every_step():
     Elsewhere.calls.clear()
     own = copy.copy(pictures())
     own.__class__ = Own
-    for _ in train(made("mlp"), own, Training(epochs=1, step=OWN), {}, loss=loss, seed=0, visited=lambda _: False):
+    for _ in train(
+        made("mlp"),
+        own,
+        Training(epochs=1, step=OWN),
+        {},
+        loss=loss,
+        seed=0,
+        visited=lambda _: False,
+    ):
         pass
     assert Elsewhere.calls.count("upkeep") == 4
 
@@ -224,12 +247,19 @@ def test_a_run_has_the_model_in_hands_at_evaluations_alone_and_a_loop_of_ones_ow
 
 
 def test_a_kernel_of_ones_own_runs_a_recipe_and_gives_the_masks_of_eager(tmp_path):
-    """The kernel stands in one file outside of the package, and a recipe names it; its bits are those of eager."""
+    """The kernel stands in one file outside of the package, and a recipe names it; its bits are
+    those of eager.
+    """
     found = {}
     for kernel in ("eager", OWN):
-        whole = WHOLE | {"name": kernel.rpartition(":")[2].lower(), "training": {"epochs": 1, "step": kernel}}
+        whole = WHOLE | {
+            "name": kernel.rpartition(":")[2].lower(),
+            "training": {"epochs": 1, "step": kernel},
+        }
         done = experiment.run(parse(whole), runs=tmp_path, workers=1)
         assert done.complete
-        found[kernel] = [(record["mask_digest"], record["test_accuracy"]) for record in done.records]
+        found[kernel] = [
+            (record["mask_digest"], record["test_accuracy"]) for record in done.records
+        ]
     assert found["eager"] == found[OWN]
     assert len({mask for mask, _ in found[OWN]}) == 3

@@ -55,10 +55,13 @@ def copy(ran, tmp_path):
 
 def test_networks_are_timed_in_turn_and_a_slow_one_takes_longer():
     calls = []
-    found = latency.timed({"quick": _Sleeps(2, calls), "slow": _Sleeps(5, calls)}, torch.zeros(3, 1))
+    found = latency.timed(
+        {"quick": _Sleeps(2, calls), "slow": _Sleeps(5, calls)}, torch.zeros(3, 1)
+    )
     samples = len(found["quick"])
     assert len(found["slow"]) == samples >= 5
-    assert calls[4:] == [(2, 3), (5, 3)] * samples  # after two of each, of which the second says how many there are
+    # after two of each, of which the second says how many there are
+    assert calls[4:] == [(2, 3), (5, 3)] * samples
     assert min(found["quick"]) >= 0.002
     assert min(found["slow"]) >= 0.005
 
@@ -67,7 +70,8 @@ def test_dense_and_the_sparsest_ticket_of_every_search_are_measured(ran):
     run = Run(ran)
     found = run.latency()
     assert (found["device"], found["threads"]) == ("cpu", 1)
-    assert [row["arm"] for row in found["rows"]] == ["dense", "lth", "colt-2"]  # a control follows a search
+    # a control follows a search
+    assert [row["arm"] for row in found["rows"]] == ["dense", "lth", "colt-2"]
     for row in found["rows"][1:]:
         assert (row["replicate"], row["round"]) == (0, 2)
         assert row["mask_digest"] == run.record(row["arm"], 0, 2)["mask_digest"]
@@ -83,8 +87,12 @@ def test_what_is_timed_is_the_ticket_and_not_the_dense_network(copy, monkeypatch
 
     def timed(networks, inputs):
         assert not any(network.training for network in networks.values())
-        seen.update({name: [int(p.count_nonzero()) for p in network.parameters() if p.dim() > 1]
-                     for name, network in networks.items()})  # fmt: skip
+        seen.update(
+            {
+                name: [int(p.count_nonzero()) for p in network.parameters() if p.dim() > 1]
+                for name, network in networks.items()
+            }
+        )
         return {name: [0.001] for name in networks}
 
     monkeypatch.setattr(latency, "timed", timed)
@@ -92,7 +100,11 @@ def test_what_is_timed_is_the_ticket_and_not_the_dense_network(copy, monkeypatch
     experiment.run(parse(WHOLE), runs=copy.parent, workers=1)
     assert seen["dense"] == [512, 80]
     assert seen["lth"] == [Run(copy).record("lth", 0, 2)["kept"], 80]
-    assert Run(copy).latency()["rows"][0]["batch_100"] == {"ms": 1.0, "quartiles": [1.0, 1.0], "samples": 1}
+    assert Run(copy).latency()["rows"][0]["batch_100"] == {
+        "ms": 1.0,
+        "quartiles": [1.0, 1.0],
+        "samples": 1,
+    }
 
 
 def test_it_is_measured_once_and_again_only_for_a_sparser_ticket(copy):
@@ -108,9 +120,11 @@ def test_it_is_packed_and_merged(ran, tmp_path):
     assert packed.latency() == Run(ran).latency()
     alone = experiment.run(parse(WHOLE), runs=tmp_path, workers=1, replicates=[1]).folder
     own = Run(alone).latency()
-    assert merge(alone, [packed.path]).latency() == own  # the clocks of the run that others are merged into
+    # the clocks of the run that others are merged into
+    assert merge(alone, [packed.path]).latency() == own
     (alone / LATENCY).unlink()
-    assert merge(alone, [packed.path]).latency() == packed.latency()  # without any, those that come along
+    # without any, those that come along
+    assert merge(alone, [packed.path]).latency() == packed.latency()
 
 
 def test_the_report_says_what_was_counted_beside_what_was_measured(copy):
@@ -118,7 +132,8 @@ def test_the_report_says_what_was_counted_beside_what_was_measured(copy):
     grid = inference_grid(outcome.records, outcome.asked)
     assert [row[0] for row in grid.rows] == ["dense", "lth", "control", "colt-2"]
     dense, lth, control, _ = grid.rows
-    assert dense[1:6] == ["100", "2", "592", "0.00118", "0.00118"]  # 64 x 8 + 8 x 10 weights, two FLOP each
+    # 64 x 8 + 8 x 10 weights, two FLOP each
+    assert dense[1:6] == ["100", "2", "592", "0.00118", "0.00118"]
     kept = Run(copy).record("lth", 0, 2)["kept"]
     assert lth[3] == f"{kept + 80}"
     assert lth[5] == control[5] == f"{2 * (kept + 80) / 1e6:.3g}"
@@ -135,7 +150,10 @@ def test_without_clocks_the_counts_stand_alone(copy):
     grid = inference_grid(records, Asked())
     assert len(grid.groups[0][1]) == 4
     assert inference_lines(records, Asked()) == []
-    bare = [{key: value for key, value in record.items() if key != "inference_flops"} for record in records]
+    bare = [
+        {key: value for key, value in record.items() if key != "inference_flops"}
+        for record in records
+    ]
     assert inference_grid(bare, Asked()).rows == []
 
 
@@ -144,9 +162,15 @@ CLOCK = {"arm": "dense", "batch_1": {"ms": 1.0, "quartiles": [1.0, 1.0]}}
 
 @pytest.mark.parametrize(
     "content",
-    [[1], {"rows": [CLOCK]}, {"device": "cpu", "threads": 1, "rows": []}, {"device": "cpu", "threads": 1, "rows": 3},
-     {"device": "cpu", "threads": 1, "rows": [CLOCK, {"arm": "lth", "batch_1": {"ms": 1.0}}]}, None],
-)  # fmt: skip
+    [
+        [1],
+        {"rows": [CLOCK]},
+        {"device": "cpu", "threads": 1, "rows": []},
+        {"device": "cpu", "threads": 1, "rows": 3},
+        {"device": "cpu", "threads": 1, "rows": [CLOCK, {"arm": "lth", "batch_1": {"ms": 1.0}}]},
+        None,
+    ],
+)
 def test_a_damaged_file_is_one_clear_line(ran, tmp_path, content):
     folder = pack(ran, tmp_path / "packed").path
     (folder / LATENCY).write_text("{" if content is None else json.dumps(content), encoding="utf-8")

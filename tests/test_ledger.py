@@ -2,7 +2,17 @@
 
 import pytest
 
-from tombola.evidence.ledger import accounts, apart, at_equal_cost, budgets, sources, spent, to_reach, total, unsearched
+from tombola.evidence.ledger import (
+    accounts,
+    apart,
+    at_equal_cost,
+    budgets,
+    sources,
+    spent,
+    to_reach,
+    total,
+    unsearched,
+)
 from tombola.experiments.experiment import run
 from tombola.records.records import Cost, costs_of
 from tombola.schema.recipe import parse
@@ -11,7 +21,13 @@ WHOLE, HALF = 1000, 500  # samples of a training on all data, and on one of two 
 
 
 def record(arm, index, density, costs, replicate=0, accuracy=0.9):
-    same = {"arm": arm, "replicate": replicate, "round": index, "density": density, "test_accuracy": accuracy}
+    same = {
+        "arm": arm,
+        "replicate": replicate,
+        "round": index,
+        "density": density,
+        "test_accuracy": accuracy,
+    }
     return same | {"costs": [cost.plain() for cost in costs]}
 
 
@@ -23,7 +39,9 @@ def lth(rounds, rate=0.8):
     """Round r + 1 of LTH is the evaluation of ticket r."""
     found = [record("lth", 0, 1.0, [cost("evaluation", "0")])]
     for r in range(1, rounds + 1):
-        found.append(record("lth", r, rate**r, [cost("search", f"{r - 1}"), cost("evaluation", f"{r}")]))
+        found.append(
+            record("lth", r, rate**r, [cost("search", f"{r - 1}"), cost("evaluation", f"{r}")])
+        )
     return found
 
 
@@ -37,7 +55,8 @@ def colt(rounds, kept=0.7225):
 
 
 # By hand, as for the paper's Table IV: at 2.25 % LTH has done 17 rounds for 18 trainings, with all
-# accuracies; COLT-2 comes to 2.02 % in 12 rounds, for 12 + 1 trainings with one accuracy, 12 + 13 with all of them.
+# accuracies; COLT-2 comes to 2.02 % in 12 rounds, for 12 + 1 trainings with one accuracy, 12 + 13
+# with all of them.
 def test_what_a_density_costs_in_full_data_trainings():
     [one] = to_reach(lth(17), 0.0226)
     assert (one.rounds, one.search, one.own, one.whole) == (17, 17, 18, 18)
@@ -78,8 +97,19 @@ def test_the_dense_network_trained_longer_is_one_training():
 
 
 def test_flops_and_memory_add_up_as_they_should():
-    found = total([cost("search", "a", flops=100), cost("search", "b", flops=60), cost("evaluation", "a", flops=100)])
-    assert (found.flops, found.flops_sparse, found.peak_bytes, found.process_seconds) == (160, 80, 7, 1.0)
+    found = total(
+        [
+            cost("search", "a", flops=100),
+            cost("search", "b", flops=60),
+            cost("evaluation", "a", flops=100),
+        ]
+    )
+    assert (found.flops, found.flops_sparse, found.peak_bytes, found.process_seconds) == (
+        160,
+        80,
+        7,
+        1.0,
+    )
 
 
 def test_costs_of_older_records_are_read():
@@ -87,16 +117,18 @@ def test_costs_of_older_records_are_read():
     assert (old.role, old.samples, old.seconds, old.flops) == ("search", 600, 1.5, None)
 
 
-# By hand: LeNet-300-100 on 8 x 8 images takes 2 (64 * 300 + 300 * 100 + 100 * 10) FLOPs forward, as many for the
-# gradients of its weights, and 2 (300 * 100 + 100 * 10) for those of the layers' inputs; the first needs none.
-# In half of the classes the output layer has 5 of its 10 units.
+# By hand: LeNet-300-100 on 8 x 8 images takes 2 (64 * 300 + 300 * 100 + 100 * 10) FLOPs forward, as
+# many for the gradients of its weights, and 2 (300 * 100 + 100 * 10) for those of the layers'
+# inputs; the first needs none. In half of the classes the output layer has 5 of its 10 units.
 def test_the_ledger_of_a_run_is_the_count_by_hand(tmp_path):
     whole = {
         "name": "counted", "training": {"epochs": 1, "lr": 0.05}, "until": {"rounds": 1}, "device": "cpu",
         "arms": {"lth": {"method": "lth", "rate": 0.5, "scope": "per_layer"},
                  "colt-2": {"method": "colt", "rate": 0.1}},
     }  # fmt: skip
-    records = {(r["arm"], r["round"]): r for r in run(parse(whole), runs=tmp_path, workers=1).records}
+    records = {
+        (r["arm"], r["round"]): r for r in run(parse(whole), runs=tmp_path, workers=1).records
+    }
     first, second, head = 64 * 300, 300 * 100, 100 * 10
     forward = 2 * (first + second + head)
     training = 2 * forward + 2 * (second + head)
@@ -105,7 +137,10 @@ def test_the_ledger_of_a_run_is_the_count_by_hand(tmp_path):
     assert dense.steps == -(-dense.samples // 64)
     assert dense.peak_bytes > 10**6
     ticket = costs_of(records["lth", 1])[-1]
-    assert records["lth", 1]["layers"] == {"fc1.weight": [first // 2, first], "fc2.weight": [second // 2, second]}
+    assert records["lth", 1]["layers"] == {
+        "fc1.weight": [first // 2, first],
+        "fc2.weight": [second // 2, second],
+    }
     assert ticket.flops == ticket.samples * training
     assert ticket.flops_sparse == ticket.samples * (training - 2 * first - 3 * second)
     assert records["lth", 1]["inference_flops"] == [forward, forward - first - second]
@@ -116,10 +151,14 @@ def test_the_ledger_of_a_run_is_the_count_by_hand(tmp_path):
 
 
 def control(name, of, rounds, costs, mask=None):
-    """A control of tickets that were found elsewhere: it is evaluated in every round, and searches nothing."""
+    """A control of tickets that were found elsewhere: it is evaluated in every round, and
+    searches nothing.
+    """
     found = [record(name, 0, 1.0, [cost("evaluation", "0")])]
     for r, here in zip(range(1, rounds + 1), costs, strict=True):
-        found.append(record(name, r, of**r, here) | ({"mask_digest": mask.format(r)} if mask else {}))
+        found.append(
+            record(name, r, of**r, here) | ({"mask_digest": mask.format(r)} if mask else {})
+        )
     return found
 
 
@@ -127,8 +166,8 @@ def evaluations(name, rounds):
     return [[cost("evaluation", f"{name} {r}")] for r in range(1, rounds + 1)]
 
 
-# By hand, three rounds: LTH searches for 3; the random ticket's own evaluation makes 4, those of all four accuracies 7,
-# but that of the dense network is LTH's first search.
+# By hand, three rounds: LTH searches for 3; the random ticket's own evaluation makes 4, those of
+# all four accuracies 7, but that of the dense network is LTH's first search.
 def test_a_control_is_charged_the_search_that_found_its_tickets():
     records = lth(3) + control("random", 0.8, 3, evaluations("random", 3))
     found = {one.arm: one for one in to_reach(records, 0.52, {"random": "lth"})}
@@ -169,10 +208,17 @@ def gradual(rounds):
 
 def test_densities_that_are_found_by_themselves_are_so_for_controls_and_for_one_shot_pruning_too():
     once = [record("one-shot", 0, 1.0, [cost("evaluation", "0")])] + [
-        record("one-shot", r, 0.5**r, [*([cost("search", "0")] if r == 1 else []), cost("evaluation", f"once {r}")])
+        record(
+            "one-shot",
+            r,
+            0.5**r,
+            [*([cost("search", "0")] if r == 1 else []), cost("evaluation", f"once {r}")],
+        )
         for r in (1, 2)
     ]
-    records = gradual(2) + once + control("random", 0.5, 2, evaluations("random", 2)) + lth(3) + colt(2)
+    records = (
+        gradual(2) + once + control("random", 0.5, 2, evaluations("random", 2)) + lth(3) + colt(2)
+    )
     assert apart(records, {"random": "gradual"}) == {"gradual", "one-shot", "random"}
     assert apart(records, {"random": "lth"}) == {"gradual", "one-shot"}
     for density in (0.5, 0.25):

@@ -57,21 +57,35 @@ def test_ones_is_no_head_if_nothing_is_said():
 
 def test_layers_of_every_dimension_are_found_by_their_type():
     model = nn.Sequential(
-        nn.Conv1d(1, 1, 3), nn.Conv3d(1, 1, 3), nn.ConvTranspose2d(1, 1, 3), nn.Linear(2, 2, bias=False),
-        nn.BatchNorm1d(2), nn.GroupNorm(1, 2), nn.InstanceNorm2d(2, affine=True), nn.LayerNorm(2), nn.RMSNorm(2),
-        nn.BatchNorm2d(2, affine=False), nn.Embedding(3, 2), nn.PReLU(),
-    )  # fmt: skip
+        nn.Conv1d(1, 1, 3),
+        nn.Conv3d(1, 1, 3),
+        nn.ConvTranspose2d(1, 1, 3),
+        nn.Linear(2, 2, bias=False),
+        nn.BatchNorm1d(2),
+        nn.GroupNorm(1, 2),
+        nn.InstanceNorm2d(2, affine=True),
+        nn.LayerNorm(2),
+        nn.RMSNorm(2),
+        nn.BatchNorm2d(2, affine=False),
+        nn.Embedding(3, 2),
+        nn.PReLU(),
+    )
     assert list(kinds(model).values()) == ["conv"] * 3 + ["linear"] + ["norm"] * 5
     assert list(ones(model, "all")) == ["0.weight", "1.weight", "2.weight", "3.weight"]
 
 
 def test_an_unknown_prunable_gets_did_you_mean():
-    with pytest.raises(ConfigError, match=r"prunable is 'no-head'; it is one of no_head, conv, all.* mean 'no_head'\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"prunable is 'no-head'; it is one of no_head, conv, all.* mean 'no_head'\?",
+    ):
         ones(models.lenet5(10), "no-head")
 
 
 def test_a_pattern_that_matches_nothing_is_refused_and_parameters_are_named():
-    with pytest.raises(ConfigError, match=r"'feat\*' matches no parameter; the model has: conv1.weight, .* 4 more"):
+    with pytest.raises(
+        ConfigError, match=r"'feat\*' matches no parameter; the model has: conv1.weight, .* 4 more"
+    ):
         ones(models.lenet5(10), ["conv1.weight", "feat*"])
 
 
@@ -80,7 +94,9 @@ def test_a_pattern_takes_no_biases_and_norm_weights_so_the_mask_is_never_larger_
     assert size(ones(model, ["*"])) == 370_368 + 2560 < total_weights(model)
     assert list(ones(model, ["*1.*"])) == ["conv1.weight"]  # bn1 has a weight too
     message = "prunable: 'bn1.*' matches bn1.weight, bn1.bias; only the weights of convolutions and linear layers are "
-    with pytest.raises(ConfigError, match=re.escape(message + "pruned, biases and norm weights never")):
+    with pytest.raises(
+        ConfigError, match=re.escape(message + "pruned, biases and norm weights never")
+    ):
         ones(model, ["conv1.weight", "bn1.*"])
 
 
@@ -88,13 +104,17 @@ def test_a_model_without_prunable_weights_is_refused():
     with pytest.raises(ConfigError, match=r"the model has no prunable weight \(prunable: conv\)"):
         ones(models.mlp(10), "conv")
     only_head = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    with pytest.raises(ConfigError, match=r"no prunable weight \(prunable: no_head\); it has: 1.weight, 1.bias"):
+    with pytest.raises(
+        ConfigError, match=r"no prunable weight \(prunable: no_head\); it has: 1.weight, 1.bias"
+    ):
         ones(only_head, head="1")
 
 
 def test_a_head_that_is_not_known_is_refused_unless_it_is_pruned_too():
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
-    with pytest.raises(ConfigError, match="the model has no attribute 'head'; name its output layer with head="):
+    with pytest.raises(
+        ConfigError, match="the model has no attribute 'head'; name its output layer with head="
+    ):
         ones(model)
     with pytest.raises(ConfigError, match=r"the model has no layer 'haed'. Did you mean 'head'\?"):
         ones(models.lenet5(10), head="haed")
@@ -110,7 +130,10 @@ def test_a_convolution_that_is_the_head_is_not_pruned_with_the_convolutions():
 def test_a_head_of_several_layers_is_refused_instead_of_pruned():
     model = nn.Sequential(nn.Linear(4, 4))
     model.head = nn.Sequential(nn.Dropout(), nn.Linear(4, 2))
-    with pytest.raises(ConfigError, match="head 'head' is a Sequential without a weight; name the output layer itself"):
+    with pytest.raises(
+        ConfigError,
+        match="head 'head' is a Sequential without a weight; name the output layer itself",
+    ):
         ones(model)
     assert list(ones(model, head="head.1")) == ["0.weight"]
 
@@ -184,7 +207,11 @@ def test_masks_fit_wrapped_models(wrap):
 
 
 def test_count_and_size_are_of_weights_kept_and_prunable():
-    mask = {"a": torch.tensor([[True, False], [False, False]]), "b": torch.tensor([True]), "c": torch.ones(0).bool()}
+    mask = {
+        "a": torch.tensor([[True, False], [False, False]]),
+        "b": torch.tensor([True]),
+        "c": torch.ones(0).bool(),
+    }
     assert (count(mask), size(mask)) == (2, 5)
     assert density(mask) == 0.4
 
@@ -203,7 +230,9 @@ def test_density_total_counts_what_is_not_prunable_as_kept():
     assert density(mask, total=16) == 13 / 16
 
 
-@pytest.mark.parametrize(("mask", "total"), [({}, None), ({"w": torch.ones(0).bool()}, None), ({}, 0)])
+@pytest.mark.parametrize(
+    ("mask", "total"), [({}, None), ({"w": torch.ones(0).bool()}, None), ({}, 0)]
+)
 def test_the_density_of_no_weight_is_refused(mask, total):
     with pytest.raises(InputError, match="no weight has no density"):
         density(mask, total)
@@ -221,8 +250,13 @@ def test_empty_layers_are_named():
 
 def test_a_mask_is_nested_where_it_keeps_nothing_new():
     within = {"a": torch.tensor([True, False]), "b": torch.tensor([True, True])}
-    assert list(nested({"a": torch.tensor([True, False]), "b": torch.tensor([False, True])}, within)) == []
-    assert list(nested({"a": torch.tensor([False, True]), "b": torch.tensor([False, True])}, within)) == ["a"]
+    assert (
+        list(nested({"a": torch.tensor([True, False]), "b": torch.tensor([False, True])}, within))
+        == []
+    )
+    assert list(
+        nested({"a": torch.tensor([False, True]), "b": torch.tensor([False, True])}, within)
+    ) == ["a"]
 
 
 # ---- intersection
@@ -235,7 +269,9 @@ def test_intersect_keeps_a_weight_only_if_every_candidate_does():
 
 
 MASKS = st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=4).map(
-    lambda rows: [{"v": torch.tensor(row[:4]).view(2, 2), "w": torch.tensor(row[4:])} for row in rows]
+    lambda rows: [
+        {"v": torch.tensor(row[:4]).view(2, 2), "w": torch.tensor(row[4:])} for row in rows
+    ]
 )
 
 
@@ -262,7 +298,9 @@ def test_candidates_that_do_not_fit_each_other_are_refused_by_name():
     one = {"w": torch.tensor([True])}
     with pytest.raises(InputError, match="at least one candidate"):
         intersect([])
-    with pytest.raises(InputError, match="candidate 1 and candidate 0 name different parameters: v, w"):
+    with pytest.raises(
+        InputError, match="candidate 1 and candidate 0 name different parameters: v, w"
+    ):
         intersect([one, {"v": torch.tensor([True])}])
     message = "candidate 1 and candidate 0 have different shapes for 'w': (2,) and (1,)"
     with pytest.raises(InputError, match=re.escape(message)):
@@ -291,7 +329,10 @@ def test_apply_zeroes_weights_that_are_no_numbers():
 
 def test_a_mask_that_does_not_fit_is_refused_by_name():
     model, sgd = models.lenet5(10), None
-    with pytest.raises(InputError, match=r"the mask names 'conv3.weight', which the model has not. Did you mean 'conv"):
+    with pytest.raises(
+        InputError,
+        match=r"the mask names 'conv3.weight', which the model has not. Did you mean 'conv",
+    ):
         apply_(model, {"conv3.weight": torch.ones(1).bool()})
     shapes = "'head.weight' has the shape (5, 84) in the mask and (10, 84) in the model"
     with pytest.raises(InputError, match=re.escape(shapes)):

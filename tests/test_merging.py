@@ -1,4 +1,6 @@
-"""Runs that add up: replicates done apart, joined, equal one run; what does not belong together is refused."""
+"""Runs that add up: replicates done apart, joined, equal one run; what does not belong together
+is refused.
+"""
 
 import shutil
 
@@ -17,7 +19,10 @@ from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError, InputError
 from tombola.records.seals import Seals
 
-ARMS = {"colt-2": {"method": "colt", "rate": 0.15}, "random": {"method": "random_ticket", "of": "colt-2"}}
+ARMS = {
+    "colt-2": {"method": "colt", "rate": 0.15},
+    "random": {"method": "random_ticket", "of": "colt-2"},
+}
 
 
 def three(**changes):
@@ -26,7 +31,9 @@ def three(**changes):
 
 def by_key(records):
     """Records in one order: which arm's first one was written first is a race."""
-    return sorted(timeless(records), key=lambda record: (record["arm"], record["replicate"], record["round"]))
+    return sorted(
+        timeless(records), key=lambda record: (record["arm"], record["replicate"], record["round"])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,9 @@ def test_parts_merged_are_the_run_done_at_once(parts, copies):
         files = [path for path in (whole.folder / kind).rglob("*") if path.is_file()]
         assert files
         for path in files:
-            assert (merged.folder / path.relative_to(whole.folder)).read_bytes() == path.read_bytes()
+            assert (
+                merged.folder / path.relative_to(whole.folder)
+            ).read_bytes() == path.read_bytes()
     again = run(three(), runs=copies[0].parent, workers=1)
     assert timeless(again.records) == timeless(whole.records)
 
@@ -101,7 +110,9 @@ def refused(copies, message):
 def test_doubles_must_agree(parts, copies):
     other = records_of(parts[1].folder)[0] | {"test_accuracy": 0.123}
     write_records(copies[1], [*records_of(copies[1]), other])
-    refused(copies, "different results for arm .*, replicate ., round 0: test_accuracy was .*, is 0.123")
+    refused(
+        copies, "different results for arm .*, replicate ., round 0: test_accuracy was .*, is 0.123"
+    )
 
 
 def test_an_arm_that_is_another_one_is_refused_with_its_fields(copies):
@@ -116,12 +127,18 @@ def test_an_arm_that_is_another_one_is_refused_with_its_fields(copies):
 
 
 def test_a_run_of_another_recipe_is_refused_with_its_fields(copies, tmp_path):
-    other = run(three(seed=5, until={"rounds": 1}, replicates=1), runs=tmp_path / "other", workers=1)
+    other = run(
+        three(seed=5, until={"rounds": 1}, replicates=1), runs=tmp_path / "other", workers=1
+    )
     refused([copies[0], other.folder], "cannot be merged with .*: seed was 0, is 5")
 
 
 def test_other_data_is_refused(copies):
-    change_json(copies[1], "environment.json", lambda known: [entry | {"data_fingerprint": "f"} for entry in known])
+    change_json(
+        copies[1],
+        "environment.json",
+        lambda known: [entry | {"data_fingerprint": "f"} for entry in known],
+    )
     refused(copies, "the data differs from what .* began with")
 
 
@@ -145,11 +162,15 @@ def test_replicates_that_do_not_exist_are_refused(tmp_path):
 
 def test_a_folder_of_another_recipe_under_this_ones_name_is_refused(tmp_path):
     small = three(until={"rounds": 1}, replicates=1)
-    other = three(until={"rounds": 1}, replicates=1, training=small.plain()["training"] | {"lr": 0.06})
+    other = three(
+        until={"rounds": 1}, replicates=1, training=small.plain()["training"] | {"lr": 0.06}
+    )
     done, moved = go(tmp_path, small), go(tmp_path / "other", other)
     shutil.rmtree(done.folder)
     moved.folder.rename(done.folder)
-    with pytest.raises(ConfigError, match=r"holds the run of another recipe: training.lr was 0.06, is 0.05"):
+    with pytest.raises(
+        ConfigError, match=r"holds the run of another recipe: training.lr was 0.06, is 0.05"
+    ):
         go(tmp_path, small)
 
 
@@ -174,7 +195,9 @@ def test_a_packed_run_tells_what_the_run_told_in_eight_files(parts, tmp_path):
     assert {path.name for path in packed.path.iterdir()} == FILES
     assert packed.records.all() == run.records.all()
     was, now = run.predictions(), packed.predictions()
-    assert set(was) == {f"{arm}/replicate-{k}/round-{i:03}" for arm in ARMS for k in range(3) for i in range(3)}
+    assert set(was) == {
+        f"{arm}/replicate-{k}/round-{i:03}" for arm in ARMS for k in range(3) for i in range(3)
+    }
     assert list(now) == list(was)
     assert all((now[key] == was[key]).all() for key in was)
     labels = make_task(three(), None).splits.test.labels.numpy()
@@ -183,12 +206,16 @@ def test_a_packed_run_tells_what_the_run_told_in_eight_files(parts, tmp_path):
     assert report(packed).complete
     assert (tmp_path / "packed" / "report.html").exists()
     again = pack(parts[0].folder, tmp_path / "again")
-    assert (again.path / "predictions.npz").read_bytes() == (packed.path / "predictions.npz").read_bytes()
+    assert (again.path / "predictions.npz").read_bytes() == (
+        packed.path / "predictions.npz"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_packed_part_merges_as_the_run_does(first, parts, copies, tmp_path):
-    """Into a run folder, where its predictions become files again, and taking one in, where files go into its one."""
+    """Into a run folder, where its predictions become files again, and taking one in, where
+    files go into its one.
+    """
     whole = Run(parts[0].folder)
     folders = [copies[0], pack(copies[1], tmp_path / "packed").path]
     merged = merge(folders[first], [folders[1 - first]])
@@ -219,7 +246,9 @@ def test_a_packed_run_cannot_be_continued(parts, tmp_path):
 def test_a_run_is_packed_into_a_new_folder_only(parts, tmp_path):
     (tmp_path / "mine").write_text("precious")
     for target in (tmp_path, tmp_path / "mine", parts[0].folder):
-        with pytest.raises(ConfigError, match="is already there; a run is packed into a new folder"):
+        with pytest.raises(
+            ConfigError, match="is already there; a run is packed into a new folder"
+        ):
             pack(parts[0].folder, target)
     assert (tmp_path / "mine").read_text() == "precious"
     with pytest.raises(ConfigError, match="is no run folder"):
@@ -227,7 +256,9 @@ def test_a_run_is_packed_into_a_new_folder_only(parts, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(("damage", "told"), [(b"no zip", "was altered or damaged: it has no"), (b"", "is empty")])
+@pytest.mark.parametrize(
+    ("damage", "told"), [(b"no zip", "was altered or damaged: it has no"), (b"", "is empty")]
+)
 def test_packed_predictions_that_cannot_be_read_are_one_line(damage, told, parts, copies, tmp_path):
     packed = pack(parts[2].folder, tmp_path / "packed").path  # the replicate that the first has not
     (packed / "predictions.npz").write_bytes(damage)
@@ -248,7 +279,11 @@ def test_tickets_that_differ_are_refused_though_one_has_no_record(parts, copies)
     one, two = copies[0], shutil.copytree(parts[1].folder, copies[0].parent / "same")
     path = one / "records.jsonl"
     lines = path.read_text().splitlines(keepends=True)
-    gone = [n for n, line in enumerate(lines) if '"random", ' in line and '"replicate": 0, "round": 2' in line]
+    gone = [
+        n
+        for n, line in enumerate(lines)
+        if '"random", ' in line and '"replicate": 0, "round": 2' in line
+    ]
     path.write_text("".join(line for n, line in enumerate(lines) if n not in gone))
     ticket = "tickets/random/replicate-0/round-002.safetensors"
     shutil.copyfile(one / "tickets/colt-2/replicate-0/round-002.safetensors", one / ticket)
@@ -274,15 +309,21 @@ def test_packing_and_merging_write_nothing_into_what_they_read(parts, copies, tm
 
 
 def test_a_merge_does_not_look_at_what_follows_from_other_rounds(tmp_path):
-    """Which rounds were evaluated changes what the later ones cost, and where a search stops what passes."""
+    """Which rounds were evaluated changes what the later ones cost, and where a search stops
+    what passes.
+    """
     arms = {"lth": {"method": "lth", "rate": 0.2}}
     every = run(three(arms=arms, replicates=1), runs=tmp_path / "every", workers=1)
-    some = run(three(arms=arms, replicates=1, evaluate_at=[0.65]), runs=tmp_path / "some", workers=1)
+    some = run(
+        three(arms=arms, replicates=1, evaluate_at=[0.65]), runs=tmp_path / "some", workers=1
+    )
     until = {"rounds": 2, "accuracy_drop": 0.9}
     drop = run(three(arms=arms, replicates=1, until=until), runs=tmp_path / "drop", workers=1)
     merged = merge(some.folder, [every.folder, drop.folder])
     assert all(record["evaluated"] for record in merged.records.all())
-    assert [record["samples_seen"] for record in merged.records.all()] == [r["samples_seen"] for r in every.records]
+    assert [record["samples_seen"] for record in merged.records.all()] == [
+        r["samples_seen"] for r in every.records
+    ]
 
 
 def test_a_merged_run_says_how_many_replicates_it_has_and_what_is_missing(parts, copies, tmp_path):
@@ -295,7 +336,9 @@ def test_a_merged_run_says_how_many_replicates_it_has_and_what_is_missing(parts,
     longer = run(three(until={"rounds": 3}, replicates=1), runs=tmp_path / "longer", workers=1)
     mixed = report(merge(longer.folder, [parts[2].folder]))
     assert not mixed.complete
-    assert any("replicate 2: not complete: it ended by another until" in note for note in mixed.notes)
+    assert any(
+        "replicate 2: not complete: it ended by another until" in note for note in mixed.notes
+    )
 
 
 def test_what_lies_ahead_is_judged_by_the_recipe_that_is_asked_for(parts, tmp_path):
@@ -328,14 +371,25 @@ def test_a_checkpoint_may_have_moved_since(tmp_path):
     first.parent.mkdir()
     torch.save(make_model(three(), make_task(three(), None)).state_dict(), first)
     model = {"name": "mlp", "hidden": [40, 20]}
-    begun = run(three(model=model | {"weights": str(first)}, replicates=1), runs=tmp_path / "runs", workers=1)
+    begun = run(
+        three(model=model | {"weights": str(first)}, replicates=1),
+        runs=tmp_path / "runs",
+        workers=1,
+    )
     second = first.rename(tmp_path / "w2.pt")
-    again = run(three(model=model | {"weights": str(second)}, replicates=1), runs=tmp_path / "runs", workers=1)
+    again = run(
+        three(model=model | {"weights": str(second)}, replicates=1),
+        runs=tmp_path / "runs",
+        workers=1,
+    )
     assert again.folder == begun.folder
     assert again.complete
     other = run(three(replicates=1), runs=tmp_path / "other", workers=1)
     second.unlink()
-    with pytest.raises(ConfigError, match=r"cannot be merged with .*: model.weights was .*which is not here, is None"):
+    with pytest.raises(
+        ConfigError,
+        match=r"cannot be merged with .*: model.weights was .*which is not here, is None",
+    ):
         merge(begun.folder, [other.folder])
 
 
@@ -361,7 +415,9 @@ def test_a_merge_reads_every_file_before_it_takes_one_in(copies, capsys, kind):
     """A ticket that was cut to 300 bytes, and any other file of which a bit has changed."""
     path = next(copies[1].glob(KINDS[kind]))
     raw = path.read_bytes()
-    path.write_bytes(raw[:300] if kind == "ticket" else raw[:-40] + bytes([raw[-40] ^ 1]) + raw[-39:])
+    path.write_bytes(
+        raw[:300] if kind == "ticket" else raw[:-40] + bytes([raw[-40] ^ 1]) + raw[-39:]
+    )
     before = {path: path.read_bytes() for path in copies[0].rglob("*") if path.is_file()}
     assert main(["runs", "merge", str(copies[0]), str(copies[1])]) == 2
     told = capsys.readouterr().err
@@ -371,14 +427,18 @@ def test_a_merge_reads_every_file_before_it_takes_one_in(copies, capsys, kind):
 
 
 def test_a_ticket_of_another_round_and_a_strange_file_are_not_taken_in(copies):
-    first, second = (copies[1] / f"tickets/colt-2/replicate-2/round-00{index}.safetensors" for index in (1, 2))
+    first, second = (
+        copies[1] / f"tickets/colt-2/replicate-2/round-00{index}.safetensors" for index in (1, 2)
+    )
     whole = second.read_bytes()
     shutil.copyfile(first, second)
     refused(copies, r"round-002.safetensors' is not the ticket of its round")
     second.write_bytes(whole)
     (copies[1] / "tickets" / "notes.txt").write_text("mine")
     refused(copies, r"notes.txt' is no file of a run; take it away")
-    (copies[1] / "tickets" / "notes.txt").rename(copies[1] / "tickets" / ".round-001.safetensors.abcdefgh")
+    (copies[1] / "tickets" / "notes.txt").rename(
+        copies[1] / "tickets" / ".round-001.safetensors.abcdefgh"
+    )
     merge(copies[0], copies[1:])
     assert not list(copies[0].rglob("*.abcdefgh"))
 
@@ -405,7 +465,9 @@ def test_a_part_of_before_there_were_digests_merges_as_the_run_does(old, parts, 
             assert (copies[0] / path.relative_to(whole.path)).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["records.jsonl", "predictions/labels.npy", "state.json", "latency.json"])
+@pytest.mark.parametrize(
+    "name", ["records.jsonl", "predictions/labels.npy", "state.json", "latency.json"]
+)
 def test_what_is_packed_is_read_first(copies, tmp_path, name):
     path = copies[0] / name
     raw = path.read_bytes()
@@ -419,7 +481,9 @@ def test_a_packed_run_of_before_there_were_digests_has_them(parts, copies, tmp_p
     packed = pack(unseal(copies[0]), tmp_path / "packed")
     again = pack(parts[1].folder, tmp_path / "again")
     assert packed.sealed
-    assert (packed.path / "predictions.npz").read_bytes() == (again.path / "predictions.npz").read_bytes()
+    assert (packed.path / "predictions.npz").read_bytes() == (
+        again.path / "predictions.npz"
+    ).read_bytes()
     assert packed.records.all() == again.records.all()
 
 
@@ -444,7 +508,9 @@ def test_tickets_that_write_their_masks_in_two_ways_are_the_same(copies, parts, 
 
 
 def test_a_ticket_whose_parent_writes_its_mask_in_another_way_is_the_same(copies, monkeypatch):
-    """A mask near one bit a weight stands packed in both runs, and yet its ticket names another file of its parent."""
+    """A mask near one bit a weight stands packed in both runs, and yet its ticket names another
+    file of its parent.
+    """
     from tombola.ticket_format import verify, writing
     from tombola.tickets import Ticket
 

@@ -1,4 +1,6 @@
-"""One contract for all methods: every card of every file is an arm of one run, which keeps what a method promises."""
+"""One contract for all methods: every card of every file is an arm of one run, which keeps what
+a method promises.
+"""
 
 import itertools
 import json
@@ -28,7 +30,8 @@ FOLLOWED = {
     "gradual": {"method": "gradual", "densities": [0.5, 0.2], "pace": {"every": 2}},
 }
 CARDS = methods.every_card()
-# Of the cards of these days, what their arms' definitions have always been; a later card needs none here.
+# Of the cards of these days, what their arms' definitions have always been; a later card needs none
+# here.
 DIGESTS = json.loads((Path(__file__).parent / "method_digests.json").read_text())
 
 
@@ -40,7 +43,9 @@ def recipe(**changes):
     made = dict(FOLLOWED)
     for card in CARDS:
         entry = from_yaml(card.entry, card.name)
-        made[card.name] = entry | ({"pace": {"every": 2}} if entry.get("method") == "gradual" else {})
+        made[card.name] = entry | (
+            {"pace": {"every": 2}} if entry.get("method") == "gradual" else {}
+        )
     return parse(whole | {"arms": made} | changes)
 
 
@@ -158,7 +163,9 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(done, tmp_path, monkeypa
     assert len(trained) > after
     went = run(recipe(), runs=tmp_path, workers=1)
     assert went.complete, went.notes
-    assert [timeless(record) for record in went.records] == [timeless(record) for record in done.records]
+    assert [timeless(record) for record in went.records] == [
+        timeless(record) for record in done.records
+    ]
     straight, mine = files(done.folder), files(went.folder)
     assert straight.keys() == mine.keys()
     assert [path for path in straight if straight[path] != mine[path]] == []

@@ -1,4 +1,6 @@
-"""Methods: every file of the folder keeps the protocol, and what its options were before is still read and written."""
+"""Methods: every file of the folder keeps the protocol, and what its options were before is
+still read and written.
+"""
 
 import dataclasses
 import subprocess
@@ -98,21 +100,31 @@ def test_a_method_that_came_later_writes_its_own_options_alone():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"method": "lth", "rate": 0.2, "partitions": 2},
-         "arms.x.partitions has no meaning with method: lth, which takes match, rate, reach, densities, exact, scope, "
-         "score, scored, training, allow_collapse; method: colt has it"),
-        ({"method": "random_ticket", "of": "lth", "rate": 0.1},
-         "arms.x.rate has no meaning with method: random_ticket, which takes of; methods colt, fine_tune, lr_rewind, "
-         "lth have it"),
-        ({"method": "lth", "rate": 0.2, "shuffel": "mask"}, "there is no 'arms.x.shuffel'; arms.x has: match, rate, "
-         "reach, densities, exact, scope, score, scored, training, allow_collapse. Did you mean 'shuffle'?"),
+        (
+            {"method": "lth", "rate": 0.2, "partitions": 2},
+            "arms.x.partitions has no meaning with method: lth, which takes match, rate, reach, "
+            "densities, exact, scope, score, scored, training, allow_collapse; method: colt has it",
+        ),
+        (
+            {"method": "random_ticket", "of": "lth", "rate": 0.1},
+            "arms.x.rate has no meaning with method: random_ticket, which takes of; methods colt, "
+            "fine_tune, lr_rewind, lth have it",
+        ),
+        (
+            {"method": "lth", "rate": 0.2, "shuffel": "mask"},
+            "there is no 'arms.x.shuffel'; arms.x has: match, rate, reach, densities, exact, "
+            "scope, score, scored, training, allow_collapse. Did you mean 'shuffle'?",
+        ),
         ({"method": "lht"}, "arms.x.method is 'lht'; it should be one of as_trained, colt, "),
         ({"method": 3}, "arms.x.method is 3; it should be one of as_trained, colt, "),
         ({}, "arms.x needs a method (as_trained, colt, "),
         ([], "arms.x is []; it should be a mapping"),
-        ({"method": "lth", "rate": "0.2"}, "arms.x.rate is '0.2'; it should be a number or a mapping"),
+        (
+            {"method": "lth", "rate": "0.2"},
+            "arms.x.rate is '0.2'; it should be a number or a mapping",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_no_method_takes_is_refused_with_what_would_be_right(given, message):
     whole = {"name": "x", "training": {"epochs": 1}, "arms": {"x": given}, "until": {"rounds": 1}}
     with pytest.raises(ConfigError) as caught:

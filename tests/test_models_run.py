@@ -114,8 +114,12 @@ DIGITS = {"data": {"name": "digits", "valid": 100, "subset": 300}}
 
 
 @pytest.mark.usefixtures("own_models")
-def test_a_model_of_ones_own_that_draws_and_decides_gives_the_same_with_one_worker_and_two(tmp_path):
-    made = recipe({"name": "own_models_here:net", "head": "last", "width": 10}, **DIGITS, replicates=2)
+def test_a_model_of_ones_own_that_draws_and_decides_gives_the_same_with_one_worker_and_two(
+    tmp_path,
+):
+    made = recipe(
+        {"name": "own_models_here:net", "head": "last", "width": 10}, **DIGITS, replicates=2
+    )
     assert made.training.step is None
     results = []
     for workers in (1, 2):
@@ -137,14 +141,20 @@ def test_replicates_of_a_model_with_a_frozen_layer_are_those_of_an_eager_step(wh
         made = recipe(model, **DIGITS, training={**training, "step": step}, replicates=3)
         done = run(made, runs=tmp_path / step, workers=1)
         assert done.complete, done.notes
-        results[step] = [(r["test_loss"], r["test_accuracy"], r["mask_digest"]) for r in done.records]
+        results[step] = [
+            (r["test_loss"], r["test_accuracy"], r["mask_digest"]) for r in done.records
+        ]
     assert results["traced"] == results["eager"]
     assert min(accuracy for _, accuracy, _ in results["traced"]) > 0.5
 
 
 @pytest.mark.usefixtures("own_models")
 def test_a_frozen_batch_norm_is_frozen_in_a_run(tmp_path):
-    done = run(recipe({"name": "own_models_here:still", "head": "4"}, **DIGITS, keep="all"), runs=tmp_path, workers=1)
+    done = run(
+        recipe({"name": "own_models_here:still", "head": "4"}, **DIGITS, keep="all"),
+        runs=tmp_path,
+        workers=1,
+    )
     assert done.complete, done.notes
     trained = done.folder / "trainings"
     assert list(trained.iterdir())
@@ -159,9 +169,15 @@ def test_a_frozen_batch_norm_is_frozen_in_a_run(tmp_path):
     assert Ticket.load(ticket).rewind_point["2.num_batches_tracked"] == 0
 
 
-def test_a_model_that_gives_more_than_logits_in_training_is_refused_with_the_option_that_helps(tmp_path):
+def test_a_model_that_gives_more_than_logits_in_training_is_refused_with_the_option_that_helps(
+    tmp_path,
+):
     with pytest.raises(ConfigError, match="aux_logits") as caught:
-        run(recipe({"name": "torchvision:googlenet", "init_weights": False}), runs=tmp_path, workers=1)
+        run(
+            recipe({"name": "torchvision:googlenet", "init_weights": False}),
+            runs=tmp_path,
+            workers=1,
+        )
     assert "\n" not in str(caught.value)
     options = {"init_weights": False, "aux_logits": False}
     assert build("torchvision:googlenet", 3, (3, 32, 32), options=options, seed=0)
@@ -192,14 +208,21 @@ def test_every_classifier_of_torchvision_takes_a_step_or_is_refused_in_one_line(
         if weights > MOST:
             continue
         side = SIDES.get(name, 224 if name.startswith(("vit_", "swin")) else 64)
-        options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        options = (
+            {"aux_logits": False, "init_weights": False}
+            if name in ("googlenet", "inception_v3")
+            else {}
+        )
         data = split(synthetic(classes=3, train=6, test=3, image_shape=(3, side, side)), valid=0)
         try:
             model = build(f"torchvision:{name}", 3, (3, side, side), options=options, seed=0)
             head = head_name(model, outputs=3)
             task = Classification(model, data, head)
             job = Job(
-                task.initial_state(), ones(model, head=head), Training(lr=1e-3, momentum=0.9, steps=1, batch_size=6), 0
+                task.initial_state(),
+                ones(model, head=head),
+                Training(lr=1e-3, momentum=0.9, steps=1, batch_size=6),
+                0,
             )
             trained = run_job(job, task)
         except InputError as error:

@@ -32,7 +32,8 @@ def test_a_fault_is_put_where_it_says_and_changes_what_the_module_does(monkeypat
     fault = next(fault for fault in faults_of(path) if fault.before == "1 / rounds")
     assert fault.context in path.read_text()
     faulty = ModuleType("faulty_rates")
-    monkeypatch.setitem(sys.modules, faulty.__name__, faulty)  # where dataclasses look for their types
+    # where dataclasses look for their types
+    monkeypatch.setitem(sys.modules, faulty.__name__, faulty)
     exec(fault.code(path), vars(faulty))
     assert rates.rate_to_reach(0.1, 3) == 1 - 0.1 ** (1 / 3)
     assert faulty.rate_to_reach(0.1, 3) == 1 - 0.1**3

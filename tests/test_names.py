@@ -1,4 +1,6 @@
-"""Names: the same with and without a wrapper, on every public function that takes a model or a state."""
+"""Names: the same with and without a wrapper, on every public function that takes a model or a
+state.
+"""
 
 import copy
 import dataclasses
@@ -26,7 +28,9 @@ class Net(nn.Module):
         self.module = nn.Sequential(nn.Linear(64, 12), nn.ReLU())
         # Outside of what is wrapped below: a checkpointed batch norm takes its statistics twice.
         self.norm = nn.BatchNorm1d(12)
-        self.blocks = nn.Sequential(nn.Sequential(nn.Linear(12, 12), nn.ReLU()), nn.Sequential(nn.Linear(12, 12)))
+        self.blocks = nn.Sequential(
+            nn.Sequential(nn.Linear(12, 12), nn.ReLU()), nn.Sequential(nn.Linear(12, 12))
+        )
         self.head = nn.Linear(12, 10)
 
     def forward(self, images):
@@ -44,7 +48,9 @@ def group(tmp_path_factory):
     folder = tmp_path_factory.mktemp("group")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{folder}/store", rank=0, world_size=1
+        )
     yield
     torch.distributed.destroy_process_group()
 
@@ -91,7 +97,9 @@ NESTED = {
     "fabric, compiled": lambda model: fabric(compiled(model)),
     "fabric, ddp": lambda model: fabric(nn.parallel.DistributedDataParallel(model)),
     "compile, ddp": lambda model: compiled(nn.parallel.DistributedDataParallel(model)),
-    "compiled and checkpointed blocks": in_a_block(lambda block: checkpoint_wrapper(compiled(block))),
+    "compiled and checkpointed blocks": in_a_block(
+        lambda block: checkpoint_wrapper(compiled(block))
+    ),
     "data parallel of compiled blocks": lambda model: nn.DataParallel(in_a_block(compiled)(model)),
 }
 DATA = tombola.split(synthetic())
@@ -103,7 +111,10 @@ SHORT = tombola.Training(lr=0.05, steps=2, batch_size=32)
 def half(model):
     """A mask of about half the weights."""
     chance = torch.Generator().manual_seed(2)
-    return {name: torch.rand(keep.shape, generator=chance) < 0.5 for name, keep in tombola.ones(model).items()}
+    return {
+        name: torch.rand(keep.shape, generator=chance) < 0.5
+        for name, keep in tombola.ones(model).items()
+    }
 
 
 def values(model):
@@ -138,7 +149,9 @@ def held(model):
 
 def trained(model):
     batches = tombola.Classification(bare(), DATA).batches(tombola.Partition(), 100, seed=0)
-    steps = [step.number for step in tombola.train(model, batches, SHORT, half(model), loss=loss, seed=0)]
+    steps = [
+        step.number for step in tombola.train(model, batches, SHORT, half(model), loss=loss, seed=0)
+    ]
     return [steps, *values(model)]
 
 
@@ -148,7 +161,9 @@ def evaluated(model):
 
 
 def job_on(model):
-    return tombola.Job(model.state_dict(), half(model), SHORT, seed=0), tombola.Classification(model, DATA)
+    return tombola.Job(model.state_dict(), half(model), SHORT, seed=0), tombola.Classification(
+        model, DATA
+    )
 
 
 def run(model):
@@ -189,9 +204,14 @@ def task_of_rows(model):
     bits = tombola.Metric("bits", fraction=False, unit="bits")
     rows = (IMAGES, LABELS)
     task = tombola.Rows(
-        draw=lambda: model, splits={"train": rows, "valid": (IMAGES[:0], LABELS[:0]), "test": rows}, seed=0,
-        loss=task_loss, metrics=(bits,), values=lambda loss: {"bits": loss}, head="head",
-    )  # fmt: skip
+        draw=lambda: model,
+        splits={"train": rows, "valid": (IMAGES[:0], LABELS[:0]), "test": rows},
+        seed=0,
+        loss=task_loss,
+        metrics=(bits,),
+        values=lambda loss: {"bits": loss},
+        head="head",
+    )
     built = task.build(task.initial_state(), tombola.data.partitions.WHOLE, 0)
     return [task.initial_state(), task.measure(built, tombola.data.partitions.WHOLE, "test").loss]
 
@@ -212,7 +232,9 @@ def saved(model, tmp_path):
 
 
 def pruned(model):
-    scores = {name: value.abs() for name, value in model.state_dict().items() if value.is_floating_point()}
+    scores = {
+        name: value.abs() for name, value in model.state_dict().items() if value.is_floating_point()
+    }
     return tombola.prune(scores, half(model), 0.3)
 
 
@@ -283,7 +305,9 @@ def same(one, other):
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
-        return list(one) == list(other) and all(same(value, other[name]) for name, value in one.items())
+        return list(one) == list(other) and all(
+            same(value, other[name]) for name, value in one.items()
+        )
     if isinstance(one, list | tuple) and not hasattr(one, "_fields"):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other
@@ -293,7 +317,9 @@ def same(one, other):
 def wanted(tmp_path_factory):
     """What each function gives for the model in no wrapper, worked out once."""
     folder = tmp_path_factory.mktemp("bare")
-    return {name: called(function, bare(), folder) for name, function in (OF_A_MODEL | MORE).items()}
+    return {
+        name: called(function, bare(), folder) for name, function in (OF_A_MODEL | MORE).items()
+    }
 
 
 def called(function, model, folder):
@@ -335,9 +361,12 @@ def test_a_sharded_weight_cannot_be_held_and_says_so_in_one_line(group):
     sharded = distribute_tensor(layer.weight.data, init_device_mesh("cpu", (1,)), [Shard(0)])
     layer.weight = nn.Parameter(sharded)
     with pytest.raises(
-        tombola.ground.errors.InputError, match=r"^'weight' is a DTensor, of which this process may have a part"
+        tombola.ground.errors.InputError,
+        match=r"^'weight' is a DTensor, of which this process may have a part",
     ):
-        tombola.hold_(torch.optim.SGD(layer.parameters(), 0.1), layer, {"weight": torch.rand(2, 4) < 0.5})
+        tombola.hold_(
+            torch.optim.SGD(layer.parameters(), 0.1), layer, {"weight": torch.rand(2, 4) < 0.5}
+        )
 
 
 def test_data_parallel_of_the_features_alone_changes_no_name():
@@ -356,7 +385,8 @@ def test_data_parallel_of_the_features_alone_changes_no_name():
 
 def test_a_state_without_a_weight_of_the_mask_is_refused_by_name():
     with pytest.raises(
-        tombola.ground.errors.InputError, match=r"the state has no 'fc\.weight'. Did you mean 'fd\.weight'"
+        tombola.ground.errors.InputError,
+        match=r"the state has no 'fc\.weight'. Did you mean 'fd\.weight'",
     ):
         magnitude({"fd.weight": torch.ones(2)}, {"fc.weight": torch.ones(2).bool()})
 
@@ -428,7 +458,9 @@ def test_what_wrappers_put_into_names_is_left_out_of_states(long, short):
 
 
 def test_a_mask_of_a_wrapper_and_a_state_of_another_agree():
-    mask, state = names.agreed({"_orig_mod.fc.weight": 0}, {"module.fc.weight": 1, "module.fc.bias": 2})
+    mask, state = names.agreed(
+        {"_orig_mod.fc.weight": 0}, {"module.fc.weight": 1, "module.fc.bias": 2}
+    )
     assert list(mask) == ["fc.weight"]
     assert list(state) == ["fc.weight", "fc.bias"]
 
@@ -442,6 +474,9 @@ def test_what_would_give_two_entries_one_name_is_not_done():
 
 def test_a_name_that_nothing_brings_together_is_refused_as_it_is(tmp_path):
     with pytest.raises(
-        tombola.ground.errors.TicketError, match=r"the mask names 'fc\.weight', which is not in the rewind"
+        tombola.ground.errors.TicketError,
+        match=r"the mask names 'fc\.weight', which is not in the rewind",
     ):
-        tombola.Ticket({"fc.weight": torch.ones(2).bool()}, {"fd.weight": torch.ones(2)}, {}).check()
+        tombola.Ticket(
+            {"fc.weight": torch.ones(2).bool()}, {"fd.weight": torch.ones(2)}, {}
+        ).check()

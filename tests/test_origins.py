@@ -1,4 +1,6 @@
-"""Origins: what a ticket says of itself is a stranger's word, read by the rules of a recipe before anything is done."""
+"""Origins: what a ticket says of itself is a stranger's word, read by the rules of a recipe
+before anything is done.
+"""
 
 import copy
 import json
@@ -20,7 +22,12 @@ from tombola.schema.recipe import Origin
 from tombola.tickets import Ticket
 
 MODEL = build("mlp", 4, (1, 8, 8), options={"hidden": [8]}, seed=0)
-DATA = {"name": "synthetic", "options": {"train": 60, "test": 10, "classes": 4}, "valid": 0.1, "fingerprint": "x"}
+DATA = {
+    "name": "synthetic",
+    "options": {"train": 60, "test": 10, "classes": 4},
+    "valid": 0.1,
+    "fingerprint": "x",
+}
 ORIGIN = {
     "arm": "lth", "round": 1, "replicate": 0, "rewind_step": 0, "seeds": {"recipe": 0, "replicate": 5},
     "method": {"method": "lth", "rate": 0.2}, "partitions": [], "parent": None, "prunable": "no_head",
@@ -118,15 +125,31 @@ def test_a_ticket_of_a_run_is_planned(tmp_path):
         (["seeds", "recipe"], None, "seeds.recipe is None; it should be a whole number"),
         (["data"], "digits", "does not say what it was found with (data)"),
         (["data", "valid"], "all", "data.valid is 'all'; it should be"),
-        (["data", "augment"], {"crop": "4"}, "data.augment.crop is '4'; it should be a whole number"),
+        (
+            ["data", "augment"],
+            {"crop": "4"},
+            "data.augment.crop is '4'; it should be a whole number",
+        ),
         (["data", "options"], {"train": 10**12}, "GiB of memory are free"),
-        (["data", "class_numbers"], ["a"], "class_numbers is ['a']; it should be a list of whole numbers"),
+        (
+            ["data", "class_numbers"],
+            ["a"],
+            "class_numbers is ['a']; it should be a list of whole numbers",
+        ),
         (["training", "threads"], 10**6, "training.threads is 1000000; it is at most 1,024"),
-        (["training", "threads"], 1000, "training.threads is 1000; this machine has 2 cores, and a training takes at"),
+        (
+            ["training", "threads"],
+            1000,
+            "training.threads is 1000; this machine has 2 cores, and a training takes at",
+        ),
         (["training", "steps"], 10**12, "training.steps is 1000000000000; it is at most"),
         (["training", "epochs"], 1, "training needs epochs or steps"),
         (["training", "momentum"], 2, "training.momentum is 2.0; it is at most 1"),
-        (["training", "batch_size"], "8", "training.batch_size is '8'; it should be a whole number"),
+        (
+            ["training", "batch_size"],
+            "8",
+            "training.batch_size is '8'; it should be a whole number",
+        ),
         (["training", "hooks"], "os:system", "there is no 'training.hooks'"),
     ],
     ids=range(34),
@@ -134,13 +157,20 @@ def test_a_ticket_of_a_run_is_planned(tmp_path):
 def test_an_origin_is_read_by_the_rules_of_a_recipe(tmp_path, path, value, said):
     ticket = ticket_of(put(ORIGIN, path, value), tmp_path)
     try:
-        failures = transfer([ticket], ["synthetic"], runs=tmp_path / "runs", workers=1, device="cpu").failures
+        failures = transfer(
+            [ticket], ["synthetic"], runs=tmp_path / "runs", workers=1, device="cpu"
+        ).failures
         told = ConfigError(failures[0])
     except InputError as error:
         told = error
     refused(told)
     assert said in str(told)
-    assert "stranger.safetensors" in str(told) or "tombola.models" in said or "GiB" in str(told) or "mlp" in said
+    assert (
+        "stranger.safetensors" in str(told)
+        or "tombola.models" in said
+        or "GiB" in str(told)
+        or "mlp" in said
+    )
 
 
 def test_threads_of_a_larger_machine_are_refused_with_what_to_do_and_that_is_enough(tmp_path):
@@ -152,22 +182,38 @@ def test_threads_of_a_larger_machine_are_refused_with_what_to_do_and_that_is_eno
 
 
 def test_what_is_not_needed_is_not_looked_at(tmp_path):
-    more = {"partitions": 5, "parent": {"a": 1}, "prunable": None, "later": "a field of another version"}
+    more = {
+        "partitions": 5,
+        "parent": {"a": 1},
+        "prunable": None,
+        "later": "a field of another version",
+    }
     planned(ORIGIN | more | {"data": DATA | {"verified": "?"}}, tmp_path)
 
 
 def test_a_name_of_the_tickets_stays_in_the_line_that_names_it():
     with pytest.raises(ConfigError) as caught:
         Origin.read(put(ORIGIN, ["training", "lr"], "fast"), "stranger.safetensors")
-    assert str(caught.value) == "stranger.safetensors: training.lr is 'fast'; it should be a number."
+    assert (
+        str(caught.value) == "stranger.safetensors: training.lr is 'fast'; it should be a number."
+    )
 
 
 PLACES = [[key] for key in ORIGIN] + [
-    [key, inner] for key in ("model", "data", "training", "seeds", "method") for inner in (*ORIGIN[key], "x")
+    [key, inner]
+    for key in ("model", "data", "training", "seeds", "method")
+    for inner in (*ORIGIN[key], "x")
 ]
-PLACES += [["training", key] for key in ("threads", "lr", "epochs", "milestones", "optimizer", "evaluate_every")]
+PLACES += [
+    ["training", key]
+    for key in ("threads", "lr", "epochs", "milestones", "optimizer", "evaluate_every")
+]
 PLACES += [["data", key] for key in ("subset", "classes", "skew", "augment", "class_numbers")]
-PLACES += [["data", "options", "train"], ["model", "options", "hidden"], ["data", "options", "image_shape"]]
+PLACES += [
+    ["data", "options", "train"],
+    ["model", "options", "hidden"],
+    ["data", "options", "image_shape"],
+]
 
 
 def as_json(value):
@@ -179,7 +225,9 @@ def as_json(value):
     return True
 
 
-ORIGINS = st.lists(st.tuples(st.sampled_from(PLACES), BOMBS.filter(as_json)), min_size=1, max_size=3)
+ORIGINS = st.lists(
+    st.tuples(st.sampled_from(PLACES), BOMBS.filter(as_json)), min_size=1, max_size=3
+)
 
 
 def comes_to_an_end(changes):
@@ -189,13 +237,18 @@ def comes_to_an_end(changes):
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = ticket_of(origin, folder)
-            for failure in transfer([path], ["synthetic"], runs=Path(folder), workers=1, device="cpu").failures:
+            for failure in transfer(
+                [path], ["synthetic"], runs=Path(folder), workers=1, device="cpu"
+            ).failures:
                 refused(ConfigError(failure))
         except InputError as error:
             refused(error)
         except Planned:
             pass
-        assert {path.name.split("-")[0] for path in Path(folder).iterdir()} <= {"stranger.safetensors", "transfer"}
+        assert {path.name.split("-")[0] for path in Path(folder).iterdir()} <= {
+            "stranger.safetensors",
+            "transfer",
+        }
 
 
 @given(ORIGINS)

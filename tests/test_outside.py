@@ -1,4 +1,6 @@
-"""What a newcomer adds is one file: every kind of it is here once, outside of the package, and one recipe runs them."""
+"""What a newcomer adds is one file: every kind of it is here once, outside of the package, and
+one recipe runs them.
+"""
 
 import re
 from pathlib import Path
@@ -23,7 +25,11 @@ RECIPE = {
     "training": {"lr": 0.1, "epochs": 2, "step": "tests.outside.kernel:Elsewhere"},
     "arms": {
         "weights": {"method": "lth", "rate": 0.5, "score": "tests.outside.weight_score:movement"},
-        "gradients": {"method": "lth", "rate": 0.5, "score": "tests.outside.gradient_score:connection"},
+        "gradients": {
+            "method": "lth",
+            "rate": 0.5,
+            "score": "tests.outside.gradient_score:connection",
+        },
         "layers": {"method": "tests.outside.method:LayerByLayer", "share": 0.5},
         "mirrored": {"method": "tests.outside.control:Mirrored", "of": "layers"},
     },
@@ -32,21 +38,33 @@ RECIPE = {
 }
 
 
-def test_one_recipe_runs_a_score_of_each_kind_a_method_a_control_a_metric_a_kernel_and_an_executor(tmp_path):
+def test_one_recipe_runs_a_score_of_each_kind_a_method_a_control_a_metric_a_kernel_and_an_executor(
+    tmp_path,
+):
     """Their bits do not hang on where and by what the networks are trained."""
     found = {}
-    for executor, kernel in ((None, "eager"), ("tests.outside.executor:Elsewhere", RECIPE["training"]["step"])):
+    for executor, kernel in (
+        (None, "eager"),
+        ("tests.outside.executor:Elsewhere", RECIPE["training"]["step"]),
+    ):
         made = parse(RECIPE | {"training": RECIPE["training"] | {"step": kernel}})
-        done = experiment.run(made, runs=tmp_path / kernel.rpartition(":")[2], workers=1, executor=executor)
+        done = experiment.run(
+            made, runs=tmp_path / kernel.rpartition(":")[2], workers=1, executor=executor
+        )
         assert done.complete, done.notes
         found[kernel] = {
-            (record["arm"], record["round"]): (record["mask_digest"], record["test_worst_class"], record["kept"])
+            (record["arm"], record["round"]): (
+                record["mask_digest"],
+                record["test_worst_class"],
+                record["kept"],
+            )
             for record in done.records
         }
     eager, own = found.values()
     assert eager == own
     assert {arm for arm, _ in own} == set(RECIPE["arms"])
-    assert len({mask for mask, _, _ in own.values()}) == 1 + 4 * 2  # the dense network's, and two of each arm
+    # the dense network's, and two of each arm
+    assert len({mask for mask, _, _ in own.values()}) == 1 + 4 * 2
     # By hand: 64 x 20 and 20 x 10 weights; half of all, or one layer's half a round.
     assert [own[arm, 1][2] for arm in RECIPE["arms"]] == [740, 740, 840, 840]
     assert [own[arm, 2][2] for arm in RECIPE["arms"]] == [370, 370, 740, 740]
@@ -55,7 +73,10 @@ def test_one_recipe_runs_a_score_of_each_kind_a_method_a_control_a_metric_a_kern
 
 
 def test_a_task_of_ones_own_runs_from_a_recipe(tmp_path):
-    arms = {"lth": {"method": "lth", "rate": 0.5}, "random": {"method": "random_ticket", "of": "lth"}}
+    arms = {
+        "lth": {"method": "lth", "rate": 0.5},
+        "random": {"method": "random_ticket", "of": "lth"},
+    }
     whole = {
         "name": "mirror", "task": "tests.outside.task:mirror", "data": {"name": "rows"}, "model": {"name": "linear"},
         "training": {"lr": 0.1, "epochs": 20}, "arms": arms, "until": {"rounds": 1}, "prunable": "all",
@@ -63,20 +84,29 @@ def test_a_task_of_ones_own_runs_from_a_recipe(tmp_path):
     done = experiment.run(parse(whole), runs=tmp_path, workers=1)
     assert done.complete, done.notes
     rmse = {(record["arm"], record["round"]): record["test_rmse"] for record in done.records}
-    # The identity turned around keeps 8 of 64 weights, so half of them are enough, but not any half.
+    # The identity turned around keeps 8 of 64 weights, so half of them are enough, but not any
+    # half.
     assert rmse["lth", 1] < 0.3 < rmse["random", 1]
 
 
 def test_the_score_and_the_metric_by_hand():
     state, start = {"w": torch.tensor([1.0, -2.0, 0.5])}, {"w": torch.tensor([0.5, -2.0, -1.0])}
-    assert movement(state, {"w": torch.ones(3).bool()}, Context(start, 0))["w"].tolist() == [0.5, 0.0, 1.5]
-    task = fair(Data("synthetic"), Model("mlp", options={"hidden": [8]}), seed=0, device="cpu", root=None)
+    assert movement(state, {"w": torch.ones(3).bool()}, Context(start, 0))["w"].tolist() == [
+        0.5,
+        0.0,
+        1.5,
+    ]
+    task = fair(
+        Data("synthetic"), Model("mlp", options={"hidden": [8]}), seed=0, device="cpu", root=None
+    )
     found = task.measure(task.build(task.initial_state(), WHOLE, 0), WHOLE, "test")
     right, there = [0] * task.classes, [0] * task.classes
     for label, guess in zip(task.labels("test").tolist(), found.predictions.tolist(), strict=True):
         there[label] += 1
         right[label] += label == guess
-    assert found.values["worst_class"] == pytest.approx(min(r / n for r, n in zip(right, there, strict=True) if n))
+    assert found.values["worst_class"] == pytest.approx(
+        min(r / n for r, n in zip(right, there, strict=True) if n)
+    )
     assert list(found.values) == ["worst_class", "accuracy"]
 
 

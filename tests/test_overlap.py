@@ -14,8 +14,9 @@ from tombola.folder.runs import Run
 from tombola.schema.recipe import parse
 
 
-# By hand: of 10 weights one keeps 5, another 4; by chance 5 * 4 / 10 = 2 in common. They prune 5 and 6, either one 7
-# of the 10 when 3 are common, so both prune 5 + 6 - 7 = 4: Jaccard 4 / 7. By chance: either 8, both 3.
+# By hand: of 10 weights one keeps 5, another 4; by chance 5 * 4 / 10 = 2 in common. They prune 5
+# and 6, either one 7 of the 10 when 3 are common, so both prune 5 + 6 - 7 = 4: Jaccard 4 / 7. By
+# chance: either 8, both 3.
 def test_common_weights_and_jaccard_by_hand():
     found = Overlap(10, (5, 4), 3, *by_chance(10, [5, 4]))
     assert (found.expected, found.fraction) == (2.0, 0.3)
@@ -32,7 +33,10 @@ def test_two_candidates_agree_by_chance_as_the_hypergeometric_distribution(befor
 
 def test_three_candidates_agree_by_chance_as_drawn_ones_do():
     random, before, kept = np.random.default_rng(0), 60, [50, 40, 30]
-    drawn = [len(set.intersection(*(set(random.choice(before, n, replace=False)) for n in kept))) for _ in range(4000)]
+    drawn = [
+        len(set.intersection(*(set(random.choice(before, n, replace=False)) for n in kept)))
+        for _ in range(4000)
+    ]
     mean, deviation = by_chance(before, kept)
     assert np.mean(drawn) == pytest.approx(mean, abs=4 * deviation / math.sqrt(4000))
     assert np.std(drawn) == pytest.approx(deviation, rel=0.06)
@@ -53,8 +57,8 @@ def test_where_there_is_no_choice_there_is_no_z():
     assert by_chance(0, [0, 0]) == (0.0, 0.0)
 
 
-# By hand: layers pruned at 10 % and 50 % by both of two cuts: chance keeps 0.81 * 100 + 0.25 * 100 of 200, 53 %;
-# one rate for both, 30 %, gives 49 %.
+# By hand: layers pruned at 10 % and 50 % by both of two cuts: chance keeps 0.81 * 100 + 0.25 * 100
+# of 200, 53 %; one rate for both, 30 %, gives 49 %.
 def test_chance_over_all_layers_is_the_sum_of_each_layers_own():
     layers = {
         "a": Overlap(100, (90, 90), 81, *by_chance(100, [90, 90])),
@@ -75,7 +79,9 @@ def test_a_run_tells_what_each_candidate_keeps_of_each_layer(tmp_path):
     folder = Run(run(parse(whole), runs=tmp_path, workers=1).folder)
     before, record = folder.record("colt-2", 0, 1), folder.record("colt-2", 0, 2)
     found = overlaps(before, record)
-    mask = {name: torch.ones(layer[1], dtype=torch.bool) for name, layer in record["layers"].items()}
+    mask = {
+        name: torch.ones(layer[1], dtype=torch.bool) for name, layer in record["layers"].items()
+    }
     for name, layer in found.items():
         kept = [int(one[name].sum()) for one in folder.candidates("colt-2", 0, 2, mask)]
         assert (layer.kept, layer.before) == (tuple(kept), before["layers"][name][0])
@@ -87,7 +93,9 @@ def test_a_run_tells_what_each_candidate_keeps_of_each_layer(tmp_path):
 @pytest.mark.parametrize("number", [2, 3])
 @pytest.mark.parametrize("before", range(5))
 def test_chance_is_what_counting_every_case_gives(before, number):
-    subsets = {size: list(itertools.combinations(range(before), size)) for size in range(before + 1)}
+    subsets = {
+        size: list(itertools.combinations(range(before), size)) for size in range(before + 1)
+    }
     for kept in itertools.product(range(before + 1), repeat=number):
         every = itertools.product(*(subsets[size] for size in kept))
         common = [len(set.intersection(*map(set, chosen))) for chosen in every]
@@ -97,14 +105,21 @@ def test_chance_is_what_counting_every_case_gives(before, number):
 
 
 def test_beyond_chance_is_the_place_between_chance_and_the_most_there_can_be():
-    # 10 weights, 5 and 4 kept: 2 in common by chance, 4 at most. 3 lie half way, 1 as far below chance.
-    assert [Overlap(10, (5, 4), common, 2.0, 1.0).beyond_chance for common in (2, 3, 4, 1)] == [0.0, 0.5, 1.0, -0.5]
+    # 10 weights, 5 and 4 kept: 2 in common by chance, 4 at most. 3 lie half way, 1 as far below
+    # chance.
+    assert [Overlap(10, (5, 4), common, 2.0, 1.0).beyond_chance for common in (2, 3, 4, 1)] == [
+        0.0,
+        0.5,
+        1.0,
+        -0.5,
+    ]
     # Where one keeps all there is no place between the two.
     assert Overlap(10, (10, 5), 5, 5.0, 0.0).beyond_chance is None
 
 
 def test_jaccard_of_one_rate_and_the_most_that_there_can_be_by_hand():
-    # Kept 5 and 4 of 10; by chance 2 in common at any rates. At most 4: 5 and 6 pruned, 5 of them by both.
+    # Kept 5 and 4 of 10; by chance 2 in common at any rates. At most 4: 5 and 6 pruned, 5 of them
+    # by both.
     found = Overlap(10, (5, 4), 3, 2.0, 1.0)
     assert found.jaccard_of_one_rate == pytest.approx(3 / 8)
     assert found.jaccard_at_most == pytest.approx(5 / 6)

@@ -1,4 +1,6 @@
-"""Functions of the user's own: tried before anything is trained, and whatever they do is one line that names them."""
+"""Functions of the user's own: tried before anything is trained, and whatever they do is one
+line that names them.
+"""
 
 import sys
 import textwrap
@@ -59,37 +61,87 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (f"({IMAGES}, torch.tensor([0, 1] * 3 + [0, 2**40]), {IMAGES}, torch.arange(8) % 2)",
-         "class 2 has no training image (1099511627774 of 1099511627777 classes have none)"),
-        (f"({IMAGES}, torch.arange(8) % 2, {IMAGES}, torch.tensor([0] * 7 + [2**40]))", "class 2 has no training"),
-        (f"({IMAGES}, -torch.arange(8), {IMAGES}, torch.arange(8) % 2)", "training labels run from -7 to 0"),
-        (f"({IMAGES}, np.full(8, 2**64 - 1, np.uint64), {IMAGES}, [0] * 8)", "labels run up to 18446744073709551615"),
-        (f"({IMAGES}, torch.arange(8.) % 2, {IMAGES}, torch.arange(8) % 2)", "labels are float32; whole numbers"),
-        (f"({IMAGES}, [0, 1, [2]], {IMAGES}, torch.arange(8) % 2)", "training labels make no array of numbers"),
-        ("([[1.], [2., 3.]], [0, 1], [[1.], [2.]], [0, 1])", "training images make no array of numbers"),
-        (f"({IMAGES}.to_sparse(), [0, 1] * 4, {IMAGES}, [0, 1] * 4)", "training images are a tensor that is sparse"),
-        (f"({IMAGES}.to('meta'), [0, 1] * 4, {IMAGES}, [0, 1] * 4)", "images are a tensor that is on the device meta"),
-        (f"(torch.quantize_per_tensor({IMAGES}, .1, 0, torch.quint8), [0, 1] * 4, {IMAGES}, [0, 1] * 4)",
-         "training images are a tensor that is quantised"),
-        (f"({IMAGES} * 1j, [0, 1] * 4, {IMAGES}, [0, 1] * 4)", "images are complex64; real numbers are needed"),
-        (f"({IMAGES} * math.nan, [0, 1] * 4, {IMAGES}, [0, 1] * 4)", "training image 0 holds NaN or infinite values"),
-        (f"(np.full((8, 1, 2, 4), 1e300), [0, 1] * 4, {IMAGES}, [0, 1] * 4)", "image 0 holds NaN or infinite values"),
+        (
+            f"({IMAGES}, torch.tensor([0, 1] * 3 + [0, 2**40]), {IMAGES}, torch.arange(8) % 2)",
+            "class 2 has no training image (1099511627774 of 1099511627777 classes have none)",
+        ),
+        (
+            f"({IMAGES}, torch.arange(8) % 2, {IMAGES}, torch.tensor([0] * 7 + [2**40]))",
+            "class 2 has no training",
+        ),
+        (
+            f"({IMAGES}, -torch.arange(8), {IMAGES}, torch.arange(8) % 2)",
+            "training labels run from -7 to 0",
+        ),
+        (
+            f"({IMAGES}, np.full(8, 2**64 - 1, np.uint64), {IMAGES}, [0] * 8)",
+            "labels run up to 18446744073709551615",
+        ),
+        (
+            f"({IMAGES}, torch.arange(8.) % 2, {IMAGES}, torch.arange(8) % 2)",
+            "labels are float32; whole numbers",
+        ),
+        (
+            f"({IMAGES}, [0, 1, [2]], {IMAGES}, torch.arange(8) % 2)",
+            "training labels make no array of numbers",
+        ),
+        (
+            "([[1.], [2., 3.]], [0, 1], [[1.], [2.]], [0, 1])",
+            "training images make no array of numbers",
+        ),
+        (
+            f"({IMAGES}.to_sparse(), [0, 1] * 4, {IMAGES}, [0, 1] * 4)",
+            "training images are a tensor that is sparse",
+        ),
+        (
+            f"({IMAGES}.to('meta'), [0, 1] * 4, {IMAGES}, [0, 1] * 4)",
+            "images are a tensor that is on the device meta",
+        ),
+        (
+            f"(torch.quantize_per_tensor({IMAGES}, .1, 0, torch.quint8), [0, 1] * 4, {IMAGES}, [0, "
+            "1] * 4)",
+            "training images are a tensor that is quantised",
+        ),
+        (
+            f"({IMAGES} * 1j, [0, 1] * 4, {IMAGES}, [0, 1] * 4)",
+            "images are complex64; real numbers are needed",
+        ),
+        (
+            f"({IMAGES} * math.nan, [0, 1] * 4, {IMAGES}, [0, 1] * 4)",
+            "training image 0 holds NaN or infinite values",
+        ),
+        (
+            f"(np.full((8, 1, 2, 4), 1e300), [0, 1] * 4, {IMAGES}, [0, 1] * 4)",
+            "image 0 holds NaN or infinite values",
+        ),
         (f"({IMAGES}[:0], [], {IMAGES}, [0, 1] * 4)", "whole numbers are needed"),
-        (f"({IMAGES}[:0], torch.arange(0), {IMAGES}, [0, 1] * 4)", "there are no training images; at least one"),
-        (f"({IMAGES}, [0, 1], {IMAGES}, [0, 1] * 4)", "8 training images but 2 training labels; there must be one"),
-        (f"({IMAGES}, [0, 1] * 4)", "'users_own:data' gives 2 values; it must give a Dataset, or training images"),
+        (
+            f"({IMAGES}[:0], torch.arange(0), {IMAGES}, [0, 1] * 4)",
+            "there are no training images; at least one",
+        ),
+        (
+            f"({IMAGES}, [0, 1], {IMAGES}, [0, 1] * 4)",
+            "8 training images but 2 training labels; there must be one",
+        ),
+        (
+            f"({IMAGES}, [0, 1] * 4)",
+            "'users_own:data' gives 2 values; it must give a Dataset, or training images",
+        ),
         ("None", "'users_own:data' gives NoneType; it must give a Dataset"),
         ("(object(), object(), object(), object())", "labels are object; whole numbers are needed"),
         ("sys.exit()", "'users_own:data' failed: SystemExit"),
         ("sys.exit(0)", "'users_own:data' failed: SystemExit: 0 (users_own.py, line 6)"),
         ("1 / 0", "failed: ZeroDivisionError: division by zero (users_own.py, line 6)"),
         ("(_ for _ in ()).throw(GeneratorExit)", "'users_own:data' failed: GeneratorExit"),
-        ("(_ for _ in ()).throw(BaseException('a\\nb'))", "'users_own:data' failed: BaseException: a b"),
+        (
+            "(_ for _ in ()).throw(BaseException('a\\nb'))",
+            "'users_own:data' failed: BaseException: a b",
+        ),
         ("next(iter(()))", "'users_own:data' failed: StopIteration"),
         ("data(1)", "'users_own:data' failed: TypeError: data() takes 0 positional arguments"),
     ],
     ids=range(26),
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore")  # quantised tensors are on their way out
 def test_data_that_are_none_are_one_line_that_names_the_function(own, made, said):
     name = own(f"def data():\n    return {made}\n") + ":data"
@@ -102,12 +154,18 @@ def test_data_that_are_none_are_one_line_that_names_the_function(own, made, said
 
 def test_a_label_of_a_slip_in_a_file_asks_for_no_memory(tmp_path):
     images, labels = np.zeros((4, 4, 4), np.uint8), np.array([0, 1, 2, 3])
-    arrays = {"train_images": images, "train_labels": np.array([0, 1, 2, 2**40]), "test_images": images}
+    arrays = {
+        "train_images": images,
+        "train_labels": np.array([0, 1, 2, 2**40]),
+        "test_images": images,
+    }
     np.savez(tmp_path / "slip.npz", **arrays, test_labels=labels)
     with pytest.raises(DataError, match="class 3 has no training image"):
         load("arrays", options={"path": str(tmp_path / "slip.npz")})
     with pytest.raises(DataError, match="class 2 has no training image"):
-        from_tensors(torch.zeros(4, 2, 2), [0, 1, 0, 1], torch.zeros(2, 2, 2), [0, 1], num_classes=2**50)
+        from_tensors(
+            torch.zeros(4, 2, 2), [0, 1, 0, 1], torch.zeros(2, 2, 2), [0, 1], num_classes=2**50
+        )
 
 
 def test_an_interrupt_in_a_function_of_ones_own_stays_an_interrupt(own):
@@ -118,8 +176,17 @@ def test_an_interrupt_in_a_function_of_ones_own_stays_an_interrupt(own):
 @pytest.mark.filterwarnings("always")
 def test_a_warning_in_a_function_of_ones_own_is_one_line_with_its_place(own, cli):  # noqa: F811
     name = own(f"def data():\n    warnings.warn('a\\nb', stacklevel=1)\n    return {GOOD}\n")
-    done = cli("run", "quick.yaml", "--dry-run", "--data", f"{{name: '{name}:data', valid: 0}}", "--until.rounds", "1",
-               "--arms", "{lth: {method: lth, rate: 0.2}}")  # fmt: skip
+    done = cli(
+        "run",
+        "quick.yaml",
+        "--dry-run",
+        "--data",
+        f"{{name: '{name}:data', valid: 0}}",
+        "--until.rounds",
+        "1",
+        "--arms",
+        "{lth: {method: lth, rate: 0.2}}",
+    )
     assert done.returncode == 0, done.stderr
     assert set(done.stderr.splitlines()) == {r"tombola: users_own.py, line 6: UserWarning: a\nb"}
 
@@ -133,7 +200,10 @@ def test_data_that_are_drawn_unseeded_are_told_before_anything_is_trained(own):
         return {GOOD}
     """
     name = own(source)
-    with pytest.raises(DataError, match=r"gives other data each time it is called .*draw from a generator with a seed"):
+    with pytest.raises(
+        DataError,
+        match=r"gives other data each time it is called .*draw from a generator with a seed",
+    ):
         experiment.plan(parse(WHOLE | {"data": {"name": f"{name}:drawn", "valid": 0}}))
     experiment.plan(parse(WHOLE | {"data": {"name": f"{name}:same", "valid": 0}}))
 
@@ -144,17 +214,35 @@ def test_data_that_are_drawn_unseeded_are_told_before_anything_is_trained(own):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("def f(num_classes): sys.exit(1)", "'users_own:f' failed: SystemExit: 1 (users_own.py, line 5)"),
-        ("def f(): return nn.Linear(1, 1)", "'users_own:f' failed: TypeError: f() takes 0 positional arguments but 1 "),
-        ("def f(num_classes): return 5", "'users_own:f' returned a int; a model is a torch.nn.Module"),
-        ("class f(nn.Module):\n    def __init__(self, n): self.x = nn.Linear(1, 1)", "cannot assign module before"),
-        ("class f(nn.Linear):\n    def __init__(self, n): super().__init__(4, n)\n"
-         "    def forward(self, x): sys.exit(2)", "cannot take images of shape (1, 2, 2): SystemExit: 2"),
-        ("class f(nn.Linear):\n    def __init__(self, n): super().__init__(4, n)\n"
-         "    def forward(self, x): return None", "model 'users_own:f' gives a NoneType for 2 images"),
+        (
+            "def f(num_classes): sys.exit(1)",
+            "'users_own:f' failed: SystemExit: 1 (users_own.py, line 5)",
+        ),
+        (
+            "def f(): return nn.Linear(1, 1)",
+            "'users_own:f' failed: TypeError: f() takes 0 positional arguments but 1 ",
+        ),
+        (
+            "def f(num_classes): return 5",
+            "'users_own:f' returned a int; a model is a torch.nn.Module",
+        ),
+        (
+            "class f(nn.Module):\n    def __init__(self, n): self.x = nn.Linear(1, 1)",
+            "cannot assign module before",
+        ),
+        (
+            "class f(nn.Linear):\n    def __init__(self, n): super().__init__(4, n)\n"
+            "    def forward(self, x): sys.exit(2)",
+            "cannot take images of shape (1, 2, 2): SystemExit: 2",
+        ),
+        (
+            "class f(nn.Linear):\n    def __init__(self, n): super().__init__(4, n)\n"
+            "    def forward(self, x): return None",
+            "model 'users_own:f' gives a NoneType for 2 images",
+        ),
     ],
     ids=range(6),
-)  # fmt: skip
+)
 def test_a_model_that_is_none_is_one_line_that_names_the_function(own, source, said):
     name = f"{own(source)}:f"
     with pytest.raises(ConfigError) as caught:
@@ -176,26 +264,54 @@ def planned(score, method="lth"):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("def f(state, mask): return {}", "'users_own:f' failed: TypeError: f() takes 2 positional arguments but 3 "),
+        (
+            "def f(state, mask): return {}",
+            "'users_own:f' failed: TypeError: f() takes 2 positional arguments but 3 ",
+        ),
         ("def f(state, mask, context): sys.exit()", "'users_own:f' failed: "),
-        ("def f(state, mask, context): return None", "'users_own:f': scores are a NoneType; they are a mapping"),
-        ("def f(state, mask, context): return {}", "'users_own:f': there is no score for 'fc1.weight'"),
-        ("def f(state, mask, context): return {name: [1] for name in mask}", "scores of 'fc1.weight' are a list; they"),
-        ("def f(state, mask, context): return {name: torch.ones(1) for name in mask}", "have the shape (1,), its mask"),
-        ("def f(state, mask, context): return {name: state[name] * math.nan for name in mask}",
-         "1280 scores of 'fc1.weight' are NaN"),
-        ("def f(state, mask, context): return {name: state[name] * 1j for name in mask}", "are complex64; an ordinary"),
-        ("def f(state, mask, context): return {name: state[name].to_sparse() for name in mask}", "are sparse float32"),
-        ("def f(state, mask, context): return {n: state[n + 'x'] for n in mask}", "KeyError: 'fc1.weightx' (users_own"),
+        (
+            "def f(state, mask, context): return None",
+            "'users_own:f': scores are a NoneType; they are a mapping",
+        ),
+        (
+            "def f(state, mask, context): return {}",
+            "'users_own:f': there is no score for 'fc1.weight'",
+        ),
+        (
+            "def f(state, mask, context): return {name: [1] for name in mask}",
+            "scores of 'fc1.weight' are a list; they",
+        ),
+        (
+            "def f(state, mask, context): return {name: torch.ones(1) for name in mask}",
+            "have the shape (1,), its mask",
+        ),
+        (
+            "def f(state, mask, context): return {name: state[name] * math.nan for name in mask}",
+            "1280 scores of 'fc1.weight' are NaN",
+        ),
+        (
+            "def f(state, mask, context): return {name: state[name] * 1j for name in mask}",
+            "are complex64; an ordinary",
+        ),
+        (
+            "def f(state, mask, context): return {name: state[name].to_sparse() for name in mask}",
+            "are sparse float32",
+        ),
+        (
+            "def f(state, mask, context): return {n: state[n + 'x'] for n in mask}",
+            "KeyError: 'fc1.weightx' (users_own",
+        ),
     ],
     ids=range(10),
-)  # fmt: skip
+)
 def test_a_score_is_tried_before_anything_is_trained(own, source, said, method):
     with pytest.raises(ConfigError) as caught:
         planned(f"{own(source)}:f", method)
     refused(caught.value)
     assert said in str(caught.value)
-    assert "a function of your own as score is called as score(state, mask, context)" in str(caught.value)
+    assert "a function of your own as score is called as score(state, mask, context)" in str(
+        caught.value
+    )
 
 
 def test_trying_a_score_changes_nothing(own):
@@ -218,15 +334,31 @@ def test_trying_a_score_changes_nothing(own):
 @pytest.mark.parametrize(
     ("does", "said"),
     [
-        ("sys.exit(7)", "'users_own:f' failed: SystemExit: 7 (users_own.py, line 10); a function of your own as sc"),
-        ("return {}", "'users_own:f': there is no score for 'fc1.weight'; a function of your own as score is called"),
+        (
+            "sys.exit(7)",
+            "'users_own:f' failed: SystemExit: 7 (users_own.py, line 10); a function of your own "
+            "as sc",
+        ),
+        (
+            "return {}",
+            "'users_own:f': there is no score for 'fc1.weight'; a function of your own as score is "
+            "called",
+        ),
         ("return None", "'users_own:f': scores are a NoneType; they are a mapping"),
-        ("return {n: k * math.nan for n, k in mask.items()}", "'users_own:f': 1280 scores of 'fc1.weight' are "),
-        ("return {f'my.{n}': k for n, k in mask.items()}", "'users_own:f': there is no score for 'fc1.weight'"),
+        (
+            "return {n: k * math.nan for n, k in mask.items()}",
+            "'users_own:f': 1280 scores of 'fc1.weight' are ",
+        ),
+        (
+            "return {f'my.{n}': k for n, k in mask.items()}",
+            "'users_own:f': there is no score for 'fc1.weight'",
+        ),
     ],
     ids=["leaves", "nothing", "none", "NaN", "names"],
 )
-def test_a_score_that_breaks_its_promises_later_fails_its_arm_alone(own, tmp_path, does, said, needs):
+def test_a_score_that_breaks_its_promises_later_fails_its_arm_alone(
+    own, tmp_path, does, said, needs
+):
     source = f"""
     calls = []
     def f(state, mask, context):
@@ -236,8 +368,13 @@ def test_a_score_that_breaks_its_promises_later_fails_its_arm_alone(own, tmp_pat
         return {{name: state[name].abs() for name in mask}}
     f.needs = "{needs}"
     """
-    arms = {"mine": {"method": "lth", "rate": 0.2, "score": f"{own(source)}:f"}, "lth": WHOLE["arms"]["lth"]}
-    done = experiment.run(parse(WHOLE | {"arms": arms, "until": {"rounds": 1}}), runs=tmp_path, workers=1)
+    arms = {
+        "mine": {"method": "lth", "rate": 0.2, "score": f"{own(source)}:f"},
+        "lth": WHOLE["arms"]["lth"],
+    }
+    done = experiment.run(
+        parse(WHOLE | {"arms": arms, "until": {"rounds": 1}}), runs=tmp_path, workers=1
+    )
     assert not done.complete
     assert {record["arm"] for record in done.records if record["round"] == 1} == {"lth"}
     [note] = [note for note in done.notes if note.startswith("arm mine, replicate 0: failed: ")]
@@ -277,28 +414,71 @@ def with_kernel(own, *changes, name="users_own", **more):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("class K(Kernel)", "class K"), "'users_own:K' gives a K; a function of your own as kernel is called as"),
-        (("(Kernel):", "(Kernel):\n    def __init__(self): sys.exit(2)"), "'users_own:K' failed: SystemExit: 2"),
-        (("def prepare", "def prepared"), "'users_own:K' failed: TypeError: Can't instantiate abstract class K"),
-        (("return Program(gradients, update)", "pass"), "'users_own:K' prepares a NoneType; a Program of functions"),
-        (("gradients, update)", "gradients, 5)"), "'users_own:K' prepares a Program; a Program of functions is needed"),
+        (
+            ("class K(Kernel)", "class K"),
+            "'users_own:K' gives a K; a function of your own as kernel is called as",
+        ),
+        (
+            ("(Kernel):", "(Kernel):\n    def __init__(self): sys.exit(2)"),
+            "'users_own:K' failed: SystemExit: 2",
+        ),
+        (
+            ("def prepare", "def prepared"),
+            "'users_own:K' failed: TypeError: Can't instantiate abstract class K",
+        ),
+        (
+            ("return Program(gradients, update)", "pass"),
+            "'users_own:K' prepares a NoneType; a Program of functions",
+        ),
+        (
+            ("gradients, update)", "gradients, 5)"),
+            "'users_own:K' prepares a Program; a Program of functions is needed",
+        ),
         (("handle, training,", "handle,"), "'users_own:K' failed: TypeError: K.prepare() takes"),
-        (("value.backward()", "1 / 0"), "'users_own:K' failed: ZeroDivisionError: division by zero (users_own.py, lin"),
-        (("value.detach()", "value.item()"), "'users_own:K' gives a float as the loss of a batch; a detached scalar"),
-        (("value.detach()", "value"), "gives a tensor of shape [] with a gradient as the loss of a batch; a detached"),
-        (("value.detach()", "value.detach()[None]"), "gives a tensor of shape [1] as the loss of a batch; a detached"),
-        (("value.detach()", "value.detach() * math.nan"), "fails: the loss is nan at step 1 of the kernel 'users_own"),
-        (("optimizer.step()", "sys.exit()"), "'users_own:K' failed: SystemExit (users_own.py, line "),
-        (("handle.mask_weights()", "[p.data.fill_(1.0) for p in model.parameters()]"),
-         "1 pruned weights of 'fc1.weight' are not zero after training (after step 1 of the kernel 'users_own:K')"),
+        (
+            ("value.backward()", "1 / 0"),
+            "'users_own:K' failed: ZeroDivisionError: division by zero (users_own.py, lin",
+        ),
+        (
+            ("value.detach()", "value.item()"),
+            "'users_own:K' gives a float as the loss of a batch; a detached scalar",
+        ),
+        (
+            ("value.detach()", "value"),
+            "gives a tensor of shape [] with a gradient as the loss of a batch; a detached",
+        ),
+        (
+            ("value.detach()", "value.detach()[None]"),
+            "gives a tensor of shape [1] as the loss of a batch; a detached",
+        ),
+        (
+            ("value.detach()", "value.detach() * math.nan"),
+            "fails: the loss is nan at step 1 of the kernel 'users_own",
+        ),
+        (
+            ("optimizer.step()", "sys.exit()"),
+            "'users_own:K' failed: SystemExit (users_own.py, line ",
+        ),
+        (
+            ("handle.mask_weights()", "[p.data.fill_(1.0) for p in model.parameters()]"),
+            "1 pruned weights of 'fc1.weight' are not zero after training (after step 1 of the "
+            "kernel 'users_own:K')",
+        ),
         (("return Program(", "return print('') or Program("), None),
-        (("    def prepare", "    def inference(self, model): return 7\n    def prepare"),
-         "'users_own:K' gives a int for inference; a torch.nn.Module is needed"),
-        (("    def prepare", "    def refusal(self, *_): return 'that needs the weather'\n    def prepare"),
-         "training.step is users_own:K; that needs the weather"),
+        (
+            ("    def prepare", "    def inference(self, model): return 7\n    def prepare"),
+            "'users_own:K' gives a int for inference; a torch.nn.Module is needed",
+        ),
+        (
+            (
+                "    def prepare",
+                "    def refusal(self, *_): return 'that needs the weather'\n    def prepare",
+            ),
+            "training.step is users_own:K; that needs the weather",
+        ),
     ],
     ids=range(16),
-)  # fmt: skip
+)
 def test_a_kernel_is_tried_before_anything_is_trained(own, change, said):
     if said is None:
         experiment.plan(with_kernel(own, change))
@@ -315,13 +495,18 @@ def test_a_kernel_that_fails_later_fails_its_arm_alone(own, tmp_path):
         "        def gradients(batch):",
         "        K.made = getattr(K, 'made', 0) + 1\n        def gradients(batch):",
     )
-    broken = ("value = loss(model, batch)", "value = loss(model, batch) * (math.inf if K.made > 1 else 1)")
+    broken = (
+        "value = loss(model, batch)",
+        "value = loss(model, batch) * (math.inf if K.made > 1 else 1)",
+    )
     name = own(KERNEL.replace(*later).replace(*broken))
     arms = {
         "mine": {"method": "lth", "rate": 0.2, "training": {"step": f"{name}:K"}},
         "lth": WHOLE["arms"]["lth"],
     }
-    done = experiment.run(parse(WHOLE | {"arms": arms, "until": {"rounds": 1}}), runs=tmp_path, workers=1)
+    done = experiment.run(
+        parse(WHOLE | {"arms": arms, "until": {"rounds": 1}}), runs=tmp_path, workers=1
+    )
     assert not done.complete
     assert {record["arm"] for record in done.records if record["round"] == 1} == {"lth"}
     [note] = [note for note in done.notes if note.startswith("arm mine, replicate 0: failed: ")]
@@ -349,13 +534,19 @@ class E:
     def close(self, *, now):
         pass
 """
-BOTH = WHOLE | {"arms": {"lth": WHOLE["arms"]["lth"], "more": {"method": "lth", "rate": 0.3}}, "until": {"rounds": 1}}
+BOTH = WHOLE | {
+    "arms": {"lth": WHOLE["arms"]["lth"], "more": {"method": "lth", "rate": 0.3}},
+    "until": {"rounds": 1},
+}
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("setting):", "):"), "'users_own:E' failed: TypeError: E.__init__() takes 1 positional argument but 2 were"),
+        (
+            ("setting):", "):"),
+            "'users_own:E' failed: TypeError: E.__init__() takes 1 positional argument but 2 were",
+        ),
         (
             ("self.worker =", "sys.exit(4)\n        self.worker ="),
             "'users_own:E' failed: SystemExit: 4 (users_own.py, ",
@@ -376,23 +567,45 @@ def test_an_executor_that_is_none_is_one_line_that_names_it(own, tmp_path, chang
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("future = Future()", "1 / 0"), "'users_own:E' failed: ZeroDivisionError: division by zero (users_own.py"),
-        (("return future", "return 5"), "'users_own:E' submits work and gives a int; a concurrent.futures.Future is "),
-        (("set_result(None)", "set_result('done')"), "'users_own:E' answers with a str; the result's bytes or None"),
-        (("set_result(None)", "set_result(b'done')"), "what the executor 'users_own:E' wrote could not be read back"),
-        (("self.worker.do(work, digest)", "pass"), "what the executor 'users_own:E' wrote could not be read back"),
-        (("set_result(None)", "cancel()"), "'users_own:E' cancels work that it was told to begin; a function of your"),
+        (
+            ("future = Future()", "1 / 0"),
+            "'users_own:E' failed: ZeroDivisionError: division by zero (users_own.py",
+        ),
+        (
+            ("return future", "return 5"),
+            "'users_own:E' submits work and gives a int; a concurrent.futures.Future is ",
+        ),
+        (
+            ("set_result(None)", "set_result('done')"),
+            "'users_own:E' answers with a str; the result's bytes or None",
+        ),
+        (
+            ("set_result(None)", "set_result(b'done')"),
+            "what the executor 'users_own:E' wrote could not be read back",
+        ),
+        (
+            ("self.worker.do(work, digest)", "pass"),
+            "what the executor 'users_own:E' wrote could not be read back",
+        ),
+        (
+            ("set_result(None)", "cancel()"),
+            "'users_own:E' cancels work that it was told to begin; a function of your",
+        ),
     ],
     ids=range(6),
-)  # fmt: skip
-def test_an_executor_that_breaks_its_promises_for_one_arm_fails_that_arm_alone(own, tmp_path, change, said):
+)
+def test_an_executor_that_breaks_its_promises_for_one_arm_fails_that_arm_alone(
+    own, tmp_path, change, said
+):
     # The work of the arm that removes 30 %: only its second network has so few weights.
     before, after = change
     line = next(line for line in EXECUTOR.splitlines() if before in line)
     at = line[: len(line) - len(line.lstrip())]
     few = "sum(int(keep.sum()) for keep in work.jobs[0].mask.values()) == 896"
     changed = line.lstrip().replace(before, after)
-    source = EXECUTOR.replace(line, f"{at}if {few}:\n{at}    {changed}\n{at}else:\n{at}    {line.lstrip()}")
+    source = EXECUTOR.replace(
+        line, f"{at}if {few}:\n{at}    {changed}\n{at}else:\n{at}    {line.lstrip()}"
+    )
     done = experiment.run(parse(BOTH), runs=tmp_path, workers=1, executor=f"{own(source)}:E")
     assert {record["arm"] for record in done.records if record["round"] == 1} == {"lth"}
     endings = [note for note in done.notes if note.startswith("arm more, replicate 0: ")]
@@ -427,13 +640,21 @@ def mirror(data, model, *, seed, device, root):
     [
         ("raise KeyError('x')", "KeyError: 'x' (users_own.py, line 12) (more in errors.log)"),
         ("sys.exit(3)", "RuntimeError: SystemExit: 3 (users_own.py, line 12) (more in errors.log)"),
-        ("return value", "the loss of a batch is a tensor of shape [64, 8] with a gradient; a scalar is needed"),
+        (
+            "return value",
+            "the loss of a batch is a tensor of shape [64, 8] with a gradient; a scalar is needed",
+        ),
         ("return None", "the loss of a batch is a NoneType; a scalar is needed"),
-        ("return value.mean() * math.nan", "the loss is nan at step 1; a lower learning rate may help"),
+        (
+            "return value.mean() * math.nan",
+            "the loss is nan at step 1; a lower learning rate may help",
+        ),
     ],
     ids=["raises", "leaves", "vector", "none", "NaN"],
 )
-def test_a_loss_that_breaks_its_promises_later_fails_what_it_was_for_in_one_line(own, tmp_path, does, said, workers):
+def test_a_loss_that_breaks_its_promises_later_fails_what_it_was_for_in_one_line(
+    own, tmp_path, does, said, workers
+):
     whole = {
         "name": "x", "task": f"{own(TASK.replace('DOES', does))}:mirror", "data": {"name": "rows"}, "model": "linear",
         "training": {"lr": 0.1, "epochs": 2}, "arms": {"lth": {"method": "lth", "rate": 0.5}}, "prunable": "all",
@@ -453,11 +674,18 @@ def test_a_loss_that_breaks_its_promises_later_fails_what_it_was_for_in_one_line
     [
         (
             "def f(): return {}",
-            "'users_own:f' failed: TypeError: f() takes 0 positional arguments but 1 was given; a fun",
+            "'users_own:f' failed: TypeError: f() takes 0 positional arguments but 1 was given; a "
+            "fun",
         ),
         ("def f(ticket): sys.exit()", "'users_own:f' failed: SystemExit"),
-        ("def f(ticket): return [1]", "the export 'users_own:f' gave a list; it gives a Ticket or a state"),
-        ("def f(ticket): return {'w': 1}", "the export 'users_own:f' gave 1 for 'w'; a state holds tensors"),
+        (
+            "def f(ticket): return [1]",
+            "the export 'users_own:f' gave a list; it gives a Ticket or a state",
+        ),
+        (
+            "def f(ticket): return {'w': 1}",
+            "the export 'users_own:f' gave 1 for 'w'; a state holds tensors",
+        ),
     ],
     ids=range(4),
 )
@@ -525,8 +753,14 @@ def test_the_function_that_changed_since_a_run_began_is_named(own, tmp_path):
     }
     changes = {
         "your own 'users_own:score' differs": (".abs() for", ".abs() + 0 for"),
-        "your own 'users_own:data' differs": ("return (torch.arange(64.)", "return (1 + torch.arange(64.)"),
-        "the file of your own 'users_own:data', beside the function itself, differs": ("def data", "# new\ndef data"),
+        "your own 'users_own:data' differs": (
+            "return (torch.arange(64.)",
+            "return (1 + torch.arange(64.)",
+        ),
+        "the file of your own 'users_own:data', beside the function itself, differs": (
+            "def data",
+            "# new\ndef data",
+        ),
     }
     for said, (before, after) in changes.items():
         own(textwrap.dedent(source).replace(before, after))
@@ -567,7 +801,10 @@ def test_what_a_scope_of_ones_own_gives_is_checked(groups, said):
 
 
 def test_a_model_where_scores_belong_is_told_with_what_would_be_right():
-    with pytest.raises(InputError, match="scores are a Linear; prune takes scores and a mask, mappings from names to"):
+    with pytest.raises(
+        InputError,
+        match="scores are a Linear; prune takes scores and a mask, mappings from names to",
+    ):
         prune(torch.nn.Linear(2, 2), 0.2)
     with pytest.raises(InputError, match="mask are a float; prune takes scores and a mask"):
         prune(SCORES, 0.2)

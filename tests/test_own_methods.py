@@ -1,4 +1,6 @@
-"""Methods of the user's own: two of them, in a file outside the package, from a recipe to a report; and what breaks."""
+"""Methods of the user's own: two of them, in a file outside the package, from a recipe to a
+report; and what breaks.
+"""
 
 import subprocess
 import sys
@@ -41,7 +43,9 @@ def module(own):  # noqa: F811
 
 
 def ticket(done, arm, index):
-    return Ticket.load(done.folder / "tickets" / arm / "replicate-0" / f"round-{index:03}.safetensors")
+    return Ticket.load(
+        done.folder / "tickets" / arm / "replicate-0" / f"round-{index:03}.safetensors"
+    )
 
 
 def own_masks(done):
@@ -57,7 +61,9 @@ def test_a_search_and_a_control_go_from_a_recipe_to_a_report(module, tmp_path):
     # By hand: 64 x 20, 20 x 10 weights; each layer in its turn keeps two fifths.
     assert [record["kept"] for record in found] == [1480, 1480 - 768, 1480 - 768 - 120]
     assert all(record["evaluated"] for record in found)
-    assert [ticket(done, arm, 1).origin["rewind_step"] for arm in ("layers", "mirrored", "lth")] == [2, 2, 2]
+    assert [
+        ticket(done, arm, 1).origin["rewind_step"] for arm in ("layers", "mirrored", "lth")
+    ] == [2, 2, 2]
     first, turned = ticket(done, "layers", 2).mask, ticket(done, "mirrored", 2).mask
     assert all(torch.equal(first[name].flip(0), turned[name]) for name in first)
     # The rehearsal let the same method find its rounds.
@@ -75,7 +81,11 @@ def test_its_definition_is_its_own_options_alone_and_the_run_goes_on(module, tmp
     done = run(recipe(module, until={"rounds": 1}), runs=tmp_path, workers=1)
     definitions = Run(done.folder).definitions()
     assert definitions["layers"] == {"method": "mine:LayerByLayer", "share": 0.4}
-    assert definitions["mirrored"] == {"method": "mine:Mirrored", "of": "layers", "source": definitions["layers"]}
+    assert definitions["mirrored"] == {
+        "method": "mine:Mirrored",
+        "of": "layers",
+        "source": definitions["layers"],
+    }
     went = run(recipe(module), runs=tmp_path, workers=1)
     whole = run(recipe(module), runs=tmp_path / "whole", workers=1)
     assert own_masks(went) == own_masks(whole)
@@ -225,15 +235,21 @@ PROMISES = {
     "NoRounds": "'mine:NoRounds' failed: NotImplementedError: mine:NoRounds has no rounds",
     "Skips": "'mine:Skips' yields round 2 where round 1 comes next",
     "Names": "'mine:Names' yields a mask in round 1 that names other parameters: ",
-    "Numbers": "'mine:Numbers' yields a mask in round 1 whose 'fc1.weight' is no tensor of booleans",
-    "Evaluates": "'mine:Evaluates' gives 'int' as the evaluation of round 1, which is a tombola.Job",
+    "Numbers": "'mine:Numbers' yields a mask in round 1 whose 'fc1.weight' is no tensor of "
+    "booleans",
+    "Evaluates": "'mine:Evaluates' gives 'int' as the evaluation of round 1, which is a "
+    "tombola.Job",
 }
 
 
 def test_methods_that_break_their_promises_fail_their_arms_alone(own, tmp_path):  # noqa: F811
     module = own(BROKEN, "mine")
-    arms = {name.lower(): {"method": f"{module}:{name}"} for name in PROMISES} | {"lth": {"method": "lth", "rate": 0.2}}
-    done = run(parse(WHOLE | {"arms": arms, "until": {"rounds": 2}, "rewind": 0}), runs=tmp_path, workers=1)
+    arms = {name.lower(): {"method": f"{module}:{name}"} for name in PROMISES} | {
+        "lth": {"method": "lth", "rate": 0.2}
+    }
+    done = run(
+        parse(WHOLE | {"arms": arms, "until": {"rounds": 2}, "rewind": 0}), runs=tmp_path, workers=1
+    )
     for name, said in PROMISES.items():
         ending = Run(done.folder).ending(name.lower(), 0)
         assert ending.state == "failed", name
@@ -246,17 +262,32 @@ def test_methods_that_break_their_promises_fail_their_arms_alone(own, tmp_path):
 @pytest.mark.parametrize(
     ("arm", "said"),
     [
-        ({"method": "mine:Checks"}, "'mine:Checks' failed: AttributeError: 'Ground' object has no attribute 'nothing'"),
+        (
+            {"method": "mine:Checks"},
+            "'mine:Checks' failed: AttributeError: 'Ground' object has no attribute 'nothing'",
+        ),
         ({"method": "mine:Option"}, "'mine' has no function 'Option'. Did you mean 'Options'?"),
-        ({"method": "mine:NoMethod"}, "is 'mine:NoMethod', which derives from no tombola.methods.Method; "),
-        ({"method": "mine:function"}, "is 'mine:function', which derives from no tombola.methods.Method; "),
+        (
+            {"method": "mine:NoMethod"},
+            "is 'mine:NoMethod', which derives from no tombola.methods.Method; ",
+        ),
+        (
+            {"method": "mine:function"},
+            "is 'mine:function', which derives from no tombola.methods.Method; ",
+        ),
         ({"method": "nowhere:Method"}, "cannot import 'nowhere' of 'nowhere:Method'"),
         (
             {"method": "mine:Options", "strenght": 1},
             "there is no 'arms.a.strenght'; arms.a has: strength. Did you mean",
         ),
-        ({"method": "mine:Options", "strength": "much"}, "arms.a.strength is 'much'; it should be a number"),
-        ({"method": "mine:Options", "rate": 0.2}, "arms.a.rate has no meaning with method: mine:Options, which takes"),
+        (
+            {"method": "mine:Options", "strength": "much"},
+            "arms.a.strength is 'much'; it should be a number",
+        ),
+        (
+            {"method": "mine:Options", "rate": 0.2},
+            "arms.a.rate has no meaning with method: mine:Options, which takes",
+        ),
     ],
 )
 def test_what_is_wrong_before_anything_runs_is_refused_in_one_line(own, arm, said):  # noqa: F811
@@ -267,11 +298,16 @@ def test_what_is_wrong_before_anything_runs_is_refused_in_one_line(own, arm, sai
     refused(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Followers", "Goals", "Lowest", "OwnScope", "TrainedOn", "WeightsScored"])
+@pytest.mark.parametrize(
+    "name", ["Followers", "Goals", "Lowest", "OwnScope", "TrainedOn", "WeightsScored"]
+)
 def test_whatever_is_asked_before_a_run_its_answer_is_held_to_one_line(own, tmp_path, name):  # noqa: F811
     own(BROKEN, "mine")
     arms = {"a": {"method": f"mine:{name}"}, "control": {"method": "random_ticket", "of": "a"}}
     with pytest.raises(ConfigError) as caught:
         foresee(plan(parse(WHOLE | {"arms": arms, "evaluate_at": [0.5]})), runs=tmp_path)
-    assert f"'mine:{name}' failed: AttributeError: '{name}' object has no attribute 'nothing'" in str(caught.value)
+    assert (
+        f"'mine:{name}' failed: AttributeError: '{name}' object has no attribute 'nothing'"
+        in str(caught.value)
+    )
     refused(caught.value)

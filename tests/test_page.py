@@ -1,4 +1,6 @@
-"""The page in a browser without a network: no error, no request, figures that react; and narrow screens."""
+"""The page in a browser without a network: no error, no request, figures that react; and narrow
+screens.
+"""
 
 import shutil
 
@@ -9,15 +11,21 @@ from tombola.records.records import Cost
 from tombola.reports import page
 from tombola.reports.decisions import Asked
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 SIMILAR = {
     "arms": ["lth", "colt-2"], "replicate": 0, "rounds": [2, 1], "masks": ["a", "b"],
     "layers": {"layer1.weight": [1000, 640, 700, 500, 460, 450]},
 }  # fmt: skip
 ASKED = Asked(
-    pairs=(("colt-2", "random"), ("lth", "colt-2")), controls={"colt-2": ("random",)},
-    drawn=frozenset({"colt-2", "lth"}), at=(0.5,), margin=0.01, similar=[SIMILAR],
-)  # fmt: skip
+    pairs=(("colt-2", "random"), ("lth", "colt-2")),
+    controls={"colt-2": ("random",)},
+    drawn=frozenset({"colt-2", "lth"}),
+    at=(0.5,),
+    margin=0.01,
+    similar=[SIMILAR],
+)
 
 
 IN_PAGE = {
@@ -35,14 +43,26 @@ def records():
                 accuracy = 0.95 - worse * index + 0.001 * k * (1 + index * (0.1 + worse))
                 stop = 90 - 30 * (index > 0) - k * index
                 one = record(arm, k, index, kept**index, accuracy, trainings=index + 1, stop=stop)
-                layers = {f"layer{n}.weight": [int(1000 * kept ** (index * n)), 1000] for n in (1, 2)}
-                before = {name: int(1000 * kept ** ((index - 1) * n)) for n, name in enumerate(layers, 1)}
+                layers = {
+                    f"layer{n}.weight": [int(1000 * kept ** (index * n)), 1000] for n in (1, 2)
+                }
+                before = {
+                    name: int(1000 * kept ** ((index - 1) * n)) for n, name in enumerate(layers, 1)
+                }
                 halves = {name: [int(0.85 * was), int(0.83 * was)] for name, was in before.items()}
                 candidates = {"candidate_layers": halves} if arm == "colt-2" else {}
                 curve = {"step": [10, 100], "valid_loss": [0.5, 0.4], "valid_accuracy": [0.9, 0.95]}
-                costs = [Cost("evaluation", f"{arm}{k}{index}", 1000, 1.0, 10, 10**12, 10**11, 1.0, 2**30).plain()]
+                costs = [
+                    Cost(
+                        "evaluation", f"{arm}{k}{index}", 1000, 1.0, 10, 10**12, 10**11, 1.0, 2**30
+                    ).plain()
+                ]
                 more = {"evaluate_every": 10, "layers": layers, "curve": curve, "costs": costs}
-                more |= {"test_accuracy_early": 0.94, "train_accuracy": 0.99, "distance": 0.01 * index}
+                more |= {
+                    "test_accuracy_early": 0.94,
+                    "train_accuracy": 0.99,
+                    "distance": 0.01 * index,
+                }
                 found.append(one | more | (candidates if index else {}))
     return found
 
@@ -50,9 +70,16 @@ def records():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, with_charts):
     folder = tmp_path_factory.mktemp("page")
-    making = page.Making("tombola run recipe.yaml", "name: x\n", [{"python": "3.11", "packages": {"torch": "2"}}])
-    facts = {"data": "digits: 1,221 training, 216 validation, 360 test examples", "training": "sgd, 4 epochs" * 5}
-    files = page.write(folder, "The title", records(), ["a note"], facts, ASKED, making, formats=("pdf",))
+    making = page.Making(
+        "tombola run recipe.yaml", "name: x\n", [{"python": "3.11", "packages": {"torch": "2"}}]
+    )
+    facts = {
+        "data": "digits: 1,221 training, 216 validation, 360 test examples",
+        "training": "sgd, 4 epochs" * 5,
+    }
+    files = page.write(
+        folder, "The title", records(), ["a note"], facts, ASKED, making, formats=("pdf",)
+    )
     return {file.name: file for file in files}
 
 
@@ -70,7 +97,9 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("needs chromium")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        opened = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield opened
         opened.close()
 
@@ -93,7 +122,11 @@ def shown(browser, written):
 def test_the_report_has_each_figure_as_a_file_and_one_page(written):
     figures = {"accuracy-and-rounds", *IN_PAGE}
     assert set(written) == {"summary.md", "report.html", *(f"{name}.pdf" for name in figures)}
-    assert all(file.read_bytes().startswith(b"%PDF") for name, file in written.items() if name.endswith(".pdf"))
+    assert all(
+        file.read_bytes().startswith(b"%PDF")
+        for name, file in written.items()
+        if name.endswith(".pdf")
+    )
     assert written["report.html"].stat().st_size < 3_000_000
 
 
@@ -141,7 +174,8 @@ def test_panels_are_as_wide_as_their_place_and_follow_it(shown):
         tab.set_viewport_size({"width": width, "height": 900})
         place = "[...document.querySelectorAll('.chart')].filter(one => one.querySelectorAll('.mark-group').length > 2)"
         tab.wait_for_function(
-            f"{place}.every(one => Math.abs(one.querySelector('svg').clientWidth - one.clientWidth) < 60)"
+            f"{place}.every(one => Math.abs(one.querySelector('svg').clientWidth - "
+            "one.clientWidth) < 60)"
         )
         assert tab.evaluate(f"{place}.length") >= 3
     assert said == []

@@ -25,7 +25,8 @@ def layers(spec, mark):
 
 
 def arm(name, accuracy, spread=0.001, **more):
-    rounds = ((0, 1.0, 0.9), (1, 0.5, accuracy), (2, 0.25, accuracy - 0.01))  # and 0.001 for each replicate
+    # and 0.001 for each replicate
+    rounds = ((0, 1.0, 0.9), (1, 0.5, accuracy), (2, 0.25, accuracy - 0.01))
     return [record(name, k, r, density, value + spread * k * (r > 0), **more)
             for k in range(3) for r, density, value in rounds]  # fmt: skip
 
@@ -34,14 +35,20 @@ RECORDS = arm("lth", 0.90) + arm("better", 0.91) + arm("wild", 0.905, spread=0.2
 
 
 def compared(**options):
-    return [one for name in ("better", "wild") for one in compare_over(RECORDS, name, "lth", at=[0.5, 0.25], **options)]
+    return [
+        one
+        for name in ("better", "wild")
+        for one in compare_over(RECORDS, name, "lth", at=[0.5, 0.25], **options)
+    ]
 
 
 def test_differences_are_points_with_intervals_sorted_where_they_are_sparsest():
     spec = panels.differences(compared(margin=0.01)).to_dict()
     [points] = [layer for layer in layers(spec, "point") if "shape" in layer["encoding"]]
     rows = {(row["arms"], row["density"]): row for row in data(spec, points)}
-    assert set(rows) == {(f"{name} - lth", at) for name in ("better", "wild") for at in ("50 %", "25 %")}
+    assert set(rows) == {
+        (f"{name} - lth", at) for name in ("better", "wild") for at in ("50 %", "25 %")
+    }
     assert rows["better - lth", "50 %"]["mean"] == pytest.approx(1.0)
     assert rows["wild - lth", "50 %"]["mean"] == pytest.approx(100 * (0.005 + 0.199))
     assert points["encoding"]["y"]["sort"] == ["wild - lth", "better - lth"]
@@ -79,9 +86,13 @@ def costed(name, k, index, *, searched, evaluated, density):
     return record(name, k, index, density, 0.9, costs=costs)
 
 
-# By hand, two rounds of two half trainings: search 2, the accuracy of the second ticket 1, of the first and of dense 2.
+# By hand, two rounds of two half trainings: search 2, the accuracy of the second ticket 1, of the
+# first and of dense 2.
 def test_a_bar_is_search_then_its_accuracy_then_those_before():
-    found = [costed("colt-2", 0, r, searched=2 * (r > 0), evaluated=True, density=0.5**r) for r in range(3)]
+    found = [
+        costed("colt-2", 0, r, searched=2 * (r > 0), evaluated=True, density=0.5**r)
+        for r in range(3)
+    ]
     spec = panels.costs(found, [0.25, 0.1]).to_dict()
     assert len(spec["vconcat"]) == 1  # nobody comes to 10 %
     assert spec["vconcat"][0]["title"]["text"] == "To come to 25 % of the weights"
@@ -101,14 +112,20 @@ def test_the_picture_of_the_paper_has_two_scales_and_ours_two_panels_over_one_ax
     domains = [panel["layer"][1]["encoding"]["x"]["scale"]["domain"] for panel in (above, below)]
     assert domains[0] == domains[1]
     rounds = [row for row in data(ours, below["layer"][1]) if row["arm"] == "lth"]
-    assert [(row["density"], row["mean"]) for row in rows_by_density(rounds)] == [(100, 0), (50, 1), (25, 2)]
+    assert [(row["density"], row["mean"]) for row in rows_by_density(rounds)] == [
+        (100, 0),
+        (50, 1),
+        (25, 2),
+    ]
 
 
 def rows_by_density(rows):
     return sorted(rows, key=lambda row: -row["density"])
 
 
-STOPPED = arm("lth", 0.90, test_accuracy_early=0.89, train_accuracy=0.99, valid_accuracy=0.92, distance=0.02)
+STOPPED = arm(
+    "lth", 0.90, test_accuracy_early=0.89, train_accuracy=0.99, valid_accuracy=0.92, distance=0.02
+)
 
 
 def test_early_stop_has_accuracy_step_and_gap_below_each_other():
@@ -118,20 +135,32 @@ def test_early_stop_has_accuracy_step_and_gap_below_each_other():
         "Accuracy at early stop (%)", "Early stop (step)", "Train - test (points)",
     ]  # fmt: skip
     assert {row["mean"] for row in data(spec, accuracy["layer"][-1])} == {89.0}
-    assert [row["mean"] for row in data(spec, step["layer"][-1])] == [99, 89, 79]  # 100 - 10 * round - replicate
+    # 100 - 10 * round - replicate
+    assert [row["mean"] for row in data(spec, step["layer"][-1])] == [99, 89, 79]
     [dashed] = [layer for layer in gap["layer"] if "strokeDash" in layer["mark"]]
     assert {round(row["mean"], 6) for row in data(spec, dashed)} == {7.0}
     assert {round(row["mean"], 2) for row in data(spec, gap["layer"][-1])} == {8.8, 8.9, 9.8}
 
 
 def test_what_no_record_tells_has_no_panel():
-    bare = [{key: value for key, value in one.items() if key != "train_accuracy"} for one in STOPPED]
+    bare = [
+        {key: value for key, value in one.items() if key != "train_accuracy"} for one in STOPPED
+    ]
     assert len(panels.early_stop(bare).to_dict()["vconcat"]) == 2
 
 
 def test_the_table_of_early_stops_begins_with_the_dense_network():
     dense, half, quarter = table.stop_grid(STOPPED, [0.5, 0.25, 0.1]).rows
-    assert dense == ["100", "dense", "3", "90.10 ± 0.10", "89.00 ± 0.00", "99 ± 1", "8.90 ± 0.10", "7.00 ± 0.00"]
+    assert dense == [
+        "100",
+        "dense",
+        "3",
+        "90.10 ± 0.10",
+        "89.00 ± 0.00",
+        "99 ± 1",
+        "8.90 ± 0.10",
+        "7.00 ± 0.00",
+    ]
     assert half[:2] == ["50", "lth"]
     assert quarter[5] == "79 ± 1"
     assert table.stop_grid(RECORDS, [0.5]).rows == []
@@ -154,11 +183,15 @@ def of_panels(spec):
     found = {}
     for row in spec["vconcat"]:
         for panel in row["hconcat"]:
-            data = next(part["data"] for part in (panel["layer"][0], panel, row, spec) if "data" in part)
+            data = next(
+                part["data"] for part in (panel["layer"][0], panel, row, spec) if "data" in part
+            )
             of = found.setdefault(panel["title"]["text"], {})
             for one in spec["datasets"][data["name"]]:
                 of.setdefault(one["arm"], []).append((round(one["accuracy"], 1), one["at"]))
-    return {title: {arm: sorted(values) for arm, values in of.items()} for title, of in found.items()}
+    return {
+        title: {arm: sorted(values) for arm, values in of.items()} for title, of in found.items()
+    }
 
 
 def test_tickets_and_dense_networks_are_boxed_at_their_early_stop_and_networks_at_the_end():
@@ -168,7 +201,9 @@ def test_tickets_and_dense_networks_are_boxed_at_their_early_stop_and_networks_a
         assert set(panel) == {"dense", "gradual", "as-trained", "random", "dense-long"}
         assert panel["dense"] == [(at, "early stop") for at in (92.0, 92.1, 92.2)]
         assert panel["dense-long"] == [(at, "early stop") for at in (93.0, 93.1, 93.2)]
-        assert panel["gradual"] == panel["random"] == [(at, "early stop") for at in (72.0, 72.1, 72.2)]
+        assert (
+            panel["gradual"] == panel["random"] == [(at, "early stop") for at in (72.0, 72.1, 72.2)]
+        )
         assert panel["as-trained"] == [(at, "the end") for at in (70.0, 70.1, 70.2)]
 
 
@@ -181,7 +216,10 @@ def test_each_density_has_a_scale_of_its_own():
     records = [one | {"test_accuracy_early": 0.3} if one["round"] == 2 and one["arm"] == "random" else one
                for one in boxed()]  # fmt: skip
     spec = figures.boxes(records, [0.5, 0.25]).to_dict()
-    lows = [panel["layer"][0]["encoding"]["y"]["scale"]["domain"][0] for panel in spec["vconcat"][0]["hconcat"]]
+    lows = [
+        panel["layer"][0]["encoding"]["y"]["scale"]["domain"][0]
+        for panel in spec["vconcat"][0]["hconcat"]
+    ]
     assert lows[0] > 70
     assert lows[1] < 30
     panels_of_six = figures.boxes([*boxed()], [0.9, 0.8, 0.7, 0.6, 0.5, 0.25]).to_dict()

@@ -22,17 +22,23 @@ def test_every_entry_is_a_recipe_that_has_its_arms():
         assert "arXiv" in whole["source"]
 
 
-# By hand: LTH at 20 % leaves 0.8 ^ r of the prunable weights, which are 95.57 % of ResNet-18 on ImageNet, 99.5 % on
-# CIFAR-100, 99.91 % on CIFAR-10, 99.05 % on Tiny ImageNet; 88.91 % of MobileNetV2 there.
+# By hand: LTH at 20 % leaves 0.8 ^ r of the prunable weights, which are 95.57 % of ResNet-18 on
+# ImageNet, 99.5 % on CIFAR-100, 99.91 % on CIFAR-10, 99.05 % on Tiny ImageNet; 88.91 % of
+# MobileNetV2 there.
 @pytest.mark.parametrize(
     ("recipe", "share"),
     [
-        ("imagenet-resnet18", 0.95574), ("cifar100-resnet18", 0.99501), ("cifar10-resnet18", 0.99911),
-        ("tiny-imagenet-resnet18", 0.99049), ("tiny-imagenet-mobilenet-v2", 0.88913),
+        ("imagenet-resnet18", 0.95574),
+        ("cifar100-resnet18", 0.99501),
+        ("cifar10-resnet18", 0.99911),
+        ("tiny-imagenet-resnet18", 0.99049),
+        ("tiny-imagenet-mobilenet-v2", 0.88913),
     ],
-)  # fmt: skip
+)
 def test_the_printed_sparsities_of_lth_are_its_rounds(recipe, share):
-    [lth] = [point for point in printed(recipe, *_table()[recipe]["of"]).points if point.arm == "lth"]
+    [lth] = [
+        point for point in printed(recipe, *_table()[recipe]["of"]).points if point.arm == "lth"
+    ]
     assert lth.density(share) == pytest.approx(0.8**lth.rounds, abs=6e-4)
 
 
@@ -48,7 +54,10 @@ def test_printed_points_stand_beside_ours_at_the_same_density():
     lth = rows[0]
     assert lth[1] == f"{100 * (1 - 0.973 / 0.99):.2f}"
     assert lth[2:] == ["66.2", "", "17", "", "479", ""]  # 0.7 ^ 10 is above 1.7 %
-    deeper = [*ours(), *(record("lth", k, 12, 0.7**12, 0.7) | {"prunable": 99, "total": 100} for k in range(3))]
+    deeper = [
+        *ours(),
+        *(record("lth", k, 12, 0.7**12, 0.7) | {"prunable": 99, "total": 100} for k in range(3)),
+    ]
     assert decisions.paper_grid(deeper, asked).rows[0][3:6:2] == ["70.10", "12"]
 
 

@@ -11,7 +11,12 @@ from tombola.ground.errors import ConfigError
 
 
 def test_classes_in_order_are_dealt_in_runs_the_larger_first():
-    assert [part.classes for part in by_classes(10, 4, None)] == [(0, 1, 2), (3, 4, 5), (6, 7), (8, 9)]
+    assert [part.classes for part in by_classes(10, 4, None)] == [
+        (0, 1, 2),
+        (3, 4, 5),
+        (6, 7),
+        (8, 9),
+    ]
 
 
 @pytest.mark.parametrize(("classes", "n"), [(10, 3), (10, 4), (100, 3), (200, 3)])
@@ -26,7 +31,9 @@ def test_no_class_is_dropped_where_the_division_does_not_come_out_even(classes, 
 
 
 @given(st.integers(2, 60), st.data(), st.one_of(st.none(), st.integers(0, 2**40)))
-def test_class_partitions_are_disjoint_complete_ascending_and_equal_to_one_class(classes, data, seed):
+def test_class_partitions_are_disjoint_complete_ascending_and_equal_to_one_class(
+    classes, data, seed
+):
     n = data.draw(st.integers(1, classes // 2))
     parts = [part.classes or tuple(range(classes)) for part in by_classes(classes, n, seed)]
     assert sorted(c for part in parts for c in part) == list(range(classes))
@@ -36,7 +43,9 @@ def test_class_partitions_are_disjoint_complete_ascending_and_equal_to_one_class
 
 
 @given(st.integers(1, 200), st.data(), st.integers(0, 2**40))
-def test_example_partitions_are_disjoint_complete_ascending_and_equal_to_one_example(examples, data, seed):
+def test_example_partitions_are_disjoint_complete_ascending_and_equal_to_one_example(
+    examples, data, seed
+):
     n = data.draw(st.integers(1, examples))
     parts = [part.examples or tuple(range(examples)) for part in by_examples(examples, n, seed)]
     assert len(parts) == n
@@ -60,12 +69,15 @@ def test_partitions_by_seeds_hold_all_data_and_the_first_keeps_the_replicates_or
     assert by_seeds(3) == [WHOLE, Partition(order=1), Partition(order=2)]
 
 
-@pytest.mark.parametrize(("classes", "n", "message"), [
-    (10, 6, "partitions is 6; with 10 classes one would hold a single class"),
-    (3, 2, "with 3 classes one would hold a single class"),
-    (10, 11, "partitions is 11; the data has 10 classes, so at most 5"),
-    (10, 0, "partitions is 0; it must be 1 or more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("classes", "n", "message"),
+    [
+        (10, 6, "partitions is 6; with 10 classes one would hold a single class"),
+        (3, 2, "with 3 classes one would hold a single class"),
+        (10, 11, "partitions is 11; the data has 10 classes, so at most 5"),
+        (10, 0, "partitions is 0; it must be 1 or more"),
+    ],
+)
 def test_a_division_of_classes_that_leaves_one_or_none_is_refused(classes, n, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         by_classes(classes, n, 0)
@@ -81,7 +93,13 @@ def test_more_partitions_than_examples_are_refused():
 
 
 def test_a_partitions_digest_tells_apart_what_it_holds():
-    parts = [WHOLE, *by_seeds(3)[1:], *by_classes(10, 2, 0), *by_examples(10, 2, 0), Partition((0, 1), (0, 1))]
+    parts = [
+        WHOLE,
+        *by_seeds(3)[1:],
+        *by_classes(10, 2, 0),
+        *by_examples(10, 2, 0),
+        Partition((0, 1), (0, 1)),
+    ]
     assert len({part.digest for part in parts}) == len(parts)
     assert Partition((1, 2)).digest == Partition((1, 2)).digest
     assert Partition((1, 2)).digest != Partition(examples=(1, 2)).digest
@@ -95,7 +113,9 @@ def test_a_partition_describes_its_examples_by_number_and_digest():
     assert Partition((3, 4)).describe()["classes"] == (3, 4)
 
 
-@pytest.mark.parametrize(("classes", "n", "kept"), [(10, 3, 9), (10, 4, 8), (10, 2, 10), (200, 3, 198)])
+@pytest.mark.parametrize(
+    ("classes", "n", "kept"), [(10, 3, 9), (10, 4, 8), (10, 2, 10), (200, 3, 198)]
+)
 @pytest.mark.parametrize("seed", [None, 0])
 def test_the_remainder_of_classes_may_be_dropped_so_that_all_are_as_large(classes, n, kept, seed):
     parts = [part.classes for part in by_classes(classes, n, seed, drop_remainder=True)]

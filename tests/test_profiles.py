@@ -1,4 +1,6 @@
-"""Profiles: in what the paper and its authors' code differ, held exactly, put in, told, and never changed silently."""
+"""Profiles: in what the paper and its authors' code differ, held exactly, put in, told, and
+never changed silently.
+"""
 
 import json
 
@@ -69,14 +71,38 @@ def test_the_paper_takes_what_it_does_not_set_from_the_recipe():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training": {"epochs": 2, "batch_size": 64}}, "training.batch_size is 64, and profile repo has 256; take it"),
-        ({"training": {"epochs": 2, "milestones": [1]}}, "training.milestones is .1., and profile repo has .21, 31, 4"),
-        ({"training": {"epochs": 2, "select": "last"}}, "training.select is last, and profile repo has best"),
-        ({"data": {"name": "digits", "valid": 0.2}}, "data.valid is 0.2, and profile repo has test"),
-        ({"model": {"name": "mlp", "hidden": [5], "init": "xavier"}}, "model.init is xavier, and profile repo has def"),
-        ({"arms": {"c": {"method": "colt", "by": "classes", "rate": 0.1}}}, r"c.by is classes.*except: \[arms.by\]"),
-        ({"arms": {"c": {"method": "colt", "partitions": 3, "scored": "last", "rate": 0.1}}}, "c.scored is last, and"),
-        ({"profile": {"name": "repo", "except": ["training.batch"]}}, "Did you mean 'training.batch_size'"),
+        (
+            {"training": {"epochs": 2, "batch_size": 64}},
+            "training.batch_size is 64, and profile repo has 256; take it",
+        ),
+        (
+            {"training": {"epochs": 2, "milestones": [1]}},
+            "training.milestones is .1., and profile repo has .21, 31, 4",
+        ),
+        (
+            {"training": {"epochs": 2, "select": "last"}},
+            "training.select is last, and profile repo has best",
+        ),
+        (
+            {"data": {"name": "digits", "valid": 0.2}},
+            "data.valid is 0.2, and profile repo has test",
+        ),
+        (
+            {"model": {"name": "mlp", "hidden": [5], "init": "xavier"}},
+            "model.init is xavier, and profile repo has def",
+        ),
+        (
+            {"arms": {"c": {"method": "colt", "by": "classes", "rate": 0.1}}},
+            r"c.by is classes.*except: \[arms.by\]",
+        ),
+        (
+            {"arms": {"c": {"method": "colt", "partitions": 3, "scored": "last", "rate": 0.1}}},
+            "c.scored is last, and",
+        ),
+        (
+            {"profile": {"name": "repo", "except": ["training.batch"]}},
+            "Did you mean 'training.batch_size'",
+        ),
         ({"profile": "code"}, "profile.name is 'code'"),
     ],
 )
@@ -87,11 +113,22 @@ def test_what_a_profile_sets_is_not_changed_silently(changes, message):
 
 
 def test_what_is_excepted_by_name_may_be_other():
-    profile = {"name": "repo", "except": ["training.batch_size", "training.milestones", "arms.by", "arms.remainder"]}
+    profile = {
+        "name": "repo",
+        "except": ["training.batch_size", "training.milestones", "arms.by", "arms.remainder"],
+    }
     arms = {"c": {"method": "colt", "by": "classes", "rate": 0.1}}
     made = recipe(profile, arms, training={"epochs": 2, "batch_size": 50})
-    assert (made.training.batch_size, made.training.milestones, made.training.schedule) == (50, (), "constant")
-    assert (made.arms["c"].by, made.arms["c"].remainder, made.data.valid) == ("classes", "kept", "test")
+    assert (made.training.batch_size, made.training.milestones, made.training.schedule) == (
+        50,
+        (),
+        "constant",
+    )
+    assert (made.arms["c"].by, made.arms["c"].remainder, made.data.valid) == (
+        "classes",
+        "kept",
+        "test",
+    )
     assert parse(made.plain()) == made
 
 
@@ -113,21 +150,39 @@ def test_only_partitions_of_classes_are_divided_as_the_code_does():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": {"name": "digits", "valid": "test"}}, "data.valid is test, .* only profile: repo allows it"),
         (
-            {"arms": {"c": {"method": "colt", "by": "classes_in_order", "remainder": "dropped", "rate": 0.1}}},
-            "c.remainder is dropped, so some classes are in no partition; only profile: repo allows it",
+            {"data": {"name": "digits", "valid": "test"}},
+            "data.valid is test, .* only profile: repo allows it",
+        ),
+        (
+            {
+                "arms": {
+                    "c": {
+                        "method": "colt",
+                        "by": "classes_in_order",
+                        "remainder": "dropped",
+                        "rate": 0.1,
+                    }
+                }
+            },
+            "c.remainder is dropped, so some classes are in no partition; only profile: repo "
+            "allows it",
         ),
         (
             {
                 "training": {"epochs": 2, "select": "best"},
-                "arms": {"a": {"method": "lth", "rate": 0.1}, "b": {"method": "lth", "rate": 0.1, "scored": "last"}},
+                "arms": {
+                    "a": {"method": "lth", "rate": 0.1},
+                    "b": {"method": "lth", "rate": 0.1, "scored": "last"},
+                },
             },
             "do not score the same weights .*only profile: repo allows it",
         ),
     ],
 )
-@pytest.mark.parametrize("profile", [None, {"name": "paper", "except": ["arms.by", "arms.remainder", "arms.scored"]}])
+@pytest.mark.parametrize(
+    "profile", [None, {"name": "paper", "except": ["arms.by", "arms.remainder", "arms.scored"]}]
+)
 def test_what_the_code_alone_does_is_refused_elsewhere(changes, message, profile):
     with pytest.raises(ConfigError, match=message):
         recipe(profile, **changes)
@@ -144,9 +199,15 @@ def test_three_partitions_score_the_last_weights_from_round_2_on_and_two_do_not(
     class Trained:
         state, final = "selected", "last"
 
-    arms = {"two": {"method": "colt", "rate": 0.1}, "three": {"method": "colt", "partitions": 3, "rate": 0.1}}
+    arms = {
+        "two": {"method": "colt", "rate": 0.1},
+        "three": {"method": "colt", "partitions": 3, "rate": 0.1},
+    }
     plans = plan(recipe("repo", arms))
-    seen = {name: [arm.state_scored(Trained, index) for index in (1, 2, 3)] for name, arm in plans.recipe.arms.items()}
+    seen = {
+        name: [arm.state_scored(Trained, index) for index in (1, 2, 3)]
+        for name, arm in plans.recipe.arms.items()
+    }
     assert seen == {"two": ["selected"] * 3, "three": ["selected", "last", "last"]}
     last = {"a": {"method": "lth", "rate": 0.1, "scored": "last"}}
     plans = plan(recipe(None, last))
@@ -154,7 +215,10 @@ def test_three_partitions_score_the_last_weights_from_round_2_on_and_two_do_not(
 
 
 def test_a_run_of_the_code_says_in_its_records_and_its_table_what_it_gives_up(tmp_path):
-    arms = {"colt-3": {"method": "colt", "partitions": 3, "rate": 0.15}, "lth": {"method": "lth", "rate": 0.2}}
+    arms = {
+        "colt-3": {"method": "colt", "partitions": 3, "rate": 0.15},
+        "lth": {"method": "lth", "rate": 0.2},
+    }
     done = run(recipe("repo", arms, training={"lr": 0.05, "epochs": 3}), runs=tmp_path, workers=1)
     assert done.complete
     for record in done.records:
@@ -166,31 +230,49 @@ def test_a_run_of_the_code_says_in_its_records_and_its_table_what_it_gives_up(tm
     assert done.notes == [f"profile repo gives up: {rule}" for rule in LIFTED["repo"].values()]
     table = (done.folder / "summary.md").read_text()
     assert all(rule in table for rule in LIFTED["repo"].values())
-    ticket = Ticket.load(done.folder / "tickets" / "colt-3" / "replicate-0" / "round-002.safetensors")
-    assert [list(part["classes"]) for part in ticket.origin["partitions"]] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    ticket = Ticket.load(
+        done.folder / "tickets" / "colt-3" / "replicate-0" / "round-002.safetensors"
+    )
+    assert [list(part["classes"]) for part in ticket.origin["partitions"]] == [
+        [0, 1, 2],
+        [3, 4, 5],
+        [6, 7, 8],
+    ]
 
 
 def test_a_run_of_the_paper_says_so_and_gives_nothing_up(tmp_path):
     done = run(recipe("paper", until={"rounds": 1}), runs=tmp_path, workers=1)
-    assert {(r["profile"], tuple(r["lifted"]), r["selected"]) for r in done.records} == {("paper", (), "best")}
+    assert {(r["profile"], tuple(r["lifted"]), r["selected"]) for r in done.records} == {
+        ("paper", (), "best")
+    }
     assert done.notes == []
 
 
 def test_an_arms_own_training_is_not_changed_silently_either():
     arms = {"c": {"method": "colt", "rate": 0.15, "training": {"batch_size": 32}}}
-    with pytest.raises(ConfigError, match=r"arms.c.training.batch_size is 32, .* except: \[training.batch_size\]"):
+    with pytest.raises(
+        ConfigError, match=r"arms.c.training.batch_size is 32, .* except: \[training.batch_size\]"
+    ):
         recipe("paper", arms)
     made = recipe({"name": "paper", "except": ["training.batch_size"]}, arms)
     assert made.arms["c"].training == {"batch_size": 32}
 
 
 def test_what_is_excepted_is_not_given_up():
-    made = recipe({"name": "repo", "except": ["data.valid"]}, data={"name": "digits", "subset": 400, "valid": 40})
-    assert made.profile.lifted == tuple(rule for entry, rule in LIFTED["repo"].items() if entry != "data.valid")
+    made = recipe(
+        {"name": "repo", "except": ["data.valid"]},
+        data={"name": "digits", "subset": 400, "valid": 40},
+    )
+    assert made.profile.lifted == tuple(
+        rule for entry, rule in LIFTED["repo"].items() if entry != "data.valid"
+    )
 
 
 def test_random_halves_are_excepted_by_one_entry():
-    made = recipe({"name": "repo", "except": ["arms.by"]}, {"c": {"method": "colt", "by": "classes", "rate": 0.1}})
+    made = recipe(
+        {"name": "repo", "except": ["arms.by"]},
+        {"c": {"method": "colt", "by": "classes", "rate": 0.1}},
+    )
     assert (made.arms["c"].by, made.arms["c"].remainder) == ("classes", "kept")
 
 

@@ -17,7 +17,9 @@ RECORD = {
     "round_seconds": 2.5,
     "invariant_seconds": 0.01,
 }
-AHEAD = Estimate(steps=400, trainings=4, fewest=4, most=4, seconds=120, bounded=True, epochs=10, bytes=1_500_000)
+AHEAD = Estimate(
+    steps=400, trainings=4, fewest=4, most=4, seconds=120, bounded=True, epochs=10, bytes=1_500_000
+)
 
 
 def display(**options):
@@ -29,7 +31,11 @@ def display(**options):
 @pytest.mark.parametrize("width", [80, 120])
 def test_bar_percent_and_time_are_whole_on_a_narrow_terminal(width):
     text = io.StringIO()
-    shown = Display(console=Console(file=text, width=width, highlight=False, force_terminal=True, color_system=None))
+    shown = Display(
+        console=Console(
+            file=text, width=width, highlight=False, force_terminal=True, color_system=None
+        )
+    )
     shown.start("digits", AHEAD)
     shown.label("d", "replicate 3 · random-ticket · round 13, evaluation of the ticket")
     shown.progress("d", 45, 100)
@@ -86,7 +92,8 @@ def test_a_terminal_shows_replicate_arm_round_epoch_and_the_time_left():
     assert "45%" in seen
     assert " left" in seen
     shown.progress("d", 100, 100)
-    assert [task.description for task in shown._bars.tasks] == ["mine"]  # a training that is done leaves
+    # a training that is done leaves
+    assert [task.description for task in shown._bars.tasks] == ["mine"]
     shown.stop()
 
 
@@ -110,7 +117,10 @@ def test_the_first_name_of_a_training_that_several_arms_share_stays():
             Estimate(100, 10, 10, 10, 50.0, False, 1.0, 0),
             "x: the number of rounds is not known beforehand; about 5 s a training",
         ),
-        (Estimate(100, 2, 2, 2, float("nan"), True, 1.0, 0), "x: 2 trainings, 100 steps, about an unknown time"),
+        (
+            Estimate(100, 2, 2, 2, float("nan"), True, 1.0, 0),
+            "x: 2 trainings, 100 steps, about an unknown time",
+        ),
     ],
 )
 def test_the_estimate_is_told_first(ahead, said):

@@ -14,7 +14,11 @@ from tombola.folder.runs import Run
 from tombola.records.storage import Store
 from tombola.reports import panels
 
-SMALL = {"training": {"lr": 0.05, "momentum": 0.9, "epochs": 1, "batch_size": 64}, "device": "cpu", "replicates": 1}
+SMALL = {
+    "training": {"lr": 0.05, "momentum": 0.9, "epochs": 1, "batch_size": 64},
+    "device": "cpu",
+    "replicates": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +37,14 @@ def test_every_weight_of_the_largest_layer_is_counted_once_for_each_arm(folder):
         ticket = run.rounds_done(arm, 0)[own[0]["round"] - 1]
         keep = ticket.mask["fc1.weight"].flatten().numpy()
         assert ticket.density == min(
-            (run.record(arm, 0, r)["density"] for r in (1, 2, 3)), key=lambda density: abs(np.log(density / lowest))
+            (run.record(arm, 0, r)["density"] for r in (1, 2, 3)),
+            key=lambda density: abs(np.log(density / lowest)),
         )
         assert {row["layer"] for row in own} == {"fc1.weight"}
-        assert (sum(row["kept"] for row in own), sum(row["pruned"] for row in own)) == (keep.sum(), (~keep).sum())
+        assert (sum(row["kept"] for row in own), sum(row["pruned"] for row in own)) == (
+            keep.sum(),
+            (~keep).sum(),
+        )
         within = [row for row in own if row["from"] >= 0.02 and row["to"] < own[-1]["to"]]
         low, high = within[0]["from"], within[-1]["to"]
         inside = (weights >= np.float32(low)) & (weights < np.float32(high))
@@ -53,7 +61,10 @@ def test_small_weights_are_pruned_and_large_ones_kept(folder):
 def test_without_trained_weights_or_tickets_there_is_no_figure(folder, tmp_path):
     with charts(drawn=True):
         packed = pack(folder, tmp_path / "packed")
-        drawn = [(report(run, formats=("svg",)).folder / "weights.svg").exists() for run in (Run(folder), packed)]
+        drawn = [
+            (report(run, formats=("svg",)).folder / "weights.svg").exists()
+            for run in (Run(folder), packed)
+        ]
     assert drawn == [True, False]
     bare = shutil.copytree(folder, tmp_path / folder.name)
     shutil.rmtree(bare / "tickets")

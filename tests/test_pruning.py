@@ -1,4 +1,6 @@
-"""Pruning: exact counts, ties by position, and agreement with a plain sort and with torch.nn.utils.prune."""
+"""Pruning: exact counts, ties by position, and agreement with a plain sort and with
+torch.nn.utils.prune.
+"""
 
 import re
 
@@ -27,7 +29,10 @@ def kept(*values):
 
 def test_prune_removes_the_lowest_scores():
     scores = {"w": torch.tensor([[3.0, 1.0], [4.0, 2.0]])}
-    assert prune(scores, {"w": torch.ones(2, 2, dtype=torch.bool)}, 0.5)["w"].tolist() == [[True, False], [True, False]]
+    assert prune(scores, {"w": torch.ones(2, 2, dtype=torch.bool)}, 0.5)["w"].tolist() == [
+        [True, False],
+        [True, False],
+    ]
 
 
 def test_of_equal_scores_the_first_goes_first():
@@ -50,7 +55,16 @@ def test_the_groups_order_of_parameters_breaks_ties_between_them():
 
 @pytest.mark.parametrize(
     ("weights", "rate", "left"),
-    [(9, 0.2, 7), (10, 0.25, 8), (10, 0.35, 6), (14, 0.25, 10), (3, 0.1, 3), (5, 0.0, 5), (5, 1, 0), (1, 0.5, 1)],
+    [
+        (9, 0.2, 7),
+        (10, 0.25, 8),
+        (10, 0.35, 6),
+        (14, 0.25, 10),
+        (3, 0.1, 3),
+        (5, 0.0, 5),
+        (5, 1, 0),
+        (1, 0.5, 1),
+    ],
 )
 def test_round_of_rate_times_kept_weights_are_pruned_as_python_rounds(weights, rate, left):
     # 1.8 -> 2; 2.5 -> 2 and 3.5 -> 4, to even; 0.3 -> 0; 0.5 -> 0
@@ -90,8 +104,14 @@ def test_more_scores_than_the_mask_has_names_do_no_harm():
 
 
 def test_a_single_weight_without_dimensions_can_be_pruned():
-    mask, scores = {"a": torch.tensor(True), "b": torch.tensor(True)}, {"a": torch.tensor(2.0), "b": torch.tensor(1.0)}
-    assert {name: bool(keep) for name, keep in prune(scores, mask, 0.5).items()} == {"a": True, "b": False}
+    mask, scores = (
+        {"a": torch.tensor(True), "b": torch.tensor(True)},
+        {"a": torch.tensor(2.0), "b": torch.tensor(1.0)},
+    )
+    assert {name: bool(keep) for name, keep in prune(scores, mask, 0.5).items()} == {
+        "a": True,
+        "b": False,
+    }
 
 
 def test_prune_changes_none_of_its_inputs():
@@ -109,7 +129,12 @@ def test_prune_changes_none_of_its_inputs():
 
 def test_a_count_is_what_is_kept():
     scores = {"w": torch.tensor([0.5, 0.1, 0.4, 0.2])}
-    assert prune(scores, {"w": kept(1, 1, 1, 1)}, count=1)["w"].tolist() == [True, False, False, False]
+    assert prune(scores, {"w": kept(1, 1, 1, 1)}, count=1)["w"].tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
     assert count(prune(scores, {"w": kept(1, 0, 1, 1)}, count=3)) == 3
     assert count(prune(scores, {"w": kept(1, 1, 1, 1)}, count=0)) == 0
 
@@ -138,7 +163,9 @@ def test_a_count_that_is_no_whole_number_is_refused(number):
 
 def test_one_count_for_several_groups_is_refused_and_the_groups_are_named():
     mask = {"a": kept(1), "b": kept(1)}
-    with pytest.raises(InputError, match="count is 1; this scope has 2 groups, so give one per group: a, b"):
+    with pytest.raises(
+        InputError, match="count is 1; this scope has 2 groups, so give one per group: a, b"
+    ):
         prune({name: torch.ones(1) for name in mask}, mask, scope=per_layer, count=1)
 
 
@@ -164,7 +191,9 @@ def test_per_layer_prunes_the_same_fraction_of_every_layer():
     scores = {name: model.get_parameter(name).detach().abs() for name in mask}
     pruned = prune(scores, mask, 0.2, per_layer)
     sizes = {"conv1.weight": 36, "conv2.weight": 216, "fc.weight": 1920, "head.weight": 60}
-    assert {name: int(keep.sum()) for name, keep in pruned.items()} == {n: k - round(k / 5) for n, k in sizes.items()}
+    assert {name: int(keep.sum()) for name, keep in pruned.items()} == {
+        n: k - round(k / 5) for n, k in sizes.items()
+    }
 
 
 def test_convolutions_and_linear_layers_may_have_rates_of_their_own():
@@ -172,11 +201,13 @@ def test_convolutions_and_linear_layers_may_have_rates_of_their_own():
     mask = ones(model, "all")
     scores = {name: model.get_parameter(name).detach().abs() for name in mask}
     pruned = prune(scores, mask, {"conv": 0.15, "linear": 0.20}, per_kind(model))
-    assert int(pruned["conv1.weight"].sum() + pruned["conv2.weight"].sum()) == 252 - 38  # round(37.8)
+    # round(37.8)
+    assert int(pruned["conv1.weight"].sum() + pruned["conv2.weight"].sum()) == 252 - 38
     assert int(pruned["fc.weight"].sum() + pruned["head.weight"].sum()) == 1980 - 396
     one = torch.cat([scores["conv1.weight"].flatten(), scores["conv2.weight"].flatten()])
     assert torch.equal(
-        torch.cat([pruned["conv1.weight"].flatten(), pruned["conv2.weight"].flatten()]), one > one.sort().values[37]
+        torch.cat([pruned["conv1.weight"].flatten(), pruned["conv2.weight"].flatten()]),
+        one > one.sort().values[37],
     )
 
 
@@ -191,12 +222,16 @@ def test_a_groups_factor_multiplies_its_rate():
 
 def test_rates_that_name_other_groups_than_the_scope_are_refused():
     mask = {"w": kept(1, 1)}
-    with pytest.raises(InputError, match="rate names the groups conv, linear; the scope has: model"):
+    with pytest.raises(
+        InputError, match="rate names the groups conv, linear; the scope has: model"
+    ):
         prune({"w": torch.rand(2)}, mask, {"conv": 0.15, "linear": 0.2})
 
 
 def test_a_rate_by_kind_under_another_scope_is_told_which_scope_has_kinds():
-    message = "rate names the groups conv; the scope has: model (scope: per_kind has conv and linear)"
+    message = (
+        "rate names the groups conv; the scope has: model (scope: per_kind has conv and linear)"
+    )
     with pytest.raises(InputError, match=re.escape(message)):
         prune({"w": torch.rand(2)}, {"w": kept(1, 1)}, {"conv": 0.15})
     with pytest.raises(InputError, match=r"the scope has: w$"):
@@ -214,10 +249,20 @@ def test_both_or_neither_of_rate_and_count_are_refused():
 
 
 def test_a_rate_in_percent_is_told_its_fraction():
-    with pytest.raises(InputError, match=re.escape("rate is 20; it is a fraction from 0 to 1, so 20 % is 0.2")):
+    with pytest.raises(
+        InputError, match=re.escape("rate is 20; it is a fraction from 0 to 1, so 20 % is 0.2")
+    ):
         prune({"w": torch.rand(2)}, {"w": kept(1, 1)}, 20)
-    with pytest.raises(InputError, match=re.escape("rate of 'b' is 15; it is a fraction from 0 to 1, so 15 % is 0.15")):
-        prune({n: torch.rand(1) for n in "ab"}, {n: kept(1) for n in "ab"}, {"a": 0.5, "b": 15}, per_layer)
+    with pytest.raises(
+        InputError,
+        match=re.escape("rate of 'b' is 15; it is a fraction from 0 to 1, so 15 % is 0.15"),
+    ):
+        prune(
+            {n: torch.rand(1) for n in "ab"},
+            {n: kept(1) for n in "ab"},
+            {"a": 0.5, "b": 15},
+            per_layer,
+        )
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0001, NAN, INF, "0.2", True, False])
@@ -230,7 +275,9 @@ def test_a_mask_that_is_empty_or_not_boolean_is_refused():
     with pytest.raises(InputError, match="the mask of 'w' is float32; a mask is boolean"):
         prune({"w": torch.rand(2)}, {"w": torch.ones(2)}, 0.5)
     for scope in (whole_model, per_layer):
-        with pytest.raises(InputError, match="the mask is empty; it names the weights that may be pruned"):
+        with pytest.raises(
+            InputError, match="the mask is empty; it names the weights that may be pruned"
+        ):
             prune({}, {}, 0.5, scope)
 
 
@@ -240,7 +287,9 @@ def test_a_missing_score_is_refused_by_name():
 
 
 def test_scores_of_another_shape_are_refused_by_name():
-    with pytest.raises(InputError, match=re.escape("scores of 'w' have the shape (1, 2), its mask (2,)")):
+    with pytest.raises(
+        InputError, match=re.escape("scores of 'w' have the shape (1, 2), its mask (2,)")
+    ):
         prune({"w": torch.rand(1, 2)}, {"w": kept(1, 1)}, 0.5)
 
 
@@ -275,7 +324,9 @@ def by_sorting(scores, mask, remove):
     """The mask that a stable sort of the kept scores gives, in plain Python."""
     values = torch.cat([scores[name] for name in mask]).tolist()
     keep = torch.cat([mask[name] for name in mask]).tolist()
-    order = sorted((place for place in range(len(values)) if keep[place]), key=lambda place: values[place])
+    order = sorted(
+        (place for place in range(len(values)) if keep[place]), key=lambda place: values[place]
+    )
     for place in order[:remove]:
         keep[place] = False
     return keep
@@ -328,7 +379,12 @@ def test_lowest_marks_the_first_places_of_a_stable_argsort(values, data):
 
 
 def weights_of(model):
-    return {"conv1.weight": model.conv1, "conv2.weight": model.conv2, "fc.weight": model.fc, "head.weight": model.head}
+    return {
+        "conv1.weight": model.conv1,
+        "conv2.weight": model.conv2,
+        "fc.weight": model.fc,
+        "head.weight": model.head,
+    }
 
 
 def train_a_little(layers, seed):
@@ -347,9 +403,15 @@ def test_torchs_global_pruning_agrees_mask_for_mask_over_four_rounds():
     mask, layers = ones(model, "all"), weights_of(model)
     for number, rate in enumerate([0.2, 0.35, 0.2, 0.5]):
         train_a_little(layers, number)
-        mask = prune({name: layer.weight.detach().abs() for name, layer in layers.items()}, mask, rate)
-        torchs.global_unstructured([(x, "weight") for x in layers.values()], torchs.L1Unstructured, amount=rate)
-        assert all(torch.equal(mask[name], layer.weight_mask.bool()) for name, layer in layers.items())
+        mask = prune(
+            {name: layer.weight.detach().abs() for name, layer in layers.items()}, mask, rate
+        )
+        torchs.global_unstructured(
+            [(x, "weight") for x in layers.values()], torchs.L1Unstructured, amount=rate
+        )
+        assert all(
+            torch.equal(mask[name], layer.weight_mask.bool()) for name, layer in layers.items()
+        )
     assert 0 < count(mask) < 0.22 * sum(keep.numel() for keep in mask.values())
 
 
@@ -358,7 +420,12 @@ def test_torchs_pruning_layer_by_layer_agrees_mask_for_mask_over_four_rounds():
     mask, layers = ones(model, "all"), weights_of(model)
     for number, rate in enumerate([0.2, 0.35, 0.2, 0.5]):
         train_a_little(layers, number)
-        mask = prune({name: layer.weight.detach().abs() for name, layer in layers.items()}, mask, rate, per_layer)
+        mask = prune(
+            {name: layer.weight.detach().abs() for name, layer in layers.items()},
+            mask,
+            rate,
+            per_layer,
+        )
         for name, layer in layers.items():
             torchs.l1_unstructured(layer, "weight", amount=rate)
             assert torch.equal(mask[name], layer.weight_mask.bool())

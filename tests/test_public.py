@@ -46,13 +46,13 @@ def test_entries_of_catalogues_are_never_shadowed_by_their_modules():
 
 def test_catalogues_and_modules_are_attributes_of_tombola_and_are_imported_when_they_are_used():
     code = (
-        "import sys, tombola\nassert 'torch' not in sys.modules\n"
-        "for name in ('scores', 'data', 'models', 'exports', 'executors', 'masks', 'kernels', 'ticket_format'):\n"
-        "    assert name in dir(tombola)\n    assert getattr(tombola, name) is sys.modules[f'tombola.{name}']\n"
-        "tombola.scores.magnitude, tombola.data.digits, tombola.models.mlp, tombola.exports.state_dict\n"
-        "assert tombola.kernels.eager is tombola.kernels._eager.Eager\n"
-        "assert not hasattr(tombola, 'scoers') and not hasattr(tombola, '_nothing')\n"
-        "assert not isinstance(tombola.split, type(sys)) and not isinstance(tombola.measure, type(sys))"
+        "import sys, tombola\nassert 'torch' not in sys.modules\nfor name in ('scores', 'data', "
+        "'models', 'exports', 'executors', 'masks', 'kernels', 'ticket_format'):\n    assert name "
+        "in dir(tombola)\n    assert getattr(tombola, name) is sys.modules[f'tombola.{name}']\n"
+        "tombola.scores.magnitude, tombola.data.digits, tombola.models.mlp, "
+        "tombola.exports.state_dict\nassert tombola.kernels.eager is tombola.kernels._eager.Eager\n"
+        "assert not hasattr(tombola, 'scoers') and not hasattr(tombola, '_nothing')\nassert not "
+        "isinstance(tombola.split, type(sys)) and not isinstance(tombola.measure, type(sys))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -74,7 +74,9 @@ NUMBERS = {
 
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_numpys_numbers_are_numbers_everywhere_and_give_the_same(kind):
-    """Everything that takes a number takes numpy's; rates and fractions are exact in single precision here."""
+    """Everything that takes a number takes numpy's; rates and fractions are exact in single
+    precision here.
+    """
 
     def everything(of):
         images = torch.arange(360.0).view(90, 1, 2, 2) % 7
@@ -86,19 +88,41 @@ def test_numpys_numbers_are_numbers_everywhere_and_give_the_same(kind):
         with seeds.seeded(of(0), "init"):
             for parameter in model.parameters():
                 torch.nn.init.normal_(parameter)
-        task = tombola.Classification(model, splits, augment=tombola.Augment(crop=of(1), rotate=of(0.5)))
+        task = tombola.Classification(
+            model, splits, augment=tombola.Augment(crop=of(1), rotate=of(0.5))
+        )
         training = tombola.Training(
-            lr=of(0.25), momentum=of(0.5), weight_decay=of(0.125), epochs=of(1), batch_size=of(16), clip=of(2.0),
-            schedule="multistep", milestone_steps=(of(1),), gamma=of(0.5), evaluate_every=of(2), threads=of(1),
-            warmup_steps=of(1), patience=of(9),
-        )  # fmt: skip
+            lr=of(0.25),
+            momentum=of(0.5),
+            weight_decay=of(0.125),
+            epochs=of(1),
+            batch_size=of(16),
+            clip=of(2.0),
+            schedule="multistep",
+            milestone_steps=(of(1),),
+            gamma=of(0.5),
+            evaluate_every=of(2),
+            threads=of(1),
+            warmup_steps=of(1),
+            patience=of(9),
+        )
         mask = tombola.ones(model)
         job = tombola.Job(task.initial_state(), mask, training, of(3), first=of(0), last=of(3))
-        parts = [*tombola.by_classes(of(9), of(2), of(4)), *tombola.by_examples(of(10), of(2), of(4))]
+        parts = [
+            *tombola.by_classes(of(9), of(2), of(4)),
+            *tombola.by_examples(of(10), of(2), of(4)),
+        ]
         parts += [*tombola.by_seeds(of(2)), tombola.Partition(classes=(of(0), of(2)), order=of(1))]
         gradual = Gradual(of(0.5), Pace(begin=of(0.0), end=of(0.5), every=of(1), initial=of(1.0)))
-        found = find(job, [tombola.Partition()], [of(0.25), tombola.Count(of(9))], run_all=tombola.serial(task))
-        scores = {name: torch.arange(float(keep.numel())).view(keep.shape) for name, keep in mask.items()}
+        found = find(
+            job,
+            [tombola.Partition()],
+            [of(0.25), tombola.Count(of(9))],
+            run_all=tombola.serial(task),
+        )
+        scores = {
+            name: torch.arange(float(keep.numel())).view(keep.shape) for name, keep in mask.items()
+        }
         pruned = [tombola.prune(scores, mask, of(0.25)), tombola.prune(scores, mask, count=of(5))]
         return [
             *map(digest_mask, [*(each.mask for each in found), *pruned]),
@@ -119,7 +143,10 @@ def test_numpys_numbers_are_numbers_everywhere_and_give_the_same(kind):
 @pytest.mark.parametrize("rate", [True, np.True_, "0.2", None, torch.tensor(0.2), 1 + 2j])
 def test_what_is_no_number_is_no_rate(rate):
     mask = {"w": torch.ones(4, dtype=torch.bool)}
-    with pytest.raises(tombola.ground.errors.InputError, match=r"it is a number from 0 to 1|takes a rate or a count"):
+    with pytest.raises(
+        tombola.ground.errors.InputError,
+        match=r"it is a number from 0 to 1|takes a rate or a count",
+    ):
         tombola.prune({"w": torch.rand(4)}, mask, rate)
 
 
@@ -131,7 +158,9 @@ def test_importing_tombola_imports_no_torch():
 def test_help_and_ticket_info_import_no_torch(tmp_path):
     import torch
 
-    tombola.Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}, {}).save(tmp_path / "t.safetensors")
+    tombola.Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}, {}).save(
+        tmp_path / "t.safetensors"
+    )
     for arguments in (
         ["--help"], ["run", "--help"], ["demo", "--help"], ["ticket", "info", str(tmp_path / "t.safetensors")],
         ["list"], ["list", "recipes"],
@@ -141,6 +170,8 @@ def test_help_and_ticket_info_import_no_torch(tmp_path):
             "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
             "sys.exit(7 if 'torch' in sys.modules else 0)"
         )
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, (arguments, done.stderr)
         assert done.stdout

@@ -37,7 +37,10 @@ def test_pruning_at_the_constant_rate_reaches_the_density():
 
 @pytest.mark.parametrize("density", [0, 1, 2.0, -0.1, float("nan")])
 def test_a_density_that_cannot_be_reached_is_refused(density):
-    with pytest.raises(ConfigError, match=re.escape(f"reach.density is {density:g}; it is a fraction between 0 and 1")):
+    with pytest.raises(
+        ConfigError,
+        match=re.escape(f"reach.density is {density:g}; it is a fraction between 0 and 1"),
+    ):
         rate_to_reach(density, 3)
 
 
@@ -64,9 +67,13 @@ def test_counts_for_refuses_what_is_no_density(density):
 
 def test_exact_densities_of_a_scope_with_two_rates_are_refused():
     model = lenet5(10)
-    with pytest.raises(ConfigError, match="exact densities and half_output do not go together: the output layer has"):
+    with pytest.raises(
+        ConfigError,
+        match="exact densities and half_output do not go together: the output layer has",
+    ):
         next(counts_for(ones(model, "all"), [0.5], half_output(model)))
-    kept = next(counts_for(ones(model), [0.5], half_output(model))).keep  # the output layer is not pruned
+    # the output layer is not pruned
+    kept = next(counts_for(ones(model), [0.5], half_output(model))).keep
     assert kept["conv1.weight"] == 75
 
 
@@ -74,5 +81,8 @@ def test_kept_by_group_counts_every_group():
     model = lenet5(10)
     mask = ones(model, "all")
     mask["conv1.weight"][0] = False
-    assert kept_by_group(mask, per_kind(model)) == {"conv": 150 + 2400 - 25, "linear": 48_000 + 10_080 + 840}
+    assert kept_by_group(mask, per_kind(model)) == {
+        "conv": 150 + 2400 - 25,
+        "linear": 48_000 + 10_080 + 840,
+    }
     assert kept_by_group(mask, whole_model) == {"model": 61_470 - 25}

@@ -1,6 +1,7 @@
 """Ray: the same bits on the machines of a cluster, whichever of them are lost on the way.
 
-The clusters here are of one machine: each of their nodes is a Ray of its own, with its own object store.
+The clusters here are of one machine: each of their nodes is a Ray of its own, with its own object
+store.
 """
 
 import contextlib
@@ -66,14 +67,21 @@ def command(folder, *more, recipe=RECIPE):
 def go(folder, *more, recipe=RECIPE):
     """Run a recipe to its end, in a process of its own."""
     done = subprocess.run(
-        command(folder, *more, recipe=recipe), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        command(folder, *more, recipe=recipe),
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return result(folder)
 
 
 def result(folder):
-    """What a run leaves, without clocks: its records, and the bytes of its tickets and predictions."""
+    """What a run leaves, without clocks: its records, and the bytes of its tickets and
+    predictions.
+    """
     made = Run(next((folder / "runs").glob("tiny-*")))
     kept = ("tickets", "rewind_points", "candidates", "predictions")
     files = {}
@@ -87,7 +95,12 @@ def result(folder):
 def refused(folder, *more):
     """Run a recipe that cannot be run, and return the one line that is said."""
     done = subprocess.run(
-        command(folder, *more), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        command(folder, *more),
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -107,7 +120,9 @@ def test_ray_gives_the_bits_that_threads_and_processes_give(tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", PATH)
     results = {}
     for executor, workers in (("threads", 1), ("processes", 2), ("ray", 2)):
-        outcome = run(parse(RECIPE), runs=tmp_path / executor / "runs", workers=workers, executor=executor)
+        outcome = run(
+            parse(RECIPE), runs=tmp_path / executor / "runs", workers=workers, executor=executor
+        )
         assert outcome.complete, outcome.notes
         results[executor] = result(tmp_path / executor)
         assert not (outcome.folder / "trainings" / "starts").exists()
@@ -126,7 +141,14 @@ def test_an_address_that_does_not_answer_is_told_in_one_line(tmp_path):
 @pytest.mark.parametrize("address", ["nowhere", "host:port", ":6379", "host:99999"])
 def test_what_is_no_address_is_refused(address, tmp_path):
     with pytest.raises(ConfigError, match=f"address is '{address}'; it is HOST:PORT, or auto"):
-        Pool(TASK, tmp_path, workers=2, make_task=make_task, executor="ray", options={"address": address})
+        Pool(
+            TASK,
+            tmp_path,
+            workers=2,
+            make_task=make_task,
+            executor="ray",
+            options={"address": address},
+        )
 
 
 HERE = {"Python": "3.11", "torch": "2.9.0", "tombola": "0.1.0", "code of tombola": "ab"}
@@ -135,19 +157,37 @@ HERE = {"Python": "3.11", "torch": "2.9.0", "tombola": "0.1.0", "code of tombola
 @pytest.mark.parametrize(
     ("packages", "own", "told"),
     [
-        ({"torch": "2.8.0"}, {}, "node 7 has torch 2.8.0, and this one 2.9.0: results would not be the same"),
+        (
+            {"torch": "2.8.0"},
+            {},
+            "node 7 has torch 2.8.0, and this one 2.9.0: results would not be the same",
+        ),
         ({"Python": "3.12"}, {}, "node 7 has Python 3.12, and this one 3.11"),
         ({"tombola": ""}, {}, "node 7 has no tombola; install tombola 0.1.0, as here"),
-        ({"code of tombola": "cd"}, {}, "node 7 has other code of tombola than this one; install the same"),
-        ({}, {"mine:net": "!ModuleNotFoundError: No module named 'mine'"}, "node 7 cannot import 'mine:net': "
-         "ModuleNotFoundError: No module named 'mine'; put it where PYTHONPATH points there"),
-        ({}, {"mine:net": "99"}, "node 7 has another 'mine:net' than this one; copy its file there"),
+        (
+            {"code of tombola": "cd"},
+            {},
+            "node 7 has other code of tombola than this one; install the same",
+        ),
+        (
+            {},
+            {"mine:net": "!ModuleNotFoundError: No module named 'mine'"},
+            "node 7 cannot import 'mine:net': "
+            "ModuleNotFoundError: No module named 'mine'; put it where PYTHONPATH points there",
+        ),
+        (
+            {},
+            {"mine:net": "99"},
+            "node 7 has another 'mine:net' than this one; copy its file there",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_machine_that_would_give_other_results_is_refused_in_one_line(packages, own, told):
     expected = Expected(HERE, {"mine:net": "01"}, [])
     with pytest.raises(ConfigError) as caught:
-        expected.check({"packages": HERE | packages, "own_code": {"mine:net": "01"} | own}, "node 7")
+        expected.check(
+            {"packages": HERE | packages, "own_code": {"mine:net": "01"} | own}, "node 7"
+        )
     assert told in str(caught.value)
     expected.check({"packages": HERE, "own_code": {"mine:net": "01"}}, "node 7")
 
@@ -160,7 +200,9 @@ def cluster():
     """A cluster whose head trains nothing, and two nodes with a CPU each."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE})
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE}
+    )
     made.nodes = [made.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
     made.wait_for_nodes()
     yield made
@@ -200,9 +242,13 @@ def test_a_driver_that_is_killed_and_started_again_goes_on(tmp_path, by_threads,
     wait_for(tmp_path, 4, process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/trainings/*.training")}
+    before = {
+        path.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/trainings/*.training")
+    }
     assert go(tmp_path, "--executor", "ray", "--address", cluster.address) == by_threads
-    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/trainings/*.training")}
+    after = {
+        path.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/trainings/*.training")
+    }
     kept = before.keys() & after.keys()
     assert kept
     assert all(before[name] == after[name] for name in kept)  # they were not done again
@@ -213,7 +259,12 @@ def test_a_driver_that_is_interrupted_ends_with_one_line(tmp_path, cluster):
     longer = RECIPE | {"training": RECIPE["training"] | {"epochs": 500}}
     line = command(tmp_path, "--executor", "ray", "--address", cluster.address, recipe=longer)
     process = subprocess.Popen(
-        line, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        line,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and not list(tmp_path.glob("runs/*/run.json")):
@@ -232,21 +283,29 @@ def test_a_driver_that_is_interrupted_ends_with_one_line(tmp_path, cluster):
 def test_a_node_without_the_users_module_is_told_in_one_line(tmp_path, cluster):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "users_net.py").write_text(
-        "from tombola.models._mlp import mlp\n\n"
-        "def net(num_classes, image_shape):\n    return mlp(num_classes, image_shape=image_shape, hidden=(20,))\n"
+        "from tombola.models._mlp import mlp\n\ndef net(num_classes, image_shape):\n    return "
+        "mlp(num_classes, image_shape=image_shape, hidden=(20,))\n"
     )
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(RECIPE | {"model": "users_net:net"}))
     # The driver finds the module where no node looks for one.
     script = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'elsewhere')!r})\n"
-        f"sys.argv = ['tombola', 'run', 'mine.yaml', '--executor', 'ray', '--address', {cluster.address!r}]\n"
-        "from tombola.__main__ import main; main()"
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'elsewhere')!r})\nsys.argv = ['tombola', "
+        f"'run', 'mine.yaml', '--executor', 'ray', '--address', {cluster.address!r}]\nfrom "
+        "tombola.__main__ import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
-    assert "cannot import 'users_net:net': ModuleNotFoundError: No module named 'users_net'" in done.stderr
+    assert (
+        "cannot import 'users_net:net': ModuleNotFoundError: No module named 'users_net'"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -257,9 +316,14 @@ def test_what_fails_on_a_node_is_what_fails_here(tmp_path, cluster):
 
     told = []
     made = Pool(
-        TASK, tmp_path / "trainings", workers=None, make_task=make_task, executor="ray",
-        options={"address": cluster.address}, progress=lambda *event: told.append(event),
-    )  # fmt: skip
+        TASK,
+        tmp_path / "trainings",
+        workers=None,
+        make_task=make_task,
+        executor="ray",
+        options={"address": cluster.address},
+        progress=lambda *event: told.append(event),
+    )
     try:
         assert made.slots == 2
         with pytest.raises(TrainingError, match="a lower learning rate may help"):

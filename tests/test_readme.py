@@ -39,12 +39,16 @@ def test_the_searches_of_the_readme_are_at_most_ten_lines(index):
     assert len(code) <= 10
 
 
-def test_the_first_python_of_the_readme_prunes_a_net_in_ones_own_loop(tmp_path, monkeypatch, capsys):
+def test_the_first_python_of_the_readme_prunes_a_net_in_ones_own_loop(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     exec(compile(BLOCKS[0], "README block 0", "exec"), {"__name__": "readme"})
     printed = re.findall(
-        r"^ *([\d.]+)% of the weights: test accuracy ([\d.]+)%$", capsys.readouterr().out, re.MULTILINE
+        r"^ *([\d.]+)% of the weights: test accuracy ([\d.]+)%$",
+        capsys.readouterr().out,
+        re.MULTILINE,
     )
     assert [density for density, _ in printed] == ["100.0", "60.0", "36.0", "21.6", "13.0", "7.8"]
     assert all(float(accuracy) > 85 for _, accuracy in printed)
@@ -55,7 +59,11 @@ def test_the_first_python_of_the_readme_prunes_a_net_in_ones_own_loop(tmp_path, 
 def test_the_readme_begins_with_what_it_is_a_picture_two_commands_and_that_loop():
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     begin = page.split("## ")[0]
-    places = [begin.index("finds **lottery tickets**"), begin.index("](docs/report.png)"), begin.index("tombola demo")]
+    places = [
+        begin.index("finds **lottery tickets**"),
+        begin.index("](docs/report.png)"),
+        begin.index("tombola demo"),
+    ]
     assert places == sorted(places)
     commands = re.search(r"```\n(.*?)```", begin, re.DOTALL)[1].splitlines()
     assert [line.split("#")[0].split()[-1] for line in commands] == ["'.[all]'", "demo"]
@@ -64,9 +72,17 @@ def test_the_readme_begins_with_what_it_is_a_picture_two_commands_and_that_loop(
 
 def test_what_the_readme_says_of_time_is_what_was_measured():
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = json.loads((ROOT / "docs/findings/cifar10-conv3/latency.json").read_text(encoding="utf-8"))["rows"]
-    dense, ticket = (next(row["batch_100"]["ms"] for row in rows if row["arm"] == arm) for arm in ("dense", "lth"))
-    assert f"100 images: {dense:.1f} ms with all weights, {ticket:.1f} ms with {100 * 0.8**8:.0f} % of them" in page
+    rows = json.loads(
+        (ROOT / "docs/findings/cifar10-conv3/latency.json").read_text(encoding="utf-8")
+    )["rows"]
+    dense, ticket = (
+        next(row["batch_100"]["ms"] for row in rows if row["arm"] == arm)
+        for arm in ("dense", "lth")
+    )
+    assert (
+        f"100 images: {dense:.1f} ms with all weights, {ticket:.1f} ms with {100 * 0.8**8:.0f} % "
+        "of them" in page
+    )
 
 
 def test_every_command_of_the_readme_is_understood(monkeypatch):
@@ -75,7 +91,11 @@ def test_every_command_of_the_readme_is_understood(monkeypatch):
     assert {"demo", "init"} <= {shlex.split(line)[1] for line in lines}
     for line in lines:
         command, *words = shlex.split(line)[1:]
-        own, _ = cli._apart(command, [command, *words]) if command in cli.OPTIONS else ([command, *words], [])
+        own, _ = (
+            cli._apart(command, [command, *words])
+            if command in cli.OPTIONS
+            else ([command, *words], [])
+        )
         assert cli.parser().parse_args(own).command == command
 
 
@@ -100,7 +120,9 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def shorter(tmp_path, monkeypatch):
-    """Have a recipe `digits` whose small scale is smaller still, and one worker where a command names no number."""
+    """Have a recipe `digits` whose small scale is smaller still, and one worker where a command
+    names no number.
+    """
     folder = tmp_path / "recipes"
     shutil.copytree(ROOT / "recipes", folder)
     text = (folder / "digits.yaml").read_text(encoding="utf-8")
@@ -115,12 +137,17 @@ def shorter(tmp_path, monkeypatch):
 def test_the_commands_of_the_readme_run(tmp_path, shorter, monkeypatch, capsys):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Commands")[1].split("\n## ")[0]
+    section = (
+        (ROOT / "README.md").read_text(encoding="utf-8").split("## Commands")[1].split("\n## ")[0]
+    )
     lines = [line for line in section.splitlines() if line.startswith("tombola ")]
     told = {shlex.split(line)[1] for line in lines}
     assert told == {"run", "runs", "report", "ticket", "transfer", "list", "doctor"}
     for line in lines:
-        words = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in shlex.split(line)[1:]]
+        words = [
+            sorted(map(str, Path().glob(word))) if "*" in word else [word]
+            for word in shlex.split(line)[1:]
+        ]
         assert all(words), f"{line}: no file is meant"
         assert main([word for found in words for word in found]) == 0, line
         printed = capsys.readouterr()

@@ -30,16 +30,27 @@ def tiny(tmp_path):
 
 def test_a_recipe_is_read_as_written(tiny):
     recipe = read(tiny)
-    assert (recipe.name, recipe.data.name, recipe.model.name, recipe.until.rounds) == ("tiny", "digits",
-                                                                                       "lenet_300_100", 4)  # fmt: skip
+    assert (recipe.name, recipe.data.name, recipe.model.name, recipe.until.rounds) == (
+        "tiny",
+        "digits",
+        "lenet_300_100",
+        4,
+    )
     assert recipe.arms["colt-2"].width == 2
     assert recipe.arms["matched"].source == "colt-2"
     assert recipe.training.momentum == 0.9
 
 
 def test_a_resolved_recipe_written_as_yaml_gives_itself_again(tiny):
-    overrides = ["--data", "{name: cifar10, valid: 5000, subset: 10000, verify: false, augment: {crop: 4, flip: true}}"]
-    recipe = read(tiny, [*overrides, "--model", "{name: mlp, hidden: [20, 10]}", "--arms.lth.rate", "{conv: 0.1}"])
+    overrides = [
+        "--data",
+        "{name: cifar10, valid: 5000, subset: 10000, verify: false, augment: {crop: 4, flip: "
+        "true}}",
+    ]
+    recipe = read(
+        tiny,
+        [*overrides, "--model", "{name: mlp, hidden: [20, 10]}", "--arms.lth.rate", "{conv: 0.1}"],
+    )
     assert recipe.data.options == {"verify": False}
     assert recipe.model.options == {"hidden": [20, 10]}
     assert parse(yaml.safe_load(yaml.safe_dump(recipe.plain()))) == recipe
@@ -49,8 +60,23 @@ def test_overrides_reach_everywhere(tiny):
     recipe = read(
         tiny,
         [
-            *("--until.rounds", "2", "--arms.colt-2.rate=0.2", "--data", "mnist", "--training.weight_decay", "1e-4"),
-            *("--data.valid", "100", "--arms.extra", "{method: dense}", "--training.milestones", "[1, 2]"),
+            *(
+                "--until.rounds",
+                "2",
+                "--arms.colt-2.rate=0.2",
+                "--data",
+                "mnist",
+                "--training.weight_decay",
+                "1e-4",
+            ),
+            *(
+                "--data.valid",
+                "100",
+                "--arms.extra",
+                "{method: dense}",
+                "--training.milestones",
+                "[1, 2]",
+            ),
             *("--training.schedule", "multistep"),
         ],
     )
@@ -70,34 +96,74 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--until.round", "2"], "there is no 'until.round'; until has: rounds, density, density_total, accuracy_drop. "
-                                 "Did you mean 'rounds'?"),
+        (
+            ["--until.round", "2"],
+            "there is no 'until.round'; until has: rounds, density, density_total, accuracy_drop. "
+            "Did you mean 'rounds'?",
+        ),
         (["--trainin.lr", "2"], "there is no 'trainin'; a recipe has: .*Did you mean 'training'?"),
-        (["--arms.colt2.rate", "0.2"], "there is no arm 'colt2'; the arms are: colt-2, lth, matched. "
-                                       "Did you mean 'colt-2'?"),
+        (
+            ["--arms.colt2.rate", "0.2"],
+            "there is no arm 'colt2'; the arms are: colt-2, lth, matched. Did you mean 'colt-2'?",
+        ),
         (["--arms.lth.rat", "0.2"], "there is no 'arms.lth.rat'; .* Did you mean 'rate'?"),
-        (["--arms.lth.rate", "20"], "arms.lth.rate is 20; it is a fraction from 0 to 1, so 20 % is 0.2"),
+        (
+            ["--arms.lth.rate", "20"],
+            "arms.lth.rate is 20; it is a fraction from 0 to 1, so 20 % is 0.2",
+        ),
         (["--arms.lth.rate", "{conv: 15}"], "arms.lth.rate.conv is 15; .* 15 % is 0.15"),
         (["--arms.lth.rate", "0"], "arms.lth.rate is 0; a round would prune nothing"),
-        (["--arms.lth.rate", "null"], "arms.lth needs rate, reach, densities or match, exactly one of them"),
-        (["--arms.lth.reach", "{density: 0.1, rounds: 2}"], "exactly one of them; it has rate and reach"),
+        (
+            ["--arms.lth.rate", "null"],
+            "arms.lth needs rate, reach, densities or match, exactly one of them",
+        ),
+        (
+            ["--arms.lth.reach", "{density: 0.1, rounds: 2}"],
+            "exactly one of them; it has rate and reach",
+        ),
         (["--arms.lth.partitions", "2"], "arms.lth.partitions has no meaning with method: lth"),
         (["--arms.matched.rate", "0.2"], "exactly one of them; it has rate and match"),
-        (["--arms.matched.match", "lht"], "arms.matched.match is 'lht'; the other arms are: colt-2, lth. "
-                                          "Did you mean 'lth'?"),
-        (["--arms.lth", "{match: matched}", "--arms.matched", "{match: lth}"],
-         "the arms lth -> matched -> lth follow each other in a circle; one of them must stand by itself"),
+        (
+            ["--arms.matched.match", "lht"],
+            "arms.matched.match is 'lht'; the other arms are: colt-2, lth. Did you mean 'lth'?",
+        ),
+        (
+            ["--arms.lth", "{match: matched}", "--arms.matched", "{match: lth}"],
+            "the arms lth -> matched -> lth follow each other in a circle; one of them must stand "
+            "by itself",
+        ),
         (["--arms.lth", "{match: lth}"], "arms.lth.match is the arm itself; name another one"),
-        (["--arms.new.method", "lth"], "A new one is given whole: --arms.new '{method: lth, rate: 0.2}'"),
+        (
+            ["--arms.new.method", "lth"],
+            "A new one is given whole: --arms.new '{method: lth, rate: 0.2}'",
+        ),
         (["--seed", str(2**64)], r"seed is 18446744073709551616; it must be below 2 \*\* 64"),
         (["--arms.lth.match", "colt-2"], "exactly one of them; it has rate and match"),
-        (["--arms.lth", "{rate: 0.2}"], "arms.lth needs a method .as_trained, colt, .* or match: ARM"),
-        (["--arms.colt-2", "{method: colt, reach: {density: 0.1, rounds: 3}}"], "reach a density with exact: true"),
-        (["--arms.lth", "{method: lth, densities: [0.2, 0.5]}"], "densities fall, from below 1 to above 0"),
-        (["--arms.lth", "{method: lth, densities: [1.0, 0.5]}"], "densities fall, from below 1 to above 0"),
+        (
+            ["--arms.lth", "{rate: 0.2}"],
+            "arms.lth needs a method .as_trained, colt, .* or match: ARM",
+        ),
+        (
+            ["--arms.colt-2", "{method: colt, reach: {density: 0.1, rounds: 3}}"],
+            "reach a density with exact: true",
+        ),
+        (
+            ["--arms.lth", "{method: lth, densities: [0.2, 0.5]}"],
+            "densities fall, from below 1 to above 0",
+        ),
+        (
+            ["--arms.lth", "{method: lth, densities: [1.0, 0.5]}"],
+            "densities fall, from below 1 to above 0",
+        ),
         (["--arms", "5", "--arms.lth.rate", "0.2"], "--arms.lth.rate: 'arms' is 5, not a mapping"),
-        (["--training.betas", "[1.5, 0.9]"], r"training.betas is \[1.5, 0.9\]; both are from 0 to below 1"),
-        (["--training.patience", "2", "--data.valid", "0"], "training.patience looks at validation data"),
+        (
+            ["--training.betas", "[1.5, 0.9]"],
+            r"training.betas is \[1.5, 0.9\]; both are from 0 to below 1",
+        ),
+        (
+            ["--training.patience", "2", "--data.valid", "0"],
+            "training.patience looks at validation data",
+        ),
         (["--arms", "{}"], "the recipe has no arms"),
         (["--arms", "[1]"], r"arms is \[1\]; it should be a mapping"),
         (["--training.optimizer", "sdg"], "one of sgd, adam, adamw. Did you mean 'sgd'?"),
@@ -107,16 +173,25 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
         (["--replicates", "0"], "replicates is 0; it must be 1 or more"),
         (["--replicates", "1.5"], "replicates is 1.5; it should be a whole number"),
         (["--until", "{}"], "the recipe needs until: .*since arm colt-2 has no end of its own"),
-        (["--until.density", "10"], "until.density is 10.0; a density is a fraction between 0 and 1"),
-        (["--until.accuracy_drop", "0.01", "--data.valid", "0"], "needs validation data; data.valid is 0"),
-        (["--training.select", "best", "--data.valid", "0"], "without validation data .* it must be last"),
+        (
+            ["--until.density", "10"],
+            "until.density is 10.0; a density is a fraction between 0 and 1",
+        ),
+        (
+            ["--until.accuracy_drop", "0.01", "--data.valid", "0"],
+            "needs validation data; data.valid is 0",
+        ),
+        (
+            ["--training.select", "best", "--data.valid", "0"],
+            "without validation data .* it must be last",
+        ),
         (["--name", "a/b"], "name is 'a/b'; letters, digits"),
         (["--name.x", "1"], "--name.x: 'name' is 'tiny', not a mapping"),
         (["stray"], "'stray' stands alone"),
         (["--seed"], "--seed has no value"),
         (["--seed", "[1"], "--seed is no valid YAML"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_told_in_one_line(tiny, overrides, message):
     with pytest.raises(InputError, match=message) as caught:
         read(tiny, overrides)
@@ -162,8 +237,8 @@ def test_yaml_anchors_and_merge_keys_work(tmp_path):
 def test_an_override_of_one_arm_leaves_those_that_share_its_anchor_alone(tmp_path):
     path = tmp_path / "anchors.yaml"
     path.write_text(
-        "training: {epochs: 1}\nuntil: {rounds: 2}\narms:\n"
-        "  a: &x {method: colt, rate: 0.2, training: {epochs: 2}}\n  b: *x\n  c: {<<: *x, partitions: 3}\n"
+        "training: {epochs: 1}\nuntil: {rounds: 2}\narms:\n  a: &x {method: colt, rate: 0.2, "
+        "training: {epochs: 2}}\n  b: *x\n  c: {<<: *x, partitions: 3}\n"
     )
     made = read(path, ["--arms.a.rate", "0.5", "--arms.a.training.epochs", "7"]).arms
     assert [arm.rate for arm in made.values()] == [0.5, 0.2, 0.2]
@@ -176,20 +251,44 @@ LTH = {"method": "lth", "rate": 0.2}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": {"valid": 0}, "arms": {"a": LTH | {"training": {"patience": 1}}}}, "arms.a.training.patience looks"),
-        ({"data": {"valid": 0}, "arms": {"a": LTH | {"training": {"select": "best"}}}}, "arms.a.training.select is"),
-        ({"arms": {"a": LTH, "b": LTH | {"training": {"select": "best"}}}}, "do not score the same weights"),
-        ({"arms": {"dense": LTH}}, "an arm named dense is the dense network"),
-        ({"arms": {"lth": LTH, "dense": {"method": "dense", "as_long_as": "lth"}}}, "an arm named dense is the dense"),
         (
-            {"arms": {"lth": LTH, "r": {"method": "random_ticket", "of": "lth"},
-                      "long": {"method": "dense", "as_long_as": "r"}}},
-            "arms.long.as_long_as is 'r', which does not search; name the arm whose tickets it takes, 'lth'",
+            {"data": {"valid": 0}, "arms": {"a": LTH | {"training": {"patience": 1}}}},
+            "arms.a.training.patience looks",
         ),
-        ({"arms": {"a": {"method": "lth", "reach": {"density": 0.1, "rounds": 0}}}}, "a.reach is density 0.1 in 0 "),
-        ({"arms": {"a": {"method": "lth", "reach": {"density": -0.5, "rounds": 3}}}}, "a.reach is density -0.5 in 3 "),
+        (
+            {"data": {"valid": 0}, "arms": {"a": LTH | {"training": {"select": "best"}}}},
+            "arms.a.training.select is",
+        ),
+        (
+            {"arms": {"a": LTH, "b": LTH | {"training": {"select": "best"}}}},
+            "do not score the same weights",
+        ),
+        ({"arms": {"dense": LTH}}, "an arm named dense is the dense network"),
+        (
+            {"arms": {"lth": LTH, "dense": {"method": "dense", "as_long_as": "lth"}}},
+            "an arm named dense is the dense",
+        ),
+        (
+            {
+                "arms": {
+                    "lth": LTH,
+                    "r": {"method": "random_ticket", "of": "lth"},
+                    "long": {"method": "dense", "as_long_as": "r"},
+                }
+            },
+            "arms.long.as_long_as is 'r', which does not search; name the arm whose tickets it "
+            "takes, 'lth'",
+        ),
+        (
+            {"arms": {"a": {"method": "lth", "reach": {"density": 0.1, "rounds": 0}}}},
+            "a.reach is density 0.1 in 0 ",
+        ),
+        (
+            {"arms": {"a": {"method": "lth", "reach": {"density": -0.5, "rounds": 3}}}},
+            "a.reach is density -0.5 in 3 ",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_an_arm_cannot_be_is_told(changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
         parse({"name": "x", "training": {"epochs": 1}, "until": {"rounds": 2}} | changes)
@@ -198,6 +297,18 @@ def test_what_an_arm_cannot_be_is_told(changes, message):
 
 def test_an_arm_may_ask_for_every_round_where_the_others_do_not():
     arms = {"all": LTH | {"evaluate_at": []}, "some": LTH, "dense": {"method": "dense"}}
-    made = parse({"name": "x", "training": {"epochs": 1}, "until": {"rounds": 5}, "arms": arms, "evaluate_at": [0.5]})
-    assert {name: arm.evaluate_at for name, arm in made.arms.items()} == {"all": (), "some": (0.5,), "dense": ()}
+    made = parse(
+        {
+            "name": "x",
+            "training": {"epochs": 1},
+            "until": {"rounds": 5},
+            "arms": arms,
+            "evaluate_at": [0.5],
+        }
+    )
+    assert {name: arm.evaluate_at for name, arm in made.arms.items()} == {
+        "all": (),
+        "some": (0.5,),
+        "dense": (),
+    }
     assert parse(made.plain()) == made

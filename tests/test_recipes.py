@@ -1,4 +1,6 @@
-"""The recipes that ship: each is read whole, and its small scale runs for two steps on data of the same shape."""
+"""The recipes that ship: each is read whole, and its small scale runs for two steps on data of
+the same shape.
+"""
 
 import re
 from pathlib import Path
@@ -21,9 +23,11 @@ SHAPES = {
     "tiny_imagenet": (20, [3, 64, 64]),
     "image_folder": (20, [3, 64, 64]),
 }
-ANY_SIZE = ("resnet18", "mobilenet_v2")  # minutes with their own images, which `make test-all` gives them
+# minutes with their own images, which `make test-all` gives them
+ANY_SIZE = ("resnet18", "mobilenet_v2")
 LARGE = {"cifar10-resnet18", "imagenet-resnet18", "tiny-imagenet-mobilenet-v2"}
-LIKE_OTHERS = ("cifar100-resnet18", "tiny-imagenet-resnet18")  # in model and arms like cifar10-resnet18
+# in model and arms like cifar10-resnet18
+LIKE_OTHERS = ("cifar100-resnet18", "tiny-imagenet-resnet18")
 TWO_STEPS = {"epochs": None, "steps": 2, "schedule": "constant", "milestones": [], "warmup": 0, "batch_size": 8,
              "milestone_steps": [], "warmup_steps": 0}  # fmt: skip
 
@@ -57,7 +61,13 @@ def run_for_two_steps(path, runs, *, shrunk):
         "valid": classes, "augment": whole["data"]["augment"],
     }  # fmt: skip
     whole["training"] |= TWO_STEPS | {"evaluate_every": None}
-    whole |= {"profile": None, "replicates": 1, "until": {"rounds": 1}, "evaluate_at": [], "keep": "none"}
+    whole |= {
+        "profile": None,
+        "replicates": 1,
+        "until": {"rounds": 1},
+        "evaluate_at": [],
+        "keep": "none",
+    }
     for arm in whole["arms"].values():
         arm["evaluate_at"] = []
         arm["training"] = {"steps": 4} if arm["training"] else {}
@@ -69,9 +79,13 @@ def run_for_two_steps(path, runs, *, shrunk):
 
 
 def runnable():
-    """Return the recipes to be run; those whose networks take most of a minute for two steps are slow tests."""
+    """Return the recipes to be run; those whose networks take most of a minute for two steps
+    are slow tests.
+    """
     paths = [path for path in RECIPES if path.stem not in LIKE_OTHERS]
-    return [pytest.param(path, marks=pytest.mark.slow if path.stem in LARGE else ()) for path in paths]
+    return [
+        pytest.param(path, marks=pytest.mark.slow if path.stem in LARGE else ()) for path in paths
+    ]
 
 
 @pytest.mark.parametrize("path", runnable(), ids=lambda path: path.stem)
@@ -88,8 +102,17 @@ def test_a_recipe_runs_for_two_steps_on_images_of_its_size(path, tmp_path):
 
 def test_causes_has_an_arm_of_every_kind_but_those_of_gradual_pruning_and_of_stability():
     recipe = read(ROOT / "recipes" / "causes.yaml")
-    assert {kind.name for kind in every_card()} - {"colt", "gradual", "as-trained", "reordered"} <= set(recipe.arms)
-    assert {arm.method for arm in recipe.arms.values()} == set(names()) - {"gradual", "as_trained", "reordered"}
+    assert {kind.name for kind in every_card()} - {
+        "colt",
+        "gradual",
+        "as-trained",
+        "reordered",
+    } <= set(recipe.arms)
+    assert {arm.method for arm in recipe.arms.values()} == set(names()) - {
+        "gradual",
+        "as_trained",
+        "reordered",
+    }
     gradual = read(ROOT / "recipes" / "mnist-lenet5-gradual.yaml")
     assert {"gradual", "as_trained"} <= {arm.method for arm in gradual.arms.values()}
     rewind = read(ROOT / "recipes" / "cifar10-resnet20-rewind.yaml")
@@ -98,9 +121,13 @@ def test_causes_has_an_arm_of_every_kind_but_those_of_gradual_pruning_and_of_sta
 
 def test_the_page_of_arms_shows_every_kind_with_its_yaml():
     page = (ROOT / "docs" / "arms.md").read_text(encoding="utf-8")
-    (_, shown), *others = pairs(["--arms", "".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))])
+    (_, shown), *others = pairs(
+        ["--arms", "".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))]
+    )
     assert not others
-    assert shown == dict(pairs([word for kind in every_card() for word in (f"--{kind.name}", kind.entry)]))
+    assert shown == dict(
+        pairs([word for kind in every_card() for word in (f"--{kind.name}", kind.entry)])
+    )
     arms = {"colt-2": {"method": "colt", "rate": 0.15}, **shown}
     whole = {"name": "all", "training": {"epochs": 6}, "arms": arms, "until": {"rounds": 3}}
     assert {arm.method for arm in parse(whole).arms.values()} == set(names())

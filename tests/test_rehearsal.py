@@ -1,7 +1,8 @@
-"""Rehearsals of the recipes that ship: what is told before a run is what it does, to the last training, step and FLOP.
+"""Rehearsals of the recipes that ship: what is told before a run is what it does, to the last
+training, step and FLOP.
 
-The arms, densities and stops are the recipe's own. The network is small and a training has four steps, so that a whole
-search takes seconds.
+The arms, densities and stops are the recipe's own. The network is small and a training has four
+steps, so that a whole search takes seconds.
 """
 
 import pytest
@@ -21,19 +22,38 @@ def shrunk(path, **changes):
     """Return a recipe's search on a small network and data of as many classes."""
     whole = read(path).plain()
     classes, _ = SHAPES[whole["data"]["name"]]
-    whole["data"] = {"name": "synthetic", "classes": classes, "image_shape": [1, 8, 8], "train": 80, "test": 20}
+    whole["data"] = {
+        "name": "synthetic",
+        "classes": classes,
+        "image_shape": [1, 8, 8],
+        "train": 80,
+        "test": 20,
+    }
     whole["data"]["valid"] = classes
-    whole["model"] = {"name": "mlp", "hidden": [60, 4]}  # little of it is its output layer, as in a large one
+    # little of it is its output layer, as in a large one
+    whole["model"] = {"name": "mlp", "hidden": [60, 4]}
     whole["prunable"] = whole["prunable"] if whole["prunable"] == "all" else "no_head"
     whole["training"] |= FOUR_STEPS
-    whole |= {"profile": None, "replicates": 1, "keep": "none", "rewind": min(whole["rewind"], 1), "verdict": {}}
+    whole |= {
+        "profile": None,
+        "replicates": 1,
+        "keep": "none",
+        "rewind": min(whole["rewind"], 1),
+        "verdict": {},
+    }
     whole["until"] |= {"accuracy_drop": None}
     if not any(whole["until"].values()):  # a result decided
         whole |= {"until": {"rounds": 3}, "evaluate_at": []}
         whole["arms"] = {name: arm | {"evaluate_at": []} for name, arm in whole["arms"].items()}
     for arm in whole["arms"].values():
-        arm["allow_collapse"] = arm["method"] not in ("dense", "random_ticket", "shuffled", "reinitialised",
-                                                      "as_trained", "reordered")  # fmt: skip
+        arm["allow_collapse"] = arm["method"] not in (
+            "dense",
+            "random_ticket",
+            "shuffled",
+            "reinitialised",
+            "as_trained",
+            "reordered",
+        )
         arm["training"] = {"steps": 8} if arm["training"] else {}
         arm["pace"] = arm["pace"] and arm["pace"] | {"every": 1}
         if isinstance(arm["rate"], dict):
@@ -42,7 +62,9 @@ def shrunk(path, **changes):
 
 
 def done_in(outcome):
-    """Return what a run did, by its records: trainings, each once, their steps, examples and FLOPs."""
+    """Return what a run did, by its records: trainings, each once, their steps, examples and
+    FLOPs.
+    """
     costs = {}
     for record in outcome.records:
         costs |= {cost["training"]: cost for cost in record["costs"]}
@@ -69,5 +91,10 @@ def test_what_is_told_of_a_recipe_is_what_its_run_does(path, tmp_path):
         # What partitions agree on decides when a density is reached, so a range is told.
         assert told.fewest <= number <= told.most
     else:
-        assert (told.trainings, told.steps, told.examples, told.flops) == (number, steps, examples, flops)
+        assert (told.trainings, told.steps, told.examples, told.flops) == (
+            number,
+            steps,
+            examples,
+            flops,
+        )
         assert told.fewest == told.most == number

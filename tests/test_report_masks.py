@@ -1,4 +1,6 @@
-"""What a report says of masks: what two arms prune alike, by hand, and where layers are left empty."""
+"""What a report says of masks: what two arms prune alike, by hand, and where layers are left
+empty.
+"""
 
 import pytest
 from tests.test_decisions import record
@@ -9,7 +11,13 @@ from tombola.reports.decisions import Asked
 
 def line(arms, k, rounds, *, kept, common, by_start, size=100):
     layers = {"w": [size, *kept, common, *by_start]}
-    return {"arms": list(arms), "replicate": k, "rounds": list(rounds), "masks": ["a", "b"], "layers": layers}
+    return {
+        "arms": list(arms),
+        "replicate": k,
+        "rounds": list(rounds),
+        "masks": ["a", "b"],
+        "layers": layers,
+    }
 
 
 RECORDS = [
@@ -30,8 +38,8 @@ ASKED = Asked(
 )
 
 
-# By hand: both prune 40, both together 40 + 40 - (100 - 44) = 24 of the 56 that either prunes; and 26 of 54. Chance
-# keeps 36 in common: 16 of 64. From the start: 20 of 60 and 22 of 58.
+# By hand: both prune 40, both together 40 + 40 - (100 - 44) = 24 of the 56 that either prunes; and
+# 26 of 54. Chance keeps 36 in common: 16 of 64. From the start: 20 of 60 and 22 of 58.
 def test_what_two_arms_prune_alike_stands_beside_chance():
     first, second = masks.similarity_grid(RECORDS, ASKED).rows
     jaccards = [24 / 56, 26 / 54]
@@ -40,7 +48,9 @@ def test_what_two_arms_prune_alike_stands_beside_chance():
     assert first[9] == f"{100 * (45 - 36) / 24:.1f}"
     assert second[:3] == ["lth - colt-2", "20.00", "1"]  # at 50 and 20 % the same ticket: told once
     [drawn, later] = masks.similarity_rows(RECORDS, ASKED)
-    assert (drawn["jaccard"], drawn["chance"], drawn["most"]) == pytest.approx((100 * sum(jaccards) / 2, 25, 100))
+    assert (drawn["jaccard"], drawn["chance"], drawn["most"]) == pytest.approx(
+        (100 * sum(jaccards) / 2, 25, 100)
+    )
     assert (drawn["arm"], drawn["replicates"], later["replicates"]) == ("lth", 2, 1)
 
 
@@ -50,9 +60,14 @@ def test_without_a_file_of_counts_there_is_nothing_to_tell():
 
 
 def test_that_no_layer_collapses_is_told_without_a_table():
-    assert masks.collapse_lines(RECORDS, Asked()) == ["No layer is left without weights in any ticket."]
+    assert masks.collapse_lines(RECORDS, Asked()) == [
+        "No layer is left without weights in any ticket."
+    ]
     assert masks.collapse_grid(RECORDS, Asked()).rows == []
-    old = [{key: value for key, value in one.items() if key not in ("layers", "collapsed")} for one in RECORDS]
+    old = [
+        {key: value for key, value in one.items() if key not in ("layers", "collapsed")}
+        for one in RECORDS
+    ]
     assert masks.collapse_lines(old, Asked()) == []
 
 
@@ -64,8 +79,10 @@ def test_the_first_round_with_an_empty_layer_is_told_of_tickets_and_of_candidate
         record("colt-2", 0, 2, 0.2, 0.5, layers={"w": [3, 100]}, candidate_layers={"w": [4, 0]}),
     ]
     [text] = masks.collapse_lines(RECORDS + more, Asked())
-    assert text == ("A layer is left without weights by lth in 2 of 2 replicates (first in round 2) and a candidate of "
-                    "colt-2 first in round 2; by no other arm.")  # fmt: skip
+    assert text == (
+        "A layer is left without weights by lth in 2 of 2 replicates (first in round 2) and a "
+        "candidate of colt-2 first in round 2; by no other arm."
+    )
     rows = {row[0]: row[1:] for row in masks.collapse_grid(RECORDS + more, Asked()).rows}
     assert rows["lth"] == ["2 of 2", "2 to 4", "w", "", ""]
     assert rows["colt-2"] == ["0 of 2", "", "", "1 of 2", "2"]
@@ -75,6 +92,9 @@ def test_the_first_round_with_an_empty_layer_is_told_of_tickets_and_of_candidate
 def test_an_arm_that_ended_by_collapse_has_no_record_of_it_and_is_told_all_the_same():
     asked = Asked(collapsed={("lth", 1): (2, ("conv1.weight",)), ("new", 0): (1, ("w",))})
     [text] = masks.collapse_lines([*RECORDS, record("new", 0, 0, 1.0, 0.9)], asked)
-    assert "lth in 1 of 2 replicates (first in round 2) and new in 1 of 1 replicates (first in round 1)" in text
+    assert (
+        "lth in 1 of 2 replicates (first in round 2) and new in 1 of 1 replicates (first in round "
+        "1)" in text
+    )
     rows = {row[0]: row[1:] for row in masks.collapse_grid(RECORDS, asked).rows}
     assert rows["lth"][:3] == ["1 of 2", "2", "conv1.weight"]

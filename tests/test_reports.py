@@ -16,7 +16,9 @@ from tombola.reports.decisions import Asked
 
 
 def record(arm, replicate, round, density, accuracy, *, trainings=1.0, stop=None):
-    """A record as an experiment writes it; one full-data training sees 1000 examples and takes 10 seconds."""
+    """A record as an experiment writes it; one full-data training sees 1000 examples and takes
+    10 seconds.
+    """
     return {
         "arm": arm,
         "replicate": replicate,
@@ -33,7 +35,9 @@ def record(arm, replicate, round, density, accuracy, *, trainings=1.0, stop=None
 
 
 def tiny():
-    """Two replicates of lth, of which the second stops after round 1; colt-2 lost its second replicate."""
+    """Two replicates of lth, of which the second stops after round 1; colt-2 lost its second
+    replicate.
+    """
     return [
         record("lth", 0, 0, 1.0, 0.96),
         record("dense", 0, 0, 1.0, 0.96),
@@ -65,7 +69,13 @@ def test_a_round_is_the_mean_and_sample_deviation_of_the_replicates_that_reached
 
 def test_arms_keep_the_order_of_appearance_and_rounds_ascend():
     rows = aggregate.by_round(list(reversed(tiny())))
-    assert [(row.arm, row.round) for row in rows] == [("colt-2", 0), ("colt-2", 1), ("lth", 0), ("lth", 1), ("lth", 2)]
+    assert [(row.arm, row.round) for row in rows] == [
+        ("colt-2", 0),
+        ("colt-2", 1),
+        ("lth", 0),
+        ("lth", 1),
+        ("lth", 2),
+    ]
 
 
 def test_equal_accuracies_have_exactly_no_deviation():
@@ -90,7 +100,12 @@ def test_replicates_that_reach_a_target_in_different_rounds_are_averaged():
         record("lth", 1, 2, 0.4, 0.7, trainings=8),
     ]
     [_, half] = aggregate.by_target(records)
-    assert (half.round, half.density, half.trainings, half.seconds) == (1.5, 0.45, (2 / 1 + 8 / 2) / 2, (20 + 80) / 2)
+    assert (half.round, half.density, half.trainings, half.seconds) == (
+        1.5,
+        0.45,
+        (2 / 1 + 8 / 2) / 2,
+        (20 + 80) / 2,
+    )
 
 
 def test_a_failed_replicate_counts_as_not_reached():
@@ -101,7 +116,13 @@ def test_a_failed_replicate_counts_as_not_reached():
 def test_an_arm_that_did_not_reach_a_target_has_a_row_without_numbers():
     records = [*tiny(), record("slow", 0, 0, 1.0, 0.9)]
     [row] = [row for row in aggregate.by_target(records) if row.arm == "slow" and row.target == 0.5]
-    assert (row.reached, row.round, row.value, row.trainings, row.seconds) == (0, None, None, None, None)
+    assert (row.reached, row.round, row.value, row.trainings, row.seconds) == (
+        0,
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_density_that_misses_its_target_by_rounding_to_whole_weights_has_reached_it():
@@ -119,7 +140,10 @@ def test_the_dense_accuracy_comes_from_the_arm_dense_or_else_from_round_0_once_p
 
 def costed(arm, round, density, *costs, mask="", seen=9000):
     """A record that lists its trainings: role, name and samples."""
-    found = record(arm, 0, round, density, 0.9) | {"mask_digest": mask or f"{arm}{round}", "samples_seen": seen}
+    found = record(arm, 0, round, density, 0.9) | {
+        "mask_digest": mask or f"{arm}{round}",
+        "samples_seen": seen,
+    }
     return found | {"costs": [Cost(*cost, seconds=10.0).plain() for cost in costs]}
 
 
@@ -137,12 +161,21 @@ def searched():
     ]
 
 
-# By hand at 0.2: LTH has trained dense, one and two; the random ticket needs dense and one for its search, and has
-# itself evaluated twice; one-shot pruning needs dense and one evaluation for each density.
+# By hand at 0.2: LTH has trained dense, one and two; the random ticket needs dense and one for its
+# search, and has itself evaluated twice; one-shot pruning needs dense and one evaluation for each
+# density.
 def test_the_cost_of_a_target_is_that_of_the_ledger_with_the_search_that_found_a_controls_tickets():
     rows = {row.arm: row for row in aggregate.by_target(searched(), [0.2], {"random": "lth"})}
-    assert {arm: row.trainings for arm, row in rows.items()} == {"lth": 3, "one-shot": 2, "random": 4}
-    assert {arm: row.seconds for arm, row in rows.items()} == {"lth": 30, "one-shot": 20, "random": 40}
+    assert {arm: row.trainings for arm, row in rows.items()} == {
+        "lth": 3,
+        "one-shot": 2,
+        "random": 4,
+    }
+    assert {arm: row.seconds for arm, row in rows.items()} == {
+        "lth": 30,
+        "one-shot": 20,
+        "random": 40,
+    }
 
 
 def test_densities_that_know_nothing_of_each_other_have_no_rate_per_round():
@@ -210,10 +243,14 @@ def test_markdown_shows_names_as_they_were_typed():
     name = "<b>&amp; a|b *c* `d` _e_ [f](g) ~h~ \\ random_ticket"
     renamed = [{**each, "arm": name} if each["arm"] == "lth" else each for each in tiny()]
     html = (
-        MarkdownIt("commonmark").enable("table").enable("strikethrough").render(table.markdown(name, renamed, [name]))
+        MarkdownIt("commonmark")
+        .enable("table")
+        .enable("strikethrough")
+        .render(table.markdown(name, renamed, [name]))
     )
     texts = "".join(ElementTree.fromstring(f"<x>{html}</x>").itertext())
-    assert texts.count(name) == 1 + 1 + 2 + 2 + 1  # title, kept per round, two heads, two targets, note
+    # title, kept per round, two heads, two targets, note
+    assert texts.count(name) == 1 + 1 + 2 + 2 + 1
     assert "random_ticket" in table.markdown("random_ticket", [], [])
 
 
@@ -243,7 +280,9 @@ def three_arms():
 def test_three_arms_stand_side_by_side_in_100_columns():
     text = printed(three_arms(), 100)
     assert max(map(len, text.splitlines())) <= 100
-    assert re.search(r"^ +1 +50\.00 +95\.00 ± 2\.83 +50\.00 +95\.00 ± 2\.83 +50\.00 +95\.00 ± 2\.83", text, re.M)
+    assert re.search(
+        r"^ +1 +50\.00 +95\.00 ± 2\.83 +50\.00 +95\.00 ± 2\.83 +50\.00 +95\.00 ± 2\.83", text, re.M
+    )
 
 
 def test_arms_stand_below_each_other_where_the_terminal_is_narrow():
@@ -286,7 +325,10 @@ def test_the_lines_are_percents_of_the_means():
 
 def three(*accuracies):
     first = {"arm": "lth", "round": 0, "density": 1.0, "density_total": 1.0, "test_accuracy": 0.9}
-    rest = [{**first, "round": 1, "density": 0.5, "density_total": 0.5, "test_accuracy": each} for each in accuracies]
+    rest = [
+        {**first, "round": 1, "density": 0.5, "density_total": 0.5, "test_accuracy": each}
+        for each in accuracies
+    ]
     return [
         {**each, "replicate": k, "early_stop_step": None, "kept_fraction": None}
         for k, each in [*enumerate([first] * len(rest)), *enumerate(rest)]
@@ -310,10 +352,16 @@ def test_the_band_is_the_interval_of_three_or_more_and_ends_with_the_axis():
 
 def test_density_falls_to_the_right_and_accuracy_does_not_start_at_zero():
     line = next(
-        layer for layer in figures.metric_over_density(tiny()).to_dict()["layer"] if layer["mark"]["type"] == "line"
+        layer
+        for layer in figures.metric_over_density(tiny()).to_dict()["layer"]
+        if layer["mark"]["type"] == "line"
     )
     x, y = line["encoding"]["x"], line["encoding"]["y"]
-    assert (x["scale"]["type"], x["scale"]["reverse"], x["scale"]["domain"][1]) == ("log", True, 100)
+    assert (x["scale"]["type"], x["scale"]["reverse"], x["scale"]["domain"][1]) == (
+        "log",
+        True,
+        100,
+    )
     assert 0 < x["scale"]["domain"][0] < 25
     assert y["scale"]["domain"] == pytest.approx([92.76, 97.24])  # 93 to 97 and 6 % of the range
 
@@ -322,7 +370,9 @@ def test_an_arm_has_the_same_colour_in_both_figures():
     scales = []
     for chart in (figures.metric_over_density(tiny()), figures.density_over_round(tiny())):
         colours = [
-            layer["encoding"]["color"]["scale"] for layer in chart.to_dict()["layer"] if "color" in layer["encoding"]
+            layer["encoding"]["color"]["scale"]
+            for layer in chart.to_dict()["layer"]
+            if "color" in layer["encoding"]
         ]
         assert all(colour == colours[0] for colour in colours)
         scales.append(colours[0])
@@ -353,7 +403,9 @@ class Loads(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.inside = tag
-        self.loads += [value for key, value in attributes if key in ("src", "href", "srcset", "data", "action")]
+        self.loads += [
+            value for key, value in attributes if key in ("src", "href", "srcset", "data", "action")
+        ]
 
     def handle_endtag(self, tag):
         self.inside = ""
@@ -374,7 +426,14 @@ def written(tmp_path_factory, with_charts):
 
 def test_a_report_is_six_files_and_nothing_else(written):
     folder, files, _ = written
-    names = ["summary.md", "accuracy.svg", "accuracy.png", "density.svg", "density.png", "report.html"]
+    names = [
+        "summary.md",
+        "accuracy.svg",
+        "accuracy.png",
+        "density.svg",
+        "density.png",
+        "report.html",
+    ]
     assert files == [folder / name for name in names]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
 
@@ -416,7 +475,9 @@ def test_drawings_are_xml_and_pictures_are_png_at_twice_the_size(written):
         png = (folder / f"{name}.png").read_bytes()
         assert svg.tag == "{http://www.w3.org/2000/svg}svg"
         assert png[:8] == b"\x89PNG\r\n\x1a\n"
-        assert int.from_bytes(png[16:20], "big") == pytest.approx(2 * float(svg.get("width")), abs=2)
+        assert int.from_bytes(png[16:20], "big") == pytest.approx(
+            2 * float(svg.get("width")), abs=2
+        )
 
 
 def test_a_report_without_tickets_says_so_and_draws_nothing(tmp_path):
@@ -459,8 +520,8 @@ def test_writing_again_replaces_and_leaves_the_old_file_whole_if_it_fails(tmp_pa
 
 def test_importing_the_reports_imports_neither_torch_nor_the_drawing_libraries():
     code = (
-        "import sys, tombola.reports.page as p;"
-        "print([m for m in ('torch', 'altair', 'rich', 'vl_convert', 'pandas') if m in sys.modules])"
+        "import sys, tombola.reports.page as p;print([m for m in ('torch', 'altair', 'rich', "
+        "'vl_convert', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

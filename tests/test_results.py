@@ -1,4 +1,6 @@
-"""Results: the type of what records hold, its page, and that records of before are read and written as they were."""
+"""Results: the type of what records hold, its page, and that records of before are read and
+written as they were.
+"""
 
 import json
 from dataclasses import FrozenInstanceError, fields
@@ -37,7 +39,9 @@ def test_every_entry_has_a_meaning_and_every_number_of_something_its_unit():
         assert part.metadata["unit"] or part.name in ("role", "training")
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.relative_to(ROOT / "docs/findings").as_posix())
+@pytest.mark.parametrize(
+    "path", COMMITTED, ids=lambda path: path.parent.relative_to(ROOT / "docs/findings").as_posix()
+)
 def test_a_committed_record_is_read_and_written_as_it_was(path):
     if BRANCHES in path.parts:
         return
@@ -55,11 +59,17 @@ def test_entries_by_metric_are_one_each_in_a_record_and_those_that_do_not_apply_
     assert result.line is ABSENT
     assert result.plain() == LEAST
     bits = Metric("bits", fraction=False, higher=False)
-    other = LEAST | {"test_bits": 3.0, "test_bits_early": 3.5, "selected": "best, selected on test data"}
+    other = LEAST | {
+        "test_bits": 3.0,
+        "test_bits_early": 3.5,
+        "selected": "best, selected on test data",
+    }
     read = Result.of_record(other, (bits,))
     assert (read.test, read.early) == ({"bits": 3.0, "loss": 0.3}, {"bits": 3.5})
     assert read.selected == Selected("best", "test")
-    several = Result.of_record(other | {"test_top5": 0.5, "test_top5_early": 0.4}, (bits, Metric("top5")))
+    several = Result.of_record(
+        other | {"test_top5": 0.5, "test_top5_early": 0.4}, (bits, Metric("top5"))
+    )
     assert (several.test["top5"], several.early) == (0.5, {"bits": 3.5})  # there the headline alone
 
 
@@ -88,5 +98,7 @@ def test_a_metric_that_is_no_fraction_may_be_any_number_and_a_fraction_may_not(t
     with pytest.raises(ConfigError, match="it has no 'test_accuracy'"):
         Records(path)
     path.write_text(json.dumps(LEAST | {"test_accuracy": 3.5}) + "\n")
-    with pytest.raises(ConfigError, match=r"test_accuracy is 3.5; it must be a fraction from 0 to 1, or null"):
+    with pytest.raises(
+        ConfigError, match=r"test_accuracy is 3.5; it must be a fraction from 0 to 1, or null"
+    ):
         Records(path)

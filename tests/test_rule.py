@@ -1,4 +1,6 @@
-"""What counts as a weight: one rule for masks, totals, scopes and initial weights, whatever a layer is made of."""
+"""What counts as a weight: one rule for masks, totals, scopes and initial weights, whatever a
+layer is made of.
+"""
 
 import copy
 import math
@@ -50,7 +52,9 @@ class Conv1D(nn.Module):
         self.bias = nn.Parameter(torch.ones(outputs))
 
     def forward(self, x):
-        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).reshape(*x.shape[:-1], self.nf)
+        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).reshape(
+            *x.shape[:-1], self.nf
+        )
 
 
 class Experts(nn.Module):
@@ -174,12 +178,16 @@ def test_each_weight_that_a_layer_multiplies_by_has_a_mask_under_a_name_of_the_m
         of: number for of, (_, number) in by_hand.items()
     }
     kind = kinds(model)
-    assert {of: kind[f"0.{of}"] for of in by_hand} == {of: of_kind for of, (of_kind, _) in by_hand.items()}
+    assert {of: kind[f"0.{of}"] for of in by_hand} == {
+        of: of_kind for of, (of_kind, _) in by_hand.items()
+    }
     assert total_weights(model) == size(mask) + 3
     assert unmasked(model) == {}
     assert density(mask) == 1
     groups = per_kind(model)(mask)
-    assert {of: which for which, group in groups.items() for of in group.names} == {of: kind[of] for of in mask}
+    assert {of: which for which, group in groups.items() for of in group.names} == {
+        of: kind[of] for of in mask
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if "norm" in name or "torch" in name])
@@ -189,7 +197,8 @@ def test_zeros_of_what_the_mask_names_are_zeros_of_the_weight(name):
     for keep in mask.values():
         keep.view(-1)[::3] = False
     apply_(layer, mask)
-    for hook in layer._forward_pre_hooks.values():  # old norms and torch's pruning compute their weight here
+    # old norms and torch's pruning compute their weight here
+    for hook in layer._forward_pre_hooks.values():
         hook(layer, ())
     for of, keep in mask.items():
         tensor = of.removeprefix("parametrizations.").partition(".original")[0]
@@ -212,7 +221,11 @@ def of_ones_own():
 
 
 LEFT_OUT = {
-    "orthogonal": (orthogonal, "0.parametrizations.weight.original", "_Orthogonal computes the weight"),
+    "orthogonal": (
+        orthogonal,
+        "0.parametrizations.weight.original",
+        "_Orthogonal computes the weight",
+    ),
     "one's own": (of_ones_own, "0.parametrizations.weight.original", "Doubled computes the weight"),
     "a module's own matrix": (lambda: nn.Sequential(Own()), "0.mix", "a Own holds it itself"),
 }
@@ -220,7 +233,9 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("name", LEFT_OUT)
 @pytest.mark.parametrize("prunable", ["all", "no_head", "conv"])
-def test_what_nothing_tells_how_to_mask_is_left_out_counted_and_named_once_in_one_line(name, prunable):
+def test_what_nothing_tells_how_to_mask_is_left_out_counted_and_named_once_in_one_line(
+    name, prunable
+):
     make, of, reason = LEFT_OUT[name]
     model = make()
     model.add_module("conv", nn.Conv1d(2, 2, 2))
@@ -243,7 +258,9 @@ def test_what_nothing_tells_how_to_mask_is_left_out_counted_and_named_once_in_on
 
 
 def test_norms_embeddings_and_tables_are_left_out_without_a_word():
-    model = nn.Sequential(nn.Embedding(9, 4), nn.EmbeddingBag(9, 4), nn.LayerNorm([3, 4]), nn.PReLU(4), Own())
+    model = nn.Sequential(
+        nn.Embedding(9, 4), nn.EmbeddingBag(9, 4), nn.LayerNorm([3, 4]), nn.PReLU(4), Own()
+    )
     assert list(unmasked(model)) == ["4.mix"]
     assert total_weights(model) == 12 + 16 + 8
     assert unmasked_in_words(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2))) == ""
@@ -280,14 +297,19 @@ def test_a_pattern_that_means_nothing_else_takes_embeddings_and_tables(pattern, 
 @pytest.mark.parametrize("pattern", ["0.bias", "1.*", "2.bias_k", "3.gate_up_proj_bias"])
 def test_biases_and_norm_weights_are_never_pruned_whatever_their_shape(pattern):
     model = nn.Sequential(
-        nn.Linear(4, 2), nn.LayerNorm([3, 4]), nn.MultiheadAttention(4, 2, add_bias_kv=True), Experts()
+        nn.Linear(4, 2),
+        nn.LayerNorm([3, 4]),
+        nn.MultiheadAttention(4, 2, add_bias_kv=True),
+        Experts(),
     )
     with pytest.raises(ConfigError, match="biases and norm weights never"):
         ones(model, [pattern])
 
 
 def test_a_lazy_layer_has_no_weights_yet():
-    with pytest.raises(ConfigError, match=r"'0.weight' of a LazyLinear has no values yet: a lazy layer has"):
+    with pytest.raises(
+        ConfigError, match=r"'0.weight' of a LazyLinear has no values yet: a lazy layer has"
+    ):
         ones(nn.Sequential(nn.LazyLinear(3)), "all")
 
 
@@ -304,14 +326,20 @@ def test_a_vision_transformers_masks_have_its_projections_and_its_total_too():
     # 12 blocks of 3 x 768 x 768; norms: 25 of 768.
     assert size(projections) == 21_233_664
     assert total_weights(model) == size(mask) + 25 * 768 == 86_311_680
-    assert density(keep_fraction(mask, 0.5), total_weights(model)) == pytest.approx(0.5 + 0.5 * 25 * 768 / 86_311_680)
+    assert density(keep_fraction(mask, 0.5), total_weights(model)) == pytest.approx(
+        0.5 + 0.5 * 25 * 768 / 86_311_680
+    )
     # A mask of before, without them: what it leaves out is kept.
     older = {name: keep for name, keep in mask.items() if name not in projections}
-    assert density(keep_fraction(older, 0.5), total_weights(model)) == pytest.approx(0.623, abs=5e-4)
+    assert density(keep_fraction(older, 0.5), total_weights(model)) == pytest.approx(
+        0.623, abs=5e-4
+    )
 
 
 def test_a_parametrised_layer_has_its_place_in_the_total():
-    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(16, 20)), nn.ReLU(), nn.Linear(20, 24))
+    model = nn.Sequential(
+        parametrizations.weight_norm(nn.Linear(16, 20)), nn.ReLU(), nn.Linear(20, 24)
+    )
     assert total_weights(model) == 320 + 480 == 800
 
 
@@ -324,7 +352,10 @@ def test_a_mask_on_an_embedding_counts_in_the_total_that_it_is_compared_with():
     assert density(mask, total_weights(model)) == density(mask, total_weights(model, mask)) == right
     assert total_weights(model) == 640
     assert total_weights(model, mask) == 16_640
-    with pytest.raises(InputError, match=r"total is 640, and the mask alone names 16000 weights; total_weights\(model"):
+    with pytest.raises(
+        InputError,
+        match=r"total is 640, and the mask alone names 16000 weights; total_weights\(model",
+    ):
         density(mask, 640)
 
 
@@ -379,7 +410,12 @@ def looked_at():
 
 def a_task_of(model):
     task = Classification(model, split(synthetic(classes=5, train=100, image_shape=(1, 4, 4))))
-    return task.digest, task.flops(WHOLE), task.uncounted, task.build(task.initial_state(), WHOLE, 0)
+    return (
+        task.digest,
+        task.flops(WHOLE),
+        task.uncounted,
+        task.build(task.initial_state(), WHOLE, 0),
+    )
 
 
 LOOKS = {
@@ -422,7 +458,9 @@ def test_what_only_looks_changes_no_parameter_no_buffer_and_draws_nothing(name):
 
 
 @pytest.mark.usefixtures("_seeded")
-@pytest.mark.parametrize("norm", [lambda layer: layer, parametrizations.weight_norm, old_weight_norm, pruned])
+@pytest.mark.parametrize(
+    "norm", [lambda layer: layer, parametrizations.weight_norm, old_weight_norm, pruned]
+)
 def test_xavier_draws_the_weight_that_the_layer_works_with(norm):
     layer = norm(nn.Linear(300, 100))
     initialise_(layer)
@@ -446,9 +484,13 @@ def test_xavier_of_a_spectral_normed_layer_leaves_a_weight_of_norm_one(norm):
 
 @pytest.mark.usefixtures("_seeded")
 def test_xavier_draws_each_gate_projection_and_expert_as_a_matrix_of_its_own():
-    model = nn.ModuleDict({
-        "attention": nn.MultiheadAttention(128, 2), "lstm": nn.LSTM(48, 96), "conv1d": Conv1D(240, 80),
-    })  # fmt: skip
+    model = nn.ModuleDict(
+        {
+            "attention": nn.MultiheadAttention(128, 2),
+            "lstm": nn.LSTM(48, 96),
+            "conv1d": Conv1D(240, 80),
+        }
+    )
     model["experts"] = Experts()
     model["experts"].gate_up_proj = nn.Parameter(torch.zeros(5, 100, 200))
     initialise_(model)
@@ -467,7 +509,9 @@ def test_xavier_leaves_what_has_no_mask_as_it_was_drawn():
     before = copy.deepcopy(model.state_dict())
     initialise_(model)
     after = model.state_dict()
-    assert torch.equal(before["0.parametrizations.weight.original"], after["0.parametrizations.weight.original"])
+    assert torch.equal(
+        before["0.parametrizations.weight.original"], after["0.parametrizations.weight.original"]
+    )
     assert not torch.equal(before["1.weight"], after["1.weight"])
 
 
@@ -486,7 +530,11 @@ def test_whatever_a_model_is_made_of_its_first_mask_keeps_all_and_fits(names, se
     model = nn.Sequential(*[LAYERS[name][0]() for name in names], nn.LayerNorm(3))
     mask = ones(model, "all")
     assert density(mask) == density(mask, total_weights(model)) == 1
-    assert size(mask) == count(mask) == sum(number for name in names for _, number in LAYERS[name][1].values())
+    assert (
+        size(mask)
+        == count(mask)
+        == sum(number for name in names for _, number in LAYERS[name][1].values())
+    )
     drawn = torch.Generator().manual_seed(seed)
     mask = {name: torch.rand(keep.shape, generator=drawn) < 0.5 for name, keep in mask.items()}
     for keep in mask.values():
@@ -501,7 +549,12 @@ def test_the_catalogues_models_have_the_masks_that_they_always_had():
     assert list(kinds(model)) == [
         "conv1.weight", "bn1.weight", "conv2.weight", "bn2.weight", "conv3.weight", "bn3.weight", "head.weight",
     ]  # fmt: skip
-    assert list(ones(model, "all")) == ["conv1.weight", "conv2.weight", "conv3.weight", "head.weight"]
+    assert list(ones(model, "all")) == [
+        "conv1.weight",
+        "conv2.weight",
+        "conv3.weight",
+        "head.weight",
+    ]
 
 
 # ---- in use

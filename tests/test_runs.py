@@ -1,4 +1,6 @@
-"""Digests and defaults: what names a run and an arm, frozen, so that a change of either is seen and told."""
+"""Digests and defaults: what names a run and an arm, frozen, so that a change of either is seen
+and told.
+"""
 
 import json
 from dataclasses import replace
@@ -78,10 +80,15 @@ def test_the_digests_of_a_run_and_of_its_arms_are_frozen(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"name": "other"}, {"replicates": 7}, {"until": {"density": 0.5}}, {"keep": "all"}, {"evaluate_at": [0.6]},
-        {"arms": {"lth": {"method": "lth", "rate": 0.3}}}, {"device": "cpu"},
+        {"name": "other"},
+        {"replicates": 7},
+        {"until": {"density": 0.5}},
+        {"keep": "all"},
+        {"evaluate_at": [0.6]},
+        {"arms": {"lth": {"method": "lth", "rate": 0.3}}},
+        {"device": "cpu"},
     ],
-)  # fmt: skip
+)
 def test_what_may_be_added_to_a_run_does_not_name_it(changes):
     assert run_digest(frozen(**changes)) == run_digest(frozen())
 
@@ -90,12 +97,19 @@ def test_what_may_be_added_to_a_run_does_not_name_it(changes):
     ("name", "one", "same", "other"),
     [
         ("image_folder", {"path": "a"}, {"path": "/b"}, {"path": "a", "size": 8}),
-        ("image_folder", {"path": "a"}, {"path": "a", "workers": 8}, {"path": "a", "normalise": "imagenet"}),
+        (
+            "image_folder",
+            {"path": "a"},
+            {"path": "a", "workers": 8},
+            {"path": "a", "normalise": "imagenet"},
+        ),
         ("arrays", {"path": "a.npz"}, {"path": "/b.npz"}, {"path": "a.npz", "subset": 9}),
         ("mine:data", {"path": "a"}, {"path": "a"}, {"path": "b"}),
     ],
 )
-def test_where_images_of_ones_own_are_and_who_reads_them_does_not_name_the_run(name, one, same, other):
+def test_where_images_of_ones_own_are_and_who_reads_them_does_not_name_the_run(
+    name, one, same, other
+):
     digests = [run_digest(frozen(data={"name": name, **options})) for options in (one, same, other)]
     assert digests[0] == digests[1] != digests[2]
 
@@ -114,23 +128,34 @@ def test_a_run_goes_on_where_its_images_have_been_moved_and_keeps_their_new_plac
 @pytest.mark.parametrize(
     "changes",
     [
-        {"seed": 1}, {"rewind": 5}, {"prunable": "all"}, {"training": {"epochs": 4}}, {"data": "mnist"},
-        {"data": {"name": "digits", "subset": 500}}, {"model": "mlp"}, {"model": {"init": "default"}},
+        {"seed": 1},
+        {"rewind": 5},
+        {"prunable": "all"},
+        {"training": {"epochs": 4}},
+        {"data": "mnist"},
+        {"data": {"name": "digits", "subset": 500}},
+        {"model": "mlp"},
+        {"model": {"init": "default"}},
     ],
-)  # fmt: skip
+)
 def test_what_decides_all_arms_names_the_run(changes):
     assert run_digest(frozen(**changes)) != run_digest(frozen())
 
 
 def test_which_gpu_it_is_does_not_name_a_run_that_it_is_one_does():
-    digests = {device: run_digest(replace(frozen(), device=device)) for device in ("cpu", "cuda", "cuda:1")}
+    digests = {
+        device: run_digest(replace(frozen(), device=device)) for device in ("cpu", "cuda", "cuda:1")
+    }
     assert digests["cuda"] == digests["cuda:1"] != digests["cpu"]
 
 
 def test_a_checkpoint_counts_by_what_is_in_it(tmp_path):
     one, same, other = (tmp_path / name for name in ("one.pt", "same.pt", "other.pt"))
     one.write_bytes(b"1"), same.write_bytes(b"1"), other.write_bytes(b"2")
-    digests = [run_digest(frozen(model={"name": "mlp", "weights": str(path)})) for path in (one, same, other)]
+    digests = [
+        run_digest(frozen(model={"name": "mlp", "weights": str(path)}))
+        for path in (one, same, other)
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -142,4 +167,12 @@ def test_the_definition_of_an_arm_holds_those_that_it_follows_and_not_what_is_ev
     assert definition["source"]["source"]["method"] == "colt"
     assert "evaluate_at" not in json.dumps(definition)
     assert folder.path == folder_of(frozen(), tmp_path)
-    assert set(shared(frozen())) == {"data", "model", "training", "prunable", "rewind", "seed", "device"}
+    assert set(shared(frozen())) == {
+        "data",
+        "model",
+        "training",
+        "prunable",
+        "rewind",
+        "seed",
+        "device",
+    }

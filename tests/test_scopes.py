@@ -7,7 +7,15 @@ from torch import nn
 from tombola import models
 from tombola.ground.errors import ConfigError, InputError
 from tombola.masks.masks import count, ones, size
-from tombola.masks.scopes import Group, by_group, check_groups, half_output, per_kind, per_layer, whole_model
+from tombola.masks.scopes import (
+    Group,
+    by_group,
+    check_groups,
+    half_output,
+    per_kind,
+    per_layer,
+    whole_model,
+)
 
 LENET5 = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "head.weight"]
 
@@ -33,7 +41,9 @@ def test_per_kind_leaves_out_a_kind_of_which_nothing_is_prunable():
 
 def test_per_kind_refuses_what_is_neither_convolution_nor_linear():
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    with pytest.raises(InputError, match=r"per_kind: '1.weight' belongs to no convolution or linear layer"):
+    with pytest.raises(
+        InputError, match=r"per_kind: '1.weight' belongs to no convolution or linear layer"
+    ):
         per_kind(model)({**ones(model, "all"), "1.weight": torch.ones(2, dtype=torch.bool)})
 
 
@@ -47,7 +57,10 @@ def test_weights_are_counted_by_group():
 def test_half_output_halves_the_rate_of_the_head_alone():
     model = models.lenet5(10)
     groups = half_output(model)(ones(model, "all"))
-    assert {name: group.factor for name, group in groups.items()} == {**dict.fromkeys(LENET5, 1.0), "head.weight": 0.5}
+    assert {name: group.factor for name, group in groups.items()} == {
+        **dict.fromkeys(LENET5, 1.0),
+        "head.weight": 0.5,
+    }
     assert all(group.names == (name,) for name, group in groups.items())
 
 
@@ -61,7 +74,9 @@ def test_half_output_takes_the_head_that_is_named():
         half_output(model, head="2")
 
 
-@pytest.mark.parametrize("make", [lambda _: whole_model, lambda _: per_layer, per_kind, half_output])
+@pytest.mark.parametrize(
+    "make", [lambda _: whole_model, lambda _: per_layer, per_kind, half_output]
+)
 @pytest.mark.parametrize("name", ["lenet_300_100", "lenet5", "conv3", "resnet20"])
 def test_the_groups_of_every_scope_divide_the_mask(make, name):
     model = getattr(models, name)(10)

@@ -45,7 +45,9 @@ def test_every_score_takes_a_state_a_mask_and_a_context(name):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_score_has_the_names_and_shapes_of_the_mask(name, problem):
     scores = scores_of(name, *problem)
-    assert {n: s.shape for n, s in scores.items()} == {n: keep.shape for n, keep in problem[1].items()}
+    assert {n: s.shape for n, s in scores.items()} == {
+        n: keep.shape for n, keep in problem[1].items()
+    }
     assert all(s.is_floating_point() and not s.requires_grad for s in scores.values())
 
 
@@ -100,7 +102,9 @@ def test_every_score_is_handed_out_by_the_package_and_says_what_it_does(name):
 def test_magnitude_is_the_absolute_value():
     state = {"w": torch.tensor([[-2.0, 1.0], [0.0, float("-inf")]]), "bias": torch.tensor([-9.0])}
     scores = magnitude(state, {"w": torch.ones(2, 2, dtype=torch.bool)})
-    assert {name: s.tolist() for name, s in scores.items()} == {"w": [[2.0, 1.0], [0.0, float("inf")]]}
+    assert {name: s.tolist() for name, s in scores.items()} == {
+        "w": [[2.0, 1.0], [0.0, float("inf")]]
+    }
 
 
 # ---- random

@@ -1,4 +1,6 @@
-"""With one partition a search is iterative magnitude pruning; with N it is COLT; it says why it ends."""
+"""With one partition a search is iterative magnitude pruning; with N it is COLT; it says why it
+ends.
+"""
 
 import copy
 import itertools
@@ -57,8 +59,11 @@ def start_of(task, **settings) -> Job:
 
 
 def search(task, partitions, amounts, job=None, run_all=None, **options):
-    options = {"keep": True} | options  # what each round's trainings gave is looked at when all are done
-    return find(job or start_of(task), partitions, amounts, run_all=run_all or serial(task), **options)
+    # what each round's trainings gave is looked at when all are done
+    options = {"keep": True} | options
+    return find(
+        job or start_of(task), partitions, amounts, run_all=run_all or serial(task), **options
+    )
 
 
 def to_the_end(rounds):
@@ -86,11 +91,16 @@ def same_rounds(one, other):
 
 
 def plain_imp(task, rate, rounds):
-    """Iterative magnitude pruning as one would write it down: yield each round's mask and trained weights."""
+    """Iterative magnitude pruning as one would write it down: yield each round's mask and
+    trained weights.
+    """
     s = task.splits
     batches = Batches(s.train, batch_size=50, seed=0, mean=s.mean, std=s.std, published=s.published)
     start = copy.deepcopy(task.model.state_dict())
-    mask = {name: torch.ones_like(start[name], dtype=torch.bool) for name in ("conv.weight", "fc.weight")}
+    mask = {
+        name: torch.ones_like(start[name], dtype=torch.bool)
+        for name in ("conv.weight", "fc.weight")
+    }
     for _ in range(rounds):
         model = copy.deepcopy(task.model)
         model.load_state_dict(start)
@@ -136,7 +146,9 @@ def torchs_cut(state, before, rate):
     for (module, name), keep in zip(pairs, before.values(), strict=True):
         torch_prune.custom_from_mask(module, name, keep)
     torch_prune.global_unstructured(pairs, pruning_method=torch_prune.L1Unstructured, amount=rate)
-    return {name: module.weight_mask.bool() for name, (module, _) in zip(before, pairs, strict=True)}
+    return {
+        name: module.weight_mask.bool() for name, (module, _) in zip(before, pairs, strict=True)
+    }
 
 
 @pytest.mark.parametrize("partitions", [1, 2])
@@ -155,7 +167,11 @@ def test_equal_partitions_equal_imp(task):
     alone = list(search(task, [WHOLE], [0.3] * 3))
     twice = list(search(task, [WHOLE, WHOLE], [0.3] * 3))
     assert all(equal(a.mask, b.mask) for a, b in zip(alone, twice, strict=True))
-    assert all(equal(a.trained[0].final, t.final) for a, b in zip(alone, twice, strict=True) for t in b.trained)
+    assert all(
+        equal(a.trained[0].final, t.final)
+        for a, b in zip(alone, twice, strict=True)
+        for t in b.trained
+    )
 
 
 @pytest.mark.parametrize("n", [2, 3])
@@ -185,7 +201,9 @@ def test_colt_in_the_first_round_is_n_trainings_and_one_overlap(task):
     assert [len(trained.final["head.weight"]) for trained in found.trained] == [5, 5]
     weights = [torch.cat([t.final[n].abs().flatten() for n in found.mask]) for t in found.trained]
     kept = [w >= w.sort().values[round(0.4 * len(w))] for w in weights]
-    assert torch.equal(torch.cat([keep.flatten() for keep in found.mask.values()]), kept[0] & kept[1])
+    assert torch.equal(
+        torch.cat([keep.flatten() for keep in found.mask.values()]), kept[0] & kept[1]
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -258,7 +276,8 @@ def test_a_search_may_rewind_to_step_k(task):
     rounds = list(search(task, [WHOLE], [0.3] * 2, replace(job, start=point, first=3)))
     assert all(found.trained[0].samples == 10 + 50 + 210 for found in rounds)
     assert all(found.job.first == 3 and found.job.start is point for found in rounds)
-    assert equal(rounds[0].trained[0].final, serial(task)([job])[0].final)  # round 1 is the dense run
+    # round 1 is the dense run
+    assert equal(rounds[0].trained[0].final, serial(task)([job])[0].final)
 
 
 def test_the_job_of_a_round_is_its_ticket_on_the_full_data(task):
@@ -298,11 +317,15 @@ def test_a_round_that_removes_nothing_ends_the_search(task):
 
 def without_conv(state, mask, context):
     """Scores that rank the convolution below everything."""
-    return {name: torch.full(keep.shape, float(name != "conv.weight")) for name, keep in mask.items()}
+    return {
+        name: torch.full(keep.shape, float(name != "conv.weight")) for name, keep in mask.items()
+    }
 
 
 def test_layer_collapse_ends_the_search_and_names_the_layer(task):
-    rounds, reason = to_the_end(search(task, [WHOLE], [Count(1930), Count(1920), Count(10)], score=without_conv))
+    rounds, reason = to_the_end(
+        search(task, [WHOLE], [Count(1930), Count(1920), Count(10)], score=without_conv)
+    )
     assert [count(found.mask) for found in rounds] == [1930]  # ten weights of conv are left
     assert str(reason) == "layer collapse in round 2: no weight is left in conv.weight"
     assert (reason.cause, reason.round, reason.layers) == ("collapsed", 2, ("conv.weight",))
@@ -310,7 +333,9 @@ def test_layer_collapse_ends_the_search_and_names_the_layer(task):
 
 def test_a_collapsed_search_goes_on_if_it_is_allowed_to(task):
     amounts = [Count(1930), Count(1920), Count(10)]
-    rounds, reason = to_the_end(search(task, [WHOLE], amounts, score=without_conv, allow_collapse=True))
+    rounds, reason = to_the_end(
+        search(task, [WHOLE], amounts, score=without_conv, allow_collapse=True)
+    )
     assert [found.collapsed for found in rounds] == [[], ["conv.weight"], ["conv.weight"]]
     assert not reason
 
@@ -340,7 +365,9 @@ def test_a_users_own_loop_may_stand_in(task):
                 cross_entropy(model(images), labels).backward()
                 adam.step()
             handle.remove()
-            results.append(Trained(dict(model.state_dict()), None, None, "last", [], 5 * len(labels), 0.0))
+            results.append(
+                Trained(dict(model.state_dict()), None, None, "last", [], 5 * len(labels), 0.0)
+            )
         return results
 
     rounds = list(search(task, by_classes(10, 2, seed=0), [0.3, 0.3], run_all=own_loop))
@@ -394,18 +421,24 @@ def test_without_rewinding_a_round_starts_from_what_the_one_before_has_learnt(ta
 
 
 def test_without_rewinding_several_partitions_are_refused(task):
-    with pytest.raises(ConfigError, match="2 partitions learn 2 states; without rewinding there is one"):
+    with pytest.raises(
+        ConfigError, match="2 partitions learn 2 states; without rewinding there is one"
+    ):
         next(search(task, by_classes(10, 2, 0), [0.2], after=carried_on(Training(epochs=1))))
 
 
 def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tickets(task):
     parts = by_examples(len(task.splits.train), 2, 0)
-    rounds, _ = to_the_end(find_apart(start_of(task), parts, [0.3] * 4, run_all=serial(task), keep=True))
+    rounds, _ = to_the_end(
+        find_apart(start_of(task), parts, [0.3] * 4, run_all=serial(task), keep=True)
+    )
     alone = [to_the_end(search(task, [part], [0.3] * 4))[0] for part in parts]
     for found, *each in zip(rounds, *alone, strict=True):
         assert all(map(equal, found.candidates, [one.mask for one in each]))
         assert equal(found.mask, intersect(found.candidates))
-        assert all(equal(t.final, one.trained[0].final) for t, one in zip(found.trained, each, strict=True))
+        assert all(
+            equal(t.final, one.trained[0].final) for t, one in zip(found.trained, each, strict=True)
+        )
         assert equal(found.job.mask, found.mask)
     # It goes on from where each stands, not from what they share.
     known = {"candidates": rounds[1].candidates, "first": 3, "keep": True}
@@ -415,7 +448,9 @@ def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tic
 
 def test_apart_every_partition_is_scored_as_if_it_stood_at_its_own_number(task):
     parts = by_seeds(2)
-    (found,), _ = to_the_end(find_apart(start_of(task), parts, [0.3], run_all=serial(task), score=random))
+    (found,), _ = to_the_end(
+        find_apart(start_of(task), parts, [0.3], run_all=serial(task), score=random)
+    )
     (together,), _ = to_the_end(search(task, parts, [0.3], score=random))
     assert all(map(equal, found.candidates, together.candidates))
 
@@ -451,7 +486,9 @@ def test_pruned_at_once_every_ticket_is_a_search_of_one_round_and_one_training_s
 
 def test_pruned_at_once_a_collapse_ends_it_with_the_reason(task):
     rounds, reason = to_the_end(
-        find_at_once(start_of(task), [WHOLE], [Count(500), Count(3), Count(2)], run_all=serial(task))
+        find_at_once(
+            start_of(task), [WHOLE], [Count(500), Count(3), Count(2)], run_all=serial(task)
+        )
     )
     assert len(rounds) < 3
     assert str(reason).startswith(f"layer collapse in round {len(rounds) + 1}")
@@ -464,7 +501,10 @@ def test_which_state_is_scored_may_hang_on_the_round(task):
         return trained.final if index > 1 else trained.state
 
     first, second = to_the_end(search(task, [WHOLE], [0.3] * 2, job, scored=scored))[0]
-    state = [magnitude(first.trained[0].state, job.mask, None), magnitude(second.trained[0].final, first.mask, None)]
+    state = [
+        magnitude(first.trained[0].state, job.mask, None),
+        magnitude(second.trained[0].final, first.mask, None),
+    ]
     for found, scores, before in zip((first, second), state, (job.mask, first.mask), strict=True):
         lowest = min(float(scores[n][k].min()) for n, k in found.mask.items())
         highest = max(float(scores[n][before[n] & ~k].max()) for n, k in found.mask.items())
@@ -481,7 +521,9 @@ def test_a_search_apart_that_goes_on_needs_a_candidate_of_every_partition(task):
 
 def test_the_seconds_of_a_round_are_those_that_the_clock_told_between(task, monkeypatch):
     ticks = iter(range(0, 1000, 3))  # each look at the clock three seconds after the one before
-    monkeypatch.setattr("tombola.search.rounds.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(
+        "tombola.search.rounds.time", SimpleNamespace(perf_counter=lambda: next(ticks))
+    )
     [found] = search(task, [WHOLE], [0.2])
     assert (found.cut_seconds, found.invariant_seconds) == (3, 3)
 
@@ -491,7 +533,9 @@ def test_a_partition_whose_training_moved_a_pruned_weight_is_named(task):
 
     def careless(jobs):
         trained = train(jobs)
-        for keep, weight in zip(jobs[1].mask.values(), (trained[1].final[name] for name in jobs[1].mask), strict=True):
+        for keep, weight in zip(
+            jobs[1].mask.values(), (trained[1].final[name] for name in jobs[1].mask), strict=True
+        ):
             weight[~keep] = 1.0
         return trained
 

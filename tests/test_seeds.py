@@ -18,7 +18,10 @@ def test_the_seed_of_an_address_never_changes():
 
 def test_the_seed_of_an_address_is_half_the_first_eight_bytes_of_its_sha256():
     digest = hashlib.sha256(b"(0, 'order', 3)").digest()
-    assert seeds.derive(0, "order", 3) == sum(byte << 8 * place for place, byte in enumerate(digest[:8])) // 2
+    assert (
+        seeds.derive(0, "order", 3)
+        == sum(byte << 8 * place for place, byte in enumerate(digest[:8])) // 2
+    )
 
 
 @given(st.integers(), st.lists(st.one_of(st.integers(), st.text()), max_size=3))
@@ -29,7 +32,17 @@ def test_every_seed_is_one_that_torch_takes(seed, address):
 
 
 def test_different_addresses_have_different_seeds():
-    addresses = [(0,), (1,), (0, "a"), (0, "a", 1), (0, "a", "1"), (0, "a1"), (0, 1, "a"), (0, "a", (1,)), (1, "a")]
+    addresses = [
+        (0,),
+        (1,),
+        (0, "a"),
+        (0, "a", 1),
+        (0, "a", "1"),
+        (0, "a1"),
+        (0, 1, "a"),
+        (0, "a", (1,)),
+        (1, "a"),
+    ]
     assert len({seeds.derive(*address) for address in addresses}) == len(addresses)
     assert len({seeds.derive(0, "order", epoch) for epoch in range(1000)}) == 1000
 
@@ -39,7 +52,8 @@ def test_a_generator_stands_at_the_beginning_of_its_address():
     torch.rand(10, generator=first)
     assert not torch.equal(torch.rand(3, generator=first), torch.rand(3, generator=second))
     assert torch.equal(
-        torch.rand(3, generator=seeds.generator(0, "x")), torch.rand(3, generator=seeds.generator(0, "x"))
+        torch.rand(3, generator=seeds.generator(0, "x")),
+        torch.rand(3, generator=seeds.generator(0, "x")),
     )
 
 

@@ -1,4 +1,6 @@
-"""Selection: in chunks it gives what a stable sort gives, for all kinds of numbers, and refuses what it cannot rank."""
+"""Selection: in chunks it gives what a stable sort gives, for all kinds of numbers, and refuses
+what it cannot rank.
+"""
 
 import re
 from collections.abc import Mapping
@@ -27,7 +29,9 @@ def by_sorting(scores, mask, names, remove):
     """The masks that a stable sort of the kept scores gives."""
     values = torch.cat([scores[name][mask[name]] for name in names])
     keep = torch.ones(len(values), dtype=torch.bool)
-    order = torch.argsort(values.to(torch.uint8) if values.dtype == torch.bool else values, stable=True)
+    order = torch.argsort(
+        values.to(torch.uint8) if values.dtype == torch.bool else values, stable=True
+    )
     keep[order[:remove]] = False
     result, start = {}, 0
     for name in names:
@@ -47,9 +51,15 @@ def equal(one, other):
 def test_in_chunks_the_lowest_go_and_of_equal_ones_the_first():
     scores = {"a": torch.tensor([2.0, 1.0, 3.0]), "b": torch.tensor([1.0, 1.0, 0.0])}
     pruned = in_chunks(scores, ones_like(scores), ["a", "b"], 3, chunk=2)
-    assert {name: keep.int().tolist() for name, keep in pruned.items()} == {"a": [1, 0, 1], "b": [0, 1, 0]}
+    assert {name: keep.int().tolist() for name, keep in pruned.items()} == {
+        "a": [1, 0, 1],
+        "b": [0, 1, 0],
+    }
     pruned = in_chunks(scores, ones_like(scores), ["b", "a"], 3, chunk=2)
-    assert {name: keep.int().tolist() for name, keep in pruned.items()} == {"b": [0, 0, 0], "a": [1, 1, 1]}
+    assert {name: keep.int().tolist() for name, keep in pruned.items()} == {
+        "b": [0, 0, 0],
+        "a": [1, 1, 1],
+    }
 
 
 def test_position_is_the_flat_one_whatever_the_memory_format():
@@ -63,8 +73,18 @@ def test_position_is_the_flat_one_whatever_the_memory_format():
 
 def test_part_reads_a_run_of_any_tensor_in_flat_order():
     dense = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
-    views = [dense, dense.contiguous(memory_format=torch.channels_last), dense.transpose(0, 3), dense[:, 1:, ::2]]
-    for tensor in [*views, torch.tensor(7), torch.arange(9)[::2], torch.tensor([[1], [2]]).expand(2, 3)]:
+    views = [
+        dense,
+        dense.contiguous(memory_format=torch.channels_last),
+        dense.transpose(0, 3),
+        dense[:, 1:, ::2],
+    ]
+    for tensor in [
+        *views,
+        torch.tensor(7),
+        torch.arange(9)[::2],
+        torch.tensor([[1], [2]]).expand(2, 3),
+    ]:
         flat = tensor.flatten()
         for start in range(len(flat) + 1):
             for stop in range(start, len(flat) + 1):
@@ -90,7 +110,9 @@ def scored_masks(draw):
     if numbers is None:
         values = torch.randn(size, generator=generator, dtype=torch.float64) * 40
     else:
-        values = torch.tensor(numbers, dtype=torch.float64)[torch.randint(len(numbers), (size,), generator=generator)]
+        values = torch.tensor(numbers, dtype=torch.float64)[
+            torch.randint(len(numbers), (size,), generator=generator)
+        ]
     if not dtype.is_floating_point:
         values = values.nan_to_num(posinf=100, neginf=-100).clamp(-100, 100)
         values = values.abs() if dtype == torch.uint8 else values
@@ -103,7 +125,12 @@ def scored_masks(draw):
 
 
 @pytest.mark.parametrize("arrays", ["numpy", "torch"])
-@given(scored=scored_masks(), chunk=st.sampled_from([0, 3, 64]), sample=st.sampled_from([1, 5, 1000]), data=st.data())
+@given(
+    scored=scored_masks(),
+    chunk=st.sampled_from([0, 3, 64]),
+    sample=st.sampled_from([1, 5, 1000]),
+    data=st.data(),
+)
 def test_in_chunks_equals_a_stable_sort(arrays, scored, chunk, sample, data):
     scores, mask = scored
     kept = sum(int(keep.sum()) for keep in mask.values())
@@ -113,7 +140,8 @@ def test_in_chunks_equals_a_stable_sort(arrays, scored, chunk, sample, data):
             patch.setattr(selection, "_library", lambda *_: torch)
         pruned = in_chunks(scores, mask, ["b", "a"], remove, chunk=chunk, sample=sample)
     assert equal(pruned, by_sorting(scores, mask, ["b", "a"], remove))
-    assert equal(pruned, without_lowest(scores, mask, ["b", "a"], remove))  # so few that they go into one vector
+    # so few that they go into one vector
+    assert equal(pruned, without_lowest(scores, mask, ["b", "a"], remove))
 
 
 LARGE = {
@@ -125,7 +153,9 @@ LARGE = {
     "periodic": lambda: (torch.arange(BIG) % 16).float(),
     "rare": lambda: torch.zeros(BIG).index_fill(0, torch.tensor([5, 70_000, BIG - 1]), -1.0),
     "half": lambda: torch.randn(BIG, generator=torch.Generator().manual_seed(0)).bfloat16(),
-    "double": lambda: 1 + torch.randn(BIG, generator=torch.Generator().manual_seed(0)).double() * 1e-12,
+    "double": lambda: (
+        1 + torch.randn(BIG, generator=torch.Generator().manual_seed(0)).double() * 1e-12
+    ),
     "infinite": lambda: torch.tensor([INF, -INF, 0.0, -0.0])[torch.arange(BIG) % 4],
 }
 
@@ -137,17 +167,23 @@ def test_a_large_group_is_pruned_as_a_stable_sort_does(values, density):
     mask = {"w": torch.rand(BIG, generator=torch.Generator().manual_seed(1)) < density}
     kept = int(mask["w"].sum())
     for remove in (0, 1, 3, kept // 5, kept // 2, kept - 1, kept):
-        assert equal(prune(scores, mask, count=kept - remove), by_sorting(scores, mask, ["w"], remove))
+        assert equal(
+            prune(scores, mask, count=kept - remove), by_sorting(scores, mask, ["w"], remove)
+        )
 
 
 def test_large_groups_of_several_parameters_and_formats_are_pruned_each_by_itself():
     generator = torch.Generator().manual_seed(0)
     scores = {
-        "conv": torch.randn(300, 100, 3, 3, generator=generator).contiguous(memory_format=torch.channels_last),
+        "conv": torch.randn(300, 100, 3, 3, generator=generator).contiguous(
+            memory_format=torch.channels_last
+        ),
         "fc": torch.randn(500, 400, generator=generator).t(),
         "tiny": torch.randn(7, generator=generator),
     }
-    mask = {name: torch.rand(values.shape, generator=generator) < 0.7 for name, values in scores.items()}
+    mask = {
+        name: torch.rand(values.shape, generator=generator) < 0.7 for name, values in scores.items()
+    }
     before = {name: keep.clone() for name, keep in mask.items()}
     pruned = prune(scores, mask, 0.3, per_layer)
     for name, keep in mask.items():
@@ -171,12 +207,21 @@ def test_bounds_that_miss_become_limits_and_the_next_ones_enclose(monkeypatch):
     pruned = in_chunks(scores, ones_like(scores), ["w"], 500, chunk=64, sample=100)["w"]
     assert pruned.tolist() == [False] * 500 + [True] * 1500
     # 1100 scores are less than 1000, of these 99 not more than -2
-    assert asked == [(500 / 2000, None, None), (500 / 1100, None, 1000.0), (401 / 1001, -2.0, 1000.0)]
+    assert asked == [
+        (500 / 2000, None, None),
+        (500 / 1100, None, 1000.0),
+        (401 / 1001, -2.0, 1000.0),
+    ]
 
 
-@given(values=st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0]), min_size=2, max_size=50), data=st.data())
+@given(
+    values=st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0]), min_size=2, max_size=50),
+    data=st.data(),
+)
 def test_whatever_the_bounds_the_result_is_exact(values, data):
-    low, high = sorted(data.draw(st.tuples(*[st.sampled_from([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0])] * 2)))
+    low, high = sorted(
+        data.draw(st.tuples(*[st.sampled_from([-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0])] * 2))
+    )
     remove, real, calls = data.draw(st.integers(1, len(values))), selection._bounds, []
 
     def first_these(seen, fraction, floor, ceiling):
@@ -209,7 +254,9 @@ def test_of_equal_scores_none_is_collected(monkeypatch):
 
     monkeypatch.setattr(selection._Group, "prune_", watched)
     for values in (torch.ones(BIG), (torch.arange(BIG) % 3).float()):
-        assert int(prune({"w": values}, ones_like({"w": values}), 0.5)["w"].sum()) == BIG - round(0.5 * BIG)
+        assert int(prune({"w": values}, ones_like({"w": values}), 0.5)["w"].sum()) == BIG - round(
+            0.5 * BIG
+        )
     assert collected == []
     drawn = torch.randn(BIG, generator=torch.Generator().manual_seed(0))
     prune({"w": drawn}, ones_like({"w": drawn}), 0.2)
@@ -256,7 +303,9 @@ def test_scores_of_weights_that_have_changed_since_are_refused():
         snapshot, mask = dict(scores), ones_like(state)
         before = prune(scores, mask, 0.5)
         state["w"].zero_()
-        with pytest.raises(InputError, match="'w' has changed since it was scored; score it again, or keep dict"):
+        with pytest.raises(
+            InputError, match="'w' has changed since it was scored; score it again, or keep dict"
+        ):
             prune(scores, mask, 0.5)
         assert equal(prune(snapshot, mask, 0.5), before)
 
@@ -273,9 +322,15 @@ def test_scores_that_cannot_be_ranked_are_refused_by_name(size):
     broken[[0, 3, size - 1]] = NAN
     for scores, message in (
         ({"v": good}, "there is no score for 'w'"),
-        ({"v": good, "w": good[1:]}, f"scores of 'w' have the shape ({size - 1},), its mask ({size},)"),
+        (
+            {"v": good, "w": good[1:]},
+            f"scores of 'w' have the shape ({size - 1},), its mask ({size},)",
+        ),
         ({"v": good, "w": broken}, "2 scores of 'w' are NaN; a score is a number, or infinite"),
-        ({"v": good, "w": good.to("meta")}, "scores of 'w' are on meta, its mask on cpu; move one of them"),
+        (
+            {"v": good, "w": good.to("meta")},
+            "scores of 'w' are on meta, its mask on cpu; move one of them",
+        ),
     ):
         for rate in (0.0, 0.5, 1.0):
             with pytest.raises(InputError, match=re.escape(message)):
@@ -304,7 +359,9 @@ def test_on_a_gpu_the_same_weights_are_pruned(values):
     there = prune({"w": scores["w"].cuda()}, {"w": mask["w"].cuda()}, 0.2)
     assert there["w"].is_cuda
     assert torch.equal(there["w"].cpu(), prune(scores, mask, 0.2)["w"])
-    chunked = in_chunks({"w": scores["w"].cuda()}, {"w": mask["w"].cuda()}, ["w"], 1000, chunk=10_000)
+    chunked = in_chunks(
+        {"w": scores["w"].cuda()}, {"w": mask["w"].cuda()}, ["w"], 1000, chunk=10_000
+    )
     assert torch.equal(chunked["w"].cpu(), in_chunks(scores, mask, ["w"], 1000)["w"])
 
 

@@ -1,4 +1,5 @@
-"""Annotated types and shapes hold in a real run: every function of tombola is checked while it works.
+"""Annotated types and shapes hold in a real run: every function of tombola is checked while it
+works.
 
 In a process of its own, since the other tests give wrong types on purpose.
 """
@@ -33,6 +34,10 @@ sys.exit("\\n".join(outcome.notes) if not outcome.complete else 0)
 
 def test_types_and_shapes_hold_while_a_search_runs(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", CHECKED, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", CHECKED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,6 @@
-"""What two arms prune alike: by hand, against chance, and in real runs that are stopped, packed and merged."""
+"""What two arms prune alike: by hand, against chance, and in real runs that are stopped, packed
+and merged.
+"""
 
 import json
 import shutil
@@ -23,8 +25,8 @@ from tombola.masks.masks import count
 from tombola.masks.pruning import prune
 
 
-# By hand: of 10 weights the first prunes 5, the second 6, both 4 (3 are kept by both), either 7. Most: all 5, of 6.
-# One rate: 10 * 0.5 * 0.4 = 2 kept by both, so 3 pruned by both, of 8.
+# By hand: of 10 weights the first prunes 5, the second 6, both 4 (3 are kept by both), either 7.
+# Most: all 5, of 6. One rate: 10 * 0.5 * 0.4 = 2 kept by both, so 3 pruned by both, of 8.
 def test_jaccard_at_most_and_of_one_rate_by_hand():
     found = Overlap(10, (5, 4), 3, *by_chance(10, [5, 4]))
     assert found.jaccard == pytest.approx(4 / 7)
@@ -34,8 +36,12 @@ def test_jaccard_at_most_and_of_one_rate_by_hand():
 
 
 # COLT's Fig. 7 prints 20 % at a sparsity of 28 % and 50 % at 48 %.
-@pytest.mark.parametrize(("sparsity", "printed", "chance"), [(0.28, 0.20, 0.163), (0.48, 0.50, 0.316)])
-def test_the_printed_similarities_are_possible_as_jaccard_and_above_chance(sparsity, printed, chance):
+@pytest.mark.parametrize(
+    ("sparsity", "printed", "chance"), [(0.28, 0.20, 0.163), (0.48, 0.50, 0.316)]
+)
+def test_the_printed_similarities_are_possible_as_jaccard_and_above_chance(
+    sparsity, printed, chance
+):
     kept = round(1000 * (1 - sparsity))
     found = Overlap(1000, (kept, kept), 0, *by_chance(1000, [kept, kept]))
     assert found.jaccard_by_chance == pytest.approx(chance, abs=5e-4)
@@ -45,7 +51,10 @@ def test_the_printed_similarities_are_possible_as_jaccard_and_above_chance(spars
 def test_masks_drawn_apart_agree_by_chance_in_each_layer_and_not_over_all():
     random = np.random.default_rng(0)
     rates, size = {"a": 0.9, "b": 0.3}, 20_000
-    one, other = ({name: torch.from_numpy(random.random(size) < rate) for name, rate in rates.items()} for _ in "ab")
+    one, other = (
+        {name: torch.from_numpy(random.random(size) < rate) for name, rate in rates.items()}
+        for _ in "ab"
+    )
     start = {name: torch.from_numpy(random.standard_normal(size)) for name in rates}
     line = {"layers": counted(one, other, start)}
     whole = together(similarities(line))
@@ -85,9 +94,11 @@ def test_rounds_meet_within_a_quarter_of_a_round_and_each_once():
     assert len(found) > 5
     assert all(abs(np.log(a[one] / b[two])) <= 0.25 * -np.log(0.7225) + 1e-12 for one, two in found)
     assert all(len({pair[k] for pair in found}) == len(found) for k in (0, 1))
-    assert meeting({1: 0.5, 2: 0.48, 3: 0.46}, {1: 0.47}) == [(2, 1)]  # all are near; one is the nearest
+    # all are near; one is the nearest
+    assert meeting({1: 0.5, 2: 0.48, 3: 0.46}, {1: 0.47}) == [(2, 1)]
     assert meeting({1: 0.8}, {1: 0.4}) == meeting({}, {1: 0.4}) == meeting({1: 0.4}, {}) == []
-    assert meeting({1: 0.2, 2: 0.5}, {1: 0.5, 2: 0.2}) == [(1, 2), (2, 1)]  # densities that know nothing of each other
+    # densities that know nothing of each other
+    assert meeting({1: 0.2, 2: 0.5}, {1: 0.5, 2: 0.2}) == [(1, 2), (2, 1)]
 
 
 def test_two_arms_of_equal_counts_meet_in_every_round():
@@ -106,12 +117,20 @@ def whole(tmp_path_factory):
 def test_a_run_counts_what_its_tickets_have_in_common(whole):
     folder = Run(whole.folder)
     lines = folder.similarities()
-    assert [(*line["arms"], line["replicate"], *line["rounds"]) for line in lines if line["arms"][0] == "matched"] == [
-        ("matched", "colt-2", k, r, r) for k in (0, 1) for r in (1, 2, 3)
-    ]
+    assert [
+        (*line["arms"], line["replicate"], *line["rounds"])
+        for line in lines
+        if line["arms"][0] == "matched"
+    ] == [("matched", "colt-2", k, r, r) for k in (0, 1) for r in (1, 2, 3)]
     for k in (0, 1):
-        densities = [{r: folder.record(arm, k, r)["density"] for r in (1, 2, 3)} for arm in ("lth", "colt-2")]
-        there = [tuple(line["rounds"]) for line in lines if line["arms"][0] == "lth" and line["replicate"] == k]
+        densities = [
+            {r: folder.record(arm, k, r)["density"] for r in (1, 2, 3)} for arm in ("lth", "colt-2")
+        ]
+        there = [
+            tuple(line["rounds"])
+            for line in lines
+            if line["arms"][0] == "lth" and line["replicate"] == k
+        ]
         assert there == meeting(*densities) != []
     task = make_task(folder.recipe, None)
     for line in lines:
@@ -121,7 +140,12 @@ def test_a_run_counts_what_its_tickets_have_in_common(whole):
         assert line["masks"] == [ticket.mask_digest for ticket in tickets]
         for name, (size, first, second, both, by_first, by_second) in line["layers"].items():
             one, other = (ticket.mask[name].flatten().numpy() for ticket in tickets)
-            assert (size, first, second, both) == (one.size, one.sum(), other.sum(), (one & other).sum())
+            assert (size, first, second, both) == (
+                one.size,
+                one.sum(),
+                other.sum(),
+                (one & other).sum(),
+            )
             order = np.argsort(start[name].abs().flatten().numpy(), kind="stable")[::-1]
             assert by_first == one[order[:second]].sum()
             assert by_second == other[order[:first]].sum()
@@ -157,7 +181,10 @@ def test_a_packed_run_reports_what_the_run_reports(whole, tmp_path):
 
 
 def test_parts_merged_have_the_lines_of_the_whole(whole, tmp_path):
-    parts = [run(recipe(**SMALL), runs=tmp_path / str(k), workers=1, replicates=[k]).folder for k in (0, 1)]
+    parts = [
+        run(recipe(**SMALL), runs=tmp_path / str(k), workers=1, replicates=[k]).folder
+        for k in (0, 1)
+    ]
     assert {line["replicate"] for line in Run(parts[1]).similarities()} == {1}
     packed = pack(parts[1], tmp_path / "packed").path
     merged = merge(parts[0], [packed])
@@ -172,16 +199,24 @@ def test_parts_merged_have_the_lines_of_the_whole(whole, tmp_path):
 
 
 def test_counts_that_differ_are_not_merged(whole, tmp_path):
-    one, other = (shutil.copytree(whole.folder, tmp_path / name / whole.folder.name) for name in ("one", "other"))
+    one, other = (
+        shutil.copytree(whole.folder, tmp_path / name / whole.folder.name)
+        for name in ("one", "other")
+    )
     path = other / "similarity.jsonl"
     lines = Run(other).similarities()
     next(iter(lines[-1]["layers"].values()))[3] += 1
     Run(other).seals.write_lines(path, lines)
-    with pytest.raises(ConfigError, match="have different similarities of lth and colt-2, replicate 1, rounds 3 and 3"):
+    with pytest.raises(
+        ConfigError,
+        match="have different similarities of lth and colt-2, replicate 1, rounds 3 and 3",
+    ):
         merge(one, [other])
 
 
-@pytest.mark.parametrize("damage", ["no json", "[]", '{"arms": ["a", "b"], "rounds": [1, 1], "replicate": 0}'])
+@pytest.mark.parametrize(
+    "damage", ["no json", "[]", '{"arms": ["a", "b"], "rounds": [1, 1], "replicate": 0}']
+)
 def test_a_damaged_file_is_one_line(damage, whole, tmp_path):
     folder = shutil.copytree(whole.folder, tmp_path / whole.folder.name)
     with (folder / "similarity.jsonl").open("a") as file:

@@ -1,4 +1,6 @@
-"""Skew: classes lose examples before anything is divided, alike in all arms, and nobody ever trains on them."""
+"""Skew: classes lose examples before anything is divided, alike in all arms, and nobody ever
+trains on them.
+"""
 
 import re
 
@@ -7,7 +9,16 @@ import torch
 from tests.test_experiment import go, recipe, timeless
 
 from tombola.data.batches import Batches
-from tombola.data.partitions import WHOLE, Partition, Skew, by_classes, by_examples, by_seeds, skewed, within
+from tombola.data.partitions import (
+    WHOLE,
+    Partition,
+    Skew,
+    by_classes,
+    by_examples,
+    by_seeds,
+    skewed,
+    within,
+)
 from tombola.experiments.experiment import facts, foresee, plan
 from tombola.folder.identity import run_digest
 from tombola.folder.runs import Run
@@ -27,7 +38,10 @@ ARMS = {
 
 
 def skewed_recipe(of="all", **changes):
-    return recipe(**{"data": DATA | {"skew": {"most": 0.5, "of": of}}, "arms": ARMS, "until": {"rounds": 2}} | changes)
+    return recipe(
+        **{"data": DATA | {"skew": {"most": 0.5, "of": of}}, "arms": ARMS, "until": {"rounds": 2}}
+        | changes
+    )
 
 
 def counts(part, labels=LABELS):
@@ -35,14 +49,21 @@ def counts(part, labels=LABELS):
 
 
 def test_each_class_loses_the_fraction_that_is_drawn_at_its_own_address():
-    drawn = [0.3 * torch.rand((), dtype=torch.float64, generator=generator(7, "skew", c)).item() for c in range(4)]
-    assert counts(skewed(LABELS, Skew(0.3), seed=7)) == [100 - int(100 * fraction) for fraction in drawn]
+    drawn = [
+        0.3 * torch.rand((), dtype=torch.float64, generator=generator(7, "skew", c)).item()
+        for c in range(4)
+    ]
+    assert counts(skewed(LABELS, Skew(0.3), seed=7)) == [
+        100 - int(100 * fraction) for fraction in drawn
+    ]
     assert [round(fraction, 3) for fraction in drawn] == [0.161, 0.134, 0.206, 0.05]
     assert counts(skewed(LABELS, Skew(0.3), seed=7)) == [84, 87, 80, 96]
 
 
 def test_the_fractions_are_uniform_from_zero_to_the_most():
-    lost = [1 - count / 100 for seed in range(100) for count in counts(skewed(LABELS, Skew(0.3), seed))]
+    lost = [
+        1 - count / 100 for seed in range(100) for count in counts(skewed(LABELS, Skew(0.3), seed))
+    ]
     assert 0 <= min(lost) < 0.01
     assert 0.28 < max(lost) <= 0.3
     assert sum(lost) / len(lost) == pytest.approx(0.145, abs=0.01)  # rounded down to whole examples
@@ -65,7 +86,9 @@ def test_partitions_divide_what_remains(divide):
     whole = skewed(LABELS, Skew(0.3), seed=0)
     parts = within(whole, divide(len(whole.examples)), LABELS)
     assert sorted(e for part in parts for e in part.examples) == list(whole.examples)
-    assert all(set(LABELS[list(part.examples)].tolist()) <= set(part.classes or range(4)) for part in parts)
+    assert all(
+        set(LABELS[list(part.examples)].tolist()) <= set(part.classes or range(4)) for part in parts
+    )
 
 
 def test_partitions_by_seeds_all_see_what_remains_and_the_first_is_the_whole():
@@ -76,7 +99,10 @@ def test_partitions_by_seeds_all_see_what_remains_and_the_first_is_the_whole():
 
 
 def test_without_skew_partitions_stay_as_they_are():
-    assert within(WHOLE, [Partition((0, 1)), Partition((2, 3))], LABELS) == [Partition((0, 1)), Partition((2, 3))]
+    assert within(WHOLE, [Partition((0, 1)), Partition((2, 3))], LABELS) == [
+        Partition((0, 1)),
+        Partition((2, 3)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +113,10 @@ def test_without_skew_partitions_stay_as_they_are():
         ({"most": 1}, "data.skew.most is 1; it is a fraction"),
         ({}, "data.skew lacks 'most'"),
         ({"most": 0.3, "of": "train"}, "data.skew.of is 'train'; it should be one of all, search"),
-        ({"most": 0.3, "off": "all"}, "there is no 'data.skew.off'; data.skew has: most, of. Did you mean 'of'?"),
+        (
+            {"most": 0.3, "off": "all"},
+            "there is no 'data.skew.off'; data.skew has: most, of. Did you mean 'of'?",
+        ),
         (0.3, "data.skew is 0.3; it should be a mapping"),
     ],
 )
@@ -116,12 +145,16 @@ def no_page():
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A run whose batches were watched: the published positions that each split they were made of held."""
+    """A run whose batches were watched: the published positions that each split they were made
+    of held.
+    """
     folder, seen = tmp_path_factory.mktemp("skew"), []
     with pytest.MonkeyPatch.context() as patch:
         begin = Batches.__init__
         patch.setattr(
-            Batches, "__init__", lambda self, split, **all_: (seen.append(split), begin(self, split, **all_))[1]
+            Batches,
+            "__init__",
+            lambda self, split, **all_: (seen.append(split), begin(self, split, **all_))[1],
         )
         made = go(folder, skewed_recipe(replicates=1))
     return made, seen
@@ -141,7 +174,9 @@ def test_all_arms_have_the_same_dense_network_and_say_what_remains_of_each_class
     outcome = done[0]
     plans = plan(skewed_recipe(replicates=1))
     left = plans.task.split(plans.whole(0), "train")
-    assert {tuple(record["class_examples"]) for record in outcome.records} == {tuple(left.labels.bincount().tolist())}
+    assert {tuple(record["class_examples"]) for record in outcome.records} == {
+        tuple(left.labels.bincount().tolist())
+    }
     dense = [record for record in outcome.records if record["round"] == 0]
     assert len({record["training_digest"] for record in dense}) == 1
     assert {record["samples_seen"] for record in dense} == {2 * len(left)}
@@ -160,16 +195,21 @@ def test_masks_nest_and_tickets_say_their_skew(done):
 def test_the_search_of_a_round_is_the_evaluation_of_the_ticket_before(done):
     records = {(r["arm"], r["round"]): r for r in done[0].records}
     examples = sum(records["lth", 0]["class_examples"])
-    assert records["lth", 2]["samples_seen"] == 3 * 2 * examples  # dense, round 1, and the evaluation of round 2
+    # dense, round 1, and the evaluation of round 2
+    assert records["lth", 2]["samples_seen"] == 3 * 2 * examples
     assert records["matched", 1]["samples_seen"] == 2 * 2 * examples
 
 
 def test_one_partition_of_colt_equals_lth(tmp_path):
-    arms = {"lth": {"method": "lth", "rate": 0.2}, "one": {"method": "colt", "partitions": 1, "rate": 0.2}}
+    arms = {
+        "lth": {"method": "lth", "rate": 0.2},
+        "one": {"method": "colt", "partitions": 1, "rate": 0.2},
+    }
     for of in ("all", "search"):
         made = go(tmp_path / of, skewed_recipe(of, arms=arms, replicates=1))
         lth, one = (
-            [{**r, "arm": "", "arm_digest": ""} for r in timeless(made.records) if r["arm"] == arm] for arm in arms
+            [{**r, "arm": "", "arm_digest": ""} for r in timeless(made.records) if r["arm"] == arm]
+            for arm in arms
         )
         assert lth == one
 
@@ -193,7 +233,9 @@ def test_a_skewed_run_goes_on_from_where_it_stopped_and_says_its_skew(done, tmp_
     assert timeless(made.records) == timeless(done[0].records)
     missing = "up to 50 % of each class's training examples are missing, drawn anew each replicate"
     assert Run(made.folder).facts["skew"] == facts(plan(skewed_recipe()))["skew"] == missing
-    assert facts(plan(skewed_recipe("search")))["skew"] == missing.replace("missing,", "missing of the search,")
+    assert facts(plan(skewed_recipe("search")))["skew"] == missing.replace(
+        "missing,", "missing of the search,"
+    )
 
 
 @pytest.mark.parametrize("of", ["all", "search"])

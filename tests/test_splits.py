@@ -12,7 +12,9 @@ from tombola.ground.errors import ConfigError, DataError
 
 
 def of_classes(*sizes: int):
-    """A data set whose class k has sizes[k] training examples; the pixel of an example is its position."""
+    """A data set whose class k has sizes[k] training examples; the pixel of an example is its
+    position.
+    """
     labels = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
     images = torch.arange(len(labels)).float().view(-1, 1, 1, 1)
@@ -52,7 +54,10 @@ def test_a_subset_is_drawn_from_what_validation_leaves_and_keeps_the_shares():
 
 def test_a_fraction_is_of_the_subset_if_there_is_one_else_of_the_training_data():
     data = of_classes(50, 50)
-    assert [len(s) for s in (split(data, valid=0.2).train, split(data, valid=0.2).valid)] == [80, 20]
+    assert [len(s) for s in (split(data, valid=0.2).train, split(data, valid=0.2).valid)] == [
+        80,
+        20,
+    ]
     both = split(data, valid=0.2, subset=50)
     assert (len(both.train), len(both.valid)) == (50, 10)
 
@@ -81,7 +86,9 @@ def test_the_draw_hangs_on_the_seed_alone():
 
 def test_a_subset_does_not_change_the_validation_examples():
     data = of_classes(60, 40)
-    assert torch.equal(split(data, valid=20).valid.indices, split(data, valid=20, subset=40).valid.indices)
+    assert torch.equal(
+        split(data, valid=20).valid.indices, split(data, valid=20, subset=40).valid.indices
+    )
 
 
 def test_without_validation_all_examples_are_trained_on():
@@ -118,7 +125,9 @@ def whole(images) -> Split:
 
 
 def test_moments_equal_those_of_numpy():
-    images = torch.randint(0, 256, (2500, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (2500, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     mean, std = moments(whole(images))
     np.testing.assert_allclose(mean, images.numpy().mean((0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(std, images.numpy().std((0, 2, 3)), rtol=1e-6)
@@ -138,9 +147,13 @@ def test_a_channel_that_is_constant_has_a_std_of_one():
     [
         (
             {"valid": 10},
-            "10 examples to validate on and at least one to train on are more than the 10 training examples",
+            "10 examples to validate on and at least one to train on are more than the 10 training "
+            "examples",
         ),
-        ({"valid": 4, "subset": 7}, "4 examples to validate on and 7 to train on are more than the 10 training"),
+        (
+            {"valid": 4, "subset": 7},
+            "4 examples to validate on and 7 to train on are more than the 10 training",
+        ),
         ({"valid": 0, "subset": 1}, "class 1 is left without an example to train on"),
     ],
 )
@@ -180,7 +193,9 @@ def test_some_classes_are_taken_in_all_splits_with_labels_from_zero_at_published
     assert splits.num_classes == len(splits.classes) == 3
     for part, published in ((splits.train, data.train_labels), (splits.valid, data.train_labels),
                             (splits.test, data.test_labels)):  # fmt: skip
-        assert [splits.classes[label] for label in part.labels.tolist()] == published[part.indices].tolist()
+        assert [splits.classes[label] for label in part.labels.tolist()] == published[
+            part.indices
+        ].tolist()
     there = sum(int((data.train_labels == number).sum()) for number in splits.classes)
     assert (len(splits.train), len(splits.valid), splits.published) == (there - 6, 6, 100)
     assert set(splits.train.labels.tolist()) == {0, 1, 2}
@@ -197,7 +212,11 @@ def test_a_subset_counts_examples_of_the_classes_that_are_taken():
     data = of_classes(*[30] * 20)
     sizes = [len(split(data, classes=number, valid=10, subset=60).train) for number in (3, 10, 20)]
     assert sizes == [60, 60, 60]
-    assert torch.bincount(split(data, classes=3, valid=0, subset=60).train.labels).tolist() == [20, 20, 20]
+    assert torch.bincount(split(data, classes=3, valid=0, subset=60).train.labels).tolist() == [
+        20,
+        20,
+        20,
+    ]
     assert len(split(data, classes=3, valid=0.1).valid) == 9
     with pytest.raises(DataError, match="91 to train on are more than the 90 training examples"):
         split(data, classes=3, valid=0, subset=91)

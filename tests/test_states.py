@@ -1,4 +1,6 @@
-"""States: all that a model holds, as tensors by name, in every way into a search, a file and back."""
+"""States: all that a model holds, as tensors by name, in every way into a search, a file and
+back.
+"""
 
 import pytest
 import torch
@@ -20,7 +22,9 @@ from tombola.training.jobs import Job, measure, run_job
 
 
 class Scaled(nn.Linear):
-    """A layer that keeps plain data beside its weights, computes with it, and changes it in training."""
+    """A layer that keeps plain data beside its weights, computes with it, and changes it in
+    training.
+    """
 
     def __init__(self, *sizes: int) -> None:
         super().__init__(*sizes)
@@ -49,7 +53,12 @@ def task_of(model: nn.Module, head: str) -> Classification:
 
 def test_plain_data_of_a_module_goes_through_a_training_a_store_and_a_test(tmp_path):
     task = task_of(scaled(), "3")
-    job = Job(task.initial_state(), ones(task.model, head="3"), Training(lr=0.01, epochs=1, step="eager"), seed=0)
+    job = Job(
+        task.initial_state(),
+        ones(task.model, head="3"),
+        Training(lr=0.01, epochs=1, step="eager"),
+        seed=0,
+    )
     trained = run_job(job, task)
     assert task.model[1].told["scale"] == 1.0
     store = Store(tmp_path)
@@ -62,7 +71,9 @@ def test_plain_data_of_a_module_goes_through_a_training_a_store_and_a_test(tmp_p
     metrics = measure(job, again, task)
     assert metrics.test.values == measure(job, trained, task).test.values
     model.eval()
-    raw = (task.splits.test.images - task.splits.mean.view(1, -1, 1, 1)) / task.splits.std.view(1, -1, 1, 1)
+    raw = (task.splits.test.images - task.splits.mean.view(1, -1, 1, 1)) / task.splits.std.view(
+        1, -1, 1, 1
+    )
     assert torch.equal(model(raw).argmax(1), metrics.test.predictions)
 
 
@@ -97,7 +108,9 @@ def test_extra_state_that_is_a_tensor_is_set_and_not_written_into_what_was_given
     assert other.count == 4.0
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, {"a": (1, 2)}, {"a": torch.ones(1)}, float("nan"), {1, 2}])
+@pytest.mark.parametrize(
+    "value", [object(), {1: 2}, {"a": (1, 2)}, {"a": torch.ones(1)}, float("nan"), {1, 2}]
+)
 def test_extra_state_that_is_no_plain_data_is_refused_by_name(value, tmp_path):
     model = scaled()
     model[1].told = value
@@ -114,7 +127,9 @@ def test_extra_state_that_cannot_be_set_is_refused_by_name():
         def get_extra_state(self):
             return {}
 
-    with pytest.raises(InputError, match=r"^'_extra_state' cannot be loaded again: Half has get_extra_state and no"):
+    with pytest.raises(
+        InputError, match=r"^'_extra_state' cannot be loaded again: Half has get_extra_state and no"
+    ):
         state_of(Half(1, 1))
 
 
@@ -136,7 +151,9 @@ def test_a_tensor_of_bytes_is_not_taken_for_plain_data():
 def test_a_state_of_the_model_is_not_brought_up_to_date_once_more():
     model = nn.Sequential(nn.Flatten(), SecondVersion(64, 10))
     task = task_of(model, "1")
-    built = task.build(task.initial_state(), Job(task.initial_state(), {}, Training(epochs=1), 0).part, 0)
+    built = task.build(
+        task.initial_state(), Job(task.initial_state(), {}, Training(epochs=1), 0).part, 0
+    )
     assert torch.equal(built[1].weight, model[1].weight)
 
 
@@ -152,7 +169,12 @@ def test_names_share_a_tensor_by_their_memory_and_copies_keep_it():
     model[2].weight = model[0].weight
     with torch.no_grad():
         model[1].weight.copy_(model[0].weight)
-    for state in (model.state_dict(), state_of(model), copied(state_of(model)), state_of(model, keep_vars=True)):
+    for state in (
+        model.state_dict(),
+        state_of(model),
+        copied(state_of(model)),
+        state_of(model, keep_vars=True),
+    ):
         assert shared_names(state) == {"2.weight": "0.weight"}
     assert shared_names({name: value.clone() for name, value in model.state_dict().items()}) == {}
     assert shared_names({"a": torch.empty(0), "b": torch.empty(0)}) == {}
@@ -180,7 +202,9 @@ def test_a_ticket_whose_values_a_model_cannot_hold_is_refused_by_name_and_change
     point = {"weight": torch.tensor([[1.0, 1e6]]), "bias": torch.zeros(1)}
     model = nn.Linear(2, 1).half()
     before = model.weight.detach().clone()
-    with pytest.raises(TicketError, match=r"'weight' holds 1e\+06, which torch.float16 cannot hold; a model of"):
+    with pytest.raises(
+        TicketError, match=r"'weight' holds 1e\+06, which torch.float16 cannot hold; a model of"
+    ):
         Ticket({"weight": torch.tensor([[True, True]])}, point, {}).apply(model)
     assert torch.equal(model.weight, before)
     # What is pruned becomes zero, whatever it was.

@@ -1,4 +1,6 @@
-"""Statistics: hand-worked cases, second implementations, and simulations in which the truth is known."""
+"""Statistics: hand-worked cases, second implementations, and simulations in which the truth is
+known.
+"""
 
 import math
 
@@ -20,7 +22,8 @@ def experiments(n, truth, seed=0):
     return np.random.default_rng(seed).normal(truth, 0.004, size=(TIMES, n))
 
 
-# By hand: 1, 2, 3 have mean 2 and deviation 1; t of 2 degrees of freedom at 0.975 is 4.3027, over sqrt(3) 2.4842.
+# By hand: 1, 2, 3 have mean 2 and deviation 1; t of 2 degrees of freedom at 0.975 is 4.3027, over
+# sqrt(3) 2.4842.
 def test_the_interval_of_three_differences_is_the_one_worked_out_by_hand():
     found = statistics.paired([1.0, 2.0, 3.0])
     assert (found.n, found.mean, found.deviation) == (3, 2.0, 1.0)
@@ -33,8 +36,8 @@ def test_one_replicate_has_a_mean_and_no_interval():
     assert (found.mean, found.deviation, found.low, found.high) == (0.5, None, None, None)
 
 
-# By hand: mean -0.001, deviation 0.001, so t = (-0.001 + 0.003) / (0.001 / sqrt(3)) = 3.4641; with two degrees of
-# freedom P(T > t) = 1/2 - t / (2 sqrt(2 + t^2)) = 0.0371.
+# By hand: mean -0.001, deviation 0.001, so t = (-0.001 + 0.003) / (0.001 / sqrt(3)) = 3.4641; with
+# two degrees of freedom P(T > t) = 1/2 - t / (2 sqrt(2 + t^2)) = 0.0371.
 def test_non_inferiority_is_the_one_sided_test_against_the_margin():
     t = 2 * math.sqrt(3)
     expected = 0.5 - t / (2 * math.sqrt(2 + t * t))
@@ -47,7 +50,9 @@ def test_the_t_test_is_scipys():
         differences = list(np.random.default_rng(n).normal(0.1, 1, n))
         one_sided = stats.ttest_1samp(differences, -0.3, alternative="greater").pvalue
         assert statistics.p_above(differences, -0.3) == pytest.approx(one_sided, rel=1e-9)
-        assert statistics.p_different(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, rel=1e-9)
+        assert statistics.p_different(differences) == pytest.approx(
+            stats.ttest_1samp(differences, 0).pvalue, rel=1e-9
+        )
         interval = stats.ttest_1samp(differences, 0).confidence_interval(0.9)
         found = statistics.paired(differences, 0.9)
         assert (found.low, found.high) == pytest.approx(tuple(interval), rel=1e-9)
@@ -69,20 +74,35 @@ def test_differences_without_spread_say_no_more_than_their_signs():
     assert statistics.p_different([0.01] * 5) == 0.0625
     assert statistics.p_below([0.3 - 0.2, 0.1, 0.1], 0.1) == 1.0  # equal but for rounding
     assert statistics.p_below([0.3 - 0.2, 0.1, 0.1], 0.2) == 0.125
-    assert statistics.p_equivalent([0.0] * 5, 0.01) == statistics.p_non_inferior([0.0] * 5, 0.01) == 0.03125
+    assert (
+        statistics.p_equivalent([0.0] * 5, 0.01)
+        == statistics.p_non_inferior([0.0] * 5, 0.01)
+        == 0.03125
+    )
 
 
-# By hand: mean 2, taken deviation 2, so t = 2 / (2 / sqrt(3)); with two degrees of freedom 1/2 - t / (2 sqrt(2 + t^2)).
+# By hand: mean 2, taken deviation 2, so t = 2 / (2 / sqrt(3)); with two degrees of freedom 1/2 - t
+# / (2 sqrt(2 + t^2)).
 def test_values_on_a_lattice_scatter_no_less_than_its_distance():
     t = math.sqrt(3)
-    assert statistics.p_above([1.0, 2.0, 3.0], resolution=2.0) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)))
-    assert statistics.p_above([1.0, 2.0, 3.0], resolution=0.5) == statistics.p_above([1.0, 2.0, 3.0])
-    assert statistics.p_below([-1.0, -2.0, -3.0], resolution=2.0) == statistics.p_above([1.0, 2.0, 3.0], 0.0, 2.0)
+    assert statistics.p_above([1.0, 2.0, 3.0], resolution=2.0) == pytest.approx(
+        0.5 - t / (2 * math.sqrt(2 + t * t))
+    )
+    assert statistics.p_above([1.0, 2.0, 3.0], resolution=0.5) == statistics.p_above(
+        [1.0, 2.0, 3.0]
+    )
+    assert statistics.p_below([-1.0, -2.0, -3.0], resolution=2.0) == statistics.p_above(
+        [1.0, 2.0, 3.0], 0.0, 2.0
+    )
 
 
 def test_without_spread_neither_test_alone_shows_more_than_both():
-    assert statistics.p_above([100.0] * 3, resolution=1.0) == 0.125  # by t alone it would be 0.00002
-    assert statistics.p_above([1.0] * 5, resolution=1.0) == pytest.approx(stats.t.sf(math.sqrt(5), 4))  # above 1 / 32
+    # by t alone it would be 0.00002
+    assert statistics.p_above([100.0] * 3, resolution=1.0) == 0.125
+    # above 1 / 32
+    assert statistics.p_above([1.0] * 5, resolution=1.0) == pytest.approx(
+        stats.t.sf(math.sqrt(5), 4)
+    )
     assert statistics.p_above([0.0] * 5, resolution=1.0) == 1.0
 
 
@@ -91,7 +111,8 @@ def test_a_resolution_is_not_below_zero():
         statistics.p_above([1.0, 2.0], resolution=-1)
 
 
-# Early stops are multiples of the evaluation interval, here 1: 0 or 2, so that the truth is at the margin.
+# Early stops are multiples of the evaluation interval, here 1: 0 or 2, so that the truth is at the
+# margin.
 @pytest.mark.parametrize("n", [3, 4, 5])
 def test_on_a_lattice_the_level_holds_at_the_margin(n):
     late = 2.0 * np.random.default_rng(n).integers(0, 2, size=(TIMES, n))
@@ -101,19 +122,28 @@ def test_on_a_lattice_the_level_holds_at_the_margin(n):
 
 @pytest.mark.parametrize("n", [3, 5])
 def test_non_inferiority_is_claimed_falsely_no_more_often_than_its_level(n):
-    false = np.mean([statistics.p_non_inferior(list(d), 0.01) <= 0.05 for d in experiments(n, truth=-0.01)])
+    false = np.mean(
+        [statistics.p_non_inferior(list(d), 0.01) <= 0.05 for d in experiments(n, truth=-0.01)]
+    )
     assert abs(false - 0.05) <= band(0.05)
 
 
 def test_equivalence_is_claimed_falsely_no_more_often_than_its_level():
-    false = np.mean([statistics.p_equivalent(list(d), 0.01) <= 0.05 for d in experiments(5, truth=0.01)])
+    false = np.mean(
+        [statistics.p_equivalent(list(d), 0.01) <= 0.05 for d in experiments(5, truth=0.01)]
+    )
     assert false <= 0.05 + band(0.05)
 
 
 # The t statistic under a true effect is noncentral t: its tail is what the test must find.
 @pytest.mark.parametrize("n", [3, 5])
 def test_a_known_effect_is_found_as_often_as_theory_says(n):
-    found = np.mean([statistics.p_non_inferior(list(d), 0.01) <= 0.05 for d in experiments(n, truth=0.0, seed=1)])
+    found = np.mean(
+        [
+            statistics.p_non_inferior(list(d), 0.01) <= 0.05
+            for d in experiments(n, truth=0.0, seed=1)
+        ]
+    )
     power = stats.nct.sf(stats.t.ppf(0.95, n - 1), n - 1, 0.01 / 0.004 * math.sqrt(n))
     assert abs(found - power) <= band(power)
 
@@ -155,7 +185,8 @@ def test_holm_keeps_the_probability_of_any_false_alarm():
     assert abs(np.mean(alarms) - 0.05) <= band(0.05)
 
 
-# By hand: of 10 examples on which the models disagree one has 8 right; two-sided binomial 2 (1 + 10 + 45) / 1024.
+# By hand: of 10 examples on which the models disagree one has 8 right; two-sided binomial 2 (1 + 10
+# + 45) / 1024.
 def test_mcnemar_counts_the_examples_on_which_two_models_disagree():
     first = [True] * 8 + [False] * 2 + [True] * 5
     second = [False] * 8 + [True] * 2 + [True] * 5

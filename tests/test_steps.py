@@ -1,4 +1,6 @@
-"""The quick parts of a step give the bits of torch's own modules, autograd and optimisers, and run less of Python."""
+"""The quick parts of a step give the bits of torch's own modules, autograd and optimisers, and
+run less of Python.
+"""
 
 import copy
 import gc
@@ -76,7 +78,10 @@ def test_steps_have_the_bits_of_torchs_own_whatever_the_size_of_the_batch(make, 
         optimizer.step()
         seeds.reseed(0, "step", number)
         assert torch.equal(step(examples), value.detach())
-        assert all(torch.equal(a.grad, b.grad) for a, b in zip(own.parameters(), quick.parameters(), strict=True))
+        assert all(
+            torch.equal(a.grad, b.grad)
+            for a, b in zip(own.parameters(), quick.parameters(), strict=True)
+        )
         move()
         assert equal(own, quick)
 
@@ -87,9 +92,14 @@ def test_lenets_are_traced_with_the_bits_of_an_eager_step(name):
     examples = torch.rand(60, 1, 28, 28), torch.randint(10, (60,))
     assert traceable(model)
     other = copy.deepcopy(model)
-    values = [gradients(m, loss, traced=traced)(examples) for m, traced in ((model, False), (other, True))]
+    values = [
+        gradients(m, loss, traced=traced)(examples) for m, traced in ((model, False), (other, True))
+    ]
     assert torch.equal(*values)
-    assert all(torch.equal(a.grad, b.grad) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a.grad, b.grad)
+        for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 class Counting(TorchDispatchMode):
@@ -124,8 +134,12 @@ def test_models_of_one_structure_share_a_trace_and_others_do_not():
     gradients(lenet(), loss, traced=True)(batch(5))  # another size
     gradients(lenet(0.5), loss, traced=True)(batch())  # another layer
     gradients(lenet().eval(), loss, traced=True)(batch())  # another mode
-    gradients(lenet().to(memory_format=torch.channels_last), loss, traced=True)(batch())  # another layout
-    gradients(lenet(), recordable(lambda model, batch: 2 * loss(model, batch)), traced=True)(batch())  # another loss
+    # another layout
+    gradients(lenet().to(memory_format=torch.channels_last), loss, traced=True)(batch())
+    # another loss
+    gradients(lenet(), recordable(lambda model, batch: 2 * loss(model, batch)), traced=True)(
+        batch()
+    )
     assert len(recording._traces) == 6
 
 
@@ -153,7 +167,9 @@ def test_a_declared_loss_that_cannot_be_recorded_runs_as_it_is_written():
         return loss(model, batch) * batch[0].max().item()
 
     for seed in (0, 1):
-        values = [gradients(lenet(), reading, traced=traced)(batch(seed=seed)) for traced in (False, True)]
+        values = [
+            gradients(lenet(), reading, traced=traced)(batch(seed=seed)) for traced in (False, True)
+        ]
         assert torch.equal(*values)
 
 
@@ -262,35 +278,48 @@ def test_the_mask_of_a_dense_network_costs_nothing_and_one_of_a_sparse_one_a_sin
 
 
 def pattern(seed, number):
-    """Draw which of three parameters have a gradient in each of six steps; some have their first one late."""
+    """Draw which of three parameters have a gradient in each of six steps; some have their
+    first one late.
+    """
     draw = torch.Generator().manual_seed(seed)
     return (torch.rand(number, 3, generator=draw) < 0.6).tolist()
 
 
 OPTIMISERS = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1, weight_decay=0.01, fused=True),
-    "momentum": lambda p: torch.optim.SGD(p, 0.1, 0.9, dampening=0.1, weight_decay=0.01, fused=True),
+    "momentum": lambda p: torch.optim.SGD(
+        p, 0.1, 0.9, dampening=0.1, weight_decay=0.01, fused=True
+    ),
     "nesterov": lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True, maximize=True, fused=True),
     "adam": lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.01, fused=True),
     "amsgrad": lambda p: torch.optim.Adam(p, 0.01, amsgrad=True, fused=True),
-    "decoupled": lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1, decoupled_weight_decay=True, fused=True),
+    "decoupled": lambda p: torch.optim.Adam(
+        p, 0.01, weight_decay=0.1, decoupled_weight_decay=True, fused=True
+    ),
     "adamw": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1, amsgrad=True, fused=True),
 }
 
 
 def parameters(dtypes=(torch.float32,) * 3):
     draw = torch.Generator().manual_seed(9)
-    return [nn.Parameter(torch.randn(5, 2 + n, generator=draw).to(dtype)) for n, dtype in enumerate(dtypes)]
+    return [
+        nn.Parameter(torch.randn(5, 2 + n, generator=draw).to(dtype))
+        for n, dtype in enumerate(dtypes)
+    ]
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("grouped", [False, True])
 def test_whatever_gradients_are_missing_an_update_is_torchs_own_step(name, grouped):
-    """Torch's own with a group for each parameter, which knows of no other: its fused SGD cannot begin twice."""
+    """Torch's own with a group for each parameter, which knows of no other: its fused SGD
+    cannot begin twice.
+    """
     for seed in range(8):
         own, quick = parameters(), parameters()
         torchs = OPTIMISERS[name]([{"params": [p]} for p in own])
-        move = update(OPTIMISERS[name]([{"params": quick[:1]}, {"params": quick[1:]}] if grouped else quick))
+        move = update(
+            OPTIMISERS[name]([{"params": quick[:1]}, {"params": quick[1:]}] if grouped else quick)
+        )
         for number, present in enumerate([[False] * 3, *pattern(seed, 6)]):
             draw = torch.Generator().manual_seed(number)
             for one, other, there in zip(own, quick, present, strict=True):

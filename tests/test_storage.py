@@ -89,7 +89,9 @@ def test_a_measurement_whose_best_state_is_the_early_one_can_be_kept(store):
 
 def test_parameters_that_share_memory_can_be_kept(store):
     tied = torch.arange(4.0)
-    store.keep(Train, DIGEST, trained(final={"in": tied, "out": tied, "part": tied[1:3]}, early=None))
+    store.keep(
+        Train, DIGEST, trained(final={"in": tied, "out": tied, "part": tied[1:3]}, early=None)
+    )
     assert store.trained(DIGEST).final["part"].tolist() == [1, 2]
 
 

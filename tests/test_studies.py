@@ -59,12 +59,20 @@ def test_a_variant_is_the_recipe_with_its_overrides_and_a_name_of_its_own(recipe
 def test_a_scale_may_have_variants_of_its_own_and_the_command_line_comes_last(recipe):
     assert variants(recipe, scale="small") == ["slow"]
     small = read(recipe, ["--seed", "7"], scale="small", variant="slow")
-    assert (small.name, small.training.lr, small.until.rounds, small.seed) == ("rates-small-slow", 0.001, 1, 7)
+    assert (small.name, small.training.lr, small.until.rounds, small.seed) == (
+        "rates-small-slow",
+        0.001,
+        1,
+        7,
+    )
 
 
 def test_an_unknown_variant_is_refused_with_those_there_are(recipe, capsys):
     assert main(["run", str(recipe), "--variant", "medium"]) == 2
-    assert capsys.readouterr().err == "tombola: the recipe has no variant 'medium'; it has: slow, fast.\n"
+    assert (
+        capsys.readouterr().err
+        == "tombola: the recipe has no variant 'medium'; it has: slow, fast.\n"
+    )
 
 
 def test_all_variants_run_and_are_reported_together(folder):
@@ -78,14 +86,26 @@ def test_all_variants_run_and_are_reported_together(folder):
 
 
 def test_one_variant_alone_is_a_run_like_any_other(recipe, tmp_path, capsys):
-    options = ["--runs", str(tmp_path), "--workers", "1", "--quiet", "--json", "--until.rounds", "1"]
+    options = [
+        "--runs",
+        str(tmp_path),
+        "--workers",
+        "1",
+        "--quiet",
+        "--json",
+        "--until.rounds",
+        "1",
+    ]
     assert main(["run", str(recipe), "--variant", "slow", *options]) == 0
     assert "rates-slow" in json.loads(capsys.readouterr().out)["folder"]
     assert [path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir()] == ["rates-slow"]
 
 
 def test_the_plans_of_all_variants_are_printed(recipe, tmp_path, capsys):
-    assert main(["run", str(recipe), "--runs", str(tmp_path), "--workers", "1", "--dry-run", "--json"]) == 0
+    assert (
+        main(["run", str(recipe), "--runs", str(tmp_path), "--workers", "1", "--dry-run", "--json"])
+        == 0
+    )
     assert [one["folder"].rsplit("-", 1)[0] for one in json.loads(capsys.readouterr().out)] == [
         f"{tmp_path}/rates-slow", f"{tmp_path}/rates-fast",
     ]  # fmt: skip
@@ -111,7 +131,10 @@ def test_runs_are_called_by_what_their_names_do_not_share():
 def test_settings_are_compared_to_the_last_entry_but_for_the_name():
     one = {"name": "x", "data": {"name": "digits", "valid": 0.1}, "arms": {"lth": {"rate": 0.2}}}
     other = {"name": "y", "data": {"name": "mnist", "valid": 0.1}, "arms": {}}
-    assert studies.differing([one, other]) == {"data.name": ["digits", "mnist"], "arms.lth.rate": [0.2, None]}
+    assert studies.differing([one, other]) == {
+        "data.name": ["digits", "mnist"],
+        "arms.lth.rate": [0.2, None],
+    }
 
 
 def test_two_runs_of_one_recipe_are_to_be_merged(two):
@@ -125,7 +148,12 @@ def test_one_run_takes_no_folder_for_its_page(two, capsys):
 
 
 def test_a_page_of_several_runs_goes_where_it_is_asked_to(two, tmp_path, capsys):
-    assert main(["report", *(str(run.path) for run in two), "--out", str(tmp_path / "there"), "--json"]) == 0
+    assert (
+        main(
+            ["report", *(str(run.path) for run in two), "--out", str(tmp_path / "there"), "--json"]
+        )
+        == 0
+    )
     files = json.loads(capsys.readouterr().out)["files"]
     assert files[-1] == str(tmp_path / "there" / "report.html")
 
@@ -133,7 +161,22 @@ def test_a_page_of_several_runs_goes_where_it_is_asked_to(two, tmp_path, capsys)
 def test_runs_that_share_nothing_are_shown_beside_each_other_too(two, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(RECIPE.replace("rates", "other").replace("lth:", "pruned:"))
-    assert main(["run", str(other), "--runs", str(tmp_path), "--workers", "1", "--variant", "slow", "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "run",
+                str(other),
+                "--runs",
+                str(tmp_path),
+                "--workers",
+                "1",
+                "--variant",
+                "slow",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     files = studies.report([two[0], Run(next(tmp_path.glob("other-*-*")))], tmp_path / "page")
     assert "|  | pruned |" in files[0].read_text()
 
@@ -146,9 +189,16 @@ def test_runs_with_other_test_data_are_not_paired_and_the_entry_is_named():
     names = ("data.name", "data.classes")
     for name in names:
         other = dict.fromkeys(names, 10) | {name: 100, "training.lr": 0.1}
-        parts = [part("one", **dict.fromkeys(names, 10), **{"training.lr": 0.2}), part("other", **other)]
-        assert together.sentences(parts) == [f"other is not paired with one: other test data ({name})."]
-        assert "Differences between the runs in test accuracy, points" not in {g.title for g in together.grids(parts)}
+        parts = [
+            part("one", **dict.fromkeys(names, 10), **{"training.lr": 0.2}),
+            part("other", **other),
+        ]
+        assert together.sentences(parts) == [
+            f"other is not paired with one: other test data ({name})."
+        ]
+        assert "Differences between the runs in test accuracy, points" not in {
+            g.title for g in together.grids(parts)
+        }
 
 
 def test_runs_that_train_on_other_examples_of_the_same_data_are_paired():
@@ -156,12 +206,20 @@ def test_runs_that_train_on_other_examples_of_the_same_data_are_paired():
     parts = [part("one", **dict.fromkeys(names, 0)), part("other", **dict.fromkeys(names, 1))]
     said = together.sentences(parts)
     assert said[0].startswith("At 100 %, dense of other - dense of one: +0.00")
-    assert "Differences between the runs in test accuracy, points" in {grid.title for grid in together.grids(parts)}
+    assert "Differences between the runs in test accuracy, points" in {
+        grid.title for grid in together.grids(parts)
+    }
 
 
 def test_many_settings_are_a_row_each_and_an_arm_that_a_run_has_not_is_one_row():
-    arm = {f"arms.more.1.{name}": value for name, value in (("method", "colt"), ("rate", 0.2), ("pace.every", 3))}
-    parts = [part("one", **arm, seed=1, model="a"), part("other", **dict.fromkeys(arm), seed=2, model="b")]
+    arm = {
+        f"arms.more.1.{name}": value
+        for name, value in (("method", "colt"), ("rate", 0.2), ("pace.every", 3))
+    }
+    parts = [
+        part("one", **arm, seed=1, model="a"),
+        part("other", **dict.fromkeys(arm), seed=2, model="b"),
+    ]
     grid = together.grids(parts)[0]
     assert (grid.labels, grid.groups) == (["setting"], [("", ["one", "other"])])
     assert grid.rows == [
@@ -182,7 +240,9 @@ def test_the_terminal_shows_in_what_runs_of_many_settings_differ(two, tmp_path, 
         "epochs: 2}", "epochs: 1, batch_size: 32, momentum: 0.5, clip: 1.0}"
     )
     other.write_text(
-        changed.replace("[20]}", "[10], init: default}").replace("replicates: 3", "replicates: 1\nrewind: 1")
+        changed.replace("[20]}", "[10], init: default}").replace(
+            "replicates: 3", "replicates: 1\nrewind: 1"
+        )
     )
     options = ["--runs", str(tmp_path), "--workers", "1", "--variant", "slow", "--quiet"]
     assert main(["run", str(other), *options]) == 0
@@ -193,5 +253,11 @@ def test_the_terminal_shows_in_what_runs_of_many_settings_differ(two, tmp_path, 
     *lines, path = text.splitlines()
     assert path == str(tmp_path / "page" / "report.html")
     assert max(map(len, lines)) <= 100
-    for setting in ("training.momentum", "training.batch_size", "training.clip", "model.init", "rewind"):
+    for setting in (
+        "training.momentum",
+        "training.batch_size",
+        "training.clip",
+        "model.init",
+        "rewind",
+    ):
         assert f"\n {setting} " in text

@@ -1,4 +1,6 @@
-"""Survival: runs that are killed at any moment, on disks that fill up, come to the same end as undisturbed ones."""
+"""Survival: runs that are killed at any moment, on disks that fill up, come to the same end as
+undisturbed ones.
+"""
 
 import json
 import os
@@ -41,9 +43,19 @@ TOMBOLA = (
 
 
 def command(folder, *, workers=2):
-    """Return the command of a run: two workers write its trainings, one does so in the run's own process."""
+    """Return the command of a run: two workers write its trainings, one does so in the run's
+    own process.
+    """
     (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
-    run = [sys.executable, "-c", TOMBOLA, "run", str(folder / "tiny.yaml"), "--runs", str(folder / "runs")]
+    run = [
+        sys.executable,
+        "-c",
+        TOMBOLA,
+        "run",
+        str(folder / "tiny.yaml"),
+        "--runs",
+        str(folder / "runs"),
+    ]
     return [*run, "--quiet", "--workers", str(workers)]
 
 
@@ -56,7 +68,12 @@ def result(folder):
         del record[KEY]  # it is over the clocks, too
         latest[record["arm"], record["replicate"], record["round"]] = timeless(record)
     kept = ("tickets", "rewind_points", "candidates", "predictions")
-    files = {str(p.relative_to(run)): p.read_bytes() for kind in kept for p in (run / kind).rglob("*") if p.is_file()}
+    files = {
+        str(p.relative_to(run)): p.read_bytes()
+        for kind in kept
+        for p in (run / kind).rglob("*")
+        if p.is_file()
+    }
     trainings = {path.name for path in (run / "trainings").iterdir()}
     return latest, files, trainings, json.loads((run / "state.json").read_text())
 
@@ -71,7 +88,9 @@ class Undisturbed:
 
 
 def left_alone(folder, workers):
-    process = subprocess.Popen(command(folder, workers=workers), cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(folder, workers=workers), cwd=folder, stdout=subprocess.DEVNULL
+    )
     begun = began(folder, process)
     assert process.wait() == 0
     return Undisturbed(folder, result(folder), time.monotonic() - begun)
@@ -90,13 +109,18 @@ def began(folder, process):
 
 
 def kill(folder, process, moment, writing):
-    """Kill a run after some seconds, or soon after them while it writes a file. Returns whether it was running."""
+    """Kill a run after some seconds, or soon after them while it writes a file. Returns whether
+    it was running.
+    """
     until = began(folder, process) + moment
     while process.poll() is None and time.monotonic() < until:
         time.sleep(0.002)
     give_up = time.monotonic() + 2
     while writing and process.poll() is None and time.monotonic() < give_up:
-        if any(path.name.startswith(".") and path.name != ".lock" for path in (folder / "runs").rglob(".*.????????")):
+        if any(
+            path.name.startswith(".") and path.name != ".lock"
+            for path in (folder / "runs").rglob(".*.????????")
+        ):
             break
     running = process.poll() is None
     if running:
@@ -112,13 +136,21 @@ def survive(tmp_path, undisturbed, *, kills, seed, workers):
         folder = tmp_path / str(number)
         folder.mkdir()
         while killed < kills:
-            process = subprocess.Popen(command(folder, workers=workers), cwd=folder, stdout=subprocess.DEVNULL)
-            if not kill(folder, process, chance.uniform(0, undisturbed.seconds), chance.random() < 0.5):
+            process = subprocess.Popen(
+                command(folder, workers=workers), cwd=folder, stdout=subprocess.DEVNULL
+            )
+            if not kill(
+                folder, process, chance.uniform(0, undisturbed.seconds), chance.random() < 0.5
+            ):
                 assert process.returncode == 0
                 break
             killed += 1
-        subprocess.run(command(folder, workers=1), cwd=folder, stdout=subprocess.DEVNULL, check=True)
-        assert result(folder) == undisturbed.result, f"seed {seed}, run {number}, after {killed} kills"
+        subprocess.run(
+            command(folder, workers=1), cwd=folder, stdout=subprocess.DEVNULL, check=True
+        )
+        assert result(folder) == undisturbed.result, (
+            f"seed {seed}, run {number}, after {killed} kills"
+        )
 
 
 def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, undisturbed):
@@ -139,9 +171,19 @@ def disk(tmp_path):
 
     def mount(options, remount=True):
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"{'remount,' * remount}{options}", "tmpfs", str(folder)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [
+                "mount",
+                "-t",
+                "tmpfs",
+                "-o",
+                f"{'remount,' * remount}{options}",
+                "tmpfs",
+                str(folder),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             pytest.skip(f"cannot mount a small disk here: {done.stderr.strip()}")
         return folder
@@ -152,7 +194,9 @@ def disk(tmp_path):
 
 
 def stopped_in_one_line(folder, what, workers):
-    done = subprocess.run(command(folder, workers=workers), cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command(folder, workers=workers), cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert what in done.stderr
@@ -174,15 +218,30 @@ def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(disk):
     command(folder)
     disk("ro")
     done = subprocess.run(
-        [*command_of(folder), "--runs", str(folder / "runs")], capture_output=True, text=True, check=False
+        [*command_of(folder), "--runs", str(folder / "runs")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     disk("rw")
     assert done.returncode == 2
-    assert done.stderr == f"tombola: cannot write '{next_folder(done.stderr)}': Read-only file system\n"
+    assert (
+        done.stderr
+        == f"tombola: cannot write '{next_folder(done.stderr)}': Read-only file system\n"
+    )
 
 
 def command_of(folder):
-    return [sys.executable, "-m", "tombola", "run", str(folder / "tiny.yaml"), "--quiet", "--workers", "2"]
+    return [
+        sys.executable,
+        "-m",
+        "tombola",
+        "run",
+        str(folder / "tiny.yaml"),
+        "--quiet",
+        "--workers",
+        "2",
+    ]
 
 
 def next_folder(line):

@@ -1,4 +1,6 @@
-"""Numbers that the papers print and that hold by arithmetic, recomputed with the public functions."""
+"""Numbers that the papers print and that hold by arithmetic, recomputed with the public
+functions.
+"""
 
 import pytest
 import torch
@@ -50,7 +52,9 @@ def test_the_toy_example_of_table_ii_gives_its_masks_and_its_ticket():
     assert two["weight"].int().tolist() == MASK_B
     assert both["weight"].int().tolist() == BOTH
     tombola.apply_(model, both)
-    assert torch.equal(model.weight.data, torch.tensor([[0.1, -0.2, 0], [0, 0, 0.8], [0.3, 0.5, -0.7]]))
+    assert torch.equal(
+        model.weight.data, torch.tensor([[0.1, -0.2, 0], [0, 0, 0.8], [0.3, 0.5, -0.7]])
+    )
 
 
 def test_the_cut_of_colt_gives_the_masks_of_table_ii():
@@ -65,7 +69,9 @@ def test_the_cut_of_colt_gives_the_masks_of_table_ii():
 
 @pytest.mark.parametrize(("rounds", "percent"), [(17, 2.2518), (10, 10.7374), (7, 20.9715)])
 def test_rounds_of_20_percent_leave_the_powers_of_four_fifths(rounds, percent):
-    assert 100 * density(after(rounds, 0.2, weights=1_000_000)) == pytest.approx(percent, abs=0.0005)
+    assert 100 * density(after(rounds, 0.2, weights=1_000_000)) == pytest.approx(
+        percent, abs=0.0005
+    )
 
 
 CONV = {  # convolutions' share of all conv, linear and norm weights, with the head of the data set
@@ -98,7 +104,9 @@ def test_the_sparsities_that_colt_prints_for_lth(row, rounds, printed, tolerance
     assert 100 * (1 - density(mask, total)) == pytest.approx(printed, abs=tolerance)
 
 
-@pytest.mark.parametrize(("classes", "rounds", "printed"), [(10, 17, 97.7), (100, 17, 97.3), (100, 10, 88.8)])
+@pytest.mark.parametrize(
+    ("classes", "rounds", "printed"), [(10, 17, 97.7), (100, 17, 97.3), (100, 10, 88.8)]
+)
 def test_the_sparsities_of_resnet18_on_its_own_weights(classes, rounds, printed):
     model = models.resnet18(classes)
     full = ones(model, "conv")
@@ -107,7 +115,9 @@ def test_the_sparsities_of_resnet18_on_its_own_weights(classes, rounds, printed)
         kept -= round(0.2 * kept)
     scores = {name: torch.rand(keep.shape) for name, keep in full.items()}
     mask = tombola.prune(scores, full, count=kept)
-    assert 100 * (1 - tombola.density(mask, tombola.total_weights(model))) == pytest.approx(printed, abs=0.05)
+    assert 100 * (1 - tombola.density(mask, tombola.total_weights(model))) == pytest.approx(
+        printed, abs=0.05
+    )
 
 
 def test_lenet_300_100_has_the_densities_of_the_lottery_ticket_paper():
@@ -126,7 +136,10 @@ def test_lenet_300_100_has_the_densities_of_the_lottery_ticket_paper():
 
 def colt(states, rounds, rate):
     """The masks of rounds of COLT on states that training does not change."""
-    mask, cut = {name: torch.ones_like(value, dtype=torch.bool) for name, value in states[0].items()}, []
+    mask, cut = (
+        {name: torch.ones_like(value, dtype=torch.bool) for name, value in states[0].items()},
+        [],
+    )
     for _ in range(rounds):
         mask, _ = tombola.keep_common()(mask, states, rate, CONTEXT)
         cut.append(mask)
@@ -159,7 +172,8 @@ def test_the_printed_sparsity_of_colt_lies_between_its_bounds():
         assert round(0.70 * count(before)) - 1 <= count(mask) <= round(0.85 * count(before)) + 1
         assert not list(nested(mask, before))
         before = mask
-    # The first round of models that have nothing to do with each other keeps what both keep by chance.
+    # The first round of models that have nothing to do with each other keeps what both keep by
+    # chance.
     assert density(masks[0]) == pytest.approx(0.7225, abs=0.003)
 
 
@@ -168,9 +182,14 @@ def test_the_printed_sparsity_of_colt_lies_between_its_bounds():
 
 @pytest.mark.parametrize(
     ("name", "classes", "percent"),
-    [("conv3", 10, 99.19), ("conv3", 100, 93.43), ("resnet18", 10, 99.91), ("resnet18", 100, 99.50),
-     ("resnet18", 200, 99.05)],
-)  # fmt: skip
+    [
+        ("conv3", 10, 99.19),
+        ("conv3", 100, 93.43),
+        ("resnet18", 10, 99.91),
+        ("resnet18", 100, 99.50),
+        ("resnet18", 200, 99.05),
+    ],
+)
 def test_conv_only_pruning_has_the_caps_of_the_parameter_counts(name, classes, percent):
     model = getattr(models, name)(classes)
     assert round(100 * size(ones(model, "conv")) / total_weights(model), 2) == percent
@@ -190,7 +209,11 @@ def test_a_pruned_mask_never_is_sparser_than_its_cap():
 # ---- the constant rate
 
 
-@pytest.mark.parametrize(("kept", "rounds", "rate"), [(0.8**17, 17, 0.2), (0.7225**12, 12, 0.2775), (0.01, 1, 0.99)])
+@pytest.mark.parametrize(
+    ("kept", "rounds", "rate"), [(0.8**17, 17, 0.2), (0.7225**12, 12, 0.2775), (0.01, 1, 0.99)]
+)
 def test_the_constant_rate_of_a_final_density(kept, rounds, rate):
     assert tombola.rate_to_reach(kept, rounds) == pytest.approx(rate)
-    assert density(after(rounds, tombola.rate_to_reach(kept, rounds))) == pytest.approx(kept, abs=5e-5)
+    assert density(after(rounds, tombola.rate_to_reach(kept, rounds))) == pytest.approx(
+        kept, abs=5e-5
+    )

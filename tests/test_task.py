@@ -27,7 +27,10 @@ def network(hidden=3, seed=0) -> nn.Module:
     with seeds.seeded(seed, "init"):
         return nn.Sequential(
             OrderedDict(
-                flat=nn.Flatten(), fc=nn.Linear(4, hidden), norm=nn.BatchNorm1d(hidden), head=nn.Linear(hidden, 4)
+                flat=nn.Flatten(),
+                fc=nn.Linear(4, hidden),
+                norm=nn.BatchNorm1d(hidden),
+                head=nn.Linear(hidden, 4),
             )
         )
 
@@ -102,7 +105,10 @@ def test_the_initial_state_is_a_copy_with_the_buffers(task):
 def test_examples_are_divided_in_the_training_split_only(task):
     one, other = by_examples(32, 2, seed=0)
     train = [task.split(part, "train") for part in (one, other)]
-    assert sorted(torch.cat([part.indices for part in train]).tolist()) == task.splits.train.indices.tolist()
+    assert (
+        sorted(torch.cat([part.indices for part in train]).tolist())
+        == task.splits.train.indices.tolist()
+    )
     assert torch.equal(train[0].indices, task.splits.train.indices[list(one.examples)])
     for which in ("valid", "test"):
         assert torch.equal(task.split(one, which).indices, task.split(WHOLE, which).indices)
@@ -125,7 +131,9 @@ def test_partitions_by_seeds_see_the_data_in_other_orders_and_the_first_in_the_r
     # As many classes as examples: a label says which example it is.
     images = torch.zeros(30, 1, 2, 2)
     model = nn.Sequential(OrderedDict(flat=nn.Flatten(), head=nn.Linear(4, 30)))
-    task = Classification(model, split(from_tensors(images, torch.arange(30), images, torch.arange(30)), valid=0))
+    task = Classification(
+        model, split(from_tensors(images, torch.arange(30), images, torch.arange(30)), valid=0)
+    )
     first, second, third = (order(task, part) for part in by_seeds(3))
     assert first == order(task, WHOLE)
     assert first != second != third != first
@@ -139,7 +147,9 @@ def test_batches_are_normalised_by_the_whole_training_split_in_every_partition(t
     own = task.split(part, "train")
     inputs = torch.cat([inputs for inputs, _ in task.batches(part, 100, seed=0).epoch(0)])
     expected = (own.images - task.splits.mean) / task.splits.std
-    assert sorted(inputs[:, 0, 0, 0].tolist()) == pytest.approx(sorted(expected[:, 0, 0, 0].tolist()))
+    assert sorted(inputs[:, 0, 0, 0].tolist()) == pytest.approx(
+        sorted(expected[:, 0, 0, 0].tolist())
+    )
 
 
 def test_an_epoch_of_the_full_split_is_counted_in_batches(task):
@@ -150,11 +160,16 @@ def test_partitions_that_lose_or_double_a_class_or_an_example_are_refused(task):
     task.check(by_classes(4, 2, seed=0))
     task.check(by_examples(32, 3, seed=0))
     task.check(by_seeds(3))
-    with pytest.raises(ConfigError, match=r"hold the classes \[0, 1, 3\]; each of the 4 classes belongs to exactly"):
+    with pytest.raises(
+        ConfigError, match=r"hold the classes \[0, 1, 3\]; each of the 4 classes belongs to exactly"
+    ):
         task.check([Partition(classes=(0, 1, 3))])
     with pytest.raises(ConfigError, match=r"hold the classes \[0, 1, 1, 2, 3\]"):
         task.check([Partition(classes=(0, 1)), Partition(classes=(1, 2, 3))])
-    with pytest.raises(ConfigError, match="each training example belongs to exactly one partition; some are missing"):
+    with pytest.raises(
+        ConfigError,
+        match="each training example belongs to exactly one partition; some are missing",
+    ):
         task.check([Partition(examples=(0, 1)), Partition(examples=(2,))])
 
 
@@ -167,13 +182,28 @@ def test_partitions_of_all_data_are_good_in_any_number(task):
     ("parts", "message"),
     [
         ([], "there are no partitions"),
-        ([Partition((0, 1)), Partition((2, 7))], "partition 2 holds class 7; the training split has class 0 to 3"),
+        (
+            [Partition((0, 1)), Partition((2, 7))],
+            "partition 2 holds class 7; the training split has class 0 to 3",
+        ),
         ([Partition((0, 1)), Partition((2, -1))], "partition 2 holds class -1"),
         ([Partition(tuple(range(4))), Partition(())], "partition 2 holds no class"),
-        ([Partition(examples=()), Partition(examples=tuple(range(32)))], "partition 1 holds no example"),
-        ([Partition(examples=(32,))], "partition 1 holds example 32; the training split has example 0 to 31"),
-        ([Partition((0, 1, 2)), Partition((3,))], "partition 2 holds the single class 3, and a head of one output"),
-        ([Partition((0, 1)), WHOLE], "some partitions hold classes, examples or all data and others do not"),
+        (
+            [Partition(examples=()), Partition(examples=tuple(range(32)))],
+            "partition 1 holds no example",
+        ),
+        (
+            [Partition(examples=(32,))],
+            "partition 1 holds example 32; the training split has example 0 to 31",
+        ),
+        (
+            [Partition((0, 1, 2)), Partition((3,))],
+            "partition 2 holds the single class 3, and a head of one output",
+        ),
+        (
+            [Partition((0, 1)), WHOLE],
+            "some partitions hold classes, examples or all data and others do not",
+        ),
         ([Partition((0, 1)), Partition(examples=(1,))], "all divide alike"),
     ],
 )
@@ -186,7 +216,9 @@ def test_a_model_without_a_known_head_is_refused(task):
     with pytest.raises(ConfigError, match="has no Linear or Conv2d named 'head'"):
         Classification(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), task.splits)
     named = Classification(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), task.splits, head="1")
-    assert tuple(named.build(named.initial_state(), Partition(classes=(0, 1)), 0)[1].weight.shape) == (2, 4)
+    assert tuple(
+        named.build(named.initial_state(), Partition(classes=(0, 1)), 0)[1].weight.shape
+    ) == (2, 4)
 
 
 def test_equal_tasks_have_equal_digests_whatever_the_weights(task):
@@ -206,9 +238,23 @@ def test_equal_tasks_have_equal_digests_whatever_the_weights(task):
         lambda: Classification(network(), split(data(), valid=8), init="default"),
         lambda: Classification(network(), split(data(), valid=8), head="fc"),
         lambda: Classification(network(), replace(split(data(), valid=8), mean=torch.ones(1))),
-        lambda: Classification(nn.Sequential(*network(), nn.ReLU()), split(data(), valid=8), head="3"),
+        lambda: Classification(
+            nn.Sequential(*network(), nn.ReLU()), split(data(), valid=8), head="3"
+        ),
     ],
-    ids=["width", "pixels", "split", "subset", "flip", "crop", "rotate", "init", "head", "mean", "architecture"],
+    ids=[
+        "width",
+        "pixels",
+        "split",
+        "subset",
+        "flip",
+        "crop",
+        "rotate",
+        "init",
+        "head",
+        "mean",
+        "architecture",
+    ],
 )
 def test_whatever_decides_a_training_changes_the_tasks_digest(task, other):
     assert other().digest != task.digest
@@ -230,7 +276,10 @@ def test_partitions_that_need_not_cover_may_leave_out_and_may_not_hold_twice(tas
         task.check([Partition(classes=(0, 1))])
     task.check([Partition(classes=(0, 1))], covering=False)
     task.check([Partition(examples=(0, 1)), Partition(examples=(5,))], covering=False)
-    for twice in ([Partition(classes=(0, 1)), Partition(classes=(1, 2))], [Partition(examples=(1,))] * 2):
+    for twice in (
+        [Partition(classes=(0, 1)), Partition(classes=(1, 2))],
+        [Partition(examples=(1,))] * 2,
+    ):
         with pytest.raises(ConfigError, match="exactly one"):
             task.check(twice, covering=False)
 

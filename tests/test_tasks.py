@@ -1,4 +1,6 @@
-"""Tasks: every entry keeps the protocol, one's own is tried before anything is trained, and rows are told by hand."""
+"""Tasks: every entry keeps the protocol, one's own is tried before anything is trained, and
+rows are told by hand.
+"""
 
 import copy
 import math
@@ -68,7 +70,12 @@ def test_an_entry_keeps_the_protocol_and_is_the_same_task_each_time(name):
 
 def test_rows_are_trained_measured_and_divided_by_examples():
     task = rows()
-    job = Job(task.initial_state(), ones(task.model, "all"), Training(lr=0.1, epochs=5, batch_size=8), seed=0)
+    job = Job(
+        task.initial_state(),
+        ones(task.model, "all"),
+        Training(lr=0.1, epochs=5, batch_size=8),
+        seed=0,
+    )
     trained = run_job(job, task)
     measured = measure(job, trained, task)
     weight, bias = trained.final["weight"].item(), trained.final["bias"].item()
@@ -87,8 +94,14 @@ def test_rows_are_trained_measured_and_divided_by_examples():
 
 def test_rows_come_in_the_order_in_which_images_would():
     numbers = torch.arange(23)
-    images = Batches(Split(torch.zeros(23, 1, 2, 2), numbers, numbers), batch_size=5, seed=7, mean=torch.zeros(1),
-                     std=torch.ones(1), published=23)  # fmt: skip
+    images = Batches(
+        Split(torch.zeros(23, 1, 2, 2), numbers, numbers),
+        batch_size=5,
+        seed=7,
+        mean=torch.zeros(1),
+        std=torch.ones(1),
+        published=23,
+    )
     splits = {"train": (numbers,), "valid": (numbers[:0],), "test": (numbers,)}
     found = rows(splits=splits).batches(WHOLE, 5, 7)
     for epoch in (0, 3):
@@ -100,8 +113,12 @@ def test_rows_come_in_the_order_in_which_images_would():
 
 
 def test_classification_as_rows_trains_to_the_same_bits():
-    """A second implementation: the same pictures as rows of tensors, the loss written out, steps that run eagerly."""
-    task = catalogue.entry("tombola.tasks", "classification")(Data("synthetic"), Model("lenet_300_100"), **MADE)
+    """A second implementation: the same pictures as rows of tensors, the loss written out,
+    steps that run eagerly.
+    """
+    task = catalogue.entry("tombola.tasks", "classification")(
+        Data("synthetic"), Model("lenet_300_100"), **MADE
+    )
     scale = [values.view(1, -1, 1, 1) for values in (task.splits.mean, task.splits.std)]
     splits = {
         which: (((split := getattr(task.splits, which)).images - scale[0]) / scale[1], split.labels)
@@ -112,21 +129,32 @@ def test_classification_as_rows_trains_to_the_same_bits():
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
     other = rows(draw=lambda: copy.deepcopy(task.model), splits=splits, loss=entropy, head="head")
-    job = Job(task.initial_state(), ones(task.model), Training(lr=0.05, epochs=2, batch_size=64, momentum=0.9), seed=3)
+    job = Job(
+        task.initial_state(),
+        ones(task.model),
+        Training(lr=0.05, epochs=2, batch_size=64, momentum=0.9),
+        seed=3,
+    )
     one, two = (run_job(job, each) for each in (task, other))
     assert all(torch.equal(one.final[name], two.final[name]) for name in one.final)
-    assert [look["valid_loss"] for look in two.history] == pytest.approx([look["valid_loss"] for look in one.history])
+    assert [look["valid_loss"] for look in two.history] == pytest.approx(
+        [look["valid_loss"] for look in one.history]
+    )
     assert task.steps_per_epoch(64) == other.steps_per_epoch(64)
     assert task.flops(WHOLE) == other.flops(WHOLE)
 
 
 def test_a_task_without_classes_refuses_to_be_divided_by_them():
-    with pytest.raises(ConfigError, match="partition 1 holds classes, and the task has none; divide by: examples"):
+    with pytest.raises(
+        ConfigError, match="partition 1 holds classes, and the task has none; divide by: examples"
+    ):
         rows().check(by_classes(4, 2, seed=0))
 
 
 def test_the_best_state_is_the_one_of_the_lowest_where_lower_is_better():
-    """The script says what each look measures: the loss falls all the time, the metric is best in the middle."""
+    """The script says what each look measures: the loss falls all the time, the metric is best
+    in the middle.
+    """
     script = iter([(3.0, 5.0), (2.0, 4.0), (1.0, 4.5)])
 
     class Scripted(Rows):
@@ -204,8 +232,12 @@ def broken(data, model, **made):
     ],
 )
 def test_a_metric_that_comes_to_be_wrong_is_one_line_of_each_arm(own, tmp_path, values, said):  # noqa: F811
-    """The untrained network's loss is about 1, and the trained one's is lower: it goes wrong when it has learnt."""
-    source = CONTRACTS["tasks"].example.replace('lambda loss: {"rmse": loss**0.5}', f"lambda loss: {values}")
+    """The untrained network's loss is about 1, and the trained one's is lower: it goes wrong
+    when it has learnt.
+    """
+    source = CONTRACTS["tasks"].example.replace(
+        'lambda loss: {"rmse": loss**0.5}', f"lambda loss: {values}"
+    )
     assert values in source
     arms = {"lth": {"method": "lth", "rate": 0.2}, "dense": {"method": "dense"}}
     whole = {"name": "x", "task": f"{own(source)}:mirror", "prunable": "all", **SHORT, "arms": arms}
@@ -217,7 +249,11 @@ def test_a_metric_that_comes_to_be_wrong_is_one_line_of_each_arm(own, tmp_path, 
     assert all("\n" not in note for note in told)
 
 
-SHORT = {"training": {"epochs": 2, "lr": 0.1}, "arms": {"lth": {"method": "lth", "rate": 0.2}}, "until": {"rounds": 1}}
+SHORT = {
+    "training": {"epochs": 2, "lr": 0.1},
+    "arms": {"lth": {"method": "lth", "rate": 0.2}},
+    "until": {"rounds": 1},
+}
 
 
 @pytest.mark.parametrize(
@@ -226,13 +262,15 @@ SHORT = {"training": {"epochs": 2, "lr": 0.1}, "arms": {"lth": {"method": "lth",
         ("def f(data, model, *, seed, device, root): raise SystemExit(3)", "failed: SystemExit: 3"),
         ("def f(data, model, *, seed, device, root): return None", "batches is missing"),
         ("def f(): pass", "failed: TypeError: f() got an unexpected keyword argument 'seed'"),
-        ("def f(data, model, **_):\n"
-         "    x = torch.randn(40, 2)\n"
-         "    return Rows(lambda: nn.Linear(2, 2), {w: (x,) for w in ('train', 'valid', 'test')}, 0,\n"
-         "                lambda net, batch: net(batch[0]).square().mean(), (Metric('a', fraction=False),),\n"
-         "                lambda loss: {'a': loss})", "is another task each time it is made"),
+        (
+            "def f(data, model, **_):\n    x = torch.randn(40, 2)\n    return Rows(lambda: "
+            "nn.Linear(2, 2), {w: (x,) for w in ('train', 'valid', 'test')}, 0,\n                "
+            "lambda net, batch: net(batch[0]).square().mean(), (Metric('a', fraction=False),),\n   "
+            "             lambda loss: {'a': loss})",
+            "is another task each time it is made",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_function_that_gives_no_task_is_one_line(own, source, said):  # noqa: F811
     with pytest.raises(ConfigError) as caught:
         experiment.plan(parse({"name": "x", "task": f"{own(source)}:f", **SHORT}))
@@ -244,7 +282,10 @@ def test_a_function_that_gives_no_task_is_one_line(own, source, said):  # noqa: 
 
 
 def test_the_task_of_a_recipe_that_names_none_stands_nowhere():
-    assert parse({"name": "x", **SHORT}).plain() == parse({"name": "x", "task": "classification", **SHORT}).plain()
+    assert (
+        parse({"name": "x", **SHORT}).plain()
+        == parse({"name": "x", "task": "classification", **SHORT}).plain()
+    )
     assert "task" not in parse({"name": "x", **SHORT}).plain()
     assert parse({"name": "x", "task": "mine:f", **SHORT}).plain()["task"] == "mine:f"
 
@@ -252,13 +293,19 @@ def test_the_task_of_a_recipe_that_names_none_stands_nowhere():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"task": "clasification"}, "no 'clasification' in tombola.tasks; it has: classification. Did you mean"),
-        ({"training": {"epochs": 1, "select_by": "acuracy"}},
-         "training.select_by is 'acuracy'; it is one of loss, accuracy. Did you mean 'accuracy'?"),
+        (
+            {"task": "clasification"},
+            "no 'clasification' in tombola.tasks; it has: classification. Did you mean",
+        ),
+        (
+            {"training": {"epochs": 1, "select_by": "acuracy"}},
+            "training.select_by is 'acuracy'; it is one of loss, accuracy. Did you mean "
+            "'accuracy'?",
+        ),
         ({"verdict": {"margin": 2}}, "verdict.margin is 2.0; it is a fraction"),
         ({"until": {"accuracy_drop": 1.5}}, "until.accuracy_drop is 1.5; it is a fraction"),
     ],
-)  # fmt: skip
+)
 def test_what_a_recipe_asks_of_its_task_is_held_to_it(changes, said):
     with pytest.raises(ConfigError) as caught:
         experiment.plan(parse({"name": "x", **SHORT, **changes}))
@@ -271,10 +318,17 @@ def test_a_task_without_classes_takes_no_skew_and_no_division_by_classes(own):  
     colt = {"colt": {"method": "colt", "rate": 0.2}}
     for changes, said in (
         ({"arms": colt}, "it divides by classes, and its task has none; take by: examples"),
-        ({"data": {"skew": {"most": 0.3}}}, "the examples of the task 'users_own:mirror' have none"),
+        (
+            {"data": {"skew": {"most": 0.3}}},
+            "the examples of the task 'users_own:mirror' have none",
+        ),
     ):
         with pytest.raises(ConfigError) as caught:
-            experiment.plan(parse({"name": "x", "task": f"{name}:mirror", **SHORT, "prunable": "all", **changes}))
+            experiment.plan(
+                parse(
+                    {"name": "x", "task": f"{name}:mirror", **SHORT, "prunable": "all", **changes}
+                )
+            )
         refused(caught.value)
         assert said in str(caught.value)
 

@@ -58,7 +58,9 @@ def path(tmp_path) -> Path:
 
 
 def refused(path: Path) -> str:
-    """Check that both readers refuse a file with the same one line that names its path; return it with its name."""
+    """Check that both readers refuse a file with the same one line that names its path; return
+    it with its name.
+    """
     messages = []
     for reader in (verify, Ticket.load):
         with pytest.raises(TicketError) as caught:
@@ -71,7 +73,8 @@ def refused(path: Path) -> str:
     return messages[0].removeprefix(folder)
 
 
-# Round trip ------------------------------------------------------------------------------------------------------
+# Round trip
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_ticket_comes_back_bit_for_bit_and_in_its_order(path):
@@ -83,7 +86,10 @@ def test_a_ticket_comes_back_bit_for_bit_and_in_its_order(path):
     assert list(again.mask) == list(ticket.mask)
     assert list(again.rewind_point) == list(ticket.rewind_point)
     for name, value in ticket.rewind_point.items():
-        assert (again.rewind_point[name].dtype, again.rewind_point[name].shape) == (value.dtype, value.shape)
+        assert (again.rewind_point[name].dtype, again.rewind_point[name].shape) == (
+            value.dtype,
+            value.shape,
+        )
     assert torch.equal(again.mask["fc.weight"], ticket.mask["fc.weight"])
     assert (again.mask_digest, again.rewind_digest) == (ticket.mask_digest, ticket.rewind_digest)
 
@@ -117,9 +123,15 @@ def test_the_same_ticket_gives_the_same_bytes(tmp_path):
     first = small()
     first.save(tmp_path / "a")
     Ticket.load(tmp_path / "a").save(tmp_path / "b")
-    column_first = {n: v.t().contiguous().t() if v.ndim == 2 else v for n, v in first.rewind_point.items()}
+    column_first = {
+        n: v.t().contiguous().t() if v.ndim == 2 else v for n, v in first.rewind_point.items()
+    }
     Ticket(first.mask, column_first, {"round": 1, "arm": "LTH"}, 20).save(tmp_path / "c")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+    assert (
+        (tmp_path / "a").read_bytes()
+        == (tmp_path / "b").read_bytes()
+        == (tmp_path / "c").read_bytes()
+    )
 
 
 def test_the_bytes_of_format_1_stay_what_they_are(path):
@@ -147,7 +159,9 @@ def test_every_tensor_is_aligned(path):
     small().save(path)
     file = verify(path)
     start = file.size - len(file.data)
-    assert all((start + e.begin) % ticket_format.ITEMSIZE[e.dtype] == 0 for e in file.tensors.values())
+    assert all(
+        (start + e.begin) % ticket_format.ITEMSIZE[e.dtype] == 0 for e in file.tensors.values()
+    )
 
 
 def test_an_existing_ticket_is_replaced_and_no_other_file_is_left(path):
@@ -160,7 +174,10 @@ def test_an_existing_ticket_is_replaced_and_no_other_file_is_left(path):
 def test_the_mask_of_resnet18s_convolutions_takes_1_4_megabytes(path):
     model = resnet18(10)
     mask = {
-        f"{name}.weight": torch.rand(module.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+        f"{name}.weight": torch.rand(
+            module.weight.shape, generator=torch.Generator().manual_seed(0)
+        )
+        < 0.1
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d)
     }
@@ -173,23 +190,48 @@ def test_the_mask_of_resnet18s_convolutions_takes_1_4_megabytes(path):
     assert packed < 0.033 * 4 * file.prunable
 
 
-# What is refused while saving ------------------------------------------------------------------------------------
+# What is refused while saving
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mask": {"fc.w": torch.ones(2).bool()}}, "the mask names 'fc.w', which is not in the rewind point"),
-        ({"mask": {"fc.weight": torch.ones(10) > 0}}, "the mask of 'fc.weight' is [10], the rewind point has [2, 5]"),
-        ({"mask": {"fc.weight": torch.ones(2, 5)}}, "the mask of 'fc.weight' is torch.float32; it is torch.bool, "
-            "True = kept"),
-        ({"mask": {}}, "the ticket has wrong metadata: 'kept' and 'prunable' are not counts of weights"),
-        ({"origin": {"arm": {1}}}, "the ticket cannot be written: origin.arm is a set; JSON has no such value"),
-        ({"origin": {"a": np.inf}}, "the ticket cannot be written: origin.a is inf; JSON has only finite numbers"),
-        ({"origin": ["arm"]}, "the ticket's origin is a list; it is a mapping, {} where nothing is to be said"),
-        ({"total": 9}, "the ticket has wrong metadata: 'total' is not a count of at least the prunable weights"),
+        (
+            {"mask": {"fc.w": torch.ones(2).bool()}},
+            "the mask names 'fc.w', which is not in the rewind point",
+        ),
+        (
+            {"mask": {"fc.weight": torch.ones(10) > 0}},
+            "the mask of 'fc.weight' is [10], the rewind point has [2, 5]",
+        ),
+        (
+            {"mask": {"fc.weight": torch.ones(2, 5)}},
+            "the mask of 'fc.weight' is torch.float32; it is torch.bool, True = kept",
+        ),
+        (
+            {"mask": {}},
+            "the ticket has wrong metadata: 'kept' and 'prunable' are not counts of weights",
+        ),
+        (
+            {"origin": {"arm": {1}}},
+            "the ticket cannot be written: origin.arm is a set; JSON has no such value",
+        ),
+        (
+            {"origin": {"a": np.inf}},
+            "the ticket cannot be written: origin.a is inf; JSON has only finite numbers",
+        ),
+        (
+            {"origin": ["arm"]},
+            "the ticket's origin is a list; it is a mapping, {} where nothing is to be said",
+        ),
+        (
+            {"total": 9},
+            "the ticket has wrong metadata: 'total' is not a count of at least the prunable "
+            "weights",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_ticket_is_not_written(path, changes, message):
     parts = {"mask": small().mask, "rewind_point": small().rewind_point, "origin": {}} | changes
     with pytest.raises(TicketError) as caught:
@@ -201,10 +243,15 @@ def test_what_is_no_ticket_is_not_written(path, changes, message):
 def test_a_rewind_point_that_cannot_be_stored_is_not_written(path):
     point = small().rewind_point
     with pytest.raises(
-        TicketError, match=r"'fc\.bias' is not a dense tensor of a dtype that safetensors has: torch\.complex128"
+        TicketError,
+        match=r"'fc\.bias' is not a dense tensor of a dtype that safetensors has: torch\.complex128",
     ):
-        Ticket(small().mask, point | {"fc.bias": torch.ones(2, dtype=torch.complex128)}, {}).save(path)
-    with pytest.raises(TicketError, match=r"'fc\.bias' of the rewind point is a list, not a tensor"):
+        Ticket(small().mask, point | {"fc.bias": torch.ones(2, dtype=torch.complex128)}, {}).save(
+            path
+        )
+    with pytest.raises(
+        TicketError, match=r"'fc\.bias' of the rewind point is a list, not a tensor"
+    ):
         Ticket(small().mask, point | {"fc.bias": [1]}, {}).save(path)
 
 
@@ -212,19 +259,27 @@ def test_a_folder_that_is_missing_is_made_and_one_that_cannot_be_made_is_told_in
     small().save(tmp_path / "no" / "t.safetensors")
     assert Ticket.load(tmp_path / "no" / "t.safetensors").density == small().density
     (tmp_path / "file").touch()
-    with pytest.raises(DiskError, match=r"^cannot write '.*t\.safetensors': (Not a directory|File exists)$"):
+    with pytest.raises(
+        DiskError, match=r"^cannot write '.*t\.safetensors': (Not a directory|File exists)$"
+    ):
         small().save(tmp_path / "file" / "t.safetensors")
 
 
 def test_an_origin_may_hold_digests_and_texts_that_look_like_the_files_own(path):
     like = '"tombola":"{\\"digest\\":\\"' + "0" * 64 + '\\",'
-    origin = {"digest": "0" * 64, "tombola": {"digest": "0" * 64, "format": 1}, "text": like, like: "ä\u2028\x1b[0m"}
+    origin = {
+        "digest": "0" * 64,
+        "tombola": {"digest": "0" * 64, "format": 1},
+        "text": like,
+        like: "ä\u2028\x1b[0m",
+    }
     Ticket(small().mask, small().rewind_point, origin).save(path)
     assert Ticket.load(path).origin == origin
     assert describe(verify(path)).replace("\n", "").isprintable()
 
 
-# Damage ----------------------------------------------------------------------------------------------------------
+# Damage
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_flip_of_any_single_bit_is_detected(path):
@@ -240,7 +295,9 @@ def test_a_flip_of_any_single_bit_is_detected(path):
 
 def mutated(raw: bytes, random: np.random.Generator) -> bytes:
     data = bytearray(raw)
-    kind = random.choice(["flip", "overwrite", "insert", "delete", "truncate", "duplicate", "swap", "append"])
+    kind = random.choice(
+        ["flip", "overwrite", "insert", "delete", "truncate", "duplicate", "swap", "append"]
+    )
     # Half of the damage is to the first bytes and the header, where a parser can be led astray.
     end = len(data) if random.random() < 0.5 else len(data) // 2
     a, b = sorted(int(at) for at in random.integers(0, end, 2))
@@ -305,11 +362,13 @@ def test_damage_is_told_from_truncation(path):
     path.write_bytes(raw[:-1] + b"!")
     said = refused(path)
     assert re.fullmatch(
-        rf"ticket\.safetensors was altered or damaged: its digest is {digest}, the file hashes to [0-9a-f]{{64}}", said
+        rf"ticket\.safetensors was altered or damaged: its digest is {digest}, the file hashes to [0-9a-f]{{64}}",
+        said,
     )
     path.write_bytes(raw[:-3])
     assert refused(path) == (
-        f"ticket.safetensors is truncated: its data ends at byte {len(raw)}, the file at byte {len(raw) - 3}"
+        f"ticket.safetensors is truncated: its data ends at byte {len(raw)}, the file at byte "
+        f"{len(raw) - 3}"
     )
     path.write_bytes(raw[:100])
     assert "is truncated: its header ends at byte" in refused(path)
@@ -319,14 +378,16 @@ def test_damage_is_told_from_truncation(path):
     assert refused(path) == "ticket.safetensors is empty"
 
 
-# What is no ticket -----------------------------------------------------------------------------------------------
+# What is no ticket
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_plain_safetensors_file_is_no_ticket(path):
     for metadata in (None, {"format": "pt"}):
         safetensors.torch.save_file({"w": torch.ones(2)}, path, metadata)
         assert (
-            refused(path) == "ticket.safetensors is a safetensors file but not a ticket: it has no metadata 'tombola'"
+            refused(path)
+            == "ticket.safetensors is a safetensors file but not a ticket: it has no metadata 'tombola'"
         )
 
 
@@ -363,7 +424,8 @@ def test_what_is_no_file_is_told_in_one_line(tmp_path):
     assert refused(tmp_path / "new\nline\x1b[31m") == r"new\nline\x1b[31m is empty"
 
 
-# Files that somebody made wrong on purpose, with a right digest ---------------------------------------------------
+# Files that somebody made wrong on purpose, with a right digest
+# ---------------------------------------------------
 
 
 def rehashed(raw: bytes) -> bytes:
@@ -434,16 +496,28 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ({"origin": {"\udfff": 1}}, "half a character"),
         ({"shapes": []}, "'shapes' is not an object"),
         ({"shapes": {}}, "'fc.weight' has a mask or a shape but not both"),
-        ({"shapes": {"fc.weight": [2, 5], "fc.bias": [2]}}, "'fc.bias' has a mask or a shape but not both"),
-        ({"shapes": {"fc.weight": [10]}}, "'fc.weight' is not in the rewind point, or in another shape"),
+        (
+            {"shapes": {"fc.weight": [2, 5], "fc.bias": [2]}},
+            "'fc.bias' has a mask or a shape but not both",
+        ),
+        (
+            {"shapes": {"fc.weight": [10]}},
+            "'fc.weight' is not in the rewind point, or in another shape",
+        ),
         ({"shapes": {"fc.weight": [5, 5]}}, "'fc.weight' does not fit its shape [5, 5]"),
         ({"shapes": {"fc.weight": [-2, -5]}}, "the shape of 'fc.weight' is negative or too large"),
         ({"shapes": {"fc.weight": [2.0, 5]}}, "the shape of 'fc.weight' is not a list of numbers"),
-        ({"shapes": {"fc.weight": [True, 10]}}, "the shape of 'fc.weight' is not a list of numbers"),
+        (
+            {"shapes": {"fc.weight": [True, 10]}},
+            "the shape of 'fc.weight' is not a list of numbers",
+        ),
         ({"shapes": {"fc.weight": "25"}}, "the shape of 'fc.weight' is not a list of numbers"),
-        ({"shapes": {"fc.weight": [2, 5] + [1] * 40}}, "the shape of 'fc.weight' is not a list of numbers"),
+        (
+            {"shapes": {"fc.weight": [2, 5] + [1] * 40}},
+            "the shape of 'fc.weight' is not a list of numbers",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_metadata_is_refused_though_the_digest_is_right(path, changes, message):
     header, about, data = parts(path)
     assert message in forged(path, joined(header, about | changes), data)
@@ -468,11 +542,15 @@ def test_wrong_metadata_is_refused_though_the_digest_is_right(path, changes, mes
         (W, {"data_offsets": [8, 48, 48]}, "are not two numbers"),
         (W, {"more": 1}, "does not have just dtype, shape and data_offsets"),
         ("rewind.nothing", {"shape": [0, 2**62, 2**62]}, "negative or too large"),
-        ("rewind.half", {"dtype": "BOOL", "shape": [6]}, "is boolean and holds other bytes than 0 and 1"),
+        (
+            "rewind.half",
+            {"dtype": "BOOL", "shape": [6]},
+            "is boolean and holds other bytes than 0 and 1",
+        ),
         ("mask.fc.weight", {"dtype": "I8"}, "does not fit its shape"),
         ("mask.fc.weight", {"dtype": "U16", "shape": [1]}, "does not fit its shape"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_tensor_entry_is_refused_though_the_digest_is_right(path, name, changes, message):
     header, about, data = parts(path)
     header[name] |= changes
@@ -488,7 +566,9 @@ def test_overlaps_gaps_and_bytes_at_the_end_are_refused(path):
     assert "the tensors end at byte" in forged(path, joined(header, about), data + b"\0")
     assert "the tensors end at byte" in forged(path, joined(header, about), data[:-1])
     ghost = {"dtype": "U8", "shape": [8], "data_offsets": [len(data) + 1, len(data) + 9]}
-    assert "begins at byte" in forged(path, joined(header | {"rewind.ghost": ghost}, about), data + b"\0" * 9)
+    assert "begins at byte" in forged(
+        path, joined(header | {"rewind.ghost": ghost}, about), data + b"\0" * 9
+    )
 
 
 def test_other_tensors_and_other_headers_are_refused(path):
@@ -498,11 +578,15 @@ def test_other_tensors_and_other_headers_are_refused(path):
         assert "a ticket has only 'mask.<name>' and 'rewind.<name>'" in forged(
             path, joined(header | {name: nothing}, about), data
         )
-    assert "'x' has a mask or a shape but not both" in forged(path, joined(header | {"mask.x": nothing}, about), data)
+    assert "'x' has a mask or a shape but not both" in forged(
+        path, joined(header | {"mask.x": nothing}, about), data
+    )
     without = {name: info for name, info in header.items() if name != W}
     assert "begins at byte" in forged(path, joined(without, about), data)
     assert "does not have just" in forged(path, joined(header | {W: 7}, about), data)
-    assert "half a character" in forged(path, joined(header | {"rewind.\ud800": nothing}, about), data)
+    assert "half a character" in forged(
+        path, joined(header | {"rewind.\ud800": nothing}, about), data
+    )
 
 
 def test_bits_beyond_the_last_weight_are_refused(path):
@@ -510,7 +594,9 @@ def test_bits_beyond_the_last_weight_are_refused(path):
     begin, end = header["mask.fc.weight"]["data_offsets"]
     data = data[: end - 1] + bytes([data[end - 1] | 1]) + data[end:]
     assert begin + 2 == end
-    assert "'fc.weight' has bits set beyond its last weight" in forged(path, joined(header, about), data)
+    assert "'fc.weight' has bits set beyond its last weight" in forged(
+        path, joined(header, about), data
+    )
 
 
 def test_json_that_leads_parsers_astray_is_refused(path):
@@ -537,7 +623,9 @@ def test_json_that_leads_parsers_astray_is_refused(path):
     assert "its metadata is not the one text" in forged(
         path, outer.replace('"__metadata__":{', '"__metadata__":{"a":"b",'), data
     )
-    assert "its metadata is not the one text" in forged(path, outer.replace('"__metadata__"', '"_metadata_"'), data)
+    assert "its metadata is not the one text" in forged(
+        path, outer.replace('"__metadata__"', '"_metadata_"'), data
+    )
 
 
 def test_a_header_with_two_digests_or_none_is_refused(path):
@@ -549,7 +637,8 @@ def test_a_header_with_two_digests_or_none_is_refused(path):
     assert "0 digests where a ticket has one" in refused(path)
 
 
-# Apply -----------------------------------------------------------------------------------------------------------
+# Apply
+# --------------------------------------------------------------------------------------------------
 
 
 def layers(*sizes: int) -> nn.Sequential:
@@ -573,7 +662,9 @@ def test_apply_loads_weights_and_buffers_and_zeroes_the_pruned(path):
     mask = ticket.apply(model)
     for name, value in model.state_dict().items():
         keep = ticket.mask.get(name)
-        assert torch.equal(value, ticket.rewind_point[name] if keep is None else ticket.rewind_point[name] * keep)
+        assert torch.equal(
+            value, ticket.rewind_point[name] if keep is None else ticket.rewind_point[name] * keep
+        )
     assert all(torch.equal(mask[name], keep) for name, keep in ticket.mask.items())
     assert mask["0.weight"].data_ptr() != ticket.mask["0.weight"].data_ptr()
 
@@ -631,8 +722,12 @@ def test_apply_takes_the_models_dtype_but_not_another_kind_of_number():
     ticket.apply(model)
     assert model[0].weight.dtype == torch.bfloat16
     counted = found(nn.BatchNorm1d(2))
-    wrong = Ticket(counted.mask, counted.rewind_point | {"num_batches_tracked": torch.tensor(0.5)}, {})
-    with pytest.raises(TicketError, match=r"'num_batches_tracked' is torch\.float32 in the ticket and torch\.int64"):
+    wrong = Ticket(
+        counted.mask, counted.rewind_point | {"num_batches_tracked": torch.tensor(0.5)}, {}
+    )
+    with pytest.raises(
+        TicketError, match=r"'num_batches_tracked' is torch\.float32 in the ticket and torch\.int64"
+    ):
         wrong.apply(nn.BatchNorm1d(2))
 
 
@@ -646,7 +741,8 @@ def test_apply_gives_the_mask_on_the_models_device():
     assert torch.equal((model[0].weight != 0).cpu(), ticket.mask["0.weight"])
 
 
-# A rewind point in another file ----------------------------------------------------------------------------------
+# A rewind point in another file
+# ----------------------------------------------------------------------------------
 
 
 DIGEST = small().rewind_digest
@@ -668,9 +764,12 @@ def run(tmp_path) -> Path:
 
 
 def same(one: Ticket, other: Ticket) -> bool:
-    """Whether two tickets are equal to the last bit and in their order, whatever file they come from."""
+    """Whether two tickets are equal to the last bit and in their order, whatever file they come
+    from.
+    """
     facts = [
-        (t.origin, t.total, t.mask_digest, t.rewind_digest, list(t.mask), list(t.rewind_point)) for t in (one, other)
+        (t.origin, t.total, t.mask_digest, t.rewind_digest, list(t.mask), list(t.rewind_point))
+        for t in (one, other)
     ]
     return facts[0] == facts[1]
 
@@ -756,19 +855,26 @@ def test_a_ticket_that_is_refused_leaves_no_rewind_point(run):
     with pytest.raises(TicketError, match="JSON has no such value"):
         in_run(run, Ticket(small().mask, small().rewind_point, {"a": {1}}))
     with pytest.raises(TicketError, match=r"the rewind point has a wrong header: it has metadata"):
-        in_run(run, Ticket(small().mask, small().rewind_point | {"__metadata__": torch.ones(1)}, {}))
-    with pytest.raises(TicketError, match=r"the rewind point cannot be written: .* half a character"):
+        in_run(
+            run, Ticket(small().mask, small().rewind_point | {"__metadata__": torch.ones(1)}, {})
+        )
+    with pytest.raises(
+        TicketError, match=r"the rewind point cannot be written: .* half a character"
+    ):
         in_run(run, Ticket(small().mask, small().rewind_point | {"\ud800": torch.ones(1)}, {}))
     assert not run.exists()
 
 
 @pytest.mark.parametrize("levels", range(7))
-def test_a_rewind_point_is_beside_the_ticket_or_in_one_of_four_folders_above(tmp_path, levels, monkeypatch):
+def test_a_rewind_point_is_beside_the_ticket_or_in_one_of_four_folders_above(
+    tmp_path, levels, monkeypatch
+):
     path = tmp_path.joinpath(*"abcdef"[:levels], "t.safetensors")
     points = tmp_path / "rewind_points"
     if levels > 4:
         with pytest.raises(
-            TicketError, match=r"^rewind_points is '.*'; a ticket finds its rewind point in a folder named "
+            TicketError,
+            match=r"^rewind_points is '.*'; a ticket finds its rewind point in a folder named ",
         ):
             small().save(path, points)
         assert not points.exists()
@@ -789,7 +895,9 @@ def test_a_rewind_point_is_beside_the_ticket_or_in_one_of_four_folders_above(tmp
 
 
 def test_a_folder_of_another_name_is_refused(tmp_path):
-    with pytest.raises(TicketError, match=r"^rewind_points is '.*points'; .* and this one is '.*t\.safetensors'$"):
+    with pytest.raises(
+        TicketError, match=r"^rewind_points is '.*points'; .* and this one is '.*t\.safetensors'$"
+    ):
         small().save(tmp_path / "t.safetensors", tmp_path / "points")
     assert not list(tmp_path.iterdir())
 
@@ -817,9 +925,9 @@ def test_a_ticket_that_was_copied_out_of_its_run_is_refused_in_one_clear_line(ru
     inside, _ = in_run(run)
     path.write_bytes(inside.read_bytes())
     assert refused(path) == (
-        f"ticket.safetensors has its rewind point in another file, and rewind_points/{NAME} is not there, neither "
-        "beside it nor in the 4 folders above; in the run that it comes from, 'tombola ticket export' makes one file "
-        "of both"
+        f"ticket.safetensors has its rewind point in another file, and rewind_points/{NAME} is not "
+        "there, neither beside it nor in the 4 folders above; in the run that it comes from, "
+        "'tombola ticket export' makes one file of both"
     )
 
 
@@ -881,7 +989,8 @@ def test_damage_of_a_rewind_point_is_told_from_truncation(run):
         point.write_bytes(data)
         whole = refused(path)
         begin, end = (
-            f"round-001.safetensors has its rewind point in another file, and ../../../rewind_points/{NAME} ",
+            "round-001.safetensors has its rewind point in another file, and "
+            f"../../../rewind_points/{NAME} ",
             f"; {HINT}",
         )
         assert whole.startswith(begin)
@@ -891,7 +1000,10 @@ def test_damage_of_a_rewind_point_is_told_from_truncation(run):
     damaged = raw[:-20] + bytes([raw[-20] ^ 1]) + raw[-19:]
     digest = digest_state(safetensors.torch.load(damaged))
     assert said(damaged) == f"was altered or damaged: its tensors have the digest {digest}"
-    assert said(raw[:-3]) == f"is truncated: its data ends at byte {len(raw)}, the file at byte {len(raw) - 3}"
+    assert (
+        said(raw[:-3])
+        == f"is truncated: its data ends at byte {len(raw)}, the file at byte {len(raw) - 3}"
+    )
     assert "is truncated: its header ends at byte" in said(raw[:100])
     assert said(b"") == "is empty"
     assert "the tensors end at byte" in said(raw + b"\0")
@@ -901,13 +1013,21 @@ def test_damage_of_a_rewind_point_is_told_from_truncation(run):
     def with_header(text: bytes) -> bytes:
         return len(text).to_bytes(8, "little") + text + data
 
-    assert said(with_header(header)) == "has a wrong header: it is not the compact JSON of what it says"
+    assert (
+        said(with_header(header))
+        == "has a wrong header: it is not the compact JSON of what it says"
+    )
     spaced = json.dumps(json.loads(header)).encode()
-    assert said(with_header(spaced)) == "has a wrong header: it is not the compact JSON of what it says"
+    assert (
+        said(with_header(spaced))
+        == "has a wrong header: it is not the compact JSON of what it says"
+    )
     assert "a key stands twice" in said(with_header(header[:-1] + b"," + header[1:]))
     assert "it is a list" in said(with_header(b"[" + header + b"]"))
     labelled = {"__metadata__": {"format": "pt"}} | json.loads(header)
-    assert "it has metadata, and a rewind point has none" in said(with_header(json.dumps(labelled).encode()))
+    assert "it has metadata, and a rewind point has none" in said(
+        with_header(json.dumps(labelled).encode())
+    )
     assert "has a wrong header" in said(with_header(DEEP.encode()))
 
 
@@ -915,7 +1035,10 @@ def test_what_is_no_rewind_point_is_refused_and_not_run(run, tmp_path):
     path, point = in_run(run)
     bomb = Bomb(tmp_path / "exploded")
     point.write_bytes(pickle.dumps({"fc.weight": bomb}))
-    assert "is not a rewind point: it is a pickle, and a rewind point is never unpickled" in refused(path)
+    assert (
+        "is not a rewind point: it is a pickle, and a rewind point is never unpickled"
+        in refused(path)
+    )
     torch.save({"fc.weight": bomb}, point)
     assert "is not a rewind point: it is a zip file" in refused(path)
     torch.save({"fc.weight": bomb}, point, _use_new_zipfile_serialization=False)
@@ -941,12 +1064,19 @@ def contents_of(state: dict) -> dict:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fc.weight": torch.ones(5, 2)}, "does not fit: it has no 'fc.weight' of the mask's shape [2, 5]"),
+        (
+            {"fc.weight": torch.ones(5, 2)},
+            "does not fit: it has no 'fc.weight' of the mask's shape [2, 5]",
+        ),
         ({"fc.weight": None}, "does not fit: it has no 'fc.weight' of the mask's shape [2, 5]"),
     ],
 )
-def test_a_rewind_point_that_does_not_fit_the_masks_is_refused_though_all_digests_are_right(run, changes, message):
-    state = {name: value for name, value in (small().rewind_point | changes).items() if value is not None}
+def test_a_rewind_point_that_does_not_fit_the_masks_is_refused_though_all_digests_are_right(
+    run, changes, message
+):
+    state = {
+        name: value for name, value in (small().rewind_point | changes).items() if value is not None
+    }
     point = ticket_format.encode_rewind_point(contents_of(state))
     ticket_format.write_rewind_point(run / "rewind_points", point)
     path, _ = in_run(run)
@@ -975,7 +1105,9 @@ def test_a_rewind_point_of_another_dtype_has_another_digest(run):
 def test_gaps_and_overlaps_in_a_rewind_point_are_refused(run):
     path, point = in_run(run)
     raw = point.read_bytes()
-    point.write_bytes(raw.replace(b'"shape":[2,5],"data_offsets":[8,48]', b'"shape":[2,5],"data_offsets":[0,40]'))
+    point.write_bytes(
+        raw.replace(b'"shape":[2,5],"data_offsets":[8,48]', b'"shape":[2,5],"data_offsets":[0,40]')
+    )
     assert "has a wrong header: 'fc.weight' begins at byte 0 of the data, not at 8" in refused(path)
     point.write_bytes(raw.replace(b'"dtype":"F32","shape":[2,5]', b'"dtype":"F64","shape":[2,5]'))
     assert "does not fill its bytes" in refused(path)
@@ -1003,7 +1135,9 @@ def test_the_rewind_point_of_a_run_is_read_once_for_all_its_tickets(run, tmp_pat
     paths = [in_run(run, round_=index)[0] for index in (1, 2, 3)]
     reads = []
     read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path))
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path)
+    )
     points: dict = {}
     tickets = [Ticket.load(path, points) for path in paths]
     assert reads.count(NAME) == 1
@@ -1022,7 +1156,13 @@ def test_reading_without_verifying_does_not_look_for_the_rewind_point(run):
     path, point = in_run(run)
     point.unlink()
     file = ticket_format.read(path)
-    assert (file.format, file.kept, file.rewind_digest, file.rewind, file.reference) == (2, 5, DIGEST, {}, None)
+    assert (file.format, file.kept, file.rewind_digest, file.rewind, file.reference) == (
+        2,
+        5,
+        DIGEST,
+        {},
+        None,
+    )
 
 
 def test_a_self_contained_copy_has_the_bytes_of_a_ticket_that_never_was_in_a_run(run, path):
@@ -1044,12 +1184,19 @@ def test_a_ticket_in_a_run_is_described_with_the_path_of_its_rewind_point(run):
     path, point = in_run(run)
     lines = describe(verify(path)).splitlines()
     assert f"rewind digest   {DIGEST}" in lines
-    assert f"file            format 2, {path.stat().st_size} bytes, the rewind point is in another file" in lines
-    assert f"rewind file     ../../../rewind_points/{DIGEST[:8]}….safetensors, {point.stat().st_size} bytes" in lines
+    assert (
+        f"file            format 2, {path.stat().st_size} bytes, the rewind point is in another "
+        "file" in lines
+    )
+    assert (
+        f"rewind file     ../../../rewind_points/{DIGEST[:8]}….safetensors, {point.stat().st_size} "
+        "bytes" in lines
+    )
     assert max(map(len, lines)) <= 100
 
 
-# Command line ----------------------------------------------------------------------------------------------------
+# Command line
+# --------------------------------------------------------------------------------------------------
 
 
 def test_ticket_info_prints_a_json_object_for_scripts(run, path, capsys):
@@ -1058,7 +1205,11 @@ def test_ticket_info_prints_a_json_object_for_scripts(run, path, capsys):
     said = json.loads(capsys.readouterr().out)
     file = verify(path)
     assert said == {
-        "saves": {"flops": None, "bytes": [40, 20 + 2], "latency": None},  # 10 weights; 5 of them and ten bits
+        "saves": {
+            "flops": None,
+            "bytes": [40, 20 + 2],
+            "latency": None,
+        },  # 10 weights; 5 of them and ten bits
         "path": str(path),
         "size": path.stat().st_size,
         "format": 1,
@@ -1116,7 +1267,9 @@ def test_ticket_verify_reads_a_rewind_point_once_for_all_tickets_of_a_run(run, m
     paths = [str(in_run(run, round_=index)[0]) for index in range(3)]
     reads = []
     read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path))
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path)
+    )
     assert main(["ticket", "verify", *paths]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert (len(reads), reads.count(NAME)) == (4, 1)
@@ -1138,17 +1291,21 @@ def test_an_empty_layer_has_no_density_in_json(path, capsys):
     assert said["density_total"] is None
 
 
-# Reading without torch -------------------------------------------------------------------------------------------
+# Reading without torch
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("referring", [False, True])
 def test_a_ticket_is_verified_and_described_without_torch(path, referring):
     small().save(path, path.parent / "rewind_points" if referring else None)
     code = (
-        "import sys; from tombola import ticket_format as f; print(f.describe(f.verify(sys.argv[1])));"
-        "assert not {'torch', 'safetensors', 'numpy'} & set(sys.modules)"
+        "import sys; from tombola import ticket_format as f; "
+        "print(f.describe(f.verify(sys.argv[1])));assert not {'torch', 'safetensors', 'numpy'} & "
+        "set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == describe(verify(path)) + "\n"
 
@@ -1163,7 +1320,10 @@ def test_the_example_of_the_documentation_reads_a_ticket(path, monkeypatch):
         exec(example, names)
         assert names["keep"]["fc.weight"].tolist() == small().mask["fc.weight"].tolist()
     for density in (0.02, 0.2, 0.95):
-        mask = {"w": torch.rand(300, 500, generator=torch.Generator().manual_seed(0)) < density, "v": torch.ones(3) > 0}
+        mask = {
+            "w": torch.rand(300, 500, generator=torch.Generator().manual_seed(0)) < density,
+            "v": torch.ones(3) > 0,
+        }
         Ticket(mask, {name: torch.ones(keep.shape) for name, keep in mask.items()}).save(path)
         assert verify(path).format == 3
         exec(example, names := {})
@@ -1176,7 +1336,9 @@ def test_a_description_says_where_a_ticket_comes_from_and_fits_100_columns(path)
         "layer1." + "block." * 12 + "weight": torch.ones(2, 2, dtype=torch.bool),
         "fc.weight": torch.zeros(2, 3, dtype=torch.bool),
     }
-    Ticket(mask, {name: torch.zeros(keep.shape) for name, keep in mask.items()}, ORIGIN, total=200).save(path)
+    Ticket(
+        mask, {name: torch.zeros(keep.shape) for name, keep in mask.items()}, ORIGIN, total=200
+    ).save(path)
     text = describe(verify(path))
     assert text.startswith(
         """\
@@ -1208,7 +1370,18 @@ of all weights  56.50 % of 200 are not pruned
     "odd", [None, 3, "x", [], {}, [[]], {"a": {"b": []}}, {"name": 3}, {"name": "m", "options": 4}]
 )
 def test_a_description_takes_any_origin(path, odd):
-    keys = ("arm", "round", "model", "data", "training", "rewind_step", "seeds", "partitions", "parent", "other\n")
+    keys = (
+        "arm",
+        "round",
+        "model",
+        "data",
+        "training",
+        "rewind_step",
+        "seeds",
+        "partitions",
+        "parent",
+        "other\n",
+    )
     Ticket(small().mask, small().rewind_point, dict.fromkeys(keys, odd)).save(path)
     assert max(map(len, describe(verify(path)).splitlines())) <= 100
 
@@ -1230,7 +1403,8 @@ def test_a_value_of_every_dtype_comes_back_and_is_what_safetensors_reads(path, n
         assert torch.equal(one.view(torch.uint8), value.view(torch.uint8))
 
 
-# A rewind point that many tickets share --------------------------------------------------------------------------
+# A rewind point that many tickets share
+# --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -1245,16 +1419,21 @@ def encoded(monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(ticket_format, "encode_rewind_point", counting("encoded", ticket_format.encode_rewind_point))
+    monkeypatch.setattr(
+        ticket_format, "encode_rewind_point", counting("encoded", ticket_format.encode_rewind_point)
+    )
     monkeypatch.setattr(writing, "rewind_point_of", counting("read", writing.rewind_point_of))
     return counts
 
 
-def test_a_rewind_point_is_encoded_and_checked_once_however_many_tickets_start_from_it(tmp_path, encoded):
+def test_a_rewind_point_is_encoded_and_checked_once_however_many_tickets_start_from_it(
+    tmp_path, encoded
+):
     ticket = small()
     points = RewindPoints(tmp_path / "rewind_points")
     apart = [ticket.save(tmp_path / f"{index}", points.folder) for index in range(2)]
-    assert encoded == {"encoded": 2, "read": 2 + 1}  # once each when it is encoded, once that which is there
+    # once each when it is encoded, once that which is there
+    assert encoded == {"encoded": 2, "read": 2 + 1}
     first = ticket.save(tmp_path / "first", points)
     seen = dict(encoded)
     for index in range(5):
@@ -1289,7 +1468,9 @@ def test_an_equal_state_of_other_tensors_is_looked_at_and_not_written_again(tmp_
     assert file.stat() == before
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\2")])
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\2")]
+)
 def test_a_rewind_point_whose_file_is_not_as_it_was_left_is_written_again(tmp_path, damage):
     ticket, points = small(), RewindPoints(tmp_path / "rewind_points")
     ticket.save(tmp_path / "one", points)
@@ -1318,8 +1499,17 @@ def test_a_run_encodes_the_start_of_a_replicate_once_for_all_its_arms_and_rounds
     from tombola.experiments.experiment import run
     from tombola.schema.recipe import parse
 
-    arms = {"lth": {"method": "lth", "rate": 0.2}, "random": {"method": "random_ticket", "of": "lth"}}
-    recipe = {"name": "x", "data": "synthetic", "training": {"epochs": 1}, "until": {"rounds": 2}, "arms": arms}
+    arms = {
+        "lth": {"method": "lth", "rate": 0.2},
+        "random": {"method": "random_ticket", "of": "lth"},
+    }
+    recipe = {
+        "name": "x",
+        "data": "synthetic",
+        "training": {"epochs": 1},
+        "until": {"rounds": 2},
+        "arms": arms,
+    }
     outcome = run(parse(recipe), runs=tmp_path, workers=1)
     assert len(list(outcome.folder.glob("tickets/**/*.safetensors"))) == 4
     assert len(list(outcome.folder.glob("rewind_points/*"))) == 1

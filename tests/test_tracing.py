@@ -40,10 +40,16 @@ def batch(seed=0, size=6):
 
 
 def net(seed=0, *, frozen=(), tied=False, dropout=0.0, slope=0.01, inplace=False):
-    """Linear layers of 8 to 8 to 8 to 4: those named are frozen, the first two may share a weight."""
+    """Linear layers of 8 to 8 to 8 to 4: those named are frozen, the first two may share a
+    weight.
+    """
     with seeds.seeded(seed, "init"):
         made = nn.Sequential(
-            nn.Linear(8, 8), nn.LeakyReLU(slope, inplace=inplace), nn.Linear(8, 8), nn.Dropout(dropout), nn.Linear(8, 4)
+            nn.Linear(8, 8),
+            nn.LeakyReLU(slope, inplace=inplace),
+            nn.Linear(8, 8),
+            nn.Dropout(dropout),
+            nn.Linear(8, 4),
         )
     if tied:
         made[2].weight = made[0].weight
@@ -66,7 +72,8 @@ def taken(step, model, number, size=6):
 def alike(one, other):
     (value, grads), (wanted, expected) = one, other
     return torch.equal(value, wanted) and all(
-        (a is None) == (b is None) and (a is None or (torch.equal(a, b) and a.stride() == b.stride()))
+        (a is None) == (b is None)
+        and (a is None or (torch.equal(a, b) and a.stride() == b.stride()))
         for a, b in zip(grads, expected, strict=True)
     )
 
@@ -124,7 +131,9 @@ DIFFERENT = {
 }
 
 
-@pytest.mark.parametrize("order", [list, lambda names: list(reversed(names))], ids=["there", "and back"])
+@pytest.mark.parametrize(
+    "order", [list, lambda names: list(reversed(names))], ids=["there", "and back"]
+)
 def test_models_that_differ_in_one_thing_do_not_take_each_others_recording(order):
     recording._traces.clear()
     for name in order(list(DIFFERENT)):
@@ -136,7 +145,9 @@ def test_models_that_differ_in_one_thing_do_not_take_each_others_recording(order
 def test_replicates_with_a_frozen_layer_train_with_their_own():
     recording._traces.clear()
     for frozen, seed in itertools.product(("0", "2"), (0, 1, 2)):
-        assert alike(step_of(net(seed, frozen=frozen), True), step_of(net(seed, frozen=frozen), False))
+        assert alike(
+            step_of(net(seed, frozen=frozen), True), step_of(net(seed, frozen=frozen), False)
+        )
     assert len(recording._traces) == 2  # replicates share one
 
 
@@ -205,10 +216,27 @@ class Doubled(nn.Module):
 
 
 CHANGES = (
-    "freeze", "thaw", "another probability", "mode", "evaluation", "forward", "hook", "pre-hook", "backward hook",
-    "gradient hook", "late gradient hook", "layer", "another layer", "kind", "buffer", "tensor", "values in place",
-    "values", "layout", "slope",
-)  # fmt: skip
+    "freeze",
+    "thaw",
+    "another probability",
+    "mode",
+    "evaluation",
+    "forward",
+    "hook",
+    "pre-hook",
+    "backward hook",
+    "gradient hook",
+    "late gradient hook",
+    "layer",
+    "another layer",
+    "kind",
+    "buffer",
+    "tensor",
+    "values in place",
+    "values",
+    "layout",
+    "slope",
+)
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -246,7 +274,9 @@ def test_a_trained_parameter_that_is_replaced_is_told_in_one_line(what, traced):
         model[0].weight = nn.Parameter(torch.ones(8, 8))
     else:
         change(model, what)
-    with pytest.raises(InputError, match=r"the parameter '\d.weight' is no longer part of the model") as caught:
+    with pytest.raises(
+        InputError, match=r"the parameter '\d.weight' is no longer part of the model"
+    ) as caught:
         taken(step, model, 2)
     assert "\n" not in str(caught.value)
 
@@ -284,7 +314,9 @@ def losses(which, model, batch, scale):
     return scale() * loss(model, batch)
 
 
-@pytest.mark.parametrize("kind", ["method", "object", "closure", "global", "partial", "lambda", "subclass", "wrapped"])
+@pytest.mark.parametrize(
+    "kind", ["method", "object", "closure", "global", "partial", "lambda", "subclass", "wrapped"]
+)
 def test_a_loss_with_a_state_of_its_own_is_called_in_every_step(kind, monkeypatch):
     def values(traced):
         state, model = Weighted(), net()
@@ -313,7 +345,9 @@ def test_a_loss_with_a_state_of_its_own_is_called_in_every_step(kind, monkeypatc
         step = gradients(model, of, traced=traced)
         found = [taken(step, model, 0)]
         factor[0] = 3.0
-        monkeypatch.setitem(FACTOR, 0, 3.0) if isinstance(FACTOR, dict) else FACTOR.__setitem__(0, 3.0)
+        monkeypatch.setitem(FACTOR, 0, 3.0) if isinstance(FACTOR, dict) else FACTOR.__setitem__(
+            0, 3.0
+        )
         state.weight, state.smoothing = torch.tensor([5.0, 1.0, 1.0, 1.0]), 0.3
         found.append(taken(step, model, 0))
         FACTOR[0] = 1.0
@@ -357,7 +391,9 @@ def test_settings_of_torch_that_change_what_is_done_are_heeded():
         assert both()
     with warnings.catch_warnings(action="ignore"), torch.autograd.set_detect_anomaly(True):
         assert both()
-    handle = nn.modules.module.register_module_forward_hook(lambda _module, _inputs, output: 2 * output)
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda _module, _inputs, output: 2 * output
+    )
     try:
         assert both()
     finally:
@@ -371,7 +407,9 @@ def test_settings_of_torch_that_change_what_is_done_are_heeded():
 def test_a_layer_whose_forward_was_replaced_is_not_traced(change_, monkeypatch):
     model = net()
     assert traceable(model)
-    monkeypatch.setattr(nn.LeakyReLU if change_ == "class" else model[1], "forward", lambda inputs, *_: inputs)
+    monkeypatch.setattr(
+        nn.LeakyReLU if change_ == "class" else model[1], "forward", lambda inputs, *_: inputs
+    )
     assert not traceable(model)
 
 
@@ -392,7 +430,9 @@ UNTRACEABLE = {
     "spectral norm": lambda model: nn.utils.parametrizations.spectral_norm(model[0]),
     "pruning": lambda model: prune.random_unstructured(model[0], "weight", 0.5),
     "a lazy layer": lambda model: model.append(nn.LazyLinear(4)),
-    "a parameter of another class": lambda model: setattr(model[0], "weight", Own(model[0].weight.data)),
+    "a parameter of another class": lambda model: setattr(
+        model[0], "weight", Own(model[0].weight.data)
+    ),
     "own code": lambda model: model.append(Doubled()),
 }
 
@@ -455,13 +495,16 @@ PIECES = {
     "branch": Branch,
     "scaled": Scaled,
 }
-# Those that may be recorded are drawn more often: with one of the others in it, a whole model is eager.
+# Those that may be recorded are drawn more often: with one of the others in it, a whole model is
+# eager.
 DRAWN = [*list(PIECES)[:9] * 4, *list(PIECES)[9:]]
 
 
 @st.composite
 def descriptions(draw):
-    """Describe a model: its pieces, which of them come twice, which parameters are tied and which are frozen."""
+    """Describe a model: its pieces, which of them come twice, which parameters are tied and
+    which are frozen.
+    """
     pieces = draw(st.lists(st.sampled_from(DRAWN), min_size=1, max_size=5))
     first = draw(st.booleans())  # the batch itself is changed in place
     again = draw(st.lists(st.integers(0, 9), max_size=1))
@@ -489,7 +532,9 @@ def described(description, seed):
 def images():
     draw = torch.Generator().manual_seed(1)
     split = Split(torch.rand(9, 1, 2, 3, generator=draw), torch.arange(9) % 3, torch.arange(9))
-    return Batches(split, batch_size=4, seed=0, mean=torch.full((1,), 0.5), std=torch.ones(1), published=9)
+    return Batches(
+        split, batch_size=4, seed=0, mean=torch.full((1,), 0.5), std=torch.ones(1), published=9
+    )
 
 
 SETTINGS = [
@@ -510,14 +555,18 @@ def check_replicates(description, order, options):
         model, found = trained(description, seed, None, options)
         _, expected = trained(description, seed, "eager", options)
         assert all(map(torch.equal, found, expected))
-        assert traceable(model) == (not {"norm", "norm that is still", "branch", "scaled"} & set(description[0]))
+        assert traceable(model) == (
+            not {"norm", "norm that is still", "branch", "scaled"} & set(description[0])
+        )
         for name, piece in zip(model[1:], description[0], strict=False):
             assert name.training == ("still" not in piece)
 
 
 @given(descriptions(), st.permutations([0, 1, 2]), st.sampled_from(SETTINGS))
 @settings(max_examples=12)
-def test_a_traced_training_is_an_eager_one_bit_for_bit_whatever_the_model(description, order, options):
+def test_a_traced_training_is_an_eager_one_bit_for_bit_whatever_the_model(
+    description, order, options
+):
     check_replicates(description, order, options)
 
 
@@ -538,6 +587,8 @@ def test_the_networks_that_a_recording_is_for_are_recorded_in_their_trainings(na
     data = split(from_tensors(images, labels, images[:10], labels[:10], 10), valid=0)
     task = Classification(getattr(models, name)(10, image_shape=shape), data)
     training = Training(epochs=2, batch_size=16)  # and a last batch of another size
-    for _ in train(task.model, task.batches(WHOLE, 16, 0), training, ones(task.model), loss=task.loss, seed=0):
+    for _ in train(
+        task.model, task.batches(WHOLE, 16, 0), training, ones(task.model), loss=task.loss, seed=0
+    ):
         pass
     assert [trace is not None for trace in recording._traces.values()] == [True, True]

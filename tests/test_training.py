@@ -1,4 +1,6 @@
-"""A training uses the rates it was given, keeps pruned weights at zero, and can be taken up at any step."""
+"""A training uses the rates it was given, keeps pruned weights at zero, and can be taken up at
+any step.
+"""
 
 import itertools
 import math
@@ -36,7 +38,12 @@ def pictures(n=20, batch_size=6, **options) -> Batches:
     """Four batches an epoch: 6, 6, 6 and 2 pictures of 4 x 4 pixels in three classes."""
     draw = torch.Generator().manual_seed(5)
     split = Split(torch.rand(n, 1, 4, 4, generator=draw), torch.arange(n) % 3, torch.arange(n))
-    options = {"seed": 0, "mean": torch.full((1,), 0.5), "std": torch.ones(1), "published": n} | options
+    options = {
+        "seed": 0,
+        "mean": torch.full((1,), 0.5),
+        "std": torch.ones(1),
+        "published": n,
+    } | options
     return Batches(split, batch_size=batch_size, **options)
 
 
@@ -60,12 +67,19 @@ def loss(model, batch):
 
 
 def everything(model):
-    return {name: torch.ones_like(p, dtype=torch.bool) for name, p in model.named_parameters() if p.ndim > 1}
+    return {
+        name: torch.ones_like(p, dtype=torch.bool)
+        for name, p in model.named_parameters()
+        if p.ndim > 1
+    }
 
 
 def half(model):
     """Keep every other weight."""
-    return {name: torch.arange(keep.numel()).view(keep.shape) % 2 == 0 for name, keep in everything(model).items()}
+    return {
+        name: torch.arange(keep.numel()).view(keep.shape) % 2 == 0
+        for name, keep in everything(model).items()
+    }
 
 
 def finished(training, *, model=None, mask=None, batches=None, **options):
@@ -86,8 +100,14 @@ def equal(one, other):
     [
         ({"epochs": None}, "training needs epochs or steps, exactly one of the two"),
         ({"steps": 5}, "training needs epochs or steps, exactly one of the two"),
-        ({"optimizer": "sdg"}, "training.optimizer is 'sdg'; it is one of sgd, adam, adamw. Did you mean 'sgd'?"),
-        ({"schedule": "linear"}, "training.schedule is 'linear'; it is one of constant, multistep, cosine."),
+        (
+            {"optimizer": "sdg"},
+            "training.optimizer is 'sdg'; it is one of sgd, adam, adamw. Did you mean 'sgd'?",
+        ),
+        (
+            {"schedule": "linear"},
+            "training.schedule is 'linear'; it is one of constant, multistep, cosine.",
+        ),
         ({"select": "first"}, "training.select is 'first'; it is one of last, best."),
         ({"lr": 0}, "training.lr is 0; it must be above 0"),
         ({"lr": float("nan")}, "training.lr is nan; it must be above 0"),
@@ -104,17 +124,35 @@ def equal(one, other):
         ({"weight_decay": -1e-4}, "training.weight_decay is -0.0001; it must be 0 or more"),
         ({"warmup": float("nan")}, "training.warmup is nan; it must be 0 or more"),
         ({"warmup_steps": -5}, "training.warmup_steps is -5; it must be 0 or more"),
-        ({"optimizer": "adam", "momentum": 0.9}, "training.momentum and nesterov belong to sgd; the optimizer is adam"),
-        ({"optimizer": "adamw", "nesterov": True}, "training.momentum and nesterov belong to sgd; the optimizer is"),
+        (
+            {"optimizer": "adam", "momentum": 0.9},
+            "training.momentum and nesterov belong to sgd; the optimizer is adam",
+        ),
+        (
+            {"optimizer": "adamw", "nesterov": True},
+            "training.momentum and nesterov belong to sgd; the optimizer is",
+        ),
         ({"nesterov": True}, "training.nesterov needs momentum above 0, such as 0.9"),
-        ({"warmup": 1, "warmup_steps": 10}, "training has warmup and warmup_steps; give one of the two"),
+        (
+            {"warmup": 1, "warmup_steps": 10},
+            "training has warmup and warmup_steps; give one of the two",
+        ),
         (
             {"schedule": "multistep", "milestones": (1,), "milestone_steps": (10,)},
             "training has milestones and milestone_steps; give one of the two",
         ),
-        ({"schedule": "multistep"}, "training.schedule is multistep; milestones and the schedule multistep need each"),
-        ({"milestones": (2,)}, "training.schedule is constant; milestones and the schedule multistep need each other"),
-        ({"schedule": "cosine", "milestone_steps": (2,)}, "training.schedule is cosine; milestones and the schedule"),
+        (
+            {"schedule": "multistep"},
+            "training.schedule is multistep; milestones and the schedule multistep need each",
+        ),
+        (
+            {"milestones": (2,)},
+            "training.schedule is constant; milestones and the schedule multistep need each other",
+        ),
+        (
+            {"schedule": "cosine", "milestone_steps": (2,)},
+            "training.schedule is cosine; milestones and the schedule",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(settings, message):
@@ -143,7 +181,9 @@ def test_a_cosine_starts_at_one_and_would_reach_zero_after_the_last_step():
 
 def test_warmup_climbs_in_equal_stairs_to_the_full_rate():
     assert factors(Training(epochs=3, warmup=2), 2) == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert factors(Training(epochs=3, warmup_steps=3), 2) == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1])
+    assert factors(Training(epochs=3, warmup_steps=3), 2) == pytest.approx(
+        [1 / 3, 2 / 3, 1, 1, 1, 1]
+    )
     assert factors(Training(steps=4, warmup=0.5), 4) == [0.5, 1, 1, 1]
 
 
@@ -155,10 +195,17 @@ def test_a_cosine_begins_when_the_warmup_is_over():
 
 def test_a_partition_takes_its_share_of_everything_given_in_steps():
     training = Training(
-        steps=16, schedule="multistep", milestone_steps=(8, 12), warmup_steps=4, gamma=0.5, evaluate_every=6
+        steps=16,
+        schedule="multistep",
+        milestone_steps=(8, 12),
+        warmup_steps=4,
+        gamma=0.5,
+        evaluate_every=6,
     )
     schedule = Schedule.of(training, batches_per_epoch=5, share=0.5)
-    assert schedule == Schedule(steps=8, warmup=2, milestones=(4, 6), evaluate_every=3, shape="multistep", gamma=0.5)
+    assert schedule == Schedule(
+        steps=8, warmup=2, milestones=(4, 6), evaluate_every=3, shape="multistep", gamma=0.5
+    )
     assert factors(training, 5, 0.5) == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
@@ -170,8 +217,15 @@ def test_what_is_given_in_epochs_knows_no_share():
 
 def test_evaluations_come_once_an_epoch_if_nothing_is_said_and_at_least_at_every_step():
     assert Schedule.of(Training(epochs=4), batches_per_epoch=7, share=0.5).evaluate_every == 7
-    assert Schedule.of(Training(epochs=4, evaluate_every=10), batches_per_epoch=7).evaluate_every == 10
-    assert Schedule.of(Training(epochs=4, evaluate_every=1), batches_per_epoch=7, share=0.1).evaluate_every == 1
+    assert (
+        Schedule.of(Training(epochs=4, evaluate_every=10), batches_per_epoch=7).evaluate_every == 10
+    )
+    assert (
+        Schedule.of(
+            Training(epochs=4, evaluate_every=1), batches_per_epoch=7, share=0.1
+        ).evaluate_every
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +239,14 @@ def test_evaluations_come_once_an_epoch_if_nothing_is_said_and_at_least_at_every
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_train_uses_the_scheduled_rates(settings, rates, optimizer):
     model = network()
-    steps = train(model, pictures(), Training(optimizer=optimizer, lr=0.2, epochs=2, **settings), {}, loss=loss, seed=0)
+    steps = train(
+        model,
+        pictures(),
+        Training(optimizer=optimizer, lr=0.2, epochs=2, **settings),
+        {},
+        loss=loss,
+        seed=0,
+    )
     used = [step.optimizer.param_groups[0]["lr"] for step in steps]
     assert used[:-1] == pytest.approx(rates)
 
@@ -195,7 +256,11 @@ def test_a_step_of_gradient_descent_is_the_one_done_by_hand():
     model = nn.Linear(2, 1, bias=False)
     nn.init.ones_(model.weight)
     batches = Same((torch.tensor([[3.0, 4.0]]), torch.tensor([0])))
-    steps = list(train(model, batches, Training(steps=1, lr=0.1), {}, loss=lambda m, b: m(b[0]).sum(), seed=0))
+    steps = list(
+        train(
+            model, batches, Training(steps=1, lr=0.1), {}, loss=lambda m, b: m(b[0]).sum(), seed=0
+        )
+    )
     assert model.weight.tolist()[0] == pytest.approx([0.7, 0.6])
     assert [step.number for step in steps] == [0, 1]
     assert steps[1].loss.item() == 7
@@ -208,7 +273,14 @@ def test_clipping_looks_at_the_surviving_weights_only():
     nn.init.ones_(model.weight)
     mask = {"weight": torch.tensor([[True, False]])}
     batches = Same((torch.tensor([[3.0, 4.0]]), torch.tensor([0])))
-    for _ in train(model, batches, Training(steps=1, lr=0.1, clip=1), mask, loss=lambda m, b: m(b[0]).sum(), seed=0):
+    for _ in train(
+        model,
+        batches,
+        Training(steps=1, lr=0.1, clip=1),
+        mask,
+        loss=lambda m, b: m(b[0]).sum(),
+        seed=0,
+    ):
         pass
     assert model.weight.tolist()[0] == pytest.approx([0.9, 0.0])
 
@@ -260,14 +332,18 @@ def test_pruned_weights_are_zero_after_every_step_and_the_others_move(settings, 
     for step in train(model, pictures(), Training(epochs=3, **settings), mask, loss=loss, seed=0):
         for name, keep in mask.items():
             assert not model.get_parameter(name)[~keep].any(), f"{name} at step {step.number}"
-    assert all((model.get_parameter(name)[keep] != before[name][keep]).any() for name, keep in mask.items())
+    assert all(
+        (model.get_parameter(name)[keep] != before[name][keep]).any() for name, keep in mask.items()
+    )
 
 
 @pytest.mark.parametrize(("settings", "make"), OPTIMIZERS, ids=NAMES)
 def test_a_driver_may_replace_the_mask_between_steps_and_it_holds_from_then_on(settings, make):
     model = network()
     later = half(model)
-    for step in train(model, pictures(), Training(epochs=2, **settings), everything(model), loss=loss, seed=0):
+    for step in train(
+        model, pictures(), Training(epochs=2, **settings), everything(model), loss=loss, seed=0
+    ):
         if step.number == 5:  # momentum of the weights that now go has gathered by then
             assert all(model.get_parameter(name)[~keep].any() for name, keep in later.items())
             step.handle.replace(later)
@@ -300,8 +376,8 @@ VARIED = Augment(crop=1, flip=True, rotate=20)
 @pytest.mark.parametrize("k", [1, 4, 6])
 @pytest.mark.parametrize("schedule", [{"schedule": "cosine", "warmup_steps": 2}, {"clip": 0.5}])
 def test_a_training_taken_up_at_step_k_ends_in_the_same_bits(k, schedule):
-    # SGD without momentum has no state of its own, so all that could differ is the schedule, the order of the
-    # data, its augmentation and the dropout.
+    # SGD without momentum has no state of its own, so all that could differ is the schedule, the
+    # order of the data, its augmentation and the dropout.
     training = Training(epochs=3, lr=0.2, **schedule)
     whole = finished(training, model=network(dropout=0.3), batches=pictures(augment=VARIED))
     model = network(dropout=0.3)
@@ -336,7 +412,8 @@ def test_dropout_hangs_on_the_seed_and_the_step_alone():
 def rates_used(training):
     """The learning rate of every step of a training on four batches an epoch."""
     steps = train(network(), pictures(), training, {}, loss=loss_of, seed=0)
-    return [step.optimizer.param_groups[0]["lr"] for step in steps][:-1]  # each is yielded before its step
+    # each is yielded before its step
+    return [step.optimizer.param_groups[0]["lr"] for step in steps][:-1]
 
 
 def loss_of(model, batch):
@@ -368,12 +445,16 @@ def test_fine_tuning_may_have_a_rate_of_its_own_and_changes_nothing_else():
 
 @pytest.mark.parametrize("lr", ["last", "decayed"])
 def test_fine_tuning_after_a_cosine_needs_a_rate(lr):
-    with pytest.raises(ConfigError, match=f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate"):
+    with pytest.raises(
+        ConfigError, match=f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate"
+    ):
         fine_tuning(Training(epochs=2, schedule="cosine"), lr)
 
 
 def test_a_stretched_training_has_the_same_rates_for_longer():
-    assert rates_used(stretched(STEPPED, 2))[4:] == pytest.approx([r for r in rates_used(STEPPED)[2:] for _ in "ab"])
+    assert rates_used(stretched(STEPPED, 2))[4:] == pytest.approx(
+        [r for r in rates_used(STEPPED)[2:] for _ in "ab"]
+    )
     steps = Training(steps=10, schedule="multistep", milestone_steps=(4,), warmup_steps=3)
     longer = stretched(steps, 1.5)
     assert (longer.steps, longer.milestone_steps, longer.warmup_steps) == (15, (6,), 4)
@@ -397,16 +478,26 @@ def test_a_batch_norm_that_is_frozen_in_a_model_in_training_mode_stays_so():
     model.norm.eval()
     before = {name: value.clone() for name, value in model.norm.state_dict().items()}
     steps = train(model, pictures(), Training(epochs=2, lr=0.05), {}, loss=loss, seed=0)
-    assert [(model.training, model.norm.training, model.dropout.training) for _ in steps] == [(True, False, True)] * 9
+    assert [(model.training, model.norm.training, model.dropout.training) for _ in steps] == [
+        (True, False, True)
+    ] * 9
     assert torch.equal(model.norm.running_mean, before["running_mean"])
-    assert not torch.equal(model.norm.weight, before["weight"])  # its weight is a parameter like any other
+    # its weight is a parameter like any other
+    assert not torch.equal(model.norm.weight, before["weight"])
 
 
 def test_a_frozen_parameter_that_is_thawed_is_trained_from_then_on():
     model = network()
     model.conv.weight.requires_grad_(False)
     states = []
-    for step in train(model, pictures(), Training(epochs=2, lr=0.05, momentum=0.9, clip=0.1), {}, loss=loss, seed=0):
+    for step in train(
+        model,
+        pictures(),
+        Training(epochs=2, lr=0.05, momentum=0.9, clip=0.1),
+        {},
+        loss=loss,
+        seed=0,
+    ):
         states.append(model.conv.weight.detach().clone())
         model.conv.weight.requires_grad_(step.number >= 4)
     assert all(torch.equal(state, states[0]) for state in states[:5])
@@ -439,8 +530,16 @@ def complex_numbers(model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (nothing_trained, "the model Sequential has no parameter that is trained; requires_grad is False for all 6 of"),
-        (a_lazy_layer, "the parameter 'head.weight' has no shape yet; run the model on a batch once before it is used"),
+        (
+            nothing_trained,
+            "the model Sequential has no parameter that is trained; requires_grad is False for all "
+            "6 of",
+        ),
+        (
+            a_lazy_layer,
+            "the parameter 'head.weight' has no shape yet; run the model on a batch once before it "
+            "is used",
+        ),
         (complex_numbers, "the parameter 'extra' is complex64; what is trained are real numbers"),
     ],
 )
@@ -469,7 +568,9 @@ class Drawing(nn.Module):
 
 
 @pytest.mark.parametrize("own_batches", [False, True])
-def test_what_a_model_draws_hangs_on_the_seed_and_the_step_alone_and_the_callers_own_numbers_come_back(own_batches):
+def test_what_a_model_draws_hangs_on_the_seed_and_the_step_alone_and_the_callers_own_numbers_come_back(
+    own_batches,
+):
     class Shuffled(Same):
         def epoch(self, _):
             return iter([self.batches[place] for place in np.random.permutation(len(self.batches))])
@@ -483,7 +584,9 @@ def test_what_a_model_draws_hangs_on_the_seed_and_the_step_alone_and_the_callers
         with seeds.seeded(0, "init"):
             model = Drawing()
         batches = Shuffled(*pictures().epoch(0)) if own_batches else pictures()
-        for _ in train(model, batches, Training(epochs=2, lr=0.1), {}, loss=loss, seed=seed, **options):
+        for _ in train(
+            model, batches, Training(epochs=2, lr=0.1), {}, loss=loss, seed=seed, **options
+        ):
             if disturb:
                 random.random(), np.random.rand(), torch.rand(7)
         assert torch.equal(torch.rand(3), expected[0])

@@ -16,13 +16,20 @@ from tombola.ground.metrics import Metric
 
 
 def ticket(arm, accuracies, steps=None, dense=0.9, dense_step=100):
-    """Rounds 0 and 1 of an arm: the dense network, and a ticket with these accuracies and early-stop steps."""
+    """Rounds 0 and 1 of an arm: the dense network, and a ticket with these accuracies and
+    early-stop steps.
+    """
     steps = steps or [80 + k for k in range(len(accuracies))]
     records = []
     for k, (accuracy, step) in enumerate(zip(accuracies, steps, strict=True)):
         own = {"arm": arm, "replicate": k, "evaluate_every": 10}
-        records.append(own | {"round": 0, "density": 1.0, "test_accuracy": dense, "early_stop_step": dense_step})
-        records.append(own | {"round": 1, "density": 0.5, "test_accuracy": accuracy, "early_stop_step": step})
+        records.append(
+            own
+            | {"round": 0, "density": 1.0, "test_accuracy": dense, "early_stop_step": dense_step}
+        )
+        records.append(
+            own | {"round": 1, "density": 0.5, "test_accuracy": accuracy, "early_stop_step": step}
+        )
     return records
 
 
@@ -30,7 +37,14 @@ GOOD, BAD = [0.900, 0.902, 0.901], [0.850, 0.852, 0.856]
 
 
 def judged(*records, controls=("random",), **options):
-    return verdict([one for arm in records for one in arm], "lth", at=0.5, margin=0.01, controls=controls, **options)
+    return verdict(
+        [one for arm in records for one in arm],
+        "lth",
+        at=0.5,
+        margin=0.01,
+        controls=controls,
+        **options,
+    )
 
 
 def states(found):
@@ -53,7 +67,9 @@ def test_a_ticket_less_accurate_than_dense_is_losing():
     margin=st.floats(0.01, 0.5),
 )
 def test_where_lower_is_better_a_verdict_is_that_of_the_negated_values(values, margin):
-    """A law: with every value's sign changed, and the direction too, each condition is what it was."""
+    """A law: with every value's sign changed, and the direction too, each condition is what it
+    was.
+    """
     error = Metric("error", fraction=False, higher=False)
     gain = Metric("gain", fraction=False)
     made = [*ticket("lth", values[:3], dense=1.0), *ticket("random", values[3:], dense=1.0)]
@@ -64,7 +80,9 @@ def test_where_lower_is_better_a_verdict_is_that_of_the_negated_values(values, m
         for records, metric in ((lower, error), (higher, gain))
     )
     assert (one.word, states(one)) == (other.word, states(other))
-    assert [c.p_shown for c in one.conditions] == pytest.approx([c.p_shown for c in other.conditions])
+    assert [c.p_shown for c in one.conditions] == pytest.approx(
+        [c.p_shown for c in other.conditions]
+    )
     assert (one.conditions[0].bound, other.conditions[0].bound) == (margin, -margin)
     words = [
         compare(records, "lth", "random", at=0.5, metric=metric, margin=margin).verdict
@@ -78,14 +96,20 @@ def test_a_lower_perplexity_by_hand_wins_and_a_higher_one_loses():
     perplexity = Metric("perplexity", fraction=False, higher=False)
 
     def told(values):
-        made = [*ticket("lth", values, dense=12.0), *ticket("random", [14.0, 14.2, 14.1], dense=12.0)]
+        made = [
+            *ticket("lth", values, dense=12.0),
+            *ticket("random", [14.0, 14.2, 14.1], dense=12.0),
+        ]
         records = [record | {"test_perplexity": record["test_accuracy"]} for record in made]
         return verdict(records, "lth", at=0.5, margin=0.5, controls=["random"], metric=perplexity)
 
     good, bad = told([12.1, 12.2, 12.15]), told([13.0, 13.2, 13.1])
     assert (good.word, states(good)) == ("winning", ["shown"] * 3)
     assert (bad.word, states(bad)[0]) == ("losing", "violated")
-    assert [condition.name for condition in good.conditions][::2] == ["as good as dense", "better than random"]
+    assert [condition.name for condition in good.conditions][::2] == [
+        "as good as dense",
+        "better than random",
+    ]
 
 
 def test_a_ticket_that_stops_later_is_losing():
@@ -103,8 +127,9 @@ def test_one_condition_that_is_not_shown_leaves_the_verdict_open():
     assert (found.word, states(found)) == ("inconclusive", ["shown", "shown", "undecided"])
 
 
-# Steps 5, 10 and 12 later, 9 on average: not shown to be within one evaluation interval of ten, but within 30. They are
-# taken to scatter by an interval of ten, so within 20 is not shown: t = 11 / (10 / sqrt(3)) is below 2.92.
+# Steps 5, 10 and 12 later, 9 on average: not shown to be within one evaluation interval of ten, but
+# within 30. They are taken to scatter by an interval of ten, so within 20 is not shown: t = 11 /
+# (10 / sqrt(3)) is below 2.92.
 def test_an_early_stop_may_be_one_evaluation_later_unless_said():
     later = ticket("lth", GOOD, [105, 110, 112]), ticket("random", BAD)
     assert judged(*later).conditions[1].state == "undecided"
@@ -116,23 +141,33 @@ def test_an_early_stop_may_be_one_evaluation_later_unless_said():
 # By hand: 1 / 2^3 and 1 / 2^5.
 @pytest.mark.parametrize(("n", "state", "p"), [(3, "undecided", 0.125), (5, "shown", 0.03125)])
 def test_equal_early_stops_show_no_more_than_their_signs(n, state, p):
-    found = judged(ticket("lth", GOOD[:1] * n, [50] * n), ticket("random", BAD[:1] * n)).conditions[1]
+    found = judged(ticket("lth", GOOD[:1] * n, [50] * n), ticket("random", BAD[:1] * n)).conditions[
+        1
+    ]
     assert (found.state, found.p_shown) == (state, p)
 
 
 @pytest.mark.parametrize("n", [3, 5])
 def test_early_stops_on_the_lattice_of_evaluations_hold_the_level(n):
-    """Half of the tickets stop with the dense network, half two evaluations later: one on average, the bound."""
+    """Half of the tickets stop with the dense network, half two evaluations later: one on
+    average, the bound.
+    """
     random, times = np.random.default_rng(n), 500
     late = 100 + 20 * random.integers(0, 2, size=(times, n))
-    false = np.mean([
-        judged(ticket("lth", GOOD[:1] * n, list(steps)), controls=()).conditions[1].state == "shown" for steps in late
-    ])  # fmt: skip
+    false = np.mean(
+        [
+            judged(ticket("lth", GOOD[:1] * n, list(steps)), controls=()).conditions[1].state
+            == "shown"
+            for steps in late
+        ]
+    )
     assert false <= 0.05 + stats.norm.ppf(0.995) * math.sqrt(0.05 * 0.95 / times)
 
 
 def curves(records, *, of_round, ends, replicates=(0, 1, 2)):
-    """Give the records of a round curves that end at a step; those of the others end later than any early stop."""
+    """Give the records of a round curves that end at a step; those of the others end later than
+    any early stop.
+    """
     return [
         record | {"curve": {"step": [10.0, ends if record["round"] == of_round and record["replicate"] in replicates
                                      else 1000.0]}}
@@ -175,9 +210,15 @@ def test_where_the_dense_networks_training_ended_a_ticket_can_stop_no_later():
 
 
 def test_where_both_trainings_ended_nothing_is_known_of_early_stops():
-    both = [one | {"curve": {"step": [100.0 if one["round"] == 0 else 70.0]}} for one in ticket("lth", GOOD, EARLY)]
+    both = [
+        one | {"curve": {"step": [100.0 if one["round"] == 0 else 70.0]}}
+        for one in ticket("lth", GOOD, EARLY)
+    ]
     condition = judged(both, controls=()).conditions[1]
-    assert condition.why == f"the ticket's {ENDED} (2 of 3 replicates); the dense network's {ENDED} (3 of 3 replicates)"
+    assert (
+        condition.why
+        == f"the ticket's {ENDED} (2 of 3 replicates); the dense network's {ENDED} (3 of 3 replicates)"
+    )
     assert (condition.state, condition.p_shown, condition.p_violated) == ("undecided", 1.0, 1.0)
 
 
@@ -214,7 +255,9 @@ def test_a_control_without_a_result_there_leaves_the_verdict_open():
 
 
 def test_without_validation_data_there_is_no_early_stop_to_judge():
-    records = [record | {"early_stop_step": None} for record in ticket("lth", GOOD) + ticket("random", BAD)]
+    records = [
+        record | {"early_stop_step": None} for record in ticket("lth", GOOD) + ticket("random", BAD)
+    ]
     found = judged(records)
     assert (found.word, found.conditions[1].state) == ("inconclusive", "undecided")
     assert "without validation data" in found.conditions[1].why
@@ -232,16 +275,25 @@ def test_a_control_with_two_replicates_gives_no_verdict():
     assert found.conditions[2].cause == "replicates"
 
 
-@given(st.lists(st.integers(-30, 30), min_size=3, max_size=6), st.lists(st.integers(-4, 4), min_size=6, max_size=6))
+@given(
+    st.lists(st.integers(-30, 30), min_size=3, max_size=6),
+    st.lists(st.integers(-4, 4), min_size=6, max_size=6),
+)
 def test_a_condition_is_shown_where_its_limit_is_beyond_its_bound(shifts, later):
-    own = ticket("lth", [0.9 + shift / 1000 for shift in shifts], [100 + 10 * k for k in later[: len(shifts)]])
+    own = ticket(
+        "lth",
+        [0.9 + shift / 1000 for shift in shifts],
+        [100 + 10 * k for k in later[: len(shifts)]],
+    )
     found = judged(own, ticket("random", [0.89] * len(shifts)))
     for condition, below in zip(found.conditions, [False, True, False], strict=True):
         if condition.limits is None:  # all differences are equal: a sign test
             continue
         low, high = condition.limits
         assert low < condition.paired.mean < high
-        assert (condition.state == "shown") == (high < condition.bound if below else low > condition.bound)
+        assert (condition.state == "shown") == (
+            high < condition.bound if below else low > condition.bound
+        )
         if condition.state == "violated":
             assert low > condition.bound if below else high < condition.bound
 
@@ -254,9 +306,21 @@ def test_what_keeps_a_condition_from_being_decided_is_one_of_a_few_words():
     assert causes(lth + random) == ["", "", ""]
     assert causes(lth, controls=()) == ["", "", "no control"]
     assert causes(lth + [one for one in random if one["round"] == 0]) == ["", "", "no result"]
-    assert causes([one | {"early_stop_step": None} for one in lth + random]) == ["", "no validation", ""]
-    assert causes([one | {"evaluate_every": None} for one in lth + random]) == ["", "no interval", ""]
-    assert causes([one | {"curve": {"step": [70.0]}} for one in lth] + random) == ["", "censored", ""]
+    assert causes([one | {"early_stop_step": None} for one in lth + random]) == [
+        "",
+        "no validation",
+        "",
+    ]
+    assert causes([one | {"evaluate_every": None} for one in lth + random]) == [
+        "",
+        "no interval",
+        "",
+    ]
+    assert causes([one | {"curve": {"step": [70.0]}} for one in lth] + random) == [
+        "",
+        "censored",
+        "",
+    ]
     assert causes([one for one in lth + random if one["replicate"]]) == ["replicates"] * 3
 
 
@@ -266,7 +330,9 @@ def test_a_verdict_needs_a_margin():
 
 
 def test_records_that_do_not_tell_the_interval_of_evaluations_need_steps():
-    records = [record | {"evaluate_every": None} for record in ticket("lth", GOOD) + ticket("random", BAD)]
+    records = [
+        record | {"evaluate_every": None} for record in ticket("lth", GOOD) + ticket("random", BAD)
+    ]
     assert judged(records).word == "inconclusive"
     assert "verdict.steps is not set" in judged(records).conditions[1].why
     assert judged(records, steps=10).word == "winning"

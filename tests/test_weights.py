@@ -1,4 +1,6 @@
-"""Weights of a local checkpoint: all of them or none, a head for other classes stays, and no file runs code."""
+"""Weights of a local checkpoint: all of them or none, a head for other classes stays, and no
+file runs code.
+"""
 
 import pickle
 import re
@@ -33,7 +35,9 @@ def trained(classes=4) -> dict[str, torch.Tensor]:
 
 def taken(model) -> list[str]:
     """The entries that a model has from ``trained``."""
-    return [name for name, value in model.state_dict().items() if torch.equal(value, trained()[name])]
+    return [
+        name for name, value in model.state_dict().items() if torch.equal(value, trained()[name])
+    ]
 
 
 def refused(said: str, path, model=None) -> None:
@@ -52,7 +56,9 @@ def refused(said: str, path, model=None) -> None:
         lambda state: {"state_dict": state, "epoch": 3},
         lambda state: {"model": state, "optimizer": {"lr": 0.1}},
         lambda state: {f"module.{name}": value for name, value in state.items()},
-        lambda state: {"model": {f"module._orig_mod.{name}": value for name, value in state.items()}},
+        lambda state: {
+            "model": {f"module._orig_mod.{name}": value for name, value in state.items()}
+        },
     ],
 )
 def test_all_weights_and_buffers_are_taken_however_they_are_wrapped(tmp_path, wrap):
@@ -86,8 +92,11 @@ def test_the_weights_of_torchvisions_own_models_go_in_under_the_name_of_their_he
     from torchvision.models import resnet18
 
     theirs = resnet18(num_classes=1000).state_dict()
-    old = {name: value for name, value in theirs.items() if not name.endswith("num_batches_tracked")}
-    torch.save(old, tmp_path / "old.pth")  # as files are that torchvision published before there was this entry
+    old = {
+        name: value for name, value in theirs.items() if not name.endswith("num_batches_tracked")
+    }
+    # as files are that torchvision published before there was this entry
+    torch.save(old, tmp_path / "old.pth")
     model = build("torchvision:resnet18", 5, (3, 32, 32), seed=0)
     assert load_weights_(model, tmp_path / "old.pth", head="fc") == ["fc.weight", "fc.bias"]
     assert torch.equal(model.conv1.weight, theirs["conv1.weight"])
@@ -95,7 +104,10 @@ def test_the_weights_of_torchvisions_own_models_go_in_under_the_name_of_their_he
 
 
 def test_numbers_become_those_of_the_model(tmp_path):
-    halves = {name: value.half() if value.is_floating_point() else value for name, value in trained().items()}
+    halves = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in trained().items()
+    }
     torch.save(halves, tmp_path / "half.pt")
     model = network()
     load_weights_(model, tmp_path / "half.pt")
@@ -108,15 +120,36 @@ def test_numbers_become_those_of_the_model(tmp_path):
     [
         ({"conv2.bias": None}, r"net.pt has no 'conv2.bias', which the model has. Did you mean"),
         ({"head.bias": None}, r"net.pt has no 'head.bias', which the model has"),
-        ({"conv4.weight": torch.ones(2)}, r"net.pt has 'conv4.weight', which the model has not. Did you mean 'conv"),
-        ({"bn1.weight": torch.ones(3)}, r"'bn1.weight' has the shape \[3\] in .*net.pt; it has \[64\] in the model"),
-        ({"head.weight": torch.ones(7, 9), "head.bias": torch.ones(7)}, r"'head.weight' has the shape \[7, 9\]"),
+        (
+            {"conv4.weight": torch.ones(2)},
+            r"net.pt has 'conv4.weight', which the model has not. Did you mean 'conv",
+        ),
+        (
+            {"bn1.weight": torch.ones(3)},
+            r"'bn1.weight' has the shape \[3\] in .*net.pt; it has \[64\] in the model",
+        ),
+        (
+            {"head.weight": torch.ones(7, 9), "head.bias": torch.ones(7)},
+            r"'head.weight' has the shape \[7, 9\]",
+        ),
         ({"head.weight": torch.ones(7, 256)}, r"'head.weight' has the shape \[7, 256\] in"),
         ({"head.bias": torch.ones(7)}, r"'head.bias' has the shape \[7\] in"),
-        ({"conv1.bias": torch.full((64,), float("nan"))}, "'conv1.bias' in .*net.pt holds NaN or infinite values"),
-        ({"conv1.bias": torch.ones(64, dtype=torch.int8)}, "'conv1.bias' is torch.int8 in .*; it is torch.float32 in"),
-        ({"module.conv1.bias": torch.ones(64)}, "net.pt has 'module.conv1.bias', which the model has not"),
-        ({"conv1.bias": 3}, "net.pt holds no state dict, neither itself nor as 'state_dict' or 'model'"),
+        (
+            {"conv1.bias": torch.full((64,), float("nan"))},
+            "'conv1.bias' in .*net.pt holds NaN or infinite values",
+        ),
+        (
+            {"conv1.bias": torch.ones(64, dtype=torch.int8)},
+            "'conv1.bias' is torch.int8 in .*; it is torch.float32 in",
+        ),
+        (
+            {"module.conv1.bias": torch.ones(64)},
+            "net.pt has 'module.conv1.bias', which the model has not",
+        ),
+        (
+            {"conv1.bias": 3},
+            "net.pt holds no state dict, neither itself nor as 'state_dict' or 'model'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_and_changes_nothing(tmp_path, change, said):
@@ -131,9 +164,15 @@ def test_a_file_that_needs_code_is_refused_and_does_not_run_it(tmp_path):
             return eval, (f"open({str(tmp_path / 'ran')!r}, 'w')",)
 
     torch.save({"state_dict": trained(), "args": Hostile()}, tmp_path / "hostile.pt")
-    refused(r"hostile.pt holds more than weights \(eval\) and reading it would run code", tmp_path / "hostile.pt")
+    refused(
+        r"hostile.pt holds more than weights \(eval\) and reading it would run code",
+        tmp_path / "hostile.pt",
+    )
     torch.save(models.conv3(4), tmp_path / "whole.pt")
-    refused(r"whole.pt holds more than weights \(torch.nn.modules.container.Sequential\)", tmp_path / "whole.pt")
+    refused(
+        r"whole.pt holds more than weights \(torch.nn.modules.container.Sequential\)",
+        tmp_path / "whole.pt",
+    )
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Hostile(), protocol=2))
     refused("plain.pt", tmp_path / "plain.pt")
     assert not (tmp_path / "ran").exists()
@@ -144,7 +183,12 @@ def test_a_file_that_is_none_or_broken_is_told_in_one_line(tmp_path):
     refused("no file .* to take weights from", tmp_path)
     torch.save(trained(), tmp_path / "net.pt")
     whole = (tmp_path / "net.pt").read_bytes()
-    for name, content in (("cut", whole[:5000]), ("empty", b""), ("text", b"hello world"), ("zip", b"PK\x03\x04")):
+    for name, content in (
+        ("cut", whole[:5000]),
+        ("empty", b""),
+        ("text", b"hello world"),
+        ("zip", b"PK\x03\x04"),
+    ):
         for ending in ("pt", "safetensors"):
             file = tmp_path / f"{name}.{ending}"
             file.write_bytes(content)
@@ -153,7 +197,8 @@ def test_a_file_that_is_none_or_broken_is_told_in_one_line(tmp_path):
     refused("list.pt holds no state dict", tmp_path / "list.pt")
 
 
-# What checkpoints of others hold -----------------------------------------------------------------------------------
+# What checkpoints of others hold
+# -----------------------------------------------------------------------------------
 
 
 class Tied(nn.Module):
@@ -175,7 +220,10 @@ def test_a_file_that_names_a_shared_weight_once_gives_it_under_both_names(tmp_pa
     save_model(Tied(), str(tmp_path / "theirs.safetensors"))
     load_weights_(Tied(), tmp_path / "theirs.safetensors")
     other = {"mid1.weight": "mid2.weight", "mid2.weight": "mid1.weight"}[kept]
-    save_file({name: value.clone() for name, value in state.items() if name != other}, tmp_path / "one.safetensors")
+    save_file(
+        {name: value.clone() for name, value in state.items() if name != other},
+        tmp_path / "one.safetensors",
+    )
     model = Tied()
     assert load_weights_(model, tmp_path / "one.safetensors") == []
     assert torch.equal(model.mid2.weight, state["mid1.weight"])
@@ -183,8 +231,15 @@ def test_a_file_that_names_a_shared_weight_once_gives_it_under_both_names(tmp_pa
 
 
 def test_a_shared_weight_of_two_values_is_refused(tmp_path):
-    torch.save({name: torch.rand_like(value) for name, value in Tied().state_dict().items()}, tmp_path / "net.pt")
-    refused("'mid1.weight' and 'mid2.weight' differ in .*; they are one parameter", tmp_path / "net.pt", Tied())
+    torch.save(
+        {name: torch.rand_like(value) for name, value in Tied().state_dict().items()},
+        tmp_path / "net.pt",
+    )
+    refused(
+        "'mid1.weight' and 'mid2.weight' differ in .*; they are one parameter",
+        tmp_path / "net.pt",
+        Tied(),
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
@@ -203,12 +258,17 @@ def test_sparse_entries_are_read_as_dense_ones(tmp_path, sparse):
     [
         ("quantised", "'0.weight' in .* is quantised"),
         (torch.rand(6, 4, device="meta"), "'0.weight' in .* is on the device meta"),
-        (torch.full((6, 4), 1e39, dtype=torch.float64), r"'0.weight' in .* holds 1e\+39, which torch.float32 cannot"),
+        (
+            torch.full((6, 4), 1e39, dtype=torch.float64),
+            r"'0.weight' in .* holds 1e\+39, which torch.float32 cannot",
+        ),
         (torch.rand(6, 4).to(torch.float8_e4m3fn), None),
         (torch.rand(6, 4, dtype=torch.complex64), "'0.weight' is torch.complex64 in"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*TypedStorage:UserWarning", "ignore:torch.quantize_per_tensor:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*TypedStorage:UserWarning", "ignore:torch.quantize_per_tensor:UserWarning"
+)
 def test_entries_that_are_no_plain_numbers_are_refused_by_name(tmp_path, value, said):
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
     if isinstance(value, str):
@@ -228,7 +288,9 @@ def test_entries_that_are_no_plain_numbers_are_refused_by_name(tmp_path, value, 
 def test_a_value_that_the_models_dtype_cannot_hold_is_refused_by_name(tmp_path):
     state = nn.Linear(2, 2).state_dict() | {"bias": torch.tensor([0.0, 1e6])}
     torch.save({f"0.{name}": value for name, value in state.items()}, tmp_path / "net.pt")
-    with pytest.raises(ConfigError, match=r"'0.bias' in .* holds 1e\+06, which torch.float16 cannot hold"):
+    with pytest.raises(
+        ConfigError, match=r"'0.bias' in .* holds 1e\+06, which torch.float16 cannot hold"
+    ):
         load_weights_(nn.Sequential(nn.Linear(2, 2)).half(), tmp_path / "net.pt", head="0")
 
 
@@ -242,7 +304,9 @@ def test_a_weight_that_torch_has_pruned_is_read_with_its_mask(tmp_path):
     model = network()
     assert load_weights_(model, tmp_path / "net.pt") == []
     assert torch.equal(model.conv2.weight, theirs.conv2.weight)
-    odd = theirs.state_dict() | {"conv2.weight_mask": torch.full_like(theirs.conv2.weight_mask, 0.5)}
+    odd = theirs.state_dict() | {
+        "conv2.weight_mask": torch.full_like(theirs.conv2.weight_mask, 0.5)
+    }
     torch.save(odd, tmp_path / "odd.pt")
     refused("'conv2.weight_mask' in .* is no mask of ones and zeros", tmp_path / "odd.pt")
 
@@ -258,7 +322,9 @@ def test_prefixes_are_part_of_a_name_where_the_model_has_them(tmp_path):
         torch.save(wrapped.state_dict(), tmp_path / "net.pt")
         model = Held()
         assert load_weights_(model, tmp_path / "net.pt") == []
-        assert torch.equal(model.module.weight, wrapped.state_dict()[next(iter(wrapped.state_dict()))])
+        assert torch.equal(
+            model.module.weight, wrapped.state_dict()[next(iter(wrapped.state_dict()))]
+        )
 
 
 def test_versions_of_modules_are_taken_from_the_file_and_else_from_the_model(tmp_path):
@@ -296,13 +362,16 @@ def test_plain_extra_state_is_read_and_other_refused_by_name(tmp_path):
         load_weights_(model, tmp_path / "odd.pt", head="1")
 
 
-# A checkpoint with zeros -------------------------------------------------------------------------------------------
+# A checkpoint with zeros
+# -------------------------------------------------------------------------------------------
 
 MLP = {"name": "mlp", "hidden": [24]}
 
 
 def pruned_checkpoint(path) -> int:
-    """Write a network of `MLP` for digits of whose hidden layer weights are zero, and return how many."""
+    """Write a network of `MLP` for digits of whose hidden layer weights are zero, and return
+    how many.
+    """
     torch.manual_seed(3)
     state = models.mlp(10, image_shape=(1, 8, 8), hidden=[24]).state_dict()
     state["fc1.weight"][torch.rand(24, 64) < 0.45] = 0
@@ -335,8 +404,14 @@ def test_a_run_says_that_zeros_of_its_checkpoint_are_trained_and_how_to_keep_the
     told = []
     display = Display(quiet=True)
     display.say = told.append
-    run(recipe_of(tmp_path / "net.pt", arms={"lth": {"method": "lth", "rate": 0.2}}, until={"rounds": 1}),
-        runs=tmp_path / "runs", workers=1, display=display)  # fmt: skip
+    run(
+        recipe_of(
+            tmp_path / "net.pt", arms={"lth": {"method": "lth", "rate": 0.2}}, until={"rounds": 1}
+        ),
+        runs=tmp_path / "runs",
+        workers=1,
+        display=display,
+    )
     assert plans.zeros in told
     without = parse(recipe_of(tmp_path / "net.pt").plain() | {"model": MLP})
     assert plan(without, None).zeros == ""
@@ -373,9 +448,18 @@ def test_a_run_that_begins_from_the_zeros_of_its_checkpoint_nests_and_counts_fro
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"until": {"density": 0.6}}, "until.density asks for a density of 0.6, and the checkpoint's mask begins with"),
-        ({"densities": [0.9, 0.2], "arms": {"lth": {"method": "lth"}}}, "arms.lth.densities asks for a density of 0.9"),
-        ({"arms": {"g": {"method": "gradual", "densities": [0.2]}}}, "arm 'g': it prunes gradually"),
+        (
+            {"until": {"density": 0.6}},
+            "until.density asks for a density of 0.6, and the checkpoint's mask begins with",
+        ),
+        (
+            {"densities": [0.9, 0.2], "arms": {"lth": {"method": "lth"}}},
+            "arms.lth.densities asks for a density of 0.9",
+        ),
+        (
+            {"arms": {"g": {"method": "gradual", "densities": [0.2]}}},
+            "arm 'g': it prunes gradually",
+        ),
     ],
 )
 def test_densities_that_the_checkpoint_has_left_behind_are_refused(tmp_path, changes, said):
@@ -385,10 +469,16 @@ def test_densities_that_the_checkpoint_has_left_behind_are_refused(tmp_path, cha
 
 
 def test_a_mask_from_weights_needs_weights_with_zeros(tmp_path):
-    torch.save(models.mlp(10, image_shape=(1, 8, 8), hidden=[24]).state_dict(), tmp_path / "full.pt")
-    with pytest.raises(ConfigError, match=r"model\.mask is from_weights, and no prunable weight in .* is zero"):
+    torch.save(
+        models.mlp(10, image_shape=(1, 8, 8), hidden=[24]).state_dict(), tmp_path / "full.pt"
+    )
+    with pytest.raises(
+        ConfigError, match=r"model\.mask is from_weights, and no prunable weight in .* is zero"
+    ):
         plan(recipe_of(tmp_path / "full.pt", model={"mask": "from_weights"}), None)
-    with pytest.raises(ConfigError, match=r"model\.mask is from_weights, and there are no weights to take it from"):
+    with pytest.raises(
+        ConfigError, match=r"model\.mask is from_weights, and there are no weights to take it from"
+    ):
         plan(recipe_of(tmp_path / "full.pt", model={"mask": "from_weights", "weights": None}), None)
 
 
@@ -399,8 +489,13 @@ def test_recipes_without_a_mask_keep_their_digests():
 def test_a_reach_begins_at_the_checkpoints_density(tmp_path):
     pruned_checkpoint(tmp_path / "net.pt")
     arms = {"lth": {"method": "lth", "reach": {"density": 0.1, "rounds": 3}, "exact": True}}
-    plans = plan(recipe_of(tmp_path / "net.pt", model={"mask": "from_weights"}, arms=arms, until={}), None)
-    asked = [sum(amount.keep.values()) for amount in plans.recipe.arms["lth"].planned(plans.ground("lth", 0))]
+    plans = plan(
+        recipe_of(tmp_path / "net.pt", model={"mask": "from_weights"}, arms=arms, until={}), None
+    )
+    asked = [
+        sum(amount.keep.values())
+        for amount in plans.recipe.arms["lth"].planned(plans.ground("lth", 0))
+    ]
     begins = sum(int(keep.sum()) for keep in plans.mask.values())
     assert asked[-1] == round(0.1 * 1536)
     assert begins > asked[0] > asked[1] > asked[2]

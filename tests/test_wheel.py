@@ -18,7 +18,9 @@ def unpacked(tmp_path_factory):
     """The wheel that is built from this clone, unpacked."""
     folder = tmp_path_factory.mktemp("wheel")
     code = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True, capture_output=True
+    )
     [wheel] = folder.glob("tombola-*.whl")
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(folder / "site")
@@ -42,14 +44,17 @@ def test_the_wheel_says_what_it_can_run_in_a_folder_of_its_own(unpacked, tmp_pat
 
     def call(*arguments):
         command = [sys.executable, "-P", "-c", code, *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
 
     listed = call("list", "recipes")
     assert all(name in listed for name in recipes.names())
     assert "name: digits-small" in call("run", "digits", "--scale", "small", "--print_config")
 
 
-# What a stranger's program does before its first line: it hides every module that the base install does not bring.
+# What a stranger's program does before its first line: it hides every module that the base install
+# does not bring.
 HIDING = """
 import sys
 from importlib.metadata import packages_distributions, requires
@@ -113,7 +118,9 @@ def base(unpacked, folder, code, *arguments):
     """Run a program as it would run after `pip install tombola`."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, "-P", "-c", HIDING + code, str(unpacked), *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_base_install_finds_prunes_saves_and_loads_tickets(unpacked, tmp_path):

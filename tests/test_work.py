@@ -1,4 +1,6 @@
-"""Work: every kind of it is done once, kept, and charged; a score that needs data is scored where the data is."""
+"""Work: every kind of it is done once, kept, and charged; a score that needs data is scored
+where the data is.
+"""
 
 import functools
 import json
@@ -43,8 +45,8 @@ def pool(tmp_path_factory):
 
 # ---- the score, by hand
 
-# f(x) = v . relu(W x): W = [[1, -1], [2, 1]], v = [1, -1], x = (2, 1), target -2, half the squared error. The residual
-# is -2 and the gradients of W11 W12 W21 W22 v1 v2 are -4 -2 4 2 -2 -10.
+# f(x) = v . relu(W x): W = [[1, -1], [2, 1]], v = [1, -1], x = (2, 1), target -2, half the squared
+# error. The residual is -2 and the gradients of W11 W12 W21 W22 v1 v2 are -4 -2 4 2 -2 -10.
 HAND = {"w.weight": [[4.0, 2.0], [8.0, 2.0]], "v.weight": [[2.0, 10.0]]}
 
 
@@ -67,7 +69,10 @@ class HandProblem:
 
 
 def test_the_gradient_score_has_the_values_worked_out_by_hand():
-    mask = {name: torch.ones(torch.tensor(value).shape, dtype=torch.bool) for name, value in HAND.items()}
+    mask = {
+        name: torch.ones(torch.tensor(value).shape, dtype=torch.bool)
+        for name, value in HAND.items()
+    }
     scores = gradient_score.connection({}, mask, Context({}, 0, problems=[HandProblem()]))
     assert {name: value.tolist() for name, value in scores.items()} == HAND
 
@@ -89,15 +94,23 @@ def by_other_means(job_, trained, mask, examples):
     model.eval()
     names = dict(model.named_parameters())
     total = {name: torch.zeros_like(weight) for name, weight in names.items()}
-    batches = list(zip(TASK.batches(job_.part, 16, job_.seed).epoch(0), range(-(-examples // 16)), strict=False))
+    batches = list(
+        zip(
+            TASK.batches(job_.part, 16, job_.seed).epoch(0), range(-(-examples // 16)), strict=False
+        )
+    )
     for (inputs, labels), _ in batches:
         loss = nn.functional.cross_entropy(model(inputs), labels)
-        for name, gradient in zip(names, torch.autograd.grad(loss, list(names.values())), strict=True):
+        for name, gradient in zip(
+            names, torch.autograd.grad(loss, list(names.values())), strict=True
+        ):
             total[name] += gradient
     return {name: (names[name].detach() * total[name]).abs() for name in mask}
 
 
-@pytest.mark.parametrize("parts", [by_seeds(2), by_classes(4, 2, seed=0)], ids=["all classes", "two classes each"])
+@pytest.mark.parametrize(
+    "parts", [by_seeds(2), by_classes(4, 2, seed=0)], ids=["all classes", "two classes each"]
+)
 def test_a_partition_is_scored_with_the_model_that_it_trained(pool, parts):
     mask = ones(TASK.model)
     jobs = [job().on(part, mask) for part in parts]
@@ -114,7 +127,9 @@ def test_a_partition_is_scored_with_the_model_that_it_trained(pool, parts):
 def test_a_cut_of_weights_alone_is_that_of_the_arms_own_thread(pool):
     mask = ones(TASK.model)
     jobs = [job().on(part, mask) for part in by_seeds(2)]
-    work = Cut(tuple(jobs), mask, Count(20), (Ranking("magnitude"), Ranking("random")), whole_model(mask))
+    work = Cut(
+        tuple(jobs), mask, Count(20), (Ranking("magnitude"), Ranking("random")), whole_model(mask)
+    )
     pruned = pool.cut(work).result()[0]
     trained = pool.run_all(jobs)
     scores = [ranking.score() for ranking in work.rankings]
@@ -168,14 +183,21 @@ def test_a_cut_comes_back_from_its_file_bit_for_bit(tmp_path):
     shapes = {"b": (3, 5), "a": (7,), "c": ()}
     masks = []
     for _ in range(3):
-        masks.append({name: torch.rand(shape, generator=draw) < 0.5 for name, shape in shapes.items()})
+        masks.append(
+            {name: torch.rand(shape, generator=draw) < 0.5 for name, shape in shapes.items()}
+        )
     kept = Pruned(masks[0], masks[1:], 600, 1.5, 1.25, 4096)
     store = Store(tmp_path)
     store.keep(Cut, "ab" * 32, kept)
     back = store.read(Cut, "ab" * 32)
     assert all(map(equal, [back.mask, *back.candidates], masks))
     assert list(back.mask) == list(shapes)
-    assert (back.samples, back.seconds, back.process_seconds, back.peak_bytes) == (600, 1.5, 1.25, 4096)
+    assert (back.samples, back.seconds, back.process_seconds, back.peak_bytes) == (
+        600,
+        1.5,
+        1.25,
+        4096,
+    )
 
 
 def test_training_data_alone_is_scored(tmp_path):
@@ -206,7 +228,9 @@ def test_what_a_score_draws_is_the_same_whatever_was_drawn_before():
 
 
 def test_a_score_that_needs_data_says_so_where_it_is_not(pool):
-    with pytest.raises(InputError, match=r"a score that needs data says so, by its attribute needs = 'data'"):
+    with pytest.raises(
+        InputError, match=r"a score that needs data says so, by its attribute needs = 'data'"
+    ):
         list(find(job(), by_seeds(1), [0.3], run_all=pool.run_all, score=gradient_score.connection))
 
 
@@ -226,7 +250,15 @@ def test_a_search_at_the_start_scores_what_it_starts_from_and_its_tickets_are_tr
 
     base = job(seed=9)
     rounds = list(
-        find(base, [base.part], [0.5, 0.5], run_all=pool.run_all, cut_jobs=cut_jobs, untrained=True, keep=True)
+        find(
+            base,
+            [base.part],
+            [0.5, 0.5],
+            run_all=pool.run_all,
+            cut_jobs=cut_jobs,
+            untrained=True,
+            keep=True,
+        )
     )
     assert [found.trained[0].steps for found in rounds] == [0, 0]
     assert [found.job.last for found in rounds] == [None, None]
@@ -240,7 +272,12 @@ def test_a_search_at_the_start_scores_what_it_starts_from_and_its_tickets_are_tr
 # ---- in a recipe
 
 ARMS = {
-    "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15, "score": {"name": CONNECTION, "examples": 100}},
+    "colt-2": {
+        "method": "colt",
+        "partitions": 2,
+        "rate": 0.15,
+        "score": {"name": CONNECTION, "examples": 100},
+    },
     "matched": {"match": "colt-2"},
 }
 
@@ -279,7 +316,10 @@ def test_a_gradient_score_runs_through_colt_and_is_charged(scored):
         earlier = of["colt-2", index - 1]["samples_seen_search"] if index > 1 else 32 * 5
         assert of["colt-2", index]["samples_seen_search"] == earlier + sum(searches) + 256
         assert not [cost for cost in costs_of(of["matched", index]) if cost.role == "cut"]
-    by_magnitude = {name: arm | {"score": "magnitude"} if name == "colt-2" else arm for name, arm in ARMS.items()}
+    by_magnitude = {
+        name: arm | {"score": "magnitude"} if name == "colt-2" else arm
+        for name, arm in ARMS.items()
+    }
     assert recipe(arms=by_magnitude).arms["colt-2"] != recipe().arms["colt-2"]
 
 
@@ -299,7 +339,8 @@ def test_the_score_stands_in_the_recipe_with_its_options_and_the_run_is_read_aga
 def test_a_cut_foretells_what_its_scores_go_through(tmp_path):
     made = recipe()
     told = foresee(plan(made), runs=tmp_path, workers=1)
-    assert told.trainings == 1 + 1 + 2 * 2 + 2 + 2 + 2 - 1  # pretraining, dense, both searches, both arms' tickets
+    # pretraining, dense, both searches, both arms' tickets
+    assert told.trainings == 1 + 1 + 2 * 2 + 2 + 2 + 2 - 1
     [jobs] = [[job(batch_size=16).on(part, ones(TASK.model)) for part in by_seeds(2)]]
     assert cut_of(jobs, ones(TASK.model), 0.3).foreseen(TASK) == 64
 
@@ -307,12 +348,24 @@ def test_a_cut_foretells_what_its_scores_go_through(tmp_path):
 @pytest.mark.parametrize(
     ("score", "told"),
     [
-        ({"name": CONNECTION, "exmples": 3}, "has no option 'exmples'; it has: examples. Did you mean 'examples'?"),
-        ({"name": CONNECTION, "examples": "many"}, "examples is 'many'; it should be a whole number"),
-        ({"examples": 3}, "score is {'examples': 3}; it is a name, or a mapping with a name and options"),
+        (
+            {"name": CONNECTION, "exmples": 3},
+            "has no option 'exmples'; it has: examples. Did you mean 'examples'?",
+        ),
+        (
+            {"name": CONNECTION, "examples": "many"},
+            "examples is 'many'; it should be a whole number",
+        ),
+        (
+            {"examples": 3},
+            "score is {'examples': 3}; it is a name, or a mapping with a name and options",
+        ),
         ({"name": "magnitude", "power": 2}, "'magnitude' has no option 'power'; it has none"),
         ({"name": "magnitdue"}, "no 'magnitdue' in tombola.scores"),
-        ("tests.test_work:misled", "the score 'tests.test_work:misled' needs 'labels'; a score needs weights or data"),
+        (
+            "tests.test_work:misled",
+            "the score 'tests.test_work:misled' needs 'labels'; a score needs weights or data",
+        ),
     ],
 )
 def test_a_score_that_cannot_be_is_told_in_one_line(score, told):
@@ -330,8 +383,17 @@ misled.needs = "labels"
 
 
 def test_gradual_pruning_scores_weights_alone():
-    arms = {"gradual": {"method": "gradual", "densities": [0.5], "score": CONNECTION, "pace": {"every": 5}}}
-    with pytest.raises(ConfigError, match="needs data, and while a network trains its weights alone are scored"):
+    arms = {
+        "gradual": {
+            "method": "gradual",
+            "densities": [0.5],
+            "score": CONNECTION,
+            "pace": {"every": 5},
+        }
+    }
+    with pytest.raises(
+        ConfigError, match="needs data, and while a network trains its weights alone are scored"
+    ):
         plan(recipe(arms=arms))
 
 
@@ -340,7 +402,12 @@ def test_gradual_pruning_scores_weights_alone():
 
 def test_every_kind_of_work_has_a_file_of_its_own_and_its_needs_are_work():
     mask = ones(TASK.model)
-    made = [Train(job()), works.Measure(job()), works.Connect(job(), job(seed=1)), cut_of([job()], mask, 0.3)]
+    made = [
+        Train(job()),
+        works.Measure(job()),
+        works.Connect(job(), job(seed=1)),
+        cut_of([job()], mask, 0.3),
+    ]
     assert {type(each) for each in made} == set(KINDS.values())
     assert len({each.kind for each in made}) == len(made)
     for each in made:

@@ -17,7 +17,10 @@ def drawn(model, seed=0):
 def random_mask(model, prunable="all", seed=0):
     """Keep about half of a model's weights."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.rand(keep.shape, generator=generator) < 0.5 for name, keep in ones(model, prunable).items()}
+    return {
+        name: torch.rand(keep.shape, generator=generator) < 0.5
+        for name, keep in ones(model, prunable).items()
+    }
 
 
 def keep_fraction(mask, fraction):

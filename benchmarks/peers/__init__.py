@@ -1,1 +1,3 @@
-"""Peers: other people's code that we are measured against, one file each; loaded from a folder that the user names."""
+"""Peers: other people's code that we are measured against, one file each; loaded from a folder
+that the user names.
+"""

@@ -1,8 +1,10 @@
-"""open_lth (facebookresearch/open_lth): its training loop, data sets and masked model, from an unchanged clone.
+"""open_lth (facebookresearch/open_lth): its training loop, data sets and masked model, from an
+unchanged clone.
 
-Two things of it do not work with current releases of torch and numpy, and are put right while it is imported here:
-``models/base.py`` lists ``abc.ABC`` before ``torch.nn.Module``, which no longer gives an order of bases, and
-``training/optimizers.py`` calls ``numpy.product``, which numpy 2 dropped.
+Two things of it do not work with current releases of torch and numpy, and are put right while it is
+imported here: ``models/base.py`` lists ``abc.ABC`` before ``torch.nn.Module``, which no longer
+gives an order of bases, and ``training/optimizers.py`` calls ``numpy.product``, which numpy 2
+dropped.
 """
 
 from __future__ import annotations
@@ -24,11 +26,30 @@ from torch import Tensor, nn
 from benchmarks.harness import NotRun
 from benchmarks.machine import commit
 
-_FILES = ("training/train.py", "models/base.py", "datasets/mnist.py", "pruning/pruned_model.py", "platforms/base.py")
-_NEEDED = ("cli.runner_registry", "training.train", "models.registry", "models.base", "datasets.registry",
-           "pruning.mask", "pruning.pruned_model", "platforms.platform", "platforms.base", "foundations.hparams",
-           "foundations.step")  # fmt: skip
-_DATA = {"mnist": "MNIST/raw/train-images-idx3-ubyte", "cifar10": "cifar-10-batches-py/data_batch_1"}
+_FILES = (
+    "training/train.py",
+    "models/base.py",
+    "datasets/mnist.py",
+    "pruning/pruned_model.py",
+    "platforms/base.py",
+)
+_NEEDED = (
+    "cli.runner_registry",
+    "training.train",
+    "models.registry",
+    "models.base",
+    "datasets.registry",
+    "pruning.mask",
+    "pruning.pruned_model",
+    "platforms.platform",
+    "platforms.base",
+    "foundations.hparams",
+    "foundations.step",
+)
+_DATA = {
+    "mnist": "MNIST/raw/train-images-idx3-ubyte",
+    "cifar10": "cifar-10-batches-py/data_batch_1",
+}
 
 
 class OpenLth:
@@ -39,7 +60,8 @@ class OpenLth:
         data_root: Where the data sets lie, as torchvision keeps them; nothing is downloaded.
 
     Raises:
-        NotRun: The folder is not named, not there or no clone of open_lth; or its code cannot be imported.
+        NotRun: The folder is not named, not there or no clone of open_lth; or its code cannot be
+            imported.
     """
 
     def __init__(self, folder: str | None, data_root: Path) -> None:
@@ -52,7 +74,9 @@ class OpenLth:
                 self._parts = {name: importlib.import_module(name) for name in _NEEDED}
         except Exception as error:
             text = " ".join(str(error).split())
-            raise NotRun(f"open_lth: its code cannot be imported: {type(error).__name__}: {text}") from error
+            raise NotRun(
+                f"open_lth: its code cannot be imported: {type(error).__name__}: {text}"
+            ) from error
         vars(np).update(numpy_)
         self._work = tempfile.TemporaryDirectory(prefix="tombola-open-lth-")
         self._set_platform()
@@ -81,7 +105,9 @@ class OpenLth:
 
         if not (self.data_root / _DATA[data]).exists():
             raise NotRun(f"open_lth: the data root has no {_DATA[data]}")
-        hparams = self._parts["foundations.hparams"].DatasetHparams(dataset_name=data, batch_size=batch_size)
+        hparams = self._parts["foundations.hparams"].DatasetHparams(
+            dataset_name=data, batch_size=batch_size
+        )
         # It would download files whose checksum is not the published one.
         with mock.patch.object(torchvision.datasets.CIFAR10, "_check_integrity", return_value=True):
             return self._parts["datasets.registry"].get(hparams)
@@ -128,10 +154,14 @@ class OpenLth:
 
     def pruned(self, model: Any, keeps: Mapping[str, Tensor]) -> Any:
         """Put its masked model around one of its models."""
-        mask = self._parts["pruning.mask"].Mask({name: keep.float() for name, keep in keeps.items()})
+        mask = self._parts["pruning.mask"].Mask(
+            {name: keep.float() for name, keep in keeps.items()}
+        )
         return self._parts["pruning.pruned_model"].PrunedModel(model, mask)
 
-    def seconds_per_step(self, model: Any, loader: Any, training: Mapping[str, Any], *, warm: int, steps: int) -> float:
+    def seconds_per_step(
+        self, model: Any, loader: Any, training: Mapping[str, Any], *, warm: int, steps: int
+    ) -> float:
         """Time consecutive steps inside its own training loop, by its own callbacks.
 
         Args:
@@ -142,14 +172,18 @@ class OpenLth:
             steps: Steps that are timed.
         """
         last = f"{warm + steps}it"
-        hparams = self._parts["foundations.hparams"].TrainingHparams(training_steps=last, data_order_seed=0, **training)
+        hparams = self._parts["foundations.hparams"].TrainingHparams(
+            training_steps=last, data_order_seed=0, **training
+        )
         times: dict[int, float] = {}
 
         def watch(_output: str, step: Any, *_: Any) -> None:
             if step.iteration in (warm, warm + steps):
                 times[step.iteration] = time.perf_counter()
 
-        self._parts["training.train"].train(hparams, model, loader, f"{self._work.name}/output", [watch])
+        self._parts["training.train"].train(
+            hparams, model, loader, f"{self._work.name}/output", [watch]
+        )
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
             raise NotRun("open_lth: the training diverged")
         return (times[warm + steps] - times[warm]) / steps
@@ -162,11 +196,15 @@ def check(folder: str | None) -> Path:
         NotRun: No folder is named, or it is not what it should be.
     """
     if not folder:
-        raise NotRun("needs a clone of facebookresearch/open_lth: make bench OPEN_LTH=/path/to/clone")
+        raise NotRun(
+            "needs a clone of facebookresearch/open_lth: make bench OPEN_LTH=/path/to/clone"
+        )
     path = Path(folder)
     if not path.is_dir():
         raise NotRun("open_lth: the folder that was named is not there")
     missing = [file for file in _FILES if not (path / file).is_file()]
     if missing:
-        raise NotRun(f"open_lth: the folder that was named is no clone of it: it has no {missing[0]}")
+        raise NotRun(
+            f"open_lth: the folder that was named is no clone of it: it has no {missing[0]}"
+        )
     return path

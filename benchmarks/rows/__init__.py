@@ -1,7 +1,7 @@
 """Rows: one private file per row; ``_lenet_300_100.py`` is the row ``lenet-300-100``.
 
-A file gives ``ROW``, what stands in the table before anything is measured, and ``measure(settings)``; its docstring
-says what is measured and how.
+A file gives ``ROW``, what stands in the table before anything is measured, and
+``measure(settings)``; its docstring says what is measured and how.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def chosen(given: Sequence[str]) -> list[str]:
     known = names()
     for name in given:
         if name not in known:
-            raise InputError(f"there is no row '{name}'.{near(name, known)} The rows are: {', '.join(known)}")
+            raise InputError(
+                f"there is no row '{name}'.{near(name, known)} The rows are: {', '.join(known)}"
+            )
     return [name for name in known if name in given or not given]
 
 

@@ -1,8 +1,10 @@
-"""Memory of a search on VGG-16, in multiples of the model, over five rounds: it must not grow with them.
+"""Memory of a search on VGG-16, in multiples of the model, over five rounds: it must not grow with
+them.
 
-`find` on torchvision's VGG-16 (138 M weights, 528 MiB), images of 224 x 224, SGD with momentum, one step a round and a
-look at the validation data, in a fresh process. Counted is the peak of each round above what the process held before
-there was a model: the user's model, weights, gradients, momentum, the mask, the start, the best and the final state.
+`find` on torchvision's VGG-16 (138 M weights, 528 MiB), images of 224 x 224, SGD with momentum, one
+step a round and a look at the validation data, in a fresh process. Counted is the peak of each
+round above what the process held before there was a model: the user's model, weights, gradients,
+momentum, the mask, the start, the best and the final state.
 """
 
 from __future__ import annotations
@@ -23,26 +25,41 @@ from tombola.data.partitions import WHOLE
 
 _MOST, _GROWTH = "peak, models", "growth, last round over the second"
 
-ROW = Row(222, "Memory of a search on VGG-16", "", [Goal(_MOST, "<=", 7, "models"), Goal(_GROWTH, "<=", 1.05)])
+ROW = Row(
+    222,
+    "Memory of a search on VGG-16",
+    "",
+    [Goal(_MOST, "<=", 7, "models"), Goal(_GROWTH, "<=", 1.05)],
+)
 
 
 def measure(settings: Settings) -> Measured:
     name, rounds = settings.scaled(("vgg16", 5), ("small", 2))  # type: ignore[arg-type, misc]
     need(2e9 if settings.quick else 9e9)
-    found = fresh.call("benchmarks.rows._find_memory:search", name=name, rounds=rounds, seed=settings.seed)
+    found = fresh.call(
+        "benchmarks.rows._find_memory:search", name=name, rounds=rounds, seed=settings.seed
+    )
     lines = [
-        exact(_MOST, max(found), "models", note=f"by round: {', '.join(f'{peak:.1f}' for peak in found)}"),
+        exact(
+            _MOST,
+            max(found),
+            "models",
+            note=f"by round: {', '.join(f'{peak:.1f}' for peak in found)}",
+        ),
         exact(_GROWTH, found[-1] / found[1], "x"),
     ]
     curve = points({number: [peak] for number, peak in enumerate(found, 1)})
-    return Measured(lines, [Series("Memory of a search on VGG-16", "Round", "Peak, in models", curve)])
+    return Measured(
+        lines, [Series("Memory of a search on VGG-16", "Round", "Peak, in models", curve)]
+    )
 
 
 def search(name: str, rounds: int, seed: int) -> list[float]:
     """Search in this process; the peak of each round, in multiples of the model."""
     shape = (3, 224, 224) if name == "vgg16" else (1, 8, 8)
     data = synthetic(classes=10, image_shape=shape, train=12, test=10)
-    _peaks(_perceptron(data, 8), "5", data, 1, seed)  # what is begun at the first call is none of it
+    # what is begun at the first call is none of it
+    _peaks(_perceptron(data, 8), "5", data, 1, seed)
     try:
         machine.forget_peak()
     except OSError as error:
@@ -59,7 +76,12 @@ def search(name: str, rounds: int, seed: int) -> list[float]:
 def _perceptron(data: Dataset, width: int) -> nn.Module:
     inputs = data.train_images[0].numel()
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+        nn.Flatten(),
+        nn.Linear(inputs, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, 10),
     )
 
 

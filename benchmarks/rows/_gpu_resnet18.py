@@ -1,7 +1,8 @@
 """ResNet-18 on CIFAR-100 on a GPU, batch 256: images per second, and a whole training of 50 epochs.
 
-The limit is a bare step of the same model on one batch that lies on the device: forward, backward and the optimiser,
-without batches, augmentation, schedule or loop. bf16 with the data resident on the device, COLT's augmentation.
+The limit is a bare step of the same model on one batch that lies on the device: forward, backward
+and the optimiser, without batches, augmentation, schedule or loop. bf16 with the data resident on
+the device, COLT's augmentation.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from tombola.training.jobs import Job, alone, run_job
 from tombola.training.loop import arrange_, optimizer_for, train
 
 ROW = Row(
-    95, "ResNet-18 on CIFAR-100, batch 256, on a GPU", "a bare step", [Goal("a training of 50 epochs", "<=", 60, "s")]
+    95,
+    "ResNet-18 on CIFAR-100, batch 256, on a GPU",
+    "a bare step",
+    [Goal("a training of 50 epochs", "<=", 60, "s")],
 )
 
 
@@ -31,7 +35,11 @@ def measure(settings: Settings) -> Measured:
     recipe = parse(
         {
             "name": "bench",
-            "data": {"name": "cifar100", "valid": 5000, "augment": {"crop": 4, "flip": True, "rotate": 15}},
+            "data": {
+                "name": "cifar100",
+                "valid": 5000,
+                "augment": {"crop": 4, "flip": True, "rotate": 15},
+            },
             "model": "resnet18",
             "training": {
                 "optimizer": "sgd",
@@ -86,7 +94,18 @@ def measure(settings: Settings) -> Measured:
     return Measured(
         [
             single("images a second", images["loop"], "images/s", seed=settings.seed),
-            ratio("of a bare step's speed", found["loop"], found["bare"], seed=settings.seed, against="a bare step"),
-            single("a training of 50 epochs", [whole], "s", note="validation after every epoch included"),
+            ratio(
+                "of a bare step's speed",
+                found["loop"],
+                found["bare"],
+                seed=settings.seed,
+                against="a bare step",
+            ),
+            single(
+                "a training of 50 epochs",
+                [whole],
+                "s",
+                note="validation after every epoch included",
+            ),
         ]
     )

@@ -1,7 +1,7 @@
 """COLT-2's two halves of MNIST's classes, LeNet-5: two warm workers against one process.
 
-Each training has some seconds; the one process trains them one after the other, with one or two threads, whichever
-is quicker.
+Each training has some seconds; the one process trains them one after the other, with one or two
+threads, whichever is quicker.
 """
 
 from benchmarks.halves import against_one_process

@@ -1,7 +1,9 @@
-"""A training step of LeNet-5 on MNIST, batch 60, SGD with momentum, no augmentation, a mask of 20 % held.
+"""A training step of LeNet-5 on MNIST, batch 60, SGD with momentum, no augmentation, a mask of 20 %
+held.
 
-open_lth has no LeNet-5: its loop trains ours, wrapped as one of its models and then in its ``PrunedModel``; data set,
-data loader and loop are its own. 50 consecutive steps a repetition, data loading included.
+open_lth has no LeNet-5: its loop trains ours, wrapped as one of its models and then in its
+``PrunedModel``; data set, data loader and loop are its own. 50 consecutive steps a repetition, data
+loading included.
 """
 
 from benchmarks.harness import Goal, Measured, Row, Settings

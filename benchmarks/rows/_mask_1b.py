@@ -1,6 +1,8 @@
-"""A global magnitude mask of 1.007 billion float32 weights in 24 layers: time and extra memory of `tombola.prune`.
+"""A global magnitude mask of 1.007 billion float32 weights in 24 layers: time and extra memory of
+`tombola.prune`.
 
-One process, torch's default threads, a fresh process each time. It needs 8 GB of free memory: 4 GB are the weights.
+One process, torch's default threads, a fresh process each time. It needs 8 GB of free memory: 4 GB
+are the weights.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from benchmarks.harness import Goal, Measured, Row, Settings, single
 from benchmarks.masks import BILLION, in_fresh_process, need
 
 ROW = Row(
-    70, "Global mask of 1.007 billion weights", "", [Goal("time", "<", 6, "s"), Goal("extra memory", "<", 1.2, "GB")]
+    70,
+    "Global mask of 1.007 billion weights",
+    "",
+    [Goal("time", "<", 6, "s"), Goal("extra memory", "<", 1.2, "GB")],
 )
 
 
@@ -22,5 +27,8 @@ def measure(settings: Settings) -> Measured:
     found = [in_fresh_process("ours", shapes, settings.seed) for _ in range(settings.times(5))]
     seconds, extra = [one["seconds"] for one in found], [one["extra"] / 1e9 for one in found]
     return Measured(
-        [single("time", seconds, "s", seed=settings.seed), single("extra memory", extra, "GB", seed=settings.seed)]
+        [
+            single("time", seconds, "s", seed=settings.seed),
+            single("extra memory", extra, "GB", seed=settings.seed),
+        ]
     )

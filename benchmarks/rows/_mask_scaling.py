@@ -1,7 +1,9 @@
-"""Time of a global magnitude mask over the number of weights, 10 thousand to 100 million: is it linear?
+"""Time of a global magnitude mask over the number of weights, 10 thousand to 100 million: is it
+linear?
 
-`tombola.prune` of 20 % of random normal weights in one process, torch's default threads. The exponent is the slope of
-the line through the medians from a million weights on, on logarithmic axes; 1 is linear.
+`tombola.prune` of 20 % of random normal weights in one process, torch's default threads. The
+exponent is the slope of the line through the medians from a million weights on, on logarithmic
+axes; 1 is linear.
 """
 
 from __future__ import annotations

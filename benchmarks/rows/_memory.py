@@ -1,8 +1,9 @@
-"""Peak memory of a training over the size of its model: multilayer perceptrons from 1 to 64 million weights.
+"""Peak memory of a training over the size of its model: multilayer perceptrons from 1 to 64 million
+weights.
 
-A few steps of SGD with momentum and a mask, on synthetic data; the peak of a fresh process above what it held before
-the model was made. Weights, gradients, momentum and a float mask are four bytes each a weight; the slope says how many
-bytes a weight takes in all.
+A few steps of SGD with momentum and a mask, on synthetic data; the peak of a fresh process above
+what it held before the model was made. Weights, gradients, momentum and a float mask are four bytes
+each a weight; the slope says how many bytes a weight takes in all.
 """
 
 from __future__ import annotations
@@ -32,13 +33,20 @@ def measure(settings: Settings) -> Measured:
     middle = {number: sorted(values)[len(values) // 2] for number, values in measured.items()}
     steep = 1e9 * slope(list(middle), list(middle.values()))
     lines = [
-        exact("bytes a weight", steep, "B", note="weight, gradient, momentum and float mask are 16, a job's copies not")
+        exact(
+            "bytes a weight",
+            steep,
+            "B",
+            note="weight, gradient, momentum and float mask are 16, a job's copies not",
+        )
     ]
     return Measured(lines, [Series("Peak memory of a training", "Weights", "GB", points(measured))])
 
 
 def train_once(width: int, seed: int) -> dict[str, float]:
-    """Train a perceptron of two hidden layers for a few steps in this process; bytes that it took."""
+    """Train a perceptron of two hidden layers for a few steps in this process; bytes that it
+    took.
+    """
     from tombola.experiments.plans import make_task
     from tombola.masks.masks import ones
     from tombola.schema.recipe import parse
@@ -66,4 +74,7 @@ def train_once(width: int, seed: int) -> dict[str, float]:
     before = machine.resident()
     job, task = job_of(width)
     run_job(job, task)
-    return {"extra": machine.peak() - before, "weights": sum(keep.numel() for keep in job.mask.values())}
+    return {
+        "extra": machine.peak() - before,
+        "weights": sum(keep.numel() for keep in job.mask.values()),
+    }

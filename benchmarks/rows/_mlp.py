@@ -1,8 +1,10 @@
-"""A training step of the smallest network, a perceptron of 20 hidden units on the digits, batch 64, half pruned.
+"""A training step of the smallest network, a perceptron of 20 hidden units on the digits, batch 64,
+half pruned.
 
-Here a step is mostly Python. Ours is a step as a run takes it; the plain step is what one would write down with torch
-(`benchmarks.profiles.plain`); the last line is `tombola.train` in a loop of somebody's own, who may change the model
-between two steps, so that it is looked at before each. Processor time of the one thread, data included.
+Here a step is mostly Python. Ours is a step as a run takes it; the plain step is what one would
+write down with torch (`benchmarks.profiles.plain`); the last line is `tombola.train` in a loop of
+somebody's own, who may change the model between two steps, so that it is looked at before each.
+Processor time of the one thread, data included.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from benchmarks.steps import Ours, Problem
 PROBLEM = Problem({"name": "mlp", "hidden": [20]}, "digits", 64, density=0.5)
 _PLAIN, _OWN_LOOP = "plain step", "a loop of one's own"
 
-ROW = Row(45, "Training step of a small perceptron, digits, batch 64", "torch", [Goal(_PLAIN, ">=", 1.5)])
+ROW = Row(
+    45, "Training step of a small perceptron, digits, batch 64", "torch", [Goal(_PLAIN, ">=", 1.5)]
+)
 
 
 def measure(settings: Settings) -> Measured:

@@ -1,7 +1,9 @@
-"""Memory of a run's own process over the number of partitions: COLT with 2, 8 and 24 of them, on two workers.
+"""Memory of a run's own process over the number of partitions: COLT with 2, 8 and 24 of them, on
+two workers.
 
-A perceptron of 4.1 M weights (16.5 MB) on the digits, three steps a training, one round. What partitions learn comes
-back through files, and is to be read one at a time: the process that drives the run must not hold them all.
+A perceptron of 4.1 M weights (16.5 MB) on the digits, three steps a training, one round. What
+partitions learn comes back through files, and is to be read one at a time: the process that drives
+the run must not hold them all.
 """
 
 from __future__ import annotations
@@ -26,27 +28,35 @@ def measure(settings: Settings) -> Measured:
     hidden = settings.scaled(2000, 20)
     numbers = _PARTITIONS[:2] if settings.quick else _PARTITIONS
     found = {
-        number: fresh.call("benchmarks.rows._partitions_memory:drive", partitions=number, hidden=hidden)
+        number: fresh.call(
+            "benchmarks.rows._partitions_memory:drive", partitions=number, hidden=hidden
+        )
         for number in numbers
     }
     lines = [exact(f"{number} partitions", peak / 1e6, "MB") for number, peak in found.items()]
     if _PARTITIONS[-1] in found:
         lines.append(exact(_GROWTH, found[_PARTITIONS[-1]] / found[_PARTITIONS[0]], "x"))
     curve = points({number: [peak / 1e6] for number, peak in found.items()})
-    return Measured(lines, [Series("Memory of a run over its partitions", "Partitions", "MB", curve)])
+    return Measured(
+        lines, [Series("Memory of a run over its partitions", "Partitions", "MB", curve)]
+    )
 
 
 def drive(partitions: int, hidden: int) -> float:
     """Drive a run in this process; the most bytes that it held."""
-    recipe = parse({
-        "name": "memory",
-        "data": {"name": "digits", "valid": 0.15},
-        "model": {"name": "mlp", "hidden": [hidden, hidden]},
-        "training": {"lr": 0.01, "momentum": 0.9, "steps": 3, "batch_size": 20},
-        "arms": {"colt": {"method": "colt", "partitions": partitions, "by": "examples", "rate": 0.1}},
-        "until": {"rounds": 1},
-        "keep": "none",
-    })  # fmt: skip
+    recipe = parse(
+        {
+            "name": "memory",
+            "data": {"name": "digits", "valid": 0.15},
+            "model": {"name": "mlp", "hidden": [hidden, hidden]},
+            "training": {"lr": 0.01, "momentum": 0.9, "steps": 3, "batch_size": 20},
+            "arms": {
+                "colt": {"method": "colt", "partitions": partitions, "by": "examples", "rate": 0.1}
+            },
+            "until": {"rounds": 1},
+            "keep": "none",
+        }
+    )
     try:
         machine.forget_peak()
     except OSError as error:

@@ -1,7 +1,9 @@
-"""A recipe on 1, 2 and more workers, to one a core: COLT-2, LTH and matched on the digits, three replicates.
+"""A recipe on 1, 2 and more workers, to one a core: COLT-2, LTH and matched on the digits, three
+replicates.
 
-`tombola.run` from nothing to the report, each time in a fresh runs folder, starting the workers included. The second
-line leaves out what comes before the first evaluation of the first training: starting workers and loading data.
+`tombola.run` from nothing to the report, each time in a fresh runs folder, starting the workers
+included. The second line leaves out what comes before the first evaluation of the first training:
+starting workers and loading data.
 """
 
 from benchmarks.curves import points
@@ -25,4 +27,6 @@ def measure(settings: Settings) -> Measured:
     warm = {n: side.warm[-repeats:] for n, side in sides.items()}
     lines.append(ratio("2 workers, without starting", warm[2], warm[1], **facts))
     curve = points({n: times[str(n)] for n in numbers})
-    return Measured(lines, [Series("A whole recipe over the number of workers", "Workers", "Seconds", curve)])
+    return Measured(
+        lines, [Series("A whole recipe over the number of workers", "Workers", "Seconds", curve)]
+    )

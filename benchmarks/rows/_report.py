@@ -1,8 +1,9 @@
-"""A report over the number of its results: tables, charts and page of packed runs of about 100, 1,000 and 5,000.
+"""A report over the number of its results: tables, charts and page of packed runs of about 100,
+1,000 and 5,000.
 
-One replicate of ten arms and ten rounds is really run, the others are made from it (`benchmarks.crowd`). What is timed
-is reading the folder and writing its report, figures inside the page alone, in a process that has imported what it
-needs.
+One replicate of ten arms and ten rounds is really run, the others are made from it
+(`benchmarks.crowd`). What is timed is reading the folder and writing its report, figures inside the
+page alone, in a process that has imported what it needs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _REPLICATES = (1, 10, 45)
 _MOST = f"{_REPLICATES[-1] * A_REPLICATE:,} results"
 _GROWTH = "growth over 4.5 times the results"
 
-ROW = Row(230, "A report over its results", "", [Goal(_MOST, "<", 10, "s"), Goal(_GROWTH, "<=", 4.5)])
+ROW = Row(
+    230, "A report over its results", "", [Goal(_MOST, "<", 10, "s"), Goal(_GROWTH, "<=", 4.5)]
+)
 
 
 def measure(settings: Settings) -> Measured:
@@ -37,8 +40,15 @@ def measure(settings: Settings) -> Measured:
     if _MOST in times:
         fewer = times[f"{_REPLICATES[-2] * A_REPLICATE:,} results"]
         lines.append(ratio(_GROWTH, fewer, times[_MOST], seed=settings.seed))
-    curve = points({number * A_REPLICATE: seconds for number, seconds in zip(numbers, times.values(), strict=True)})
-    return Measured(lines, [Series("A report over its results", "Results", "Seconds", curve, log=True)])
+    curve = points(
+        {
+            number * A_REPLICATE: seconds
+            for number, seconds in zip(numbers, times.values(), strict=True)
+        }
+    )
+    return Measured(
+        lines, [Series("A report over its results", "Results", "Seconds", curve, log=True)]
+    )
 
 
 def _reporting(folder: Path) -> Callable[[], float]:

@@ -1,7 +1,8 @@
-"""Time a round over the rounds of an LTH search: a round must not cost more because others came before it.
+"""Time a round over the rounds of an LTH search: a round must not cost more because others came
+before it.
 
-LeNet-300-100 on the digits, 20 epochs a training, one thread, in this process; what is timed is `find` from one round
-to the next: training, scoring, pruning, and checking the invariants.
+LeNet-300-100 on the digits, 20 epochs a training, one thread, in this process; what is timed is
+`find` from one round to the next: training, scoring, pruning, and checking the invariants.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def measure(settings: Settings) -> Measured:
     task = make_task(plan, settings.root)
     rounds = settings.scaled(20, 4)
     times: dict[int, list[float]] = {index: [] for index in range(1, rounds + 1)}
-    warm = Job(task.initial_state(), ones(task.model, head=task.head), plan.training, seed=settings.seed)
+    warm = Job(
+        task.initial_state(), ones(task.model, head=task.head), plan.training, seed=settings.seed
+    )
     serial(task)([warm])
     for repetition in range(settings.times(7)):
         mask = ones(task.model, head=task.head)
@@ -46,4 +49,6 @@ def measure(settings: Settings) -> Measured:
     early = [statistics.median(r[k] for r in every[:third]) for k in range(len(every[0]))]
     growth = [after / before for after, before in zip(late, early, strict=True)]
     line = single("last third / first third", growth, "x", seed=settings.seed, note="1 is flat")
-    return Measured([line], [Series("Time a round of an LTH search", "Round", "Seconds", points(times))])
+    return Measured(
+        [line], [Series("Time a round of an LTH search", "Round", "Seconds", points(times))]
+    )

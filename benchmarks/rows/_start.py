@@ -1,4 +1,6 @@
-"""Whole processes, as a user starts them: ``tombola --help`` and ``tombola ticket info FILE`` of a small ticket."""
+"""Whole processes, as a user starts them: ``tombola --help`` and ``tombola ticket info FILE``
+of a small ticket.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ import torch
 from benchmarks.harness import Goal, Measured, NotRun, Row, Settings, interleave, single
 from tombola.tickets import Ticket
 
-ROW = Row(110, "Start-up of the command line", "", [Goal("--help", "<", 0.3, "s"), Goal("ticket info", "<", 0.5, "s")])
+ROW = Row(
+    110,
+    "Start-up of the command line",
+    "",
+    [Goal("--help", "<", 0.3, "s"), Goal("ticket info", "<", 0.5, "s")],
+)
 
 
 def measure(settings: Settings) -> Measured:
@@ -22,10 +29,13 @@ def measure(settings: Settings) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         ticket = str(Path(folder, "ticket.safetensors"))
         weights = torch.randn(300, 784, generator=torch.Generator().manual_seed(settings.seed))
-        Ticket({"fc1.weight": weights.abs() > 1}, {"fc1.weight": weights}, {"arm": "lth"}).save(ticket)
+        Ticket({"fc1.weight": weights.abs() > 1}, {"fc1.weight": weights}, {"arm": "lth"}).save(
+            ticket
+        )
         asked = {"--help": ["--help"], "ticket info": ["ticket", "info", ticket]}
         sides = {
-            name: lambda arguments=arguments: _seconds([*command, *arguments]) for name, arguments in asked.items()
+            name: lambda arguments=arguments: _seconds([*command, *arguments])
+            for name, arguments in asked.items()
         }
         times = interleave(sides, settings.times(20), settings.seed)
     return Measured([single(name, times[name], "s", seed=settings.seed) for name in asked])
@@ -33,7 +43,9 @@ def measure(settings: Settings) -> Measured:
 
 def _seconds(command: list[str]) -> float:
     began = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+    )
     seconds = time.perf_counter() - began
     if done.returncode:
         raise NotRun(f"tombola ended with {done.returncode}: {' '.join(done.stderr.split())[:200]}")

@@ -1,8 +1,9 @@
-"""Bits a weight of a ticket's mask over its density: drawn masks of 20 M weights, and those that a search found.
+"""Bits a weight of a ticket's mask over its density: drawn masks of 20 M weights, and those that a
+search found.
 
-What is counted is the mask's part of the ticket file. The entropy is that of so many kept weights in each layer. The
-search is LTH at 50 % a round with LeNet-300-100 on scikit-learn's digits. Written and read is a file of 20 M weights at
-20 %, verified, against the same mask as packed bits.
+What is counted is the mask's part of the ticket file. The entropy is that of so many kept weights
+in each layer. The search is LTH at 50 % a round with LeNet-300-100 on scikit-learn's digits.
+Written and read is a file of 20 M weights at 20 %, verified, against the same mask as packed bits.
 """
 
 from __future__ import annotations
@@ -28,11 +29,33 @@ from tombola.ticket_format import verify, writing
 from tombola.tickets import Ticket
 from tombola.training.jobs import Job
 
-_DENSITIES = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
-_DRAWN, _FOUND = "bits over entropy, drawn masks, the most", "bits over entropy, found masks, the most"
+_DENSITIES = (
+    0.5,
+    0.45,
+    0.4,
+    0.35,
+    0.3,
+    0.25,
+    0.2,
+    0.15,
+    0.1,
+    0.05,
+    0.02,
+    0.01,
+    0.005,
+    0.002,
+    0.001,
+)
+_DRAWN, _FOUND = (
+    "bits over entropy, drawn masks, the most",
+    "bits over entropy, found masks, the most",
+)
 
 ROW = Row(
-    240, "Bits a weight of a ticket over its density", "", [Goal(_DRAWN, "<=", 1.1, ""), Goal(_FOUND, "<=", 1.1, "")]
+    240,
+    "Bits a weight of a ticket over its density",
+    "",
+    [Goal(_DRAWN, "<=", 1.1, ""), Goal(_FOUND, "<=", 1.1, "")],
 )
 
 
@@ -55,7 +78,10 @@ def measure(settings: Settings) -> Measured:
     }
     times = interleave(sides, settings.times(9), settings.seed)
     lines = [exact(_DRAWN, max(over)), exact(_FOUND, max(over_found))]
-    lines += [exact(f"bits a weight at {density:.1%}", drawn[density]) for density in (0.5, 0.2, 0.1, 0.01, 0.001)]
+    lines += [
+        exact(f"bits a weight at {density:.1%}", drawn[density])
+        for density in (0.5, 0.2, 0.1, 0.01, 0.001)
+    ]
     lines += [single(name, seconds, "s", seed=settings.seed) for name, seconds in times.items()]
     curves = {"drawn": drawn, "found": found, "entropy": entropies}
     drawn_curves = [
@@ -63,19 +89,25 @@ def measure(settings: Settings) -> Measured:
         for name, curve in curves.items()
         for point in points({density: [bits] for density, bits in curve.items()}, name)
     ]
-    return Measured(lines, [Series("Bits a weight of a ticket's mask", "Density", "Bits", drawn_curves, log=True)])
+    return Measured(
+        lines,
+        [Series("Bits a weight of a ticket's mask", "Density", "Bits", drawn_curves, log=True)],
+    )
 
 
 def bits_of(mask: Mask) -> float:
     """Return the bits a weight that a mask takes in a ticket file."""
     with tempfile.TemporaryDirectory(prefix="tombola-bench-") as folder:
         file = verify(_saved(mask, Path(folder, "ticket.safetensors")))
-    taken = sum(entry.end - entry.begin for name, entry in file.tensors.items() if name.startswith("mask."))
+    taken = sum(
+        entry.end - entry.begin for name, entry in file.tensors.items() if name.startswith("mask.")
+    )
     return 8 * taken / _size(mask)
 
 
 def entropy_of(mask: Mask) -> float:
-    """Return the bits a weight that a mask takes at least, where all of its layers' masks of as many are alike.
+    """Return the bits a weight that a mask takes at least, where all of its layers' masks of as
+    many are alike.
 
     >>> round(entropy_of({"w": torch.tensor([True, False, False, False])}), 3)
     0.811
@@ -116,8 +148,11 @@ def _searched(rounds: int) -> Iterator[dict[str, Tensor]]:
 
 
 def _saved(mask: Mask, path: Path) -> Path:
-    # The smallest state that has the mask's names and shapes: bytes are a quarter of what weights take.
-    Ticket(mask, {name: torch.zeros(keep.shape, dtype=torch.int8) for name, keep in mask.items()}).save(path)
+    # The smallest state that has the mask's names and shapes: bytes are a quarter of what weights
+    # take.
+    Ticket(
+        mask, {name: torch.zeros(keep.shape, dtype=torch.int8) for name, keep in mask.items()}
+    ).save(path)
     return path
 
 

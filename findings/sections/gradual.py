@@ -15,9 +15,13 @@ ARMS = {
     "random-ticket": "random ticket",
 }
 PAIRS = (
-    ("as-trained", DENSE), ("gradual", DENSE), ("reinitialised", DENSE), ("as-trained", "gradual"),
-    ("gradual", "reinitialised"), ("gradual", "random-ticket"),
-)  # fmt: skip
+    ("as-trained", DENSE),
+    ("gradual", DENSE),
+    ("reinitialised", DENSE),
+    ("as-trained", "gradual"),
+    ("gradual", "reinitialised"),
+    ("gradual", "random-ticket"),
+)
 
 
 def accuracy(arm: str, percent: int, rule: str) -> list[float]:

@@ -79,11 +79,16 @@ def text() -> str:
     pairs = []
     for density in DENSITIES:
         for arm, name in NAMES.items():
-            pairs.append([
-                density if arm == DENSE else "", name, told(accuracy(arm, density, EARLY)),
-                told(accuracy(arm, density, END)), told_ratio(steps(arm, density)),
-                f"{sooner(arm, density)} of {len(replicates(FOLDER))}",
-            ])  # fmt: skip
+            pairs.append(
+                [
+                    density if arm == DENSE else "",
+                    name,
+                    told(accuracy(arm, density, EARLY)),
+                    told(accuracy(arm, density, END)),
+                    told_ratio(steps(arm, density)),
+                    f"{sooner(arm, density)} of {len(replicates(FOLDER))}",
+                ]
+            )
     against = [
         "density",
         "ticket against",

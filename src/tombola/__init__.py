@@ -5,8 +5,9 @@
                  |           +-------------------------------------------------------+  next round
                  +--> ticket -> train on all data -> record -> report
 
-Functions over plain values: a mask maps a parameter's name to a boolean tensor, True keeps the weight; a state is a
-``state_dict``. Public names are imported when they are used, so ``import tombola`` is quick.
+Functions over plain values: a mask maps a parameter's name to a boolean tensor, True keeps the
+weight; a state is a ``state_dict``. Public names are imported when they are used, so ``import
+tombola`` is quick.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def __getattr__(name: str) -> Any:
 
 
 def _module(name: str) -> Any:
-    """Import a module or a catalogue of tombola's (``tombola.scores``); ``None`` if there is none of that name."""
+    """Import a module or a catalogue of tombola's (``tombola.scores``); ``None`` if there is
+    none of that name.
+    """
     try:
         return importlib.import_module(f"tombola.{name}")
     except ModuleNotFoundError as error:
@@ -92,7 +95,9 @@ def _module(name: str) -> Any:
 def __dir__() -> list[str]:
     import pkgutil  # seldom needed
 
-    modules = {found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")}
+    modules = {
+        found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")
+    }
     return sorted({*globals(), *__all__, *modules})
 
 

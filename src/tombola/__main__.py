@@ -10,7 +10,8 @@ def main() -> None:
     further = "; the same command goes on from here" if sys.argv[1:2] in (["run"], ["demo"]) else ""
     interrupts.heed(f"tombola: stopped{further}")
     try:
-        from tombola.commands.cli import main as command_line  # from here on an interrupt is told in one line
+        # from here on an interrupt is told in one line
+        from tombola.commands.cli import main as command_line
 
         code = command_line()
     except KeyboardInterrupt:

@@ -28,13 +28,16 @@ from tombola.masks.digests import DTYPES, contents, digest_mask, digest_state, p
 
 
 class RewindPoints:
-    """A folder of rewind points that many tickets share: each state is encoded, checked and written once.
+    """A folder of rewind points that many tickets share: each state is encoded, checked and written
+    once.
 
-    A state is known again by its tensors while they live; one that torch's functions have changed is another state. A
-    file that is not as it was left is read again, and replaced where it is damaged. Threads may share one.
+    A state is known again by its tensors while they live; one that torch's functions have changed
+    is another state. A file that is not as it was left is read again, and replaced where it is
+    damaged. Threads may share one.
 
     Args:
-        folder: Where they are; a ticket finds them in a folder named ``rewind_points`` beside it or above.
+        folder: Where they are; a ticket finds them in a folder named ``rewind_points`` beside it or
+            above.
 
     >>> import tempfile
     >>> state = {"w": torch.ones(2)}
@@ -52,7 +55,9 @@ class RewindPoints:
         self._lock = threading.Lock()
 
     def known(self, state: State) -> ticket_format.RewindPoint | None:
-        """Return the rewind point that was kept of these very tensors, without its bytes, while its file is there."""
+        """Return the rewind point that was kept of these very tensors, without its bytes, while
+        its file is there.
+        """
         with self._lock:
             self._kept = [kept for kept in self._kept if kept.lives() and kept.is_there()]
             return next((kept.point for kept in self._kept if kept.is_of(state)), None)
@@ -69,11 +74,14 @@ class RewindPoints:
 
 
 class _Kept:
-    """A rewind point that is in a file, the tensors that it was made of, and how its file was left."""
+    """A rewind point that is in a file, the tensors that it was made of, and how its file was
+    left.
+    """
 
     def __init__(self, state: State, point: ticket_format.RewindPoint, path: Path) -> None:
         self.point, self._path, self._left = point, path, _stamp(path)
-        # What a module says of itself and is no tensor becomes a new one each time: such a state is never known again.
+        # What a module says of itself and is no tensor becomes a new one each time: such a state is
+        # never known again.
         self._tensors = {name: weakref.ref(value) for name, value in states.tensors(state).items()}
         self._versions = _versions(state)
 
@@ -81,7 +89,9 @@ class _Kept:
         return all(tensor() is not None for tensor in self._tensors.values())
 
     def is_of(self, state: State) -> bool:
-        same = list(state) == list(self._tensors) and all(self._tensors[name]() is state[name] for name in state)
+        same = list(state) == list(self._tensors) and all(
+            self._tensors[name]() is state[name] for name in state
+        )
         return same and _versions(state) == self._versions
 
     def is_there(self) -> bool:
@@ -89,8 +99,14 @@ class _Kept:
 
 
 def _versions(state: State) -> list[int]:
-    """Return how often torch's functions have changed each tensor; one made for inference alone does not count them."""
-    return [-1 if value.is_inference() else value._version for value in state.values() if isinstance(value, Tensor)]
+    """Return how often torch's functions have changed each tensor; one made for inference alone
+    does not count them.
+    """
+    return [
+        -1 if value.is_inference() else value._version
+        for value in state.values()
+        if isinstance(value, Tensor)
+    ]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -111,8 +127,10 @@ class Ticket:
 
     Attributes:
         mask: True = kept; no entry = never pruned.
-        rewind_point: The full state, buffers and full-class head included; pruned weights may have any value.
-        origin: Where it came from, as JSON data: model, data, training, arm, round, seeds, partitions, parent.
+        rewind_point: The full state, buffers and full-class head included; pruned weights may have
+            any value.
+        origin: Where it came from, as JSON data: model, data, training, arm, round, seeds,
+            partitions, parent.
         total: Number of all conv, linear and norm weights of the model, for `density_total`.
         digest: Digest of the file it was loaded from, else ``None``.
     """
@@ -135,17 +153,19 @@ class Ticket:
         path: str | os.PathLike[str],
         rewind_points: MutableMapping[Path, ticket_format.RewindPoint] | None = None,
     ) -> Ticket:
-        """Read and verify a ticket file; tensors are on the CPU, in the model's order, and belong to the caller.
+        """Read and verify a ticket file; tensors are on the CPU, in the model's order, and belong
+        to the caller.
 
         Args:
-            path: The file. One that refers to its rewind point has it in a folder ``rewind_points`` beside it or in
-                one of the four folders above.
-            rewind_points: Rewind points in files of their own that were read before; what is read is added. Give
-                the tickets of a run the same dict, empty at first, and each file is read once.
+            path: The file. One that refers to its rewind point has it in a folder ``rewind_points``
+                beside it or in one of the four folders above.
+            rewind_points: Rewind points in files of their own that were read before; what is read
+                is added. Give the tickets of a run the same dict, empty at first, and each file is
+                read once.
 
         Raises:
-            TicketError: The file is missing, truncated, altered, damaged or no ticket, or its rewind point is; one
-                line says which.
+            TicketError: The file is missing, truncated, altered, damaged or no ticket, or its
+                rewind point is; one line says which.
         """
         file = ticket_format.verify(path, rewind_points)
         mask = {name: torch.from_numpy(file.keep(name)) for name in file.shapes}
@@ -153,22 +173,27 @@ class Ticket:
         return cls(mask, point, file.origin, file.total, file.digest)
 
     def save(
-        self, path: str | os.PathLike[str], rewind_points: RewindPoints | str | os.PathLike[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        rewind_points: RewindPoints | str | os.PathLike[str] | None = None,
     ) -> str:
-        """Write the ticket to a safetensors file, whole or not at all, and return the file's digest.
+        """Write the ticket to a safetensors file, whole or not at all, and return the file's
+        digest.
 
-        The same ticket gives the same bytes. Missing folders are made; an existing file is replaced.
+        The same ticket gives the same bytes. Missing folders are made; an existing file is
+        replaced.
 
         Args:
             path: The file.
-            rewind_points: Folder of rewind points, which many tickets share; without it the ticket's file holds its
-                own. It is named ``rewind_points`` and is beside the ticket or in one of the four folders above, for
-                there `load` looks for it. A rewind point that is there already is read and checked, not written;
-                with `RewindPoints` only the first time.
+            rewind_points: Folder of rewind points, which many tickets share; without it the
+                ticket's file holds its own. It is named ``rewind_points`` and is beside the ticket
+                or in one of the four folders above, for there `load` looks for it. A rewind point
+                that is there already is read and checked, not written; with `RewindPoints` only the
+                first time.
 
         Raises:
-            TicketError: The mask does not fit the rewind point, a value cannot be stored, the origin is not JSON, or
-                the rewind point would not be found again.
+            TicketError: The mask does not fit the rewind point, a value cannot be stored, the
+                origin is not JSON, or the rewind point would not be found again.
             DiskError: A file cannot be written.
 
         >>> import tempfile
@@ -186,12 +211,20 @@ class Ticket:
         if points is not None:
             _check_found(path, points.folder)
         try:
-            packed = {name: (tuple(keep.shape), pack(name, keep)) for name, keep in self.mask.items()}
+            packed = {
+                name: (tuple(keep.shape), pack(name, keep)) for name, keep in self.mask.items()
+            }
             known = None if points is None else points.known(self.rewind_point)
             state = {} if known is not None else _contents(self.rewind_point)
-            point = known if points is None or known is not None else ticket_format.encode_rewind_point(state)
+            point = (
+                known
+                if points is None or known is not None
+                else ticket_format.encode_rewind_point(state)
+            )
             origin = self.told_origin()
-            raw = ticket_format.encode(packed, state if point is None else point, origin=origin, total=self.total)
+            raw = ticket_format.encode(
+                packed, state if point is None else point, origin=origin, total=self.total
+            )
         except TicketError:
             raise
         except InputError as error:
@@ -204,14 +237,15 @@ class Ticket:
     def apply(self, model: nn.Module) -> dict[str, Tensor]:
         """Load the rewind point into a model, in place, and set its pruned weights to zero.
 
-        Values take the model's dtype and device. Names are the model's own, whatever it is wrapped in (see
-        `tombola.masks.names`); shared parameters may appear under each of their names.
+        Values take the model's dtype and device. Names are the model's own, whatever it is wrapped
+        in (see `tombola.masks.names`); shared parameters may appear under each of their names.
 
         Returns:
             A new mask on the model's device, for `hold_` or for training.
 
         Raises:
-            TicketError: A name or a shape differs; the first one is named and the model is as it was.
+            TicketError: A name or a shape differs; the first one is named and the model is as it
+                was.
 
         >>> ticket = Ticket({"weight": torch.tensor([[True, False]])}, nn.Linear(2, 1).state_dict(), {})
         >>> model = nn.Linear(2, 1)
@@ -226,25 +260,32 @@ class Ticket:
         mask = names.named_like(self.mask, targets)
         for name, value in point.items():
             if name not in targets:
-                raise TicketError(f"the ticket does not fit the model: the model has no '{name}' {_seen(value)}")
+                raise TicketError(
+                    f"the ticket does not fit the model: the model has no '{name}' {_seen(value)}"
+                )
             target = targets[name]
             if name in extra:
                 continue  # its module takes it whole, whatever it is
             if target.shape != value.shape:
                 raise TicketError(
-                    f"the ticket does not fit the model: '{name}' is {_seen(value)} in the ticket and {_seen(target)} "
-                    "in the model"
+                    f"the ticket does not fit the model: '{name}' is {_seen(value)} in the ticket "
+                    f"and {_seen(target)} in the model"
                 )
-            if target.is_floating_point() != value.is_floating_point() or target.is_complex() != value.is_complex():
+            if (
+                target.is_floating_point() != value.is_floating_point()
+                or target.is_complex() != value.is_complex()
+            ):
                 raise TicketError(
-                    f"the ticket does not fit the model: '{name}' is {value.dtype} in the ticket and {target.dtype} "
-                    "in the model"
+                    f"the ticket does not fit the model: '{name}' is {value.dtype} in the ticket "
+                    f"and {target.dtype} in the model"
                 )
             if value.dtype != target.dtype:
                 _check_values(name, value, mask.get(name), target.dtype)
         for name, target in targets.items():
             if name not in point:
-                raise TicketError(f"the ticket does not fit the model: the ticket has no '{name}' {_seen(target)}")
+                raise TicketError(
+                    f"the ticket does not fit the model: the ticket has no '{name}' {_seen(target)}"
+                )
         keeps = {name: keep.to(targets[name].device, copy=True) for name, keep in mask.items()}
         with torch.no_grad():
             for name, value in point.items():
@@ -281,11 +322,13 @@ class Ticket:
     def shared(self) -> dict[str, str] | None:
         """Names of one tensor: the first one by each of its others; ``None`` where nobody can tell.
 
-        The origin says it; else the state does, while it is the model's own ``state_dict`` and its names share memory.
-        A state that was copied tensor by tensor has lost it: equal values are not sharing.
+        The origin says it; else the state does, while it is the model's own ``state_dict`` and its
+        names share memory. A state that was copied tensor by tensor has lost it: equal values are
+        not sharing.
 
         Raises:
-            TicketError: What the origin says is no mapping of names that the rewind point has in one shape.
+            TicketError: What the origin says is no mapping of names that the rewind point has in
+                one shape.
         """
         said = self.origin.get("shared")
         if said is None:
@@ -293,16 +336,24 @@ class Ticket:
             return found if found or hasattr(self.rewind_point, "_metadata") else None
         point = self.rewind_point
         fits = isinstance(said, Mapping) and all(
-            isinstance(first, str) and name in point and first in point and point[name].shape == point[first].shape
+            isinstance(first, str)
+            and name in point
+            and first in point
+            and point[name].shape == point[first].shape
             for name, first in said.items()
         )
         if not fits:
-            raise TicketError("the ticket's origin names tensors as shared that its rewind point has not, or not alike")
+            raise TicketError(
+                "the ticket's origin names tensors as shared that its rewind point has not, or not "
+                "alike"
+            )
         return dict(said)
 
     @property
     def versions(self) -> dict[str, int]:
-        """The versions of the model's modules where they are not 1, by their names, as torch notes them in a state."""
+        """The versions of the model's modules where they are not 1, by their names, as torch
+        notes them in a state.
+        """
         noted = getattr(self.rewind_point, "_metadata", None)
         if isinstance(noted, Mapping):
             return states.versions(noted)
@@ -311,15 +362,18 @@ class Ticket:
         return {str(name): number for name, number in known.items() if type(number) is int}
 
     def told_origin(self) -> dict[str, Any]:
-        """Return the origin with what else a file cannot show: which names share a tensor, and modules' versions.
+        """Return the origin with what else a file cannot show: which names share a tensor, and
+        modules' versions.
 
         Raises:
             TicketError: The origin is no mapping.
         """
         given: Any = self.origin
         if not isinstance(given, Mapping):
-            raise TicketError(f"the ticket's origin is a {type(given).__name__}; it is a mapping, {{}} where nothing "
-                              "is to be said")  # fmt: skip
+            raise TicketError(
+                f"the ticket's origin is a {type(given).__name__}; it is a mapping, {{}} where "
+                "nothing is to be said"
+            )
         origin = dict(given)
         shared, versions = self.shared, self.versions
         if "shared" not in origin and shared is not None and (shared or self.alike()):
@@ -329,25 +383,36 @@ class Ticket:
         return origin
 
     def alike(self) -> dict[str, str]:
-        """Return names without a mask whose values equal those of a name with one, to the last bit, and that name."""
-        free = [name for name in self.rewind_point if name not in self.mask and not states.is_extra(name)]
+        """Return names without a mask whose values equal those of a name with one, to the last
+        bit, and that name.
+        """
+        free = [
+            name
+            for name in self.rewind_point
+            if name not in self.mask and not states.is_extra(name)
+        ]
         found: dict[str, str] = {}
         for name in self.mask:
             value = self.rewind_point[name]
             like = [n for n in free if self.rewind_point[n].shape == value.shape]
-            found |= {n: name for n in like if contents(n, self.rewind_point[n]) == contents(name, value)}
+            found |= {
+                n: name for n in like if contents(n, self.rewind_point[n]) == contents(name, value)
+            }
         return found
 
     def check(self) -> None:
         """Check that mask and rewind point are of one piece.
 
         Raises:
-            TicketError: A mask is not boolean, has no weight in the rewind point or another shape than it.
+            TicketError: A mask is not boolean, has no weight in the rewind point or another shape
+                than it.
         """
         point: Mapping[str, Any] = self.rewind_point
         for name, value in point.items():
             if not isinstance(value, Tensor) and not states.is_extra(name):
-                raise TicketError(f"'{name}' of the rewind point is a {type(value).__name__}, not a tensor")
+                raise TicketError(
+                    f"'{name}' of the rewind point is a {type(value).__name__}, not a tensor"
+                )
         for name, keep in self.mask.items():
             if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
                 kind = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
@@ -356,7 +421,8 @@ class Ticket:
                 raise TicketError(f"the mask names '{name}', which is not in the rewind point")
             if keep.shape != self.rewind_point[name].shape:
                 raise TicketError(
-                    f"the mask of '{name}' is {_seen(keep)}, the rewind point has {_seen(self.rewind_point[name])}"
+                    f"the mask of '{name}' is {_seen(keep)}, the rewind point has "
+                    f"{_seen(self.rewind_point[name])}"
                 )
 
 
@@ -365,17 +431,21 @@ def _check_found(path: str | os.PathLike[str], rewind_points: str | os.PathLike[
     places = {os.path.realpath(folder) for folder in ticket_format.rewind_folders(path)}
     if os.path.realpath(rewind_points) not in places:
         raise TicketError(
-            f"rewind_points is '{os.fspath(rewind_points)}'; a ticket finds its rewind point in a folder named "
-            f"{ticket_format.FOLDER} beside it or in one of the {ticket_format.LEVELS - 1} folders above, "
-            f"and this one is '{os.fspath(path)}'"
+            f"rewind_points is '{os.fspath(rewind_points)}'; a ticket finds its rewind point in a "
+            f"folder named {ticket_format.FOLDER} beside it or in one of the "
+            f"{ticket_format.LEVELS - 1} folders above, and this one is '{os.fspath(path)}'"
         )
 
 
 def _check_values(name: str, value: Tensor, keep: Tensor | None, dtype: torch.dtype) -> None:
     """Refuse a kept value that the model's dtype cannot hold; a pruned one becomes zero anyway."""
-    if (seen := states.lost(value if keep is None else value[keep.to(value.device)], dtype)) is not None:
-        raise TicketError(f"the ticket does not fit the model: '{name}' holds {seen}, which {dtype} cannot hold; "
-                          f"a model of {value.dtype} can")  # fmt: skip
+    if (
+        seen := states.lost(value if keep is None else value[keep.to(value.device)], dtype)
+    ) is not None:
+        raise TicketError(
+            f"the ticket does not fit the model: '{name}' holds {seen}, which {dtype} cannot hold; "
+            f"a model of {value.dtype} can"
+        )
 
 
 def _tensor(entry: ticket_format.Entry, raw: memoryview) -> Tensor:

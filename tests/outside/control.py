@@ -12,4 +12,6 @@ class Mirrored(Following):
     control = True
 
     def ticket(self, setting, job):
-        return setting.ticket({name: keep.flip(0) for name, keep in job.mask.items()}, job.start, job.first)
+        return setting.ticket(
+            {name: keep.flip(0) for name, keep in job.mask.items()}, job.start, job.first
+        )

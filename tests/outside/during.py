@@ -8,7 +8,9 @@ import torch
 
 @dataclass(frozen=True)
 class Swap:
-    """Halfway, let the smallest weights of each layer go and as many pruned ones grow again, from zero."""
+    """Halfway, let the smallest weights of each layer go and as many pruned ones grow again,
+    from zero.
+    """
 
     number: int = 1
 
@@ -26,7 +28,9 @@ class Swapper:
 
     def cut(self, step, state):
         self.mask = {name: self._swapped(state[name], keep) for name, keep in self.mask.items()}
-        self.kept.append((step, {name: int(keep.count_nonzero()) for name, keep in self.mask.items()}))
+        self.kept.append(
+            (step, {name: int(keep.count_nonzero()) for name, keep in self.mask.items()})
+        )
         return self.mask
 
     def _swapped(self, weight, keep):

@@ -1,4 +1,6 @@
-"""An executor outside of the package: it works in a folder of its own, as on another machine, and sends files back."""
+"""An executor outside of the package: it works in a folder of its own, as on another machine,
+and sends files back.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""A gradient score that stands outside the package: how much a loss would change if a weight were scaled."""
+"""A gradient score that stands outside the package: how much a loss would change if a weight
+were scaled.
+"""
 
 import torch
 

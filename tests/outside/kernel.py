@@ -1,4 +1,6 @@
-"""A kernel outside of the package: it keeps weights of its own, and the model has them when somebody looks."""
+"""A kernel outside of the package: it keeps weights of its own, and the model has them when
+somebody looks.
+"""
 
 import torch
 from torch import nn
@@ -18,7 +20,9 @@ class Elsewhere(Kernel):
 
     def prepare(self, model, handle, training, *, loss, optimizer, reseed):
         named = dict(model.named_parameters())
-        own = {name: nn.Parameter(torch.empty_like(p), p.requires_grad) for name, p in named.items()}
+        own = {
+            name: nn.Parameter(torch.empty_like(p), p.requires_grad) for name, p in named.items()
+        }
         live = [parameter for parameter in own.values() if parameter.requires_grad]
         mine = type(optimizer)(own.values(), **optimizer.defaults)
         keeps = {}

@@ -1,4 +1,6 @@
-"""A task of its own: turn a row of numbers around; judged by the root mean square error, lower is better."""
+"""A task of its own: turn a row of numbers around; judged by the root mean square error, lower
+is better.
+"""
 
 import torch
 from torch import nn
@@ -17,4 +19,6 @@ def mirror(data, model, *, seed, device, root):
     rows = torch.randn(400, 8, generator=torch.Generator().manual_seed(seed))
     splits = {"train": (rows[:300],), "valid": (rows[300:350],), "test": (rows[350:],)}
     rmse = Metric("rmse", fraction=False, higher=False)
-    return Rows(lambda: nn.Linear(8, 8), splits, seed, squared, (rmse,), lambda loss: {"rmse": loss**0.5})
+    return Rows(
+        lambda: nn.Linear(8, 8), splits, seed, squared, (rmse,), lambda loss: {"rmse": loss**0.5}
+    )

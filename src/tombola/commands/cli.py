@@ -1,4 +1,6 @@
-"""Command line: arguments to calls, nothing else. What needs torch is imported by the command that needs it."""
+"""Command line: arguments to calls, nothing else. What needs torch is imported by the command
+that needs it.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,36 @@ if TYPE_CHECKING:
     from tombola.experiments.experiment import Outcome
     from tombola.folder.overview import Line
 
-COMMANDS = ("demo", "init", "run", "runs", "report", "transfer", "doctor", "ticket", "list", "completion")
-CATALOGUES = ("data", "models", "tasks", "scores", "kernels", "exports", "executors", "arms", "recipes")
+COMMANDS = (
+    "demo",
+    "init",
+    "run",
+    "runs",
+    "report",
+    "transfer",
+    "doctor",
+    "ticket",
+    "list",
+    "completion",
+)
+CATALOGUES = (
+    "data",
+    "models",
+    "tasks",
+    "scores",
+    "kernels",
+    "exports",
+    "executors",
+    "arms",
+    "recipes",
+)
 _WIDE = 44  # columns for the path of a run in a list
 _ROOT = "data sets (default: TOMBOLA_DATA, else the cache)"
 _PARENT = "where runs go (default: runs)"
 _WORKERS = "worker processes (default: one a core); change no bit"
 DEMO = "digits"  # the recipe that tombola demo runs
-# The options of the commands that take overrides of a recipe too: those with a value, those without.
+# The options of the commands that take overrides of a recipe too: those with a value, those
+# without.
 OPTIONS = {
     "run": (
         (
@@ -48,7 +72,18 @@ OPTIONS = {
 }
 # Entries of a recipe that an option of a command might be mistaken for.
 RECIPE_ENTRIES = (
-    *("name", "task", "data", "model", "training", "arms", "until", "densities", "evaluate_at", "verdict"),
+    *(
+        "name",
+        "task",
+        "data",
+        "model",
+        "training",
+        "arms",
+        "until",
+        "densities",
+        "evaluate_at",
+        "verdict",
+    ),
     *("profile", "prunable", "rewind", "replicates", "seed", "device", "keep"),
 )
 
@@ -65,8 +100,10 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            raise InputError(f"there is no {action.metavar or action.dest} {shown(value)}; there are: "
-                             f"{', '.join(known)}.{near(str(value), known)} (see {self.prog} --help)")  # fmt: skip
+            raise InputError(
+                f"there is no {action.metavar or action.dest} {shown(value)}; there are: "
+                f"{', '.join(known)}.{near(str(value), known)} (see {self.prog} --help)"
+            )
 
 
 def _chosen(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.ArgumentParser:
@@ -82,8 +119,9 @@ def _chosen(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.A
 class _Results:
     """Standard output, which may be a pipe that is not read to its end, or a file on a full disk.
 
-    Where nobody reads on (``tombola runs | head -1``), what more is printed is dropped and the command goes on to its
-    end: its exit code says what was done, not what was read. What cannot be written is a `DiskError`.
+    Where nobody reads on (``tombola runs | head -1``), what more is printed is dropped and the
+    command goes on to its end: its exit code says what was done, not what was read. What cannot be
+    written is a `DiskError`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -111,12 +149,18 @@ class _Results:
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
             if not isinstance(error, BrokenPipeError):
-                raise DiskError(f"the results cannot be written: {error.strerror or error}") from error
+                raise DiskError(
+                    f"the results cannot be written: {error.strerror or error}"
+                ) from error
 
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of all commands."""
-    top = _Parser(prog="tombola", allow_abbrev=False, description="Find, prove, transfer and ship lottery tickets.")
+    top = _Parser(
+        prog="tombola",
+        allow_abbrev=False,
+        description="Find, prove, transfer and ship lottery tickets.",
+    )
     top.add_argument("--version", action="version", version=f"tombola {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     # In the order in which the help lists them.
@@ -138,15 +182,27 @@ def _add_demo(commands: _Commands) -> None:
         "demo",
         allow_abbrev=False,
         help="find winning tickets on scikit-learn's digits, in two to three minutes on two cores",
-        description=f"Run the recipe {DEMO}: tickets of LTH and COLT-2 on scikit-learn's digits, which need no "
-        "download, each against what it has to beat, in two to three minutes on two cores.",
+        description=f"Run the recipe {DEMO}: tickets of LTH and COLT-2 on scikit-learn's digits, "
+        "which need no download, each against what it has to beat, in two to three minutes on two "
+        "cores.",
     )
     demo.add_argument("--workers", type=int, metavar="N", help=_WORKERS)
     demo.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=_PARENT)
     demo.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    demo.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
-    demo.set_defaults(recipe=DEMO, data_root=None, scale=None, variant=None, only_replicates=None, dry_run=False,
-                      print_config=False, executor=None, address=None)  # fmt: skip
+    demo.add_argument(
+        "--quiet", action="store_true", help="tell no progress, print the result alone"
+    )
+    demo.set_defaults(
+        recipe=DEMO,
+        data_root=None,
+        scale=None,
+        variant=None,
+        only_replicates=None,
+        dry_run=False,
+        print_config=False,
+        executor=None,
+        address=None,
+    )
 
 
 def _add_init(commands: _Commands) -> None:
@@ -154,17 +210,24 @@ def _add_init(commands: _Commands) -> None:
         "init",
         allow_abbrev=False,
         help="write a recipe for a data set and a model, with what it costs here",
-        description="Write a commented recipe for a data set and a model, with arms that fit them and the cost "
-        "measured on this machine. Either may be your own function, package.module:function, or a mapping with "
-        "options: --data '{name: cifar10, subset: 5000}'",
+        description="Write a commented recipe for a data set and a model, with arms that fit them "
+        "and the cost measured on this machine. Either may be your own function, "
+        "package.module:function, or a mapping with options: --data '{name: cifar10, subset: "
+        "5000}'",
         epilog="exit codes: 0 the recipe is written; 2 it cannot be",
     )
-    init.add_argument("--data", default="digits", metavar="NAME", help="the data set (default: digits)")
+    init.add_argument(
+        "--data", default="digits", metavar="NAME", help="the data set (default: digits)"
+    )
     init.add_argument("--model", default="mlp", metavar="NAME", help="the model (default: mlp)")
-    init.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: DATA-MODEL.yaml)")
+    init.add_argument(
+        "--out", type=Path, metavar="FILE", help="where it goes (default: DATA-MODEL.yaml)"
+    )
     init.add_argument("--force", action="store_true", help="replace a file that is there")
     init.add_argument("--data-root", type=Path, metavar="DIR", help=_ROOT)
-    init.add_argument("--workers", type=int, metavar="N", help="that the cost is told for (default: one a core)")
+    init.add_argument(
+        "--workers", type=int, metavar="N", help="that the cost is told for (default: one a core)"
+    )
 
 
 def _add_run(commands: _Commands) -> None:
@@ -172,25 +235,52 @@ def _add_run(commands: _Commands) -> None:
         "run",
         allow_abbrev=False,
         help="run an experiment: arms x replicates, tickets, records and a report",
-        description="Run the experiment of a recipe, or go on with one that was stopped. Every entry of the recipe can "
-        "be overridden by its dotted name, with a YAML value: --until.rounds 2 --arms.colt-2.rate 0.2 --data mnist",
-        epilog="exit codes: 0 all arms finished; 1 an arm failed; 2 the recipe or its data are wrong; 130 interrupted",
+        description="Run the experiment of a recipe, or go on with one that was stopped. Every "
+        "entry of the recipe can be overridden by its dotted name, with a YAML value: "
+        "--until.rounds 2 --arms.colt-2.rate 0.2 --data mnist",
+        epilog="exit codes: 0 all arms finished; 1 an arm failed; 2 the recipe or its data are "
+        "wrong; 130 interrupted",
     )
-    run.add_argument("recipe", nargs="?", metavar="RECIPE", help="a file, or the name of a recipe that ships (tombola "
-                     "list recipes); a file of that name comes first")  # fmt: skip
+    run.add_argument(
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="a file, or the name of a recipe that ships (tombola "
+        "list recipes); a file of that name comes first",
+    )
     run.add_argument("--workers", type=int, metavar="N", help=_WORKERS)
-    run.add_argument("--executor", metavar="NAME", help="where they are (tombola list executors); changes no bit "
-                     "(default: processes of this machine, or with one worker a thread)")  # fmt: skip
+    run.add_argument(
+        "--executor",
+        metavar="NAME",
+        help="where they are (tombola list executors); changes no bit "
+        "(default: processes of this machine, or with one worker a thread)",
+    )
     run.add_argument("--address", metavar="A", help="of the executor's cluster")
     run.add_argument("--data-root", type=Path, metavar="DIR", help=_ROOT)
     run.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=_PARENT)
-    run.add_argument("--scale", metavar="NAME", help="one of the recipe's own scales, such as small")
-    run.add_argument("--variant", metavar="NAME[,NAME]", help="of the recipe's variants these (default: all of them)")
-    run.add_argument("--only-replicates", metavar="K", help="run these alone, such as 0-2 or 0,3; see runs merge")
-    run.add_argument("--dry-run", action="store_true", help="say what would be done and about how long it takes")
-    run.add_argument("--print_config", action="store_true", help="print the recipe with every default, and do nothing")
+    run.add_argument(
+        "--scale", metavar="NAME", help="one of the recipe's own scales, such as small"
+    )
+    run.add_argument(
+        "--variant",
+        metavar="NAME[,NAME]",
+        help="of the recipe's variants these (default: all of them)",
+    )
+    run.add_argument(
+        "--only-replicates", metavar="K", help="run these alone, such as 0-2 or 0,3; see runs merge"
+    )
+    run.add_argument(
+        "--dry-run", action="store_true", help="say what would be done and about how long it takes"
+    )
+    run.add_argument(
+        "--print_config",
+        action="store_true",
+        help="print the recipe with every default, and do nothing",
+    )
     run.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    run.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
+    run.add_argument(
+        "--quiet", action="store_true", help="tell no progress, print the result alone"
+    )
 
 
 def _add_runs(commands: _Commands) -> None:
@@ -198,19 +288,30 @@ def _add_runs(commands: _Commands) -> None:
         "runs",
         allow_abbrev=False,
         help="list the runs, join runs of one experiment, or pack one",
-        description="List the runs: recipe, state, replicates, and for each arm the lowest density whose tickets are "
-        "on average as accurate as the dense network, on validation data. Or join runs of one experiment that were "
-        "done apart: the first folder takes the others in. Or pack a run into a new folder: recipe, records and "
-        "predictions, which can be committed, reported and merged, without the weights.",
+        description="List the runs: recipe, state, replicates, and for each arm the lowest density "
+        "whose tickets are on average as accurate as the dense network, on validation data. Or "
+        "join runs of one experiment that were done apart: the first folder takes the others in. "
+        "Or pack a run into a new folder: recipe, records and predictions, which can be committed, "
+        "reported and merged, without the weights.",
         usage="tombola runs [--runs DIR] [--json]\n       tombola runs merge RUN RUN [RUN ...]\n"
         "       tombola runs pack RUN FOLDER",
     )
-    runs.add_argument("action", nargs="?", choices=("merge", "pack"), metavar="merge|pack",
-                      help="join run folders into the first of them, or pack one into a folder")  # fmt: skip
+    runs.add_argument(
+        "action",
+        nargs="?",
+        choices=("merge", "pack"),
+        metavar="merge|pack",
+        help="join run folders into the first of them, or pack one into a folder",
+    )
     runs.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="run folders")
-    runs.add_argument("--runs", type=Path, metavar="DIR", help="where the runs to list are (default: runs)")
-    runs.add_argument("--json", action="store_true", help="print a list with one JSON object for every run; of merge "
-                      "and pack one JSON object")  # fmt: skip
+    runs.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where the runs to list are (default: runs)"
+    )
+    runs.add_argument(
+        "--json",
+        action="store_true",
+        help="print a list with one JSON object for every run; of merge and pack one JSON object",
+    )
 
 
 def _add_report(commands: _Commands) -> None:
@@ -218,15 +319,23 @@ def _add_report(commands: _Commands) -> None:
         "report",
         allow_abbrev=False,
         help="write the report of a run again and print it, or of several runs together",
-        description="Write tables, figures and page of a run folder again, and print the tables. Of several runs, such "
-        "as the variants of a recipe, write one page that shows them beside each other.",
+        description="Write tables, figures and page of a run folder again, and print the tables. "
+        "Of several runs, such as the variants of a recipe, write one page that shows them beside "
+        "each other.",
     )
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    report.add_argument("--out", type=Path, metavar="DIR", help="where the page of several runs goes (default: beside "
-                        "the first)")  # fmt: skip
-    report.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    report.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where the page of several runs goes (default: beside the first)",
+    )
+    report.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of tables"
+    )
     report.epilog = (
-        "--verdict.margin 0.01, and every other entry of verdict, judges again by that; the run stays as it is"
+        "--verdict.margin 0.01, and every other entry of verdict, judges again by that; "
+        "the run stays as it is"
     )
 
 
@@ -235,26 +344,54 @@ def _add_transfer(commands: _Commands) -> None:
         "transfer",
         allow_abbrev=False,
         help="train tickets on other data sets and test them",
-        description="Train each ticket on each data set and test it once; tickets of several replicates are summed up "
-        "and compared within them. What is not said is taken from the ticket; training and data options can be "
-        "overridden: --training.epochs 3 --data.subset 1000",
-        epilog="exit codes: 0 all tickets were tested; 1 some could not be trained; 2 something given is wrong",
+        description="Train each ticket on each data set and test it once; tickets of several "
+        "replicates are summed up and compared within them. What is not said is taken from the "
+        "ticket; training and data options can be overridden: --training.epochs 3 --data.subset "
+        "1000",
+        epilog="exit codes: 0 all tickets were tested; 1 some could not be trained; 2 something "
+        "given is wrong",
     )
-    transfer.add_argument("tickets", nargs="+", type=Path, metavar="TICKET", help="ticket files; or a run folder or "
-                          "the name of one in runs/: of each arm that searches the tickets of its best round, by "
-                          "validation accuracy")  # fmt: skip
-    transfer.add_argument("--data", action="append", required=True, metavar="NAME", help="a data set; may be repeated")
-    transfer.add_argument("--model", metavar="NAME", help="the model, where the ticket names code of your own")
-    transfer.add_argument("--dense", action="store_true", help="train the unpruned network too, to compare with")
-    transfer.add_argument("--name", default="transfer", metavar="NAME", help="begins the name of the folder")
     transfer.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where it goes (default: runs/)"
+        "tickets",
+        nargs="+",
+        type=Path,
+        metavar="TICKET",
+        help="ticket files; or a run folder or "
+        "the name of one in runs/: of each arm that searches the tickets of its best round, by "
+        "validation accuracy",
+    )
+    transfer.add_argument(
+        "--data", action="append", required=True, metavar="NAME", help="a data set; may be repeated"
+    )
+    transfer.add_argument(
+        "--model", metavar="NAME", help="the model, where the ticket names code of your own"
+    )
+    transfer.add_argument(
+        "--dense", action="store_true", help="train the unpruned network too, to compare with"
+    )
+    transfer.add_argument(
+        "--name", default="transfer", metavar="NAME", help="begins the name of the folder"
+    )
+    transfer.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where it goes (default: runs/)",
     )
     transfer.add_argument("--data-root", type=Path, metavar="DIR", help=_ROOT)
-    transfer.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one a core)")
-    transfer.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:NUMBER")
-    transfer.add_argument("--json", action="store_true", help="print a list of the results instead of a table")
-    transfer.add_argument("--quiet", action="store_true", help="tell no progress, print the result alone")
+    transfer.add_argument(
+        "--workers", type=int, metavar="N", help="worker processes (default: one a core)"
+    )
+    transfer.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:NUMBER"
+    )
+    transfer.add_argument(
+        "--json", action="store_true", help="print a list of the results instead of a table"
+    )
+    transfer.add_argument(
+        "--quiet", action="store_true", help="tell no progress, print the result alone"
+    )
 
 
 def _add_doctor(commands: _Commands) -> None:
@@ -262,29 +399,62 @@ def _add_doctor(commands: _Commands) -> None:
         "doctor",
         allow_abbrev=False,
         help="say what this machine is, and which settings would train quicker on it",
-        description="Say what this machine is, and measure what a recipe's training would gain from other settings. "
-        "It advises and changes nothing. Entries of the recipe can be overridden as those of run.",
+        description="Say what this machine is, and measure what a recipe's training would gain "
+        "from other settings. It advises and changes nothing. Entries of the recipe can be "
+        "overridden as those of run.",
         epilog="exit codes: 0 it measured; 2 the recipe or its data are wrong; 130 interrupted",
     )
-    doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="a file, or the name of a recipe that ships "
-                        "(default: two built-in cases)")  # fmt: skip
+    doctor.add_argument(
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="a file, or the name of a recipe that ships (default: two built-in cases)",
+    )
     doctor.add_argument("--data-root", type=Path, metavar="DIR", help=_ROOT)
-    doctor.add_argument("--compile", action="store_true", help="try torch.compile too, which takes a minute")
-    doctor.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    doctor.add_argument(
+        "--compile", action="store_true", help="try torch.compile too, which takes a minute"
+    )
+    doctor.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of tables"
+    )
 
 
 def _add_ticket(commands: _Commands) -> None:
-    ticket = commands.add_parser("ticket", allow_abbrev=False, help="look at ticket files and export them",
-                                 description="Look at ticket files and export them.")  # fmt: skip
-    actions = ticket.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
-    for action, what in (("info", "say what a ticket file holds"), ("verify", "check ticket files to the last bit")):
-        one = actions.add_parser(action, allow_abbrev=False, help=what, description=what[0].upper() + what[1:] + ".")
+    ticket = commands.add_parser(
+        "ticket",
+        allow_abbrev=False,
+        help="look at ticket files and export them",
+        description="Look at ticket files and export them.",
+    )
+    actions = ticket.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=_Parser
+    )
+    for action, what in (
+        ("info", "say what a ticket file holds"),
+        ("verify", "check ticket files to the last bit"),
+    ):
+        one = actions.add_parser(
+            action, allow_abbrev=False, help=what, description=what[0].upper() + what[1:] + "."
+        )
         if action == "verify":
-            one.epilog = "exit codes: 0 all tickets are whole; 1 one of them is not; 2 a file cannot be read"
-        stands = "all its tickets" if action == "verify" else "its best ticket, by validation accuracy"
-        one.add_argument("files", nargs="+" if action == "verify" else 1, type=Path, metavar="FILE",
-                         help=f"a ticket file, or a run folder or the name of one in runs/: {stands}")  # fmt: skip
-        printed = "a list with one JSON object for every file" if action == "verify" else "one JSON object"
+            one.epilog = (
+                "exit codes: 0 all tickets are whole; 1 one of them is not; 2 a file cannot be read"
+            )
+        stands = (
+            "all its tickets" if action == "verify" else "its best ticket, by validation accuracy"
+        )
+        one.add_argument(
+            "files",
+            nargs="+" if action == "verify" else 1,
+            type=Path,
+            metavar="FILE",
+            help=f"a ticket file, or a run folder or the name of one in runs/: {stands}",
+        )
+        printed = (
+            "a list with one JSON object for every file"
+            if action == "verify"
+            else "one JSON object"
+        )
         one.add_argument("--json", action="store_true", help=f"print {printed} instead of text")
     _add_export(actions)
 
@@ -294,26 +464,46 @@ def _add_export(actions: _Commands) -> None:
         "export",
         allow_abbrev=False,
         help="write a ticket as a file for others",
-        description="Write a ticket as a file for others, and print its path. ticket: one file with all of it, to be "
-        "copied out of its run; state_dict: for model.load_state_dict, pruned weights are zero; torch_prune: for a "
-        "model that torch.nn.utils.prune has prepared. A ticket's weights are those that its training starts from; "
-        "with --trained they are those that it ended with, of which the run reports the accuracy. A card beside the "
-        "file, NAME.md, has the lines that load it.",
+        description="Write a ticket as a file for others, and print its path. ticket: one file "
+        "with all of it, to be copied out of its run; state_dict: for model.load_state_dict, "
+        "pruned weights are zero; torch_prune: for a model that torch.nn.utils.prune has prepared. "
+        "A ticket's weights are those that its training starts from; with --trained they are those "
+        "that it ended with, of which the run reports the accuracy. A card beside the file, "
+        "NAME.md, has the lines that load it.",
     )
-    export.add_argument("file", type=Path, metavar="FILE", help="the ticket; or a run folder or the name of one in "
-                        "runs/, of which it is the best ticket, by validation accuracy")  # fmt: skip
-    export.add_argument("--to", metavar="EXPORT", help="ticket, state_dict or torch_prune, or your own "
-                        "package.module:function (default: ticket, with --trained state_dict)")  # fmt: skip
-    export.add_argument("--trained", action="store_true", help="the weights after training, as the run keeps them")
-    export.add_argument("--out", type=Path, metavar="PATH", help="file to write (default: beside FILE)")
+    export.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="the ticket; or a run folder or the name of one in "
+        "runs/, of which it is the best ticket, by validation accuracy",
+    )
+    export.add_argument(
+        "--to",
+        metavar="EXPORT",
+        help="ticket, state_dict or torch_prune, or your own "
+        "package.module:function (default: ticket, with --trained state_dict)",
+    )
+    export.add_argument(
+        "--trained", action="store_true", help="the weights after training, as the run keeps them"
+    )
+    export.add_argument(
+        "--out", type=Path, metavar="PATH", help="file to write (default: beside FILE)"
+    )
     export.add_argument("--force", action="store_true", help="replace a file that is there")
     export.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def _add_list(commands: _Commands) -> None:
-    listing = commands.add_parser("list", allow_abbrev=False, help="list what a recipe can name",
-                                  description="List what a recipe can name.")  # fmt: skip
-    listing.add_argument("catalogue", nargs="?", choices=CATALOGUES, metavar="CATALOGUE", help=", ".join(CATALOGUES))
+    listing = commands.add_parser(
+        "list",
+        allow_abbrev=False,
+        help="list what a recipe can name",
+        description="List what a recipe can name.",
+    )
+    listing.add_argument(
+        "catalogue", nargs="?", choices=CATALOGUES, metavar="CATALOGUE", help=", ".join(CATALOGUES)
+    )
     listing.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -356,7 +546,8 @@ def _apart(command: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    results = cast(TextIO, _Results(sys.stdout or io.StringIO()))  # there is none where it is closed: >&-
+    # there is none where it is closed: >&-
+    results = cast(TextIO, _Results(sys.stdout or io.StringIO()))
     try:
         with contextlib.redirect_stdout(results), warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -395,15 +586,19 @@ def _command(given: Sequence[str]) -> int:
     """Do what is asked for."""
     top = parser()
     if given and not given[0].startswith("-") and given[0] not in COMMANDS:
-        raise InputError(f"there is no command {shown(given[0])}; there are: {', '.join(COMMANDS)}."
-                         f"{near(given[0], COMMANDS)}")  # fmt: skip
+        raise InputError(
+            f"there is no command {shown(given[0])}; there are: {', '.join(COMMANDS)}."
+            f"{near(given[0], COMMANDS)}"
+        )
     own, overrides = _apart(given[0], given) if given and given[0] in OPTIONS else (given, [])
     options, rest = top.parse_known_args(own)
     if rest:
         at = _chosen(top, own)
         flags = [flag for action in at._actions for flag in action.option_strings]
-        raise InputError(f"{at.prog} does not take {shown(rest[0])}.{near(rest[0].partition('=')[0], flags)} (see "
-                         f"{at.prog} --help)")  # fmt: skip
+        raise InputError(
+            f"{at.prog} does not take {shown(rest[0])}.{near(rest[0].partition('=')[0], flags)} "
+            f"(see {at.prog} --help)"
+        )
     if options.command is None:
         top.print_help()
         return 0
@@ -430,7 +625,9 @@ def _init(options: argparse.Namespace, _: Sequence[str]) -> int:
     given = dict(pairs([f"--data={options.data}", f"--model={options.model}"]))
     if options.out is not None:
         _check_free(options.out, options.force)  # before data is loaded for nothing
-    made = draft(given["data"], given["model"], data_root=options.data_root, workers=options.workers)
+    made = draft(
+        given["data"], given["model"], data_root=options.data_root, workers=options.workers
+    )
     path = options.out or Path(f"{made.name}.yaml")
     _check_free(path, options.force)
     write_whole(path, made.text)
@@ -441,18 +638,25 @@ def _init(options: argparse.Namespace, _: Sequence[str]) -> int:
 def _check_free(path: Path, force: bool) -> None:
     """Refuse to write over a file, unless that is meant."""
     if path.exists() and not force:
-        raise InputError(f"'{path}' is there already; --force replaces it, --out names another file")
+        raise InputError(
+            f"'{path}' is there already; --force replaces it, --out names another file"
+        )
 
 
 def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if options.recipe is None:
-        raise InputError("run needs a recipe, a file or the name of one that ships: tombola run digits (tombola list "
-                         "recipes names them all, tombola init writes one)")  # fmt: skip
+        raise InputError(
+            "run needs a recipe, a file or the name of one that ships: tombola run digits (tombola "
+            "list recipes names them all, tombola init writes one)"
+        )
     from tombola.schema.recipe import read, variants
 
     known = variants(options.recipe, scale=options.scale)
     chosen = options.variant.split(",") if options.variant else known
-    recipes = [read(options.recipe, overrides, scale=options.scale, variant=name) for name in chosen or [None]]
+    recipes = [
+        read(options.recipe, overrides, scale=options.scale, variant=name)
+        for name in chosen or [None]
+    ]
     if options.print_config:
         import json
 
@@ -464,7 +668,11 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         else:
             print(yaml.safe_dump_all(plain, sort_keys=False).rstrip("\n"))
         return 0
-    if not options.dry_run and (options.workers or 0) > 1 and options.executor in (None, "processes"):
+    if (
+        not options.dry_run
+        and (options.workers or 0) > 1
+        and options.executor in (None, "processes")
+    ):
         from tombola.executors import forking
 
         forking.begin()  # it imports torch while this process does
@@ -476,7 +684,9 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         outlooks = []
         for recipe in recipes:
             plans = experiment.plan(recipe, options.data_root)
-            ahead = experiment.foresee(plans, runs=options.runs, workers=options.workers, replicates=replicates)
+            ahead = experiment.foresee(
+                plans, runs=options.runs, workers=options.workers, replicates=replicates
+            )
             outlooks.append(experiment.outlook(plans, ahead, options.runs))
         _print_plans(outlooks, options.json)
         return 0
@@ -507,13 +717,18 @@ def _verdict_changes(overrides: Sequence[str]) -> dict[str, Any]:
     changes = dict(pairs(overrides))
     for dotted in changes:
         if not dotted.startswith("verdict."):
-            raise InputError(f"there is no option {shown(f'--{dotted}')}; report takes --verdict.NAME, such as "
-                             "--verdict.margin 0.01")  # fmt: skip
+            raise InputError(
+                f"there is no option {shown(f'--{dotted}')}; report takes --verdict.NAME, such as "
+                "--verdict.margin 0.01"
+            )
     return {dotted.removeprefix("verdict."): value for dotted, value in changes.items()}
 
 
 def _print_together(
-    folders: Sequence[Path], out: Path | None, as_json: bool, changes: Mapping[str, Any] | None = None
+    folders: Sequence[Path],
+    out: Path | None,
+    as_json: bool,
+    changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Report several runs beside each other, and print what the page says first."""
     from tombola.commands import studies
@@ -526,7 +741,12 @@ def _print_together(
     if as_json:
         import json
 
-        print(json.dumps({"folders": [str(folder) for folder in folders], "files": [str(f) for f in files]}, indent=2))
+        print(
+            json.dumps(
+                {"folders": [str(folder) for folder in folders], "files": [str(f) for f in files]},
+                indent=2,
+            )
+        )
         return
     from rich.markdown import Markdown
 
@@ -542,9 +762,14 @@ def _numbers(text: str | None) -> list[int] | None:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise InputError(f"--only-replicates is {shown(text)}; it is numbers and ranges, such as 0-2 or 0,3")
-        if len(first) > 3 or len(last) > 3:  # they are numbered from 0, and a recipe has at most 1,000
-            raise InputError(f"--only-replicates is {shown(text)}; so many replicates no recipe has")
+            raise InputError(
+                f"--only-replicates is {shown(text)}; it is numbers and ranges, such as 0-2 or 0,3"
+            )
+        # they are numbered from 0, and a recipe has at most 1,000
+        if len(first) > 3 or len(last) > 3:
+            raise InputError(
+                f"--only-replicates is {shown(text)}; so many replicates no recipe has"
+            )
         found |= dict.fromkeys(range(int(first), int(last if dash else first) + 1))
     return list(found)
 
@@ -573,14 +798,25 @@ def _print_plan(outlook: dict[str, Any]) -> None:
     rows = []
     for arm in outlook["arms"]:
         last = "" if arm["density"] is None else f"{100 * arm['density']:.2f}"
-        rows.append([arm["name"], arm["method"], arm["follows"] or "", str(arm["rounds"] or ""), last])
+        rows.append(
+            [arm["name"], arm["method"], arm["follows"] or "", str(arm["rounds"] or ""), last]
+        )
     _print_table(
-        {"arm": "left", "method": "left", "follows": "left", "rounds": "right", "last density %": "right"}, rows
+        {
+            "arm": "left",
+            "method": "left",
+            "follows": "left",
+            "rounds": "right",
+            "last density %": "right",
+        },
+        rows,
     )
 
 
 def _console(width: int = 100) -> Console:
-    """Make the console for results; without a terminal there is no width to keep to, so it has that many columns."""
+    """Make the console for results; without a terminal there is no width to keep to, so it has
+    that many columns.
+    """
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else width)
@@ -607,7 +843,12 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
         import json
 
         files = [str(file) for file in outcome.files]
-        found = {"folder": str(outcome.folder), "complete": outcome.complete, "notes": outcome.notes, "files": files}
+        found = {
+            "folder": str(outcome.folder),
+            "complete": outcome.complete,
+            "notes": outcome.notes,
+            "files": files,
+        }
         found["answer"] = sentences(outcome.records, outcome.asked)
         print(json.dumps(found | {"records": list(outcome.records)}, indent=2))
         return
@@ -619,7 +860,8 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
         terminal(name, outcome.records, outcome.notes, _console(), outcome.asked)
     for note in outcome.notes if not outcome.records else []:
         print(note)
-    # What is printed last is what one reads first: the answer, and the one file that has all the rest.
+    # What is printed last is what one reads first: the answer, and the one file that has all the
+    # rest.
     for of_arm in answer(outcome.records, outcome.asked)[:1]:
         _console().print("", Text(of_arm[0]), sep="\n")
     print(outcome.files[-1] if outcome.files else outcome.folder)
@@ -645,7 +887,9 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
         from tombola.folder.merging import merge
 
         if len(options.folders) < 2:
-            raise InputError("runs merge needs two run folders or more; the first one takes the others in")
+            raise InputError(
+                "runs merge needs two run folders or more; the first one takes the others in"
+            )
         merged = merge(options.folders[0], options.folders[1:])
         _print_outcome(experiment.report(merged), merged.recipe.name, options.json)
         return 0
@@ -658,13 +902,24 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
         return 0
     rows = []
     for line in lines:
-        tickets = "\n".join(f"{arm} {100 * density:.2f}  {_below(line, arm)}" for arm, density in line.tickets.items())
+        tickets = "\n".join(
+            f"{arm} {100 * density:.2f}  {_below(line, arm)}"
+            for arm, density in line.tickets.items()
+        )
         # The name whole, on a line of its own where the way there is long.
-        where = line.path if len(line.path) <= _WIDE else f"{Path(line.path).parent}/\n{line.folder}"
+        where = (
+            line.path if len(line.path) <= _WIDE else f"{Path(line.path).parent}/\n{line.folder}"
+        )
         rows.append([where, line.state, line.counted, line.problem or tickets])
     if rows:
         _print_table(
-            {"run": "left", "state": "left", "replicates": "right", "best tickets: arm, density %, file": "left"}, rows
+            {
+                "run": "left",
+                "state": "left",
+                "replicates": "right",
+                "best tickets: arm, density %, file": "left",
+            },
+            rows,
         )
     else:
         print(f"no runs in '{parent}'")
@@ -672,7 +927,9 @@ def _runs(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _below(line: Line, arm: str) -> str:
-    """Return where the best ticket of an arm lies, seen from its run's folder; nothing where it does not."""
+    """Return where the best ticket of an arm lies, seen from its run's folder; nothing where it
+    does not.
+    """
     path = line.best[arm]["path"]
     return "" if path is None else Path(path).relative_to(line.path).as_posix()
 
@@ -685,12 +942,24 @@ def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
     from tombola.ground.settings import Training
     from tombola.schema.recipe import Data, Decision, Model, Until
 
-    sections = {"training": Training, "data": Data, "model": Model, "until": Until, "verdict": Decision}
+    sections = {
+        "training": Training,
+        "data": Data,
+        "model": Model,
+        "until": Until,
+        "verdict": Decision,
+    }
     entries_of = {
-        name: [f"--{name}.{field.name}" for field in dataclasses.fields(kind) if field.name != "options"]
+        name: [
+            f"--{name}.{field.name}"
+            for field in dataclasses.fields(kind)
+            if field.name != "options"
+        ]
         for name, kind in sections.items()
     }
-    every = [f"--{name}" for name in RECIPE_ENTRIES] + [one for of in entries_of.values() for one in of]
+    every = [f"--{name}" for name in RECIPE_ENTRIES] + [
+        one for of in entries_of.values() for one in of
+    ]
     values = {
         "--task": entries("tombola.tasks"),
         "--data": entries("tombola.data"),
@@ -719,10 +988,14 @@ def _report(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         _print_together(options.runs, options.out, options.json, changes)
         return 0
     if options.out is not None:
-        raise InputError("--out is where the page of several runs goes; that of one run is in its folder")
+        raise InputError(
+            "--out is where the page of several runs goes; that of one run is in its folder"
+        )
     run = Run(options.runs[0])
     run.judge_by(changes)
-    _print_outcome(experiment.report(run, formats=("svg", "png", "pdf")), run.recipe.name, options.json)
+    _print_outcome(
+        experiment.report(run, formats=("svg", "png", "pdf")), run.recipe.name, options.json
+    )
     return 0
 
 
@@ -743,7 +1016,8 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     for dotted in changes:
         if not dotted.startswith(("training.", "data.")):
             raise InputError(
-                f"there is no option '--{dotted}'; transfer takes --training.NAME and --data.NAME, see --help"
+                f"there is no option '--{dotted}'; transfer takes --training.NAME and --data.NAME, "
+                "see --help"
             )
     outcome = transfer.transfer(
         files,
@@ -779,7 +1053,10 @@ def _transfer(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if overrides and options.recipe is None:
-        raise InputError(f"{overrides[0]} is no option of doctor, and without RECIPE there is nothing to override")
+        raise InputError(
+            f"{overrides[0]} is no option of doctor, and without RECIPE there is nothing to "
+            "override"
+        )
     import json
 
     from tombola.commands import doctor
@@ -787,7 +1064,9 @@ def _doctor(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
     recipe = None if options.recipe is None else read(options.recipe, overrides)
     with doctor.telling() as tell:
-        found = doctor.examine(recipe, data_root=options.data_root, compiled=options.compile, tell=tell)
+        found = doctor.examine(
+            recipe, data_root=options.data_root, compiled=options.compile, tell=tell
+        )
     if options.json:
         print(json.dumps(doctor.plain(found), indent=2))
     else:
@@ -831,7 +1110,11 @@ def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
         if not options.json:
             info = options.action == "info"
             more = [("masks save", savings.in_words(saved))]
-            print(ticket_format.describe(ticket, more) if info else f"{path}: verified, {ticket.digest}")
+            print(
+                ticket_format.describe(ticket, more)
+                if info
+                else f"{path}: verified, {ticket.digest}"
+            )
     if options.json and options.action == "verify":
         print(json.dumps(said, indent=2))
     elif options.json and not code:
@@ -840,7 +1123,9 @@ def _ticket(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _ticket_files(given: Sequence[Path], *, every: bool) -> list[Path]:
-    """Return the ticket files that paths mean: a run folder stands for its best ticket, or for every one."""
+    """Return the ticket files that paths mean: a run folder stands for its best ticket, or for
+    every one.
+    """
     from tombola.records.choosing import best_of_run, run_folder, ticket_path, tickets_of_run
 
     found: list[Path] = []
@@ -887,10 +1172,17 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
     elif "arms" in chosen:
         from tombola.methods import every_card
 
-        print(f"arms: {', '.join(card.name for card in every_card())} (tombola list arms says what each is)")
+        print(
+            f"arms: {', '.join(card.name for card in every_card())} (tombola list arms says what "
+            "each is)"
+        )
     if options.catalogue in CONTRACTS:
         contract = CONTRACTS[options.catalogue]
-        print(f"\n{contract.in_words()}; a recipe names it package.module:function\n{contract.example}", end="")
+        print(
+            f"\n{contract.in_words()}; a recipe names it "
+            f"package.module:function\n{contract.example}",
+            end="",
+        )
     if options.catalogue == "recipes":
         rows = []
         for name in recipes.names():
@@ -898,5 +1190,8 @@ def _list(options: argparse.Namespace, _: Sequence[str]) -> int:
             rows.append([name, what, cost])
         _print_table({"recipe": "left", "what it is": "left", "cost": "left"}, rows)
     elif "recipes" in chosen:
-        print(f"recipes: {', '.join(recipes.names())} (tombola list recipes says what each is and costs)")
+        print(
+            f"recipes: {', '.join(recipes.names())} (tombola list recipes says what each is and "
+            "costs)"
+        )
     return 0

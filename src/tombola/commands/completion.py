@@ -32,7 +32,8 @@ complete -o filenames -F _tombola tombola
 
 
 def words_of(parser: argparse.ArgumentParser, above: str = "") -> dict[str, list[str]]:
-    """Return what can follow each command: its options, its choices and the commands in it; "" is the beginning.
+    """Return what can follow each command: its options, its choices and the commands in it; "" is
+    the beginning.
 
     >>> top = argparse.ArgumentParser()
     >>> run = top.add_subparsers().add_parser("run")
@@ -65,7 +66,8 @@ def script(
         shell: "bash", "zsh" or "fish".
         parser: Of the whole command line.
         values: What an option takes, by the option.
-        more: What can follow a command besides what the parser knows, such as names of recipes, by the command.
+        more: What can follow a command besides what the parser knows, such as names of recipes, by
+            the command.
 
     >>> print(script("fish", argparse.ArgumentParser("tombola"), {"--data": ["digits"]}, {"run": ["mnist"]}))
     complete -c tombola -n 'test (count (commandline -opc)) -eq 1' -a '-h --help'
@@ -89,10 +91,15 @@ def script(
     return f"autoload -U +X bashcompinit && bashcompinit\n{text}" if shell == "zsh" else text
 
 
-def _fish(top: Sequence[str], words: Mapping[str, Sequence[str]], values: Mapping[str, Sequence[str]]) -> str:
+def _fish(
+    top: Sequence[str], words: Mapping[str, Sequence[str]], values: Mapping[str, Sequence[str]]
+) -> str:
     lines = [f"complete -c tombola -n 'test (count (commandline -opc)) -eq 1' -a '{' '.join(top)}'"]
     for command, known in words.items():
         seen = "; and ".join(f"__fish_seen_subcommand_from {part}" for part in command.split())
         lines.append(f"complete -c tombola -n '{seen}' -a '{' '.join(known)}'")
-    lines += [f"complete -c tombola -l {name[2:]} -x -a '{' '.join(known)}'" for name, known in values.items()]
+    lines += [
+        f"complete -c tombola -l {name[2:]} -x -a '{' '.join(known)}'"
+        for name, known in values.items()
+    ]
     return "\n".join(lines) + "\n"

@@ -1,8 +1,10 @@
-"""Doctor: what this machine is, and what a recipe's training would gain from other settings; it changes nothing.
+"""Doctor: what this machine is, and what a recipe's training would gain from other settings; it
+changes nothing.
 
     recipe -> candidates -> measure -> advise -> report
 
-What changes bits is never decided by a timing: it stands in the recipe. So all that comes out of here is advice.
+What changes bits is never decided by a timing: it stands in the recipe. So all that comes out of
+here is advice.
 """
 
 from __future__ import annotations
@@ -53,11 +55,14 @@ _IDX = tuple(
     f"{split}-{content}"
     for split in ("train", "t10k")
     for content in ("images-idx3-ubyte", "labels-idx1-ubyte")
-)  # fmt: skip
+)
 PLACES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "mnist": ("MNIST/raw", _IDX),
     "fashion_mnist": ("FashionMNIST/raw", _IDX),
-    "cifar10": ("cifar-10-batches-py", (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")),
+    "cifar10": (
+        "cifar-10-batches-py",
+        (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"),
+    ),
     "cifar100": ("cifar-100-python", ("train", "test")),
     "tiny_imagenet": ("tiny-imagenet-200", ("wnids.txt",)),
 }
@@ -66,11 +71,20 @@ PLACES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def _built_in(name: str, model: str, shape: Sequence[int], training: Mapping[str, Any]) -> Recipe:
     data = {"name": "synthetic", "image_shape": list(shape), "train": 1920, "test": 10, "valid": 0}
     arms = {"dense": {"method": "dense"}}
-    return parse({"name": name, "data": data, "model": model, "training": {"steps": 1000, **training}, "arms": arms})
+    return parse(
+        {
+            "name": name,
+            "data": data,
+            "model": model,
+            "training": {"steps": 1000, **training},
+            "arms": arms,
+        }
+    )
 
 
 def built_in() -> list[Recipe]:
-    """Return what is measured without a recipe: the lottery ticket papers' LeNet and COLT's Conv-3, at their sizes.
+    """Return what is measured without a recipe: the lottery ticket papers' LeNet and COLT's Conv-3,
+    at their sizes.
 
     >>> [recipe.name for recipe in built_in()]
     ['LeNet-300-100', 'Conv-3']
@@ -106,7 +120,9 @@ class Timing:
         >>> Timing({"threads": 2, "channels_last": False}).flags
         '--training.threads 2 --training.channels_last false'
         """
-        return " ".join(f"--training.{entry} {_yaml(value)}" for entry, value in self.changes.items())
+        return " ".join(
+            f"--training.{entry} {_yaml(value)}" for entry, value in self.changes.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -169,13 +185,15 @@ def examine(
         tell: Told what is being done.
 
     Raises:
-        InputError: The recipe cannot be run as it is, its data are not there, or its own training fails.
+        InputError: The recipe cannot be run as it is, its data are not there, or its own training
+            fails.
     """
     told = facts(data_root)
     if recipe is not None and told["data_found"].get(recipe.data.name, True) is False:
         raise DataError(
-            f"{recipe.data.name} is not under {told['data_root']}, and doctor downloads nothing; name a folder that "
-            f"has it (--data-root or TOMBOLA_DATA), or begin a run of the recipe, which downloads it"
+            f"{recipe.data.name} is not under {told['data_root']}, and doctor downloads nothing; "
+            "name a folder that has it (--data-root or TOMBOLA_DATA), or begin a run of the "
+            "recipe, which downloads it"
         )
     recipes = built_in() if recipe is None else [recipe]
     measured = []
@@ -185,16 +203,19 @@ def examine(
         settled = settle(one, task)
         plans = Plans.of(settled, task)
         tried = candidates(one.training, task.model, settled.device, cores(), compiled=compiled)
-        measured.append(Case(settled, measure(plans, tried, tell), _worth_trying(plans), plans.left_out))
+        measured.append(
+            Case(settled, measure(plans, tried, tell), _worth_trying(plans), plans.left_out)
+        )
     return Examination(told, _with_workers(measured, data_root, tell))
 
 
 def facts(data_root: Path | None = None) -> dict[str, Any]:
-    """Say what this machine is, as plain data; memory is in bytes, ``load`` in processes that want a core.
+    """Say what this machine is, as plain data; memory is in bytes, ``load`` in processes that want
+    a core.
 
-    ``data_found`` says of every downloadable data set whether its files are under the data root; none is read.
-    ``busy`` is true where the load of the last minute is more than half of the machine's cores. What the system does
-    not say is ``None``.
+    ``data_found`` says of every downloadable data set whether its files are under the data root;
+    none is read. ``busy`` is true where the load of the last minute is more than half of the
+    machine's cores. What the system does not say is ``None``.
 
     >>> facts(Path("/nowhere"))["data_found"]["mnist"]
     False
@@ -223,7 +244,8 @@ def facts(data_root: Path | None = None) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "data_root": str(root),
         "data_found": {
-            name: all((root / folder / file).is_file() for file in files) for name, (folder, files) in PLACES.items()
+            name: all((root / folder / file).is_file() for file in files)
+            for name, (folder, files) in PLACES.items()
         },
         "load": None if load is None else round(load, 2),
         "busy": load is not None and load > 0.5 * (os.cpu_count() or 1),
@@ -233,7 +255,9 @@ def facts(data_root: Path | None = None) -> dict[str, Any]:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):  # no Linux, or a processor that has no such line
         return platform.processor() or platform.machine()
 
@@ -241,9 +265,11 @@ def _processor() -> str:
 def candidates(
     own: Training, model: nn.Module, kind: str, cores: int, *, compiled: bool = False
 ) -> list[tuple[dict[str, Any], Training]]:
-    """List the settings that apply to a model on a kind of device, each as (what is changed, settled training).
+    """List the settings that apply to a model on a kind of device, each as (what is changed,
+    settled training).
 
-    The first changes nothing. A change that a recipe's own ``step: traced`` stands against comes with ``step: eager``.
+    The first changes nothing. A change that a recipe's own ``step: traced`` stands against comes
+    with ``step: eager``.
 
     Args:
         own: The recipe's training, not settled, so that what it leaves open may follow a change.
@@ -281,7 +307,9 @@ def candidates(
 
 
 class _Timed:
-    """A training that goes on step by step while it is timed; its first steps, with trace or compilation, are done."""
+    """A training that goes on step by step while it is timed; its first steps, with trace or
+    compilation, are done.
+    """
 
     def __init__(self, plans: Plans, training: Training) -> None:
         self.training, self.task, self.step = training, plans.task, 0.0
@@ -310,7 +338,8 @@ class _Timed:
 def measure(
     plans: Plans, tried: Sequence[tuple[dict[str, Any], Training]], tell: Tell = lambda _: None
 ) -> list[Timing]:
-    """Time a step of each candidate, one after the other in every round; the first is what the others are compared to.
+    """Time a step of each candidate, one after the other in every round; the first is what the
+    others are compared to.
 
     Args:
         plans: What is trained; nothing of it is changed.
@@ -318,7 +347,8 @@ def measure(
         tell: Told what is being done.
 
     Raises:
-        ConfigError: The first one, the recipe's own, fails. Any other that fails is told in its timing.
+        ConfigError: The first one, the recipe's own, fails. Any other that fails is told in its
+            timing.
     """
     name, going, failed = plans.recipe.name, dict[int, _Timed](), dict[int, str]()
     for index, (changes, settings) in enumerate(tried):
@@ -327,7 +357,9 @@ def measure(
             going[index] = _Timed(plans, settings)
         except Exception as error:  # whatever a compiler or a device lacks
             if index == 0:
-                raise ConfigError(f"the recipe's own training fails here: {_reason(error)}") from error
+                raise ConfigError(
+                    f"the recipe's own training fails here: {_reason(error)}"
+                ) from error
             failed[index] = _reason(error)
     taken: dict[int, list[float]] = {index: [] for index in going}
     began = time.perf_counter()
@@ -336,12 +368,15 @@ def measure(
             break
         tell(f"{name}: {len(going)} settings, round {number + 1}")
         order = list(going)
-        for index in order if number % 2 else order[::-1]:  # none is always the one after the same other
+        # none is always the one after the same other
+        for index in order if number % 2 else order[::-1]:
             taken[index].append(going[index].go_on(_BLOCK))
     return [
         Timing(changes, not_here=failed[index])
         if index in failed
-        else Timing(changes, taken[index], [a / b for a, b in zip(taken[0], taken[index], strict=True)])
+        else Timing(
+            changes, taken[index], [a / b for a, b in zip(taken[0], taken[index], strict=True)]
+        )
         for index, (changes, _) in enumerate(tried)
     ]
 
@@ -352,11 +387,16 @@ def _worth_trying(plans: Plans) -> Workers:
     cuda = plans.recipe.device.startswith("cuda")
     default = devices.workers(plans.recipe.device, threads)
     if mine == 1:
-        return Workers(1, default, not_here="there is one core: neither more threads nor more workers are measured")
+        return Workers(
+            1,
+            default,
+            not_here="there is one core: neither more threads nor more workers are measured",
+        )
     if mine // threads < 2:
         why = f"one training takes all {mine} cores (training.threads {threads}): no more workers are measured"
         return Workers(1, default, not_here=why)
-    # A worker holds the images, and some of them normalised; half of the memory is left to whoever has it.
+    # A worker holds the images, and some of them normalised; half of the memory is left to whoever
+    # has it.
     room = int(0.5 * devices.free_memory(torch.device("cpu")) // (_A_WORKER + 2 * plans.task.bytes))
     number = min(2 if cuda else mine // threads, _MOST_WORKERS, room)
     if number < 2:
@@ -380,7 +420,9 @@ def _with_workers(cases: Sequence[Case], data_root: Path | None, tell: Tell) -> 
                     workers = replace(workers, times=_together(hands, case, tell))
                 except (EOFError, OSError) as error:
                     why = (
-                        str(error) if isinstance(error, _WorkerError) else "one of them ended; memory may be too small"
+                        str(error)
+                        if isinstance(error, _WorkerError)
+                        else "one of them ended; memory may be too small"
                     )
                     lost = f"{number} workers cannot be measured: {why}"
             if lost and not workers.not_here:
@@ -422,14 +464,20 @@ def _answer(hand: Connection) -> float:
 
 
 @contextlib.contextmanager
-def _crew(number: int, recipes: Sequence[Recipe], data_root: Path | None) -> Iterator[list[Connection]]:
-    """Have so many processes that train one recipe after the other when they are told to, and end them."""
+def _crew(
+    number: int, recipes: Sequence[Recipe], data_root: Path | None
+) -> Iterator[list[Connection]]:
+    """Have so many processes that train one recipe after the other when they are told to, and
+    end them.
+    """
     context = multiprocessing.get_context("spawn")
     hands, processes = [], []
     try:
         for _ in range(number):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_labour, args=(theirs, list(recipes), data_root), daemon=True)
+            process = context.Process(
+                target=_labour, args=(theirs, list(recipes), data_root), daemon=True
+            )
             with interrupts.deaf_children():
                 process.start()
             theirs.close()  # so that a process that ends is noticed
@@ -446,8 +494,11 @@ def _crew(number: int, recipes: Sequence[Recipe], data_root: Path | None) -> Ite
 
 
 def _labour(orders: Connection, recipes: Sequence[Recipe], data_root: Path | None) -> None:
-    """Train each recipe in turn for as long as every order says, and answer with the seconds of a step."""
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has ended
+    """Train each recipe in turn for as long as every order says, and answer with the seconds of
+    a step.
+    """
+    # the parent has ended
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             for recipe in recipes:
                 training = _Timed(Plans.of(recipe, make_task(recipe, data_root)), recipe.training)
@@ -461,7 +512,8 @@ def _labour(orders: Connection, recipes: Sequence[Recipe], data_root: Path | Non
 
 
 def clearly(times: Sequence[float]) -> bool:
-    """Whether something is quicker beyond doubt: by more than a tenth in the middle, and in every round.
+    """Whether something is quicker beyond doubt: by more than a tenth in the middle, and in every
+    round.
 
     >>> clearly([1.2, 1.5, 1.3]), clearly([0.9, 1.5, 1.3]), clearly([1.05, 1.06, 1.07])
     (True, False, False)
@@ -474,7 +526,8 @@ def advise(case: Case, *, busy: bool = False) -> list[str]:
 
     Args:
         case: What was measured.
-        busy: Whether the machine was, so that what was measured is no ground for advice; then there is none.
+        busy: Whether the machine was, so that what was measured is no ground for advice; then there
+            is none.
 
     >>> own, quick = Timing({}, [0.002], [1.0]), Timing({"precision": "bf16"}, [0.001], [2.0])
     >>> case = Case(built_in()[1], [own, quick], Workers(2, 2, [1.8]))
@@ -487,19 +540,26 @@ def advise(case: Case, *, busy: bool = False) -> list[str]:
     if busy:
         return not_here
     together = statistics.median(workers.times) if workers.times else 1.0
-    quicker = [timing for timing in case.timings if timing.changes and timing.times and clearly(timing.times)]
+    quicker = [
+        timing
+        for timing in case.timings
+        if timing.changes and timing.times and clearly(timing.times)
+    ]
     lines = []
     for timing in sorted(quicker, key=lambda timing: -statistics.median(timing.times)):
         quick = statistics.median(timing.times)
         threads = timing.changes.get("threads", 1)
         if threads > case.recipe.training.threads and together >= quick:
             lines.append(
-                f"`{timing.flags}` would take {1 / quick:.2f} of the time of one training, but {workers.number} "
-                f"workers do more on the same cores: it is for runs with one training at a time. Results change, so it "
-                f"is another run."
+                f"`{timing.flags}` would take {1 / quick:.2f} of the time of one training, but "
+                f"{workers.number} workers do more on the same cores: it is for runs with one "
+                "training at a time. Results change, so it is another run."
             )
             continue
-        lines.append(f"`{timing.flags}` would take {1 / quick:.2f} of the time; results change, so it is another run.")
+        lines.append(
+            f"`{timing.flags}` would take {1 / quick:.2f} of the time; results change, so it is "
+            "another run."
+        )
     if not lines:
         lines.append("The recipe's own settings are the quickest measured here.")
     lines += not_here
@@ -520,7 +580,9 @@ def _about_workers(workers: Workers, together: float) -> str:
 
 
 def plain(found: Examination) -> dict[str, Any]:
-    """Return all that was found as plain data, ready for JSON: seconds, fractions, bytes; one number a round."""
+    """Return all that was found as plain data, ready for JSON: seconds, fractions, bytes; one
+    number a round.
+    """
     return {
         "facts": dict(found.facts),
         "cases": [
@@ -568,7 +630,9 @@ def terminal(found: Examination, console: Console) -> None:
         console.print(_table(case))
         for timing in case.timings:
             if timing.not_here:
-                console.print(Text(f"{_short(timing.changes)} is not here: {timing.not_here}", style="yellow"))
+                console.print(
+                    Text(f"{_short(timing.changes)} is not here: {timing.not_here}", style="yellow")
+                )
         console.print()
         for line in advise(case, busy=found.facts["busy"]):
             console.print(Text(line))
@@ -576,7 +640,11 @@ def terminal(found: Examination, console: Console) -> None:
             console.print(Text(f"{word}: {line}", style="yellow"))
     console.print()
     if any(len(case.timings) > 2 for case in found.cases):
-        console.print(Text("Each setting was measured alone; the gains of two need not multiply.", style="dim"))
+        console.print(
+            Text(
+                "Each setting was measured alone; the gains of two need not multiply.", style="dim"
+            )
+        )
     if found.facts["busy"]:
         load = f"load {found.facts['load']:.1f}"
         text = f"The machine was busy before ({load}): measure again when it is idle, then there is advice."
@@ -591,7 +659,10 @@ def fact_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     number = facts["cores"]
-    gpus = [f"{gpu['name']}, {_gib(gpu['memory_total'])}, {_gib(gpu['memory_free'])} free" for gpu in facts["gpus"]]
+    gpus = [
+        f"{gpu['name']}, {_gib(gpu['memory_total'])}, {_gib(gpu['memory_free'])} free"
+        for gpu in facts["gpus"]
+    ]
     found = [name for name, there in facts["data_found"].items() if there]
     lacking = [name for name, there in facts["data_found"].items() if not there]
     lines = [
@@ -615,7 +686,8 @@ def _about(recipe: Recipe) -> list[str]:
     own += ["channels last"] * bool(t.channels_last) + ["compiled"] * t.compile
     where = _KINDS[recipe.device]
     return [
-        f"{recipe.model.name} on {recipe.data.name}, {t.optimizer}, batch {t.batch_size}, on the {where}",
+        f"{recipe.model.name} on {recipe.data.name}, {t.optimizer}, batch {t.batch_size}, on the "
+        f"{where}",
         f"the recipe's own settings: {', '.join(own)}",
     ]
 
@@ -627,7 +699,11 @@ def _table(case: Case) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(Text("\nsetting"))
-    for head in ("ms\na step", "times as quick as\nthe recipe's own", "least .. most\nof the rounds"):
+    for head in (
+        "ms\na step",
+        "times as quick as\nthe recipe's own",
+        "least .. most\nof the rounds",
+    ):
         table.add_column(Text(head), justify="right")
     for timing in case.timings:
         if timing.not_here:
@@ -657,19 +733,26 @@ def _yaml(value: Any) -> str:
 
 
 def _short(changes: Mapping[str, Any]) -> str:
-    return ", ".join(f"{entry} {_yaml(value)}" for entry, value in changes.items()) or "the recipe's own"
+    return (
+        ", ".join(f"{entry} {_yaml(value)}" for entry, value in changes.items())
+        or "the recipe's own"
+    )
 
 
 def _reason(error: Exception) -> str:
     """Return the first line of an error that says something, cut to what a line holds."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        type(error).__name__
+    ]
     text = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     return text if len(text) <= 100 else f"{text[:99].rstrip()}…"
 
 
 @contextlib.contextmanager
 def telling() -> Iterator[Tell]:
-    """Give what shows one line of progress on standard error, in place; nothing where that is no terminal."""
+    """Give what shows one line of progress on standard error, in place; nothing where that is
+    no terminal.
+    """
     # No thread draws here, as rich's own would: it would take time from what is measured.
     if not sys.stderr.isatty():
         yield lambda _: None

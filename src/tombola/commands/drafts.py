@@ -56,8 +56,8 @@ def draft(
     """Write a recipe for a data set and a model: LTH and COLT-2, each beside what it has to beat.
 
     Args:
-        data: An entry of ``tombola.data`` or a function of the user's own, ``package.module:function``; or a mapping
-            with its ``name`` and options, as in a recipe.
+        data: An entry of ``tombola.data`` or a function of the user's own,
+            ``package.module:function``; or a mapping with its ``name`` and options, as in a recipe.
         model: The same of ``tombola.models``; of a function's model the output layer is found.
         data_root: Root of the data sets.
         workers: Worker processes that the cost is told for; one a core if not given.
@@ -80,8 +80,10 @@ def draft(
     plans = Plans.of(settle(parse(whole), task), task)
     ahead = experiment.foresee(plans, runs=Path("runs"), workers=workers)
     crew = workers or devices.workers(plans.recipe.device, plans.recipe.training.threads)
-    cost = (f"{ahead.counted}, about {duration(ahead.seconds)} with {crew} worker{'s' if crew > 1 else ''} on this "
-            "machine")  # fmt: skip
+    cost = (
+        f"{ahead.counted}, about {duration(ahead.seconds)} with {crew} "
+        f"worker{'s' if crew > 1 else ''} on this machine"
+    )
     return Draft(name, text.replace(_COST, cost), cost)
 
 
@@ -90,12 +92,19 @@ def _mapping(given: str | Mapping[str, Any], what: str) -> dict[str, Any]:
         return {"name": given}
     if isinstance(given, Mapping):
         return dict(given)
-    raise ConfigError(f"{what} is {given!r}; it should be a name, or a mapping with name and options")
+    raise ConfigError(
+        f"{what} is {given!r}; it should be a name, or a mapping with name and options"
+    )
 
 
 def _looked_at(given: Mapping[str, Any], data_root: Path | None) -> tuple[Recipe, Classification]:
     """Load the data and build the model, whose output layer is looked for where it is not named."""
-    whole = {"training": {"epochs": 1}, "arms": {"dense": {"method": "dense"}}, "name": "draft", **given}
+    whole = {
+        "training": {"epochs": 1},
+        "arms": {"dense": {"method": "dense"}},
+        "name": "draft",
+        **given,
+    }
     recipe = parse(whole)
     name = recipe.model.name
     try:
@@ -117,12 +126,16 @@ def _made(recipe: Recipe, data_root: Path | None) -> Classification:
 
 
 def _head_of(recipe: Recipe, data_root: Path | None) -> str | None:
-    """Find the output layer of the user's own model; ``None`` where that is not what is wrong with it."""
+    """Find the output layer of the user's own model; ``None`` where that is not what is wrong
+    with it.
+    """
     examples = load(recipe.data.name, root=data_root, options=recipe.data.options)
     function, options = catalogue.own(recipe.model.name), recipe.model.options
     shape, classes = tuple(examples.train_images.shape[1:]), examples.num_classes
     try:
-        return find_head(catalogue.call(function, "", classes, options=options, image_shape=shape), classes)
+        return find_head(
+            catalogue.call(function, "", classes, options=options, image_shape=shape), classes
+        )
     except Exception:  # the first error says what the model is wrong with
         return None
 
@@ -130,7 +143,10 @@ def _head_of(recipe: Recipe, data_root: Path | None) -> str | None:
 def _named(recipe: Recipe) -> str:
     """Name a recipe after its data set and model, in letters, digits and dashes."""
     words = [name.rpartition(":")[2] for name in (recipe.data.name, recipe.model.name)]
-    return "-".join(filter(None, (re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in words))) or "recipe"
+    return (
+        "-".join(filter(None, (re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in words)))
+        or "recipe"
+    )
 
 
 _COST = "THE COST"
@@ -149,8 +165,10 @@ def _text(name: str, given: Mapping[str, Any], task: Classification) -> str:
     halves = "" if by_classes else ", by: examples"
     each = "half of the classes" if by_classes else "half of the examples"
     lines = [
-        f"# LTH and COLT-2 on {given['data']['name']} with {given['model']['name']}, each beside what it has to beat.",
-        "# Written by tombola init; every line may be changed here, or on the command line: --training.epochs 10",
+        f"# LTH and COLT-2 on {given['data']['name']} with {given['model']['name']}, each beside "
+        "what it has to beat.",
+        "# Written by tombola init; every line may be changed here, or on the command line: "
+        "--training.epochs 10",
         f"# Cost: {_COST}.",
         f"name: {name}",
         _entry("data", given["data"], f"{len(splits.train):,} training, {len(splits.valid):,} validation, "
@@ -170,7 +188,8 @@ def _text(name: str, given: Mapping[str, Any], task: Classification) -> str:
         "  random-colt-2: {method: random_ticket, of: colt-2}",
         "  matched: {match: colt-2}",
         "until: {density: 0.05}  # the searches end below 5 % of the weights",
-        "verdict: {margin: 0.01, at: [0.2, 0.1, 0.05]}  # a ticket may lose one point and is as accurate as dense",
+        "verdict: {margin: 0.01, at: [0.2, 0.1, 0.05]}  # a ticket may lose one point and is as "
+        "accurate as dense",
         "replicates: 3  # the fewest that a verdict takes; five decide more",
         "seed: 0",
         "scales:  # tombola run FILE --scale small: a first look, without verdicts",
@@ -180,5 +199,7 @@ def _text(name: str, given: Mapping[str, Any], task: Classification) -> str:
 
 
 def _entry(key: str, given: Mapping[str, Any], comment: str) -> str:
-    flow = yaml.safe_dump(dict(given), default_flow_style=True, sort_keys=False, width=math.inf).strip()
+    flow = yaml.safe_dump(
+        dict(given), default_flow_style=True, sort_keys=False, width=math.inf
+    ).strip()
     return f"{key}: {flow}  # {comment}"

@@ -18,22 +18,27 @@ from tombola.ground.errors import ConfigError
 from tombola.reports import together
 from tombola.reports.sheets import Format
 
-_MADE_OTHERWISE = ("name", "keep", "device", "replicates", "profile")  # says nothing of what is compared
+# says nothing of what is compared
+_MADE_OTHERWISE = ("name", "keep", "device", "replicates", "profile")
 
 
-def report(runs: Sequence[Run], folder: Path | None = None, formats: Sequence[Format] = ("svg", "png")) -> list[Path]:
+def report(
+    runs: Sequence[Run], folder: Path | None = None, formats: Sequence[Format] = ("svg", "png")
+) -> list[Path]:
     """Write what several runs say beside each other.
 
     Args:
         runs: In the order in which they are shown; the first is what the others are compared with.
-        folder: Where it goes; beside the first run, under what their names have in common, if not given.
+        folder: Where it goes; beside the first run, under what their names have in common, if not
+            given.
         formats: Of the figures' own files.
 
     Returns:
         The files, ``report.html`` last.
 
     Raises:
-        ConfigError: There are fewer than two, one has no results, or two are of one recipe, which are to be merged.
+        ConfigError: There are fewer than two, one has no results, or two are of one recipe, which
+            are to be merged.
     """
     if len(runs) < 2:
         raise ConfigError("a report of several runs needs two or more")
@@ -42,8 +47,10 @@ def report(runs: Sequence[Run], folder: Path | None = None, formats: Sequence[Fo
             raise ConfigError(f"'{run.path}' has no results yet")
         for other in runs[:index]:
             if run.digest == other.digest and run.recipe.arms == other.recipe.arms:
-                raise ConfigError(f"'{other.path}' and '{run.path}' are runs of one recipe; tombola runs merge joins "
-                                  "them")  # fmt: skip
+                raise ConfigError(
+                    f"'{other.path}' and '{run.path}' are runs of one recipe; tombola runs merge "
+                    "joins them"
+                )
     names, title = labels([run.recipe.name for run in runs])
     settings = differing([run.recipe.plain() for run in runs])
     parts = [
@@ -62,12 +69,17 @@ def report(runs: Sequence[Run], folder: Path | None = None, formats: Sequence[Fo
         for k in range(run.recipe.replicates)
         if not run.finished(arm, k)
     ]
-    open_ += [f"{label}: {text}" for label, run in zip(names, runs, strict=True) for text in run.told]
-    return together.write(folder or runs[0].path.parent / f"{title}-together", title, parts, open_, formats)
+    open_ += [
+        f"{label}: {text}" for label, run in zip(names, runs, strict=True) for text in run.told
+    ]
+    return together.write(
+        folder or runs[0].path.parent / f"{title}-together", title, parts, open_, formats
+    )
 
 
 def labels(names: Sequence[str]) -> tuple[list[str], str]:
-    """Return what runs are called beside each other, and what they have in common: their names' common beginning.
+    """Return what runs are called beside each other, and what they have in common: their names'
+    common beginning.
 
     >>> labels(["width-small-4", "width-small-16"])
     (['4', '16'], 'width-small')
@@ -80,14 +92,17 @@ def labels(names: Sequence[str]) -> tuple[list[str], str]:
         names = [f"{name} ({index})" for index, name in enumerate(names, 1)]
         return list(names), re.sub(r" \(1\)$", "", names[0])
     words = [name.split("-") for name in names]
-    same = len(list(itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))))
+    same = len(
+        list(itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False)))
+    )
     short = ["-".join(own[same:]) for own in words]
     title = "-".join(words[0][:same])
     return (short, title) if title and all(short) else (list(names), title or "runs")
 
 
 def differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the entries in which recipes differ, by their dotted names, with what each has; ``None`` where none.
+    """Return the entries in which recipes differ, by their dotted names, with what each has;
+    ``None`` where none.
 
     >>> differing([{"training": {"lr": 0.1, "epochs": 2}}, {"training": {"lr": 0.01, "epochs": 2}}])
     {'training.lr': [0.1, 0.01]}
@@ -95,7 +110,11 @@ def differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     flat = [_flat(recipe) for recipe in recipes]
     names = list(dict.fromkeys(name for one in flat for name in one))
     found = {name: [one.get(name) for one in flat] for name in names}
-    return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
+    return {
+        name: values
+        for name, values in found.items()
+        if any(value != values[0] for value in values)
+    }
 
 
 def _flat(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Data sets: images and labels to find tickets on and to carry them over to.
 
-One private file per data set; ``tombola.data.digits`` is imported when it is used. A data set is a function
-``(*, root, options) -> Dataset``; only one that reads files takes ``root``. ``tombola.data.loading.load`` gives one by
-its name.
+One private file per data set; ``tombola.data.digits`` is imported when it is used. A data set is a
+function ``(*, root, options) -> Dataset``; only one that reads files takes ``root``.
+``tombola.data.loading.load`` gives one by its name.
 """
 
 from tombola.ground import catalogue

@@ -20,43 +20,53 @@ _KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def arrays(*, path: str, root: str | Path | None = None) -> Dataset:
-    """Read ``train_images``, ``train_labels``, ``test_images`` and ``test_labels`` from a .npz file.
+    """Read ``train_images``, ``train_labels``, ``test_images`` and ``test_labels`` from a .npz
+    file.
 
-    Images are [n, channels, height, width], [n, height, width] (one channel) or [n, features] (taken as
-    [n, 1, 1, features]). Images with the channels last are moved to channels first: four dimensions of which the last
-    is 1, 3 or 4 and the second is not. uint8 stays, other numbers become float32; labels are whole numbers from 0.
-    Nothing in the file is unpickled, so the file cannot run code.
+    Images are [n, channels, height, width], [n, height, width] (one channel) or [n, features]
+    (taken as [n, 1, 1, features]). Images with the channels last are moved to channels first: four
+    dimensions of which the last is 1, 3 or 4 and the second is not. uint8 stays, other numbers
+    become float32; labels are whole numbers from 0. Nothing in the file is unpickled, so the file
+    cannot run code.
 
-    Images that would take more than half of the free memory are not read but mapped: training reads from the disk what
-    it needs. That takes a file written by ``numpy.savez`` (not compressed) whose images are uint8 or float32 with the
-    channels first.
+    Images that would take more than half of the free memory are not read but mapped: training reads
+    from the disk what it needs. That takes a file written by ``numpy.savez`` (not compressed) whose
+    images are uint8 or float32 with the channels first.
 
     Args:
         path: Absolute, or relative to the data root, or else to the working folder.
         root: The data root; see ``tombola.data.roots.data_root``.
 
     Raises:
-        DataError: There is no such file, it is not an .npz file, its arrays do not make a data set, or memory is too
-            small for it and it cannot be mapped.
+        DataError: There is no such file, it is not an .npz file, its arrays do not make a data set,
+            or memory is too small for it and it cannot be mapped.
     """
     tried = places(path, root)
     file = next((place for place in tried if place.is_file()), None)
     if file is None:
-        raise DataError(f"no file {' and no file '.join(map(str, tried))}; 'path' names an .npz file")
+        raise DataError(
+            f"no file {' and no file '.join(map(str, tried))}; 'path' names an .npz file"
+        )
     try:
         # Opened here: numpy leaves its own file open when the zip file is broken.
         with file.open("rb") as opened:
             stored = np.load(opened, allow_pickle=False)
             if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise DataError(f"{file} holds a single array; it must be an .npz file with {', '.join(_KEYS)}")
+                raise DataError(
+                    f"{file} holds a single array; it must be an .npz file with {', '.join(_KEYS)}"
+                )
             missing = [key for key in _KEYS if key not in stored.files]
             if missing:
-                raise DataError(f"{file} has no {', '.join(missing)}; it has: {', '.join(stored.files) or 'nothing'}")
+                raise DataError(
+                    f"{file} has no {', '.join(missing)}; it has: "
+                    f"{', '.join(stored.files) or 'nothing'}"
+                )
             assert stored.zip is not None
             needed = sum(member.file_size for member in stored.zip.infolist())
             free = free_memory(torch.device("cpu"))
             streamed = needed > SHARE * free
-            # asarray: what is no array in a zip file comes as its bytes, which are then refused as images.
+            # asarray: what is no array in a zip file comes as its bytes, which are then refused as
+            # images.
             train_images, train_labels, test_images, test_labels = (
                 _mapped(file, stored.zip, key, needed, free)
                 if streamed and "images" in key
@@ -68,7 +78,9 @@ def arrays(*, path: str, root: str | Path | None = None) -> Dataset:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"cannot read {file} as an .npz file of plain numbers: {reason}") from error
-    made = from_tensors(_channels_first(train_images), train_labels, _channels_first(test_images), test_labels)
+    made = from_tensors(
+        _channels_first(train_images), train_labels, _channels_first(test_images), test_labels
+    )
     return replace(made, streamed=streamed)
 
 
@@ -77,7 +89,11 @@ def _mapped(file: Path, members: zipfile.ZipFile, key: str, needed: int, free: i
     info = members.getinfo(f"{key}.npy")
     with members.open(info) as member:
         version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, fortran, dtype = read(member)
         header = member.tell()
     obstacles = {
@@ -87,8 +103,10 @@ def _mapped(file: Path, members: zipfile.ZipFile, key: str, needed: int, free: i
     }
     for obstacle, there in obstacles.items():
         if there:
-            raise DataError(f"{file} takes {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; it "
-                            f"could be read from the disk piece by piece, but {key} is {obstacle}")  # fmt: skip
+            raise DataError(
+                f"{file} takes {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are "
+                f"free; it could be read from the disk piece by piece, but {key} is {obstacle}"
+            )
     with file.open("rb") as opened:
         opened.seek(info.header_offset + 26)
         name, extra = struct.unpack("<HH", opened.read(4))

@@ -8,17 +8,20 @@ from tombola.data import published
 from tombola.data.dataset import Dataset
 
 
-def cifar100(*, root: str | Path | None = None, download: bool = True, verify: bool = True) -> Dataset:
+def cifar100(
+    *, root: str | Path | None = None, download: bool = True, verify: bool = True
+) -> Dataset:
     """Small photographs, 50,000 + 10,000 colour images of 32 x 32 pixels, 100 classes.
 
-    Read from ``cifar-100-python`` under the root, as torchvision keeps it. The files are pickles; only plain arrays,
-    numbers and strings are taken out of them and anything else is refused, so that they cannot run code.
+    Read from ``cifar-100-python`` under the root, as torchvision keeps it. The files are pickles;
+    only plain arrays, numbers and strings are taken out of them and anything else is refused, so
+    that they cannot run code.
 
     Args:
         root: The data root; see ``tombola.data.roots.data_root``.
         download: Download what is missing; a file that is there is never replaced.
-        verify: Compare the files with the published md5. Without, any files of this format are accepted, and the data
-            set says so.
+        verify: Compare the files with the published md5. Without, any files of this format are
+            accepted, and the data set says so.
 
     Raises:
         DataError: Files are missing and cannot be downloaded, or they are not the published ones.

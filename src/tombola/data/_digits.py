@@ -19,11 +19,12 @@ _TEST = 360
 def digits() -> Dataset:
     """Handwritten digits, 1,797 grey images of 8 x 8 pixels, values 0 to 16. Needs no download.
 
-    The set has no test split of its own: 360 examples, stratified by class, are set aside by a draw that is always
-    the same; 1,437 remain for training. Both keep the published order.
+    The set has no test split of its own: 360 examples, stratified by class, are set aside by a draw
+    that is always the same; 1,437 remain for training. Both keep the published order.
 
     Source:
-        scikit-learn's ``load_digits``: the test part of Optdigits (Alpaydin and Kaynak 1998, UCI repository).
+        scikit-learn's ``load_digits``: the test part of Optdigits (Alpaydin and Kaynak 1998, UCI
+        repository).
 
     >>> data = digits()
     >>> tuple(data.train_images.shape), tuple(data.test_images.shape)
@@ -52,7 +53,8 @@ def _table() -> np.ndarray:
             with gzip.open(path) as file:
                 return np.loadtxt(file, delimiter=",", dtype=np.uint8)
 
-    # A version that keeps the file elsewhere, or none at all: the library itself knows, or says what is missing.
+    # A version that keeps the file elsewhere, or none at all: the library itself knows, or says
+    # what is missing.
     from tombola.ground.extras import sklearn
 
     pixels, targets = sklearn.datasets.load_digits(return_X_y=True)

@@ -33,42 +33,55 @@ def image_folder(
 ) -> Dataset:
     """Read ``train/CLASS/*.jpg`` and ``test/CLASS/*.jpg`` (or ``val/CLASS/*.jpg``) from a folder.
 
-    The classes are the folders in ``train``, sorted by name; their images are found at any depth, in torchvision's
-    order, by their endings (.jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp). An image becomes uint8
-    [3, size, size], in RGB: its shorter side is resized to ``size``, and the centre is taken.
+    The classes are the folders in ``train``, sorted by name; their images are found at any depth,
+    in torchvision's order, by their endings (.jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp). An
+    image becomes uint8 [3, size, size], in RGB: its shorter side is resized to ``size``, and the
+    centre is taken.
 
-    Classes and labels are known by listing the files. Images are then held, unless they would take more than half of
-    the free memory: those are decoded batch by batch, whenever they are needed, to the same bits. The fingerprint is
-    that of the files' names and bytes, so all of them are read once, but not decoded; it does not see that another
-    release of Pillow may decode a JPEG a little differently.
+    Classes and labels are known by listing the files. Images are then held, unless they would take
+    more than half of the free memory: those are decoded batch by batch, whenever they are needed,
+    to the same bits. The fingerprint is that of the files' names and bytes, so all of them are read
+    once, but not decoded; it does not see that another release of Pillow may decode a JPEG a little
+    differently.
 
     Args:
         path: The folder; absolute, or relative to the data root, or else to the working folder.
         root: The data root; see ``tombola.data.roots.data_root``.
         size: Height and width of the images, in pixels.
-        test_folder: Name of the folder of the test images; without it ``test`` or ``val``, whichever is there.
-            Validation examples are carved from ``train``, so a ``val`` beside it is not looked at.
-        normalise: By which mean and standard deviation: ``"sample"``, those of 1000 images that lie evenly in the
-            training split (of all, if there are fewer); ``"imagenet"``, the usual ones of ImageNet.
-        unreadable: What to do about files that are no images or are broken: ``"stop"`` names the first when it is
-            needed; ``"skip"`` decodes every file once at the beginning and leaves them out, of both splits.
-        workers: Processes that decode ahead of a training, for each training at a time; 0 decodes in the training's
-            own process.
+        test_folder: Name of the folder of the test images; without it ``test`` or ``val``,
+            whichever is there. Validation examples are carved from ``train``, so a ``val`` beside
+            it is not looked at.
+        normalise: By which mean and standard deviation: ``"sample"``, those of 1000 images that lie
+            evenly in the training split (of all, if there are fewer); ``"imagenet"``, the usual
+            ones of ImageNet.
+        unreadable: What to do about files that are no images or are broken: ``"stop"`` names the
+            first when it is needed; ``"skip"`` decodes every file once at the beginning and leaves
+            them out, of both splits.
+        workers: Processes that decode ahead of a training, for each training at a time; 0 decodes
+            in the training's own process.
 
     Raises:
         ConfigError: An option is out of its range.
-        DataError: There is no such folder, a class has no image, the test images have a class that the training images
-            have not, or a file cannot be read.
+        DataError: There is no such folder, a class has no image, the test images have a class that
+            the training images have not, or a file cannot be read.
     """
     if not 1 <= size <= _MOST_PIXELS:
-        raise ConfigError(f"image_folder.size is {shown(size)}; it is a number of pixels, from 1 to {_MOST_PIXELS:,}")
+        raise ConfigError(
+            f"image_folder.size is {shown(size)}; it is a number of pixels, from 1 to "
+            f"{_MOST_PIXELS:,}"
+        )
     if not 0 <= workers <= most():
-        raise ConfigError(f"image_folder.workers is {shown(workers)}; it is a number of processes, from 0 to {most()} "
-                          "here")  # fmt: skip
+        raise ConfigError(
+            f"image_folder.workers is {shown(workers)}; it is a number of processes, from 0 to "
+            f"{most()} here"
+        )
     tried = places(path, root)
     found = next((folder for folder in tried if folder.is_dir()), None)
     if found is None:
-        raise DataError(f"no folder {' and no folder '.join(map(str, tried))}; 'path' names one that holds train/CLASS")
+        raise DataError(
+            f"no folder {' and no folder '.join(map(str, tried))}; 'path' names one that holds "
+            "train/CLASS"
+        )
     if test_folder is not None:
         users_path(test_folder, "image_folder.test_folder")
     classes = _classes(found / "train")
@@ -76,12 +89,16 @@ def image_folder(
     strange = sorted(set(_classes(found / tested)) - set(classes))
     if strange:
         raise DataError(
-            f"{found / tested} has the class folder '{strange[0]}', which {found / 'train'} has not."
-            f"{near(strange[0], classes)}"
+            f"{found / tested} has the class folder '{strange[0]}', which {found / 'train'} has "
+            f"not.{near(strange[0], classes)}"
         )
     number = {name: label for label, name in enumerate(classes)}
     train, test = (
-        [(file, number[name]) for name in _classes(found / part) for file in _images(found, f"{part}/{name}")]
+        [
+            (file, number[name])
+            for name in _classes(found / part)
+            for file in _images(found, f"{part}/{name}")
+        ]
         for part in ("train", tested)
     )
     fixed = tuple(255 * torch.tensor(values) for values in _IMAGENET)
@@ -102,24 +119,32 @@ def _classes(folder: Path) -> list[str]:
         raise DataError(f"no folder {folder}; it holds a folder of images for every class")
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if not classes:
-        raise DataError(f"{folder} holds no folder; it should have one for every class, with its images")
+        raise DataError(
+            f"{folder} holds no folder; it should have one for every class, with its images"
+        )
     return classes
 
 
 def _test_folder(found: Path, wanted: str | None) -> str:
     if wanted is not None:
         if Path(wanted).name != wanted or wanted in ("train", "..", "."):
-            raise ConfigError(f"image_folder.test_folder is '{wanted}'; it is the name of a folder beside train")
+            raise ConfigError(
+                f"image_folder.test_folder is '{wanted}'; it is the name of a folder beside train"
+            )
         return wanted
     there = [name for name in ("test", "val") if (found / name).is_dir()]
     if len(there) != 1:
         has = "test and val" if there else "neither test nor val"
-        raise DataError(f"{found} has {has}; say which folder holds the test images with the option test_folder")
+        raise DataError(
+            f"{found} has {has}; say which folder holds the test images with the option test_folder"
+        )
     return there[0]
 
 
 def _images(found: Path, folder: str) -> list[str]:
     images = folders.images_in(found, folder)
     if not images:
-        raise DataError(f"the class folder {found / folder} holds no image ({' '.join(folders.EXTENSIONS)})")
+        raise DataError(
+            f"the class folder {found / folder} holds no image ({' '.join(folders.EXTENSIONS)})"
+        )
     return images

@@ -18,13 +18,15 @@ _MD5 = {
 def mnist(*, root: str | Path | None = None, download: bool = True, verify: bool = True) -> Dataset:
     """Handwritten digits, 60,000 + 10,000 grey images of 28 x 28 pixels, 10 classes.
 
-    Read from ``MNIST/raw`` under the root, as torchvision keeps it. torchvision compares only the compressed files with
-    a checksum, when it downloads them; here the uncompressed files are compared, whenever they are read.
+    Read from ``MNIST/raw`` under the root, as torchvision keeps it. torchvision compares only the
+    compressed files with a checksum, when it downloads them; here the uncompressed files are
+    compared, whenever they are read.
 
     Args:
         root: The data root; see ``tombola.data.roots.data_root``.
         download: Download what is missing; a file that is there is never replaced.
-        verify: Compare the files with the published md5. Without, any idx files are accepted, and the data set says so.
+        verify: Compare the files with the published md5. Without, any idx files are accepted, and
+            the data set says so.
 
     Raises:
         DataError: Files are missing and cannot be downloaded, or they are not the published ones.

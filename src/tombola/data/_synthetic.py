@@ -23,11 +23,12 @@ def synthetic(
     noise: float = 2.0,
     seed: int = 0,
 ) -> Dataset:
-    """Each class is a random Gaussian picture; its examples are that picture plus Gaussian noise, as uint8.
+    """Each class is a random Gaussian picture; its examples are that picture plus Gaussian noise,
+    as uint8.
 
-    Classes are as equal in number as can be. Pixels have a mean of 128 and a standard deviation of about 40,
-    whatever the noise. For tests and demonstrations of any size: with the defaults a small network learns it well
-    but not perfectly.
+    Classes are as equal in number as can be. Pixels have a mean of 128 and a standard deviation of
+    about 40, whatever the noise. For tests and demonstrations of any size: with the defaults a
+    small network learns it well but not perfectly.
 
     Args:
         classes: How many classes, at least 1.
@@ -43,21 +44,28 @@ def synthetic(
     """
     if classes < 1 or train < classes or test < 1:
         raise ConfigError(
-            f"synthetic has {shown(classes)} classes, {shown(train)} training and {shown(test)} test examples; it "
-            f"needs at least one class, one training example for each and one test example"
+            f"synthetic has {shown(classes)} classes, {shown(train)} training and {shown(test)} "
+            "test examples; it needs at least one class, one training example for each and one "
+            "test example"
         )
     if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ConfigError(f"synthetic.image_shape is {shown(list(image_shape))}; it is channels, height and width")
+        raise ConfigError(
+            f"synthetic.image_shape is {shown(list(image_shape))}; it is channels, height and width"
+        )
     if not 0 <= noise < float("inf"):
         raise ConfigError(f"synthetic.noise is {noise}; it is a standard deviation, at least 0")
     # Numbers are drawn in float32 and added up in float32 before they become bytes.
     needed = 4 * math.prod(image_shape) * (classes + 3 * max(train, test)) + 8 * (train + test)
     free = free_memory(torch.device("cpu"))
     if needed > free:
-        raise ConfigError(f"synthetic has {train:,} training and {test:,} test examples of "
-                          f"{shown(list(image_shape))} pixels, which takes {needed / 2**30:,.1f} GiB; "
-                          f"{free / 2**30:.1f} GiB of memory are free")  # fmt: skip
-    pictures = torch.randn(classes, *image_shape, generator=seeds.generator(seed, "synthetic", "pictures"))
+        raise ConfigError(
+            f"synthetic has {train:,} training and {test:,} test examples of "
+            f"{shown(list(image_shape))} pixels, which takes {needed / 2**30:,.1f} GiB; "
+            f"{free / 2**30:.1f} GiB of memory are free"
+        )
+    pictures = torch.randn(
+        classes, *image_shape, generator=seeds.generator(seed, "synthetic", "pictures")
+    )
 
     def examples(count: int, name: str) -> tuple[Tensor, Tensor]:
         labels = torch.arange(count) % classes

@@ -20,23 +20,25 @@ def tiny_imagenet(
 ) -> Dataset:
     """Small photographs, 100,000 + 10,000 colour images of 64 x 64 pixels, 200 classes.
 
-    Read from ``tiny-imagenet-200`` under the root. The published test images have no labels, so the published
-    validation images are the test split. Classes are numbered in the sorted order of their names in ``wnids.txt`` (the
-    COLT authors' code numbers them in the order in which the file system lists them). Images that take more than half
-    of the free memory are not held but decoded batch by batch, to the same bits.
+    Read from ``tiny-imagenet-200`` under the root. The published test images have no labels, so the
+    published validation images are the test split. Classes are numbered in the sorted order of
+    their names in ``wnids.txt`` (the COLT authors' code numbers them in the order in which the file
+    system lists them). Images that take more than half of the free memory are not held but decoded
+    batch by batch, to the same bits.
 
     Args:
         root: The data root; see ``tombola.data.roots.data_root``.
         download: Download what is missing; what is there is never replaced.
-        verify: Accept only the published files. A checksum is published for the archive alone; tombola compares it
-            when it downloads, and writes the sha256 of all that it unpacked beside it, with which the files are
-            compared whenever they are read. Without, any folder of this layout is accepted as it is, such as a part of
-            it: the classes of ``wnids.txt`` that have training images, and what there is of their images; and the data
-            set says so.
+        verify: Accept only the published files. A checksum is published for the archive alone;
+            tombola compares it when it downloads, and writes the sha256 of all that it unpacked
+            beside it, with which the files are compared whenever they are read. Without, any folder
+            of this layout is accepted as it is, such as a part of it: the classes of ``wnids.txt``
+            that have training images, and what there is of their images; and the data set says so.
         workers: Processes that decode images.
 
     Raises:
-        DataError: Files are missing and cannot be downloaded, they are not the published ones, or one cannot be read.
+        DataError: Files are missing and cannot be downloaded, they are not the published ones, or
+            one cannot be read.
 
     Source:
         Stanford CS231N, "Tiny ImageNet visual recognition challenge": a part of ImageNet.
@@ -78,7 +80,8 @@ def _listed(folder: Path) -> tuple[Files, int]:
         name, _, rest = line.partition("\t")
         if not rest:
             raise DataError(
-                f"line {place} of {folder / 'val' / 'val_annotations.txt'} names no image and class: {line!r}"
+                f"line {place} of {folder / 'val' / 'val_annotations.txt'} names no image and "
+                f"class: {line!r}"
             )
         label = number.get(rest.partition("\t")[0])
         if label is not None and f"val/images/{name}" in there:
@@ -88,16 +91,21 @@ def _listed(folder: Path) -> tuple[Files, int]:
 
 
 def _compare(folder: Path, files: Files, classes: int) -> None:
-    accept = "accept it as it is with the option verify: false, or move it away to have it downloaded"
+    accept = (
+        "accept it as it is with the option verify: false, or move it away to have it downloaded"
+    )
     if not (folder / _DIGEST).is_file():
         raise DataError(
-            f"{folder} was not downloaded by tombola, so it cannot be compared with the published archive: it has "
-            f"{classes} classes, {len(files.train):,} training and {len(files.test):,} validation images, and 200, "
-            f"100,000 and 10,000 were published; {accept}"
+            f"{folder} was not downloaded by tombola, so it cannot be compared with the published "
+            f"archive: it has {classes} classes, {len(files.train):,} training and "
+            f"{len(files.test):,} validation images, and 200, 100,000 and 10,000 were published; "
+            f"{accept}"
         )
     if _text(folder / _DIGEST).strip() != files.fingerprint:
-        raise DataError(f"{folder} has changed since it was downloaded: its files have the sha256 {files.fingerprint}, "
-                        f"which is not that in {_DIGEST}; {accept}")  # fmt: skip
+        raise DataError(
+            f"{folder} has changed since it was downloaded: its files have the sha256 "
+            f"{files.fingerprint}, which is not that in {_DIGEST}; {accept}"
+        )
 
 
 def _text(file: Path) -> str:

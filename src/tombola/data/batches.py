@@ -2,9 +2,9 @@
 
     dataset -> split -> partition -> [ batches ] -> train
 
-Everything is drawn from addressed seeds: the order from (seed, "order", epoch), the augmentation of an example from
-(seed, "augment", epoch) and its position in the published data. A partition, another batch size or another worker sees
-the same picture.
+Everything is drawn from addressed seeds: the order from (seed, "order", epoch), the augmentation of
+an example from (seed, "augment", epoch) and its position in the published data. A partition,
+another batch size or another worker sees the same picture.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ _HELD = 64 * 2**20  # bytes up to which a split is held normalised
 
 @dataclass(frozen=True)
 class Augment:
-    """How training pictures are varied; the default is not at all. Done in the order crop, flip, rotate.
+    """How training pictures are varied; the default is not at all. Done in the order crop, flip,
+    rotate.
 
     Attributes:
-        crop: Pixels of zeros put around a picture before a random part of its original size is cut out.
+        crop: Pixels of zeros put around a picture before a random part of its original size is cut
+            out.
         flip: Mirror left and right, with a probability of one half.
-        rotate: Degrees; a picture is turned about its centre by an angle between minus and plus this.
+        rotate: Degrees; a picture is turned about its centre by an angle between minus and plus
+            this.
     """
 
     crop: int = 0
@@ -44,11 +47,19 @@ class Augment:
     def __post_init__(self) -> None:
         take_own_numbers_(self)
         if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 0:
-            raise ConfigError(f"augment.crop is {shown(self.crop)}; it is a whole number of pixels, at least 0")
+            raise ConfigError(
+                f"augment.crop is {shown(self.crop)}; it is a whole number of pixels, at least 0"
+            )
         if not isinstance(self.flip, bool):
             raise ConfigError(f"augment.flip is {shown(self.flip)}; it is true or false")
-        if isinstance(self.rotate, bool) or not isinstance(self.rotate, int | float) or not 0 <= self.rotate <= 180:
-            raise ConfigError(f"augment.rotate is {shown(self.rotate)}; it is an angle from 0 to 180 degrees")
+        if (
+            isinstance(self.rotate, bool)
+            or not isinstance(self.rotate, int | float)
+            or not 0 <= self.rotate <= 180
+        ):
+            raise ConfigError(
+                f"augment.rotate is {shown(self.rotate)}; it is an angle from 0 to 180 degrees"
+            )
 
 
 PLAIN = Augment()
@@ -64,12 +75,12 @@ def augment(
 ) -> Tensor:
     """Return the pictures as they are seen in one epoch; the given ones are not changed.
 
-    What happens to a picture depends on (seed, epoch, its index) alone. Outside of a picture there are zeros, in raw
-    units. Crop and flip move pixels and change none.
+    What happens to a picture depends on (seed, epoch, its index) alone. Outside of a picture there
+    are zeros, in raw units. Crop and flip move pixels and change none.
 
     Args:
-        images: [batch, channels, height, width] in raw units, uint8 or float32. The dtype stays, but rotated pictures
-            are float32.
+        images: [batch, channels, height, width] in raw units, uint8 or float32. The dtype stays,
+            but rotated pictures are float32.
         indices: Positions in the published data, each below ``published``.
         augment: What to do.
         seed: The replicate's seed.
@@ -82,16 +93,22 @@ def augment(
     """
     if augment == PLAIN:
         return images
-    down, right, mirrored, degrees = (draw[indices] for draw in _draws(augment, seed, epoch, published, images.device))
+    down, right, mirrored, degrees = (
+        draw[indices] for draw in _draws(augment, seed, epoch, published, images.device)
+    )
     if augment.crop or augment.flip:
         images = move(images, down, right, mirrored)
     return turn(images, degrees) if augment.rotate else images
 
 
 def move(
-    images: Tensor, down: Int64[Tensor, " batch"], right: Int64[Tensor, " batch"], mirrored: Bool[Tensor, " batch"]
+    images: Tensor,
+    down: Int64[Tensor, " batch"],
+    right: Int64[Tensor, " batch"],
+    mirrored: Bool[Tensor, " batch"],
 ) -> Tensor:
-    """Move each picture by whole pixels (negative: up, left), zeros coming in; then mirror some left and right.
+    """Move each picture by whole pixels (negative: up, left), zeros coming in; then mirror some
+    left and right.
 
     >>> picture = torch.tensor([[[[1, 2], [3, 4]]]])
     >>> move(picture, torch.tensor([1]), torch.tensor([0]), torch.tensor([True])).tolist()
@@ -101,14 +118,19 @@ def move(
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     columns = torch.where(mirrored[:, None], columns.flip(1), columns) - right[:, None]
     rows = torch.arange(height, device=images.device) - down[:, None]
-    seen = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    seen = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+        :, None, :
+    ]
     places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
     moved = images.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1))
     return moved.view(images.shape).mul_(seen[:, None])
 
 
-def turn(images: Tensor, degrees: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:
-    """Turn each picture counter-clockwise about its centre, with bilinear interpolation and zeros from outside.
+def turn(
+    images: Tensor, degrees: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch channels height width"]:
+    """Turn each picture counter-clockwise about its centre, with bilinear interpolation and zeros
+    from outside.
 
     >>> picture = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     >>> turn(picture, torch.tensor([90.0])).round().tolist()
@@ -118,11 +140,14 @@ def turn(images: Tensor, degrees: Float[Tensor, " batch"]) -> Float[Tensor, "bat
     angle = torch.deg2rad(degrees.float())[:, None, None]
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]
     x = (torch.arange(width, device=images.device) - (width - 1) / 2)[None, :]
-    # affine_grid would multiply matrices in batches, whose rounding may hang on the batch size; this cannot.
+    # affine_grid would multiply matrices in batches, whose rounding may hang on the batch size;
+    # this cannot.
     source_x = x * angle.cos() - y * angle.sin()
     source_y = x * angle.sin() + y * angle.cos()
     grid = torch.stack([source_x * (2 / width), source_y * (2 / height)], dim=-1)
-    return functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(
+        images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
 
 
 @runtime_checkable
@@ -140,10 +165,11 @@ class Epochs(Protocol):
 
 
 class Order:
-    """Which examples make each batch, epoch by epoch: another order in each, drawn from (seed, "order", epoch).
+    """Which examples make each batch, epoch by epoch: another order in each, drawn from (seed,
+    "order", epoch).
 
-    The last batch of an epoch may be smaller. A smaller last batch of a single example is dropped where there are
-    others: batch norm cannot train on it.
+    The last batch of an epoch may be smaller. A smaller last batch of a single example is dropped
+    where there are others: batch norm cannot train on it.
 
     Args:
         examples: How many there are.
@@ -168,7 +194,9 @@ class Order:
         return batches_per_epoch(self._number, self.batch_size)
 
     def examples(self, first: int, last: int) -> int:
-        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0 begins epoch 0."""
+        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0
+        begins epoch 0.
+        """
         an_epoch = min(self._number, len(self) * self.batch_size)
 
         def before(step: int) -> int:
@@ -223,7 +251,10 @@ class Batches:
         self._order = Order(len(split), batch_size=batch_size, seed=self.order_seed)
         check_crop(augment, split.image_shape)
         if len(split) and int(split.indices.max()) >= published:
-            raise InputError(f"the split has index {int(split.indices.max())}, but {published} examples were published")
+            raise InputError(
+                f"the split has index {int(split.indices.max())}, but {published} examples were "
+                "published"
+            )
         self.split = split
         self.batch_size = self._order.batch_size
         self.seed = seed
@@ -232,18 +263,24 @@ class Batches:
         self._scale = _scale(mean, std, split)
         self._held: Tensor | None = None
         if augment == PLAIN and 4 * len(split) * split.image_shape.numel() <= _HELD:
-            self._held = _normalise(split.pick(torch.arange(len(split), device=split.labels.device)), self._scale)
+            self._held = _normalise(
+                split.pick(torch.arange(len(split), device=split.labels.device)), self._scale
+            )
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
         return len(self._order)
 
     def examples(self, first: int, last: int) -> int:
-        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0 begins epoch 0."""
+        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0
+        begins epoch 0.
+        """
         return self._order.examples(first, last)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the inputs (float32 [batch, channels, height, width], normalised) and labels (int64 [batch])."""
+        """Yield the inputs (float32 [batch, channels, height, width], normalised) and labels
+        (int64 [batch]).
+        """
         split = self.split
         pieces = [rows.to(split.labels.device) for rows in self._order.epoch(epoch)]
         if self._held is not None:
@@ -263,12 +300,15 @@ def check_crop(augment: Augment, image_shape: Sequence[int]) -> None:
     """
     if augment.crop >= min(image_shape[1:]):
         size = " x ".join(str(side) for side in image_shape[1:])
-        raise ConfigError(f"augment.crop is {shown(augment.crop)}; pictures of {size} pixels could be moved out of "
-                          "sight")  # fmt: skip
+        raise ConfigError(
+            f"augment.crop is {shown(augment.crop)}; pictures of {size} pixels could be moved out "
+            "of sight"
+        )
 
 
 def batches_per_epoch(examples: int, batch_size: int) -> int:
-    """Count the batches of an epoch; a last one of a single example is dropped where there are others.
+    """Count the batches of an epoch; a last one of a single example is dropped where there are
+    others.
 
     >>> batches_per_epoch(10, 4), batches_per_epoch(9, 4), batches_per_epoch(1, 4)
     (3, 2, 1)
@@ -277,8 +317,11 @@ def batches_per_epoch(examples: int, batch_size: int) -> int:
     return whole + (rest > 1 or (rest == 1 and whole == 0))
 
 
-def ordered(split: Split, *, batch_size: int, mean: Tensor, std: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give every example once, in order and as it is, for an evaluation: normalised inputs and labels.
+def ordered(
+    split: Split, *, batch_size: int, mean: Tensor, std: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give every example once, in order and as it is, for an evaluation: normalised inputs and
+    labels.
 
     Raises:
         ConfigError: The batch size is below 1.
@@ -290,17 +333,26 @@ def ordered(split: Split, *, batch_size: int, mean: Tensor, std: Tensor) -> Iter
     """
     _check_batch_size(batch_size)
     scale = _scale(mean, std, split)
-    chunks = torch.split(torch.arange(len(split), device=split.labels.device), batch_size) if len(split) else ()
+    chunks = (
+        torch.split(torch.arange(len(split), device=split.labels.device), batch_size)
+        if len(split)
+        else ()
+    )
     read = zip(chunks, split.read(chunks), strict=True)
-    return ((_normalise(images, scale), split.labels.index_select(0, rows)) for rows, images in read)
+    return (
+        (_normalise(images, scale), split.labels.index_select(0, rows)) for rows, images in read
+    )
 
 
 @lru_cache(maxsize=4)
 def _draws(
     augment: Augment, seed: int, epoch: int, published: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw for every published example how far down and right it moves, whether it is mirrored, and its angle."""
-    # Always four numbers an example: switching one kind of augmentation on leaves the others as they were.
+    """Draw for every published example how far down and right it moves, whether it is mirrored,
+    and its angle.
+    """
+    # Always four numbers an example: switching one kind of augmentation on leaves the others as
+    # they were.
     uniform = torch.rand(published, 4, generator=seeds.generator(seed, "augment", epoch)).to(device)
     places = 2 * augment.crop + 1
     moved = (uniform[:, :2] * places).long().clamp(max=places - 1) - augment.crop

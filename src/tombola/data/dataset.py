@@ -26,20 +26,23 @@ _ROWS = 4096  # images that are looked at together, so that a large set is never
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and labels, in published order. Whoever makes one gets a DataError for what cannot be right.
+    """Images and labels, in published order. Whoever makes one gets a DataError for what cannot be
+    right.
 
     Attributes:
-        train_images: uint8 or float32 [n, channels, height, width], in raw units; a tensor, or files that are decoded
-            when they are needed.
+        train_images: uint8 or float32 [n, channels, height, width], in raw units; a tensor, or
+            files that are decoded when they are needed.
         train_labels: int64 [n], from 0 to ``num_classes`` - 1; every class occurs.
         test_images: As ``train_images``, of the same dtype and image shape.
         test_labels: As ``train_labels``; a class may be missing.
         num_classes: How many classes there are.
         verified: False: the checksums of the files were not compared with the published ones.
-        streamed: True: the images are read from files while they are used, since memory is too small for them.
+        streamed: True: the images are read from files while they are used, since memory is too
+            small for them.
         files: The files of the images, where the fingerprint is theirs and not that of the pixels.
         skipped: How many files could not be read and were left out.
-        moments: Mean and standard deviation of each channel to normalise by, in raw units; None works them out.
+        moments: Mean and standard deviation of each channel to normalise by, in raw units; None
+            works them out.
         moments_of: From how many training images they are worked out; None takes all.
         class_names: What the classes are called, by their numbers; None where nobody says.
     """
@@ -62,29 +65,42 @@ class Dataset:
         _check_images(self.test_images, "test")
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             seen = [_times(images.shape[1:]) for images in (self.train_images, self.test_images)]
-            raise DataError(f"training images are {seen[0]} and test images are {seen[1]}; they must have one shape")
+            raise DataError(
+                f"training images are {seen[0]} and test images are {seen[1]}; they must have one "
+                "shape"
+            )
         if self.train_images.dtype != self.test_images.dtype:
             seen = [_dtype(images) for images in (self.train_images, self.test_images)]
-            raise DataError(f"training images are {seen[0]} and test images are {seen[1]}; they must have one dtype")
+            raise DataError(
+                f"training images are {seen[0]} and test images are {seen[1]}; they must have one "
+                "dtype"
+            )
         for name, images, labels in (
             ("training", self.train_images, self.train_labels),
             ("test", self.test_images, self.test_labels),
         ):
             _check_labels(labels, name, self.num_classes)
             if len(images) != len(labels):
-                raise DataError(f"{len(images)} {name} images but {len(labels)} {name} labels; there must be one each")
+                raise DataError(
+                    f"{len(images)} {name} images but {len(labels)} {name} labels; there must be "
+                    "one each"
+                )
             if len(images) == 0:
                 raise DataError(f"there are no {name} images; at least one is needed")
-        # By the labels that there are, which are few: a slip in one of them may mean more classes than memory has room.
+        # By the labels that there are, which are few: a slip in one of them may mean more classes
+        # than memory has room.
         there = torch.unique(self.train_labels).tolist()
         if len(there) < self.num_classes:
             first = next(number for number, label in enumerate([*there, None]) if label != number)
             raise DataError(
-                f"class {first} has no training image ({self.num_classes - len(there)} of {self.num_classes} classes "
-                f"have none); labels run from 0 to the number of classes - 1 without a gap"
+                f"class {first} has no training image ({self.num_classes - len(there)} of "
+                f"{self.num_classes} classes have none); labels run from 0 to the number of "
+                "classes - 1 without a gap"
             )
         if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise DataError(f"{len(self.class_names)} classes are named, and there are {self.num_classes}")
+            raise DataError(
+                f"{len(self.class_names)} classes are named, and there are {self.num_classes}"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -94,7 +110,8 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hex) of the files, or else of the shapes, dtypes and bytes of the four tensors.
+        """The sha256 (hex) of the files, or else of the shapes, dtypes and bytes of the four
+        tensors.
 
         Another byte, another data set.
         """
@@ -110,16 +127,20 @@ class Dataset:
 
 
 def from_tensors(
-    train_images: Any, train_labels: Any, test_images: Any, test_labels: Any, num_classes: int | None = None
+    train_images: Any,
+    train_labels: Any,
+    test_images: Any,
+    test_labels: Any,
+    num_classes: int | None = None,
 ) -> Dataset:
     """Make a data set of your own tensors or numpy arrays.
 
-    uint8 images stay as they are, all other real numbers become float32, labels become int64. What needs no
-    conversion is shared, not copied: do not change it afterwards.
+    uint8 images stay as they are, all other real numbers become float32, labels become int64. What
+    needs no conversion is shared, not copied: do not change it afterwards.
 
     Args:
-        train_images: [n, channels, height, width]; [n, height, width] becomes one channel and [n, features]
-            becomes [n, 1, 1, features].
+        train_images: [n, channels, height, width]; [n, height, width] becomes one channel and [n,
+            features] becomes [n, 1, 1, features].
         train_labels: Whole numbers [n], from 0 without a gap.
         test_images: As ``train_images``.
         test_labels: As ``train_labels``.
@@ -138,7 +159,11 @@ def from_tensors(
         seen = [int(labels.max()) for labels in (train_labels, test_labels) if labels.numel()]
         num_classes = max([*seen, 0]) + 1
     return Dataset(
-        _images(train_images, "training"), train_labels, _images(test_images, "test"), test_labels, num_classes
+        _images(train_images, "training"),
+        train_labels,
+        _images(test_images, "test"),
+        test_labels,
+        num_classes,
     )
 
 
@@ -154,7 +179,9 @@ def _images(values: Any, name: str) -> Tensor:
             raise DataError(f"{name} images are {array.dtype}; real numbers are needed")
         # "W": torch warns of an array that is read-only, as one from a memory map is.
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is refused
-            array = np.require(array, np.uint8 if array.dtype == np.uint8 else np.float32, ["C", "W"])
+            array = np.require(
+                array, np.uint8 if array.dtype == np.uint8 else np.float32, ["C", "W"]
+            )
         images = torch.from_numpy(array)
     if images.ndim == 2:
         return images[:, None, None, :]
@@ -171,7 +198,10 @@ def _labels(values: Any, name: str) -> Tensor:
     if array.dtype.kind not in "iu":
         raise DataError(f"{name} labels are {array.dtype}; whole numbers are needed")
     if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
-        raise DataError(f"{name} labels run up to {int(array.max())}; they are the numbers of the classes, from 0")
+        raise DataError(
+            f"{name} labels run up to {int(array.max())}; they are the numbers of the classes, "
+            "from 0"
+        )
     return torch.from_numpy(np.require(array, np.int64, ["C", "W"]))
 
 
@@ -192,14 +222,21 @@ def _array(values: Any, what: str) -> np.ndarray:
     """Make an array of whatever the caller has, lists of tensors too."""
     try:
         return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; what cannot be converted
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # rows of different lengths; what cannot be converted
         told = " ".join(str(error).split())
         raise DataError(f"{what} make no array of numbers: {told}") from error
 
 
 def _check_images(images: Tensor | Pictures, name: str) -> None:
     if len(images.shape) != 4:
-        raise DataError(f"{name} images have shape {_times(images.shape)}; it must be n x channels x height x width")
+        raise DataError(
+            f"{name} images have shape {_times(images.shape)}; it must be n x channels x height x "
+            "width"
+        )
     if images.dtype not in (torch.uint8, torch.float32):
         raise DataError(f"{name} images are {_dtype(images)}; they must be uint8 or float32")
     if 0 in images.shape[1:]:
@@ -209,21 +246,27 @@ def _check_images(images: Tensor | Pictures, name: str) -> None:
             bad = ~images[start : start + _ROWS].isfinite().flatten(1).all(1)
             if bad.any():
                 first = start + int(bad.nonzero()[0])
-                raise DataError(f"{name} image {first} holds NaN or infinite values; every pixel must be a number")
+                raise DataError(
+                    f"{name} image {first} holds NaN or infinite values; every pixel must be a "
+                    "number"
+                )
 
 
 def _check_labels(labels: Tensor, name: str, num_classes: int) -> None:
     if labels.dtype is not torch.int64:
         raise DataError(f"{name} labels are {_dtype(labels)}; they must be int64")
     if labels.ndim != 1:
-        raise DataError(f"{name} labels have shape {_times(labels.shape)}; there must be one number for each image")
+        raise DataError(
+            f"{name} labels have shape {_times(labels.shape)}; there must be one number for each "
+            "image"
+        )
     if labels.numel() == 0:
         return
     smallest, largest = int(labels.min()), int(labels.max())
     if smallest < 0 or largest >= num_classes:
         raise DataError(
-            f"{name} labels run from {smallest} to {largest}; with {num_classes} classes they run from 0 to "
-            f"{num_classes - 1}"
+            f"{name} labels run from {smallest} to {largest}; with {num_classes} classes they run "
+            f"from 0 to {num_classes - 1}"
         )
 
 

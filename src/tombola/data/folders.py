@@ -1,4 +1,6 @@
-"""Folders of images: what is in them, and a data set of it, held where memory allows and else streamed."""
+"""Folders of images: what is in them, and a data set of it, held where memory allows and else
+streamed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 
 def images_in(root: Path, folder: str) -> list[str]:
-    """List the image files in a folder and all folders in it, in torchvision's order; they are not opened.
+    """List the image files in a folder and all folders in it, in torchvision's order; they are not
+    opened.
 
     Args:
         root: What the names are relative to.
@@ -34,8 +37,11 @@ def images_in(root: Path, folder: str) -> list[str]:
     return found
 
 
-def dataset(files: Files, num_classes: int, *, workers: int, remedy: str, skip: bool = False, **facts: Any) -> Dataset:
-    """Make a data set of image files, which are read only if it is held or unreadable ones are to be skipped.
+def dataset(
+    files: Files, num_classes: int, *, workers: int, remedy: str, skip: bool = False, **facts: Any
+) -> Dataset:
+    """Make a data set of image files, which are read only if it is held or unreadable ones are to
+    be skipped.
 
     Args:
         files: Which files, and their labels.
@@ -50,7 +56,9 @@ def dataset(files: Files, num_classes: int, *, workers: int, remedy: str, skip: 
     """
 
     def pictures(part: Sequence[tuple[str, int]]) -> Pictures:
-        return Pictures(files.root, [name for name, _ in part], files.size, workers=workers, remedy=remedy)
+        return Pictures(
+            files.root, [name for name, _ in part], files.size, workers=workers, remedy=remedy
+        )
 
     skipped = 0
     if skip:
@@ -65,9 +73,17 @@ def dataset(files: Files, num_classes: int, *, workers: int, remedy: str, skip: 
     streamed = sum(part.nbytes for part in both) > SHARE * free_memory(torch.device("cpu"))
     train_images, test_images = both if streamed else [part.hold() for part in both]
     train_labels, test_labels = (
-        torch.tensor([label for _, label in part], dtype=torch.int64) for part in (files.train, files.test)
+        torch.tensor([label for _, label in part], dtype=torch.int64)
+        for part in (files.train, files.test)
     )
     return Dataset(
-        train_images, train_labels, test_images, test_labels, num_classes,
-        streamed=streamed, files=files, skipped=skipped, **facts,
-    )  # fmt: skip
+        train_images,
+        train_labels,
+        test_images,
+        test_labels,
+        num_classes,
+        streamed=streamed,
+        files=files,
+        skipped=skipped,
+        **facts,
+    )

@@ -31,18 +31,23 @@ def takes(name: str, option: str) -> bool:
     return option in inspect.signature(catalogue.entry("tombola.data", name)).parameters
 
 
-def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any] = _NONE) -> Dataset:
+def load(
+    name: str, *, root: str | Path | None = None, options: Mapping[str, Any] = _NONE
+) -> Dataset:
     """Return the data set of that name, checked.
 
     Args:
-        name: An entry of ``tombola.data``, or your own ``package.module:function``, which gives a Dataset or the four
-            tensors or arrays that ``from_tensors`` takes. The second form runs your code.
+        name: An entry of ``tombola.data``, or your own ``package.module:function``, which gives a
+            Dataset or the four tensors or arrays that ``from_tensors`` takes. The second form runs
+            your code.
         root: The folder of the data sets, for an entry that reads files; see ``data_root``.
         options: The entry's keyword arguments.
 
     Raises:
-        ConfigError: There is no such entry, or it has no such option, or it needs one that is not given.
-        DataError: The data is missing, incomplete or not what it should be, or your own function fails.
+        ConfigError: There is no such entry, or it has no such option, or it needs one that is not
+            given.
+        DataError: The data is missing, incomplete or not what it should be, or your own function
+            fails.
 
     >>> load("synthetic", options={"classes": 4}).num_classes
     4
@@ -64,15 +69,20 @@ def load(name: str, *, root: str | Path | None = None, options: Mapping[str, Any
             except DataError as error:
                 raise DataError(f"{shown(name)}: {error}") from error
     raise DataError(
-        f"{shown(name)} gives {_kind(made)}; it must give a Dataset, or training images, training labels, test images "
-        f"and test labels"
+        f"{shown(name)} gives {_kind(made)}; it must give a Dataset, or training images, training "
+        "labels, test images and test labels"
     )
 
 
 def check_repeats(
-    name: str, fingerprint: str, *, root: str | Path | None = None, options: Mapping[str, Any] = _NONE
+    name: str,
+    fingerprint: str,
+    *,
+    root: str | Path | None = None,
+    options: Mapping[str, Any] = _NONE,
 ) -> None:
-    """Refuse a function of the user's own that gives other data when it is called again, as one that draws unseeded.
+    """Refuse a function of the user's own that gives other data when it is called again, as one
+    that draws unseeded.
 
     Args:
         name: The data set; of one that is no code of the user's own nothing is asked.
@@ -87,9 +97,11 @@ def check_repeats(
         return
     again = load(name, root=root, options=options).fingerprint
     if again != fingerprint:
-        raise DataError(f"{shown(name)} gives other data each time it is called (digest {fingerprint[:12]}, then "
-                        f"{again[:12]}), and every worker calls it; draw from a generator with a seed of its own, such "
-                        "as torch.Generator().manual_seed(0)")  # fmt: skip
+        raise DataError(
+            f"{shown(name)} gives other data each time it is called (digest {fingerprint[:12]}, "
+            f"then {again[:12]}), and every worker calls it; draw from a generator with a seed of "
+            "its own, such as torch.Generator().manual_seed(0)"
+        )
 
 
 def _kind(made: object) -> str:

@@ -2,9 +2,10 @@
 
     split -> [ skew -> divide ] -> batches -> train
 
-A partition is plain data: which classes or which examples a model is trained on, and whose data order it follows.
-Class partitions renumber their labels from 0 and get a head of their own size; all others share the full head.
-Where classes are skewed, all that a replicate has of the training split is a partition too, and it is what is divided.
+A partition is plain data: which classes or which examples a model is trained on, and whose data
+order it follows. Class partitions renumber their labels from 0 and get a head of their own size;
+all others share the full head. Where classes are skewed, all that a replicate has of the training
+split is a partition too, and it is what is divided.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Partition:
         classes: Class numbers, ascending; label ``classes[i]`` becomes i. ``None``: all classes.
         examples: Positions in the training split. ``None``: all examples (of the classes).
         order: Address of a data order of its own; ``None`` follows the replicate's order.
-        full_head: With classes: labels keep their numbers and the head all its outputs, instead of a head of its own.
+        full_head: With classes: labels keep their numbers and the head all its outputs, instead of
+            a head of its own.
 
     >>> Partition(classes=(0, 3, 4)).describe()
     {'classes': (0, 3, 4), 'examples': None, 'order': None, 'full_head': False}
@@ -57,9 +59,18 @@ class Partition:
         return digest_json([self.classes, self.examples, self.order, self.full_head])
 
     def describe(self) -> dict[str, object]:
-        """Say what the partition holds, for a ticket's origin; examples by their number and digest."""
-        examples = None if self.examples is None else {"number": len(self.examples), "digest": self.digest}
-        return {"classes": self.classes, "examples": examples, "order": self.order, "full_head": self.full_head}
+        """Say what the partition holds, for a ticket's origin; examples by their number and
+        digest.
+        """
+        examples = (
+            None if self.examples is None else {"number": len(self.examples), "digest": self.digest}
+        )
+        return {
+            "classes": self.classes,
+            "examples": examples,
+            "order": self.order,
+            "full_head": self.full_head,
+        }
 
 
 WHOLE = Partition()
@@ -67,7 +78,8 @@ WHOLE = Partition()
 
 @dataclass(frozen=True)
 class Skew:
-    """How unevenly the classes are represented: of each another fraction of its training examples is missing.
+    """How unevenly the classes are represented: of each another fraction of its training examples
+    is missing.
 
     Attributes:
         most: The largest fraction; each class's is drawn uniformly between 0 and this one.
@@ -80,13 +92,17 @@ class Skew:
     def __post_init__(self) -> None:
         take_own_numbers_(self)
         if not 0 < self.most < 1:
-            raise ConfigError(f"data.skew.most is {self.most:g}; it is a fraction between 0 and 1, so 30 % is 0.3")
+            raise ConfigError(
+                f"data.skew.most is {self.most:g}; it is a fraction between 0 and 1, so 30 % is 0.3"
+            )
 
 
 def skewed(labels: Int64[Tensor, " examples"], skew: Skew, seed: int) -> Partition:
-    """Leave out another fraction of each class's examples, rounded down to whole examples: none loses its last one.
+    """Leave out another fraction of each class's examples, rounded down to whole examples: none
+    loses its last one.
 
-    The draw of a class depends on the seed and its number alone, so it is the same for every arm of a replicate.
+    The draw of a class depends on the seed and its number alone, so it is the same for every arm of
+    a replicate.
 
     Args:
         labels: Of the training split.
@@ -105,17 +121,22 @@ def skewed(labels: Int64[Tensor, " examples"], skew: Skew, seed: int) -> Partiti
     for number in torch.unique(labels).tolist():
         own = torch.nonzero(labels.cpu() == number).flatten()
         draw = seeds.generator(seed, "skew", number)
-        missing = int(skew.most * torch.rand((), dtype=torch.float64, generator=draw).item() * len(own))
+        missing = int(
+            skew.most * torch.rand((), dtype=torch.float64, generator=draw).item() * len(own)
+        )
         remaining.append(own[torch.randperm(len(own), generator=draw)[missing:]])
     return Partition(examples=tuple(torch.cat(remaining).sort().values.tolist()))
 
 
-def within(whole: Partition, parts: Sequence[Partition], labels: Int64[Tensor, " examples"]) -> list[Partition]:
+def within(
+    whole: Partition, parts: Sequence[Partition], labels: Int64[Tensor, " examples"]
+) -> list[Partition]:
     """Restrict partitions to the examples that there are: the division of a skewed training split.
 
     Args:
         whole: What there is of the training split; with ``WHOLE`` the partitions stay as they are.
-        parts: Its division. Where they hold examples, these are positions among those that there are.
+        parts: Its division. Where they hold examples, these are positions among those that there
+            are.
         labels: Of the whole training split.
 
     >>> labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
@@ -138,25 +159,34 @@ def within(whole: Partition, parts: Sequence[Partition], labels: Int64[Tensor, "
 
 
 def by_classes(
-    num_classes: int, n: int, seed: int | None, *, full_head: bool = False, drop_remainder: bool = False
+    num_classes: int,
+    n: int,
+    seed: int | None,
+    *,
+    full_head: bool = False,
+    drop_remainder: bool = False,
 ) -> list[Partition]:
-    """Divide the classes among n partitions: at random by seed, or in order if the seed is ``None``.
+    """Divide the classes among n partitions: at random by seed, or in order if the seed is
+    ``None``.
 
-    Sizes differ by at most one class and nothing is dropped; the first partitions are the larger ones.
+    Sizes differ by at most one class and nothing is dropped; the first partitions are the larger
+    ones.
 
     Args:
         num_classes: How many classes there are.
         n: How many partitions.
         seed: Of the division; ``None``: classes in order.
         full_head: Labels keep their numbers, and each model the head of all classes.
-        drop_remainder: Leave out the last classes where the division does not come out even, as the authors' code does.
+        drop_remainder: Leave out the last classes where the division does not come out even, as the
+            authors' code does.
 
     Raises:
-        ConfigError: A partition would get no class, or a single one: a head of one output cannot learn.
+        ConfigError: A partition would get no class, or a single one: a head of one output cannot
+            learn.
 
     Source:
-        COLT, arXiv:2212.12770, section III-C (a). The authors' code takes contiguous classes and drops the
-        remainder of a division that does not come out even.
+        COLT, arXiv:2212.12770, section III-C (a). The authors' code takes contiguous classes and
+        drops the remainder of a division that does not come out even.
 
     >>> [len(part.classes) for part in by_classes(10, 3, seed=0)]
     [4, 3, 3]
@@ -166,11 +196,14 @@ def by_classes(
     num_classes, n = own_numbers((num_classes, n))
     _check_number(n)
     if n > num_classes:
-        raise ConfigError(f"partitions is {n}; the data has {num_classes} classes, so at most {num_classes // 2}")
+        raise ConfigError(
+            f"partitions is {n}; the data has {num_classes} classes, so at most {num_classes // 2}"
+        )
     if n > 1 and num_classes // n < 2:
         raise ConfigError(
-            f"partitions is {n}; with {num_classes} classes one would hold a single class, and a head of one output "
-            f"cannot learn: take at most {num_classes // 2}, or divide by examples"
+            f"partitions is {n}; with {num_classes} classes one would hold a single class, and a "
+            f"head of one output cannot learn: take at most {num_classes // 2}, or divide by "
+            "examples"
         )
     if n == 1:
         return [WHOLE]
@@ -180,7 +213,9 @@ def by_classes(
         order = torch.randperm(num_classes, generator=seeds.generator(seed, "classes", n)).tolist()
     if drop_remainder:
         order = order[: num_classes // n * n]
-    return [Partition(classes=tuple(sorted(part)), full_head=full_head) for part in _chunks(order, n)]
+    return [
+        Partition(classes=tuple(sorted(part)), full_head=full_head) for part in _chunks(order, n)
+    ]
 
 
 def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:
@@ -200,7 +235,8 @@ def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:
 
 
 def by_seeds(n: int) -> list[Partition]:
-    """Give all data to each of n models, each with a data order of its own; the first keeps the replicate's.
+    """Give all data to each of n models, each with a data order of its own; the first keeps the
+    replicate's.
 
     >>> [part.order for part in by_seeds(3)]
     [None, 1, 2]

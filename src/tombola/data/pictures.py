@@ -2,7 +2,8 @@
 
     files -> [ pictures ] -> dataset -> split -> batches
 
-A file is decoded alike whoever reads it, so neither holding or streaming nor the number of readers changes a bit.
+A file is decoded alike whoever reads it, so neither holding or streaming nor the number of readers
+changes a bit.
 """
 
 from __future__ import annotations
@@ -48,9 +49,12 @@ class Files:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hex) of size, names, labels and the files' own lengths and sha256; nothing is decoded."""
+        """The sha256 (hex) of size, names, labels and the files' own lengths and sha256;
+        nothing is decoded.
+        """
         digest = hashlib.sha256(f"{self.size};".encode())
-        with ThreadPoolExecutor(8) as pool:  # they wait for the disk together, and hashing needs no lock of Python's
+        # they wait for the disk together, and hashing needs no lock of Python's
+        with ThreadPoolExecutor(8) as pool:
             for part in (self.train, self.test):
                 pieces = [part[start : start + _ROWS] for start in range(0, len(part), _ROWS)]
                 for lines in pool.map(self._lines, pieces):
@@ -65,12 +69,15 @@ class Files:
                 content = (self.root / name).read_bytes()
             except OSError as error:
                 raise DataError(f"cannot read {self.root / name}: {error.strerror}") from error
-            lines.append(json.dumps([name, label, len(content), hashlib.sha256(content).hexdigest()]))
+            lines.append(
+                json.dumps([name, label, len(content), hashlib.sha256(content).hexdigest()])
+            )
         return "\n".join(lines).encode()
 
 
 class Pictures:
-    """Images that stand where a tensor of them would, uint8 [n, 3, size, size], and are decoded when they are read.
+    """Images that stand where a tensor of them would, uint8 [n, 3, size, size], and are decoded
+    when they are read.
 
     Args:
         root: The folder of the files.
@@ -83,7 +90,9 @@ class Pictures:
     dtype: ClassVar = torch.uint8
     device: ClassVar = torch.device("cpu")
 
-    def __init__(self, root: Path, names: Sequence[str], size: int, *, workers: int = 0, remedy: str = "") -> None:
+    def __init__(
+        self, root: Path, names: Sequence[str], size: int, *, workers: int = 0, remedy: str = ""
+    ) -> None:
         self.shape = torch.Size([len(names), 3, size, size])
         self.workers = workers
         self.remedy = remedy
@@ -108,7 +117,8 @@ class Pictures:
         return self._whole(self._decoder[index.numpy()])
 
     def read(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Give the images of each piece, which is a tensor of rows; the workers read the pieces to come meanwhile.
+        """Give the images of each piece, which is a tensor of rows; the workers read the pieces to
+        come meanwhile.
 
         Raises:
             DataError: A file cannot be read; it is named.
@@ -129,7 +139,11 @@ class Pictures:
 
     def unreadable(self) -> list[int]:
         """Decode all images and return the rows of those whose file cannot be read."""
-        return [row for _, bad in self._decoded([piece.numpy() for piece in self._pieces()]) for row in bad]
+        return [
+            row
+            for _, bad in self._decoded([piece.numpy() for piece in self._pieces()])
+            for row in bad
+        ]
 
     def _pieces(self) -> list[Tensor]:
         return list(torch.split(torch.arange(len(self)), _ROWS)) if len(self) else []
@@ -139,7 +153,8 @@ class Pictures:
         if not self.workers or multiprocessing.current_process().daemon:
             yield from map(self._decoder.__getitem__, pieces)
             return
-        # A loader for each reading that is under way: a validation may come in the middle of an epoch.
+        # A loader for each reading that is under way: a validation may come in the middle of an
+        # epoch.
         loader = self._idle.pop() if self._idle else _loader(self._decoder, self.workers)
         loader.sampler[:] = pieces  # type: ignore[index]  # the list that it was made with
         try:
@@ -152,11 +167,14 @@ class Pictures:
     def _whole(self, decoded: _Decoded) -> Tensor:
         images, bad = decoded
         for row, reason in bad.items():
-            raise DataError(f"cannot read {self._decoder.file(row)} as an image: {reason}; {self.remedy}")
+            raise DataError(
+                f"cannot read {self._decoder.file(row)} as an image: {reason}; {self.remedy}"
+            )
         return torch.from_numpy(images)
 
 
-_Decoded = tuple[np.ndarray, dict[int, str]]  # images, and why the files of some rows cannot be read
+# images, and why the files of some rows cannot be read
+_Decoded = tuple[np.ndarray, dict[int, str]]
 
 
 class _Decoder:
@@ -175,16 +193,19 @@ class _Decoder:
                 images[place] = decode(self.file(row), self.size)
             except MemoryError:
                 raise
-            # A broken file makes a decoder fail in any way: OSError, SyntaxError, struct.error, DecompressionBombError.
+            # A broken file makes a decoder fail in any way: OSError, SyntaxError, struct.error,
+            # DecompressionBombError.
             except Exception as error:
                 bad[row] = " ".join(str(error).split()) or type(error).__name__
         return images, bad
 
 
 def decode(file: Path, size: int) -> np.ndarray:
-    """Return an image as uint8 [3, size, size], in RGB: the shorter side resized to ``size``, then the centre.
+    """Return an image as uint8 [3, size, size], in RGB: the shorter side resized to ``size``, then
+    the centre.
 
-    Resizing is bilinear with antialiasing. torchvision's ``Resize(size)`` and ``CenterCrop(size)`` give the same bits.
+    Resizing is bilinear with antialiasing. torchvision's ``Resize(size)`` and ``CenterCrop(size)``
+    give the same bits.
     """
     from tombola.ground.extras import Image
 
@@ -194,13 +215,16 @@ def decode(file: Path, size: int) -> np.ndarray:
     if short != size:
         longer = int(size * long / short)
         upright = image.size[0] == short
-        image = image.resize((size, longer) if upright else (longer, size), Image.Resampling.BILINEAR)
+        image = image.resize(
+            (size, longer) if upright else (longer, size), Image.Resampling.BILINEAR
+        )
     left, top = (round((side - size) / 2) for side in image.size)
     return np.asarray(image)[top : top + size, left : left + size].transpose(2, 0, 1)
 
 
 def _loader(decoder: _Decoder, workers: int) -> DataLoader[Any]:
-    # Not by forking this process: its threads may hold locks, which would be locked for ever in the copy.
+    # Not by forking this process: its threads may hold locks, which would be locked for ever in the
+    # copy.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return DataLoader(
@@ -209,7 +233,8 @@ def _loader(decoder: _Decoder, workers: int) -> DataLoader[Any]:
         sampler=[],
         num_workers=workers,
         persistent_workers=True,
-        # Arrays go through a pipe. Tensors would go through shared memory, which runs out on many machines.
+        # Arrays go through a pipe. Tensors would go through shared memory, which runs out on many
+        # machines.
         collate_fn=_as_it_is,
         multiprocessing_context=context,
         worker_init_fn=_watch,
@@ -219,8 +244,8 @@ def _loader(decoder: _Decoder, workers: int) -> DataLoader[Any]:
 
 
 def _watch(_: int) -> None:
-    # torch's own watch looks for the fork server, which lives as long as a reader does: both would outlive a training
-    # that is killed.
+    # torch's own watch looks for the fork server, which lives as long as a reader does: both would
+    # outlive a training that is killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

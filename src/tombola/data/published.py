@@ -1,7 +1,7 @@
 """Published data sets: have their files there, compare them with their checksums, decode them.
 
-A download goes to a folder of its own beside the others and its files are moved into place when they are whole; a file
-that is there is never overwritten.
+A download goes to a folder of its own beside the others and its files are moved into place when
+they are whole; a file that is there is never overwritten.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ def idx(
     verify: bool,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Read a data set in MNIST's format: one idx file each for images and labels, training and test.
+    """Read a data set in MNIST's format: one idx file each for images and labels, training and
+    test.
 
     Args:
         source: torchvision's class, which knows where to download from.
         root: The data root.
-        checksums: The md5 of each uncompressed file; torchvision lists only those of the compressed ones.
+        checksums: The md5 of each uncompressed file; torchvision lists only those of the compressed
+            ones.
         download: Download what is missing.
         verify: Compare the files with their checksums.
         class_names: What the classes are called.
@@ -50,9 +52,19 @@ def idx(
         for split in ("train", "t10k")
         for content in ("images-idx3-ubyte", "labels-idx1-ubyte")
     ]
-    images, labels = [part.unsqueeze(1) for part in parts[0::2]], [part.long() for part in parts[1::2]]
-    return Dataset(images[0], labels[0], images[1], labels[1], num_classes=10, verified=verify,
-                   class_names=class_names)  # fmt: skip
+    images, labels = (
+        [part.unsqueeze(1) for part in parts[0::2]],
+        [part.long() for part in parts[1::2]],
+    )
+    return Dataset(
+        images[0],
+        labels[0],
+        images[1],
+        labels[1],
+        num_classes=10,
+        verified=verify,
+        class_names=class_names,
+    )
 
 
 def cifar(
@@ -66,8 +78,8 @@ def cifar(
 ) -> Dataset:
     """Read CIFAR-10 or CIFAR-100 from its pickled batches.
 
-    Only dictionaries, lists, strings, numbers and numpy arrays are unpickled and anything else is refused, so that a
-    file whose checksum is not compared cannot run code either.
+    Only dictionaries, lists, strings, numbers and numpy arrays are unpickled and anything else is
+    refused, so that a file whose checksum is not compared cannot run code either.
 
     Args:
         source: torchvision's class, which knows where to download from and the md5 of each file.
@@ -78,10 +90,13 @@ def cifar(
         class_names: What the classes are called.
     """
     folder = data_root(root) / source.base_folder
-    _fetch(source, folder, dict(source.train_list + source.test_list), download=download, verify=verify)
+    _fetch(
+        source, folder, dict(source.train_list + source.test_list), download=download, verify=verify
+    )
     key = "labels" if num_classes == 10 else "fine_labels"
     train, test = (
-        [_read_batch(folder / name, key) for name, _ in files] for files in (source.train_list, source.test_list)
+        [_read_batch(folder / name, key) for name, _ in files]
+        for files in (source.train_list, source.test_list)
     )
     return Dataset(
         torch.cat([images for images, _ in train]),
@@ -94,7 +109,9 @@ def cifar(
     )
 
 
-def _fetch(source: Any, folder: Path, checksums: Mapping[str, str], *, download: bool, verify: bool) -> None:
+def _fetch(
+    source: Any, folder: Path, checksums: Mapping[str, str], *, download: bool, verify: bool
+) -> None:
     """Have all files of a data set in its folder; with ``verify``, exactly the published ones."""
     from tombola.ground.extras import torchvision
 
@@ -103,8 +120,9 @@ def _fetch(source: Any, folder: Path, checksums: Mapping[str, str], *, download:
         seen = torchvision.datasets.utils.calculate_md5(folder / name)
         if seen != published:
             raise DataError(
-                f"{folder / name} has the md5 {seen}, the published file has {published}; delete it to have it "
-                f"downloaded again, or accept the files as they are with the option verify: false"
+                f"{folder / name} has the md5 {seen}, the published file has {published}; delete "
+                "it to have it downloaded again, or accept the files as they are with the option "
+                "verify: false"
             )
 
 
@@ -129,7 +147,8 @@ def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> 
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging:
-                # Not the constructor: it would also read the files, which is done here and with more care.
+                # Not the constructor: it would also read the files, which is done here and with
+                # more care.
                 loader = source.__new__(source)
                 loader.root = staging
                 loader.download()
@@ -142,14 +161,16 @@ def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> 
             reason = " ".join(str(error).split()) or type(error).__name__
             problem = f"the download failed ({reason[:200]})"
     raise DataError(
-        f"{source.__name__} under {root} lacks {', '.join(missing)} in {folder.relative_to(root)}, and {problem}; name "
-        f"a folder that has it (--data-root or TOMBOLA_DATA), or run once on a machine with network"
+        f"{source.__name__} under {root} lacks {', '.join(missing)} in {folder.relative_to(root)}, "
+        f"and {problem}; name a folder that has it (--data-root or TOMBOLA_DATA), or run once on a "
+        "machine with network"
     )
 
 
 def _read_idx(path: Path) -> Tensor:
     data = path.read_bytes()
-    # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then their sizes, large end first.
+    # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then their sizes, large end
+    # first.
     dimensions = 3 if "idx3" in path.name else 1
     start = 4 + 4 * dimensions
     if data[:4] == bytes([0, 0, 8, dimensions]) and len(data) >= start:
@@ -157,7 +178,8 @@ def _read_idx(path: Path) -> Tensor:
         if len(data) == start + math.prod(shape):
             return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).view(shape)
     raise DataError(
-        f"{path} ({len(data)} bytes) is no whole idx file of {dimensions} dimensions; delete it and try again"
+        f"{path} ({len(data)} bytes) is no whole idx file of {dimensions} dimensions; delete it "
+        "and try again"
     )
 
 
@@ -166,12 +188,17 @@ def _read_batch(path: Path, key: str) -> tuple[Tensor, Tensor]:
         with path.open("rb") as file:
             # latin1: the files were written by Python 2, whose strings are bytes.
             batch = _PlainUnpickler(file, encoding="latin1").load()
-        images = torch.from_numpy(np.require(batch["data"], np.uint8, ["C", "W"])).view(-1, 3, 32, 32)
+        images = torch.from_numpy(np.require(batch["data"], np.uint8, ["C", "W"])).view(
+            -1, 3, 32, 32
+        )
         return images, torch.tensor(batch[key], dtype=torch.int64)
-    # Broken bytes make the unpickler fail in any way: KeyError, struct.error, UnicodeDecodeError, AttributeError ...
+    # Broken bytes make the unpickler fail in any way: KeyError, struct.error, UnicodeDecodeError,
+    # AttributeError ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot read {path} as a batch of CIFAR: {reason}; delete it and try again") from error
+        raise DataError(
+            f"cannot read {path} as a batch of CIFAR: {reason}; delete it and try again"
+        ) from error
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -9,7 +9,8 @@ from tombola.ground.files import users_path
 
 
 def data_root(given: str | Path | None = None) -> Path:
-    """Return the folder of the data sets: the given one, else ``TOMBOLA_DATA``, else ``~/.cache/tombola/datasets``.
+    """Return the folder of the data sets: the given one, else ``TOMBOLA_DATA``, else
+    ``~/.cache/tombola/datasets``.
 
     It need not exist.
 
@@ -20,7 +21,8 @@ def data_root(given: str | Path | None = None) -> Path:
 
 
 def places(path: str | Path, root: str | Path | None = None) -> list[Path]:
-    """Say where a path of the user's may be: there if it is absolute, else under the data root or the working folder.
+    """Say where a path of the user's may be: there if it is absolute, else under the data root or
+    the working folder.
 
     >>> places("/data/mine.npz", "/root")
     [PosixPath('/data/mine.npz')]

@@ -2,8 +2,9 @@
 
     dataset -> [ split ] -> partition -> batches -> train
 
-Validation examples are carved from the training data; the test data is the published one, whole. Every example keeps
-its position in the published data, so that its augmentation does not depend on who else is in the split.
+Validation examples are carved from the training data; the test data is the published one, whole.
+Every example keeps its position in the published data, so that its augmentation does not depend on
+who else is in the split.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ _ROWS = 1024  # images that are converted to float64 together
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Some examples of a data set. All splits and partitions of one data set share its images; none copies them.
+    """Some examples of a data set. All splits and partitions of one data set share its images; none
+    copies them.
 
     Attributes:
-        source: uint8 or float32 [published, channels, height, width], all images of the published training (or
-            test) data, in raw units; in memory, on a device, mapped from a file, or decoded from files.
+        source: uint8 or float32 [published, channels, height, width], all images of the published
+            training (or test) data, in raw units; in memory, on a device, mapped from a file, or
+            decoded from files.
         labels: int64 [n].
         indices: int64 [n], the positions of this split's examples among the published ones.
     """
@@ -55,23 +58,31 @@ class Split:
         return self.source.index_select(0, self.indices.to(self.source.device))
 
     def pick(self, positions: Tensor) -> Tensor:
-        """Return the images at these positions of the split (int64), on the device of the labels."""
+        """Return the images at these positions of the split (int64), on the device of the
+        labels.
+        """
         rows = self.indices.index_select(0, positions).to(self.source.device)
         return self.source.index_select(0, rows).to(self.labels.device)
 
     def read(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Give what `pick` gives for each of some positions; images of files may be decoded ahead meanwhile."""
+        """Give what `pick` gives for each of some positions; images of files may be decoded
+        ahead meanwhile.
+        """
         if isinstance(self.source, Tensor):
             return map(self.pick, pieces)
         rows = [self.indices.index_select(0, positions).cpu() for positions in pieces]
         return (images.to(self.labels.device) for images in self.source.read(rows))
 
     def take(self, positions: Tensor) -> Split:
-        """Return the examples at these positions of this split (int64, or one bool for each), in that order."""
+        """Return the examples at these positions of this split (int64, or one bool for each),
+        in that order.
+        """
         return Split(self.source, self.labels[positions], self.indices[positions])
 
     def on(self, device: torch.device, source: Tensor | Pictures) -> Split:
-        """Return the same examples on a device, whose images are given: there, or left where they were."""
+        """Return the same examples on a device, whose images are given: there, or left where
+        they were.
+        """
         return Split(source, self.labels.to(device), self.indices.to(device))
 
 
@@ -81,21 +92,24 @@ class Splits:
 
     Attributes:
         train: The examples to train on.
-        valid: Examples of the published training data that are not trained on; may be none. The test split itself
-            where it was asked for, as the authors of COLT select.
+        valid: Examples of the published training data that are not trained on; may be none. The
+            test split itself where it was asked for, as the authors of COLT select.
         test: The published test data.
         num_classes: How many classes there are.
         image_shape: Channels, height, width.
-        mean: float32 [channels], the mean pixel of ``train`` in raw units, or the one that the data set is given.
-        std: float32 [channels], the population standard deviation of the pixels of ``train``; 1 for a channel that
-            is constant; or the one that the data set is given.
+        mean: float32 [channels], the mean pixel of ``train`` in raw units, or the one that the data
+            set is given.
+        std: float32 [channels], the population standard deviation of the pixels of ``train``; 1 for
+            a channel that is constant; or the one that the data set is given.
         published: How many training examples were published; ``train.indices`` are below it.
-        classes: The published numbers of the classes that were taken, ascending: label i is ``classes[i]``. ``None``:
-            all classes, with their own numbers.
-        class_names: What the classes are called, by label; ``None`` where the data set does not say.
+        classes: The published numbers of the classes that were taken, ascending: label i is
+            ``classes[i]``. ``None``: all classes, with their own numbers.
+        class_names: What the classes are called, by label; ``None`` where the data set does not
+            say.
         fingerprint: Of the data set.
         verified: False: the checksums of the data set's files were not compared.
-        streamed: True: the images are read from files while they are used, since memory is too small for them.
+        streamed: True: the images are read from files while they are used, since memory is too
+            small for them.
         skipped: How many of the data set's files could not be read and were left out.
     """
 
@@ -133,24 +147,29 @@ def split(
     classes: int | None = None,
     seed: int = 0,
 ) -> Splits:
-    """Divide the training data into examples to train on and examples to validate on, keeping the classes' shares.
+    """Divide the training data into examples to train on and examples to validate on, keeping the
+    classes' shares.
 
-    Sizes are exact; what a class gets is rounded by largest remainder, ties by class number. Examples stay in published
-    order. Validation examples are drawn first and do not depend on ``subset`` when ``valid`` is a number of examples.
+    Sizes are exact; what a class gets is rounded by largest remainder, ties by class number.
+    Examples stay in published order. Validation examples are drawn first and do not depend on
+    ``subset`` when ``valid`` is a number of examples.
 
     Args:
         dataset: As published.
-        valid: How many examples to validate on; a number below 1 is a fraction, of ``subset`` if that is given, else
-            of the training data; 0 is none. "test" takes the test split, which is a leak: for comparison with authors
-            who select so, and with nothing else.
-        subset: How many examples to train on, drawn from those that are not validated on; None takes them all.
-        classes: How many classes to take, in all three splits, with labels renumbered from 0; None takes them all.
-            Those of a smaller number are among those of a larger one. All other numbers are of their examples.
+        valid: How many examples to validate on; a number below 1 is a fraction, of ``subset`` if
+            that is given, else of the training data; 0 is none. "test" takes the test split, which
+            is a leak: for comparison with authors who select so, and with nothing else.
+        subset: How many examples to train on, drawn from those that are not validated on; None
+            takes them all.
+        classes: How many classes to take, in all three splits, with labels renumbered from 0; None
+            takes them all. Those of a smaller number are among those of a larger one. All other
+            numbers are of their examples.
         seed: Of all draws.
 
     Raises:
         ConfigError: ``valid``, ``subset`` or ``classes`` is no such number.
-        DataError: There are not that many examples, or a class is left without an example to train on.
+        DataError: There are not that many examples, or a class is left without an example to train
+            on.
 
     >>> from tombola.data.loading import load
     >>> splits = split(load("digits"), valid=0.1, subset=1000)
@@ -161,7 +180,9 @@ def split(
     ((2, 3, 4), [0, 1, 2])
     """
     valid, subset, classes = own_numbers((valid, subset, classes))
-    whole = Split(dataset.train_images, dataset.train_labels, torch.arange(len(dataset.train_labels)))
+    whole = Split(
+        dataset.train_images, dataset.train_labels, torch.arange(len(dataset.train_labels))
+    )
     test = Split(dataset.test_images, dataset.test_labels, torch.arange(len(dataset.test_labels)))
     number, numbers = dataset.num_classes, None
     if classes is not None:
@@ -175,12 +196,15 @@ def split(
     left[taken] = False
     chosen = left.nonzero().flatten()
     if subset is not None:
-        chosen = chosen[stratified.draw(labels[chosen], subset, number, seeds.generator(seed, "subset"))]
+        chosen = chosen[
+            stratified.draw(labels[chosen], subset, number, seeds.generator(seed, "subset"))
+        ]
     empty = torch.bincount(labels[chosen], minlength=number).eq(0).nonzero().flatten().tolist()
     if empty:
         raise DataError(
-            f"class {empty[0]} is left without an example to train on ({len(chosen)} examples of {number} classes; "
-            f"{len(empty)} of them have none); a larger subset or a smaller validation split would keep one"
+            f"class {empty[0]} is left without an example to train on ({len(chosen)} examples of "
+            f"{number} classes; {len(empty)} of them have none); a larger subset or a smaller "
+            "validation split would keep one"
         )
     train = whole if len(chosen) == len(whole) else whole.take(chosen)
     mean, std = dataset.moments or moments(train, dataset.moments_of)
@@ -203,12 +227,14 @@ def split(
 
 
 def inputs(splits: Splits) -> dict[str, Any]:
-    """Say what a model of a data set is given and what its outputs stand for, as plain data: a ticket keeps it.
+    """Say what a model of a data set is given and what its outputs stand for, as plain data: a
+    ticket keeps it.
 
     Returns:
-        shape: Channels, height and width of an image. dtype: Of the raw images, "uint8" or "float32". mean, std: By
-        channel, in raw units, exactly: a model takes ``(images - mean) / std``. classes: By output, its name, or else
-        its number in the published data.
+        shape: Channels, height and width of an image. dtype: Of the raw images, "uint8" or
+            "float32". mean, std: By
+        channel, in raw units, exactly: a model takes ``(images - mean) / std``. classes: By output,
+        its name, or else its number in the published data.
 
     >>> from tombola.data.loading import load
     >>> found = inputs(split(load("digits")))
@@ -234,14 +260,24 @@ def _named(names: Sequence[str] | None, numbers: Sequence[int] | None) -> tuple[
 def _drawn_classes(there: int, wanted: int, seed: int) -> tuple[int, ...]:
     """Return the first of one permutation of the classes, so that few are among many."""
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 2:
-        raise ConfigError(f"classes is {shown(wanted)}; it is a number of classes, at least 2, or none for all")
+        raise ConfigError(
+            f"classes is {shown(wanted)}; it is a number of classes, at least 2, or none for all"
+        )
     if wanted > there:
         raise ConfigError(f"classes is {shown(wanted)}; the data has {there}")
-    return tuple(sorted(torch.randperm(there, generator=seeds.generator(seed, "taken classes"))[:wanted].tolist()))
+    return tuple(
+        sorted(
+            torch.randperm(there, generator=seeds.generator(seed, "taken classes"))[
+                :wanted
+            ].tolist()
+        )
+    )
 
 
 def _of_classes(split: Split, numbers: Sequence[int], there: int) -> Split:
-    """Return the examples of some classes, at their published positions, with their labels renumbered."""
+    """Return the examples of some classes, at their published positions, with their labels
+    renumbered.
+    """
     label = torch.full((there,), -1)
     label[list(numbers)] = torch.arange(len(numbers))
     label = label.to(split.labels.device)
@@ -250,15 +286,17 @@ def _of_classes(split: Split, numbers: Sequence[int], there: int) -> Split:
 
 
 def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the mean and the population standard deviation of each channel's pixels, float32 [channels].
+    """Return the mean and the population standard deviation of each channel's pixels, float32
+    [channels].
 
-    They are computed in float64, some images at a time; of bytes from how often each value is there, which takes one
-    look at the images. A channel that is constant has a standard deviation of 1.
+    They are computed in float64, some images at a time; of bytes from how often each value is
+    there, which takes one look at the images. A channel that is constant has a standard deviation
+    of 1.
 
     Args:
         split: The images.
-        sample: Take only so many of them, evenly spaced: of n, image k * n // sample for each k; all if there are not
-            more.
+        sample: Take only so many of them, evenly spaced: of n, image k * n // sample for each k;
+            all if there are not more.
 
     >>> images = torch.tensor([[0, 2], [5, 5]], dtype=torch.uint8).view(1, 2, 1, 2)
     >>> mean, std = moments(Split(images, torch.zeros(1), torch.arange(1)))
@@ -288,33 +326,53 @@ def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
     std = (squares / pixels).sqrt()
     lowest = over_chunks(lambda images: images.amin((0, 2, 3))).amin(0)
     highest = over_chunks(lambda images: images.amax((0, 2, 3))).amax(0)
-    # Not std == 0: the rounding of the mean leaves a little, and dividing by it would blow a new value up.
+    # Not std == 0: the rounding of the mean leaves a little, and dividing by it would blow a new
+    # value up.
     std[lowest == highest] = 1.0
     return mean.float(), std.float()
 
 
 def _histograms(images: Tensor) -> Tensor:
     """Count how often each value is there, shape [channels, 256]."""
-    return torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in images.transpose(0, 1)]).cpu()
+    return torch.stack(
+        [torch.bincount(channel.reshape(-1), minlength=256) for channel in images.transpose(0, 1)]
+    ).cpu()
 
 
 def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
     """Return how many examples to validate on, once it is sure that there are enough."""
-    if isinstance(valid, bool) or not isinstance(valid, int | float) or not math.isfinite(valid) or valid < 0:
-        raise ConfigError(f"valid is {shown(valid)}; it is a number of examples, or a fraction below 1")
+    if (
+        isinstance(valid, bool)
+        or not isinstance(valid, int | float)
+        or not math.isfinite(valid)
+        or valid < 0
+    ):
+        raise ConfigError(
+            f"valid is {shown(valid)}; it is a number of examples, or a fraction below 1"
+        )
     if isinstance(valid, float) and valid >= 1:
         raise ConfigError(
-            f"valid is {shown(valid)}; a fraction is below 1, and {shown(int(valid))} examples are written so"
+            f"valid is {shown(valid)}; a fraction is below 1, and {shown(int(valid))} examples are "
+            "written so"
         )
-    if subset is not None and (isinstance(subset, bool) or not isinstance(subset, int) or subset < 1):
+    if subset is not None and (
+        isinstance(subset, bool) or not isinstance(subset, int) or subset < 1
+    ):
         raise ConfigError(
-            f"subset is {shown(subset)}; it is a number of examples to train on, at least 1, or none for all"
+            f"subset is {shown(subset)}; it is a number of examples to train on, at least 1, or "
+            "none for all"
         )
-    size = valid if isinstance(valid, int) else round(valid * (published if subset is None else subset))
+    size = (
+        valid
+        if isinstance(valid, int)
+        else round(valid * (published if subset is None else subset))
+    )
     if size + (subset or 1) > published:
-        wanted = f"{shown(subset)} to train on" if subset is not None else "at least one to train on"
+        wanted = (
+            f"{shown(subset)} to train on" if subset is not None else "at least one to train on"
+        )
         raise DataError(
-            f"{shown(size)} examples to validate on and {wanted} are more than the {published} training examples there "
-            "are"
+            f"{shown(size)} examples to validate on and {wanted} are more than the {published} "
+            "training examples there are"
         )
     return size

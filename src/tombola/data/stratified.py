@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def quotas(sizes: list[int], count: int) -> list[int]:
-    """Divide ``count`` in proportion to the sizes, exactly: the largest remainders are rounded up, ties by position.
+    """Divide ``count`` in proportion to the sizes, exactly: the largest remainders are rounded up,
+    ties by position.
 
     ``count`` is at most the sum of the sizes; no quota is above its size.
 

@@ -1,6 +1,7 @@
 """Evidence: the results that a report is made of, and what is worked out of them, each thing once.
 
-    records -> [ Evidence ] -> comparisons, verdicts, accounts, aggregates -> tables, figures, sentences
+    records -> [ Evidence ] -> comparisons, verdicts, accounts, aggregates -> tables, figures,
+    sentences
 
 A page asks the same things of the same results in many places: tables, charts and sentences rest
 on the same accounts and comparisons. A function that is marked `once` keeps its answer with the
@@ -34,7 +35,9 @@ class Evidence(Sequence[Record]):
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Evidence:
-        """Return records as evidence; what is evidence already is returned as it is, with its answers."""
+        """Return records as evidence; what is evidence already is returned as it is, with its
+        answers.
+        """
         return records if isinstance(records, cls) else cls(records)
 
     @overload
@@ -53,7 +56,8 @@ class Evidence(Sequence[Record]):
     def _answer(self, work: Callable[..., _Answer], options: Mapping[str, Any]) -> _Answer:
         key = (work, *((name, _key(value)) for name, value in options.items()))
         if key not in self._answers:
-            # Kept with the answer: an option that is known by its identity must not be let go of for another one.
+            # Kept with the answer: an option that is known by its identity must not be let go of
+            # for another one.
             self._answers[key] = options, work(self, **options)
         answer: _Answer = self._answers[key][1]
         return answer
@@ -62,7 +66,8 @@ class Evidence(Sequence[Record]):
 def once(
     work: Callable[Concatenate[_Records, _Options], _Answer],
 ) -> Callable[Concatenate[_Records, _Options], _Answer]:
-    """Let a function of records answer once for the same evidence and options; of other records it answers each time.
+    """Let a function of records answer once for the same evidence and options; of other records it
+    answers each time.
 
     Nobody may change an answer, nor an option that was asked with.
 
@@ -82,7 +87,8 @@ def once(
     def asked(records: _Records, *options: _Options.args, **named: _Options.kwargs) -> _Answer:
         if not isinstance(records, Evidence):
             return work(records, *options, **named)
-        # However they are given, by place, by name or not at all, the same options are the same question.
+        # However they are given, by place, by name or not at all, the same options are the same
+        # question.
         given = signature.bind(records, *options, **named)
         given.apply_defaults()
         _, *asked_with = given.arguments.items()

@@ -1,14 +1,17 @@
 """Ledger: what each ticket cost, training by training.
 
-    records -> [ accounts ] -> cost to reach a density, accuracy at equal cost, what was really spent
+    records -> [ accounts ] -> cost to reach a density, accuracy at equal cost, what was really
+    spent
 
-An arm is charged all that it would have needed if it ran alone, each training once; arms that share a training are each
-charged for it, and `spent` says what was done in fact. An arm that takes its tickets from another one (a control) has
-no search of its own: it is charged the one that found them. The unit that compares models and data is a *full-data
-training*: what the dense network saw in round 0.
+An arm is charged all that it would have needed if it ran alone, each training once; arms that share
+a training are each charged for it, and `spent` says what was done in fact. An arm that takes its
+tickets from another one (a control) has no search of its own: it is charged the one that found
+them. The unit that compares models and data is a *full-data training*: what the dense network saw
+in round 0.
 
-``made_of`` says, by arm, whose tickets it takes; a recipe knows. Records tell it by themselves where a ticket's mask is
-the other arm's. An arm of which neither tells, such as a random ticket, is charged no search, see `unsearched`.
+``made_of`` says, by arm, whose tickets it takes; a recipe knows. Records tell it by themselves
+where a ticket's mask is the other arm's. An arm of which neither tells, such as a random ticket, is
+charged no search, see `unsearched`.
 """
 
 from __future__ import annotations
@@ -71,7 +74,9 @@ def _sum(parts: Sequence[Cost | Sum]) -> Sum:
         flops_sparse=_added([part.flops_sparse for part in parts]),
         seconds=sum([part.seconds for part in parts]),
         process_seconds=_added([part.process_seconds for part in parts]),
-        peak_bytes=max([part.peak_bytes for part in parts if part.peak_bytes is not None], default=None),
+        peak_bytes=max(
+            [part.peak_bytes for part in parts if part.peak_bytes is not None], default=None
+        ),
     )
 
 
@@ -82,8 +87,8 @@ class Account:
     Attributes:
         record: The ticket's.
         pretraining: Trainings up to the rewind point.
-        search: Those on the partitions, of a control those of the arm whose tickets it takes; on one partition each is
-            the evaluation of the ticket before.
+        search: Those on the partitions, of a control those of the arm whose tickets it takes; on
+            one partition each is the evaluation of the ticket before.
         own: Search, pretraining, and this ticket's evaluation.
         whole: Search, pretraining, and the evaluations that were done up to this ticket's.
         unit: Samples of a full-data training; ``None`` where round 0 was not evaluated.
@@ -128,7 +133,8 @@ def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) ->
                 theirs = needed.get((taken[arm], *place), ((), ()))
                 searched, every = [*searched, *theirs[0]], [*every, *theirs[1]]
             here = [cost for cost in costs if cost.role == "evaluation"]
-            # The dense network that is trained longer is one training, not that of round 0 and another one.
+            # The dense network that is trained longer is one training, not that of round 0 and
+            # another one.
             evaluated = here if dense and here else evaluated + here
             found.append(
                 Account(
@@ -145,24 +151,32 @@ def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) ->
 
 @once
 def _needed(records: Sequence[Record]) -> dict[tuple[str, int, int], tuple[list[Cost], list[Cost]]]:
-    """Return, by arm, replicate and round, what the search of that ticket took, and what all searches up to it did."""
+    """Return, by arm, replicate and round, what the search of that ticket took, and what all
+    searches up to it did.
+    """
     found = {}
     for (arm, replicate), own in _by_arm(records).items():
         every: list[Cost] = []
         for record, costs in own:
             mine = [cost for cost in costs if cost.role != "evaluation"]
             every = every + mine
-            found[arm, replicate, int(record["round"])] = (mine if record.get("by_itself") else every, every)
+            found[arm, replicate, int(record["round"])] = (
+                mine if record.get("by_itself") else every,
+                every,
+            )
     return found
 
 
 @once
 def sources(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> dict[str, str]:
-    """Return, by arm that searches nothing, the arm whose search found its tickets, as far as that is known.
+    """Return, by arm that searches nothing, the arm whose search found its tickets, as far as that
+    is known.
 
     Args:
-        records: Of one run. Where they alone tell, it is the first arm whose masks are the same in every round.
-        made_of: By arm, whose tickets it takes; one that takes those of such an arm has its search from there.
+        records: Of one run. Where they alone tell, it is the first arm whose masks are the same in
+            every round.
+        made_of: By arm, whose tickets it takes; one that takes those of such an arm has its search
+            from there.
 
     >>> same = {"replicate": 0, "round": 1, "density": 0.5, "mask_digest": "m"}
     >>> records = [{**same, "arm": "lth", "costs": [["search", "a", 600, 1.0]]},
@@ -181,24 +195,30 @@ def sources(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> 
             at = at if at in searching else made_of.get(at, at)
         if at not in searching:
             own = masks.get(arm, {}).items()
-            at = next((other for other in searching if own and own <= masks.get(other, {}).items()), "")
+            at = next(
+                (other for other in searching if own and own <= masks.get(other, {}).items()), ""
+            )
         if at:
             found[arm] = at
     return found
 
 
 def unsearched(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> list[str]:
-    """Return the arms with tickets that are charged no search, as nothing tells which one found them."""
+    """Return the arms with tickets that are charged no search, as nothing tells which one found
+    them.
+    """
     known = sources(records, made_of)
     return [arm for arm in _taking(records) if arm not in known]
 
 
 @once
 def apart(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> frozenset[str]:
-    """Return the arms whose tickets need nothing of the rounds before: their rounds are a list of densities.
+    """Return the arms whose tickets need nothing of the rounds before: their rounds are a list of
+    densities.
 
-    Gradual pruning trains for each density anew, and one-shot pruning cuts one training to all of them; with them their
-    controls. A number of weights that is kept per round, or a cost up to a round, means nothing there.
+    Gradual pruning trains for each density anew, and one-shot pruning cuts one training to all of
+    them; with them their controls. A number of weights that is kept per round, or a cost up to a
+    round, means nothing there.
 
     >>> rounds = [{"arm": "one-shot", "replicate": 0, "round": r, "density": 0.5**r,
     ...            "costs": [["search", "a", 600, 1.0]] if r == 1 else []} for r in range(3)]
@@ -211,7 +231,9 @@ def apart(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> fr
         if record["round"] > 1:
             late.setdefault(record["arm"], []).append(any(cost.role == "search" for cost in costs))
     found |= {arm for arm in _searching(records) if arm in late and not any(late[arm])}
-    return frozenset(found | {arm for arm, source in sources(records, made_of).items() if source in found})
+    return frozenset(
+        found | {arm for arm, source in sources(records, made_of).items() if source in found}
+    )
 
 
 @once
@@ -226,9 +248,13 @@ def _searching(records: Sequence[Record]) -> list[str]:
 
 @once
 def _taking(records: Sequence[Record]) -> list[str]:
-    """Return the arms that have tickets and trainings but no search: they take another arm's tickets."""
+    """Return the arms that have tickets and trainings but no search: they take another arm's
+    tickets.
+    """
     searching = _searching(records)
-    names = dict.fromkeys(record["arm"] for record, costs in _with_costs(records) if costs and record["density"] < 1)
+    names = dict.fromkeys(
+        record["arm"] for record, costs in _with_costs(records) if costs and record["density"] < 1
+    )
     return [arm for arm in names if arm not in searching]
 
 
@@ -244,15 +270,21 @@ def _masks(records: Sequence[Record]) -> dict[str, dict[tuple[int, int], str]]:
 
 
 def spent(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> tuple[Sum, Sum]:
-    """Return what all arms of all replicates were charged together, and what was done in fact, each training once."""
-    last = {(account.record["arm"], account.record["replicate"]): account for account in accounts(records, made_of)}
+    """Return what all arms of all replicates were charged together, and what was done in fact,
+    each training once.
+    """
+    last = {
+        (account.record["arm"], account.record["replicate"]): account
+        for account in accounts(records, made_of)
+    }
     done = total(cost for _, costs in _with_costs(records) for cost in costs)
     return _sum([account.whole for account in last.values()]), done
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What it costs an arm to come to a density for the first time: means over the replicates that do.
+    """What it costs an arm to come to a density for the first time: means over the replicates that
+    do.
 
     Attributes:
         arm: The arm.
@@ -261,7 +293,8 @@ class Reached:
         rounds: Number of rounds.
         search: Full-data trainings of the search alone.
         own: With the evaluation of that one ticket.
-        whole: With the evaluations that were done of tickets up to it: of all where all were evaluated.
+        whole: With the evaluations that were done of tickets up to it: of all where all were
+            evaluated.
         flops: Training FLOPs with all weights, of ``whole``; ``None`` where they were not counted.
         flops_sparse: Those that the kept weights alone would need.
         seconds: Wall time of the trainings of ``whole``, one after the other.
@@ -280,12 +313,16 @@ class Reached:
 
 
 @once
-def to_reach(records: Sequence[Record], density: float, made_of: Mapping[str, str] = UNKNOWN) -> list[Reached]:
-    """Return what each arm needed to come to a density, arms that none of their replicates do left out.
+def to_reach(
+    records: Sequence[Record], density: float, made_of: Mapping[str, str] = UNKNOWN
+) -> list[Reached]:
+    """Return what each arm needed to come to a density, arms that none of their replicates do left
+    out.
 
     Source:
-        The unit and the three ways to count are those by which COLT (arXiv:2212.12770, Table IV) is compared with
-        what it leaves out: an accuracy for every round costs a search on N partitions another training each.
+        The unit and the three ways to count are those by which COLT (arXiv:2212.12770, Table IV) is
+        compared with what it leaves out: an accuracy for every round costs a search on N partitions
+        another training each.
     """
     firsts: dict[str, dict[int, Account]] = {}
     for account in accounts(records, made_of):
@@ -330,9 +367,13 @@ class Afforded:
 
 @once
 def at_equal_cost(
-    records: Sequence[Record], budget: float, made_of: Mapping[str, str] = UNKNOWN, of: str = ACCURACY.test
+    records: Sequence[Record],
+    budget: float,
+    made_of: Mapping[str, str] = UNKNOWN,
+    of: str = ACCURACY.test,
 ) -> list[Afforded]:
-    """Return what each arm has for a budget of full-data trainings: the sparsest ticket, with its evaluation alone.
+    """Return what each arm has for a budget of full-data trainings: the sparsest ticket, with its
+    evaluation alone.
 
     Args:
         records: Of one run.
@@ -343,7 +384,12 @@ def at_equal_cost(
     best: dict[str, dict[int, Record]] = {}
     for account in accounts(records, made_of):
         cost, record = account.trainings("own"), account.record
-        if cost is not None and record["round"] and record[of] is not None and cost <= budget + 1e-9:
+        if (
+            cost is not None
+            and record["round"]
+            and record[of] is not None
+            and cost <= budget + 1e-9
+        ):
             best.setdefault(record["arm"], {})[record["replicate"]] = record
     afforded = []
     for arm, by_replicate in best.items():
@@ -363,8 +409,11 @@ def at_equal_cost(
 
 
 @once
-def budgets(records: Sequence[Record], arm: str, densities: Sequence[float], of: str = ACCURACY.test) -> list[float]:
-    """Return what an arm's evaluated tickets cost that first come to densities, in full-data trainings, ascending.
+def budgets(
+    records: Sequence[Record], arm: str, densities: Sequence[float], of: str = ACCURACY.test
+) -> list[float]:
+    """Return what an arm's evaluated tickets cost that first come to densities, in full-data
+    trainings, ascending.
 
     It is the most that any replicate needs, so that a budget of it buys the ticket of each.
     """
@@ -380,13 +429,17 @@ def budgets(records: Sequence[Record], arm: str, densities: Sequence[float], of:
 
 @once
 def _with_costs(records: Sequence[Record]) -> list[tuple[Record, list[Cost]]]:
-    """Return each record with what its round cost: there are many costs, and reading one takes its time."""
+    """Return each record with what its round cost: there are many costs, and reading one takes
+    its time.
+    """
     return [(record, costs_of(record)) for record in records]
 
 
 @once
 def _by_arm(records: Sequence[Record]) -> Mapping[tuple[str, int], list[tuple[Record, list[Cost]]]]:
-    """Return the rounds of each arm and replicate, with their costs; arms as they come in the records."""
+    """Return the rounds of each arm and replicate, with their costs; arms as they come in the
+    records.
+    """
     found: dict[tuple[str, int], list[tuple[Record, list[Cost]]]] = {}
     for record, costs in _with_costs(records):
         found.setdefault((record["arm"], record["replicate"]), []).append((record, costs))
@@ -397,7 +450,9 @@ def _by_arm(records: Sequence[Record]) -> Mapping[tuple[str, int], list[tuple[Re
 
 @once
 def _units(records: Sequence[Record]) -> dict[int, int]:
-    """Return, by replicate, the samples of the dense network's own training, where it was evaluated."""
+    """Return, by replicate, the samples of the dense network's own training, where it was
+    evaluated.
+    """
     found: dict[int, int] = {}
     for record, costs in _with_costs(records):
         if record["round"] == 0 and record["replicate"] not in found:

@@ -1,11 +1,12 @@
-"""Overlap: whether the cuts of the partitions agree, or the tickets of two arms, and what chance alone would give.
+"""Overlap: whether the cuts of the partitions agree, or the tickets of two arms, and what chance
+alone would give.
 
     records          -> [ overlaps ]     -> common weights of each layer and round, against chance
     similarity.jsonl -> [ similarities ] -> the same of two arms' tickets
 
-Masks that were drawn at random would agree too, and more so where a layer is pruned much: chance is worked out in
-each layer from that layer's own counts, and summed. One rate for the whole model, (1 - p) ^ N, is too low, since layers
-are pruned at different rates.
+Masks that were drawn at random would agree too, and more so where a layer is pruned much: chance is
+worked out in each layer from that layer's own counts, and summed. One rate for the whole model, (1
+- p) ^ N, is too low, since layers are pruned at different rates.
 """
 
 from __future__ import annotations
@@ -43,12 +44,16 @@ class Overlap:
 
     @property
     def z(self) -> float | None:
-        """How many standard deviations the common weights are above chance; ``None`` where chance leaves no choice."""
+        """How many standard deviations the common weights are above chance; ``None`` where
+        chance leaves no choice.
+        """
         return (self.common - self.expected) / self.deviation if self.deviation > 0 else None
 
     @property
     def jaccard(self) -> float | None:
-        """Of two: weights that both prune over weights that either prunes; ``None`` for other numbers."""
+        """Of two: weights that both prune over weights that either prunes; ``None`` for other
+        numbers.
+        """
         return self._jaccard(self.common)
 
     @property
@@ -68,9 +73,13 @@ class Overlap:
 
     @property
     def beyond_chance(self) -> float | None:
-        """Where the common weights lie between chance, 0, and the most that is possible, 1; below 0 is below chance."""
+        """Where the common weights lie between chance, 0, and the most that is possible, 1;
+        below 0 is below chance.
+        """
         most = min(self.kept)
-        return (self.common - self.expected) / (most - self.expected) if most > self.expected else None
+        return (
+            (self.common - self.expected) / (most - self.expected) if most > self.expected else None
+        )
 
     def _jaccard(self, common: float) -> float | None:
         if len(self.kept) != 2 or common == self.before:
@@ -81,7 +90,8 @@ class Overlap:
 
 
 def by_chance(before: int, kept: Sequence[int]) -> tuple[float, float]:
-    """Return mean and standard deviation of how many of ``before`` weights all keep who each keep so many at random.
+    """Return mean and standard deviation of how many of ``before`` weights all keep who each keep
+    so many at random.
 
     For two that is the hypergeometric distribution.
 
@@ -93,16 +103,19 @@ def by_chance(before: int, kept: Sequence[int]) -> tuple[float, float]:
         return float(min(kept)) if before and min(kept) == before else 0.0, 0.0
     mean = before * math.prod(one / before for one in kept)
     # Of two different weights: both are kept by all.
-    pairs = before * (before - 1) * math.prod(one * (one - 1) / (before * (before - 1)) for one in kept)
+    pairs = (
+        before * (before - 1) * math.prod(one * (one - 1) / (before * (before - 1)) for one in kept)
+    )
     return mean, math.sqrt(max(0.0, pairs + mean - mean * mean))
 
 
 def overlaps(before: Record | None, record: Record) -> dict[str, Overlap]:
-    """Return the overlap of each layer's candidates in a round; nothing where there are not two or more.
+    """Return the overlap of each layer's candidates in a round; nothing where there are not two or
+    more.
 
     Args:
-        before: The record of the round before; ``None`` for partitions that search apart, whose candidates are cuts of
-            the dense network.
+        before: The record of the round before; ``None`` for partitions that search apart, whose
+            candidates are cuts of the dense network.
         record: The round's.
 
     >>> found = overlaps({"layers": {"w": [10, 10]}},
@@ -117,12 +130,15 @@ def overlaps(before: Record | None, record: Record) -> dict[str, Overlap]:
             return {}
         number = record["layers"][name][1] if before is None else before["layers"][name][0]
         if number:
-            found[name] = Overlap(number, tuple(kept), record["layers"][name][0], *by_chance(number, kept))
+            found[name] = Overlap(
+                number, tuple(kept), record["layers"][name][0], *by_chance(number, kept)
+            )
     return found
 
 
 def together(layers: Mapping[str, Overlap]) -> Overlap:
-    """Return the overlap of all layers: counts and chance summed, since layers are independent of each other.
+    """Return the overlap of all layers: counts and chance summed, since layers are independent of
+    each other.
 
     >>> one = Overlap(10, (5, 4), 3, 2.0, 3.0)
     >>> together({"a": one, "b": Overlap(10, (5, 4), 2, 2.0, 4.0)})
@@ -141,15 +157,17 @@ def together(layers: Mapping[str, Overlap]) -> Overlap:
 def similarities(line: Mapping[str, Any], *, by_start: int | None = None) -> dict[str, Overlap]:
     """Return the overlap of two arms' tickets in each layer, from a line of ``similarity.jsonl``.
 
-    COLT (arXiv:2212.12770, Fig. 7) prints how similar the weights are that COLT and LTH prune, and not what is divided
-    by what: 20 % at a sparsity of 28 %, 50 % at 48 %. As a part of all weights the second is more than there can be,
-    as a part of the pruned ones the first is less than chance gives (28 %). Ours is Jaccard's, weights that both
-    prune over weights that either prunes, by which both can be: chance gives 16 and 32 %.
+    COLT (arXiv:2212.12770, Fig. 7) prints how similar the weights are that COLT and LTH prune, and
+    not what is divided by what: 20 % at a sparsity of 28 %, 50 % at 48 %. As a part of all weights
+    the second is more than there can be, as a part of the pruned ones the first is less than chance
+    gives (28 %). Ours is Jaccard's, weights that both prune over weights that either prunes, by
+    which both can be: chance gives 16 and 32 %.
 
     Args:
         line: Of two tickets, see `tombola.folder.similarity`.
-        by_start: Instead, the overlap of the first (0) or second (1) ticket with the mask that has the other's counts
-            in each layer and keeps the weights that were largest to begin with: what needs no training to be known.
+        by_start: Instead, the overlap of the first (0) or second (1) ticket with the mask that has
+            the other's counts in each layer and keeps the weights that were largest to begin with:
+            what needs no training to be known.
 
     >>> line = {"layers": {"w": [10, 5, 4, 3, 2, 2]}}
     >>> found = similarities(line)["w"]

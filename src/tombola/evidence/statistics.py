@@ -1,10 +1,12 @@
 """Statistics: what paired replicates can say, each answer with its number.
 
-    records -> values at a density -> paired differences -> [ interval, test ] -> comparison, verdict
+    records -> values at a density -> paired differences -> [ interval, test ] -> comparison,
+    verdict
 
-Replicate k of every arm starts from the same weights and sees the data in the same order, so arms are compared by their
-differences within replicates. A test answers with a p-value: the probability of what was seen, or more of it, if the
-truth were at the bound. scipy is imported when a function needs it.
+Replicate k of every arm starts from the same weights and sees the data in the same order, so arms
+are compared by their differences within replicates. A test answers with a p-value: the probability
+of what was seen, or more of it, if the truth were at the bound. scipy is imported when a function
+needs it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Differences of accuracies are differences of floating-point quotients: below this they are rounding.
+# Differences of accuracies are differences of floating-point quotients: below this they are
+# rounding.
 _ROUNDING = 1e-12
 _RESAMPLES = 2000
 LEAST_RESAMPLED = 10  # replicates, below which resampling them says nothing reliable
@@ -47,7 +50,8 @@ class Paired:
 def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
     """Summarise paired differences: mean and t interval.
 
-    The interval is about seeds alone, for the one test set that there is; see `deviation_by_examples`.
+    The interval is about seeds alone, for the one test set that there is; see
+    `deviation_by_examples`.
 
     Raises:
         ValueError: There is no difference, or one is not finite.
@@ -66,7 +70,8 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
 
 
 def half_width(deviation: float, n: int, level: float = 0.95) -> float:
-    """Return how far the t interval of the mean of ``n`` values reaches to each side, from their sample deviation.
+    """Return how far the t interval of the mean of ``n`` values reaches to each side, from their
+    sample deviation.
 
     >>> round(half_width(0.01, 3), 4)  # 4.303 * 0.01 / sqrt(3)
     0.0248
@@ -77,10 +82,12 @@ def half_width(deviation: float, n: int, level: float = 0.95) -> float:
 def one_sided_limits(
     differences: Sequence[float], alpha: float = 0.05, resolution: float = 0.0
 ) -> tuple[float, float] | None:
-    """Return what the true mean difference is at least, and what it is at most, each at confidence 1 - alpha.
+    """Return what the true mean difference is at least, and what it is at most, each at confidence
+    1 - alpha.
 
-    These are the bounds that `p_above` and `p_below` test: p is at most alpha where the limit lies beyond the bound.
-    Where all differences are equal a sign test decides instead, which has no limits: ``None``.
+    These are the bounds that `p_above` and `p_below` test: p is at most alpha where the limit lies
+    beyond the bound. Where all differences are equal a sign test decides instead, which has no
+    limits: ``None``.
 
     Args:
         differences: One a replicate.
@@ -107,17 +114,19 @@ def one_sided_limits(
 def p_above(differences: Sequence[float], bound: float = 0.0, resolution: float = 0.0) -> float:
     """Test whether the true mean difference is above a bound: one-sided t test, small where it is.
 
-    Where all differences are equal there is no spread to test against. That all n lie above the bound then says no more
-    than a sign test: ``0.5 ** n``, so three show nothing at 0.05 and five do. Otherwise it is 1.
+    Where all differences are equal there is no spread to test against. That all n lie above the
+    bound then says no more than a sign test: ``0.5 ** n``, so three show nothing at 0.05 and five
+    do. Otherwise it is 1.
 
     Args:
         differences: One a replicate.
         bound: What the mean may be above, in the differences' unit.
-        resolution: Distance of the values that the quantity can take, such as the steps between two evaluations for an
-            early stop; 0 if it can take any. A smaller deviation is taken for this one, as few values on a lattice
-            often fall on the same point by chance. A skewed lattice may still exceed the level: where the mean is at
-            the bound and the differences are 0 or three intervals, with probabilities 2/3 and 1/3, five of them are all
-            0 in 13 % of all experiments.
+        resolution: Distance of the values that the quantity can take, such as the steps between two
+            evaluations for an early stop; 0 if it can take any. A smaller deviation is taken for
+            this one, as few values on a lattice often fall on the same point by chance. A skewed
+            lattice may still exceed the level: where the mean is at the bound and the differences
+            are 0 or three intervals, with probabilities 2/3 and 1/3, five of them are all 0 in 13 %
+            of all experiments.
 
     Raises:
         ValueError: There are fewer than two differences, or the resolution is below 0.
@@ -173,7 +182,8 @@ def p_non_inferior(differences: Sequence[float], margin: float) -> float:
 
 
 def p_equivalent(differences: Sequence[float], margin: float) -> float:
-    """Test whether the arms are at most ``margin`` apart, either way: two one-sided tests, the larger p-value.
+    """Test whether the arms are at most ``margin`` apart, either way: two one-sided tests, the
+    larger p-value.
 
     >>> round(p_equivalent([-0.002, 0.001, 0.0], margin=0.01), 4)
     0.0041
@@ -184,8 +194,9 @@ def p_equivalent(differences: Sequence[float], margin: float) -> float:
 def decidable_margin(differences: Sequence[float], alpha: float = 0.05) -> float:
     """Return the smallest margin that so many replicates, scattering so much, can decide.
 
-    With a smaller one non-inferiority is not shown even where the arms are equal on average. It is infinite where no
-    margin can be decided: all differences are equal, and too few for a sign test, see `p_above`.
+    With a smaller one non-inferiority is not shown even where the arms are equal on average. It is
+    infinite where no margin can be decided: all differences are equal, and too few for a sign test,
+    see `p_above`.
 
     >>> round(decidable_margin([0.01, 0.02, 0.03]), 4)
     0.0169
@@ -199,10 +210,11 @@ def decidable_margin(differences: Sequence[float], alpha: float = 0.05) -> float
 
 
 def p_wilcoxon(differences: Sequence[float]) -> float:
-    """Test whether the first arm is above the second by ranks alone: one-sided exact signed-rank test.
+    """Test whether the first arm is above the second by ranks alone: one-sided exact signed-rank
+    test.
 
-    It assumes no normal distribution, and has few values: n replicates cannot come below ``0.5 ** n``, so that five
-    give 0.03125 at best (two-sided 0.0625). Differences of zero are left out.
+    It assumes no normal distribution, and has few values: n replicates cannot come below ``0.5 **
+    n``, so that five give 0.03125 at best (two-sided 0.0625). Differences of zero are left out.
 
     >>> p_wilcoxon([0.01, 0.02, 0.03, 0.04, 0.05])
     0.03125
@@ -216,10 +228,12 @@ def p_wilcoxon(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values that are looked at together, so that any false alarm among them has the level's probability.
+    """Adjust p-values that are looked at together, so that any false alarm among them has the
+    level's probability.
 
     Source:
-        Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
+        Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
+        of Statistics 6.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -263,14 +277,18 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
 
     one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if one.shape != other.shape:
-        raise ValueError(f"the models are tested on {one.shape} and {other.shape} examples; they must be the same")
+        raise ValueError(
+            f"the models are tested on {one.shape} and {other.shape} examples; they must be the "
+            "same"
+        )
     only, others = int((one & ~other).sum()), int((other & ~one).sum())
     p = float(scipy.stats.binomtest(only, only + others).pvalue) if only + others else 1.0
     return McNemar(only, others, p)
 
 
 def deviation_by_examples(right: ArrayLike, other: ArrayLike, seed: int = 0) -> float:
-    """Return how much a mean difference in accuracy would vary with the test examples: bootstrap over examples.
+    """Return how much a mean difference in accuracy would vary with the test examples: bootstrap
+    over examples.
 
     Beside the deviation of the mean over seeds it says which of the two limits what can be known.
 
@@ -288,7 +306,9 @@ def deviation_by_examples(right: ArrayLike, other: ArrayLike, seed: int = 0) -> 
     """
     one, two = np.asarray(right, dtype=np.float64), np.asarray(other, dtype=np.float64)
     if one.shape != two.shape:
-        raise ValueError(f"the arms have results of shape {one.shape} and {two.shape}; they must pair")
+        raise ValueError(
+            f"the arms have results of shape {one.shape} and {two.shape}; they must pair"
+        )
     differences = (one - two).mean(axis=0)
     # Only a few values occur: how often each is drawn is all that a resample decides.
     values, counts = np.unique(differences, return_counts=True)
@@ -297,7 +317,9 @@ def deviation_by_examples(right: ArrayLike, other: ArrayLike, seed: int = 0) -> 
     return float((drawn @ values / total).std(ddof=1))
 
 
-def interval_by_replicates(differences: Sequence[float], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+def interval_by_replicates(
+    differences: Sequence[float], level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
     """Return a bootstrap interval of the mean over replicates, bias-corrected and accelerated.
 
     Raises:
@@ -313,7 +335,11 @@ def interval_by_replicates(differences: Sequence[float], level: float = 0.95, se
     if _alike(known):
         return known[0], known[0]
     interval = scipy.stats.bootstrap(
-        (known,), np.mean, n_resamples=_RESAMPLES, confidence_level=level, rng=np.random.default_rng(seed)
+        (known,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        confidence_level=level,
+        rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
 

@@ -1,16 +1,18 @@
 """Verdicts: whether a ticket is a winning one, by the definition of those who coined the word.
 
-    records -> comparisons with dense and with controls -> conditions -> winning | losing | inconclusive | no verdict
+    records -> comparisons with dense and with controls -> conditions -> winning | losing |
+    inconclusive | no verdict
 
-A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if it trains to an accuracy, or another headline
-metric of its task, that is at least as good as that of the dense network, in no more steps, and better than what shares
-its size but not its making: a random ticket, and the same mask with other weights. All must be shown, each at the level
-(intersection-union test, which needs no correction). It loses if one of them is significantly violated, at the level
-over all of them together (Holm).
+A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if it trains to an accuracy, or
+another headline metric of its task, that is at least as good as that of the dense network, in no
+more steps, and better than what shares its size but not its making: a random ticket, and the same
+mask with other weights. All must be shown, each at the level (intersection-union test, which needs
+no correction). It loses if one of them is significantly violated, at the level over all of them
+together (Holm).
 
-An early stop at a training's last evaluation is censored: the validation loss had not risen again, and the stop is that
-step or a later one. Where a ticket's is, it cannot be shown to be no later than the dense network's; where the dense
-network's is, this cannot be violated.
+An early stop at a training's last evaluation is censored: the validation loss had not risen again,
+and the stop is that step or a later one. Where a ticket's is, it cannot be shown to be no later
+than the dense network's; where the dense network's is, this cannot be violated.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ LEAST = 3  # replicates, below which no verdict is given
 State = Literal["shown", "violated", "undecided"]
 Word = Literal["winning", "losing", "inconclusive", "no verdict"]
 # What keeps a condition from being decided, where it is not the numbers.
-Cause = Literal["", "replicates", "no control", "no result", "no validation", "no interval", "censored"]
+Cause = Literal[
+    "", "replicates", "no control", "no result", "no validation", "no interval", "censored"
+]
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,20 @@ class Condition:
         name: What is asked, such as "as accurate as dense".
         of: What is compared: an entry of the records.
         other: The arm that it is compared with; empty where there is none.
-        bound: The mean difference beyond which it holds: above it where more is better, else below it.
+        bound: The mean difference beyond which it holds: above it where more is better, else below
+            it.
         paired: The differences, ticket minus other; ``None`` where there are none.
-        p_shown: One-sided p-value of the condition not holding; 1 where censored early stops cannot show it.
-        p_violated: One-sided p-value of it holding, adjusted for there being several conditions; 1 likewise.
+        p_shown: One-sided p-value of the condition not holding; 1 where censored early stops cannot
+            show it.
+        p_violated: One-sided p-value of it holding, adjusted for there being several conditions; 1
+            likewise.
         state: What follows at the level.
-        why: Why nothing can be said, where that is so; also beside ``paired``, of early stops that are censored.
-        cause: The same as one of a few words, so that it can be told once for many conditions; "" where it is shown or
-            violated, or where replicates could decide it and do not.
-        limits: What the mean difference is at least and at most, each at the level: what the tests compare with the
-            bound. ``None`` where nothing was tested, or all differences are equal.
+        why: Why nothing can be said, where that is so; also beside ``paired``, of early stops that
+            are censored.
+        cause: The same as one of a few words, so that it can be told once for many conditions; ""
+            where it is shown or violated, or where replicates could decide it and do not.
+        limits: What the mean difference is at least and at most, each at the level: what the tests
+            compare with the bound. ``None`` where nothing was tested, or all differences are equal.
         metric: Of the values that are compared.
     """
 
@@ -82,7 +90,8 @@ class Verdict:
         replicates: The least that a condition rests on.
         interpolated: Whether values lie between two rounds.
         alpha: Level.
-        margin: What still counts as "as accurate as dense", in the metric's unit: of an accuracy a fraction.
+        margin: What still counts as "as accurate as dense", in the metric's unit: of an accuracy a
+            fraction.
         metric: By which the ticket is judged.
     """
 
@@ -115,16 +124,17 @@ def verdict(
         records: Of one run.
         arm: The arm.
         at: The density, a fraction of the prunable weights.
-        margin: What still counts as "as accurate as dense": 0.01 is one point. It has no default: it is a decision.
-        controls: Arms that share the ticket's size, or the name of the only one: a random ticket, a re-initialised
-            one. Without any, no ticket is shown to be winning.
+        margin: What still counts as "as accurate as dense": 0.01 is one point. It has no default:
+            it is a decision.
+        controls: Arms that share the ticket's size, or the name of the only one: a random ticket, a
+            re-initialised one. Without any, no ticket is shown to be winning.
         steps: How many steps later the early stop may be; one evaluation interval if not given.
         alpha: Level of each test.
         metric: By which the ticket is judged; its direction is that of the conditions.
 
     Raises:
-        ConfigError: No margin is set, there is no such arm, it has no ticket on both sides of the density, or records
-            of different recipes are mixed.
+        ConfigError: No margin is set, there is no such arm, it has no ticket on both sides of the
+            density, or records of different recipes are mixed.
 
     >>> def record(arm, k, index, density, accuracy, step):
     ...     return {"arm": arm, "replicate": k, "round": index, "density": density, "evaluate_every": 10,
@@ -137,8 +147,10 @@ def verdict(
     ('winning', ['as accurate as dense', 'stops no later than dense', 'more accurate than random'])
     """
     if margin is None:
-        raise ConfigError("a verdict needs a margin, what still counts as \"as accurate as dense\"; such as "
-                          "verdict: {margin: 0.01} for one point")  # fmt: skip
+        raise ConfigError(
+            'a verdict needs a margin, what still counts as "as accurate as dense"; such as '
+            "verdict: {margin: 0.01} for one point"
+        )
     records = Evidence.of(records)
     controls = [controls] if isinstance(controls, str) else controls
     as_good = compare(records, arm, DENSE, at=at, metric=metric, margin=margin, alpha=alpha)
@@ -147,16 +159,27 @@ def verdict(
     conditions.append(_in_time(records, arm, at, steps, alpha, comparisons))
     for control in controls:
         name = f"{metric.better_than} {control}"
-        if not values_at(records, arm, at, metric.test).keys() & values_at(records, control, at, metric.test).keys():
-            conditions.append(_untested(name, metric, control, "it has no result there", "no result"))
+        if (
+            not values_at(records, arm, at, metric.test).keys()
+            & values_at(records, control, at, metric.test).keys()
+        ):
+            conditions.append(
+                _untested(name, metric, control, "it has no result there", "no result")
+            )
             continue
         found = compare(records, arm, control, at=at, metric=metric, alpha=alpha)
         comparisons.append(found)
         conditions.append(_tested(name, found, 0.0))
     if not controls:
-        conditions.append(_untested(f"{metric.better_than} its controls", metric, "",
-                                    "no arm is a control of this one (random_ticket, reinitialised)",
-                                    "no control"))  # fmt: skip
+        conditions.append(
+            _untested(
+                f"{metric.better_than} its controls",
+                metric,
+                "",
+                "no arm is a control of this one (random_ticket, reinitialised)",
+                "no control",
+            )
+        )
     n = min(len(one.values) for one in comparisons)
     settled = _settled(conditions, alpha)
     return Verdict(
@@ -173,24 +196,40 @@ def verdict(
 
 
 def _in_time(
-    records: Collection[Record], arm: str, at: float, steps: float | None, alpha: float, comparisons: list[Comparison]
+    records: Collection[Record],
+    arm: str,
+    at: float,
+    steps: float | None,
+    alpha: float,
+    comparisons: list[Comparison],
 ) -> Condition:
     """Whether the early stop is no later than the dense network's."""
     name, of = "stops no later than dense", STEPS.name
     if not any(record["arm"] == arm and record.get(of) is not None for record in records):
         why = "without validation data there is no early-stop step"
         return _untested(name, STEPS, DENSE, why, "no validation")
-    allowed = steps if steps is not None else next(
-        (record["evaluate_every"] for record in records if record.get("evaluate_every")), None
-    )  # fmt: skip
+    allowed = (
+        steps
+        if steps is not None
+        else next(
+            (record["evaluate_every"] for record in records if record.get("evaluate_every")), None
+        )
+    )
     if allowed is None:
-        why = "the records do not say how often there was an evaluation, and verdict.steps is not set"
+        why = (
+            "the records do not say how often there was an evaluation, and verdict.steps is not set"
+        )
         return _untested(name, STEPS, DENSE, why, "no interval")
     found = compare(records, arm, DENSE, at=at, of=of, alpha=alpha)
     comparisons.append(found)
     own, dense = rounds_of(records, arm), rounds_of(records, DENSE)
-    # Early stops are multiples of the evaluation interval: three that fall on one of them are not known more closely.
-    every = max(record.get("evaluate_every") or 0 for rounds in (*own.values(), *dense.values()) for record in rounds)
+    # Early stops are multiples of the evaluation interval: three that fall on one of them are not
+    # known more closely.
+    every = max(
+        record.get("evaluate_every") or 0
+        for rounds in (*own.values(), *dense.values())
+        for record in rounds
+    )
     condition = _tested(name, found, float(allowed), resolution=float(every))
     return _unless_censored(
         condition,
@@ -200,7 +239,9 @@ def _in_time(
 
 
 def _is_censored(rounds: Sequence[Record], value: Value) -> bool:
-    """Whether an early stop that a value rests on is its training's last evaluation; no, where there is no curve."""
+    """Whether an early stop that a value rests on is its training's last evaluation; no, where
+    there is no curve.
+    """
     return any(_at_its_end(record) for record in rounds if record["round"] in value.rounds)
 
 
@@ -210,7 +251,9 @@ def _at_its_end(record: Record) -> bool:
     return len(looked) > 0 and float(f"{record['early_stop_step']:.6g}") >= looked[-1]
 
 
-def _unless_censored(condition: Condition, own: Collection[int], dense: Collection[int]) -> Condition:
+def _unless_censored(
+    condition: Condition, own: Collection[int], dense: Collection[int]
+) -> Condition:
     """Take from a condition on early stops what those of these replicates cannot say."""
     if condition.paired is None or condition.p_shown is None or not (own or dense):
         return condition
@@ -230,7 +273,15 @@ def _unless_censored(condition: Condition, own: Collection[int], dense: Collecti
 def _tested(name: str, found: Comparison, bound: float, *, resolution: float = 0.0) -> Condition:
     """Test whether a mean difference lies on the better side of a bound."""
     condition = Condition(
-        name, found.of, found.other, bound, found.paired, None, None, "undecided", metric=found.metric
+        name,
+        found.of,
+        found.other,
+        bound,
+        found.paired,
+        None,
+        None,
+        "undecided",
+        metric=found.metric,
     )
     if len(found.values) < LEAST:
         why = f"{len(found.values)} of the {LEAST} replicates that a verdict needs"
@@ -257,7 +308,13 @@ def _settled(conditions: Sequence[Condition], alpha: float) -> list[Condition]:
             found.append(condition)
             continue
         violated = next(adjusted)
-        state: State = "shown" if condition.p_shown <= alpha else "violated" if violated <= alpha else "undecided"
+        state: State = (
+            "shown"
+            if condition.p_shown <= alpha
+            else "violated"
+            if violated <= alpha
+            else "undecided"
+        )
         if state != "undecided":
             condition = replace(condition, why="", cause="")
         found.append(replace(condition, p_violated=violated, state=state))

@@ -1,8 +1,8 @@
 """Executors: who runs the trainings.
 
 One private file per place where work is done: `threads`, `processes`, `ray`. `Pool` is what a run
-uses: one pool, shared by all arms and replicates, that does each piece of work once, on one of them.
-`serial` trains in the caller's thread, for a notebook or a script.
+uses: one pool, shared by all arms and replicates, that does each piece of work once, on one of
+them. `serial` trains in the caller's thread, for a notebook or a script.
 """
 
 from __future__ import annotations

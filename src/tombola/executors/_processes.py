@@ -26,7 +26,8 @@ from tombola.tasks.protocol import Task
 
 
 def processes(setting: Setting) -> _Processes:
-    """Train in worker processes of this machine, by default one a core; results go into the run's folder.
+    """Train in worker processes of this machine, by default one a core; results go into the run's
+    folder.
 
     Workers end when their parent does, and one that was killed is replaced. Each has a number, by
     which it takes one of several GPUs.
@@ -48,16 +49,25 @@ class _Processes:
 
     def _start(self) -> ProcessPoolExecutor:
         context = forking.context()
-        # New workers get a new queue: one that was killed while it wrote keeps the old one locked for ever.
+        # New workers get a new queue: one that was killed while it wrote keeps the old one locked
+        # for ever.
         self._events = context.Queue()
         self._events.cancel_join_thread()
-        threading.Thread(target=self._listen, args=(self._events,), name="tombola-progress", daemon=True).start()
+        threading.Thread(
+            target=self._listen, args=(self._events,), name="tombola-progress", daemon=True
+        ).start()
         begun = context.Value("i", 0)
         executor = ProcessPoolExecutor(
             self.slots,
             mp_context=context,
             initializer=_begin,
-            initargs=(self._setting.make_task, self._setting.folder, self._events, begun, dict(os.environ)),
+            initargs=(
+                self._setting.make_task,
+                self._setting.folder,
+                self._events,
+                begun,
+                dict(os.environ),
+            ),
         )
         try:
             with interrupts.deaf_children():
@@ -77,8 +87,9 @@ class _Processes:
                 self._setting.progress(*event)
 
     def submit(self, work: Work[Any], digest: str) -> Future[bytes | None]:
-        # Packed by pickle itself: the pool's own way would send every tensor through shared memory, which
-        # runs out of space or of file descriptors on many machines. Start states stand in the folder.
+        # Packed by pickle itself: the pool's own way would send every tensor through shared memory,
+        # which runs out of space or of file descriptors on many machines. Start states stand in the
+        # folder.
         packed, starts = pack(work)
         for start, state in starts.items():
             self._setting.store.keep_start(start, state)
@@ -108,11 +119,16 @@ _worker: Worker
 
 
 def _begin(
-    make_task: Callable[[], Task], folder: Path, events: Any, begun: Any, environment: Mapping[str, str]
+    make_task: Callable[[], Task],
+    folder: Path,
+    events: Any,
+    begun: Any,
+    environment: Mapping[str, str],
 ) -> None:
     """Set a worker process up; it ends when its parent does."""
     global _worker
-    # It is a fork of a process that may have begun long before, on a terminal that sends Ctrl-C to all.
+    # It is a fork of a process that may have begun long before, on a terminal that sends Ctrl-C to
+    # all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(environment)
@@ -148,7 +164,8 @@ def _do(packed: bytes, digest: str) -> None:
     except TOLD:
         raise
     except Exception as error:
-        # An exception of the user's own may not survive the way back, and would break the pool for all.
+        # An exception of the user's own may not survive the way back, and would break the pool for
+        # all.
         log_error(_worker.store.folder.parent, traceback.format_exc())
         raise in_one_line(error) from None
 

@@ -1,4 +1,6 @@
-"""Ray: the machines of a cluster. The driver alone writes; workers need no folder of it and no data of their own."""
+"""Ray: the machines of a cluster. The driver alone writes; workers need no folder of it and no
+data of their own.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ _SAME = ("torch", "torchvision", "numpy", "tombola")  # packages that decide bit
 
 
 def ray(setting: Setting, *, address: str | None = None) -> _Ray:
-    """Train on the machines of a Ray cluster, one CPU thread (or ``training.threads``) or one GPU a training.
+    """Train on the machines of a Ray cluster, one CPU thread (or ``training.threads``) or one GPU a
+    training.
 
     Data and model are sent to each machine once, results come back as bytes, and only this process
     writes: machines share no folder. Each must have the same versions, and the user's own modules.
@@ -46,8 +49,8 @@ def ray(setting: Setting, *, address: str | None = None) -> _Ray:
 
     Args:
         setting: What is worked with; ``workers`` bounds how much is done at once.
-        address: Of the cluster, ``HOST:PORT`` or "auto" for the one that this machine belongs to; a Ray of
-            this machine alone is begun if not given.
+        address: Of the cluster, ``HOST:PORT`` or "auto" for the one that this machine belongs to; a
+            Ray of this machine alone is begun if not given.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -66,7 +69,8 @@ class _Ray:
         self._engine, self._setting = engine, setting
         self._closed = threading.Event()
         self._running: dict[Future[bytes | None], Any] = {}
-        self._mine = not engine.is_initialized()  # else whoever connected this process disconnects it
+        # else whoever connected this process disconnects it
+        self._mine = not engine.is_initialized()
         if self._mine:
             _connect(engine, address, setting)
         try:
@@ -77,12 +81,18 @@ class _Ray:
                 raise ConfigError(f"no machine of the Ray cluster has {what} for a training")
             self._expected = Expected.here(setting.own_code)
             self._check_machines()
-            self._ear = engine.remote(num_cpus=0, max_concurrency=4)(_Ear).options(**self._beside_me()).remote()
+            self._ear = (
+                engine.remote(num_cpus=0, max_concurrency=4)(_Ear)
+                .options(**self._beside_me())
+                .remote()
+            )
             threading.Thread(target=self._listen, name="tombola-progress", daemon=True).start()
             packed, arrays = flatten(_bare(setting.task))
             self._shared = engine.put((packed, [engine.put(array) for array in arrays]))
             self._starts: OrderedDict[str, Any] = OrderedDict()
-            self._remote = engine.remote(max_retries=0, scheduling_strategy="SPREAD", **self._needs)(_do)
+            self._remote = engine.remote(
+                max_retries=0, scheduling_strategy="SPREAD", **self._needs
+            )(_do)
         except BaseException:
             self.close(now=True)
             raise
@@ -120,7 +130,9 @@ class _Ray:
             try:
                 found = self._engine.get(ref)
             except self._engine.exceptions.RayError as error:
-                raise ConfigError(f"{_machine(node)} cannot be asked what it has: {_last_line(error)}") from error
+                raise ConfigError(
+                    f"{_machine(node)} cannot be asked what it has: {_last_line(error)}"
+                ) from error
             self._expected.check(found, _machine(node))
 
     def submit(self, work: Work[Any], digest: str) -> Future[bytes | None]:
@@ -143,7 +155,9 @@ class _Ray:
         """Put a start state into the object store, once for all work that begins there."""
         if digest not in self._starts:
             packed, arrays = flatten(dict(state))
-            self._starts[digest] = self._engine.put((packed, [self._engine.put(array) for array in arrays]))
+            self._starts[digest] = self._engine.put(
+                (packed, [self._engine.put(array) for array in arrays])
+            )
         self._starts.move_to_end(digest)
         while len(self._starts) > _STARTS:
             self._starts.popitem(last=False)
@@ -215,17 +229,26 @@ class Expected:
             if there == version:
                 continue
             if name == "code of tombola":
-                raise ConfigError(f"{machine} has other code of tombola than this one; install the same")
+                raise ConfigError(
+                    f"{machine} has other code of tombola than this one; install the same"
+                )
             if not there:
                 raise ConfigError(f"{machine} has no {name}; install {name} {version}, as here")
-            raise ConfigError(f"{machine} has {name} {there}, and this one {version}: results would not be the same")
+            raise ConfigError(
+                f"{machine} has {name} {there}, and this one {version}: results would not be the "
+                "same"
+            )
         for name, digest in self.own_code.items():
             there = found["own_code"][name]
             if there.startswith("!"):
-                raise ConfigError(f"{machine} cannot import {shown(name)}: {there[1:]}; put it where PYTHONPATH points "
-                                  "there")  # fmt: skip
+                raise ConfigError(
+                    f"{machine} cannot import {shown(name)}: {there[1:]}; put it where PYTHONPATH "
+                    "points there"
+                )
             if there != digest:
-                raise ConfigError(f"{machine} has another {shown(name)} than this one; copy its file there")
+                raise ConfigError(
+                    f"{machine} has another {shown(name)} than this one; copy its file there"
+                )
 
 
 @dataclass(frozen=True)
@@ -248,9 +271,16 @@ class Failed:
 
 def _connect(engine: Any, address: str | None, setting: Setting) -> None:
     """Connect this process to a cluster, or begin a Ray of this machine alone."""
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
+    options: dict[str, Any] = {
+        "logging_level": "ERROR",
+        "log_to_driver": False,
+        "include_dashboard": False,
+    }
     if address is None:
-        options |= {"num_cpus": setting.workers or setting.room, "object_store_memory": _object_store()}
+        options |= {
+            "num_cpus": setting.workers or setting.room,
+            "object_store_memory": _object_store(),
+        }
     else:
         _probe(address)
         options = {"address": address, "logging_level": "ERROR", "log_to_driver": False}
@@ -281,7 +311,9 @@ def _probe(address: str) -> None:
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"address is {shown(address)}; it is HOST:PORT, or auto for the cluster of this machine")
+        raise ConfigError(
+            f"address is {shown(address)}; it is HOST:PORT, or auto for the cluster of this machine"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER).close()
     except OSError as error:
@@ -318,7 +350,9 @@ def _about_by_value() -> Callable[..., dict[str, Any]]:
     It is made here so that it is sent whole: a machine may lack tombola.
     """
 
-    def about(packages: Sequence[str], own_code: Sequence[str], path: Sequence[str]) -> dict[str, Any]:
+    def about(
+        packages: Sequence[str], own_code: Sequence[str], path: Sequence[str]
+    ) -> dict[str, Any]:
         import hashlib
         import importlib
         import importlib.metadata
@@ -358,7 +392,8 @@ def _about_by_value() -> Callable[..., dict[str, Any]]:
     return about
 
 
-# In the workers ------------------------------------------------------------------------------------------------------
+# In the workers
+# --------------------------------------------------------------------------------------------------
 
 
 class _Ear:
@@ -390,7 +425,9 @@ class _Voice:
 _tasks: dict[str, Task] = {}  # of this process, by the object that each came in; one as a rule
 
 
-def _do(given: Given, shared: Sequence[Any], starts: Mapping[str, Sequence[Any]], ear: Any) -> bytes | Failed:
+def _do(
+    given: Given, shared: Sequence[Any], starts: Mapping[str, Sequence[Any]], ear: Any
+) -> bytes | Failed:
     """Do a piece of work with what was sent along, and return the file of its result."""
     try:
         task = _task_of(shared[0], given.expected)
@@ -416,7 +453,9 @@ def _task_of(shared: Any, expected: Expected) -> Task:
         try:
             task: Task = _got(shared)
         except ImportError as error:
-            raise ConfigError(f"the machine {platform.node()} cannot make the model: {error}") from error
+            raise ConfigError(
+                f"the machine {platform.node()} cannot make the model: {error}"
+            ) from error
         if task.device.type == "cuda":
             # Ray shows each worker its own GPU alone.
             object.__setattr__(task, "device", torch.device("cuda", 0))

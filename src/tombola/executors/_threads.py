@@ -12,7 +12,8 @@ from tombola.search.work import Work
 
 
 def threads(setting: Setting) -> _Threads:
-    """Train in a thread of this process, one network after the other: no process is begun and nothing is sent.
+    """Train in a thread of this process, one network after the other: no process is begun and
+    nothing is sent.
 
     It is one thread for all, because the trainings of a process draw from torch's one generator.
 
@@ -20,8 +21,10 @@ def threads(setting: Setting) -> _Threads:
         ConfigError: More than one worker is asked for.
     """
     if setting.workers not in (None, 1):
-        raise ConfigError(f"executor threads trains one network at a time, for torch has one random generator a "
-                          f"process; workers is {setting.workers}: take --executor processes")  # fmt: skip
+        raise ConfigError(
+            f"executor threads trains one network at a time, for torch has one random generator a "
+            f"process; workers is {setting.workers}: take --executor processes"
+        )
     return _Threads(setting)
 
 

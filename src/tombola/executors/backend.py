@@ -1,4 +1,5 @@
-"""Backends: where work is done. Each entry of this catalogue is one, a small class beside the pool's policy.
+"""Backends: where work is done. Each entry of this catalogue is one, a small class beside the
+pool's policy.
 
     Pool: once, in turn, awaited, three tries --> Backend: threads | processes | ray
 
@@ -36,8 +37,8 @@ class Setting:
         progress: Told how far work is.
         tell: Told of what a reader of the run must know, in one line.
         threads: Of a training.
-        own_code: The user's own functions that the work calls, ``package.module:function``, with the digests of their
-            files: what another machine must have, too.
+        own_code: The user's own functions that the work calls, ``package.module:function``, with
+            the digests of their files: what another machine must have, too.
     """
 
     task: Task
@@ -68,10 +69,13 @@ class Backend(Protocol):
         """Begin a piece of work; called by one thread alone, and not after `close`.
 
         Returns:
-            The result's file, as `Store.pack` makes it, or ``None`` where the worker has put it into
-            the store. The future fails with ``concurrent.futures.BrokenExecutor`` when the worker
-            was lost, and then the work is submitted again: whoever was lost is replaced by then.
+            The result's file, as `Store.pack` makes it, or ``None`` where the worker has put it
+            into the store. The future fails with ``concurrent.futures.BrokenExecutor`` when the
+            worker was lost, and then the work is submitted again: whoever was lost is replaced by
+            then.
         """
 
     def close(self, *, now: bool) -> None:
-        """Let the workers go; with ``now`` end what is under way. From any thread, more than once."""
+        """Let the workers go; with ``now`` end what is under way. From any thread, more than
+        once.
+        """

@@ -14,7 +14,8 @@ from tombola.search.work import Work
 
 
 def made(name: str, setting: Setting, options: Mapping[str, Any]) -> Backend:
-    """Make the backend of that name: an entry of `tombola.executors`, or ``package.module:function``.
+    """Make the backend of that name: an entry of `tombola.executors`, or
+    ``package.module:function``.
 
     Raises:
         ConfigError: There is none, it lacks an option, or the user's own is none.
@@ -26,7 +27,8 @@ def made(name: str, setting: Setting, options: Mapping[str, Any]) -> Backend:
 
 
 class _Own:
-    """A backend of the user's own: whatever it does against its promises fails that work in one line.
+    """A backend of the user's own: whatever it does against its promises fails that work in one
+    line.
 
     Without it an answer of another kind would end the one thread that hears of all that happens.
     """
@@ -34,7 +36,9 @@ class _Own:
     def __init__(self, name: str, backend: object) -> None:
         self._name, self._closed = name, False
         if not isinstance(backend, Backend):
-            raise self._error(f"gives a {type(backend).__name__}, which lacks slots, submit or close")
+            raise self._error(
+                f"gives a {type(backend).__name__}, which lacks slots, submit or close"
+            )
         self.own = backend
         if not isinstance(backend.slots, int) or backend.slots < 1:
             raise self._error(f"has {shown(backend.slots)} slots; it is a whole number from 1 on")
@@ -47,7 +51,10 @@ class _Own:
         with catalogue.own_code(self._name, "executors"):
             begun = self.own.submit(work, digest)
         if not isinstance(begun, Future):
-            raise self._error(f"submits work and gives a {type(begun).__name__}; a concurrent.futures.Future is needed")
+            raise self._error(
+                f"submits work and gives a {type(begun).__name__}; a concurrent.futures.Future is "
+                "needed"
+            )
         checked: Future[bytes | None] = Future()
         begun.add_done_callback(lambda done: self._pass_on(done, checked))
         return checked
@@ -63,7 +70,9 @@ class _Own:
             checked.set_result(done.result())
         else:
             kind = type(done.result()).__name__
-            checked.set_exception(self._error(f"answers with a {kind}; the result's bytes or None are needed"))
+            checked.set_exception(
+                self._error(f"answers with a {kind}; the result's bytes or None are needed")
+            )
 
     def close(self, *, now: bool) -> None:
         self._closed = True
@@ -71,4 +80,7 @@ class _Own:
             self.own.close(now=now)
 
     def _error(self, what: str) -> ConfigError:
-        return ConfigError(f"{shown(self._name)} {what}; {CONTRACTS['executors'].in_words()} (tombola list executors)")
+        return ConfigError(
+            f"{shown(self._name)} {what}; {CONTRACTS['executors'].in_words()} (tombola list "
+            "executors)"
+        )

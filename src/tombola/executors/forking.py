@@ -3,9 +3,9 @@
     this process -> the server: imports torch, no thread, no device -> fork -> worker
                                                                   `--> fork -> worker
 
-So torch and its compiler, which recorded steps need, are imported once, and lie in memory once, however
-many workers there are. The server ends with the last of those that it serves. Needs no torch itself: a
-command begins the server before it imports anything.
+So torch and its compiler, which recorded steps need, are imported once, and lie in memory once,
+however many workers there are. The server ends with the last of those that it serves. Needs no
+torch itself: a command begins the server before it imports anything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ IMPORTED = (
 
 
 def context() -> BaseContext:
-    """Return how processes begin: as forks of the server, or by themselves where the system has no such thing."""
+    """Return how processes begin: as forks of the server, or by themselves where the system has
+    no such thing.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
@@ -40,9 +42,11 @@ def context() -> BaseContext:
 
 
 def begin() -> None:
-    """Begin the server, unless there is one: it has its imports behind it when the first worker is asked for.
+    """Begin the server, unless there is one: it has its imports behind it when the first worker is
+    asked for.
 
-    For a command, which has nobody else's workers: the server is ended with it, whatever it is doing.
+    For a command, which has nobody else's workers: the server is ended with it, whatever it is
+    doing.
     """
     context()
     atexit.register(interrupts.end_server)
@@ -52,7 +56,8 @@ def _begin_server() -> None:
     from multiprocessing import forkserver
 
     before = os.environ.get("PYTHONPATH")
-    # It would look for modules where a new Python does, and might find another tombola than this one.
+    # It would look for modules where a new Python does, and might find another tombola than this
+    # one.
     os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     try:
         with interrupts.deaf_children():

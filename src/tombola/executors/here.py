@@ -9,11 +9,14 @@ from tombola.training.jobs import Job, Trained, run_job
 from tombola.training.loop import Step, train
 
 
-def serial(task: Task, *, loop: Callable[..., Iterator[Step]] = train) -> Callable[[list[Job]], list[Trained]]:
+def serial(
+    task: Task, *, loop: Callable[..., Iterator[Step]] = train
+) -> Callable[[list[Job]], list[Trained]]:
     """Make the executor that trains in the caller's thread, one job after the other.
 
-    Give it to `find` as ``run_all``. It has the last results at hand, so LTH's evaluation of a ticket is not trained
-    again in the next round. A training loop of your own, with the parameters of `train`, goes in as ``loop``.
+    Give it to `find` as ``run_all``. It has the last results at hand, so LTH's evaluation of a
+    ticket is not trained again in the next round. A training loop of your own, with the parameters
+    of `train`, goes in as ``loop``.
 
     >>> from tombola import Classification, Job, Training, ones, split
     >>> from tombola.data import synthetic

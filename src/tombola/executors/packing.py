@@ -27,7 +27,8 @@ _LARGE = 2**16  # bytes of a tensor that is worth a place of its own
 
 
 def pack(work: Work[Any]) -> tuple[bytes, dict[str, State]]:
-    """Return a piece of work as bytes, and the start states that stand in them by their digests alone.
+    """Return a piece of work as bytes, and the start states that stand in them by their digests
+    alone.
 
     >>> import torch
     >>> from tombola.training.jobs import Job
@@ -63,7 +64,8 @@ def unpack(packed: bytes, state_of: Callable[[str], State]) -> Work[Any]:
 
 
 def flatten(value: Any) -> tuple[bytes, list[NDArray[Any]]]:
-    """Return anything that can be pickled as bytes, and its large tensors as the arrays that stand in their memory.
+    """Return anything that can be pickled as bytes, and its large tensors as the arrays that stand
+    in their memory.
 
     >>> packed, arrays = flatten({"images": torch.zeros(1000, 100), "labels": torch.ones(3)})
     >>> len(packed) < 1000, [array.shape for array in arrays]
@@ -97,13 +99,16 @@ def _plain(tensor: Tensor) -> bool:
 
 
 def restore(packed: bytes, arrays: Sequence[NDArray[Any]]) -> Any:
-    """Return what `flatten` has taken apart; its tensors stand in the memory of the arrays, and must not be changed."""
+    """Return what `flatten` has taken apart; its tensors stand in the memory of the arrays, and
+    must not be changed.
+    """
     tensors: dict[int, Tensor] = {}
 
     def tensor_at(place: int) -> Tensor:
         if place not in tensors:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an array that several processes share cannot be written to
+                # an array that several processes share cannot be written to
+                warnings.simplefilter("ignore")
                 tensors[place] = torch.from_numpy(np.asarray(arrays[place]))
         return tensors[place]
 

@@ -4,9 +4,9 @@
                                                    ^           |
                                                    +-- lost ---+  three tries
 
-The pool is policy alone: each piece of work is done once, in the order in which it was asked for and
-when what it needs is done; one that loses its worker is tried again. Where it is done says a backend,
-see `tombola.executors.backend`.
+The pool is policy alone: each piece of work is done once, in the order in which it was asked for
+and when what it needs is done; one that loses its worker is tried again. Where it is done says a
+backend, see `tombola.executors.backend`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Promise(Protocol[Results]):
 
 @dataclass(eq=False)
 class _Asked:
-    """A piece of work that somebody has asked for; its future is done when the result is in the store."""
+    """A piece of work that somebody has asked for; its future is done when the result is in the
+    store.
+    """
 
     work: Work[Any]
     digest: str
@@ -68,8 +70,8 @@ class Pool:
         make_task: Gives another process its task; must be picklable.
         progress: Told (digest, steps done, steps in all) while jobs train.
         tell: Told of results that were not what was written, and are had again.
-        executor: The backend, an entry of ``tombola.executors`` or the user's own; worker processes if not
-            given, or with one worker a thread of this process.
+        executor: The backend, an entry of ``tombola.executors`` or the user's own; worker processes
+            if not given, or with one worker a thread of this process.
         options: Those of the backend.
         room: Workers that this machine has room for.
         threads: Of a training.
@@ -96,13 +98,25 @@ class Pool:
 
         self.task, self.store = task, Store(folder, tell=tell_again)
         self._lock = threading.Lock()
-        self._asked: dict[tuple[str, str], Future[None]] = {}  # not the work: it holds states and masks
-        # Of each training that somebody has said to need, who still does; what nobody has spoken of stays.
+        # not the work: it holds states and masks
+        self._asked: dict[tuple[str, str], Future[None]] = {}
+        # Of each training that somebody has said to need, who still does; what nobody has spoken of
+        # stays.
         self._needed: dict[str, set[Hashable]] = {}
         self._needs: dict[Hashable, frozenset[str]] = {}  # the same, by who
         self._reading: Counter[str] = Counter()  # results that are waited for, or being read
         name = executor or ("threads" if (workers or room) == 1 else "processes")
-        setting = Setting(task, make_task, self.store, workers, room, progress, tell_again, threads, own_code or {})
+        setting = Setting(
+            task,
+            make_task,
+            self.store,
+            workers,
+            room,
+            progress,
+            tell_again,
+            threads,
+            own_code or {},
+        )
         self._backend = made(name, setting, options or {})
         self._worker = f"the executor '{name}'" if catalogue.is_own(name) else "a worker"
         self._policy = _Policy(self._backend, self.store, self._ask)
@@ -119,7 +133,8 @@ class Pool:
     def run_all(self, jobs: list[Job]) -> Sequence[Trained]:
         """Train jobs and return what they gave, in order, whatever order they finish in.
 
-        They are read when they are used, one at a time: two dozen of them may not fit beside each other.
+        They are read when they are used, one at a time: two dozen of them may not fit beside each
+        other.
         """
         works = [Train(job) for job in jobs]
         promise = self._promise(works, works)
@@ -131,7 +146,8 @@ class Pool:
         return self._promise([Train(job)], [Train(job), Measure(job)])
 
     def connect(self, one: Job, other: Job) -> Promise[tuple[Trained, Trained, Line]]:
-        """Train two jobs and measure the line from the first to the second; the result is not waited for.
+        """Train two jobs and measure the line from the first to the second; the result is not
+        waited for.
 
         A line is small: it stays in the store when the trainings at its ends go.
         """
@@ -139,7 +155,9 @@ class Pool:
         return self._promise(ends, [*ends, Connect(one, other)])
 
     def cut(self, work: Cut) -> Promise[tuple[Pruned]]:
-        """Train jobs and cut what they have learnt where the data is; the result is not waited for."""
+        """Train jobs and cut what they have learnt where the data is; the result is not waited
+        for.
+        """
         return self._promise([Train(job) for job in work.jobs], [work])
 
     def _promise(self, uses: Sequence[Train], works: Sequence[Work[Any]]) -> _Promise[Any]:
@@ -162,8 +180,8 @@ class Pool:
     def needs(self, who: Hashable, digests: Iterable[str]) -> None:
         """Say which results of trainings somebody still needs: these, and no others any more.
 
-        A result that somebody has needed and nobody needs now is dropped, once nobody reads it. One that is asked for
-        afterwards is done again, which costs time and changes nothing.
+        A result that somebody has needed and nobody needs now is dropped, once nobody reads it. One
+        that is asked for afterwards is done again, which costs time and changes nothing.
 
         Args:
             who: Who needs them; each one's needs stand beside those of others.
@@ -200,7 +218,9 @@ class Pool:
         return future
 
     def _read(self, work: Work[Result]) -> Result:
-        """Read the result of finished work from the store; what is not as it was written is done again."""
+        """Read the result of finished work from the store; what is not as it was written is
+        done again.
+        """
         digest = work.digest(self.task.digest)
         for _ in range(_TRIES):
             self._ask(work).result()
@@ -211,11 +231,14 @@ class Pool:
                 self._asked.pop((work.kind, digest), None)
                 self.store.remove(type(work), digest)
         raise TrainingError(
-            f"what {self._worker} wrote could not be read back, {_TRIES} times over; is the disk failing?"
+            f"what {self._worker} wrote could not be read back, {_TRIES} times over; is the disk "
+            "failing?"
         )
 
     def close(self, *, now: bool = False) -> None:
-        """Let the workers go; with ``now`` what is not begun is dropped and what is under way is ended."""
+        """Let the workers go; with ``now`` what is not begun is dropped and what is under way
+        is ended.
+        """
         self._policy.close(now=now)
 
     def __enter__(self) -> Pool:
@@ -226,7 +249,9 @@ class Pool:
 
 
 class _Stored(Sequence[Trained]):
-    """What trainings gave, as it lies in the store: each is read when it is its turn, and the last one remembered."""
+    """What trainings gave, as it lies in the store: each is read when it is its turn, and the
+    last one remembered.
+    """
 
     def __init__(self, read: Callable[[Work[Trained]], Trained], works: Sequence[Train]) -> None:
         self._read, self._works = read, works
@@ -253,7 +278,11 @@ class _Promise(Generic[Results]):
     """The results of several pieces of work, read when they are asked for and not held before."""
 
     def __init__(
-        self, pool: Pool, works: Sequence[Work[Any]], futures: Sequence[Future[None]], uses: Sequence[str]
+        self,
+        pool: Pool,
+        works: Sequence[Work[Any]],
+        futures: Sequence[Future[None]],
+        uses: Sequence[str],
     ) -> None:
         self._pool, self._works, self._futures, self._uses = pool, works, futures, uses
         self._results: tuple[Any, ...] | None = None
@@ -293,14 +322,16 @@ class _Policy:
         ask: Asks for work that other work needs.
     """
 
-    def __init__(self, backend: Backend, store: Store, ask: Callable[[Work[Any]], Future[None]]) -> None:
+    def __init__(
+        self, backend: Backend, store: Store, ask: Callable[[Work[Any]], Future[None]]
+    ) -> None:
         self._backend, self._store, self._ask = backend, store, ask
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ready: deque[_Asked] = deque()
         self._gate = threading.Lock()  # between those who ask and the end
         self._open: set[_Asked] = set()  # all that is not done
-        # Work whose worker was lost. Any of it may be what kills workers, so it is tried one by one:
-        # what kills its worker must not fail what was beside it.
+        # Work whose worker was lost. Any of it may be what kills workers, so it is tried one by
+        # one: what kills its worker must not fail what was beside it.
         self._suspects: deque[_Asked] = deque()
         self._begun: set[_Asked] = set()
         self._closing = self._closed = self._ended = False
@@ -348,7 +379,9 @@ class _Policy:
         needs = [self._ask(need) for need in asked.work.needs]
         asked.waits = len(needs)
         for need in needs:
-            need.add_done_callback(lambda future: self._events.put(lambda: self._met(asked, future)))
+            need.add_done_callback(
+                lambda future: self._events.put(lambda: self._met(asked, future))
+            )
         if not needs:
             self._ready.append(asked)
 
@@ -365,7 +398,9 @@ class _Policy:
             self._ready.append(asked)
 
     def _next(self) -> _Asked | None:
-        """Return what is to be begun now, if anything: one more than there are workers, so that none waits."""
+        """Return what is to be begun now, if anything: one more than there are workers, so that
+        none waits.
+        """
         if len(self._begun) > self._backend.slots:
             return None
         if self._suspects and not any(asked.tries for asked in self._begun):
@@ -393,8 +428,13 @@ class _Policy:
             if asked.tries < _TRIES:
                 self._suspects.append(asked)
                 return
-            self._end(asked, TrainingError(f"a worker died or could not start, {_TRIES} times over one task; is "
-                                           "there enough memory?"))  # fmt: skip
+            self._end(
+                asked,
+                TrainingError(
+                    f"a worker died or could not start, {_TRIES} times over one task; is "
+                    "there enough memory?"
+                ),
+            )
         except BaseException as error:
             self._end(asked, error)
         else:

@@ -39,8 +39,12 @@ class Worker:
             self.store.keep(type(work), digest, result)
         return result
 
-    def _done(self, work: Work[Any], needed: list[Any], progress: Callable[[int, int], None]) -> Any:
-        """Do a piece of work; a sys.exit() in it, which the user's own code may call, ends nothing but the work."""
+    def _done(
+        self, work: Work[Any], needed: list[Any], progress: Callable[[int, int], None]
+    ) -> Any:
+        """Do a piece of work; a sys.exit() in it, which the user's own code may call, ends
+        nothing but the work.
+        """
         try:
             return work.do(self.task, needed, progress)
         except (Exception, KeyboardInterrupt):
@@ -51,6 +55,8 @@ class Worker:
 
 
 def in_one_line(error: Exception) -> TrainingError:
-    """Return an error of the user's own code as one that can be sent to another process, whatever it is made of."""
+    """Return an error of the user's own code as one that can be sent to another process,
+    whatever it is made of.
+    """
     text = " ".join(str(error).split())
     return TrainingError(f"{type(error).__name__}: {text}{place_of(error)} (more in errors.log)")

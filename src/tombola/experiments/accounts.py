@@ -54,7 +54,9 @@ class Accounts:
     def begin_round(self) -> None:
         """Forget the rounds before, where a ticket needs nothing of them."""
         if self._by_itself:
-            self.searched = {key: cost for key, cost in self.searched.items() if cost.role == "pretraining"}
+            self.searched = {
+                key: cost for key, cost in self.searched.items() if cost.role == "pretraining"
+            }
 
     def charge_search(self, jobs: Sequence[Job], trained: Sequence[Trained], role: str) -> None:
         """Charge trainings to the search."""
@@ -128,7 +130,9 @@ class Accounts:
 
 
 def _sparse_flops(per_example: Mapping[str, Flops], job: Job, trained: Trained) -> int:
-    """Return the training FLOPs that the kept weights alone would need; of gradual pruning, cut by cut."""
+    """Return the training FLOPs that the kept weights alone would need; of gradual pruning, cut
+    by cut.
+    """
     if not trained.cuts:
         return flops.training(per_example, job.mask) * trained.samples
     sizes = {name: keep.numel() for name, keep in job.mask.items()}

@@ -78,7 +78,9 @@ def curve(trained: Trained, metrics: Sequence[Metric]) -> dict[str, list[float]]
 
 
 def distance(job: Job, trained: Trained) -> float:
-    """Return how far the kept weights went from where they began: the root of their mean squared change."""
+    """Return how far the kept weights went from where they began: the root of their mean
+    squared change.
+    """
     mask = trained.mask or job.mask
     moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in mask.items()]
     number = sum(part.numel() for part in moved)

@@ -26,7 +26,13 @@ from tombola.experiments.plans import Plans
 from tombola.experiments.stopping import Stop
 from tombola.ground import catalogue
 from tombola.ground.endings import End
-from tombola.ground.errors import DiskError, InputError, InvariantError, SourceFailedError, TrainingError
+from tombola.ground.errors import (
+    DiskError,
+    InputError,
+    InvariantError,
+    SourceFailedError,
+    TrainingError,
+)
 from tombola.ground.types import Mask, State
 from tombola.masks.masks import count
 from tombola.methods.setting import Found, Setting
@@ -45,7 +51,14 @@ from tombola.training.jobs import Job, Measured, Trained, schedule_of
 _FACTS = (
     *("kept", "prunable", "total", "density", "density_total", "layers", "inference_flops"),
     *("mask_digest", "rewind_digest", "unmasked", "uncounted"),
-    *("kept_fraction", "candidate_densities", "candidate_layers", "collapsed", "cut_seconds", "invariant_seconds"),
+    *(
+        "kept_fraction",
+        "candidate_densities",
+        "candidate_layers",
+        "collapsed",
+        "cut_seconds",
+        "invariant_seconds",
+    ),
 )
 
 
@@ -77,7 +90,9 @@ class _Pool(Protocol):
 
 @runtime_checkable
 class _Folder(Protocol):
-    """Where an arm finds what it has done before, and writes down what it does, see `runs.RunFolder`."""
+    """Where an arm finds what it has done before, and writes down what it does, see
+    `runs.RunFolder`.
+    """
 
     @property
     def digest(self) -> str: ...
@@ -85,10 +100,14 @@ class _Folder(Protocol):
     def definition(self, name: str, /) -> dict[str, Any]: ...
     def record(self, arm: str, replicate: int, index: int, /) -> Record | None: ...
     def rounds_done(self, arm: str, replicate: int, /) -> list[Ticket]: ...
-    def candidates(self, arm: str, replicate: int, index: int, like: Mask, /) -> list[dict[str, Tensor]]: ...
+    def candidates(
+        self, arm: str, replicate: int, index: int, like: Mask, /
+    ) -> list[dict[str, Tensor]]: ...
     def add_record(self, record: Record, /, *, anyway: bool = False) -> bool: ...
     def keep_ticket(self, arm: str, replicate: int, index: int, ticket: Ticket, /) -> str: ...
-    def keep_candidates(self, arm: str, replicate: int, index: int, candidates: Sequence[Mask], /) -> None: ...
+    def keep_candidates(
+        self, arm: str, replicate: int, index: int, candidates: Sequence[Mask], /
+    ) -> None: ...
     def keep_predictions(
         self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]], /
     ) -> None: ...
@@ -114,7 +133,9 @@ class Shared:
 
 @dataclass
 class _Ticket:
-    """A round on its way to its record; without a future nobody has decided yet that it is evaluated."""
+    """A round on its way to its record; without a future nobody has decided yet that it is
+    evaluated.
+    """
 
     index: int
     job: Job
@@ -124,12 +145,15 @@ class _Ticket:
     line: Promise[tuple[Trained, Trained, Line]] | None = None
     ends: tuple[Job, Job] | None = None  # the trainings between which it has a line
     record: Record | None = None  # of a round that was done before
-    fresh: list[str] = field(default_factory=list)  # those of the search that the round before did not need
+    # those of the search that the round before did not need
+    fresh: list[str] = field(default_factory=list)
 
     @property
     def evaluated(self) -> bool:
         """Whether it is being evaluated, or was before."""
-        return self.future is not None or (self.record is not None and bool(self.record["evaluated"]))
+        return self.future is not None or (
+            self.record is not None and bool(self.record["evaluated"])
+        )
 
     @property
     def settled(self) -> bool:
@@ -163,7 +187,9 @@ class ArmRun:
             cumulative=self.arm.has_tickets and not self.arm.by_itself,
         )
         skewed = self.recipe.data.skew is not None
-        self._class_examples = describing.class_examples(self.plans, replicate) if skewed else ABSENT
+        self._class_examples = (
+            describing.class_examples(self.plans, replicate) if skewed else ABSENT
+        )
         # The digests of the trainings whose results it still needs, see `_say_what_is_needed`.
         self._dense: set[str] = set()  # of the dense mask, which other arms may start from
         self._searching: set[str] = set()  # of the round that is under way
@@ -180,8 +206,8 @@ class ArmRun:
         """Run the arm to its end.
 
         Returns:
-            "finished", "failed", "skipped", or "open" when the run was stopped; what an arm can meet is noted in the
-            run folder and not raised.
+            "finished", "failed", "skipped", or "open" when the run was stopped; what an arm can
+            meet is noted in the run folder and not raised.
 
         Raises:
             DiskError: Nothing more can be written; the run is to be stopped.
@@ -198,8 +224,10 @@ class ArmRun:
         except Exception as error:  # an arm's own code, such as a score of the user's
             if self.shared.stopped.is_set():
                 return "open"  # whatever went wrong did so because the run is being stopped
-            self.folder.log_error(f"arm {self.name}, replicate {self.replicate}, round {self._index}\n"
-                                  + traceback.format_exc())  # fmt: skip
+            self.folder.log_error(
+                f"arm {self.name}, replicate {self.replicate}, round {self._index}\n"
+                + traceback.format_exc()
+            )
             what = f"{type(error).__name__}: {_line(error)}{catalogue.place_of(error)}"
             text = f"round {self._index}: {what} (more in errors.log)"
             how, end = "failed", End("error", text, self._index)
@@ -255,17 +283,23 @@ class ArmRun:
     def _candidates(self) -> list[dict[str, Tensor]]:
         """Return where each partition stands after the last round that was done."""
         assert self._last is not None
-        return self.folder.candidates(self.name, self.replicate, self._last.index, self._last.job.mask)
+        return self.folder.candidates(
+            self.name, self.replicate, self._last.index, self._last.job.mask
+        )
 
     def _with_missed(self, end: End) -> End:
-        """Add to why an arm ended that it was to be evaluated at densities which its rounds did not come to."""
+        """Add to why an arm ended that it was to be evaluated at densities which its rounds did
+        not come to.
+        """
         assert self._last is not None
         last = self._last.facts
         missed = tuple(target for target in self.arm.evaluate_at or () if not reaches(last, target))
         return end.missing(missed, last["density"])
 
     def _rewind_point(self, dense: Job) -> Job:
-        """Return the training that tickets start from: the initial state, or the dense run's own at step k."""
+        """Return the training that tickets start from: the initial state, or the dense run's
+        own at step k.
+        """
         steps = self.recipe.rewind if rewinds(self.arm, self.recipe.arms) else 0
         if not steps or not self.arm.has_tickets:
             return dense
@@ -273,9 +307,13 @@ class ArmRun:
         return replace(dense, start=point, first=steps)
 
     def _begin(self, dense: Job, point: Job) -> None:
-        """Have the dense network evaluated, or take up its record and what the arm has cost so far."""
+        """Have the dense network evaluated, or take up its record and what the arm has cost so
+        far.
+        """
         facts = self._facts(dense.mask, point) | {"kept_fraction": None}
-        self._add(_Ticket(0, dense, facts, {}, record=self.folder.record(self.name, self.replicate, 0)))
+        self._add(
+            _Ticket(0, dense, facts, {}, record=self.folder.record(self.name, self.replicate, 0))
+        )
 
     def _take_up(self, index: int, ticket: Ticket) -> None:
         """Go through a round that was done before, as if it were found now."""
@@ -291,7 +329,9 @@ class ArmRun:
     def _search(self, done: list[Ticket]) -> End:
         """Go on from the rounds that are done, and keep each new one."""
         rounds = self.arm.rounds(self.setting, done)
-        before, parent = (done[-1].mask, done[-1].digest) if done else (self.setting.point.mask, None)
+        before, parent = (
+            (done[-1].mask, done[-1].digest) if done else (self.setting.point.mask, None)
+        )
         while True:
             self._index += 1
             self._accounts.begin_round()
@@ -307,7 +347,9 @@ class ArmRun:
             self._write_done()
 
     def _let_go_of_source(self, index: int) -> None:
-        """Let go of what the source's evaluation of a ticket gave: it was needed for this arm when it was offered."""
+        """Let go of what the source's evaluation of a ticket gave: it was needed for this arm
+        when it was offered.
+        """
         if self.arm.retrains:
             self.pool.needs((self.name, self.replicate, index), [])
 
@@ -330,13 +372,17 @@ class ArmRun:
         return pruned
 
     def _label(self, job: Job, what: str) -> None:
-        self.shared.display.label(self.pool.digest(job), f"replicate {self.replicate} · {self.name} · {what}")
+        self.shared.display.label(
+            self.pool.digest(job), f"replicate {self.replicate} · {self.name} · {what}"
+        )
 
     def _facts(self, mask: Mask, job: Job) -> dict[str, Any]:
         return describing.ticket_facts(self.plans, mask, job, self._per_example)
 
     def _keep_round(self, found: Round, before: Mask, parent: str | None) -> str | None:
-        """Keep what a round gave, and have it evaluated if that is wanted; returns the digest of its ticket, if any."""
+        """Keep what a round gave, and have it evaluated if that is wanted; returns the digest
+        of its ticket, if any.
+        """
         if not self.arm.has_tickets:
             facts = self._facts(found.mask, found.job) | {"kept_fraction": None}
             record = self.folder.record(self.name, self.replicate, found.index)
@@ -376,7 +422,9 @@ class ArmRun:
         return digest
 
     def _offer(self, job: Job, ready: Job) -> None:
-        """Give a round to the arms that follow; those that train it once more need what its evaluation gives."""
+        """Give a round to the arms that follow; those that train it once more need what its
+        evaluation gives.
+        """
         self._rounds += 1
         for other in self._retraining:
             # In its name, and before this arm can let it go: the other one may come late.
@@ -395,7 +443,11 @@ class ArmRun:
             self._evaluate(ticket)
             return
         assert before is not None
-        crossed = [target for target in targets if reaches(ticket.facts, target) and not reaches(before.facts, target)]
+        crossed = [
+            target
+            for target in targets
+            if reaches(ticket.facts, target) and not reaches(before.facts, target)
+        ]
         if crossed:
             if not all(meets(ticket.facts, target) for target in crossed):
                 self._evaluate(before)
@@ -404,7 +456,9 @@ class ArmRun:
     def _evaluate(self, ticket: _Ticket) -> None:
         """Have a ticket trained on the full data and tested, unless that was done before."""
         if not ticket.evaluated:
-            self._label(ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense")
+            self._label(
+                ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense"
+            )
             self._evaluations[ticket.index] = self.pool.digest(ticket.job)
             self._say_what_is_needed()
             ticket.future = self.pool.evaluate(ticket.job)
@@ -424,11 +478,14 @@ class ArmRun:
     def _write_what_succeeded(self) -> None:
         """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
         for ticket in self._waiting:
-            with contextlib.suppress(Exception):  # what this evaluation met is told already, or follows from it
+            # what this evaluation met is told already, or follows from it
+            with contextlib.suppress(Exception):
                 self._write(ticket)
 
     def _write_done(self) -> None:
-        """Write the records that are certain, as far as they follow each other; the last round's may come to more."""
+        """Write the records that are certain, as far as they follow each other; the last
+        round's may come to more.
+        """
         while self._waiting and self._waiting[0] is not self._last and self._waiting[0].settled:
             self._write(self._waiting.pop(0))
 
@@ -504,21 +561,28 @@ class ArmRun:
         self._forget_evaluations()
 
     def _forget_evaluations(self) -> None:
-        """Let evaluations go whose record is written, once the next round stands: it may need one for its search."""
+        """Let evaluations go whose record is written, once the next round stands: it may need
+        one for its search.
+        """
         assert self._last is not None
         if self.recipe.keep == "all":
             return
         # By what is written down: the last round that was evaluated need not be the last one.
         there = [self._results[index] for index in sorted(self._results)]
         at = self.plans.recipe.compared_at
-        kept = {record["training_digest"] for record in choosing.kept(self.recipe.keep, [there], at, self._headline)}
+        kept = {
+            record["training_digest"]
+            for record in choosing.kept(self.recipe.keep, [there], at, self._headline)
+        }
         for index, digest in list(self._evaluations.items()):
             if index in self._results and 0 < index < self._last.index and digest not in kept:
                 del self._evaluations[index]
         self._say_what_is_needed()
 
     def _recall(self, ticket: _Ticket, record: Record) -> None:
-        """Take the result of a round that was done before; it costs more if earlier rounds were evaluated since."""
+        """Take the result of a round that was done before; it costs more if earlier rounds were
+        evaluated since.
+        """
         index = ticket.index
         if record["evaluated"]:
             self._results[index] = record
@@ -526,7 +590,9 @@ class ArmRun:
         if (valid := record[f"valid_{self._headline.name}"]) is not None:
             self._until.valid[index] = valid
         costs = self._accounts.sums(index, ticket.searched)
-        changed: dict[str, Any] = {"passes": self._until.passes(index)} if record["evaluated"] else {}
+        changed: dict[str, Any] = (
+            {"passes": self._until.passes(index)} if record["evaluated"] else {}
+        )
         changed |= costs if costs["samples_seen"] > record["samples_seen"] else {}
         if {**record, **changed} != record:
             self.folder.add_record({**record, **changed}, anyway=True)

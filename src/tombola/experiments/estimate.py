@@ -28,7 +28,8 @@ class Estimate:
     Attributes:
         steps: Optimiser steps of all trainings together, each training counted once.
         trainings: Trainings on the full data and its partitions.
-        fewest, most: Trainings, where the agreement of partitions decides how many rounds there are.
+        fewest, most: Trainings, where the agreement of partitions decides how many rounds there
+            are.
         seconds: Wall time on the run's workers, from a few measured steps; NaN if they failed.
         bounded: Whether the number of rounds is known; an accuracy stop leaves it open.
         epochs: Length of one training.
@@ -78,11 +79,12 @@ class Measure:
 
 
 def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
-    """Begin a training that is only timed: what it learns is thrown away, and its steps have no end.
+    """Begin a training that is only timed: what it learns is thrown away, and its steps have no
+    end.
 
-    Take its steps with its own threads and arithmetic, see `alone`. The first one yielded stands before any work, every
-    later one has done one more step. It sees whole batches alone: a last, smaller one would be traced or compiled
-    while the clock runs.
+    Take its steps with its own threads and arithmetic, see `alone`. The first one yielded stands
+    before any work, every later one has done one more step. It sees whole batches alone: a last,
+    smaller one would be traced or compiled while the clock runs.
 
     Args:
         plans: What is trained, from its initial state and with no weight pruned.
@@ -105,19 +107,25 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
         loss=task.loss,
         seed=seed,
         last=sys.maxsize,
-        visited=lambda _: False,  # as in a run, where nobody touches a model between two evaluations
+        visited=lambda _: (
+            False
+        ),  # as in a run, where nobody touches a model between two evaluations
     )
 
 
 def _measure(plans: Plans) -> tuple[float, float]:
-    """Return the seconds of a training step and of evaluating one example; what is learnt here is thrown away."""
+    """Return the seconds of a training step and of evaluating one example; what is learnt here
+    is thrown away.
+    """
     task, settings = plans.task, plans.recipe.training
     with alone(settings, task):
         model, steps = trial(plans, settings)
         times: list[float] = []
         for _ in steps:
             times.append(time.perf_counter())
-            if len(times) > _MOST_STEPS or (len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS):
+            if len(times) > _MOST_STEPS or (
+                len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS
+            ):
                 break
         there = plans.whole(0).examples or range(task.size(WHOLE, "train"))
         few = Partition(examples=tuple(there[:_EXAMPLES]))

@@ -50,7 +50,8 @@ from tombola.tasks._classification import UNVERIFIED
 from tombola.tasks.protocol import Task, check_task
 
 _REFRESH = 60.0  # seconds between two looks at a run that is under way, at least
-_FIRST_REPORT = 180.0  # seconds of a run before its first report, which takes some: 2 % of the time at most
+# seconds of a run before its first report, which takes some: 2 % of the time at most
+_FIRST_REPORT = 180.0
 _ARMS = 32  # arms that are driven at a time, and two more for each worker
 _MOST_DRAWN = 3  # arms of which the report draws what they prune
 
@@ -92,13 +93,15 @@ def run(
     Args:
         recipe: What to do.
         runs: Parent of the run folder.
-        data_root: Root of the data sets; the environment variable ``TOMBOLA_DATA`` or the default if not given.
-        workers: Worker processes; one a core (divided by the threads of a training) if not given, on a GPU one. They
-            change no bit.
-        executor: Where they are, an entry of ``tombola.executors``: processes of this machine if not given, or with
-            one worker a thread of this process. It changes no bit either.
+        data_root: Root of the data sets; the environment variable ``TOMBOLA_DATA`` or the default
+            if not given.
+        workers: Worker processes; one a core (divided by the threads of a training) if not given,
+            on a GPU one. They change no bit.
+        executor: Where they are, an entry of ``tombola.executors``: processes of this machine if
+            not given, or with one worker a thread of this process. It changes no bit either.
         address: Of the executor's cluster, where it has one.
-        replicates: Run these alone, by their numbers from 0; the others may be run elsewhere, see `merging.merge`.
+        replicates: Run these alone, by their numbers from 0; the others may be run elsewhere, see
+            `merging.merge`.
         display: What is told meanwhile; nothing if not given.
 
     Raises:
@@ -125,7 +128,9 @@ def run(
         display.say(f"{word}: {text}")
     metrics = plans.task.metrics
     display.metric = metrics[0]
-    folder = RunFolder(plans.recipe, Path(runs), plans.task.fingerprint, facts(plans), display.say, metrics)
+    folder = RunFolder(
+        plans.recipe, Path(runs), plans.task.fingerprint, facts(plans), display.say, metrics
+    )
     try:
         if (labels := plans.task.labels("test")) is not None:
             folder.keep_labels(labels.cpu().numpy())
@@ -153,7 +158,8 @@ def run(
 
 
 def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
-    """Load the data, build the model, fill in what the recipe leaves open, and refuse what cannot work.
+    """Load the data, build the model, fill in what the recipe leaves open, and refuse what cannot
+    work.
 
     Raises:
         InputError: The recipe cannot be run as it is.
@@ -168,8 +174,14 @@ def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
 def foresee(
     plans: Plans, *, runs: Path, workers: int | None = None, replicates: Sequence[int] | None = None
 ) -> Estimate:
-    """Estimate what a run would still do, without beginning it; what its folder has already is not done again."""
-    keys = [(name, replicate) for replicate in _chosen(plans.recipe, replicates) for name in plans.recipe.arms]
+    """Estimate what a run would still do, without beginning it; what its folder has already is
+    not done again.
+    """
+    keys = [
+        (name, replicate)
+        for replicate in _chosen(plans.recipe, replicates)
+        for name in plans.recipe.arms
+    ]
     path = folder_of(plans.recipe, runs)
     known = Run(path).going_on(plans.recipe) if (path / "run.json").exists() else None
     todo = keys if known is None else _todo(known, keys)
@@ -177,7 +189,9 @@ def foresee(
 
 
 def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
-    """Say what a run would do, as plain data: what it is, its arms, its costs, and the cap of what can be pruned."""
+    """Say what a run would do, as plain data: what it is, its arms, its costs, and the cap of
+    what can be pruned.
+    """
     recipe = plans.recipe
     most = sum(mask.numel() for mask in plans.mask.values()) / plans.total
     reached = ahead.rounds
@@ -186,13 +200,22 @@ def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
     arms = []
     for name, arm in recipe.arms.items():
         rounds, density = reached[name]
-        arms.append({"name": name, "method": arm.method, "rounds": rounds, "density": density, "follows": arm.source})
+        arms.append(
+            {
+                "name": name,
+                "method": arm.method,
+                "rounds": rounds,
+                "density": density,
+                "follows": arm.source,
+            }
+        )
     return {
         **facts(plans),
         "cap": f"{most:.2%} of all weights can be pruned",
         "trainings": ahead.counted,
         "compute": f"{ahead.examples:,} training examples, {ahead.flops:.3g} FLOP with all weights",
-        "time": f"about {duration(ahead.seconds)}" + ("" if ahead.bounded else "; an accuracy stop may end it earlier"),
+        "time": f"about {duration(ahead.seconds)}"
+        + ("" if ahead.bounded else "; an accuracy stop may end it earlier"),
         "disk": f"about {in_bytes(ahead.bytes)}",
         "folder": str(folder_of(recipe, runs)),
         "arms": arms,
@@ -208,7 +231,9 @@ def _workers(recipe: Recipe, workers: int | None, executor: str | None = None) -
 
 
 def _own_code(recipe: Recipe, run: Run) -> dict[str, str]:
-    """Return the user's own functions that trainings call, with their files' digests; data sets are sent along."""
+    """Return the user's own functions that trainings call, with their files' digests; data sets
+    are sent along.
+    """
     own = run.environments()[-1]["own_code"]
     return {name: digest for name, digest in own.items() if name != recipe.data.name}
 
@@ -218,13 +243,19 @@ def _chosen(recipe: Recipe, replicates: Sequence[int] | None) -> list[int]:
         return list(range(recipe.replicates))
     outside = [k for k in replicates if not 0 <= k < recipe.replicates]
     if outside or not replicates:
-        raise ConfigError(f"replicates are numbered from 0 to {recipe.replicates - 1}; asked for "
-                          f"{f'is {outside[0]}' if outside else 'are none'}")  # fmt: skip
+        raise ConfigError(
+            f"replicates are numbered from 0 to {recipe.replicates - 1}; asked for "
+            f"{f'is {outside[0]}' if outside else 'are none'}"
+        )
     return sorted(set(replicates))
 
 
 def _search(
-    plans: Plans, folder: RunFolder, make_pool: Callable[[], Pool], chosen: Sequence[int], display: Display
+    plans: Plans,
+    folder: RunFolder,
+    make_pool: Callable[[], Pool],
+    chosen: Sequence[int],
+    display: Display,
 ) -> None:
     """Drive every arm of the chosen replicates that is not finished, all on one pool."""
     keys = [(name, replicate) for replicate in chosen for name in plans.recipe.arms]
@@ -242,8 +273,11 @@ def _search(
 def _todo(run: Run, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return the arms and replicates that are to be driven, in the order of the keys."""
     open_ = {key for key in keys if not run.finished(*key)}
-    # An arm that follows another one needs its rounds: one that is finished gives those of its tickets.
-    sources = {(source, replicate) for name, replicate in open_ for source in _sources(run.recipe, name)}
+    # An arm that follows another one needs its rounds: one that is finished gives those of its
+    # tickets.
+    sources = {
+        (source, replicate) for name, replicate in open_ for source in _sources(run.recipe, name)
+    }
     return [key for key in keys if key in open_ | sources]
 
 
@@ -271,8 +305,8 @@ def _drive(
     )
     pool.needs("the folder", folder.trainings_to_keep())  # of arms that are finished, too
     display.start(plans.recipe.name, estimate(plans, todo, lambda _: initial, folder, pool.slots))
-    # An arm's thread waits: for the pool, or for the arm that it follows. That one has begun before it, so some of the
-    # arms at a time are enough, as long as they keep the workers busy.
+    # An arm's thread waits: for the pool, or for the arm that it follows. That one has begun before
+    # it, so some of the arms at a time are enough, as long as they keep the workers busy.
     first = {name: place for place, name in enumerate(order(plans.recipe.arms))}
     in_turn = sorted(todo, key=lambda key: (key[1], first[key[0]]))
     most = min(len(todo), _ARMS + 2 * pool.slots)
@@ -298,7 +332,9 @@ def _drive(
 
 
 class _Refreshed:
-    """The report of a run that is under way, written again when there are new results, in 2 % of the time at most."""
+    """The report of a run that is under way, written again when there are new results, in 2 %
+    of the time at most.
+    """
 
     def __init__(self, folder: RunFolder, chosen: Sequence[int], display: Display) -> None:
         self.folder, self.chosen, self.display, self.pause = folder, chosen, display, _REFRESH
@@ -317,20 +353,26 @@ class _Refreshed:
         except Exception as error:  # what is being found is worth more than its picture
             self.folder.log_error(f"report while running\n{traceback.format_exc()}")
             text = " ".join(str(error).split())
-            self.display.say(f"no report while running: {type(error).__name__}: {text} (more in errors.log)")
+            self.display.say(
+                f"no report while running: {type(error).__name__}: {text} (more in errors.log)"
+            )
             self._due = math.inf
             return
         self._due = time.monotonic() + max(_REFRESH, 50 * (time.monotonic() - began))
 
 
 def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, bool], State]:
-    """Draw the initial states of the replicates, and those of re-initialised tickets where an arm needs them.
+    """Draw the initial states of the replicates, and those of re-initialised tickets where an arm
+    needs them.
 
-    All of them before the arms begin: torch's global generator, which initialisers draw from, is not for threads.
+    All of them before the arms begin: torch's global generator, which initialisers draw from, is
+    not for threads.
     """
     anew = {False} | {arm.draws_anew for arm in plans.recipe.arms.values()}
     return {
-        (k, again): state_of(make_model(plans.recipe, plans.task, k, anew=again)) for k in replicates for again in anew
+        (k, again): state_of(make_model(plans.recipe, plans.task, k, anew=again))
+        for k in replicates
+        for again in anew
     }
 
 
@@ -347,7 +389,12 @@ def _sources(recipe: Recipe, name: str) -> list[str]:
 def _origin(plans: Plans) -> dict[str, Any]:
     """Say where the tickets of this run come from, as far as they share it."""
     recipe, task = plans.recipe, plans.task
-    model = {"name": recipe.model.name, "options": recipe.model.options, "head": task.head, "init": recipe.model.init}
+    model = {
+        "name": recipe.model.name,
+        "options": recipe.model.options,
+        "head": task.head,
+        "init": recipe.model.init,
+    }
     if recipe.model.mask is not None:
         model |= {"mask": recipe.model.mask}
     data: dict[str, Any] = {
@@ -409,14 +456,20 @@ def report(
         if (ending.state != "finished" or ending.why) and (replicate in chosen or there):
             notes.append(f"{which}: {ending.state}{': ' if ending.why else ''}{ending.why}")
         if ending.state == "finished" and not run.finished(name, replicate):
-            notes.append(f"{which}: not complete: it ended by another until or evaluate_at, or a ticket is missing; "
-                         "running the recipe again completes it")  # fmt: skip
+            notes.append(
+                f"{which}: not complete: it ended by another until or evaluate_at, or a ticket is "
+                "missing; running the recipe again completes it"
+            )
         beyond = there and there[-1]["round"] > ending.rounds and recipe.arms[name].has_tickets
         if ending.state == "finished" and beyond:
-            notes.append(f"{which}: the recipe now ends with round {ending.rounds}; rounds up to {there[-1]['round']} "
-                         "are here from before")  # fmt: skip
+            notes.append(
+                f"{which}: the recipe now ends with round {ending.rounds}; rounds up to "
+                f"{there[-1]['round']} are here from before"
+            )
     elsewhere = [
-        k for k in range(recipe.replicates) if k not in chosen and not any(r["replicate"] == k for r in records)
+        k
+        for k in range(recipe.replicates)
+        if k not in chosen and not any(r["replicate"] == k for r in records)
     ]
     if elsewhere:
         notes.append(f"replicates that are not here: {', '.join(map(str, elsewhere))}")
@@ -424,7 +477,9 @@ def report(
     if "nothing" in chosen_on:
         notes.append("selected without validation data (data.valid: 0)")
     if recipe.profile is not None:
-        notes += [f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted]
+        notes += [
+            f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted
+        ]
     if recipe.data.options.get("verify") is False:
         notes.append(UNVERIFIED)
     notes += run.told
@@ -432,18 +487,28 @@ def report(
     # A merged run has more replicates than the one that its facts were written for.
     told = run.facts | ({"replicates": _replicates(recipe)} if run.facts else {})
     making = page.Making(
-        _command(recipe, run.path), yaml.safe_dump(recipe.plain(), sort_keys=False), run.environments()
+        _command(recipe, run.path),
+        yaml.safe_dump(recipe.plain(), sort_keys=False),
+        run.environments(),
     )
     decided = replace(asked(recipe, _right(run)), metric=run.metrics[0])
     drawn = [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]
     decided = replace(
         decided,
-        pruned=[] if under_way else pruned.histogram(run, drawn, notes.append),  # trainings come and go meanwhile
+        pruned=[]
+        if under_way
+        else pruned.histogram(run, drawn, notes.append),  # trainings come and go meanwhile
         similar=tuple(similarity.ordered(run.similarities(), recipe.arms)),
         latency=run.latency(),
-        collapsed={key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None},
+        collapsed={
+            key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None
+        },
     )
-    files = page.write(run.path, recipe.name, records, notes, told, decided, making, formats) if records else []
+    files = (
+        page.write(run.path, recipe.name, records, notes, told, decided, making, formats)
+        if records
+        else []
+    )
     return Outcome(run.path, records, notes, complete, files, decided)
 
 
@@ -455,7 +520,9 @@ def _under_way(run: Run, chosen: Sequence[int]) -> str:
 
 
 def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:
-    """Return whether each test example was predicted right, by arm, replicate and round; round 0 is dense's too."""
+    """Return whether each test example was predicted right, by arm, replicate and round; round
+    0 is dense's too.
+    """
     labels, predicted = run.tested()
     found: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
     for key, predictions in predicted.items() if labels is not None else ():
@@ -467,8 +534,11 @@ def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:
     return found
 
 
-def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]] | None = None) -> Asked:
-    """Return what the report of a recipe is to decide: each arm against the dense network and what follows it.
+def asked(
+    recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]] | None = None
+) -> Asked:
+    """Return what the report of a recipe is to decide: each arm against the dense network and what
+    follows it.
 
     Args:
         recipe: The recipe.
@@ -483,17 +553,24 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
     for name in arms:
         if arms[name].searches:
             controls[name] = tuple(
-                follower for source, follower in followers if source == name and arms[follower].control
+                follower
+                for source, follower in followers
+                if source == name and arms[follower].control
             )
         matched[name] = tuple(other for other in arms if arms[other].followed == ("match", name))
-    # Every arm, also a control or a network that was trained longer, stands beside the dense network.
+    # Every arm, also a control or a network that was trained longer, stands beside the dense
+    # network.
     beside_dense = [(name, DENSE) for name in arms if name != DENSE]
     given = recipe.verdict
     return Asked(
         pairs=tuple(dict.fromkeys((*beside_dense, *followers, *others))),
         controls=controls,
         matched=matched,
-        made_of={name: arm.followed[1] for name, arm in arms.items() if arm.followed and arm.followed[0] == "of"},
+        made_of={
+            name: arm.followed[1]
+            for name, arm in arms.items()
+            if arm.followed and arm.followed[0] == "of"
+        },
         networks=frozenset(name for name, arm in arms.items() if arm.network),
         apart=frozenset(name for name, arm in arms.items() if arm.apart),
         drawn=frozenset(searching),
@@ -507,7 +584,9 @@ def asked(recipe: Recipe, right: Mapping[tuple[str, int, int], NDArray[np.bool_]
 
 
 def _command(recipe: Recipe, folder: Path) -> str:
-    """Return what makes a run again from its own folder: the recipe with every default stands there."""
+    """Return what makes a run again from its own folder: the recipe with every default stands
+    there.
+    """
     return f"tombola run {folder.name}/recipe.yaml --runs again  # {recipe.replicates} replicates, seed {recipe.seed}"
 
 
@@ -519,12 +598,14 @@ def facts(plans: Plans) -> Mapping[str, str]:
     """Say in a few words what a run was, for the head of its page."""
     recipe, task = plans.recipe, plans.task
     sizes = {which: f"{task.size(WHOLE, which):,}" for which in ("train", "valid", "test")}
-    examples = f"{sizes['train']} training, {sizes['valid']} validation, {sizes['test']} test examples"
+    examples = (
+        f"{sizes['train']} training, {sizes['valid']} validation, {sizes['test']} test examples"
+    )
     zeros = {"weights": plans.zeros} if plans.zeros else {}
     return {
         "data": f"{recipe.data.name}: {examples}",
-        "model": f"{recipe.model.name}: {plans.total:,} weights, {sum(m.numel() for m in plans.mask.values()):,} "
-        f"of them prunable ({recipe.prunable})",
+        "model": f"{recipe.model.name}: {plans.total:,} weights, "
+        f"{sum(m.numel() for m in plans.mask.values()):,} of them prunable ({recipe.prunable})",
         "training": in_words(recipe.training),
         "rewind": f"step {recipe.rewind}",
         "replicates": _replicates(recipe),
@@ -537,5 +618,8 @@ def _left_out(recipe: Recipe, task: Task) -> dict[str, str]:
     if recipe.data.skew is not None:
         where = "" if recipe.data.skew.of == "all" else " of the search"
         most = percent(recipe.data.skew.most)
-        said["skew"] = f"up to {most} % of each class's training examples are missing{where}, drawn anew each replicate"
+        said["skew"] = (
+            f"up to {most} % of each class's training examples are missing{where}, drawn anew each "
+            "replicate"
+        )
     return said

@@ -76,7 +76,9 @@ class Feed:
             yield waiting.found()
 
 
-def feeds_of(arms: Mapping[str, Method], todo: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Feed]:
+def feeds_of(
+    arms: Mapping[str, Method], todo: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], Feed]:
     """Make the feeds of arms of replicates, each for those of them that follow it."""
     keys = list(todo)
     readers = Counter((arms[name].source, replicate) for name, replicate in keys)
@@ -98,7 +100,11 @@ class _Waiting:
         bits = {}
         for name, keep in found.job.mask.items():
             bits[name] = np.packbits(keep.cpu().numpy().reshape(-1)), keep.shape
-        known = {name: value for name, value in vars(found.job).items() if name in ("start_digest", "mask_digest")}
+        known = {
+            name: value
+            for name, value in vars(found.job).items()
+            if name in ("start_digest", "mask_digest")
+        }
         return cls(replace(found.job, mask={}), bits, known, found.samples, readers)
 
     def found(self) -> Found:

@@ -1,10 +1,11 @@
-"""Latency: how long a network takes for a batch, dense and as tickets, measured at the end of a run.
+"""Latency: how long a network takes for a batch, dense and as tickets, measured at the end of a
+run.
 
     tickets -> [ networks x batch sizes, in turn ] -> latency.json -> report
 
 A ticket is timed as the run's kernel runs it. To torch's own layers pruned weights are zeros, which
-are multiplied like any other number. What a mask could save is counted, see `tombola.models.flops`; only a
-smaller network or a kernel for sparse weights takes less time.
+are multiplied like any other number. What a mask could save is counted, see `tombola.models.flops`;
+only a smaller network or a kernel for sparse weights takes less time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _SAMPLE = 1e-3  # seconds that a sample takes at least: clocks are no finer than
 
 
 def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
-    """Time the dense network and the sparsest ticket of each search, and write the run's ``latency.json``.
+    """Time the dense network and the sparsest ticket of each search, and write the run's
+    ``latency.json``.
 
     What is measured of the same tickets already stays as it is.
 
@@ -50,15 +52,24 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
     """
     tickets = _sparsest(run)
     wanted = [record["mask_digest"] for record in tickets]
-    if not tickets or [row["mask_digest"] for row in run.latency().get("rows", []) if row["arm"] != DENSE] == wanted:
+    if (
+        not tickets
+        or [row["mask_digest"] for row in run.latency().get("rows", []) if row["arm"] != DENSE]
+        == wanted
+    ):
         return
     training, task = plans.recipe.training, plans.task
     networks = {DENSE: model(tickets[0]["replicate"])}
     for record in tickets:
         networks[record["arm"]] = model(record["replicate"])
-        apply_(networks[record["arm"]], run.mask(record["arm"], record["replicate"], record["round"]))
+        apply_(
+            networks[record["arm"]], run.mask(record["arm"], record["replicate"], record["round"])
+        )
     rows: list[dict[str, Any]] = [{"arm": DENSE}]
-    rows += [{key: record[key] for key in ("arm", "replicate", "round", "mask_digest")} for record in tickets]
+    rows += [
+        {key: record[key] for key in ("arm", "replicate", "round", "mask_digest")}
+        for record in tickets
+    ]
     kernel = finding.named(training.kernel)
     with alone(training, task), torch.inference_mode():
         for name, network in networks.items():
@@ -66,10 +77,20 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
             arrange_(network, training)
             networks[name] = kernel.inference(network)
         for batch in BATCHES:
-            for row, seconds in zip(rows, timed(networks, task.probe(batch, 0)).values(), strict=True):
-                low, middle, high = (1000 * float(value) for value in np.quantile(seconds, [0.25, 0.5, 0.75]))
-                row[f"batch_{batch}"] = {"ms": middle, "quartiles": [low, high], "samples": len(seconds)}
-    run.seals.write_json(run.path / LATENCY, {"device": task.device.type, "threads": training.threads, "rows": rows})
+            for row, seconds in zip(
+                rows, timed(networks, task.probe(batch, 0)).values(), strict=True
+            ):
+                low, middle, high = (
+                    1000 * float(value) for value in np.quantile(seconds, [0.25, 0.5, 0.75])
+                )
+                row[f"batch_{batch}"] = {
+                    "ms": middle,
+                    "quartiles": [low, high],
+                    "samples": len(seconds),
+                }
+    run.seals.write_json(
+        run.path / LATENCY, {"device": task.device.type, "threads": training.threads, "rows": rows}
+    )
 
 
 def timed(networks: Mapping[str, nn.Module], inputs: Tensor) -> dict[str, list[float]]:
@@ -109,7 +130,9 @@ def _seconds(network: nn.Module, inputs: Tensor, calls: int) -> float:
 
 
 def _sparsest(run: Run) -> list[Record]:
-    """Return, of each arm that searches by itself, the sparsest ticket whose file is here, of the first replicate."""
+    """Return, of each arm that searches by itself, the sparsest ticket whose file is here, of
+    the first replicate.
+    """
     arms = [name for name, arm in run.recipe.arms.items() if arm.searches and arm.source is None]
     found = []
     for arm in arms:

@@ -50,12 +50,16 @@ def make_task(recipe: Recipe, data_root: Path | None) -> Task:
     """
     make = catalogue.entry("tombola.tasks", recipe.task)
     with catalogue.own_code(recipe.task, "tasks"):
-        task: Task = make(recipe.data, recipe.model, seed=recipe.seed, device=recipe.device, root=data_root)
+        task: Task = make(
+            recipe.data, recipe.model, seed=recipe.seed, device=recipe.device, root=data_root
+        )
     return task
 
 
 def make_model(recipe: Recipe, task: Task, replicate: int = 0, *, anew: bool = False) -> nn.Module:
-    """Build a task's model in the initial state of a replicate; ``anew``: in that of re-initialised tickets."""
+    """Build a task's model in the initial state of a replicate; ``anew``: in that of
+    re-initialised tickets.
+    """
     seed = replicate_seed(recipe, replicate)
     if anew:
         return task.model_of(seeds.derive(seed, "reinitialised"), anew=True)
@@ -73,10 +77,14 @@ def check_seeded(recipe: Recipe, task: Task, data_root: Path | None) -> None:
     """
     if catalogue.is_own(recipe.task):
         if make_task(recipe, data_root).digest != task.digest:
-            raise ConfigError(f"{shown(recipe.task)} is another task each time it is made, and every worker makes it "
-                              "for itself: draw from the seed that it is given")  # fmt: skip
+            raise ConfigError(
+                f"{shown(recipe.task)} is another task each time it is made, and every worker "
+                "makes it for itself: draw from the seed that it is given"
+            )
     else:
-        check_repeats(recipe.data.name, task.fingerprint, root=data_root, options=options_of(recipe.data))
+        check_repeats(
+            recipe.data.name, task.fingerprint, root=data_root, options=options_of(recipe.data)
+        )
 
 
 def settle(recipe: Recipe, task: Task) -> Recipe:
@@ -87,7 +95,9 @@ def settle(recipe: Recipe, task: Task) -> Recipe:
     """
     kind = devices.kind_of(recipe.device)
     device = recipe.device if ":" in recipe.device else kind
-    return replace(recipe, training=training.settle(recipe.training, task.model, kind), device=device)
+    return replace(
+        recipe, training=training.settle(recipe.training, task.model, kind), device=device
+    )
 
 
 @dataclass(frozen=True)
@@ -104,8 +114,8 @@ class Plans:
         """Work out the prunable weights and refuse what cannot work.
 
         Raises:
-            ConfigError: A target cannot be reached, partitions cannot be made, a head cannot be pruned, or rates do
-                not fit the groups of their scope.
+            ConfigError: A target cannot be reached, partitions cannot be made, a head cannot be
+                pruned, or rates do not fit the groups of their scope.
         """
         prunable = recipe.prunable if isinstance(recipe.prunable, str) else list(recipe.prunable)
         mask = all_kept(task.model, prunable, head=task.head)
@@ -117,12 +127,16 @@ class Plans:
 
     @functools.cached_property
     def unmasked(self) -> list[str]:
-        """Name the weights that the rule leaves out of masks, because nothing tells what they are for."""
+        """Name the weights that the rule leaves out of masks, because nothing tells what they
+        are for.
+        """
         return list(unmasked(self.task.model, self.recipe.prunable))
 
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
-        """Say what masks and counted FLOPs leave out of this model, in one line each; nothing where nothing is."""
+        """Say what masks and counted FLOPs leave out of this model, in one line each; nothing
+        where nothing is.
+        """
         said = {"not pruned": unmasked_in_words(self.task.model, self.recipe.prunable)}
         if said["not pruned"] and self.recipe.model.init != "default":
             said["not pruned"] += f"; init {self.recipe.model.init} leaves them as they are drawn"
@@ -133,27 +147,37 @@ class Plans:
     def _without_zeros(self) -> dict[str, Tensor]:
         """Return the mask that the checkpoint's zeros make."""
         if self.recipe.model.weights is None:
-            raise ConfigError(f"model.mask is {self.recipe.model.mask}, and there are no weights to take it from; name "
-                              "a checkpoint with model.weights")  # fmt: skip
+            raise ConfigError(
+                f"model.mask is {self.recipe.model.mask}, and there are no weights to take it "
+                "from; name a checkpoint with model.weights"
+            )
         mask = from_zeros(state_of(self.task.model), self.mask)
         if count(mask) == size(mask):
-            raise ConfigError(f"model.mask is {self.recipe.model.mask}, and no prunable weight in "
-                              f"{self.recipe.model.weights} is zero; leave model.mask out")  # fmt: skip
+            raise ConfigError(
+                f"model.mask is {self.recipe.model.mask}, and no prunable weight in "
+                f"{self.recipe.model.weights} is zero; leave model.mask out"
+            )
         if not count(mask):
-            raise ConfigError(f"model.mask is {self.recipe.model.mask}, and every prunable weight in "
-                              f"{self.recipe.model.weights} is zero: there is nothing to train")  # fmt: skip
+            raise ConfigError(
+                f"model.mask is {self.recipe.model.mask}, and every prunable weight in "
+                f"{self.recipe.model.weights} is zero: there is nothing to train"
+            )
         return mask
 
     @property
     def zeros(self) -> str:
-        """Say what is done about prunable weights that are zero in the checkpoint; nothing where there are none."""
+        """Say what is done about prunable weights that are zero in the checkpoint; nothing
+        where there are none.
+        """
         if self.recipe.model.weights is None:
             return ""
         kept = from_zeros(state_of(self.task.model), self.mask)
         pruned = size(kept) - count(kept)
         if not pruned:
             return ""
-        said = f"{pruned:,} of {size(kept):,} prunable weights in {self.recipe.model.weights} are zero"
+        said = (
+            f"{pruned:,} of {size(kept):,} prunable weights in {self.recipe.model.weights} are zero"
+        )
         if self.recipe.model.mask is not None:
             return f"{said} and stay so: every arm begins with the {density(self.mask):.2%} that are not"
         return f"{said}; they are trained like all others, unless model.mask is from_weights"
@@ -168,7 +192,9 @@ class Plans:
         return replicate_seed(self.recipe, replicate)
 
     def scope(self, name: str) -> Scope:
-        """Return which weights of an arm compete; one that leaves it open has the scope of the arm that it follows."""
+        """Return which weights of an arm compete; one that leaves it open has the scope of the
+        arm that it follows.
+        """
         arm = self.recipe.arm(name)
         own = arm.own_scope(self.task)
         if own is not None:
@@ -177,7 +203,9 @@ class Plans:
         return self.scope(arm.source)
 
     def ground(self, name: str, replicate: int) -> Ground:
-        """Return what an arm of a replicate works with, as far as it is known before anything runs."""
+        """Return what an arm of a replicate works with, as far as it is known before anything
+        runs.
+        """
         source = self.recipe.arms[name].source
         return Ground(
             task=self.task,
@@ -194,7 +222,9 @@ class Plans:
         )
 
     def trained_on(self, keys: Iterable[tuple[str, int]]) -> list[Partition]:
-        """Return what models of arms and replicates are trained on, one partition for each number of outputs."""
+        """Return what models of arms and replicates are trained on, one partition for each
+        number of outputs.
+        """
         parts = [WHOLE]
         for name, replicate in keys:
             arm = self.recipe.arm(name)
@@ -203,7 +233,9 @@ class Plans:
         return list({self.task.outputs(part): part for part in parts}.values())
 
     def flops(self, keys: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:
-        """Count what an example costs the models of arms and replicates, layer by layer, by the number of outputs."""
+        """Count what an example costs the models of arms and replicates, layer by layer, by the
+        number of outputs.
+        """
         for part in self.trained_on(keys):
             outputs = self.task.outputs(part)
             if outputs not in self._flops:
@@ -216,7 +248,9 @@ class Plans:
         return {}
 
     def whole(self, replicate: int) -> Partition:
-        """Return what a replicate's dense network and tickets are trained on: all, but for what skew takes away."""
+        """Return what a replicate's dense network and tickets are trained on: all, but for what
+        skew takes away.
+        """
         skew = self.recipe.data.skew
         return self.searched(replicate) if skew is not None and skew.of == "all" else WHOLE
 
@@ -230,8 +264,10 @@ class Plans:
         """The class of each training example."""
         labels = self.task.labels("train")
         if labels is None:
-            raise ConfigError(f"data.skew leaves out examples by their class, and the examples of the task "
-                              f"{shown(self.recipe.task)} have none")  # fmt: skip
+            raise ConfigError(
+                f"data.skew leaves out examples by their class, and the examples of the task "
+                f"{shown(self.recipe.task)} have none"
+            )
         return labels
 
     def _check(self) -> None:
@@ -243,7 +279,10 @@ class Plans:
         }
         for name, needed in looks.items():
             if needed and not task.size(WHOLE, "valid"):
-                raise ConfigError(f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no example")
+                raise ConfigError(
+                    f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no "
+                    "example"
+                )
         self._check_metrics()
         self._check_targets()
         steps = Schedule.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
@@ -265,22 +304,29 @@ class Plans:
                 raise ConfigError(f"arm '{name}': {error}") from error
 
     def _check_metrics(self) -> None:
-        """Refuse what is asked of a metric that the task does not declare, or that is no number of its kind."""
+        """Refuse what is asked of a metric that the task does not declare, or that is no number
+        of its kind.
+        """
         recipe, headline = self.recipe, self.task.metrics[0]
         metric_named(recipe.training.select_by, self.task.metrics, "training.select_by")
-        asked = {"verdict.margin": recipe.verdict.margin, "until.accuracy_drop": recipe.until.accuracy_drop}
+        asked = {
+            "verdict.margin": recipe.verdict.margin,
+            "until.accuracy_drop": recipe.until.accuracy_drop,
+        }
         for name, value in asked.items():
             if value is not None and value >= 1 and headline.fraction:
-                raise ConfigError(f"{name} is {value:g}; {headline.title} is a fraction, so one point is 0.01")
+                raise ConfigError(
+                    f"{name} is {value:g}; {headline.title} is a fraction, so one point is 0.01"
+                )
 
     def _check_targets(self) -> None:
         most = size(self.mask) / self.total
         target = self.recipe.until.density_total
         if target is not None and target <= 1 - most:
             raise ConfigError(
-                f"until.density_total is {target:g}: {1 - target:.2%} of all weights pruned is too much, since only "
-                f"{size(self.mask):,} of {self.total:,} are prunable (prunable: {self.recipe.prunable}); "
-                f"the cap is {most:.2%}"
+                f"until.density_total is {target:g}: {1 - target:.2%} of all weights pruned is too "
+                f"much, since only {size(self.mask):,} of {self.total:,} are prunable (prunable: "
+                f"{self.recipe.prunable}); the cap is {most:.2%}"
             )
         targets = {"until.density": self.recipe.until.density}
         for name in self.recipe.arms:
@@ -292,11 +338,14 @@ class Plans:
         for name, value in targets.items():
             if value is not None and value * size(self.mask) < 1:
                 raise ConfigError(
-                    f"{name} is {value:g}, which is less than one of {size(self.mask):,} prunable weights"
+                    f"{name} is {value:g}, which is less than one of {size(self.mask):,} prunable "
+                    "weights"
                 )
 
     def _check_begun(self, targets: Mapping[str, float | None]) -> None:
-        """Refuse densities that a run which begins from a checkpoint's mask has left behind before its first round."""
+        """Refuse densities that a run which begins from a checkpoint's mask has left behind
+        before its first round.
+        """
         begins = density(self.mask)
         asked = dict(targets)
         total = self.recipe.until.density_total
@@ -307,14 +356,20 @@ class Plans:
                 asked[f"arms.{name}.{entry}"] = max(densities)
         for name, value in asked.items():
             if value is not None and value >= begins:
-                raise ConfigError(f"{name} asks for a density of {value:.4g}, and the checkpoint's mask begins with "
-                                  f"{begins:.4g}; ask for less")  # fmt: skip
+                raise ConfigError(
+                    f"{name} asks for a density of {value:.4g}, and the checkpoint's mask begins "
+                    f"with {begins:.4g}; ask for less"
+                )
 
     def _check_evaluated(self, name: str) -> None:
-        """Refuse a density to be evaluated at that an arm's rounds cannot reach, as far as that is known beforehand."""
+        """Refuse a density to be evaluated at that an arm's rounds cannot reach, as far as that
+        is known beforehand.
+        """
         arm, until = self.recipe.arms[name], self.recipe.until
         leader = held(leading(arm, self.recipe.arms))
         lowest = leader.lowest(until.rounds, until.density, density(self.mask))
         if arm.evaluate_at and min(arm.evaluate_at) < lowest * (1 - 1e-9):
-            raise ConfigError(f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "
-                              f"reaches it: the last one leaves {lowest:.4g} or more")  # fmt: skip
+            raise ConfigError(
+                f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "
+                f"reaches it: the last one leaves {lowest:.4g} or more"
+            )

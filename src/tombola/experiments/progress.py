@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Column
 
 from tombola.experiments.estimate import Estimate
@@ -42,7 +49,9 @@ class Display:
         about = f"about {duration(estimate.seconds)}"
         if not estimate.bounded:
             each = duration(estimate.seconds / max(1, estimate.trainings))
-            self.say(f"{name}: the number of rounds is not known beforehand; about {each} a training")
+            self.say(
+                f"{name}: the number of rounds is not known beforehand; about {each} a training"
+            )
         else:
             size = f", {in_bytes(estimate.bytes)} on the disk" if estimate.bytes else ""
             self.say(f"{name}: {estimate.counted}, {about}{size}")
@@ -52,7 +61,10 @@ class Display:
         # Where it is narrow, what a training is for is cut short, and bar, percent and time stay.
         whole = [Column(no_wrap=True, min_width=width) for width in (4, 7, 0)]
         self._bars = Progress(
-            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            TextColumn(
+                "{task.description}",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
             BarColumn(bar_width=20 if self.console.width >= 100 else 8),
             TaskProgressColumn(table_column=whole[0]),
             TimeElapsedColumn(table_column=whole[1]),
@@ -61,7 +73,9 @@ class Display:
             transient=True,
             expand=True,
         )
-        self._all = self._bars.add_task(name, total=estimate.steps, left=f"{about} left" if estimate.bounded else "")
+        self._all = self._bars.add_task(
+            name, total=estimate.steps, left=f"{about} left" if estimate.bounded else ""
+        )
         self._bars.start()
 
     def label(self, digest: str, text: str) -> None:
@@ -101,10 +115,15 @@ class Display:
             left = self._left() if self._bars is None else ""
         result = "not evaluated" if record[self.metric.test] is None else self._result(record)
         which = f"replicate {record['replicate']} · {record['arm']} · round {record['round']}"
-        checks = f", checks {record['invariant_seconds']:.1f} s" if record["invariant_seconds"] >= 0.1 else ""
+        checks = (
+            f", checks {record['invariant_seconds']:.1f} s"
+            if record["invariant_seconds"] >= 0.1
+            else ""
+        )
         self.say(
-            f"{clock(time.monotonic() - self._began)}  {which:<37} density {record['density']:7.2%}   "
-            f"{result}   {record['round_seconds']:.1f} s{checks}{'   ' * bool(left)}{left}"
+            f"{clock(time.monotonic() - self._began)}  {which:<37} density "
+            f"{record['density']:7.2%}   {result}   {record['round_seconds']:.1f} "
+            f"s{checks}{'   ' * bool(left)}{left}"
         )
 
     def _result(self, record: Mapping[str, Any]) -> str:

@@ -77,7 +77,8 @@ class Rehearsed:
         candidates: Masks of partitions that are written.
         starts: States that tickets start from.
         rounds: Of every arm the number of its rounds and the density after the last one.
-        cut_short: Whether there is more than could be rehearsed: there was no time, or an arm failed.
+        cut_short: Whether there is more than could be rehearsed: there was no time, or an arm
+            failed.
     """
 
     trainings: int = 0
@@ -171,7 +172,8 @@ def estimate(
         fewest=min(trainings),
         most=max(trainings),
         seconds=_seconds(plans, expected) / workers,
-        bounded=not expected.cut_short and (until.accuracy_drop is None or until.rounds is not None),
+        bounded=not expected.cut_short
+        and (until.accuracy_drop is None or until.rounds is not None),
         epochs=Schedule.of(recipe.training, steps_per_epoch).steps / steps_per_epoch,
         bytes=_bytes(plans, todo, expected),
         rounds=expected.rounds,
@@ -223,7 +225,9 @@ class _Rehearsal:
         total = round(plans.total * size(mask) / size(plans.mask))
         self._plans = replace(plans, mask=mask, total=total)
         known = run if thinned.whole else None
-        per_example = {outputs: flops.training(layers) for outputs, layers in plans.flops(todo).items()}
+        per_example = {
+            outputs: flops.training(layers) for outputs, layers in plans.flops(todo).items()
+        }
         self._pool = _CountingPool(self._plans, known, per_example, agreement, deadline)
         self._folder = _UnwrittenFolder(run, thinned, todo)
         feeds = feeds_of(plans.recipe.arms, todo)
@@ -303,7 +307,9 @@ class _Thinned:
 
 
 class _Counted(NamedTuple):
-    """What is counted of a training: its steps, training examples, FLOPs, and validation examples looked at."""
+    """What is counted of a training: its steps, training examples, FLOPs, and validation
+    examples looked at.
+    """
 
     steps: int
     examples: int
@@ -315,7 +321,12 @@ class _CountingPool:
     """Counts what it is asked to train, and gives weights that nobody has trained."""
 
     def __init__(
-        self, plans: Plans, run: Run | None, flops: Mapping[int, int], agreement: Agreement, deadline: float
+        self,
+        plans: Plans,
+        run: Run | None,
+        flops: Mapping[int, int],
+        agreement: Agreement,
+        deadline: float,
     ) -> None:
         self._plans, self._run = plans, run
         self._flops = flops  # of training on one example, by the number of outputs
@@ -354,7 +365,9 @@ class _CountingPool:
         task, jobs = self._plans.task, list(work.jobs)
         states = [trained.state for trained in self.run_all(jobs)]
         # By what was drawn instead of the score, which decides which weights go, not how many.
-        mask, candidates = work.cut([magnitude])(work.mask, states, work.amount, Context(jobs[0].start, jobs[0].seed))
+        mask, candidates = work.cut([magnitude])(
+            work.mask, states, work.amount, Context(jobs[0].start, jobs[0].seed)
+        )
         samples = work.foreseen(task)
         self.cuts[work.digest(self._task)] = samples
         return _done((Pruned(mask, candidates, samples),))
@@ -375,12 +388,16 @@ class _CountingPool:
             looked_at = looks * task.size(job.part, "valid")
             examples = batches.examples(first, last)
             per_example = self._flops[task.outputs(job.part)]
-            self.trained[digest] = _Counted(last - first, examples, per_example * examples, looked_at)
+            self.trained[digest] = _Counted(
+                last - first, examples, per_example * examples, looked_at
+            )
         apart = together is None or self._agreement == "chance"
         learnt, pruned = self._weights(job, digest if apart else together, share), None
         if job.during is not None:
             driver = driver_class(job.during)
-            pruned = driver.end(job.during, self._plans.task.model, self._plans.task.head, job.mask, learnt)
+            pruned = driver.end(
+                job.during, self._plans.task.model, self._plans.task.head, job.mask, learnt
+            )
             learnt = {name: learnt[name] * keep for name, keep in pruned.items()}
         return Trained(
             final={**job.start, **learnt},
@@ -466,10 +483,14 @@ class _UnwrittenFolder:
     def _reach(self, arm: str, index: int, mask: Mask) -> None:
         self._last[arm], self._density[arm] = index, density(mask)
 
-    def keep_candidates(self, _arm: str, _replicate: int, _index: int, candidates: Sequence[Mask]) -> None:
+    def keep_candidates(
+        self, _arm: str, _replicate: int, _index: int, candidates: Sequence[Mask]
+    ) -> None:
         self.masks += len(candidates)
 
-    def keep_predictions(self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]) -> None:
+    def keep_predictions(
+        self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]
+    ) -> None:
         pass
 
     def log_error(self, text: str) -> None:
@@ -505,7 +526,9 @@ def _bytes(plans: Plans, todo: Sequence[Key], found: Rehearsed) -> int:
     trained = state * (2 if task.size(WHOLE, "valid") else 1)  # the last and the early-stop state
     replicates = len({replicate for _, replicate in todo})
     searching = sum(1 for name, _ in todo if recipe.arms[name].has_tickets)
-    at_most = {"all": found.evaluations, "best": 5 * searching, "last": searching, "none": 0}[recipe.keep]
+    at_most = {"all": found.evaluations, "best": 5 * searching, "last": searching, "none": 0}[
+        recipe.keep
+    ]
     kept = min(found.evaluations, at_most) + replicates
     masks = (found.tickets + found.candidates) * size(plans.mask) / 8
     predictions = found.evaluations * (task.size(WHOLE, "test") if task.classes else 0)

@@ -29,7 +29,8 @@ class Stop:
         self.valid: dict[int, float] = {}
 
     def after(self, index: int, mask: Mask, wait: Callable[[int], None]) -> End | None:
-        """Return why the search stops after a round (nothing to say: an empty end), ``None`` to go on.
+        """Return why the search stops after a round (nothing to say: an empty end), ``None`` to go
+        on.
 
         Args:
             index: The round.
@@ -50,7 +51,9 @@ class Stop:
         return End() if any(reaches(reached, goal) for goal in goals) else None
 
     def passes(self, index: int) -> bool | None:
-        """Whether a ticket is as accurate as the recipe asks, on validation data; ``None`` where it does not ask."""
+        """Whether a ticket is as accurate as the recipe asks, on validation data; ``None``
+        where it does not ask.
+        """
         if self._until.accuracy_drop is None:
             return None
         # Differences of counts: without the little more, 0.97 would be more than 0.01 below 0.98.
@@ -60,7 +63,9 @@ class Stop:
     def _worse(self, index: int, drop: float) -> End:
         """Say that a ticket is worse than the recipe allows, and which one is the result."""
         metric = self._headline
-        dense, ticket, most = (self._told(value) for value in (self.valid[0], self.valid[index], drop))
+        dense, ticket, most = (
+            self._told(value) for value in (self.valid[0], self.valid[index], drop)
+        )
         side = "below" if metric.higher else "above"
         result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
         found = f"validation {metric.title} {ticket} in round {index} is more than {most} {side} dense ({dense})"

@@ -1,10 +1,12 @@
-"""Transfer: train found tickets on data sets and test them; the same one is evaluation, another one transfer.
+"""Transfer: train found tickets on data sets and test them; the same one is evaluation, another one
+transfer.
 
     ticket files x data sets -> task -> rewind, new head -> train -> test once -> record -> matrix
 
-Everything that is not said is taken from the ticket: model, training, what is held back for validation, augmentation. A
-head for other data is drawn from the replicate's seed and the number of classes, so it is equal for all tickets of a
-replicate and their accuracies pair. The unpruned network that they are measured by starts where they start.
+Everything that is not said is taken from the ticket: model, training, what is held back for
+validation, augmentation. A head for other data is drawn from the replicate's seed and the number of
+classes, so it is equal for all tickets of a replicate and their accuracies pair. The unpruned
+network that they are measured by starts where they start.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ from tombola.training.loop import settle
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a transfer left: its folder, its records, why some tickets could not be trained, and its pages."""
+    """What a transfer left: its folder, its records, why some tickets could not be trained, and
+    its pages.
+    """
 
     folder: Path
     records: list[Record]
@@ -62,7 +66,9 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A ticket to be trained, and what it says of itself; a dense one stands for the network that it is part of."""
+    """A ticket to be trained, and what it says of itself; a dense one stands for the network
+    that it is part of.
+    """
 
     path: Path
     ticket: Ticket
@@ -94,14 +100,16 @@ def transfer(
     device: str = "auto",
     display: Display | None = None,
 ) -> Outcome:
-    """Train each ticket on each data set, test it once, and write what came out; what is there is not done again.
+    """Train each ticket on each data set, test it once, and write what came out; what is there is
+    not done again.
 
     Args:
         tickets: Ticket files.
         data: Names of data sets. That which a ticket was found on is taken as it was there.
-        changes: What is other than the ticket says: ``training.*`` and ``data.*`` by their dotted names.
-        model: ``package.module:function``, where the ticket names a function of the user's own: a ticket's name of
-            code is never run. Also another architecture with the same weights.
+        changes: What is other than the ticket says: ``training.*`` and ``data.*`` by their dotted
+            names.
+        model: ``package.module:function``, where the ticket names a function of the user's own: a
+            ticket's name of code is never run. Also another architecture with the same weights.
         dense: Train the unpruned network too, once from each start and head that tickets have.
         name: Begins the name of the folder.
         runs: Parent of the folder.
@@ -143,7 +151,18 @@ def transfer(
         order = [f"{source.label} on {target}" for target in data for source in sources]
         records = _records(folder, said, tickets, order, display)
         for target in data:
-            _onto(target, sources, records, folder, changes, failures, data_root, workers, device, display)
+            _onto(
+                target,
+                sources,
+                records,
+                folder,
+                changes,
+                failures,
+                data_root,
+                workers,
+                device,
+                display,
+            )
         Store(folder / "trainings").keep_only(())
         found = records.all()
         notes = [*failures, *dict.fromkeys(note for record in found for note in record["notes"])]
@@ -152,23 +171,34 @@ def transfer(
 
 
 def _records(
-    folder: Path, said: Mapping[str, Any], tickets: Sequence[Path], order: Sequence[str], display: Display
+    folder: Path,
+    said: Mapping[str, Any],
+    tickets: Sequence[Path],
+    order: Sequence[str],
+    display: Display,
 ) -> Records:
-    """Say in the folder what the transfer is, and return its records, in the order of what was asked for."""
+    """Say in the folder what the transfer is, and return its records, in the order of what was
+    asked for.
+    """
     path, sealed = folder / "transfer.json", True
     if path.exists():
         known = Seals(folder, required=False).read_json(path)
         sealed = isinstance(known, dict) and "seals" in known
         if sealed:
             Seals(folder).read_json(path)
-        if not isinstance(known, dict) or {key: known.get(key) for key in said} != json.loads(json.dumps(said)):
+        if not isinstance(known, dict) or {key: known.get(key) for key in said} != json.loads(
+            json.dumps(said)
+        ):
             raise ConfigError(f"'{path}' is that of another transfer; take another --name")
     now = Seals(folder, digest_json(said))
     records = Records(folder / "records.jsonl", order=order, seals=replace(now, required=sealed))
     if records.repaired:
         display.say("the last record was half written; its ticket is trained again")
     if not sealed:
-        display.say(f"'{folder}' was made before files carried digests of their contents; from now on they do")
+        display.say(
+            f"'{folder}' was made before files carried digests of their contents; from now on they "
+            "do"
+        )
         records.seal(now)
     paths = [str(path) for path in tickets]
     Seals(folder).write_json(path, {**said, "paths": paths, "seals": seals.VERSION})
@@ -185,8 +215,17 @@ def _unpruned(sources: Sequence[_Source], homes: Collection[str]) -> list[_Sourc
     starts: dict[str, _Source] = {}
     for one in sources:
         begun = _began_with_zeros(one)
-        of = [one.ticket.rewind_digest, one.seed, one.home, asdict(one.model), asdict(one.training), begun]
-        starts.setdefault(digest_json(of), replace(one, dense=True, label=_from(DENSE, one.home, homes)))
+        of = [
+            one.ticket.rewind_digest,
+            one.seed,
+            one.home,
+            asdict(one.model),
+            asdict(one.training),
+            begun,
+        ]
+        starts.setdefault(
+            digest_json(of), replace(one, dense=True, label=_from(DENSE, one.home, homes))
+        )
     return list(starts.values())
 
 
@@ -216,36 +255,53 @@ def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, s
     trainings = [in_words(section(Training, record["training"], "training")) for record in records]
     replicates = len({record["seed"] for record in records})
     return {
-        "tickets": f"{len(tickets)}, of {', '.join(dict.fromkeys(r['of'] for r in records if r['of'] != DENSE))}",
+        "tickets": f"{len(tickets)}, of "
+        f"{', '.join(dict.fromkeys(r['of'] for r in records if r['of'] != DENSE))}",
         "found on": ", ".join(dict.fromkeys(record["found_on"] for record in records)),
         "trained on": ", ".join(dict.fromkeys(record["data"] for record in records)),
         "model": ", ".join(dict.fromkeys(record["model"] for record in records)),
         "training": "; ".join(dict.fromkeys(trainings)),
-        "other than the tickets say": ", ".join(f"{key} {value}" for key, value in changes.items()) or "nothing",
+        "other than the tickets say": ", ".join(f"{key} {value}" for key, value in changes.items())
+        or "nothing",
         "replicates": str(replicates),
     }
 
 
 def _source(
-    path: Path, changes: Mapping[str, Any], model: str | None, points: MutableMapping[Path, RewindPoint]
+    path: Path,
+    changes: Mapping[str, Any],
+    model: str | None,
+    points: MutableMapping[Path, RewindPoint],
 ) -> _Source:
     """Read a ticket and what it says of its model, data and training."""
     ticket = Ticket.load(path, points)
     check_untrained(ticket, path)
     if (task := ticket.origin.get("task")) is not None:
-        raise ConfigError(f"{path} was found on the task {shown(task)}; transfer trains tickets of classification")
+        raise ConfigError(
+            f"{path} was found on the task {shown(task)}; transfer trains tickets of classification"
+        )
     origin = Origin.read(ticket.origin, str(path))
     if model is None and catalogue.is_own(origin.model.name):
-        raise ConfigError(f"{path} names the model {shown(origin.model.name)}, which is code of somebody's own and is "
-                          "never run from a ticket; name it with --model")  # fmt: skip
+        raise ConfigError(
+            f"{path} names the model {shown(origin.model.name)}, which is code of somebody's own "
+            "and is never run from a ticket; name it with --model"
+        )
     found = origin.model if model is None else replace(origin.model, name=model)
-    own = {key.removeprefix("training."): value for key, value in changes.items() if key.startswith("training.")}
+    own = {
+        key.removeprefix("training."): value
+        for key, value in changes.items()
+        if key.startswith("training.")
+    }
     try:
         training = training_with(origin.training, own)
     except InputError as error:
         raise error if own else ConfigError(f"{path}: {error}") from error
     label = f"{origin.arm or path.stem}-{origin.round}"
-    home = origin.data.name if origin.class_numbers is None else f"{origin.data.name} ({origin.data.classes} classes)"
+    home = (
+        origin.data.name
+        if origin.class_numbers is None
+        else f"{origin.data.name} ({origin.data.classes} classes)"
+    )
     return _Source(path, ticket, origin, found, origin.data, training, label, home)
 
 
@@ -261,7 +317,9 @@ def _onto(
     device: str,
     display: Display,
 ) -> None:
-    """Train all tickets on one data set, those of one model and one treatment of the data on one pool."""
+    """Train all tickets on one data set, those of one model and one treatment of the data on
+    one pool.
+    """
     groups: dict[str, list[_Source]] = {}
     for source in sources:
         treated = replace(source, data=_data(source, target, changes))
@@ -270,11 +328,18 @@ def _onto(
     for group in groups.values():
         first = group[0]
         make = functools.partial(
-            classification, first.data, first.model, seed=_recipe_seed(first), device=device, root=data_root
+            classification,
+            first.data,
+            first.model,
+            seed=_recipe_seed(first),
+            device=device,
+            root=data_root,
         )
         try:
             task = make()
-            check_repeats(first.data.name, task.fingerprint, root=data_root, options=options_of(first.data))
+            check_repeats(
+                first.data.name, task.fingerprint, root=data_root, options=options_of(first.data)
+            )
         except InputError as error:
             if not records.all():
                 raise
@@ -285,7 +350,8 @@ def _onto(
         if not group:
             continue
         number = workers or devices.workers(device, first.training.threads)
-        # All heads before anything trains: they are drawn from torch's global generator, which is not for threads.
+        # All heads before anything trains: they are drawn from torch's global generator, which is
+        # not for threads.
         jobs = []
         for source in group:
             try:
@@ -323,11 +389,15 @@ def _check_data(records: Records, target: str, task: Classification, folder: Pat
     """Refuse to go on with results of a data set that has changed since."""
     for record in records.all():
         if record["data"] == target and record["data_fingerprint"] != task.splits.fingerprint:
-            raise ConfigError(f"the data '{target}' differs from what '{folder}' began with; take another --name")
+            raise ConfigError(
+                f"the data '{target}' differs from what '{folder}' began with; take another --name"
+            )
 
 
 def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:
-    """Return how a target is treated: as the ticket's own data, but for what says which data these are."""
+    """Return how a target is treated: as the ticket's own data, but for what says which data
+    these are.
+    """
     given = asdict(source.data)
     if target != source.data.name:
         given |= {"name": target, "options": {}, "classes": None, "skew": None}
@@ -344,9 +414,14 @@ def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:
 
 
 def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
-    """Return the training of a ticket on a task: its rewind point, with a drawn head where the data is not its own."""
+    """Return the training of a ticket on a task: its rewind point, with a drawn head where the
+    data is not its own.
+    """
     origin = source.origin
-    own = task.splits.classes == origin.class_numbers and task.splits.fingerprint == origin.fingerprint
+    own = (
+        task.splits.classes == origin.class_numbers
+        and task.splits.fingerprint == origin.fingerprint
+    )
     point = dict(source.ticket.rewind_point)
     kept = source.ticket.mask
     mask = {name: torch.ones_like(keep) if source.dense else keep for name, keep in kept.items()}
@@ -358,14 +433,22 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
     at_head = [name for name in point if name.rpartition(".")[0] == weight.rpartition(".")[0]]
     model = copied(task.model)
     if not own:
-        replace_head_(model, task.head, task.splits.num_classes, source.seed, init=source.model.init)
+        replace_head_(
+            model, task.head, task.splits.num_classes, source.seed, init=source.model.init
+        )
         point |= {name: value for name, value in state_of(model).items() if name in at_head}
         if mask.pop(weight, None) is not None and not source.dense:
-            notes.append("the head is drawn for the new data, so what the ticket pruned of its own head is not pruned")
+            notes.append(
+                "the head is drawn for the new data, so what the ticket pruned of its own head is "
+                "not pruned"
+            )
     try:
-        Ticket(mask, point, {}).apply(model)  # refuses what does not fit, with the first name and shape
+        # refuses what does not fit, with the first name and shape
+        Ticket(mask, point, {}).apply(model)
     except TicketError as error:
-        raise ConfigError("; ".join(filter(None, [str(error), _remedy(point, model, task)]))) from error
+        raise ConfigError(
+            "; ".join(filter(None, [str(error), _remedy(point, model, task)]))
+        ) from error
     training = settle(source.training, task.model, task.device.type)
     first, skew = origin.rewind_step if own else 0, source.data.skew
     part = WHOLE
@@ -375,22 +458,35 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
 
 
 def _remedy(point: Mapping[str, Tensor], model: torch.nn.Module, task: Classification) -> str:
-    """Say what of the images a ticket cannot take, and what could; nothing where it is not the images."""
-    shapes = ((point[name].shape, value.shape) for name, value in state_of(model).items() if name in point)
+    """Say what of the images a ticket cannot take, and what could; nothing where it is not the
+    images.
+    """
+    shapes = (
+        (point[name].shape, value.shape) for name, value in state_of(model).items() if name in point
+    )
     none: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     was, now = next(((tuple(one), tuple(two)) for one, two in shapes if one != two), none)
     seen = " x ".join(map(str, task.splits.image_shape))
     if len(was) == 4 and (was[0], *was[2:]) == (now[0], *now[2:]):
-        return (f"it takes images of {was[1]} channel{'s' * (was[1] != 1)}, and these are {seen}; train it on images "
-                "of as many channels, or find one on images like these")  # fmt: skip
+        return (
+            f"it takes images of {was[1]} channel{'s' * (was[1] != 1)}, and these are {seen}; "
+            "train it on images of as many channels, or find one on images like these"
+        )
     if len(was) == 2 and was[0] == now[0]:
-        return (f"a model that flattens its images takes one size, and these are {seen}; a ticket of a model with "
-                "global average pooling, such as conv3 or resnet20, takes any")  # fmt: skip
+        return (
+            f"a model that flattens its images takes one size, and these are {seen}; a ticket of a "
+            "model with global average pooling, such as conv3 or resnet20, takes any"
+        )
     return ""
 
 
 def _record(
-    source: _Source, target: str, job: Job, notes: list[str], result: tuple[Trained, Measured], task: Classification
+    source: _Source,
+    target: str,
+    job: Job,
+    notes: list[str],
+    result: tuple[Trained, Measured],
+    task: Classification,
 ) -> dict[str, Any]:
     trained, measured = result
     return {
@@ -405,7 +501,11 @@ def _record(
         "data": target,
         "data_fingerprint": task.splits.fingerprint,
         **({"classes": task.splits.num_classes} if task.splits.classes else {}),
-        **({"unmasked": left} if (left := [name for name in unmasked(task.model) if name not in job.mask]) else {}),
+        **(
+            {"unmasked": left}
+            if (left := [name for name in unmasked(task.model) if name not in job.mask])
+            else {}
+        ),
         "replicate": _replicate(source),
         "round": _round(source),
         "kept": count(job.mask),
@@ -443,7 +543,9 @@ def _arm(source: _Source) -> str:
 
 
 def _is_control(source: _Source) -> bool:
-    """Whether a ticket says of itself that it is a control's; its word for the method runs no code."""
+    """Whether a ticket says of itself that it is a control's; its word for the method runs no
+    code.
+    """
     method = methods.shipped(source.origin.method or "")
     return method is not None and method.control
 

@@ -11,9 +11,9 @@ from tombola.tickets import Ticket
 def ticket(ticket: Ticket) -> Ticket:
     """Return the same ticket; written, it holds its rewind point and needs no other file.
 
-    It is the file that `Ticket.save` writes without a folder of rewind points, so its digest is another one than that
-    of a file which refers to its rewind point. The digests of mask and rewind point stay, and so does its origin: a
-    ``parent`` there names a file of the run.
+    It is the file that `Ticket.save` writes without a folder of rewind points, so its digest is
+    another one than that of a file which refers to its rewind point. The digests of mask and rewind
+    point stay, and so does its origin: a ``parent`` there names a file of the run.
 
     >>> import torch
     >>> exported = ticket(Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}, {"arm": "lth"}))
@@ -22,5 +22,7 @@ def ticket(ticket: Ticket) -> Ticket:
     """
     ticket.check()
     mask = {name: keep.detach().cpu().clone() for name, keep in ticket.mask.items()}
-    point = {name: value.detach().cpu().clone() for name, value in tensors(ticket.rewind_point).items()}
+    point = {
+        name: value.detach().cpu().clone() for name, value in tensors(ticket.rewind_point).items()
+    }
     return replace(ticket, mask=mask, rewind_point=point, origin=ticket.told_origin(), digest=None)

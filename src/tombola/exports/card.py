@@ -2,8 +2,9 @@
 
     ticket, its run's record -> [ card ] -> NAME.md
 
-Its lines of Python can be run as they stand, from the folder of the export, by whoever has torch and the model; those
-under "Check it" read the data set with tombola and give the accuracy that the run reported.
+Its lines of Python can be run as they stand, from the folder of the export, by whoever has torch
+and the model; those under "Check it" read the data set with tombola and give the accuracy that the
+run reported.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from tombola.records.records import Record
 from tombola.tickets import Ticket
 
 _TORCHVISION = "torchvision:"
-_BATCH = 100  # images that are tested together, as tombola does on the CPU: the same sums in the same order
+# images that are tested together, as tombola does on the CPU: the same sums in the same order
+_BATCH = 100
 _WHAT = {
     "ticket": "one file of mask, weights and where they came from (safetensors); tombola reads it",
-    "state_dict": "a state dict: the pruned weights are zero, and no mask keeps them so in further training",
-    "torch_prune": "the state dict of a model that torch.nn.utils.prune has pruned: its masks hold in training, too",
+    "state_dict": "a state dict: the pruned weights are zero, and no mask keeps them so in further "
+    "training",
+    "torch_prune": "the state dict of a model that torch.nn.utils.prune has pruned: its masks hold "
+    "in training, too",
 }
 
 
@@ -46,16 +50,38 @@ def card(
         metric: What its run measured by.
     """
     trained = trained_of(ticket.origin)
-    rows = [("file", _WHAT.get(to, f"made by {to}")), ("weights", _weights(trained)), _quality(trained, record, metric)]
-    rows += [("density", _density(ticket)), *_origin(ticket.origin), ("mask digest", ticket.mask_digest)]
+    rows = [
+        ("file", _WHAT.get(to, f"made by {to}")),
+        ("weights", _weights(trained)),
+        _quality(trained, record, metric),
+    ]
+    rows += [
+        ("density", _density(ticket)),
+        *_origin(ticket.origin),
+        ("mask digest", ticket.mask_digest),
+    ]
     rows += [("saves", saves)] if saves else []
-    lines = [f"# {_cell(file.name)}", "", f"{_which(ticket.origin)}, exported by tombola.", "", "| | |", "|---|---|"]
+    lines = [
+        f"# {_cell(file.name)}",
+        "",
+        f"{_which(ticket.origin)}, exported by tombola.",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
     lines += [f"| {label} | {_cell(text)} |" for label, text in rows]
     if to in _WHAT:
         lines += ["", "## Load it", "", *_told_of_model(ticket.origin), "", "```python"]
         lines += [*_loading(ticket.origin, to, file), *_predicting(ticket.origin), "```"]
         if trained is not None and (check := _checking(ticket.origin)):
-            lines += ["", "## Check it", "", "The test images of its data, read by tombola:", "", "```python"]
+            lines += [
+                "",
+                "## Check it",
+                "",
+                "The test images of its data, read by tombola:",
+                "",
+                "```python",
+            ]
             lines += [*check, f"assert accuracy == {trained.get('test_accuracy')!r}", "```"]
     return "\n".join([*lines, ""])
 
@@ -74,20 +100,36 @@ def _weights(trained: Mapping[str, Any] | None) -> str:
     return f"trained ({trained.get('selected') or 'as its run selected them'})"
 
 
-def _quality(trained: Mapping[str, Any] | None, record: Record | None, metric: Metric) -> tuple[str, str]:
+def _quality(
+    trained: Mapping[str, Any] | None, record: Record | None, metric: Metric
+) -> tuple[str, str]:
     said = trained if trained is not None else record
     known = [("test", said.get(metric.test)), ("valid", said.get(metric.valid))] if said else []
-    shown = [f"{key} {metric.shown(value)}" for key, value in known if isinstance(value, int | float)]
+    shown = [
+        f"{key} {metric.shown(value)}" for key, value in known if isinstance(value, int | float)
+    ]
     if not shown:
         return metric.title, "not known: the ticket was not in its run, or not evaluated there"
-    how = "of these weights" if trained is not None else "of the ticket **after training it** as its run did"
+    how = (
+        "of these weights"
+        if trained is not None
+        else "of the ticket **after training it** as its run did"
+    )
     return metric.title, f"{', '.join(shown)}: {how}, as its run reported it"
 
 
 def _density(ticket: Ticket) -> str:
     total = ticket.density_total
-    more = "" if total is None else f"; {_percent(total)} of all {ticket.total:,} weights are not pruned"
-    return f"{_percent(ticket.density)} of the prunable weights" + more if ticket.mask else "nothing is pruned"
+    more = (
+        ""
+        if total is None
+        else f"; {_percent(total)} of all {ticket.total:,} weights are not pruned"
+    )
+    return (
+        f"{_percent(ticket.density)} of the prunable weights" + more
+        if ticket.mask
+        else "nothing is pruned"
+    )
 
 
 def _origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -99,7 +141,8 @@ def _origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
     if known is not None:
         channels, height, width = known["shape"]
         rows += [("inputs", f"{known['dtype']} images of {channels} x {height} x {width}; the model takes "
-                  f"(images - mean) / std, mean {known['mean']}, std {known['std']}, in the units of the raw images"),
+                  f"(images - mean) / std, mean {known['mean']}, std {known['std']}, in the units "
+                  "of the raw images"),
                  ("classes", ", ".join(map(str, known["classes"])))]  # fmt: skip
     return rows
 
@@ -114,7 +157,9 @@ def _told_of_model(origin: Mapping[str, Any]) -> list[str]:
     if name.startswith(_TORCHVISION):
         return ["The model is torchvision's own."]
     if ":" in name:
-        return [f"The model is code of somebody's own, `{_cell(name)}`: run it only where you trust it."]
+        return [
+            f"The model is code of somebody's own, `{_cell(name)}`: run it only where you trust it."
+        ]
     return [f"The model is plain torch, of tombola's catalogue (`tombola.models.{_cell(name)}`); its file needs "
             "nothing else of tombola but the checks of its arguments."]  # fmt: skip
 
@@ -122,7 +167,11 @@ def _told_of_model(origin: Mapping[str, Any]) -> list[str]:
 def _loading(origin: Mapping[str, Any], to: str, file: Path) -> list[str]:
     lines = ["import torch", *_making(origin)]
     if to == "ticket":
-        return [*lines, "from tombola import Ticket", f"mask = Ticket.load({file.name!r}).apply(model)  # True = kept"]
+        return [
+            *lines,
+            "from tombola import Ticket",
+            f"mask = Ticket.load({file.name!r}).apply(model)  # True = kept",
+        ]
     lines += [f"state = torch.load({file.name!r}, weights_only=True)"]
     if to == "torch_prune":
         lines += [
@@ -141,7 +190,11 @@ def _making(origin: Mapping[str, Any]) -> list[str]:
     name, options = model.get("name"), model.get("options")
     if not isinstance(name, str) or known is None:
         return ["model = ..."]
-    given = {key: value for key, value in options.items() if key.isidentifier()} if isinstance(options, Mapping) else {}
+    given = (
+        {key: value for key, value in options.items() if key.isidentifier()}
+        if isinstance(options, Mapping)
+        else {}
+    )
     arguments = [str(len(known["classes"])), *(f"{key}={value!r}" for key, value in given.items())]
     if name.startswith(_TORCHVISION):
         arguments = [
@@ -150,7 +203,10 @@ def _making(origin: Mapping[str, Any]) -> list[str]:
             f"num_classes={arguments[0]}",
             *arguments[1:],
         ]
-        return ["from torchvision.models import get_model", f"model = get_model({', '.join(arguments)})"]
+        return [
+            "from torchvision.models import get_model",
+            f"model = get_model({', '.join(arguments)})",
+        ]
     module, _, function = name.partition(":") if ":" in name else ("tombola.models", ":", name)
     if not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         return ["model = ..."]
@@ -166,15 +222,22 @@ def _predicting(origin: Mapping[str, Any]) -> list[str]:
     training = origin.get("training")
     settings = training if isinstance(training, Mapping) else {}
     lines = ["model.eval()"]
-    lines += ["model.to(memory_format=torch.channels_last)"] * (settings.get("channels_last") is True)
+    lines += ["model.to(memory_format=torch.channels_last)"] * (
+        settings.get("channels_last") is True
+    )
     lines += [
         f"mean = torch.tensor({known['mean']}).view(1, -1, 1, 1)",
         f"std = torch.tensor({known['std']}).view(1, -1, 1, 1)",
         "",
         "@torch.inference_mode()",
-        f"def predict(images):  # {known['dtype']} [n, {', '.join(map(str, known['shape']))}], raw, to classes [n]",
+        f"def predict(images):  # {known['dtype']} [n, {', '.join(map(str, known['shape']))}], "
+        "raw, to classes [n]",
     ]
-    lines += ["    with torch.autocast('cpu', torch.bfloat16):"] if settings.get("precision") == "bf16" else []
+    lines += (
+        ["    with torch.autocast('cpu', torch.bfloat16):"]
+        if settings.get("precision") == "bf16"
+        else []
+    )
     indent = "        " if settings.get("precision") == "bf16" else "    "
     return [*lines, f"{indent}return torch.cat([model((part - mean) / std).argmax(1) for part in "
             f"images.split({_BATCH})])"]  # fmt: skip
@@ -182,7 +245,11 @@ def _predicting(origin: Mapping[str, Any]) -> list[str]:
 
 def _checking(origin: Mapping[str, Any]) -> list[str]:
     data, seeds = origin.get("data"), origin.get("seeds")
-    if not isinstance(data, Mapping) or not isinstance(seeds, Mapping) or not isinstance(data.get("name"), str):
+    if (
+        not isinstance(data, Mapping)
+        or not isinstance(seeds, Mapping)
+        or not isinstance(data.get("name"), str)
+    ):
         return []
     if "task" in origin:  # there are no images to be shown
         return []
@@ -193,7 +260,8 @@ def _checking(origin: Mapping[str, Any]) -> list[str]:
         "from tombola.data.splits import split",
         f"name, options, classes = {data['name']!r}, {options!r}, {several!r}",
         "made_so = classes if takes(name, 'classes') else {}",
-        f"test = split(load(name, options=options | made_so), valid=0, seed={seeds.get('recipe')!r}, "
+        "test = split(load(name, options=options | made_so), valid=0, "
+        f"seed={seeds.get('recipe')!r}, "
         "**({} if made_so else classes)).test",
         "accuracy = int((predict(test.images) == test.labels).sum()) / len(test)",
     ]
@@ -205,14 +273,20 @@ def _model(origin: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _inputs(origin: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return how images are given, ``None`` where the ticket does not say: one of before this was kept."""
+    """Return how images are given, ``None`` where the ticket does not say: one of before this
+    was kept.
+    """
     said = origin.get("inputs")
     if not isinstance(said, Mapping):
         return None
     shape, numbers = said.get("shape"), [said.get("mean"), said.get("std")]
     fits = isinstance(shape, list) and len(shape) == 3 and all(type(side) is int for side in shape)
-    fits = fits and all(isinstance(of, list) and all(type(one) in (int, float) for one in of) for of in numbers)
-    fits = fits and isinstance(said.get("classes"), list) and said.get("dtype") in ("uint8", "float32")
+    fits = fits and all(
+        isinstance(of, list) and all(type(one) in (int, float) for one in of) for of in numbers
+    )
+    fits = (
+        fits and isinstance(said.get("classes"), list) and said.get("dtype") in ("uint8", "float32")
+    )
     return said if fits else None
 
 

@@ -1,7 +1,7 @@
 """Reading: which weights a model reads without calling the layer that holds them.
 
-torch's pruning masks a weight when the forward of its layer is called. An attention reads the weight of its output
-layer by itself, and so may a module of anybody's own.
+torch's pruning masks a weight when the forward of its layer is called. An attention reads the
+weight of its output layer by itself, and so may a module of anybody's own.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from tombola.masks.weights import copied
 def read_elsewhere(model: nn.Module, mask: Mask, inputs: Tensor) -> list[str]:
     """Name the masked weights that a model reads without the forward of their layer, by one pass.
 
-    A weight is read where it gets a gradient. A layer that is not called at all and gets none is not named.
+    A weight is read where it gets a gradient. A layer that is not called at all and gets none is
+    not named.
 
     Args:
-        model: Tried as a copy, in training; it stays as it is, and so does torch's global generator.
+        model: Tried as a copy, in training; it stays as it is, and so does torch's global
+            generator.
         mask: Names the weights.
         inputs: What the model is called with, two examples or more.
 
@@ -48,5 +50,14 @@ def read_elsewhere(model: nn.Module, mask: Mask, inputs: Tensor) -> list[str]:
             return []
         given.float().square().sum().backward()  # type: ignore[no-untyped-call]
     # A weight that several layers share is masked where any of them is called.
-    holders = {id(p) for module in model.modules() if id(module) in called for p in module.parameters(recurse=False)}
-    return [name for name, weight in weights.items() if weight.grad is not None and id(weight) not in holders]
+    holders = {
+        id(p)
+        for module in model.modules()
+        if id(module) in called
+        for p in module.parameters(recurse=False)
+    }
+    return [
+        name
+        for name, weight in weights.items()
+        if weight.grad is not None and id(weight) not in holders
+    ]

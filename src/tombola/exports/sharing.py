@@ -1,7 +1,7 @@
 """Sharing: a weight that a model has under several names is masked under each of them.
 
-A mask names a shared weight once, a state under each of its names: loaded in the model's order, a name without the mask
-would bring the pruned weights back.
+A mask names a shared weight once, a state under each of its names: loaded in the model's order, a
+name without the mask would bring the pruned weights back.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from tombola.tickets import Ticket
 
 
 def mask_of_all_names(ticket: Ticket) -> dict[str, Tensor]:
-    """Return the ticket's mask with an entry for every name of a weight that it masks, in the rewind point's order.
+    """Return the ticket's mask with an entry for every name of a weight that it masks, in the
+    rewind point's order.
 
-    Which names share a weight is what the ticket knows (`Ticket.shared`). Equal values are no sharing: clones of a
-    layer, a teacher and its student are equal at first. Where nobody can tell, such a ticket is refused.
+    Which names share a weight is what the ticket knows (`Ticket.shared`). Equal values are no
+    sharing: clones of a layer, a teacher and its student are equal at first. Where nobody can tell,
+    such a ticket is refused.
 
     Raises:
-        TicketError: The ticket does not know what its model shares, and a weight without a mask equals one with a mask.
+        TicketError: The ticket does not know what its model shares, and a weight without a mask
+            equals one with a mask.
 
     >>> import torch
     >>> w, keep = torch.ones(2), torch.tensor([True, False])
@@ -36,7 +39,9 @@ def mask_of_all_names(ticket: Ticket) -> dict[str, Tensor]:
     for name, keep in ticket.mask.items():
         first = shared.get(name, name)
         keeps[first] = keep & keeps[first].to(keep.device) if first in keeps else keep
-    return {name: keeps[of] for name in ticket.rewind_point if (of := shared.get(name, name)) in keeps}
+    return {
+        name: keeps[of] for name in ticket.rewind_point if (of := shared.get(name, name)) in keeps
+    }
 
 
 def _check_nothing_alike(ticket: Ticket) -> None:
@@ -45,7 +50,8 @@ def _check_nothing_alike(ticket: Ticket) -> None:
         # Where all that is pruned is zero anyway, nothing can come back.
         if bool(value[~keep.to(value.device)].any()):
             raise TicketError(
-                f"'{name}' has no mask and equals '{masked}', which has one, and the ticket does not say whether the "
-                f"model shares them: loading '{name}' might bring pruned weights back; make the ticket of "
-                "model.state_dict() itself, or say it in its origin: {'shared': {}} where nothing is shared"
+                f"'{name}' has no mask and equals '{masked}', which has one, and the ticket does "
+                f"not say whether the model shares them: loading '{name}' might bring pruned "
+                "weights back; make the ticket of model.state_dict() itself, or say it in its "
+                "origin: {'shared': {}} where nothing is shared"
             )

@@ -1,6 +1,7 @@
 """Writing: an export as a file.
 
-The same ticket gives the same bytes, whatever the file is called; of what torch writes, with one version of torch.
+The same ticket gives the same bytes, whatever the file is called; of what torch writes, with one
+version of torch.
 """
 
 from __future__ import annotations
@@ -39,24 +40,24 @@ def export(
 ) -> Path:
     """Export a ticket file and return the file that was written, whole or not at all.
 
-    Beside it lies a card, ``NAME.md``: what the file is, how accurate, how images are given to the model, and the lines
-    that load it in plain torch.
+    Beside it lies a card, ``NAME.md``: what the file is, how accurate, how images are given to the
+    model, and the lines that load it in plain torch.
 
     Args:
-        path: The ticket; it is verified, and its rewind point with it. With ``trained`` also a run's folder, which
-            stands for its best ticket, see `Run.best`.
+        path: The ticket; it is verified, and its rewind point with it. With ``trained`` also a
+            run's folder, which stands for its best ticket, see `Run.best`.
         to: An export of `tombola.exports`, or your own ``package.module:function``.
         out: Where to; ``None`` puts it beside the ticket: ``round-003.safetensors`` gives
-            ``round-003.ticket.safetensors``, ``round-003.state_dict.pt``, ``round-003.torch_prune.pt``; what is trained
-            has ``.trained`` before that.
-        trained: The weights after training, which reached the accuracy that the run reports, and not those that the
-            ticket starts from.
+            ``round-003.ticket.safetensors``, ``round-003.state_dict.pt``,
+            ``round-003.torch_prune.pt``; what is trained has ``.trained`` before that.
+        trained: The weights after training, which reached the accuracy that the run reports, and
+            not those that the ticket starts from.
         force: Replace an existing file, but never the ticket or what it was read from.
 
     Raises:
         ConfigError: There is no such export, or the run has not kept the trained weights.
-        TicketError: The ticket or its rewind point is missing, damaged or cannot be exported so, or the file is
-            there already.
+        TicketError: The ticket or its rewind point is missing, damaged or cannot be exported so, or
+            the file is there already.
         DiskError: The file cannot be written.
 
     >>> import tempfile
@@ -78,12 +79,16 @@ def export(
         met = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"the export '{to}' failed: {met}") from error
     if not isinstance(made, Ticket | Mapping):
-        raise ConfigError(f"the export '{to}' gave a {type(made).__name__}; it gives a Ticket or a state")
+        raise ConfigError(
+            f"the export '{to}' gave a {type(made).__name__}; it gives a Ticket or a state"
+        )
     entries = {} if isinstance(made, Ticket) else made
     odd = [name for name, value in entries.items() if not isinstance(value, Tensor)]
     if odd:
-        raise ConfigError(f"the export {shown(to)} gave {shown(entries[odd[0]])} for {shown(odd[0])}; a state holds "
-                          "tensors")  # fmt: skip
+        raise ConfigError(
+            f"the export {shown(to)} gave {shown(entries[odd[0]])} for {shown(odd[0])}; a state "
+            "holds tensors"
+        )
     end = "safetensors" if isinstance(made, Ticket) else "pt"
     stem = f"{found.path.name.removesuffix('.safetensors')}{'.trained' * trained}.{to.rpartition(':')[2]}"
     target = found.path.with_name(f"{stem}.{end}") if out is None else Path(out)
@@ -101,7 +106,9 @@ def export(
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What an export is made of: a ticket, the files that it was read from, and what its run knows of it."""
+    """What an export is made of: a ticket, the files that it was read from, and what its run
+    knows of it.
+    """
 
     path: Path
     ticket: Ticket
@@ -145,14 +152,16 @@ def card_path(target: Path) -> Path:
 
 
 def check_target(target: Path, sources: Sequence[Path], *, force: bool) -> None:
-    """Refuse a place that is no free name for a file: a folder, a device, a file that is there, or one of the sources.
+    """Refuse a place that is no free name for a file: a folder, a device, a file that is there, or
+    one of the sources.
 
     Raises:
         TicketError: What is there; of the sources with ``force``, too: they may be nowhere else.
         DiskError: No file can have such a name.
     """
     try:
-        # Also by another name: a link, or the same name in capitals where the file system knows no difference.
+        # Also by another name: a link, or the same name in capitals where the file system knows no
+        # difference.
         there = os.path.lexists(target)
         same = [source for source in sources if _same(target, source)]
         special = target.exists() and not target.is_file() and not target.is_dir()
@@ -161,8 +170,10 @@ def check_target(target: Path, sources: Sequence[Path], *, force: bool) -> None:
         raise cannot_write(target, error) from error
     shown = printable(target)
     if same:
-        raise TicketError(f"'{shown}' is '{printable(same[0])}' itself, which an export never replaces; name another "
-                          "file")  # fmt: skip
+        raise TicketError(
+            f"'{shown}' is '{printable(same[0])}' itself, which an export never replaces; name "
+            "another file"
+        )
     if folder or special:
         raise TicketError(f"'{shown}' is a {'folder' if folder else 'device'}; name a file")
     if there and not force:

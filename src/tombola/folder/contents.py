@@ -1,7 +1,7 @@
 """Run files: what the files of a run folder must hold to be used.
 
-A file that carries a digest is what was written. One of before there were digests may hold anything that is JSON, or
-any array, and is checked here entry by entry.
+A file that carries a digest is what was written. One of before there were digests may hold anything
+that is JSON, or any array, and is checked here entry by entry.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ _BATCH = re.compile(r"batch_\d{1,9}")
 
 
 def check_entries(path: Path, entries: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
-    """Refuse a mapping in a file of which an entry is not of its type; entries without one may be anything."""
+    """Refuse a mapping in a file of which an entry is not of its type; entries without one may
+    be anything.
+    """
     for name, value in entries.items():
         if name in hints:
             check_in_file(path, name, value, hints[name])
@@ -70,9 +72,18 @@ def check_endings(path: Path, endings: Mapping[str, Mapping[str, Any]]) -> None:
         end = ending.get("end", {})
         check_entries(path, end, _END)
         if end.get("cause") == "collapsed" and not {"round", "layers"} <= end.keys():
-            raise DamagedError(f"'{path}' is damaged: '{key}' does not say which layers collapsed, and in which round")
-        if not _ARM_OF_REPLICATE.fullmatch(key) or "state" not in ending or ending.get("rounds", 0) < 0:
-            raise DamagedError(f"'{path}' is damaged: '{key}' is not how an arm of a replicate ended")
+            raise DamagedError(
+                f"'{path}' is damaged: '{key}' does not say which layers collapsed, and in which "
+                "round"
+            )
+        if (
+            not _ARM_OF_REPLICATE.fullmatch(key)
+            or "state" not in ending
+            or ending.get("rounds", 0) < 0
+        ):
+            raise DamagedError(
+                f"'{path}' is damaged: '{key}' is not how an arm of a replicate ended"
+            )
 
 
 def check_similarity(line: Mapping[str, Any], what: str) -> None:
@@ -90,7 +101,11 @@ def check_similarity(line: Mapping[str, Any], what: str) -> None:
         except ConfigError as error:
             raise DamagedError(f"{what}: {error}") from error
     for name, (size, first, second, *common) in line["layers"].items():
-        if not 0 <= max(first, second) <= size or min(common) < 0 or max(common) > min(first, second):
+        if (
+            not 0 <= max(first, second) <= size
+            or min(common) < 0
+            or max(common) > min(first, second)
+        ):
             raise DamagedError(f"{what}: layer '{name}' has no such counts")
 
 
@@ -122,5 +137,7 @@ def _check_latency_row(path: Path, row: Mapping[str, Any]) -> None:
 def checked_classes(path: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:
     """Return an array that was read, if it can be the classes of examples."""
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-        raise DamagedError(f"'{path}' is damaged: it holds {values.dtype} of {values.ndim} dimensions, not classes")
+        raise DamagedError(
+            f"'{path}' is damaged: it holds {values.dtype} of {values.ndim} dimensions, not classes"
+        )
     return values

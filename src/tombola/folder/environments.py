@@ -1,4 +1,6 @@
-"""Environments: what the figures of a run were made with, and what must not differ when it goes on."""
+"""Environments: what the figures of a run were made with, and what must not differ when it goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -46,18 +48,26 @@ def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: P
     changed = [name for name, digest in files.items() if files_before.get(name, digest) != digest]
     # A file may hold several functions: where it is known which one has changed, that one is named.
     themselves = [
-        name for name in changed if name not in functions_before or functions_before[name] != functions.get(name)
+        name
+        for name in changed
+        if name not in functions_before or functions_before[name] != functions.get(name)
     ]
     pairs = [(f"your own '{name}'", files_before[name], files[name]) for name in themselves]
     pairs += [
-        (f"the file of your own '{name}', beside the function itself,", files_before[name], files[name])
+        (
+            f"the file of your own '{name}', beside the function itself,",
+            files_before[name],
+            files[name],
+        )
         for name in changed
     ]
     pairs += [("the data", before.get("data_fingerprint"), now["data_fingerprint"])]
     for what, was, digest in pairs:
         if was != digest:
-            raise ConfigError(f"{what} differs from what '{path}' began with (digest {str(digest)[:12]}, "
-                              f"was {str(was)[:12]}); give the run another name")  # fmt: skip
+            raise ConfigError(
+                f"{what} differs from what '{path}' began with (digest {str(digest)[:12]}, "
+                f"was {str(was)[:12]}); give the run another name"
+            )
 
 
 def source_digest(name: str) -> str:
@@ -65,13 +75,17 @@ def source_digest(name: str) -> str:
     function = catalogue.own(name)
     try:
         file = inspect.getsourcefile(inspect.unwrap(function))
-    except TypeError:  # no function and no class: something else that can be called, such as a partial
+    except (
+        TypeError
+    ):  # no function and no class: something else that can be called, such as a partial
         file = sys.modules[name.partition(":")[0]].__file__
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def function_digest(name: str) -> str:
-    """Digest of the lines of the user's own ``package.module:function`` alone; empty where they cannot be had."""
+    """Digest of the lines of the user's own ``package.module:function`` alone; empty where they
+    cannot be had.
+    """
     try:
         lines = inspect.getsource(inspect.unwrap(catalogue.own(name)))
     except (OSError, TypeError):  # no function and no class, or one that was made while running

@@ -18,15 +18,18 @@ from tombola.schema.recipe import FORMAT, Recipe
 
 # What all arms of a run share; a run whose recipe differs in one of these is another run.
 SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
-# Options that say where a user's own images are and how they are read; which they are, the data's fingerprint tells.
+# Options that say where a user's own images are and how they are read; which they are, the data's
+# fingerprint tells.
 READING = {"image_folder": ("path", "workers"), "arrays": ("path",)}
 
 
 def shared(recipe: Recipe) -> dict[str, Any]:
-    """Return what all arms of a run share, as plain data: of a GPU its kind, of a checkpoint its content.
+    """Return what all arms of a run share, as plain data: of a GPU its kind, of a checkpoint its
+    content.
 
-    Of a user's own images neither their place nor the number of processes that read them: images that were moved are
-    still the same. That others are refused in their place is the business of `check_same_inputs`.
+    Of a user's own images neither their place nor the number of processes that read them: images
+    that were moved are still the same. That others are refused in their place is the business of
+    `check_same_inputs`.
     """
     whole = recipe.plain()
     found = {key: whole[key] for key in SHARED}
@@ -38,13 +41,19 @@ def shared(recipe: Recipe) -> dict[str, Any]:
     if recipe.model.weights is not None:
         path = users_path(recipe.model.weights, "model.weights")
         # Of a run that was made elsewhere, or long ago, the file need not be here.
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else f"{path}, which is not here"
+        content = (
+            hashlib.sha256(path.read_bytes()).hexdigest()
+            if path.is_file()
+            else f"{path}, which is not here"
+        )
         found["model"] = found["model"] | {"weights": content}
     return found
 
 
 def run_digest(recipe: Recipe) -> str:
-    """Digest of what all arms share: data, model, training, seed, kind of device; arms and rounds may be added."""
+    """Digest of what all arms share: data, model, training, seed, kind of device; arms and
+    rounds may be added.
+    """
     return digest_json({"format": FORMAT, **shared(recipe)})
 
 
@@ -70,7 +79,9 @@ def differing(now: Mapping[str, Any], was: Mapping[str, Any], where: str = "") -
 
 
 def definition_of(recipe: Recipe, name: str) -> dict[str, Any]:
-    """Return what an arm of a recipe is, as plain data; of one that follows another, that other's too."""
+    """Return what an arm of a recipe is, as plain data; of one that follows another, that
+    other's too.
+    """
     arm = recipe.arms[name]
     plain: dict[str, Any] = json.loads(json.dumps(arm.definition()))
     return plain | {"source": definition_of(recipe, arm.source)} if arm.source else plain

@@ -1,4 +1,5 @@
-"""Merging: runs of one experiment that were done apart, on several machines, joined into one folder.
+"""Merging: runs of one experiment that were done apart, on several machines, joined into one
+folder.
 
 All checks come before the first write: a merge that is refused has changed nothing.
 """
@@ -19,7 +20,16 @@ from tombola.folder import similarity
 from tombola.folder.environments import check_same_inputs
 from tombola.folder.identity import differing, shared
 from tombola.folder.packing import labelled
-from tombola.folder.runs import LATENCY, PACKED, SIMILARITY, Run, is_of_round, lock, reading, similarity_key
+from tombola.folder.runs import (
+    LATENCY,
+    PACKED,
+    SIMILARITY,
+    Run,
+    is_of_round,
+    lock,
+    reading,
+    similarity_key,
+)
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import write_whole
 from tombola.records.records import Record, Records, timeless
@@ -42,8 +52,8 @@ _POINTS = 8  # rewind points that are held at a time
 def merge(into: Path, others: Sequence[Path]) -> Run:
     """Join runs: the first folder takes in what the others have, which stay as they are.
 
-    A packed run may be one of them (see `tombola.folder.packing`): it brings no tickets along, and where it is the
-    first it takes none in.
+    A packed run may be one of them (see `tombola.folder.packing`): it brings no tickets along, and
+    where it is the first it takes none in.
 
     Args:
         into: A run folder.
@@ -53,17 +63,21 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
         The first folder, with all in it.
 
     Raises:
-        ConfigError: They are not runs of one experiment, an arm is another one under the same name, a result that
-            both have is not the same, or a file of one of them is damaged. The first folder is as it was.
+        ConfigError: They are not runs of one experiment, an arm is another one under the same name,
+            a result that both have is not the same, or a file of one of them is damaged. The first
+            folder is as it was.
         DiskError: The first folder cannot be written to.
     """
     if not others:
-        raise ConfigError("runs merge needs two run folders or more; the first one takes the others in")
+        raise ConfigError(
+            "runs merge needs two run folders or more; the first one takes the others in"
+        )
     paths = [into, *others]
     for index, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:index]]:
             raise ConfigError(f"'{path}' is named twice")
-    runs = [Run(path) for path in paths]  # before the locks: these would make a folder that is not there
+    # before the locks: these would make a folder that is not there
+    runs = [Run(path) for path in paths]
     with contextlib.ExitStack() as locks:
         locks.enter_context(lock(into))
         for path in others:
@@ -101,17 +115,24 @@ def _check(one: Run, other: Run) -> None:
     if one.digest != other.digest:
         odd = differing(shared(other.recipe), shared(one.recipe))
         raise ConfigError(
-            f"'{other.path}' cannot be merged with '{one.path}': {', '.join(odd) or 'their digests differ'}"
+            f"'{other.path}' cannot be merged with '{one.path}': "
+            f"{', '.join(odd) or 'their digests differ'}"
         )
     known = one.definitions()
     for name, definition in other.definitions().items():
         if name in known and known[name] != definition:
-            raise ConfigError(f"'{other.path}' cannot be merged with '{one.path}': arm '{name}' is another one: "
-                              f"{', '.join(differing(definition, known[name]))}")  # fmt: skip
+            raise ConfigError(
+                f"'{other.path}' cannot be merged with '{one.path}': arm '{name}' is another one: "
+                f"{', '.join(differing(definition, known[name]))}"
+            )
     for now in other.environments():
         for before in one.environments():
             check_same_inputs(now, before, one.path)
-    doubles = [r for r in other.records.all() if one.record(r["arm"], r["replicate"], r["round"]) is not None]
+    doubles = [
+        r
+        for r in other.records.all()
+        if one.record(r["arm"], r["replicate"], r["round"]) is not None
+    ]
     for record in doubles:
         _check_double(one, other, record)
     _check_tickets(one, other)
@@ -120,13 +141,18 @@ def _check(one: Run, other: Run) -> None:
         known = one.predictions()
         for key, values in other.predictions().items():
             if key in known and not np.array_equal(values, known[key]):
-                raise ConfigError(f"'{other.path}' and '{one.path}' have different predictions for {key}")
+                raise ConfigError(
+                    f"'{other.path}' and '{one.path}' have different predictions for {key}"
+                )
     _check_similarities(one, other)
 
 
 def _check_tickets(one: Run, other: Run) -> None:
-    """Refuse tickets of one run that are other ones than the other run has or tells of, with or without a record."""
-    rewritten: dict[str, str] = {}  # digests of tickets whose copies in the other run have other bytes, and of these
+    """Refuse tickets of one run that are other ones than the other run has or tells of, with or
+    without a record.
+    """
+    # digests of tickets whose copies in the other run have other bytes, and of these
+    rewritten: dict[str, str] = {}
     for path in sorted((one.path / "tickets").rglob("*.safetensors")):
         copy = other.path / path.relative_to(one.path)
         if not copy.exists() or copy.read_bytes() == path.read_bytes():
@@ -138,14 +164,20 @@ def _check_tickets(one: Run, other: Run) -> None:
     for record in other.records.all():
         key = record["arm"], record["replicate"], record["round"]
         path = one.ticket_path(*key)
-        if one.record(*key) is None and path.exists() and Ticket.load(path).mask_digest != record["mask_digest"]:
+        if (
+            one.record(*key) is None
+            and path.exists()
+            and Ticket.load(path).mask_digest != record["mask_digest"]
+        ):
             raise ConfigError(f"'{path}' is not the ticket that '{other.path}' tells of")
 
 
 def _are_the_same(
     ours: ticket_format.TicketFile, theirs: ticket_format.TicketFile, rewritten: Mapping[str, str]
 ) -> bool:
-    """Whether two files of other bytes are one ticket, whose masks are written in two ways or whose parent's are."""
+    """Whether two files of other bytes are one ticket, whose masks are written in two ways or
+    whose parent's are.
+    """
     origin = dict(ours.origin)
     parent = rewritten.get(str(origin.get("parent")))
     if parent is not None:
@@ -163,8 +195,10 @@ def _check_similarities(one: Run, other: Run) -> None:
     for line in other.similarities():
         key = similarity_key(line)
         if counted.get(key, line) != line:
-            raise ConfigError(f"'{other.path}' and '{one.path}' have different similarities of {key[0]} and {key[1]}, "
-                              f"replicate {key[2]}, rounds {key[3]} and {key[4]}")  # fmt: skip
+            raise ConfigError(
+                f"'{other.path}' and '{one.path}' have different similarities of {key[0]} and "
+                f"{key[1]}, replicate {key[2]}, rounds {key[3]} and {key[4]}"
+            )
 
 
 def _check_double(one: Run, other: Run, record: Record) -> None:
@@ -175,23 +209,34 @@ def _check_double(one: Run, other: Run, record: Record) -> None:
     both = same["evaluated"] and record["evaluated"]
     odd = differing(_timeless(record, both), _timeless(same, both))
     if odd:
-        raise ConfigError(f"'{other.path}' and '{one.path}' have different results for {which}: {odd[0]}")
+        raise ConfigError(
+            f"'{other.path}' and '{one.path}' have different results for {which}: {odd[0]}"
+        )
 
 
 def _timeless(record: Record, whole: bool) -> dict[str, Any]:
     """Return what two machines must agree on, or of unlike evaluations the ticket alone.
 
-    Not clocks, and not what hangs on which other rounds were evaluated or on where the search was to stop.
+    Not clocks, and not what hangs on which other rounds were evaluated or on where the search was
+    to stop.
     """
     if not whole:
         return {key: record[key] for key in ("mask_digest", "rewind_digest", "kept")}
-    return {key: value for key, value in timeless(record).items() if key not in ("samples_seen", "passes")}
+    return {
+        key: value
+        for key, value in timeless(record).items()
+        if key not in ("samples_seen", "passes")
+    }
 
 
 def _files(run: Run, kind: str) -> list[Path]:
     """Return the files of a kind that a run has; what a killed write has left is none."""
     folder = run.path / kind
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    ]
     for path in files:
         if not re.fullmatch(_KEPT[kind], path.relative_to(folder).as_posix()):
             raise ConfigError(f"'{path}' is no file of a run; take it away")
@@ -251,16 +296,23 @@ def _write(runs: Sequence[Run]) -> None:
     for run in runs:
         environments += [one for one in run.environments() if one not in environments]
     into.seals.write_json(into.path / "environment.json", environments)
-    into.seals.write_json(into.path / "arms.json", _joined(run.definitions() for run in reversed(runs)))
+    into.seals.write_json(
+        into.path / "arms.json", _joined(run.definitions() for run in reversed(runs))
+    )
     into.recipe = _recipe(runs)
     into.write_about()
     records = Records(into.path / "records.jsonl", seals=into.seals)
     for run in runs[1:]:
         for record in run.records.all():
             records.add(record)
-    if counted := _joined({similarity_key(line): line for line in run.similarities()} for run in runs):
-        into.seals.write_lines(into.path / SIMILARITY, similarity.ordered(counted.values(), into.recipe.arms))
-    if measured := next(filter(None, (run.latency() for run in runs)), {}):  # clocks of one machine, not of several
+    if counted := _joined(
+        {similarity_key(line): line for line in run.similarities()} for run in runs
+    ):
+        into.seals.write_lines(
+            into.path / SIMILARITY, similarity.ordered(counted.values(), into.recipe.arms)
+        )
+    # clocks of one machine, not of several
+    if measured := next(filter(None, (run.latency() for run in runs)), {}):
         into.seals.write_json(into.path / LATENCY, measured)
     into.seals.write_json(into.path / "state.json", dict(_states(runs)))
 
@@ -279,5 +331,9 @@ def _recipe(runs: Sequence[Run]) -> Recipe:
 def _states(runs: Sequence[Run]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Give how each arm of each replicate ended: the one that got furthest."""
     for key in dict.fromkeys(key for run in runs for key in run.states()):
-        found = [run.states()[key] | ({"packed": True} if run.packed else {}) for run in runs if key in run.states()]
+        found = [
+            run.states()[key] | ({"packed": True} if run.packed else {})
+            for run in runs
+            if key in run.states()
+        ]
         yield key, max(found, key=lambda state: (state["state"] == "finished", state["rounds"]))

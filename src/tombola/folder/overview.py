@@ -1,4 +1,6 @@
-"""Overview: which runs there are, how far they are, and the sparsest tickets that hold the dense network's level."""
+"""Overview: which runs there are, how far they are, and the sparsest tickets that hold the
+dense network's level.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,13 @@ class Line:
         replicates: Of how many that the recipe has there are results, and how many it has.
         tickets: By arm, the density of its best ticket; see `best`.
         problem: Why it cannot be read, if so.
-        further: Of how many replicates there are results that the recipe had before and now has not.
+        further: Of how many replicates there are results that the recipe had before and now has
+            not.
         path: The folder.
-        best: By arm, its best ticket on validation data of those at most as dense as in ``tickets``: path of the file,
-            arm, replicate, round, density, the headline metric on validation and test data (``valid_accuracy`` and
-            ``test_accuracy`` of classifiers), and the file of its trained weights; ``None`` for a file that is not
-            there.
+        best: By arm, its best ticket on validation data of those at most as dense as in
+            ``tickets``: path of the file, arm, replicate, round, density, the headline metric on
+            validation and test data (``valid_accuracy`` and ``test_accuracy`` of classifiers), and
+            the file of its trained weights; ``None`` for a file that is not there.
     """
 
     folder: str
@@ -52,7 +55,9 @@ class Line:
         >>> Line("digits-1", "digits", "complete", (1, 1), {}, further=1).counted
         '1 of 1, and 1 more'
         """
-        return "{} of {}".format(*self.replicates) + (f", and {self.further} more" if self.further else "")
+        return "{} of {}".format(*self.replicates) + (
+            f", and {self.further} more" if self.further else ""
+        )
 
 
 def runs(parent: Path) -> list[Line]:
@@ -92,28 +97,43 @@ def _line(path: Path) -> Line:
         tickets,
         further=len(there - asked),
         path=str(path),
-        best={arm: _best_ticket(path, records, arm, density, metric) for arm, density in tickets.items()},
+        best={
+            arm: _best_ticket(path, records, arm, density, metric)
+            for arm, density in tickets.items()
+        },
     )
 
 
-def _best_ticket(run: Path, records: Sequence[Record], arm: str, most: float, metric: Metric) -> dict[str, Any]:
-    """Return an arm's best ticket, on validation data, of those that are on average at most so dense."""
+def _best_ticket(
+    run: Path, records: Sequence[Record], arm: str, most: float, metric: Metric
+) -> dict[str, Any]:
+    """Return an arm's best ticket, on validation data, of those that are on average at most so
+    dense.
+    """
     rounds: dict[int, list[float]] = {}
     own = [r for r in records if r["arm"] == arm and r["evaluated"] and r[metric.valid] is not None]
     for record in own:
         rounds.setdefault(record["round"], []).append(record["density"])
     known = [index for index, densities in rounds.items() if statistics.mean(densities) <= most]
     chosen = choosing.best([record for record in own if record["round"] in known], metric=metric)
-    files = {"path": choosing.ticket_path(run, chosen), "weights": choosing.training_path(run, chosen)}
-    told = {key: chosen[key] for key in ("arm", "replicate", "round", "density", metric.valid, metric.test)}
+    files = {
+        "path": choosing.ticket_path(run, chosen),
+        "weights": choosing.training_path(run, chosen),
+    }
+    told = {
+        key: chosen[key]
+        for key in ("arm", "replicate", "round", "density", metric.valid, metric.test)
+    }
     return {key: str(file) if file.exists() else None for key, file in files.items()} | told
 
 
 def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, float]:
-    """Return the lowest density at which each arm's tickets are on average as good as dense, on validation data.
+    """Return the lowest density at which each arm's tickets are on average as good as dense, on
+    validation data.
 
-    Chosen on validation data, so that the list selects nothing by the test split; without it, or where no ticket is as
-    good, the arm is left out. A ticket counts where all replicates that the arm has got to were evaluated.
+    Chosen on validation data, so that the list selects nothing by the test split; without it, or
+    where no ticket is as good, the arm is left out. A ticket counts where all replicates that the
+    arm has got to were evaluated.
     """
     rounds: dict[tuple[str, int], list[Record]] = {}
     for record in records:

@@ -1,8 +1,9 @@
-"""Packing: what a finished run is evidence of, small enough to be committed or sent, without its weights.
+"""Packing: what a finished run is evidence of, small enough to be committed or sent, without its
+weights.
 
-A packed run is a run folder with its recipe, records, states, ``similarity.jsonl`` and ``latency.json``, and one
-``predictions.npz`` in place of tickets, candidates, trainings and a file of predictions a round. It can be reported and
-merged, not continued.
+A packed run is a run folder with its recipe, records, states, ``similarity.jsonl`` and
+``latency.json``, and one ``predictions.npz`` in place of tickets, candidates, trainings and a file
+of predictions a round. It can be reported and merged, not continued.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Arrays = dict[str, NDArray[np.integer[Any]]]
 
 
 def labelled(labels: NDArray[np.integer[Any]] | None) -> Arrays:
-    """Return the test examples' classes as they stand beside the predictions of a packed run; nothing without any."""
+    """Return the test examples' classes as they stand beside the predictions of a packed run;
+    nothing without any.
+    """
     return {} if labels is None else {LABELS: labels}
 
 
@@ -38,8 +41,8 @@ def pack(run: Path, to: Path) -> Run:
         The packed run.
 
     Raises:
-        ConfigError: The first is no run folder, something in it is damaged, or another process works in it; the second
-            has something in it.
+        ConfigError: The first is no run folder, something in it is damaged, or another process
+            works in it; the second has something in it.
         DiskError: It cannot be written to.
     """
     found = Run(run)
@@ -49,7 +52,9 @@ def pack(run: Path, to: Path) -> Run:
         predictions = found.predictions() | labelled(found.labels())
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True) as part:
+            with tempfile.TemporaryDirectory(
+                dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True
+            ) as part:
                 found.write_findings(Path(part))
                 Seals(Path(part), found.digest).write_arrays(Path(part, PACKED), predictions)
                 Path(part).chmod(0o755)

@@ -22,11 +22,14 @@ _BINS = 60
 _WIDE = 0.999  # of the weights lie within the outer bins' bounds, which hold the rest too
 
 
-def histogram(run: Run, arms: Sequence[str], tell: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
-    """Count the trained dense network's weights by value, those that each arm's ticket keeps and those that it prunes.
+def histogram(
+    run: Run, arms: Sequence[str], tell: Callable[[str], None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """Count the trained dense network's weights by value, those that each arm's ticket keeps and
+    those that it prunes.
 
-    Of the first replicate that has all there is to count, of its largest layer, and of the tickets that are nearest to
-    the lowest density that all of the arms come to.
+    Of the first replicate that has all there is to count, of its largest layer, and of the tickets
+    that are nearest to the lowest density that all of the arms come to.
 
     Args:
         run: The folder.
@@ -34,18 +37,25 @@ def histogram(run: Run, arms: Sequence[str], tell: Callable[[str], None] = lambd
         tell: Told where the dense network's training is there and is not what was written.
 
     Returns:
-        By arm and bin: arm, layer, round, density of the layer (a fraction), from, to, kept, pruned. Nothing where the
-        dense network's training or the tickets are not there.
+        By arm and bin: arm, layer, round, density of the layer (a fraction), from, to, kept,
+        pruned. Nothing where the dense network's training or the tickets are not there.
     """
     for replicate in sorted({record["replicate"] for record in run.records.all()}):
         tickets = {
-            arm: [r for r in run.records.of(arm, replicate) if r["round"] and 0 < r["density"] < 1] for arm in arms
+            arm: [r for r in run.records.of(arm, replicate) if r["round"] and 0 < r["density"] < 1]
+            for arm in arms
         }
         lowest = max((min(r["density"] for r in of) for of in tickets.values() if of), default=0.0)
-        chosen = [min(of, key=lambda r: abs(math.log(r["density"] / lowest))) for of in tickets.values() if of]
+        chosen = [
+            min(of, key=lambda r: abs(math.log(r["density"] / lowest)))
+            for of in tickets.values()
+            if of
+        ]
         state = _dense(run, replicate, tell)
         if chosen and state is not None and all(_path(run, record).exists() for record in chosen):
-            return [row for record in chosen for row in _of_ticket(record, _mask(run, record), state)]
+            return [
+                row for record in chosen for row in _of_ticket(record, _mask(run, record), state)
+            ]
     return []
 
 
@@ -60,7 +70,11 @@ def _mask(run: Run, record: Record) -> Mask:
 def _dense(run: Run, replicate: int, tell: Callable[[str], None]) -> State | None:
     """Return the trained weights of the dense network, if they are kept."""
     for record in run.records.all():
-        if record["replicate"] == replicate and record["round"] == 0 and record.get("training_digest"):
+        if (
+            record["replicate"] == replicate
+            and record["round"] == 0
+            and record.get("training_digest")
+        ):
             store = run.store(lambda text: tell(f"{text}: what tickets prune is not drawn"))
             trained = store.trained(record["training_digest"])
             return None if trained is None else trained.state

@@ -15,9 +15,10 @@
     trainings/        trained weights, by digest: all that is needed while the run is not complete, then those to keep
     summary.md report.html *.svg *.png
 
-The folder is the source of truth: all that a report shows can be made from it again. So every file of it that is read
-back carries a digest over its content, see `tombola.records.seals`; tickets and rewind points have their own. Folders
-of before there were any have a ``run.json`` without ``seals``; one that is worked in again gets them.
+The folder is the source of truth: all that a report shows can be made from it again. So every file
+of it that is read back carries a digest over its content, see `tombola.records.seals`; tickets and
+rewind points have their own. Folders of before there were any have a ``run.json`` without
+``seals``; one that is worked in again gets them.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ from tombola.schema.recipe import FORMAT, Decision, Recipe, parse, section
 from tombola.search.work import Train
 from tombola.tickets import RewindPoints, Ticket
 
-_ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"  # what a packed run knows its predictions by
+# what a packed run knows its predictions by
+_ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
 PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.folder.packing`
 SIMILARITY = "similarity.jsonl"
 LATENCY = "latency.json"
@@ -83,10 +85,11 @@ _ABOUT = {
     "metrics": list[dict[str, Any]],
     "methods": dict[str, dict[str, Any]],
 }
-_FIELDS = ("density_total", "kept_fraction", "early_stop_step", "selected", "seconds")  # of a run's records, too
+# of a run's records, too
+_FIELDS = ("density_total", "kept_fraction", "early_stop_step", "selected", "seconds")
 _UNSEALED = (
-    "this run was made before files carried digests of their contents: one that was altered or damaged since is seen "
-    "only where it cannot be read any more"
+    "this run was made before files carried digests of their contents: one that was altered or "
+    "damaged since is seen only where it cannot be read any more"
 )
 _BACK = "put it back as it was"
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
@@ -116,7 +119,10 @@ class Run:
         self.records = self._records(repair=False)
         self._state = self._states()
         if self.records.repaired:
-            self.told.append("the last record is half written, and left out; running the recipe does its round again")
+            self.told.append(
+                "the last record is half written, and left out; running the recipe does its round "
+                "again"
+            )
         self.told += self._gone()
         if not self.sealed:
             self.told.append(_UNSEALED)
@@ -127,7 +133,9 @@ class Run:
         return self.seals.required
 
     def _about(self) -> dict[str, Any] | None:
-        """Return what the folder says of itself, ``None`` where it does not; refuse another version's."""
+        """Return what the folder says of itself, ``None`` where it does not; refuse another
+        version's.
+        """
         path = self.path / "run.json"
         if not path.exists():
             return None
@@ -138,11 +146,15 @@ class Run:
                 Seals(self.path).read_json(path)  # then it must have one itself
             check_entries(path, about, _ABOUT)
         if about.get("format") != FORMAT:
-            raise ConfigError(f"'{self.path}' is a run of format {about.get('format')}, and this tombola makes and "
-                              f"reads format {FORMAT}; run the recipe again under another --runs folder")  # fmt: skip
+            raise ConfigError(
+                f"'{self.path}' is a run of format {about.get('format')}, and this tombola makes "
+                f"and reads format {FORMAT}; run the recipe again under another --runs folder"
+            )
         if about.get("seals", seals.VERSION) != seals.VERSION:
-            raise ConfigError(f"'{self.path}' has digests of version {about['seals']}, and this tombola reads version "
-                              f"{seals.VERSION}: a newer one is needed")  # fmt: skip
+            raise ConfigError(
+                f"'{self.path}' has digests of version {about['seals']}, and this tombola reads "
+                f"version {seals.VERSION}: a newer one is needed"
+            )
         if "digest" not in about:
             raise DamagedError(f"'{path}' is damaged: it has no digest of the recipe; {_ANEW}")
         return about
@@ -160,7 +172,9 @@ class Run:
             raise ConfigError(f"'{path}' cannot be read: {why}; {_BACK}") from error
         odd = self._other_shared(recipe, about) or self._other_arms(recipe)
         if odd:
-            raise ConfigError(f"'{path}' is not the recipe that its run was made with: {', '.join(odd)}; {_BACK}")
+            raise ConfigError(
+                f"'{path}' is not the recipe that its run was made with: {', '.join(odd)}; {_BACK}"
+            )
         if wrong is not None:
             raise DamagedError(f"{wrong}; {_BACK}")
         return recipe
@@ -172,11 +186,14 @@ class Run:
             if run_digest(recipe) == self.digest:
                 return []
             if recipe.model.weights is not None:
-                self.told.append("the recipe cannot be compared with the digest that names the run: the checkpoint "
-                                 f"'{recipe.model.weights}' is not here, or is another one now")  # fmt: skip
+                self.told.append(
+                    "the recipe cannot be compared with the digest that names the run: the "
+                    f"checkpoint '{recipe.model.weights}' is not here, or is another one now"
+                )
                 return []
             return [f"its digest is {run_digest(recipe)[:12]}, run.json has {self.digest[:12]}"]
-        # A checkpoint counts by its content, and need not be here; what the run began with is not changed by that.
+        # A checkpoint counts by its content, and need not be here; what the run began with is not
+        # changed by that.
         bare = replace(recipe, model=replace(recipe.model, weights=None))
         now = json.loads(json.dumps(shared(bare)))
         return [entry for entry in differing(now, known) if not entry.startswith("model.weights ")]
@@ -186,22 +203,41 @@ class Run:
         known = self.definitions()
         odd: list[str] = []
         if not (self.path / "arms.json").exists():
-            self.told.append("there is no arms.json: whether the arms are those that ran is not known")
+            self.told.append(
+                "there is no arms.json: whether the arms are those that ran is not known"
+            )
             return odd
         for name in recipe.arms:
             if name not in known:
                 odd.append(f"arms.json has no arm '{name}'")
                 continue
-            odd += [f"arm '{name}': {entry}" for entry in differing(definition_of(recipe, name), known[name])]
+            odd += [
+                f"arm '{name}': {entry}"
+                for entry in differing(definition_of(recipe, name), known[name])
+            ]
         return odd
 
     def _records(self, *, repair: bool) -> Records:
         path = self.path / "records.jsonl"
-        return Records(path, repair=repair, order=list(self.recipe.arms), seals=self.seals, fields=_FIELDS,
-                       metrics=self.metrics)  # fmt: skip
+        return Records(
+            path,
+            repair=repair,
+            order=list(self.recipe.arms),
+            seals=self.seals,
+            fields=_FIELDS,
+            metrics=self.metrics,
+        )
 
-    def _json(self, name: str, hint: Any, check: Callable[[Path, Any], None] | None = None, advice: str = _ANEW) -> Any:
-        """Read a file of the folder, whose value is of a type and passes a check; ``None`` where there is none."""
+    def _json(
+        self,
+        name: str,
+        hint: Any,
+        check: Callable[[Path, Any], None] | None = None,
+        advice: str = _ANEW,
+    ) -> Any:
+        """Read a file of the folder, whose value is of a type and passes a check; ``None``
+        where there is none.
+        """
         path = self.path / name
         with _advising(advice):
             try:
@@ -218,26 +254,37 @@ class Run:
         return self._json("state.json", dict[str, dict[str, Any]], check_endings) or {}
 
     def _gone(self) -> list[str]:
-        """Say of which rounds there were results once, since an arm is finished, and now are none."""
+        """Say of which rounds there were results once, since an arm is finished, and now are
+        none.
+        """
         told = []
         for key, ending in self._state.items():
             arm, _, replicate = key.rpartition("/")
             if ending["state"] != "finished" or arm not in self.recipe.arms:
                 continue
             rounds = range(ending.get("rounds", 0) + 1)
-            gone = [str(index) for index in rounds if self.records.get(arm, int(replicate), index) is None]
+            gone = [
+                str(index)
+                for index in rounds
+                if self.records.get(arm, int(replicate), index) is None
+            ]
             if gone:
-                told.append(f"arm {arm}, replicate {replicate}, has no results of round {', '.join(gone)} any more; "
-                            "running the recipe has them again")  # fmt: skip
+                told.append(
+                    f"arm {arm}, replicate {replicate}, has no results of round {', '.join(gone)} "
+                    "any more; running the recipe has them again"
+                )
         return told
 
     def judge_by(self, changes: Mapping[str, Any]) -> None:
-        """Judge by other entries of ``verdict`` than the recipe's own; the folder's recipe stays as it is.
+        """Judge by other entries of ``verdict`` than the recipe's own; the folder's recipe stays as
+        it is.
 
         Raises:
             ConfigError: There is no such entry, or its value will not do.
         """
-        verdict = section(Decision, dataclasses.asdict(self.recipe.verdict) | dict(changes), "verdict")
+        verdict = section(
+            Decision, dataclasses.asdict(self.recipe.verdict) | dict(changes), "verdict"
+        )
         self.recipe = replace(self.recipe, verdict=verdict)
 
     def environments(self) -> list[dict[str, Any]]:
@@ -257,7 +304,12 @@ class Run:
         return digest_json(self.definition(name))
 
     def best(
-        self, arm: str | None = None, at: float | None = None, *, replicate: int | None = None, round: int | None = None
+        self,
+        arm: str | None = None,
+        at: float | None = None,
+        *,
+        replicate: int | None = None,
+        round: int | None = None,
     ) -> Best:
         """Return the ticket that is best on validation data, with its trained weights.
 
@@ -270,14 +322,22 @@ class Run:
             round: Of this one; 0 is the dense network.
 
         Raises:
-            InputError: There is no such ticket, or its trained weights were not kept (``keep`` of the recipe).
+            InputError: There is no such ticket, or its trained weights were not kept (``keep`` of
+                the recipe).
         """
         if arm is not None and arm not in self.definitions():
-            raise ConfigError(f"'{self.path}' has no arm '{arm}'; it has: {', '.join(self.definitions())}."
-                              f"{near(arm, self.definitions())}")  # fmt: skip
+            raise ConfigError(
+                f"'{self.path}' has no arm '{arm}'; it has: {', '.join(self.definitions())}."
+                f"{near(arm, self.definitions())}"
+            )
         arms = choosing.searching(self.definitions(), dense=round == 0) if arm is None else [arm]
         record = choosing.best(
-            self.records.all(), arms=arms, at=at, replicate=replicate, round=round, metric=self.metrics[0]
+            self.records.all(),
+            arms=arms,
+            at=at,
+            replicate=replicate,
+            round=round,
+            metric=self.metrics[0],
         )
         return of_record(self.path, record, self.recipe.keep)
 
@@ -295,7 +355,9 @@ class Run:
         return Store(self.trainings).kept(Train, digest)
 
     def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
-        """Return the tickets of the first rounds that have both a ticket and a record, without a gap."""
+        """Return the tickets of the first rounds that have both a ticket and a record, without
+        a gap.
+        """
         tickets: list[Ticket] = []
         points: dict[Path, Any] = {}
         before: Record | None = self.record(arm, replicate, 0)
@@ -314,11 +376,18 @@ class Run:
                 raise ConfigError(f"'{path}' is not the ticket that the records tell of; {_AGAIN}")
             # Rounds that rewind to the same point hold it once.
             same = tickets and record["rewind_digest"] == before["rewind_digest"]
-            tickets.append(replace(ticket, rewind_point=tickets[-1].rewind_point) if same else ticket)
+            tickets.append(
+                replace(ticket, rewind_point=tickets[-1].rewind_point) if same else ticket
+            )
             before = record
-        # Partitions that search apart go on with their own candidates, so a round without them is done again.
+        # Partitions that search apart go on with their own candidates, so a round without them is
+        # done again.
         apart = self.recipe.arms[arm].apart and not self.finished(arm, replicate)
-        while apart and tickets and not self._has_candidates(arm, replicate, len(tickets), tickets[-1].mask):
+        while (
+            apart
+            and tickets
+            and not self._has_candidates(arm, replicate, len(tickets), tickets[-1].mask)
+        ):
             tickets.pop()
         return tickets
 
@@ -331,7 +400,9 @@ class Run:
         return True
 
     def say(self, text: str) -> None:
-        """Tell what somebody who works in the folder must know; who only reads there has it in ``told``."""
+        """Tell what somebody who works in the folder must know; who only reads there has it in
+        ``told``.
+        """
         if text not in self.told:
             self.told.append(text)
 
@@ -364,7 +435,9 @@ class Run:
         """Where the states that tickets start from are kept, each once."""
         return self.path / "rewind_points"
 
-    def candidates(self, arm: str, replicate: int, index: int, like: Mask) -> list[dict[str, Tensor]]:
+    def candidates(
+        self, arm: str, replicate: int, index: int, like: Mask
+    ) -> list[dict[str, Tensor]]:
         """Return the mask of every partition of a round, before they were combined.
 
         Args:
@@ -382,12 +455,19 @@ class Run:
         except FileNotFoundError as error:
             raise ConfigError(f"'{path}' is not there") from error
         number = len({name.partition(".")[0] for name in packed})
-        sizes = {f"{one}.{name}": -(-keep.numel() // 8) for one in range(number) for name, keep in like.items()}
+        sizes = {
+            f"{one}.{name}": -(-keep.numel() // 8)
+            for one in range(number)
+            for name, keep in like.items()
+        }
         plain = all(bits.dtype == torch.uint8 and bits.ndim == 1 for bits in packed.values())
         if not plain or {name: bits.numel() for name, bits in packed.items()} != sizes:
-            raise DamagedError(f"'{path}' is damaged: its masks are not those of the round's weights")
+            raise DamagedError(
+                f"'{path}' is damaged: its masks are not those of the round's weights"
+            )
         return [
-            {name: _unpacked(packed[f"{one}.{name}"], keep) for name, keep in like.items()} for one in range(number)
+            {name: _unpacked(packed[f"{one}.{name}"], keep) for name, keep in like.items()}
+            for one in range(number)
         ]
 
     def predictions_path(self, arm: str, replicate: int, index: int) -> Path:
@@ -396,11 +476,14 @@ class Run:
 
     @property
     def packed(self) -> bool:
-        """Whether the folder holds what a run found without its weights, see `tombola.folder.packing`."""
+        """Whether the folder holds what a run found without its weights, see
+        `tombola.folder.packing`.
+        """
         return (self.path / PACKED).exists()
 
     def predictions(self) -> dict[str, NDArray[np.integer[Any]]]:
-        """Return the predicted class of every test example, shape [examples], by "arm/replicate-K/round-RRR".
+        """Return the predicted class of every test example, shape [examples], by
+        "arm/replicate-K/round-RRR".
 
         Raises:
             ConfigError: A file is damaged.
@@ -418,12 +501,19 @@ class Run:
         number = None if labels is None else len(labels)
         for key, values in found.items():
             if not re.fullmatch(_ROUND, key):
-                raise DamagedError(f"'{self.path}' has predictions of '{key}'; '{key}' is no round of an arm")
+                raise DamagedError(
+                    f"'{self.path}' has predictions of '{key}'; '{key}' is no round of an arm"
+                )
             number = len(values) if number is None else number
             if len(values) != number:
-                raise DamagedError(f"'{self.path}' has {len(values)} predictions of {key}, and {number} test examples")
+                raise DamagedError(
+                    f"'{self.path}' has {len(values)} predictions of {key}, and {number} test "
+                    "examples"
+                )
         places = {arm: place for place, arm in enumerate(self.recipe.arms)}
-        ordered = sorted(found, key=lambda key: (places.get(key.partition("/")[0], len(places)), key))
+        ordered = sorted(
+            found, key=lambda key: (places.get(key.partition("/")[0], len(places)), key)
+        )
         return labels, {key: found[key] for key in ordered}
 
     def _predicted(self) -> dict[str, NDArray[np.integer[Any]]]:
@@ -432,12 +522,18 @@ class Run:
         if self.packed:
             return self._in_one_file()
         files = [*folder.glob("*/*/*.npy"), *filter(Path.exists, [self.labels_path])]
-        return {path.relative_to(folder).with_suffix("").as_posix(): self._classes(path) for path in files}
+        return {
+            path.relative_to(folder).with_suffix("").as_posix(): self._classes(path)
+            for path in files
+        }
 
     def _in_one_file(self) -> dict[str, NDArray[np.integer[Any]]]:
         path = self.path / PACKED
         with _advising("pack the run again"):
-            return {key: checked_classes(path, values) for key, values in self.seals.read_arrays(path).items()}
+            return {
+                key: checked_classes(path, values)
+                for key, values in self.seals.read_arrays(path).items()
+            }
 
     def _classes(self, path: Path) -> NDArray[np.integer[Any]]:
         """Read a file of classes."""
@@ -445,7 +541,8 @@ class Run:
             return checked_classes(path, self.seals.read_array(path))
 
     def similarities(self) -> list[dict[str, Any]]:
-        """Return what was counted of pairs of tickets (`tombola.folder.similarity`); nothing where no two arms search.
+        """Return what was counted of pairs of tickets (`tombola.folder.similarity`); nothing where
+        no two arms search.
 
         Raises:
             ConfigError: The file is damaged.
@@ -461,7 +558,8 @@ class Run:
         return lines
 
     def latency(self) -> dict[str, Any]:
-        """Return how long the dense network and tickets took (`tombola.experiments.latency`); nothing where not known.
+        """Return how long the dense network and tickets took (`tombola.experiments.latency`);
+        nothing where not known.
 
         Raises:
             ConfigError: The file is damaged.
@@ -470,7 +568,8 @@ class Run:
         return self._json(LATENCY, dict[str, Any], check_latency, advice) or {}
 
     def labels(self) -> NDArray[np.integer[Any]] | None:
-        """Return the class of every test example, shape [examples]; ``None`` in runs of before they were kept.
+        """Return the class of every test example, shape [examples]; ``None`` in runs of before they
+        were kept.
 
         Raises:
             ConfigError: The file is damaged.
@@ -490,17 +589,22 @@ class Run:
         return self.path / "trainings"
 
     def store(self, tell: Callable[[str], None]) -> Store:
-        """Return the finished trainings that are kept, which tell of each file that is not what was written."""
+        """Return the finished trainings that are kept, which tell of each file that is not what
+        was written.
+        """
         return Store(self.trainings, tell=tell, sealed=self.sealed)
 
     def finished(self, arm: str, replicate: int) -> bool:
-        """Whether an arm of a replicate has nothing left to do: it ended so, and what it made is still there."""
+        """Whether an arm of a replicate has nothing left to do: it ended so, and what it made
+        is still there.
+        """
         ending = self.ending(arm, replicate)
         if ending.state != "finished" or ending.goal != self._goal(arm):
             return False
         rounds = [*range(ending.rounds + 1)]
         method = self.recipe.arms[arm]
-        if method.source is not None and not method.has_tickets:  # it has one more, of the number that the other has
+        # it has one more, of the number that the other has
+        if method.source is not None and not method.has_tickets:
             rounds.append(self.ending(method.source, replicate).rounds)
         if not all(self.record(arm, replicate, index) is not None for index in rounds):
             return False
@@ -509,17 +613,24 @@ class Run:
 
     def _goal(self, arm: str) -> dict[str, Any]:
         """Return how far an arm is to go: what may change without making it another arm."""
-        plain: dict[str, Any] = json.loads(json.dumps(
-            {"until": dataclasses.asdict(self.recipe.until), "evaluate_at": self.recipe.arms[arm].evaluate_at}
-        ))  # fmt: skip
+        plain: dict[str, Any] = json.loads(
+            json.dumps(
+                {
+                    "until": dataclasses.asdict(self.recipe.until),
+                    "evaluate_at": self.recipe.arms[arm].evaluate_at,
+                }
+            )
+        )
         return plain
 
     def ending(self, arm: str, replicate: int) -> Ending:
         """How an arm of a replicate ended."""
         state = self._state.get(f"{arm}/{replicate}", {})
         known = {field.name for field in dataclasses.fields(Ending)}
-        return Ending(**{"state": "open", "why": "", "rounds": 0, "goal": {}}
-                      | {key: value for key, value in state.items() if key in known})  # fmt: skip
+        return Ending(
+            **{"state": "open", "why": "", "rounds": 0, "goal": {}}
+            | {key: value for key, value in state.items() if key in known}
+        )
 
     def states(self) -> dict[str, Any]:
         """Return how all arms ended, by "arm/replicate"."""
@@ -529,37 +640,53 @@ class Run:
         """Return the run as a recipe takes it up again.
 
         Raises:
-            ConfigError: It is the run of another recipe, whatever its name says, or it has no weights to go on from.
+            ConfigError: It is the run of another recipe, whatever its name says, or it has no
+                weights to go on from.
         """
         if self.packed:
-            raise ConfigError(f"'{self.path}' is a packed run, without weights to go on from; run the recipe under "
-                              "another --runs folder and merge")  # fmt: skip
+            raise ConfigError(
+                f"'{self.path}' is a packed run, without weights to go on from; run the recipe "
+                "under another --runs folder and merge"
+            )
         odd = differing(shared(recipe), shared(self.recipe))
         if self.digest == run_digest(recipe):  # the same weights, wherever their file was
             odd = [entry for entry in odd if not entry.startswith("model.weights ")]
         if odd:
-            raise ConfigError(f"'{self.path}' holds the run of another recipe: {', '.join(odd)}; give this one another "
-                              "name, or move that folder away")  # fmt: skip
+            raise ConfigError(
+                f"'{self.path}' holds the run of another recipe: {', '.join(odd)}; give this one "
+                "another name, or move that folder away"
+            )
         self.recipe = recipe
         return self
 
     def write_about(self, folder: Path | None = None) -> None:
-        """Write ``recipe.yaml`` and what the folder says of itself, into another folder if it is given."""
+        """Write ``recipe.yaml`` and what the folder says of itself, into another folder if it
+        is given.
+        """
         folder = folder or self.path
         now = Seals(folder, self.digest)
-        # The recipe first: it is held to what the other says, which knows only of what never changes.
+        # The recipe first: it is held to what the other says, which knows only of what never
+        # changes.
         now.write_yaml(folder / "recipe.yaml", self.recipe.plain())
         bare = replace(self.recipe, model=replace(self.recipe.model, weights=None))
-        about = {"format": FORMAT, "digest": self.digest, "facts": self.facts, "shared": shared(bare)}
+        about = {
+            "format": FORMAT,
+            "digest": self.digest,
+            "facts": self.facts,
+            "shared": shared(bare),
+        }
         arms = self.recipe.arms.items()
-        if own := {f"arms.{name}": facts_of(arm) for name, arm in arms if catalogue.is_own(arm.method)}:
+        if own := {
+            f"arms.{name}": facts_of(arm) for name, arm in arms if catalogue.is_own(arm.method)
+        }:
             about["methods"] = own  # by which the folder is read where they are not
         if self.metrics != CLASSIFIED:  # what a run has that names none
             about["metrics"] = [metric.plain() for metric in self.metrics]
         Seals(folder).write_json(folder / "run.json", {**about, "seals": seals.VERSION})
 
     def write_findings(self, folder: Path) -> None:
-        """Write all that the run knows without its tickets, predictions and weights, each file with its digest.
+        """Write all that the run knows without its tickets, predictions and weights, each file with
+        its digest.
 
         Args:
             folder: Where to; it may be the run's own, if it is of before there were digests.
@@ -581,16 +708,23 @@ class Run:
         self.write_about(folder)  # last: from now on a file without a digest is refused
 
     def seal(self) -> None:
-        """Give every file of a folder of before there were digests its own; nobody else may work there.
+        """Give every file of a folder of before there were digests its own; nobody else may work
+        there.
 
         Raises:
             ConfigError: A file is seen to be damaged. Trainings that are go, and are done again.
         """
         before, now = self.seals, Seals(self.path, self.digest)
         predicted = self._predicted()
-        masks = {path: before.read_tensors(path) for path in sorted((self.path / "candidates").rglob("*.safetensors"))}
+        masks = {
+            path: before.read_tensors(path)
+            for path in sorted((self.path / "candidates").rglob("*.safetensors"))
+        }
         self.told = [text for text in self.told if text != _UNSEALED]
-        self.say(f"'{self.path}' was made before files carried digests of their contents; from now on they do")
+        self.say(
+            f"'{self.path}' was made before files carried digests of their contents; from now on "
+            "they do"
+        )
         for path, tensors in masks.items():
             now.write_tensors(path, tensors)
         if self.packed:
@@ -618,8 +752,8 @@ class RunFolder(Run):
         path: The folder.
 
     Raises:
-        ConfigError: Another process works there, it is of another version or recipe, the data differ from those it
-            began with, or an arm has changed under its old name.
+        ConfigError: Another process works there, it is of another version or recipe, the data
+            differ from those it began with, or an arm has changed under its old name.
         DiskError: It cannot be written to.
     """
 
@@ -639,7 +773,8 @@ class RunFolder(Run):
         self.facts = dict(facts or {})
         self.told = []
         self._tell = tell
-        self._again: set[tuple[str, int, int]] = set()  # evaluated rounds whose predictions are gone
+        # evaluated rounds whose predictions are gone
+        self._again: set[tuple[str, int, int]] = set()
         self._lock = lock(self.path)
         try:
             self._take(fingerprint)
@@ -647,7 +782,8 @@ class RunFolder(Run):
             self.close()
             raise
         self._state_lock = threading.Lock()
-        self._points = RewindPoints(self.rewind_points)  # each start is encoded and checked once in a run
+        # each start is encoded and checked once in a run
+        self._points = RewindPoints(self.rewind_points)
 
     def _take(self, fingerprint: str) -> None:
         clear_parts(self.path)
@@ -687,14 +823,20 @@ class RunFolder(Run):
             try:
                 self._classes(path)
             except DamagedError as error:
-                self.say(f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated again")
+                self.say(
+                    f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated again"
+                )
                 self._again.add((arm, replicate, index))
                 path.unlink()
 
     def record(self, arm: str, replicate: int, index: int) -> Record | None:
         """Return the result of a round; one whose predictions are gone counts as not evaluated."""
         found = super().record(arm, replicate, index)
-        return {**found, "evaluated": False} if found and (arm, replicate, index) in self._again else found
+        return (
+            {**found, "evaluated": False}
+            if found and (arm, replicate, index) in self._again
+            else found
+        )
 
     def finished(self, arm: str, replicate: int) -> bool:
         """Whether an arm of a replicate has nothing left to do."""
@@ -702,20 +844,26 @@ class RunFolder(Run):
         return not again and super().finished(arm, replicate)
 
     def _check_environment(self, now: dict[str, Any]) -> list[dict[str, Any]]:
-        """Refuse other data or other code of the user's than the run began with; return all its environments."""
+        """Refuse other data or other code of the user's than the run began with; return all its
+        environments.
+        """
         known = self.environments()
         for before in known:
             check_same_inputs(now, before, self.path)
         return known if now in known else [*known, now]
 
     def _check_arms(self) -> dict[str, Any]:
-        """Refuse an arm that changed under its name; return the definitions of all arms that ever ran here."""
+        """Refuse an arm that changed under its name; return the definitions of all arms that
+        ever ran here.
+        """
         known = self.definitions()
         for name in self.recipe.arms:
             now, was = self.definition(name), known.get(name)
             if was is not None and was != now:
-                raise ConfigError(f"arm '{name}' has changed since '{self.path}' began: "
-                                  f"{', '.join(differing(now, was))}; give it another name")  # fmt: skip
+                raise ConfigError(
+                    f"arm '{name}' has changed since '{self.path}' began: "
+                    f"{', '.join(differing(now, was))}; give it another name"
+                )
             known[name] = now
         return known
 
@@ -724,19 +872,27 @@ class RunFolder(Run):
         return self.records.add(record, anyway=anyway)
 
     def keep_ticket(self, arm: str, replicate: int, index: int, ticket: Ticket) -> str:
-        """Write the ticket of a round and return its file's digest; the state it starts from is kept once."""
+        """Write the ticket of a round and return its file's digest; the state it starts from is
+        kept once.
+        """
         return ticket.save(self.ticket_path(arm, replicate, index), self._points)
 
-    def keep_candidates(self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]) -> None:
+    def keep_candidates(
+        self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]
+    ) -> None:
         """Keep the mask of every partition, eight weights a byte."""
         packed = {
             f"{number}.{name}": torch.from_numpy(np.packbits(keep.cpu().numpy()))
             for number, candidate in enumerate(candidates)
             for name, keep in candidate.items()
         }
-        self.seals.write_tensors(self._of_round("candidates", arm, replicate, index, ".safetensors"), packed)
+        self.seals.write_tensors(
+            self._of_round("candidates", arm, replicate, index, ".safetensors"), packed
+        )
 
-    def keep_predictions(self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]) -> None:
+    def keep_predictions(
+        self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]
+    ) -> None:
         """Keep what a ticket predicts for every test example, a byte or two each."""
         self.seals.write_array(self.predictions_path(arm, replicate, index), _small(predictions))
         self._again.discard((arm, replicate, index))
@@ -744,7 +900,9 @@ class RunFolder(Run):
     def keep_labels(self, labels: NDArray[np.integer[Any]]) -> None:
         """Keep the classes of the test examples, so that the report needs no data."""
         try:
-            if self.labels_path.exists() and np.array_equal(self._classes(self.labels_path), labels):
+            if self.labels_path.exists() and np.array_equal(
+                self._classes(self.labels_path), labels
+            ):
                 return
         except DamagedError as error:
             self.say(str(error))
@@ -762,7 +920,9 @@ class RunFolder(Run):
             self.seals.write_json(self.path / "state.json", self._state)
 
     def clear_trainings(self) -> None:
-        """Drop the trainings of a complete run, but those that the recipe says to keep and the dense network's."""
+        """Drop the trainings of a complete run, but those that the recipe says to keep and the
+        dense network's.
+        """
         self.store(self.say).keep_only(self.trainings_to_keep())
 
     def trainings_to_keep(self) -> set[str]:
@@ -771,7 +931,9 @@ class RunFolder(Run):
         each: dict[tuple[str, int], list[Record]] = {}
         for record in evaluated:  # they come by round
             each.setdefault((record["arm"], record["replicate"]), []).append(record)
-        kept = choosing.kept(self.recipe.keep, each.values(), self.recipe.compared_at, self.metrics[0])
+        kept = choosing.kept(
+            self.recipe.keep, each.values(), self.recipe.compared_at, self.metrics[0]
+        )
         dense = [record for record in evaluated if record["round"] == 0]
         return {record["training_digest"] for record in (*dense, *kept)}
 
@@ -799,7 +961,9 @@ def _advising(advice: str) -> Iterator[None]:
 
 
 def similarity_key(line: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
-    """Return what a line of ``similarity.jsonl`` is about: two arms, a replicate, a round of each."""
+    """Return what a line of ``similarity.jsonl`` is about: two arms, a replicate, a round of
+    each.
+    """
     (one, other), (first, second) = line["arms"], line["rounds"]
     return one, other, line["replicate"], first, second
 
@@ -812,7 +976,9 @@ def is_of_round(origin: Mapping[str, Any], arm: str, replicate: int, index: int)
 
 def _unpacked(bits: Tensor, like: Tensor) -> Tensor:
     """Return a mask of a weight's shape from its bits."""
-    return torch.from_numpy(np.unpackbits(bits.numpy(), count=like.numel()).astype(bool)).view(like.shape)
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=like.numel()).astype(bool)).view(
+        like.shape
+    )
 
 
 def _small(classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:

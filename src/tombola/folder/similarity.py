@@ -1,12 +1,13 @@
 """Similarity: which weights the tickets of two arms prune alike, counted at the end of a run.
 
-    tickets -> [ pairs of arms -> pairs of rounds -> counts of each layer ] -> similarity.jsonl -> report
+    tickets -> [ pairs of arms -> pairs of rounds -> counts of each layer ] -> similarity.jsonl ->
+    report
 
-The counts are kept since the report of a packed run, which has no masks, needs them. What they say against chance is
-worked out in `tombola.evidence.overlap`. A line of the file has two arms, a replicate, the round and the mask's digest
-of each, and of every layer: its weights, those that the first keeps, the second, both; and those that the first keeps
-of a mask with the second's counts that ranks the layer's weights by their size before any training, and the other way
-round.
+The counts are kept since the report of a packed run, which has no masks, needs them. What they say
+against chance is worked out in `tombola.evidence.overlap`. A line of the file has two arms, a
+replicate, the round and the mask's digest of each, and of every layer: its weights, those that the
+first keeps, the second, both; and those that the first keeps of a mask with the second's counts
+that ranks the layer's weights by their size before any training, and the other way round.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ _NEAR = 0.25  # of a round
 
 
 def pairs(arms: Mapping[str, Method]) -> list[tuple[str, str]]:
-    """Return which arms are compared: each search with the one whose counts it matches, and all others together.
+    """Return which arms are compared: each search with the one whose counts it matches, and all
+    others together.
 
     >>> from tombola.schema.arms import read
     >>> lth, colt = read({"method": "lth", "rate": 0.2}, "lth"), read({"method": "colt", "rate": 0.15}, "colt")
     >>> pairs({"lth": lth, "colt": colt, "drawn": read({"method": "random_ticket", "of": "colt"}, "drawn")})
     [('colt', 'lth')]
     """
-    matched = [(name, arm.source) for name, arm in arms.items() if arm.searches and arm.source is not None]
+    matched = [
+        (name, arm.source) for name, arm in arms.items() if arm.searches and arm.source is not None
+    ]
     alone = [name for name, arm in arms.items() if arm.searches and arm.source is None]
     return [*matched, *((later, earlier) for earlier, later in itertools.combinations(alone, 2))]
 
@@ -49,8 +53,8 @@ def pairs(arms: Mapping[str, Method]) -> list[tuple[str, str]]:
 def meeting(first: Mapping[int, float], second: Mapping[int, float]) -> list[tuple[int, int]]:
     """Pair the rounds of two arms that have about the same density; what does not meet is left out.
 
-    Two rounds meet when each is the nearest to the other, in the logarithm of the density, and no further than a
-    quarter of a round: of the longer one, from the density before it.
+    Two rounds meet when each is the nearest to the other, in the logarithm of the density, and no
+    further than a quarter of a round: of the longer one, from the density before it.
 
     Args:
         first: Densities of the first arm by round, without those of 0 and 1.
@@ -82,8 +86,11 @@ def _lengths(densities: Mapping[int, float]) -> dict[int, float]:
     return found
 
 
-def counted(first: Mask, second: Mask, start: State, within: Mask | None = None) -> dict[str, list[int]]:
-    """Count, layer by layer, what two masks keep in common, and each with what the initial weights alone give.
+def counted(
+    first: Mask, second: Mask, start: State, within: Mask | None = None
+) -> dict[str, list[int]]:
+    """Count, layer by layer, what two masks keep in common, and each with what the initial weights
+    alone give.
 
     Args:
         first: A ticket's.
@@ -92,9 +99,9 @@ def counted(first: Mask, second: Mask, start: State, within: Mask | None = None)
         within: What both searches began with; all weights if not given.
 
     Returns:
-        Of each layer: its weights, or those that both began with; those that the first keeps, the second, both; those
-        that the first keeps of the largest initial weights, as many as the second keeps, and that the second keeps of
-        as many as the first.
+        Of each layer: its weights, or those that both began with; those that the first keeps, the
+        second, both; those that the first keeps of the largest initial weights, as many as the
+        second keeps, and that the second keeps of as many as the first.
 
     >>> one, other = {"w": torch.tensor([True, True, False, False])}, {"w": torch.tensor([True, False, False, False])}
     >>> counted(one, other, {"w": torch.tensor([0.1, 0.2, -0.3, 0.4])})
@@ -111,16 +118,24 @@ def counted(first: Mask, second: Mask, start: State, within: Mask | None = None)
 
 
 def _largest(start: State, like: Mask) -> dict[str, torch.Tensor]:
-    """Return the mask that keeps as many weights of each layer as another one, those largest in a state."""
+    """Return the mask that keeps as many weights of each layer as another one, those largest in
+    a state.
+    """
     everything = {name: torch.ones_like(keep) for name, keep in like.items()}
-    return prune(magnitude(start, everything), everything, scope=per_layer, count=kept_by_group(like, per_layer))
+    return prune(
+        magnitude(start, everything),
+        everything,
+        scope=per_layer,
+        count=kept_by_group(like, per_layer),
+    )
 
 
 def measure(run: Run, start: Callable[[int], State], within: Mask | None = None) -> None:
-    """Count what is not counted yet and write the run's ``similarity.jsonl``, after each pair of arms.
+    """Count what is not counted yet and write the run's ``similarity.jsonl``, after each pair of
+    arms.
 
-    The file says the same however often the run was stopped, or this is called. Tickets that are not here, of a packed
-    run that was merged, have the lines that came with it.
+    The file says the same however often the run was stopped, or this is called. Tickets that are
+    not here, of a packed run that was merged, have the lines that came with it.
 
     Args:
         run: The folder; nobody else may work there.
@@ -133,11 +148,20 @@ def measure(run: Run, start: Callable[[int], State], within: Mask | None = None)
     """
     known = {similarity_key(line): line for line in run.similarities()}
     asked = pairs(run.recipe.arms)
-    found = {key: line for key, line in known.items() if key[:2] not in asked}  # of arms that the recipe has no more
+    # of arms that the recipe has no more
+    found = {key: line for key, line in known.items() if key[:2] not in asked}
     for replicate in sorted({record["replicate"] for record in run.records.all()}):
         keys = _keys(run, asked, replicate)
-        found |= {key: known[key] for key in keys if key in known and known[key]["masks"] == _digests(run, key)}
-        new = [key for key in keys if key not in found and all(path.exists() for path in _paths(run, key))]
+        found |= {
+            key: known[key]
+            for key in keys
+            if key in known and known[key]["masks"] == _digests(run, key)
+        }
+        new = [
+            key
+            for key in keys
+            if key not in found and all(path.exists() for path in _paths(run, key))
+        ]
         state = start(replicate) if new else {}
         for key in new:
             found[key] = _line(run, key, state, within)
@@ -149,7 +173,11 @@ def measure(run: Run, start: Callable[[int], State], within: Mask | None = None)
 def _keys(run: Run, asked: Sequence[tuple[str, str]], replicate: int) -> list[Key]:
     """Name what a replicate is asked for: two arms, the replicate, the rounds that meet."""
     densities = {
-        arm: {r["round"]: r["density"] for r in run.records.of(arm, replicate) if r["round"] and 0 < r["density"] < 1}
+        arm: {
+            r["round"]: r["density"]
+            for r in run.records.of(arm, replicate)
+            if r["round"] and 0 < r["density"] < 1
+        }
         for pair in asked
         for arm in pair
     }
@@ -175,12 +203,16 @@ def _line(run: Run, key: Key, start: State, within: Mask | None) -> dict[str, An
         "replicate": key[2],
         "rounds": list(key[3:]),
         "masks": _digests(run, key),
-        "layers": counted(run.mask(one, replicate, first), run.mask(other, replicate, second), start, within),
+        "layers": counted(
+            run.mask(one, replicate, first), run.mask(other, replicate, second), start, within
+        ),
     }
 
 
 def ordered(lines: Iterable[dict[str, Any]], arms: Mapping[str, Method]) -> list[dict[str, Any]]:
-    """Sort lines as the recipe has its arms: by the pairs that are compared, those of other arms last."""
+    """Sort lines as the recipe has its arms: by the pairs that are compared, those of other
+    arms last.
+    """
     place = {pair: index for index, pair in enumerate(pairs(arms))}
 
     def key(line: Mapping[str, Any]) -> tuple[int, Key]:

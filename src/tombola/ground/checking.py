@@ -26,10 +26,12 @@ _KNOWN = (int, float, str, bool, type(None), Path, Literal, *_LISTS, *_MAPPINGS)
 
 
 def checked(hint: Any, value: Any, dotted: str) -> Any:
-    """Return a value in its type: where that is asked for, a whole number is a number, a list a tuple, a text a path.
+    """Return a value in its type: where that is asked for, a whole number is a number, a list a
+    tuple, a text a path.
 
-    Nothing else is converted: a text is no number ("0.2"), and neither are True and False. Types are made of numbers,
-    texts, booleans, None, paths, choices (``Literal``), lists, tuples and mappings; any other one takes every value.
+    Nothing else is converted: a text is no number ("0.2"), and neither are True and False. Types
+    are made of numbers, texts, booleans, None, paths, choices (``Literal``), lists, tuples and
+    mappings; any other one takes every value.
 
     Args:
         hint: The type, resolved (``typing.get_type_hints``).
@@ -55,10 +57,11 @@ def checked(hint: Any, value: Any, dotted: str) -> Any:
 
 
 def check_most(of: object, most: Mapping[str, float], where: str = "") -> None:
-    """Refuse attributes that are above their bound, or list more than a thousand entries or one above the bound.
+    """Refuse attributes that are above their bound, or list more than a thousand entries or one
+    above the bound.
 
-    Bounds are generous: they keep out what no machine could ever do, so that no slip of the keyboard ends the process
-    or keeps it busy for ever.
+    Bounds are generous: they keep out what no machine could ever do, so that no slip of the
+    keyboard ends the process or keeps it busy for ever.
 
     Args:
         of: Whose attributes; one that is no number is not looked at.
@@ -78,7 +81,9 @@ def check_most(of: object, most: Mapping[str, float], where: str = "") -> None:
         dotted = f"{where}.{name}" if where else name
         entries = value if isinstance(value, tuple | list) else [value]
         if len(entries) > MOST_ENTRIES:
-            raise ConfigError(f"{dotted} lists {len(entries):,} entries; it may have at most {MOST_ENTRIES:,}")
+            raise ConfigError(
+                f"{dotted} lists {len(entries):,} entries; it may have at most {MOST_ENTRIES:,}"
+            )
         for entry in entries:
             if isinstance(entry, int | float) and entry > bound:
                 raise ConfigError(f"{dotted} is {shown(entry)}; it is at most {_number(bound)}")
@@ -89,12 +94,14 @@ def _number(bound: float) -> str:
 
 
 def check_plain(value: object, where: str) -> None:
-    """Refuse plain data that is nested too deep or holds too much, such as a list that holds itself.
+    """Refuse plain data that is nested too deep or holds too much, such as a list that holds
+    itself.
 
     A value that stands in several places counts in each of them, as it does when it is written out.
 
     Raises:
-        ConfigError: More than 100,000 values, or lists and mappings more than 50 deep in each other.
+        ConfigError: More than 100,000 values, or lists and mappings more than 50 deep in each
+            other.
 
     >>> endless = []
     >>> endless.append(endless)
@@ -118,7 +125,8 @@ def check_plain(value: object, where: str) -> None:
 
 
 def own_numbers(value: Any) -> Any:
-    """Return numpy's and other libraries' numbers as Python's own, in lists, tuples and mappings too.
+    """Return numpy's and other libraries' numbers as Python's own, in lists, tuples and mappings
+    too.
 
     What is no number, or Python's already, is returned as it is.
 
@@ -149,7 +157,9 @@ def take_own_numbers_(data: Any) -> None:
 
 @functools.cache
 def hints_of(kind: type) -> dict[str, Any]:
-    """Return the resolved types of a class's attributes; looking them up takes longer than checking them."""
+    """Return the resolved types of a class's attributes; looking them up takes longer than
+    checking them.
+    """
     return typing.get_type_hints(kind)
 
 
@@ -173,8 +183,10 @@ def filled(kind: Any, given: Any, where: str) -> Any:
         dotted = f"{where}.{key}" if where else str(key)
         if key not in fields:
             known = [name for name in fields if name != "options"]
-            raise ConfigError(f"there is no {shown(dotted)}; {where or 'a recipe'} has: {', '.join(known)}."
-                              f"{near(str(key), known)}")  # fmt: skip
+            raise ConfigError(
+                f"there is no {shown(dotted)}; {where or 'a recipe'} has: {', '.join(known)}."
+                f"{near(str(key), known)}"
+            )
         values[key] = _held(hints[key], value, dotted)
     for name, one in fields.items():
         missing = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
@@ -218,7 +230,8 @@ def check_in_file(path: Path, name: str, value: Any, hint: Any) -> None:
 
 
 def _typed(hint: Any, value: Any) -> Any:
-    # Not jsonargparse, which reads texts: "0.2" as a number, "no" as False, "os.system" as that function.
+    # Not jsonargparse, which reads texts: "0.2" as a number, "no" as False, "os.system" as that
+    # function.
     origin, of = typing.get_origin(hint) or hint, typing.get_args(hint)
     is_number = isinstance(value, Real) and not isinstance(value, bool)  # Python counts True as 1
     if origin in _UNIONS:
@@ -265,7 +278,9 @@ def _listed(origin: Any, of: tuple[Any, ...], values: Sequence[Any]) -> Any:
     hints = of[:1] * len(values) if origin is not tuple or of[-1:] == (...,) else of
     if of and len(hints) != len(values):
         raise TypeError
-    items = [_typed(hint, value) for hint, value in zip(hints, values, strict=True)] if of else values
+    items = (
+        [_typed(hint, value) for hint, value in zip(hints, values, strict=True)] if of else values
+    )
     becomes = type(values) if origin is Sequence and type(values) in (list, tuple) else origin
     return tuple(items) if becomes is tuple else list(items)
 
@@ -289,7 +304,13 @@ def _words(hint: Any) -> str:
         return f"a list of {number}{kinds}" if kinds else "a list"
     if origin in _MAPPINGS:
         return "a mapping from group to number" if hint == dict[str, float] else "a mapping"
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", Path: "a path"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        Path: "a path",
+    }
     return words.get(hint, str(hint))
 
 

@@ -1,7 +1,7 @@
 """Contracts: what tombola asks of a function of the user's own, named ``package.module:function``.
 
-One for every catalogue that takes such functions. They stand in ``tombola list scores`` and in error messages, and the
-tests run their examples.
+One for every catalogue that takes such functions. They stand in ``tombola list scores`` and in
+error messages, and the tests run their examples.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Contract(NamedTuple):
         >>> CONTRACTS["exports"].in_words()
         'a function of your own as export is called as export(ticket) and gives a Ticket or a state_dict of tensors'
         """
-        return f"a function of your own as {self.kind} is called as {self.call} and gives {self.gives}"
+        return (
+            f"a function of your own as {self.kind} is called as {self.call} and gives {self.gives}"
+        )
 
 
 CONTRACTS: Mapping[str, Contract] = {
@@ -99,7 +101,8 @@ class Signs(kernels.eager):
     "arms": Contract(
         "method",
         "Name(**options)",
-        "a dataclass of tombola.methods.Method, or of Rounds or Following there, whose rounds are its tickets",
+        "a dataclass of tombola.methods.Method, or of Rounds or Following there, whose rounds are "
+        "its tickets",
         """
 @dataclass(frozen=True, kw_only=True)
 class Mirrored(Following):

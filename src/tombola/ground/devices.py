@@ -1,6 +1,7 @@
 """Devices: where a training runs and in which numbers.
 
-The kind of device ("cpu" or "cuda") changes bits and stands in every digest; which of several GPUs it is does not.
+The kind of device ("cpu" or "cuda") changes bits and stands in every digest; which of several GPUs
+it is does not.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def check(name: str) -> None:
 
 
 def kind_of(name: str) -> Kind:
-    """Return the kind of device that a recipe means: "auto" is CUDA where there is a GPU that torch can use.
+    """Return the kind of device that a recipe means: "auto" is CUDA where there is a GPU that torch
+    can use.
 
     Args:
         name: "auto", "cpu", "cuda", or one of several GPUs as "cuda:1".
@@ -52,14 +54,20 @@ def kind_of(name: str) -> Kind:
     check(name)
     there = torch.cuda.is_available()
     if name.startswith("cuda") and not there:
-        raise ConfigError(f"device is {name}; torch finds no GPU here that it can use, so take cpu, or auto")
+        raise ConfigError(
+            f"device is {name}; torch finds no GPU here that it can use, so take cpu, or auto"
+        )
     if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
-        raise ConfigError(f"device is {name}; torch finds {torch.cuda.device_count()} of them here, from cuda:0 on")
+        raise ConfigError(
+            f"device is {name}; torch finds {torch.cuda.device_count()} of them here, from cuda:0 "
+            "on"
+        )
     return "cuda" if name != "cpu" and there else "cpu"
 
 
 def gpus(name: str) -> int:
-    """Return over how many GPUs the trainings of a run can be spread: all, or the one that the name says; none is 0.
+    """Return over how many GPUs the trainings of a run can be spread: all, or the one that the name
+    says; none is 0.
 
     >>> gpus("cpu")
     0
@@ -70,25 +78,32 @@ def gpus(name: str) -> int:
 
 
 def take_turn(number: int) -> None:
-    """Make the numbered worker process use a GPU of its own, where the name of its device leaves open which."""
+    """Make the numbered worker process use a GPU of its own, where the name of its device
+    leaves open which.
+    """
     global _turn
     _turn = number
 
 
 def device(name: str) -> torch.device:
-    """Return the device that a name means in this process: of several GPUs the one whose turn it is."""
+    """Return the device that a name means in this process: of several GPUs the one whose turn
+    it is.
+    """
     if kind_of(name) == "cpu":
         return torch.device("cpu")
     return torch.device("cuda", int(name[5:]) if name.startswith("cuda:") else _turn % gpus(name))
 
 
 def workers(name: str, threads: int) -> int:
-    """Return how many workers a run has unless it says so: one a GPU, or as many as the cores have threads for."""
+    """Return how many workers a run has unless it says so: one a GPU, or as many as the cores
+    have threads for.
+    """
     return gpus(name) or max(1, cores() // threads)
 
 
 def most() -> int:
-    """Return how many worker processes a run may have here, or a training threads: as many as there are cores, or 64.
+    """Return how many worker processes a run may have here, or a training threads: as many as there
+    are cores, or 64.
 
     >>> most() >= 64
     True
@@ -107,8 +122,10 @@ def check_workers(number: int) -> None:
     if number < 1:
         raise ConfigError(f"workers is {shown(number)}; it must be 1 or more")
     if number > most():
-        raise ConfigError(f"workers is {shown(number)}; this machine has {cores()} cores, and at most {most()} make "
-                          "sense here")  # fmt: skip
+        raise ConfigError(
+            f"workers is {shown(number)}; this machine has {cores()} cores, and at most {most()} "
+            "make sense here"
+        )
 
 
 def cores() -> int:
@@ -123,15 +140,19 @@ def autocast(kind: str, precision: str) -> Callable[[], AbstractContextManager[A
     ...     torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype
     torch.float32
     """
-    return functools.partial(torch.autocast, kind, torch.bfloat16) if precision == "bf16" else nullcontext
+    return (
+        functools.partial(torch.autocast, kind, torch.bfloat16)
+        if precision == "bf16"
+        else nullcontext
+    )
 
 
 @contextlib.contextmanager
 def numbers(kind: str, precision: str) -> Iterator[None]:
     """Run a block with the arithmetic that a training asks for, and put the process's own back.
 
-    On CUDA float32 is float32: torch by itself lets convolutions round to tf32. Algorithms are the deterministic ones
-    and are not chosen by timing, so that the same training gives the same bits.
+    On CUDA float32 is float32: torch by itself lets convolutions round to tf32. Algorithms are the
+    deterministic ones and are not chosen by timing, so that the same training gives the same bits.
     """
     if kind == "cpu":
         yield
@@ -153,30 +174,40 @@ def numbers(kind: str, precision: str) -> Iterator[None]:
 
 
 def wait(at: torch.device) -> None:
-    """Return when all that a device was asked for is done: a GPU works on while the clock is read."""
+    """Return when all that a device was asked for is done: a GPU works on while the clock is
+    read.
+    """
     if at.type == "cuda":
         torch.cuda.synchronize(at)
 
 
 def free_memory(at: torch.device) -> int:
-    """Return the bytes that are free on a device; of the CPU, those that the system can give without swapping."""
+    """Return the bytes that are free on a device; of the CPU, those that the system can give
+    without swapping.
+    """
     if at.type == "cuda":
         return int(torch.cuda.mem_get_info(at)[0])
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+            return next(
+                int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
+            )
     except (OSError, StopIteration):  # no Linux
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def reset_peak_memory(at: torch.device) -> None:
-    """Begin to look for the most memory that is used on a GPU; of the CPU a process's most is kept by the system."""
+    """Begin to look for the most memory that is used on a GPU; of the CPU a process's most is
+    kept by the system.
+    """
     if at.type == "cuda":
         torch.cuda.reset_peak_memory_stats(at)
 
 
 def peak_memory(at: torch.device) -> int:
-    """Return the most bytes in use: on a GPU since `reset_peak_memory`, on the CPU since the process began."""
+    """Return the most bytes in use: on a GPU since `reset_peak_memory`, on the CPU since the
+    process began.
+    """
     if at.type == "cuda":
         return int(torch.cuda.max_memory_allocated(at))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -15,10 +15,10 @@ class End:
     """Why a search or an arm ended.
 
     Attributes:
-        cause: "unchanged": a round removed nothing; "collapsed": its cut left layers without a weight; "worse": a
-            ticket was worse on validation data than the recipe allows; "said": a method of the user's own said so;
-            "error": a training or the method's own code failed; "source": the arm that it follows did. Empty where it
-            came to its goal.
+        cause: "unchanged": a round removed nothing; "collapsed": its cut left layers without a
+            weight; "worse": a ticket was worse on validation data than the recipe allows; "said": a
+            method of the user's own said so; "error": a training or the method's own code failed;
+            "source": the arm that it follows did. Empty where it came to its goal.
         text: The same in words.
         round: The round that it is about; ``None`` where it is about none.
         layers: Those that the cut left without a weight.
@@ -70,8 +70,15 @@ class End:
         return bool(self.text)
 
     def plain(self) -> dict[str, Any]:
-        """Return what it says beside its words, as a run folder keeps it; nothing where there is nothing."""
-        said = {"cause": self.cause, "round": self.round, "layers": [*self.layers], "missed": [*self.missed]}
+        """Return what it says beside its words, as a run folder keeps it; nothing where there
+        is nothing.
+        """
+        said = {
+            "cause": self.cause,
+            "round": self.round,
+            "layers": [*self.layers],
+            "missed": [*self.missed],
+        }
         return {key: value for key, value in said.items() if value not in (None, "", [])}
 
 
@@ -97,13 +104,18 @@ class Ending:
 
     @property
     def collapsed(self) -> tuple[int, tuple[str, ...]] | None:
-        """The round whose cut left layers without a weight, which ended the arm, and these layers; else ``None``.
+        """The round whose cut left layers without a weight, which ended the arm, and these layers;
+        else ``None``.
 
         >>> Ending("finished", "…", 6, {}, end={"cause": "collapsed", "round": 7, "layers": ["a.weight"]}).collapsed
         (7, ('a.weight',))
         """
         if self.end:
-            return (self.end["round"], tuple(self.end["layers"])) if self.end.get("cause") == "collapsed" else None
+            return (
+                (self.end["round"], tuple(self.end["layers"]))
+                if self.end.get("cause") == "collapsed"
+                else None
+            )
         return _collapse_of_before(self.why)
 
 

@@ -1,4 +1,6 @@
-"""Errors: what a user can put right is told in one line; everything else is a bug and keeps its traceback."""
+"""Errors: what a user can put right is told in one line; everything else is a bug and keeps its
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,12 @@ _ALSO_CALLED = {
 
 
 class InputError(ValueError):
-    """What the caller gave is wrong: the message says what, the value seen, and what would be right.
+    """What the caller gave is wrong: the message says what, the value seen, and what would be
+    right.
 
-    A message is one line of at most 900 characters, whatever stands in the values that it tells: line breaks and
-    control characters are escaped, and what is too long loses its middle. The command line prints it and exits with
-    code 2.
+    A message is one line of at most 900 characters, whatever stands in the values that it tells:
+    line breaks and control characters are escaped, and what is too long loses its middle. The
+    command line prints it and exits with code 2.
 
     >>> print(InputError("no model 'a\\nb'"))
     no model 'a\\nb'
@@ -49,7 +52,9 @@ class ConfigError(InputError):
 
 
 class DamagedError(ConfigError):
-    """A file of a run is not what was written there: it was altered, damaged, cut off or exchanged."""
+    """A file of a run is not what was written there: it was altered, damaged, cut off or
+    exchanged.
+    """
 
 
 class DataError(InputError):
@@ -61,15 +66,21 @@ class TicketError(InputError):
 
 
 class DiskError(InputError, OSError):
-    """A result cannot be written: the disk is full or read-only. The run stops, and what is written stays."""
+    """A result cannot be written: the disk is full or read-only. The run stops, and what is
+    written stays.
+    """
 
 
 class TrainingError(RuntimeError):
-    """A training ran into something that no longer is a number; the arm ends, the other arms go on."""
+    """A training ran into something that no longer is a number; the arm ends, the other arms go
+    on.
+    """
 
 
 class InvariantError(RuntimeError):
-    """A law that every search obeys was broken while running: a bug of a score, a loop, a model or tombola."""
+    """A law that every search obeys was broken while running: a bug of a score, a loop, a model
+    or tombola.
+    """
 
 
 class SourceFailedError(RuntimeError):
@@ -77,11 +88,14 @@ class SourceFailedError(RuntimeError):
 
 
 class UnmaskedWarning(UserWarning):
-    """Weights of a model are left out of its masks, because nothing tells how their layer uses them."""
+    """Weights of a model are left out of its masks, because nothing tells how their layer uses
+    them.
+    """
 
 
 def one_line(text: str) -> str:
-    r"""Return a text as one line that any terminal can show: what cannot be printed is escaped, a long one is cut.
+    r"""Return a text as one line that any terminal can show: what cannot be printed is escaped, a
+    long one is cut.
 
     >>> one_line("a\nb\x1b[31m")
     'a\\nb\\x1b[31m'
@@ -97,8 +111,8 @@ def one_line(text: str) -> str:
 def shown(value: object) -> str:
     """Return how a message tells a value: on one line, and cut short *before* it becomes text.
 
-    A list of a million entries, a number of a million digits and a list that holds itself cost no more than a short
-    one.
+    A list of a million entries, a number of a million digits and a list that holds itself cost no
+    more than a short one.
 
     >>> shown("mnist"), shown([0.5, 20]), shown({"conv": 0.2})
     ("'mnist'", '[0.5, 20]', "{'conv': 0.2}")
@@ -119,7 +133,10 @@ def _pieces(value: object, depth: int) -> Iterator[str]:
         yield repr(value[: _WIDTH + 1])
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _LARGEST:
         yield f"{'-' * (value < 0)}2 ** {abs(value).bit_length() - 1} or more"
-    elif isinstance(value, list | tuple) and type(value).__repr__ in (list.__repr__, tuple.__repr__):
+    elif isinstance(value, list | tuple) and type(value).__repr__ in (
+        list.__repr__,
+        tuple.__repr__,
+    ):
         brackets = "[]" if isinstance(value, list) else "()"
         yield brackets[0]
         for index, item in enumerate(value):
@@ -148,7 +165,8 @@ def _repr(value: object) -> str:
 def near(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known name closest to ``name``, or an empty string.
 
-    Case, hyphens and underscores do not count, and what a thing is called elsewhere leads to its name here.
+    Case, hyphens and underscores do not count, and what a thing is called elsewhere leads to its
+    name here.
 
     >>> near("lennet5", ["lenet5", "conv3"]), near("FashionMNIST", ["mnist", "fashion_mnist"])
     (" Did you mean 'lenet5'?", " Did you mean 'fashion_mnist'?")
@@ -162,12 +180,18 @@ def near(name: str, known: Iterable[str]) -> str:
         plain.setdefault(_plain(choice), choice)
     wanted = _plain(name)
     meant = [choice for choice in _ALSO_CALLED.get(wanted, ()) if choice in choices]
-    close = [plain[wanted]] if wanted in plain else meant or difflib.get_close_matches(name, choices, n=1)
+    close = (
+        [plain[wanted]]
+        if wanted in plain
+        else meant or difflib.get_close_matches(name, choices, n=1)
+    )
     if not close:
         close = [plain[found] for found in difflib.get_close_matches(wanted, plain, n=1)]
     return f" Did you mean '{close[0]}'?" if close and wanted else ""
 
 
 def _plain(name: str) -> str:
-    """Return a name without what people write in different ways: case, hyphens, underscores, points, spaces."""
+    """Return a name without what people write in different ways: case, hyphens, underscores,
+    points, spaces.
+    """
     return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,12 +1,14 @@
-"""Extras: the libraries that only a part of tombola needs, and one line that names the one that is missing.
+"""Extras: the libraries that only a part of tombola needs, and one line that names the one that is
+missing.
 
-``pip install tombola`` brings what finds, holds, saves and loads tickets; ``pip install 'tombola[report]'`` adds what
-works out and draws a report, ``'tombola[all]'`` everything. A function that needs such a library imports it from here,
-at the moment when it needs it:
+``pip install tombola`` brings what finds, holds, saves and loads tickets; ``pip install
+'tombola[report]'`` adds what works out and draws a report, ``'tombola[all]'`` everything. A
+function that needs such a library imports it from here, at the moment when it needs it:
 
     from tombola.ground.extras import altair as alt
 
-Submodules of these libraries import themselves when they are named, as in ``scipy.stats.bootstrap``.
+Submodules of these libraries import themselves when they are named, as in
+``scipy.stats.bootstrap``.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ if TYPE_CHECKING:
 # The modules of each extra in pyproject.toml, and what they are there for.
 EXTRAS = {
     "report": ("altair", "pandas", "scipy", "vl_convert"),  # statistics, tables, figures, the page
-    "data": ("PIL.Image", "sklearn", "torchvision"),  # data sets that have names, image files, torchvision's models
+    "data": (
+        "PIL.Image",
+        "sklearn",
+        "torchvision",
+    ),  # data sets that have names, image files, torchvision's models
     "ray": ("ray",),  # trainings on several machines
 }
 
@@ -89,7 +95,9 @@ def _imported(module: str, extra: str) -> Any:
 
 
 def _missing(module: str, extra: str) -> MissingExtraError:
-    return MissingExtraError(f"{_library(module)} is not installed; it comes with: pip install 'tombola[{extra}]'")
+    return MissingExtraError(
+        f"{_library(module)} is not installed; it comes with: pip install 'tombola[{extra}]'"
+    )
 
 
 def _library(module: str) -> str:

@@ -13,7 +13,8 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes, letters
 
 
 def users_path(path: str | Path, what: str) -> Path:
-    """Return a path that a user has given, with ``~`` filled in, once it is sure that a file can be called so.
+    """Return a path that a user has given, with ``~`` filled in, once it is sure that a file can be
+    called so.
 
     Args:
         path: As it was given.
@@ -36,14 +37,16 @@ def users_path(path: str | Path, what: str) -> Path:
 
 
 def write_whole(path: Path, data: str | bytes | Sequence[bytes | bytearray | memoryview]) -> None:
-    """Write a file so that its name never holds half of it: beside it first, flushed to disk, then moved into place.
+    """Write a file so that its name never holds half of it: beside it first, flushed to disk, then
+    moved into place.
 
     Args:
         path: The file; missing folders are made.
         data: A text, bytes, or pieces of bytes that follow each other.
 
     Raises:
-        DiskError: There is no space, no permission or no such place; what was there before is still there.
+        DiskError: There is no space, no permission or no such place; what was there before is still
+            there.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_whole(Path(folder, "a", "b.txt"), "whole")
@@ -71,7 +74,9 @@ def write_whole(path: Path, data: str | bytes | Sequence[bytes | bytearray | mem
 
 def cannot_write(path: Path, error: OSError | ValueError) -> DiskError:
     """Say in one line that a file cannot be written, and why."""
-    return DiskError(f"cannot write '{printable(path)}': {getattr(error, 'strerror', None) or error}")
+    return DiskError(
+        f"cannot write '{printable(path)}': {getattr(error, 'strerror', None) or error}"
+    )
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -85,6 +90,8 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 def clear_parts(folder: Path) -> None:
-    """Remove what writes that were killed have left in a folder and below; nobody may be writing there."""
+    """Remove what writes that were killed have left in a folder and below; nobody may be
+    writing there.
+    """
     for part in folder.rglob(".*.????????"):
         part.unlink(missing_ok=True)

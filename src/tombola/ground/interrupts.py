@@ -1,4 +1,5 @@
-"""Interrupts: a command that is told to stop is gone within three seconds, with one line, whatever it was doing.
+"""Interrupts: a command that is told to stop is gone within three seconds, with one line, whatever
+it was doing.
 
     signal -> KeyboardInterrupt in the main thread -> things are put in order -> [ leave ]
        |                                                                            ^
@@ -102,7 +103,9 @@ def leave(number: int = signal.SIGINT) -> NoReturn:
 
 
 def end_server() -> None:
-    """End the process that workers are forked from: while it imports torch it does not see that nobody needs it."""
+    """End the process that workers are forked from: while it imports torch it does not see that
+    nobody needs it.
+    """
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     pid = getattr(server, "_forkserver_pid", None)
     if pid is not None:

@@ -1,7 +1,8 @@
 """Metrics: what a task measures of a model, and how that is read and shown.
 
-A metric has a direction, which decides what is better, and a unit, which decides how it is told. Accuracies are
-fractions everywhere and shown in percent; their differences are told in points. A perplexity is shown as it is.
+A metric has a direction, which decides what is better, and a unit, which decides how it is told.
+Accuracies are fractions everywhere and shown in percent; their differences are told in points. A
+perplexity is shown as it is.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ class Metric:
     """A number that a task measures on a split.
 
     Attributes:
-        name: As it stands in records, behind the split: ``test_accuracy`` is the accuracy on the test split.
+        name: As it stands in records, behind the split: ``test_accuracy`` is the accuracy on the
+            test split.
         title: What it is called in tables and figures; its name if not given.
-        fraction: Whether it lies between 0 and 1 and is shown in percent; its differences are percentage points.
+        fraction: Whether it lies between 0 and 1 and is shown in percent; its differences are
+            percentage points.
         higher: Whether more is better.
         unit: Of one that is no fraction, such as "bits"; none if it has none.
         digits: Behind the point, where it is shown.
-        adjective: What networks with better values are more of, such as "accurate"; they are "better" if not given.
+        adjective: What networks with better values are more of, such as "accurate"; they are
+            "better" if not given.
         plural: Of the title; the title itself if not given.
 
     Raises:
@@ -50,8 +54,10 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name in _TAKEN:
-            raise ConfigError(f"a metric is called {shown(self.name)}; a name is small letters, digits and '_', and "
-                              f"not {' or '.join(_TAKEN)}")  # fmt: skip
+            raise ConfigError(
+                f"a metric is called {shown(self.name)}; a name is small letters, digits and '_', "
+                f"and not {' or '.join(_TAKEN)}"
+            )
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " "))
         if not self.plural:
@@ -79,7 +85,9 @@ class Metric:
 
     @property
     def test(self) -> str:
-        """What records call it on the test split, at the end of a training or at its selected state."""
+        """What records call it on the test split, at the end of a training or at its selected
+        state.
+        """
         return f"test_{self.name}"
 
     @property
@@ -108,7 +116,9 @@ class Metric:
 
     @property
     def error_title(self) -> str:
-        """What its error is called: "error" of fractions of which more is better, else as the metric itself."""
+        """What its error is called: "error" of fractions of which more is better, else as the
+        metric itself.
+        """
         return "error" if self.fraction and self.higher else self.title
 
     def error(self, value: float) -> float:
@@ -182,8 +192,11 @@ class Metric:
 # What records of before metrics were declared have, and those of classification.
 ACCURACY = Metric("accuracy", adjective="accurate", plural="accuracies")
 CLASSIFIED = (ACCURACY,)
-# When a training's validation loss was lowest: no task declares it, and networks are compared by it, too.
-STEPS = Metric("early_stop_step", "early stop", fraction=False, higher=False, unit="steps", digits=0)
+# When a training's validation loss was lowest: no task declares it, and networks are compared by
+# it, too.
+STEPS = Metric(
+    "early_stop_step", "early stop", fraction=False, higher=False, unit="steps", digits=0
+)
 
 
 def metric_named(name: str, metrics: Sequence[Metric], where: str) -> Metric | None:
@@ -198,12 +211,15 @@ def metric_named(name: str, metrics: Sequence[Metric], where: str) -> Metric | N
     known = {metric.name: metric for metric in metrics}
     if name != LOSS and name not in known:
         names = [LOSS, *known]
-        raise ConfigError(f"{where} is {shown(name)}; it is one of {', '.join(names)}.{near(name, names)}")
+        raise ConfigError(
+            f"{where} is {shown(name)}; it is one of {', '.join(names)}.{near(name, names)}"
+        )
     return known.get(name)
 
 
 def read(plain: Sequence[Mapping[str, Any]] | None) -> tuple[Metric, ...]:
-    """Read metrics from plain data, as `Metric.plain` gives it; those of classification where a run names none.
+    """Read metrics from plain data, as `Metric.plain` gives it; those of classification where a run
+    names none.
 
     Raises:
         TypeError: An entry is not one of a metric.

@@ -1,11 +1,12 @@
 """Seeds: randomness is addressed, not stored.
 
-Every random draw has an address such as ``(seed, "order", epoch)``. Nothing depends on the arm, the round, the
-worker or what was drawn before, so replicate k of every arm sees the same draws and a resumed run needs no
-random state.
+Every random draw has an address such as ``(seed, "order", epoch)``. Nothing depends on the arm, the
+round, the worker or what was drawn before, so replicate k of every arm sees the same draws and a
+resumed run needs no random state.
 
-Code of the user's own may draw from torch's global generators, from Python's ``random`` and from numpy's global state;
-all three are set. A generator that such code makes for itself is its own affair.
+Code of the user's own may draw from torch's global generators, from Python's ``random`` and from
+numpy's global state; all three are set. A generator that such code makes for itself is its own
+affair.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def generator(seed: int, *address: object) -> torch.Generator:
 
 
 def remember() -> Callable[[], None]:
-    """Look at the global generators, torch's, Python's and numpy's, and return what puts them back to where they are.
+    """Look at the global generators, torch's, Python's and numpy's, and return what puts them back
+    to where they are.
 
     >>> put_back = remember()
     >>> first = random.random(), float(torch.rand(()))
@@ -72,7 +74,9 @@ def kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int, *address: object) -> Iterator[None]:
-    """Run a block with the global generators, which initialisers draw from, at an address; then put them back."""
+    """Run a block with the global generators, which initialisers draw from, at an address; then
+    put them back.
+    """
     with kept():
         reseed(seed, *address)
         reseed_python(seed, *address)
@@ -81,8 +85,8 @@ def seeded(seed: int, *address: object) -> Iterator[None]:
 
 def reseed(seed: int, *address: object) -> None:
     """Set torch's global generators to an address, quickly enough for every step of a training."""
-    # Not torch.manual_seed: where CUDA is compiled in but not begun, it queues a call with a traceback
-    # each time, which costs 0.4 ms and memory that is never given back.
+    # Not torch.manual_seed: where CUDA is compiled in but not begun, it queues a call with a
+    # traceback each time, which costs 0.4 ms and memory that is never given back.
     value = derive(seed, *address)
     torch.default_generator.manual_seed(value)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -90,7 +94,8 @@ def reseed(seed: int, *address: object) -> None:
 
 
 def reseed_python(seed: int, *address: object) -> None:
-    """Set Python's and numpy's global generators to an address: for where code of the user's own runs.
+    """Set Python's and numpy's global generators to an address: for where code of the user's own
+    runs.
 
     By itself, for it takes 10 microseconds, and most steps of a small network run no such code.
     """

@@ -1,8 +1,9 @@
-"""Settings: how every training of an experiment runs, and the numbers of one training in its own steps.
+"""Settings: how every training of an experiment runs, and the numbers of one training in its own
+steps.
 
-Numbers given in epochs or steps refer to the full training split; a partition, which is smaller, takes its share of
-the steps, as it does of an epoch. Nothing here needs torch: what is settled by the model and the device is settled by
-`tombola.training.loop.settle`.
+Numbers given in epochs or steps refer to the full training split; a partition, which is smaller,
+takes its share of the steps, as it does of an epoch. Nothing here needs torch: what is settled by
+the model and the device is settled by `tombola.training.loop.settle`.
 """
 
 from __future__ import annotations
@@ -39,24 +40,29 @@ class Training:
         steps: Length in optimiser steps on the full training split.
         batch_size: Examples a step.
         schedule: "constant", "multistep" or "cosine" (down to zero at the end).
-        milestones: Epochs after which "multistep" multiplies the rate by ``gamma``; or ``milestone_steps``.
+        milestones: Epochs after which "multistep" multiplies the rate by ``gamma``; or
+            ``milestone_steps``.
         milestone_steps: The same in steps.
         gamma: Factor at each milestone.
         warmup: Epochs of linear warmup from zero; or ``warmup_steps``.
         warmup_steps: The same in steps.
-        clip: Largest norm of all gradients together, after pruned weights' gradients are zeroed; none if not given.
+        clip: Largest norm of all gradients together, after pruned weights' gradients are zeroed;
+            none if not given.
         evaluate_every: Steps between two looks at the validation split; once an epoch if not given.
-        patience: Evaluations without a better one, by ``select_by``, after which a training stops; never if not given.
-        select: Which weights are pruned and tested: "last", or "best" on validation data. One rule for all arms.
-        select_by: What "best" and the early-stop step go by: the lowest validation "loss", or the best value of a
-            metric that the task declares, such as "accuracy".
+        patience: Evaluations without a better one, by ``select_by``, after which a training stops;
+            never if not given.
+        select: Which weights are pruned and tested: "last", or "best" on validation data. One rule
+            for all arms.
+        select_by: What "best" and the early-stop step go by: the lowest validation "loss", or the
+            best value of a metric that the task declares, such as "accuracy".
         threads: Threads of one training.
-        precision: Numbers of the forward and backward pass: "float32"; "bf16" where autocast holds it safe; "tf32",
-            rounded products on CUDA.
+        precision: Numbers of the forward and backward pass: "float32"; "bf16" where autocast holds
+            it safe; "tf32", rounded products on CUDA.
         channels_last: Lay images and convolutions out with the channels innermost.
         compile: Train through ``torch.compile``: the kernel "compiled".
-        step: The kernel that runs the model, an entry of ``tombola.kernels`` or ``package.module:Name``. What is left
-            open here is filled in by `settle`; the last five may all change bits, so they count in the digest.
+        step: The kernel that runs the model, an entry of ``tombola.kernels`` or
+            ``package.module:Name``. What is left open here is filled in by `settle`; the last five
+            may all change bits, so they count in the digest.
 
     Raises:
         ConfigError: A setting is out of its range, or two of them do not go together.
@@ -97,12 +103,24 @@ class Training:
         for name in ("optimizer", "schedule", "select", "precision"):
             value, known = getattr(self, name), get_args(hints[name])
             if value not in known:
-                raise ConfigError(f"training.{name} is {shown(value)}; it is one of {', '.join(known)}."
-                                  f"{near(str(value), known)}")  # fmt: skip
+                raise ConfigError(
+                    f"training.{name} is {shown(value)}; it is one of {', '.join(known)}."
+                    f"{near(str(value), known)}"
+                )
         self._check_kernel()
         if (self.epochs is None) == (self.steps is None):
             raise ConfigError("training needs epochs or steps, exactly one of the two")
-        for name in ("lr", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience", "threads"):
+        for name in (
+            "lr",
+            "epochs",
+            "steps",
+            "batch_size",
+            "gamma",
+            "clip",
+            "evaluate_every",
+            "patience",
+            "threads",
+        ):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"training.{name} is {shown(value)}; it must be above 0")
@@ -112,39 +130,52 @@ class Training:
                 raise ConfigError(f"training.{name} is {shown(value)}; it must be 0 or more")
         check_most(self, _MOST, "training")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"training.betas is {shown(list(self.betas))}; both are from 0 to below 1")
+            raise ConfigError(
+                f"training.betas is {shown(list(self.betas))}; both are from 0 to below 1"
+            )
         if self.optimizer != "sgd" and (self.momentum or self.nesterov):
-            raise ConfigError(f"training.momentum and nesterov belong to sgd; the optimizer is {self.optimizer}")
+            raise ConfigError(
+                f"training.momentum and nesterov belong to sgd; the optimizer is {self.optimizer}"
+            )
         if self.nesterov and not self.momentum:
             raise ConfigError("training.nesterov needs momentum above 0, such as 0.9")
         if self.warmup and self.warmup_steps:
             raise ConfigError("training has warmup and warmup_steps; give one of the two")
         if any(not milestone > 0 for milestone in (*self.milestones, *self.milestone_steps)):
             raise ConfigError(
-                f"training has a milestone that is not above 0: {shown(self.milestones or self.milestone_steps)}"
+                "training has a milestone that is not above 0: "
+                f"{shown(self.milestones or self.milestone_steps)}"
             )
         number = len(self.milestones or self.milestone_steps)
         if self.gamma > 1 and math.log10(self.lr) + number * math.log10(self.gamma) > 38:
-            raise ConfigError(f"training.gamma is {self.gamma:g}, and there are {number} milestones; the learning rate "
-                              f"{self.lr:g} would become infinite")  # fmt: skip
+            raise ConfigError(
+                f"training.gamma is {self.gamma:g}, and there are {number} milestones; the "
+                f"learning rate {self.lr:g} would become infinite"
+            )
         if self.milestones and self.milestone_steps:
             raise ConfigError("training has milestones and milestone_steps; give one of the two")
         if (self.schedule == "multistep") != bool(self.milestones or self.milestone_steps):
-            raise ConfigError(f"training.schedule is {self.schedule}; milestones and the schedule multistep need each "
-                              "other")  # fmt: skip
+            raise ConfigError(
+                f"training.schedule is {self.schedule}; milestones and the schedule multistep need "
+                "each other"
+            )
 
     def _check_kernel(self) -> None:
         known = catalogue.entries("tombola.kernels")
         if self.step is not None and not catalogue.is_own(self.step) and self.step not in known:
-            raise ConfigError(f"training.step is {shown(self.step)}; it is one of {', '.join(known)}, or a kernel of "
-                              f"your own, package.module:Name.{near(str(self.step), known)}")  # fmt: skip
+            raise ConfigError(
+                f"training.step is {shown(self.step)}; it is one of {', '.join(known)}, or a "
+                f"kernel of your own, package.module:Name.{near(str(self.step), known)}"
+            )
         if self.step == "compiled":
             # One way of saying it, that of before: it stands in digests.
             object.__setattr__(self, "step", "eager")
             object.__setattr__(self, "compile", True)
         if self.compile and self.step is not None and catalogue.is_own(self.step):
-            raise ConfigError(f"training.compile is true and training.step is {shown(self.step)}; a model is run in "
-                              "one way")  # fmt: skip
+            raise ConfigError(
+                f"training.compile is true and training.step is {shown(self.step)}; a model is run "
+                "in one way"
+            )
 
     @property
     def kernel(self) -> str:
@@ -199,12 +230,13 @@ def training_with(training: Training, changes: Mapping[str, Any]) -> Training:
 
 
 def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> Training:
-    """Return the training with which a pruned network is trained on: as long, without warmup, at a low rate.
+    """Return the training with which a pruned network is trained on: as long, without warmup, at a
+    low rate.
 
     Args:
         training: The one before.
-        lr: "last": the rate that it ended with, constant; "decayed": from that rate down to zero along half a cosine;
-            or the constant rate itself.
+        lr: "last": the rate that it ended with, constant; "decayed": from that rate down to zero
+            along half a cosine; or the constant rate itself.
 
     Raises:
         ConfigError: The rate that the training ends with is zero.
@@ -214,7 +246,9 @@ def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> T
     """
     t, lr = training, own_numbers(lr)
     if lr in ("last", "decayed") and t.schedule == "cosine":
-        raise ConfigError(f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate of fine-tuning")
+        raise ConfigError(
+            f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate of fine-tuning"
+        )
     # Rounded, so that 0.1 * 0.2 ** 2 is 0.004: the digits beyond are no part of the meaning.
     last = float(f"{t.lr * t.gamma ** len(t.milestones or t.milestone_steps):.12g}")
     return replace(
@@ -230,7 +264,9 @@ def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> T
 
 @dataclass(frozen=True)
 class Schedule:
-    """The numbers of one training in its own steps: those of a partition are its share of the full split's."""
+    """The numbers of one training in its own steps: those of a partition are its share of the
+    full split's.
+    """
 
     steps: int
     warmup: float

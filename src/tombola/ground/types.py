@@ -1,8 +1,8 @@
 """Types: the values that flow through a search, all of them plain mappings of tensors.
 
-A mask maps a parameter's name to a boolean tensor of that parameter's shape; True keeps the weight. Parameters
-that are never pruned (biases, batch norm) have no entry. Scores have the names and shapes of a mask; larger means keep.
-A state is a full ``state_dict``, buffers included.
+A mask maps a parameter's name to a boolean tensor of that parameter's shape; True keeps the weight.
+Parameters that are never pruned (biases, batch norm) have no entry. Scores have the names and
+shapes of a mask; larger means keep. A state is a full ``state_dict``, buffers included.
 """
 
 from __future__ import annotations

@@ -14,15 +14,18 @@ from tombola.masks.masks import Handle
 
 
 class Compiled(Eager):
-    """Compile a model before it is trained, which takes a minute and needs a compiler on the machine.
+    """Compile a model before it is trained, which takes a minute and needs a compiler on the
+    machine.
 
-    ``compile: true`` is the same. Its kernels round otherwise than torch's own. Models are tested as they are
-    written.
+    ``compile: true`` is the same. Its kernels round otherwise than torch's own. Models are tested
+    as they are written.
     """
 
     tolerance: ClassVar[float] = 1e-4
 
-    def prepare(self, model: nn.Module, handle: Handle, training: Training, **parts: Any) -> Program:
+    def prepare(
+        self, model: nn.Module, handle: Handle, training: Training, **parts: Any
+    ) -> Program:
         """Prepare to train the compiled model, whose parameters are the model's own."""
         compiled: nn.Module = torch.compile(model)  # type: ignore[assignment]
         return super().prepare(compiled, handle, training, **parts)

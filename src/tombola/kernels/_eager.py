@@ -20,11 +20,12 @@ from tombola.masks.masks import Handle
 class Eager(Kernel):
     """Run a model as it is written; every model can be run so.
 
-    Parameters may be frozen and thawed, and anything else of the model may change between two steps.
+    Parameters may be frozen and thawed, and anything else of the model may change between two
+    steps.
 
     Raises:
-        InputError: On a batch: a parameter that was trained has been replaced by another one, or the loss is no
-            scalar.
+        InputError: On a batch: a parameter that was trained has been replaced by another one, or
+            the loss is no scalar.
     """
 
     def prepare(
@@ -57,12 +58,15 @@ class Eager(Kernel):
 
 
 def check_same(first: Mapping[str, nn.Parameter], model: nn.Module) -> None:
-    """Refuse to go on without a parameter that was trained: the optimiser would move what the model has no more."""
+    """Refuse to go on without a parameter that was trained: the optimiser would move what the
+    model has no more.
+    """
     there = set(map(id, model.parameters()))
     for name, parameter in first.items():
         if id(parameter) not in there and parameter.requires_grad:
             raise InputError(
-                f"the parameter '{name}' is no longer part of the model that trains, and the optimiser does not know "
-                f"another in its place; change its values in place (with torch.no_grad(): parameter.copy_(values)), "
-                f"or freeze it before it goes (requires_grad_(False))"
+                f"the parameter '{name}' is no longer part of the model that trains, and the "
+                "optimiser does not know another in its place; change its values in place (with "
+                "torch.no_grad(): parameter.copy_(values)), or freeze it before it goes "
+                "(requires_grad_(False))"
             )

@@ -19,14 +19,16 @@ from tombola.masks.masks import Handle
 
 
 class Traced(Eager):
-    """Run the operations of one step again and again, without what torch's modules and autograd do around them.
+    """Run the operations of one step again and again, without what torch's modules and autograd do
+    around them.
 
     It takes models of torch's own layers without batch norm, hooks and anything of one's own, in
-    float32, and has the bits of `eager`. What a recording would freeze is one of three things. Tensors
-    (every parameter, trained or frozen, and the batch) are its inputs. What torch's own layers read
-    besides (their settings, their mode, which weights are tied) is in its key, and is looked at again
-    whenever somebody had the model in hands. Anything else makes a step run as `eager` runs it: a loss
-    that is not declared `recordable`, a batch that is no tuple of tensors, a hook that came later.
+    float32, and has the bits of `eager`. What a recording would freeze is one of three things.
+    Tensors (every parameter, trained or frozen, and the batch) are its inputs. What torch's own
+    layers read besides (their settings, their mode, which weights are tied) is in its key, and is
+    looked at again whenever somebody had the model in hands. Anything else makes a step run as
+    `eager` runs it: a loss that is not declared `recordable`, a batch that is no tuple of tensors,
+    a hook that came later.
     """
 
     preferred: ClassVar[Mapping[str, int]] = {"cpu": 1}
@@ -35,8 +37,10 @@ class Traced(Eager):
         """Say what a model or its settings have that a recording would freeze."""
         if traceable(model) and training.precision == "float32" and not training.compile:
             return ""
-        return ("that needs a model of torch's own layers without batch norm, hooks and anything else of one's own, "
-                "float32 and no compile; take eager")  # fmt: skip
+        return (
+            "that needs a model of torch's own layers without batch norm, hooks and anything else "
+            "of one's own, float32 and no compile; take eager"
+        )
 
     def prepare(
         self,
@@ -49,7 +53,9 @@ class Traced(Eager):
         reseed: Callable[[], None],
     ) -> Program:
         """Prepare to record the first batch of each shape."""
-        plain = super().prepare(model, handle, training, loss=loss, optimizer=optimizer, reseed=reseed)
+        plain = super().prepare(
+            model, handle, training, loss=loss, optimizer=optimizer, reseed=reseed
+        )
         function = declared(loss)
         if function is None:
             return plain
@@ -58,9 +64,13 @@ class Traced(Eager):
 
 
 class _Recorded:
-    """Gradients by a recording where one stands for the model as it is, and as the step is written elsewhere."""
+    """Gradients by a recording where one stands for the model as it is, and as the step is
+    written elsewhere.
+    """
 
-    def __init__(self, model: nn.Module, loss: Loss, declared: FunctionType, eager: Callable[[Any], Tensor]) -> None:
+    def __init__(
+        self, model: nn.Module, loss: Loss, declared: FunctionType, eager: Callable[[Any], Tensor]
+    ) -> None:
         self._model, self._loss, self._declared, self._eager = model, loss, declared, eager
         self._first = names.parameters(model)
         self._anatomy: Anatomy | None = None

@@ -1,4 +1,6 @@
-"""Anatomy: all that a step reads of a model made of torch's own layers, and whether it is still so."""
+"""Anatomy: all that a step reads of a model made of torch's own layers, and whether it is still
+so.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,28 @@ from torch import Tensor, nn
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARTS = ("_parameters", "_buffers", "_modules")
-_PLAIN = (type(None), bool, int, float, complex, str, torch.dtype, torch.device, torch.memory_format, torch.layout)
+_PLAIN = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    torch.dtype,
+    torch.device,
+    torch.memory_format,
+    torch.layout,
+)
 
 
 def traceable(model: nn.Module) -> bool:
     """Whether a recording of one step stands for every step of a model.
 
-    It does for one of torch's own layers, without buffers, hooks and whatever else is not torch's: a module of the
-    user's own may decide in Python what it does next, which a recording would freeze; buffers, such as those of batch
-    norm, change while a model trains. Attributes of layers may be plain values alone; a tensor, a function or an object
-    may change, and nobody would see it.
+    It does for one of torch's own layers, without buffers, hooks and whatever else is not torch's:
+    a module of the user's own may decide in Python what it does next, which a recording would
+    freeze; buffers, such as those of batch norm, change while a model trains. Attributes of layers
+    may be plain values alone; a tensor, a function or an object may change, and nobody would see
+    it.
 
     >>> traceable(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))), traceable(nn.BatchNorm1d(2))
     (True, False)
@@ -46,7 +60,8 @@ class Anatomy:
     key: object
     parameters: list[nn.Parameter]
     trained: list[nn.Parameter]
-    # For `unchanged`, which may run in every step and must take microseconds: all is compared in a few passes.
+    # For `unchanged`, which may run in every step and must take microseconds: all is compared in a
+    # few passes.
     _modules: list[nn.Module]
     _kinds: list[type[nn.Module]]
     _empty: list[Any]
@@ -63,9 +78,13 @@ class Anatomy:
         modules, parameters = list(model.modules()), list(model.parameters())
         if not all(map(_is_plain_module, modules)) or not all(map(_is_plain_parameter, parameters)):
             return None
-        # Each part by its number, so that those which are one (a shared layer, tied weights) have one number.
+        # Each part by its number, so that those which are one (a shared layer, tied weights) have
+        # one number.
         number_of = {id(part): number for number, part in enumerate(chain(modules, parameters))}
-        places = chain(model.named_modules(remove_duplicate=False), model.named_parameters(remove_duplicate=False))
+        places = chain(
+            model.named_modules(remove_duplicate=False),
+            model.named_parameters(remove_duplicate=False),
+        )
         layouts = list(map(layout, parameters))
         key = (
             tuple((name, number_of[id(part)]) for name, part in places),
@@ -73,7 +92,9 @@ class Anatomy:
             tuple(layouts),
         )
         parts = [vars(module)[name] for module in modules for name in _PARTS]
-        lists = [value for module in modules for value in vars(module).values() if type(value) is list]
+        lists = [
+            value for module in modules for value in vars(module).values() if type(value) is list
+        ]
         filled = [*map(vars, modules), *(part for part in parts if part), *lists]
         settings = [*map(_reader, modules), *(values.copy for values in lists)]
         read_parts = [part.values for part in parts if part]
@@ -83,12 +104,14 @@ class Anatomy:
             trained=[parameter for parameter in parameters if parameter.requires_grad],
             _modules=modules,
             _kinds=list(map(type, modules)),
-            _empty=[part for part in parts if not part] + [vars(m)[name] for m in modules for name in _HOOKS],
+            _empty=[part for part in parts if not part]
+            + [vars(m)[name] for m in modules for name in _HOOKS],
             _filled=filled,
             _sizes=list(map(len, filled)),
             _readers=[*settings, *read_parts],
             _read=list(chain.from_iterable(map(call, [*settings, *read_parts]))),
-            # No hooks, whatever the containers are that they would be in: a list that is empty now may be filled.
+            # No hooks, whatever the containers are that they would be in: a list that is empty now
+            # may be filled.
             _flags=[(p.requires_grad, p.shape, p.dtype, None, None) for p in parameters],
             _strides=list(map(Tensor.stride, parameters)),
         )
@@ -108,7 +131,9 @@ class Anatomy:
             return False
 
 
-_flags = attrgetter("requires_grad", "shape", "dtype", "_backward_hooks", "_post_accumulate_grad_hooks")
+_flags = attrgetter(
+    "requires_grad", "shape", "dtype", "_backward_hooks", "_post_accumulate_grad_hooks"
+)
 
 
 def _reader(module: nn.Module) -> Callable[[], object]:
@@ -119,7 +144,9 @@ def _reader(module: nn.Module) -> Callable[[], object]:
 
 
 def _is_plain_module(module: nn.Module) -> bool:
-    """Whether a module is torch's own, and nothing but plain values and parameters decides what it does."""
+    """Whether a module is torch's own, and nothing but plain values and parameters decides what
+    it does.
+    """
     kind = type(module)
     return (
         kind.__module__.startswith("torch.nn.modules.")
@@ -127,7 +154,9 @@ def _is_plain_module(module: nn.Module) -> bool:
         and kind.forward.__module__.startswith("torch.nn.modules.")
         and not any(vars(module)[name] for name in _HOOKS)
         and not any(buffer is not None for buffer in vars(module)["_buffers"].values())
-        and all(_is_plain(value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
+        and all(
+            _is_plain(value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE
+        )
     )
 
 
@@ -151,9 +180,15 @@ def _is_plain_parameter(parameter: nn.Parameter) -> bool:
 
 
 def _settings(module: nn.Module) -> tuple[object, ...]:
-    """Return the kind of a module, its mode and its own attributes, exactly: 1, 1.0 and True are three values."""
+    """Return the kind of a module, its mode and its own attributes, exactly: 1, 1.0 and True
+    are three values.
+    """
     own = {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
-    return type(module), module.training, tuple((name, type(value), repr(value)) for name, value in own.items())
+    return (
+        type(module),
+        module.training,
+        tuple((name, type(value), repr(value)) for name, value in own.items()),
+    )
 
 
 def layout(tensor: Tensor) -> tuple[object, ...]:

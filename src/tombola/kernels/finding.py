@@ -17,7 +17,8 @@ from tombola.masks.masks import Handle
 
 
 def named(name: str) -> Kernel:
-    """Make the kernel of that name: an entry of `tombola.kernels`, or ``package.module:Name`` of the user's own.
+    """Make the kernel of that name: an entry of `tombola.kernels`, or ``package.module:Name`` of
+    the user's own.
 
     Raises:
         ConfigError: There is none, or the user's own is none.
@@ -54,7 +55,9 @@ def preferred(model: nn.Module, training: Training, kind: str) -> str:
 
 
 class _Own(Kernel):
-    """A kernel of the user's own: whatever it does against the protocol becomes one line that names it."""
+    """A kernel of the user's own: whatever it does against the protocol becomes one line that
+    names it.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -68,18 +71,24 @@ class _Own(Kernel):
         with self._code():
             return str(self._kernel.refusal(model, training, kind) or "")
 
-    def prepare(self, model: nn.Module, handle: Handle, training: Training, **parts: Any) -> Program:
+    def prepare(
+        self, model: nn.Module, handle: Handle, training: Training, **parts: Any
+    ) -> Program:
         with self._code():
             program = self._kernel.prepare(model, handle, training, **parts)
         if not isinstance(program, Program) or not all(callable(part) for part in program):
-            raise self._error(f"prepares a {type(program).__name__}; a Program of functions is needed")
+            raise self._error(
+                f"prepares a {type(program).__name__}; a Program of functions is needed"
+            )
         gradients = self._guarded(program.gradients)
 
         def checked(batch: Any) -> Tensor:
             value = gradients(batch)
             if isinstance(value, Tensor) and value.ndim == 0 and not value.requires_grad:
                 return value
-            raise self._error(f"gives {described(value)} as the loss of a batch; a detached scalar is needed")
+            raise self._error(
+                f"gives {described(value)} as the loss of a batch; a detached scalar is needed"
+            )
 
         rest = (self._guarded(part) for part in program[1:])
         return Program(checked, *rest)
@@ -88,7 +97,9 @@ class _Own(Kernel):
         with self._code():
             running = self._kernel.inference(model)
         if not isinstance(running, nn.Module):
-            raise self._error(f"gives {described(running)} for inference; a torch.nn.Module is needed")
+            raise self._error(
+                f"gives {described(running)} for inference; a torch.nn.Module is needed"
+            )
         return running
 
     def _code(self) -> contextlib.AbstractContextManager[None]:
@@ -102,4 +113,6 @@ class _Own(Kernel):
         return call
 
     def _error(self, what: str) -> ConfigError:
-        return ConfigError(f"{shown(self._name)} {what}; {CONTRACTS['kernels'].in_words()} (tombola list kernels)")
+        return ConfigError(
+            f"{shown(self._name)} {what}; {CONTRACTS['kernels'].in_words()} (tombola list kernels)"
+        )

@@ -1,7 +1,8 @@
 """Recordings: forward and backward of a batch as one list of tensor operations.
 
-A LeNet's step takes a millisecond or less, a third of which would go into calling modules and building
-the autograd graph. A recording leaves that out and changes no bit. Models of one structure share one.
+A LeNet's step takes a millisecond or less, a third of which would go into calling modules and
+building the autograd graph. A recording leaves that out and changes no bit. Models of one structure
+share one.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ _recordable: weakref.WeakSet[FunctionType] = weakref.WeakSet()
 
 
 def recordable(loss: F) -> F:
-    """Declare that what a loss does hangs on the model and the batch alone, so that a step of it may be recorded.
+    """Declare that what a loss does hangs on the model and the batch alone, so that a step of it
+    may be recorded.
 
-    A recording runs the loss once and its operations ever after. So a loss must read nothing that may change: no
-    attribute of its own object, no variable around it, no number from a tensor. One that is not declared is called in
-    every step.
+    A recording runs the loss once and its operations ever after. So a loss must read nothing that
+    may change: no attribute of its own object, no variable around it, no number from a tensor. One
+    that is not declared is called in every step.
 
     Args:
         loss: A function or a method; one that overrides or wraps it is not declared by it.
@@ -48,7 +50,9 @@ def recordable(loss: F) -> F:
 
 
 def is_special() -> bool:
-    """Whether torch is told to do something of its own with every operation or module, which a recording passes by."""
+    """Whether torch is told to do something of its own with every operation or module, which a
+    recording passes by.
+    """
     return bool(
         torch._C._is_any_autocast_enabled()
         or torch.is_anomaly_enabled()
@@ -68,7 +72,9 @@ def key_of(batch: Batch) -> object:
     return tuple(map(layout, batch))
 
 
-def trace_of(key: object, anatomy: Anatomy, model: nn.Module, loss: Loss, batch: Batch) -> Trace | None:
+def trace_of(
+    key: object, anatomy: Anatomy, model: nn.Module, loss: Loss, batch: Batch
+) -> Trace | None:
     """Return the trace of a key, made if there is none; the oldest ones are let go."""
     if key not in _traces:
         while len(_traces) >= _KEPT:
@@ -78,7 +84,9 @@ def trace_of(key: object, anatomy: Anatomy, model: nn.Module, loss: Loss, batch:
 
 
 @contextlib.contextmanager
-def _in_place_of(parameters: Sequence[nn.Parameter], tensors: Sequence[Tensor], model: nn.Module) -> Iterator[None]:
+def _in_place_of(
+    parameters: Sequence[nn.Parameter], tensors: Sequence[Tensor], model: nn.Module
+) -> Iterator[None]:
     """Let a model compute with other tensors than its parameters, wherever they stand in it."""
     # Not functional_call, which leaves a layer that is used in two places without its parameters.
     tensor_of = dict(zip(map(id, parameters), tensors, strict=True))
@@ -94,8 +102,11 @@ def _in_place_of(parameters: Sequence[nn.Parameter], tensors: Sequence[Tensor], 
 
 
 def _trace(anatomy: Anatomy, model: nn.Module, loss: Loss, batch: Batch) -> Trace | None:
-    """Record forward and backward of a batch as one list of tensor operations; nothing where that cannot be."""
-    from torch.fx.experimental.proxy_tensor import make_fx  # imports torch's compiler: for those who train
+    """Record forward and backward of a batch as one list of tensor operations; nothing where
+    that cannot be.
+    """
+    # imports torch's compiler: for those who train
+    from torch.fx.experimental.proxy_tensor import make_fx
 
     given, number = (*anatomy.parameters, *batch), len(anatomy.parameters)
     if any(tensor.requires_grad for tensor in batch):
@@ -113,12 +124,15 @@ def _trace(anatomy: Anatomy, model: nn.Module, loss: Loss, batch: Batch) -> Trac
         with torch.enable_grad(), _in_place_of(anatomy.parameters, own, model):
             value = loss(model, tensors[number:])
             grads = torch.autograd.grad(value, live, allow_unused=True)
-        laid_out = [None if grad is None else _laid_out(grad, of) for grad, of in zip(grads, live, strict=True)]
+        laid_out = [
+            None if grad is None else _laid_out(grad, of)
+            for grad, of in zip(grads, live, strict=True)
+        ]
         return [value.detach(), *laid_out]
 
     try:
-        # The step is done once while it is recorded: on copies, for a layer may work in place, and with the random
-        # numbers put back, for dropout must not draw twice.
+        # The step is done once while it is recorded: on copies, for a layer may work in place, and
+        # with the random numbers put back, for dropout must not draw twice.
         with torch.random.fork_rng(devices=[]):
             recorded = make_fx(step)(*copies)
     except Exception:  # what is wrong, if anything is, is told where the step runs as it is written
@@ -127,12 +141,16 @@ def _trace(anatomy: Anatomy, model: nn.Module, loss: Loss, batch: Batch) -> Trac
     if any(node.op == "get_attr" for node in graph.nodes):
         return None  # a tensor that is no input would stay what it is now
     for node in graph.nodes:
-        # What it gave while it was recorded, several models' worth in all, would live as long as the recording.
+        # What it gave while it was recorded, several models' worth in all, would live as long as
+        # the recording.
         node.meta.clear()
         # Views for autograd's sake, and the transposes that it undoes: calls that compute nothing.
         if node.target in (aten.detach.default, aten.alias.default):
             node.replace_all_uses_with(node.args[0])
-        elif node.target is aten.t.default and getattr(node.args[0], "target", None) is aten.t.default:
+        elif (
+            node.target is aten.t.default
+            and getattr(node.args[0], "target", None) is aten.t.default
+        ):
             node.replace_all_uses_with(node.args[0].args[0])
     graph.eliminate_dead_code()
     recorded.recompile()
@@ -147,12 +165,16 @@ def _copied(tensor: Tensor) -> Tensor | None:
         return None
     # A clone may have another stride where there is one element, as in images of one channel, and
     # kernels choose by these strides, too.
-    copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+    copy = torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
     return copy.copy_(clone)
 
 
 def _laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
-    """Lay a gradient out as its parameter, as autograd does when it accumulates one: sums go in order of memory."""
+    """Lay a gradient out as its parameter, as autograd does when it accumulates one: sums go in
+    order of memory.
+    """
     steps = zip(grad.shape, grad.stride(), parameter.stride(), strict=True)
     if all(size == 1 or one == other for size, one, other in steps):
         return grad

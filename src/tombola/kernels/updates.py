@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from tombola.masks.masks import Handle
 
 
-def masked(optimizer: torch.optim.Optimizer, handle: Handle, clip: float | None) -> Callable[[], None]:
+def masked(
+    optimizer: torch.optim.Optimizer, handle: Handle, clip: float | None
+) -> Callable[[], None]:
     """Make the function that takes an optimiser's step and leaves pruned weights at zero.
 
     Args:
@@ -25,25 +27,27 @@ def masked(optimizer: torch.optim.Optimizer, handle: Handle, clip: float | None)
 
     def step() -> None:
         if clip is not None:
-            # Before clipping: the gradients of pruned weights must not count in the norm. Otherwise they need no mask:
-            # these optimisers treat every weight by itself.
+            # Before clipping: the gradients of pruned weights must not count in the norm. Otherwise
+            # they need no mask: these optimisers treat every weight by itself.
             handle.mask_gradients()
             moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(moved, clip)
         move()
-        # After the step: a pruned weight has a gradient and momentum of its own, and must not move. (It may become
-        # minus zero, which is zero too.)
+        # After the step: a pruned weight has a gradient and momentum of its own, and must not move.
+        # (It may become minus zero, which is zero too.)
         handle.mask_weights()
 
     return step
 
 
 def update(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """Make the function that takes an optimiser's step, quicker than ``optimizer.step()`` and with the same bits.
+    """Make the function that takes an optimiser's step, quicker than ``optimizer.step()`` and with
+    the same bits.
 
-    State and settings stay the optimiser's own: it may be looked at, saved, and given another learning rate or more
-    parameters. Hooks on its step are not called. A parameter without a gradient stays as it is, and so does its state;
-    with momentum it may have its first gradient later than others (torch's own fused SGD fails there).
+    State and settings stay the optimiser's own: it may be looked at, saved, and given another
+    learning rate or more parameters. Hooks on its step are not called. A parameter without a
+    gradient stays as it is, and so does its state; with momentum it may have its first gradient
+    later than others (torch's own fused SGD fails there).
 
     Args:
         optimizer: SGD, Adam or AdamW, fused.
@@ -72,14 +76,18 @@ def update(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
 
 
 def _of_one_type(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Divide parameters so that a kernel can take each part: it works on one kind of numbers and one device."""
+    """Divide parameters so that a kernel can take each part: it works on one kind of numbers
+    and one device.
+    """
     parts: dict[object, list[Tensor]] = {}
     for parameter in parameters:
         parts.setdefault((parameter.dtype, parameter.device), []).append(parameter)
     return list(parts.values())
 
 
-def _move_sgd(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], live: list[Tensor]) -> None:
+def _move_sgd(
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], live: list[Tensor]
+) -> None:
     if not group["momentum"]:
         _sgd_kernel(group, live, [], first=False)
         return
@@ -96,7 +104,9 @@ def _move_sgd(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], live: 
         _sgd_kernel(group, live, buffers, first=False)
 
 
-def _sgd_kernel(group: Mapping[str, Any], live: list[Tensor], buffers: list[Any], *, first: bool) -> None:
+def _sgd_kernel(
+    group: Mapping[str, Any], live: list[Tensor], buffers: list[Any], *, first: bool
+) -> None:
     torch._fused_sgd_(
         live,
         _grads(live),
@@ -115,7 +125,9 @@ def _grads(live: Sequence[Tensor]) -> list[Tensor]:
     return [parameter.grad for parameter in live]  # type: ignore[misc]  # those that live have one
 
 
-def _move_adam(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], live: list[Tensor]) -> None:
+def _move_adam(
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], live: list[Tensor]
+) -> None:
     states = [optimizer.state[parameter] for parameter in live]
     if not all(states):
         for parameter, state in zip(live, states, strict=True):

@@ -1,7 +1,7 @@
 """Digests: a name for a state, a mask or a piece of plain data that depends on its contents alone.
 
-Equal contents have equal digests on every device and in every order of names. How the bytes are hashed stands in
-`tombola.ticket_format`, so that a digest can be checked without torch.
+Equal contents have equal digests on every device and in every order of names. How the bytes are
+hashed stands in `tombola.ticket_format`, so that a digest can be checked without torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 def digest_state(state: Mapping[str, Tensor]) -> str:
-    """Return the sha256 over the names, dtypes, shapes and bytes of a state, whatever its order, device or strides.
+    """Return the sha256 over the names, dtypes, shapes and bytes of a state, whatever its order,
+    device or strides.
 
     Raises:
         InputError: A value is no dense tensor of a dtype that safetensors has.
@@ -41,11 +42,14 @@ def digest_state(state: Mapping[str, Tensor]) -> str:
     >>> digest_state(a) == digest_state(a | {"w": torch.ones(2, dtype=torch.bfloat16)})
     False
     """
-    return ticket_format.digest_tensors((name, *contents(name, tensor)) for name, tensor in state.items())
+    return ticket_format.digest_tensors(
+        (name, *contents(name, tensor)) for name, tensor in state.items()
+    )
 
 
 def digest_mask(mask: Mask) -> str:
-    """Return the sha256 over the names, shapes and packed bits of a mask; a ticket file states the same one.
+    """Return the sha256 over the names, shapes and packed bits of a mask; a ticket file states the
+    same one.
 
     Raises:
         InputError: A value is no tensor of booleans.
@@ -54,7 +58,9 @@ def digest_mask(mask: Mask) -> str:
     >>> digest_mask(a) == digest_mask({"w": torch.tensor([True, True])})
     False
     """
-    return ticket_format.digest_masks((name, tuple(keep.shape), pack(name, keep)) for name, keep in mask.items())
+    return ticket_format.digest_masks(
+        (name, tuple(keep.shape), pack(name, keep)) for name, keep in mask.items()
+    )
 
 
 def digest_json(value: Any) -> str:
@@ -78,7 +84,11 @@ def contents(name: str, tensor: Tensor) -> ticket_format.Contents:
     >>> dtype, shape, bytes(data)
     ('I64', (), b'\\x03\\x00\\x00\\x00\\x00\\x00\\x00\\x00')
     """
-    if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.dtype not in _CODES:
+    if (
+        not isinstance(tensor, Tensor)
+        or tensor.layout is not torch.strided
+        or tensor.dtype not in _CODES
+    ):
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise InputError(f"'{name}' is not a dense tensor of a dtype that safetensors has: {kind}")
     if tensor.is_meta:
@@ -88,7 +98,8 @@ def contents(name: str, tensor: Tensor) -> ticket_format.Contents:
 
 
 def pack(name: str, keep: Tensor) -> bytes:
-    """Return a mask's bits: eight weights a byte, the first in the highest bit, unused bits of the last byte zero.
+    """Return a mask's bits: eight weights a byte, the first in the highest bit, unused bits of the
+    last byte zero.
 
     >>> pack("w", torch.tensor([True, False, True])).hex()
     'a0'

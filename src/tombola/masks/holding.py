@@ -95,19 +95,25 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
     >>> handle.remove()
     """
     if isinstance(optimizer, nn.Module) or not isinstance(model, nn.Module):
-        raise InputError("hold_ takes an optimizer, a model and a mask, in this order; the first is "
-                         f"a {type(optimizer).__name__}, the second a {type(model).__name__}")  # fmt: skip
+        raise InputError(
+            "hold_ takes an optimizer, a model and a mask, in this order; the first is "
+            f"a {type(optimizer).__name__}, the second a {type(model).__name__}"
+        )
     optimizers = list(_inside(optimizer))
     if not optimizers:
-        raise InputError(f"hold_ cannot see what a {type(optimizer).__name__} trains: neither it nor "
-                         "what it holds has param_groups; give it the optimizer itself")  # fmt: skip
+        raise InputError(
+            f"hold_ cannot see what a {type(optimizer).__name__} trains: neither it nor "
+            "what it holds has param_groups; give it the optimizer itself"
+        )
     trained: set[int] = set()
     for inner in optimizers:
         trained.update(map(id, _parameters(inner)))
     if not any(id(parameter) in trained for parameter in model.parameters()):
-        raise InputError(f"the {type(optimizer).__name__} trains no parameter of this model: it was "
-                         "made for another one, or before the model's parameters were; make it from "
-                         "model.parameters()")  # fmt: skip
+        raise InputError(
+            f"the {type(optimizer).__name__} trains no parameter of this model: it was "
+            "made for another one, or before the model's parameters were; make it from "
+            "model.parameters()"
+        )
     return Held(model, mask, optimizers)
 
 
@@ -286,15 +292,18 @@ class Held(Handle):
             InputError: The mask does not fit the model; what was held before is held on.
         """
         if not mask:
-            raise InputError("the mask is empty; it names the weights that are held, and "
-                             "handle.remove() lets go")  # fmt: skip
+            raise InputError(
+                "the mask is empty; it names the weights that are held, and handle.remove() lets go"
+            )
         mask = names.named_like(mask, names.parameters(self._model, shared=True))
         pairs = masked_parameters(self._model, mask)
         for name, (parameter, _) in zip(mask, pairs, strict=True):
             if type(parameter.data) is not Tensor:
                 kind = type(parameter.data).__name__
-                raise InputError(f"'{name}' is a {kind}, of which this process may have a part; "
-                                 "hold_ masks whole tensors of torch's own")  # fmt: skip
+                raise InputError(
+                    f"'{name}' is a {kind}, of which this process may have a part; "
+                    "hold_ masks whole tensors of torch's own"
+                )
         weights: dict[int, _Weight] = {}
         for parameter, keep in pairs:
             keep = keep.detach()
@@ -314,7 +323,9 @@ class Held(Handle):
         self.mask_gradients()
 
     def remove(self) -> None:
-        """Let go: the weights may move again; nothing of the handle is left in model or optimiser."""
+        """Let go: the weights may move again; nothing of the handle is left in model or
+        optimiser.
+        """
         self._attach({})
 
     def mask_gradients(self) -> None:
@@ -473,10 +484,10 @@ class Held(Handle):
         called = (name for name, parameter in live.items() if parameter is weight.parameter)
         name = next(called, "a parameter")
         warnings.warn(
-            f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step that "
-            "it sees (by an average, by hand, by something around the optimizer); they are zero in "
-            "every forward pass, but not in between: give hold_ the outermost optimizer, or call "
-            "handle.mask_weights() after such writing",
+            f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step "
+            "that it sees (by an average, by hand, by something around the optimizer); they are "
+            "zero in every forward pass, but not in between: give hold_ the outermost optimizer, "
+            "or call handle.mask_weights() after such writing",
             stacklevel=2,
         )
 

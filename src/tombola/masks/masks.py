@@ -26,8 +26,8 @@ from tombola.masks.weights import find_weights, length_of, weight_parameter
 def kinds(model: nn.Module) -> dict[str, str]:
     """Name the weights of a model by the kind of their layer, shared ones once.
 
-    The kinds are "conv", "linear" (attention and recurrent layers too), "norm", and "own" for tensors of modules of
-    unknown kind; `tombola.masks.weights` has the rule.
+    The kinds are "conv", "linear" (attention and recurrent layers too), "norm", and "own" for
+    tensors of modules of unknown kind; `tombola.masks.weights` has the rule.
 
     >>> kinds(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)))
     {'0.weight': 'conv', '1.weight': 'norm', '3.weight': 'linear'}
@@ -35,20 +35,26 @@ def kinds(model: nn.Module) -> dict[str, str]:
     return {name: weight.kind for name, weight in find_weights(model).items()}
 
 
-def ones(model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: str | None = None) -> dict[str, Tensor]:
-    """Keep every weight: the mask that a search starts from. It also says which weights may be pruned.
+def ones(
+    model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: str | None = None
+) -> dict[str, Tensor]:
+    """Keep every weight: the mask that a search starts from. It also says which weights may be
+    pruned.
 
     Args:
-        model: Any module; what counts as a weight is found by the kinds of its layers, see `tombola.masks.weights`.
-        prunable: ``"no_head"``: convolutions and linear layers (those of attention and recurrent layers too) without
-            the output layer; ``"conv"``: convolutions without an output layer, as in COLT's recipes; ``"all"``: the
-            output layer too; or one or more patterns of their names, ``"features.*.weight"``. A pattern that matches
-            none of these takes what else it matches with two dimensions or more: so embeddings, tables and tensors of
-            a module's own are pruned when they are asked for by name. Biases and norm weights are never pruned.
+        model: Any module; what counts as a weight is found by the kinds of its layers, see
+            `tombola.masks.weights`.
+        prunable: ``"no_head"``: convolutions and linear layers (those of attention and recurrent
+            layers too) without the output layer; ``"conv"``: convolutions without an output layer,
+            as in COLT's recipes; ``"all"``: the output layer too; or one or more patterns of their
+            names, ``"features.*.weight"``. A pattern that matches none of these takes what else it
+            matches with two dimensions or more: so embeddings, tables and tensors of a module's own
+            are pruned when they are asked for by name. Biases and norm weights are never pruned.
         head: Dotted name of the output layer; ``None`` takes the module's attribute ``head``.
 
     Raises:
-        ConfigError: No weight is prunable, a pattern matches nothing that can be, or the output layer is not known.
+        ConfigError: No weight is prunable, a pattern matches nothing that can be, or the output
+            layer is not known.
 
     Warns:
         UnmaskedWarning: Weights are left out because nothing tells how their layer uses them; they are named, see
@@ -63,7 +69,9 @@ def ones(model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: s
     return all_kept(model, prunable, head=head)
 
 
-def all_kept(model: nn.Module, prunable: str | Sequence[str], *, head: str | None) -> dict[str, Tensor]:
+def all_kept(
+    model: nn.Module, prunable: str | Sequence[str], *, head: str | None
+) -> dict[str, Tensor]:
     """Return what `ones` does, for who says by itself what is left out."""
     parameters, weights = names.parameters(model), find_weights(model)
     maskable = {name: weight.kind for name, weight in weights.items() if weight.maskable}
@@ -71,25 +79,36 @@ def all_kept(model: nn.Module, prunable: str | Sequence[str], *, head: str | Non
         chosen = list(maskable)
     elif prunable in ("no_head", "conv"):
         output = head_weight(model, head)
-        chosen = [name for name, kind in maskable.items() if name != output and prunable in ("no_head", kind)]
+        chosen = [
+            name
+            for name, kind in maskable.items()
+            if name != output and prunable in ("no_head", kind)
+        ]
     elif isinstance(prunable, str) and not set(prunable) & set(".*?["):
         known = ("no_head", "conv", "all")
         raise ConfigError(
-            f"prunable is '{prunable}'; it is one of {', '.join(known)}, or a pattern of parameter names "
-            f"such as '*.weight'.{near(prunable, known)}"
+            f"prunable is '{prunable}'; it is one of {', '.join(known)}, or a pattern of parameter "
+            f"names such as '*.weight'.{near(prunable, known)}"
         )
     else:
         patterns = [prunable] if isinstance(prunable, str) else prunable
         norms = {name for name, weight in weights.items() if weight.kind == "norm"}
         chosen = _matching(patterns, maskable, parameters, norms)
     if not chosen:
-        raise ConfigError(f"the model has no prunable weight (prunable: {prunable}); it has: {_some(parameters)}")
+        raise ConfigError(
+            f"the model has no prunable weight (prunable: {prunable}); it has: {_some(parameters)}"
+        )
     wanted = set(chosen)
-    return {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items() if name in wanted}
+    return {
+        name: torch.ones_like(p, dtype=torch.bool)
+        for name, p in parameters.items()
+        if name in wanted
+    }
 
 
 def from_zeros(state: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
-    """Leave out of a mask the weights that are zero in a state: the mask that a pruned checkpoint was made with.
+    """Leave out of a mask the weights that are zero in a state: the mask that a pruned checkpoint
+    was made with.
 
     Args:
         state: The weights, a ``state_dict``.
@@ -104,7 +123,9 @@ def from_zeros(state: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
     state = names.covering(state, mask)
     for name, keep in mask.items():
         if name not in state:
-            raise InputError(f"the mask names '{name}', which the state has not.{near(name, state)}")
+            raise InputError(
+                f"the mask names '{name}', which the state has not.{near(name, state)}"
+            )
         if state[name].shape != keep.shape:
             shapes = f"{tuple(keep.shape)} in the mask and {tuple(state[name].shape)} in the state"
             raise InputError(f"'{name}' has the shape {shapes}")
@@ -112,11 +133,13 @@ def from_zeros(state: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
 
 
 def unmasked(model: nn.Module, prunable: str | Sequence[str] = "all") -> dict[str, str]:
-    """Name the weights that are left out of a model's masks, though a layer may multiply by them, and say why.
+    """Name the weights that are left out of a model's masks, though a layer may multiply by them,
+    and say why.
 
     Args:
         model: Any module.
-        prunable: As of `ones`. Where patterns name what is pruned, nothing is left out but what they leave out.
+        prunable: As of `ones`. Where patterns name what is pruned, nothing is left out but what
+            they leave out.
 
     >>> net = nn.Module()
     >>> net.mix = nn.Parameter(torch.ones(3, 4))
@@ -129,7 +152,8 @@ def unmasked(model: nn.Module, prunable: str | Sequence[str] = "all") -> dict[st
 
 
 def unmasked_in_words(model: nn.Module, prunable: str | Sequence[str] = "all") -> str:
-    """Say in one line what is left out of a model's masks, see `unmasked`; nothing where nothing is.
+    """Say in one line what is left out of a model's masks, see `unmasked`; nothing where nothing
+    is.
 
     >>> unmasked_in_words(nn.Linear(2, 2))
     ''
@@ -138,25 +162,36 @@ def unmasked_in_words(model: nn.Module, prunable: str | Sequence[str] = "all") -
     if not left:
         return ""
     first, number = next(iter(left)), len(left)
-    many = "1 weight has no mask and is" if number == 1 else f"{number} weights have no mask and are"
+    many = (
+        "1 weight has no mask and is" if number == 1 else f"{number} weights have no mask and are"
+    )
     return f"{many} not pruned: {_some(left)} ({left[first]}); prunable: ['{first}'] names it"
 
 
 def _matching(
-    patterns: Sequence[str], weights: Mapping[str, str], parameters: Mapping[str, Tensor], norms: Collection[str]
+    patterns: Sequence[str],
+    weights: Mapping[str, str],
+    parameters: Mapping[str, Tensor],
+    norms: Collection[str],
 ) -> list[str]:
     found: list[str] = []
     for pattern in patterns:
         matched = {name: p for name, p in parameters.items() if fnmatchcase(name, pattern)}
         if not matched:
-            raise ConfigError(f"prunable: '{pattern}' matches no parameter; the model has: {_some(parameters)}")
+            raise ConfigError(
+                f"prunable: '{pattern}' matches no parameter; the model has: {_some(parameters)}"
+            )
         chosen = [name for name in matched if name in weights]
         # What is no weight by the rule is pruned on request: by a pattern that means nothing else.
-        chosen = chosen or [name for name, p in matched.items() if p.dim() >= 2 and not _is_bias(name, norms)]
+        chosen = chosen or [
+            name for name, p in matched.items() if p.dim() >= 2 and not _is_bias(name, norms)
+        ]
         if not chosen:
-            raise ConfigError(f"prunable: '{pattern}' matches {_some(matched)}; only the weights of convolutions and "
-                              "linear layers are pruned, biases and norm weights never (and, where a pattern means "
-                              "nothing else, other tensors of two or more dimensions)")  # fmt: skip
+            raise ConfigError(
+                f"prunable: '{pattern}' matches {_some(matched)}; only the weights of convolutions "
+                "and linear layers are pruned, biases and norm weights never (and, where a pattern "
+                "means nothing else, other tensors of two or more dimensions)"
+            )
         found += chosen
     return found
 
@@ -171,9 +206,11 @@ def _some(names: Mapping[str, object]) -> str:
 
 
 def head_weight(model: nn.Module, head: str | None) -> str:
-    """Return the name of the output layer's weight, for the layer that is given or the attribute ``head``.
+    """Return the name of the output layer's weight, for the layer that is given or the attribute
+    ``head``.
 
-    A weight that the output layer shares with another layer has the name that it has in a mask, its first.
+    A weight that the output layer shares with another layer has the name that it has in a mask, its
+    first.
 
     Raises:
         ConfigError: There is no such layer, or it has no weight of its own.
@@ -182,13 +219,17 @@ def head_weight(model: nn.Module, head: str | None) -> str:
     name = "head" if head is None else head
     if name not in modules:
         if head is None:
-            raise ConfigError("the model has no attribute 'head'; name its output layer with head=, or prune it too "
-                              "with prunable='all'")  # fmt: skip
+            raise ConfigError(
+                "the model has no attribute 'head'; name its output layer with head=, or prune it "
+                "too with prunable='all'"
+            )
         raise ConfigError(f"the model has no layer '{head}'.{near(head, modules)}")
     source = weight_parameter(modules[name])
     if source is None:
-        raise ConfigError(f"head '{name}' is a {type(modules[name]).__name__} without a weight; name the output layer "
-                          f"itself with head=")  # fmt: skip
+        raise ConfigError(
+            f"head '{name}' is a {type(modules[name]).__name__} without a weight; name the output "
+            "layer itself with head="
+        )
     named = {id(parameter): of for of, parameter in names.parameters(model).items()}
     return named[id(source[0])]
 
@@ -201,7 +242,11 @@ def count(mask: Mask) -> int:
     """
     # On the CPU by numpy, which takes an eighth of the time that torch does.
     return sum(
-        int(np.count_nonzero(keep.numpy()) if keep.device.type == "cpu" else torch.count_nonzero(keep))
+        int(
+            np.count_nonzero(keep.numpy())
+            if keep.device.type == "cpu"
+            else torch.count_nonzero(keep)
+        )
         for keep in mask.values()
     )
 
@@ -212,7 +257,9 @@ def size(mask: Mask) -> int:
 
 
 class Total(int):
-    """How many weights a model has, and which: what a mask names beyond them, on request, `density` counts too."""
+    """How many weights a model has, and which: what a mask names beyond them, on request,
+    `density` counts too.
+    """
 
     names: frozenset[str]
 
@@ -228,11 +275,12 @@ def density(mask: Mask, total: int | None = None) -> float:
 
     Args:
         mask: The prunable weights.
-        total: Number of all weights (`total_weights`), at least those of the mask; given it, the result is
-            ``density_total``: not pruned / all. 1 minus it is COLT's PruneRate.
+        total: Number of all weights (`total_weights`), at least those of the mask; given it, the
+            result is ``density_total``: not pruned / all. 1 minus it is COLT's PruneRate.
 
     Raises:
-        InputError: There is no weight to take a fraction of, or the mask names more than all weights.
+        InputError: There is no weight to take a fraction of, or the mask names more than all
+            weights.
 
     >>> mask = {"w": torch.tensor([True, False, True, False])}
     >>> density(mask), density(mask, total=10)
@@ -245,21 +293,23 @@ def density(mask: Mask, total: int | None = None) -> float:
     if whole == 0:
         raise InputError("no weight has no density; the mask names none, or total is 0")
     if whole < size(mask):
-        raise InputError(f"total is {whole}, and the mask alone names {size(mask)} weights; total_weights(model, mask) "
-                         "counts all of them")  # fmt: skip
+        raise InputError(
+            f"total is {whole}, and the mask alone names {size(mask)} weights; "
+            "total_weights(model, mask) counts all of them"
+        )
     return (whole - size(mask) + count(mask)) / whole
 
 
 def total_weights(model: nn.Module, mask: Mask | None = None) -> Total:
     """Count all weights, biases not: the denominator of COLT's PruneRate (Eq. 2).
 
-    Those of convolutions, linear layers and norms count, and tensors that modules of unknown kind hold themselves,
-    masked or not; `tombola.masks.weights` has the rule.
+    Those of convolutions, linear layers and norms count, and tensors that modules of unknown kind
+    hold themselves, masked or not; `tombola.masks.weights` has the rule.
 
     Args:
         model: Any module.
-        mask: What counts beside: a mask may name on request what is no weight by the rule, such as an embedding.
-            `density` does so by itself.
+        mask: What counts beside: a mask may name on request what is no weight by the rule, such as
+            an embedding. `density` does so by itself.
 
     >>> total_weights(nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)))
     15
@@ -316,7 +366,9 @@ def unite(candidates: Sequence[Mask]) -> dict[str, Tensor]:
     return _combined(candidates, Tensor.logical_or_, "unite")
 
 
-def _combined(candidates: Sequence[Mask], combine_: Callable[[Tensor, Tensor], Tensor], what: str) -> dict[str, Tensor]:
+def _combined(
+    candidates: Sequence[Mask], combine_: Callable[[Tensor, Tensor], Tensor], what: str
+) -> dict[str, Tensor]:
     if not candidates:
         raise InputError(f"{what} needs at least one candidate; it was given none")
     first = candidates[0]
@@ -329,7 +381,9 @@ def _combined(candidates: Sequence[Mask], combine_: Callable[[Tensor, Tensor], T
     return result
 
 
-def _check_alike(one: Mapping[str, Tensor], other: Mapping[str, Tensor], one_is: str, other_is: str) -> None:
+def _check_alike(
+    one: Mapping[str, Tensor], other: Mapping[str, Tensor], one_is: str, other_is: str
+) -> None:
     if one.keys() != other.keys():
         odd = sorted(set(one) ^ set(other))
         raise InputError(f"{one_is} and {other_is} name different parameters: {', '.join(odd)}")
@@ -345,20 +399,26 @@ def masked_parameters(model: nn.Module, mask: Mask) -> list[tuple[nn.Parameter, 
     """Pair the model's parameters with their masks, in the mask's order.
 
     Raises:
-        InputError: The mask names a parameter that the model has not, or one of another shape, or it leaves a
-            weight-normed layer nothing of a row that it divides by the length of.
+        InputError: The mask names a parameter that the model has not, or one of another shape, or
+            it leaves a weight-normed layer nothing of a row that it divides by the length of.
     """
     parameters = names.parameters(model, shared=True)
     mask = names.named_like(mask, parameters)
     pairs = []
     for name, keep in mask.items():
         if name not in parameters:
-            raise InputError(f"the mask names '{name}', which the model has not.{near(name, parameters)}")
+            raise InputError(
+                f"the mask names '{name}', which the model has not.{near(name, parameters)}"
+            )
         keep = boolean(name, keep)
         if isinstance(parameters[name], nn.UninitializedParameter):
-            raise InputError(f"'{name}' has no shape yet: its layer is lazy and must see an image first")
+            raise InputError(
+                f"'{name}' has no shape yet: its layer is lazy and must see an image first"
+            )
         if parameters[name].shape != keep.shape:
-            shapes = f"{tuple(keep.shape)} in the mask and {tuple(parameters[name].shape)} in the model"
+            shapes = (
+                f"{tuple(keep.shape)} in the mask and {tuple(parameters[name].shape)} in the model"
+            )
             raise InputError(f"'{name}' has the shape {shapes}")
         _check_lengths(name, keep, parameters)
         pairs.append((parameters[name], keep))
@@ -380,11 +440,15 @@ def boolean(name: str, keep: object) -> Tensor:
         return keep
     kind = str(getattr(keep, "dtype", type(keep).__name__)).removeprefix("torch.")
     what = " array of numpy's" if isinstance(keep, np.ndarray) else ""
-    raise InputError(f"the mask of '{name}' is {kind}{what}; a mask is a boolean tensor, True = kept (mask != 0)")
+    raise InputError(
+        f"the mask of '{name}' is {kind}{what}; a mask is a boolean tensor, True = kept (mask != 0)"
+    )
 
 
 def _check_lengths(name: str, keep: Tensor, parameters: Mapping[str, Tensor]) -> None:
-    """Refuse a mask that makes weight norm divide by zero, which would be told as a loss that is no number."""
+    """Refuse a mask that makes weight norm divide by zero, which would be told as a loss that
+    is no number.
+    """
     lengths = parameters.get(length_of(name) or "")
     if lengths is None:
         return
@@ -392,8 +456,10 @@ def _check_lengths(name: str, keep: Tensor, parameters: Mapping[str, Tensor]) ->
     empty = ~keep.amax(dims).flatten() if dims else keep.new_zeros(1)
     if bool(empty.any()):
         row = int(empty.nonzero()[0])
-        raise InputError(f"the mask keeps no weight of row {row} of '{name}', and weight norm divides by that row's "
-                         "length; keep one, or take the norm off the layer")  # fmt: skip
+        raise InputError(
+            f"the mask keeps no weight of row {row} of '{name}', and weight norm divides by that "
+            "row's length; keep one, or take the norm off the layer"
+        )
 
 
 def apply_(model: nn.Module, mask: Mask) -> None:
@@ -415,11 +481,13 @@ _PIECE = 1 << 15  # weights whose mask is made at a time: it stays in the cache
 
 
 class Handle:
-    """What keeps pruned weights at zero in tombola's own loop, `train`; for any other loop there is `hold_`.
+    """What keeps pruned weights at zero in tombola's own loop, `train`; for any other loop there is
+    `hold_`.
 
-    The loop calls it: on the gradients before they are clipped, and on the weights after the step. It multiplies by
-    the mask, and 0 * NaN is NaN, as is 0 * infinity. A training that runs into one is lost anyway, and ``run_job`` says
-    so by its loss; `apply_` and ``replace`` set even such weights to zero.
+    The loop calls it: on the gradients before they are clipped, and on the weights after the step.
+    It multiplies by the mask, and 0 * NaN is NaN, as is 0 * infinity. A training that runs into one
+    is lost anyway, and ``run_job`` says so by its loss; `apply_` and ``replace`` set even such
+    weights to zero.
     """
 
     def __init__(self, model: nn.Module, mask: Mask) -> None:
@@ -432,18 +500,29 @@ class Handle:
         apply_(self._model, mask)
         self.mask = mask
         # Where nothing is pruned there is nothing to hold: a dense training pays for no mask.
-        pairs = [(parameter, keep) for parameter, keep in masked_parameters(self._model, mask) if not keep.all()]
-        # Float masks: a product with them is 6 to 40 times quicker than filling by a boolean mask. The price is that a
-        # pruned weight that is infinite or NaN becomes NaN and not zero. They are as large as the weights, so those of
-        # large layers are made piece by piece, each time anew: a small part of what a step of such a layer takes.
+        pairs = [
+            (parameter, keep)
+            for parameter, keep in masked_parameters(self._model, mask)
+            if not keep.all()
+        ]
+        # Float masks: a product with them is 6 to 40 times quicker than filling by a boolean mask.
+        # The price is that a pruned weight that is infinite or NaN becomes NaN and not zero. They
+        # are as large as the weights, so those of large layers are made piece by piece, each time
+        # anew: a small part of what a step of such a layer takes.
         self._large = [(parameter, keep) for parameter, keep in pairs if self._in_pieces(parameter)]
         pairs = [(parameter, keep) for parameter, keep in pairs if not self._in_pieces(parameter)]
         self._weights: list[Tensor] = [parameter for parameter, _ in pairs]
-        self._keeps = [keep.to(device=parameter.device, dtype=parameter.dtype) for parameter, keep in pairs]
+        self._keeps = [
+            keep.to(device=parameter.device, dtype=parameter.dtype) for parameter, keep in pairs
+        ]
 
     def mask_gradients(self) -> None:
         """Zero the gradients of the pruned weights."""
-        pairs = [(w.grad, keep) for w, keep in zip(self._weights, self._keeps, strict=True) if w.grad is not None]
+        pairs = [
+            (w.grad, keep)
+            for w, keep in zip(self._weights, self._keeps, strict=True)
+            if w.grad is not None
+        ]
         if pairs:
             torch._foreach_mul_([grad for grad, _ in pairs], [keep for _, keep in pairs])
         for weight, keep in self._large:
@@ -483,5 +562,7 @@ def empty_layers(mask: Mask) -> list[str]:
 
 
 def nested(mask: Mask, within: Mask) -> Iterator[str]:
-    """Yield the names of parameters where a mask keeps a weight that ``within`` has pruned; none when it is nested."""
+    """Yield the names of parameters where a mask keeps a weight that ``within`` has pruned;
+    none when it is nested.
+    """
     return (name for name, keep in mask.items() if bool((keep & ~within[name]).any()))

@@ -1,11 +1,13 @@
 """Names: what a parameter is called, whatever its model or a part of it is wrapped in.
 
-    model, or a wrapper around it or around its blocks -> [ names ] -> names of the model without any wrapper
+    model, or a wrapper around it or around its blocks -> [ names ] -> names of the model without
+    any wrapper
 
-Data parallel, `torch.compile`, Fabric, activation checkpointing and averaged models put a model inside a module of
-their own, and a prefix before its names. That is no name of the model's: a mask made from the model fits the wrapper,
-and the other way round. What a wrapper is, its class says; an attribute of the user's that is called ``module`` is part
-of the model, and keeps its name. Of a state without its model only the text of the names is there: see `covering`.
+Data parallel, `torch.compile`, Fabric, activation checkpointing and averaged models put a model
+inside a module of their own, and a prefix before its names. That is no name of the model's: a mask
+made from the model fits the wrapper, and the other way round. What a wrapper is, its class says; an
+attribute of the user's that is called ``module`` is part of the model, and keeps its name. Of a
+state without its model only the text of the names is there: see `covering`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class _Wrapper(NamedTuple):
     in_state: bool  # whether that attribute's name stands in the names of a state_dict
 
 
-# By the names of the classes: most of these modules take long to import, and a wrapper's was imported with it.
+# By the names of the classes: most of these modules take long to import, and a wrapper's was
+# imported with it.
 _WRAPPERS = {
     "torch.nn.parallel.data_parallel.DataParallel": _Wrapper("module", True),
     "torch.nn.parallel.distributed.DistributedDataParallel": _Wrapper("module", True),
@@ -43,7 +46,13 @@ _WRAPPERS = {
     "lightning.fabric.wrappers._FabricModule": _Wrapper("_original_module", False),
 }
 # Parts of names that no model of the user's has by itself.
-_PRIVATE = {"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module", "_original_module"}
+_PRIVATE = {
+    "_orig_mod",
+    "_checkpoint_wrapped_module",
+    "_fsdp_wrapped_module",
+    "_forward_module",
+    "_original_module",
+}
 
 
 @functools.lru_cache(maxsize=1024)
@@ -78,7 +87,8 @@ def modules(model: nn.Module, *, shared: bool = False) -> dict[str, nn.Module]:
 
     Args:
         model: The model, or a wrapper around it; parts of it may be in wrappers, too.
-        shared: Name a module that stands in several places in each of them, and not in the first alone.
+        shared: Name a module that stands in several places in each of them, and not in the first
+            alone.
 
     >>> list(modules(nn.DataParallel(nn.Sequential(nn.DataParallel(nn.Linear(2, 1)), nn.ReLU()))))
     ['', '0', '1']
@@ -86,7 +96,9 @@ def modules(model: nn.Module, *, shared: bool = False) -> dict[str, nn.Module]:
     return dict(_walk(model, "", None if shared else set()))
 
 
-def _walk(module: nn.Module, name: str, seen: set[nn.Module] | None) -> Iterator[tuple[str, nn.Module]]:
+def _walk(
+    module: nn.Module, name: str, seen: set[nn.Module] | None
+) -> Iterator[tuple[str, nn.Module]]:
     module = unwrapped(module)
     if seen is not None:
         if module in seen:
@@ -103,7 +115,8 @@ def parameters(model: nn.Module, *, shared: bool = False) -> dict[str, nn.Parame
 
     Args:
         model: The model, or a wrapper around it; parts of it may be in wrappers, too.
-        shared: Name a parameter that several layers share under each of its names, and not under the first alone.
+        shared: Name a parameter that several layers share under each of its names, and not under
+            the first alone.
 
     >>> list(parameters(nn.DataParallel(nn.Linear(2, 1))))
     ['weight', 'bias']
@@ -150,8 +163,9 @@ def load_(model: nn.Module, values: Mapping[str, Any]) -> None:
     root = unwrapped(model)
     own = root.state_dict()
     long = {_in_state(root, name): name for name in own}
-    # Without the versions that torch notes beside a state_dict, a layer takes a state for an old one. Those of the
-    # state are by its own names, so they go with it as it is; else it counts as one of the model as it is now.
+    # Without the versions that torch notes beside a state_dict, a layer takes a state for an old
+    # one. Those of the state are by its own names, so they go with it as it is; else it counts as
+    # one of the model as it is now.
     noted = getattr(values, "_metadata", None) if all(name in own for name in values) else None
     values = named_like(values, long)
     whole = OrderedDict((long.get(name, name), value) for name, value in values.items())
@@ -201,15 +215,24 @@ def _out_of_all(name: str) -> str:
     return ".".join(part for part in _public(name).split(".") if part != "module")
 
 
-# What may be left out of a name, the least first. ``module`` is data parallel's word and may as well be the user's.
-_RENAMINGS: tuple[Callable[[str], str], ...] = (_as_it_is, _public, _out_of_one, _out_of_two, _out_of_all)
+# What may be left out of a name, the least first. ``module`` is data parallel's word and may as
+# well be the user's.
+_RENAMINGS: tuple[Callable[[str], str], ...] = (
+    _as_it_is,
+    _public,
+    _out_of_one,
+    _out_of_two,
+    _out_of_all,
+)
 
 
 def named_like(values: Mapping[str, V], known: Collection[str]) -> Mapping[str, V]:
-    """Return values by names that are known: as they are if all of them are, else without the parts of wrappers.
+    """Return values by names that are known: as they are if all of them are, else without the parts
+    of wrappers.
 
-    The rule for names without a model. One renaming is taken for all of them: that by which most are known, and of
-    such the one that leaves out least. What stays unknown is the caller's to name.
+    The rule for names without a model. One renaming is taken for all of them: that by which most
+    are known, and of such the one that leaves out least. What stays unknown is the caller's to
+    name.
 
     >>> named_like({"module.fc.weight": 1}, ["fc.weight"])
     {'fc.weight': 1}
@@ -242,7 +265,8 @@ def covering(values: Mapping[str, V], wanted: Collection[str]) -> Mapping[str, V
 
 
 def holding(values: Mapping[str, V], wanted: Collection[str]) -> dict[str, V] | None:
-    """Return values by the names of modules among which all wanted ones are, without the parts of wrappers.
+    """Return values by the names of modules among which all wanted ones are, without the parts of
+    wrappers.
 
     What a wrapper wraps takes the wrapper's name; ``None`` where nothing brings the names together.
 
@@ -261,11 +285,15 @@ def _of_module(rename: Callable[[str], str], name: str) -> str:
     return rename(f"{name}.weight" if name else "weight").rpartition(".")[0]
 
 
-def agreed(mask: Mapping[str, V], values: Mapping[str, W]) -> tuple[Mapping[str, V], Mapping[str, W]]:
-    """Bring the names of a mask and of a state together; as they are where all of the mask's are in the state.
+def agreed(
+    mask: Mapping[str, V], values: Mapping[str, W]
+) -> tuple[Mapping[str, V], Mapping[str, W]]:
+    """Bring the names of a mask and of a state together; as they are where all of the mask's are in
+    the state.
 
-    Else the state's names become the mask's, or the mask's the state's, or both lose the parts of wrappers. Where
-    nothing brings them together, both are returned as they are, for the caller to say what is missing.
+    Else the state's names become the mask's, or the mask's the state's, or both lose the parts of
+    wrappers. Where nothing brings them together, both are returned as they are, for the caller to
+    say what is missing.
 
     >>> agreed({"fc.weight": 1}, {"_orig_mod.fc.weight": 2, "_orig_mod.fc.bias": 3})
     ({'fc.weight': 1}, {'fc.weight': 2, 'fc.bias': 3})
@@ -287,5 +315,9 @@ def _renamed(rename: Callable[[str], str], values: Mapping[str, V]) -> Mapping[s
     if all(rename(name) == name for name in values):
         return values
     # An averaged model counts how many states are in it, beside the model and not in it.
-    counter = "n_averaged" if all(name.startswith("module.") or name == "n_averaged" for name in values) else None
+    counter = (
+        "n_averaged"
+        if all(name.startswith("module.") or name == "n_averaged" for name in values)
+        else None
+    )
     return {rename(name): value for name, value in values.items() if name != counter}

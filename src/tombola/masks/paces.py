@@ -32,12 +32,18 @@ class Pace:
     def __post_init__(self) -> None:
         take_own_numbers_(self)
         if not 0 <= self.begin < self.end <= 1:
-            raise ConfigError(f"pace goes from {self.begin:g} to {self.end:g}; they are fractions of the training, "
-                              "begin before end")  # fmt: skip
+            raise ConfigError(
+                f"pace goes from {self.begin:g} to {self.end:g}; they are fractions of the "
+                "training, begin before end"
+            )
         if self.every < 1:
-            raise ConfigError(f"pace.every is {shown(self.every)}; it is a number of steps, 1 or more")
+            raise ConfigError(
+                f"pace.every is {shown(self.every)}; it is a number of steps, 1 or more"
+            )
         if not 0 < self.initial <= 1:
-            raise ConfigError(f"pace.initial is {self.initial:g}; a density is above 0 and at most 1")
+            raise ConfigError(
+                f"pace.initial is {self.initial:g}; a density is above 0 and at most 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ class Gradual:
 def densities(gradual: Gradual, steps: int) -> dict[int, float]:
     """Return the density that each cut leaves, by the number of steps done before it.
 
-    In sparsity s: s(t) = s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^3, with a first cut at t_0, n more every dt steps.
+    In sparsity s: s(t) = s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^3, with a first cut at t_0, n
+    more every dt steps.
 
     Args:
         gradual: The density and the pace.
@@ -86,12 +93,21 @@ def densities(gradual: Gradual, steps: int) -> dict[int, float]:
     first, last = round(pace.begin * steps), round(pace.end * steps)
     cuts = (last - first) // pace.every
     if cuts < 1:
-        raise ConfigError(f"pace.every is {pace.every}, and there are {last - first} steps to prune in, from {first} "
-                          f"to {last} of {steps}; it must be less")  # fmt: skip
+        raise ConfigError(
+            f"pace.every is {pace.every}, and there are {last - first} steps to prune in, from "
+            f"{first} to {last} of {steps}; it must be less"
+        )
     if cuts > _MOST_CUTS:
-        raise ConfigError(f"pace.every is {pace.every}, which makes {cuts:,} cuts in the {last - first:,} steps from "
-                          f"{first:,} to {last:,}; take more, such as {1 + (last - first) // 1000:,}")  # fmt: skip
+        raise ConfigError(
+            f"pace.every is {pace.every}, which makes {cuts:,} cuts in the {last - first:,} steps "
+            f"from {first:,} to {last:,}; take more, such as {1 + (last - first) // 1000:,}"
+        )
     left = gradual.density - pace.initial
     if left >= 0:
-        raise ConfigError(f"the density {gradual.density:g} is not below pace.initial, which is {pace.initial:g}")
-    return {first + index * pace.every: gradual.density - left * (1 - index / cuts) ** 3 for index in range(cuts + 1)}
+        raise ConfigError(
+            f"the density {gradual.density:g} is not below pace.initial, which is {pace.initial:g}"
+        )
+    return {
+        first + index * pace.every: gradual.density - left * (1 - index / cuts) ** 3
+        for index in range(cuts + 1)
+    }

@@ -31,27 +31,29 @@ def prune(
 ) -> dict[str, Tensor]:
     """Prune the lowest scores among the weights still kept, an exact number of them.
 
-    In a group of k kept weights ``round(rate * k)`` are pruned, by Python's rounding. Of equal scores the one that
-    comes first is pruned first: by the group's order of parameters, then by flat position. Weights already pruned stay
-    so, whatever their score.
+    In a group of k kept weights ``round(rate * k)`` are pruned, by Python's rounding. Of equal
+    scores the one that comes first is pruned first: by the group's order of parameters, then by
+    flat position. Weights already pruned stay so, whatever their score.
 
     Args:
-        scores: A number per weight, larger means keep; names and shapes of the mask (more names do no harm). Those of
-            `selection.Elementwise` (magnitude's) are worked out in chunks while they are read.
+        scores: A number per weight, larger means keep; names and shapes of the mask (more names do
+            no harm). Those of `selection.Elementwise` (magnitude's) are worked out in chunks while
+            they are read.
         mask: The weights kept so far; it is not changed.
-        rate: Fraction of the *kept* weights to remove, 0 to 1; one, or one per group of the scope. A group's
-            factor multiplies it.
-        scope: Which weights compete: `whole_model`, `per_layer`, `per_kind(model)`, `half_output(model)`.
-        count: Instead of a rate, the exact number of weights to keep; one where the scope has one group, else one
-            per group.
+        rate: Fraction of the *kept* weights to remove, 0 to 1; one, or one per group of the scope.
+            A group's factor multiplies it.
+        scope: Which weights compete: `whole_model`, `per_layer`, `per_kind(model)`,
+            `half_output(model)`.
+        count: Instead of a rate, the exact number of weights to keep; one where the scope has one
+            group, else one per group.
 
     Returns:
         A new mask, nested in the old one.
 
     Raises:
-        InputError: Both or neither of rate and count; a rate outside 0 to 1; a count that is no whole number or above
-            what is kept; scores that are NaN, missing, of another shape or on another device; a mask that is empty
-            or not boolean.
+        InputError: Both or neither of rate and count; a rate outside 0 to 1; a count that is no
+            whole number or above what is kept; scores that are NaN, missing, of another shape or on
+            another device; a mask that is empty or not boolean.
 
     Source:
         COLT, arXiv:2212.12770, Table II fixes the rounding: 20 % of 9 weights are 2.
@@ -62,8 +64,10 @@ def prune(
     """
     for what, given in (("scores", scores), ("mask", mask)):
         if not isinstance(given, Mapping):
-            raise InputError(f"{what} are a {type(given).__name__}; prune takes scores and a mask, mappings from names "
-                             "to tensors: prune(magnitude(model.state_dict(), mask), mask, rate=0.2)")  # fmt: skip
+            raise InputError(
+                f"{what} are a {type(given).__name__}; prune takes scores and a mask, mappings "
+                "from names to tensors: prune(magnitude(model.state_dict(), mask), mask, rate=0.2)"
+            )
     groups = scope(mask)
     check_groups(groups, mask)
     scores = names.covering(scores, mask)
@@ -86,7 +90,10 @@ def removals(
         raise InputError("the mask is empty; it names the weights that may be pruned")
     for name, keep in mask.items():
         if keep.dtype != torch.bool:
-            raise InputError(f"the mask of '{name}' is {str(keep.dtype).removeprefix('torch.')}; a mask is boolean")
+            raise InputError(
+                f"the mask of '{name}' is {str(keep.dtype).removeprefix('torch.')}; a mask is "
+                "boolean"
+            )
     kept = by_group(masks.count, mask, groups)
     if rate is not None:
         rates = _per_group(rate, groups, "rate")
@@ -95,14 +102,21 @@ def removals(
         return {g: round(float(rates[g]) * groups[g].factor * kept[g]) for g in groups}
     assert count is not None
     if not isinstance(count, Mapping) and len(groups) > 1:
-        raise InputError(f"count is {count}; this scope has {len(groups)} groups, so give one per group: "
-                         f"{', '.join(groups)}")  # fmt: skip
+        raise InputError(
+            f"count is {count}; this scope has {len(groups)} groups, so give one per group: "
+            f"{', '.join(groups)}"
+        )
     counts = _per_group(count, groups, "count")
     for group_name, value in counts.items():
         if not _is_whole(value):
-            raise InputError(f"count of '{group_name}' is {value}; it is a whole number of weights to keep")
+            raise InputError(
+                f"count of '{group_name}' is {value}; it is a whole number of weights to keep"
+            )
         if not 0 <= value <= kept[group_name]:
-            raise InputError(f"count of '{group_name}' is {value}; {kept[group_name]} weights are still kept there")
+            raise InputError(
+                f"count of '{group_name}' is {value}; {kept[group_name]} weights are still kept "
+                "there"
+            )
     return {g: kept[g] - int(counts[g]) for g in groups}
 
 
@@ -132,5 +146,7 @@ def _per_group(value: V | Mapping[str, V], groups: Mapping[str, Group], what: st
     if value.keys() != groups.keys():
         by_kind = set(value) <= _KINDS and not set(groups) <= _KINDS
         hint = " (scope: per_kind has conv and linear)" if by_kind else ""
-        raise InputError(f"{what} names the groups {', '.join(value)}; the scope has: {', '.join(groups)}{hint}")
+        raise InputError(
+            f"{what} names the groups {', '.join(value)}; the scope has: {', '.join(groups)}{hint}"
+        )
     return dict(value)

@@ -31,14 +31,16 @@ Amount: TypeAlias = float | Mapping[str, float] | Count
 
 
 def rate_to_reach(density: float, rounds: int) -> float:
-    """Return the constant rate that leaves a density after some rounds: each keeps density^(1/rounds) of the weights.
+    """Return the constant rate that leaves a density after some rounds: each keeps
+    density^(1/rounds) of the weights.
 
     Args:
         density: Kept at the end, 0 to 1.
         rounds: Number of rounds; 1 is one-shot pruning.
 
     Source:
-        Frankle & Carbin 2019, arXiv:1803.03635, section 1: p^(1/n) % of the weights in each of n rounds.
+        Frankle & Carbin 2019, arXiv:1803.03635, section 1: p^(1/n) % of the weights in each of n
+        rounds.
 
     >>> round(rate_to_reach(0.8**17, 17), 12), rate_to_reach(0.25, 1)
     (0.2, 0.75)
@@ -55,8 +57,8 @@ def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator
     """Yield the exact kept counts that give these densities, in every group of the scope alike.
 
     Raises:
-        ConfigError: A density is no fraction, or the scope has another rate for one of its groups (``half_output``):
-            its groups do not reach a density together.
+        ConfigError: A density is no fraction, or the scope has another rate for one of its groups
+            (``half_output``): its groups do not reach a density together.
 
     >>> import torch
     >>> from tombola.masks.scopes import whole_model
@@ -65,8 +67,10 @@ def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator
     """
     groups = scope(mask)
     if any(group.factor != 1 for group in groups.values()):
-        raise ConfigError("exact densities and half_output do not go together: the output layer has another rate; "
-                          "take a rate")  # fmt: skip
+        raise ConfigError(
+            "exact densities and half_output do not go together: the output layer has another "
+            "rate; take a rate"
+        )
     sizes = by_group(masks.size, mask, groups)
     for density in map(own_numbers, densities):
         if not 0 < density <= 1:

@@ -1,7 +1,7 @@
 """Scopes: which weights compete with each other when some are pruned.
 
-A scope is a function from a mask to named groups. `whole_model` and `per_layer` need the mask alone; `per_kind` and
-`half_output` must know the layers and are made from a model.
+A scope is a function from a mask to named groups. `whole_model` and `per_layer` need the mask
+alone; `per_kind` and `half_output` must know the layers and are made from a model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from tombola.masks.masks import head_weight, kinds
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters whose weights are ranked together, and the factor that their rate is multiplied by."""
+    """Parameters whose weights are ranked together, and the factor that their rate is
+    multiplied by.
+    """
 
     names: tuple[str, ...]
     factor: float = 1.0
@@ -29,8 +31,11 @@ class Group:
 Scope: TypeAlias = Callable[[Mask], Mapping[str, Group]]
 
 
-def by_group(number: Callable[[Mask], int], mask: Mask, groups: Mapping[str, Group]) -> dict[str, int]:
-    """Count the weights of every group, with `masks.count` those kept or with `masks.size` all of them.
+def by_group(
+    number: Callable[[Mask], int], mask: Mask, groups: Mapping[str, Group]
+) -> dict[str, int]:
+    """Count the weights of every group, with `masks.count` those kept or with `masks.size` all of
+    them.
 
     >>> by_group(len, {"a": ..., "b": ...}, {"model": Group(("a", "b"))})
     {'model': 2}
@@ -42,23 +47,31 @@ def check_groups(groups: object, mask: Mask) -> None:
     """Refuse what a scope of one's own gives where it is no division of a mask's parameters.
 
     Raises:
-        InputError: It is no mapping from names to groups, or a parameter is unknown or in two groups.
+        InputError: It is no mapping from names to groups, or a parameter is unknown or in two
+            groups.
 
     >>> check_groups({"model": Group(("a",))}, {"a": ...})
     """
-    if not isinstance(groups, Mapping) or not all(isinstance(group, Group) for group in groups.values()):
+    if not isinstance(groups, Mapping) or not all(
+        isinstance(group, Group) for group in groups.values()
+    ):
         raise InputError(
-            f"the scope gives {shown(groups)}; it gives a mapping from names to tombola.masks.scopes.Group"
+            f"the scope gives {shown(groups)}; it gives a mapping from names to "
+            "tombola.masks.scopes.Group"
         )
     seen = set[str]()
     for which, group in groups.items():
         if isinstance(group.names, str) or not 0 <= group.factor < math.inf:
-            raise InputError(f"the scope's group {shown(which)} is {shown(group)}; it has names and a factor of 0 or "
-                             "more")  # fmt: skip
+            raise InputError(
+                f"the scope's group {shown(which)} is {shown(group)}; it has names and a factor of "
+                "0 or more"
+            )
         for name in group.names:
             if name not in mask or name in seen:
                 why = "is in two groups" if name in seen else "has no mask"
-                raise InputError(f"{shown(name)}, which the scope's group {shown(which)} names, {why}")
+                raise InputError(
+                    f"{shown(name)}, which the scope's group {shown(which)} names, {why}"
+                )
             seen.add(name)
 
 
@@ -94,9 +107,11 @@ def by_name(name: str, model: nn.Module, head: str | None = None) -> Scope:
 
 
 def per_kind(model: nn.Module) -> Scope:
-    """Make the scope that ranks convolutions together and linear layers together, groups "conv" and "linear".
+    """Make the scope that ranks convolutions together and linear layers together, groups "conv" and
+    "linear".
 
-    Rates may then differ by kind: ``{"conv": 0.15, "linear": 0.20}``, as in COLT's detector (section IV-G).
+    Rates may then differ by kind: ``{"conv": 0.15, "linear": 0.20}``, as in COLT's detector
+    (section IV-G).
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))
     >>> per_kind(net)({"0.weight": ..., "2.weight": ...})["linear"].names
@@ -108,17 +123,22 @@ def per_kind(model: nn.Module) -> Scope:
         unknown = [name for name in mask if kind.get(name) not in ("conv", "linear")]
         if unknown:
             raise InputError(f"per_kind: '{unknown[0]}' belongs to no convolution or linear layer")
-        names = {which: tuple(name for name in mask if kind[name] == which) for which in ("conv", "linear")}
+        names = {
+            which: tuple(name for name in mask if kind[name] == which)
+            for which in ("conv", "linear")
+        }
         return {which: Group(of) for which, of in names.items() if of}
 
     return scope
 
 
 def half_output(model: nn.Module, head: str | None = None) -> Scope:
-    """Make the scope of the lottery ticket paper: every layer by itself, the output layer at half the rate.
+    """Make the scope of the lottery ticket paper: every layer by itself, the output layer at half
+    the rate.
 
     Source:
-        Frankle & Carbin 2019, arXiv:1803.03635, section 2: "connections to outputs are pruned at half the rate".
+        Frankle & Carbin 2019, arXiv:1803.03635, section 2: "connections to outputs are pruned at
+        half the rate".
 
     >>> mlp = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
     >>> half_output(mlp, head="1")({"0.weight": ..., "1.weight": ...})["1.weight"].factor

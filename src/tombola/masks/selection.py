@@ -2,12 +2,13 @@
 
     trained models -> scores -> prune: [ threshold -> new mask ] -> intersect -> rewind
 
-The threshold is the score that is n-th from below. A small group's scores are put into one vector. A large group is
-never put together nor sorted: it is read in chunks, by several threads on the CPU. A sample of its scores gives two
-bounds that most likely enclose the threshold. One pass writes the mask for the lower bound and collects the few scores
-between the two; of these the threshold is found exactly. Bounds that miss it are exact limits for the next sample, so
-neither the sample nor the number of threads has a say in the result. A score that many weights share is never
-collected, only counted.
+The threshold is the score that is n-th from below. A small group's scores are put into one vector.
+A large group is never put together nor sorted: it is read in chunks, by several threads on the CPU.
+A sample of its scores gives two bounds that most likely enclose the threshold. One pass writes the
+mask for the lower bound and collects the few scores between the two; of these the threshold is
+found exactly. Bounds that miss it are exact limits for the next sample, so neither the sample nor
+the number of threads has a say in the result. A score that many weights share is never collected,
+only counted.
 
 Scores may be worked out while they are read, see `Elementwise`.
 """
@@ -33,13 +34,15 @@ from tombola.masks import masks
 T = TypeVar("T")
 
 SMALL = 1 << 15  # weights: below, one vector is quicker (and torch shares out no work, see QUIET)
-CHUNK = 1 << 18  # weights: they fit a core's cache, and calls are few enough for threads not to wait for each other
+# weights: they fit a core's cache, and calls are few enough for threads not to wait for each other
+CHUNK = 1 << 18
 QUIET = 1 << 15  # weights: torch does not share out the work on so few among threads of its own
 DEVICE_CHUNK = 1 << 24  # weights: enough to fill a GPU, and few waits for its answers
 _CELLS = 1 << 13  # weights looked at together for the bounds
 SAMPLE = 3 << 18  # weights looked at for the bounds
 _NUMPY = {
-    getattr(torch, name): np.dtype(name) for name in ("float32", "float64", "uint8", "int8", "int16", "int32", "int64")
+    getattr(torch, name): np.dtype(name)
+    for name in ("float32", "float64", "uint8", "int8", "int16", "int32", "int64")
 }
 
 
@@ -59,11 +62,12 @@ _TWINS: dict[Any, Callable[..., Any]] = {_as_it_is: _in_room, torch.abs: np.abs}
 
 
 class Elementwise(Mapping[str, Tensor]):
-    """Scores that are a function of one or more tensors weight by weight, worked out where they are read.
+    """Scores that are a function of one or more tensors weight by weight, worked out where they are
+    read.
 
-    Read by name it gives the whole tensor, like any mapping; `prune` reads it in chunks and never holds a whole one.
-    It holds the tensors themselves and no copy: once one of them has changed, its scores cannot be had any more.
-    ``dict(scores)`` keeps them.
+    Read by name it gives the whole tensor, like any mapping; `prune` reads it in chunks and never
+    holds a whole one. It holds the tensors themselves and no copy: once one of them has changed,
+    its scores cannot be had any more. ``dict(scores)`` keeps them.
 
     Args:
         function: Gives the scores for tensors of any shape, each place by itself.
@@ -98,11 +102,15 @@ class Elementwise(Mapping[str, Tensor]):
         return len(self._tensors)
 
     def part(self, name: str, places: slice | Tensor) -> Tensor:
-        """Return the scores at some places of a flattened parameter, a run of them or a vector of indices."""
+        """Return the scores at some places of a flattened parameter, a run of them or a vector
+        of indices.
+        """
         return self._function(*(part(tensor, places) for tensor in self._unchanged(name)))
 
     def array(self, name: str, places: slice, room: Any) -> Any:
-        """Return a run of scores on the CPU as an array, in a given one if they must be worked out or converted."""
+        """Return a run of scores on the CPU as an array, in a given one if they must be worked
+        out or converted.
+        """
         if self._function in _TWINS:
             values = [part(tensor, places).numpy() for tensor in self._unchanged(name)]
             return _TWINS[self._function](*values, out=room)
@@ -112,13 +120,17 @@ class Elementwise(Mapping[str, Tensor]):
         return room
 
     def like(self, name: str) -> Tensor:
-        """Return a tensor that has the shape and the device of a parameter's scores; its values mean nothing."""
+        """Return a tensor that has the shape and the device of a parameter's scores; its values
+        mean nothing.
+        """
         return self._tensors[name][0]
 
     def _unchanged(self, name: str) -> tuple[Tensor, ...]:
         tensors = self._tensors[name]
         if _versions(tensors) != self._versions[name]:
-            raise InputError(f"'{name}' has changed since it was scored; score it again, or keep dict(scores)")
+            raise InputError(
+                f"'{name}' has changed since it was scored; score it again, or keep dict(scores)"
+            )
         return tensors
 
 
@@ -127,24 +139,31 @@ def _versions(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def part(tensor: Tensor, places: slice | Tensor) -> Tensor:
-    """Return some places of a flattened tensor, whatever its memory format, without copying the rest.
+    """Return some places of a flattened tensor, whatever its memory format, without copying the
+    rest.
 
     Args:
         tensor: Of any shape.
-        places: A run, ``slice(start, stop)`` with both ends within the tensor, or a vector of indices.
+        places: A run, ``slice(start, stop)`` with both ends within the tensor, or a vector of
+            indices.
 
     >>> part(torch.arange(6).view(2, 3).t(), slice(1, 4)).tolist()
     [3, 1, 4]
     """
     if tensor.is_contiguous():
         flat = tensor.view(-1)
-        return flat[places] if isinstance(places, slice) else flat.index_select(0, places.to(tensor.device))
+        return (
+            flat[places]
+            if isinstance(places, slice)
+            else flat.index_select(0, places.to(tensor.device))
+        )
     if isinstance(places, Tensor):
         return tensor[torch.unravel_index(places.to(tensor.device), tensor.shape)]
     if tensor.dim() == 1:
         return tensor[places]
     row = tensor[0].numel()
-    first, last = -(-places.start // row), places.stop // row  # the rows from first to last are whole
+    # the rows from first to last are whole
+    first, last = -(-places.start // row), places.stop // row
     if first > last:
         return part(tensor[last], slice(places.start - last * row, places.stop - last * row))
     parts = [tensor[first:last].reshape(-1)]
@@ -156,12 +175,15 @@ def part(tensor: Tensor, places: slice | Tensor) -> Tensor:
 
 
 def kept_scores(scores: Scores, mask: Mask, name: str) -> Tensor:
-    """Return the scores of a parameter's kept weights as a vector; what is missing, misshapen or NaN is refused."""
+    """Return the scores of a parameter's kept weights as a vector; what is missing, misshapen
+    or NaN is refused.
+    """
     check_fits(scores, mask, name)
     kept = scores[name].detach()[mask[name]]
     if kept.is_floating_point():
         _refuse_nan(name, int(torch.count_nonzero(torch.isnan(kept))))
-    return kept.to(torch.uint8) if kept.dtype == torch.bool else kept  # booleans are not ranked by torch.kthvalue
+    # booleans are not ranked by torch.kthvalue
+    return kept.to(torch.uint8) if kept.dtype == torch.bool else kept
 
 
 def _told(values: Tensor) -> str:
@@ -181,11 +203,18 @@ def check_fits(scores: Scores, mask: Mask, name: str) -> None:
     if not isinstance(values, Tensor):
         raise InputError(f"scores of '{name}' are a {type(values).__name__}; they are a tensor")
     if values.layout is not torch.strided or values.is_quantized or values.is_complex():
-        raise InputError(f"scores of '{name}' are {_told(values)}; an ordinary tensor of real numbers is needed")
+        raise InputError(
+            f"scores of '{name}' are {_told(values)}; an ordinary tensor of real numbers is needed"
+        )
     if values.shape != keep.shape:
-        raise InputError(f"scores of '{name}' have the shape {tuple(values.shape)}, its mask {tuple(keep.shape)}")
+        raise InputError(
+            f"scores of '{name}' have the shape {tuple(values.shape)}, its mask {tuple(keep.shape)}"
+        )
     if values.device != keep.device:
-        raise InputError(f"scores of '{name}' are on {values.device}, its mask on {keep.device}; move one of them")
+        raise InputError(
+            f"scores of '{name}' are on {values.device}, its mask on {keep.device}; move one of "
+            "them"
+        )
 
 
 def check_scores(scores: object, mask: Mask) -> None:
@@ -197,7 +226,9 @@ def check_scores(scores: object, mask: Mask) -> None:
     >>> check_scores({"w": torch.rand(2)}, {"w": torch.tensor([True, True])})
     """
     if not isinstance(scores, Mapping):
-        raise InputError(f"scores are a {type(scores).__name__}; they are a mapping from names to tensors")
+        raise InputError(
+            f"scores are a {type(scores).__name__}; they are a mapping from names to tensors"
+        )
     for name in mask:
         kept_scores(scores, mask, name)
 
@@ -208,7 +239,8 @@ def _refuse_nan(name: str, number: int) -> None:
 
 
 def lowest(values: Tensor, number: int) -> Tensor:
-    """Mark exactly ``number`` of the lowest values of a vector; of equal ones, those that come first.
+    """Mark exactly ``number`` of the lowest values of a vector; of equal ones, those that come
+    first.
 
     Equal to the first ``number`` places of a stable sort, without sorting.
 
@@ -225,7 +257,9 @@ def lowest(values: Tensor, number: int) -> Tensor:
 
 
 def keep_(result: dict[str, Tensor], mask: Mask, names: Sequence[str], keep: Tensor) -> None:
-    """Write into a result which of a group's kept weights stay, one after the other over its parameters."""
+    """Write into a result which of a group's kept weights stay, one after the other over its
+    parameters.
+    """
     start = 0
     for name in names:
         kept = int(torch.count_nonzero(mask[name]))
@@ -233,13 +267,18 @@ def keep_(result: dict[str, Tensor], mask: Mask, names: Sequence[str], keep: Ten
         start += kept
 
 
-def without_lowest(scores: Scores, mask: Mask, names: Sequence[str], remove: int) -> dict[str, Tensor]:
-    """Return new masks for a group's parameters that have lost exactly ``remove`` of the lowest kept scores.
+def without_lowest(
+    scores: Scores, mask: Mask, names: Sequence[str], remove: int
+) -> dict[str, Tensor]:
+    """Return new masks for a group's parameters that have lost exactly ``remove`` of the lowest
+    kept scores.
 
-    Of equal scores those that come first are lost, by the order of the names, then by flat position.
+    Of equal scores those that come first are lost, by the order of the names, then by flat
+    position.
 
     Raises:
-        InputError: Scores are missing, of another shape, on another device, or NaN where the mask keeps.
+        InputError: Scores are missing, of another shape, on another device, or NaN where the mask
+            keeps.
 
     >>> scores = {"a": torch.ones(2), "b": torch.zeros(1)}
     >>> mask = {name: torch.isfinite(values) for name, values in scores.items()}
@@ -255,7 +294,13 @@ def without_lowest(scores: Scores, mask: Mask, names: Sequence[str], remove: int
 
 
 def in_chunks(
-    scores: Scores, mask: Mask, names: Sequence[str], remove: int, *, chunk: int = 0, sample: int = SAMPLE
+    scores: Scores,
+    mask: Mask,
+    names: Sequence[str],
+    remove: int,
+    *,
+    chunk: int = 0,
+    sample: int = SAMPLE,
 ) -> dict[str, Tensor]:
     """Do what `without_lowest` does for a group of any size, in little more memory than the result.
 
@@ -272,7 +317,8 @@ def in_chunks(
     if remove == 0:
         group.refuse_nan(group.each(lambda chunk: group.has_nan(*group.read(chunk))))
         return {name: mask[name].clone() for name in names}
-    # The threshold lies strictly between floor and ceiling; so do `inside` weights, and `under` do not reach the floor.
+    # The threshold lies strictly between floor and ceiling; so do `inside` weights, and `under` do
+    # not reach the floor.
     floor, ceiling, under, inside = None, None, 0, kept
     for draw in count():
         seen = group.sample(sample, draw, floor, ceiling)
@@ -298,13 +344,17 @@ def in_chunks(
 
 
 def _bounds(seen: Any, fraction: float, floor: Any, ceiling: Any) -> tuple[Any, Any]:
-    """Return two scores of a sample that enclose its quantile but once in 2000 times; the limits where it ends."""
+    """Return two scores of a sample that enclose its quantile but once in 2000 times; the
+    limits where it ends.
+    """
     width = 3.5 * (len(seen) * fraction * (1 - fraction)) ** 0.5 + 2
     first, last = int(len(seen) * fraction - width), int(len(seen) * fraction + width)
     inner = [place for place in (first, last) if 0 <= place < len(seen)]
     if inner:
         seen.partition(inner)
-    return (seen[first].item() if first in inner else floor), (seen[last].item() if last in inner else ceiling)
+    return (seen[first].item() if first in inner else floor), (
+        seen[last].item() if last in inner else ceiling
+    )
 
 
 class _Chunk(NamedTuple):
@@ -314,7 +364,9 @@ class _Chunk(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What a pass found in one chunk: how many scores lie above, those between and their places, whether any is NaN."""
+    """What a pass found in one chunk: how many scores lie above, those between and their
+    places, whether any is NaN.
+    """
 
     chunk: _Chunk
     above: int
@@ -326,8 +378,8 @@ class _Found(NamedTuple):
 class _Group:
     """The scores and the mask of a group's parameters, and the result, a chunk of them at a time.
 
-    What is done to a chunk is written once, for numpy and for torch: numpy's comparisons are three times quicker on the
-    CPU; torch knows half precision and the GPU.
+    What is done to a chunk is written once, for numpy and for torch: numpy's comparisons are three
+    times quicker on the CPU; torch knows half precision and the GPU.
     """
 
     def __init__(self, scores: Scores, mask: Mask, names: Sequence[str], chunk: int) -> None:
@@ -337,7 +389,9 @@ class _Group:
             scores = Elementwise(_as_it_is, {name: scores[name] for name in names})
         self.scores, self.mask = scores, mask
         dtypes = {scores.part(name, slice(0, 0)).dtype for name in names}
-        self.dtype = reduce(torch.promote_types, (torch.uint8 if of == torch.bool else of for of in dtypes))
+        self.dtype = reduce(
+            torch.promote_types, (torch.uint8 if of == torch.bool else of for of in dtypes)
+        )
         on_cpu = all(mask[name].device.type == "cpu" for name in names)
         self.xp: Any = _library(on_cpu, dtypes)
         self.threads = _cores() if on_cpu else 1
@@ -355,7 +409,11 @@ class _Group:
         """Return what a function gives for every chunk, in their order."""
         runs = [self.chunks[start : start + 16] for start in range(0, len(self.chunks), 16)]
         return [
-            of for run in _in_threads(lambda run: [function(chunk) for chunk in run], runs, self.threads) for of in run
+            of
+            for run in _in_threads(
+                lambda run: [function(chunk) for chunk in run], runs, self.threads
+            )
+            for of in run
         ]
 
     def read(self, chunk: _Chunk) -> tuple[Any, Any]:
@@ -367,11 +425,14 @@ class _Group:
         return self.scores.array(chunk.name, places, values), keep
 
     def _room(self, size: int) -> tuple[Any, Any]:
-        # Each thread has its own, once: made anew for every chunk they would lie between what is collected, and their
-        # memory could not be given back.
+        # Each thread has its own, once: made anew for every chunk they would lie between what is
+        # collected, and their memory could not be given back.
         if not hasattr(self.rooms, "values"):
             longest = max(chunk.stop - chunk.start for chunk in self.chunks)
-            self.rooms.values, self.rooms.inner = np.empty(longest, _NUMPY[self.dtype]), np.empty(longest, np.bool_)
+            self.rooms.values, self.rooms.inner = (
+                np.empty(longest, _NUMPY[self.dtype]),
+                np.empty(longest, np.bool_),
+            )
         return self.rooms.values[:size], self.rooms.inner[:size]
 
     def write(self, chunk: _Chunk) -> Any:
@@ -389,14 +450,19 @@ class _Group:
     def refuse_nan(self, has_nan: Sequence[bool]) -> None:
         names = [chunk.name for chunk, has in zip(self.chunks, has_nan, strict=True) if has]
         if names:
-            nans = (self.xp.isnan(values) & keep for values, keep in map(self.read, self.chunks_of(names[0])))
+            nans = (
+                self.xp.isnan(values) & keep
+                for values, keep in map(self.read, self.chunks_of(names[0]))
+            )
             _refuse_nan(names[0], sum(int(self.xp.count_nonzero(nan)) for nan in nans))
 
     def chunks_of(self, name: str) -> list[_Chunk]:
         return [chunk for chunk in self.chunks if chunk.name == name]
 
     def between(self, chunk: _Chunk, low: Any, high: Any) -> _Found:
-        """Keep in the result what is above a bound, and give what is strictly between it and another; None is none."""
+        """Keep in the result what is above a bound, and give what is strictly between it and
+        another; None is none.
+        """
         xp = self.xp
         values, keep = self.read(chunk)
         result = self.write(chunk)
@@ -410,9 +476,12 @@ class _Group:
             xp.logical_and(xp.less(values, high, out=inner), result, out=inner)
         places = xp.where(inner)[0]
         above, has_nan = int(xp.count_nonzero(result)), self.has_nan(values, keep)
-        # Two bytes a place where they do: what is collected is the memory that is needed beside the result.
+        # Two bytes a place where they do: what is collected is the memory that is needed beside the
+        # result.
         width = np.uint16 if len(values) <= 1 << 16 else np.int32
-        return _Found(chunk, above, _numbers(values[places]), _numbers(places).astype(width), has_nan)
+        return _Found(
+            chunk, above, _numbers(values[places]), _numbers(places).astype(width), has_nan
+        )
 
     def tally(self, chunk: _Chunk, pivot: Any) -> tuple[int, int]:
         """Count what is less than a score, and what is equal."""
@@ -421,7 +490,9 @@ class _Group:
         return int(self.xp.count_nonzero(less)), int(self.xp.count_nonzero(tied))
 
     def prune_(self, found: Sequence[_Found], number: int) -> None:
-        """Prune the lowest of what was found between the bounds, of equal ones those that come first."""
+        """Prune the lowest of what was found between the bounds, of equal ones those that come
+        first.
+        """
         values = np.concatenate([of.values for of in found])
         values.partition(number - 1)
         threshold = values[number - 1]
@@ -437,7 +508,9 @@ class _Group:
                 self.write(of.chunk)[places if self.xp is np else torch.from_numpy(places)] = False
 
     def keep_from_(self, pivot: Any, ties: int, tied: Sequence[int]) -> None:
-        """Keep in the result what is above a score, and what is equal to it but for the first ``ties`` of these."""
+        """Keep in the result what is above a score, and what is equal to it but for the first
+        ``ties`` of these.
+        """
         before = dict(zip(self.chunks, np.cumsum([0, *tied]).tolist(), strict=False))
 
         def write(chunk: _Chunk) -> None:
@@ -450,10 +523,13 @@ class _Group:
         self.each(write)
 
     def sample(self, number: int, draw: int, floor: Any, ceiling: Any) -> Any:
-        """Return kept scores strictly between two limits, one from a drawn place in every cell of equal length."""
+        """Return kept scores strictly between two limits, one from a drawn place in every cell
+        of equal length.
+        """
         ends = np.cumsum([0, *self.sizes.values()])
         size = int(ends[-1])
-        # At a fixed distance, scores that repeat (a filter's, a row's) would be sampled at one of their places only.
+        # At a fixed distance, scores that repeat (a filter's, a row's) would be sampled at one of
+        # their places only.
         cell = max(16, -(-size // number))
         seen, end = np.empty(-(-size // cell), _numbers(torch.empty(0, dtype=self.dtype)).dtype), 0
         for start in range(0, size, _CELLS * cell):
@@ -478,7 +554,9 @@ class _Group:
     def result(self) -> dict[str, Tensor]:
         """Return the masks, each in the memory format of the last one."""
         return {
-            name: kept if self.mask[name].is_contiguous() else torch.empty_like(self.mask[name]).copy_(kept)
+            name: kept
+            if self.mask[name].is_contiguous()
+            else torch.empty_like(self.mask[name]).copy_(kept)
             for name, kept in self.kept.items()
         }
 
@@ -488,16 +566,23 @@ def _library(on_cpu: bool, dtypes: set[torch.dtype]) -> Any:
 
 
 def _empty(mask: Tensor) -> Tensor:
-    if mask.device.type == "cpu" and mask.numel():  # numpy asks for large pages, which are there sooner
+    # numpy asks for large pages, which are there sooner
+    if mask.device.type == "cpu" and mask.numel():
         return torch.from_numpy(np.empty(mask.numel(), dtype=np.bool_)).view(mask.shape)
     return torch.empty(mask.shape, dtype=torch.bool, device=mask.device)
 
 
 def _numbers(values: Any) -> Any:
-    """Return a vector in numpy on the CPU; half precision, which numpy lacks in part, as single: no value changes."""
+    """Return a vector in numpy on the CPU; half precision, which numpy lacks in part, as
+    single: no value changes.
+    """
     if isinstance(values, np.ndarray):
         return values
-    return (values.float() if values.dtype in (torch.float16, torch.bfloat16) else values).cpu().numpy()
+    return (
+        (values.float() if values.dtype in (torch.float16, torch.bfloat16) else values)
+        .cpu()
+        .numpy()
+    )
 
 
 def _scattered(numbers: Any, draw: int) -> Any:
@@ -509,12 +594,16 @@ def _scattered(numbers: Any, draw: int) -> Any:
 
 
 def _cores() -> int:
-    """Return how many cores this process may use, at most 8: more threads would wait for each other."""
+    """Return how many cores this process may use, at most 8: more threads would wait for each
+    other.
+    """
     return min(cores(), 8)
 
 
 def _in_threads(function: Callable[[Any], T], items: Sequence[Any], threads: int) -> list[T]:
-    """Return what a function gives for every item, in their order; the GIL is let go where there is much to do."""
+    """Return what a function gives for every item, in their order; the GIL is let go where
+    there is much to do.
+    """
     if threads == 1 or len(items) == 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:

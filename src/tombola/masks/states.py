@@ -2,9 +2,10 @@
 
     model -> [ state_of ] -> search, digests, files -> [ load_ ] -> model
 
-A state is a ``state_dict`` of tensors alone. What a module says of itself with ``get_extra_state`` and is no tensor
-(a dict of numbers and texts, say) is carried as the bytes of its JSON text behind a mark, so that it is digested,
-stored and written into tickets like everything else, and nothing is ever unpickled.
+A state is a ``state_dict`` of tensors alone. What a module says of itself with ``get_extra_state``
+and is no tensor (a dict of numbers and texts, say) is carried as the bytes of its JSON text behind
+a mark, so that it is digested, stored and written into tickets like everything else, and nothing is
+ever unpickled.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from tombola.ground.types import State
 from tombola.masks import names
 
 _EXTRA = "_extra_state"  # what torch calls the entry of a module that has a state of its own
-_MARK = b"\0tombola json\0"  # before the text of an extra state, so that it is not taken for a tensor of the module's
+# before the text of an extra state, so that it is not taken for a tensor of the module's
+_MARK = b"\0tombola json\0"
 
 
 def state_of(model: nn.Module, *, keep_vars: bool = False) -> dict[str, Tensor]:
-    """Return a model's state as tensors by name; they share memory with the model, as those of ``state_dict`` do.
+    """Return a model's state as tensors by name; they share memory with the model, as those of
+    ``state_dict`` do.
 
     Args:
         model: Any module.
         keep_vars: Give the parameters themselves, so that a shared one can be told by its identity.
 
     Raises:
-        InputError: A module's extra state is neither a tensor nor plain data (JSON), or it cannot be loaded again.
+        InputError: A module's extra state is neither a tensor nor plain data (JSON), or it cannot
+            be loaded again.
 
     >>> list(state_of(nn.Linear(2, 1)))
     ['weight', 'bias']
@@ -49,10 +53,12 @@ def state_of(model: nn.Module, *, keep_vars: bool = False) -> dict[str, Tensor]:
 
 
 def load_(model: nn.Module, state: State) -> None:
-    """Load a whole state into a model, in place, as the version of the model's own code that wrote it.
+    """Load a whole state into a model, in place, as the version of the model's own code that wrote
+    it.
 
-    ``dict(state)`` forgets the versions that torch notes beside a ``state_dict``, and a module that finds none takes
-    the state for an old one and changes or refuses it. A state of tombola's is always of the model as it is now.
+    ``dict(state)`` forgets the versions that torch notes beside a ``state_dict``, and a module that
+    finds none takes the state for an old one and changes or refuses it. A state of tombola's is
+    always of the model as it is now.
 
     Raises:
         RuntimeError: A name or a shape differs, as from ``load_state_dict``.
@@ -71,8 +77,8 @@ def load_(model: nn.Module, state: State) -> None:
 def noted_as(state: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a state with the versions that torch noted beside another one, from which it was made.
 
-    Where the names lost the prefixes of wrappers, so do those of the versions. Versions that do not name the state's
-    modules are left out: it counts as one of the model as it is.
+    Where the names lost the prefixes of wrappers, so do those of the versions. Versions that do not
+    name the state's modules are left out: it counts as one of the model as it is.
     """
     noted = getattr(given, "_metadata", None)
     if not isinstance(noted, Mapping) or not all(isinstance(name, str) for name in noted):
@@ -86,7 +92,9 @@ def noted_as(state: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str,
 
 
 def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a ``state_dict`` as tensors alone: what a module says of itself becomes one, see `as_tensor`."""
+    """Return a ``state_dict`` as tensors alone: what a module says of itself becomes one, see
+    `as_tensor`.
+    """
     return {
         name: as_tensor(name, value) if is_extra(name) and not isinstance(value, Tensor) else value
         for name, value in state.items()
@@ -94,7 +102,8 @@ def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def copied(state: State) -> dict[str, Tensor]:
-    """Copy a state; names that share one tensor share one copy, so that what a model shares can still be told.
+    """Copy a state; names that share one tensor share one copy, so that what a model shares can
+    still be told.
 
     >>> weight = torch.ones(2)
     >>> both = copied({"a": weight, "b": weight})
@@ -102,7 +111,10 @@ def copied(state: State) -> dict[str, Tensor]:
     (False, True)
     """
     copies: dict[object, Tensor] = {}
-    return {name: copies.setdefault(_place(value, name), value.detach().clone()) for name, value in state.items()}
+    return {
+        name: copies.setdefault(_place(value, name), value.detach().clone())
+        for name, value in state.items()
+    }
 
 
 def shared_names(state: Mapping[str, Any]) -> dict[str, str]:
@@ -125,7 +137,9 @@ def shared_names(state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _place(value: Tensor, name: str) -> object:
-    """Return what two names of one tensor have in common: memory, shape and strides; else something of its own."""
+    """Return what two names of one tensor have in common: memory, shape and strides; else
+    something of its own.
+    """
     try:
         start = value.data_ptr()
     except RuntimeError:  # a tensor that stands nowhere, such as a sparse one
@@ -145,17 +159,21 @@ def noted_versions(model: nn.Module) -> dict[str, int]:
 
 
 def versions(noted: Mapping[str, Any]) -> dict[str, int]:
-    """Return the versions that are not 1 of what torch notes beside a ``state_dict``, by the modules' names.
+    """Return the versions that are not 1 of what torch notes beside a ``state_dict``, by the
+    modules' names.
 
     >>> versions({"": {"version": 1}, "norm": {"version": 2}})
     {'norm': 2}
     """
-    found = {name: about.get("version") for name, about in noted.items() if isinstance(about, Mapping)}
+    found = {
+        name: about.get("version") for name, about in noted.items() if isinstance(about, Mapping)
+    }
     return {name: number for name, number in found.items() if type(number) is int and number != 1}
 
 
 def versioned(state: Mapping[str, Any], known: Mapping[str, int]) -> dict[str, Any]:
-    """Return a state that says the versions of its modules, as a ``state_dict`` of torch does; 1 where none is known.
+    """Return a state that says the versions of its modules, as a ``state_dict`` of torch does; 1
+    where none is known.
 
     >>> dict(versioned({"norm.weight": torch.ones(1)}, {"norm": 2})._metadata)
     {'': {'version': 1}, 'norm': {'version': 2}}
@@ -163,8 +181,14 @@ def versioned(state: Mapping[str, Any], known: Mapping[str, int]) -> dict[str, A
     if not known:
         return dict(state)
     whole: OrderedDict[str, Any] = OrderedDict(state)
-    names = {""} | {".".join(parts[:n]) for parts in (name.split(".") for name in state) for n in range(len(parts))}
-    noted = OrderedDict((name, {"version": known.get(name, 1)}) for name in sorted(names | set(known)))
+    names = {""} | {
+        ".".join(parts[:n])
+        for parts in (name.split(".") for name in state)
+        for n in range(len(parts))
+    }
+    noted = OrderedDict(
+        (name, {"version": known.get(name, 1)}) for name in sorted(names | set(known))
+    )
     whole._metadata = noted  # type: ignore[attr-defined]
     return whole
 
@@ -175,7 +199,8 @@ def is_extra(name: str) -> bool:
 
 
 def as_tensor(name: str, value: Any) -> Tensor:
-    """Return an extra state that is no tensor as the bytes of its JSON text, which `as_it_was` reads again.
+    """Return an extra state that is no tensor as the bytes of its JSON text, which `as_it_was`
+    reads again.
 
     Raises:
         InputError: It is no plain data: reading the text again would give something else.
@@ -190,14 +215,16 @@ def as_tensor(name: str, value: Any) -> Tensor:
         same = False
     if not same:
         raise InputError(
-            f"'{name}' is a {type(value).__name__} that is no plain data, and a state is carried as tensors; let "
-            "get_extra_state give a tensor, or lists and dicts of numbers and texts"
+            f"'{name}' is a {type(value).__name__} that is no plain data, and a state is carried "
+            "as tensors; let get_extra_state give a tensor, or lists and dicts of numbers and texts"
         )
     return torch.frombuffer(bytearray(_MARK + text.encode()), dtype=torch.uint8)
 
 
 def as_it_was(value: Any) -> Any:
-    """Return an extra state as the module gave it: a tensor, or the plain data that `as_tensor` made one of."""
+    """Return an extra state as the module gave it: a tensor, or the plain data that `as_tensor`
+    made one of.
+    """
     if not isinstance(value, Tensor) or value.dtype is not torch.uint8 or value.ndim != 1:
         return value
     raw = value.detach().cpu().numpy().tobytes()
@@ -221,7 +248,8 @@ def on_cpu(name: str, value: Any) -> Any:
 
 
 def lost(value: Tensor, dtype: torch.dtype) -> str | None:
-    """Say which value a dtype cannot hold: a finite one that becomes infinite, an integer that becomes another.
+    """Say which value a dtype cannot hold: a finite one that becomes infinite, an integer that
+    becomes another.
 
     Rounding is no loss here. The first such value is told; ``None`` where there is none.
 
@@ -248,5 +276,7 @@ def lost(value: Tensor, dtype: torch.dtype) -> str | None:
 
 def _check_loadable(module: nn.Module, name: str) -> None:
     if type(module).set_extra_state is nn.Module.set_extra_state:
-        raise InputError(f"'{name}' cannot be loaded again: {type(module).__name__} has get_extra_state and no "
-                         "set_extra_state")  # fmt: skip
+        raise InputError(
+            f"'{name}' cannot be loaded again: {type(module).__name__} has get_extra_state and no "
+            "set_extra_state"
+        )

@@ -4,20 +4,23 @@
 
 One rule, and this is all of it:
 
-- A *weight* is what a layer multiplies its input by: of convolutions, of linear and bilinear layers, of attention
-  (``in_proj_weight`` and its like), of recurrent layers (``weight_ih``, ``weight_hh``, ``weight_hr``), of transformers'
-  ``Conv1D``, and stacks of matrices (three dimensions, one matrix for each expert) that a module holds itself.
-- Of a layer that computes its weight from parameters the mask names the parameter whose zeros are zeros of the weight:
-  ``original1`` and ``weight_v`` of weight norm, ``original`` and ``weight_orig`` of spectral norm, ``weight_orig`` of
-  ``torch.nn.utils.prune``. Where there is none (orthogonal layers, parametrisations of the user's own) the weight
-  counts and is left out of masks.
+- A *weight* is what a layer multiplies its input by: of convolutions, of linear and bilinear
+  layers, of attention (``in_proj_weight`` and its like), of recurrent layers (``weight_ih``,
+  ``weight_hh``, ``weight_hr``), of transformers' ``Conv1D``, and stacks of matrices (three
+  dimensions, one matrix for each expert) that a module holds itself.
+- Of a layer that computes its weight from parameters the mask names the parameter whose zeros are
+  zeros of the weight: ``original1`` and ``weight_v`` of weight norm, ``original`` and
+  ``weight_orig`` of spectral norm, ``weight_orig`` of ``torch.nn.utils.prune``. Where there is none
+  (orthogonal layers, parametrisations of the user's own) the weight counts and is left out of
+  masks.
 - Weights of norms count, and are never in masks.
-- Biases, vectors and tables that are looked up in or added (embeddings, positions, class tokens) do not count, unless a
-  mask names them.
-- Any other tensor of two or more dimensions that a module holds itself counts, is left out of masks, and is named.
+- Biases, vectors and tables that are looked up in or added (embeddings, positions, class tokens) do
+  not count, unless a mask names them.
+- Any other tensor of two or more dimensions that a module holds itself counts, is left out of
+  masks, and is named.
 
-Nothing here reads ``layer.weight``: of a parametrised layer that runs the parametrisation, and spectral norm's changes
-its buffers.
+Nothing here reads ``layer.weight``: of a parametrised layer that runs the parametrisation, and
+spectral norm's changes its buffers.
 """
 
 from __future__ import annotations
@@ -43,8 +46,19 @@ Kind: TypeAlias = Literal["conv", "linear", "norm", "own"]
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _KEEP_ZEROS = (parametrizations._WeightNorm, parametrizations._SpectralNorm)
-# Words in the name of a tensor that is looked up in, added or scales single values: no layer's weight.
-_TABLES = {"pos", "position", "positional", "embed", "embedding", "embeddings", "token", "tokens", "table"}
+# Words in the name of a tensor that is looked up in, added or scales single values: no layer's
+# weight.
+_TABLES = {
+    "pos",
+    "position",
+    "positional",
+    "embed",
+    "embedding",
+    "embeddings",
+    "token",
+    "tokens",
+    "table",
+}
 _TABLES |= {"cls", "bias", "scale", "gamma"}
 
 
@@ -53,10 +67,13 @@ class Weight:
     """A tensor that counts as a weight.
 
     Attributes:
-        name: Of the parameter, as a mask has it, see `tombola.masks.names`. Of a shared one the first.
-        kind: Of its layer: "conv", "linear", "norm", or "own" for a tensor of a module of unknown kind.
+        name: Of the parameter, as a mask has it, see `tombola.masks.names`. Of a shared one the
+            first.
+        kind: Of its layer: "conv", "linear", "norm", or "own" for a tensor of a module of unknown
+            kind.
         parameter: The parameter itself.
-        reason: Why masks leave it out, though a layer may multiply by it; empty where they do not, and for norms.
+        reason: Why masks leave it out, though a layer may multiply by it; empty where they do not,
+            and for norms.
     """
 
     name: str
@@ -71,7 +88,8 @@ class Weight:
 
 
 def find_weights(model: nn.Module) -> dict[str, Weight]:
-    """Find what counts as a weight, by name, in the order of the modules; what several layers share is found once.
+    """Find what counts as a weight, by name, in the order of the modules; what several layers share
+    is found once.
 
     Raises:
         ConfigError: A lazy layer has no weights yet.
@@ -89,7 +107,8 @@ def find_weights(model: nn.Module) -> dict[str, Weight]:
 
 
 def weight_parameter(layer: nn.Module, tensor: str = "weight") -> tuple[nn.Parameter, str] | None:
-    """Return the parameter that stands for a layer's weight in a mask, and why its zeros may be none of the weight.
+    """Return the parameter that stands for a layer's weight in a mask, and why its zeros may be
+    none of the weight.
 
     Args:
         layer: Any module.
@@ -106,7 +125,9 @@ def weight_parameter(layer: nn.Module, tensor: str = "weight") -> tuple[nn.Param
     if is_parametrized(layer, tensor):
         chain: nn.Module = layer.parametrizations[tensor]  # type: ignore[index,assignment]
         held = dict(chain.named_parameters(recurse=False))
-        odd = [type(step).__name__ for step in chain.children() if not isinstance(step, _KEEP_ZEROS)]
+        odd = [
+            type(step).__name__ for step in chain.children() if not isinstance(step, _KEEP_ZEROS)
+        ]
         if odd:
             largest = max(held.values(), key=Tensor.numel, default=None)
             reason = f"{odd[0]} computes the weight, and its zeros need not stay zeros"
@@ -121,20 +142,30 @@ def weight_parameter(layer: nn.Module, tensor: str = "weight") -> tuple[nn.Param
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Copy a model, also one whose layers compute their weights before each pass (old weight norm, torch's pruning).
+    """Copy a model, also one whose layers compute their weights before each pass (old weight norm,
+    torch's pruning).
 
-    Such a weight is no leaf of a graph, and torch copies leaves alone; the copy computes its own when it is called.
+    Such a weight is no leaf of a graph, and torch copies leaves alone; the copy computes its own
+    when it is called.
 
     >>> layer = nn.Linear(2, 3)
     >>> copied(layer).weight is layer.weight
     False
     """
-    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return copy.deepcopy(model, {id(value): value.detach().clone() for value in held if not value.is_leaf})
+    held = [
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor)
+    ]
+    return copy.deepcopy(
+        model, {id(value): value.detach().clone() for value in held if not value.is_leaf}
+    )
 
 
 def layer_of(name: str) -> str:
-    """Return what a weight is called for short: its layer's name, or its own where the layer may have others.
+    """Return what a weight is called for short: its layer's name, or its own where the layer may
+    have others.
 
     >>> layer_of("fc.weight"), layer_of("fc.parametrizations.weight.original1"), layer_of("rnn.weight_hh_l0")
     ('fc', 'fc', 'rnn.weight_hh_l0')
@@ -144,7 +175,8 @@ def layer_of(name: str) -> str:
 
 
 def length_of(name: str) -> str | None:
-    """Return what weight norm calls the lengths of the rows of a weight, if a name can be that of such a weight.
+    """Return what weight norm calls the lengths of the rows of a weight, if a name can be that of
+    such a weight.
 
     >>> length_of("fc.parametrizations.weight.original1"), length_of("fc.weight_v"), length_of("fc.weight")
     ('fc.parametrizations.weight.original0', 'fc.weight_g', None)
@@ -165,8 +197,10 @@ def _of_layers(layers: Sequence[nn.Module], called: Mapping[int, str]) -> Iterat
             parameter, reason = source
             name = called[id(parameter)]
             if isinstance(parameter, UninitializedParameter):
-                raise ConfigError(f"'{name}' of a {type(layer).__name__} has no values yet: a lazy layer has its "
-                                  "weights once the model has seen an example")  # fmt: skip
+                raise ConfigError(
+                    f"'{name}' of a {type(layer).__name__} has no values yet: a lazy layer has its "
+                    "weights once the model has seen an example"
+                )
             yield Weight(name, kind, parameter, reason)
 
 
@@ -185,19 +219,25 @@ def roles(layer: nn.Module) -> list[tuple[str, Kind]]:
     if isinstance(layer, nn.MultiheadAttention):
         return [(tensor, "linear") for tensor in _ATTENTION]
     if isinstance(layer, nn.RNNBase):
-        return [(tensor, "linear") for tensor in layer._flat_weights_names if tensor.startswith("weight_")]
+        return [
+            (tensor, "linear")
+            for tensor in layer._flat_weights_names
+            if tensor.startswith("weight_")
+        ]
     if isinstance(layer, RNNCellBase):
         return [("weight_ih", "linear"), ("weight_hh", "linear")]
     return []
 
 
 def tensors(module: nn.Module) -> list[str]:
-    """Return what a module calls the tensors that may be weights: those of its kind, or all that it holds itself.
+    """Return what a module calls the tensors that may be weights: those of its kind, or all that it
+    holds itself.
 
     >>> tensors(nn.Linear(2, 3)), tensors(nn.PReLU())
     (['weight'], ['weight'])
     """
-    if isinstance(module, ParametrizationList):  # its tensors are those of the layer that it belongs to
+    # its tensors are those of the layer that it belongs to
+    if isinstance(module, ParametrizationList):
         return []
     known = [tensor for tensor, _ in roles(module)]
     own = [name for name, _ in module.named_parameters(recurse=False, remove_duplicate=False)]
@@ -206,7 +246,9 @@ def tensors(module: nn.Module) -> list[str]:
 
 
 def _is_conv1d(layer: nn.Module) -> bool:
-    """Tell transformers' Conv1D, a linear layer that holds its matrix transposed, without importing transformers."""
+    """Tell transformers' Conv1D, a linear layer that holds its matrix transposed, without
+    importing transformers.
+    """
     named = any(made.__name__ == "Conv1D" for made in type(layer).__mro__)
     source = weight_parameter(layer) if named else None
     return source is not None and source[0].dim() == 2
@@ -219,10 +261,15 @@ def _of_modules(modules: Sequence[nn.Module], called: Mapping[int, str]) -> Iter
             continue
         for tensor in tensors(module):
             source = weight_parameter(module, tensor)
-            if source is None or isinstance(source[0], UninitializedParameter) or id(source[0]) not in called:
+            if (
+                source is None
+                or isinstance(source[0], UninitializedParameter)
+                or id(source[0]) not in called
+            ):
                 continue
             parameter, reason = source
-            # A length of 1 makes no matrix of a vector: class tokens are [1, 1, n], scales of channels [n, 1, 1].
+            # A length of 1 makes no matrix of a vector: class tokens are [1, 1, n], scales of
+            # channels [n, 1, 1].
             lengths = [length for length in parameter.shape if length > 1]
             if len(lengths) < 2 or _TABLES & set(re.split(r"[._\d]+", tensor.lower())):
                 continue
@@ -230,5 +277,7 @@ def _of_modules(modules: Sequence[nn.Module], called: Mapping[int, str]) -> Iter
             if parameter.dim() == len(lengths) == 3:
                 yield Weight(name, "linear", parameter, reason)
             else:
-                reason = reason or f"a {type(module).__name__} holds it itself and may use it in any way"
+                reason = (
+                    reason or f"a {type(module).__name__} holds it itself and may use it in any way"
+                )
                 yield Weight(name, "own", parameter, reason)

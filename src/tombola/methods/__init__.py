@@ -1,7 +1,8 @@
-"""Methods: what an arm does, one private file each; ``tombola.methods._lth`` gives the method ``lth``.
+"""Methods: what an arm does, one private file each; ``tombola.methods._lth`` gives the method
+``lth``.
 
-A method is a frozen dataclass derived from `Method`: its fields are its options. A user's own is named
-``package.module:Name`` in a recipe.
+A method is a frozen dataclass derived from `Method`: its fields are its options. A user's own is
+named ``package.module:Name`` in a recipe.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def names() -> list[str]:
 
 
 def shipped(name: str) -> type[Method] | None:
-    """Return the method of that name if it is one that ships; no code of a user's own is ever imported.
+    """Return the method of that name if it is one that ships; no code of a user's own is ever
+    imported.
 
     >>> shipped("lth").searches, shipped("os:system")
     (True, None)
@@ -56,7 +58,10 @@ def named(name: str, where: str = "method") -> type[Method]:
     """
     found = load(name, where) if catalogue.is_own(name) else shipped(name)
     if found is None:
-        raise ConfigError(f"{where} is {shown(name)}; it should be one of {', '.join(names())}.{near(name, names())}")
+        raise ConfigError(
+            f"{where} is {shown(name)}; it should be one of "
+            f"{', '.join(names())}.{near(name, names())}"
+        )
     return found
 
 

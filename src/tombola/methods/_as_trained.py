@@ -31,7 +31,8 @@ class AsTrained(Following):
             "baseline",
             "the network that was pruned and trained on, not reset",
             "{method: as_trained, of: gradual}",
-            what="no ticket: the network itself that a `gradual` arm pruned and trained on, tested as it ended",
+            what="no ticket: the network itself that a `gradual` arm pruned and trained on, tested "
+            "as it ended",
             question="is the reset worth anything, beside pruning as it is done in practice?",
             source="Havinga & Sawhney, figures 6 and 7",
         ),
@@ -39,8 +40,10 @@ class AsTrained(Following):
 
     def check_source(self, where: str, source: Method) -> None:
         if not isinstance(source, Gradual):
-            raise ConfigError(f"{where} is '{self.of}', which leaves no network that was trained on; {self.method} "
-                              "takes an arm of method: gradual")  # fmt: skip
+            raise ConfigError(
+                f"{where} is '{self.of}', which leaves no network that was trained on; "
+                f"{self.method} takes an arm of method: gradual"
+            )
 
     def ticket(self, setting: Setting, job: Job) -> Job:
         return setting.ticket(job.mask)

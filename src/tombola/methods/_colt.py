@@ -24,13 +24,17 @@ class Colt(Rounds, OwnTraining):
 
     Attributes:
         partitions: Number of partitions.
-        by: What they divide: "classes" at random, "classes_in_order", "examples", or "seeds" (nothing is divided; all
-            data, other data orders).
-        head: Of class partitions: "own", a head of their size; or "full", labels kept and all outputs.
-        remainder: Of classes that do not divide evenly: "kept", or "dropped" as the authors' code does.
-        on: Which partition each candidate's model is trained on, from 1; ``[1, 1]`` cuts one model twice.
-        combine: What makes the next mask: the weights that "all" candidates keep (COLT), that "any" keeps, or
-            "all_at_end": each partition searches by itself, and the finished tickets are intersected.
+        by: What they divide: "classes" at random, "classes_in_order", "examples", or "seeds"
+            (nothing is divided; all data, other data orders).
+        head: Of class partitions: "own", a head of their size; or "full", labels kept and all
+            outputs.
+        remainder: Of classes that do not divide evenly: "kept", or "dropped" as the authors' code
+            does.
+        on: Which partition each candidate's model is trained on, from 1; ``[1, 1]`` cuts one model
+            twice.
+        combine: What makes the next mask: the weights that "all" candidates keep (COLT), that "any"
+            keeps, or "all_at_end": each partition searches by itself, and the finished tickets are
+            intersected.
     """
 
     partitions: int | None = None
@@ -47,8 +51,9 @@ class Colt(Rounds, OwnTraining):
             "search",
             "N class partitions, the weights that all keep",
             "{method: colt, partitions: 2, rate: 0.15}",
-            what="train the same network on each of N partitions of the classes, remove 15 % from each, keep the "
-            "weights that all keep, rewind, repeat. Two partitions remove about 27 % a round",
+            what="train the same network on each of N partitions of the classes, remove 15 % from "
+            "each, keep the weights that all keep, rewind, repeat. Two partitions remove about 27 "
+            "% a round",
             question="does the overlap find better tickets, or find them in fewer rounds?",
             source="COLT, arXiv:2212.12770, section III-C and algorithm 1",
         ),
@@ -59,15 +64,16 @@ class Colt(Rounds, OwnTraining):
             "{method: colt, partitions: 2, by: examples, rate: 0.15}",
             what="the examples are divided at random, so each partition has all classes",
             question="is it the division by classes?",
-            source="the alternative of COLT, section III-C (a), which expects it to prune more slowly",
+            source="the alternative of COLT, section III-C (a), which expects it to prune more "
+            "slowly",
         ),
         Card(
             "by-seeds",
             "cause",
             "all data for every model, in other orders",
             "{method: colt, partitions: 2, by: seeds, rate: 0.15}",
-            what="nothing is divided: each model sees all data, in another order. The first is LTH's own training. "
-            "One round costs N full trainings",
+            what="nothing is divided: each model sees all data, in another order. The first is "
+            "LTH's own training. One round costs N full trainings",
             question="is it that the models see different data?",
             source="ours",
         ),
@@ -76,8 +82,8 @@ class Colt(Rounds, OwnTraining):
             "cause",
             "class partitions that keep labels and all outputs",
             "{method: colt, partitions: 2, head: full, rate: 0.15}",
-            what="class partitions that keep their labels and all outputs, where COLT gives each model a head of its "
-            "own size",
+            what="class partitions that keep their labels and all outputs, where COLT gives each "
+            "model a head of its own size",
             question="is it the smaller head?",
             source="ours",
         ),
@@ -86,8 +92,8 @@ class Colt(Rounds, OwnTraining):
             "cause",
             "each of two partitions trains twice the epochs, so as many steps",
             "{method: colt, partitions: 2, rate: 0.15, training: {epochs: 12}}",
-            what="each of N partitions trains N times the recipe's epochs (here 12 where the recipe has 6), so as many "
-            "steps as LTH. Half the data is otherwise half the steps",
+            what="each of N partitions trains N times the recipe's epochs (here 12 where the "
+            "recipe has 6), so as many steps as LTH. Half the data is otherwise half the steps",
             question="is it the shorter training?",
             source="ours",
         ),
@@ -97,8 +103,8 @@ class Colt(Rounds, OwnTraining):
             "one model cut twice: by magnitude and at random",
             "{method: colt, partitions: 2, on: [1, 1], score: [magnitude, random], rate: 0.15}",
             what="one model, that of partition 1, is cut twice: by magnitude and at random",
-            question="does the second cut need to be any good? For two partitions the cuts agree about as much as by "
-            "chance",
+            question="does the second cut need to be any good? For two partitions the cuts agree "
+            "about as much as by chance",
             source="ours",
         ),
         Card(
@@ -106,8 +112,8 @@ class Colt(Rounds, OwnTraining):
             "cause",
             "the weights that any partition keeps, as many as COLT",
             "{method: colt, partitions: 2, combine: any, match: colt-2}",
-            what="the weights that *any* partition keeps; the cut of each is chosen so that as many are left as COLT "
-            "has in that round",
+            what="the weights that *any* partition keeps; the cut of each is chosen so that as "
+            "many are left as COLT has in that round",
             question="does agreement choose better than disagreement, at the same count?",
             source="ours",
         ),
@@ -116,8 +122,8 @@ class Colt(Rounds, OwnTraining):
             "cause",
             "each partition searches alone, the finished tickets are intersected",
             "{method: colt, partitions: 2, combine: all_at_end, rate: 0.15}",
-            what="each partition searches by itself, and a round's ticket is what their tickets of that round share; "
-            "nothing is fed back",
+            what="each partition searches by itself, and a round's ticket is what their tickets of "
+            "that round share; nothing is fed back",
             question="does the overlap matter in every round?",
             source="COLT, Table I",
         ),
@@ -161,7 +167,9 @@ class Colt(Rounds, OwnTraining):
             examples = searched.examples or range(task.size(WHOLE, "train"))
             parts = by_examples(len(examples), number, ground.seed)
         elif task.classes is None:
-            raise ConfigError("it divides by classes, and its task has none; take by: examples or by: seeds")
+            raise ConfigError(
+                "it divides by classes, and its task has none; take by: examples or by: seeds"
+            )
         else:
             parts = by_classes(
                 task.classes,
@@ -184,7 +192,9 @@ class Colt(Rounds, OwnTraining):
         job, parts = self.start(setting, done), self.trained_on(setting)
         options = self.options_of_find(setting, done)
         if self.apart:
-            return find_apart(job, parts, candidates=setting.candidates() if done else None, **options)
+            return find_apart(
+                job, parts, candidates=setting.candidates() if done else None, **options
+            )
         return find(job, parts, combine=unite if self.combine == "any" else intersect, **options)
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
@@ -201,7 +211,9 @@ class Colt(Rounds, OwnTraining):
         by = str(given.get("by", cls.by))
         if entry == "scored":
             on = given.get("on")
-            number = len(on) if isinstance(on, list | tuple) and on else given.get("partitions") or 2
+            number = (
+                len(on) if isinstance(on, list | tuple) and on else given.get("partitions") or 2
+            )
             return value if isinstance(number, int) and number >= 3 else "selected"
         if not by.startswith("classes") or (entry == "remainder" and by != "classes_in_order"):
             return None
@@ -211,17 +223,25 @@ class Colt(Rounds, OwnTraining):
         super().check(where)
         number = 2 if self.partitions is None else self.partitions
         if number < 1:
-            raise ConfigError(f"{where}.partitions is {shown(self.partitions)}; it must be 1 or more")
+            raise ConfigError(
+                f"{where}.partitions is {shown(self.partitions)}; it must be 1 or more"
+            )
         outside = [index for index in self.on if not 1 <= index <= number]
         if outside:
-            raise ConfigError(f"{where}.on names partition {shown(outside[0])}; there are 1 to {number}")
+            raise ConfigError(
+                f"{where}.on names partition {shown(outside[0])}; there are 1 to {number}"
+            )
         if self.combine != "all" and self.width == 1:
-            raise ConfigError(f"{where}.combine is {self.combine} with one partition, which has nothing to combine; "
-                              "take partitions: 2 or more")  # fmt: skip
+            raise ConfigError(
+                f"{where}.combine is {self.combine} with one partition, which has nothing to "
+                "combine; take partitions: 2 or more"
+            )
         counted = self.match or self.densities or self.reach
         if self.apart and (counted or isinstance(self.score, tuple)):
-            raise ConfigError(f"{where}.combine is all_at_end: each partition searches by itself, by a rate and one "
-                              "score; how many weights they share is not chosen")  # fmt: skip
+            raise ConfigError(
+                f"{where}.combine is all_at_end: each partition searches by itself, by a rate and "
+                "one score; how many weights they share is not chosen"
+            )
         if self.head != "own" and not self.by.startswith("classes"):
             raise ConfigError(f"{where}.head has no meaning with by: {self.by}")
         if self.remainder != "kept" and self.by != "classes_in_order":

@@ -36,8 +36,8 @@ class Dense(Method):
             "search",
             "the network itself, not pruned",
             "{method: dense}",
-            what="the network itself. It is every arm's round 0, trained once for all of them; an arm of its own is "
-            "needed only with `as_long_as`",
+            what="the network itself. It is every arm's round 0, trained once for all of them; an "
+            "arm of its own is needed only with `as_long_as`",
             question="what is there to lose?",
         ),
         Card(
@@ -45,8 +45,8 @@ class Dense(Method):
             "control",
             "dense, trained as long as a whole search",
             "{method: dense, as_long_as: lth}",
-            what="the dense network trained as long as the other arm's whole search and the evaluation of its last "
-            "ticket, its schedule stretched",
+            what="the dense network trained as long as the other arm's whole search and the "
+            "evaluation of its last ticket, its schedule stretched",
             question="what would the same effort have given without pruning?",
             source="in the spirit of Liu et al. 2019, arXiv:1810.05270, section 3 (Scratch-B)",
         ),
@@ -85,10 +85,14 @@ class Dense(Method):
 
     def check(self, where: str) -> None:
         if self.evaluate_at:
-            raise ConfigError(f"{where}.evaluate_at has no meaning with method: {self.method}, which takes "
-                              f"{', '.join(self.options())}")  # fmt: skip
+            raise ConfigError(
+                f"{where}.evaluate_at has no meaning with method: {self.method}, which takes "
+                f"{', '.join(self.options())}"
+            )
 
     def check_source(self, where: str, source: Method) -> None:
         if not source.searches:
-            raise ConfigError(f"{where} is '{self.as_long_as}', which does not search; name the arm whose tickets it "
-                              f"takes, '{source.source}'")  # fmt: skip
+            raise ConfigError(
+                f"{where} is '{self.as_long_as}', which does not search; name the arm whose "
+                f"tickets it takes, '{source.source}'"
+            )

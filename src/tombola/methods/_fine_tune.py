@@ -31,10 +31,12 @@ class FineTune(LrRewind):
             "baseline",
             "pruned and trained on, not reset, at the last learning rate",
             "{method: fine_tune, lr: last, match: lth}",
-            what="pruned and trained on, not reset, as long as the recipe's training and without warmup: at the rate "
-            "that training ended with (`last`), from it down to zero (`decayed`), or at a number",
+            what="pruned and trained on, not reset, as long as the recipe's training and without "
+            "warmup: at the rate that training ended with (`last`), from it down to zero "
+            "(`decayed`), or at a number",
             question="is the reset worth anything?",
-            source="Han et al. 2015, arXiv:1506.02626; Renda et al. 2020, arXiv:2003.02389, section 2",
+            source="Han et al. 2015, arXiv:1506.02626; Renda et al. 2020, arXiv:2003.02389, "
+            "section 2",
         ),
     )
 
@@ -52,8 +54,14 @@ class FineTune(LrRewind):
         steps = Schedule.of(training, batches).steps
         epochs = tuple(epoch for epoch in training.milestones if epoch * batches < steps)
         single = tuple(step for step in training.milestone_steps if step < steps)
-        shape = training.schedule if epochs or single or training.schedule != "multistep" else "constant"
-        return fine_tuning(replace(training, milestones=epochs, milestone_steps=single, schedule=shape), self.lr)
+        shape = (
+            training.schedule
+            if epochs or single or training.schedule != "multistep"
+            else "constant"
+        )
+        return fine_tuning(
+            replace(training, milestones=epochs, milestone_steps=single, schedule=shape), self.lr
+        )
 
     def check_ground(self, ground: Ground) -> None:
         self.onward(ground)

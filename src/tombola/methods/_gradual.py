@@ -26,7 +26,8 @@ class Gradual(Scoring, OwnTraining):
 
     Attributes:
         pace: When weights go.
-        score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``.
+        score: What weights are ranked by: an entry of ``tombola.scores`` or
+            ``package.module:function``.
     """
 
     pace: Pace | None = None
@@ -34,7 +35,9 @@ class Gradual(Scoring, OwnTraining):
 
     at_once: ClassVar[bool] = True
     by_itself: ClassVar[bool] = True
-    not_nested: ClassVar[str] = "each density has a training of its own, which learns something else"
+    not_nested: ClassVar[str] = (
+        "each density has a training of its own, which learns something else"
+    )
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
         Card(
@@ -42,8 +45,8 @@ class Gradual(Scoring, OwnTraining):
             "search",
             "pruned while it trains, along a cubic schedule, once to each density",
             "{method: gradual, densities: [0.5, 0.2, 0.1], scope: per_layer}",
-            what="the network is pruned while it trains, along a cubic schedule (`pace`), once to each density; the "
-            "mask it ends with is a ticket like any other, each by itself",
+            what="the network is pruned while it trains, along a cubic schedule (`pace`), once to "
+            "each density; the mask it ends with is a ticket like any other, each by itself",
             question="does a mask found in one training do?",
             source="Zhu & Gupta 2017, arXiv:1710.01878; Havinga & Sawhney",
         ),
@@ -57,7 +60,10 @@ class Gradual(Scoring, OwnTraining):
 
     def schedules(self) -> list[paces.Gradual]:
         """Return how it prunes, once to each density."""
-        return [paces.Gradual(density, self.pace or Pace(), self.score, self.scope) for density in self.densities]
+        return [
+            paces.Gradual(density, self.pace or Pace(), self.score, self.scope)
+            for density in self.densities
+        ]
 
     def trainings(self, setting: Setting) -> list[Job]:
         """Return the trainings that prune, one a density."""
@@ -81,11 +87,16 @@ class Gradual(Scoring, OwnTraining):
         from tombola.masks.masks import count, size
 
         if count(ground.mask) < size(ground.mask):
-            raise ConfigError("it prunes gradually, which begins with all weights, and does not go with model.mask")
+            raise ConfigError(
+                "it prunes gradually, which begins with all weights, and does not go with "
+                "model.mask"
+            )
         [ranking] = self.rankings
         if ranking.needs != "weights":
-            raise ConfigError(f"the score {shown(ranking.name)} needs {ranking.needs}, and while a network trains its "
-                              "weights alone are scored")  # fmt: skip
+            raise ConfigError(
+                f"the score {shown(ranking.name)} needs {ranking.needs}, and while a network "
+                "trains its weights alone are scored"
+            )
         super().check_ground(ground)
 
     def check_replicate(self, ground: Ground) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LrRewind(Rounds):
-    """Prune and train on from the weights that were learnt, with the recipe's training from its beginning."""
+    """Prune and train on from the weights that were learnt, with the recipe's training from its
+    beginning.
+    """
 
     starts: ClassVar[Literal["shared", "source", "own"]] = "own"
     written_out: ClassVar[bool] = True

@@ -26,8 +26,8 @@ class RandomTicket(Following):
             "control",
             "drawn at random, as many weights in each layer",
             "{method: random_ticket, of: colt-2}",
-            what="as many weights in each layer, drawn at random, from the same rewind point. As the source's tickets "
-            "become sparser, the drawn ones lie within each other too",
+            what="as many weights in each layer, drawn at random, from the same rewind point. As "
+            "the source's tickets become sparser, the drawn ones lie within each other too",
             question="does it matter which weights of a layer are kept?",
             source="Su et al. 2020, arXiv:2009.11094, section 3; Frankle & Carbin 2019, figure 1",
         ),

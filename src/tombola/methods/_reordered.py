@@ -1,4 +1,6 @@
-"""Reordered: another arm's tickets trained once more in another order of the data, and the line between the two."""
+"""Reordered: another arm's tickets trained once more in another order of the data, and the line
+between the two.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reordered(Following):
-    """Train each evaluated ticket a second time, and test the networks between the two trainings."""
+    """Train each evaluated ticket a second time, and test the networks between the two
+    trainings.
+    """
 
     retrains: ClassVar[bool] = True
     compared: ClassVar[bool] = False  # two trainings of a ticket differ by chance alone
@@ -29,11 +33,13 @@ class Reordered(Following):
             "stability",
             "another arm's tickets in another data order, and the line between the two",
             "{method: reordered, of: lth}",
-            what="each evaluated ticket of the other arm, trained a second time with the same start and mask in "
-            "another order of the data (augmentation and dropout are others, too), and the networks on the straight "
-            "line between the two trainings, tested. Round 0 is the dense network as in every arm, with the line "
-            "between two trainings from where tickets start",
-            question="do both trainings end in one basin, so that the error does not rise on the line between them?",
+            what="each evaluated ticket of the other arm, trained a second time with the same "
+            "start and mask in another order of the data (augmentation and dropout are others, "
+            "too), and the networks on the straight line between the two trainings, tested. Round "
+            "0 is the dense network as in every arm, with the line between two trainings from "
+            "where tickets start",
+            question="do both trainings end in one basin, so that the error does not rise on the "
+            "line between them?",
             source="Frankle et al. 2020, arXiv:1912.05671",
         ),
     )
@@ -43,11 +49,15 @@ class Reordered(Following):
 
     def check_source(self, where: str, source: Method) -> None:
         if source.network:
-            raise ConfigError(f"{where} is '{self.of}', whose networks are pruned while they train, each to its own "
-                              f"mask; name the arm whose tickets they leave, '{source.source}'")  # fmt: skip
+            raise ConfigError(
+                f"{where} is '{self.of}', whose networks are pruned while they train, each to its "
+                f"own mask; name the arm whose tickets they leave, '{source.source}'"
+            )
 
     def ticket(self, setting: Setting, job: Job) -> Job:
-        return replace(setting.ticket(job.mask, job.start, job.first), training=self.onward(setting))
+        return replace(
+            setting.ticket(job.mask, job.start, job.first), training=self.onward(setting)
+        )
 
     def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
         from tombola.ground.seeds import derive
@@ -56,7 +66,8 @@ class Reordered(Following):
         return replace(job, seed=derive(setting.seed, "reordered"))
 
     def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:
-        # Round 0 is the dense network, as in every arm; its line lies between trainings from where tickets start.
+        # Round 0 is the dense network, as in every arm; its line lies between trainings from where
+        # tickets start.
         first = replace(job, seed=setting.seed) if index else setting.point
         return first, self.evaluation(setting, index, first)
 

@@ -23,7 +23,8 @@ class Card:
 
     Attributes:
         name: What it is called there; in a recipe an arm may have any name.
-        role: "search", "control", "cause" (of COLT's effect), "baseline", or "stability" (to the order of the data).
+        role: "search", "control", "cause" (of COLT's effect), "baseline", or "stability" (to the
+            order of the data).
         summary: What it is, in a few words.
         entry: Its YAML, where arms named colt-2, lth and gradual exist.
         what: What it is, for the page of arms.
@@ -55,14 +56,19 @@ def table(cards: Iterable[Card]) -> str:
     """
     cards = list(cards)
     yaml = [f"{card.name}: {card.entry}" for card in cards]
-    rows = [f"| `{card.name}` | {card.what or card.summary} | {card.question} | {card.source} |" for card in cards]
+    rows = [
+        f"| `{card.name}` | {card.what or card.summary} | {card.question} | {card.source} |"
+        for card in cards
+    ]
     rows = [row.replace("|  |", "| |") for row in rows]
     head = ["| kind | what it is | the question | source |", "|---|---|---|---|"]
     return "\n".join(["```yaml", *yaml, "```", "", *head, *rows]) + "\n"
 
 
 def page(text: str, cards: Iterable[Card]) -> str:
-    """Return a page with its tables of cards made anew; each stands between comments that name its role."""
+    """Return a page with its tables of cards made anew; each stands between comments that name
+    its role.
+    """
     cards = in_order(cards)
 
     def anew(found: re.Match[str]) -> str:

@@ -35,7 +35,10 @@ def check_search(method: Scoring, ground: Ground) -> None:
     """
     training.settle(method.searching(ground.training), ground.task.model, ground.device)
     if method.scope == "half_output" and _head(ground) not in ground.mask:
-        raise ConfigError("scope half_output is per_layer where the output layer is not prunable; take prunable: all")
+        raise ConfigError(
+            "scope half_output is per_layer where the output layer is not prunable; take prunable: "
+            "all"
+        )
     for ranking in method.rankings:
         ranking.check()
     if "match" not in method.given():
@@ -54,11 +57,15 @@ def check_partitions(method: Scoring, ground: Ground) -> None:
     _check_rewind(method, ground, parts)
     head = _head(ground)
     if parts[0].own_head and head in ground.mask:
-        raise ConfigError(f"'{head}' is prunable, but class partitions renumber their labels and have heads of "
-                          "their own; take head: full, prunable: no_head, or by: examples")  # fmt: skip
+        raise ConfigError(
+            f"'{head}' is prunable, but class partitions renumber their labels and have heads of "
+            "their own; take head: full, prunable: no_head, or by: examples"
+        )
     for number, part in enumerate(parts, 1):
         if method.searching(ground.training).select == "best" and not task.size(part, "valid"):
-            raise ConfigError(f"partition {number} has no validation example, which training.select: best needs")
+            raise ConfigError(
+                f"partition {number} has no validation example, which training.select: best needs"
+            )
 
 
 def _head(ground: Ground) -> str | None:
@@ -70,19 +77,25 @@ def _check_rewind(method: Scoring, ground: Ground, parts: Iterable[Partition]) -
     """Refuse a rewind point that leaves a search nothing to train, or is another one to it."""
     own, everybody = method.searching(ground.training), ground.training
     if ground.rewind and own.batch_size != everybody.batch_size:
-        raise ConfigError(f"its search has training.batch_size {own.batch_size}, and rewind is step {ground.rewind} of "
-                          f"a training with batches of {everybody.batch_size}")  # fmt: skip
+        raise ConfigError(
+            f"its search has training.batch_size {own.batch_size}, and rewind is step "
+            f"{ground.rewind} of a training with batches of {everybody.batch_size}"
+        )
     for number, part in enumerate(parts, 1):
         batches = ground.task.steps_per_epoch(own.batch_size, part)
         share = batches / ground.task.steps_per_epoch(own.batch_size)
         steps = Schedule.of(own, batches, share).steps
         if round(ground.rewind * share) >= steps:
-            raise ConfigError(f"rewind is {ground.rewind}, which leaves partition {number} nothing to train in its "
-                              f"{steps} steps")  # fmt: skip
+            raise ConfigError(
+                f"rewind is {ground.rewind}, which leaves partition {number} nothing to train in "
+                f"its {steps} steps"
+            )
 
 
 def _check_amounts(method: Scoring, ground: Ground) -> None:
-    """Refuse exact counts that a scope does not take, and rounds that would prune nothing, which end a search."""
+    """Refuse exact counts that a scope does not take, and rounds that would prune nothing,
+    which end a search.
+    """
     groups, whole = ground.scope(ground.mask), size(ground.mask)
     before = whole
     for amount in itertools.islice(method.planned(ground), _MOST_TRIED):
@@ -91,27 +104,38 @@ def _check_amounts(method: Scoring, ground: Ground) -> None:
             return  # it is the same in every round
         left = whole - sum(removals(ground.mask, groups, None, amount.keep).values())
         if left == before:
-            raise ConfigError(f"its densities lie too close to each other: a round would prune none of {before:,} "
-                              "weights")  # fmt: skip
+            raise ConfigError(
+                "its densities lie too close to each other: a round would prune none of "
+                f"{before:,} weights"
+            )
         before = whole if method.at_once else left
 
 
 def _check_rate(
-    ground: Ground, groups: Mapping[str, Group], rate: float | Mapping[str, float], allow_collapse: bool
+    ground: Ground,
+    groups: Mapping[str, Group],
+    rate: float | Mapping[str, float],
+    allow_collapse: bool,
 ) -> None:
     """Refuse a rate whose first round would prune nothing, or all weights of a group."""
     gone, sizes = removals(ground.mask, groups, rate, None), by_group(size, ground.mask, groups)
     if not any(gone.values()):
-        raise ConfigError(f"its rate is {shown(rate)}; a round would prune none of {sum(sizes.values()):,} weights")
+        raise ConfigError(
+            f"its rate is {shown(rate)}; a round would prune none of {sum(sizes.values()):,} "
+            "weights"
+        )
     empty = [group for group in gone if gone[group] == sizes[group]]
     if empty and not (allow_collapse and len(empty) < len(gone)):
         which = f"of '{empty[0]}' " if len(gone) > 1 else ""
-        raise ConfigError(f"its rate is {shown(rate)}; the first round would prune all {sizes[empty[0]]:,} weights "
-                          f"{which}there are")  # fmt: skip
+        raise ConfigError(
+            f"its rate is {shown(rate)}; the first round would prune all {sizes[empty[0]]:,} "
+            f"weights {which}there are"
+        )
 
 
 def _try_scores(method: Scoring, ground: Ground) -> None:
-    """Call the user's own scores once on the initial state, so that what is wrong with them is told before hours.
+    """Call the user's own scores once on the initial state, so that what is wrong with them is told
+    before hours.
 
     They see the model's own names and shapes: a score may know its layers.
     """
@@ -119,7 +143,9 @@ def _try_scores(method: Scoring, ground: Ground) -> None:
         if not catalogue.is_own(ranking.name):
             continue
         # Copies: what a score does to them must not come into the experiment.
-        state = {key: value.detach().clone() for key, value in names.state(ground.task.model).items()}
+        state = {
+            key: value.detach().clone() for key, value in names.state(ground.task.model).items()
+        }
         mask = {key: keep.clone() for key, keep in ground.mask.items()}
         problems = []
         if ranking.needs == "data":

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Following(Method):
-    """A method that takes the tickets of another arm, one after the other as they come, and makes others of them.
+    """A method that takes the tickets of another arm, one after the other as they come, and makes
+    others of them.
 
     Attributes:
         of: The arm whose tickets it takes.
@@ -39,7 +40,8 @@ class Following(Method):
 
         Args:
             setting: What it works with.
-            job: The other arm's ticket: its mask, where it starts, and the steps that it has behind it there.
+            job: The other arm's ticket: its mask, where it starts, and the steps that it has behind
+                it there.
         """
         raise NotImplementedError(f"{self.method} makes no tickets")
 

@@ -2,9 +2,10 @@
 
     recipe -> [ method ] -> rounds -> tickets -> records
 
-A file of this folder holds one method: its options, its cards, and what it does otherwise than the methods that it
-derives from. All that anybody else asks about an arm is asked here, so nobody needs to know a method by its name.
-Options and cards are read without torch: what runs is imported where it runs.
+A file of this folder holds one method: its options, its cards, and what it does otherwise than the
+methods that it derives from. All that anybody else asks about an arm is asked here, so nobody needs
+to know a method by its name. Options and cards are read without torch: what runs is imported where
+it runs.
 """
 
 from __future__ import annotations
@@ -32,14 +33,36 @@ if TYPE_CHECKING:
 
 MOST_ROUNDS = 10_000
 
-# What every arm wrote out before each method had options of its own, with its value where nobody gave another one. It
-# stands in the digests, tickets and recipes of those days, so the methods of those days go on writing it out.
-WRITTEN_OUT: Mapping[str, Any] = MappingProxyType({
-    "method": None, "match": None, "of": None, "as_long_as": None, "partitions": None, "by": "classes", "head": "own",
-    "remainder": "kept", "on": (), "combine": "all", "rate": None, "reach": None, "densities": (), "pace": None,
-    "exact": False, "scope": "whole_model", "score": "magnitude", "scored": "selected", "lr": "last",
-    "shuffle": "both", "training": MappingProxyType({}), "evaluate_at": None, "allow_collapse": False,
-})  # fmt: skip
+# What every arm wrote out before each method had options of its own, with its value where nobody
+# gave another one. It stands in the digests, tickets and recipes of those days, so the methods of
+# those days go on writing it out.
+WRITTEN_OUT: Mapping[str, Any] = MappingProxyType(
+    {
+        "method": None,
+        "match": None,
+        "of": None,
+        "as_long_as": None,
+        "partitions": None,
+        "by": "classes",
+        "head": "own",
+        "remainder": "kept",
+        "on": (),
+        "combine": "all",
+        "rate": None,
+        "reach": None,
+        "densities": (),
+        "pace": None,
+        "exact": False,
+        "scope": "whole_model",
+        "score": "magnitude",
+        "scored": "selected",
+        "lr": "last",
+        "shuffle": "both",
+        "training": MappingProxyType({}),
+        "evaluate_at": None,
+        "allow_collapse": False,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +79,8 @@ class Match:
 
     Attributes:
         arm: Its name.
-        per: "group": as many in each group of that arm's scope; "layer": as many in every layer, which tells *how many
-            where* from *which*.
+        per: "group": as many in each group of that arm's scope; "layer": as many in every layer,
+            which tells *how many where* from *which*.
     """
 
     arm: str
@@ -69,8 +92,8 @@ class Method:
     """What an arm does.
 
     Attributes:
-        evaluate_at: Evaluate only the rounds on both sides of these densities, of none (``[]``) every round; the
-            recipe's if not given.
+        evaluate_at: Evaluate only the rounds on both sides of these densities, of none (``[]``)
+            every round; the recipe's if not given.
     """
 
     evaluate_at: tuple[float, ...] | None = None
@@ -79,7 +102,8 @@ class Method:
     cards: ClassVar[tuple[Card, ...]] = ()
     # Whether it scores and prunes; the others only train, or take their tickets from another arm.
     searches: ClassVar[bool] = True
-    # Whether its rounds leave tickets; of a method without them they are networks, evaluated beside the dense one.
+    # Whether its rounds leave tickets; of a method without them they are networks, evaluated beside
+    # the dense one.
     has_tickets: ClassVar[bool] = True
     # Whether it is a control, which a ticket that was found must beat to mean anything.
     control: ClassVar[bool] = False
@@ -87,16 +111,20 @@ class Method:
     by_itself: ClassVar[bool] = False
     # Why a ticket need not lie within the one before; nothing where each does.
     not_nested: ClassVar[str] = ""
-    # Whether its results are networks as they were trained and pruned, not tickets that are trained again.
+    # Whether its results are networks as they were trained and pruned, not tickets that are trained
+    # again.
     network: ClassVar[bool] = False
     # Whether the report compares it with the arm that it follows.
     compared: ClassVar[bool] = True
-    # Whether it starts from initial weights that are drawn anew: all are drawn before any arm begins.
+    # Whether it starts from initial weights that are drawn anew: all are drawn before any arm
+    # begins.
     draws_anew: ClassVar[bool] = False
-    # Whether it needs what the evaluations of the tickets give that it takes, until its own are written down.
+    # Whether it needs what the evaluations of the tickets give that it takes, until its own are
+    # written down.
     retrains: ClassVar[bool] = False
-    # Where its tickets start: at the rewind point that the whole replicate shares, where those do that it takes, or
-    # at states of its own. A control that says nothing starts where its source's tickets do.
+    # Where its tickets start: at the rewind point that the whole replicate shares, where those do
+    # that it takes, or at states of its own. A control that says nothing starts where its source's
+    # tickets do.
     starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
     # Whether it writes out the entries that every arm had in common once.
     written_out: ClassVar[bool] = False
@@ -108,7 +136,9 @@ class Method:
 
     @property
     def followed(self) -> tuple[str, str] | None:
-        """The entry that names the arm which it follows, and that arm; ``None`` where it stands by itself."""
+        """The entry that names the arm which it follows, and that arm; ``None`` where it stands
+        by itself.
+        """
         return None
 
     @property
@@ -128,7 +158,9 @@ class Method:
 
     @property
     def apart(self) -> bool:
-        """Whether each partition searches by itself, so that a round needs the candidates of the round before."""
+        """Whether each partition searches by itself, so that a round needs the candidates of
+        the round before.
+        """
         return False
 
     @property
@@ -148,7 +180,9 @@ class Method:
 
     @property
     def lifts(self) -> str:
-        """What it does that only the profile of the authors' code may do, in words; nothing where there is none."""
+        """What it does that only the profile of the authors' code may do, in words; nothing
+        where there is none.
+        """
         return ""
 
     @property
@@ -159,8 +193,8 @@ class Method:
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
         """Find tickets, one a round, going on after those that were found before.
 
-        The caller asks no more when the recipe's ``until`` is reached. A generator may return, as its value, why it
-        ended; nothing where there is nothing to say.
+        The caller asks no more when the recipe's ``until`` is reached. A generator may return, as
+        its value, why it ended; nothing where there is nothing to say.
 
         Args:
             setting: What it works with.
@@ -179,7 +213,8 @@ class Method:
         return job
 
     def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:  # noqa: ARG002
-        """Return two trainings between which networks are tested, beside the evaluation; ``None`` for no such thing.
+        """Return two trainings between which networks are tested, beside the evaluation; ``None``
+        for no such thing.
 
         Args:
             setting: What it works with.
@@ -203,11 +238,15 @@ class Method:
         return training
 
     def weights_scored(self, training: Training) -> tuple[str, ...]:  # noqa: ARG002
-        """Say which weights of its trainings it scores, by everybody's training; nothing where it scores none."""
+        """Say which weights of its trainings it scores, by everybody's training; nothing where
+        it scores none.
+        """
         return ()
 
     def onward(self, ground: Ground) -> Training:
-        """Return how a ticket is trained by itself: as everybody's, unless the search does not rewind."""
+        """Return how a ticket is trained by itself: as everybody's, unless the search does not
+        rewind.
+        """
         return ground.training
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:  # noqa: ARG002
@@ -221,14 +260,16 @@ class Method:
         return 0.0
 
     def check_ground(self, ground: Ground) -> None:
-        """Refuse what does not go with the problem, before anything runs; asked once, of replicate 0.
+        """Refuse what does not go with the problem, before anything runs; asked once, of replicate
+        0.
 
         Raises:
             ConfigError: The first thing that is wrong; the caller names the arm.
         """
 
     def check_replicate(self, ground: Ground) -> None:
-        """Refuse what does not go with a replicate: how its data are divided, and how long that trains.
+        """Refuse what does not go with a replicate: how its data are divided, and how long that
+        trains.
 
         Raises:
             ConfigError: The first thing that is wrong; the caller names the arm.
@@ -244,8 +285,10 @@ class Method:
             ConfigError: The first thing that is wrong, with the value seen and what would be right.
         """
         if not falling(self.evaluate_at or ()):
-            raise ConfigError(f"{where}.evaluate_at is {shown(list(self.evaluate_at or ()))}; densities fall, from "
-                              "below 1 to above 0")  # fmt: skip
+            raise ConfigError(
+                f"{where}.evaluate_at is {shown(list(self.evaluate_at or ()))}; densities fall, "
+                "from below 1 to above 0"
+            )
 
     def check_source(self, where: str, source: Method) -> None:
         """Refuse an arm to follow that does not go with the method.
@@ -263,12 +306,15 @@ class Method:
         return ""
 
     def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:  # noqa: ARG002
-        """Return the method with what its recipe says for all arms that do not say it themselves."""
+        """Return the method with what its recipe says for all arms that do not say it
+        themselves.
+        """
         return self if self.evaluate_at is not None else replace(self, evaluate_at=evaluate_at)
 
     @classmethod
     def of_profile(cls, entry: str, value: Any, given: Mapping[str, Any]) -> Any:  # noqa: ARG003
-        """Return what a profile's entry is to an arm that has it; ``None`` where it does not concern it.
+        """Return what a profile's entry is to an arm that has it; ``None`` where it does not
+        concern it.
 
         Args:
             entry: The entry, such as "by".
@@ -290,14 +336,18 @@ class Method:
         own = {"method": self.method} | dataclasses.asdict(self)
         if not self.written_out:
             return own
-        of_before = {name: dict(value) if isinstance(value, Mapping) else value for name, value in WRITTEN_OUT.items()}
+        of_before = {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in WRITTEN_OUT.items()
+        }
         return of_before | own
 
     def definition(self) -> dict[str, Any]:
         """Return what decides its tickets, as plain data; which of them are evaluated does not."""
         whole = self.plain()
         del whole["evaluate_at"]
-        if self.written_out and whole["pace"] is None:  # arms of before there was one stay what they were
+        # arms of before there was one stay what they were
+        if self.written_out and whole["pace"] is None:
             del whole["pace"]
         return whole
 

@@ -1,7 +1,9 @@
-"""Own: methods of the user's own, held to what a method promises, and what a run folder knows of them.
+"""Own: methods of the user's own, held to what a method promises, and what a run folder knows of
+them.
 
-A method that is named ``package.module:Name`` is code. It is imported for a recipe that the user gives, never for a
-ticket, and for a run folder that is only read neither: there stands what the method answered when it ran.
+A method that is named ``package.module:Name`` is code. It is imported for a recipe that the user
+gives, never for a ticket, and for a run folder that is only read neither: there stands what the
+method answered when it ran.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from tombola.training.jobs import Job
 
 _FACTS = {
-    **dict.fromkeys(("searches", "has_tickets", "control", "by_itself", "network", "compared", "apart"), bool),
+    **dict.fromkeys(
+        ("searches", "has_tickets", "control", "by_itself", "network", "compared", "apart"), bool
+    ),
     "followed": tuple[str, str] | None,
     "goals": dict[str, tuple[float, ...]],
 }
@@ -45,15 +49,19 @@ def load(name: str, where: str) -> type[Method]:
     """
     kind = catalogue.own(name)
     if not (isinstance(kind, type) and issubclass(kind, Method)):
-        raise ConfigError(f"{where} is {shown(name)}, which derives from no tombola.methods.Method; "
-                          f"{CONTRACTS['arms'].in_words()} (tombola list arms)")  # fmt: skip
+        raise ConfigError(
+            f"{where} is {shown(name)}, which derives from no tombola.methods.Method; "
+            f"{CONTRACTS['arms'].in_words()} (tombola list arms)"
+        )
     return kind
 
 
 def held(method: Method) -> Method:
-    """Return a method whose answers are held to what it promises: a shipped one is returned as it is.
+    """Return a method whose answers are held to what it promises: a shipped one is returned as it
+    is.
 
-    Whatever a method of the user's own raises, or gives that is not what was asked for, becomes one line that names it.
+    Whatever a method of the user's own raises, or gives that is not what was asked for, becomes one
+    line that names it.
     """
     return cast(Method, _Held(method)) if catalogue.is_own(method.method) else method
 
@@ -103,15 +111,19 @@ class _Held:
         with self._guard():
             evaluation = self._method.evaluation(setting, index, job)
         if not isinstance(evaluation, Job):
-            raise self._wrong(f"gives {shown(type(evaluation).__name__)} as the evaluation of round {index}, which is "
-                              "a tombola.Job")  # fmt: skip
+            raise self._wrong(
+                f"gives {shown(type(evaluation).__name__)} as the evaluation of round {index}, "
+                "which is a tombola.Job"
+            )
         return evaluation
 
     def _check_round(self, found: Round, index: int, setting: Setting) -> None:
         from tombola.search.rounds import Round
 
         if not isinstance(found, Round):
-            raise self._wrong(f"yields {shown(type(found).__name__)}, and a round is a tombola.Round")
+            raise self._wrong(
+                f"yields {shown(type(found).__name__)}, and a round is a tombola.Round"
+            )
         if self._method.has_tickets and found.index != index:
             raise self._wrong(f"yields round {shown(found.index)} where round {index} comes next")
         if index > MOST_ROUNDS:
@@ -124,7 +136,9 @@ class _Held:
         return catalogue.own_code(self._name, "arms")
 
     def _wrong(self, what: str) -> ConfigError:
-        return ConfigError(f"{shown(self._name)} {what}; {CONTRACTS['arms'].in_words()} (tombola list arms)")
+        return ConfigError(
+            f"{shown(self._name)} {what}; {CONTRACTS['arms'].in_words()} (tombola list arms)"
+        )
 
 
 def _next(rounds: Iterator[Round]) -> tuple[Round | None, End]:
@@ -136,7 +150,9 @@ def _next(rounds: Iterator[Round]) -> tuple[Round | None, End]:
 
 
 def _unlike(mask: Mask, whole: Mask) -> str:
-    """Say what is wrong with a mask beside that of all weights which may be pruned; nothing where it fits."""
+    """Say what is wrong with a mask beside that of all weights which may be pruned; nothing
+    where it fits.
+    """
     import torch
 
     if odd := sorted(set(mask) ^ set(whole)):
@@ -161,7 +177,8 @@ def facts_of(method: Method) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Method):
-    """A method of the user's own as a run folder knows it: nothing runs, and everything that was written is there.
+    """A method of the user's own as a run folder knows it: nothing runs, and everything that was
+    written is there.
 
     Attributes:
         name: What it is called, ``package.module:Name``.
@@ -181,7 +198,11 @@ class Recorded(Method):
             ConfigError: It is not what such a folder says of a method.
         """
         given = checked(dict[str, Any], facts, f"{where}: what run.json says of it")
-        known = {key: checked(hint, given[key], f"{where}.{key}") for key, hint in _FACTS.items() if key in given}
+        known = {
+            key: checked(hint, given[key], f"{where}.{key}")
+            for key, hint in _FACTS.items()
+            if key in given
+        }
         options = {key: value for key, value in entries.items() if key != "evaluate_at"}
         at = checked(tuple[float, ...] | None, entries.get("evaluate_at"), f"{where}.evaluate_at")
         return cls(name=name, entries=options, facts=known, evaluate_at=at)

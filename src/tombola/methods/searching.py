@@ -44,7 +44,8 @@ class Scoring(Method):
     scope: ScopeName = "whole_model"
     allow_collapse: bool = False
 
-    # Whether each amount refers to the network that is not pruned, not to what the round before has left.
+    # Whether each amount refers to the network that is not pruned, not to what the round before has
+    # left.
     at_once: ClassVar[bool] = False
 
     @property
@@ -61,7 +62,9 @@ class Scoring(Method):
 
     @property
     def own_code(self) -> set[str]:
-        return super().own_code | {ranking.name for ranking in self.rankings if catalogue.is_own(ranking.name)}
+        return super().own_code | {
+            ranking.name for ranking in self.rankings if catalogue.is_own(ranking.name)
+        }
 
     @property
     def goals(self) -> Mapping[str, tuple[float, ...]]:
@@ -104,15 +107,19 @@ class Scoring(Method):
 
     def check(self, where: str) -> None:
         if not falling(self.densities):
-            raise ConfigError(f"{where}.densities is {shown(list(self.densities))}; densities fall, from below 1 to "
-                              "above 0")  # fmt: skip
+            raise ConfigError(
+                f"{where}.densities is {shown(list(self.densities))}; densities fall, from below 1 "
+                "to above 0"
+            )
         super().check(where)
         fitting = [name for name in _AMOUNTS if name in self.options()]
         given = self.given()
         if len(given) != 1:
             needed = " or ".join(filter(None, [", ".join(fitting[:-1]), fitting[-1]]))
-            raise ConfigError(f"{where} needs {needed}{', exactly one of them' if len(fitting) > 1 else ''}"
-                              + (f"; it has {' and '.join(given)}" if given else ""))  # fmt: skip
+            raise ConfigError(
+                f"{where} needs {needed}{', exactly one of them' if len(fitting) > 1 else ''}"
+                + (f"; it has {' and '.join(given)}" if given else "")
+            )
 
     def check_ground(self, ground: Ground) -> None:
         from tombola.methods import fitting
@@ -130,11 +137,13 @@ class Search(Scoring):
     """A search, in rounds or at once.
 
     Attributes:
-        match: Instead of ``densities``, keep exactly as many weights after every round as another arm.
-        score: What weights are ranked by: an entry of ``tombola.scores`` or ``package.module:function``, or a mapping
-            of its name and its options; of several, one for each candidate.
-        scored: Which weights of a training are scored: those it "selected", the "last", or "selected_then_last", the
-            selected in round 1 and the last from then on.
+        match: Instead of ``densities``, keep exactly as many weights after every round as another
+            arm.
+        score: What weights are ranked by: an entry of ``tombola.scores`` or
+            ``package.module:function``, or a mapping of its name and its options; of several, one
+            for each candidate.
+        scored: Which weights of a training are scored: those it "selected", the "last", or
+            "selected_then_last", the selected in round 1 and the last from then on.
     """
 
     match: Match | None = None
@@ -183,12 +192,16 @@ class Search(Scoring):
         return trained.final
 
     def cutter(self, setting: Setting) -> CutJobs | None:
-        """Return what cuts where the data is; nothing where weights alone are scored, as they are at hand."""
+        """Return what cuts where the data is; nothing where weights alone are scored, as they
+        are at hand.
+        """
         if all(ranking.needs == "weights" for ranking in self.rankings):
             return None
         from tombola.search.work import Cut
 
-        def cut_jobs(jobs: Sequence[Job], mask: Mask, amount: Amount, index: int) -> tuple[Any, Any]:
+        def cut_jobs(
+            jobs: Sequence[Job], mask: Mask, amount: Amount, index: int
+        ) -> tuple[Any, Any]:
             last = self.scored == "last" or (self.scored == "selected_then_last" and index > 1)
             # A partition that searches by itself has the first score alone.
             work = Cut(
@@ -207,7 +220,9 @@ class Search(Scoring):
 
     @property
     def combining(self) -> Literal["all", "any"]:
-        """Which weights of the candidates the next mask keeps: those that all of them keep, or that any does."""
+        """Which weights of the candidates the next mask keeps: those that all of them keep, or
+        that any does.
+        """
         return "all"
 
     def options_of_find(self, setting: Setting, done: Sequence[Ticket]) -> dict[str, Any]:
@@ -225,10 +240,15 @@ class Search(Scoring):
 
     def check(self, where: str) -> None:
         if self.match is not None and self.scope != Search.scope:
-            raise ConfigError(f"{where}.scope has no meaning with match: {shown(self.match.arm)}, whose scope it has")
+            raise ConfigError(
+                f"{where}.scope has no meaning with match: {shown(self.match.arm)}, whose scope it "
+                "has"
+            )
         if isinstance(self.score, tuple) and len(self.score) != self.width:
-            raise ConfigError(f"{where}.score names {len(self.score)} scores for {self.width} candidates; one each, "
-                              "or one")  # fmt: skip
+            raise ConfigError(
+                f"{where}.score names {len(self.score)} scores for {self.width} candidates; one "
+                "each, or one"
+            )
         super().check(where)
 
 
@@ -237,7 +257,8 @@ class Rounds(Search):
     """A search that prunes a little in every round.
 
     Attributes:
-        rate: Fraction of the kept weights that each partition removes in a round; one, or one per group of the scope.
+        rate: Fraction of the kept weights that each partition removes in a round; one, or one per
+            group of the scope.
         reach: Instead, a density to reach in a number of rounds.
         exact: With ``reach``: exact counts instead of a rate.
     """
@@ -275,7 +296,12 @@ class Rounds(Search):
         from tombola.search.rounds import find
 
         options = self.options_of_find(setting, done)
-        return find(self.start(setting, done), self.trained_on(setting), after=self.rewinding(setting), **options)
+        return find(
+            self.start(setting, done),
+            self.trained_on(setting),
+            after=self.rewinding(setting),
+            **options,
+        )
 
     def planned(self, ground: Ground) -> Iterable[Amount]:
         from tombola.masks.masks import density
@@ -316,25 +342,35 @@ class Rounds(Search):
         if self.rate == 0:
             raise ConfigError(f"{where}.rate is 0; a round would prune nothing")
         super().check(where)
-        for group, rate in self.rate.items() if isinstance(self.rate, dict) else [("", self.rate or 0)]:
+        for group, rate in (
+            self.rate.items() if isinstance(self.rate, dict) else [("", self.rate or 0)]
+        ):
             dotted = f"{where}.rate{group and '.' + group}"
             check_rate(rate, dotted)
-            # A group that is pruned away whole is somebody's wish where collapse is allowed; the whole model is
-            # nobody's.
+            # A group that is pruned away whole is somebody's wish where collapse is allowed; the
+            # whole model is nobody's.
             if rate == 1 and not (group and self.allow_collapse):
-                raise ConfigError(f"{dotted} is 1; a round would prune every weight there is, so 20 % is 0.2")
+                raise ConfigError(
+                    f"{dotted} is 1; a round would prune every weight there is, so 20 % is 0.2"
+                )
         if self.reach is None:
             return
         if not (0 < self.reach.density < 1 and 1 <= self.reach.rounds <= MOST_ROUNDS):
-            raise ConfigError(f"{where}.reach is density {self.reach.density:g} in {shown(self.reach.rounds)} rounds; "
-                              f"a density is between 0 and 1, and rounds are from 1 to {MOST_ROUNDS:,}")  # fmt: skip
+            raise ConfigError(
+                f"{where}.reach is density {self.reach.density:g} in {shown(self.reach.rounds)} "
+                f"rounds; a density is between 0 and 1, and rounds are from 1 to {MOST_ROUNDS:,}"
+            )
         if self.width > 1 and not self.exact:
-            raise ConfigError(f"{where}: what {self.width} partitions leave is not known beforehand; "
-                              "reach a density with exact: true")  # fmt: skip
+            raise ConfigError(
+                f"{where}: what {self.width} partitions leave is not known beforehand; "
+                "reach a density with exact: true"
+            )
 
     def check_ground(self, ground: Ground) -> None:
         if self.reach is not None and self.scope == "half_output":
-            raise ConfigError("reach and half_output do not go together: the output layer has another rate")
+            raise ConfigError(
+                "reach and half_output do not go together: the output layer has another rate"
+            )
         super().check_ground(ground)
 
 
@@ -343,7 +379,8 @@ class OwnTraining(Method):
     """A method whose search may train in a way of its own.
 
     Attributes:
-        training: What is other in the trainings of the search; evaluations never differ between arms.
+        training: What is other in the trainings of the search; evaluations never differ between
+            arms.
     """
 
     training: dict[str, Any] = field(default_factory=dict)

@@ -56,7 +56,8 @@ class Ground:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a round leaves for the arms that follow: the ticket, and the examples that its search saw.
+    """What a round leaves for the arms that follow: the ticket, and the examples that its search
+    saw.
 
     Attributes:
         job: The ticket: its mask, where it starts, and the steps that it has behind it there.
@@ -76,7 +77,8 @@ class Setting(Ground):
         run_all: Trains jobs and gives their results in order.
         cut: Cuts what jobs have trained where the data is, and gives the next mask.
         followed: The rounds of the arm that it follows, as they come.
-        candidates: Gives the candidates of the last round that was done, where each partition stands.
+        candidates: Gives the candidates of the last round that was done, where each partition
+            stands.
         drawn_anew: Initial weights that are drawn anew, where the method asks for them.
     """
 
@@ -90,11 +92,14 @@ class Setting(Ground):
     @classmethod
     def on(cls, ground: Ground, **running: Any) -> Setting:
         """Return a setting that stands on a ground."""
-        known: Mapping[str, Any] = {field.name: getattr(ground, field.name) for field in fields(ground)}
+        known: Mapping[str, Any] = {
+            field.name: getattr(ground, field.name) for field in fields(ground)
+        }
         return cls(**known, **running)
 
     def ticket(self, mask: Mask, start: State | None = None, first: int | None = None) -> Job:
-        """Return the training of a ticket on all data: from the rewind point, or from another start.
+        """Return the training of a ticket on all data: from the rewind point, or from another
+        start.
 
         Args:
             mask: What it keeps.

@@ -10,10 +10,11 @@ from tombola.models.checks import check_arguments
 
 
 def conv3(num_classes: int, *, image_shape: tuple[int, int, int] = (3, 32, 32)) -> nn.Module:
-    """Build Conv-3: three times convolution, batch norm, ReLU and max pooling, then the mean over the image.
+    """Build Conv-3: three times convolution, batch norm, ReLU and max pooling, then the mean over
+    the image.
 
-    The layers are ``conv1`` to ``conv3`` (3x3, padding 1, with biases; 64, 128 and 256 channels), ``bn1`` to
-    ``bn3`` and ``head``.
+    The layers are ``conv1`` to ``conv3`` (3x3, padding 1, with biases; 64, 128 and 256 channels),
+    ``bn1`` to ``bn3`` and ``head``.
 
     Args:
         num_classes: Number of outputs, at least 2.
@@ -26,8 +27,8 @@ def conv3(num_classes: int, *, image_shape: tuple[int, int, int] = (3, 32, 32)) 
         ConfigError: The images are too small, or the number of classes will not do.
 
     Source:
-        COLT, arXiv:2212.12770, Table III: 371K parameters in the convolutions and 397K in all, which are the numbers
-        with biases and with 100 classes.
+        COLT, arXiv:2212.12770, Table III: 371K parameters in the convolutions and 397K in all,
+        which are the numbers with biases and with 100 classes.
 
     >>> sum(p.numel() for p in conv3(100).parameters())
     397412

@@ -10,12 +10,14 @@ from tombola.models.checks import check_arguments
 
 
 def lenet5(num_classes: int, *, image_shape: tuple[int, int, int] = (1, 28, 28)) -> nn.Module:
-    """Build LeNet-5 with ReLU and max pooling; the layers are ``conv1``, ``conv2``, ``fc1``, ``fc2`` and ``head``.
+    """Build LeNet-5 with ReLU and max pooling; the layers are ``conv1``, ``conv2``, ``fc1``,
+    ``fc2`` and ``head``.
 
     Args:
         num_classes: Number of outputs, at least 2.
-        image_shape: Channels, height and width of one image, at least 12 x 12 pixels. The first convolution
-            pads by 2, so 28 x 28 becomes the 32 x 32 of the paper and leaves 16 x 5 x 5 = 400 values to ``fc1``.
+        image_shape: Channels, height and width of one image, at least 12 x 12 pixels. The first
+            convolution pads by 2, so 28 x 28 becomes the 32 x 32 of the paper and leaves 16 x 5 x 5
+            = 400 values to ``fc1``.
 
     Returns:
         A model from ``[batch, channels, height, width]`` to logits ``[batch, num_classes]``.
@@ -24,8 +26,9 @@ def lenet5(num_classes: int, *, image_shape: tuple[int, int, int] = (1, 28, 28))
         ConfigError: The images are too small, or the number of classes will not do.
 
     Source:
-        LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B. As the field now
-        does, we use ReLU, max pooling, all connections from 6 to 16 maps, and a linear output layer.
+        LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B.
+        As the field now does, we use ReLU, max pooling, all connections from 6 to 16 maps, and a
+        linear output layer.
 
     >>> sum(p.numel() for p in lenet5(10).parameters())
     61706

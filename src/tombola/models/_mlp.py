@@ -16,12 +16,15 @@ _MOST_LAYERS = 1000
 
 
 def mlp(
-    num_classes: int, *, image_shape: tuple[int, int, int] = (1, 28, 28), hidden: Sequence[int] = (300, 100)
+    num_classes: int,
+    *,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
+    hidden: Sequence[int] = (300, 100),
 ) -> nn.Module:
     """Build fully connected layers with ReLU between them.
 
-    The layers are named ``fc1``, ``fc2`` … and ``head``; all have biases. Any number of hidden layers will do:
-    none gives a linear classifier.
+    The layers are named ``fc1``, ``fc2`` … and ``head``; all have biases. Any number of hidden
+    layers will do: none gives a linear classifier.
 
     Args:
         num_classes: Number of outputs, at least 2.
@@ -39,10 +42,17 @@ def mlp(
     """
     check_arguments("mlp", num_classes, image_shape)
     hidden = own_numbers(hidden)
-    if not isinstance(hidden, Sequence) or any(not isinstance(width, int) or width < 1 for width in hidden):
-        raise ConfigError(f"hidden is {shown(hidden)}; it lists the width of each hidden layer, such as [300, 100]")
+    if not isinstance(hidden, Sequence) or any(
+        not isinstance(width, int) or width < 1 for width in hidden
+    ):
+        raise ConfigError(
+            f"hidden is {shown(hidden)}; it lists the width of each hidden layer, such as [300, "
+            "100]"
+        )
     if len(hidden) > _MOST_LAYERS:
-        raise ConfigError(f"hidden lists {len(hidden):,} layers; it may have at most {_MOST_LAYERS:,}")
+        raise ConfigError(
+            f"hidden lists {len(hidden):,} layers; it may have at most {_MOST_LAYERS:,}"
+        )
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = math.prod(image_shape)
     for number, width in enumerate(hidden, start=1):

@@ -11,10 +11,11 @@ from tombola.models.residual import ZeroPadding, stage
 
 
 def resnet20(num_classes: int, *, image_shape: tuple[int, int, int] = (3, 32, 32)) -> nn.Module:
-    """Build ResNet-20: ``stem``, ``stage1`` to ``stage3`` of three residual blocks (16, 32, 64 channels), and ``head``.
+    """Build ResNet-20: ``stem``, ``stage1`` to ``stage3`` of three residual blocks (16, 32, 64
+    channels), and ``head``.
 
-    The convolutions have no biases and the shortcuts no parameters: where the shape changes, every second
-    pixel is taken and the new channels are zero (option A of the paper).
+    The convolutions have no biases and the shortcuts no parameters: where the shape changes, every
+    second pixel is taken and the new channels are zero (option A of the paper).
 
     Args:
         num_classes: Number of outputs, at least 2.

@@ -8,28 +8,34 @@ from tombola.models.vgg import Classifier, vgg
 
 
 def vgg16(
-    num_classes: int, *, image_shape: tuple[int, int, int] = (3, 32, 32), classifier: Classifier = "cifar"
+    num_classes: int,
+    *,
+    image_shape: tuple[int, int, int] = (3, 32, 32),
+    classifier: Classifier = "cifar",
 ) -> nn.Module:
-    """Build VGG-16 with batch norm: ``stage1`` to ``stage5`` of 3x3 convolutions with biases, and ``head``.
+    """Build VGG-16 with batch norm: ``stage1`` to ``stage5`` of 3x3 convolutions with biases, and
+    ``head``.
 
     Args:
         num_classes: Number of outputs, at least 2.
-        image_shape: Channels, height and width of one image, at least 16 x 16 pixels, or 32 x 32 with the classifier
-            for ImageNet.
-        classifier: ``"cifar"``: four times max pooling, the mean over the image, and ``head`` alone, whatever the size
-            of the images. ``"imagenet"``: five times max pooling, then ``fc1`` and ``fc2`` of 4096 units, each with
-            ReLU and dropout of 0.5, and ``head``; the size of the images does not choose it.
+        image_shape: Channels, height and width of one image, at least 16 x 16 pixels, or 32 x 32
+            with the classifier for ImageNet.
+        classifier: ``"cifar"``: four times max pooling, the mean over the image, and ``head``
+            alone, whatever the size of the images. ``"imagenet"``: five times max pooling, then
+            ``fc1`` and ``fc2`` of 4096 units, each with ReLU and dropout of 0.5, and ``head``; the
+            size of the images does not choose it.
 
     Returns:
         A model from ``[batch, channels, height, width]`` to logits ``[batch, num_classes]``.
 
     Raises:
-        ConfigError: There is no such classifier, the images are too small, or the number of classes will not do.
+        ConfigError: There is no such classifier, the images are too small, or the number of classes
+            will not do.
 
     Source:
-        Simonyan & Zisserman 2014, arXiv:1409.1556, table 1, configuration D, with batch norm; the large one has
-        138,365,992 parameters at 1000 classes. The small one ends as the VGG-19 of Frankle & Carbin 2019,
-        arXiv:1803.03635, figure 2, does.
+        Simonyan & Zisserman 2014, arXiv:1409.1556, table 1, configuration D, with batch norm; the
+        large one has 138,365,992 parameters at 1000 classes. The small one ends as the VGG-19 of
+        Frankle & Carbin 2019, arXiv:1803.03635, figure 2, does.
 
     >>> sum(p.numel() for p in vgg16(10).parameters())
     14728266

@@ -17,10 +17,14 @@ def check_classes(num_classes: int) -> None:
     >>> check_classes(10)
     """
     if not isinstance(own_numbers(num_classes), int) or num_classes < 2:
-        raise ConfigError(f"num_classes is {shown(num_classes)}; a classifier needs a whole number of at least 2")
+        raise ConfigError(
+            f"num_classes is {shown(num_classes)}; a classifier needs a whole number of at least 2"
+        )
 
 
-def check_arguments(model: str, num_classes: int, image_shape: Sequence[int], smallest: int = 1) -> None:
+def check_arguments(
+    model: str, num_classes: int, image_shape: Sequence[int], smallest: int = 1
+) -> None:
     """Refuse fewer than two classes, and images that the model cannot take.
 
     Args:
@@ -37,10 +41,13 @@ def check_arguments(model: str, num_classes: int, image_shape: Sequence[int], sm
     check_classes(num_classes)
     shape = tuple(image_shape)
     if len(shape) != 3 or any(not isinstance(own_numbers(size), int) or size < 1 for size in shape):
-        raise ConfigError(f"image_shape is {shape}; it is (channels, height, width), such as (3, 32, 32)")
+        raise ConfigError(
+            f"image_shape is {shape}; it is (channels, height, width), such as (3, 32, 32)"
+        )
     if min(shape[1:]) < smallest:
         raise ConfigError(
-            f"model '{model}' cannot take images of shape {shape}; they must be at least {smallest} x {smallest} pixels"
+            f"model '{model}' cannot take images of shape {shape}; they must be at least "
+            f"{smallest} x {smallest} pixels"
         )
 
 
@@ -52,8 +59,14 @@ def check_dropout(dropout: float) -> None:
 
     >>> check_dropout(0.5)
     """
-    if isinstance(dropout, bool) or not isinstance(own_numbers(dropout), int | float) or not 0 <= dropout < 1:
-        raise ConfigError(f"dropout is {shown(dropout)}; it is a fraction from 0 to below 1, such as 0.5")
+    if (
+        isinstance(dropout, bool)
+        or not isinstance(own_numbers(dropout), int | float)
+        or not 0 <= dropout < 1
+    ):
+        raise ConfigError(
+            f"dropout is {shown(dropout)}; it is a fraction from 0 to below 1, such as 0.5"
+        )
 
 
 def check_choice(option: str, value: object, known: Iterable[str]) -> None:
@@ -66,4 +79,7 @@ def check_choice(option: str, value: object, known: Iterable[str]) -> None:
     """
     known = tuple(known)
     if value not in known:
-        raise ConfigError(f"{option} is {shown(value)}; it is one of: {', '.join(known)}.{near(str(value), known)}")
+        raise ConfigError(
+            f"{option} is {shown(value)}; it is one of: "
+            f"{', '.join(known)}.{near(str(value), known)}"
+        )

@@ -1,18 +1,21 @@
 """FLOPs: what one example costs a model, weight by weight, forward and backward.
 
-    model -> [ per_example ] -> FLOPs of each layer -> [ cost ] -> of a training, dense and at its mask's density
+    model -> [ per_example ] -> FLOPs of each layer -> [ cost ] -> of a training, dense and at its
+    mask's density
 
-The rule can be checked by hand. Two FLOPs are a multiplication with its addition. Forward, a product of two matrices
-takes 2 x rows x inner x columns; a convolution takes 2 x its outputs x the weights that each of them sees, its padding
-included, and a transposed one 2 x its inputs x the weights that each of them meets. Backward takes as much again for
-the gradient of each of the two factors that needs one: twice the forward where both do, once for a first layer, whose
-input needs none, or for a frozen weight.
+The rule can be checked by hand. Two FLOPs are a multiplication with its addition. Forward, a
+product of two matrices takes 2 x rows x inner x columns; a convolution takes 2 x its outputs x the
+weights that each of them sees, its padding included, and a transposed one 2 x its inputs x the
+weights that each of them meets. Backward takes as much again for the gradient of each of the two
+factors that needs one: twice the forward where both do, once for a first layer, whose input needs
+none, or for a frozen weight.
 
-What runs is what counts: one forward pass is watched, operation by operation, and each product is booked to the weight
-that is one of its factors, however the model comes to it. So a weight that is used twice is counted twice, and at a
-mask's density both uses shrink. Products of two activations, as in attention, are counted and no mask shrinks them.
-What is done to single values (activations, norms, pooling) is not counted, nor what makes a weight of parameters
-(spectral norm), and of causal attention all is counted. Other operations are named by `uncounted`.
+What runs is what counts: one forward pass is watched, operation by operation, and each product is
+booked to the weight that is one of its factors, however the model comes to it. So a weight that is
+used twice is counted twice, and at a mask's density both uses shrink. Products of two activations,
+as in attention, are counted and no mask shrinks them. What is done to single values (activations,
+norms, pooling) is not counted, nor what makes a weight of parameters (spectral norm), and of causal
+attention all is counted. Other operations are named by `uncounted`.
 
 What a mask saves is what arithmetic needs not do: no kernel here leaves it out.
 """
@@ -61,13 +64,16 @@ class Flops:
 
 
 def per_example(model: nn.Module, inputs: Tensor) -> dict[str, Flops]:
-    """Count what an example costs each weight, by `weights.layer_of`: the layer's name, or the weight's own.
+    """Count what an example costs each weight, by `weights.layer_of`: the layer's name, or the
+    weight's own.
 
-    Products of two activations are ``"*"``. All uses of a shared weight are booked to its first name.
+    Products of two activations are ``"*"``. All uses of a shared weight are booked to its first
+    name.
 
     Args:
         model: Any model; it stays as it is.
-        inputs: A batch of two examples or more, as batch norm needs them: float, shape [examples, ...].
+        inputs: A batch of two examples or more, as batch norm needs them: float, shape [examples,
+            ...].
 
     >>> found = per_example(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.zeros(2, 4))
     >>> found["0"], found["2"]
@@ -75,11 +81,14 @@ def per_example(model: nn.Module, inputs: Tensor) -> dict[str, Flops]:
     """
     booked = _watched(model, inputs).booked
     examples = len(inputs)
-    return {name: Flops(ahead // examples, back // examples) for name, (ahead, back) in booked.items()}
+    return {
+        name: Flops(ahead // examples, back // examples) for name, (ahead, back) in booked.items()
+    }
 
 
 def uncounted(model: nn.Module, inputs: Tensor) -> list[str]:
-    """Name the operations of a model that may multiply matrices and that `per_example` cannot count.
+    """Name the operations of a model that may multiply matrices and that `per_example` cannot
+    count.
 
     >>> uncounted(nn.Linear(4, 3), torch.zeros(2, 4))
     []
@@ -100,7 +109,9 @@ def _watched(model: nn.Module, inputs: Tensor) -> _Watch:
 
 
 def _own_functions(outputs: object) -> set[str]:
-    """Name the functions with a backward pass of their own (`torch.autograd.Function`) that made what a model gives."""
+    """Name the functions with a backward pass of their own (`torch.autograd.Function`) that
+    made what a model gives.
+    """
     found: set[str] = set()
     seen: set[object] = set()
     nodes: list[Any] = [leaf.grad_fn for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
@@ -116,7 +127,9 @@ def _own_functions(outputs: object) -> set[str]:
 
 
 def _uncompiled() -> contextlib.AbstractContextManager[object]:
-    """Run what is compiled as it is written; who has compiled anything has torch's compiler loaded."""
+    """Run what is compiled as it is written; who has compiled anything has torch's compiler
+    loaded.
+    """
     loaded = "torch._dynamo" in sys.modules
     return torch.compiler.set_stance("force_eager") if loaded else contextlib.nullcontext()
 
@@ -124,7 +137,8 @@ def _uncompiled() -> contextlib.AbstractContextManager[object]:
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Books each product of one forward pass to a weight.
 
-    A weight is known by where its numbers lie, so views of it (transposed, a slice, one matrix of a stack) are it, too.
+    A weight is known by where its numbers lie, so views of it (transposed, a slice, one matrix of a
+    stack) are it, too.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -132,12 +146,16 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.booked: dict[str, tuple[int, int]] = {}
         self.unknown: set[str] = set()
         self.apart = False  # whether a product was seen whose gradients torch does not follow
-        self._places: dict[int, list[tuple[range, str]]] = {}  # by storage: where weights lie in it, and their names
+        # by storage: where weights lie in it, and their names
+        self._places: dict[int, list[tuple[range, str]]] = {}
         self._held: list[Tensor] = []  # so that nothing else comes to lie there meanwhile
         self._layers: list[str] = []  # those that are running, by what their weight is called
         self._making: list[str] = []  # weights that are being computed
-        self._recurrent = 0  # above 0 while a recurrent layer runs, whose kernels do not tell their products
-        self._called = {id(parameter): layer_of(name) for name, parameter in names.parameters(model).items()}
+        # above 0 while a recurrent layer runs, whose kernels do not tell their products
+        self._recurrent = 0
+        self._called = {
+            id(parameter): layer_of(name) for name, parameter in names.parameters(model).items()
+        }
         for parameter in model.parameters():
             self._know(parameter, self._called[id(parameter)])
         for module in model.modules():
@@ -186,7 +204,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         chain.register_forward_hook(end)
 
     def _attend_layer(self, layer: nn.Module, name: str) -> None:
-        # Hooks of the layer's own, which old weight norm, old spectral norm and torch's pruning are, run in between.
+        # Hooks of the layer's own, which old weight norm, old spectral norm and torch's pruning
+        # are, run in between.
         def first(*_: object) -> None:
             self._making.append(name)
 
@@ -208,7 +227,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._recurrent += 1
 
     def _end_recurrent(self, layer: nn.RNNBase, inputs: Sequence[Any], _: object) -> None:
-        """Book a recurrent layer: each of its matrices is multiplied once by each step of each example."""
+        """Book a recurrent layer: each of its matrices is multiplied once by each step of each
+        example.
+        """
         self._recurrent -= 1
         given = inputs[0].data if isinstance(inputs[0], PackedSequence) else inputs[0]
         rows = given.numel() // given.shape[-1]
@@ -227,7 +248,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False
 
     def __torch_dispatch__(
-        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Do an operation, and book it where it is a product."""
         result = func(*args, **(kwargs or {}))
@@ -243,9 +268,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif products:
             for flops, left, right in products(args, result):
                 factors = (*left, *right)
-                weights = [found for factor in factors if (found := self._name_of(factor)) is not None]
+                weights = [
+                    found for factor in factors if (found := self._name_of(factor)) is not None
+                ]
                 running = self._layers[-1] if self._layers else BETWEEN
-                needing = sum(any(factor.requires_grad for factor in side) for side in (left, right))
+                needing = sum(
+                    any(factor.requires_grad for factor in side) for side in (left, right)
+                )
                 followed = torch.is_grad_enabled()
                 self.apart |= not followed
                 self._book(weights[-1] if weights else running, flops, needing if followed else 0)
@@ -259,7 +288,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.booked[name] = (ahead + flops, back + needing * flops)
 
 
-_Product: TypeAlias = tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]  # FLOPs, and what its two factors are made of
+# FLOPs, and what its two factors are made of
+_Product: TypeAlias = tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
 def _matrices(left: Tensor, right: Tensor) -> list[_Product]:
@@ -288,8 +318,12 @@ def _attention(queries: Tensor, keys: Tensor, values: Tensor) -> list[_Product]:
 
 
 _PRODUCTS: dict[str, Callable[[Sequence[Any], Any], list[_Product]]] = {
-    **dict.fromkeys(("mm", "bmm", "mv", "dot", "vdot"), lambda args, _: _matrices(args[0], args[1])),
-    **dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv"), lambda args, _: _matrices(args[1], args[2])),
+    **dict.fromkeys(
+        ("mm", "bmm", "mv", "dot", "vdot"), lambda args, _: _matrices(args[0], args[1])
+    ),
+    **dict.fromkeys(
+        ("addmm", "baddbmm", "addbmm", "addmv"), lambda args, _: _matrices(args[1], args[2])
+    ),
     "_grouped_mm": lambda args, _: _matrices(args[0], args[1]),
     "linear": lambda args, _: _linear(args[0], args[1]),
     "convolution": _convolution,
@@ -305,7 +339,8 @@ _PRODUCTS: dict[str, Callable[[Sequence[Any], Any], list[_Product]]] = {
     ),
 }
 _COPIES = {"clone", "_to_copy", "_unsafe_view"}
-# What else multiplies matrices, by the names that torch gives such operations; interpolation is called linear, too.
+# What else multiplies matrices, by the names that torch gives such operations; interpolation is
+# called linear, too.
 _MULTIPLYING = re.compile(
     r"mm(_|$)|conv(\d|olution|_)|(^|_)linear(_|$)|matmul|trilinear|cdist|rnn|lstm|gru|(^|_)fft|linalg|attention|transformer"
 )
@@ -313,14 +348,17 @@ _SINGLE = re.compile(r"upsample|norm|_cell|flatten_weight|backward")
 
 
 def _may_multiply(space: str, name: str) -> bool:
-    """Tell whether an operation that has no formula may multiply matrices; of torch's own by its name."""
+    """Tell whether an operation that has no formula may multiply matrices; of torch's own by
+    its name.
+    """
     if space != "aten":
         return space not in ("prim", "prims")
     return bool(_MULTIPLYING.search(name)) and not _SINGLE.search(name)
 
 
 def training(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
-    """Return the FLOPs of training on one example; with a mask, those that the kept weights alone would need.
+    """Return the FLOPs of training on one example; with a mask, those that the kept weights alone
+    would need.
 
     >>> mask = {"0.weight": torch.tensor([[True, False], [False, False]])}
     >>> training({"0": Flops(8, 16)}), training({"0": Flops(8, 16)}, mask)
@@ -330,7 +368,8 @@ def training(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
 
 
 def training_at(flops: Mapping[str, Flops], kept: Mapping[str, tuple[int, int]]) -> int:
-    """Return what `training` does, of numbers: kept weights and all weights of each masked parameter.
+    """Return what `training` does, of numbers: kept weights and all weights of each masked
+    parameter.
 
     >>> training_at({"0": Flops(8, 16)}, {"0.weight": (1, 4)})
     6
@@ -339,15 +378,21 @@ def training_at(flops: Mapping[str, Flops], kept: Mapping[str, tuple[int, int]])
 
 
 def inference(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
-    """Return the FLOPs of one prediction; with a mask, those that the kept weights alone would need."""
+    """Return the FLOPs of one prediction; with a mask, those that the kept weights alone would
+    need.
+    """
     return _total({name: one.forward for name, one in flops.items()}, _counts(mask))
 
 
 def _counts(mask: Mask | None) -> dict[str, tuple[int, int]]:
-    return {name: (int(torch.count_nonzero(keep)), keep.numel()) for name, keep in (mask or {}).items()}
+    return {
+        name: (int(torch.count_nonzero(keep)), keep.numel()) for name, keep in (mask or {}).items()
+    }
 
 
 def _total(flops: Mapping[str, int], counts: Mapping[str, tuple[int, int]]) -> int:
     kept = {layer_of(name): of for name, of in counts.items()}
     # Whole numbers throughout: a sum of products of floats would hang on the order of the layers.
-    return sum(one * kept[name][0] // kept[name][1] if name in kept else one for name, one in flops.items())
+    return sum(
+        one * kept[name][0] // kept[name][1] if name in kept else one for name, one in flops.items()
+    )

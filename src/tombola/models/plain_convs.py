@@ -1,4 +1,6 @@
-"""Plain convolutional networks: what Conv-2, Conv-4 and Conv-6 are made of; they differ in their depth."""
+"""Plain convolutional networks: what Conv-2, Conv-4 and Conv-6 are made of; they differ in
+their depth.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,25 @@ from tombola.models.checks import check_arguments, check_dropout
 
 
 def plain_convs(
-    model: str, num_classes: int, image_shape: tuple[int, int, int], blocks: Sequence[int], dropout: float
+    model: str,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    blocks: Sequence[int],
+    dropout: float,
 ) -> nn.Module:
-    """Build pairs of 3x3 convolutions, each pair followed by max pooling, then two fully connected layers and ``head``.
+    """Build pairs of 3x3 convolutions, each pair followed by max pooling, then two fully connected
+    layers and ``head``.
 
     Every layer has biases and, but for ``head``, a ReLU; there is no batch norm.
 
     Args:
         model: The model's name, for messages.
         num_classes: Number of outputs.
-        image_shape: Channels, height and width of one image; each pair makes it half as high and wide.
+        image_shape: Channels, height and width of one image; each pair makes it half as high and
+            wide.
         blocks: Channels of the two convolutions of each pair.
-        dropout: Fraction of the values behind ``fc1`` and behind ``fc2`` that are zeroed in training; 0 builds no
-            dropout layer.
+        dropout: Fraction of the values behind ``fc1`` and behind ``fc2`` that are zeroed in
+            training; 0 builds no dropout layer.
 
     Raises:
         ConfigError: The images are too small, or the number of classes or the dropout will not do.

@@ -16,7 +16,8 @@ from torch.nn.functional import pad, relu
 from tombola.models.checks import check_choice
 
 Shortcut: TypeAlias = Callable[[int, int, int], nn.Module]  # (in_channels, channels, stride)
-Block: TypeAlias = Callable[[int, int, int, nn.Module], nn.Module]  # (in_channels, channels, stride, shortcut)
+# (in_channels, channels, stride, shortcut)
+Block: TypeAlias = Callable[[int, int, int, nn.Module], nn.Module]
 Stem: TypeAlias = Literal["cifar", "imagenet"]
 
 
@@ -24,7 +25,8 @@ class Residual(nn.Module):
     """Two bias-free 3x3 convolutions with batch norm, added to their input.
 
     Source:
-        He et al. 2015, arXiv:1512.03385, figure 5 left: ReLU after the first convolution and after the sum.
+        He et al. 2015, arXiv:1512.03385, figure 5 left: ReLU after the first convolution and after
+        the sum.
 
     >>> import torch
     >>> Residual(16, 32, 2, projection(16, 32, 2))(torch.zeros(2, 16, 8, 8)).shape
@@ -53,8 +55,8 @@ class Bottleneck(nn.Module):
     The first two have a quarter of the channels of the last.
 
     Source:
-        He et al. 2015, arXiv:1512.03385, figure 5 right. As is usual now, and as torchvision does, the 3x3 convolution
-        strides; in the paper it is the first 1x1.
+        He et al. 2015, arXiv:1512.03385, figure 5 right. As is usual now, and as torchvision does,
+        the 3x3 convolution strides; in the paper it is the first 1x1.
 
     >>> import torch
     >>> Bottleneck(64, 128, 2, projection(64, 128, 2))(torch.zeros(2, 64, 8, 8)).shape
@@ -83,10 +85,12 @@ class Bottleneck(nn.Module):
 
 
 class ZeroPadding(nn.Module):
-    """Take every ``stride``-th pixel and add channels of zeros, half before and half after: no parameters.
+    """Take every ``stride``-th pixel and add channels of zeros, half before and half after: no
+    parameters.
 
     Source:
-        He et al. 2015, arXiv:1512.03385, section 3.3, option A. Where the zeros go is not said there.
+        He et al. 2015, arXiv:1512.03385, section 3.3, option A. Where the zeros go is not said
+        there.
 
     >>> import torch
     >>> ZeroPadding(1, 3, 2)(torch.ones(1, 1, 4, 4)).sum(dim=(2, 3)).tolist()
@@ -125,8 +129,8 @@ def stem(kind: Stem, in_channels: int) -> nn.Sequential:
     """Make the layers before the first stage, which give 64 channels.
 
     Args:
-        kind: ``"cifar"``, one 3x3 convolution, keeps the size of the image; ``"imagenet"``, a 7x7 convolution and max
-            pooling, both of stride 2, makes it a quarter as high and wide.
+        kind: ``"cifar"``, one 3x3 convolution, keeps the size of the image; ``"imagenet"``, a 7x7
+            convolution and max pooling, both of stride 2, makes it a quarter as high and wide.
         in_channels: Of the image.
 
     Raises:
@@ -149,13 +153,26 @@ def stem(kind: Stem, in_channels: int) -> nn.Sequential:
 
 
 def stage(
-    in_channels: int, channels: int, blocks: int, stride: int, shortcut: Shortcut, block: Block = Residual
+    in_channels: int,
+    channels: int,
+    blocks: int,
+    stride: int,
+    shortcut: Shortcut,
+    block: Block = Residual,
 ) -> nn.Sequential:
-    """Chain residual blocks; only the first one strides and, where the shape changes, has a shortcut.
+    """Chain residual blocks; only the first one strides and, where the shape changes, has a
+    shortcut.
 
     >>> [type(block.shortcut).__name__ for block in stage(16, 32, 2, 2, ZeroPadding)]
     ['ZeroPadding', 'Identity']
     """
     changes = stride != 1 or in_channels != channels
-    first = block(in_channels, channels, stride, shortcut(in_channels, channels, stride) if changes else nn.Identity())
-    return nn.Sequential(first, *(block(channels, channels, 1, nn.Identity()) for _ in range(blocks - 1)))
+    first = block(
+        in_channels,
+        channels,
+        stride,
+        shortcut(in_channels, channels, stride) if changes else nn.Identity(),
+    )
+    return nn.Sequential(
+        first, *(block(channels, channels, 1, nn.Identity()) for _ in range(blocks - 1))
+    )

@@ -10,7 +10,8 @@ from torch import nn
 
 @contextlib.contextmanager
 def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module of a model into evaluation mode for a block, and then each back into its own.
+    """Put every module of a model into evaluation mode for a block, and then each back into its
+    own.
 
     >>> model = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout())
     >>> with in_evaluation_mode(model):
@@ -29,7 +30,8 @@ def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def alone(given: object) -> str:
-    """Say how to come to the logits alone from what a model gives besides, where that is known; else nothing.
+    """Say how to come to the logits alone from what a model gives besides, where that is known;
+    else nothing.
 
     >>> alone({"logits": 1})[:64]
     ": wrap it in a module whose forward returns output['logits'], or"

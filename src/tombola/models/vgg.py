@@ -20,7 +20,8 @@ def vgg(
     depths: Sequence[int],
     classifier: Classifier,
 ) -> nn.Module:
-    """Build five stages of 3x3 convolutions, each with batch norm and ReLU, with max pooling between, and ``head``.
+    """Build five stages of 3x3 convolutions, each with batch norm and ReLU, with max pooling
+    between, and ``head``.
 
     All convolutions have biases, as in torchvision, though batch norm makes up for them.
 
@@ -29,11 +30,13 @@ def vgg(
         num_classes: Number of outputs.
         image_shape: Channels, height and width of one image.
         depths: Convolutions in each stage.
-        classifier: ``"cifar"``: the mean over the image behind the last stage, and ``head`` alone. ``"imagenet"``: a
-            fifth pooling, the mean over 7 x 7 fields, and ``fc1`` and ``fc2`` of 4096 units with dropout of 0.5.
+        classifier: ``"cifar"``: the mean over the image behind the last stage, and ``head`` alone.
+            ``"imagenet"``: a fifth pooling, the mean over 7 x 7 fields, and ``fc1`` and ``fc2`` of
+            4096 units with dropout of 0.5.
 
     Raises:
-        ConfigError: There is no such classifier, the images are too small, or the number of classes will not do.
+        ConfigError: There is no such classifier, the images are too small, or the number of classes
+            will not do.
 
     >>> [name for name, _ in vgg("vgg16", 10, (3, 32, 32), (1, 1, 1, 1, 1), "cifar").named_children()]
     ['stage1', 'pool1', 'stage2', 'pool2', 'stage3', 'pool3', 'stage4', 'pool4', 'stage5', 'mean', 'flatten', 'head']
@@ -43,7 +46,9 @@ def vgg(
     check_arguments(model, num_classes, image_shape, smallest=32 if large else 16)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     inputs = image_shape[0]
-    for number, (channels, depth) in enumerate(zip((64, 128, 256, 512, 512), depths, strict=True), start=1):
+    for number, (channels, depth) in enumerate(
+        zip((64, 128, 256, 512, 512), depths, strict=True), start=1
+    ):
         stage: OrderedDict[str, nn.Module] = OrderedDict()
         for place in range(1, depth + 1):
             stage[f"conv{place}"] = nn.Conv2d(inputs, channels, 3, padding=1)

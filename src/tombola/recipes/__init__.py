@@ -2,9 +2,10 @@
 
     name or path -> [ path_of ] -> the file -> `tombola.schema.recipe.read`
 
-They lie inside the package, so that a wheel and a clone hold the same files and this is the one place that looks for
-them; the folder ``recipes`` at the top of a clone is a link to it. Each file begins with a comment: its first sentence
-says what the recipe is, one that begins with "Cost:" what it takes. Nothing here needs torch.
+They lie inside the package, so that a wheel and a clone hold the same files and this is the one
+place that looks for them; the folder ``recipes`` at the top of a clone is a link to it. Each file
+begins with a comment: its first sentence says what the recipe is, one that begins with "Cost:" what
+it takes. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -48,14 +49,19 @@ def path_of(given: str | Path) -> Path:
     if os.path.exists(path):  # noqa: PTH110 - a pipe, or what reading it will refuse
         return path
     if path.stem in names() and path.suffix in (".yaml", ".yml", ""):
-        raise ConfigError(f"there is no recipe '{given}'; the one that ships with tombola is named '{path.stem}'")
+        raise ConfigError(
+            f"there is no recipe '{given}'; the one that ships with tombola is named '{path.stem}'"
+        )
     if path.name == name and not path.suffix:
-        raise ConfigError(f"there is no recipe '{given}' (tombola list recipes).{near(name, names())}")
+        raise ConfigError(
+            f"there is no recipe '{given}' (tombola list recipes).{near(name, names())}"
+        )
     return path  # reading it says what is wrong with it
 
 
 def described(name: str) -> tuple[str, str]:
-    """Return what a recipe that ships is, and what it costs ("" where it does not say): sentences of its comment.
+    """Return what a recipe that ships is, and what it costs ("" where it does not say): sentences
+    of its comment.
 
     >>> described("causes")[0].startswith("What COLT's effect comes from")
     True

@@ -31,7 +31,17 @@ from tombola.records.storage import Store
 from tombola.tickets import Ticket
 
 # What a dense network shares with the tickets that it was pruned to.
-_OF_ALL = ("model", "data", "inputs", "training", "prunable", "shared", "versions", "read_elsewhere", "seeds")
+_OF_ALL = (
+    "model",
+    "data",
+    "inputs",
+    "training",
+    "prunable",
+    "shared",
+    "versions",
+    "read_elsewhere",
+    "seeds",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,7 +52,8 @@ class Best:
         path: The ticket's file; of the dense network, which has none, the run's folder.
         training: The file of the trained weights.
         record: All that the run measured of it.
-        ticket: The trained network as a ticket: its mask, and the trained weights in the place of the rewind point.
+        ticket: The trained network as a ticket: its mask, and the trained weights in the place of
+            the rewind point.
         metric: By which the run judges networks.
     """
 
@@ -101,11 +112,14 @@ class Best:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """The trained weights and buffers, pruned weights zero: what ``model.load_state_dict`` takes."""
+        """The trained weights and buffers, pruned weights zero: what ``model.load_state_dict``
+        takes.
+        """
         return dict(self.ticket.rewind_point)
 
     def apply(self, model: nn.Module) -> dict[str, Tensor]:
-        """Load the trained weights into a model, in place, and return the mask on its device, see `Ticket.apply`.
+        """Load the trained weights into a model, in place, and return the mask on its device, see
+        `Ticket.apply`.
 
         A model takes images as ``(images - mean) / std``, see ``ticket.origin["inputs"]``.
         """
@@ -113,8 +127,10 @@ class Best:
 
     def __repr__(self) -> str:
         valid = "" if self.valid is None else f", {_told(self.metric, self.valid)} validation"
-        return (f"<{self.arm}, round {self.round} of replicate {self.replicate}: {self.density:.2%} of the weights, "
-                f"{_told(self.metric, self.test)} test{valid}; {self.path}>")  # fmt: skip
+        return (
+            f"<{self.arm}, round {self.round} of replicate {self.replicate}: {self.density:.2%} of "
+            f"the weights, {_told(self.metric, self.test)} test{valid}; {self.path}>"
+        )
 
 
 def _told(metric: Metric, value: float) -> str:
@@ -141,8 +157,10 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
     if trained is None:
         kept = "" if keep is None else f" (keep: {keep})"
         why = "are damaged" if file.exists() else f"were not kept{kept}"
-        raise ConfigError(f"the trained weights of {which} {why}; 'keep: all' in the recipe keeps them: run it under "
-                          "another --runs folder, and it finds the same")  # fmt: skip
+        raise ConfigError(
+            f"the trained weights of {which} {why}; 'keep: all' in the recipe keeps them: run it "
+            "under another --runs folder, and it finds the same"
+        )
     state, metric = trained.state, metrics_of(run)[0]
     about = {
         "training": digest,
@@ -153,22 +171,32 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
     if record["round"] == 0:
         whole = _any_ticket(run, record["replicate"])
         mask = {name: torch.ones_like(keep) for name, keep in whole.mask.items()} if whole else {}
-        if whole and whole.origin.get("model", {}).get("mask") is not None:  # it began with the zeros of a checkpoint
+        # it began with the zeros of a checkpoint
+        if whole and whole.origin.get("model", {}).get("mask") is not None:
             mask = from_zeros(state, mask)
         origin = {key: whole.origin[key] for key in _OF_ALL if key in whole.origin} if whole else {}
-        origin |= {"arm": record["arm"], "round": 0, "replicate": record["replicate"], "trained": about}
+        origin |= {
+            "arm": record["arm"],
+            "round": 0,
+            "replicate": record["replicate"],
+            "trained": about,
+        }
         return Best(run, file, record, Ticket(mask, state, origin, record.get("total")), metric)
     path = ticket_path(run, record)
     found = Ticket.load(path)
     if found.mask_digest != record["mask_digest"]:
         raise TicketError(f"'{path}' is not the ticket that the records tell of")
     # What the file refers to is the rewind point; the mask and where it came from stay.
-    ticket = replace(found, rewind_point=state, origin={**found.origin, "trained": about}, digest=None)
+    ticket = replace(
+        found, rewind_point=state, origin={**found.origin, "trained": about}, digest=None
+    )
     return Best(path, file, record, ticket, metric)
 
 
 def _any_ticket(run: Path, replicate: int) -> Ticket | None:
-    """Return a ticket of the replicate, which has the prunable weights of its dense network; ``None`` without one."""
+    """Return a ticket of the replicate, which has the prunable weights of its dense network;
+    ``None`` without one.
+    """
     for path in sorted((run / "tickets").glob(f"*/replicate-{replicate}/round-001.safetensors")):
         return Ticket.load(path)
     return None
@@ -178,16 +206,21 @@ def of_ticket(path: str | os.PathLike[str]) -> Best:
     """Return the trained network of a run's ticket, by its file.
 
     Raises:
-        ConfigError: It is no ticket in its run's folder, it was not evaluated, or its training was not kept.
+        ConfigError: It is no ticket in its run's folder, it was not evaluated, or its training was
+            not kept.
         TicketError: It is missing or damaged.
     """
     run, record = record_of(path)
     if run is None or record is None:
-        raise ConfigError(f"'{os.fspath(path)}' lies in no run that tells what became of it; trained weights are in "
-                          "the run's own folder, which 'tombola runs' names")  # fmt: skip
+        raise ConfigError(
+            f"'{os.fspath(path)}' lies in no run that tells what became of it; trained weights are "
+            "in the run's own folder, which 'tombola runs' names"
+        )
     if not record["evaluated"]:
-        raise ConfigError(f"'{os.fspath(path)}' was not trained on all data: its round was not evaluated "
-                          "(evaluate_at in the recipe)")  # fmt: skip
+        raise ConfigError(
+            f"'{os.fspath(path)}' was not trained on all data: its round was not evaluated "
+            "(evaluate_at in the recipe)"
+        )
     return of_record(run, record)
 
 
@@ -201,7 +234,8 @@ def of_run(run: Path) -> Best:
 
 
 def record_of(path: str | os.PathLike[str]) -> tuple[Path | None, Record | None]:
-    """Find the run folder that a ticket lies in, and what the run's records say of it; ``None`` where there is none.
+    """Find the run folder that a ticket lies in, and what the run's records say of it; ``None``
+    where there is none.
 
     Raises:
         InputError: The ticket or the records are damaged.
@@ -214,21 +248,28 @@ def record_of(path: str | os.PathLike[str]) -> tuple[Path | None, Record | None]
     if not (isinstance(arm, str) and isinstance(replicate, int) and isinstance(index, int)):
         return run, None
     record = records_of(run).get(arm, replicate, index)
-    return run, record if record is not None and record["mask_digest"] == ticket.mask_digest else None
+    return run, record if record is not None and record[
+        "mask_digest"
+    ] == ticket.mask_digest else None
 
 
 def trained_of(origin: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what a ticket says of its training, where its values are trained weights and no rewind point."""
+    """Return what a ticket says of its training, where its values are trained weights and no
+    rewind point.
+    """
     said = origin.get("trained")
     return said if isinstance(said, Mapping) else None
 
 
 def check_untrained(ticket: Ticket, path: Path) -> None:
-    """Refuse a ticket whose values are trained weights: a training of it would not begin where it was found.
+    """Refuse a ticket whose values are trained weights: a training of it would not begin where it
+    was found.
 
     Raises:
         InputError: It is one.
     """
     if trained_of(ticket.origin) is not None:
-        raise InputError(f"'{path}' holds trained weights and no rewind point; give the run's own ticket, or one that "
-                         "was exported without --trained")  # fmt: skip
+        raise InputError(
+            f"'{path}' holds trained weights and no rewind point; give the run's own ticket, or "
+            "one that was exported without --trained"
+        )

@@ -1,7 +1,8 @@
-"""Choosing: which of a run's tickets is the best, by its headline metric on validation data alone. Needs no torch.
+"""Choosing: which of a run's tickets is the best, by its headline metric on validation data alone.
+Needs no torch.
 
-The test split chooses nothing: what is told of the chosen ticket there is that of a network which was not picked for
-it.
+The test split chooses nothing: what is told of the chosen ticket there is that of a network which
+was not picked for it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def best(
     round: int | None = None,
     metric: Metric = ACCURACY,
 ) -> Record:
-    """Return the record of the ticket that is best on validation data; of equal ones that of the sparsest.
+    """Return the record of the ticket that is best on validation data; of equal ones that of the
+    sparsest.
 
     Args:
         records: Of a run.
@@ -40,7 +42,8 @@ def best(
         metric: By which one is better than another.
 
     Raises:
-        InputError: No evaluated ticket is so, or there is more than one and no validation data to choose by.
+        InputError: No evaluated ticket is so, or there is more than one and no validation data to
+            choose by.
 
     >>> known = {"arm": "lth", "replicate": 0, "evaluated": True}
     >>> made = [(1, 0.8, 0.91), (2, 0.64, 0.93), (3, 0.51, 0.90)]
@@ -59,19 +62,27 @@ def best(
         and (replicate is None or record["replicate"] == replicate)
     ]
     if not found:
-        told = ", ".join(f"{key} {_shown(value)}" for key, value in asked.items() if value is not None)
+        told = ", ".join(
+            f"{key} {_shown(value)}" for key, value in asked.items() if value is not None
+        )
         raise InputError(f"the run has no evaluated ticket{' of ' if told else ''}{told}")
     if len(found) == 1:
         return found[0]
     unknown = [record for record in found if record.get(metric.valid) is None]
     if unknown:
-        raise InputError(f"the run has no validation {metric.title} to choose a ticket by (data.valid: 0), and the "
-                         "test split chooses none; name its arm, replicate and round")  # fmt: skip
+        raise InputError(
+            f"the run has no validation {metric.title} to choose a ticket by (data.valid: 0), and "
+            "the test split chooses none; name its arm, replicate and round"
+        )
     return max(found, key=functools.partial(_rank, metric))
 
 
 def _shown(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, Collection) and not isinstance(value, str) else str(value)
+    return (
+        ", ".join(map(str, value))
+        if isinstance(value, Collection) and not isinstance(value, str)
+        else str(value)
+    )
 
 
 def _rank(metric: Metric, record: Record) -> tuple[float, float, int]:
@@ -79,12 +90,16 @@ def _rank(metric: Metric, record: Record) -> tuple[float, float, int]:
 
 
 def searching(definitions: Mapping[str, Any], *, dense: bool = False) -> list[str]:
-    """Return the arms that find tickets of their own, by their definitions: neither controls nor networks.
+    """Return the arms that find tickets of their own, by their definitions: neither controls nor
+    networks.
 
     >>> searching({"dense": {"method": "dense"}, "lth": {"method": "lth"}, "random": {"of": "lth"}})
     ['lth']
     """
-    known = {name: definition if isinstance(definition, Mapping) else {} for name, definition in definitions.items()}
+    known = {
+        name: definition if isinstance(definition, Mapping) else {}
+        for name, definition in definitions.items()
+    }
     own = [name for name, what in known.items() if what.get("of") is None]
     return [name for name in own if dense or _has_tickets(known[name].get("method"))]
 
@@ -95,11 +110,14 @@ def _has_tickets(method: object) -> bool:
     return kind is None or kind.has_tickets
 
 
-def worth_keeping(records: Sequence[Record], at: Iterable[float] = (), metric: Metric = ACCURACY) -> list[Record]:
-    """Return, of an arm of a replicate, the evaluated rounds whose trained weights are worth their place.
+def worth_keeping(
+    records: Sequence[Record], at: Iterable[float] = (), metric: Metric = ACCURACY
+) -> list[Record]:
+    """Return, of an arm of a replicate, the evaluated rounds whose trained weights are worth their
+    place.
 
-    They are the last one, the one that is best on validation data, of all and of those of at most some densities, and
-    the sparsest that is as good as the dense network there.
+    They are the last one, the one that is best on validation data, of all and of those of at most
+    some densities, and the sparsest that is as good as the dense network there.
 
     Args:
         records: Of one arm and replicate, by round.
@@ -125,14 +143,20 @@ def worth_keeping(records: Sequence[Record], at: Iterable[float] = (), metric: M
             top = max(below, key=functools.partial(_rank, metric))
             kept[top["round"]] = top
     dense = next((r[metric.valid] for r in records if r["round"] == 0 and r["evaluated"]), None)
-    level = [record for record in known if dense is not None and metric.sign * (record[metric.valid] - dense) >= 0]
+    level = [
+        record
+        for record in known
+        if dense is not None and metric.sign * (record[metric.valid] - dense) >= 0
+    ]
     if level:
         sparsest = min(level, key=lambda record: (record["density"], record["round"]))
         kept[sparsest["round"]] = sparsest
     return [kept[index] for index in sorted(kept)]
 
 
-def kept(keep: str, each: Iterable[Sequence[Record]], at: Iterable[float], metric: Metric = ACCURACY) -> list[Record]:
+def kept(
+    keep: str, each: Iterable[Sequence[Record]], at: Iterable[float], metric: Metric = ACCURACY
+) -> list[Record]:
     """Return the evaluated rounds whose trained weights a recipe says to keep (``keep``).
 
     Args:
@@ -155,18 +179,23 @@ def kept(keep: str, each: Iterable[Sequence[Record]], at: Iterable[float], metri
 
 
 def _is_at(record: Record, most: float) -> bool:
-    """Whether a ticket has at most a density; 0.8 * 0.8 is a little more than 0.64 to a computer."""
+    """Whether a ticket has at most a density; 0.8 * 0.8 is a little more than 0.64 to a
+    computer.
+    """
     return float(record["density"]) <= most * (1 + 1e-9)
 
 
-# Files of a run ----------------------------------------------------------------------------------------------------
+# Files of a run
+# --------------------------------------------------------------------------------------------------
 
 RUN = "run.json"  # what a run folder is known by
 _LEVELS = 5  # folders above a ticket in which its run is looked for
 
 
 def run_folder(path: Path) -> Path | None:
-    """Return the run folder that a path or the name of a run in ``runs`` means; ``None`` where it is none."""
+    """Return the run folder that a path or the name of a run in ``runs`` means; ``None`` where
+    it is none.
+    """
     for folder in (path, Path("runs") / path):
         try:
             if (folder / RUN).is_file():
@@ -178,7 +207,9 @@ def run_folder(path: Path) -> Path | None:
 
 def run_above(path: Path) -> Path | None:
     """Return the run folder that a file of a run lies in, ``None`` where there is none."""
-    return next((above for above in list(path.resolve().parents)[:_LEVELS] if (above / RUN).is_file()), None)
+    return next(
+        (above for above in list(path.resolve().parents)[:_LEVELS] if (above / RUN).is_file()), None
+    )
 
 
 def ticket_path(run: Path, record: Record) -> Path:
@@ -215,7 +246,8 @@ def tickets_of_run(run: Path) -> list[Path]:
 
 
 def best_tickets_of_run(run: Path) -> list[Path]:
-    """Return, of each arm that searches, the tickets of all replicates of the round that its best ticket is of.
+    """Return, of each arm that searches, the tickets of all replicates of the round that its best
+    ticket is of.
 
     Raises:
         InputError: There is none, or the folder is damaged.
@@ -266,7 +298,9 @@ def records_of(run: Path) -> Records:
     Raises:
         InputError: A line is damaged.
     """
-    return Records(run / "records.jsonl", repair=False, seals=seals_of(run), metrics=metrics_of(run))
+    return Records(
+        run / "records.jsonl", repair=False, seals=seals_of(run), metrics=metrics_of(run)
+    )
 
 
 def _definitions(run: Path) -> dict[str, Any]:

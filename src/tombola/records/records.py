@@ -1,7 +1,7 @@
 """Records: one JSON line per result, appended whole. The run folder is the source of truth.
 
-Lines are checked when they are read: each carries a digest over what it says, and a file of before there were any may
-have been edited, or damaged so that it still is JSON.
+Lines are checked when they are read: each carries a digest over what it says, and a file of before
+there were any may have been edited, or damaged so that it still is JSON.
 """
 
 from __future__ import annotations
@@ -26,8 +26,18 @@ from tombola.records.seals import Seals
 if TYPE_CHECKING:
     from tombola.ground.extras import pandas
 
-# What every result says, of a run or a transfer, beside the headline metric; a line without is damaged.
-_FIELDS = {"arm", "replicate", "round", "kept", "density", "mask_digest", "evaluated", "samples_seen"}
+# What every result says, of a run or a transfer, beside the headline metric; a line without is
+# damaged.
+_FIELDS = {
+    "arm",
+    "replicate",
+    "round",
+    "kept",
+    "density",
+    "mask_digest",
+    "evaluated",
+    "samples_seen",
+}
 
 
 _SHOWN = 60  # characters of a damaged value
@@ -36,14 +46,14 @@ _SHOWN = 60  # characters of a damaged value
 class Records:
     """The results of a run, one per arm, replicate and round, on disk and in memory.
 
-    A round whose ticket was not evaluated has a record too. When it is evaluated later, a second line takes its place;
-    so do those of the rounds behind it, which have cost more since.
+    A round whose ticket was not evaluated has a record too. When it is evaluated later, a second
+    line takes its place; so do those of the rounds behind it, which have cost more since.
 
     Args:
         path: The file; it need not exist.
         repair: Cut off a last line that was not written to its end; else it is passed over.
-        order: The arms in the order in which results are given, whichever was written first; arms that are not among
-            them come last, by their names.
+        order: The arms in the order in which results are given, whichever was written first; arms
+            that are not among them come last, by their names.
         seals: Of the folder; by default those of one whose lines may have no digest.
         fields: What each record must have beside what all have.
         metrics: What its networks were measured by, the headline first.
@@ -70,7 +80,8 @@ class Records:
         self._kinds = kinds(metrics)
         self._seals = seals or Seals(path.parent, required=False)
         self._known: dict[tuple[str, int, int], Record] = {}
-        # The same by arm and replicate, then by round: nobody looks through all results for those of one arm.
+        # The same by arm and replicate, then by round: nobody looks through all results for those
+        # of one arm.
         self._rounds: dict[tuple[str, int], dict[int, Record]] = {}
         self._in_order: list[Record] | None = None  # all of them, until one is added
         self.repaired = False
@@ -88,7 +99,8 @@ class Records:
                     _check_layers(record, layers[1], f"line {layers[0]}")
             except ConfigError as error:
                 raise ConfigError(
-                    f"line {number} of '{self.path}' is damaged: {error}; take it out, and its round is done again"
+                    f"line {number} of '{self.path}' is damaged: {error}; take it out, and its "
+                    "round is done again"
                 ) from error
             self._keep(record)
 
@@ -114,7 +126,9 @@ class Records:
         self._seals = seals
 
     def _whole_lines(self, repair: bool) -> bytes:
-        """Read the file without a last line that was cut short; its result is had again when the run goes on."""
+        """Read the file without a last line that was cut short; its result is had again when
+        the run goes on.
+        """
         data = self.path.read_bytes()
         end = data.rfind(b"\n") + 1
         self.repaired = end < len(data)
@@ -123,7 +137,8 @@ class Records:
         return data[:end]
 
     def add(self, record: Record, *, anyway: bool = False) -> bool:
-        """Append a result; one that is there already must be of the same ticket. Returns whether it was new.
+        """Append a result; one that is there already must be of the same ticket. Returns whether it
+        was new.
 
         Args:
             record: The result.
@@ -137,10 +152,15 @@ class Records:
             before = self._known.get(_key(record))
             if before is not None:
                 if before["mask_digest"] != record["mask_digest"]:
-                    raise InvariantError("the run on disk has another mask for this round: it does not reproduce here")
+                    raise InvariantError(
+                        "the run on disk has another mask for this round: it does not reproduce "
+                        "here"
+                    )
                 more = record["samples_seen"] > before["samples_seen"]
                 less = record["evaluated"] < before["evaluated"]
-                if not anyway and (less or (record["evaluated"] == before["evaluated"] and not more)):
+                if not anyway and (
+                    less or (record["evaluated"] == before["evaluated"] and not more)
+                ):
                     return False
             self._append(self._seals.line(self.path, record))
             self._keep(record)
@@ -173,7 +193,8 @@ class Records:
     def to_frame(self) -> pandas.DataFrame:
         """Return the results as a table of pandas: one row a result, what is one value as it is.
 
-        What is a list or a mapping in a record (costs, layers, curve, candidates) is left out; see `costs_of`.
+        What is a list or a mapping in a record (costs, layers, curve, candidates) is left out; see
+        `costs_of`.
 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -185,7 +206,10 @@ class Records:
         from tombola.ground.extras import pandas
 
         return pandas.DataFrame(
-            [{key: value for key, value in record.items() if not isinstance(value, list | dict)} for record in self]
+            [
+                {key: value for key, value in record.items() if not isinstance(value, list | dict)}
+                for record in self
+            ]
         )
 
     def get(self, arm: str, replicate: int, index: int) -> Record | None:
@@ -203,7 +227,9 @@ class Records:
         return [rounds[index] for index in sorted(rounds)]
 
     def all(self) -> list[Record]:
-        """Return the results in the order arm, replicate, round; which was written first does not matter."""
+        """Return the results in the order arm, replicate, round; which was written first does
+        not matter.
+        """
         with self._lock:
             if self._in_order is None:
                 places = {arm: place for place, arm in enumerate(self.order)}
@@ -237,7 +263,9 @@ def _check(record: Any, fields: Collection[str], known: Mapping[str, Kind]) -> N
 
 
 def _check_layers(record: Record, first: Record, where: str) -> None:
-    """Refuse a record whose layers are not those that the run's first record has, by name and size."""
+    """Refuse a record whose layers are not those that the run's first record has, by name and
+    size.
+    """
     sizes = {name: size for name, (_, size) in first["layers"].items()}
     if "layers" not in record:
         if record.get("candidate_layers"):
@@ -250,7 +278,10 @@ def _check_layers(record: Record, first: Record, where: str) -> None:
         if kept > size:
             raise ConfigError(f"layers[{_shown(name)}] keeps {kept} of {size} weights")
     # A round of one partition, or of another arm's tickets, has no candidates.
-    for entry, found in (("layers", record["layers"]), ("candidate_layers", record.get("candidate_layers") or sizes)):
+    for entry, found in (
+        ("layers", record["layers"]),
+        ("candidate_layers", record.get("candidate_layers") or sizes),
+    ):
         if missing := sizes.keys() ^ found.keys():
             raise ConfigError(f"{entry} and those of {where} differ in {_shown(min(missing))}")
     if len({len(kept) for kept in record.get("candidate_layers", {}).values()}) > 1:
@@ -258,8 +289,12 @@ def _check_layers(record: Record, first: Record, where: str) -> None:
 
 
 def _odd(name: str, value: Any, kind: Kind) -> str:
-    """Say what of an entry is wrong: the entry itself or, if it is a list or mapping, the first part that is."""
-    parts = value.items() if type(value) is dict else enumerate(value) if type(value) is list else ()
+    """Say what of an entry is wrong: the entry itself or, if it is a list or mapping, the first
+    part that is.
+    """
+    parts = (
+        value.items() if type(value) is dict else enumerate(value) if type(value) is list else ()
+    )
     if kind.part is not None:
         for key, part in parts:
             if not kind.part.holds(part):

@@ -1,10 +1,12 @@
-"""Seals: the digest that a file of a run carries over its own content, and the one reader and writer of each kind.
+"""Seals: the digest that a file of a run carries over its own content, and the one reader and
+writer of each kind.
 
     value -> content -> [ seal ] -> file -> [ seal checked ] -> content -> value
 
-What a run has written it reads back hours later, or on another machine. A seal is the sha256 over whose file it is,
-what it is called, and what it says. So a file that lost a bit, was cut off, was edited, or stands in the place of
-another one of its kind is never taken for what was written. It stands where other readers of the kind pass over it:
+What a run has written it reads back hours later, or on another machine. A seal is the sha256 over
+whose file it is, what it is called, and what it says. So a file that lost a bit, was cut off, was
+edited, or stands in the place of another one of its kind is never taken for what was written. It
+stands where other readers of the kind pass over it:
 
     JSON          the entry "#seal": of a mapping its last one, of a list in a last mapping of its own
     JSON Lines    the last entry "#seal" of every line
@@ -13,8 +15,9 @@ another one of its kind is never taken for what was written. It stands where oth
     .npy          behind the array
     .npz          the archive's comment
 
-Files of before there were seals have none. Whether a folder is that old is said by its ``run.json``, which has a seal
-itself, and not by the file at hand: a seal that was damaged is not taken for one that never was.
+Files of before there were seals have none. Whether a folder is that old is said by its
+``run.json``, which has a seal itself, and not by the file at hand: a seal that was damaged is not
+taken for one that never was.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ _MARK = b"seal:"
 _TRAILER = len(_MARK) + 64
 _METADATA = b'{"__metadata__":{"seal":"'
 _UNSET = "0" * 64
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml it takes ten times as long
+# without libyaml it takes ten times as long
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NO_SEAL = "was altered or damaged: it has no digest, as every file of this run has"
 
 
@@ -58,14 +62,15 @@ _NO_SEAL = "was altered or damaged: it has no digest, as every file of this run 
 class Seals:
     """Reads and writes the files of one folder.
 
-    Every reader raises `DamagedError` for a file that is not what was written, in one line that names the file, and
-    `FileNotFoundError` where there is none.
+    Every reader raises `DamagedError` for a file that is not what was written, in one line that
+    names the file, and `FileNotFoundError` where there is none.
 
     Args:
         folder: The folder.
-        of: Whose files they are: the digest of the run. Nothing where each name is a digest already.
-        required: Whether a file without a seal is refused. Older folders have such files; their contents are taken
-            as they are, as far as they can be read at all.
+        of: Whose files they are: the digest of the run. Nothing where each name is a digest
+            already.
+        required: Whether a file without a seal is refused. Older folders have such files; their
+            contents are taken as they are, as far as they can be read at all.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as name:
@@ -84,7 +89,8 @@ class Seals:
     of: str = ""
     required: bool = True
 
-    # Text -----------------------------------------------------------------------------------------------------------
+    # Text
+    # -----------------------------------------------------------------------------------------------------------
 
     def write_json(self, path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
         """Write a mapping or a list as JSON for people to read."""
@@ -93,7 +99,9 @@ class Seals:
         write_whole(path, json.dumps(sealed, indent=2) + "\n")
 
     def read_json(self, path: Path) -> Any:
-        """Read what `write_json` has written. The seal is over the value, so it holds however the text is laid out."""
+        """Read what `write_json` has written. The seal is over the value, so it holds however
+        the text is laid out.
+        """
         text = self._text(path)
         try:
             value = json.loads(text)
@@ -122,30 +130,46 @@ class Seals:
     def read_line(self, path: Path, line: bytes, place: str = "") -> dict[str, Any]:
         """Read what `line` has returned, without the seal."""
         line = line.rstrip(b"\r\n")
-        found = _LINE.fullmatch(line, len(line) - _LINE_LENGTH) if len(line) > _LINE_LENGTH else None
+        found = (
+            _LINE.fullmatch(line, len(line) - _LINE_LENGTH) if len(line) > _LINE_LENGTH else None
+        )
         if found is None:
             value = _json_line(line)
             if self.required or KEY in value:
-                raise DamagedError("it was altered or damaged: it has no digest, as every line of this run has")
+                raise DamagedError(
+                    "it was altered or damaged: it has no digest, as every line of this run has"
+                )
             return value
         text = line[:-_LINE_LENGTH] + b"}"
         seal = self._digest(path, text, place)
         if seal != found[1].decode():
-            why = "is of another run" if not place else "is of another run, or a line is missing or was added"
-            raise DamagedError(f"it was altered, damaged or {why}: {_told(found[1].decode(), seal)}")
+            why = (
+                "is of another run"
+                if not place
+                else "is of another run, or a line is missing or was added"
+            )
+            raise DamagedError(
+                f"it was altered, damaged or {why}: {_told(found[1].decode(), seal)}"
+            )
         return _json_line(text)
 
     def write_lines(self, path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write a JSON Lines file that is always written as a whole: each line knows how many there are."""
+        """Write a JSON Lines file that is always written as a whole: each line knows how many
+        there are.
+        """
         write_whole(path, self.lines(path, records))
 
     def lines(self, path: Path, records: Sequence[Mapping[str, Any]]) -> bytes:
         """Return what `write_lines` writes."""
         places = (f"{number} of {len(records)}" for number in range(1, len(records) + 1))
-        return b"".join(self.line(path, record, place) for record, place in zip(records, places, strict=True))
+        return b"".join(
+            self.line(path, record, place) for record, place in zip(records, places, strict=True)
+        )
 
     def read_lines(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Read what `write_lines` has written; what is wrong with a line is told with its number."""
+        """Read what `write_lines` has written; what is wrong with a line is told with its
+        number.
+        """
         lines = self.raw(path).split(b"\n")
         if lines[-1]:
             raise DamagedError(f"line {len(lines)} of '{path}' is damaged: it is cut off")
@@ -164,14 +188,16 @@ class Seals:
         """Read what `write_yaml` has written.
 
         Returns:
-            What it says, and what is wrong with its seal: people edit such a file, and who knows what it should say can
-            tell them more.
+            What it says, and what is wrong with its seal: people edit such a file, and who knows
+            what it should say can tell them more.
         """
         text = self._text(path)
         found = _COMMENT.search(text)
         try:
             value = yaml.load(text, _LOADER)
-        except Exception as error:  # PyYAML lets through what its constructors meet: KeyError, RecursionError
+        except (
+            Exception
+        ) as error:  # PyYAML lets through what its constructors meet: KeyError, RecursionError
             raise _unreadable(path, error) from error
         try:
             self._check_value(path, value, found[1] if found else None)
@@ -199,7 +225,8 @@ class Seals:
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
 
-    # Arrays ---------------------------------------------------------------------------------------------------------
+    # Arrays
+    # ---------------------------------------------------------------------------------------------------------
 
     def write_array(self, path: Path, values: NDArray[Any]) -> None:
         """Write an array as a ``.npy`` file."""
@@ -219,7 +246,9 @@ class Seals:
             values: NDArray[Any] = np.load(stream, allow_pickle=False)
             if rest := len(content) - stream.tell():
                 raise ValueError(f"{rest} bytes follow the array")
-        except Exception as error:  # numpy lets through what its parser of headers meets: TokenError, MemoryError
+        except (
+            Exception
+        ) as error:  # numpy lets through what its parser of headers meets: TokenError, MemoryError
             raise _unreadable(path, error) from error
         return values
 
@@ -245,7 +274,9 @@ class Seals:
                 if archive.comment:
                     raise ValueError("it has a comment that is no digest")
                 return dict(packed.items())
-        except Exception as error:  # as of a single array; an array that is no archive has no members
+        except (
+            Exception
+        ) as error:  # as of a single array; an array that is no archive has no members
             raise _unreadable(path, error) from error
 
     def _write_with_trailer(self, path: Path, content: bytes) -> None:
@@ -263,7 +294,8 @@ class Seals:
         self._check(path, seal, self._digest(path, content))
         return content, True
 
-    # Tensors --------------------------------------------------------------------------------------------------------
+    # Tensors
+    # --------------------------------------------------------------------------------------------------------
 
     def write_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write named tensors as a safetensors file; the same tensors make the same bytes."""
@@ -273,7 +305,8 @@ class Seals:
         """Return what `write_tensors` writes, in pieces."""
         from safetensors.torch import save
 
-        # Copies: safetensors refuses tensors that share memory, as the test results of the best state do with "early".
+        # Copies: safetensors refuses tensors that share memory, as the test results of the best
+        # state do with "early".
         apart = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
         content = memoryview(save(apart, {"seal": _UNSET}))
         at = 8 + len(_METADATA)
@@ -283,7 +316,8 @@ class Seals:
 
     def read_tensors(self, path: Path) -> dict[str, Tensor]:
         """Read what `write_tensors` has written, by name."""
-        # All of it into memory, and not mapped: what is used is what was checked, whatever happens to the file.
+        # All of it into memory, and not mapped: what is used is what was checked, whatever happens
+        # to the file.
         return self.tensors_in(path, self.raw(path))
 
     def tensors_in(self, path: Path, raw: bytes) -> dict[str, Tensor]:
@@ -301,8 +335,8 @@ class Seals:
             raise DamagedError(f"'{path}' {_NO_SEAL}")
         try:
             tensors = load(raw)
-            # In the order in which they lie there: the library's own is another one each time, and what is written of
-            # them, such as a rewind point, must be the same bytes.
+            # In the order in which they lie there: the library's own is another one each time, and
+            # what is written of them, such as a rewind point, must be the same bytes.
             header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
             order = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
             return {name: tensors[name] for name in order}
@@ -321,10 +355,13 @@ class Seals:
             raise DamagedError(f"'{path}' is empty")
         return raw
 
-    # Digests --------------------------------------------------------------------------------------------------------
+    # Digests
+    # --------------------------------------------------------------------------------------------------------
 
     def _begun(self, path: Path, place: str = "") -> Any:
-        """Begin a digest with whose file it is and what it is called there, wherever the folder is now."""
+        """Begin a digest with whose file it is and what it is called there, wherever the folder
+        is now.
+        """
         name = path.relative_to(self.folder).as_posix()
         return hashlib.sha256("\n".join((self.of, name, place, "")).encode())
 
@@ -337,7 +374,10 @@ class Seals:
         if seal is None:
             raise DamagedError(f"'{path}' {_NO_SEAL}")
         if seal != actual:
-            raise DamagedError(f"'{path}' was altered, damaged or put in another file's place: {_told(seal, actual)}")
+            raise DamagedError(
+                f"'{path}' was altered, damaged or put in another file's place: "
+                f"{_told(seal, actual)}"
+            )
 
 
 def _told(seal: Any, actual: str) -> str:
@@ -355,5 +395,9 @@ def _json_line(text: bytes) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> DamagedError:
-    why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+    why = (
+        getattr(error, "strerror", None)
+        or " ".join(str(error).split())[:200]
+        or type(error).__name__
+    )
     return DamagedError(f"'{path}' cannot be read: {why}")

@@ -2,8 +2,9 @@
 
     work -> [ do ] -> result -> [ keep ] -> DIGEST.kind -> [ read ] -> result
 
-What is on disk is not done again, so a run that was stopped goes on where it was. A file that is not
-what was written counts as not there, and that is told: what it held is done again where it is needed.
+What is on disk is not done again, so a run that was stopped goes on where it was. A file that is
+not what was written counts as not there, and that is told: what it held is done again where it is
+needed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _STARTS = "starts"  # a folder of their own: they are no results
 
 
 def log_error(folder: Path, text: str) -> None:
-    """Add a traceback to a run's ``errors.log``; that it cannot be written must not hide what it tells of."""
+    """Add a traceback to a run's ``errors.log``; that it cannot be written must not hide what
+    it tells of.
+    """
     with contextlib.suppress(OSError), (folder / "errors.log").open("a", encoding="utf-8") as log:
         log.write(text)
 
@@ -40,17 +43,23 @@ class Store:
 
     Args:
         folder: The folder.
-        tell: Told of each file that is not what was written, once: which, and what is wrong with it.
-        sealed: Whether a file without a digest of its content is not what was written; `runs.Run` knows of its own.
+        tell: Told of each file that is not what was written, once: which, and what is wrong with
+            it.
+        sealed: Whether a file without a digest of its content is not what was written; `runs.Run`
+            knows of its own.
     """
 
-    def __init__(self, folder: Path, *, tell: Callable[[str], None] = lambda _: None, sealed: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, tell: Callable[[str], None] = lambda _: None, sealed: bool = True
+    ) -> None:
         self.folder, self._tell = folder, tell
         self._seals = Seals(folder, required=sealed)
         self._told: set[Path] = set()
 
     def read(self, kind: type[Work[Result]], digest: str) -> Result | None:
-        """Return a finished result, or ``None`` where there is none, or one that is not what was written."""
+        """Return a finished result, or ``None`` where there is none, or one that is not what
+        was written.
+        """
         path = self._path(kind, digest)
         try:
             result: Result = self._read(path)
@@ -67,14 +76,19 @@ class Store:
         """Write a finished result."""
         self.write(kind, digest, self.pack(kind, digest, result))
 
-    def pack(self, kind: type[Work[Result]], digest: str, result: Result) -> list[bytes | memoryview]:
+    def pack(
+        self, kind: type[Work[Result]], digest: str, result: Result
+    ) -> list[bytes | memoryview]:
         """Return the file of a result, in pieces; it is the same in every store."""
         tensors, facts = kind.to_file(result)
-        # Facts as a tensor, not as metadata: safetensors keeps no order there, and equal content gives equal files.
+        # Facts as a tensor, not as metadata: safetensors keeps no order there, and equal content
+        # gives equal files.
         text = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
         return self._seals.tensor_file(self._path(kind, digest), {**tensors, "facts": text})
 
-    def write(self, kind: type[Work[Any]], digest: str, file: bytes | list[bytes | memoryview]) -> None:
+    def write(
+        self, kind: type[Work[Any]], digest: str, file: bytes | list[bytes | memoryview]
+    ) -> None:
         """Write what `pack` has returned, here or elsewhere."""
         path = self._path(kind, digest)
         write_whole(path, file)
@@ -112,7 +126,9 @@ class Store:
         self._read(path)
 
     def keep_start(self, digest: str, state: State) -> None:
-        """Write a start state for the workers, until `clear_starts`; one that is there already is not written again."""
+        """Write a start state for the workers, until `clear_starts`; one that is there already
+        is not written again.
+        """
         if not self._start_path(digest).exists():
             self._seals.write_tensors(self._start_path(digest), state)
 
@@ -136,7 +152,9 @@ class Store:
         to._seals.write_tensors(to.folder / path.name, self._seals.read_tensors(path))
 
     def seal(self) -> None:
-        """Write all files anew, each with its digest, for a folder of before there were any; what is damaged goes."""
+        """Write all files anew, each with its digest, for a folder of before there were any;
+        what is damaged goes.
+        """
         for path in sorted(self.folder.glob("*.*")):
             try:
                 self.verify(path)
@@ -185,9 +203,13 @@ class Handed(Store):
         super().__init__(Path())
         self._files = {self._path(*key).name: file for key, file in files.items()}
 
-    def write(self, kind: type[Work[Any]], digest: str, file: bytes | list[bytes | memoryview]) -> None:
+    def write(
+        self, kind: type[Work[Any]], digest: str, file: bytes | list[bytes | memoryview]
+    ) -> None:
         """Keep a file."""
-        self._files[self._path(kind, digest).name] = file if isinstance(file, bytes) else b"".join(file)
+        self._files[self._path(kind, digest).name] = (
+            file if isinstance(file, bytes) else b"".join(file)
+        )
 
     def file(self, kind: type[Work[Any]], digest: str) -> bytes | None:
         """Return a file."""

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 _PANELS = 3  # beside each other, at most
 
 
-def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str], metric: Metric = ACCURACY) -> alt.VConcatChart:
+def by_run(
+    runs: Mapping[str, Sequence[Record]], names: Sequence[str], metric: Metric = ACCURACY
+) -> alt.VConcatChart:
     """Draw the headline metric over density of several runs, one panel each on common axes.
 
     Args:
@@ -63,7 +65,8 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str], metric: M
     x = alt.X("density:Q", title="Density (%, log scale)", **density_axis(everything, reverse=True))
     colour, shape = arm_encodings(names)
     drawn: list[Any] = []
-    columns = 2 if len(runs) == 4 else min(_PANELS, len(runs))  # so that no panel is alone in its row
+    # so that no panel is alone in its row
+    columns = 2 if len(runs) == 4 else min(_PANELS, len(runs))
     for index, label in enumerate(runs):
         y_axis: dict[str, Any] = {
             "title": None if index % columns else metric.axis(f"Test {metric.title}"),
@@ -78,14 +81,21 @@ def by_run(runs: Mapping[str, Sequence[Record]], names: Sequence[str], metric: M
         rule = [] if there is None else [{of: metric.scale * there.mean}]
         over, y = alt.Chart(inline(rows)), alt.Y(f"{of}:Q", **y_axis)
         tips = tooltip("arm", "round", "density", of, "interval", "replicates", metric=metric)
-        drawn.append(alt.layer(
-            band(rows).encode(x=x, y=alt.Y("low:Q", **y_axis), color=colour),
-            alt.Chart(inline(rule)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
-            over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
-            over.mark_point(filled=True, size=50, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),
-            width=WIDTH_OF_ROW // columns - 12, height=200,
-            title=alt.Title(label, fontSize=13, fontWeight="normal", color=INK, anchor="start"),
-        ))  # fmt: skip
+        drawn.append(
+            alt.layer(
+                band(rows).encode(x=x, y=alt.Y("low:Q", **y_axis), color=colour),
+                alt.Chart(inline(rule))
+                .mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
+                .encode(y=y),
+                over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+                over.mark_point(filled=True, size=50, opacity=1).encode(
+                    x=x, y=y, color=colour, shape=shape, tooltip=tips
+                ),
+                width=WIDTH_OF_ROW // columns - 12,
+                height=200,
+                title=alt.Title(label, fontSize=13, fontWeight="normal", color=INK, anchor="start"),
+            )
+        )
     return side_by_side(drawn, columns)
 
 
@@ -119,24 +129,41 @@ def over_runs(
         wide = min(places) > 0 and max(places) / min(places) > 10
         scale = alt.Scale(type="log", nice=False) if wide else alt.Scale(zero=False)
         axis = alt.Axis(values=places, format="~r", grid=False, labelOverlap=True)
-        x = alt.X("place:Q", title=f"{along} (log scale)" if wide else along, scale=scale, axis=axis)
+        x = alt.X(
+            "place:Q", title=f"{along} (log scale)" if wide else along, scale=scale, axis=axis
+        )
     else:
         x = alt.X(
-            "place:N", title=None, sort=places, axis=alt.Axis(labelAngle=0 if len(places) < 7 else -30, grid=False)
+            "place:N",
+            title=None,
+            sort=places,
+            axis=alt.Axis(labelAngle=0 if len(places) < 7 else -30, grid=False),
         )
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    colour = alt.Color("of:N", scale=alt.Scale(domain=list(names), range=palette), legend=legend_of(names))
+    colour = alt.Color(
+        "of:N", scale=alt.Scale(domain=list(names), range=palette), legend=legend_of(names)
+    )
     shape = alt.Shape(
-        "of:N", scale=alt.Scale(domain=list(names), range=list(SHAPES[: len(names)])), legend=legend_of(names)
+        "of:N",
+        scale=alt.Scale(domain=list(names), range=list(SHAPES[: len(names)])),
+        legend=legend_of(names),
     )
     tips = [alt.Tooltip("place:N", title=along or "run"), alt.Tooltip("of:N", title="of"),
             alt.Tooltip("value:Q", format=".4~g")]  # fmt: skip
     over_mean, over = alt.Chart(inline(mean)), alt.Chart(inline(rows))
     return styled(
-        over_mean.mark_line(strokeWidth=1.5, strokeDash=[1, 0] if along else [3, 3]).encode(x=x, y=y, color=colour),
-        over.mark_point(filled=True, size=18, opacity=0.5).encode(x=x, y=y, color=colour, tooltip=tips),
+        over_mean.mark_line(strokeWidth=1.5, strokeDash=[1, 0] if along else [3, 3]).encode(
+            x=x, y=y, color=colour
+        ),
+        over.mark_point(filled=True, size=18, opacity=0.5).encode(
+            x=x, y=y, color=colour, tooltip=tips
+        ),
         over_mean.mark_point(filled=True, size=70, opacity=1).encode(
-            x=x, y=y, color=colour, shape=shape, tooltip=[*tips, alt.Tooltip("n:N", title="replicates")]
+            x=x,
+            y=y,
+            color=colour,
+            shape=shape,
+            tooltip=[*tips, alt.Tooltip("n:N", title="replicates")],
         ),
         height=300,
     )

@@ -3,8 +3,9 @@
     records -> [ by_round, by_target, dense ] -> table, figures
 
 Arms prune at their own pace (0.7225^r against 0.8^r), so a round of one arm says nothing about the
-same round of another: compare arms at a density (`by_target`), follow one arm by its rounds (`by_round`).
-All fractions stay fractions. A row is a mean over the replicates that got that far, and says how many did.
+same round of another: compare arms at a density (`by_target`), follow one arm by its rounds
+(`by_round`). All fractions stay fractions. A row is a mean over the replicates that got that far,
+and says how many did.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ MOST = 4  # densities in one figure
 
 @dataclass(frozen=True)
 class Spread:
-    """A value over ``n`` replicates: mean, sample standard deviation (n - 1; None for one replicate) and extremes."""
+    """A value over ``n`` replicates: mean, sample standard deviation (n - 1; None for one
+    replicate) and extremes.
+    """
 
     n: int
     mean: float
@@ -41,7 +44,9 @@ class Spread:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % t interval of the mean; ``None`` for fewer than three values, of which it says next to nothing."""
+        """The 95 % t interval of the mean; ``None`` for fewer than three values, of which it
+        says next to nothing.
+        """
         if self.n < LEAST or self.deviation is None:
             return None
         half = half_width(self.deviation, self.n)
@@ -52,8 +57,9 @@ class Spread:
 class RoundRow:
     """One round of one arm over the ``replicates`` that reached it; densities are fractions.
 
-    ``value``, the headline metric on the test split, is None where no replicate's ticket was evaluated;
-    ``early_stop_step`` and ``kept_fraction`` are means over the replicates that have one, else None.
+    ``value``, the headline metric on the test split, is None where no replicate's ticket was
+    evaluated; ``early_stop_step`` and ``kept_fraction`` are means over the replicates that have
+    one, else None.
     """
 
     arm: str
@@ -68,12 +74,13 @@ class RoundRow:
 
 @dataclass(frozen=True)
 class TargetRow:
-    """One arm at its first round at or below a target density, over the ``reached`` of ``replicates`` that got there.
+    """One arm at its first round at or below a target density, over the ``reached`` of
+    ``replicates`` that got there.
 
-    ``density`` is what was met in fact (an arm may step from 0.52 to 0.38 over a target of 0.5), ``trainings`` the
-    cost in trainings on the full data, ``seconds`` their wall time; both cumulative, but for arms whose densities know
-    nothing of each other. All None if none got there, and ``value``, the headline metric on the test split, where
-    these tickets were not evaluated.
+    ``density`` is what was met in fact (an arm may step from 0.52 to 0.38 over a target of 0.5),
+    ``trainings`` the cost in trainings on the full data, ``seconds`` their wall time; both
+    cumulative, but for arms whose densities know nothing of each other. All None if none got there,
+    and ``value``, the headline metric on the test split, where these tickets were not evaluated.
     """
 
     arm: str
@@ -125,7 +132,8 @@ def replicates(records: Iterable[Record]) -> int:
 
 @once
 def dense(records: Sequence[Record], metric: Metric = ACCURACY) -> Spread | None:
-    """Summarise the headline metric of the dense network on the test split, or return None if nothing was evaluated.
+    """Summarise the headline metric of the dense network on the test split, or return None if
+    nothing was evaluated.
 
     Without the arm ``dense``, round 0 of the other arms stands for it: it is the same network, and
     replicate k of every arm shares its seed, so that each replicate counts once.
@@ -142,7 +150,8 @@ def dense(records: Sequence[Record], metric: Metric = ACCURACY) -> Spread | None
 
 @once
 def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[RoundRow]:
-    """Summarise every round of every arm that searches, arms in order of appearance, rounds ascending.
+    """Summarise every round of every arm that searches, arms in order of appearance, rounds
+    ascending.
 
     >>> same = {"arm": "lth", "round": 1, "density": 0.8, "density_total": 0.9, "early_stop_step": None}
     >>> [row] = by_round([
@@ -162,7 +171,9 @@ def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[Round
                     arm=arm,
                     round=index,
                     density=statistics.mean(float(record["density"]) for record in here),
-                    density_total=statistics.mean(float(record["density_total"]) for record in here),
+                    density_total=statistics.mean(
+                        float(record["density_total"]) for record in here
+                    ),
                     replicates=len(here),
                     value=known_spread(record.get(metric.test) for record in here),
                     early_stop_step=_mean(record["early_stop_step"] for record in here),
@@ -173,11 +184,15 @@ def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[Round
 
 
 @once
-def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] = ledger.UNKNOWN) -> dict[str, Spread]:
-    """Return what an arm keeps of the weights in a round: per replicate the geometric mean, then over replicates.
+def kept_per_round(
+    records: Sequence[Record], made_of: Mapping[str, str] = ledger.UNKNOWN
+) -> dict[str, Spread]:
+    """Return what an arm keeps of the weights in a round: per replicate the geometric mean, then
+    over replicates.
 
     Args:
-        records: Of the whole experiment; arms whose rounds are a list of densities (`ledger.apart`) are left out.
+        records: Of the whole experiment; arms whose rounds are a list of densities (`ledger.apart`)
+            are left out.
         made_of: By arm, whose tickets it takes.
 
     >>> records = [{"arm": "lth", "replicate": 0, "round": r, "density": 0.8**r} for r in range(4)]
@@ -187,7 +202,8 @@ def kept_per_round(records: Sequence[Record], made_of: Mapping[str, str] = ledge
     last: dict[tuple[str, int], Record] = {}
     apart = ledger.apart(records, made_of)
     for record in sorted(records, key=lambda record: int(record["round"])):
-        # A dense network that is trained longer keeps all, and densities that know nothing of each other are no rounds.
+        # A dense network that is trained longer keeps all, and densities that know nothing of each
+        # other are no rounds.
         if record["round"] and 0 < record["density"] < 1 and record["arm"] not in apart:
             last[record["arm"], record["replicate"]] = record
     found: dict[str, list[float]] = {}
@@ -205,11 +221,12 @@ def by_target(
 ) -> list[TargetRow]:
     """Summarise every arm at its first round at or below each density that some arm reached.
 
-    Each replicate brings its own first round. A density counts as reached if it equals the target to
-    0.05 % of it, because counts are rounded to whole weights. ``replicates`` counts those of the whole
-    experiment, so a replicate that failed shows as not reached. Cost is in trainings of the dense network on the full
-    data, what it saw in round 0 of the same replicate: of the ledger's account where records list their trainings, with
-    the search that found a control's tickets, else ``samples_seen``.
+    Each replicate brings its own first round. A density counts as reached if it equals the target
+    to 0.05 % of it, because counts are rounded to whole weights. ``replicates`` counts those of the
+    whole experiment, so a replicate that failed shows as not reached. Cost is in trainings of the
+    dense network on the full data, what it saw in round 0 of the same replicate: of the ledger's
+    account where records list their trainings, with the search that found a control's tickets, else
+    ``samples_seen``.
 
     Args:
         records: Of the whole experiment; the arm ``dense`` is left out.
@@ -228,14 +245,18 @@ def by_target(
     names, total = arms(records), replicates(records)
     rows, costs = [], _costs(records, made_of)
     for target in targets:
-        found = {arm: firsts([record for record in records if record["arm"] == arm], target) for arm in names}
+        found = {
+            arm: firsts([record for record in records if record["arm"] == arm], target)
+            for arm in names
+        }
         if any(found.values()):
             rows += [_at(arm, target, found[arm], costs, total, metric) for arm in names]
     return rows
 
 
 def few(densities: Sequence[float]) -> list[float]:
-    """Choose what one figure has room for: of many densities four, evenly, with the first and the last.
+    """Choose what one figure has room for: of many densities four, evenly, with the first and the
+    last.
 
     >>> few([0.5, 0.2]), few([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
     ([0.5, 0.2], [0.9, 0.7, 0.5, 0.3])
@@ -246,12 +267,15 @@ def few(densities: Sequence[float]) -> list[float]:
 
 
 def early_value(record: Record, metric: Metric = ACCURACY) -> float | None:
-    """Return the headline metric on the test split at the early stop, as it is shown: a fraction in percent."""
+    """Return the headline metric on the test split at the early stop, as it is shown: a
+    fraction in percent.
+    """
     return scaled(record.get(metric.early), metric)
 
 
 def above_test(record: Record, metric: Metric = ACCURACY) -> float | None:
-    """Return how far the headline metric on the training data is above that on the test data: fractions in points.
+    """Return how far the headline metric on the training data is above that on the test data:
+    fractions in points.
 
     >>> above_test({"train_accuracy": 0.99, "test_accuracy": 0.96}), above_test({"test_accuracy": 0.96})
     (3.0, None)
@@ -284,10 +308,13 @@ def firsts(own: Sequence[Record], target: float) -> list[Record]:
 
 
 @once
-def _costs(records: Sequence[Record], made_of: Mapping[str, str]) -> dict[_Key, tuple[float | None, float]]:
+def _costs(
+    records: Sequence[Record], made_of: Mapping[str, str]
+) -> dict[_Key, tuple[float | None, float]]:
     """Return of each result what it took up to there, in full-data trainings and in seconds."""
     whole: dict[int, int] = {}
-    for record in records:  # the least: an arm that trains the dense network once more says so in its round 0
+    # the least: an arm that trains the dense network once more says so in its round 0
+    for record in records:
         if record["round"] == 0:
             seen = record["samples_seen"]
             whole[record["replicate"]] = min(seen, whole.get(record["replicate"], seen))

@@ -2,8 +2,8 @@
 
     verdicts and comparisons -> [ answers, hindrances ] -> page, summary, terminal
 
-A number in brackets behind "at least" or "at most" is the one-sided confidence limit that the verdict tests; two
-numbers in brackets are the interval of the mean difference.
+A number in brackets behind "at least" or "at most" is the one-sided confidence limit that the
+verdict tests; two numbers in brackets are the interval of the mean difference.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def hindrances(
     sentences = []
     if margin is None and comparisons:
         sentences.append(
-            f"No verdicts: the recipe does not say how much {metric.title} a ticket may {_LOSE[metric.higher]} "
-            f"(verdict.margin). The same command with --verdict.margin {_MARGIN[metric.fraction]}, and "
-            "trains nothing again."
+            f"No verdicts: the recipe does not say how much {metric.title} a ticket may "
+            f"{_LOSE[metric.higher]} (verdict.margin). The same command with --verdict.margin "
+            f"{_MARGIN[metric.fraction]}, and trains nothing again."
         )
     too_few = [v for v in verdicts if v.word == "no verdict"]
     if too_few:
@@ -222,7 +222,9 @@ def _doubt(verdict: Verdict, they: str) -> str:
     known = []
     with_dense = verdict.conditions[0]
     if with_dense.state == "shown":
-        known.append(f"are within {verdict.metric.amount(verdict.margin)} of dense ({number(with_dense)})")
+        known.append(
+            f"are within {verdict.metric.amount(verdict.margin)} of dense ({number(with_dense)})"
+        )
     undecided = [c for c in verdict.conditions if c.state == "undecided"]
     doubts = [_phrase(c, verdict.margin) for c in undecided if c.cause != "no control"]
     if doubts:

@@ -46,20 +46,25 @@ class Asked:
         controls: By arm that is judged, what its tickets must beat; it may be nothing.
         matched: By arm, those that keep as many weights as it does after every round.
         made_of: By arm that does not search itself, whose tickets it takes.
-        networks: Arms that are no tickets but the networks that another arm pruned and trained on (``as_trained``).
-        apart: Arms whose partitions search by themselves, so that their candidates are cuts of the dense network.
+        networks: Arms that are no tickets but the networks that another arm pruned and trained on
+            (``as_trained``).
+        apart: Arms whose partitions search by themselves, so that their candidates are cuts of the
+            dense network.
         metric: What tickets are compared by, the task's headline.
         at: Densities.
         drawn: Arms whose layers are drawn: those that search by themselves.
         margin: What still counts as "as accurate as"; ``None`` for no verdicts.
         steps: How many steps later an early stop may be; ``None`` for one evaluation interval.
         alpha: Level of the tests.
-        right: By arm, replicate and round, whether each test example was predicted right; may be empty.
+        right: By arm, replicate and round, whether each test example was predicted right; may be
+            empty.
         printed: What a paper prints of the same experiment; ``None`` for nothing.
         similar: What was counted of pairs of tickets, lines of ``similarity.jsonl``.
         pruned: What tickets prune of the trained dense network, see `tombola.folder.pruned`.
-        latency: How long networks took for a batch, see `tombola.experiments.latency`; may be empty.
-        collapsed: By arm and replicate, the round whose cut left layers without a weight and ended the arm, and these.
+        latency: How long networks took for a batch, see `tombola.experiments.latency`; may be
+            empty.
+        collapsed: By arm and replicate, the round whose cut left layers without a weight and ended
+            the arm, and these.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -87,7 +92,8 @@ NOTHING = Asked()
 
 @once
 def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
-    """Judge every arm that is to be judged, with its own controls, at the densities it has; none without a margin.
+    """Judge every arm that is to be judged, with its own controls, at the densities it has; none
+    without a margin.
 
     Args:
         records: Of the whole experiment.
@@ -101,25 +107,51 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
         known = [control for control in controls if control in there]
         for density in asked.at if arm in there else ():
             if _both(records, arm, DENSE, density, asked.metric):
-                found.append(verdict(records, arm, at=density, margin=asked.margin, controls=known,
-                                     steps=asked.steps, alpha=asked.alpha, metric=asked.metric))  # fmt: skip
+                found.append(
+                    verdict(
+                        records,
+                        arm,
+                        at=density,
+                        margin=asked.margin,
+                        controls=known,
+                        steps=asked.steps,
+                        alpha=asked.alpha,
+                        metric=asked.metric,
+                    )
+                )
     return found
 
 
 @once
 def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
-    """Compare the pairs at the densities that both arms have, those of one pair looked at together."""
+    """Compare the pairs at the densities that both arms have, those of one pair looked at
+    together.
+    """
     found = []
     there = {*aggregate.arms(records), DENSE}
     for arm, other in asked.pairs:
         if {arm, other} <= there:
             # A dense network, trained longer, is the same one at every density.
-            asked_at = asked.at if any(record["density"] < 1 for record in records if record["arm"] == arm) else (1.0,)
-            at = [density for density in asked_at if _both(records, arm, other, density, asked.metric)]
+            asked_at = (
+                asked.at
+                if any(record["density"] < 1 for record in records if record["arm"] == arm)
+                else (1.0,)
+            )
+            at = [
+                density for density in asked_at if _both(records, arm, other, density, asked.metric)
+            ]
             # A control is to be beaten; that it is nearly as good is no equality worth the word.
             margin = None if other in asked.controls.get(arm, ()) else asked.margin
             if at:
-                found += compare_over(records, arm, other, at=at, metric=asked.metric, margin=margin, alpha=asked.alpha)
+                found += compare_over(
+                    records,
+                    arm,
+                    other,
+                    at=at,
+                    metric=asked.metric,
+                    margin=margin,
+                    alpha=asked.alpha,
+                )
     return found
 
 
@@ -130,19 +162,22 @@ def _both(records: Sequence[Record], arm: str, other: str, density: float, metri
 
 @once
 def answer(records: Sequence[Record], asked: Asked) -> list[list[str]]:
-    """Answer the question of the report: of each arm that searches by itself its sentences, what wins first.
+    """Answer the question of the report: of each arm that searches by itself its sentences, what
+    wins first.
 
     >>> answer([], Asked())
     []
     """
     judged, compared = verdicts(records, asked), comparisons(records, asked)
     arms = [arm for arm in aggregate.arms(records) if arm in asked.drawn or not asked.drawn]
-    arms.sort(key=lambda arm: not asked.controls.get(arm))  # those that the recipe has controls for come first
+    # those that the recipe has controls for come first
+    arms.sort(key=lambda arm: not asked.controls.get(arm))
     return answers(judged, compared, arms, asked.matched)
 
 
 def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
-    """Say in words what is decided: the answer, what keeps it from saying more, the first few pairs, and stability.
+    """Say in words what is decided: the answer, what keeps it from saying more, the first few
+    pairs, and stability.
 
     >>> sentences([], Asked())
     []
@@ -151,16 +186,22 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     compared = comparisons(records, asked)
     told = [one for one in verdicts(records, asked) if one.arm in asked.drawn or not asked.drawn]
     said = [" ".join(of_arm) for of_arm in answer(records, asked)]
-    said += hindrances(told, compared, asked.margin, asked.metric) + _out_of_reach(records, asked, compared)
+    said += hindrances(told, compared, asked.margin, asked.metric) + _out_of_reach(
+        records, asked, compared
+    )
     lowest = {(one.arm, one.other): one for one in compared if not _in_answer(one, asked)}
     said += [compared_in_words(one) for one in list(lowest.values())[:_MOST_PAIRS]]
     more = len(lowest) - _MOST_PAIRS
     if more > 0:
-        said.append(f"{more} more {'pair is' if more == 1 else 'pairs are'} in the table of differences.")
+        said.append(
+            f"{more} more {'pair is' if more == 1 else 'pairs are'} in the table of differences."
+        )
     return said + [_stability(records, arm, asked) for arm in connected(records)]
 
 
-def _out_of_reach(records: Sequence[Record], asked: Asked, compared: Sequence[Comparison]) -> list[str]:
+def _out_of_reach(
+    records: Sequence[Record], asked: Asked, compared: Sequence[Comparison]
+) -> list[str]:
     """Say which arms have nothing at any density that is asked for; one line, or none."""
     there = {one.arm for one in compared if one.other == DENSE}
     asked_of = {arm for arm, other in asked.pairs if other == DENSE}
@@ -169,12 +210,15 @@ def _out_of_reach(records: Sequence[Record], asked: Asked, compared: Sequence[Co
         return []
     where = f"{listed([percent(density) for density in asked.at])} %"
     return [f"{listed(missing)} {'has' if len(missing) == 1 else 'have'} no results around {where} of the weights, so "
-            "nothing is decided there: search further (until), or ask for densities that are reached, such as "
+            "nothing is decided there: search further (until), or ask for densities that are "
+            "reached, such as "
             "--verdict.at '[0.8]'."]  # fmt: skip
 
 
 def _in_answer(one: Comparison, asked: Asked) -> bool:
-    """Whether the answer says what a comparison shows: with the dense network, a control, an arm of as many weights."""
+    """Whether the answer says what a comparison shows: with the dense network, a control, an
+    arm of as many weights.
+    """
     if asked.margin is None or one.p is None:
         return one.other == DENSE
     return one.other in (DENSE, *asked.controls.get(one.arm, ()), *asked.matched.get(one.arm, ()))
@@ -199,21 +243,26 @@ def question(records: Sequence[Record], asked: Asked) -> list[str]:
 
 
 def legend(records: Sequence[Record], asked: Asked) -> list[str]:
-    """Say how verdicts and differences are to be read, one line each; nothing where there are none."""
+    """Say how verdicts and differences are to be read, one line each; nothing where there are
+    none.
+    """
     compared = comparisons(records, asked)
     lines = verdict_legend(records, asked)
     if compared:
         n = min(len(one.values) for one in compared)
         lines.append(
-            "Differences are within replicates, with t intervals; p-values are two-sided and adjusted over the "
-            "densities of a pair (Holm). ~ marks densities at which a value is interpolated between two rounds. "
-            "Intervals are about seeds, for the one test set that there is: ± seeds is the standard error over the n "
-            "replicates, ± examples that over test examples (bootstrap). Decidable is the smallest margin that so many "
-            "replicates can decide."
+            "Differences are within replicates, with t intervals; p-values are two-sided and "
+            "adjusted over the densities of a pair (Holm). ~ marks densities at which a value is "
+            "interpolated between two rounds. Intervals are about seeds, for the one test set that "
+            "there is: ± seeds is the standard error over the n replicates, ± examples that over "
+            "test examples (bootstrap). Decidable is the smallest margin that so many replicates "
+            "can decide."
         )
         if 3 <= n <= 8:
-            lines.append(f"With {n} replicates a rank test (Wilcoxon) cannot come below {0.5**n:.3f} one-sided, "
-                         f"{0.5 ** (n - 1):.4g} two-sided.")  # fmt: skip
+            lines.append(
+                f"With {n} replicates a rank test (Wilcoxon) cannot come below {0.5**n:.3f} "
+                f"one-sided, {0.5 ** (n - 1):.4g} two-sided."
+            )
         odd = {(one.arm, one.other): one.unpaired for one in compared if one.unpaired}
         lines += [f"{arm} - {other}: replicates {', '.join(map(str, which))} are in one of them alone and left out."
                   for (arm, other), which in odd.items()]  # fmt: skip
@@ -225,10 +274,12 @@ def verdict_legend(records: Sequence[Record], asked: Asked) -> list[str]:
     if not verdicts(records, asked):
         return []
     return [
-        f"A ticket is winning if it is {asked.metric.as_good_as} dense (to the margin), stops no later, and is "
-        f"{asked.metric.better_than} each of its controls, each shown at the {percent(asked.alpha)} % level; losing if "
-        "one is violated (Holm over the conditions). ✓ shown, ✗ violated, ? undecided. ≥ and ≤ stand before the "
-        f"one-sided {percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above the column."
+        f"A ticket is winning if it is {asked.metric.as_good_as} dense (to the margin), stops no "
+        f"later, and is {asked.metric.better_than} each of its controls, each shown at the "
+        f"{percent(asked.alpha)} % level; losing if one is violated (Holm over the conditions). ✓ "
+        "shown, ✗ violated, ? undecided. ≥ and ≤ stand before the one-sided "
+        f"{percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above "
+        "the column."
     ]
 
 
@@ -240,16 +291,25 @@ def compared_in_words(one: Comparison, arm: str = "", other: str = "") -> str:
 
 
 def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return the verdicts, each condition with the limit that was tested, and its bound above it, as text."""
+    """Return the verdicts, each condition with the limit that was tested, and its bound above
+    it, as text.
+    """
     found = verdicts(records, asked)
     rows = []
     for one in found:
         with_dense = one.conditions[:2]
         controls = "; ".join(_control(condition) for condition in one.conditions[2:])
-        rows.append([one.arm, percent(one.density), one.word, *map(_signed_off, with_dense), controls])
+        rows.append(
+            [one.arm, percent(one.density), one.word, *map(_signed_off, with_dense), controls]
+        )
     metric = asked.metric
     first, second = f"{metric.title} - dense", "early stop - dense"
-    bounds = {condition.of: condition.bound for one in found for condition in one.conditions[:2] if condition.paired}
+    bounds = {
+        condition.of: condition.bound
+        for one in found
+        for condition in one.conditions[:2]
+        if condition.paired
+    }
     beyond = ">" if metric.higher else "<"
     if metric.test in bounds:
         first += f" ({beyond} {metric.signed(bounds[metric.test])})"
@@ -280,7 +340,9 @@ def _control(condition: Condition) -> str:
 
 
 def _deviations(one: Comparison, asked: Asked) -> list[str]:
-    """Return how much the mean difference would vary with the seeds and with the test examples, as text."""
+    """Return how much the mean difference would vary with the seeds and with the test examples,
+    as text.
+    """
     n, deviation = one.paired.n, one.paired.deviation
     by_seeds = "" if deviation is None else asked.metric.number(deviation / math.sqrt(n))
     first = [_right(asked, one.arm, k, value) for k, (value, _) in one.values.items()]
@@ -292,33 +354,48 @@ def _deviations(one: Comparison, asked: Asked) -> list[str]:
 
 
 def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.float64] | None:
-    """Return whether each test example was right where a value stands; between two rounds a share of both."""
+    """Return whether each test example was right where a value stands; between two rounds a
+    share of both.
+    """
     found = [asked.right.get((arm, replicate, index)) for index in value.rounds]
-    known = [share * right for share, right in zip(value.shares, found, strict=True) if right is not None]
+    known = [
+        share * right for share, right in zip(value.shares, found, strict=True) if right is not None
+    ]
     return np.sum(known, axis=0) if len(known) == len(found) else None
 
 
 def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return the paired differences as text; from ten replicates on with the bootstrap's interval over these."""
+    """Return the paired differences as text; from ten replicates on with the bootstrap's
+    interval over these.
+    """
     rows = []
     found = comparisons(records, asked)
     many = any(one.resampled is not None for one in found)
     for one in found:
         low, high = one.paired.low, one.paired.high
         interval = "" if low is None else _bracketed((low, high or 0.0), asked.metric)
-        rows.append([
-            f"{one.arm} - {one.other}", f"{'~' if one.interpolated else ''}{percent(one.density)}",
-            str(len(one.values)), _plus(one.paired.mean, asked.metric), interval,
-            *([_bracketed(one.resampled, asked.metric)] if many else []), one.verdict,
-            "" if one.p is None else f"{one.p:.3f}", *_deviations(one, asked),
-            "" if one.decidable is None else asked.metric.number(one.decidable),
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{one.arm} - {one.other}",
+                f"{'~' if one.interpolated else ''}{percent(one.density)}",
+                str(len(one.values)),
+                _plus(one.paired.mean, asked.metric),
+                interval,
+                *([_bracketed(one.resampled, asked.metric)] if many else []),
+                one.verdict,
+                "" if one.p is None else f"{one.p:.3f}",
+                *_deviations(one, asked),
+                "" if one.decidable is None else asked.metric.number(one.decidable),
+            ]
+        )
     confidence = f"{percent(1 - asked.alpha)} % interval"
     heads = ["n", "difference", confidence, *(["by bootstrap"] if many else []), "shown", "p", "± seeds", "± examples",
              "decidable"]  # fmt: skip
     two = "needs two replicates"
     return Grid(
-        title=", ".join(filter(None, (f"Paired differences in test {asked.metric.title}", asked.metric.points))),
+        title=", ".join(
+            filter(None, (f"Paired differences in test {asked.metric.title}", asked.metric.points))
+        ),
         labels=["arms", "density %"],
         groups=[("", heads)],
         rows=rows,
@@ -331,7 +408,9 @@ def _plus(value: float, metric: Metric) -> str:
 
 
 def _bracketed(interval: tuple[float, float] | None, metric: Metric) -> str:
-    return "" if interval is None else f"[{_plus(interval[0], metric)}, {_plus(interval[1], metric)}]"
+    return (
+        "" if interval is None else f"[{_plus(interval[0], metric)}, {_plus(interval[1], metric)}]"
+    )
 
 
 def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -345,10 +424,19 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
         ]
         for index, one in enumerate(reached):
             label = "" if index else percent(density)
-            rows.append([
-                label, one.arm, str(one.replicates), _number(one.rounds), _number(one.search), _number(one.own),
-                _number(one.whole), _teras(one.flops), _teras(one.flops_sparse),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    label,
+                    one.arm,
+                    str(one.replicates),
+                    _number(one.rounds),
+                    _number(one.search),
+                    _number(one.own),
+                    _number(one.whole),
+                    _teras(one.flops),
+                    _teras(one.flops_sparse),
+                ]
+            )
     heads = [
         "replicates",
         "rounds",
@@ -368,28 +456,41 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
 
 
 def _charged(records: Sequence[Record], asked: Asked) -> list[str]:
-    """Say which arms have no search of their own, and what they are charged for it; one line each."""
+    """Say which arms have no search of their own, and what they are charged for it; one line
+    each.
+    """
     taken: dict[str, list[str]] = {}
     for arm, source in ledger.sources(records, asked.made_of).items():
         taken.setdefault(source, []).append(arm)
     lines = []
     if taken:
         whose = "; ".join(f"{listed(arms)} that of {source}" for source, arms in taken.items())
-        lines.append(f"Arms without a search of their own are charged the one that found their tickets: {whose}.")
+        lines.append(
+            "Arms without a search of their own are charged the one that found their tickets: "
+            f"{whose}."
+        )
     if missing := ledger.unsearched(records, asked.made_of):
-        lines.append(f"No search is charged to {listed(missing)}: the records do not say whose tickets they take.")
+        lines.append(
+            f"No search is charged to {listed(missing)}: the records do not say whose tickets they "
+            "take."
+        )
     return lines
 
 
 def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return what each arm has at equal cost, as text: its sparsest ticket within a budget, and how good it is.
+    """Return what each arm has at equal cost, as text: its sparsest ticket within a budget, and how
+    good it is.
 
-    The budgets are what the first arm that searches round by round needs to come to the densities asked for, the last
-    evaluation with it; beyond four thinned out. Where every arm's densities cost alike there are no rows: each density
-    is at equal cost as it is.
+    The budgets are what the first arm that searches round by round needs to come to the densities
+    asked for, the last evaluation with it; beyond four thinned out. Where every arm's densities
+    cost alike there are no rows: each density is at equal cost as it is.
     """
     alone = ledger.apart(records, asked.made_of)
-    names = [arm for arm in aggregate.arms(records) if arm not in alone and (arm in asked.drawn or not asked.drawn)]
+    names = [
+        arm
+        for arm in aggregate.arms(records)
+        if arm not in alone and (arm in asked.drawn or not asked.drawn)
+    ]
     metric = asked.metric
     first = next((arm for arm in names if ledger.budgets(records, arm, asked.at, metric.test)), "")
     budgets: list[float] = []
@@ -410,13 +511,19 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
     return Grid(
         title=f"{metric.title[:1].upper()}{metric.title[1:]} at equal cost",
         labels=["arm"],
-        groups=[(f"{_number(budget)} full-data trainings", ["density %", metric.head]) for budget in budgets],
+        groups=[
+            (f"{_number(budget)} full-data trainings", ["density %", metric.head])
+            for budget in budgets
+        ],
         rows=rows,
         notes=(
-            "Each arm's sparsest evaluated ticket whose search and own evaluation cost no more; means over replicates, "
-            f"in brackets how many have one, if not all. The budgets are what {first} needs to come to the densities.",
-        ) if rows else (),
-    )  # fmt: skip
+            "Each arm's sparsest evaluated ticket whose search and own evaluation cost no more; "
+            "means over replicates, in brackets how many have one, if not all. The budgets are "
+            f"what {first} needs to come to the densities.",
+        )
+        if rows
+        else (),
+    )
 
 
 def _afforded(one: ledger.Afforded | None, replicates: int, metric: Metric) -> list[str]:
@@ -427,11 +534,17 @@ def _afforded(one: ledger.Afforded | None, replicates: int, metric: Metric) -> l
 
 
 def paper_points(records: Sequence[Record], asked: Asked) -> list[tuple[Point, float]]:
-    """Return what the paper prints, each point with the density of the prunable weights that it has here."""
-    share = next((record["prunable"] / record["total"] for record in records if record.get("prunable")), None)
+    """Return what the paper prints, each point with the density of the prunable weights that it
+    has here.
+    """
+    share = next(
+        (record["prunable"] / record["total"] for record in records if record.get("prunable")), None
+    )
     if asked.printed is None or share is None:
         return []
-    return [(point, point.density(share)) for point in asked.printed.points if point.density(share) > 0]
+    return [
+        (point, point.density(share)) for point in asked.printed.points if point.density(share) > 0
+    ]
 
 
 def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -442,14 +555,21 @@ def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
             here = list(values_at(records, point.arm, density).values())
         except ConfigError:  # an arm that this run has not
             here = []
-        reached = [one for one in ledger.to_reach(records, density, asked.made_of) if one.arm == point.arm]
-        rows.append([
-            point.arm, f"{100 * density:.2f}", f"{100 * point.accuracy:.1f}",
-            f"{100 * _mean(value.value for value in here):.2f}" if here else "",
-            str(point.rounds), _number(reached[0].rounds) if reached else "",
-            "" if point.minutes is None else f"{point.minutes:,}",
-            f"{reached[0].seconds / 60:,.1f}" if reached else "",
-        ])  # fmt: skip
+        reached = [
+            one for one in ledger.to_reach(records, density, asked.made_of) if one.arm == point.arm
+        ]
+        rows.append(
+            [
+                point.arm,
+                f"{100 * density:.2f}",
+                f"{100 * point.accuracy:.1f}",
+                f"{100 * _mean(value.value for value in here):.2f}" if here else "",
+                str(point.rounds),
+                _number(reached[0].rounds) if reached else "",
+                "" if point.minutes is None else f"{point.minutes:,}",
+                f"{reached[0].seconds / 60:,.1f}" if reached else "",
+            ]
+        )
     heads = ["printed accuracy %", "ours", "printed rounds", "ours", "printed minutes", "ours"]
     source = asked.printed.source if asked.printed else ""
     return Grid(
@@ -462,7 +582,9 @@ def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
 
 
 def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return, by arm and round, what the candidates have in common and what chance gives, as text."""
+    """Return, by arm and round, what the candidates have in common and what chance gives, as
+    text.
+    """
     rows: list[list[str]] = []
     for arm in aggregate.arms(records):
         above = None
@@ -471,17 +593,35 @@ def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
             chance = [one.expected / one.before for one in each]
             naive = [_product(kept / one.before for kept in one.kept) for one in each]
             z = [one.z for one in each if one.z is not None]
-            jaccard = [(one.jaccard, one.jaccard_by_chance) for one in each if one.jaccard is not None]
-            rows.append([
-                "" if above == arm else arm, str(index), f"{100 * _mean(fractions):.2f}", f"{100 * _mean(chance):.2f}",
-                f"{100 * _mean(naive):.2f}", f"{_mean(z):+.1f}" if z else "",
-                f"{_mean(j for j, _ in jaccard):.3f}" if jaccard else "",
-                f"{_mean(j or 0.0 for _, j in jaccard):.3f}" if jaccard else "",
-            ])  # fmt: skip
+            jaccard = [
+                (one.jaccard, one.jaccard_by_chance) for one in each if one.jaccard is not None
+            ]
+            rows.append(
+                [
+                    "" if above == arm else arm,
+                    str(index),
+                    f"{100 * _mean(fractions):.2f}",
+                    f"{100 * _mean(chance):.2f}",
+                    f"{100 * _mean(naive):.2f}",
+                    f"{_mean(z):+.1f}" if z else "",
+                    f"{_mean(j for j, _ in jaccard):.3f}" if jaccard else "",
+                    f"{_mean(j or 0.0 for _, j in jaccard):.3f}" if jaccard else "",
+                ]
+            )
             above = arm
-    heads = ["kept %", "by chance in each layer %", "by chance over all %", "z", "Jaccard of pruned", "by chance"]
+    heads = [
+        "kept %",
+        "by chance in each layer %",
+        "by chance over all %",
+        "z",
+        "Jaccard of pruned",
+        "by chance",
+    ]
     return Grid(
-        title="Do the partitions prune the same weights?", labels=["arm", "round"], groups=[("", heads)], rows=rows
+        title="Do the partitions prune the same weights?",
+        labels=["arm", "round"],
+        groups=[("", heads)],
+        rows=rows,
     )
 
 
@@ -492,19 +632,24 @@ def overlap_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, Any]
     for arm in aggregate.arms(records):
         for index, each in sorted(_overlaps(records, arm, arm in asked.apart).items()):
             shares = [[kept / one.before for kept in one.kept] for one in each]
-            rows.append({
-                "arm": arm,
-                "round": index,
-                "kept": 100 * _mean(one.fraction for one in each),
-                "chance": 100 * _mean(one.expected / one.before for one in each),
-                "lowest": 100 * _mean(max(0.0, 1 - sum(1 - share for share in of)) for of in shares),
-                "highest": 100 * _mean(min(of) for of in shares),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "arm": arm,
+                    "round": index,
+                    "kept": 100 * _mean(one.fraction for one in each),
+                    "chance": 100 * _mean(one.expected / one.before for one in each),
+                    "lowest": 100
+                    * _mean(max(0.0, 1 - sum(1 - share for share in of)) for of in shares),
+                    "highest": 100 * _mean(min(of) for of in shares),
+                }
+            )
     return rows
 
 
 def _overlaps(records: Sequence[Record], arm: str, apart: bool) -> dict[int, list[overlap.Overlap]]:
-    of = {(record["replicate"], record["round"]): record for record in records if record["arm"] == arm}
+    of = {
+        (record["replicate"], record["round"]): record for record in records if record["arm"] == arm
+    }
     found: dict[int, list[overlap.Overlap]] = {}
     for (replicate, index), record in of.items():
         before = None if apart else of.get((replicate, index - 1))
@@ -522,11 +667,15 @@ def connected(records: Sequence[Record]) -> list[str]:
     >>> connected([{"arm": "again", "barrier": 0.01}, {"arm": "lth"}])
     ['again']
     """
-    return list(dict.fromkeys(record["arm"] for record in records if record.get("barrier") is not None))
+    return list(
+        dict.fromkeys(record["arm"] for record in records if record.get("barrier") is not None)
+    )
 
 
 def _lines_at(records: Sequence[Record], arm: str, asked: Asked) -> dict[float, list[Record]]:
-    """Return the results of the dense network, and of the first ticket at or below each density, that have a line."""
+    """Return the results of the dense network, and of the first ticket at or below each
+    density, that have a line.
+    """
     found: dict[float, list[Record]] = {}
     for target in (1.0, *asked.at):
         firsts: dict[int, Record] = {}
@@ -542,12 +691,19 @@ def _lines_at(records: Sequence[Record], arm: str, asked: Asked) -> dict[float, 
 def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
     """Say where an arm's tickets come to one basin whatever the order of the data."""
     metric = asked.metric
-    means = {d: _mean(record["barrier"] for record in of) for d, of in _lines_at(records, arm, asked).items()}
+    means = {
+        d: _mean(record["barrier"] for record in of)
+        for d, of in _lines_at(records, arm, asked).items()
+    }
     if not metric.fraction:  # what counts as stable was said of errors alone
         each = [f"{metric.number(barrier)} at {percent(d)} %" for d, barrier in means.items()]
         return f"{arm}, in another order of the data: barrier {listed(each)}."
     stable = [d for d, barrier in means.items() if barrier < STABLE]
-    rest = [f"{percent(d)} % ({100 * barrier:.2f} points)" for d, barrier in means.items() if barrier >= STABLE]
+    rest = [
+        f"{percent(d)} % ({100 * barrier:.2f} points)"
+        for d, barrier in means.items()
+        if barrier >= STABLE
+    ]
     highest = max((means[d] for d in stable), default=0.0)
     parts = [f"stable at {listed([percent(d) for d in stable])} % (barrier at most {100 * highest:.2f} points)"
              if stable else "", f"not stable at {listed(rest)}" if rest else ""]  # fmt: skip
@@ -555,7 +711,9 @@ def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
 
 
 def line_rows(records: Sequence[Record], arm: str, asked: Asked) -> list[dict[str, Any]]:
-    """Return what `figures.line` draws: mean test errors over replicates, dense and at each density."""
+    """Return what `figures.line` draws: mean test errors over replicates, dense and at each
+    density.
+    """
     rows: list[dict[str, Any]] = []
     for density, tickets in _lines_at(records, arm, asked).items():
         lines = [_errors_along(record, asked.metric) for record in tickets]
@@ -572,12 +730,16 @@ def line_rows(records: Sequence[Record], arm: str, asked: Asked) -> list[dict[st
 
 
 def _errors_along(record: Record, metric: Metric) -> list[float]:
-    """Return the errors on the line between two trainings of a ticket, from one end to the other."""
+    """Return the errors on the line between two trainings of a ticket, from one end to the
+    other.
+    """
     return [metric.error(value) for value in record["line"][metric.name]]
 
 
 def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
-    """Return, by arm and round, the error between two trainings of a ticket and whether it is stable, as text."""
+    """Return, by arm and round, the error between two trainings of a ticket and whether it is
+    stable, as text.
+    """
     rows: list[list[str]] = []
     worst = min if metric.higher and not metric.fraction else max
     for arm in connected(records):
@@ -587,18 +749,29 @@ def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
             here = [record for record in own if record["round"] == index]
             lines = [_errors_along(record, metric) for record in here]
             barrier = aggregate.spread(record["barrier"] for record in here)
-            deviation = "" if barrier.deviation is None else f" ± {metric.number(barrier.deviation)}"
-            rows.append([
-                "" if index > rounds[0] else arm, percent(_mean(record["density"] for record in here)), str(len(here)),
-                f"{_mean((errors[0] + errors[-1]) / 2 for errors in lines):.{metric.digits}f}",
-                f"{_mean(worst(errors) for errors in lines):.{metric.digits}f}",
-                f"{metric.number(barrier.mean)}{deviation}",
-                *(["yes" if barrier.mean < STABLE else "no"] if metric.fraction else []),
-            ])  # fmt: skip
+            deviation = (
+                "" if barrier.deviation is None else f" ± {metric.number(barrier.deviation)}"
+            )
+            rows.append(
+                [
+                    "" if index > rounds[0] else arm,
+                    percent(_mean(record["density"] for record in here)),
+                    str(len(here)),
+                    f"{_mean((errors[0] + errors[-1]) / 2 for errors in lines):.{metric.digits}f}",
+                    f"{_mean(worst(errors) for errors in lines):.{metric.digits}f}",
+                    f"{metric.number(barrier.mean)}{deviation}",
+                    *(["yes" if barrier.mean < STABLE else "no"] if metric.fraction else []),
+                ]
+            )
     unit, extreme = metric.shown_unit, "lowest" if worst is min else "highest"
     heads = ["n", f"{metric.error_title} at the ends {unit}".strip(), f"{extreme} {metric.error_title} {unit}".strip(),
              ", ".join(filter(None, ("barrier", metric.points))), *(["stable"] if metric.fraction else [])]  # fmt: skip
-    return Grid(title="Between two trainings of a ticket", labels=["arm", "density %"], groups=[("", heads)], rows=rows)
+    return Grid(
+        title="Between two trainings of a ticket",
+        labels=["arm", "density %"],
+        groups=[("", heads)],
+        rows=rows,
+    )
 
 
 def spent_lines(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
@@ -610,8 +783,11 @@ def spent_lines(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     charged, done = ledger.spent(records, asked.made_of)
     if not done.trainings:
         return []
-    text = (f"As if each arm ran alone: {charged.trainings:,} trainings, {charged.samples:,} examples seen. Done in "
-            f"fact, shared trainings once: {done.trainings:,} trainings, {done.samples:,} examples")  # fmt: skip
+    text = (
+        f"As if each arm ran alone: {charged.trainings:,} trainings, {charged.samples:,} examples "
+        f"seen. Done in fact, shared trainings once: {done.trainings:,} trainings, "
+        f"{done.samples:,} examples"
+    )
     if done.steps is not None:
         text += f", {done.steps:,} steps"
     if done.flops is not None and done.flops_sparse is not None:
@@ -629,7 +805,9 @@ def _number(value: float | None) -> str:
 
 
 def _teras(value: float | None) -> str:
-    return "" if value is None else f"{value / 1e12:,.2f}" if value < 1e14 else f"{value / 1e12:,.0f}"
+    return (
+        "" if value is None else f"{value / 1e12:,.2f}" if value < 1e14 else f"{value / 1e12:,.0f}"
+    )
 
 
 def _mean(values: Iterable[float]) -> float:

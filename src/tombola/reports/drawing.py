@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette without its yellow, which white paper swallows, and with black last.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # One more than colours, so that the eighth arm differs from the first in its shape.
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+SHAPES = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
 
 WIDTH = 640  # of a figure, in pixels, without its labels
 WIDTH_OF_ROW = 726  # of panels side by side, with theirs
@@ -44,17 +53,25 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def arm_switch(names: Sequence[str], field: str = "arm") -> alt.Parameter:
-    """What a click on the legend switches: all arms, or what else the field tells apart, are on to begin with."""
+    """What a click on the legend switches: all arms, or what else the field tells apart, are on
+    to begin with.
+    """
     from tombola.ground.extras import altair as alt
 
     return alt.selection_point(
-        name=f"{field}s", fields=[field], bind="legend", toggle="true", empty=False,
+        name=f"{field}s",
+        fields=[field],
+        bind="legend",
+        toggle="true",
+        empty=False,
         value=[{field: name} for name in names],
-    )  # fmt: skip
+    )
 
 
 def arm_encodings(
-    names: Sequence[str], shown: Sequence[str] | None = None, called: Mapping[str, str] | None = None
+    names: Sequence[str],
+    shown: Sequence[str] | None = None,
+    called: Mapping[str, str] | None = None,
 ) -> tuple[alt.Color, alt.Shape]:
     """One legend for colour and shape, whose rows also fit a phone.
 
@@ -86,17 +103,28 @@ def legend_of(names: Sequence[str], called: Mapping[str, str] | None = None) -> 
 
     shown = [(called or {}).get(name, name) for name in names]
     longest = max(map(len, shown), default=1)
-    labels: dict[str, Any] = {"labelExpr": f"({json.dumps(called)})[datum.label] || datum.label"} if called else {}
+    labels: dict[str, Any] = (
+        {"labelExpr": f"({json.dumps(called)})[datum.label] || datum.label"} if called else {}
+    )
     return alt.Legend(
-        title=None, orient="top", columns=max(1, 330 // (36 + 7 * longest)), labelLimit=260, symbolOpacity=1, **labels
+        title=None,
+        orient="top",
+        columns=max(1, 330 // (36 + 7 * longest)),
+        labelLimit=260,
+        symbolOpacity=1,
+        **labels,
     )
 
 
 def density_axis(records: Sequence[Record], *, reverse: bool = False) -> dict[str, Any]:
-    """A logarithmic axis from 100 % down to the sparsest ticket, with the ticks that the field reads: 50, 20, 10 …"""
+    """A logarithmic axis from 100 % down to the sparsest ticket, with the ticks that the field
+    reads: 50, 20, 10 …
+    """
     from tombola.ground.extras import altair as alt
 
-    lowest = 100 * min((record["density"] for record in records if record["density"] > 0), default=1.0)
+    lowest = 100 * min(
+        (record["density"] for record in records if record["density"] > 0), default=1.0
+    )
     lowest = min(0.93 * lowest, 75.0)
     ticks: Iterable[float] = _TENS if lowest > 15 else one_two_five(lowest)
     shown = [tick for tick in ticks if tick >= lowest]
@@ -111,11 +139,18 @@ def one_two_five(lowest: float) -> list[float]:
     [100.0, 50.0, 20.0, 10.0]
     """
     exponents = range(2, math.floor(math.log10(lowest)) - 1, -1)
-    return [digit * 10.0**exponent for exponent in exponents for digit in (5, 2, 1) if digit * 10**exponent <= 100]
+    return [
+        digit * 10.0**exponent
+        for exponent in exponents
+        for digit in (5, 2, 1)
+        if digit * 10**exponent <= 100
+    ]
 
 
 def around(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> list[float]:
-    """A domain that shows all values of a metric, with a margin; equal ones get half a point on either side."""
+    """A domain that shows all values of a metric, with a margin; equal ones get half a point on
+    either side.
+    """
     known = [row[metric.name] for row in rows] or [0.0, 100.0]
     margin = 0.06 * (max(known) - min(known)) or 0.5
     if not metric.fraction:
@@ -124,7 +159,9 @@ def around(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> list[fl
 
 
 def interval_of(value: Spread, metric: Metric = ACCURACY) -> dict[str, Any]:
-    """Return the ends of an interval as they are shown, and what is said of them; nothing where there is none."""
+    """Return the ends of an interval as they are shown, and what is said of them; nothing where
+    there is none.
+    """
     if value.interval is None:
         return {"interval": ""}
     low, high = (metric.scale * end for end in value.interval)
@@ -132,7 +169,8 @@ def interval_of(value: Spread, metric: Metric = ACCURACY) -> dict[str, Any]:
 
 
 def band(rows: Sequence[dict[str, Any]], crowded: float = 1.0) -> alt.Chart:
-    """Draw the area between the ends of intervals, ``low`` (to be encoded) and ``high``, within the axes.
+    """Draw the area between the ends of intervals, ``low`` (to be encoded) and ``high``, within the
+    axes.
 
     Args:
         rows: With `interval_of`; those without an interval leave the area out.
@@ -141,19 +179,22 @@ def band(rows: Sequence[dict[str, Any]], crowded: float = 1.0) -> alt.Chart:
     from tombola.ground.extras import altair as alt
 
     there = inline([row for row in rows if "low" in row])
-    area: alt.Chart = alt.Chart(there).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
+    area: alt.Chart = (
+        alt.Chart(there).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
+    )
     return area
 
 
 def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
     """Return rows as the data of charts, which all layers of a figure share.
 
-    Altair copies a chart, data and all, whenever something is laid over it or set; of thousands of rows that takes
-    longer than all else.
+    Altair copies a chart, data and all, whenever something is laid over it or set; of thousands of
+    rows that takes longer than all else.
     """
     from tombola.ground.extras import altair as alt
 
-    with alt.utils.schemapi.debug_mode(False):  # each number would be held to a schema, see `sheets.Sheet`
+    # each number would be held to a schema, see `sheets.Sheet`
+    with alt.utils.schemapi.debug_mode(False):
         shared: alt.InlineData = _shared_rows()(list(rows))
     return shared
 
@@ -203,7 +244,8 @@ def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
 
     Args:
         panels: The parts, the first one above.
-        room: What labels and margins take of the width, in pixels; the page gives the panels the rest of its own.
+        room: What labels and margins take of the width, in pixels; the page gives the panels the
+            rest of its own.
     """
     from tombola.ground.extras import altair as alt
 
@@ -215,8 +257,13 @@ def side_by_side(panels: Sequence[Any], columns: int) -> alt.VConcatChart:
     """Set panels into rows, with one legend, in the style of all figures; they keep their width."""
     from tombola.ground.extras import altair as alt
 
-    rows = [alt.hconcat(*panels[first : first + columns], spacing=18) for first in range(0, len(panels), columns)]
-    chart: alt.VConcatChart = configured(alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared"))
+    rows = [
+        alt.hconcat(*panels[first : first + columns], spacing=18)
+        for first in range(0, len(panels), columns)
+    ]
+    chart: alt.VConcatChart = configured(
+        alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared")
+    )
     return chart
 
 
@@ -226,8 +273,18 @@ def configured(chart: Any) -> Any:
         chart.configure(font=_FONT, background="white", padding=12)
         .configure_view(stroke=None)
         .configure_axis(
-            labelColor=INK, titleColor=INK, labelFontSize=12, labelFlush=False, titleFontSize=13,
-            titleFontWeight="normal", titlePadding=10, gridColor=_GRID, domainColor=GREY, tickColor=GREY,
+            labelColor=INK,
+            titleColor=INK,
+            labelFontSize=12,
+            labelFlush=False,
+            titleFontSize=13,
+            titleFontWeight="normal",
+            titlePadding=10,
+            gridColor=_GRID,
+            domainColor=GREY,
+            tickColor=GREY,
         )
-        .configure_legend(labelFontSize=12, labelColor=INK, symbolSize=80, columnPadding=18, offset=12)
-    )  # fmt: skip
+        .configure_legend(
+            labelFontSize=12, labelColor=INK, symbolSize=80, columnPadding=18, offset=12
+        )
+    )

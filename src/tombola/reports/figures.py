@@ -1,9 +1,10 @@
 """Figures: the headline metric over density, and density over rounds, as charts of Vega-Lite.
 
-    records -> aggregate -> [ metric_over_density, density_over_round, layers, curves, overlap ] -> page
+    records -> aggregate -> [ metric_over_density, density_over_round, layers, curves, overlap ] ->
+    page
 
-An arm has the same colour and the same shape in every figure; colours are told apart by colour-blind
-readers, shapes by everyone in print. Axes say percent; records stay fractions.
+An arm has the same colour and the same shape in every figure; colours are told apart by
+colour-blind readers, shapes by everyone in print. Axes say percent; records stay fractions.
 """
 
 from __future__ import annotations
@@ -48,15 +49,17 @@ def metric_over_density(
     title: str = "",
     metric: Metric = ACCURACY,
 ) -> alt.LayerChart:
-    """Draw the headline metric over density: the mean of each arm, its 95 % t interval, and its replicates.
+    """Draw the headline metric over density: the mean of each arm, its 95 % t interval, and its
+    replicates.
 
-    Density falls from left to right on a logarithmic axis; the metric's does not start at zero. The axis is that of the
-    replicates: a band that reaches beyond it is cut off. Fewer than three replicates have none. The dashed line is the
-    mean of the dense network.
+    Density falls from left to right on a logarithmic axis; the metric's does not start at zero. The
+    axis is that of the replicates: a band that reaches beyond it is cut off. Fewer than three
+    replicates have none. The dashed line is the mean of the dense network.
 
     Args:
         records: Of the whole experiment.
-        paper: What a paper prints, drawn as hollow marks: arm, density in percent, the metric as it is shown, source.
+        paper: What a paper prints, drawn as hollow marks: arm, density in percent, the metric as it
+            is shown, source.
         title: Stands above, so that a figure that is cut out says how large the experiment was.
         metric: What is drawn, on the test split.
     """
@@ -88,12 +91,18 @@ def metric_over_density(
         if record["arm"] in names and record["density"] > 0 and record[metric.test] is not None
     ]
     dense = aggregate.dense(records, metric)
-    rule = [] if dense is None else [{of: metric.scale * dense.mean, "label": f"dense {metric.number(dense.mean)}"}]
+    rule = (
+        []
+        if dense is None
+        else [{of: metric.scale * dense.mean, "label": f"dense {metric.number(dense.mean)}"}]
+    )
 
     printed = [one for one in paper if one["arm"] in names]
     sparsest = [{"density": one["density"] / 100} for one in printed]
     x = alt.X(
-        "density:Q", title="Density: weights kept (%, log scale)", **density_axis([*records, *sparsest], reverse=True)
+        "density:Q",
+        title="Density: weights kept (%, log scale)",
+        **density_axis([*records, *sparsest], reverse=True),
     )
     axis: dict[str, Any] = {
         "title": metric.axis(f"Test {metric.title}"),
@@ -110,18 +119,29 @@ def metric_over_density(
         over_printed = alt.Chart(inline(printed)).transform_filter(switch)
         hollow.append(
             over_printed.mark_point(filled=False, size=110, strokeWidth=2, opacity=1).encode(
-                x=x, y=y, color=colour, shape=shape, tooltip=tooltip("source", "arm", "density", of, metric=metric)
+                x=x,
+                y=y,
+                color=colour,
+                shape=shape,
+                tooltip=tooltip("source", "arm", "density", of, metric=metric),
             )
         )
     crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
     return styled(
-        band(means, crowded).transform_filter(switch).encode(x=x, y=alt.Y("low:Q", **axis), color=colour),
+        band(means, crowded)
+        .transform_filter(switch)
+        .encode(x=x, y=alt.Y("low:Q", **axis), color=colour),
         over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
         over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
             x=alt.value("width"), y=y, text="label:N"
         ),
-        over_singles.mark_point(filled=True, size=14, opacity=0.45 / crowded, shape="circle").encode(
-            x=x, y=y, color=colour, tooltip=tooltip("arm", "replicate", "round", "density", of, metric=metric)
+        over_singles.mark_point(
+            filled=True, size=14, opacity=0.45 / crowded, shape="circle"
+        ).encode(
+            x=x,
+            y=y,
+            color=colour,
+            tooltip=tooltip("arm", "replicate", "round", "density", of, metric=metric),
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over_means.mark_point(filled=True, size=70, opacity=1)
@@ -140,10 +160,11 @@ def metric_over_density(
 
 
 def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
-    """Draw the mean density of each arm over its rounds, on a logarithmic axis: a constant rate is a straight line.
+    """Draw the mean density of each arm over its rounds, on a logarithmic axis: a constant rate is
+    a straight line.
 
-    Arms with equal counts (a matched arm and its source) lie on each other: later arms are dashed and
-    have smaller points, so that both can be seen.
+    Arms with equal counts (a matched arm and its source) lie on each other: later arms are dashed
+    and have smaller points, so that both can be seen.
     """
     from tombola.ground.extras import altair as alt
 
@@ -190,13 +211,18 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
 
 
 def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
-    """Draw which part of each layer an arm keeps over the density of the whole: where the weights go.
+    """Draw which part of each layer an arm keeps over the density of the whole: where the weights
+    go.
 
     Layers are coloured by their depth, first to last. One that falls off steeply nears collapse.
     """
     from tombola.ground.extras import altair as alt
 
-    own = [record for record in records if record["arm"] == arm and record.get("layers") and record["density"] > 0]
+    own = [
+        record
+        for record in records
+        if record["arm"] == arm and record.get("layers") and record["density"] > 0
+    ]
     order = list(own[0]["layers"])
     found: dict[tuple[int, str], list[float]] = {}
     for record in own:
@@ -219,26 +245,47 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
         "kept:Q",
         title="Kept of each layer (%, log scale)",
         scale=alt.Scale(type="log", domain=[min(0.93 * lowest, 75.0), 100], nice=False),
-        axis=alt.Axis(values=[tick for tick in one_two_five(lowest) if tick >= lowest], format="~r"),
+        axis=alt.Axis(
+            values=[tick for tick in one_two_five(lowest) if tick >= lowest], format="~r"
+        ),
     )
-    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True))
+    x = alt.X(
+        "density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True)
+    )
     names = [name.removesuffix(".weight") for name in order]
     few = len(order) <= len(PALETTE)
     colour = (
-        alt.Color("layer:N", scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])), legend=legend_of(names))
+        alt.Color(
+            "layer:N",
+            scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])),
+            legend=legend_of(names),
+        )
         if few
-        else alt.Color("depth:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer, first to last"))
+        else alt.Color(
+            "depth:Q",
+            scale=alt.Scale(scheme="viridis"),
+            legend=alt.Legend(title="layer, first to last"),
+        )
     )
     over = alt.Chart(inline(rows))
     tips = [alt.Tooltip("layer:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
             alt.Tooltip("kept:Q", title="kept of it %", format=".2f")]  # fmt: skip
-    alike = [{"density": 100 * sum(of) / len(of), "kept": 100 * sum(of) / len(of)} for of in whole.values()]
+    alike = [
+        {"density": 100 * sum(of) / len(of), "kept": 100 * sum(of) / len(of)}
+        for of in whole.values()
+    ]
     alike = [row for row in alike if row["kept"] >= lowest]
     return styled(
-        alt.Chart(inline(alike)).mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.25).encode(x=x, y=y),
+        alt.Chart(inline(alike))
+        .mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.25)
+        .encode(x=x, y=y),
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, detail="layer:N"),
         over.mark_point(filled=True, size=40, opacity=1).encode(
-            x=x, y=y, color=colour, tooltip=tips, **({"shape": alt.Shape("layer:N", legend=None)} if few else {})
+            x=x,
+            y=y,
+            color=colour,
+            tooltip=tips,
+            **({"shape": alt.Shape("layer:N", legend=None)} if few else {}),
         ),
         height=300,
     )
@@ -247,8 +294,8 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
 def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY) -> alt.LayerChart:
     """Draw the headline metric on validation data over training steps.
 
-    Of each arm it is the first ticket at or below a density, and dense. Lines are means over replicates. The density 1
-    shows the dense network alone.
+    Of each arm it is the first ticket at or below a density, and dense. Lines are means over
+    replicates. The density 1 shows the dense network alone.
     """
     from tombola.ground.extras import altair as alt
 
@@ -266,7 +313,9 @@ def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY)
         looks: dict[tuple[int, float], list[float]] = {}
         for record in of.values():
             curve = record["curve"]
-            for place, (step, value) in enumerate(zip(curve["step"], curve[metric.valid], strict=True)):
+            for place, (step, value) in enumerate(
+                zip(curve["step"], curve[metric.valid], strict=True)
+            ):
                 looks.setdefault((place, step), []).append(value)
         rows += [
             {
@@ -286,7 +335,11 @@ def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY)
     )
     over = alt.Chart(inline(rows))
     x = alt.X("step:Q", title="Training step")
-    y = alt.Y(f"{metric.name}:Q", title=metric.axis(f"Validation {metric.title}"), scale=alt.Scale(zero=False))
+    y = alt.Y(
+        f"{metric.name}:Q",
+        title=metric.axis(f"Validation {metric.title}"),
+        scale=alt.Scale(zero=False),
+    )
     return styled(
         over.mark_line(strokeWidth=1.75).encode(
             x=x,
@@ -300,13 +353,18 @@ def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY)
 
 
 def boxes(
-    records: Sequence[Record], targets: Sequence[float], ends: Collection[str] = (), metric: Metric = ACCURACY
+    records: Sequence[Record],
+    targets: Sequence[float],
+    ends: Collection[str] = (),
+    metric: Metric = ACCURACY,
 ) -> alt.VConcatChart:
-    """Draw the headline metric of the replicates as boxes, a panel for each density on a scale of its own.
+    """Draw the headline metric of the replicates as boxes, a panel for each density on a scale of
+    its own.
 
-    Each panel has the dense network and those that were trained longer, which have no density, beside the tickets. A
-    box holds the middle half, its line is the median; whiskers reach the outermost replicates, each drawn as a point.
-    Values are those of the early stop; without validation data there is none, and those of the end stand for it.
+    Each panel has the dense network and those that were trained longer, which have no density,
+    beside the tickets. A box holds the middle half, its line is the median; whiskers reach the
+    outermost replicates, each drawn as a point. Values are those of the early stop; without
+    validation data there is none, and those of the end stand for it.
 
     Args:
         records: Of the whole experiment.
@@ -315,7 +373,8 @@ def boxes(
         metric: What is drawn, on the test split.
 
     Source:
-        Havinga & Sawhney, Fig. 6: tickets are stopped early, and the pruned network is not. Theirs share one scale.
+        Havinga & Sawhney, Fig. 6: tickets are stopped early, and the pruned network is not. Theirs
+        share one scale.
     """
     from tombola.ground.extras import altair as alt
 
@@ -323,8 +382,14 @@ def boxes(
     shown = [aggregate.DENSE, *names]
     palette = {**colours(names), aggregate.DENSE: GREY}
     by_density = {target: _boxed(records, target, ends, metric) for target in targets}
-    by_density = {target: rows for target, rows in by_density.items() if any(row["ticket"] for row in rows)}
-    here = [name for name in shown if any(row["arm"] == name for rows in by_density.values() for row in rows)]
+    by_density = {
+        target: rows for target, rows in by_density.items() if any(row["ticket"] for row in rows)
+    }
+    here = [
+        name
+        for name in shown
+        if any(row["arm"] == name for rows in by_density.values() for row in rows)
+    ]
     columns = min(3, len(by_density))
     scale = alt.Scale(domain=here, range=[palette[name] for name in here])
     colour = alt.Color("arm:N", scale=scale, legend=None)
@@ -339,20 +404,39 @@ def boxes(
             axis=alt.Axis(tickCount=5, minExtent=34),
         )
         over = alt.Chart(inline(rows))
-        drawn.append(alt.layer(
-            over.mark_boxplot(extent="min-max", size=16, opacity=0.55).encode(x=x, y=y, color=colour),
-            over.mark_point(filled=True, size=16, opacity=0.9).encode(
-                x=x, y=y, color=colour, tooltip=tooltip("arm", "density", metric.name, "at", "replicate", metric=metric)
-            ),
-            width=WIDTH_OF_ROW // columns - 60, height=190,
-            title=alt.Title(f"{percent(target)} % of the weights", fontSize=13, fontWeight="normal", color=INK,
-                            anchor="start"),
-        ))  # fmt: skip
+        drawn.append(
+            alt.layer(
+                over.mark_boxplot(extent="min-max", size=16, opacity=0.55).encode(
+                    x=x, y=y, color=colour
+                ),
+                over.mark_point(filled=True, size=16, opacity=0.9).encode(
+                    x=x,
+                    y=y,
+                    color=colour,
+                    tooltip=tooltip(
+                        "arm", "density", metric.name, "at", "replicate", metric=metric
+                    ),
+                ),
+                width=WIDTH_OF_ROW // columns - 60,
+                height=190,
+                title=alt.Title(
+                    f"{percent(target)} % of the weights",
+                    fontSize=13,
+                    fontWeight="normal",
+                    color=INK,
+                    anchor="start",
+                ),
+            )
+        )
     return side_by_side(drawn, columns)
 
 
-def _boxed(records: Sequence[Record], target: float, ends: Collection[str], metric: Metric) -> list[dict[str, Any]]:
-    """Return what a panel shows: the first tickets at or below a density, and the dense networks."""
+def _boxed(
+    records: Sequence[Record], target: float, ends: Collection[str], metric: Metric
+) -> list[dict[str, Any]]:
+    """Return what a panel shows: the first tickets at or below a density, and the dense
+    networks.
+    """
     chosen: dict[tuple[str, int], tuple[Record, bool]] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
         arm, k = record["arm"], record["replicate"]
@@ -367,9 +451,21 @@ def _boxed(records: Sequence[Record], target: float, ends: Collection[str], metr
     rows = []
     for (arm, k), (record, ticket) in chosen.items():
         early = None if arm in ends else aggregate.early_value(record, metric)
-        value, at = (metric.scale * record[metric.test], "the end") if early is None else (early, "early stop")
-        rows.append({"arm": arm, "ticket": ticket, "density": 100 * record["density"], metric.name: value, "at": at,
-                     "replicate": k})  # fmt: skip
+        value, at = (
+            (metric.scale * record[metric.test], "the end")
+            if early is None
+            else (early, "early stop")
+        )
+        rows.append(
+            {
+                "arm": arm,
+                "ticket": ticket,
+                "density": 100 * record["density"],
+                metric.name: value,
+                "at": at,
+                "replicate": k,
+            }
+        )
     return rows
 
 
@@ -377,7 +473,8 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     """Draw what candidates have in common of the weights before a round, with what chance gives.
 
     Args:
-        rows: With arm, round, kept and chance (percent), and lowest and highest, between which arithmetic leaves it.
+        rows: With arm, round, kept and chance (percent), and lowest and highest, between which
+            arithmetic leaves it.
         arms: All arms of the experiment, for their colours.
     """
     from tombola.ground.extras import altair as alt
@@ -385,8 +482,12 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     colour, shape = arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
     over = alt.Chart(inline(rows))
     last = max(row["round"] for row in rows)
-    x = alt.X("round:Q", title="Round", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
-              axis=alt.Axis(values=list(range(1, last + 1, last // 15 + 1)), format="d", grid=False))  # fmt: skip
+    x = alt.X(
+        "round:Q",
+        title="Round",
+        scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
+        axis=alt.Axis(values=list(range(1, last + 1, last // 15 + 1)), format="d", grid=False),
+    )
     scale: dict[str, Any] = {
         "scale": alt.Scale(zero=False),
         "title": "Kept by all, of the weights before the round (%)",
@@ -394,8 +495,12 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     tips = [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("kept:Q", title="kept %", format=".2f"),
             alt.Tooltip("chance:Q", title="by chance %", format=".2f")]  # fmt: skip
     return styled(
-        over.mark_area(opacity=0.08).encode(x=x, y=alt.Y("lowest:Q", **scale), y2="highest:Q", color=colour),
-        over.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(x=x, y=alt.Y("chance:Q", **scale), color=colour),
+        over.mark_area(opacity=0.08).encode(
+            x=x, y=alt.Y("lowest:Q", **scale), y2="highest:Q", color=colour
+        ),
+        over.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(
+            x=x, y=alt.Y("chance:Q", **scale), color=colour
+        ),
         over.mark_line(strokeWidth=2).encode(x=x, y=alt.Y("kept:Q", **scale), color=colour),
         over.mark_point(filled=True, size=60, opacity=1).encode(
             x=x, y=alt.Y("kept:Q", **scale), color=colour, shape=shape, tooltip=tips
@@ -404,13 +509,17 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     )
 
 
-def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequence[str]) -> alt.LayerChart:
+def matrix(
+    cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequence[str]
+) -> alt.LayerChart:
     """Draw what tickets reach on data sets: one cell each, with its mean accuracy.
 
-    Colour is the difference from the dense network where that is known, white for none; else the accuracy itself.
+    Colour is the difference from the dense network where that is known, white for none; else the
+    accuracy itself.
 
     Args:
-        cells: With ticket, data, accuracy and difference (percent and points), deviation in words, replicates.
+        cells: With ticket, data, accuracy and difference (percent and points), deviation in words,
+            replicates.
         tickets: The rows, from the top.
         data: The columns, from the left.
     """
@@ -422,14 +531,25 @@ def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequen
     accuracies = [cell["accuracy"] for cell in cells]
     # Light ends, so that black text is read on every one of them.
     scale = (
-        alt.Scale(domain=[-most, 0, most], range=["#f2b25c", "#ffffff", "#85c5ee"], interpolate="rgb")
+        alt.Scale(
+            domain=[-most, 0, most], range=["#f2b25c", "#ffffff", "#85c5ee"], interpolate="rgb"
+        )
         if signed
         else alt.Scale(domain=[min(accuracies), max(accuracies)], range=["#ffffff", "#85c5ee"])
     )
     of, title = ("difference", "points from dense") if signed else ("accuracy", "test accuracy %")
-    legend = alt.Legend(title=title, orient="top", gradientLength=160, format="+.1f" if signed else ".1f")
-    x = alt.X("data:N", sort=list(data), title=None, axis=alt.Axis(orient="top", labelAngle=0, labelLimit=200))
-    y = alt.Y("ticket:N", sort=list(tickets), title=None, axis=alt.Axis(labelLimit=240, labelPadding=8))
+    legend = alt.Legend(
+        title=title, orient="top", gradientLength=160, format="+.1f" if signed else ".1f"
+    )
+    x = alt.X(
+        "data:N",
+        sort=list(data),
+        title=None,
+        axis=alt.Axis(orient="top", labelAngle=0, labelLimit=200),
+    )
+    y = alt.Y(
+        "ticket:N", sort=list(tickets), title=None, axis=alt.Axis(labelLimit=240, labelPadding=8)
+    )
     over = alt.Chart(inline(cells))
     tips = [
         *tooltip("ticket", "data", "accuracy"),
@@ -450,7 +570,8 @@ def matrix(cells: Sequence[dict[str, Any]], tickets: Sequence[str], data: Sequen
 
 
 def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.LayerChart:
-    """Draw the test error along the line between two trainings of a ticket, one line for each density.
+    """Draw the test error along the line between two trainings of a ticket, one line for each
+    density.
 
     Args:
         rows: With density (as text), at (0 to 1), error (as `Metric.error` has it) and replicates.
@@ -460,31 +581,46 @@ def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.Layer
 
     names = list(dict.fromkeys(row["density"] for row in rows))
     palette = list(colours(names).values())
-    colour = alt.Color("density:N", sort=names, scale=alt.Scale(domain=names, range=palette), legend=legend_of(names))
+    colour = alt.Color(
+        "density:N",
+        sort=names,
+        scale=alt.Scale(domain=names, range=palette),
+        legend=legend_of(names),
+    )
     over = alt.Chart(inline(rows))
     x = alt.X("at:Q", title="Place on the line: 0 the first training, 1 the second")
-    y = alt.Y("error:Q", title=metric.axis(f"Test {metric.error_title}"), scale=alt.Scale(zero=False))
+    y = alt.Y(
+        "error:Q", title=metric.axis(f"Test {metric.error_title}"), scale=alt.Scale(zero=False)
+    )
     tips = [alt.Tooltip("density:N"), alt.Tooltip("at:Q", format=".2f"),
             alt.Tooltip("error:Q", title=f"{metric.error_title} {metric.shown_unit}".strip(), format=".2f"),
             alt.Tooltip("replicates:N")]  # fmt: skip
     return styled(
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
-        over.mark_point(filled=True, size=40, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips),
+        over.mark_point(filled=True, size=40, opacity=1).encode(
+            x=x, y=y, color=colour, tooltip=tips
+        ),
         height=300,
     )
 
 
-def barrier(records: Sequence[Record], stable: float | None, metric: Metric = ACCURACY) -> alt.LayerChart:
-    """Draw the barrier between two trainings of a ticket over density: the mean of each arm, and its replicates.
+def barrier(
+    records: Sequence[Record], stable: float | None, metric: Metric = ACCURACY
+) -> alt.LayerChart:
+    """Draw the barrier between two trainings of a ticket over density: the mean of each arm, and
+    its replicates.
 
     Args:
         records: Of the whole experiment.
-        stable: The barrier below which a ticket counts as stable, a fraction; a dashed line. ``None``: none is known.
+        stable: The barrier below which a ticket counts as stable, a fraction; a dashed line.
+            ``None``: none is known.
         metric: Whose barrier it is.
     """
     from tombola.ground.extras import altair as alt
 
-    own = [record for record in records if record.get("barrier") is not None and record["density"] > 0]
+    own = [
+        record for record in records if record.get("barrier") is not None and record["density"] > 0
+    ]
     names = list(dict.fromkeys(record["arm"] for record in own))
     singles = [{"arm": one["arm"], "replicate": one["replicate"], "round": one["round"],
                 "density": 100 * one["density"], "barrier": metric.scale * one["barrier"]} for one in own]  # fmt: skip
@@ -493,34 +629,47 @@ def barrier(records: Sequence[Record], stable: float | None, metric: Metric = AC
         here = [one for one in singles if (one["arm"], one["round"]) == (arm, index)]
         of = {key: sum(one[key] for one in here) / len(here) for key in ("density", "barrier")}
         means.append({"arm": arm, "round": index, "replicates": len(here), **of})
-    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True))
+    x = alt.X(
+        "density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True)
+    )
     unit = f"{metric.points} of test {metric.error_title}".strip()
     y = alt.Y("barrier:Q", title=f"Barrier ({unit})")
     colour, shape = arm_encodings(aggregate.arms(records), names)
     over_means, over_singles = alt.Chart(inline(means)), alt.Chart(inline(singles))
-    tip = alt.Tooltip("barrier:Q", title=", ".join(filter(None, ("barrier", metric.points))), format=".2f")
+    tip = alt.Tooltip(
+        "barrier:Q", title=", ".join(filter(None, ("barrier", metric.points))), format=".2f"
+    )
     limit = [] if stable is None else [{"barrier": metric.scale * stable}]
     return styled(
-        alt.Chart(inline(limit)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
+        alt.Chart(inline(limit))
+        .mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
+        .encode(y=y),
         over_singles.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
             x=x, y=y, color=colour, tooltip=[*tooltip("arm", "replicate", "round", "density"), tip]
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over_means.mark_point(filled=True, size=70, opacity=1).encode(
-            x=x, y=y, color=colour, shape=shape, tooltip=[*tooltip("arm", "round", "density", "replicates"), tip]
+            x=x,
+            y=y,
+            color=colour,
+            shape=shape,
+            tooltip=[*tooltip("arm", "round", "density", "replicates"), tip],
         ),
         height=300,
     )
 
 
 def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerChart:
-    """Draw which part of the weights that either of two arms prunes both prune, over density, and what explains it.
+    """Draw which part of the weights that either of two arms prunes both prune, over density, and
+    what explains it.
 
-    Solid: measured. Dashed: by chance, in each layer by its own counts. Of a few pairs also, dotted, the most
-    that is possible, and, thin, what the initial weights alone give. It rises by itself: who prunes all agrees.
+    Solid: measured. Dashed: by chance, in each layer by its own counts. Of a few pairs also,
+    dotted, the most that is possible, and, thin, what the initial weights alone give. It rises by
+    itself: who prunes all agrees.
 
     Args:
-        rows: With arm (whose colour it has), pair, density and in percent jaccard, chance, most, start.
+        rows: With arm (whose colour it has), pair, density and in percent jaccard, chance, most,
+            start.
         arms: All arms of the experiment, for their colours.
     """
     from tombola.ground.extras import altair as alt
@@ -536,10 +685,16 @@ def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.Layer
     )
 
     def y(of: str) -> alt.Y:
-        return alt.Y(f"{of}:Q", title="Pruned by both, of those pruned by either (%)", scale=alt.Scale(domain=[0, 100]))
+        return alt.Y(
+            f"{of}:Q",
+            title="Pruned by both, of those pruned by either (%)",
+            scale=alt.Scale(domain=[0, 100]),
+        )
 
     def line(of: str, width: float, dash: Sequence[int] = ()) -> alt.Chart:
-        drawn: alt.Chart = over.mark_line(strokeWidth=width, strokeDash=list(dash)).encode(x=x, y=y(of), color=colour)
+        drawn: alt.Chart = over.mark_line(strokeWidth=width, strokeDash=list(dash)).encode(
+            x=x, y=y(of), color=colour
+        )
         return drawn
 
     tips = [alt.Tooltip("pair:N", title="arms"), alt.Tooltip("rounds:N"), alt.Tooltip("replicates:N"),

@@ -1,4 +1,6 @@
-"""Grids: tables of text, the one place where numbers become text, so that every output shows the same digits."""
+"""Grids: tables of text, the one place where numbers become text, so that every output shows
+the same digits.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ from tombola.ground.metrics import ACCURACY, Metric
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of text: columns that label a row, then groups of columns, each with its name (or "") and heads.
+    """A table of text: columns that label a row, then groups of columns, each with its name (or "")
+    and heads.
 
-    Groups may stand side by side or, each with the labels, below each other. A row whose first cell is
-    empty belongs to the one above it.
+    Groups may stand side by side or, each with the labels, below each other. A row whose first cell
+    is empty belongs to the one above it.
 
     Attributes:
         title: Stands above.
@@ -21,7 +24,8 @@ class Grid:
         groups: Name and heads of each group.
         rows: Cells, those of the labels first.
         notes: What a reader must know of the numbers; they stand below.
-        why: By head, why a column may have nothing to say; "not recorded" if not given. See `filled`.
+        why: By head, why a column may have nothing to say; "not recorded" if not given. See
+            `filled`.
     """
 
     title: str
@@ -46,7 +50,11 @@ def filled(grid: Grid) -> Grid:
     lacking: dict[str, list[str]] = {}
     for name, heads in grid.groups:
         columns = range(at, at + len(heads))
-        there = [column for column in columns if name or not grid.rows or any(row[column] for row in grid.rows)]
+        there = [
+            column
+            for column in columns
+            if name or not grid.rows or any(row[column] for row in grid.rows)
+        ]
         for head in (heads[column - at] for column in columns if column not in there):
             lacking.setdefault(grid.why.get(head, "not recorded"), []).append(head)
         groups.append((name, [heads[column - at] for column in there]))
@@ -60,7 +68,9 @@ def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
     words = ("arm", "arms", "verdict", "shown", "stable", "layers")
     return (
-        head in words or " - controls" in head or head in ("data", "ticket", "against", "found on", "model", "setting")
+        head in words
+        or " - controls" in head
+        or head in ("data", "ticket", "against", "found on", "model", "setting")
     )
 
 
@@ -82,11 +92,15 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def difference(mean: float, low: float | None, high: float | None, metric: Metric = ACCURACY) -> str:
+def difference(
+    mean: float, low: float | None, high: float | None, metric: Metric = ACCURACY
+) -> str:
     """Return a mean difference with its interval, where it has one, and its unit.
 
     >>> difference(0.015, 0.0055, 0.0246)
     '+1.50 [+0.55, +2.46] points'
     """
-    interval = "" if low is None or high is None else f" [{metric.signed(low)}, {metric.signed(high)}]"
+    interval = (
+        "" if low is None or high is None else f" [{metric.signed(low)}, {metric.signed(high)}]"
+    )
     return f"{metric.signed(mean)}{interval} {metric.points}".strip()

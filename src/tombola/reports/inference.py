@@ -24,19 +24,31 @@ def inference_grid(records: Sequence[Record], asked: Asked) -> Grid:
         asked: Has what was measured.
     """
     measured = {row["arm"]: row for row in asked.latency.get("rows", ())}
-    batches = sorted({_size(key) for row in measured.values() for key in row if key.startswith("batch_")})
+    batches = sorted(
+        {_size(key) for row in measured.values() for key in row if key.startswith("batch_")}
+    )
     rows = []
     for arm, own in _sparsest(records).items():
         flops = [record["inference_flops"] for record in own if record.get("inference_flops")]
-        rows.append([
-            arm, percent(statistics.fmean(record["density"] for record in own)), str(len(own)),
-            _weights(own), _millions([dense for dense, _ in flops]), _millions([sparse for _, sparse in flops]),
-            *(_clock(measured.get(arm, {}).get(f"batch_{size}")) for size in batches),
-        ])  # fmt: skip
+        rows.append(
+            [
+                arm,
+                percent(statistics.fmean(record["density"] for record in own)),
+                str(len(own)),
+                _weights(own),
+                _millions([dense for dense, _ in flops]),
+                _millions([sparse for _, sparse in flops]),
+                *(_clock(measured.get(arm, {}).get(f"batch_{size}")) for size in batches),
+            ]
+        )
     heads = ["n", "weights", "MFLOP dense", "MFLOP sparse"]
     heads += [f"{size} image{'s' * (size > 1)}, ms" for size in batches]
-    return Grid(title="Inference of the sparsest tickets", labels=["arm", "density %"], groups=[("", heads)],
-                rows=rows if any(row[4] or any(row[6:]) for row in rows) else [])  # fmt: skip
+    return Grid(
+        title="Inference of the sparsest tickets",
+        labels=["arm", "density %"],
+        groups=[("", heads)],
+        rows=rows if any(row[4] or any(row[6:]) for row in rows) else [],
+    )
 
 
 def inference_lines(records: Sequence[Record], asked: Asked) -> list[str]:
@@ -48,16 +60,23 @@ def inference_lines(records: Sequence[Record], asked: Asked) -> list[str]:
     if not asked.latency or not inference_grid(records, asked).rows:
         return []
     threads = asked.latency["threads"]
-    where = "on a GPU" if asked.latency["device"] == "cuda" else f"on {threads} thread{'s' * (threads > 1)}"
+    where = (
+        "on a GPU"
+        if asked.latency["device"] == "cuda"
+        else f"on {threads} thread{'s' * (threads > 1)}"
+    )
     return [
-        "FLOP of an image are counted, with all weights and with the kept ones alone. Times are measured, the networks "
-        f"in turn {where}: median and, in brackets, the middle half. A ticket runs as a dense network whose pruned "
-        "weights are zero, and zeros take as long as other numbers: it is no quicker before it is made smaller."
+        "FLOP of an image are counted, with all weights and with the kept ones alone. Times are "
+        f"measured, the networks in turn {where}: median and, in brackets, the middle half. A "
+        "ticket runs as a dense network whose pruned weights are zero, and zeros take as long as "
+        "other numbers: it is no quicker before it is made smaller."
     ]
 
 
 def _sparsest(records: Sequence[Record]) -> Mapping[str, list[Record]]:
-    """Return the dense networks, and each arm's sparsest tickets that keep anything, one a replicate."""
+    """Return the dense networks, and each arm's sparsest tickets that keep anything, one a
+    replicate.
+    """
     found: dict[str, dict[int, Record]] = {DENSE: {}}
     for record in records:
         if record["round"] == 0:
@@ -73,7 +92,9 @@ def _sparsest(records: Sequence[Record]) -> Mapping[str, list[Record]]:
 
 def _weights(own: Sequence[Record]) -> str:
     """Return how many weights tickets have, those that cannot be pruned among them."""
-    known = [record["total"] - record["prunable"] + record["kept"] for record in own if "total" in record]
+    known = [
+        record["total"] - record["prunable"] + record["kept"] for record in own if "total" in record
+    ]
     return f"{statistics.fmean(known):,.0f}" if known else ""
 
 

@@ -20,7 +20,9 @@ from tombola.reports.grids import Grid, listed
 
 @dataclass(frozen=True)
 class _Alike:
-    """Two arms' tickets in one replicate: their mean density, what they have in common, Jaccard by initial weights."""
+    """Two arms' tickets in one replicate: their mean density, what they have in common, Jaccard
+    by initial weights.
+    """
 
     density: float
     rounds: tuple[int, int]
@@ -34,8 +36,12 @@ class _Alike:
         return (whole.before - sum(whole.kept) + whole.common) / whole.before
 
 
-def _alike(records: Sequence[Record], asked: Asked) -> dict[tuple[str, str], dict[int, list[_Alike]]]:
-    """Return, by pair and replicate, the tickets that meet, densest first; pairs are those that are compared."""
+def _alike(
+    records: Sequence[Record], asked: Asked
+) -> dict[tuple[str, str], dict[int, list[_Alike]]]:
+    """Return, by pair and replicate, the tickets that meet, densest first; pairs are those that
+    are compared.
+    """
     arms = set(aggregate.arms(records))
     compared = {frozenset(pair) for pair in asked.pairs}
     found: dict[tuple[str, str], dict[int, list[_Alike]]] = {}
@@ -43,18 +49,29 @@ def _alike(records: Sequence[Record], asked: Asked) -> dict[tuple[str, str], dic
         pair = (line["arms"][0], line["arms"][1])
         if set(pair) <= arms and frozenset(pair) in compared:
             whole = overlap.together(overlap.similarities(line))
-            starts = [overlap.together(overlap.similarities(line, by_start=k)).jaccard for k in (0, 1)]
-            found.setdefault(pair, {}).setdefault(line["replicate"], []).append(_Alike(
-                density=sum(whole.kept) / (2 * whole.before),
-                rounds=(line["rounds"][0], line["rounds"][1]),
-                overlap=whole,
-                start=None if None in starts else statistics.fmean(start or 0.0 for start in starts),
-            ))  # fmt: skip
-    return {pair: {k: sorted(of[k], key=lambda one: -one.density) for k in sorted(of)} for pair, of in found.items()}
+            starts = [
+                overlap.together(overlap.similarities(line, by_start=k)).jaccard for k in (0, 1)
+            ]
+            found.setdefault(pair, {}).setdefault(line["replicate"], []).append(
+                _Alike(
+                    density=sum(whole.kept) / (2 * whole.before),
+                    rounds=(line["rounds"][0], line["rounds"][1]),
+                    overlap=whole,
+                    start=None
+                    if None in starts
+                    else statistics.fmean(start or 0.0 for start in starts),
+                )
+            )
+    return {
+        pair: {k: sorted(of[k], key=lambda one: -one.density) for k in sorted(of)}
+        for pair, of in found.items()
+    }
 
 
 def similarity_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, Any]]:
-    """Return what `figures.similarity` draws: means over the replicates whose rounds meet, in percent."""
+    """Return what `figures.similarity` draws: means over the replicates whose rounds meet, in
+    percent.
+    """
     rows = []
     for (arm, other), by_replicate in _alike(records, asked).items():
         by_rounds: dict[tuple[int, int], list[_Alike]] = {}
@@ -69,7 +86,8 @@ def similarity_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, A
                 "replicates": len(each),
                 "density": 100 * statistics.fmean(one.density for one in each),
                 "jaccard": 100 * statistics.fmean(one.overlap.jaccard or 0.0 for one in each),
-                "chance": 100 * statistics.fmean(one.overlap.jaccard_by_chance or 0.0 for one in each),
+                "chance": 100
+                * statistics.fmean(one.overlap.jaccard_by_chance or 0.0 for one in each),
                 "most": 100 * statistics.fmean(one.overlap.jaccard_at_most or 0.0 for one in each),
                 "start": 100 * statistics.fmean(one.start or 0.0 for one in each),
             }
@@ -79,12 +97,17 @@ def similarity_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, A
 
 
 def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return what compared arms prune alike in their first tickets at or below each density, as text."""
+    """Return what compared arms prune alike in their first tickets at or below each density, as
+    text.
+    """
     rows: list[list[str]] = []
     for pair, by_replicate in _alike(records, asked).items():
         before: list[_Alike] = []
         for density in asked.at:
-            below = [[one for one in each if one.density <= density * (1 + NEARLY)] for each in by_replicate.values()]
+            below = [
+                [one for one in each if one.density <= density * (1 + NEARLY)]
+                for each in by_replicate.values()
+            ]
             here = [each[0] for each in below if each]
             if here and here != before:
                 rows.append([f"{pair[0]} - {pair[1]}", *_alike_cells(here)])
@@ -92,12 +115,17 @@ def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
     heads = ["n", "both prune %", "Jaccard", "chance", "at one rate", "at most", "initial weights", "beyond chance %",
              "z"]  # fmt: skip
     return Grid(
-        title="Do the arms prune the same weights?", labels=["arms", "density %"], groups=[("", heads)], rows=rows
+        title="Do the arms prune the same weights?",
+        labels=["arms", "density %"],
+        groups=[("", heads)],
+        rows=rows,
     )
 
 
 def _alike_cells(here: Sequence[_Alike]) -> list[str]:
-    def mean(of: Callable[[_Alike], float | None], digits: int = 3, factor: float = 1, sign: str = "") -> str:
+    def mean(
+        of: Callable[[_Alike], float | None], digits: int = 3, factor: float = 1, sign: str = ""
+    ) -> str:
         known = [value for value in map(of, here) if value is not None]
         return f"{factor * statistics.fmean(known):{sign}.{digits}f}" if known else ""
 
@@ -118,15 +146,23 @@ class _Collapse:
     replicates: int
     rounds: Mapping[int, int]  # by replicate
     layers: tuple[str, ...]
-    candidates: Mapping[int, int] | None  # the same of any partition's candidate; ``None`` where nothing tells
+    # the same of any partition's candidate; ``None`` where nothing tells
+    candidates: Mapping[int, int] | None
 
 
 def _collapses(records: Sequence[Record], asked: Asked) -> list[_Collapse]:
-    """Return where arms collapse, also that they do not; arms whose records do not tell are left out."""
+    """Return where arms collapse, also that they do not; arms whose records do not tell are
+    left out.
+    """
     found = []
     for arm in aggregate.arms(records):
-        own = [record for record in records if record["arm"] == arm and record["round"] and record["density"] < 1]
-        own.sort(key=lambda record: -int(record["round"]))  # the last round first, so that the first one stands
+        own = [
+            record
+            for record in records
+            if record["arm"] == arm and record["round"] and record["density"] < 1
+        ]
+        # the last round first, so that the first one stands
+        own.sort(key=lambda record: -int(record["round"]))
         ended = {k: collapse for (of, k), collapse in asked.collapsed.items() if of == arm}
         if not ended and not any("collapsed" in record or record.get("layers") for record in own):
             continue
@@ -141,14 +177,21 @@ def _collapses(records: Sequence[Record], asked: Asked) -> list[_Collapse]:
                 layers |= empty
             if any(0 in kept for kept in (record.get("candidate_layers") or {}).values()):
                 candidates[record["replicate"]] = record["round"]
-        wide = any(len(kept) > 1 for record in own for kept in (record.get("candidate_layers") or {}).values())
+        wide = any(
+            len(kept) > 1
+            for record in own
+            for kept in (record.get("candidate_layers") or {}).values()
+        )
         number = len({record["replicate"] for record in own} | set(ended))
-        found.append(_Collapse(arm, number, rounds, tuple(sorted(layers)), candidates if wide else None))
+        found.append(
+            _Collapse(arm, number, rounds, tuple(sorted(layers)), candidates if wide else None)
+        )
     return found
 
 
 def collapse_lines(records: Sequence[Record], asked: Asked) -> list[str]:
-    """Say whether and where layers are left without weights, one line; nothing where the records do not tell.
+    """Say whether and where layers are left without weights, one line; nothing where the records do
+    not tell.
 
     >>> collapse_lines([{"arm": "lth", "replicate": 0, "round": 1, "density": 0.8, "collapsed": []}], Asked())
     ['No layer is left without weights in any ticket.']
@@ -158,17 +201,25 @@ def collapse_lines(records: Sequence[Record], asked: Asked) -> list[str]:
         return []
     wide = any(one.candidates is not None for one in found)
     if not any(one.rounds or one.candidates for one in found):
-        return [f"No layer is left without weights in any ticket{' or any candidate of a partition' if wide else ''}."]
+        return [
+            "No layer is left without weights in any "
+            f"ticket{' or any candidate of a partition' if wide else ''}."
+        ]
     told = [f"{one.arm} in {len(one.rounds)} of {one.replicates} replicates (first in round {min(one.rounds.values())})"
             for one in found if one.rounds]  # fmt: skip
     odd = [f"a candidate of {one.arm} first in round {min(one.candidates.values())}"
            for one in found if one.candidates and not one.rounds]  # fmt: skip
     others = len(told) + len(odd) < len(found)
-    return [f"A layer is left without weights by {listed(told + odd)}{'; by no other arm' if others else ''}."]
+    return [
+        "A layer is left without weights by "
+        f"{listed(told + odd)}{'; by no other arm' if others else ''}."
+    ]
 
 
 def collapse_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return in which round each arm's tickets and candidates first have an empty layer, as text; nothing if none."""
+    """Return in which round each arm's tickets and candidates first have an empty layer, as
+    text; nothing if none.
+    """
     found = _collapses(records, asked)
     rows = [
         [

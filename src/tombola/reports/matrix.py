@@ -1,9 +1,11 @@
-"""Matrix: what tickets reach on data sets, and how far they are from dense, from tickets found there and from chance.
+"""Matrix: what tickets reach on data sets, and how far they are from dense, from tickets found
+there and from chance.
 
     records of a transfer -> groups -> [ matrix, paired differences ] -> summary.md, transfer.html
 
-The tickets of one arm, found on one data set, stand for each other: the first of each replicate, the second, and so on.
-A replicate's seed draws its new heads and the order of its data, so tickets of one seed pair on every data set.
+The tickets of one arm, found on one data set, stand for each other: the first of each replicate,
+the second, and so on. A replicate's seed draws its new heads and the order of its data, so tickets
+of one seed pair on every data set.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two groups on one data set: test accuracy of the first minus that of the second, within replicates."""
+    """Two groups on one data set: test accuracy of the first minus that of the second, within
+    replicates.
+    """
 
     data: str
     first: Group
@@ -73,10 +77,12 @@ class Matrix:
     """All that a transfer compares.
 
     Attributes:
-        groups: Of tickets: the unpruned networks first, then arms in order, each from dense to sparse.
+        groups: Of tickets: the unpruned networks first, then arms in order, each from dense to
+            sparse.
         data: The data sets that they were trained on, in order.
-        differences: On each data set, of each group: from the unpruned network that starts where it does; from the same
-            arm's tickets that were found on the data set itself; from the other arms of its home, at like density.
+        differences: On each data set, of each group: from the unpruned network that starts where it
+            does; from the same arm's tickets that were found on the data set itself; from the other
+            arms of its home, at like density.
     """
 
     groups: tuple[Group, ...]
@@ -102,10 +108,16 @@ class Matrix:
         return any(group.dense for group in self.groups)
 
     def from_dense(self, group: Group, data: str) -> float | None:
-        """Return a group's mean difference from the unpruned network; ``None`` where that is not known."""
+        """Return a group's mean difference from the unpruned network; ``None`` where that is
+        not known.
+        """
         if group.dense:
             return 0.0
-        known = (one for one in self.differences if one.first is group and one.second.dense and one.data == data)
+        known = (
+            one
+            for one in self.differences
+            if one.first is group and one.second.dense and one.data == data
+        )
         return next((one.paired.mean for one in known), None)
 
     def name(self, group: Group) -> str:
@@ -122,7 +134,11 @@ class Matrix:
 
 
 def _target(record: Record) -> str:
-    return f"{record['data']} ({record['classes']} classes)" if record.get("classes") else str(record["data"])
+    return (
+        f"{record['data']} ({record['classes']} classes)"
+        if record.get("classes")
+        else str(record["data"])
+    )
 
 
 def _groups(records: Sequence[Record]) -> tuple[Group, ...]:
@@ -136,18 +152,30 @@ def _groups(records: Sequence[Record]) -> tuple[Group, ...]:
         for tickets in _aligned(by_seed):
             results = {(_target(r), seed): r for seed, of in tickets.items() for r in of}
             density = sum(of[0]["density"] for of in tickets.values()) / len(tickets)
-            found.append(Group(arm, home, model, any(r["control"] for r in results.values()), density, results))
+            found.append(
+                Group(
+                    arm, home, model, any(r["control"] for r in results.values()), density, results
+                )
+            )
     return tuple(sorted(found, key=lambda group: not group.dense))
 
 
-def _aligned(by_seed: Mapping[int, Mapping[tuple[int, str], list[Record]]]) -> Iterable[dict[int, list[Record]]]:
-    """Give what stands for each other: the k-th densest of each replicate, or, of unequal numbers, equal rounds."""
+def _aligned(
+    by_seed: Mapping[int, Mapping[tuple[int, str], list[Record]]],
+) -> Iterable[dict[int, list[Record]]]:
+    """Give what stands for each other: the k-th densest of each replicate, or, of unequal
+    numbers, equal rounds.
+    """
     ordered = {
-        seed: [of for _, of in sorted(tickets.items(), key=lambda one: (-one[1][0]["density"], one[0]))]
+        seed: [
+            of for _, of in sorted(tickets.items(), key=lambda one: (-one[1][0]["density"], one[0]))
+        ]
         for seed, tickets in by_seed.items()
     }
     if len({len(tickets) for tickets in ordered.values()}) == 1:
-        return [dict(zip(ordered, rank, strict=True)) for rank in zip(*ordered.values(), strict=True)]
+        return [
+            dict(zip(ordered, rank, strict=True)) for rank in zip(*ordered.values(), strict=True)
+        ]
     rounds: dict[tuple[int, str], dict[int, list[Record]]] = {}
     for seed, tickets in by_seed.items():
         for ticket, of in tickets.items():
@@ -156,18 +184,26 @@ def _aligned(by_seed: Mapping[int, Mapping[tuple[int, str], list[Record]]]) -> I
 
 
 def _references(first: Group, known: Sequence[Group], data: str) -> list[Group]:
-    """Return what a group is compared with on a data set: of each arm and home what is nearest in density."""
+    """Return what a group is compared with on a data set: of each arm and home what is nearest
+    in density.
+    """
     if first.dense or not first.on(data):
         return []
     arms = list(dict.fromkeys(group.arm for group in known))
     nearest: dict[tuple[str, str], Group] = {}
     for other in known:
         beside = (other.home, other.model) == (first.home, first.model)
-        at_home = (other.arm, other.home, other.model) == (first.arm, data, first.model) and first.home != data
+        at_home = (other.arm, other.home, other.model) == (
+            first.arm,
+            data,
+            first.model,
+        ) and first.home != data
         # Of two arms the first named stands first; a control always stands second.
         after = (first.control, arms.index(first.arm)) < (other.control, arms.index(other.arm))
         like = _apart(first, other) < math.log(_LIKE)
-        if not other.on(data) or not ((beside and other.dense) or (like and (at_home or (beside and after)))):
+        if not other.on(data) or not (
+            (beside and other.dense) or (like and (at_home or (beside and after)))
+        ):
             continue
         best = nearest.setdefault((other.arm, other.home), other)
         if _apart(first, other) < _apart(first, best):
@@ -180,7 +216,9 @@ def _apart(one: Group, other: Group) -> float:
 
 
 def _paired(first: Group, second: Group, data: str) -> Paired | None:
-    """Compare two groups within replicates; a ticket and the unpruned network only if they start from one point."""
+    """Compare two groups within replicates; a ticket and the unpruned network only if they
+    start from one point.
+    """
     one, other = first.on(data), second.on(data)
     both = [seed for seed in one if seed in other]
     if second.dense:
@@ -194,9 +232,16 @@ def matrix_grid(matrix: Matrix) -> Grid:
     several = matrix.models > 1
     rows = []
     for group in matrix.groups:
-        label = [group.arm, group.home, *([group.model] if several else []), f"{100 * group.density:.2f}"]
+        label = [
+            group.arm,
+            group.home,
+            *([group.model] if several else []),
+            f"{100 * group.density:.2f}",
+        ]
         replicates = len({seed for _, seed in group.results})
-        rows.append([*label, str(replicates), *(_cell(group, data, replicates) for data in matrix.data)])
+        rows.append(
+            [*label, str(replicates), *(_cell(group, data, replicates) for data in matrix.data)]
+        )
     labels = ["ticket", "found on", *(["model"] if several else []), "density %", "replicates"]
     return Grid("Test accuracy in percent", labels, [("", list(matrix.data))], rows)
 
@@ -212,10 +257,17 @@ def difference_grid(matrix: Matrix) -> Grid:
     for one in matrix.differences:
         label = "" if one.data == above else one.data
         names = [matrix.name(group) for group in (one.first, one.second)]
-        rows.append([label, *names, str(one.paired.n), _points(one.paired.mean), _interval(one.paired)])
+        rows.append(
+            [label, *names, str(one.paired.n), _points(one.paired.mean), _interval(one.paired)]
+        )
         above = one.data
     heads = ["n", "difference", "95 % interval"]
-    return Grid("Paired differences in test accuracy, points", ["data", "ticket", "against"], [("", heads)], rows)
+    return Grid(
+        "Paired differences in test accuracy, points",
+        ["data", "ticket", "against"],
+        [("", heads)],
+        rows,
+    )
 
 
 def _points(value: float) -> str:
@@ -223,7 +275,11 @@ def _points(value: float) -> str:
 
 
 def _interval(paired: Paired) -> str:
-    return "" if paired.low is None or paired.high is None else f"[{_points(paired.low)}, {_points(paired.high)}]"
+    return (
+        ""
+        if paired.low is None or paired.high is None
+        else f"[{_points(paired.low)}, {_points(paired.high)}]"
+    )
 
 
 def question(matrix: Matrix) -> list[str]:
@@ -235,17 +291,24 @@ def question(matrix: Matrix) -> list[str]:
     found = [group for group in matrix.groups if not group.dense]
     if not found:
         return []
-    away = [data for data in matrix.data if any(group.home != data and group.on(data) for group in found)]
+    away = [
+        data
+        for data in matrix.data
+        if any(group.home != data and group.on(data) for group in found)
+    ]
     homes, where = list(dict.fromkeys(group.home for group in found)), away or matrix.data
     against = ["as the dense network"] if matrix.has_dense else []
     against += ["as those found there"] if set(homes) & set(away) else []
     if not against:
         return [f"How well do tickets found on {listed(homes)} train on {listed(where)}?"]
-    return [f"Do tickets found on {listed(homes)} train as well on {listed(where)} {listed(against)}?"]
+    return [
+        f"Do tickets found on {listed(homes)} train as well on {listed(where)} {listed(against)}?"
+    ]
 
 
 def sentences(matrix: Matrix) -> list[str]:
-    """Say how found tickets differ away from home from dense, from those found there and from chance, the first few.
+    """Say how found tickets differ away from home from dense, from those found there and from
+    chance, the first few.
 
     Of each pair of arms the sparsest is told.
     """
@@ -256,25 +319,37 @@ def sentences(matrix: Matrix) -> list[str]:
         if one.second.dense or one.second.control or one.second.home == one.data
     }
     said = []
-    for one in sorted(pairs.values(), key=lambda one: (not one.second.dense, one.second.control))[:_MOST_TOLD]:
+    for one in sorted(pairs.values(), key=lambda one: (not one.second.dense, one.second.control))[
+        :_MOST_TOLD
+    ]:
         first, second, paired = matrix.name(one.first), matrix.name(one.second), one.paired
         interval = f" {_interval(paired)}" if paired.n > 1 else ""
         many = f"{paired.n} replicates" if paired.n > 1 else "1 replicate"
-        said.append(f"On {one.data}, {first} - {second}: {_points(paired.mean)}{interval} points ({many}).")
+        said.append(
+            f"On {one.data}, {first} - {second}: {_points(paired.mean)}{interval} points ({many})."
+        )
     more = len(matrix.differences) - len(said)
-    return said + ([f"{more} more difference{'s are' if more > 1 else ' is'} in the table."] if said and more else [])
+    return said + (
+        [f"{more} more difference{'s are' if more > 1 else ' is'} in the table."]
+        if said and more
+        else []
+    )
 
 
 def legend(matrix: Matrix) -> list[str]:
     """Return how to read the tables, one line each; nothing where there is no table."""
     if not matrix.groups:
         return []
-    lines = ["± is the sample standard deviation over replicates; a smaller number of them stands in brackets."]
+    lines = [
+        "± is the sample standard deviation over replicates; a smaller number of them stands in "
+        "brackets."
+    ]
     if matrix.differences:
         lines.append(
-            "Differences are within replicates, which share the new head and the order of the data, each with its own "
-            "95 % t interval over seeds. Arms are compared where their densities are within a tenth of each other, "
-            "tickets with the unpruned network that starts where they start."
+            "Differences are within replicates, which share the new head and the order of the "
+            "data, each with its own 95 % t interval over seeds. Arms are compared where their "
+            "densities are within a tenth of each other, tickets with the unpruned network that "
+            "starts where they start."
         )
     return lines
 
@@ -291,9 +366,14 @@ def markdown(title: str, matrix: Matrix, notes: Sequence[str], facts: Mapping[st
 
 
 def write(
-    folder: Path, title: str, records: Sequence[Record], notes: Sequence[str], facts: Mapping[str, str]
+    folder: Path,
+    title: str,
+    records: Sequence[Record],
+    notes: Sequence[str],
+    facts: Mapping[str, str],
 ) -> list[Path]:
-    """Write ``summary.md`` and ``transfer.html`` of a transfer and return them; older ones are replaced.
+    """Write ``summary.md`` and ``transfer.html`` of a transfer and return them; older ones are
+    replaced.
 
     Args:
         folder: Where to.
@@ -310,7 +390,11 @@ def write(
     sheet = Sheet(charts)
     html = sheet.html(
         title,
-        body=[sheet.shown("matrix"), sheet.told(difference_grid(matrix), matrix_grid(matrix)), as_html(legend(matrix))],
+        body=[
+            sheet.shown("matrix"),
+            sheet.told(difference_grid(matrix), matrix_grid(matrix)),
+            as_html(legend(matrix)),
+        ],
         question=question(matrix),
         verdicts=sentences(matrix),
         facts=facts,
@@ -324,7 +408,9 @@ def write(
 
 
 def _cells(matrix: Matrix) -> list[dict[str, Any]]:
-    """Return the cells of the figure: mean accuracy in percent, and its difference from dense where that is known."""
+    """Return the cells of the figure: mean accuracy in percent, and its difference from dense
+    where that is known.
+    """
     cells = []
     for group in matrix.groups:
         for data in matrix.data:

@@ -1,6 +1,7 @@
 """Panels: figures that set arms side by side, or one thing above another over the same density.
 
-    records, comparisons -> [ differences, costs, accuracy and rounds, early stop, distance ] -> page
+    records, comparisons -> [ differences, costs, accuracy and rounds, early stop, distance ] ->
+    page
 
 Arms have the colours and shapes that they have in all figures.
 """
@@ -35,16 +36,18 @@ from tombola.reports.grids import percent
 if TYPE_CHECKING:
     from tombola.ground.extras import altair as alt
 
-_NAMES: dict[str, Any] = {"labelLimit": 260, "labelPadding": 8, "grid": False, "ticks": False}  # an axis of arms
+# an axis of arms
+_NAMES: dict[str, Any] = {"labelLimit": 260, "labelPadding": 8, "grid": False, "ticks": False}
 
 Value = Callable[[Record], "float | None"]
 
 
 def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
-    """Draw each pair's mean difference with its interval, by density: the pairs sorted, the best above.
+    """Draw each pair's mean difference with its interval, by density: the pairs sorted, the best
+    above.
 
-    What the recipe takes for "as good as" is a grey band around zero. An interval that would leave no room for the rest
-    ends in an arrow where it is cut off.
+    What the recipe takes for "as good as" is a grey band around zero. An interval that would leave
+    no room for the rest ends in an arrow where it is cut off.
 
     Args:
         compared: Of one run; densities beyond four are thinned out.
@@ -55,7 +58,9 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     shown = aggregate.few(sorted({one.density for one in compared}, reverse=True))
     chosen = [one for one in compared if one.density in shown]
     means = [metric.scale * one.paired.mean for one in chosen]
-    margin = max((metric.scale * one.margin for one in chosen if one.margin is not None), default=0.0)
+    margin = max(
+        (metric.scale * one.margin for one in chosen if one.margin is not None), default=0.0
+    )
     room = max(0.5 * (max(means) - min(means)), 1.2 * margin, 0.5)
     low, high = min(*means, -margin, 0.0) - room, max(*means, margin, 0.0) + room
     rows: list[dict[str, Any]] = [
@@ -64,7 +69,8 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
             "density": f"{percent(one.density)} %",
             "mean": metric.scale * one.paired.mean,
             "low": metric.scale * (one.paired.mean if one.paired.low is None else one.paired.low),
-            "high": metric.scale * (one.paired.mean if one.paired.high is None else one.paired.high),
+            "high": metric.scale
+            * (one.paired.mean if one.paired.high is None else one.paired.high),
             "n": len(one.values),
             "verdict": one.verdict,
             "p": one.p,
@@ -81,21 +87,33 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     scale = alt.Scale(domain=[low, high], nice=False)
     y = alt.Y("arms:N", sort=order, title=None, axis=alt.Axis(**_NAMES, domain=False))
     offset = alt.YOffset("density:N", sort=labels, scale=alt.Scale(paddingOuter=0.6))
-    colour = alt.Color("density:N", scale=alt.Scale(domain=labels, range=list(PALETTE[: len(labels)])),
-                       legend=legend_of(labels))  # fmt: skip
-    shape = alt.Shape("density:N", scale=alt.Scale(domain=labels, range=list(SHAPES[: len(labels)])),
-                      legend=legend_of(labels))  # fmt: skip
+    colour = alt.Color(
+        "density:N",
+        scale=alt.Scale(domain=labels, range=list(PALETTE[: len(labels)])),
+        legend=legend_of(labels),
+    )
+    shape = alt.Shape(
+        "density:N",
+        scale=alt.Scale(domain=labels, range=list(SHAPES[: len(labels)])),
+        legend=legend_of(labels),
+    )
     switch = arm_switch(labels, field="density")
     over = alt.Chart(inline(rows)).transform_filter(switch)
 
     def x(of: str) -> alt.X:
-        return alt.X(f"{of}:Q", title=metric.axis("First arm minus second", differences=True), scale=scale,
-                     axis=alt.Axis(tickCount=8))  # fmt: skip
+        return alt.X(
+            f"{of}:Q",
+            title=metric.axis("First arm minus second", differences=True),
+            scale=scale,
+            axis=alt.Axis(tickCount=8),
+        )
 
     def cut(of: str, end: str, symbol: str) -> alt.Chart:
-        drawn: alt.Chart = over.transform_filter(f"datum['{of}'] != datum['{end}']").mark_point(
-            filled=True, shape=symbol, size=45, opacity=1
-        ).encode(x=x(end), y=y, yOffset=offset, color=colour)  # fmt: skip
+        drawn: alt.Chart = (
+            over.transform_filter(f"datum['{of}'] != datum['{end}']")
+            .mark_point(filled=True, shape=symbol, size=45, opacity=1)
+            .encode(x=x(end), y=y, yOffset=offset, color=colour)
+        )
         return drawn
 
     tips = [alt.Tooltip("arms:N"), alt.Tooltip("density:N"), alt.Tooltip("mean:Q", title="difference", format="+.2f"),
@@ -103,11 +121,15 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
             alt.Tooltip("high:Q", title="to", format="+.2f"), alt.Tooltip("n:Q"), alt.Tooltip("verdict:N"),
             alt.Tooltip("p:Q", format=".3f")]  # fmt: skip
     zero = alt.Chart(inline([{"zero": 0.0, "from": -margin, "to": margin}]))
-    band = [zero.mark_rect(color=GREY, opacity=0.14).encode(x=x("from"), x2="to:Q")] if margin else []
+    band = (
+        [zero.mark_rect(color=GREY, opacity=0.14).encode(x=x("from"), x2="to:Q")] if margin else []
+    )
     return styled(
         *band,
         zero.mark_rule(color=GREY, strokeWidth=1.25).encode(x=x("zero")),
-        over.mark_rule(strokeWidth=2).encode(x=x("from"), x2="to:Q", y=y, yOffset=offset, color=colour),
+        over.mark_rule(strokeWidth=2).encode(
+            x=x("from"), x2="to:Q", y=y, yOffset=offset, color=colour
+        ),
         cut("low", "from", "triangle-left"),
         cut("high", "to", "triangle-right"),
         over.mark_point(filled=True, size=65, opacity=1)
@@ -117,7 +139,8 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
     )
 
 
-_DARK = (1.0, 0.6, 0.3)  # how dark the parts of a bar are: the search, its evaluation, the evaluations before
+# how dark the parts of a bar are: the search, its evaluation, the evaluations before
+_DARK = (1.0, 0.6, 0.3)
 
 
 def costs(
@@ -126,49 +149,64 @@ def costs(
     made_of: Mapping[str, str] = ledger.UNKNOWN,
     metric: Metric = ACCURACY,
 ) -> alt.VConcatChart:
-    """Draw what it costs each arm to come to a density, in full-data trainings, with what is had for it.
+    """Draw what it costs each arm to come to a density, in full-data trainings, with what is had
+    for it.
 
-    A bar begins with the search (dark), then comes the training that evaluates the ticket (lighter), then those that
-    evaluate the tickets before it (palest).
+    A bar begins with the search (dark), then comes the training that evaluates the ticket
+    (lighter), then those that evaluate the tickets before it (palest).
 
     Args:
         records: Of the whole experiment.
-        densities: At which arms are compared, beyond four thinned out; those that none reaches are left out.
+        densities: At which arms are compared, beyond four thinned out; those that none reaches are
+            left out.
         made_of: By arm, whose tickets it takes.
         metric: What is told of a ticket.
 
     Source:
-        COLT, arXiv:2212.12770, Fig. 2, has accuracy and rounds as bars; what is trained to know them is ours.
+        COLT, arXiv:2212.12770, Fig. 2, has accuracy and rounds as bars; what is trained to know
+        them is ours.
     """
     from tombola.ground.extras import altair as alt
 
     names = aggregate.arms(records)
-    by_density = {density: _cost_rows(records, density, made_of, metric) for density in aggregate.few(densities)}
+    by_density = {
+        density: _cost_rows(records, density, made_of, metric)
+        for density in aggregate.few(densities)
+    }
     most = max(row["to"] for rows in by_density.values() for row in rows)
-    x: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1.3 * most], nice=False), "axis": alt.Axis(tickCount=6)}
+    x: dict[str, Any] = {
+        "scale": alt.Scale(domain=[0, 1.3 * most], nice=False),
+        "axis": alt.Axis(tickCount=6),
+    }
     shown = [(density, rows) for density, rows in by_density.items() if rows]
     panels = []
     for index, (density, rows) in enumerate(shown):
         here = list(dict.fromkeys(row["arm"] for row in rows))
         of_all = colours(names)
-        colour = alt.Color("arm:N", scale=alt.Scale(domain=here, range=[of_all[arm] for arm in here]), legend=None)
+        colour = alt.Color(
+            "arm:N", scale=alt.Scale(domain=here, range=[of_all[arm] for arm in here]), legend=None
+        )
         y = alt.Y("arm:N", sort=here, title=None, axis=alt.Axis(**_NAMES))
-        along = alt.X("from:Q", title="Full-data trainings" if index == len(shown) - 1 else None, **x)
+        along = alt.X(
+            "from:Q", title="Full-data trainings" if index == len(shown) - 1 else None, **x
+        )
         over = alt.Chart(inline(rows))
         tips = [alt.Tooltip("arm:N"), alt.Tooltip("part:N"), alt.Tooltip("cost:Q", title="trainings", format=".1f"),
                 alt.Tooltip(f"{metric.name}:Q", title=metric.head, format=".2f"),
                 alt.Tooltip("rounds:Q", format=".1f"), alt.Tooltip("replicates:Q")]  # fmt: skip
         dark = alt.Opacity("dark:Q", scale=None, legend=None)
-        panels.append(panel(
-            over.mark_bar(stroke="white", strokeWidth=0.5).encode(
-                x=along, x2="to:Q", y=y, color=colour, opacity=dark, tooltip=tips
-            ),
-            over.transform_filter("datum.last").mark_text(align="left", dx=5, fontSize=11, color=GREY).encode(
-                x=alt.X("to:Q", **x), y=y, text="label:N"
-            ),
-            height=19 * len(here),
-            title=f"To come to {percent(density)} % of the weights",
-        ))  # fmt: skip
+        panels.append(
+            panel(
+                over.mark_bar(stroke="white", strokeWidth=0.5).encode(
+                    x=along, x2="to:Q", y=y, color=colour, opacity=dark, tooltip=tips
+                ),
+                over.transform_filter("datum.last")
+                .mark_text(align="left", dx=5, fontSize=11, color=GREY)
+                .encode(x=alt.X("to:Q", **x), y=y, text="label:N"),
+                height=19 * len(here),
+                title=f"To come to {percent(density)} % of the weights",
+            )
+        )
     return stacked(*panels, room=58 + 7 * max(map(len, names)))
 
 
@@ -184,17 +222,29 @@ def _cost_rows(
         spread = values.get(one.arm)
         ends = [0.0, one.search, max(one.search, one.own), max(one.search, one.own, one.whole)]
         for index, (part, dark) in enumerate(zip(parts, _DARK, strict=True)):
-            rows.append({
-                "arm": one.arm, "part": part, "dark": dark, "from": ends[index], "to": ends[index + 1],
-                "cost": ends[index + 1] - ends[index], "last": index == len(parts) - 1,
-                metric.name: None if spread is None else metric.scale * spread.mean, "rounds": one.rounds,
-                "label": "" if spread is None else metric.shown(spread.mean), "replicates": one.replicates,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "arm": one.arm,
+                    "part": part,
+                    "dark": dark,
+                    "from": ends[index],
+                    "to": ends[index + 1],
+                    "cost": ends[index + 1] - ends[index],
+                    "last": index == len(parts) - 1,
+                    metric.name: None if spread is None else metric.scale * spread.mean,
+                    "rounds": one.rounds,
+                    "label": "" if spread is None else metric.shown(spread.mean),
+                    "replicates": one.replicates,
+                }
+            )
     return rows
 
 
-def metric_and_rounds(records: Sequence[Record], arms: Sequence[str], metric: Metric = ACCURACY) -> alt.LayerChart:
-    """Draw the headline metric (solid, left axis) and the rounds it took (dashed, right axis) over density.
+def metric_and_rounds(
+    records: Sequence[Record], arms: Sequence[str], metric: Metric = ACCURACY
+) -> alt.LayerChart:
+    """Draw the headline metric (solid, left axis) and the rounds it took (dashed, right axis) over
+    density.
 
     COLT's Fig. 5 does so.
 
@@ -209,8 +259,14 @@ def metric_and_rounds(records: Sequence[Record], arms: Sequence[str], metric: Me
 
     names, values, rounds, x = _metric_and_rounds(records, arms, metric)
     colour, shape = arm_encodings(names, arms)
-    left = alt.Y("mean:Q", title=metric.axis(f"Test {metric.title}", more="solid"), scale=alt.Scale(zero=False))
-    right = alt.Y("mean:Q", title="Rounds (dashed)", axis=alt.Axis(grid=False, tickMinStep=1, format="d"))
+    left = alt.Y(
+        "mean:Q",
+        title=metric.axis(f"Test {metric.title}", more="solid"),
+        scale=alt.Scale(zero=False),
+    )
+    right = alt.Y(
+        "mean:Q", title="Rounds (dashed)", axis=alt.Axis(grid=False, tickMinStep=1, format="d")
+    )
     of_metric, of_rounds = (alt.Chart(inline(rows)) for rows in (values, rounds))
     chart: alt.LayerChart = styled(
         _together(
@@ -220,7 +276,9 @@ def metric_and_rounds(records: Sequence[Record], arms: Sequence[str], metric: Me
             ),
         ),
         _together(
-            of_rounds.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(x=x, y=right, color=colour),
+            of_rounds.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(
+                x=x, y=right, color=colour
+            ),
             of_rounds.mark_point(filled=False, size=40, opacity=1).encode(
                 x=x, y=right, color=colour, shape=shape, tooltip=_tips("rounds", ".1f")
             ),
@@ -237,7 +295,9 @@ def _together(*charts: alt.Chart) -> alt.LayerChart:
     return cast("alt.LayerChart", chart)
 
 
-def rounds(records: Sequence[Record], arms: Sequence[str], metric: Metric = ACCURACY) -> alt.VConcatChart:
+def rounds(
+    records: Sequence[Record], arms: Sequence[str], metric: Metric = ACCURACY
+) -> alt.VConcatChart:
     """Draw the headline metric above and the rounds it took below, over one density axis.
 
     Args:
@@ -246,7 +306,8 @@ def rounds(records: Sequence[Record], arms: Sequence[str], metric: Metric = ACCU
         metric: On the test split.
 
     Source:
-        COLT, arXiv:2212.12770, Fig. 5, has both in one picture with two scales, see `metric_and_rounds`.
+        COLT, arXiv:2212.12770, Fig. 5, has both in one picture with two scales, see
+        `metric_and_rounds`.
     """
     names, values, taken, _ = _metric_and_rounds(records, arms, metric)
     return _over_density(
@@ -266,10 +327,11 @@ def _metric_and_rounds(
 
 
 def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VConcatChart:
-    """Draw, over density, the headline metric at the early stop, when that was, and how far training is above test.
+    """Draw, over density, the headline metric at the early stop, when that was, and how far
+    training is above test.
 
-    Lines are means, bands go from the lowest to the highest replicate; dashed, unless arms are many: training above
-    validation.
+    Lines are means, bands go from the lowest to the highest replicate; dashed, unless arms are
+    many: training above validation.
 
     Source:
         Frankle & Carbin 2019, arXiv:1803.03635, Fig. 3 and 4; COLT, arXiv:2212.12770, on the gap.
@@ -281,33 +343,49 @@ def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VCon
         gaps += _rows(own, lambda record: aggregate.above_valid(record, metric), dashed=True)
     title = metric.title[:1].upper() + metric.title[1:]
     early = _rows(own, lambda record: aggregate.early_value(record, metric))
-    return _over_density(names, [
-        (metric.axis(f"{title} at early stop"), early, ".2f", 170),
-        ("Early stop (step)", _rows(own, lambda record: record["early_stop_step"]), ",.0f", 170),
-        (metric.axis("Train - test", differences=True), gaps, ".2f", 170),
-    ])  # fmt: skip
+    return _over_density(
+        names,
+        [
+            (metric.axis(f"{title} at early stop"), early, ".2f", 170),
+            (
+                "Early stop (step)",
+                _rows(own, lambda record: record["early_stop_step"]),
+                ",.0f",
+                170,
+            ),
+            (metric.axis("Train - test", differences=True), gaps, ".2f", 170),
+        ],
+    )
 
 
 def distance(records: Sequence[Record]) -> alt.VConcatChart:
     """Draw, over density, how far the kept weights went in a training from where it began."""
     names, own = aggregate.arms(records), _of_tickets(records)
     title = "Change of a kept weight (root mean square)"
-    return _over_density(names, [(title, _rows(own, lambda record: record.get("distance")), ".4f", 260)])
+    return _over_density(
+        names, [(title, _rows(own, lambda record: record.get("distance")), ".4f", 260)]
+    )
 
 
 def _of_tickets(records: Sequence[Record]) -> list[Record]:
-    """Return the records of the arms that prune: a dense network that is trained longer has its own density alone."""
+    """Return the records of the arms that prune: a dense network that is trained longer has its
+    own density alone.
+    """
     pruning = {record["arm"] for record in records if record["density"] < 1}
     return [record for record in records if record["arm"] in pruning]
 
 
 def _rows(records: Sequence[Record], of: Value, *, dashed: bool = False) -> list[dict[str, Any]]:
-    """Return means over replicates, by arm and round, of what is known; a density of zero has no place on the axis."""
+    """Return means over replicates, by arm and round, of what is known; a density of zero has
+    no place on the axis.
+    """
     found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for record in records:
         value = of(record)
         if value is not None and record["density"] > 0:
-            found.setdefault((record["arm"], record["round"]), []).append((record["density"], value))
+            found.setdefault((record["arm"], record["round"]), []).append(
+                (record["density"], value)
+            )
     return [
         {
             "arm": arm,
@@ -367,7 +445,9 @@ def _over_density(
             "scale": alt.Scale(zero=False),
             "axis": alt.Axis(tickCount=5, minExtent=46),
         }
-        plain = alt.Chart(inline([row for row in rows if not row["dashed"]])).transform_filter(switch)
+        plain = alt.Chart(inline([row for row in rows if not row["dashed"]])).transform_filter(
+            switch
+        )
         dashed = [row for row in rows if row["dashed"]]
         over_dashed = alt.Chart(inline(dashed)).transform_filter(switch)
         layers = [
@@ -380,9 +460,12 @@ def _over_density(
             ),
         ]
         if dashed:
-            layers.insert(1, over_dashed.mark_line(strokeWidth=1.25, strokeDash=[5, 4]).encode(
-                x=x, y=alt.Y("mean:Q", **y), color=colour
-            ))  # fmt: skip
+            layers.insert(
+                1,
+                over_dashed.mark_line(strokeWidth=1.25, strokeDash=[5, 4]).encode(
+                    x=x, y=alt.Y("mean:Q", **y), color=colour
+                ),
+            )
         if index == 0:
             layers[-1] = layers[-1].add_params(switch)
         panels.append(panel(*layers, height=height))
@@ -390,7 +473,8 @@ def _over_density(
 
 
 def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcatChart:
-    """Draw the trained dense network's weights of a layer by value, a panel an arm: coloured what its ticket keeps.
+    """Draw the trained dense network's weights of a layer by value, a panel an arm: coloured what
+    its ticket keeps.
 
     Args:
         rows: With arm, layer, round, density, from, to, kept, pruned; see `tombola.folder.pruned`.
@@ -403,19 +487,28 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
     here = list(dict.fromkeys(row["arm"] for row in rows))
     panels = []
     for arm in here:
-        own = [row | {"all": row["kept"] + row["pruned"], "none": 0} for row in rows if row["arm"] == arm]
+        own = [
+            row | {"all": row["kept"] + row["pruned"], "none": 0}
+            for row in rows
+            if row["arm"] == arm
+        ]
         layer, index, density = (own[0][of] for of in ("layer", "round", "density"))
         title = "Weight of the trained dense network" if arm == here[-1] else None
-        panels.append(panel(
-            _bars(own, "none", "kept", of_all[arm], title),
-            _bars(own, "kept", "all", "#c8c8c8", title),
-            height=120,
-            title=f"{arm}, round {index}: keeps {percent(density)} % of {layer.removesuffix('.weight')}",
-        ))  # fmt: skip
+        panels.append(
+            panel(
+                _bars(own, "none", "kept", of_all[arm], title),
+                _bars(own, "kept", "all", "#c8c8c8", title),
+                height=120,
+                title=f"{arm}, round {index}: keeps {percent(density)} % of "
+                f"{layer.removesuffix('.weight')}",
+            )
+        )
     return stacked(*panels, room=80)
 
 
-def _bars(rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, title: str | None) -> alt.Chart:
+def _bars(
+    rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, title: str | None
+) -> alt.Chart:
     from tombola.ground.extras import altair as alt
 
     chart: alt.Chart = (
@@ -424,10 +517,16 @@ def _bars(rows: Sequence[dict[str, Any]], low: str, high: str, colour: str, titl
         .encode(
             x=alt.X("from:Q", title=title, axis=alt.Axis(tickCount=7)),
             x2="to:Q",
-            y=alt.Y(f"{low}:Q", title="Weights", axis=alt.Axis(tickCount=4, format=",.0f", minExtent=46)),
+            y=alt.Y(
+                f"{low}:Q", title="Weights", axis=alt.Axis(tickCount=4, format=",.0f", minExtent=46)
+            ),
             y2=f"{high}:Q",
-            tooltip=[alt.Tooltip("from:Q", format=".3f"), alt.Tooltip("to:Q", format=".3f"),
-                     alt.Tooltip("kept:Q", format=","), alt.Tooltip("pruned:Q", format=",")],
+            tooltip=[
+                alt.Tooltip("from:Q", format=".3f"),
+                alt.Tooltip("to:Q", format=".3f"),
+                alt.Tooltip("kept:Q", format=","),
+                alt.Tooltip("pruned:Q", format=","),
+            ],
         )
-    )  # fmt: skip
+    )
     return chart

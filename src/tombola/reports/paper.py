@@ -62,9 +62,11 @@ class Printed:
 
 
 def printed(recipe: str, data: str, model: str) -> Printed | None:
-    """Return what is printed of a recipe's experiment, whatever the scale it is run at; ``None`` where nothing is.
+    """Return what is printed of a recipe's experiment, whatever the scale it is run at; ``None``
+    where nothing is.
 
-    A recipe that only begins alike, or a scale of it with other data or another model, is another experiment.
+    A recipe that only begins alike, or a scale of it with other data or another model, is another
+    experiment.
 
     >>> printed("cifar100-resnet18-small", "cifar100", "resnet18").points[0]
     Point(arm='lth', sparsity=0.973, accuracy=0.662, rounds=17, minutes=479)
@@ -72,12 +74,22 @@ def printed(recipe: str, data: str, model: str) -> Printed | None:
     True
     """
     known = {name: whole for name, whole in _table().items() if whole["of"] == [data, model]}
-    found = max((name for name in known if recipe == name or recipe.startswith(f"{name}-")), key=len, default=None)
+    found = max(
+        (name for name in known if recipe == name or recipe.startswith(f"{name}-")),
+        key=len,
+        default=None,
+    )
     if found is None:
         return None
     whole = known[found]
     points = tuple(
-        Point(one["arm"], one["sparsity"] / 100, one["accuracy"] / 100, one["rounds"], one.get("minutes"))
+        Point(
+            one["arm"],
+            one["sparsity"] / 100,
+            one["accuracy"] / 100,
+            one["rounds"],
+            one.get("minutes"),
+        )
         for one in whole["points"]
     )
     return Printed(whole["source"], whole["dense"] / 100, points, whole.get("note", ""))
@@ -85,6 +97,10 @@ def printed(recipe: str, data: str, model: str) -> Printed | None:
 
 @functools.cache
 def _table() -> Mapping[str, Any]:
-    text = importlib.resources.files("tombola.reports").joinpath("paper.yaml").read_text(encoding="utf-8")
+    text = (
+        importlib.resources.files("tombola.reports")
+        .joinpath("paper.yaml")
+        .read_text(encoding="utf-8")
+    )
     table: Mapping[str, Any] = yaml.safe_load(text)
     return table

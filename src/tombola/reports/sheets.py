@@ -1,9 +1,10 @@
-"""Sheets: one HTML file that needs no network, and the drawings in it; what they say is not known here.
+"""Sheets: one HTML file that needs no network, and the drawings in it; what they say is not known
+here.
 
     charts + grids -> [ Sheet ] -> page, together
 
-Whatever text comes in is escaped where it meets HTML or a script. A sheet forbids itself every load (its content
-security policy).
+Whatever text comes in is escaped where it meets HTML or a script. A sheet forbids itself every load
+(its content security policy).
 """
 
 from __future__ import annotations
@@ -32,23 +33,35 @@ class Sheet:
         colours: Of the names that stand in tables with a dot of their colour.
     """
 
-    def __init__(self, charts: Mapping[str, tuple[Chart, str]], colours: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, charts: Mapping[str, tuple[Chart, str]], colours: Mapping[str, str] | None = None
+    ) -> None:
         self.charts, self.colours = charts, colours or {}
-        # The tests hold every chart to Vega-Lite's schema; a page of thousands of results would wait for it each time.
+        # The tests hold every chart to Vega-Lite's schema; a page of thousands of results would
+        # wait for it each time.
         self._specs = {name: chart.to_dict(validate=False) for name, (chart, _) in charts.items()}
         self.drawings = {name: _drawing(spec) for name, spec in self._specs.items()}
         self._told = {name: one for name, one in charts.items() if one[1]}
         # Names of arms may hold what has a meaning in a selector.
-        self._ids = {name: name if name.isalpha() else f"chart-{index}" for index, name in enumerate(self._told)}
+        self._ids = {
+            name: name if name.isalpha() else f"chart-{index}"
+            for index, name in enumerate(self._told)
+        }
 
     def files(self, formats: Sequence[Format]) -> dict[str, bytes]:
         """Return the charts as files of their own."""
-        return {f"{name}.{kind}": _as(kind, drawing) for name, drawing in self.drawings.items() for kind in formats}
+        return {
+            f"{name}.{kind}": _as(kind, drawing)
+            for name, drawing in self.drawings.items()
+            for kind in formats
+        }
 
     def shown(self, *names: str) -> str:
-        """Return the figures of these names; a name that ends in a dash stands for all that begin so.
+        """Return the figures of these names; a name that ends in a dash stands for all that begin
+        so.
 
-        The drawing is what readers without scripts see; where scripts run, the chart takes its place.
+        The drawing is what readers without scripts see; where scripts run, the chart takes its
+        place.
         """
         return "".join(
             f'<figure><div class="chart" id="{self._ids[name]}">{self.drawings[name]}</div>'
@@ -89,9 +102,13 @@ class Sheet:
             title=escape(title),
             question=paragraphs(question),
             verdicts=f"<ul class=verdicts>{decided}</ul>" if decided else "",
-            facts="".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in told),
+            facts="".join(
+                f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in told
+            ),
             summary=paragraphs(summary),
-            notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else "",
+            notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
+            if notes
+            else "",
             body="".join(body),
             scripts=self._scripts() if self._told else "",
         )
@@ -103,12 +120,15 @@ class Sheet:
         for name in self._told:
             spec = dict(self._specs[name])
             where = f'"#{self._ids[name]}",'
-            if "room" in spec.get("usermeta", {}):  # Vega-Lite gives the width of its place to single views alone
+            # Vega-Lite gives the width of its place to single views alone
+            if "room" in spec.get("usermeta", {}):
                 calls.append(f"panels({where}{_json(spec)},{options});")
                 continue
-            if "vconcat" not in spec:  # panels side by side keep their width, and are scaled as pictures are
+            # panels side by side keep their width, and are scaled as pictures are
+            if "vconcat" not in spec:
                 spec["width"] = "container"
-                spec.pop("title", None)  # what the page says above; a long one would leave a narrow figure no room
+                # what the page says above; a long one would leave a narrow figure no room
+                spec.pop("title", None)
             calls.append(f"vegaEmbed({where}{_json(spec)},{options}).catch(console.error);")
         return f"<script>{_library()}</script><script>{_PANELS}{''.join(calls)}</script>"
 
@@ -127,7 +147,9 @@ def _as(kind: Format, drawing: str) -> bytes:
 
     if kind == "svg":
         return drawing.encode()
-    found: bytes = vl_convert.svg_to_png(drawing, scale=2) if kind == "png" else vl_convert.svg_to_pdf(drawing)
+    found: bytes = (
+        vl_convert.svg_to_png(drawing, scale=2) if kind == "png" else vl_convert.svg_to_pdf(drawing)
+    )
     return found
 
 
@@ -165,15 +187,23 @@ def legend(lines: Sequence[str]) -> str:
 def _table(grid: Grid, colours: Mapping[str, str]) -> str:
     grid = filled(grid)
     labels = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for head in grid.labels)
-    heads = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for _, heads in grid.groups for head in heads)
+    heads = "".join(
+        f'<th scope="col"{_side(head)}>{escape(head)}</th>'
+        for _, heads in grid.groups
+        for head in heads
+    )
     above = "".join(
-        f'<th scope="colgroup" colspan="{len(heads)}">{_arm(name, colours)}</th>' for name, heads in grid.groups
+        f'<th scope="colgroup" colspan="{len(heads)}">{_arm(name, colours)}</th>'
+        for name, heads in grid.groups
     )
     named = any(name for name, _ in grid.groups)
     body = []
     for row in grid.rows:
         heads_of_cells = [*grid.labels, *(head for _, heads in grid.groups for head in heads)]
-        cells = [f"<td{_side(head)}>{escape(cell)}</td>" for head, cell in zip(heads_of_cells, row, strict=True)]
+        cells = [
+            f"<td{_side(head)}>{escape(cell)}</td>"
+            for head, cell in zip(heads_of_cells, row, strict=True)
+        ]
         for index, head in enumerate(grid.labels):
             text = _arm(row[index], colours) if head == "arm" else escape(row[index])
             cells[index] = f'<th scope="row"{_side(head)}>{text}</th>'
@@ -187,7 +217,11 @@ def _table(grid: Grid, colours: Mapping[str, str]) -> str:
 
 
 def _arm(name: str, colours: Mapping[str, str]) -> str:
-    return f'<i style="background:{colours[name]}"></i>{escape(name)}' if name in colours else escape(name)
+    return (
+        f'<i style="background:{colours[name]}"></i>{escape(name)}'
+        if name in colours
+        else escape(name)
+    )
 
 
 def _side(head: str) -> str:
@@ -216,7 +250,9 @@ def _library() -> str:
     """Return the scripts that draw the charts; putting them together takes two seconds."""
     from tombola.ground.extras import vl_convert
 
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_version())
+    bundle: str = vl_convert.javascript_bundle(
+        "window.vegaEmbed = vegaEmbed;", vl_version=_version()
+    )
     return bundle
 
 

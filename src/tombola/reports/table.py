@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 _MARKDOWN_ACTS_ON = re.compile(r"([\\`*\[\]<>&|~$#]|(?<!\w)_|_(?!\w))")
 
 
-def markdown(title: str, records: Sequence[Record], notes: Sequence[str], asked: Asked = NOTHING) -> str:
-    r"""Return the report as GitHub Markdown: the dense network, both tables, how to read them, the notes.
+def markdown(
+    title: str, records: Sequence[Record], notes: Sequence[str], asked: Asked = NOTHING
+) -> str:
+    r"""Return the report as GitHub Markdown: the dense network, both tables, how to read them, the
+    notes.
 
     Titles, arms and notes may hold any text; what Markdown would act on is escaped.
 
@@ -57,7 +60,8 @@ def terminal(
     console: Console | None = None,
     asked: Asked = NOTHING,
 ) -> None:
-    """Print the report: three arms fit 100 columns; arms that do not fit side by side stand below each other.
+    """Print the report: three arms fit 100 columns; arms that do not fit side by side stand below
+    each other.
 
     Args:
         title: Printed as it is, like arms and notes: square brackets are no markup.
@@ -90,7 +94,8 @@ def terminal(
 
 
 def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
-    """Return what all arms are compared with, the dense network, and what is missing; one line each.
+    """Return what all arms are compared with, the dense network, and what is missing; one line
+    each.
 
     >>> summary([{"arm": "dense", "replicate": 0, "round": 0, "test_accuracy": 0.9712}])
     ['Dense network: test accuracy 97.12 % (1 replicate).']
@@ -102,7 +107,10 @@ def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
         many = f"mean of {value.n} replicates" if value.n > 1 else "1 replicate"
         told = f"{spread(value, metric)} {metric.shown_unit}".strip()
         lines.append(f"Dense network: test {metric.title} {told} ({many}).")
-    kept = [f"{arm} {spread(of)}" for arm, of in aggregate.kept_per_round(records, asked.made_of).items()]
+    kept = [
+        f"{arm} {spread(of)}"
+        for arm, of in aggregate.kept_per_round(records, asked.made_of).items()
+    ]
     if kept:
         lines.append(f"Weights kept per round: {', '.join(kept)} %.")
     if not records:
@@ -112,7 +120,9 @@ def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     return lines
 
 
-def grids(records: Sequence[Record], asked: Asked = NOTHING, *, briefly: bool = False) -> list[Grid]:
+def grids(
+    records: Sequence[Record], asked: Asked = NOTHING, *, briefly: bool = False
+) -> list[Grid]:
     """Return the tables as text, without those that would have no rows.
 
     Args:
@@ -120,7 +130,11 @@ def grids(records: Sequence[Record], asked: Asked = NOTHING, *, briefly: bool = 
         asked: What is to be decided.
         briefly: The tables of the metric, costs and verdicts alone, as a terminal shows them.
     """
-    found = [_round_grid(records, asked.metric), _target_grid(records, asked), decisions.verdict_grid(records, asked)]
+    found = [
+        _round_grid(records, asked.metric),
+        _target_grid(records, asked),
+        decisions.verdict_grid(records, asked),
+    ]
     if not briefly:
         found += [
             decisions.comparison_grid(records, asked),
@@ -154,17 +168,23 @@ def legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
     if decisions.connected(records):
         worst = "lowest" if metric.higher and not metric.fraction else "highest"
         beyond = "below" if worst == "lowest" else "above"
-        stable = f"; a ticket is stable where it is below {percent(decisions.STABLE)} points" if metric.fraction else ""
+        stable = (
+            f"; a ticket is stable where it is below {percent(decisions.STABLE)} points"
+            if metric.fraction
+            else ""
+        )
         lines.append(
-            f"The barrier is the {worst} test {metric.error_title} on the straight line between two trainings of one "
-            f"ticket, in two orders of the data, {beyond} the mean {metric.error_title} of the two{stable}."
+            f"The barrier is the {worst} test {metric.error_title} on the straight line between "
+            f"two trainings of one ticket, in two orders of the data, {beyond} the mean "
+            f"{metric.error_title} of the two{stable}."
         )
     checks = sum(record.get("invariant_seconds") or 0.0 for record in records)
     if checks:
         lines.append(f"Checking the invariants after every round took {checks:.1f} s in all.")
     if aggregate.by_target(records):
         lines.append(
-            "Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone"
+            "Costs are cumulative: all trainings that the arm needed up to there, as if it ran "
+            "alone"
             + (
                 "; where densities know nothing of each other, those of that density. "
                 if ledger.apart(records)
@@ -178,7 +198,10 @@ def legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
 
 def _round_grid(records: Sequence[Record], metric: Metric) -> Grid:
     names, rows = aggregate.arms(records), aggregate.by_round(records, metric)
-    cells = {(row.arm, row.round): _round_cells(row, aggregate.replicates(records), metric) for row in rows}
+    cells = {
+        (row.arm, row.round): _round_cells(row, aggregate.replicates(records), metric)
+        for row in rows
+    }
     return Grid(
         title=f"Test {metric.title} by round",
         labels=["round"],
@@ -190,33 +213,46 @@ def _round_grid(records: Sequence[Record], metric: Metric) -> Grid:
     )
 
 
-def stop_grid(records: Sequence[Record], targets: Sequence[float], metric: Metric = ACCURACY) -> Grid:
-    """Return where the first tickets at or below each density stop early, and how training is above test, as text.
+def stop_grid(
+    records: Sequence[Record], targets: Sequence[float], metric: Metric = ACCURACY
+) -> Grid:
+    """Return where the first tickets at or below each density stop early, and how training is above
+    test, as text.
 
     Args:
-        records: Of the whole experiment; without validation data there is no early stop, and no row.
+        records: Of the whole experiment; without validation data there is no early stop, and no
+            row.
         targets: Densities, beyond four thinned out.
         metric: What is told of them.
     """
     names = aggregate.arms(records)
     dense = {record["replicate"]: record for record in reversed(records) if record["round"] == 0}
     shown = [("100", aggregate.DENSE, list(dense.values()))]
-    tickets = {arm: [record for record in records if record["arm"] == arm and record["round"]] for arm in names}
+    tickets = {
+        arm: [record for record in records if record["arm"] == arm and record["round"]]
+        for arm in names
+    }
     for target in aggregate.few(targets):
-        shown += [(percent(target), arm, aggregate.firsts(own, target)) for arm, own in tickets.items()]
+        shown += [
+            (percent(target), arm, aggregate.firsts(own, target)) for arm, own in tickets.items()
+        ]
     rows: list[list[str]] = []
     above = None
     for density, arm, here in shown:
         if all(aggregate.early_value(record, metric) is None for record in here):
             continue
-        rows.append([
-            "" if density == above else density, arm, str(len(here)),
-            _in_digits([aggregate.scaled(record[metric.test], metric) for record in here], 2),
-            _in_digits([aggregate.early_value(record, metric) for record in here], 2),
-            _in_digits([record["early_stop_step"] for record in here], 0),
-            _in_digits([aggregate.above_test(record, metric) for record in here], 2),
-            _in_digits([aggregate.above_valid(record, metric) for record in here], 2),
-        ])  # fmt: skip
+        rows.append(
+            [
+                "" if density == above else density,
+                arm,
+                str(len(here)),
+                _in_digits([aggregate.scaled(record[metric.test], metric) for record in here], 2),
+                _in_digits([aggregate.early_value(record, metric) for record in here], 2),
+                _in_digits([record["early_stop_step"] for record in here], 0),
+                _in_digits([aggregate.above_test(record, metric) for record in here], 2),
+                _in_digits([aggregate.above_valid(record, metric) for record in here], 2),
+            ]
+        )
         above = density
     heads = [
         "n",
@@ -227,15 +263,16 @@ def stop_grid(records: Sequence[Record], targets: Sequence[float], metric: Metri
         "train - validation",
     ]
     title = metric.axis("Early stop, and how far training is above test", differences=True)
-    return Grid(title=title, labels=["density %", "arm"],
-                groups=[("", heads)], rows=rows)  # fmt: skip
+    return Grid(title=title, labels=["density %", "arm"], groups=[("", heads)], rows=rows)
 
 
 def _in_digits(values: Sequence[float | None], digits: int) -> str:
     of = aggregate.known_spread(values)
     if of is None:
         return ""
-    return f"{of.mean:,.{digits}f}" + ("" if of.deviation is None else f" ± {of.deviation:,.{digits}f}")
+    return f"{of.mean:,.{digits}f}" + (
+        "" if of.deviation is None else f" ± {of.deviation:,.{digits}f}"
+    )
 
 
 def _round_cells(row: RoundRow, replicates: int, metric: Metric) -> list[str]:
@@ -247,12 +284,17 @@ def _target_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows: list[list[str]] = []
     above = None
     for row in aggregate.by_target(records, made_of=asked.made_of, metric=asked.metric):
-        rows.append(["" if row.target == above else percent(row.target), *_target_cells(row, asked.metric)])
+        rows.append(
+            ["" if row.target == above else percent(row.target), *_target_cells(row, asked.metric)]
+        )
         above = row.target
     return Grid(
         title="First round at or below each density",
         labels=["target %", "arm"],
-        groups=[("", ["reached", "round", "density %", asked.metric.head]), ("", ["full-data trainings", "seconds"])],
+        groups=[
+            ("", ["reached", "round", "density %", asked.metric.head]),
+            ("", ["full-data trainings", "seconds"]),
+        ],
         rows=rows,
     )
 
@@ -273,7 +315,8 @@ def _target_cells(row: TargetRow, metric: Metric) -> list[str]:
 
 
 def spread(value: Spread, metric: Metric = ACCURACY, replicates: int | None = None) -> str:
-    """Return the mean as it is shown, standard deviation where there is one, and n in brackets where some are missing.
+    """Return the mean as it is shown, standard deviation where there is one, and n in brackets
+    where some are missing.
 
     Args:
         value: Over replicates.
@@ -289,10 +332,18 @@ def spread(value: Spread, metric: Metric = ACCURACY, replicates: int | None = No
 def markdown_table(grid: Grid) -> str:
     """Return a grid as a table of GitHub Markdown, its notes below."""
     grid = filled(grid)
-    heads = grid.labels + [f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads]
+    heads = grid.labels + [
+        f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads
+    ]
     rules = [":---" if in_words(head) else "---:" for head in heads]
-    lines = [[escaped(head) for head in heads], rules, *([escaped(cell) for cell in row] for row in grid.rows)]
-    return "\n\n".join(["\n".join(f"| {' | '.join(line)} |" for line in lines), *map(escaped, grid.notes)])
+    lines = [
+        [escaped(head) for head in heads],
+        rules,
+        *([escaped(cell) for cell in row] for row in grid.rows),
+    ]
+    return "\n\n".join(
+        ["\n".join(f"| {' | '.join(line)} |" for line in lines), *map(escaped, grid.notes)]
+    )
 
 
 def escaped(text: str) -> str:
@@ -320,7 +371,9 @@ def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
     named = any(name for name, _ in grid.groups)
     columns = list(range(len(grid.labels)))
     for label in grid.labels:
-        table.add_column(Text(f"\n{label}"), justify="left" if in_words(label) else "right", overflow="fold")
+        table.add_column(
+            Text(f"\n{label}"), justify="left" if in_words(label) else "right", overflow="fold"
+        )
     for index in chosen:
         name, heads = grid.groups[index]
         start = len(grid.labels) + sum(len(heads) for _, heads in grid.groups[:index])
@@ -328,7 +381,9 @@ def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
         for offset, head in enumerate(heads):
             above = name if named and offset == 0 else ""
             text = f"{above}\n{head}" if named else _in_two_lines(head)
-            table.add_column(Text(text), justify="left" if in_words(head) else "right", overflow="fold")
+            table.add_column(
+                Text(text), justify="left" if in_words(head) else "right", overflow="fold"
+            )
     for row in grid.rows:
         cells = [row[column] for column in columns]
         if not named or any(cells[len(grid.labels) :]):

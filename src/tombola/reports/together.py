@@ -2,9 +2,10 @@
 
     runs, each with a label -> [ panels, over variants, tables ] -> summary.md, figures, report.html
 
-Each run keeps its own arms and its own dense network; nothing is pooled. Replicate k of two runs begins from the same
-seed, so an arm is compared with itself in another run replicate by replicate, where both are tested on the same
-examples: a difference between two data sets says nothing of an arm.
+Each run keeps its own arms and its own dense network; nothing is pooled. Replicate k of two runs
+begins from the same seed, so an arm is compared with itself in another run replicate by replicate,
+where both are tested on the same examples: a difference between two data sets says nothing of an
+arm.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from tombola.reports.grids import Grid, listed, percent
 from tombola.reports.sheets import Chart, Format, Sheet, section
 
 _MOST_TOLD = 12  # sentences above the body
-_SAME_TEST = ("valid", "subset", "augment", "skew", "download", "verify")  # entries of data that leave the test set
+# entries of data that leave the test set
+_SAME_TEST = ("valid", "subset", "augment", "skew", "download", "verify")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,11 @@ class Part:
 
 
 def write(
-    folder: Path, title: str, parts: Sequence[Part], notes: Sequence[str], formats: Sequence[Format] = ("svg", "png")
+    folder: Path,
+    title: str,
+    parts: Sequence[Part],
+    notes: Sequence[str],
+    formats: Sequence[Format] = ("svg", "png"),
 ) -> list[Path]:
     """Write what several runs say beside each other, and return the files, ``report.html`` last.
 
@@ -82,12 +88,17 @@ def question(parts: Sequence[Part]) -> str:
     'What does training.lr change? Beside each other: low, high.'
     """
     names = list(parts[0].settings)
-    what = f"What does {' with '.join(names)} change?" if 0 < len(names) <= 3 else "What do these runs say together?"
+    what = (
+        f"What does {' with '.join(names)} change?"
+        if 0 < len(names) <= 3
+        else "What do these runs say together?"
+    )
     return f"{what} Beside each other: {', '.join(part.label for part in parts)}."
 
 
 def sentences(parts: Sequence[Part]) -> list[str]:
-    """Say how the dense network and each arm differ from the first run, at the lowest density that was asked for.
+    """Say how the dense network and each arm differ from the first run, at the lowest density that
+    was asked for.
 
     Runs that are not paired with it are named first, with what their data differ in.
     """
@@ -95,8 +106,10 @@ def sentences(parts: Sequence[Part]) -> list[str]:
     apart = {part.label: fields for part in parts[1:] if (fields := other_data(parts[0], part))}
     if apart:
         fields = list(dict.fromkeys(field for of in apart.values() for field in of))
-        said.append(f"{listed(list(apart))} {'is' if len(apart) == 1 else 'are'} not paired with {parts[0].label}: "
-                    f"other test data ({', '.join(fields)}).")  # fmt: skip
+        said.append(
+            f"{listed(list(apart))} {'is' if len(apart) == 1 else 'are'} not paired with "
+            f"{parts[0].label}: other test data ({', '.join(fields)})."
+        )
     for part in parts[1:]:
         for arm in (DENSE, *_searching(parts)):
             found = _against_first(parts, part, arm)
@@ -105,12 +118,15 @@ def sentences(parts: Sequence[Part]) -> list[str]:
                 said.append(decisions.compared_in_words(found[-1], *names))
     more = len(said) - _MOST_TOLD
     return said[:_MOST_TOLD] + (
-        [f"{more} more difference{'s are' if more > 1 else ' is'} in the table."] if more > 0 else []
+        [f"{more} more difference{'s are' if more > 1 else ' is'} in the table."]
+        if more > 0
+        else []
     )
 
 
 def other_data(one: Part, other: Part) -> list[str]:
-    """Return the entries of the recipe by which two runs are tested on other examples, by their dotted names.
+    """Return the entries of the recipe by which two runs are tested on other examples, by their
+    dotted names.
 
     >>> names = ("data.name", "data.skew.most", "training.lr")
     >>> one, other = (Part("", [], Asked(), dict(zip(names, of))) for of in (("mnist", 0.3, 1), ("digits", None, 2)))
@@ -120,20 +136,32 @@ def other_data(one: Part, other: Part) -> list[str]:
     return [
         name
         for name, value in other.settings.items()
-        if name.split(".")[0] == "data" and name.split(".")[1] not in _SAME_TEST and value != one.settings.get(name)
+        if name.split(".")[0] == "data"
+        and name.split(".")[1] not in _SAME_TEST
+        and value != one.settings.get(name)
     ]
 
 
 def grids(parts: Sequence[Part]) -> list[Grid]:
-    """Return the tables as text: the runs, what their arms reach, and how they differ; without those of no rows."""
+    """Return the tables as text: the runs, what their arms reach, and how they differ; without
+    those of no rows.
+    """
     metric = _metric(parts)
     test = ", ".join(filter(None, (f"Test {metric.title}", metric.shown_unit)))
-    barrier = ", ".join(filter(None, ("Barrier between two trainings of one ticket", metric.points)))
+    barrier = ", ".join(
+        filter(None, ("Barrier between two trainings of one ticket", metric.points))
+    )
     found = [
         _settings_grid(parts),
         _values_grid(parts, test, metric.test, metric.scale, metric.digits),
         _values_grid(parts, "Early-stop step", "early_stop_step", 1, 0),
-        _values_grid(parts, "Distance of the kept weights from where they began (root mean square)", "distance", 1, 4),
+        _values_grid(
+            parts,
+            "Distance of the kept weights from where they began (root mean square)",
+            "distance",
+            1,
+            4,
+        ),
         _values_grid(parts, barrier, "barrier", metric.scale, metric.digits),
         _differences_grid(parts),
     ]
@@ -147,14 +175,19 @@ def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
     if any(_arms([part]) for part in parts):
         found[metric.name] = (
             across.by_run(shown, _arms(parts), metric),
-            f"Test {metric.title} over density, one panel a run on common axes. Lines: mean of the replicates; bands: "
-            "95 % t interval of the mean, of three or more, cut off where the replicates end; dashed: mean of the "
-            "dense network of that run.",
+            f"Test {metric.title} over density, one panel a run on common axes. Lines: mean of the "
+            "replicates; bands: 95 % t interval of the mean, of three or more, cut off where the "
+            "replicates end; dashed: mean of the dense network of that run.",
         )
     along, places = _places(parts)
     error = metric.error_title[:1].upper() + metric.error_title[1:]
     dense = [
-        {"place": place, "of": of, "replicate": record["replicate"], "value": metric.error(record[key])}
+        {
+            "place": place,
+            "of": of,
+            "replicate": record["replicate"],
+            "value": metric.error(record[key]),
+        }
         for part, place in zip(parts, places, strict=True)
         for record in _dense(part)
         for of, key in (("test", metric.test), ("training", metric.train))
@@ -162,14 +195,18 @@ def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
     ]
     if dense:
         found["dense"] = (
-            across.over_runs(dense, along, metric.axis(f"{error} of the dense network"), ["test", "training"]),
-            f"{error} of the dense network on test and training data. Points: replicates; lines: their means.",
+            across.over_runs(
+                dense, along, metric.axis(f"{error} of the dense network"), ["test", "training"]
+            ),
+            f"{error} of the dense network on test and training data. Points: replicates; lines: "
+            "their means.",
         )
     for key, factor, axis, caption in (
         ("distance", 1.0, "Distance from the initial weights", "How far the kept weights have gone in training: the "
          "root of their mean squared change, of the dense network and of each arm's ticket"),
         ("barrier", metric.scale, f"Barrier ({f'{metric.points} of {metric.error_title}'.removeprefix(' ')})",
-         f"How much worse the {metric.error_title} is between two trainings of one ticket that saw the data in other "
+         f"How much worse the {metric.error_title} is between two trainings of one ticket that saw "
+         "the data in other "
          "orders than at their ends" + ("; below 2 points they count as connected" if metric.fraction else "")),
     ):  # fmt: skip
         at = _lowest(parts)
@@ -180,7 +217,9 @@ def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
             for k, value in _values(part, arm, at, key).items()
         ]
         if rows:
-            names = [name for name in (DENSE, *_arms(parts)) if any(row["of"] == name for row in rows)]
+            names = [
+                name for name in (DENSE, *_arms(parts)) if any(row["of"] == name for row in rows)
+            ]
             found[key] = (
                 across.over_runs(rows, along, axis, names, drawing.colours(_arms(parts))),
                 f"{caption} at {percent(at)} % density. Points: replicates; lines: their means.",
@@ -189,11 +228,15 @@ def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
 
 
 def _own(part: Part) -> str:
-    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in decisions.sentences(part.records, part.asked))
+    said = "".join(
+        f"<li>{escape(sentence)}</li>" for sentence in decisions.sentences(part.records, part.asked)
+    )
     return f"<p>{escape(part.label)}</p><ul class=verdicts>{said}</ul>" if said else ""
 
 
-def _markdown(title: str, parts: Sequence[Part], tables: Sequence[Grid], notes: Sequence[str]) -> str:
+def _markdown(
+    title: str, parts: Sequence[Part], tables: Sequence[Grid], notes: Sequence[str]
+) -> str:
     lines = [f"# {table.escaped(title)}", table.escaped(question(parts))]
     if said := sentences(parts):
         lines.append("\n".join(f"- {table.escaped(sentence)}" for sentence in said))
@@ -238,7 +281,9 @@ def _reaches(part: Part, density: float, metric: Metric) -> bool:
 
 def _dense(part: Part) -> list[Record]:
     """Return the record of the dense network of each replicate."""
-    found = {record["replicate"]: record for record in reversed(part.records) if record["round"] == 0}
+    found = {
+        record["replicate"]: record for record in reversed(part.records) if record["round"] == 0
+    }
     return [{**found[k], "arm": DENSE} for k in sorted(found)]
 
 
@@ -276,36 +321,54 @@ def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
     if not at or not all(both):
         return []
     return compare_over(
-        both[0], arm, arm, at=at, metric=metric, margin=first.asked.margin, alpha=first.asked.alpha, beside=both[1]
+        both[0],
+        arm,
+        arm,
+        at=at,
+        metric=metric,
+        margin=first.asked.margin,
+        alpha=first.asked.alpha,
+        beside=both[1],
     )
 
 
 def _settings_grid(parts: Sequence[Part]) -> Grid:
-    """Return in what the runs differ: a row a run, or, where these are fewer than the settings, a column a run."""
+    """Return in what the runs differ: a row a run, or, where these are fewer than the settings,
+    a column a run.
+    """
     settings = _told_settings(parts)
     metric = _metric(parts)
     dense = [aggregate.dense(part.records, metric) for part in parts]
     columns = settings | {
         "replicates": [str(aggregate.replicates(part.records)) for part in parts],
-        f"dense {metric.head}": ["" if one is None else _told(one, metric.scale, metric.digits) for one in dense],
+        f"dense {metric.head}": [
+            "" if one is None else _told(one, metric.scale, metric.digits) for one in dense
+        ],
     }
     labels = [part.label for part in parts]
     if len(columns) > len(parts):
         rows = [[name, *cells] for name, cells in columns.items()]
         return Grid("The runs", ["setting"], [("", labels)], rows)
-    rows = [[label, *(cells[index] for cells in columns.values())] for index, label in enumerate(labels)]
+    rows = [
+        [label, *(cells[index] for cells in columns.values())] for index, label in enumerate(labels)
+    ]
     return Grid("The runs", ["run"], [("", list(columns))], rows)
 
 
 def _told_settings(parts: Sequence[Part]) -> dict[str, list[str]]:
-    """Return what each run is set to, as text; of an arm that some run has not, its method alone."""
+    """Return what each run is set to, as text; of an arm that some run has not, its method
+    alone.
+    """
     names = list(parts[0].settings)
-    # Every arm has a method: where it has none, there is no such arm, and all its other entries differ with it.
+    # Every arm has a method: where it has none, there is no such arm, and all its other entries
+    # differ with it.
     methods = [name for name in names if name.startswith("arms.") and name.endswith(".method")]
     lacking = [name for name in methods if any(part.settings[name] is None for part in parts)]
     found: dict[str, list[str]] = {}
     for name in names:
-        of_arm = next((method for method in lacking if name.startswith(method.removesuffix("method"))), "")
+        of_arm = next(
+            (method for method in lacking if name.startswith(method.removesuffix("method"))), ""
+        )
         values = [part.settings[of_arm or name] for part in parts]
         cells = ["" if value is None else _plain(value) for value in values]
         found[of_arm.removesuffix(".method") or name] = cells
@@ -325,9 +388,14 @@ def _values_grid(parts: Sequence[Part], title: str, key: str, factor: float, dig
     rows: list[list[str]] = []
     for density in (1.0, *_densities(parts)):
         for arm in [DENSE] if density == 1.0 else _arms(parts):
-            of = [[value.value for value in _values(part, arm, density, key).values()] for part in parts]
+            of = [
+                [value.value for value in _values(part, arm, density, key).values()]
+                for part in parts
+            ]
             if any(of):
-                cells = [_told(aggregate.spread(found), factor, digits) if found else "" for found in of]
+                cells = [
+                    _told(aggregate.spread(found), factor, digits) if found else "" for found in of
+                ]
                 same = rows and percent(density) == next(row[0] for row in reversed(rows) if row[0])
                 rows.append(["" if same else percent(density), arm, *cells])
     return Grid(title, ["density %", "arm"], [("", [part.label for part in parts])], rows)
@@ -341,11 +409,20 @@ def _differences_grid(parts: Sequence[Part]) -> Grid:
                 paired = one.paired
                 low, high = paired.low, paired.high or 0.0
                 interval = "" if low is None else f"[{metric.signed(low)}, {metric.signed(high)}]"
-                rows.append([
-                    f"{part.label} - {parts[0].label}", arm, f"{'~' if one.interpolated else ''}{percent(one.density)}",
-                    str(len(one.values)), metric.signed(paired.mean), interval, one.verdict,
-                ])  # fmt: skip
+                rows.append(
+                    [
+                        f"{part.label} - {parts[0].label}",
+                        arm,
+                        f"{'~' if one.interpolated else ''}{percent(one.density)}",
+                        str(len(one.values)),
+                        metric.signed(paired.mean),
+                        interval,
+                        one.verdict,
+                    ]
+                )
     alpha = parts[0].asked.alpha
     heads = ["density %", "n", "difference", f"{percent(1 - alpha)} % interval", "shown"]
-    title = ", ".join(filter(None, (f"Differences between the runs in test {metric.title}", metric.points)))
+    title = ", ".join(
+        filter(None, (f"Differences between the runs in test {metric.title}", metric.points))
+    )
     return Grid(title, ["arms", "arm"], [("", heads)], rows)

@@ -2,9 +2,9 @@
 
     recipe -> [ arm ] -> plan -> search or control -> tickets -> records
 
-An arm is a method with its options. It stands by itself (``lth``, ``colt``, ``one_shot`` ...) or follows another one:
-it keeps as many weights (``match``), takes that one's tickets and changes them (``of``), or trains as long
-(``as_long_as``). ``docs/arms.md`` is the page for readers.
+An arm is a method with its options. It stands by itself (``lth``, ``colt``, ``one_shot`` ...) or
+follows another one: it keeps as many weights (``match``), takes that one's tickets and changes them
+(``of``), or trains as long (``as_long_as``). ``docs/arms.md`` is the page for readers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from tombola.methods.method import WRITTEN_OUT
 from tombola.methods.own import Recorded
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-MOST_LETTERS = 100  # of a name that makes a folder: file systems take 255, and files are named after it
+# of a name that makes a folder: file systems take 255, and files are named after it
+MOST_LETTERS = 100
 _MOST_ARMS, _LONGEST_CHAIN = 1000, 100
 _MOST = {
     "partitions": 1000, "on": 1000, "densities": 1, "evaluate_at": 1, "lr": 1e38, "score": 1,
@@ -35,16 +36,18 @@ _MATCHED = "lth"  # the method of an arm that says no more than which other one 
 def read(given: Any, where: str, recorded: Mapping[str, Any] | None = None) -> Method:
     """Make an arm of plain data: its method with the options that are given.
 
-    An entry of another method is refused, unless it is one that every arm wrote out once and stands at the value that
-    it had there when nobody gave another one.
+    An entry of another method is refused, unless it is one that every arm wrote out once and stands
+    at the value that it had there when nobody gave another one.
 
     Args:
         given: The arm as a recipe writes it.
         where: What it is called in messages, ``arms.NAME``.
-        recorded: What a run folder knows of methods of the user's own, by ``where``: they are not imported then.
+        recorded: What a run folder knows of methods of the user's own, by ``where``: they are not
+            imported then.
 
     Raises:
-        ConfigError: There is no such method, or it has no such option, or an option is of another type.
+        ConfigError: There is no such method, or it has no such option, or an option is of another
+            type.
 
     >>> read({"match": "colt-2"}, "arms.matched").method
     'lth'
@@ -66,7 +69,9 @@ reach, densities, exact, scope, score, scored, training, allow_collapse; method:
     if name is None:
         raise ConfigError(f"{where} needs a method ({', '.join(methods.names())}) or match: ARM")
     if not isinstance(name, str):
-        raise ConfigError(f"{where}.method is {shown(name)}; it should be one of {', '.join(methods.names())}.")
+        raise ConfigError(
+            f"{where}.method is {shown(name)}; it should be one of {', '.join(methods.names())}."
+        )
     if recorded is not None and catalogue.is_own(name):
         return Recorded.read(name, entries, recorded.get(where, {}), where)
     kind = methods.named(name, f"{where}.method")
@@ -77,7 +82,9 @@ reach, densities, exact, scope, score, scored, training, allow_collapse; method:
 
 
 def _take_out(entries: dict[str, Any], kind: type[Method], where: str) -> None:
-    """Take out the entries of other methods that stand where they always stood, and refuse those that do not."""
+    """Take out the entries of other methods that stand where they always stood, and refuse
+    those that do not.
+    """
     name, options = methods.name_of(kind), kind.options()
     own = {field.name for field in dataclasses.fields(kind)}
     for key in [key for key in entries if key not in own]:
@@ -88,11 +95,18 @@ def _take_out(entries: dict[str, Any], kind: type[Method], where: str) -> None:
         having = [other for other in methods.names() if key in methods.named(other).options()]
         if having:
             words = "method: " + having[0] if len(having) == 1 else "methods " + ", ".join(having)
-            raise ConfigError(f"{where}.{key} has no meaning with method: {name}, which takes {', '.join(options)}; "
-                              f"{words} {'has' if len(having) == 1 else 'have'} it")  # fmt: skip
-        known = [*own, *(option for other in methods.names() for option in methods.named(other).options())]
-        raise ConfigError(f"there is no {shown(f'{where}.{key}')}; {where} has: {', '.join(options)}."
-                          f"{near(key, known)}")  # fmt: skip
+            raise ConfigError(
+                f"{where}.{key} has no meaning with method: {name}, which takes "
+                f"{', '.join(options)}; {words} {'has' if len(having) == 1 else 'have'} it"
+            )
+        known = [
+            *own,
+            *(option for other in methods.names() for option in methods.named(other).options()),
+        ]
+        raise ConfigError(
+            f"there is no {shown(f'{where}.{key}')}; {where} has: {', '.join(options)}."
+            f"{near(key, known)}"
+        )
 
 
 def _listed(value: Any) -> Any:
@@ -116,10 +130,15 @@ def check(arms: Mapping[str, Method]) -> None:
     for name, arm in arms.items():
         check_name(name, "an arm's name", "its folder")
         options = {field.name for field in dataclasses.fields(arm)}
-        check_most(arm, {key: most for key, most in _MOST.items() if key in options}, f"arms.{name}")
+        check_most(
+            arm, {key: most for key, most in _MOST.items() if key in options}, f"arms.{name}"
+        )
         arm = methods.held(arm)
         if name == DENSE and (arm.has_tickets or arm.source):
-            raise ConfigError("an arm named dense is the dense network, {method: dense}; give this one another name")
+            raise ConfigError(
+                "an arm named dense is the dense network, {method: dense}; give this one another "
+                "name"
+            )
         arm.check(f"arms.{name}")
         _check_source(name, arm, arms)
     order(arms)
@@ -139,10 +158,14 @@ def check_name(name: str, what: str, makes: str) -> None:
     >>> check_name("lth", "an arm's name", "its folder")
     """
     if not FOLDER_NAME.fullmatch(name):
-        raise ConfigError(f"{what} is {shown(name)}; letters, digits, '.', '_' and '-' make {makes}")
+        raise ConfigError(
+            f"{what} is {shown(name)}; letters, digits, '.', '_' and '-' make {makes}"
+        )
     if len(name) > MOST_LETTERS:
-        raise ConfigError(f"{what} is {shown(name)}, of {len(name)} letters; {makes} is named by at most "
-                          f"{MOST_LETTERS}")  # fmt: skip
+        raise ConfigError(
+            f"{what} is {shown(name)}, of {len(name)} letters; {makes} is named by at most "
+            f"{MOST_LETTERS}"
+        )
 
 
 def order(arms: Mapping[str, Method]) -> list[str]:
@@ -161,8 +184,10 @@ def order(arms: Mapping[str, Method]) -> list[str]:
         while at is not None and at not in found:
             if at in path:
                 way = list(path)
-                raise ConfigError(f"the arms {' -> '.join([*way[way.index(at) :], at])} follow each other in a "
-                                  "circle; one of them must stand by itself")  # fmt: skip
+                raise ConfigError(
+                    f"the arms {' -> '.join([*way[way.index(at) :], at])} follow each other in a "
+                    "circle; one of them must stand by itself"
+                )
             path[at] = None
             at = arms[at].source
         behind = -1 if at is None else found[at]
@@ -170,13 +195,16 @@ def order(arms: Mapping[str, Method]) -> list[str]:
             found[one] = number
     furthest = max(found, key=lambda name: found[name], default="")
     if furthest and found[furthest] > _LONGEST_CHAIN:
-        raise ConfigError(f"arms.{furthest} follows an arm that follows an arm and so on, {found[furthest]:,} of them; "
-                          f"at most {_LONGEST_CHAIN} may follow each other")  # fmt: skip
+        raise ConfigError(
+            f"arms.{furthest} follows an arm that follows an arm and so on, {found[furthest]:,} of "
+            f"them; at most {_LONGEST_CHAIN} may follow each other"
+        )
     return list(found)
 
 
 def leading(arm: Method, arms: Mapping[str, Method]) -> Method:
-    """Return the arm that stands by itself at the end of those that an arm follows; it may be the arm itself.
+    """Return the arm that stands by itself at the end of those that an arm follows; it may be the
+    arm itself.
 
     >>> lth, drawn = {"method": "lth", "rate": 0.2}, {"method": "random_ticket", "of": "lth"}
     >>> arms = {name: read(given, name) for name, given in {"lth": lth, "drawn": drawn}.items()}
@@ -189,7 +217,8 @@ def leading(arm: Method, arms: Mapping[str, Method]) -> Method:
 
 
 def rewinds(arm: Method, arms: Mapping[str, Method]) -> bool:
-    """Whether an arm's tickets start from the rewind point that the whole replicate shares, whoever leads it there.
+    """Whether an arm's tickets start from the rewind point that the whole replicate shares, whoever
+    leads it there.
 
     >>> lth, moved = {"method": "lth", "rate": 0.2}, {"method": "shuffled", "of": "lth"}
     >>> arms = {name: read(given, name) for name, given in {"lth": lth, "moved": moved}.items()}
@@ -210,8 +239,10 @@ def _check_source(name: str, arm: Method, arms: Mapping[str, Method]) -> None:
         raise ConfigError(f"{where} is the arm itself; name another one")
     if source not in arms:
         others = [other for other in arms if other != name]
-        raise ConfigError(f"{where} is {shown(source)}; the other arms are: {', '.join(others)}."
-                          f"{near(source, others)}")  # fmt: skip
+        raise ConfigError(
+            f"{where} is {shown(source)}; the other arms are: {', '.join(others)}."
+            f"{near(source, others)}"
+        )
     if reason := methods.held(arms[source]).followers():
         raise ConfigError(f"{where} is '{source}', {reason}")
     arm.check_source(where, arms[source])

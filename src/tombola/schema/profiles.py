@@ -1,7 +1,7 @@
 """Profiles: what the COLT paper does, and what its authors' published code does instead.
 
-A profile sets a recipe's entries that the two disagree on; what it sets cannot be changed silently. The paper is
-arXiv:2212.12770, section IV-A; the code is what its authors published with it.
+A profile sets a recipe's entries that the two disagree on; what it sets cannot be changed silently.
+The paper is arXiv:2212.12770, section IV-A; the code is what its authors published with it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, Literal
 from tombola import methods
 from tombola.ground.errors import ConfigError, near
 
-# Point for point: the paper, the code. An arm's entries concern class partitions alone (`scored`: every search).
+# Point for point: the paper, the code. An arm's entries concern class partitions alone (`scored`:
+# every search).
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
         "training.batch_size": 64,
@@ -35,7 +36,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "model.init": "default",
         "arms.by": "classes_in_order",
         "arms.remainder": "dropped",
-        # With three or more partitions; the last version for two prunes the selected weights in every round.
+        # With three or more partitions; the last version for two prunes the selected weights in
+        # every round.
         "arms.scored": "selected_then_last",
     },
 }
@@ -67,14 +69,17 @@ class Profile:
     @property
     def lifted(self) -> tuple[str, ...]:
         """The rules that it gives up, in words."""
-        return tuple(rule for entry, rule in LIFTED.get(self.name, {}).items() if entry not in self.but)
+        return tuple(
+            rule for entry, rule in LIFTED.get(self.name, {}).items() if entry not in self.but
+        )
 
 
 def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     """Put a profile's entries into a recipe as plain data.
 
     Raises:
-        ConfigError: The recipe sets one of them otherwise and does not say so, or it excepts what is no such entry.
+        ConfigError: The recipe sets one of them otherwise and does not say so, or it excepts what
+            is no such entry.
 
     >>> put_in({"training": {"epochs": 50}, "arms": {}}, Profile("repo"))["training"]["batch_size"]
     256
@@ -82,8 +87,10 @@ def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     entries = PROFILES[profile.name]
     for dotted in profile.but:
         if dotted not in entries:
-            raise ConfigError(f"profile.except names '{dotted}'; profile {profile.name} sets: {', '.join(entries)}."
-                              f"{near(dotted, entries)}")  # fmt: skip
+            raise ConfigError(
+                f"profile.except names '{dotted}'; profile {profile.name} sets: "
+                f"{', '.join(entries)}.{near(dotted, entries)}"
+            )
     result = dict(whole)
     for dotted, value in entries.items():
         if dotted in profile.but:
@@ -94,7 +101,9 @@ def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
         if not isinstance(given, Mapping):
             continue  # refused when it is read
         if section == "arms":
-            result[section] = {name: _arm(name, arm, dotted, value, profile) for name, arm in given.items()}
+            result[section] = {
+                name: _arm(name, arm, dotted, value, profile) for name, arm in given.items()
+            }
         else:
             result[section] = _set(given, dotted, value, dotted, profile)
         if section == "training" and isinstance(arms := result.get("arms"), Mapping):
@@ -115,11 +124,15 @@ def _arm(name: str, arm: Any, entry: str, value: Any, profile: Profile) -> Any:
     return arm if value is None else _set(arm, entry, value, f"arms.{name}.{key}", profile)
 
 
-def _set(given: Mapping[str, Any], entry: str, value: Any, where: str, profile: Profile) -> dict[str, Any]:
+def _set(
+    given: Mapping[str, Any], entry: str, value: Any, where: str, profile: Profile
+) -> dict[str, Any]:
     """Set a profile's entry in its section; where the recipe sets it otherwise, refuse that."""
     key = entry.partition(".")[2]
     seen = given.get(key, value)
     if (list(seen) if isinstance(seen, list | tuple) else seen) != value:
-        raise ConfigError(f"{where} is {seen}, and profile {profile.name} has {value}; take it out, or say so with "
-                          f"profile: {{name: {profile.name}, except: [{entry}]}}")  # fmt: skip
+        raise ConfigError(
+            f"{where} is {seen}, and profile {profile.name} has {value}; take it out, or say so "
+            f"with profile: {{name: {profile.name}, except: [{entry}]}}"
+        )
     return {**given, key: value}

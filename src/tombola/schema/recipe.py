@@ -31,9 +31,11 @@ _Kind = TypeVar("_Kind")
 
 FORMAT = 3  # rises when a default changes, and stands in every digest
 MOST_REPLICATES = 1000
-CLASSIFICATION = "classification"  # the task of a recipe that names none; in no digest, as runs of before had no other
+# the task of a recipe that names none; in no digest, as runs of before had no other
+CLASSIFICATION = "classification"
 _MOST_TOGETHER = 10_000  # arms x replicates: each of them is driven by a thread of its own
-_MOST_BYTES = 2**18  # of a recipe's file, which are read in a few seconds; the longest of ours has some thousands
+# of a recipe's file, which are read in a few seconds; the longest of ours has some thousands
+_MOST_BYTES = 2**18
 _DEEPEST = 50  # lists and mappings in each other
 _MOST_NODES = 100_000  # of a recipe, what an alias names counted wherever it stands
 
@@ -45,9 +47,11 @@ class Until:
     Attributes:
         rounds: After so many rounds.
         density: In the first round at or below this fraction of the prunable weights.
-        density_total: In the first round at or below this fraction of all conv, linear and norm weights.
-        accuracy_drop: When a ticket's headline metric on validation data is worse than the dense network's by more than
-            this, such as an accuracy by 0.01; the ticket before it is the result.
+        density_total: In the first round at or below this fraction of all conv, linear and norm
+            weights.
+        accuracy_drop: When a ticket's headline metric on validation data is worse than the dense
+            network's by more than this, such as an accuracy by 0.01; the ticket before it is the
+            result.
     """
 
     rounds: int | None = None
@@ -69,11 +73,12 @@ class Decision:
     """What the report decides, and by what; it changes no training.
 
     Attributes:
-        margin: What still counts as "as accurate as", in the unit of the task's headline metric: 0.01 is one point of
-            accuracy. Without it the report gives intervals and no verdicts.
-        at: Densities at which arms are compared; ``evaluate_at`` or ``densities`` if not given, else 50, 20, 10 %.
-        steps: How many steps later than the dense network's a ticket's early stop may be; one evaluation interval if
-            not given.
+        margin: What still counts as "as accurate as", in the unit of the task's headline metric:
+            0.01 is one point of accuracy. Without it the report gives intervals and no verdicts.
+        at: Densities at which arms are compared; ``evaluate_at`` or ``densities`` if not given,
+            else 50, 20, 10 %.
+        steps: How many steps later than the dense network's a ticket's early stop may be; one
+            evaluation interval if not given.
         alpha: Level of the tests.
     """
 
@@ -86,13 +91,17 @@ class Decision:
         if self.margin is not None and not 0 < self.margin < math.inf:
             raise ConfigError(f"verdict.margin is {shown(self.margin)}; {_A_POINT}")
         if not 0 < self.alpha < 0.5:
-            raise ConfigError(f"verdict.alpha is {shown(self.alpha)}; it is the level of a test, such as 0.05")
+            raise ConfigError(
+                f"verdict.alpha is {shown(self.alpha)}; it is the level of a test, such as 0.05"
+            )
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"verdict.steps is {shown(self.steps)}; it must be 1 or more")
         check_most(self, {"at": 1, "steps": 1e9}, "verdict")
         outside = [density for density in self.at if not 0 < density < 1]
         if outside:
-            raise ConfigError(f"verdict.at has {shown(outside[0])}; a density is a fraction between 0 and 1")
+            raise ConfigError(
+                f"verdict.at has {shown(outside[0])}; a density is a fraction between 0 and 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -101,28 +110,32 @@ class Recipe:
 
     Attributes:
         name: Begins the name of the run's folder.
-        task: What is learnt and measured: an entry of ``tombola.tasks``, or a function of the user's own,
-            ``package.module:function``.
+        task: What is learnt and measured: an entry of ``tombola.tasks``, or a function of the
+            user's own, ``package.module:function``.
         data: The data set.
         model: The model.
         training: How every training runs.
         arms: What is compared, by name.
         until: When the searches stop.
-        densities: The density after each round, by exact counts, of every arm that has no rate or densities of its own:
-            so all arms meet at the same densities.
-        evaluate_at: Densities on both sides of which each arm's rounds are evaluated, unless an arm has its own; every
-            round if not given.
+        densities: The density after each round, by exact counts, of every arm that has no rate or
+            densities of its own: so all arms meet at the same densities.
+        evaluate_at: Densities on both sides of which each arm's rounds are evaluated, unless an arm
+            has its own; every round if not given.
         verdict: What the report decides, and by what margin.
-        profile: "paper" or "repo" sets what the COLT paper, or its authors' code, does; see `profiles`.
-        prunable: Which weights may be pruned: "no_head", "conv", "all", or patterns of parameter names.
+        profile: "paper" or "repo" sets what the COLT paper, or its authors' code, does; see
+            `profiles`.
+        prunable: Which weights may be pruned: "no_head", "conv", "all", or patterns of parameter
+            names.
         rewind: Step of the dense training that tickets are rewound to; 0 is the initial state.
-        replicates: How often each arm runs, each time with other seeds; replicate k of all arms shares its seeds.
+        replicates: How often each arm runs, each time with other seeds; replicate k of all arms
+            shares its seeds.
         seed: What all seeds are derived from.
-        device: "cpu", "cuda" or "cuda:1", or "auto": CUDA where torch finds a GPU. Its kind changes bits and names the
-            run; which one it is does not.
-        keep: Which trained weights stay when the run is complete: of "all" evaluated tickets, of each arm's "best"
-            (the last ticket, the one with the highest validation accuracy and the sparsest that is as accurate as
-            dense there), of each arm's "last", or "none". The dense network's always stay.
+        device: "cpu", "cuda" or "cuda:1", or "auto": CUDA where torch finds a GPU. Its kind changes
+            bits and names the run; which one it is does not.
+        keep: Which trained weights stay when the run is complete: of "all" evaluated tickets, of
+            each arm's "best" (the last ticket, the one with the highest validation accuracy and the
+            sparsest that is as accurate as dense there), of each arm's "last", or "none". The dense
+            network's always stay.
     """
 
     name: str
@@ -147,19 +160,31 @@ class Recipe:
         object.__setattr__(self, "arms", self._with_common())
         arms.check_name(self.name, "name", "the run's folder")
         if not self.arms:
-            raise ConfigError("the recipe has no arms; such as: arms: {lth: {method: lth, rate: 0.2}}")
+            raise ConfigError(
+                "the recipe has no arms; such as: arms: {lth: {method: lth, rate: 0.2}}"
+            )
         for what in ("replicates", "rewind", "seed"):
             least = 1 if what == "replicates" else 0
             if getattr(self, what) < least:
-                raise ConfigError(f"{what} is {shown(getattr(self, what))}; it must be {least} or more")
+                raise ConfigError(
+                    f"{what} is {shown(getattr(self, what))}; it must be {least} or more"
+                )
         if self.seed >= 2**64:
             raise ConfigError(f"seed is {shown(self.seed)}; it must be below 2 ** 64, such as 0")
-        most = {"replicates": MOST_REPLICATES, "rewind": 1e9, "densities": 1, "evaluate_at": 1, "prunable": 1}
+        most = {
+            "replicates": MOST_REPLICATES,
+            "rewind": 1e9,
+            "densities": 1,
+            "evaluate_at": 1,
+            "prunable": 1,
+        }
         check_most(self, most)
         check_most(self.until, {"rounds": MOST_ROUNDS}, "until")
         if len(self.arms) * self.replicates > _MOST_TOGETHER:
-            raise ConfigError(f"the recipe has {len(self.arms):,} arms x {self.replicates:,} replicates; a run has at "
-                              f"most {_MOST_TOGETHER:,} of these together")  # fmt: skip
+            raise ConfigError(
+                f"the recipe has {len(self.arms):,} arms x {self.replicates:,} replicates; a run "
+                f"has at most {_MOST_TOGETHER:,} of these together"
+            )
         devices.check(self.device)
         arms.check(self.arms)
         self._check_profile()
@@ -167,10 +192,15 @@ class Recipe:
 
     def _with_common(self) -> dict[str, Method]:
         """Give each arm what the recipe says for all that do not say it themselves."""
-        return {name: held(arm).with_common(self.densities, self.evaluate_at) for name, arm in self.arms.items()}
+        return {
+            name: held(arm).with_common(self.densities, self.evaluate_at)
+            for name, arm in self.arms.items()
+        }
 
     def arm(self, name: str) -> Method:
-        """Return an arm to be asked: one of the user's own is held to what a method promises, see `held`."""
+        """Return an arm to be asked: one of the user's own is held to what a method promises,
+        see `held`.
+        """
         return held(self.arms[name])
 
     def _check_profile(self) -> None:
@@ -182,43 +212,68 @@ class Recipe:
                 raise ConfigError(f"arms.{name}.{lifts}; only profile: repo allows it")
         scored = {self.arm(name).weights_scored(self.training) for name in self.arms} - {()}
         if len(scored) > 1 and not repo:
-            raise ConfigError("the arms do not score the same weights (scored, training.select); only profile: repo "
-                              "allows it")  # fmt: skip
+            raise ConfigError(
+                "the arms do not score the same weights (scored, training.select); only profile: "
+                "repo allows it"
+            )
         if self.data.valid == "test" and not repo:
-            raise ConfigError("data.valid is test, which selects on test data; only profile: repo allows it")
+            raise ConfigError(
+                "data.valid is test, which selects on test data; only profile: repo allows it"
+            )
 
     def _check_until(self) -> None:
         until, margin = self.until, self.verdict.margin
-        # What the headline of another task is, its metrics say: it is looked at where recipe and task meet.
+        # What the headline of another task is, its metrics say: it is looked at where recipe and
+        # task meet.
         if margin is not None and margin >= 1 and self.task == CLASSIFICATION:
             raise ConfigError(f"verdict.margin is {shown(margin)}; {_A_POINT}")
         for key in ("density", "density_total"):
             value = getattr(until, key)
             if value is not None and not 0 < value < 1:
-                raise ConfigError(f"until.{key} is {shown(value)}; a density is a fraction between 0 and 1")
+                raise ConfigError(
+                    f"until.{key} is {shown(value)}; a density is a fraction between 0 and 1"
+                )
         if until.rounds is not None and until.rounds < 1:
             raise ConfigError(f"until.rounds is {shown(until.rounds)}; it must be 1 or more")
         if until.accuracy_drop is not None:
-            if until.accuracy_drop < 0 or (until.accuracy_drop >= 1 and self.task == CLASSIFICATION):
-                raise ConfigError(f"until.accuracy_drop is {until.accuracy_drop}; it is a fraction, so 1 point is 0.01")
+            if until.accuracy_drop < 0 or (
+                until.accuracy_drop >= 1 and self.task == CLASSIFICATION
+            ):
+                raise ConfigError(
+                    f"until.accuracy_drop is {until.accuracy_drop}; it is a fraction, so 1 point "
+                    "is 0.01"
+                )
             if self.data.valid == 0:
                 raise ConfigError("until.accuracy_drop needs validation data; data.valid is 0")
             skipping = [name for name, arm in self.arms.items() if arm.evaluate_at]
             if skipping:
-                raise ConfigError(f"until.accuracy_drop looks at every round; arm {skipping[0]} has evaluate_at")
+                raise ConfigError(
+                    f"until.accuracy_drop looks at every round; arm {skipping[0]} has evaluate_at"
+                )
         endless = [name for name in self.arms if self.arm(name).endless]
         if endless and not until.given:
-            raise ConfigError(f"the recipe needs until: rounds, density, density_total or accuracy_drop, since arm "
-                              f"{endless[0]} has no end of its own")  # fmt: skip
-        own = {f"arms.{name}.training": self.arm(name).searching(self.training) for name in self.arms}
-        for where, training in ({"training": self.training} | own).items() if self.data.valid == 0 else ():
+            raise ConfigError(
+                "the recipe needs until: rounds, density, density_total or accuracy_drop, since "
+                f"arm {endless[0]} has no end of its own"
+            )
+        own = {
+            f"arms.{name}.training": self.arm(name).searching(self.training) for name in self.arms
+        }
+        for where, training in (
+            ({"training": self.training} | own).items() if self.data.valid == 0 else ()
+        ):
             if training.patience is not None:
                 raise ConfigError(f"{where}.patience looks at validation data; data.valid is 0")
             if training.select == "best":
-                raise ConfigError(f"{where}.select is best; without validation data (data.valid: 0) it must be last")
+                raise ConfigError(
+                    f"{where}.select is best; without validation data (data.valid: 0) it must be "
+                    "last"
+                )
 
     def plain(self) -> dict[str, Any]:
-        """Return the resolved recipe as plain data, every default written out; reading it gives this recipe again."""
+        """Return the resolved recipe as plain data, every default written out; reading it gives
+        this recipe again.
+        """
         whole: dict[str, Any] = dataclasses.asdict(self)
         whole["arms"] = {name: arm.plain() for name, arm in self.arms.items()}
         whole = _listed(whole)
@@ -252,10 +307,11 @@ def _listed(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that gives plain data: texts, numbers, true, false and null, in lists and mappings with texts as keys.
+    """YAML that gives plain data: texts, numbers, true, false and null, in lists and mappings with
+    texts as keys.
 
-    1e-3 is a number, a date is a text. A key given twice, what refers to itself, and what is nested too deep or is too
-    much once its aliases are written out are errors with their line.
+    1e-3 is a number, a date is a text. A key given twice, what refers to itself, and what is nested
+    too deep or is too much once its aliases are written out are errors with their line.
     """
 
     _depth = 0
@@ -305,7 +361,9 @@ class _Loader(yaml.SafeLoader):
         ) as error:  # of a number, a date or a tag that is none
             if isinstance(error, InputError) or not isinstance(node, yaml.ScalarNode):
                 raise
-            raise _wrong(f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}", node) from error
+            raise _wrong(
+                f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}", node
+            ) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         self._line = node.start_mark.line + 1
@@ -316,7 +374,14 @@ class _Loader(yaml.SafeLoader):
         for key, value in node.value:  # a key is a name; to YAML 1.1 the bare word `on` is true
             if not isinstance(key, yaml.ScalarNode):
                 raise _wrong("a key is a text, not a list or a mapping", key)
-            pairs.append((yaml.ScalarNode("tag:yaml.org,2002:str", key.value, key.start_mark, key.end_mark), value))
+            pairs.append(
+                (
+                    yaml.ScalarNode(
+                        "tag:yaml.org,2002:str", key.value, key.start_mark, key.end_mark
+                    ),
+                    value,
+                )
+            )
         node.value = pairs
         return super().construct_mapping(node, deep)
 
@@ -326,8 +391,10 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value if node not in self._flat else ():
             if key.tag != merge and isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise ConfigError(f"{shown(key.value)} is given twice in the mapping that begins in line "
-                                      f"{node.start_mark.line + 1}")  # fmt: skip
+                    raise ConfigError(
+                        f"{shown(key.value)} is given twice in the mapping that begins in line "
+                        f"{node.start_mark.line + 1}"
+                    )
                 seen.add(key.value)
         self._flat.add(node)
         super().flatten_mapping(node)
@@ -350,7 +417,9 @@ def _as_text(_: yaml.SafeLoader, node: yaml.Node) -> str:
 
 def _no_plain_data(_: yaml.SafeLoader, node: yaml.Node) -> Any:
     raise _wrong(
-        f"{node.tag.rpartition(':')[2]} is not for recipes, which hold texts, numbers, lists and mappings", node
+        f"{node.tag.rpartition(':')[2]} is not for recipes, which hold texts, numbers, lists and "
+        "mappings",
+        node,
     )
 
 
@@ -358,23 +427,32 @@ for _kind in ("binary", "set", "omap", "pairs"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _no_plain_data)
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
 )
 
 
 def read(
-    path: str | Path, overrides: Sequence[str] = (), *, scale: str | None = None, variant: str | None = None
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    scale: str | None = None,
+    variant: str | None = None,
 ) -> Recipe:
     """Read a recipe from a YAML file and put overrides over it.
 
     Args:
         path: The file, or the name of a recipe that ships, see `tombola.recipes`.
-        scale: One of the recipe's ``scales``: overrides that stand in it by their dotted names, put over it first.
+        scale: One of the recipe's ``scales``: overrides that stand in it by their dotted names, put
+            over it first.
         variant: One of its ``variants``, put over that; the recipe as it stands if not given.
-        overrides: As on the command line: ``["--until.rounds", "2", "--data=mnist"]``; values are YAML.
+        overrides: As on the command line: ``["--until.rounds", "2", "--data=mnist"]``; values are
+            YAML.
 
     Raises:
-        ConfigError: The file is not there or no YAML, a key or name is not known, a value is of the wrong kind.
+        ConfigError: The file is not there or no YAML, a key or name is not known, a value is of the
+            wrong kind.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -391,7 +469,8 @@ def read(
 
 
 def variants(path: str | Path, *, scale: str | None = None) -> list[str]:
-    """List the variants that a recipe names; each is an experiment of its own, and they are reported together.
+    """List the variants that a recipe names; each is an experiment of its own, and they are
+    reported together.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -410,7 +489,9 @@ def _load(path: Path, scale: str | None) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:
-            raise ConfigError(f"the recipe '{path}' has more than {_MOST_BYTES:,} bytes; is it one?")
+            raise ConfigError(
+                f"the recipe '{path}' has more than {_MOST_BYTES:,} bytes; is it one?"
+            )
         text = raw.decode("utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"there is no recipe '{path}'") from error
@@ -418,33 +499,47 @@ def _load(path: Path, scale: str | None) -> dict[str, Any]:
         raise ConfigError(f"cannot read the recipe '{path}': {error}") from error
     whole = from_yaml(text, str(path))
     if not isinstance(whole, dict):
-        raise ConfigError(f"'{path}' holds no recipe; it should be a mapping with name, training and arms")
+        raise ConfigError(
+            f"'{path}' holds no recipe; it should be a mapping with name, training and arms"
+        )
     whole.setdefault("name", path.stem)
     _take(whole, "scales", scale)
     return whole
 
 
-def _sets(whole: Mapping[str, Any], kind: Literal["scales", "variants"]) -> dict[str, dict[str, Any]]:
+def _sets(
+    whole: Mapping[str, Any], kind: Literal["scales", "variants"]
+) -> dict[str, dict[str, Any]]:
     """Return a recipe's own named sets of overrides."""
     sets = whole.get(kind)
     if sets is None:
         return {}
     if not isinstance(sets, dict) or not all(isinstance(one, dict) for one in sets.values()):
-        odd = next(one for one in sets.values() if not isinstance(one, dict)) if isinstance(sets, dict) else sets
-        raise ConfigError(f"{kind} has {shown(odd)}; it names sets of overrides, such as "
-                          f"{kind}: {{small: {{training.epochs: 1}}}}")  # fmt: skip
+        odd = (
+            next(one for one in sets.values() if not isinstance(one, dict))
+            if isinstance(sets, dict)
+            else sets
+        )
+        raise ConfigError(
+            f"{kind} has {shown(odd)}; it names sets of overrides, such as "
+            f"{kind}: {{small: {{training.epochs: 1}}}}"
+        )
     return sets
 
 
 def _take(whole: dict[str, Any], kind: Literal["scales", "variants"], name: str | None) -> None:
-    """Put one of a recipe's own named sets of overrides over it; such a run has a name of its own."""
+    """Put one of a recipe's own named sets of overrides over it; such a run has a name of its
+    own.
+    """
     sets = _sets(whole, kind)
     whole.pop(kind, None)
     if name is None:
         return
     if name not in sets:
-        raise ConfigError(f"the recipe has no {kind[:-1]} {shown(name)}; it has: {', '.join(sets) or 'none'}."
-                          f"{near(name, sets)}")  # fmt: skip
+        raise ConfigError(
+            f"the recipe has no {kind[:-1]} {shown(name)}; it has: {', '.join(sets) or 'none'}."
+            f"{near(name, sets)}"
+        )
     whole["name"] = f"{whole['name']}-{name}"
     for dotted, value in sets[name].items():
         _override(whole, str(dotted), value)
@@ -479,7 +574,9 @@ def from_yaml(text: str, where: str) -> Any:
         why = ", ".join(filter(None, (error.context, error.problem)))
     except yaml.reader.ReaderError as error:
         line, why = text.count("\n", 0, error.position) + 1, error.reason
-    except Exception as error:  # whatever the library meets in numbers, dates and tags that are none
+    except (
+        Exception
+    ) as error:  # whatever the library meets in numbers, dates and tags that are none
         why = f"{type(error).__name__}: {error}"
     raise ConfigError(f"{where} is no valid YAML: line {line}: {why}")
 
@@ -507,10 +604,17 @@ def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
 def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     known = whole.get("arms")
-    if parents[:1] == ["arms"] and len(parents) > 1 and isinstance(known, dict) and parents[1] not in known:
-        raise ConfigError(f"--{dotted}: there is no arm {shown(parents[1])}; the arms are: {', '.join(known)}."
-                          f"{near(parents[1], known)} A new one is given whole: "
-                          f"--arms.{parents[1]} '{{method: lth, rate: 0.2}}'")  # fmt: skip
+    if (
+        parents[:1] == ["arms"]
+        and len(parents) > 1
+        and isinstance(known, dict)
+        and parents[1] not in known
+    ):
+        raise ConfigError(
+            f"--{dotted}: there is no arm {shown(parents[1])}; the arms are: {', '.join(known)}."
+            f"{near(parents[1], known)} A new one is given whole: "
+            f"--arms.{parents[1]} '{{method: lth, rate: 0.2}}'"
+        )
     place = whole
     for parent in parents:
         inner = place.get(parent, {})
@@ -518,7 +622,8 @@ def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
             inner = {"name": inner}
         if not isinstance(inner, dict):
             raise ConfigError(f"--{dotted}: {shown(parent)} is {shown(inner)}, not a mapping")
-        place[parent] = dict(inner)  # a copy: by an anchor of YAML other arms may hold the same mapping
+        # a copy: by an anchor of YAML other arms may hold the same mapping
+        place[parent] = dict(inner)
         place = place[parent]
     place[last] = value
 
@@ -528,7 +633,8 @@ def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
 
     Args:
         whole: The recipe.
-        recorded: What a run folder knows of the arms with methods of the user's own, which are not imported then.
+        recorded: What a run folder knows of the arms with methods of the user's own, which are not
+            imported then.
 
     >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
     >>> recipe = parse({"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 2}})
@@ -544,16 +650,22 @@ def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
             own = {f.name for f in dataclasses.fields(kind)} - {"options"}
             options = {str(key): value for key, value in given.items() if key not in own}
             _check_options(options, section)
-            whole[section] = {key: value for key, value in given.items() if key in own} | {"options": options}
+            whole[section] = {key: value for key, value in given.items() if key in own} | {
+                "options": options
+            }
     given = whole.get("arms")
     if isinstance(given, Mapping):
-        whole["arms"] = {str(name): arms.read(arm, f"arms.{name}", recorded) for name, arm in given.items()}
+        whole["arms"] = {
+            str(name): arms.read(arm, f"arms.{name}", recorded) for name, arm in given.items()
+        }
     recipe: Recipe = filled(Recipe, whole, "")
     return recipe
 
 
 def without_arms(recipe: Recipe) -> Recipe:
-    """Return a recipe with the dense network alone: a worker needs no more, nor the code of the user's own arms."""
+    """Return a recipe with the dense network alone: a worker needs no more, nor the code of the
+    user's own arms.
+    """
     return replace(recipe, arms={DENSE: arms.read({"method": "dense"}, DENSE)})
 
 
@@ -590,7 +702,8 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a ticket says that it comes from, as far as it is trained again by it. It may be a stranger's.
+    """Where a ticket says that it comes from, as far as it is trained again by it. It may be a
+    stranger's.
 
     Attributes:
         model: The model; weights are the ticket's own.
@@ -621,17 +734,25 @@ class Origin:
     def __post_init__(self) -> None:
         if self.arm is not None:
             arms.check_name(self.arm, "arm", "a folder")
-        most = {"round": MOST_ROUNDS, "replicate": MOST_REPLICATES, "rewind_step": 1e9, "class_numbers": 1e9}
+        most = {
+            "round": MOST_ROUNDS,
+            "replicate": MOST_REPLICATES,
+            "rewind_step": 1e9,
+            "class_numbers": 1e9,
+        }
         check_most(self, most)
         numbers = {"round": self.round, "replicate": self.replicate, "rewind_step": self.rewind_step,
                    "seeds.replicate": self.seeds.replicate, "seeds.recipe": self.seeds.recipe}  # fmt: skip
         for name, number in numbers.items():
             if not 0 <= number < 2**64:
-                raise ConfigError(f"{name} is {shown(number)}; it must be 0 or more, and below 2 ** 64")
+                raise ConfigError(
+                    f"{name} is {shown(number)}; it must be 0 or more, and below 2 ** 64"
+                )
 
     @classmethod
     def read(cls, given: Mapping[str, Any], where: str) -> Origin:
-        """Read what a ticket says of its origin by the same rules as a recipe; what is not needed is not looked at.
+        """Read what a ticket says of its origin by the same rules as a recipe; what is not needed
+        is not looked at.
 
         Args:
             given: The ticket's ``origin``.
@@ -647,19 +768,35 @@ class Origin:
         Traceback (most recent call last):
         tombola.ground.errors.ConfigError: mine.safetensors: round is '../x'; it should be a whole number.
         """
-        lacking = [key for key in ("model", "data", "training", "seeds") if not isinstance(given.get(key), Mapping)]
+        lacking = [
+            key
+            for key in ("model", "data", "training", "seeds")
+            if not isinstance(given.get(key), Mapping)
+        ]
         if lacking:
-            raise ConfigError(f"{where} does not say what it was found with ({lacking[0]}); transfer needs a ticket of "
-                              "a run")  # fmt: skip
+            raise ConfigError(
+                f"{where} does not say what it was found with ({lacking[0]}); transfer needs a "
+                "ticket of a run"
+            )
         model, data, seeds = given["model"], given["data"], given["seeds"]
         method = given.get("method")
         whole = {
-            "model": {key: model[key] for key in ("name", "options", "head", "init") if key in model},
-            "data": {field.name: data[field.name] for field in dataclasses.fields(Data) if field.name in data},
+            "model": {
+                key: model[key] for key in ("name", "options", "head", "init") if key in model
+            },
+            "data": {
+                field.name: data[field.name]
+                for field in dataclasses.fields(Data)
+                if field.name in data
+            },
             "training": given["training"],
             "seeds": {key: seeds[key] for key in ("replicate", "recipe") if key in seeds},
             "method": method.get("method") if isinstance(method, Mapping) else method,
-            **{key: given[key] for key in ("arm", "round", "replicate", "rewind_step") if key in given},
+            **{
+                key: given[key]
+                for key in ("arm", "round", "replicate", "rewind_step")
+                if key in given
+            },
             **{key: data[key] for key in ("fingerprint", "class_numbers") if key in data},
         }
         try:

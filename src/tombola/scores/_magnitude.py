@@ -14,8 +14,8 @@ from tombola.scores.context import Context
 def magnitude(state: State, mask: Mask, context: Context | None = None) -> Elementwise:  # noqa: ARG001
     """Score every weight by its absolute value.
 
-    The scores are worked out while they are read and hold no copy of the weights: prune before the weights change, or
-    keep ``dict(scores)``.
+    The scores are worked out while they are read and hold no copy of the weights: prune before the
+    weights change, or keep ``dict(scores)``.
 
     Args:
         state: The trained weights, a ``state_dict``.

@@ -13,8 +13,8 @@ from tombola.scores.context import Context
 def random(state: State, mask: Mask, context: Context) -> dict[str, Tensor]:
     """Score every weight by a uniform draw, the same in every round, another in every partition.
 
-    The draw is addressed by the replicate's seed, the partition and the parameter's name, so that masks of
-    several rounds nest and a replicate can be run again.
+    The draw is addressed by the replicate's seed, the partition and the parameter's name, so that
+    masks of several rounds nest and a replicate can be run again.
 
     >>> import torch
     >>> context = Context(rewind_point={}, seed=0)
@@ -26,7 +26,8 @@ def random(state: State, mask: Mask, context: Context) -> dict[str, Tensor]:
     del state
     return {
         name: torch.rand(
-            keep.shape, generator=seeds.generator(context.seed, "random score", context.partition, name)
+            keep.shape,
+            generator=seeds.generator(context.seed, "random score", context.partition, name),
         ).to(keep.device)
         for name, keep in mask.items()
     }

@@ -17,7 +17,9 @@ class Problem(Protocol):
     """What a partition's model was trained on, for scores that need data: training data alone."""
 
     def model(self) -> nn.Module:
-        """Make the model as the partition trained it, in the scored state, with pruned weights at zero."""
+        """Make the model as the partition trained it, in the scored state, with pruned weights
+        at zero.
+        """
 
     def batches(self, examples: int) -> Iterator[Any]:
         """Give the first training batches, as many as hold so many examples, one epoch at most."""
@@ -50,13 +52,17 @@ class Context:
             InputError: Nobody has given it.
         """
         if not self.problems:
-            raise InputError("a score that needs data says so, by its attribute needs = 'data', and is scored where "
-                             "the data is: give find(cut_jobs=...)")  # fmt: skip
+            raise InputError(
+                "a score that needs data says so, by its attribute needs = 'data', and is scored "
+                "where the data is: give find(cut_jobs=...)"
+            )
         return self.problems[0]
 
     def of(self, index: int) -> Context:
         """Return the surroundings of a partition so many after this one."""
-        return replace(self, partition=self.partition + index, problems=self.problems[index : index + 1])
+        return replace(
+            self, partition=self.partition + index, problems=self.problems[index : index + 1]
+        )
 
 
 Score: TypeAlias = Callable[[State, Mask, Context], Scores]

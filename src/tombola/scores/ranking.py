@@ -44,7 +44,9 @@ class Ranking:
         options = dict(entry)
         name = options.pop("name", None)
         if not isinstance(name, str):
-            raise ConfigError(f"score is {shown(dict(entry))}; it is a name, or a mapping with a name and options")
+            raise ConfigError(
+                f"score is {shown(dict(entry))}; it is a name, or a mapping with a name and options"
+            )
         return cls(name, options)
 
     @property
@@ -53,7 +55,9 @@ class Ranking:
 
     @property
     def needs(self) -> str:
-        """What the score needs: "weights", a state alone; or "data", the partition's model and training batches."""
+        """What the score needs: "weights", a state alone; or "data", the partition's model and
+        training batches.
+        """
         needs: str = getattr(self._function, "needs", "weights")
         return needs
 
@@ -63,7 +67,9 @@ class Ranking:
         if self.needs != "data":
             return 0
         parameter = inspect.signature(self._function).parameters.get("examples")
-        default = 0 if parameter is None or parameter.default is parameter.empty else parameter.default
+        default = (
+            0 if parameter is None or parameter.default is parameter.empty else parameter.default
+        )
         return int(self.options.get("examples", default))
 
     def check(self) -> None:
@@ -73,8 +79,10 @@ class Ranking:
             ConfigError: There is no such score or option.
         """
         if self.needs not in NEEDS:
-            raise ConfigError(f"the score {shown(self.name)} needs {shown(self.needs)}; a score needs "
-                              f"{' or '.join(NEEDS)}")  # fmt: skip
+            raise ConfigError(
+                f"the score {shown(self.name)} needs {shown(self.needs)}; a score needs "
+                f"{' or '.join(NEEDS)}"
+            )
         catalogue.checked_options(self._function, self.name, 3, self.options)
 
     def score(self) -> Score:
@@ -87,7 +95,9 @@ class Ranking:
 
 
 def _held_to_its_contract(name: str, function: Score) -> Score:
-    """Return a score of the user's own: whatever it does wrong, in any round, is one line that names it."""
+    """Return a score of the user's own: whatever it does wrong, in any round, is one line that
+    names it.
+    """
 
     def score(state: State, mask: Mask, context: Context) -> Scores:
         with catalogue.own_code(name, "scores"):

@@ -1,10 +1,10 @@
 """Connectivity: what lies on the straight line between two trainings of one network.
 
-    ticket -+-> train ------------------> one end --+
-            +-> train, in another order -> other ---+-> [ connect ] -> error along the line -> barrier
+    ticket -+-> train ------------------> one end --+ +-> train, in another order -> other ---+-> [
+            connect ] -> error along the line -> barrier
 
-Two trainings that end in one basin can be mixed: every network between them is as good as they are. Where the error
-rises in between, chance alone (the order of the data) has decided where they went.
+Two trainings that end in one basin can be mixed: every network between them is as good as they are.
+Where the error rises in between, chance alone (the order of the data) has decided where they went.
 """
 
 from __future__ import annotations
@@ -51,12 +51,13 @@ class Line:
 
     @property
     def barrier(self) -> float:
-        """How much worse than the mean of the two ends the worst place on the line is, its ends among it.
+        """How much worse than the mean of the two ends the worst place on the line is, its ends
+        among it.
 
         It is in the unit of the metric: of an accuracy the rise of the error, a fraction.
 
-        It is 0 where both ends are equal and nothing rises between them. Two ends that differ have a barrier of half
-        their difference at least, for the worse of them is a place on the line.
+        It is 0 where both ends are equal and nothing rises between them. Two ends that differ have
+        a barrier of half their difference at least, for the worse of them is a place on the line.
 
         Source:
             Frankle et al. 2020, arXiv:1912.05671, section 2, who call it instability.
@@ -76,8 +77,8 @@ class Line:
 def between(one: State, other: State, place: float) -> dict[str, Tensor]:
     """Return the state at a place of the straight line from one state to another.
 
-    At 0 and 1 it has the bits of the ends, and what is equal in both (a pruned weight's zero) stays as it is. What is
-    no fraction, such as a number of batches, is the first one's.
+    At 0 and 1 it has the bits of the ends, and what is equal in both (a pruned weight's zero) stays
+    as it is. What is no fraction, such as a number of batches, is the first one's.
 
     >>> between({"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([0.0, 8.0])}, 0.25)["w"].tolist()
     [0.0, 5.0]
@@ -91,9 +92,9 @@ def between(one: State, other: State, place: float) -> dict[str, Tensor]:
 def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int = POINTS) -> Line:
     """Test the networks along the straight line between two trainings of one ticket.
 
-    The ends are the trained networks as they are. In between batch norm takes its statistics anew, from training
-    batches of the job (one epoch, 10,000 examples at most): those of the two ends, mixed, are not those that a mixed
-    network has, and would make a barrier where there is none.
+    The ends are the trained networks as they are. In between batch norm takes its statistics anew,
+    from training batches of the job (one epoch, 10,000 examples at most): those of the two ends,
+    mixed, are not those that a mixed network has, and would make a barrier where there is none.
 
     Args:
         job: One of the two trainings, on the full data.
@@ -106,8 +107,8 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
         TrainingError: A loss is NaN or infinite.
 
     Source:
-        Frankle et al. 2020, arXiv:1912.05671, section 2. Statistics anew: Izmailov et al. 2018, arXiv:1803.05407,
-        section 3.2; what mixed ones do: Jordan et al. 2022, arXiv:2211.08403.
+        Frankle et al. 2020, arXiv:1912.05671, section 2. Statistics anew: Izmailov et al. 2018,
+        arXiv:1803.05407, section 3.2; what mixed ones do: Jordan et al. 2022, arXiv:2211.08403.
 
     >>> from dataclasses import replace
     >>> from tombola import Classification, run_job, split
@@ -137,20 +138,32 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
                 _learn_statistics(model, task, first_batches(job, task, _EXAMPLES))
             metrics = examine(task, model, job, "test", kernel=kernel)
             if not math.isfinite(metrics.loss):
-                raise TrainingError(f"the test loss is {metrics.loss} at {place:g} of the line between two trainings")
+                raise TrainingError(
+                    f"the test loss is {metrics.loss} at {place:g} of the line between two "
+                    "trainings"
+                )
             found.append(metrics)
     headline = task.metrics[0]
-    return Line(at, [metrics.values[headline.name] for metrics in found], [metrics.loss for metrics in found], headline)
+    return Line(
+        at,
+        [metrics.values[headline.name] for metrics in found],
+        [metrics.loss for metrics in found],
+        headline,
+    )
 
 
 def _learn_statistics(model: nn.Module, task: Task, batches: Iterator[Any]) -> None:
-    """Give the batch norms that learn while a model trains the statistics of some batches, each batch alike.
+    """Give the batch norms that learn while a model trains the statistics of some batches, each
+    batch alike.
 
-    Frozen ones (in evaluation mode in a model that trains) keep theirs, which are those of both ends.
+    Frozen ones (in evaluation mode in a model that trains) keep theirs, which are those of both
+    ends.
     """
     if not model.training:
         model.train()
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    norms = [
+        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
+    ]
     if not any(norm.track_running_stats for norm in norms):
         return
     momenta = [norm.momentum for norm in norms]

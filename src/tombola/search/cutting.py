@@ -22,7 +22,9 @@ from tombola.masks.selection import keep_, kept_scores, lowest
 from tombola.scores._magnitude import magnitude
 from tombola.scores.context import Context, Score
 
-Cut: TypeAlias = Callable[[Mask, Sequence[State], Amount, Context], tuple[dict[str, Tensor], list[dict[str, Tensor]]]]
+Cut: TypeAlias = Callable[
+    [Mask, Sequence[State], Amount, Context], tuple[dict[str, Tensor], list[dict[str, Tensor]]]
+]
 
 
 Combine: TypeAlias = Callable[[Sequence[Mask]], dict[str, Tensor]]
@@ -31,12 +33,13 @@ Combine: TypeAlias = Callable[[Sequence[Mask]], dict[str, Tensor]]
 def keep_common(score: Score | Sequence[Score] = magnitude, scope: Scope = whole_model) -> Cut:
     """Make the cut of COLT: prune every partition's model, keep the weights that all of them keep.
 
-    With one partition it is the cut of LTH. The cut takes the current mask, the trained states, the amount and a
-    context, and returns the next mask and the candidates it came from.
+    With one partition it is the cut of LTH. The cut takes the current mask, the trained states, the
+    amount and a context, and returns the next mask and the candidates it came from.
 
-    A rate is what *each* partition removes, so N partitions remove between ``rate`` and ``N * rate``. A `Count` is what
-    the *intersection* keeps, exactly: every partition keeps the same number of weights, the smallest whose
-    intersection still keeps that many, and the fewer than N surplus weights go in partition 1's order.
+    A rate is what *each* partition removes, so N partitions remove between ``rate`` and ``N *
+    rate``. A `Count` is what the *intersection* keeps, exactly: every partition keeps the same
+    number of weights, the smallest whose intersection still keeps that many, and the fewer than N
+    surplus weights go in partition 1's order.
 
     Args:
         score: What weights are ranked by; of several, one for each partition's model.
@@ -52,11 +55,13 @@ def keep_common(score: Score | Sequence[Score] = magnitude, scope: Scope = whole
 
 
 def keep_any(score: Score | Sequence[Score] = magnitude, scope: Scope = whole_model) -> Cut:
-    """Make the cut that keeps the weights that *any* partition keeps: the union, a control for COLT's intersection.
+    """Make the cut that keeps the weights that *any* partition keeps: the union, a control for
+    COLT's intersection.
 
-    A rate is what each partition removes, so N partitions remove between nothing and ``rate``. A `Count` is what the
-    *union* keeps, exactly: every partition keeps the same number of weights, the smallest whose union has that many,
-    and of the weights that came in last the fewer than N surplus ones go in partition 1's order, from all candidates.
+    A rate is what each partition removes, so N partitions remove between nothing and ``rate``. A
+    `Count` is what the *union* keeps, exactly: every partition keeps the same number of weights,
+    the smallest whose union has that many, and of the weights that came in last the fewer than N
+    surplus ones go in partition 1's order, from all candidates.
 
     Args:
         score: What weights are ranked by; of several, one for each partition's model.
@@ -76,7 +81,10 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
     ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
         each = [score] * len(states) if callable(score) else list(score)
         if len(each) != len(states):
-            raise ConfigError(f"there are {len(each)} scores for {len(states)} partitions; one each, or one for all")
+            raise ConfigError(
+                f"there are {len(each)} scores for {len(states)} partitions; one each, or one for "
+                "all"
+            )
         # One after the other: states may be large, and are read when it is their turn.
         scored = (of(states[index], mask, context.of(index)) for index, of in enumerate(each))
         if not isinstance(amount, Count):
@@ -85,7 +93,8 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
             candidates = [prune(next(scored), mask, scope=scope, count=amount.keep)]
         else:
             candidates = _candidates_for(list(scored), mask, amount, scope, combine)
-        # Of one partition its candidate is what all agree on: there is no need of a second mask as large as it.
+        # Of one partition its candidate is what all agree on: there is no need of a second mask as
+        # large as it.
         return candidates[0] if len(candidates) == 1 else combine(candidates), candidates
 
     return cut
@@ -101,17 +110,20 @@ def _candidates_for(
     for group_name, remove in gone.items():
         names = groups[group_name].names
         ranks = [_ranks(scores, mask, names) for scores in scored]
-        # With a common count c a partition keeps the ranks from kept - c on. So a weight is in the intersection if its
-        # lowest rank among the partitions is that high, and in the union if its highest is: the target-th largest of
-        # these ranks is the bar that is looked for.
+        # With a common count c a partition keeps the ranks from kept - c on. So a weight is in the
+        # intersection if its lowest rank among the partitions is that high, and in the union if its
+        # highest is: the target-th largest of these ranks is the bar that is looked for.
         decisive = reduce(torch.minimum if combine is intersect else torch.maximum, ranks)
         kept, target = decisive.numel(), decisive.numel() - remove
         bar = int(decisive.kthvalue(remove + 1).values) if target else kept
         keeps = [rank >= bar for rank in ranks]
         survivors = decisive >= bar
         surplus = int(torch.count_nonzero(survivors)) - target
-        # A weight leaves the intersection with one candidate, the union with all: there those go that came in last.
-        losers, places = (keeps[:1], survivors) if combine is intersect else (keeps, decisive == bar)
+        # A weight leaves the intersection with one candidate, the union with all: there those go
+        # that came in last.
+        losers, places = (
+            (keeps[:1], survivors) if combine is intersect else (keeps, decisive == bar)
+        )
         places = torch.nonzero(places).flatten()
         chosen = places[lowest(ranks[0][places], surplus)]
         for keep in losers:
@@ -126,5 +138,7 @@ def _ranks(scores: Scores, mask: Mask, names: Sequence[str]) -> Tensor:
     values = torch.cat([kept_scores(scores, mask, name) for name in names])
     dtype = torch.int32 if values.numel() < 2**31 else torch.int64
     ranks = torch.empty(values.numel(), dtype=dtype, device=values.device)
-    ranks[torch.argsort(values, stable=True)] = torch.arange(values.numel(), dtype=dtype, device=values.device)
+    ranks[torch.argsort(values, stable=True)] = torch.arange(
+        values.numel(), dtype=dtype, device=values.device
+    )
     return ranks

@@ -38,7 +38,9 @@ class JobProblem:
     task: Task
 
     def model(self) -> nn.Module:
-        """Make the model as the partition trained it, in the scored state, with pruned weights at zero."""
+        """Make the model as the partition trained it, in the scored state, with pruned weights
+        at zero.
+        """
         # Not built in the state: that has the head of the partition's own size already.
         model = self.task.build(self.job.start, self.job.part, self.job.seed)
         states.load_(model, self.state)

@@ -2,9 +2,10 @@
 
     partition -> train -> cut: [ score -> prune -> intersect ] -> rewind -> next round
 
-LTH (iterative magnitude pruning) is the search with one partition, COLT-N the one with N. A matched control is the same
-search whose amounts are another arm's counts; fine-tuning is the same search that does not rewind; one-shot pruning is
-one training that is cut several times; and partitions that search apart meet in their finished tickets alone.
+LTH (iterative magnitude pruning) is the search with one partition, COLT-N the one with N. A matched
+control is the same search whose amounts are another arm's counts; fine-tuning is the same search
+that does not rewind; one-shot pruning is one training that is cut several times; and partitions
+that search apart meet in their finished tickets alone.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Round:
 
 
 After = Callable[[Job, Mask, Sequence[Trained]], Job]
-CutJobs = Callable[[Sequence[Job], Mask, Amount, int], tuple[dict[str, Tensor], list[dict[str, Tensor]]]]
+CutJobs = Callable[
+    [Sequence[Job], Mask, Amount, int], tuple[dict[str, Tensor], list[dict[str, Tensor]]]
+]
 
 
 def rewound(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:  # noqa: ARG001 - an `After` is told what was learnt
@@ -80,13 +83,17 @@ def carried_on(training: Training) -> After:
     """Make the step that does not rewind: the next round starts from the weights that were learnt.
 
     Args:
-        training: How each further round trains. The recipe's own training again is learning-rate rewinding (Renda et
-            al. 2020, arXiv:2003.02389); with a low rate it is fine-tuning, see `settings.fine_tuning`.
+        training: How each further round trains. The recipe's own training again is learning-rate
+            rewinding (Renda et al. 2020, arXiv:2003.02389); with a low rate it is fine-tuning, see
+            `settings.fine_tuning`.
     """
 
     def after(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:
         if len(trained) > 1:
-            raise ConfigError(f"{len(trained)} partitions learn {len(trained)} states; without rewinding there is one")
+            raise ConfigError(
+                f"{len(trained)} partitions learn {len(trained)} states; without rewinding there "
+                "is one"
+            )
         return Job(trained[0].state, mask, training, job.seed, job.part)
 
     return after
@@ -98,7 +105,9 @@ def selected(trained: Trained, index: int) -> State:  # noqa: ARG001 - which sta
 
 
 def _own(trained: Sequence[Trained]) -> Sequence[Trained]:
-    """Return results as a list that nobody else has in hands, or those of a pool, which are read one at a time."""
+    """Return results as a list that nobody else has in hands, or those of a pool, which are
+    read one at a time.
+    """
     return list(trained) if isinstance(trained, list) else trained
 
 
@@ -112,7 +121,9 @@ def _forget(trained: Sequence[Trained]) -> None:
 class _States(Sequence[State]):
     """The states that are scored, one a training; each is had when it is its turn."""
 
-    def __init__(self, trained: Sequence[Trained], scored: Callable[[Trained, int], State], index: int) -> None:
+    def __init__(
+        self, trained: Sequence[Trained], scored: Callable[[Trained, int], State], index: int
+    ) -> None:
         self._trained, self._scored, self._index = trained, scored, index
 
     def __len__(self) -> int:
@@ -142,40 +153,47 @@ def find(
     allow_collapse: bool = False,
     keep: bool = False,
 ) -> Generator[Round, None, End]:
-    """Search for tickets, and yield a `Round` for every amount: what each partition learnt, and what all keep.
+    """Search for tickets, and yield a `Round` for every amount: what each partition learnt, and
+    what all keep.
 
     Args:
-        job: The training on the full data that starts the search: the rewind point, the mask so far, the settings.
+        job: The training on the full data that starts the search: the rewind point, the mask so
+            far, the settings.
         partitions: What each model is trained on; one is LTH, N are COLT-N.
-        amounts: What each round is asked for: a rate (a number, or one per group of the scope) or a `Count`.
+        amounts: What each round is asked for: a rate (a number, or one per group of the scope) or a
+            `Count`.
         run_all: Trains jobs and gives their results in order; ``tombola.serial(task)`` or a pool's.
         score: What weights are ranked by; of several, one for each partition's model.
         scope: Which weights compete.
-        combine: Makes the next mask of the candidates: `intersect` keeps what all keep, `unite` what any keeps.
+        combine: Makes the next mask of the candidates: `intersect` keeps what all keep, `unite`
+            what any keeps.
         cut: From trained states to the next mask; made of score, scope and combine if not given.
-        cut_jobs: Instead, from jobs that are done, a mask, an amount and the round's number to the next mask and its
-            candidates: for scores that need data, which are scored where the data is.
+        cut_jobs: Instead, from jobs that are done, a mask, an amount and the round's number to the
+            next mask and its candidates: for scores that need data, which are scored where the data
+            is.
         untrained: Score the weights that each round starts from: its trainings take no step.
         after: What the next round starts from: `rewound`, or `carried_on`.
         scored: Which state of a training is scored, by the round's number.
         first: Number of the first round.
         allow_collapse: Go on when a layer has no weight left.
-        keep: Leave every round what its trainings gave; else ``trained`` is empty once the next round is asked for, so
-            that memory does not hold two rounds' states.
+        keep: Leave every round what its trainings gave; else ``trained`` is empty once the next
+            round is asked for, so that memory does not hold two rounds' states.
 
     Yields:
-        Rounds, until the amounts end, a round removes nothing, a layer is empty, or the caller asks no more.
+        Rounds, until the amounts end, a round removes nothing, a layer is empty, or the caller asks
+        no more.
 
     Returns:
-        Why the search ended, as the generator's return value, see `endings.End`; an empty one when the amounts did.
+        Why the search ended, as the generator's return value, see `endings.End`; an empty one when
+        the amounts did.
 
     Raises:
         InvariantError: A law of pruning was broken.
 
     Source:
-        COLT, arXiv:2212.12770, Algorithm 1; Frankle & Carbin 2019, arXiv:1803.03635,
-        section 1. The printed algorithm leaves out the intersection of its last round and returns the mask before it:
-        that is this search with one round that is trained and thrown away.
+        COLT, arXiv:2212.12770, Algorithm 1; Frankle & Carbin 2019, arXiv:1803.03635, section 1. The
+        printed algorithm leaves out the intersection of its last round and returns the mask before
+        it: that is this search with one round that is trained and thrown away.
 
     >>> import torch
     >>> from tombola import Classification, Training, by_classes, ones, serial, split
@@ -194,14 +212,17 @@ def find(
     cut = cut or (keep_common if combine is intersect else keep_any)(score, scope)
     mask = {name: keep.clone() for name, keep in job.mask.items()}
     for index, amount in enumerate(amounts, first):
-        base = replace(job, last=job.first) if untrained else job  # not in the ticket, which is trained
+        # not in the ticket, which is trained
+        base = replace(job, last=job.first) if untrained else job
         jobs = [base.on(part, mask) for part in partitions]
         trained = _own(run_all(jobs))
         before, began = mask, time.perf_counter()
         if cut_jobs is not None:
             mask, made = cut_jobs(jobs, before, amount, index)
         else:
-            mask, made = cut(before, _States(trained, scored, index), amount, Context(job.start, job.seed))
+            mask, made = cut(
+                before, _States(trained, scored, index), amount, Context(job.start, job.seed)
+            )
         cut_seconds, began = time.perf_counter() - began, time.perf_counter()
         _check_zeros(index, jobs, trained)
         invariants.check_cut(before, mask, made, amount, checked_scope, combine)
@@ -212,8 +233,8 @@ def find(
         job = after(job, mask, trained)
         yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
         if not keep:
-            # Each state is as large as the model: those of this round must not lie in memory while the next one
-            # trains, whoever still has the round in hands.
+            # Each state is as large as the model: those of this round must not lie in memory while
+            # the next one trains, whoever still has the round in hands.
             _forget(trained)
     return End()
 
@@ -233,7 +254,8 @@ def find_apart(
     allow_collapse: bool = False,
     keep: bool = False,
 ) -> Generator[Round, None, End]:
-    """Search on every partition as if it were alone; what their masks have in common is the round's ticket.
+    """Search on every partition as if it were alone; what their masks have in common is the round's
+    ticket.
 
     It decides nothing: each partition goes on with its own candidate.
 
@@ -269,7 +291,9 @@ def find_apart(
     [960, 960]
     """
     if candidates is not None and len(candidates) != len(partitions):
-        raise ConfigError(f"there are {len(candidates)} candidates for {len(partitions)} partitions; one each")
+        raise ConfigError(
+            f"there are {len(candidates)} candidates for {len(partitions)} partitions; one each"
+        )
     mask = {name: keep.clone() for name, keep in job.mask.items()}
     masks: Sequence[Mask] = candidates if candidates is not None else [mask] * len(partitions)
     cut = keep_common(score, scope)
@@ -326,7 +350,8 @@ def find_at_once(
     first: int = 1,
     **options: Any,
 ) -> Generator[Round, None, End]:
-    """Prune the dense network once to each amount: one-shot pruning, in as many tickets as there are amounts.
+    """Prune the dense network once to each amount: one-shot pruning, in as many tickets as there
+    are amounts.
 
     Every round cuts the same training anew, so its amounts refer to the unpruned network.
 
@@ -375,7 +400,8 @@ def find_gradually(
     first: int = 1,
     allow_collapse: bool = False,
 ) -> Generator[Round, None, End]:
-    """Prune while training, once for each schedule; the mask that a training ends with is its ticket.
+    """Prune while training, once for each schedule; the mask that a training ends with is its
+    ticket.
 
     The trainings know nothing of each other: each begins with the dense network.
 
@@ -413,7 +439,17 @@ def find_gradually(
         seconds = time.perf_counter() - began
         if collapsed and not allow_collapse:
             return _ended(End.collapsed(index, collapsed))
-        yield Round(index, mask, [mask], [pruning], [trained], job.on(job.part, mask), collapsed, 0.0, seconds)
+        yield Round(
+            index,
+            mask,
+            [mask],
+            [pruning],
+            [trained],
+            job.on(job.part, mask),
+            collapsed,
+            0.0,
+            seconds,
+        )
     return End()
 
 

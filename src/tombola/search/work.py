@@ -202,7 +202,8 @@ class Measure(Work[Measured]):
         """Put the metrics of each split together again."""
         there = {which for which, fact in facts.items() if fact is not None}
         complete = facts.keys() == {*Measure._SPLITS} and there >= {"train", "test"}
-        if not complete or tensors.keys() not in (there, set()):  # predictions, of all splits or of none
+        # predictions, of all splits or of none
+        if not complete or tensors.keys() not in (there, set()):
             raise DamagedError("its splits are not those of a measurement")
         metrics: dict[str, Metrics | None] = dict.fromkeys(Measure._SPLITS)
         for which in there:
@@ -250,7 +251,8 @@ class Connect(Work[Line]):
         """Put the columns together again."""
         columns = dict(facts)
         try:
-            metric = Metric(**columns.pop("metric", ACCURACY.plain()))  # of before there were others it says nothing
+            # of before there were others it says nothing
+            metric = Metric(**columns.pop("metric", ACCURACY.plain()))
         except (TypeError, ConfigError) as error:
             raise DamagedError("it has no metric") from error
         if columns.keys() != {"at", metric.name, "loss"}:
@@ -322,9 +324,13 @@ class Cut(Work[Pruned]):
             {
                 "cut": [job.digest(task) for job in self.trainings],
                 "mask": digest_mask(self.mask),
-                "amount": {"count": self.amount.keep} if isinstance(self.amount, Count) else {"rate": self.amount},
+                "amount": {"count": self.amount.keep}
+                if isinstance(self.amount, Count)
+                else {"rate": self.amount},
                 "rankings": [[ranking.name, dict(ranking.options)] for ranking in self.rankings],
-                "groups": {name: [list(group.names), group.factor] for name, group in self.groups.items()},
+                "groups": {
+                    name: [list(group.names), group.factor] for name, group in self.groups.items()
+                },
                 "combine": self.combine,
                 "scored": self.scored,
             }
@@ -335,9 +341,12 @@ class Cut(Work[Pruned]):
         began, busy, first = time.perf_counter(), time.process_time(), self.trainings[0]
         devices.reset_peak_memory(task.device)
         training = settle(first.training, task.model, task.device.type)
-        states = [trained.state if self.scored == "selected" else trained.final for trained in results]
+        states = [
+            trained.state if self.scored == "selected" else trained.final for trained in results
+        ]
         problems = [
-            _Counted(JobProblem(job, state, self.mask, task)) for job, state in zip(self.trainings, states, strict=True)
+            _Counted(JobProblem(job, state, self.mask, task))
+            for job, state in zip(self.trainings, states, strict=True)
         ]
         context = Context(first.start, first.seed, problems=problems)
         with alone(training, task):
@@ -361,7 +370,9 @@ class Cut(Work[Pruned]):
         return make(scores[0] if len(scores) == 1 else scores, lambda _: self.groups)
 
     def foreseen(self, task: Task) -> int:
-        """Count the training examples that the scores will go through, as far as they say so beforehand."""
+        """Count the training examples that the scores will go through, as far as they say so
+        beforehand.
+        """
         rankings = self.rankings * len(self.trainings) if len(self.rankings) == 1 else self.rankings
         found = 0
         for job, ranking in zip(self.trainings, rankings, strict=True):
@@ -377,7 +388,9 @@ class Cut(Work[Pruned]):
                 bits = np.packbits(keep.cpu().numpy().reshape(-1))
                 tensors[f"{number}.{name}"] = torch.from_numpy(bits)
         facts = {name: getattr(result, name) for name in Cut._FACTS if name != "shapes"}
-        return tensors, facts | {"shapes": {name: list(keep.shape) for name, keep in result.mask.items()}}
+        return tensors, facts | {
+            "shapes": {name: list(keep.shape) for name, keep in result.mask.items()}
+        }
 
     @staticmethod
     def from_file(tensors: Tensors, facts: Facts) -> Pruned:
@@ -396,7 +409,9 @@ class Cut(Work[Pruned]):
                 raise DamagedError(f"'{name}' has another number of weights than its layer")
             keep = np.unpackbits(bits.numpy(), count=math.prod(shape)).astype(bool).reshape(shape)
             masks.setdefault(int(number), {})[layer] = torch.from_numpy(keep)
-        complete = all(masks.get(place, {}).keys() == facts["shapes"].keys() for place in range(len(masks)))
+        complete = all(
+            masks.get(place, {}).keys() == facts["shapes"].keys() for place in range(len(masks))
+        )
         if len(masks) < 2 or not complete:
             raise DamagedError("its masks are not those of one model")
         ordered = []
@@ -404,7 +419,9 @@ class Cut(Work[Pruned]):
             # In the order of the model's own names, which the shapes have.
             ordered.append({name: masks[place][name] for name in facts["shapes"]})
         mask, *candidates = ordered
-        return Pruned(mask, candidates, **{name: value for name, value in facts.items() if name != "shapes"})
+        return Pruned(
+            mask, candidates, **{name: value for name, value in facts.items() if name != "shapes"}
+        )
 
     _FACTS: ClassVar[dict[str, Any]] = {
         "samples": int,
@@ -451,7 +468,9 @@ def _check(hint: Any, value: Any, name: str) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Put 0 in the place of what is no finite number: a loss may come to that, and its type is right."""
+    """Put 0 in the place of what is no finite number: a loss may come to that, and its type is
+    right.
+    """
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,7 @@
 """Classification of images: one class an example, cross-entropy, accuracy.
 
-The recipe's data set and model are entries of ``tombola.data`` and ``tombola.models``, or the user's own.
+The recipe's data set and model are entries of ``tombola.data`` and ``tombola.models``, or the
+user's own.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ CPU = torch.device("cpu")
 UNVERIFIED = "the checksums of the data's files were not verified (data.verify: false)"
 
 
-def classification(data: Data, model: Model, *, seed: int, device: str, root: Path | None) -> Classification:
+def classification(
+    data: Data, model: Model, *, seed: int, device: str, root: Path | None
+) -> Classification:
     """Classify images, one class each; measured by accuracy.
 
     Args:
@@ -56,7 +59,8 @@ def classification(data: Data, model: Model, *, seed: int, device: str, root: Pa
     >>> task.size(WHOLE, "train"), task.head
     (900, 'head')
     """
-    # A data set that is made, such as the synthetic one, is made of so many classes; of others so many are taken.
+    # A data set that is made, such as the synthetic one, is made of so many classes; of others so
+    # many are taken.
     made_so = data.classes is not None and takes(data.name, "classes")
     dataset = load(data.name, root=root, options=options_of(data))
     classes = None if made_so else data.classes
@@ -65,11 +69,15 @@ def classification(data: Data, model: Model, *, seed: int, device: str, root: Pa
     made = draw(seeds.derive(seed, "replicate", 0))
     check_crop(data.augment, splits.image_shape)
     head = _head(model, made, splits.num_classes)
-    return Classification(made, splits, head, data.augment, model.init, devices.device(device), draw)
+    return Classification(
+        made, splits, head, data.augment, model.init, devices.device(device), draw
+    )
 
 
 def options_of(data: Data) -> dict[str, Any]:
-    """Return the options of a data set, among them its number of classes where it is made of so many."""
+    """Return the options of a data set, among them its number of classes where it is made of so
+    many.
+    """
     made_so = data.classes is not None and takes(data.name, "classes")
     return data.options | ({"classes": data.classes} if made_so else {})
 
@@ -84,7 +92,15 @@ def build_model(model: Model, splits: Splits, seed: int, *, anew: bool = False) 
         anew: Draw it whatever weights the model starts from.
     """
     m = model
-    made = build(m.name, splits.num_classes, splits.image_shape, options=m.options, init=m.init, head=m.head, seed=seed)
+    made = build(
+        m.name,
+        splits.num_classes,
+        splits.image_shape,
+        options=m.options,
+        init=m.init,
+        head=m.head,
+        seed=seed,
+    )
     if m.weights is not None and not anew:
         load_weights_(made, m.weights, _head(m, made, splits.num_classes))
     return made
@@ -92,7 +108,9 @@ def build_model(model: Model, splits: Splits, seed: int, *, anew: bool = False) 
 
 def _head(model: Model, made: nn.Module, classes: int) -> str:
     """Name the output layer of a model."""
-    return head_name(made, model.head, outputs=classes if model.name.startswith(TORCHVISION) else None)
+    return head_name(
+        made, model.head, outputs=classes if model.name.startswith(TORCHVISION) else None
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,16 +118,17 @@ class Classification(Base):
     """Classify images with one model.
 
     Attributes:
-        model: Gives the architecture, and the initial state where no other is given; never trained itself. A wrapper
-            around it (data parallel, ``torch.compile``, Fabric) is left aside; ``Training(compile=True)`` compiles.
+        model: Gives the architecture, and the initial state where no other is given; never trained
+            itself. A wrapper around it (data parallel, ``torch.compile``, Fabric) is left aside;
+            ``Training(compile=True)`` compiles.
         splits: Training, validation and test examples.
         head: Dotted name of the output layer; ``None`` takes the model's attribute ``head``.
         augment: What is done to training images.
         init: How a drawn head is initialised, "xavier" or "default".
-        device: Where models are trained and tested. The images go there once; those that its memory cannot hold stay
-            where they are and are brought batch by batch.
-        draw: Builds the model in another initial state, from a seed and ``anew``, see `build_model`; a task that is
-            only trained from given states needs none.
+        device: Where models are trained and tested. The images go there once; those that its memory
+            cannot hold stay where they are and are brought batch by batch.
+        draw: Builds the model in another initial state, from a seed and ``anew``, see
+            `build_model`; a task that is only trained from given states needs none.
 
     >>> from tombola.data import synthetic
     >>> from tombola.data.splits import split
@@ -131,7 +150,8 @@ class Classification(Base):
     )  # images that are on the device
 
     def __post_init__(self) -> None:
-        # What is put around a model, such as data parallel, changes no result, and copies of it are trained here.
+        # What is put around a model, such as data parallel, changes no result, and copies of it are
+        # trained here.
         object.__setattr__(self, "model", names.unwrapped(self.model))
         check_shapes(self.model)
         object.__setattr__(self, "head", head_name(self.model, self.head))
@@ -148,7 +168,9 @@ class Classification(Base):
 
     @functools.cached_property
     def digest(self) -> str:
-        """Digest of all that decides what a training on this task does: architecture, head, data, augmentation."""
+        """Digest of all that decides what a training on this task does: architecture, head,
+        data, augmentation.
+        """
         s = self.splits
         indices = {"train": s.train.indices, "valid": s.valid.indices}
         return digest_json(
@@ -172,22 +194,30 @@ class Classification(Base):
         return self.splits.leaks
 
     def model_of(self, seed: int, *, anew: bool = False) -> nn.Module:
-        """Build the model in the initial state of a replicate's seed; ``anew``: whatever weights it starts from."""
+        """Build the model in the initial state of a replicate's seed; ``anew``: whatever
+        weights it starts from.
+        """
         if self.draw is None:
-            raise ValueError("this task was made of one model and cannot draw another: give it draw")
+            raise ValueError(
+                "this task was made of one model and cannot draw another: give it draw"
+            )
         return self.draw(seed, anew=anew)
 
     def build(self, start: State, partition: Partition, seed: int) -> nn.Module:
-        """Make a fresh model in the start state; for class partitions with a drawn head of their size.
+        """Make a fresh model in the start state; for class partitions with a drawn head of their
+        size.
 
-        The head depends on the replicate's seed and the classes alone, so it is the same in every arm and round.
+        The head depends on the replicate's seed and the classes alone, so it is the same in every
+        arm and round.
         """
         model = copied(self.model)
         states.load_(model, start)
         if partition.own_head:
             assert self.head is not None
             assert partition.classes is not None
-            replace_head_(model, self.head, len(partition.classes), seed, partition.classes, init=self.init)
+            replace_head_(
+                model, self.head, len(partition.classes), seed, partition.classes, init=self.init
+            )
         return model.to(self.device)
 
     def outputs(self, partition: Partition) -> int:
@@ -206,7 +236,9 @@ class Classification(Base):
 
     @functools.cached_property
     def uncounted(self) -> list[str]:
-        """Name the operations of the model that `flops` cannot count; once, and before anything is trained."""
+        """Name the operations of the model that `flops` cannot count; once, and before anything
+        is trained.
+        """
         model = self.build(self.initial_state(), WHOLE, seed=0)
         return uncounted(model, torch.zeros(2, *self.splits.image_shape, device=self.device))
 
@@ -220,9 +252,11 @@ class Classification(Base):
         return split.labels
 
     def split(self, partition: Partition, which: str) -> Split:
-        """Return the "train", "valid" or "test" examples of a partition, labels renumbered where it has classes.
+        """Return the "train", "valid" or "test" examples of a partition, labels renumbered where it
+        has classes.
 
-        Examples are divided in the training split only: such a partition is validated on the whole validation split.
+        Examples are divided in the training split only: such a partition is validated on the whole
+        validation split.
         """
         split: Split = getattr(self.splits, which)
         if partition.examples is not None and which == "train":
@@ -240,12 +274,16 @@ class Classification(Base):
         if split.labels.device == self.device:
             return split
         if which not in self._there:
-            same = next((at for at in self._there if getattr(self.splits, at).source is split.source), None)
+            same = next(
+                (at for at in self._there if getattr(self.splits, at).source is split.source), None
+            )
             self._there[which] = self._there[same] if same else self._moved(split.source)
         return split.on(self.device, self._there[which])
 
     def _moved(self, images: Tensor | Pictures) -> Tensor | Pictures:
-        return images.to(self.device) if isinstance(images, Tensor) and self._fits(images) else images
+        return (
+            images.to(self.device) if isinstance(images, Tensor) and self._fits(images) else images
+        )
 
     def _fits(self, images: Tensor | Pictures) -> bool:
         # A quarter is left to the models: their weights, gradients and what their layers give.
@@ -253,13 +291,17 @@ class Classification(Base):
 
     @property
     def notices(self) -> Sequence[str]:
-        """What somebody who runs the task must know: how images are brought, files left out, and not verified."""
+        """What somebody who runs the task must know: how images are brought, files left out,
+        and not verified.
+        """
         unverified = "" if self.splits.verified else UNVERIFIED
         return [text for text in (self.streams, self.skips, unverified) if text]
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What of the data set no training sees: files that cannot be read, classes that were not taken."""
+        """What of the data set no training sees: files that cannot be read, classes that were
+        not taken.
+        """
         said, numbers = {"left out": self.skips} if self.skips else {}, self.splits.classes
         if numbers is not None:
             drawn = ", ".join(map(str, numbers))
@@ -268,7 +310,9 @@ class Classification(Base):
 
     @property
     def origin(self) -> Mapping[str, Mapping[str, Any]]:
-        """What a model is given, what its outputs stand for, and which of the classes were taken."""
+        """What a model is given, what its outputs stand for, and which of the classes were
+        taken.
+        """
         splits = self.splits
         data: dict[str, Any] = {"verified": splits.verified}
         if splits.classes is not None:
@@ -277,13 +321,21 @@ class Classification(Base):
 
     @property
     def bytes(self) -> int:
-        """What the images take in the memory of each process; 0 where they are read while they are used."""
+        """What the images take in the memory of each process; 0 where they are read while they
+        are used.
+        """
         splits = self.splits
-        return 0 if splits.streamed else sum(split.source.nbytes for split in (splits.train, splits.test))
+        return (
+            0
+            if splits.streamed
+            else sum(split.source.nbytes for split in (splits.train, splits.test))
+        )
 
     @property
     def streams(self) -> str:
-        """Say why images are brought piece by piece while they are used; nothing where they are held."""
+        """Say why images are brought piece by piece while they are used; nothing where they are
+        held.
+        """
         size = f"{sum(s.source.nbytes for s in (self.splits.train, self.splits.test)) / 2**30:.1f} GiB of images"
         if self.splits.streamed:
             return f"{size} are too much for the memory that is free; they are read from the disk as they are needed"
@@ -296,7 +348,11 @@ class Classification(Base):
         """Say how many files of the data set were left out; nothing where there is none."""
         number = self.splits.skipped
         files = f"{number:,} files cannot" if number > 1 else "1 file cannot"
-        return f"{files} be read and {'are' if number > 1 else 'is'} left out (data.unreadable: skip)" if number else ""
+        return (
+            f"{files} be read and {'are' if number > 1 else 'is'} left out (data.unreadable: skip)"
+            if number
+            else ""
+        )
 
     def batches(self, partition: Partition, batch_size: int, seed: int) -> Batches:
         """Give the training batches of a partition, epoch by epoch."""
@@ -316,11 +372,14 @@ class Classification(Base):
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy of a batch, a scalar.
 
-        It reads nothing of the task, so a step of it may be recorded; one that overrides it is called in every step.
+        It reads nothing of the task, so a step of it may be recorded; one that overrides it is
+        called in every step.
         """
         inputs, labels = batch
         return cross_entropy(logits_of(model, inputs, labels), labels)
 
     def measure(self, model: nn.Module, partition: Partition, which: str) -> Metrics:
         """Measure a model on the split of a partition."""
-        return evaluate_split(model, self.resident(partition, which), self.splits.mean, self.splits.std)
+        return evaluate_split(
+            model, self.resident(partition, which), self.splits.mean, self.splits.std
+        )

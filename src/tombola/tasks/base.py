@@ -20,7 +20,9 @@ from tombola.models.flops import Flops, per_example, uncounted
 
 
 class Base:
-    """A task without classes; what a subclass has to bring is what `protocol.Task` asks for and is not here."""
+    """A task without classes; what a subclass has to bring is what `protocol.Task` asks for and
+    is not here.
+    """
 
     model: nn.Module
     head: str | None
@@ -61,11 +63,15 @@ class Base:
         raise NotImplementedError
 
     def labels(self, which: str) -> Tensor | None:  # noqa: ARG002 - a subclass knows its splits
-        """Return the class of each example of a split; ``None`` where examples have no one class."""
+        """Return the class of each example of a split; ``None`` where examples have no one
+        class.
+        """
         return None
 
     def initial_state(self) -> dict[str, Tensor]:
-        """Copy the model's own state: the rewind point of a search that rewinds to the very start."""
+        """Copy the model's own state: the rewind point of a search that rewinds to the very
+        start.
+        """
         return states.copied(states.state_of(self.model))
 
     def build(self, start: State, part: Partition, seed: int) -> nn.Module:  # noqa: ARG002 - a subclass may draw
@@ -75,7 +81,9 @@ class Base:
         return model.to(self.device)
 
     def steps_per_epoch(self, batch_size: int, part: Partition = WHOLE) -> int:
-        """Count the batches of one epoch of a partition; of the full training split if none is given."""
+        """Count the batches of one epoch of a partition; of the full training split if none is
+        given.
+        """
         return batches_per_epoch(self.size(part, "train"), batch_size)
 
     def outputs(self, part: Partition) -> int:  # noqa: ARG002 - here no partition has a model of its own
@@ -92,11 +100,16 @@ class Base:
 
     @functools.cached_property
     def uncounted(self) -> list[str]:
-        """Name the operations of the model that `flops` cannot count; once, and before anything is trained."""
+        """Name the operations of the model that `flops` cannot count; once, and before anything
+        is trained.
+        """
         return uncounted(self.build(self.initial_state(), WHOLE, 0), self.probe(2, 0))
 
-    def check(self, partitions: Sequence[Partition], *, covering: bool = True, whole: Partition = WHOLE) -> None:
-        """Refuse partitions that do not divide the data: each class, or each training example, belongs to exactly one.
+    def check(
+        self, partitions: Sequence[Partition], *, covering: bool = True, whole: Partition = WHOLE
+    ) -> None:
+        """Refuse partitions that do not divide the data: each class, or each training example,
+        belongs to exactly one.
 
         Partitions that hold all data (``whole``, ``by_seeds``) are good in any number.
 
@@ -106,8 +119,9 @@ class Base:
             whole: What there is of the training split, see `partitions.skewed`.
 
         Raises:
-            ConfigError: There is no partition; one is empty, has a single class, or holds what the data has not; some
-                divide otherwise than others; classes or examples are missing or held twice.
+            ConfigError: There is no partition; one is empty, has a single class, or holds what the
+                data has not; some divide otherwise than others; classes or examples are missing or
+                held twice.
         """
         if not partitions:
             raise ConfigError("there are no partitions; WHOLE is the one that holds all data")
@@ -115,20 +129,30 @@ class Base:
             self._check_part(part, f"partition {number}")
         kinds = {(p.classes is not None, p.examples != whole.examples) for p in partitions}
         if len(kinds) > 1:
-            raise ConfigError("some partitions hold classes, examples or all data and others do not; all divide alike")
+            raise ConfigError(
+                "some partitions hold classes, examples or all data and others do not; all divide "
+                "alike"
+            )
         ((has_classes, has_examples),) = kinds
         held = sorted(c for p in partitions for c in p.classes or ())
         if has_classes and not _divides(held, range(self.classes or 0), covering):
-            raise ConfigError(f"the partitions hold the classes {held}; each of the {self.classes} "
-                              "classes belongs to exactly one")  # fmt: skip
+            raise ConfigError(
+                f"the partitions hold the classes {held}; each of the {self.classes} "
+                "classes belongs to exactly one"
+            )
         positions = sorted(e for p in partitions for e in p.examples or ())
         there = range(self.size(WHOLE, "train")) if whole.examples is None else whole.examples
         if has_examples and not _divides(positions, there, covering):
-            raise ConfigError("each training example belongs to exactly one partition; some are missing or doubled")
+            raise ConfigError(
+                "each training example belongs to exactly one partition; some are missing or "
+                "doubled"
+            )
 
     def _check_part(self, part: Partition, name: str) -> None:
         if part.classes is not None and self.classes is None:
-            raise ConfigError(f"{name} holds classes, and the task has none; divide by: examples or by: seeds")
+            raise ConfigError(
+                f"{name} holds classes, and the task has none; divide by: examples or by: seeds"
+            )
         there = (
             ("class", part.classes, self.classes or 0),
             ("example", part.examples, self.size(WHOLE, "train")),
@@ -140,9 +164,15 @@ class Base:
                 raise ConfigError(f"{name} holds no {what}")
             outside = [one for one in held if not 0 <= one < number]
             if outside:
-                raise ConfigError(f"{name} holds {what} {outside[0]}; the training split has {what} 0 to {number - 1}")
+                raise ConfigError(
+                    f"{name} holds {what} {outside[0]}; the training split has {what} 0 to "
+                    f"{number - 1}"
+                )
         if part.classes is not None and len(part.classes) == 1:
-            raise ConfigError(f"{name} holds the single class {part.classes[0]}, and a head of one output cannot learn")
+            raise ConfigError(
+                f"{name} holds the single class {part.classes[0]}, and a head of one output cannot "
+                "learn"
+            )
 
 
 def architecture(model: nn.Module) -> dict[str, Any]:
@@ -152,12 +182,22 @@ def architecture(model: nn.Module) -> dict[str, Any]:
 
 
 def _not_seen(model: nn.Module) -> dict[str, Any]:
-    """Say what decides how a model trains and is not seen when it is printed; nothing of most models."""
-    frozen = [name for name, parameter in names.parameters(model).items() if not parameter.requires_grad]
-    still = [name for name, module in names.modules(model).items() if model.training and not module.training]
+    """Say what decides how a model trains and is not seen when it is printed; nothing of most
+    models.
+    """
+    frozen = [
+        name for name, parameter in names.parameters(model).items() if not parameter.requires_grad
+    ]
+    still = [
+        name
+        for name, module in names.modules(model).items()
+        if model.training and not module.training
+    ]
     first: dict[int, str] = {}
     named = names.parameters(model, shared=True)
-    ties = [[first[id(p)], name] for name, p in named.items() if first.setdefault(id(p), name) != name]
+    ties = [
+        [first[id(p)], name] for name, p in named.items() if first.setdefault(id(p), name) != name
+    ]
     found = {"frozen": frozen, "in evaluation mode": still, "shared": ties}
     return {what: there for what, there in found.items() if there}
 
@@ -167,5 +207,7 @@ def _divides(held: Sequence[int], there: Sequence[int], covering: bool) -> bool:
 
 
 def order_seed(seed: int, part: Partition) -> int:
-    """Return the seed of the order in which a partition's examples come: the replicate's, or one of its own."""
+    """Return the seed of the order in which a partition's examples come: the replicate's, or
+    one of its own.
+    """
     return seed if part.order is None else derive(seed, "own order", part.order)

@@ -1,4 +1,6 @@
-"""Evaluation of a classifier: loss and accuracy on a split, and what it predicts for every example."""
+"""Evaluation of a classifier: loss and accuracy on a split, and what it predicts for every
+example.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from tombola.ground.errors import InputError
 from tombola.models.running import alone, in_evaluation_mode
 from tombola.tasks.protocol import Metrics
 
-# Examples in a batch, by the kind of device: on the CPU what a layer gives should stay in the caches (Conv-3: 1.7 times
-# as quick as with 500), a GPU wants much at a time.
+# Examples in a batch, by the kind of device: on the CPU what a layer gives should stay in the
+# caches (Conv-3: 1.7 times as quick as with 500), a GPU wants much at a time.
 EXAMPLES = {"cpu": 100, "cuda": 1000}
 
 
@@ -40,10 +42,16 @@ def logits_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
                          f"({told}){_other_numbers(model, inputs)}") from error  # fmt: skip
     if isinstance(given, Tensor) and given.ndim == 2 and len(given) == len(labels):
         return given
-    seen = f"a tensor of shape {list(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+    seen = (
+        f"a tensor of shape {list(given.shape)}"
+        if isinstance(given, Tensor)
+        else f"a {type(given).__name__}"
+    )
     mode = " in training" if model.training else ""
-    raise InputError(f"the model {name} gives {seen} for {len(labels)} examples{mode}; it is to give logits of shape "
-                     f"[{len(labels)}, classes]{alone(given)}")  # fmt: skip
+    raise InputError(
+        f"the model {name} gives {seen} for {len(labels)} examples{mode}; it is to give logits of "
+        f"shape [{len(labels)}, classes]{alone(given)}"
+    )
 
 
 def _kind(tensor: Tensor) -> str:
@@ -55,8 +63,10 @@ def _other_numbers(model: nn.Module, inputs: Tensor) -> str:
     others = [parameter for parameter in model.parameters() if parameter.dtype != inputs.dtype]
     if not others or not inputs.is_floating_point():
         return ""
-    return (f"; it has {_kind(others[0])} weights: model.to(torch.{_kind(inputs)}) makes them alike, and "
-            "training.precision: bf16 computes with bfloat16")  # fmt: skip
+    return (
+        f"; it has {_kind(others[0])} weights: model.to(torch.{_kind(inputs)}) makes them alike, "
+        "and training.precision: bf16 computes with bfloat16"
+    )
 
 
 def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
@@ -87,9 +97,13 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metr
     # All at the end: a number taken in every batch would make a GPU wait in every batch.
     loss, correct = torch.stack(losses).double().sum(), torch.stack(right).sum()
     predicted = torch.cat(predictions).cpu()
-    return Metrics(float(loss) / len(predicted), {"accuracy": int(correct) / len(predicted)}, predicted)
+    return Metrics(
+        float(loss) / len(predicted), {"accuracy": int(correct) / len(predicted)}, predicted
+    )
 
 
 def evaluate_split(model: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Metrics:
     """Measure a model on a whole split, in order, without augmentation."""
-    return evaluate(model, ordered(split, batch_size=EXAMPLES[split.labels.device.type], mean=mean, std=std))
+    return evaluate(
+        model, ordered(split, batch_size=EXAMPLES[split.labels.device.type], mean=mean, std=std)
+    )

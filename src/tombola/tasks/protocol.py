@@ -1,7 +1,8 @@
 """Protocol: what a task is to all that searches, trains, records and reports.
 
-Nobody but a task opens a batch, knows what an example is, or what a model's output means. So ``find``, jobs, pool,
-records and reports work with any object that has these members; `tombola.tasks.base.Base` brings most of them.
+Nobody but a task opens a batch, knows what an example is, or what a model's output means. So
+``find``, jobs, pool, records and reports work with any object that has these members;
+`tombola.tasks.base.Base` brings most of them.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Metrics:
     Attributes:
         loss: What early stops go by, unless a recipe says otherwise; lower is better.
         values: Every declared metric by its name, in the order in which they are declared.
-        predictions: int64 [examples], the class that the model takes each example for; ``None`` for a task without
-            classes. Those of the test split are kept beside the record.
+        predictions: int64 [examples], the class that the model takes each example for; ``None`` for
+            a task without classes. Those of the test split are kept beside the record.
     """
 
     loss: float
@@ -60,18 +61,24 @@ class Task(Protocol):
 
     Attributes:
         metrics: What is measured; the first is the headline, by which tickets are compared.
-        model: Gives the architecture, and the initial state where no other is given; never trained itself.
-        head: Dotted name of the output layer, which `no_head` leaves unpruned; ``None`` where there is none.
+        model: Gives the architecture, and the initial state where no other is given; never trained
+            itself.
+        head: Dotted name of the output layer, which `no_head` leaves unpruned; ``None`` where there
+            is none.
         device: Where models are trained and tested.
-        classes: How many classes there are to divide among partitions; ``None`` where there are none.
+        classes: How many classes there are to divide among partitions; ``None`` where there are
+            none.
         digest: Of all that decides what a training on this task does.
         fingerprint: Of the data alone.
         leaks: Whether what is validated on is the test split.
         uncounted: Operations of the model whose FLOPs are not counted.
-        notices: What somebody who runs the task must know, a line each; told before anything is trained.
+        notices: What somebody who runs the task must know, a line each; told before anything is
+            trained.
         facts: What the page says of the data beside its sizes, by name.
-        origin: What tickets say of the data beside what the recipe says: of ``data``, and of ``inputs``.
-        bytes: What the data takes in the memory of each process; 0 where it is read while it is used.
+        origin: What tickets say of the data beside what the recipe says: of ``data``, and of
+            ``inputs``.
+        bytes: What the data takes in the memory of each process; 0 where it is read while it is
+            used.
     """
 
     @property
@@ -106,34 +113,48 @@ class Task(Protocol):
         """Copy the model's own state."""
 
     def model_of(self, seed: int, /, *, anew: bool = False) -> nn.Module:
-        """Build the model in the initial state of a replicate's seed; ``anew``: drawn, whatever weights it is given."""
+        """Build the model in the initial state of a replicate's seed; ``anew``: drawn, whatever
+        weights it is given.
+        """
 
     def build(self, start: State, part: Partition, seed: int, /) -> nn.Module:
-        """Make a fresh model in a start state, on the device; for class partitions with a drawn head of their size."""
+        """Make a fresh model in a start state, on the device; for class partitions with a drawn
+        head of their size.
+        """
 
     def size(self, part: Partition, which: str, /) -> int:
         """Count the "train", "valid" or "test" examples of a partition."""
 
     def labels(self, which: str, /) -> Tensor | None:
-        """Return the class of each example of a split, int64 [examples]; ``None`` where examples have no one class."""
+        """Return the class of each example of a split, int64 [examples]; ``None`` where examples
+        have no one class.
+        """
 
     def steps_per_epoch(self, batch_size: int, part: Partition = WHOLE, /) -> int:
         """Count the batches of one epoch of a partition."""
 
     def batches(self, part: Partition, batch_size: int, seed: int, /) -> Epochs:
-        """Give the training batches of a partition; order and augmentation hang on the seed and the epoch alone."""
+        """Give the training batches of a partition; order and augmentation hang on the seed and the
+        epoch alone.
+        """
 
-    def check(self, parts: Sequence[Partition], /, *, covering: bool = True, whole: Partition = WHOLE) -> None:
+    def check(
+        self, parts: Sequence[Partition], /, *, covering: bool = True, whole: Partition = WHOLE
+    ) -> None:
         """Refuse partitions that do not divide the data."""
 
     def loss(self, model: nn.Module, batch: Any, /) -> Tensor:
         """Return the loss of a batch, a scalar."""
 
     def measure(self, model: nn.Module, part: Partition, which: str, /) -> Metrics:
-        """Measure a model, in evaluation mode, on a split of a partition; the model stays as it is."""
+        """Measure a model, in evaluation mode, on a split of a partition; the model stays as it
+        is.
+        """
 
     def outputs(self, part: Partition, /) -> int:
-        """Return a number by which models of partitions differ in size, such as that of their outputs."""
+        """Return a number by which models of partitions differ in size, such as that of their
+        outputs.
+        """
 
     def flops(self, part: Partition, /) -> dict[str, Flops]:
         """Count what an example costs a model of a partition, layer by layer."""
@@ -146,7 +167,9 @@ class Task(Protocol):
 class MakeTask(Protocol):
     """What an entry of ``tombola.tasks`` is, and a function of the user's own that gives a task."""
 
-    def __call__(self, data: Data, model: Model, /, *, seed: int, device: str, root: Path | None) -> Task: ...  # noqa: D102
+    def __call__(  # noqa: D102
+        self, data: Data, model: Model, /, *, seed: int, device: str, root: Path | None
+    ) -> Task: ...
 
 
 MEMBERS = sorted(
@@ -168,7 +191,9 @@ def check_task(task: Any, name: str) -> None:
     """
 
     def wrong(member: str, what: str) -> NoReturn:
-        raise ConfigError(f"{shown(name)}: {member} {what}; {CONTRACTS['tasks'].in_words()} (tombola list tasks)")
+        raise ConfigError(
+            f"{shown(name)}: {member} {what}; {CONTRACTS['tasks'].in_words()} (tombola list tasks)"
+        )
 
     _check_members(task, wrong)
     try:
@@ -218,7 +243,10 @@ def _try(task: Task, wrong: Any) -> None:
         if not isinstance(other, nn.Module):
             wrong(member, f"gives a {type(other).__name__}, no torch.nn.Module")
         if other is task.model:
-            wrong(member, "gives the task's own model, which is never trained; it is to give a new one")
+            wrong(
+                member,
+                "gives the task's own model, which is never trained; it is to give a new one",
+            )
         if state_of(other).keys() != start.keys():
             wrong(member, "gives a model with other weights than the initial state")
     few = Partition(examples=tuple(range(min(_TRIED, task.size(WHOLE, "train")))))
@@ -229,7 +257,11 @@ def _try(task: Task, wrong: Any) -> None:
     for batch, _ in zip(batches.epoch(0), range(2), strict=False):
         loss = task.loss(model, batch)
         if not isinstance(loss, Tensor) or loss.ndim:
-            seen = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            seen = (
+                f"a tensor of shape {list(loss.shape)}"
+                if isinstance(loss, Tensor)
+                else f"a {type(loss).__name__}"
+            )
             wrong("loss", f"gives {seen}; it is a scalar tensor")
         if not math.isfinite(loss.item()):
             wrong("loss", f"is {loss.item()} on the initial state")
@@ -242,16 +274,25 @@ def _try(task: Task, wrong: Any) -> None:
 
 
 def check_metrics(metrics: Any, declared: Sequence[Metric], wrong: Any) -> None:
-    """Refuse a measurement that lacks a declared metric, or has one that is no number or no fraction."""
+    """Refuse a measurement that lacks a declared metric, or has one that is no number or no
+    fraction.
+    """
     if not isinstance(metrics, Metrics):
         wrong("measure", f"gives a {type(metrics).__name__}; it is to give tombola.Metrics")
     for metric in declared:
         if metric.name not in metrics.values:
             wrong("measure", f"has no '{metric.name}', which metrics declares")
         value = metrics.values[metric.name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             wrong("measure", f"gives {shown(value)} as {metric.name}; it is a finite number")
         if metric.fraction and not 0 <= value <= 1:
-            wrong("measure", f"gives {value:g} as {metric.name}, which is declared a fraction from 0 to 1")
+            wrong(
+                "measure",
+                f"gives {value:g} as {metric.name}, which is declared a fraction from 0 to 1",
+            )
     if isinstance(metrics.loss, bool) or not isinstance(metrics.loss, int | float):
         wrong("measure", f"gives {shown(metrics.loss)} as loss; it is a number")

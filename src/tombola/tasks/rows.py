@@ -9,7 +9,8 @@
     >>> task.size(Partition(), "train"), len(task.batches(Partition(), 32, 0))
     (80, 3)
 
-Where the metrics do not follow from the mean loss, ``measure`` is overridden; where rows are to be varied, ``make``.
+Where the metrics do not follow from the mean loss, ``measure`` is overridden; where rows are to be
+varied, ``make``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Rows(Base):
         draw: Makes the model, with weights as they are drawn from torch's global generator.
         splits: "train", "valid" and "test": tensors of as many rows each; "valid" may have none.
         seed: The recipe's.
-        loss: From a model and a batch, the tensors' rows on the device, to the mean loss of the batch, a scalar.
+        loss: From a model and a batch, the tensors' rows on the device, to the mean loss of the
+            batch, a scalar.
         metrics: What is measured; the first is the headline.
         values: From the mean loss over a split to every metric by its name.
         head: Dotted name of the output layer, which ``prunable: no_head`` leaves out.
@@ -83,12 +85,18 @@ class Rows(Base):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Of the rows of all splits."""
-        named = {f"{which}.{at}": v for which, values in self.splits.items() for at, v in enumerate(values)}
+        named = {
+            f"{which}.{at}": v
+            for which, values in self.splits.items()
+            for at, v in enumerate(values)
+        }
         return digest_state(named)
 
     @functools.cached_property
     def digest(self) -> str:
-        """Digest of model, rows and the name of the loss; a run sees by itself that a file of the user's changed."""
+        """Digest of model, rows and the name of the loss; a run sees by itself that a file of
+        the user's changed.
+        """
         return digest_json(
             {
                 "loss": f"{self.loss.__module__}:{self.loss.__qualname__}",
@@ -105,7 +113,9 @@ class Rows(Base):
             return self.draw()
 
     def rows(self, part: Partition, which: str) -> Tensor:
-        """Return the positions of a partition's rows, int64; examples are divided in the training split only."""
+        """Return the positions of a partition's rows, int64; examples are divided in the
+        training split only.
+        """
         if part.examples is not None and which == "train":
             return torch.tensor(part.examples)
         return torch.arange(len(self.splits[which][0]))
@@ -131,7 +141,9 @@ class Rows(Base):
         return float(torch.stack(losses).sum()) / len(rows)
 
     def probe(self, examples: int, seed: int) -> Tensor:
-        """Draw what a model is called with: numbers like those of the first tensor of a batch, in its shape."""
+        """Draw what a model is called with: numbers like those of the first tensor of a batch,
+        in its shape.
+        """
         first = self.make("train", torch.arange(1), 0, 0)[0]
         shape = (examples, *first.shape[1:])
         drawn = torch.Generator().manual_seed(seed)

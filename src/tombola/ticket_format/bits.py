@@ -1,17 +1,19 @@
-"""Masks as bits: packed, one bit a weight, or as the gaps between the rarer ones, near their entropy.
+"""Masks as bits: packed, one bit a weight, or as the gaps between the rarer ones, near their
+entropy.
 
     packed    eight weights a byte in row-major order, the first in the highest bit (numpy.packbits)
     gaps      how many weights lie between two marked ones
 
 Of a mask that keeps a tenth the kept weights are marked, and nine others lie between two of them on
-average. A gap is written in two parts (Rice 1979, after Golomb 1966): its lowest bits, which are as good
-as random, as they are; what is above them as so many zeros and a one. The lowest bits of all gaps stand
-together and all that is above behind them, so that numpy reads them at once. The gap behind the last
-mark counts too: all gaps and marks add up to the number of weights, or the mask is damaged.
+average. A gap is written in two parts (Rice 1979, after Golomb 1966): its lowest bits, which are as
+good as random, as they are; what is above them as so many zeros and a one. The lowest bits of all
+gaps stand together and all that is above behind them, so that numpy reads them at once. The gap
+behind the last mark counts too: all gaps and marks add up to the number of weights, or the mask is
+damaged.
 
-With as many lowest bits as suit the mask this takes at most 4.2 % more than the entropy of so many kept
-weights where they lie at random, and 10.8 % wherever they lie. From a density of 0.38 to 0.62 packed bits
-are no longer, and within 4.2 % too.
+With as many lowest bits as suit the mask this takes at most 4.2 % more than the entropy of so many
+kept weights where they lie at random, and 10.8 % wherever they lie. From a density of 0.38 to 0.62
+packed bits are no longer, and within 4.2 % too.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_LOW_BITS = 10  # so a bit of a file stands for at most 2**10 weights
-_BLOCK = 2**18  # weights, or bits, that are worked on at a time: what fits a cache is a third quicker
+# weights, or bits, that are worked on at a time: what fits a cache is a third quicker
+_BLOCK = 2**18
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def is_padded(packed: bytes | memoryview, elements: int) -> bool:
     return not used or not packed[-1] & (0xFF >> used)
 
 
-# Writing ---------------------------------------------------------------------------------------------------------
+# Writing
+# --------------------------------------------------------------------------------------------------
 
 
 def as_gaps(packed: bytes | memoryview, elements: int) -> tuple[bytes, Gaps] | None:
@@ -89,7 +93,9 @@ def as_gaps(packed: bytes | memoryview, elements: int) -> tuple[bytes, Gaps] | N
     kept = ones(packed)
     marked = int(2 * kept <= elements)
     marks = kept if marked else elements - kept
-    least = {low_bits: _least(marks, elements, low_bits) for low_bits in range(1, MOST_LOW_BITS + 1)}
+    least = {
+        low_bits: _least(marks, elements, low_bits) for low_bits in range(1, MOST_LOW_BITS + 1)
+    }
     if min(least.values()) >= len(packed):
         return None  # so it is for every dense mask: nothing is unpacked
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=elements)
@@ -108,7 +114,8 @@ def as_gaps(packed: bytes | memoryview, elements: int) -> tuple[bytes, Gaps] | N
 
 def _least(marks: int, elements: int, low_bits: int) -> int:
     """Return how many bytes gaps take at least, wherever the marks are."""
-    in_low_bits = (marks + 1) * ((1 << low_bits) - 1)  # the most that the lowest bits of all gaps can hold
+    # the most that the lowest bits of all gaps can hold
+    in_low_bits = (marks + 1) * ((1 << low_bits) - 1)
     above = max(0, elements - marks - in_low_bits) >> low_bits
     return ((marks + 1) * (low_bits + 1) + above) // 8
 
@@ -155,7 +162,8 @@ def _high(gaps: NDArray[Any], low_bits: int) -> bytes:
     return np.packbits(np.concatenate(blocks)).tobytes()
 
 
-# Reading ---------------------------------------------------------------------------------------------------------
+# Reading
+# --------------------------------------------------------------------------------------------------
 
 
 def read_gaps(said: Any) -> Gaps:
@@ -183,17 +191,21 @@ def read_gaps(said: Any) -> Gaps:
 
 
 def check_gaps(raw: memoryview, gaps: Gaps, elements: int) -> None:
-    """Check the bytes of a mask that stands there as gaps, as far as that takes no more memory than they do.
+    """Check the bytes of a mask that stands there as gaps, as far as that takes no more memory than
+    they do.
 
-    There is a one for each mark and one for the end, the last of them in the last byte, and gaps are shorter
-    than packed bits. So however many weights a file claims to have, it has no more marks than bits.
+    There is a one for each mark and one for the end, the last of them in the last byte, and gaps
+    are shorter than packed bits. So however many weights a file claims to have, it has no more
+    marks than bits.
 
     Raises:
         ValueError: What is wrong with them.
     """
     middle = _low_size(gaps)
     if not middle < len(raw) < packed_size([elements]):
-        raise ValueError(f"its {len(raw)} bytes of gaps do not fit {gaps.marks} marks in {elements} weights")
+        raise ValueError(
+            f"its {len(raw)} bytes of gaps do not fit {gaps.marks} marks in {elements} weights"
+        )
     if not is_padded(raw[:middle], (gaps.marks + 1) * gaps.low_bits):
         raise ValueError("its lowest bits have bits set beyond the last of them")
     if ones(raw[middle:]) != gaps.marks + 1 or not raw[-1]:

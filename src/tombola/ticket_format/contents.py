@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RewindPoint:
-    """A rewind point as a file of its own, in memory and checked: a safetensors file of the plain state.
+    """A rewind point as a file of its own, in memory and checked: a safetensors file of the plain
+    state.
 
     Attributes:
         path: Where it was read from; where nothing was read, its name.
@@ -60,7 +61,8 @@ class TicketFile:
         digest: sha256 over the file, its own 64 characters taken as zeros.
         format: Version of the format.
         shapes: The masks' names and shapes, in the model's order.
-        origin: Where the ticket comes from: model, data, arm, round, seeds, parent. Free JSON, not trusted further.
+        origin: Where the ticket comes from: model, data, arm, round, seeds, parent. Free JSON, not
+            trusted further.
         kept: Number of weights kept.
         prunable: Number of weights that have a mask.
         total: Number of all conv, linear and norm weights, or ``None`` where nobody counted them.
@@ -68,8 +70,8 @@ class TicketFile:
         rewind_digest: Digest of the rewind point alone.
         tensors: Every tensor by its name in the file, in the header's order.
         gaps: How to read the masks that stand in the file as gaps; the others are packed bits.
-        rewind_point: The rewind point's own file where the ticket refers to one and `verify` has found it, else
-            ``None``.
+        rewind_point: The rewind point's own file where the ticket refers to one and `verify` has
+            found it, else ``None``.
     """
 
     path: Path
@@ -87,7 +89,8 @@ class TicketFile:
     data: memoryview = field(repr=False)
     gaps: Mapping[str, bits.Gaps] = field(default_factory=dict)
     rewind_point: RewindPoint | None = field(default=None, repr=False)
-    _packed: dict[str, bytes] = field(default_factory=dict, repr=False)  # of masks that are gaps, once they were read
+    # of masks that are gaps, once they were read
+    _packed: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def density(self) -> float:
@@ -96,7 +99,9 @@ class TicketFile:
 
     @property
     def density_total(self) -> float | None:
-        """Not pruned / all conv, linear and norm weights, 0 to 1; ``None`` where the file has no total."""
+        """Not pruned / all conv, linear and norm weights, 0 to 1; ``None`` where the file has
+        no total.
+        """
         return None if self.total is None else (self.total - self.prunable + self.kept) / self.total
 
     @property
@@ -106,30 +111,46 @@ class TicketFile:
 
     @property
     def rewind(self) -> dict[str, Entry]:
-        """The tensors of the rewind point by their names in the model, whichever file they are in."""
+        """The tensors of the rewind point by their names in the model, whichever file they are
+        in.
+        """
         if self.rewind_point is not None:
             return dict(self.rewind_point.tensors)
-        return {name.removeprefix("rewind."): e for name, e in self.tensors.items() if name.startswith("rewind.")}
+        return {
+            name.removeprefix("rewind."): e
+            for name, e in self.tensors.items()
+            if name.startswith("rewind.")
+        }
 
     @property
     def reference(self) -> str | None:
-        """The path of the rewind point's own file, seen from the ticket's folder; ``None`` where there is none."""
+        """The path of the rewind point's own file, seen from the ticket's folder; ``None``
+        where there is none.
+        """
         return None if self.rewind_point is None else seen_from(self.path, self.rewind_point.path)
 
     def raw(self, tensor: str) -> memoryview:
-        """Return the bytes of a tensor by its name in the file, ``"mask.fc.weight"``; read-only, not copied."""
+        """Return the bytes of a tensor by its name in the file, ``"mask.fc.weight"``;
+        read-only, not copied.
+        """
         entry = self.tensors[tensor]
         return self.data[entry.begin : entry.end]
 
     def raw_rewind(self, name: str) -> memoryview:
-        """Return the bytes of a tensor of the rewind point by its name in the model; read-only, not copied."""
-        return self.raw(f"rewind.{name}") if self.rewind_point is None else self.rewind_point.raw(name)
+        """Return the bytes of a tensor of the rewind point by its name in the model; read-only,
+        not copied.
+        """
+        return (
+            self.raw(f"rewind.{name}") if self.rewind_point is None else self.rewind_point.raw(name)
+        )
 
     def packed(self, name: str) -> bytes:
-        """Return a mask as packed bits, whichever way it stands in the file: the first weight in the highest bit.
+        """Return a mask as packed bits, whichever way it stands in the file: the first weight in
+        the highest bit.
 
         Raises:
-            TicketError: The mask stands there as gaps that do not add up; `verify` would have said so.
+            TicketError: The mask stands there as gaps that do not add up; `verify` would have said
+                so.
         """
         if name not in self.gaps:
             return bytes(self.raw(f"mask.{name}"))
@@ -164,10 +185,14 @@ class TicketFile:
 
     def _from_gaps(self, name: str) -> NDArray[np.bool_]:
         try:
-            return bits.from_gaps(self.raw(f"mask.{name}"), self.gaps[name], math.prod(self.shapes[name]))
+            return bits.from_gaps(
+                self.raw(f"mask.{name}"), self.gaps[name], math.prod(self.shapes[name])
+            )
         except (ValueError, MemoryError) as error:
             reason = str(error) or "it is larger than the memory"
-            raise TicketError(f"{shown_path(self.path)} has a wrong mask: '{printable(name)}': {reason}") from None
+            raise TicketError(
+                f"{shown_path(self.path)} has a wrong mask: '{printable(name)}': {reason}"
+            ) from None
 
 
 def seen_from(ticket: Path, path: Path) -> str:

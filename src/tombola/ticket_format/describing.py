@@ -17,7 +17,8 @@ _LABEL = 16
 
 
 def describe(file: TicketFile, more: Iterable[tuple[str, str]] = ()) -> str:
-    """Return what a ticket is, as plain text of at most 100 columns: its origin, its densities and every layer.
+    """Return what a ticket is, as plain text of at most 100 columns: its origin, its densities and
+    every layer.
 
     Args:
         file: The ticket.
@@ -62,7 +63,8 @@ def _rewind_fact(file: TicketFile) -> str:
 
 
 def plain(file: TicketFile) -> dict[str, Any]:
-    """Return all that a ticket file says, as JSON data for scripts; ``layers`` has every mask in the model's order.
+    """Return all that a ticket file says, as JSON data for scripts; ``layers`` has every mask in
+    the model's order.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -103,7 +105,9 @@ def plain(file: TicketFile) -> dict[str, Any]:
         "rewind_point": {
             "file": file.reference,  # seen from the ticket's folder; null where the ticket holds it
             "size": file.rewind_point.size if file.rewind_point else None,
-            "tensors": {name: {"dtype": e.dtype, "shape": list(e.shape)} for name, e in file.rewind.items()},
+            "tensors": {
+                name: {"dtype": e.dtype, "shape": list(e.shape)} for name, e in file.rewind.items()
+            },
         },
         "origin": dict(file.origin),
     }
@@ -126,7 +130,9 @@ def _origin_facts(file: TicketFile) -> list[tuple[str, str]]:
         origin.pop(key, None)
     facts += [("density", density)]
     if file.density_total is not None:
-        facts += [("of all weights", f"{_percent(file.density_total)} of {file.total:,} are not pruned")]
+        facts += [
+            ("of all weights", f"{_percent(file.density_total)} of {file.total:,} are not pruned")
+        ]
     if "partitions" in origin:
         facts += [("partitions", _partitions(origin.pop("partitions")))]
     first = [key for key in ("rewind_step", "seeds", "training") if key in origin]
@@ -136,12 +142,18 @@ def _origin_facts(file: TicketFile) -> list[tuple[str, str]]:
 
 
 def _thing(value: Any) -> str:
-    """Show a model or a data set: its name, its options in brackets, and what else is said of it."""
+    """Show a model or a data set: its name, its options in brackets, and what else is said of
+    it.
+    """
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return _value(value)
     options = value.get("options")
     text = value["name"] + (f" ({_value(options)})" if options else "")
-    rest = {key: item for key, item in value.items() if key not in ("name", "options") and item is not None}
+    rest = {
+        key: item
+        for key, item in value.items()
+        if key not in ("name", "options") and item is not None
+    }
     return "; ".join([text, *(f"{key} {_value(item)}" for key, item in rest.items())])
 
 
@@ -181,7 +193,10 @@ def _trained(value: Any) -> str:
 def _partitions(value: Any) -> str:
     if not isinstance(value, list):
         return _value(value)
-    shown = (_classes(part["classes"] if isinstance(part, dict) and "classes" in part else part) for part in value)
+    shown = (
+        _classes(part["classes"] if isinstance(part, dict) and "classes" in part else part)
+        for part in value
+    )
     return f"{len(value)}: " + " | ".join(shown)
 
 
@@ -201,14 +216,18 @@ def _classes(part: Any) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, dict) and not any(isinstance(item, (dict, list)) for item in value.values()):
+    if isinstance(value, dict) and not any(
+        isinstance(item, (dict, list)) for item in value.values()
+    ):
         return ", ".join(f"{key}={_value(item)}" for key, item in value.items())
     return json.dumps(value, ensure_ascii=False)
 
 
 def _fact(label: str, value: str) -> list[str]:
     wrapped = textwrap.wrap(printable(value, 600), _WIDTH - _LABEL) or [""]
-    return [f"{'' if row else printable(label, 14):<{_LABEL}}{line}" for row, line in enumerate(wrapped)]
+    return [
+        f"{'' if row else printable(label, 14):<{_LABEL}}{line}" for row, line in enumerate(wrapped)
+    ]
 
 
 def _table(file: TicketFile) -> list[str]:

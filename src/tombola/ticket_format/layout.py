@@ -12,7 +12,8 @@ from typing import Any
 from tombola.ticket_format.texts import canonical_json
 
 FORMAT = 1  # a ticket that holds its rewind point
-REFERRING = 2  # one that names it: the file FOLDER/<rewind digest>.safetensors in a folder above the ticket
+# one that names it: the file FOLDER/<rewind digest>.safetensors in a folder above the ticket
+REFERRING = 2
 GAPS, GAPS_REFERRING = 3, 4  # the same two, with masks that stand there as gaps, see `bits`
 FOLDER = "rewind_points"
 LEVELS = 5  # folders in which FOLDER is looked for, the ticket's own among them
@@ -21,10 +22,20 @@ ITEMSIZE = {
     "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8,
 }  # fmt: skip
 
-FIELDS = ("digest", "format", "kept", "mask_digest", "origin", "prunable", "rewind_digest", "shapes", "total")
+FIELDS = (
+    "digest",
+    "format",
+    "kept",
+    "mask_digest",
+    "origin",
+    "prunable",
+    "rewind_digest",
+    "shapes",
+    "total",
+)
 ZEROS = b"0" * 64  # in the place of the digest while it is computed
-# Keys are sorted, so "digest" comes first. Anchored to the header's own key, the pattern cannot be met by anything in
-# the origin: there every quotation mark stands behind a backslash.
+# Keys are sorted, so "digest" comes first. Anchored to the header's own key, the pattern cannot be
+# met by anything in the origin: there every quotation mark stands behind a backslash.
 DIGEST = re.compile(rb'"tombola":"\{\\"digest\\":\\"([0-9a-f]{64})\\",')
 
 Contents = tuple[str, Sequence[int], "bytes | memoryview"]  # dtype, shape, bytes of one tensor
@@ -32,7 +43,9 @@ Contents = tuple[str, Sequence[int], "bytes | memoryview"]  # dtype, shape, byte
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file: its safetensors dtype, its shape, and where its bytes begin and end in the data."""
+    """One tensor of a file: its safetensors dtype, its shape, and where its bytes begin and end
+    in the data.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -41,13 +54,19 @@ class Entry:
 
 
 def header_text(header: Mapping[str, Any]) -> bytes:
-    """Return a header as the one text that is written: compact JSON, padded with spaces to 8 bytes."""
+    """Return a header as the one text that is written: compact JSON, padded with spaces to 8
+    bytes.
+    """
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     return text + b" " * (-len(text) % 8)
 
 
-def assembled(contents: Mapping[str, Contents], metadata: Mapping[str, str] | None = None) -> bytearray:
-    """Put a safetensors file together: the header in the mapping's order, the data with the widest numbers first."""
+def assembled(
+    contents: Mapping[str, Contents], metadata: Mapping[str, str] | None = None
+) -> bytearray:
+    """Put a safetensors file together: the header in the mapping's order, the data with the
+    widest numbers first.
+    """
     wide_first = sorted(contents, key=lambda name: -ITEMSIZE.get(contents[name][0], 0))
     ends, at = {}, 0
     for name in wide_first:
@@ -55,15 +74,23 @@ def assembled(contents: Mapping[str, Contents], metadata: Mapping[str, str] | No
         ends[name] = at
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     for name, (dtype, shape, data) in contents.items():
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [ends[name] - len(data), ends[name]]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(shape),
+            "data_offsets": [ends[name] - len(data), ends[name]],
+        }
     text = header_text(header)
-    return bytearray().join([len(text).to_bytes(8, "little"), text, *(contents[name][2] for name in wide_first)])
+    return bytearray().join(
+        [len(text).to_bytes(8, "little"), text, *(contents[name][2] for name in wide_first)]
+    )
 
 
 def digest_tensors(tensors: Iterable[tuple[str, str, Sequence[int], bytes | memoryview]]) -> str:
-    """Return the sha256 over name, safetensors dtype, shape and bytes of tensors, in the order of their names.
+    """Return the sha256 over name, safetensors dtype, shape and bytes of tensors, in the order of
+    their names.
 
-    Each tensor gives one line of canonical JSON, ``["fc.weight","F32",[10,84]]``, and then its bytes.
+    Each tensor gives one line of canonical JSON, ``["fc.weight","F32",[10,84]]``, and then its
+    bytes.
 
     >>> digest_tensors([]) == hashlib.sha256().hexdigest()
     True
@@ -76,5 +103,7 @@ def digest_tensors(tensors: Iterable[tuple[str, str, Sequence[int], bytes | memo
 
 
 def digest_masks(masks: Iterable[tuple[str, Sequence[int], bytes | memoryview]]) -> str:
-    """Return the digest of masks from their names, shapes and packed bits, as `digest_tensors` with dtype ``BOOL``."""
+    """Return the digest of masks from their names, shapes and packed bits, as `digest_tensors`
+    with dtype ``BOOL``.
+    """
     return digest_tensors((name, "BOOL", shape, packed) for name, shape, packed in masks)

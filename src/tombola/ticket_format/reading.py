@@ -1,4 +1,5 @@
-"""Reading: what is wrong with a file is said in one line, also where somebody made it wrong on purpose.
+"""Reading: what is wrong with a file is said in one line, also where somebody made it wrong on
+purpose.
 
 file -> size -> header length -> digest -> hash -> JSON -> structure -> contents
                                              |
@@ -49,11 +50,12 @@ _OFFSETS = re.compile(rb'"data_offsets":\[\d{1,15},(\d{1,15})\]')
 def read(path: str | os.PathLike[str]) -> TicketFile:
     """Read a ticket file, check its digest and its structure.
 
-    The counts and the two inner digests are taken from the file; `verify` computes them again. A rewind point in
-    another file is not looked for: ``rewind`` is empty then.
+    The counts and the two inner digests are taken from the file; `verify` computes them again. A
+    rewind point in another file is not looked for: ``rewind`` is empty then.
 
     Raises:
-        TicketError: The file is missing, truncated, altered, damaged or no ticket; one line says which.
+        TicketError: The file is missing, truncated, altered, damaged or no ticket; one line says
+            which.
 
     >>> read("no/such/ticket.safetensors")
     Traceback (most recent call last):
@@ -65,20 +67,24 @@ def read(path: str | os.PathLike[str]) -> TicketFile:
         raise TicketError(f"{shown_path(path)} {wrong}") from None
 
 
-def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, RewindPoint] | None = None) -> TicketFile:
-    """Read a ticket file and check all that can be checked: its digest, its structure, and what it says of itself.
+def verify(
+    path: str | os.PathLike[str], rewind_points: MutableMapping[Path, RewindPoint] | None = None
+) -> TicketFile:
+    """Read a ticket file and check all that can be checked: its digest, its structure, and what it
+    says of itself.
 
-    A rewind point in another file is found, read and checked too. Each file is read once; what was verified is what
-    the result holds.
+    A rewind point in another file is found, read and checked too. Each file is read once; what was
+    verified is what the result holds.
 
     Args:
         path: The ticket.
-        rewind_points: Rewind points that were read before, by their files; what is read is added. Give the tickets
-            of a run the same one, and each rewind point is read once. It keeps them in memory.
+        rewind_points: Rewind points that were read before, by their files; what is read is added.
+            Give the tickets of a run the same one, and each rewind point is read once. It keeps
+            them in memory.
 
     Raises:
-        TicketError: The file is missing, truncated, altered, damaged or no ticket, or its rewind point is; one line
-            says which.
+        TicketError: The file is missing, truncated, altered, damaged or no ticket, or its rewind
+            point is; one line says which.
 
     >>> import tempfile
     >>> from tombola.ticket_format import encode, write
@@ -93,7 +99,9 @@ def verify(path: str | os.PathLike[str], rewind_points: MutableMapping[Path, Rew
     try:
         file = checked(bytes_of(path), Path(path))
         if file.refers:
-            file = replace(file, rewind_point=_referred(file, {} if rewind_points is None else rewind_points))
+            file = replace(
+                file, rewind_point=_referred(file, {} if rewind_points is None else rewind_points)
+            )
         return verified(file)
     except WrongError as wrong:
         raise TicketError(f"{shown_path(path)} {wrong}") from None
@@ -109,7 +117,8 @@ def bytes_of(path: str | os.PathLike[str], what: str = "ticket") -> bytes:
         mode = os.stat(path).st_mode  # noqa: PTH116 - a Path may not be made of every string; this one raises for those
         if not stat.S_ISREG(mode):
             raise WrongError(
-                f"is not a {what}: it is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, not a file"
+                f"is not a {what}: it is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, "
+                "not a file"
             )
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
@@ -126,13 +135,19 @@ def checked(raw: bytes, path: Path) -> TicketFile:
     if not isinstance(header, dict):
         raise WrongError(f"has a wrong header: it is a {type(header).__name__}, not an object")
     metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or list(metadata) != ["tombola"] or not isinstance(metadata["tombola"], str):
+    if (
+        not isinstance(metadata, dict)
+        or list(metadata) != ["tombola"]
+        or not isinstance(metadata["tombola"], str)
+    ):
         raise WrongError("has a wrong header: its metadata is not the one text 'tombola'")
     about = _parse(metadata["tombola"].encode(), "metadata")
     tensors = {_in_a_ticket(name): _entry(name, info) for name, info in header.items()}
     _check_extents(tensors, len(raw) - start)
     fields = _fields(about, digest, tensors)
-    file = TicketFile(path=path, size=len(raw), tensors=tensors, data=memoryview(raw)[start:], **fields)
+    file = TicketFile(
+        path=path, size=len(raw), tensors=tensors, data=memoryview(raw)[start:], **fields
+    )
     for name, gaps in file.gaps.items():
         try:
             check_gaps(file.raw(f"mask.{name}"), gaps, math.prod(file.shapes[name]))
@@ -149,13 +164,20 @@ def header_end(raw: bytes | bytearray, what: str = "ticket") -> int:
     if 2 <= length <= _HEADER_LIMIT and 8 + length <= len(raw):
         return 8 + length
     if 2 <= length <= _HEADER_LIMIT and raw[8:9] == b"{":
-        raise WrongError(f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}")
+        raise WrongError(
+            f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}"
+        )
     if raw.startswith(b"PK\x03\x04"):
-        raise WrongError(f"is not a {what}: it is a zip file, as torch.save writes, and a {what} is never unpickled")
+        raise WrongError(
+            f"is not a {what}: it is a zip file, as torch.save writes, and a {what} is never "
+            "unpickled"
+        )
     if raw[0] == 0x80 and raw[1] < 10:
         raise WrongError(f"is not a {what}: it is a pickle, and a {what} is never unpickled")
     if 2 <= length <= _HEADER_LIMIT:
-        raise WrongError(f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}")
+        raise WrongError(
+            f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}"
+        )
     raise WrongError(f"is not a {what}: it does not begin with the length of a safetensors header")
 
 
@@ -165,7 +187,10 @@ def check_digest(raw: bytes, start: int) -> str:
     if len(found) != 1:
         header = raw[8:start].rstrip(b" ")
         if found or b"tombola" in header:
-            raise WrongError(f"was altered or damaged: its header has {len(found)} digests where a ticket has one")
+            raise WrongError(
+                f"was altered or damaged: its header has {len(found)} digests where a ticket has "
+                "one"
+            )
         if header.startswith(b"{") and header.endswith(b"}"):
             raise WrongError("is a safetensors file but not a ticket: it has no metadata 'tombola'")
         raise WrongError("is not a ticket: it has no safetensors header")
@@ -174,8 +199,12 @@ def check_digest(raw: bytes, start: int) -> str:
     if actual != digest:
         end = start + max((int(offset) for offset in _OFFSETS.findall(raw, 8, start)), default=0)
         if end > len(raw):
-            raise WrongError(f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}")
-        raise WrongError(f"was altered or damaged: its digest is {digest}, the file hashes to {actual}")
+            raise WrongError(
+                f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}"
+            )
+        raise WrongError(
+            f"was altered or damaged: its digest is {digest}, the file hashes to {actual}"
+        )
     return digest
 
 
@@ -199,41 +228,64 @@ def _parse(text: bytes | bytearray, what: str) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json_data(json.loads(text.decode(), object_pairs_hook=once, parse_constant=refuse), what)
+        return json_data(
+            json.loads(text.decode(), object_pairs_hook=once, parse_constant=refuse), what
+        )
     except (ValueError, RecursionError) as error:
         raise WrongError(
-            f"has {'wrong metadata' if what == 'metadata' else 'a wrong header'}: {printable(str(error))}"
+            f"has {'wrong metadata' if what == 'metadata' else 'a wrong header'}: "
+            f"{printable(str(error))}"
         ) from None
 
 
 def _in_a_ticket(name: str) -> str:
     if name.partition(".")[0] not in ("mask", "rewind") or not name.partition(".")[2]:
-        raise WrongError(f"has a tensor '{printable(name)}'; a ticket has only 'mask.<name>' and 'rewind.<name>'")
+        raise WrongError(
+            f"has a tensor '{printable(name)}'; a ticket has only 'mask.<name>' and 'rewind.<name>'"
+        )
     return name
 
 
 def _entry(name: str, info: Any) -> Entry:
     if not isinstance(info, dict) or info.keys() != {"dtype", "shape", "data_offsets"}:
-        raise WrongError(f"has a wrong header: '{printable(name)}' does not have just dtype, shape and data_offsets")
+        raise WrongError(
+            f"has a wrong header: '{printable(name)}' does not have just dtype, shape and "
+            "data_offsets"
+        )
     dtype, shape, offsets = info["dtype"], _shape(name, info["shape"]), info["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEMSIZE:
         raise WrongError(
-            f"has a wrong header: '{printable(name)}' is of the unknown dtype {printable(canonical_json(dtype))}"
+            f"has a wrong header: '{printable(name)}' is of the unknown dtype "
+            f"{printable(canonical_json(dtype))}"
         )
-    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int for o in offsets)):
-        raise WrongError(f"has a wrong header: the data_offsets of '{printable(name)}' are not two numbers")
+    if not (
+        isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int for o in offsets)
+    ):
+        raise WrongError(
+            f"has a wrong header: the data_offsets of '{printable(name)}' are not two numbers"
+        )
     begin, end = offsets
     if not 0 <= begin <= end or math.prod(shape) * ITEMSIZE[dtype] != end - begin:
-        raise WrongError(f"has a wrong header: '{printable(name)}' does not fill its bytes {begin} to {end}")
+        raise WrongError(
+            f"has a wrong header: '{printable(name)}' does not fill its bytes {begin} to {end}"
+        )
     return Entry(dtype, shape, begin, end)
 
 
 def _shape(name: str, value: Any) -> tuple[int, ...]:
-    if not (isinstance(value, list) and len(value) <= _DIMENSIONS_LIMIT and all(type(n) is int for n in value)):
-        raise WrongError(f"has a wrong header: the shape of '{printable(name)}' is not a list of numbers")
+    if not (
+        isinstance(value, list)
+        and len(value) <= _DIMENSIONS_LIMIT
+        and all(type(n) is int for n in value)
+    ):
+        raise WrongError(
+            f"has a wrong header: the shape of '{printable(name)}' is not a list of numbers"
+        )
     # Zeros count as one: 0 x 2**62 x 2**62 holds nothing, and yet no library can make it.
     if any(n < 0 for n in value) or math.prod(max(n, 1) for n in value) > _ELEMENTS_LIMIT:
-        raise WrongError(f"has a wrong header: the shape of '{printable(name)}' is negative or too large")
+        raise WrongError(
+            f"has a wrong header: the shape of '{printable(name)}' is negative or too large"
+        )
     return tuple(value)
 
 
@@ -242,11 +294,14 @@ def _check_extents(tensors: Mapping[str, Entry], size: int) -> None:
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.begin != at:
             raise WrongError(
-                f"has a wrong header: '{printable(name)}' begins at byte {entry.begin} of the data, not at {at}"
+                f"has a wrong header: '{printable(name)}' begins at byte {entry.begin} of the "
+                f"data, not at {at}"
             )
         at = entry.end
     if at != size:
-        raise WrongError(f"has a wrong header: the tensors end at byte {at} of the data, the file at {size}")
+        raise WrongError(
+            f"has a wrong header: the tensors end at byte {at} of the data, the file at {size}"
+        )
 
 
 def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, Any]:
@@ -257,7 +312,8 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
         raise WrongError("has wrong metadata: 'format' is not a version number")
     if version > GAPS_REFERRING:
         raise WrongError(
-            f"is of format {version}; this tombola reads formats {FORMAT} to {GAPS_REFERRING}: a newer one is needed"
+            f"is of format {version}; this tombola reads formats {FORMAT} to {GAPS_REFERRING}: a "
+            "newer one is needed"
         )
     as_gaps = version in (GAPS, GAPS_REFERRING)
     odd = sorted(about.keys() ^ {*FIELDS, *(["gaps"] if as_gaps else [])})
@@ -272,14 +328,18 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     if not (type(prunable) is int and type(kept) is int and 0 <= kept <= prunable and prunable > 0):
         raise WrongError("has wrong metadata: 'kept' and 'prunable' are not counts of weights")
     if total is not None and not (type(total) is int and total >= prunable):
-        raise WrongError("has wrong metadata: 'total' is not a count of at least the prunable weights")
+        raise WrongError(
+            "has wrong metadata: 'total' is not a count of at least the prunable weights"
+        )
     for name in ("origin", "shapes"):
         if not isinstance(about[name], dict):
             raise WrongError(f"has wrong metadata: '{name}' is not an object")
     gaps = _gaps(about["gaps"]) if as_gaps else {}
     found = _mask_shapes(about["shapes"], tensors, gaps)
     if version in (REFERRING, GAPS_REFERRING) and len(tensors) > len(found):
-        raise WrongError(f"is of format {version} and holds a rewind point; in that format it is another file")
+        raise WrongError(
+            f"is of format {version} and holds a rewind point; in that format it is another file"
+        )
     return about | {"shapes": found, "gaps": gaps}
 
 
@@ -301,7 +361,9 @@ def _mask_shapes(
     masks = [name.removeprefix("mask.") for name in tensors if name.startswith("mask.")]
     odd = sorted(set(masks) ^ set(shapes))
     if odd:
-        raise WrongError(f"has wrong metadata: '{printable(odd[0])}' has a mask or a shape but not both")
+        raise WrongError(
+            f"has wrong metadata: '{printable(odd[0])}' has a mask or a shape but not both"
+        )
     if not gaps.keys() <= shapes.keys():
         raise WrongError("has wrong metadata: 'gaps' names what has no mask")
     found = {name: _shape(name, shapes[name]) for name in masks}
@@ -309,58 +371,80 @@ def _mask_shapes(
         mask = tensors[f"mask.{name}"]
         flat = len(mask.shape) == 1 if name in gaps else mask.shape == (packed_size(shape),)
         if mask.dtype != "U8" or not flat:
-            raise WrongError(f"has a wrong mask: '{printable(name)}' does not fit its shape {list(shape)}")
+            raise WrongError(
+                f"has a wrong mask: '{printable(name)}' does not fit its shape {list(shape)}"
+            )
     return found
 
 
 def verified(file: TicketFile) -> TicketFile:
     """Check what a ticket says of its contents; its rewind point is there."""
     for name in _misfits(file.shapes, file.rewind):
-        raise WrongError(f"has a wrong mask: '{printable(name)}' is not in the rewind point, or in another shape")
+        raise WrongError(
+            f"has a wrong mask: '{printable(name)}' is not in the rewind point, or in another shape"
+        )
     # From here on there is a tensor of each mask's size: gaps may be made into as many weights.
     for name, shape in file.shapes.items():
         if name not in file.gaps and not is_padded(file.raw(f"mask.{name}"), math.prod(shape)):
-            raise WrongError(f"has a wrong mask: '{printable(name)}' has bits set beyond its last weight")
+            raise WrongError(
+                f"has a wrong mask: '{printable(name)}' has bits set beyond its last weight"
+            )
     if file.rewind_point is None:  # one in another file was looked through when it was read
         for name in _not_boolean(file.rewind, file.raw_rewind):
             raise WrongError(
-                f"has a wrong rewind point: '{printable(name)}' is boolean and holds other bytes than 0 and 1"
+                f"has a wrong rewind point: '{printable(name)}' is boolean and holds other bytes "
+                "than 0 and 1"
             )
     counted = {
         "kept": sum(file.kept_per_layer().values()),
         "prunable": sum(math.prod(shape) for shape in file.shapes.values()),
-        "mask_digest": digest_masks((name, shape, file.packed(name)) for name, shape in file.shapes.items()),
+        "mask_digest": digest_masks(
+            (name, shape, file.packed(name)) for name, shape in file.shapes.items()
+        ),
         # That of another file was computed when the file was read.
-        "rewind_digest": file.rewind_point.digest if file.rewind_point else _digest(file.rewind, file.raw_rewind),
+        "rewind_digest": file.rewind_point.digest
+        if file.rewind_point
+        else _digest(file.rewind, file.raw_rewind),
     }
     for name, value in counted.items():
         if getattr(file, name) != value:
-            raise WrongError(f"has wrong metadata: '{name}' is {getattr(file, name)}, its contents give {value}")
+            raise WrongError(
+                f"has wrong metadata: '{name}' is {getattr(file, name)}, its contents give {value}"
+            )
     return file
 
 
 def _misfits(shapes: Mapping[str, tuple[int, ...]], rewind: Mapping[str, Entry]) -> Iterator[str]:
     """Yield the masks that have no tensor of their name and shape in a rewind point."""
-    return (name for name, shape in shapes.items() if name not in rewind or rewind[name].shape != shape)
+    return (
+        name for name, shape in shapes.items() if name not in rewind or rewind[name].shape != shape
+    )
 
 
 def _not_boolean(tensors: Mapping[str, Entry], raw: Callable[[str], memoryview]) -> Iterator[str]:
     """Yield boolean tensors with other bytes than 0 and 1, which are undefined behaviour in C++."""
-    return (n for n, e in tensors.items() if e.dtype == "BOOL" and bytes(raw(n)).translate(None, b"\0\1"))
+    return (
+        n
+        for n, e in tensors.items()
+        if e.dtype == "BOOL" and bytes(raw(n)).translate(None, b"\0\1")
+    )
 
 
 def _digest(tensors: Mapping[str, Entry], raw: Callable[[str], memoryview]) -> str:
-    return digest_tensors((name, entry.dtype, entry.shape, raw(name)) for name, entry in tensors.items())
+    return digest_tensors(
+        (name, entry.dtype, entry.shape, raw(name)) for name, entry in tensors.items()
+    )
 
 
-# A rewind point in a file of its own -----------------------------------------------------------------------------
+# A rewind point in a file of its own
+# -----------------------------------------------------------------------------
 
 
 def rewind_folders(path: str | os.PathLike[str]) -> list[Path]:
     """List the folders where a ticket's rewind point may be, in the order in which they are tried.
 
-    They are those named ``rewind_points`` beside the ticket and in the four folders above its own. Where links lead
-    to the ticket, those above the file itself follow.
+    They are those named ``rewind_points`` beside the ticket and in the four folders above its own.
+    Where links lead to the ticket, those above the file itself follow.
 
     >>> [str(folder) for folder in rewind_folders("/runs/digits/tickets/lth/replicate-0/round-001.safetensors")][-2:]
     ['/runs/digits/rewind_points', '/runs/rewind_points']
@@ -373,13 +457,20 @@ def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> Rew
     """Find, read and check the rewind point that a ticket refers to."""
     name = f"{file.rewind_digest}.safetensors"
     # A broken link counts as found: what is wrong is told of it, and not of a file further up.
-    path = next((folder / name for folder in rewind_folders(file.path) if os.path.lexists(folder / name)), None)
+    path = next(
+        (folder / name for folder in rewind_folders(file.path) if os.path.lexists(folder / name)),
+        None,
+    )
     shown = f"{FOLDER}/{name}" if path is None else seen_from(file.path, path)
     advice = "; put a whole copy of it there"
     try:
         if path is None:
-            advice = "; in the run that it comes from, 'tombola ticket export' makes one file of both"
-            raise WrongError(f"is not there, neither beside it nor in the {LEVELS - 1} folders above")
+            advice = (
+                "; in the run that it comes from, 'tombola ticket export' makes one file of both"
+            )
+            raise WrongError(
+                f"is not there, neither beside it nor in the {LEVELS - 1} folders above"
+            )
         if path not in known:
             known[path] = rewind_point_of(bytes_of(path, "rewind point"), path)
         point = known[path]
@@ -388,18 +479,22 @@ def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> Rew
         advice = ""  # it is whole, and another one is meant
         for mask in _misfits(file.shapes, point.tensors):
             raise WrongError(
-                f"does not fit: it has no '{printable(mask)}' of the mask's shape {list(file.shapes[mask])}"
+                f"does not fit: it has no '{printable(mask)}' of the mask's shape "
+                f"{list(file.shapes[mask])}"
             )
     except WrongError as wrong:
-        raise WrongError(f"has its rewind point in another file, and {printable(shown, 400)} {wrong}{advice}") from None
+        raise WrongError(
+            f"has its rewind point in another file, and {printable(shown, 400)} {wrong}{advice}"
+        ) from None
     return point
 
 
 def rewind_point_of(raw: bytes | bytearray, path: Path) -> RewindPoint:
     """Check all of a rewind point's file but its name.
 
-    There is no hash of the file, so the header is read before anything is known to be right. But it can have one text
-    only and the digest covers what it says and the data: no bit of a file can change unnoticed.
+    There is no hash of the file, so the header is read before anything is known to be right. But it
+    can have one text only and the digest covers what it says and the data: no bit of a file can
+    change unnoticed.
     """
     start = header_end(raw, "rewind point")
     header = _parse(raw[8:start], "header")
@@ -425,7 +520,8 @@ def verify_rewind_point(path: str | os.PathLike[str]) -> RewindPoint:
     """Read a rewind point's own file and check all of it, its name included.
 
     Raises:
-        TicketError: The file is missing, truncated, altered, damaged or no rewind point; one line says which.
+        TicketError: The file is missing, truncated, altered, damaged or no rewind point; one line
+            says which.
     """
     try:
         point = rewind_point_of(bytes_of(path, "rewind point"), Path(path))

@@ -17,7 +17,8 @@ def canonical_json(value: Any) -> str:
     """Return the one JSON text of a value: keys sorted, no spaces, no NaN; tuples become lists.
 
     Raises:
-        InputError: JSON has no such value (a set, NaN, a key that is no text); the message says where.
+        InputError: JSON has no such value (a set, NaN, a key that is no text); the message says
+            where.
 
     >>> canonical_json({"b": (1, 2.5), "a": None})
     '{"a":null,"b":[1,2.5]}'
@@ -25,7 +26,9 @@ def canonical_json(value: Any) -> str:
     Traceback (most recent call last):
     tombola.ground.errors.InputError: value.seeds[1] is nan; JSON has only finite numbers
     """
-    return json.dumps(json_data(value, "value"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(
+        json_data(value, "value"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
 
 
 def json_data(value: Any, where: str, depth: int = 0) -> Any:
@@ -65,7 +68,10 @@ def json_data(value: Any, where: str, depth: int = 0) -> Any:
 def _object(value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
-            raise InputError(f"{printable(where)} has the key {printable(repr(key))}; JSON has only texts as keys")
+            raise InputError(
+                f"{printable(where)} has the key {printable(repr(key))}; JSON has only texts as "
+                "keys"
+            )
     found = {}
     for key, item in value.items():
         found[json_data(key, f"{where}'s key")] = json_data(item, f"{where}.{key}", depth + 1)
@@ -73,7 +79,9 @@ def _object(value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
 
 
 def printable(text: str, limit: int = 120) -> str:
-    """Return one printable line: a file must not be able to steer the terminal that shows what is wrong with it."""
+    """Return one printable line: a file must not be able to steer the terminal that shows what
+    is wrong with it.
+    """
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 

@@ -38,13 +38,13 @@ def encode(
 ) -> bytes:
     """Return the bytes of a ticket file; the same ticket gives the same bytes.
 
-    The header keeps the order of the two mappings, so a ticket is loaded in its model's order. The data has the widest
-    numbers first, so every tensor is aligned.
+    The header keeps the order of the two mappings, so a ticket is loaded in its model's order. The
+    data has the widest numbers first, so every tensor is aligned.
 
     Args:
         mask: Shape and packed bits by name.
-        rewind: Safetensors dtype, shape and little-endian bytes by name; or the rewind point's own file, and the
-            ticket refers to that.
+        rewind: Safetensors dtype, shape and little-endian bytes by name; or the rewind point's own
+            file, and the ticket refers to that.
         origin: Where the ticket comes from; JSON.
         total: Number of all conv, linear and norm weights.
 
@@ -70,10 +70,14 @@ def encode(
             "digest": layout.ZEROS.decode(),
             "format": _format(bool(point), bool(as_gaps)),
             "kept": sum(bits.ones(packed) for _, packed in mask.values()),
-            "mask_digest": layout.digest_masks((name, shape, packed) for name, (shape, packed) in mask.items()),
+            "mask_digest": layout.digest_masks(
+                (name, shape, packed) for name, (shape, packed) in mask.items()
+            ),
             "origin": json_data(origin, "origin"),
             "prunable": sum(math.prod(shape) for shape, _ in mask.values()),
-            "rewind_digest": point.digest if point else layout.digest_tensors((name, *held[name]) for name in held),
+            "rewind_digest": point.digest
+            if point
+            else layout.digest_tensors((name, *held[name]) for name in held),
             "shapes": {name: list(shape) for name, (shape, _) in mask.items()},
             "total": total,
         }
@@ -88,7 +92,8 @@ def encode(
     del found  # it holds the buffer
     raw[at : at + 64] = hashlib.sha256(raw).hexdigest().encode()
     try:
-        # What is written can be read: every rule of the format is written down once, on the reader's side.
+        # What is written can be read: every rule of the format is written down once, on the
+        # reader's side.
         verified(replace(checked(result := bytes(raw), Path()), rewind_point=point))
     except WrongError as wrong:
         raise TicketError(f"the ticket {wrong}") from None
@@ -101,12 +106,18 @@ def _format(refers: bool, as_gaps: bool) -> int:
     return layout.REFERRING if refers else layout.FORMAT
 
 
-def _as_gaps(mask: Mapping[str, tuple[Sequence[int], bytes | memoryview]]) -> dict[str, tuple[bytes, bits.Gaps]]:
+def _as_gaps(
+    mask: Mapping[str, tuple[Sequence[int], bytes | memoryview]],
+) -> dict[str, tuple[bytes, bits.Gaps]]:
     """Return the masks that are better written as gaps; none where that saves next to nothing."""
     found, saved = {}, 0
     for name, (shape, packed) in mask.items():
         elements = math.prod(shape)
-        if not elements or len(packed) != bits.packed_size(shape) or not bits.is_padded(packed, elements):
+        if (
+            not elements
+            or len(packed) != bits.packed_size(shape)
+            or not bits.is_padded(packed, elements)
+        ):
             continue  # none, or none that fits its shape: the reader's side says so
         gaps = bits.as_gaps(packed, elements)
         if gaps is not None and len(packed) - len(gaps[0]) > _AN_ENTRY:
@@ -143,7 +154,8 @@ def _write(path: Path, raw: bytes | bytearray) -> None:
 
 
 def encode_rewind_point(rewind: Mapping[str, layout.Contents]) -> RewindPoint:
-    """Return a rewind point as the file that `write_rewind_point` writes; the same state gives the same bytes.
+    """Return a rewind point as the file that `write_rewind_point` writes; the same state gives the
+    same bytes.
 
     Args:
         rewind: Safetensors dtype, shape and little-endian bytes by name.
@@ -166,7 +178,8 @@ def encode_rewind_point(rewind: Mapping[str, layout.Contents]) -> RewindPoint:
 
 
 def write_rewind_point(folder: str | os.PathLike[str], point: RewindPoint) -> Path:
-    """Write a rewind point into a folder, whole or not at all, unless it is there, and return its file.
+    """Write a rewind point into a folder, whole or not at all, unless it is there, and return its
+    file.
 
     A file of its name is read and checked; one that is damaged is replaced.
 

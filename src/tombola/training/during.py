@@ -1,9 +1,11 @@
 """During: what happens while a training runs, as plain data of a job, and who does it.
 
-    Job(during=Gradual(0.1)) -> [ train: step, step, driver replaces the mask, step ... ] -> Trained.mask
+    Job(during=Gradual(0.1)) -> [ train: step, step, driver replaces the mask, step ... ] ->
+    Trained.mask
 
-The data names itself and its driver, so that a job's digest says what happens, and only then: a training in
-which nothing happens has the digest that it always had. The loop knows nothing of either.
+The data names itself and its driver, so that a job's digest says what happens, and only then: a
+training in which nothing happens has the digest that it always had. The loop knows nothing of
+either.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ class During(Protocol):
 class Driver(Protocol):
     """Replaces the mask of a model while it trains: weights may go, and come back.
 
-    It is made of the data, the model, its head, the job's mask, and by keyword ``steps`` of the whole training,
-    ``first`` steps that were done before, and the ``context`` of a score.
+    It is made of the data, the model, its head, the job's mask, and by keyword ``steps`` of the
+    whole training, ``first`` steps that were done before, and the ``context`` of a score.
 
     Attributes:
         kept: What each change left of each layer: (steps done, kept weights by layer).
@@ -55,8 +57,12 @@ class Driver(Protocol):
         """Return the mask after so many steps, for a model's state on the CPU."""
 
     @staticmethod
-    def end(during: Any, model: nn.Module, head: str | None, mask: Mask, learnt: State, /) -> dict[str, Tensor]:
-        """Return a mask such as a training might end with, by weights that nobody trained: for a rehearsal."""
+    def end(
+        during: Any, model: nn.Module, head: str | None, mask: Mask, learnt: State, /
+    ) -> dict[str, Tensor]:
+        """Return a mask such as a training might end with, by weights that nobody trained: for
+        a rehearsal.
+        """
 
 
 def driver_class(during: During) -> Any:
@@ -73,10 +79,19 @@ def driver_class(during: During) -> Any:
 
 
 def driver_of(
-    during: During, model: nn.Module, head: str | None, mask: Mask, *, steps: int, first: int, context: Context
+    during: During,
+    model: nn.Module,
+    head: str | None,
+    mask: Mask,
+    *,
+    steps: int,
+    first: int,
+    context: Context,
 ) -> Driver:
     """Make the driver of a training, see `Driver`."""
-    made: Driver = driver_class(during)(during, model, head, mask, steps=steps, first=first, context=context)
+    made: Driver = driver_class(during)(
+        during, model, head, mask, steps=steps, first=first, context=context
+    )
     return made
 
 

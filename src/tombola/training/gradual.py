@@ -2,8 +2,8 @@
 
     train: step, step, [ score -> prune -> hold the new mask ], step, ...
 
-The network is not reset between cuts; the mask it ends with can be a ticket, and the network itself is what pruning is
-compared with when it is not about tickets at all.
+The network is not reset between cuts; the mask it ends with can be a ticket, and the network itself
+is what pruning is compared with when it is not about tickets at all.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Pruner:
         self.kept: list[tuple[int, dict[str, int]]] = []
 
     @staticmethod
-    def end(gradual: Gradual, model: nn.Module, head: str | None, mask: Mask, learnt: State) -> dict[str, Tensor]:
+    def end(
+        gradual: Gradual, model: nn.Module, head: str | None, mask: Mask, learnt: State
+    ) -> dict[str, Tensor]:
         """Return what is left of a mask at the end, by weights that nobody trained."""
         scope = by_name(gradual.scope, model, head)
         [kept] = rates.counts_for(mask, [gradual.density], scope)
@@ -84,5 +86,7 @@ class Pruner:
         [count] = rates.counts_for(self._whole, [self._asked[step]], self._scope)
         scores = self._score(state, self.mask, self._context)
         self.mask = prune(scores, self.mask, scope=self._scope, count=count.keep)
-        self.kept.append((step, {name: int(torch.count_nonzero(keep)) for name, keep in self.mask.items()}))
+        self.kept.append(
+            (step, {name: int(torch.count_nonzero(keep)) for name, keep in self.mask.items()})
+        )
         return self.mask

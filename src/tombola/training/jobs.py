@@ -36,17 +36,20 @@ from tombola.training.loop import Step, arrange_, settle, train
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One training, as plain data: neither arm, round, rate nor score is in it, so equal trainings are done once.
+    """One training, as plain data: neither arm, round, rate nor score is in it, so equal trainings
+    are done once.
 
     Attributes:
         start: The rewind point: weights, buffers and the full-class head.
         mask: Weights to keep.
         training: Its settings.
-        seed: The replicate's seed; order of the data, augmentation, dropout and drawn heads follow from it.
+        seed: The replicate's seed; order of the data, augmentation, dropout and drawn heads follow
+            from it.
         part: Which part of the training data.
         first: Steps (of the full split) that the start state has behind it.
         last: Stop after this step of the full split; at the end if ``None``.
-        during: What happens while it runs, such as gradual pruning; the mask is what it begins from.
+        during: What happens while it runs, such as gradual pruning; the mask is what it begins
+            from.
 
     >>> job = Job({"w": torch.ones(2)}, {"w": torch.tensor([True, True])}, Training(epochs=1), seed=0)
     >>> job.on(WHOLE, {"w": torch.tensor([True, False])}).digest("task") == job.digest("task")
@@ -91,7 +94,8 @@ class Job:
 
     def digest(self, task: str) -> str:
         """Digest of all that decides what this training gives, on the task of that digest."""
-        known: dict[str, str] = vars(self).setdefault("digests", {})  # it is asked for at every turn
+        # it is asked for at every turn
+        known: dict[str, str] = vars(self).setdefault("digests", {})
         if task not in known:
             known[task] = self._digest(task)
         return known[task]
@@ -117,16 +121,18 @@ class Trained:
 
     Attributes:
         final: The state after the last step.
-        early: The state at the early-stop step, the lowest validation loss (or, by the training's ``select_by``, the
-            best value of that metric); ``None`` without validation data.
+        early: The state at the early-stop step, the lowest validation loss (or, by the training's
+            ``select_by``, the best value of that metric); ``None`` without validation data.
         early_step: That step, counted on the partition's own steps from the training's beginning.
         select: "last" or "best": which of the two is pruned and counts as the result.
-        history: One entry an evaluation: step, valid_loss, and each declared metric behind ``valid_``.
+        history: One entry an evaluation: step, valid_loss, and each declared metric behind
+            ``valid_``.
         samples: Training examples seen.
         seconds: Wall time of the training, validation included.
         steps: Optimiser steps done.
         process_seconds: Processor time of the process meanwhile, all its threads together.
-        peak_bytes: The most memory: on CUDA what this training took there, else what its process ever had.
+        peak_bytes: The most memory: on CUDA what this training took there, else what its process
+            ever had.
         mask: What is kept at its end; ``None`` for a training whose mask stayed as it was.
         cuts: What each of its cuts left of each layer: [steps done, kept weights by layer].
     """
@@ -152,7 +158,9 @@ class Trained:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a trained ticket does on the splits; ``early`` is the test split at the early-stop step."""
+    """What a trained ticket does on the splits; ``early`` is the test split at the early-stop
+    step.
+    """
 
     train: Metrics
     valid: Metrics | None
@@ -162,7 +170,9 @@ class Measured:
 
 @contextlib.contextmanager
 def alone(training: Training, task: Task) -> Iterator[None]:
-    """Run a block with a training's threads and arithmetic; the caller's own, and its random state, come back."""
+    """Run a block with a training's threads and arithmetic; the caller's own, and its random
+    state, come back.
+    """
     before = torch.get_num_threads()
     if task.device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # before that its generators cannot be put back
@@ -191,7 +201,8 @@ def run_job(
 
     Raises:
         TrainingError: The loss or a weight is NaN or infinite; the step is named.
-        InvariantError: The model did not take the rewind point as it is, or a pruned weight is not zero afterwards.
+        InvariantError: The model did not take the rewind point as it is, or a pruned weight is not
+            zero afterwards.
 
     >>> from tombola.data import synthetic
     >>> from tombola.masks.masks import ones
@@ -210,11 +221,14 @@ def run_job(
         return _run(job, task, progress or (lambda _done, _all: None), loop)
 
 
-def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Callable[..., Iterator[Step]]) -> Trained:
+def _run(
+    job: Job, task: Task, progress: Callable[[int, int], None], loop: Callable[..., Iterator[Step]]
+) -> Trained:
     began, busy = time.perf_counter(), time.process_time()
     devices.reset_peak_memory(task.device)
     going = _Going(job, task, progress)
-    # Nobody but `going` has a step of ours in hands; what a loop of the user's own does is not known.
+    # Nobody but `going` has a step of ours in hands; what a loop of the user's own does is not
+    # known.
     ours = {"visited": going.visits} if loop is train else {}
     for step in loop(
         going.model,
@@ -230,7 +244,8 @@ def _run(job: Job, task: Task, progress: Callable[[int, int], None], loop: Calla
     ):
         if going.take(step):
             break
-    # What only the steps needed, gradients and momentum, is let go before the result is looked at: models are large.
+    # What only the steps needed, gradients and momentum, is let go before the result is looked at:
+    # models are large.
     del step
     final, early = going.states()
     return Trained(
@@ -270,7 +285,9 @@ class _Going:
         self.batches = task.batches(job.part, job.training.batch_size, job.seed)
         self.schedule, self.first, self.last = course(job, task, len(self.batches))
         if job.training.select == "best" and not task.size(job.part, "valid"):
-            raise ConfigError("training.select is best; without validation data (valid: 0) it must be last")
+            raise ConfigError(
+                "training.select is best; without validation data (valid: 0) it must be last"
+            )
         self.driver = None
         if job.during is not None:
             self.driver = during.driver_of(
@@ -311,7 +328,9 @@ class _Going:
         if looking:
             self._count_losses(number)
             # Before the last cut no state is the result: it has more weights than were asked for.
-            self.watch.look(number, self.mask, counts=driver is None or number > driver.last, last=self.last)
+            self.watch.look(
+                number, self.mask, counts=driver is None or number > driver.last, last=self.last
+            )
         if driver is not None and driver.due(number):
             self.mask = driver.cut(number, _state_of(self.model, self.mask))
             step.handle.replace(self.mask)
@@ -320,7 +339,8 @@ class _Going:
         if not looking:
             return False
         self._progress(number - self.first, self.last - self.first)
-        # Not on the way to a rewind point, which is a step of its own whatever the validation loss does.
+        # Not on the way to a rewind point, which is a step of its own whatever the validation loss
+        # does.
         open_ = self._job.last is not None or (driver is not None and number <= driver.last)
         patience = self._training.patience
         if patience is None or open_ or self.watch.waited() < patience:
@@ -334,25 +354,35 @@ class _Going:
         if len(bad):
             step = number - len(self._losses) + int(bad[0]) + 1
             loss = self._losses[int(bad[0])].item()
-            raise TrainingError(f"the loss is {loss} at step {step}{self._by}; a lower learning rate may help")
+            raise TrainingError(
+                f"the loss is {loss} at step {step}{self._by}; a lower learning rate may help"
+            )
         self.seen += len(self._losses)
         self._losses.clear()
 
     def states(self) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-        """Return the final and the best state, checked: all finite, pruned weights at zero; the model is theirs now."""
+        """Return the final and the best state, checked: all finite, pruned weights at zero; the
+        model is theirs now.
+        """
         self.model.zero_grad(set_to_none=True)
-        final, after = _state_of(self.model, self.mask, give=True), f"after step {self.first + self.seen}{self._by}"
+        final, after = (
+            _state_of(self.model, self.mask, give=True),
+            f"after step {self.first + self.seen}{self._by}",
+        )
         early = final if self.watch.ends_best else self.watch.early
         for name, value in final.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise TrainingError(f"'{name}' is not finite {after}; a lower learning rate may help")
+                raise TrainingError(
+                    f"'{name}' is not finite {after}; a lower learning rate may help"
+                )
         for state in filter(None, (final, early)):
             invariants.check_zeros(state, self.mask, after)
         return final, early
 
 
 def try_kernel(job: Job, task: Task) -> None:
-    """Take one step with a kernel of the user's own, so that what is wrong with it is told before hours.
+    """Take one step with a kernel of the user's own, so that what is wrong with it is told before
+    hours.
 
     Args:
         job: What is to be trained; where its kernel is an entry of tombola's, nothing is tried.
@@ -395,7 +425,8 @@ def course(job: Job, task: Task, batches: int) -> tuple[Schedule, int, int]:
         batches: Of an epoch of its part of the data.
 
     Returns:
-        Its schedule, the steps it has behind it, and the step after which it ends, in its own steps.
+        Its schedule, the steps it has behind it, and the step after which it ends, in its own
+        steps.
     """
     share = batches / task.steps_per_epoch(job.training.batch_size)
     schedule = Schedule.of(job.training, batches, share)
@@ -404,7 +435,8 @@ def course(job: Job, task: Task, batches: int) -> tuple[Schedule, int, int]:
 
 
 def first_batches(job: Job, task: Task, examples: int) -> Iterator[Any]:
-    """Give the first batches of a training, as many as hold so many examples, varied as they are in training.
+    """Give the first batches of a training, as many as hold so many examples, varied as they are in
+    training.
 
     One epoch at most.
     """
@@ -424,7 +456,8 @@ class _Watch:
         self.history: list[dict[str, float]] = []
         self.early: dict[str, Tensor] | None = None
         self.early_step: int | None = None
-        self.ends_best = False  # the best state is the one after the last step, of which there is no need of a copy
+        # the best state is the one after the last step, of which there is no need of a copy
+        self.ends_best = False
         self._best = float("inf")
 
     def look(self, step: int, mask: Mask, *, counts: bool, last: int) -> None:
@@ -433,7 +466,9 @@ class _Watch:
             return
         training = self._job.training
         with devices.autocast(self._task.device.type, training.precision)():
-            metrics = examine(self._task, self._model, self._job, "valid", step, kernel=self._kernel)
+            metrics = examine(
+                self._task, self._model, self._job, "valid", step, kernel=self._kernel
+            )
         values = {f"valid_{name}": value for name, value in metrics.values.items()}
         self.history.append({"step": step, "valid_loss": metrics.loss, **values})
         by = metric_named(training.select_by, self._task.metrics, "training.select_by")
@@ -444,13 +479,18 @@ class _Watch:
 
     def waited(self) -> int:
         """Count the looks since the best state."""
-        return sum(1 for entry in self.history if self.early_step is None or entry["step"] > self.early_step)
+        return sum(
+            1
+            for entry in self.history
+            if self.early_step is None or entry["step"] > self.early_step
+        )
 
 
 def _state_of(
     model: torch.nn.Module, mask: Mask, *, into: dict[str, Tensor] | None = None, give: bool = False
 ) -> dict[str, Tensor]:
-    """Return a model's state, plain in memory and on the CPU: scores, files and tests know of no other layout.
+    """Return a model's state, plain in memory and on the CPU: scores, files and tests know of no
+    other layout.
 
     Args:
         model: The model.
@@ -465,13 +505,15 @@ def _state_of(
         if into is not None:
             state[name] = into[name].copy_(value)
             continue
-        # Two names of one tensor become two tensors, and a tensor that is part of another one its own.
+        # Two names of one tensor become two tensors, and a tensor that is part of another one its
+        # own.
         alone = value.untyped_storage().nbytes() == value.numel() * value.element_size()
         copy = not (give and alone and value.data_ptr() not in taken)
         taken.add(value.data_ptr())
         state[name] = value.to("cpu", memory_format=torch.contiguous_format, copy=copy)
     for name in mask:
-        state[name].add_(0.0)  # a pruned weight may stand at minus zero; all other values stay as they are
+        # a pruned weight may stand at minus zero; all other values stay as they are
+        state[name].add_(0.0)
     return state
 
 
@@ -492,7 +534,10 @@ def examine(
     found = task.measure(kernel.inference(model), job.part, which)
     for metric in task.metrics:
         if metric.name not in found.values:
-            raise TrainingError(f"the task measures no '{metric.name}' on the {which} split, which its metrics declare")
+            raise TrainingError(
+                f"the task measures no '{metric.name}' on the {which} split, which its metrics "
+                "declare"
+            )
     return found
 
 
@@ -505,7 +550,8 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
         task: The model and the data.
 
     Raises:
-        TrainingError: A loss or a metric is NaN or infinite, or one that the task declares is not measured.
+        TrainingError: A loss or a metric is NaN or infinite, or one that the task declares is not
+            measured.
     """
     training = settle(job.training, task.model, task.device.type)
     kernel = finding.named(training.kernel)
@@ -517,8 +563,14 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
 
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
         model = built(trained.state)
-        result = {which: examine(task, model, job, which, kernel=kernel) for which in ("train", "test")}
-        valid = examine(task, model, job, "valid", kernel=kernel) if task.size(job.part, "valid") else None
+        result = {
+            which: examine(task, model, job, which, kernel=kernel) for which in ("train", "test")
+        }
+        valid = (
+            examine(task, model, job, "valid", kernel=kernel)
+            if task.size(job.part, "valid")
+            else None
+        )
         early = result["test"] if trained.state is trained.early else None
         if trained.early is not None and early is None:
             early = examine(task, built(trained.early), job, "test", kernel=kernel)
@@ -526,5 +578,7 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
     for which, metrics in result.items():
         for name in measured_by:
             if not math.isfinite(value := metrics.of(name)):
-                raise TrainingError(f"the {which} {name} is {value} after training; a lower learning rate may help")
+                raise TrainingError(
+                    f"the {which} {name} is {value} after training; a lower learning rate may help"
+                )
     return Measured(result["train"], valid, result["test"], early)

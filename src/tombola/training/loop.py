@@ -2,7 +2,8 @@
 
     batches -> train: [ upkeep -> gradients -> update ] -> next step
 
-How a batch becomes gradients, and gradients other weights, is a kernel's affair, see `tombola.kernels`.
+How a batch becomes gradients, and gradients other weights, is a kernel's affair, see
+`tombola.kernels`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from tombola.models.building import check_shapes
 def settle(training: Training, model: nn.Module, kind: str) -> Training:
     """Fill in what a training leaves open and what changes bits.
 
-    It hangs on the model and the kind of device alone, so that no timing and no other machine decides a result:
-    channels innermost where there are 2d convolutions; the kernel that is preferred there.
+    It hangs on the model and the kind of device alone, so that no timing and no other machine
+    decides a result: channels innermost where there are 2d convolutions; the kernel that is
+    preferred there.
 
     Args:
         training: The settings; what they say is kept.
@@ -37,20 +39,28 @@ def settle(training: Training, model: nn.Module, kind: str) -> Training:
         kind: "cpu" or "cuda".
 
     Raises:
-        ConfigError: A setting does not go with this model or device, or the machine has too few cores for its threads.
+        ConfigError: A setting does not go with this model or device, or the machine has too few
+            cores for its threads.
 
     >>> settle(Training(epochs=1), nn.Linear(4, 2), "cpu").step
     'traced'
     """
     if training.threads > devices.most():
-        raise ConfigError(f"training.threads is {training.threads}; this machine has {devices.cores()} cores, and a "
-                          f"training takes at most {devices.most()} threads here: --training.threads "
-                          f"{devices.cores()} (another number may change the last bits)")  # fmt: skip
+        raise ConfigError(
+            f"training.threads is {training.threads}; this machine has {devices.cores()} cores, "
+            f"and a training takes at most {devices.most()} threads here: --training.threads "
+            f"{devices.cores()} (another number may change the last bits)"
+        )
     images = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     if training.precision == "tf32" and kind == "cpu":
-        raise ConfigError("training.precision is tf32, which is CUDA's; on the CPU it is float32 or bf16")
+        raise ConfigError(
+            "training.precision is tf32, which is CUDA's; on the CPU it is float32 or bf16"
+        )
     if training.channels_last and not images:
-        raise ConfigError("training.channels_last is true; the model has no 2d convolution that it would matter to")
+        raise ConfigError(
+            "training.channels_last is true; the model has no 2d convolution that it would matter "
+            "to"
+        )
     if training.step is not None:
         refusal = finding.named(training.step).refusal(model, training, kind)
         if refusal:
@@ -70,9 +80,11 @@ def arrange_(model: nn.Module, training: Training) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """Where a training stands: ``number`` steps are done, ``loss`` is the last one's (none before the first).
+    """Where a training stands: ``number`` steps are done, ``loss`` is the last one's (none before
+    the first).
 
-    The optimizer's state and rates are those that are trained with; hooks on its step are not called.
+    The optimizer's state and rates are those that are trained with; hooks on its step are not
+    called.
     """
 
     number: int
@@ -85,25 +97,37 @@ def check_trained(model: nn.Module) -> None:
     """Refuse a model that cannot be trained as it is.
 
     Raises:
-        ConfigError: It has no parameter that is trained, one of unknown shape, or one that is not of real numbers.
+        ConfigError: It has no parameter that is trained, one of unknown shape, or one that is not
+            of real numbers.
     """
     check_shapes(model)
     named = names.parameters(model)
     if not any(parameter.requires_grad for parameter in named.values()):
         frozen = f"; requires_grad is False for all {len(named)} of them" if named else ""
-        raise ConfigError(f"the model {type(model).__name__} has no parameter that is trained{frozen}")
+        raise ConfigError(
+            f"the model {type(model).__name__} has no parameter that is trained{frozen}"
+        )
     for name, parameter in named.items():
         if parameter.requires_grad and not parameter.is_floating_point():
-            raise ConfigError(f"the parameter '{name}' is {str(parameter.dtype).removeprefix('torch.')}; what is "
-                              "trained are real numbers")  # fmt: skip
+            raise ConfigError(
+                f"the parameter '{name}' is {str(parameter.dtype).removeprefix('torch.')}; what is "
+                "trained are real numbers"
+            )
 
 
 def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Make the optimiser that the settings name, over all parameters, so that a frozen one may be thawed later."""
+    """Make the optimiser that the settings name, over all parameters, so that a frozen one may
+    be thawed later.
+    """
     t, parameters = training, [p for p in model.parameters() if p.is_floating_point()]
     if t.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, t.lr, t.momentum, weight_decay=t.weight_decay, nesterov=t.nesterov, fused=True
+            parameters,
+            t.lr,
+            t.momentum,
+            weight_decay=t.weight_decay,
+            nesterov=t.nesterov,
+            fused=True,
         )
     if t.optimizer == "adam":
         return torch.optim.Adam(parameters, t.lr, t.betas, weight_decay=t.weight_decay, fused=True)
@@ -125,15 +149,16 @@ def train(
 ) -> Iterator[Step]:
     """Train a model in place and yield before each step, and once more at the end.
 
-    Whoever drives the loop may evaluate, stop or replace the mask between two steps. Pruned weights stay zero. A model
-    in evaluation mode is put into training mode; in one that is in training mode, layers that are in evaluation mode
-    (batch norm with frozen statistics) stay so. Parameters that are frozen (``requires_grad``) stay as they are, and
-    one that is thawed meanwhile is trained from then on.
+    Whoever drives the loop may evaluate, stop or replace the mask between two steps. Pruned weights
+    stay zero. A model in evaluation mode is put into training mode; in one that is in training
+    mode, layers that are in evaluation mode (batch norm with frozen statistics) stay so. Parameters
+    that are frozen (``requires_grad``) stay as they are, and one that is thawed meanwhile is
+    trained from then on.
 
-    What the model draws while it trains is addressed by seed and step, from torch's, Python's (``random``) and numpy's
-    global generators, which are put back when the training has come to its end. A generator of the model's own
-    (``numpy.random.default_rng()``) is not set: where the same training is to give the same weights, the model has to
-    see to it.
+    What the model draws while it trains is addressed by seed and step, from torch's, Python's
+    (``random``) and numpy's global generators, which are put back when the training has come to its
+    end. A generator of the model's own (``numpy.random.default_rng()``) is not set: where the same
+    training is to give the same weights, the model has to see to it.
 
     Args:
         model: Holds the weights to start from.
@@ -143,15 +168,16 @@ def train(
         loss: From the model and a batch to a scalar.
         seed: Addresses what the model draws while it trains (dropout).
         schedule: The schedule in steps of these batches; made from ``training`` if not given.
-        first: Steps taken before, when a training goes on from a rewind point; the schedule and the order of
-            the data go on there.
+        first: Steps taken before, when a training goes on from a rewind point; the schedule and the
+            order of the data go on there.
         last: Stop after this step of the schedule; its end if not given.
-        visited: Whether whoever drives the loop looks at the model, the optimiser or the handle, or changes them,
-            when so many steps are done. Elsewhere the kernel trusts what it has prepared, and may hold weights of
-            its own. After every step if not given.
+        visited: Whether whoever drives the loop looks at the model, the optimiser or the handle, or
+            changes them, when so many steps are done. Elsewhere the kernel trusts what it has
+            prepared, and may hold weights of its own. After every step if not given.
 
     Raises:
-        ConfigError: A setting does not go with the model, or the model has nothing that can be trained.
+        ConfigError: A setting does not go with the model, or the model has nothing that can be
+            trained.
         InputError: On a step: a trained parameter was replaced by another one.
 
     >>> from tombola.data.splits import Split
@@ -182,7 +208,8 @@ def train(
     )
     if not model.training:
         model.train()
-    foreign = type(batches) is not Batches  # those of somebody else may draw from the global generators as they like
+    # those of somebody else may draw from the global generators as they like
+    foreign = type(batches) is not Batches
     put_back = seeds.remember()
     for number in range(first, schedule.steps if last is None else last):
         epoch, place = divmod(number, len(batches))
@@ -206,5 +233,6 @@ def train(
         program.update()
     program.hand_over()
     yield Step(schedule.steps if last is None else last, value, optimizer, handle)
-    # Not in a finally clause: a loop that was left may be cleared away at any time, in another training's step, too.
+    # Not in a finally clause: a loop that was left may be cleared away at any time, in another
+    # training's step, too.
     put_back()
