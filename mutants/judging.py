@@ -36,6 +36,8 @@ _TESTS = {
     "data/partitions": ("test_partitions", "test_task"),
     "masks/rates": ("test_rates", "test_pruning"),
     "records/records": ("test_experiment",),
+    "search/rounds": ("test_search",),
+    "training/loop": ("test_training",),
     "masks/selection": ("test_selection", "test_pruning"),
     "ground/settings": ("test_training",),
     "tasks/evaluation": ("test_evaluation",),
@@ -47,47 +49,22 @@ _TESTS = {
     "ticket_format/texts": ("test_tickets", "test_digests"),
     "ticket_format/writing": ("test_tickets",),
 }
-# Where a fault changes a number that somebody reads.
-CORE = (
-    *(
-        "data/batches",
-        "evidence/comparisons",
-        "search/connectivity",
-        "masks/controls",
-        "search/cutting",
-        "masks/digests",
-        "models/flops",
-    ),
-    *(
-        "training/gradual",
-        "training/invariants",
-        "training/jobs",
-        "kernels/_eager",
-        "kernels/_traced",
-    ),
-    *("kernels/anatomy", "kernels/finding", "kernels/recording", "kernels/updates"),
-    *(
-        "evidence/ledger",
-        "masks/masks",
-        "evidence/overlap",
-        "masks/paces",
-        "data/partitions",
-        "masks/pruning",
-        "masks/rates",
-        "masks/scopes",
-        "search/rounds",
-    ),
-    *(
-        "ground/seeds",
-        "masks/selection",
-        "ground/settings",
-        "data/splits",
-        "evidence/statistics",
-        "tasks/evaluation",
-    ),
-    *("ticket_format/bits", "ticket_format/contents", "ticket_format/layout"),
-    *("ticket_format/reading", "ticket_format/texts", "ticket_format/writing"),
-    *("tickets", "training/loop", "evidence/verdicts"),
+# Where a fault changes a number that somebody reads, by room.
+_ROOMS = {
+    "ground": ("seeds", "settings"),
+    "ticket_format": ("bits", "contents", "layout", "reading", "texts", "writing"),
+    "masks": ("controls", "digests", "masks", "paces", "pruning", "rates", "scopes", "selection"),
+    "data": ("batches", "partitions", "splits"),
+    "models": ("flops",),
+    "kernels": ("_eager", "_traced", "anatomy", "finding", "recording", "updates"),
+    "tasks": ("evaluation",),
+    "training": ("gradual", "invariants", "jobs", "loop"),
+    "search": ("connectivity", "cutting", "rounds"),
+    "evidence": ("comparisons", "ledger", "overlap", "statistics", "verdicts"),
+    "": ("tickets",),
+}
+CORE = tuple(
+    f"{room}/{module}".removeprefix("/") for room, modules in _ROOMS.items() for module in modules
 )
 
 
@@ -103,7 +80,7 @@ class Verdict:
 
 def tests_of(module: str) -> list[str]:
     """Return the files whose tests a fault of a module must not pass: its own, and its examples."""
-    names = _TESTS.get(module, (f"test_{module}",))
+    names = _TESTS.get(module, (f"test_{module.rpartition('/')[2]}",))
     return [*(f"tests/{name}.py" for name in names), f"src/tombola/{module}.py"]
 
 
