@@ -236,7 +236,6 @@ def test_equal_tasks_have_equal_digests_whatever_the_weights(task):
         lambda: Classification(network(), split(data(), valid=8), augment=Augment(crop=1)),
         lambda: Classification(network(), split(data(), valid=8), augment=Augment(rotate=5)),
         lambda: Classification(network(), split(data(), valid=8), init="default"),
-        lambda: Classification(network(), split(data(), valid=8), head="fc"),
         lambda: Classification(network(), replace(split(data(), valid=8), mean=torch.ones(1))),
         lambda: Classification(
             nn.Sequential(*network(), nn.ReLU()), split(data(), valid=8), head="3"
@@ -251,13 +250,23 @@ def test_equal_tasks_have_equal_digests_whatever_the_weights(task):
         "crop",
         "rotate",
         "init",
-        "head",
         "mean",
         "architecture",
     ],
 )
 def test_whatever_decides_a_training_changes_the_tasks_digest(task, other):
     assert other().digest != task.digest
+
+
+def test_which_layer_is_the_head_changes_the_tasks_digest():
+    wide, splits = network(hidden=4), split(data(), valid=8)
+    assert Classification(wide, splits, head="fc").digest != Classification(wide, splits).digest
+
+
+def test_a_head_with_fewer_outputs_than_classes_is_refused_before_anything_is_trained():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(ConfigError, match=r"head '1' has 3 outputs for 4 classes"):
+        Classification(model, split(data(), valid=8), head="1")
 
 
 def test_with_a_full_head_labels_and_head_are_those_of_all_classes(task):

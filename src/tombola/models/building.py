@@ -257,6 +257,25 @@ def head_name(model: nn.Module, given: str | None = None, *, outputs: int | None
     )
 
 
+def check_head(model: nn.Module, head: str, num_classes: int) -> None:
+    """Refuse an output layer that cannot name every class; outputs that no class uses do no harm.
+
+    Raises:
+        ConfigError: It has fewer outputs than there are classes.
+
+    >>> check_head(nn.Sequential(nn.Linear(4, 3)), "0", 2)
+    >>> check_head(nn.Sequential(nn.Linear(4, 3)), "0", 10)
+    Traceback (most recent call last):
+    tombola.ground.errors.ConfigError: head '0' has 3 outputs for 10 classes; an output for each
+    """
+    outputs = _outputs(names.modules(model, shared=True)[head])
+    assert outputs is not None  # head_name answers for it
+    if outputs < num_classes:
+        raise ConfigError(
+            f"head '{head}' has {outputs} outputs for {num_classes} classes; an output for each"
+        )
+
+
 def find_head(model: nn.Module, num_classes: int) -> str:
     """Return the name of the last registered ``nn.Linear`` or ``nn.Conv2d`` that has
     ``num_classes`` outputs.

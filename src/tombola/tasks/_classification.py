@@ -29,7 +29,14 @@ from tombola.kernels.recording import recordable
 from tombola.masks import names, states
 from tombola.masks.digests import digest_json, digest_state
 from tombola.masks.weights import copied
-from tombola.models.building import build, check_shapes, head_name, load_weights_, replace_head_
+from tombola.models.building import (
+    build,
+    check_head,
+    check_shapes,
+    head_name,
+    load_weights_,
+    replace_head_,
+)
 from tombola.models.flops import Flops, per_example, uncounted
 from tombola.tasks.base import Base, architecture, order_seed
 from tombola.tasks.evaluation import evaluate_split, logits_of
@@ -154,7 +161,9 @@ class Classification(Base):
         # trained here.
         object.__setattr__(self, "model", names.unwrapped(self.model))
         check_shapes(self.model)
-        object.__setattr__(self, "head", head_name(self.model, self.head))
+        head = head_name(self.model, self.head)
+        check_head(self.model, head, self.splits.num_classes)
+        object.__setattr__(self, "head", head)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
