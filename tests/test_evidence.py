@@ -15,7 +15,7 @@ TAKEN = {"random": "lth"}
 ANSWERS = {
     "accounts": lambda records: ledger.accounts(records, TAKEN),
     "sources": lambda records: ledger.sources(records, TAKEN),
-    "apart": lambda records: ledger.apart(records),
+    "apart": lambda records: ledger.independent_arms(records),
     "spent": lambda records: ledger.spent(records),
     "to reach": lambda records: ledger.to_reach(records, 0.5, TAKEN),
     "at equal cost": lambda records: ledger.at_equal_cost(records, 3.0, TAKEN),

@@ -4,9 +4,9 @@ import pytest
 
 from tombola.evidence.ledger import (
     accounts,
-    apart,
     at_equal_cost,
     budgets,
+    independent_arms,
     sources,
     spent,
     to_reach,
@@ -219,8 +219,8 @@ def test_densities_that_are_found_by_themselves_are_so_for_controls_and_for_one_
     records = (
         gradual(2) + once + control("random", 0.5, 2, evaluations("random", 2)) + lth(3) + colt(2)
     )
-    assert apart(records, {"random": "gradual"}) == {"gradual", "one-shot", "random"}
-    assert apart(records, {"random": "lth"}) == {"gradual", "one-shot"}
+    assert independent_arms(records, {"random": "gradual"}) == {"gradual", "one-shot", "random"}
+    assert independent_arms(records, {"random": "lth"}) == {"gradual", "one-shot"}
     for density in (0.5, 0.25):
         found = {one.arm: one for one in to_reach(records, density, {"random": "gradual"})}
         assert [found[arm].search for arm in ("gradual", "one-shot", "random")] == [1, 1, 1]

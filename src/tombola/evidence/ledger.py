@@ -1,26 +1,24 @@
 """Ledger: what each ticket cost, training by training.
 
-    records -> [ accounts ] -> cost to reach a density, accuracy at equal cost, what was really
-    spent
+    records -> [ accounts ] -> cost to reach a density, accuracy at equal cost, cost in fact
 
-An arm is charged all that it would have needed if it ran alone, each training once; arms that share
-a training are each charged for it, and `spent` says what was done in fact. An arm that takes its
-tickets from another one (a control) has no search of its own: it is charged the one that found
-them. The unit that compares models and data is a *full-data training*: what the dense network saw
-in round 0.
+An arm is charged all that it would have needed if it ran alone, each training once. Arms that share
+a training are each charged for it; `spent` says what was done in fact. Controls take their tickets
+from another arm and are charged that arm's search. The unit that compares models and data is a
+*full-data training*: what the dense network saw in round 0.
 
-``made_of`` says, by arm, whose tickets it takes; a recipe knows. Records tell it by themselves
-where a ticket's mask is the other arm's. An arm of which neither tells, such as a random ticket, is
+``made_of`` says whose tickets an arm takes, as its recipe has it. Without a recipe, records show
+the source where the masks are the same. An arm for which neither helps, such as a random ticket, is
 charged no search, see `unsearched`.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from tombola.evidence.answers import once
 from tombola.evidence.comparisons import DENSE, reaches
@@ -28,7 +26,7 @@ from tombola.ground.metrics import ACCURACY
 from tombola.records.records import Cost, Record, costs_of
 
 _Number = TypeVar("_Number", int, float)
-UNKNOWN: Mapping[str, str] = MappingProxyType({})  # whose tickets arms take
+UNKNOWN: Mapping[str, str] = MappingProxyType({})  # by arm, whose tickets it takes
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ def total(costs: Iterable[Cost]) -> Sum:
 
 
 def _sum(parts: Sequence[Cost | Sum]) -> Sum:
+    known_peaks = [part.peak_bytes for part in parts if part.peak_bytes is not None]
     return Sum(
         trainings=sum([part.trainings if isinstance(part, Sum) else 1 for part in parts]),
         samples=sum([part.samples for part in parts]),
@@ -74,9 +73,7 @@ def _sum(parts: Sequence[Cost | Sum]) -> Sum:
         flops_sparse=_added([part.flops_sparse for part in parts]),
         seconds=sum([part.seconds for part in parts]),
         process_seconds=_added([part.process_seconds for part in parts]),
-        peak_bytes=max(
-            [part.peak_bytes for part in parts if part.peak_bytes is not None], default=None
-        ),
+        peak_bytes=max(known_peaks, default=None),
     )
 
 
@@ -115,62 +112,76 @@ def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) ->
     """Return the account of every ticket, and of the dense network, in the order of the records.
 
     >>> records = [
-    ...     {"arm": "lth", "replicate": 0, "round": 0, "density": 1.0, "costs": [["evaluation", "a", 600, 1.0]]},
+    ...     {"arm": "lth", "replicate": 0, "round": 0, "density": 1.0,
+    ...      "costs": [["evaluation", "a", 600, 1.0]]},
     ...     {"arm": "lth", "replicate": 0, "round": 1, "density": 0.8,
     ...      "costs": [["search", "a", 600, 1.0], ["evaluation", "b", 600, 1.0]]}]
     >>> [account.trainings() for account in accounts(records)]
     [1.0, 2.0]
     """
-    found, taken, needed, units = [], sources(records, made_of), _needed(records), _units(records)
-    for (arm, replicate), own in _by_arm(records).items():
+    source_of, searches, units = sources(records, made_of), _searches(records), _units(records)
+    ledger = []
+    for (arm, replicate), rounds in _by_arm(records).items():
         evaluated: list[Cost] = []
-        dense = all(record["density"] == 1 for record, _ in own)
-        for record, costs in own:
-            place = replicate, int(record["round"])
-            searched, every = needed[arm, *place]
-            if arm in taken:
-                # Its own are kept beside the source's: it may start from a rewind point of its own.
-                theirs = needed.get((taken[arm], *place), ((), ()))
-                searched, every = [*searched, *theirs[0]], [*every, *theirs[1]]
-            here = [cost for cost in costs if cost.role == "evaluation"]
-            # The dense network that is trained longer is one training, not that of round 0 and
-            # another one.
-            evaluated = here if dense and here else evaluated + here
-            found.append(
-                Account(
-                    record=record,
-                    pretraining=total(cost for cost in searched if cost.role == "pretraining"),
-                    search=total(searched),
-                    own=total([*searched, *here]),
-                    whole=total([*every, *evaluated]),
-                    unit=units.get(replicate),
-                )
+        dense = all(record["density"] == 1 for record, _ in rounds)
+        for record, costs in rounds:
+            index = int(record["round"])
+            search = searches[arm, replicate, index]
+            if arm in source_of:
+                # A control has costs of its own beside its source's: it may start from another
+                # rewind point.
+                of_source = searches.get((source_of[arm], replicate, index), _Search([], []))
+                search = _Search(search.ticket + of_source.ticket, search.so_far + of_source.so_far)
+
+            evaluation = _of_role(costs, "evaluation")
+            if dense and evaluation:
+                # A dense network that is trained longer is one training, not round 0's and one
+                # more.
+                evaluated = evaluation
+            else:
+                evaluated = evaluated + evaluation
+
+            account = Account(
+                record=record,
+                pretraining=total(_of_role(search.ticket, "pretraining")),
+                search=total(search.ticket),
+                own=total(search.ticket + evaluation),
+                whole=total(search.so_far + evaluated),
+                unit=units.get(replicate),
             )
-    return found
+            ledger.append(account)
+    return ledger
+
+
+def _of_role(costs: Iterable[Cost], role: str) -> list[Cost]:
+    return [cost for cost in costs if cost.role == role]
+
+
+class _Search(NamedTuple):
+    """What a search has cost: for the ticket of one round, and in all rounds so far."""
+
+    ticket: list[Cost]
+    so_far: list[Cost]
 
 
 @once
-def _needed(records: Sequence[Record]) -> dict[tuple[str, int, int], tuple[list[Cost], list[Cost]]]:
-    """Return, by arm, replicate and round, what the search of that ticket took, and what all
-    searches up to it did.
-    """
-    found = {}
-    for (arm, replicate), own in _by_arm(records).items():
-        every: list[Cost] = []
-        for record, costs in own:
-            mine = [cost for cost in costs if cost.role != "evaluation"]
-            every = every + mine
-            found[arm, replicate, int(record["round"])] = (
-                mine if record.get("by_itself") else every,
-                every,
-            )
-    return found
+def _searches(records: Sequence[Record]) -> dict[tuple[str, int, int], _Search]:
+    """Return what the search of each ticket cost, by arm, replicate and round."""
+    searches = {}
+    for (arm, replicate), rounds in _by_arm(records).items():
+        so_far: list[Cost] = []
+        for record, costs in rounds:
+            this_round = [cost for cost in costs if cost.role != "evaluation"]
+            so_far = so_far + this_round
+            # A ticket that needs nothing of the rounds before is not charged for them.
+            ticket = this_round if record.get("by_itself") else so_far
+            searches[arm, replicate, int(record["round"])] = _Search(ticket, so_far)
+    return searches
 
 
 @once
 def sources(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> dict[str, str]:
-    """Return, by arm that searches nothing, the arm whose search found its tickets, as far as that
-    is known.
+    """Return, by arm without a search, the arm whose search found its tickets, where that is known.
 
     Args:
         records: Of one run. Where they alone tell, it is the first arm whose masks are the same in
@@ -181,110 +192,128 @@ def sources(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> 
     >>> same = {"replicate": 0, "round": 1, "density": 0.5, "mask_digest": "m"}
     >>> records = [{**same, "arm": "lth", "costs": [["search", "a", 600, 1.0]]},
     ...            {**same, "arm": "reinitialised", "costs": [["evaluation", "b", 600, 1.0]]},
-    ...            {**same, "arm": "random", "mask_digest": "n", "costs": [["evaluation", "c", 600, 1.0]]}]
+    ...            {**same, "arm": "random", "mask_digest": "n",
+    ...             "costs": [["evaluation", "c", 600, 1.0]]}]
     >>> sources(records)
     {'reinitialised': 'lth'}
     >>> sources(records, {"random": "reinitialised", "reinitialised": "lth"})
     {'reinitialised': 'lth', 'random': 'lth'}
     """
-    searching, masks = _searching(records), _masks(records)
-    found = {}
+    searching = _searching(records)
+    known = {}
     for arm in _taking(records):
-        at = arm
+        source = arm
         for _ in made_of:  # no chain is longer, and a circle ends
-            at = at if at in searching else made_of.get(at, at)
-        if at not in searching:
-            own = masks.get(arm, {}).items()
-            at = next(
-                (other for other in searching if own and own <= masks.get(other, {}).items()), ""
-            )
-        if at:
-            found[arm] = at
-    return found
+            if source not in searching:
+                source = made_of.get(source, source)
+        if source not in searching:
+            source = _arm_of_same_masks(records, arm)
+        if source:
+            known[arm] = source
+    return known
+
+
+def _arm_of_same_masks(records: Sequence[Record], arm: str) -> str:
+    """Return the first searching arm that has all of an arm's masks, or "" where there is none."""
+    masks = _masks(records)
+    if arm in masks:
+        for searching_arm in _searching(records):
+            if masks[arm].items() <= masks.get(searching_arm, {}).items():
+                return searching_arm
+    return ""
 
 
 def unsearched(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> list[str]:
-    """Return the arms with tickets that are charged no search, as nothing tells which one found
-    them.
+    """Return the arms that are charged no search, as nothing tells which search found their
+    tickets.
     """
     known = sources(records, made_of)
     return [arm for arm in _taking(records) if arm not in known]
 
 
 @once
-def apart(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> frozenset[str]:
-    """Return the arms whose tickets need nothing of the rounds before: their rounds are a list of
-    densities.
+def independent_arms(
+    records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN
+) -> frozenset[str]:
+    """Return the arms whose tickets need nothing of the rounds before.
 
-    Gradual pruning trains for each density anew, and one-shot pruning cuts one training to all of
-    them; with them their controls. A number of weights that is kept per round, or a cost up to a
-    round, means nothing there.
+    Their rounds are a list of densities: gradual pruning trains for each density anew, and one-shot
+    pruning cuts one training to all of them; so it is with their controls. A number of weights that
+    is kept per round, or a cost up to a round, means nothing there.
 
     >>> rounds = [{"arm": "one-shot", "replicate": 0, "round": r, "density": 0.5**r,
     ...            "costs": [["search", "a", 600, 1.0]] if r == 1 else []} for r in range(3)]
-    >>> sorted(apart(rounds))
+    >>> sorted(independent_arms(rounds))
     ['one-shot']
     """
-    found = {record["arm"] for record in records if record.get("by_itself")}
-    late: dict[str, list[bool]] = {}  # whether a round after the first needed a training more
+    independent = set()
+    has_later_rounds, trains_later = set(), set()
     for record, costs in _with_costs(records):
+        if record.get("by_itself"):
+            independent.add(record["arm"])
         if record["round"] > 1:
-            late.setdefault(record["arm"], []).append(any(cost.role == "search" for cost in costs))
-    found |= {arm for arm in _searching(records) if arm in late and not any(late[arm])}
-    return frozenset(
-        found | {arm for arm, source in sources(records, made_of).items() if source in found}
-    )
+            has_later_rounds.add(record["arm"])
+            if _of_role(costs, "search"):
+                trains_later.add(record["arm"])
+
+    # A search that needed no training after its first round has cut that one to all densities.
+    independent |= set(_searching(records)) & has_later_rounds - trains_later
+    for arm, source in sources(records, made_of).items():
+        if source in independent:
+            independent.add(arm)
+    return frozenset(independent)
 
 
 @once
 def _searching(records: Sequence[Record]) -> list[str]:
     """Return the arms that train for their search, in the order of the records."""
-    searching = {}
-    for record, costs in _with_costs(records):
-        if any(cost.role == "search" for cost in costs):
-            searching[record["arm"]] = True
+    searching = {
+        record["arm"]: True for record, costs in _with_costs(records) if _of_role(costs, "search")
+    }
     return list(searching)
 
 
 @once
 def _taking(records: Sequence[Record]) -> list[str]:
-    """Return the arms that have tickets and trainings but no search: they take another arm's
-    tickets.
+    """Return the arms that take another arm's tickets: they have tickets and trainings, and no
+    search.
     """
     searching = _searching(records)
-    names = dict.fromkeys(
-        record["arm"] for record, costs in _with_costs(records) if costs and record["density"] < 1
-    )
-    return [arm for arm in names if arm not in searching]
+    taking = {}
+    for record, costs in _with_costs(records):
+        if costs and record["density"] < 1 and record["arm"] not in searching:
+            taking[record["arm"]] = True
+    return list(taking)
 
 
 @once
 def _masks(records: Sequence[Record]) -> dict[str, dict[tuple[int, int], str]]:
-    found: dict[str, dict[tuple[int, int], str]] = {}
+    """Return the digests of each arm's masks by replicate and round."""
+    masks: dict[str, dict[tuple[int, int], str]] = {}
     for record in records:
         if record["round"]:
             # Without a digest nothing is known to be the same: it equals no other arm's.
-            mask = record.get("mask_digest") or record["arm"]
-            found.setdefault(record["arm"], {})[record["replicate"], int(record["round"])] = mask
-    return found
+            digest = record.get("mask_digest") or record["arm"]
+            masks.setdefault(record["arm"], {})[record["replicate"], int(record["round"])] = digest
+    return masks
 
 
 def spent(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> tuple[Sum, Sum]:
-    """Return what all arms of all replicates were charged together, and what was done in fact,
-    each training once.
-    """
-    last = {
-        (account.record["arm"], account.record["replicate"]): account
-        for account in accounts(records, made_of)
-    }
-    done = total(cost for _, costs in _with_costs(records) for cost in costs)
-    return _sum([account.whole for account in last.values()]), done
+    """Return what all arms were charged together, and what was done in fact: each training once."""
+    last = {}
+    for account in accounts(records, made_of):
+        last[account.record["arm"], account.record["replicate"]] = account
+    charged = _sum([account.whole for account in last.values()])
+
+    all_costs: list[Cost] = []
+    for _, costs in _with_costs(records):
+        all_costs += costs
+    return charged, total(all_costs)
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What it costs an arm to come to a density for the first time: means over the replicates that
-    do.
+    """What it costs an arm to reach a density: means over the replicates that reach it.
 
     Attributes:
         arm: The arm.
@@ -316,8 +345,7 @@ class Reached:
 def to_reach(
     records: Sequence[Record], density: float, made_of: Mapping[str, str] = UNKNOWN
 ) -> list[Reached]:
-    """Return what each arm needed to come to a density, arms that none of their replicates do left
-    out.
+    """Return what each arm needed to reach a density; arms that never do are left out.
 
     Source:
         The unit and the three ways to count are those by which COLT (arXiv:2212.12770, Table IV) is
@@ -329,21 +357,25 @@ def to_reach(
         record = account.record
         if record["round"] and reaches(record, density):
             firsts.setdefault(record["arm"], {}).setdefault(record["replicate"], account)
-    return [
-        Reached(
-            arm=arm,
-            density=density,
-            replicates=len(first),
-            rounds=statistics.fmean(account.record["round"] for account in first.values()),
-            search=_mean(account.trainings("search") for account in first.values()),
-            own=_mean(account.trainings("own") for account in first.values()),
-            whole=_mean(account.trainings("whole") for account in first.values()),
-            flops=_mean(account.whole.flops for account in first.values()),
-            flops_sparse=_mean(account.whole.flops_sparse for account in first.values()),
-            seconds=statistics.fmean(account.whole.seconds for account in first.values()),
+
+    reached = []
+    for arm, by_replicate in firsts.items():
+        first = list(by_replicate.values())
+        reached.append(
+            Reached(
+                arm=arm,
+                density=density,
+                replicates=len(first),
+                rounds=statistics.fmean([account.record["round"] for account in first]),
+                search=_mean([account.trainings("search") for account in first]),
+                own=_mean([account.trainings("own") for account in first]),
+                whole=_mean([account.trainings("whole") for account in first]),
+                flops=_mean([account.whole.flops for account in first]),
+                flops_sparse=_mean([account.whole.flops_sparse for account in first]),
+                seconds=statistics.fmean([account.whole.seconds for account in first]),
+            )
         )
-        for arm, first in firsts.items()
-    ]
+    return reached
 
 
 @dataclass(frozen=True)
@@ -372,98 +404,90 @@ def at_equal_cost(
     made_of: Mapping[str, str] = UNKNOWN,
     of: str = ACCURACY.test,
 ) -> list[Afforded]:
-    """Return what each arm has for a budget of full-data trainings: the sparsest ticket, with its
-    evaluation alone.
+    """Return the sparsest ticket that each arm can have evaluated within a budget.
 
     Args:
         records: Of one run.
         budget: In full-data trainings; each ticket is charged its search and its own evaluation.
         made_of: By arm, whose tickets it takes.
-        of: What is told of it, an entry of the records.
+        of: The value that is reported, an entry of the records.
     """
-    best: dict[str, dict[int, Record]] = {}
-    for account in accounts(records, made_of):
-        cost, record = account.trainings("own"), account.record
-        if (
-            cost is not None
-            and record["round"]
-            and record[of] is not None
-            and cost <= budget + 1e-9
-        ):
-            best.setdefault(record["arm"], {})[record["replicate"]] = record
+    sparsest: dict[str, dict[int, Record]] = {}
+    for account, cost in _evaluated(records, of, made_of):
+        record = account.record
+        if cost <= budget + 1e-9 and record["arm"] != DENSE:
+            sparsest.setdefault(record["arm"], {})[record["replicate"]] = record
+
     afforded = []
-    for arm, by_replicate in best.items():
-        if arm == DENSE:
-            continue
+    for arm, by_replicate in sparsest.items():
         tickets = by_replicate.values()
-        afforded.append(
-            Afforded(
-                arm=arm,
-                budget=budget,
-                replicates=len(tickets),
-                density=statistics.fmean(record["density"] for record in tickets),
-                value=statistics.fmean(record[of] for record in tickets),
-            )
-        )
+        density = statistics.fmean([record["density"] for record in tickets])
+        value = statistics.fmean([record[of] for record in tickets])
+        afforded.append(Afforded(arm, budget, len(tickets), density, value))
     return afforded
+
+
+def _evaluated(
+    records: Sequence[Record], entry: str, made_of: Mapping[str, str] = UNKNOWN
+) -> Iterator[tuple[Account, float]]:
+    """Yield the accounts of evaluated tickets, and what each cost in full-data trainings."""
+    for account in accounts(records, made_of):
+        cost = account.trainings("own")
+        if cost is not None and account.record["round"] and account.record[entry] is not None:
+            yield account, cost
 
 
 @once
 def budgets(
     records: Sequence[Record], arm: str, densities: Sequence[float], of: str = ACCURACY.test
 ) -> list[float]:
-    """Return what an arm's evaluated tickets cost that first come to densities, in full-data
-    trainings, ascending.
+    """Return the budgets at which an arm first has an evaluated ticket of each density, ascending.
 
-    It is the most that any replicate needs, so that a budget of it buys the ticket of each.
+    Each is in full-data trainings and the most that any replicate needs, so that it buys the ticket
+    in all of them.
     """
-    most: dict[float, dict[int, float]] = {}
-    for account in accounts(records):
-        record, cost = account.record, account.trainings("own")
-        if record["arm"] == arm and record["round"] and record[of] is not None and cost is not None:
-            for density in densities:
-                if reaches(record, density):
-                    most.setdefault(density, {}).setdefault(record["replicate"], cost)
-    return sorted({round(max(of.values()), 6) for of in most.values()})
+    costs: dict[float, dict[int, float]] = {}
+    for account, cost in _evaluated(records, of):
+        record = account.record
+        for density in densities:
+            if record["arm"] == arm and reaches(record, density):
+                costs.setdefault(density, {}).setdefault(record["replicate"], cost)
+    return sorted({round(max(by_replicate.values()), 6) for by_replicate in costs.values()})
+
+
+_Round = tuple[Record, list[Cost]]
 
 
 @once
-def _with_costs(records: Sequence[Record]) -> list[tuple[Record, list[Cost]]]:
-    """Return each record with what its round cost: there are many costs, and reading one takes
-    its time.
-    """
+def _with_costs(records: Sequence[Record]) -> list[_Round]:
+    """Return each record with the costs of its round, which take time to read."""
     return [(record, costs_of(record)) for record in records]
 
 
 @once
-def _by_arm(records: Sequence[Record]) -> Mapping[tuple[str, int], list[tuple[Record, list[Cost]]]]:
-    """Return the rounds of each arm and replicate, with their costs; arms as they come in the
-    records.
-    """
-    found: dict[tuple[str, int], list[tuple[Record, list[Cost]]]] = {}
+def _by_arm(records: Sequence[Record]) -> Mapping[tuple[str, int], list[_Round]]:
+    """Return the rounds of each arm and replicate in order; arms as they come in the records."""
+    by_arm: dict[tuple[str, int], list[_Round]] = {}
     for record, costs in _with_costs(records):
-        found.setdefault((record["arm"], record["replicate"]), []).append((record, costs))
-    for rounds in found.values():
-        rounds.sort(key=lambda one: int(one[0]["round"]))
-    return found
+        by_arm.setdefault((record["arm"], record["replicate"]), []).append((record, costs))
+    for rounds in by_arm.values():
+        rounds.sort(key=lambda record_and_costs: int(record_and_costs[0]["round"]))
+    return by_arm
 
 
 @once
 def _units(records: Sequence[Record]) -> dict[int, int]:
-    """Return, by replicate, the samples of the dense network's own training, where it was
-    evaluated.
-    """
-    found: dict[int, int] = {}
+    """Return the samples of the dense network's own training, by replicate that evaluated it."""
+    units: dict[int, int] = {}
     for record, costs in _with_costs(records):
-        if record["round"] == 0 and record["replicate"] not in found:
-            evaluations = [cost for cost in costs if cost.role == "evaluation"]
-            if evaluations:
-                found[record["replicate"]] = evaluations[0].samples
-    return found
+        evaluations = _of_role(costs, "evaluation")
+        if record["round"] == 0 and evaluations:
+            units.setdefault(record["replicate"], evaluations[0].samples)
+    return units
 
 
 def _added(values: Sequence[_Number | None]) -> _Number | None:
-    """Add numbers up; what is not known of one of them is not known of all."""
+    """Add numbers; where one of them is unknown, so is the sum."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 

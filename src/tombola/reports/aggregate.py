@@ -191,7 +191,7 @@ def kept_per_round(
     over replicates.
 
     Args:
-        records: Of the whole experiment; arms whose rounds are a list of densities (`ledger.apart`)
+        records: Of the whole experiment; arms whose rounds are a list of densities (`ledger.independent_arms`)
             are left out.
         made_of: By arm, whose tickets it takes.
 
@@ -200,7 +200,7 @@ def kept_per_round(
     0.8
     """
     last: dict[tuple[str, int], Record] = {}
-    apart = ledger.apart(records, made_of)
+    apart = ledger.independent_arms(records, made_of)
     for record in sorted(records, key=lambda record: int(record["round"])):
         # A dense network that is trained longer keeps all, and densities that know nothing of each
         # other are no rounds.
@@ -319,7 +319,7 @@ def _costs(
             seen = record["samples_seen"]
             whole[record["replicate"]] = min(seen, whole.get(record["replicate"], seen))
     found: dict[_Key, tuple[float | None, float]] = {}
-    alone = ledger.apart(records, made_of)
+    alone = ledger.independent_arms(records, made_of)
     for account in ledger.accounts(records, made_of):
         record, unit = account.record, whole.get(account.record["replicate"])
         samples, seconds = record["samples_seen"], float(record["seconds"])

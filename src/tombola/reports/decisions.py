@@ -485,7 +485,7 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
     asked for, the last evaluation with it; beyond four thinned out. Where every arm's densities
     cost alike there are no rows: each density is at equal cost as it is.
     """
-    alone = ledger.apart(records, asked.made_of)
+    alone = ledger.independent_arms(records, asked.made_of)
     names = [
         arm
         for arm in aggregate.arms(records)

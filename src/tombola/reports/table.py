@@ -187,7 +187,7 @@ def legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
             "alone"
             + (
                 "; where densities know nothing of each other, those of that density. "
-                if ledger.apart(records)
+                if ledger.independent_arms(records)
                 else ". "
             )
             + "Seconds are those of the trainings, one after the other; "
