@@ -101,13 +101,15 @@ def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process,
     assert path == str(next((tmp_path / "runs").iterdir()).relative_to(tmp_path) / "report.html")
     for name in (
         "summary.md",
-        "accuracy.svg",
-        "accuracy.png",
-        "density.svg",
-        "density.png",
+        "results.csv",
+        "table.tex",
+        "figures/accuracy.svg",
+        "figures/accuracy.png",
+        "figures/density.svg",
+        "figures/density.png",
         "report.html",
     ):
-        assert (tmp_path / path).with_name(name).stat().st_size > 0
+        assert ((tmp_path / path).parent / name).stat().st_size > 0
     assert re.fullmatch(
         r"colt-2 is [+-]\d+\.\d\d points from dense at 80 %, in 1 replicate\.", said
     )

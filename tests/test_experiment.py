@@ -98,9 +98,18 @@ def test_a_run_leaves_records_tickets_and_a_report(outcome):
     assert sorted(map(json.dumps, records_of(outcome.folder))) == sorted(
         map(json.dumps, outcome.records)
     )
-    for name in ("recipe.yaml", "environment.json", "state.json", "summary.md", "report.html"):
+    for name in (
+        "recipe.yaml",
+        "environment.json",
+        "state.json",
+        "summary.md",
+        "report.html",
+        "results.csv",
+        "table.tex",
+    ):
         assert (outcome.folder / name).stat().st_size > 0
-    assert {file.suffix for file in outcome.files} == {".md", ".html"}  # with charts: test_cli.py
+    kinds = {file.suffix for file in outcome.files}
+    assert kinds == {".md", ".html", ".csv", ".tex"}  # with charts: test_cli.py
     # Of the trained weights those of the dense networks and of each arm's last ticket stay, beside
     # the best ones.
     staying = {r["training_digest"] for r in outcome.records if r["round"] in (0, 3)}

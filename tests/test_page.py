@@ -121,7 +121,9 @@ def shown(browser, written):
 
 def test_the_report_has_each_figure_as_a_file_and_one_page(written):
     figures = {"accuracy-and-rounds", *IN_PAGE}
-    assert set(written) == {"summary.md", "report.html", *(f"{name}.pdf" for name in figures)}
+    tables = {"summary.md", "results.csv", "table.tex"}
+    assert set(written) == {"report.html", *tables, *(f"{name}.pdf" for name in figures)}
+    assert {written[f"{name}.pdf"].parent.name for name in figures} == {"figures"}
     assert all(
         file.read_bytes().startswith(b"%PDF")
         for name, file in written.items()

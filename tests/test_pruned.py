@@ -62,7 +62,7 @@ def test_without_trained_weights_or_tickets_there_is_no_figure(folder, tmp_path)
     with charts(drawn=True):
         packed = pack(folder, tmp_path / "packed")
         drawn = [
-            (report(run, formats=("svg",)).folder / "weights.svg").exists()
+            (report(run, formats=("svg",)).folder / "figures" / "weights.svg").exists()
             for run in (Run(folder), packed)
         ]
     assert drawn == [True, False]

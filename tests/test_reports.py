@@ -1,3 +1,4 @@
+import csv
 import io
 import json
 import re
@@ -11,7 +12,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from tombola.records.records import Cost
-from tombola.reports import aggregate, figures, page, table
+from tombola.reports import aggregate, figures, page, table, tabular
 from tombola.reports.decisions import Asked
 
 
@@ -424,18 +425,52 @@ def written(tmp_path_factory, with_charts):
     return folder, files, bad
 
 
-def test_a_report_is_six_files_and_nothing_else(written):
+def test_a_report_is_a_page_its_tables_and_its_figures_and_nothing_else(written):
     folder, files, _ = written
     names = [
         "summary.md",
-        "accuracy.svg",
-        "accuracy.png",
-        "density.svg",
-        "density.png",
+        "figures/accuracy.svg",
+        "figures/accuracy.png",
+        "figures/density.svg",
+        "figures/density.png",
+        "results.csv",
+        "table.tex",
         "report.html",
     ]
     assert files == [folder / name for name in names]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    there = [path for path in folder.rglob("*") if path.is_file()]
+    assert sorted(there) == sorted(files)
+
+
+def test_the_figures_of_an_older_report_do_not_stay_beside_the_page(tmp_path, with_charts):
+    for name in ("accuracy.svg", "mine.svg"):
+        (tmp_path / name).write_text("old")
+    page.write(tmp_path, "t", tiny(), [], {}, formats=("svg",))
+    assert not (tmp_path / "accuracy.svg").exists()  # it is in figures/ now
+    assert (tmp_path / "mine.svg").read_text() == "old"
+
+
+def test_the_spreadsheet_has_every_result_as_its_record_has_it(written):
+    folder, _, bad = written
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    records = [{**each, "arm": bad} if each["arm"] == "lth" else each for each in tiny()]
+    assert [row["arm"] for row in rows] == [record["arm"] for record in records]
+    for row, record in zip(rows, records, strict=True):
+        assert float(row["density"]) == record["density"]
+        value = record["test_accuracy"]
+        assert row["test_accuracy"] == ("" if value is None else str(value))
+
+
+def test_the_latex_table_has_a_row_for_each_arm_and_escapes_their_names():
+    records = [{**each, "arm": "a_b&c"} if each["arm"] == "lth" else each for each in tiny()]
+    text = tabular.latex("50 % done", records, Asked(at=(0.8, 0.001)))
+    assert text.startswith(r"% 50 \% done: test accuracy in %")
+    rows = [line for line in text.splitlines() if line.startswith(r"a\_b\&c & ")]
+    assert len(rows) == 1
+    assert rows[0].endswith(r" &  \\")  # nobody reached 0.1 %
+    assert rows[0].count("&") == 3  # one of them is the name's
+    assert r"\pm" in rows[0]
 
 
 def test_the_page_loads_nothing_from_anywhere(written):
@@ -471,8 +506,8 @@ def test_the_charts_of_the_page_hold_the_records(written):
 def test_drawings_are_xml_and_pictures_are_png_at_twice_the_size(written):
     folder, _, _ = written
     for name in ("accuracy", "density"):
-        svg = ElementTree.parse(folder / f"{name}.svg").getroot()
-        png = (folder / f"{name}.png").read_bytes()
+        svg = ElementTree.parse(folder / "figures" / f"{name}.svg").getroot()
+        png = (folder / "figures" / f"{name}.png").read_bytes()
         assert svg.tag == "{http://www.w3.org/2000/svg}svg"
         assert png[:8] == b"\x89PNG\r\n\x1a\n"
         assert int.from_bytes(png[16:20], "big") == pytest.approx(

@@ -175,7 +175,7 @@ def test_a_packed_run_reports_what_the_run_reports(whole, tmp_path):
     with charts(drawn=True):
         report(Run(whole.folder), formats=("svg",))
         again = report(packed, formats=("svg",))
-    for name in ("similarity.svg", "summary.md"):
+    for name in ("figures/similarity.svg", "summary.md"):
         assert (again.folder / name).read_text() == (whole.folder / name).read_text()
     assert "Do the arms prune the same weights?" in (again.folder / "report.html").read_text()
 

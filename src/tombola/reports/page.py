@@ -1,7 +1,7 @@
 """The page: everything a run has to say, in one folder and in one file that needs no network.
 
-    records -> [ decisions, tables, figures ] -> summary.md, figures as svg, png and pdf,
-    report.html
+    records -> [ decisions, tables, figures ] -> report.html, results.csv, table.tex, summary.md,
+    figures/ as svg, png and pdf
 
 Names of arms, titles, facts and notes come from users and from error messages: see `sheets`.
 """
@@ -15,13 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from tombola.evidence.answers import Evidence
-from tombola.ground.files import write_whole
 from tombola.ground.metrics import Metric
-from tombola.reports import aggregate, decisions, drawing, figures, inference, masks, panels, table
+from tombola.reports import (
+    aggregate,
+    decisions,
+    drawing,
+    figures,
+    inference,
+    masks,
+    panels,
+    table,
+    tabular,
+)
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import listed, percent
-from tombola.reports.sheets import Chart, Format, Sheet, legend, paragraphs, section
+from tombola.reports.sheets import Chart, Format, Sheet, legend, paragraphs, section, write_files
 
 _MOST_LAYERS = 4  # arms whose layers are drawn; more figures than that nobody looks at
 
@@ -55,8 +64,7 @@ def write(
     replaced.
 
     Each file is complete or not there: it is written beside its place and then moved. Without an
-    arm that searches there is nothing to draw, and only ``summary.md`` and ``report.html`` are
-    written.
+    arm that searches there is nothing to draw, and there are no figures.
 
     Args:
         folder: Is made if it is missing.
@@ -76,10 +84,11 @@ def write(
     sheet = Sheet(charts, drawing.colours(aggregate.arms(records)))
     files: dict[str, bytes] = {"summary.md": table.markdown(title, records, notes, asked).encode()}
     files |= sheet.files(formats)
+    if records:
+        files["results.csv"] = tabular.spreadsheet(records).encode()
+        files["table.tex"] = tabular.latex(title, records, asked).encode()
     files["report.html"] = _html(sheet, title, records, notes, facts, asked, making)
-    for name, content in files.items():
-        write_whole(folder / name, content)
-    return [folder / name for name in files]
+    return write_files(folder, files)
 
 
 def _charts(records: Sequence[Record], asked: Asked, title: str) -> dict[str, tuple[Chart, str]]:

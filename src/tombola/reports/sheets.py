@@ -13,15 +13,18 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
+from tombola.ground.files import write_whole
 from tombola.reports.grids import Grid, filled, in_words
 
 if TYPE_CHECKING:
     from tombola.ground.extras import altair as alt
 
 Format = Literal["svg", "png", "pdf"]  # of a figure's own file
+FIGURES = "figures"  # the folder of these files, beside the page
 Chart: TypeAlias = Union["alt.LayerChart", "alt.VConcatChart"]
 
 
@@ -49,9 +52,9 @@ class Sheet:
         }
 
     def files(self, formats: Sequence[Format]) -> dict[str, bytes]:
-        """Return the charts as files of their own."""
+        """Return the charts as files of their own, by their places beside the page."""
         return {
-            f"{name}.{kind}": _as(kind, drawing)
+            f"{FIGURES}/{name}.{kind}": _as(kind, drawing)
             for name, drawing in self.drawings.items()
             for kind in formats
         }
@@ -158,6 +161,20 @@ def _version() -> str:
     from tombola.ground.extras import altair
 
     return ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write the files of a report, each whole or not at all, and return their paths in order.
+
+    A figure that an older report left beside the page is removed once the new one stands in its
+    folder: two of one name would be taken for each other.
+    """
+    for name, content in files.items():
+        write_whole(folder / name, content)
+        path = Path(name)
+        if path.parent.name == FIGURES:
+            (folder / path.name).unlink(missing_ok=True)
+    return [folder / name for name in files]
 
 
 def section(title: str, *content: str) -> str:

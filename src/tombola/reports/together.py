@@ -18,13 +18,12 @@ from typing import Any
 
 from tombola.evidence.comparisons import DENSE, compare_over, values_at
 from tombola.ground.errors import ConfigError
-from tombola.ground.files import write_whole
 from tombola.ground.metrics import Metric
 from tombola.reports import across, aggregate, decisions, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.decisions import Asked
 from tombola.reports.grids import Grid, listed, percent
-from tombola.reports.sheets import Chart, Format, Sheet, section
+from tombola.reports.sheets import Chart, Format, Sheet, section, write_files
 
 _MOST_TOLD = 12  # sentences above the body
 # entries of data that leave the test set
@@ -76,9 +75,7 @@ def write(
     files["report.html"] = sheet.html(
         title, body=body, question=[question(parts)], verdicts=sentences(parts), notes=notes
     )
-    for name, content in files.items():
-        write_whole(folder / name, content)
-    return [folder / name for name in files]
+    return write_files(folder, files)
 
 
 def question(parts: Sequence[Part]) -> str:
