@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-import tombola
+import tombola.commands
 from tombola import recipes
-from tombola.commands.cli import main
+from tombola.commands.cli import commands, main
 from tombola.ground.catalogue import entries
 from tombola.ground.errors import InputError
 from tombola.schema.recipe import parse, read
@@ -122,6 +122,48 @@ def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process,
     assert again.stdout == done.stdout
 
 
+def test_every_private_file_of_the_folder_is_a_command_of_the_help(cli, capsys):
+    files = {path.stem[1:] for path in Path(tombola.commands.__file__).parent.glob("_[a-z]*.py")}
+    assert set(commands()) == files
+    top = cli().stdout
+    for name, command in commands().items():
+        assert f"\n    {name}" in top
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert " ".join((command.usage or f"usage: tombola {name}").split()) in text
+        assert " ".join((command.epilog or "").split()) in text
+
+
+def test_a_new_file_in_the_folder_is_a_new_command_with_overrides(cli, tmp_path, monkeypatch):
+    (tmp_path / "_greet.py").write_text(
+        """
+from tombola.commands.command import Command
+
+class Greet(Command):
+    order = 35
+    help = "greet somebody"
+    description = "Greet somebody."
+    takes_overrides = True
+
+    def add_arguments(self, parser):
+        parser.add_argument("name")
+        parser.add_argument("--times", type=int, default=1)
+
+    def execute(self, options, overrides):
+        print(options.name, options.times, overrides)
+        return 3
+"""
+    )
+    monkeypatch.setattr(tombola.commands, "__path__", [*tombola.commands.__path__, str(tmp_path)])
+    names = list(commands())
+    assert names[names.index("greet") - 1 : names.index("greet") + 2] == ["run", "greet", "runs"]
+    done = cli("greet", "--training.lr", "0.1", "Ada", "--times=2", "--seed=3")
+    assert (done.returncode, done.stdout) == (3, "Ada 2 ['--training.lr', '0.1', '--seed=3']\n")
+    refused(cli("greet", "--tims", "2"), "there is no option '--tims'", "Did you mean '--times'")
+    refused(cli("gret", "Ada"), "no command 'gret'", "Did you mean 'greet'")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -165,7 +207,7 @@ def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process,
         (["run", "quick.yaml", "--model", "json:loads"], ["'json:loads' failed: TypeError"]),
         (
             ["run", "quick.yaml", "--only-replicates", "0-9999999999"],
-            ["so many replicates no recipe has"],
+            ["no recipe has so many replicates"],
         ),
         (["runs", "merge", "a", "b", "--runs", "c"], ["runs merge takes no --runs"]),
         (["runs", "pack", "a"], ["runs pack needs a run folder and the folder to pack it into"]),
@@ -574,7 +616,7 @@ def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
         (["run", "quick.yaml", "--training.learning_rate", "1"], "Did you mean 'lr'?"),
         (
             ["run", "quick.yaml", "--only-replicates", "0-999999999"],
-            "so many replicates no recipe has",
+            "no recipe has so many replicates",
         ),
         (["run", "quick.yaml", "--only-replicates", "0-999," * 50 + "0"], "asked for is 1"),
         (["run", "x" * 300], "there is no recipe 'xxx"),

@@ -91,12 +91,8 @@ def test_every_command_of_the_readme_is_understood(monkeypatch):
     assert {"demo", "init"} <= {shlex.split(line)[1] for line in lines}
     for line in lines:
         command, *words = shlex.split(line)[1:]
-        own, _ = (
-            cli._apart(command, [command, *words])
-            if command in cli.OPTIONS
-            else ([command, *words], [])
-        )
-        assert cli.parser().parse_args(own).command == command
+        options, _ = cli.parse([command, *words])
+        assert options.command == command
 
 
 def test_the_python_of_the_page_on_evidence_runs(tmp_path, monkeypatch, capsys):

@@ -1,1 +1,1 @@
-"""Commands: what stands behind the words of the command line."""
+"""The command line: one private file per command, found by `tombola.commands.cli`."""

@@ -581,6 +581,31 @@ def from_yaml(text: str, where: str) -> Any:
     raise ConfigError(f"{where} is no valid YAML: line {line}: {why}")
 
 
+def entry_names(*, dotted: bool = False) -> list[str]:
+    """List the names of a recipe's entries.
+
+    Args:
+        dotted: List the entries inside its sections too, as they are overridden: ``training.lr``.
+
+    >>> "training" in entry_names(), "training.lr" in entry_names(dotted=True)
+    (True, True)
+    """
+    names = [entry.name for entry in dataclasses.fields(Recipe)]
+    if not dotted:
+        return names
+    sections = {
+        "training": Training,
+        "data": Data,
+        "model": Model,
+        "until": Until,
+        "verdict": Decision,
+    }
+    for section, kind in sections.items():
+        inner = [entry.name for entry in dataclasses.fields(kind) if entry.name != "options"]
+        names += [f"{section}.{name}" for name in inner]
+    return names
+
+
 def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     """Read overrides as they stand on a command line: dotted names and their values.
 

@@ -1,0 +1,55 @@
+"""``tombola completion``: print the script that lets a shell complete words."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from tombola.commands.command import Command
+from tombola.commands.completion import SHELLS, script
+
+
+class Completion(Command):
+    """Print a script for a shell."""
+
+    order = 100
+    help = "print what lets a shell complete commands, options and names"
+    description = (
+        'Print a script for a shell: eval "$(tombola completion bash)" in ~/.bashrc, the same with '
+        "zsh in ~/.zshrc, or tombola completion fish > ~/.config/fish/completions/tombola.fish"
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+
+    def execute(self, options: argparse.Namespace, _: Sequence[str]) -> int:
+        """Print the script."""
+        from tombola import recipes
+        from tombola.commands.cli import parser
+        from tombola.ground.catalogue import entries
+        from tombola.schema.recipe import entry_names
+
+        values = {
+            "--task": entries("tombola.tasks"),
+            "--data": entries("tombola.data"),
+            "--model": entries("tombola.models"),
+            "--to": entries("tombola.exports"),
+            "--training.step": entries("tombola.kernels"),
+            "--executor": entries("tombola.executors"),
+            "--device": ["auto", "cpu", "cuda"],
+        }
+        overrides = [f"--{name}" for name in entry_names(dotted=True)]
+        more = {
+            "run": [*recipes.names(), *overrides],
+            "doctor": [*recipes.names(), *overrides],
+            "transfer": _within(overrides, "training", "data"),
+            "report": _within(overrides, "verdict"),
+        }
+        print(script(options.shell, parser(), values, more), end="")
+        return 0
+
+
+def _within(overrides: Sequence[str], *sections: str) -> list[str]:
+    """Keep the overrides of entries inside sections of the recipe."""
+    starts = tuple(f"--{section}." for section in sections)
+    return [override for override in overrides if override.startswith(starts)]

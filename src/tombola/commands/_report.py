@@ -1,0 +1,73 @@
+"""``tombola report``: write the report of a run again, or of several runs together."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tombola.commands.command import Command, add_json
+from tombola.ground.errors import InputError, shown
+
+
+class Report(Command):
+    """Write and print reports of runs that are there."""
+
+    order = 50
+    help = "write the report of a run again and print it, or of several runs together"
+    description = (
+        "Write tables, figures and page of a run folder again, and print the tables. Of several "
+        "runs, such as the variants of a recipe, write one page that compares them."
+    )
+    epilog = (
+        "--verdict.margin 0.01, and every other entry of verdict, judges again by that; the run "
+        "stays as it is"
+    )
+    takes_overrides = True
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+        parser.add_argument(
+            "--out",
+            type=Path,
+            metavar="DIR",
+            help="where the page of several runs goes (default: beside the first)",
+        )
+        add_json(parser, "one JSON object")
+
+    def execute(self, options: argparse.Namespace, overrides: Sequence[str]) -> int:
+        """Write the report and print it."""
+        from tombola.commands.printing import print_outcome, print_together
+        from tombola.experiments import experiment
+        from tombola.folder.runs import Run
+
+        verdict = _verdict_entries(overrides)
+        if len(options.runs) > 1:
+            print_together(options.runs, out=options.out, as_json=options.json, verdict=verdict)
+            return 0
+        if options.out is not None:
+            raise InputError(
+                "--out is where the page of several runs goes; that of one run is in its folder"
+            )
+        run = Run(options.runs[0])
+        run.judge_by(verdict)
+        outcome = experiment.report(run, formats=("svg", "png", "pdf"))
+        print_outcome(outcome, run.recipe.name, options.json)
+        return 0
+
+
+def _verdict_entries(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the entries of ``verdict`` that a report is to judge by instead of the recipe's."""
+    from tombola.schema.recipe import pairs
+
+    entries = {}
+    for dotted, value in pairs(overrides):
+        section, _, name = dotted.partition(".")
+        if section != "verdict" or not name:
+            raise InputError(
+                f"there is no option {shown(f'--{dotted}')}; report takes --verdict.NAME, such as "
+                "--verdict.margin 0.01"
+            )
+        entries[name] = value
+    return entries

@@ -1,0 +1,109 @@
+"""Printing: how results look on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tombola.commands.command import print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tombola.experiments.experiment import Outcome
+
+
+def console(width: int = 100) -> Console:
+    """Make the console for results.
+
+    Without a terminal there is no width to keep to, so it has ``width`` columns.
+    """
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else width)
+
+
+def print_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()
+) -> None:
+    """Print a table of plain texts; the columns whose heads are in ``right`` hold numbers and are
+    aligned to the right.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for head in heads:
+        table.add_column(head, justify="right" if head in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console(120).print(table)
+
+
+def print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
+    """Print the results of one run: its table, and last the answer and where its page is."""
+    from tombola.reports.decisions import answer, sentences
+
+    if as_json:
+        content = {
+            "folder": str(outcome.folder),
+            "complete": outcome.complete,
+            "notes": outcome.notes,
+            "files": [str(file) for file in outcome.files],
+            "answer": sentences(outcome.records, outcome.asked),
+            "records": list(outcome.records),
+        }
+        print_json(content)
+        return
+    from rich.text import Text
+
+    from tombola.reports.table import terminal
+
+    if outcome.records:
+        terminal(name, outcome.records, outcome.notes, console(), outcome.asked)
+    else:
+        for note in outcome.notes:
+            print(note)
+    # What is printed last is what one reads first: the answer, and the one file that has all the
+    # rest.
+    for sentences_of_arm in answer(outcome.records, outcome.asked)[:1]:
+        console().print("", Text(sentences_of_arm[0]), sep="\n")
+    print(outcome.files[-1] if outcome.files else outcome.folder)
+
+
+def print_together(
+    folders: Sequence[Path],
+    *,
+    out: Path | None = None,
+    as_json: bool = False,
+    verdict: Mapping[str, Any] | None = None,
+) -> None:
+    """Report several runs beside each other, and print what their page says first.
+
+    Args:
+        folders: Of the runs.
+        out: Where the page goes; beside the first run if not given.
+        as_json: Print the paths alone.
+        verdict: Entries of ``verdict`` to judge by instead of those of the recipes.
+    """
+    from tombola.commands import studies
+    from tombola.folder.runs import Run
+
+    runs = [Run(folder) for folder in folders]
+    for run in runs:
+        run.judge_by(verdict or {})
+    files = studies.report(runs, out)
+    if as_json:
+        content = {
+            "folders": [str(folder) for folder in folders],
+            "files": [str(file) for file in files],
+        }
+        print_json(content)
+        return
+    from rich.markdown import Markdown
+
+    console().print(Markdown(files[0].read_text(encoding="utf-8")))
+    print(files[-1])
