@@ -639,7 +639,7 @@ def test_what_an_operating_system_or_the_memory_refuses_is_one_line(cli, monkeyp
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr("tombola.folder.overview.runs", no_memory)
+    monkeypatch.setattr("tombola.folder.listing.runs", no_memory)
     refused(cli("runs"), "this takes more memory than there is")
 
 

@@ -11,7 +11,7 @@ from tombola.commands.command import Command, print_json
 from tombola.ground.errors import InputError
 
 if TYPE_CHECKING:
-    from tombola.folder.overview import Line
+    from tombola.folder.listing import Line
 
 _PATH_COLUMNS = 44  # of the list; a longer path takes two lines
 
@@ -93,9 +93,9 @@ def _merge(folders: Sequence[Path], as_json: bool) -> None:
 
 def _list(parent: Path, as_json: bool) -> None:
     from tombola.commands.printing import print_table
-    from tombola.folder import overview
+    from tombola.folder import listing
 
-    lines = overview.runs(parent)
+    lines = listing.runs(parent)
     if as_json:
         from dataclasses import asdict
 

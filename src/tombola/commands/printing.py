@@ -89,13 +89,13 @@ def print_together(
         as_json: Print the paths alone.
         verdict: Entries of ``verdict`` to judge by instead of those of the recipes.
     """
-    from tombola.commands import studies
+    from tombola.commands import multi_run
     from tombola.folder.runs import Run
 
     runs = [Run(folder) for folder in folders]
     for run in runs:
         run.judge_by(verdict or {})
-    files = studies.report(runs, out)
+    files = multi_run.report(runs, out)
     if as_json:
         content = {
             "folders": [str(folder) for folder in folders],

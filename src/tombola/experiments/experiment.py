@@ -31,7 +31,7 @@ from tombola.experiments.plans import Plans, check_seeded, make_model, make_task
 from tombola.experiments.progress import Display, duration, in_bytes
 from tombola.experiments.rehearsal import estimate, rehearse
 from tombola.exports.reading import read_elsewhere
-from tombola.folder import pruned, similarity
+from tombola.folder import similarity, weight_histograms
 from tombola.folder.identity import folder_of
 from tombola.folder.runs import Run, RunFolder
 from tombola.ground import catalogue, devices, extras
@@ -497,7 +497,9 @@ def report(
         decided,
         pruned=[]
         if under_way
-        else pruned.histogram(run, drawn, notes.append),  # trainings come and go meanwhile
+        else weight_histograms.histogram(
+            run, drawn, notes.append
+        ),  # trainings come and go meanwhile
         similar=tuple(similarity.ordered(run.similarities(), recipe.arms)),
         latency=run.latency(),
         collapsed={

@@ -60,7 +60,7 @@ class Asked:
             empty.
         printed: What a paper prints of the same experiment; ``None`` for nothing.
         similar: What was counted of pairs of tickets, lines of ``similarity.jsonl``.
-        pruned: What tickets prune of the trained dense network, see `tombola.folder.pruned`.
+        pruned: What tickets prune of the trained dense network, see `tombola.folder.weight_histograms`.
         latency: How long networks took for a batch, see `tombola.experiments.latency`; may be
             empty.
         collapsed: By arm and replicate, the round whose cut left layers without a weight and ended

@@ -477,7 +477,7 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
     its ticket keeps.
 
     Args:
-        rows: With arm, layer, round, density, from, to, kept, pruned; see `tombola.folder.pruned`.
+        rows: With arm, layer, round, density, from, to, kept, pruned; see `tombola.folder.weight_histograms`.
         names: All arms of the experiment, for their colours.
 
     Source:

@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.test_decisions import ASKED, RECORDS
 
-from tombola.commands import studies
+from tombola.commands import multi_run
 from tombola.commands.cli import main
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
@@ -122,14 +122,14 @@ def test_the_page_says_in_what_the_runs_differ_and_how_much_it_matters(folder, t
 
 
 def test_runs_are_called_by_what_their_names_do_not_share():
-    assert studies.labels(["a-b-small", "a-c-small"]) == (["b-small", "c-small"], "a")
-    assert studies.labels(["a-b", "a"]) == (["a-b", "a"], "a")
+    assert multi_run.labels(["a-b-small", "a-c-small"]) == (["b-small", "c-small"], "a")
+    assert multi_run.labels(["a-b", "a"]) == (["a-b", "a"], "a")
 
 
 def test_settings_are_compared_to_the_last_entry_but_for_the_name():
     one = {"name": "x", "data": {"name": "digits", "valid": 0.1}, "arms": {"lth": {"rate": 0.2}}}
     other = {"name": "y", "data": {"name": "mnist", "valid": 0.1}, "arms": {}}
-    assert studies.differing([one, other]) == {
+    assert multi_run.differing([one, other]) == {
         "data.name": ["digits", "mnist"],
         "arms.lth.rate": [0.2, None],
     }
@@ -137,7 +137,7 @@ def test_settings_are_compared_to_the_last_entry_but_for_the_name():
 
 def test_two_runs_of_one_recipe_are_to_be_merged(two):
     with pytest.raises(ConfigError, match="tombola runs merge joins them"):
-        studies.report([two[0], two[0]])
+        multi_run.report([two[0], two[0]])
 
 
 def test_one_run_takes_no_folder_for_its_page(two, capsys):
@@ -175,7 +175,7 @@ def test_runs_that_share_nothing_are_shown_beside_each_other_too(two, tmp_path):
         )
         == 0
     )
-    files = studies.report([two[0], Run(next(tmp_path.glob("other-*-*")))], tmp_path / "page")
+    files = multi_run.report([two[0], Run(next(tmp_path.glob("other-*-*")))], tmp_path / "page")
     assert "|  | pruned |" in files[0].read_text()
 
 

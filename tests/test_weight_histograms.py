@@ -9,8 +9,8 @@ from tests.test_experiment import go, recipe
 
 from tombola.experiments.experiment import report
 from tombola.folder.packing import pack
-from tombola.folder.pruned import histogram
 from tombola.folder.runs import Run
+from tombola.folder.weight_histograms import histogram
 from tombola.records.storage import Store
 from tombola.reports import panels
 

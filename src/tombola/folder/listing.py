@@ -1,5 +1,7 @@
-"""Overview: which runs there are, how far they are, and the sparsest tickets that hold the
-dense network's level.
+"""Listing: which runs there are, how far they are, and the sparsest tickets that are as good as
+the dense network.
+
+    folder of runs -> [ runs ] -> one Line per run -> `tombola runs`
 """
 
 from __future__ import annotations
@@ -26,11 +28,10 @@ class Line:
         folder: Its name.
         recipe: The recipe's name.
         state: "running", "complete", "failed", or how many of its arms are finished.
-        replicates: Of how many that the recipe has there are results, and how many it has.
+        replicates: How many of the recipe's replicates have results, and how many it has.
         tickets: By arm, the density of its best ticket; see `best`.
         problem: Why it cannot be read, if so.
-        further: Of how many replicates there are results that the recipe had before and now has
-            not.
+        further: How many replicates have results that the recipe had before and now has not.
         path: The folder.
         best: By arm, its best ticket on validation data of those at most as dense as in
             ``tickets``: path of the file, arm, replicate, round, density, the headline metric on
@@ -55,9 +56,8 @@ class Line:
         >>> Line("digits-1", "digits", "complete", (1, 1), {}, further=1).counted
         '1 of 1, and 1 more'
         """
-        return "{} of {}".format(*self.replicates) + (
-            f", and {self.further} more" if self.further else ""
-        )
+        more = f", and {self.further} more" if self.further else ""
+        return f"{self.replicates[0]} of {self.replicates[1]}{more}"
 
 
 def runs(parent: Path) -> list[Line]:
@@ -76,55 +76,68 @@ def _line(path: Path) -> Line:
         run = Run(path)
     except InputError as error:
         return Line(path.name, "", "unreadable", (0, 0), {}, str(error), path=str(path))
-    recipe = run.recipe
-    keys = [(name, replicate) for replicate in range(recipe.replicates) for name in recipe.arms]
-    finished = sum(run.finished(*key) for key in keys)
-    failed = sum(run.ending(*key).state in ("failed", "skipped") for key in keys)
     records = run.records.all()
-    state = "complete" if finished == len(keys) else f"{finished} of {len(keys)} arms finished"
-    state += f", {failed} failed" if failed else ""
-    if _is_locked(path):
-        state = f"running, {state}"
-    there = {record["replicate"] for record in records}
-    asked = there & {*range(recipe.replicates)}
     metric = run.metrics[0]
     tickets = best(records, metric)
+    best_tickets = {}
+    for arm, density in tickets.items():
+        best_tickets[arm] = _best_ticket(path, records, arm, density, metric)
+    # A recipe that was shortened leaves records of replicates that it no longer has.
+    with_results = {record["replicate"] for record in records}
+    in_recipe = with_results & {*range(run.recipe.replicates)}
     return Line(
         path.name,
-        recipe.name,
-        state,
-        (len(asked), recipe.replicates),
+        run.recipe.name,
+        _state(run),
+        (len(in_recipe), run.recipe.replicates),
         tickets,
-        further=len(there - asked),
+        further=len(with_results - in_recipe),
         path=str(path),
-        best={
-            arm: _best_ticket(path, records, arm, density, metric)
-            for arm, density in tickets.items()
-        },
+        best=best_tickets,
     )
+
+
+def _state(run: Run) -> str:
+    """Say how far a run is."""
+    arms = finished = failed = 0
+    for replicate in range(run.recipe.replicates):
+        for arm in run.recipe.arms:
+            arms += 1
+            finished += run.finished(arm, replicate)
+            failed += run.ending(arm, replicate).state in ("failed", "skipped")
+    state = "complete" if finished == arms else f"{finished} of {arms} arms finished"
+    if failed:
+        state += f", {failed} failed"
+    return f"running, {state}" if _is_locked(run.path) else state
 
 
 def _best_ticket(
     run: Path, records: Sequence[Record], arm: str, most: float, metric: Metric
 ) -> dict[str, Any]:
-    """Return an arm's best ticket, on validation data, of those that are on average at most so
-    dense.
+    """Return an arm's best ticket on validation data, of the rounds whose mean density is at most
+    ``most``.
     """
-    rounds: dict[int, list[float]] = {}
-    own = [r for r in records if r["arm"] == arm and r["evaluated"] and r[metric.valid] is not None]
-    for record in own:
-        rounds.setdefault(record["round"], []).append(record["density"])
-    known = [index for index, densities in rounds.items() if statistics.mean(densities) <= most]
-    chosen = choosing.best([record for record in own if record["round"] in known], metric=metric)
-    files = {
-        "path": choosing.ticket_path(run, chosen),
-        "weights": choosing.training_path(run, chosen),
+    by_round: dict[int, list[Record]] = {}
+    for record in records:
+        if record["arm"] == arm and record["evaluated"] and record[metric.valid] is not None:
+            by_round.setdefault(record["round"], []).append(record)
+    sparse_enough: list[Record] = []
+    for of_round in by_round.values():
+        if statistics.mean(record["density"] for record in of_round) <= most:
+            sparse_enough += of_round
+    chosen = choosing.best(sparse_enough, metric=metric)
+    ticket = choosing.ticket_path(run, chosen)
+    weights = choosing.training_path(run, chosen)
+    return {
+        "path": str(ticket) if ticket.exists() else None,
+        "weights": str(weights) if weights.exists() else None,
+        "arm": chosen["arm"],
+        "replicate": chosen["replicate"],
+        "round": chosen["round"],
+        "density": chosen["density"],
+        metric.valid: chosen[metric.valid],
+        metric.test: chosen[metric.test],
     }
-    told = {
-        key: chosen[key]
-        for key in ("arm", "replicate", "round", "density", metric.valid, metric.test)
-    }
-    return {key: str(file) if file.exists() else None for key, file in files.items()} | told
 
 
 def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, float]:
@@ -139,16 +152,20 @@ def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, floa
     for record in records:
         if record["evaluated"] and record[metric.valid] is not None:
             rounds.setdefault((record["arm"], record["round"]), []).append(record)
-    found: dict[str, float] = {}
-    for (arm, index), here in rounds.items():
-        dense = {record["replicate"]: record[metric.valid] for record in rounds.get((arm, 0), [])}
-        pairs = [(r[metric.valid], dense[r["replicate"]]) for r in here if r["replicate"] in dense]
-        kept = statistics.mean(record["density"] for record in here)
-        if not index or not pairs or kept >= found.get(arm, 1.0):
+    lowest: dict[str, float] = {}
+    for (arm, index), tickets in rounds.items():
+        density = statistics.mean(record["density"] for record in tickets)
+        if index == 0 or density >= lowest.get(arm, 1.0):
             continue
-        if metric.sign * statistics.mean(ticket - base for ticket, base in pairs) >= 0:
-            found[arm] = kept
-    return found
+        # Each ticket against the dense network of its own replicate.
+        dense = {record["replicate"]: record[metric.valid] for record in rounds.get((arm, 0), [])}
+        gains = []
+        for record in tickets:
+            if record["replicate"] in dense:
+                gains.append(record[metric.valid] - dense[record["replicate"]])
+        if gains and metric.sign * statistics.mean(gains) >= 0:
+            lowest[arm] = density
+    return lowest
 
 
 def _is_locked(path: Path) -> bool:
