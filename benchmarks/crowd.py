@@ -25,13 +25,13 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "lth": {"method": "lth", "rate": 0.2},
     "colt-2": {"method": "colt", "partitions": 2, "rate": 0.11},
     "matched": {"match": "colt-2"},
-    "by-examples": {"method": "colt", "by": "examples", "rate": 0.15},
-    "random": {"method": "random_ticket", "of": "lth"},
-    "shuffled": {"method": "shuffled", "of": "lth"},
-    "reinitialised": {"method": "reinitialised", "of": "lth"},
+    "by-examples": {"method": "colt", "split_by": "examples", "rate": 0.15},
+    "random": {"method": "random_ticket", "source": "lth"},
+    "shuffled": {"method": "shuffled", "source": "lth"},
+    "reinitialised": {"method": "reinitialised", "source": "lth"},
     "fine-tune": {"method": "fine_tune", "match": "lth"},
     "lr-rewind": {"method": "lr_rewind", "rate": 0.2},
-    "random-colt": {"method": "random_ticket", "of": "colt-2"},
+    "random-colt": {"method": "random_ticket", "source": "colt-2"},
 }
 ROUNDS = 10
 A_REPLICATE = len(ARMS) * (ROUNDS + 1)  # results

@@ -35,7 +35,7 @@ def recipe(settings: Settings) -> Recipe:
                 "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
                 "lth": {"method": "lth", "rate": 0.2},
                 "matched": {"match": "colt-2"},
-                "random-ticket": {"method": "random_ticket", "of": "colt-2"},
+                "random-ticket": {"method": "random_ticket", "source": "colt-2"},
             },
             "until": {"rounds": 1} if settings.quick else {"density": 0.1},
             "verdict": {"margin": 0.02, "at": [0.5, 0.2, 0.1]},

@@ -252,7 +252,7 @@ def test_early_stops_that_are_censored_are_told_once_with_their_cure():
             RECORDS,
             (),
             "To give lth a control to beat, add an arm such as random-lth: "
-            "{method: random_ticket, of: lth}.",
+            "{method: random_ticket, source: lth}.",
         ),
         (
             [one for one in RECORDS if one["arm"] == "lth" or one["round"] == 0],
@@ -294,9 +294,9 @@ ARMS = {
     "matched": {"match": "colt-2"}, "long": {"method": "dense", "as_long_as": "lth"},
 }  # fmt: skip
 CONTROLS = {
-    "random-of-lth": {"method": "random_ticket", "of": "lth"},
-    "again-of-lth": {"method": "reinitialised", "of": "lth"},
-    "random-of-colt": {"method": "random_ticket", "of": "colt-2"},
+    "random-of-lth": {"method": "random_ticket", "source": "lth"},
+    "again-of-lth": {"method": "reinitialised", "source": "lth"},
+    "random-of-colt": {"method": "random_ticket", "source": "colt-2"},
 }
 
 

@@ -39,19 +39,19 @@ ARMS = {
     "lth": {"method": "lth", "rate": 0.2},
     "matched": {"match": "colt-2"},
     "per-layer": {"match": {"arm": "colt-2", "per": "layer"}},
-    "random": {"method": "random_ticket", "of": "colt-2"},
-    "shuffled": {"method": "shuffled", "of": "colt-2"},
-    "shuffled-weights": {"method": "shuffled", "of": "fine-tune", "shuffle": "weights"},
-    "shuffled-mask": {"method": "shuffled", "of": "lth", "shuffle": "mask"},
-    "reinitialised": {"method": "reinitialised", "of": "lth"},
+    "random": {"method": "random_ticket", "source": "colt-2"},
+    "shuffled": {"method": "shuffled", "source": "colt-2"},
+    "shuffled-weights": {"method": "shuffled", "source": "fine-tune", "shuffle": "weights"},
+    "shuffled-mask": {"method": "shuffled", "source": "lth", "shuffle": "mask"},
+    "reinitialised": {"method": "reinitialised", "source": "lth"},
     "dense-long": {"method": "dense", "as_long_as": "colt-2"},
-    "by-examples": {"method": "colt", "by": "examples", "rate": 0.15},
-    "by-seeds": {"method": "colt", "by": "seeds", "rate": 0.15},
+    "by-examples": {"method": "colt", "split_by": "examples", "rate": 0.15},
+    "by-seeds": {"method": "colt", "split_by": "seeds", "rate": 0.15},
     "full-head": {"method": "colt", "head": "full", "rate": 0.15},
     "equal-steps": {"method": "colt", "rate": 0.15, "training": {"epochs": 4}},
     "real-and-random": {
         "method": "colt",
-        "on": [1, 1],
+        "train_on": [1, 1],
         "score": ["magnitude", "random"],
         "rate": 0.15,
     },
@@ -188,13 +188,13 @@ def test_every_kind_of_the_catalogue_is_here_and_its_yaml_is_read():
         arms = {**others, "x": from_yaml(kind.entry, kind.name)}
         assert recipe(arms=arms).arms["x"].method
     told = {
-        (arm.get("method"), arm.get("by"), arm.get("combine"), bool(arm.get("match")))
+        (arm.get("method"), arm.get("split_by"), arm.get("combine"), bool(arm.get("match")))
         for arm in ARMS.values()
     }
     elsewhere = ("gradual", "as-trained", "reordered")  # test_gradual.py, test_connectivity.py
     for kind in [kind for kind in every_card() if kind.name not in elsewhere]:
         entry = from_yaml(kind.entry, kind.name)
-        by = None if entry.get("by") == "classes" else entry.get("by")
+        by = None if entry.get("split_by") == "classes" else entry.get("split_by")
         assert (entry.get("method"), by, entry.get("combine"), bool(entry.get("match"))) in told, (
             kind.name
         )
@@ -348,8 +348,8 @@ def test_a_control_that_says_nothing_starts_where_its_source_s_tickets_do():
         pass
 
     made = recipe({"lth": ARMS["lth"], "tuned": {"method": "fine_tune", "rate": 0.2}}).arms
-    assert rewinds(Mine(of="lth"), made)
-    assert not rewinds(Mine(of="tuned"), made)
+    assert rewinds(Mine(source="lth"), made)
+    assert not rewinds(Mine(source="tuned"), made)
 
 
 def test_evaluations_never_differ_between_arms_but_in_what_does_not_rewind(done, world):
@@ -500,7 +500,9 @@ def test_a_full_head_keeps_the_labels_and_every_layer_may_be_pruned(tmp_path):
     assert sorted(set(labels.tolist())) == list(searching[1].part.classes)
     model = task.build(searching[0].start, searching[0].part, 0)
     assert torch.equal(model.state_dict()["head.weight"], searching[0].start["head.weight"])
-    with pytest.raises(InputError, match="take head: full, prunable: no_head, or by: examples"):
+    with pytest.raises(
+        InputError, match="take head: full, prunable: no_head, or split_by: examples"
+    ):
         go(tmp_path, recipe(arms={"own": ARMS["colt-2"]}, prunable="all"))
 
 
@@ -693,7 +695,7 @@ def test_arms_with_common_densities_keep_exactly_as_many_weights_in_every_round(
             "partitions is 0; it must be 1 or more",
         ),
         (
-            {"c": {"method": "colt", "on": [1, 3], "rate": 0.1}},
+            {"c": {"method": "colt", "train_on": [1, 3], "rate": 0.1}},
             {},
             "on names partition 3; there are 1 to 2",
         ),
@@ -709,9 +711,9 @@ def test_arms_with_common_densities_keep_exactly_as_many_weights_in_every_round(
         ),
         ({"d": {"method": "dense"}, "m": {"match": "d"}}, {}, "m.match is 'd', which only trains"),
         (
-            {"d": {"method": "dense"}, "m": {"method": "random_ticket", "of": "d"}},
+            {"d": {"method": "dense"}, "m": {"method": "random_ticket", "source": "d"}},
             {},
-            "m.of is 'd', which only trains",
+            "m.source is 'd', which only trains",
         ),
         (
             {"m": {"match": "lht"}, "lth": {"method": "lth", "rate": 0.2}},
@@ -719,25 +721,28 @@ def test_arms_with_common_densities_keep_exactly_as_many_weights_in_every_round(
             "the other arms are: lth. Did you mean",
         ),
         (
-            {"a": {"match": "b"}, "b": {"method": "random_ticket", "of": "a"}},
+            {"a": {"match": "b"}, "b": {"method": "random_ticket", "source": "a"}},
             {},
             "a -> b -> a follow each other",
         ),
         (
-            {"a": {"method": "shuffled", "of": "b"}, "b": {"method": "fine_tune", "match": "a"}},
+            {
+                "a": {"method": "shuffled", "source": "b"},
+                "b": {"method": "fine_tune", "match": "a"},
+            },
             {},
             "in a circle",
         ),
-        ({"a": {"method": "shuffled"}}, {}, "needs of: ARM"),
+        ({"a": {"method": "shuffled"}}, {}, "needs source: ARM"),
         (
             {"a": {"method": "colt", "combine": "all_at_end", "densities": [0.5]}},
             {},
             "each partition searches by itse",
         ),
         (
-            {"a": {"method": "colt", "by": "seeds", "head": "full", "rate": 0.1}},
+            {"a": {"method": "colt", "split_by": "seeds", "head": "full", "rate": 0.1}},
             {},
-            "head has no meaning with by: see",
+            "head has no meaning with split_by: see",
         ),
         (
             {"a": {"method": "lth", "rate": 0.2, "evaluate_at": [0.3]}},
@@ -788,7 +793,7 @@ def test_arms_are_skipped_whose_source_failed_however_far_away(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     arms = {
         "bad": {"method": "lth", "rate": 0.2, "score": "breaking:score"},
-        "random": {"method": "random_ticket", "of": "bad"},
+        "random": {"method": "random_ticket", "source": "bad"},
         "after": {"match": "random"},
         "long": {"method": "dense", "as_long_as": "bad"},
         "lth": ARMS["lth"],
@@ -824,7 +829,7 @@ def test_a_density_that_turns_out_not_to_be_reached_is_told(tmp_path):
     """
     arms = {
         "colt-2": {"method": "colt", "rate": 0.15},
-        "random": {"method": "random_ticket", "of": "colt-2"},
+        "random": {"method": "random_ticket", "source": "colt-2"},
     }
     whole = {
         "name": "missed", "data": "digits", "model": {"name": "mlp", "hidden": [20]}, "training": {"epochs": 1},
@@ -936,8 +941,8 @@ def test_whether_rounds_of_before_pass_is_said_by_the_recipe_of_now(tmp_path):
 
 
 def test_shuffled_tickets_are_charged_the_steps_to_their_rewind_point(tmp_path):
-    arms = {"lth": ARMS["lth"], "random": {"method": "random_ticket", "of": "lth"},
-            "shuffled": {"method": "shuffled", "of": "lth"}}  # fmt: skip
+    arms = {"lth": ARMS["lth"], "random": {"method": "random_ticket", "source": "lth"},
+            "shuffled": {"method": "shuffled", "source": "lth"}}  # fmt: skip
     done = go(tmp_path, recipe(arms, rewind=REWIND, until={"rounds": 1}))
     searched = {
         name: done.record(name, 1)["samples_seen_search"] for name in ("random", "shuffled")

@@ -350,7 +350,7 @@ def test_a_recipe_is_divided_as_its_arms_ask():
             "arms": {
                 "lth": {"method": "lth", "rate": 0.2},
                 "matched": {"match": "lth"},
-                "random": {"method": "random_ticket", "of": "lth"},
+                "random": {"method": "random_ticket", "source": "lth"},
             },
         }
     )

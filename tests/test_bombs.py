@@ -247,12 +247,12 @@ def test_every_number_of_a_training_has_a_bound_in_a_recipe_and_in_an_arm(change
     ("arm", "said"),
     [
         (
-            {"method": "colt", "rate": 0.2, "by": "seeds", "partitions": 10**9},
+            {"method": "colt", "rate": 0.2, "split_by": "seeds", "partitions": 10**9},
             "partitions is 1000000000; it is at most",
         ),
         (
-            {"method": "colt", "rate": 0.2, "on": [1] * 2000},
-            "arms.a.on lists 2,000 entries; it may have at most",
+            {"method": "colt", "rate": 0.2, "train_on": [1] * 2000},
+            "arms.a.train_on lists 2,000 entries; it may have at most",
         ),
         (
             {"method": "lth", "reach": {"density": 0.1, "rounds": 10**9}},

@@ -295,7 +295,7 @@ def test_a_line_comes_back_bit_for_bit_and_goes_when_trainings_go(tmp_path):
 
 # ---- the arm
 
-ARMS = {"lth": {"method": "lth", "rate": 0.4}, "again": {"method": "reordered", "of": "lth"}}
+ARMS = {"lth": {"method": "lth", "rate": 0.4}, "again": {"method": "reordered", "source": "lth"}}
 
 
 def recipe(arms=ARMS, **changes):
@@ -486,13 +486,13 @@ def test_tickets_that_start_elsewhere_are_trained_once_more_from_there(tmp_path,
     arms = {
         "lth": ARMS["lth"],
         "on": {"method": "fine_tune", "rate": 0.4},
-        "shuffled": {"method": "shuffled", "of": "lth"},
-        "anew": {"method": "reinitialised", "of": "lth"},
+        "shuffled": {"method": "shuffled", "source": "lth"},
+        "anew": {"method": "reinitialised", "source": "lth"},
         "gradual": {"method": "gradual", "densities": [0.5, 0.2], "pace": {"every": 5}},
         "longer": {"method": "lth", "rate": 0.4, "training": {"epochs": 3}},
         "colt": {"method": "colt", "rate": 0.3},
     }
-    again = {f"again-{name}": {"method": "reordered", "of": name} for name in arms}
+    again = {f"again-{name}": {"method": "reordered", "source": name} for name in arms}
     done = go(tmp_path, recipe(arms | again, rewind=rewind, until={"rounds": 2}))
     assert done.outcome.complete, done.outcome.notes
     assert done.told.trainings == len(done.jobs)
@@ -516,28 +516,31 @@ def test_tickets_that_start_elsewhere_are_trained_once_more_from_there(tmp_path,
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
-        ({"a": {"method": "reordered"}}, "arms.a needs of: ARM, the arm whose tickets it takes"),
         (
-            {"a": {"method": "reordered", "of": "d"}, "d": {"method": "dense"}},
-            "arms.a.of is 'd', which only trains",
+            {"a": {"method": "reordered"}},
+            "arms.a needs source: ARM, the arm whose tickets it takes",
         ),
         (
-            {"a": {"method": "reordered", "of": "again"}},
-            "arms.a.of is 'again', which has no tickets of its own; name "
+            {"a": {"method": "reordered", "source": "d"}, "d": {"method": "dense"}},
+            "arms.a.source is 'd', which only trains",
+        ),
+        (
+            {"a": {"method": "reordered", "source": "again"}},
+            "arms.a.source is 'again', which has no tickets of its own; name "
             "the arm whose tickets it takes, 'lth'",
         ),
         ({"a": {"match": "again"}}, "arms.a.match is 'again', which has no tickets of its own"),
         (
             {
-                "a": {"method": "reordered", "of": "b"},
-                "b": {"method": "as_trained", "of": "g"},
+                "a": {"method": "reordered", "source": "b"},
+                "b": {"method": "as_trained", "source": "g"},
                 "g": {"method": "gradual", "densities": [0.5]},
             },
-            "arms.a.of is 'b', whose networks are pruned while they train, each to its own mask; "
+            "arms.a.source is 'b', whose networks are pruned while they train, each to its own mask; "
             "name the arm whose tickets they leave, 'g'",
         ),
         (
-            {"a": {"method": "reordered", "of": "lth", "rate": 0.2}},
+            {"a": {"method": "reordered", "source": "lth", "rate": 0.2}},
             "arms.a.rate has no meaning with method: reordered",
         ),
     ],
@@ -663,7 +666,7 @@ def test_a_line_does_not_change_the_unit_of_costs():
 
 
 def test_two_trainings_of_one_ticket_are_not_compared_as_arms():
-    found = asked(recipe(ARMS | {"random": {"method": "random_ticket", "of": "lth"}}))
+    found = asked(recipe(ARMS | {"random": {"method": "random_ticket", "source": "lth"}}))
     assert found.pairs == (
         ("lth", "dense"),
         ("again", "dense"),

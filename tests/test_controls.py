@@ -129,8 +129,8 @@ def done(tmp_path_factory):
             "training": {"lr": 0.05, "epochs": 1},
             "arms": {
                 "lth": {"method": "lth", "rate": 0.4},
-                "random": {"method": "random_ticket", "of": "lth"},
-                "shuffled": {"method": "shuffled", "of": "lth"},
+                "random": {"method": "random_ticket", "source": "lth"},
+                "shuffled": {"method": "shuffled", "source": "lth"},
             },
             "until": {"rounds": 1},
             "replicates": 2,

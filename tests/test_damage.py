@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 ARMS = {
     "apart": {"method": "colt", "partitions": 2, "rate": 0.3, "combine": "all_at_end"},
     "lth": {"method": "lth", "rate": 0.5},
-    "again": {"method": "reordered", "of": "lth"},
+    "again": {"method": "reordered", "source": "lth"},
 }
 SMALL = {
     "arms": ARMS, "replicates": 1, "until": {"rounds": 2}, "model": {"name": "mlp", "hidden": [12]},
@@ -512,7 +512,9 @@ def test_a_recipe_that_was_changed_in_the_folder_is_refused_and_what_differs_is_
     path = folder / "recipe.yaml"
     text = path.read_text()
     assert text.count(was) >= 1
-    changed = text.replace(was, now).replace("of: lth", "of: lht" if "lht" in now else "of: lth")
+    changed = text.replace(was, now).replace(
+        "source: lth", "source: lht" if "lht" in now else "source: lth"
+    )
     path.write_text(changed)
     if old and "altered" in told:  # it was kept nowhere
         assert Run(folder).told[0].startswith("this run was made before files carried digests")

@@ -156,7 +156,7 @@ def test_overlap_is_told_beside_chance():
 def test_a_recipe_asks_each_arm_against_what_follows_it_and_all_searches_together():
     arms = {
         "dense": {"method": "dense"}, "lth": {"method": "lth", "rate": 0.2}, "colt-2": {"method": "colt", "rate": 0.15},
-        "matched": {"match": "colt-2"}, "random": {"method": "random_ticket", "of": "colt-2"},
+        "matched": {"match": "colt-2"}, "random": {"method": "random_ticket", "source": "colt-2"},
         "alone": {"method": "colt", "rate": 0.15, "combine": "all_at_end"},
     }  # fmt: skip
     whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 3}, "arms": arms}
@@ -257,8 +257,9 @@ def test_the_table_of_costs_says_whose_search_is_charged_and_which_is_not():
 def test_what_a_recipe_asks_tells_tickets_from_networks():
     arms = {
         "gradual": {"method": "gradual", "densities": [0.5, 0.2]}, "lth": {"method": "lth", "rate": 0.2},
-        "as-trained": {"method": "as_trained", "of": "gradual"}, "random": {"method": "random_ticket", "of": "gradual"},
-        "mixed": {"method": "shuffled", "of": "random"}, "matched": {"match": "lth"},
+        "as-trained": {"method": "as_trained", "source": "gradual"},
+        "random": {"method": "random_ticket", "source": "gradual"},
+        "mixed": {"method": "shuffled", "source": "random"}, "matched": {"match": "lth"},
         "long": {"method": "dense", "as_long_as": "lth"},
     }  # fmt: skip
     whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 3}, "arms": arms}

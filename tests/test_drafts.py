@@ -88,7 +88,7 @@ def test_a_draft_is_read_and_planned_as_it_stands_and_fits(own, data, model, ent
     path.write_text(made.text)
     recipe = read(path)
     arm = recipe.arms["colt-2"]
-    assert {"head": recipe.model.head, "by": arm.by, "prunable": recipe.prunable} == entries
+    assert {"head": recipe.model.head, "by": arm.split_by, "prunable": recipe.prunable} == entries
     assert recipe.replicates >= LEAST
     assert recipe.verdict.margin is not None
     controls = experiment.asked(recipe).controls

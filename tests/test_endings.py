@@ -16,7 +16,7 @@ from tombola.ground.errors import DamagedError
 ARMS = {
     "lth": {"method": "lth", "rate": 0.2},
     "fast": {"method": "lth", "rate": 0.9, "scope": "per_layer"},
-    "random": {"method": "random_ticket", "of": "lth"},
+    "random": {"method": "random_ticket", "source": "lth"},
 }
 
 

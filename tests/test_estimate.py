@@ -24,13 +24,13 @@ EVERY = {
     "lth": LTH,
     "one-shot": {"method": "one_shot", "densities": [0.5, 0.2]},
     "gradual": {"method": "gradual", "densities": [0.5, 0.2], "pace": {"every": 5}},
-    "as-trained": {"method": "as_trained", "of": "gradual"},
+    "as-trained": {"method": "as_trained", "source": "gradual"},
     "fine-tune": {"method": "fine_tune", "match": "lth"},
     "lr-rewind": {"method": "lr_rewind", "rate": 0.3},
-    "random": {"method": "random_ticket", "of": "lth"},
-    "shuffled": {"method": "shuffled", "of": "fine-tune"},
-    "reinitialised": {"method": "reinitialised", "of": "lth"},
-    "reordered": {"method": "reordered", "of": "lth"},
+    "random": {"method": "random_ticket", "source": "lth"},
+    "shuffled": {"method": "shuffled", "source": "fine-tune"},
+    "reinitialised": {"method": "reinitialised", "source": "lth"},
+    "reordered": {"method": "reordered", "source": "lth"},
     "exact": {"method": "colt", "partitions": 3, "densities": [0.6, 0.3]},
     "dense-long": {"method": "dense", "as_long_as": "exact"},
 }
@@ -190,7 +190,7 @@ def test_rounds_follow_from_rate_and_stop(arm, until, rounds):
 
 def test_a_large_network_is_rehearsed_on_some_of_its_weights(monkeypatch):
     made = recipe(
-        arms={"lth": LTH, "random": {"method": "random_ticket", "of": "lth"}},
+        arms={"lth": LTH, "random": {"method": "random_ticket", "source": "lth"}},
         until={"density": 0.1},
     )
     whole = ahead(made)

@@ -661,11 +661,16 @@ def test_rounds_may_be_given_as_densities_and_are_met_exactly_by_every_arm(tmp_p
     densities = [0.7, 0.4, 0.2]
     arms = {
         "colt-2": {"method": "colt", "densities": densities},
-        "colt-3": {"method": "colt", "partitions": 3, "by": "examples", "densities": densities},
+        "colt-3": {
+            "method": "colt",
+            "partitions": 3,
+            "split_by": "examples",
+            "densities": densities,
+        },
         "lth": {"method": "lth", "densities": densities},
         "seeds": {
             "method": "colt",
-            "by": "seeds",
+            "split_by": "seeds",
             "reach": {"density": 0.2, "rounds": 3},
             "exact": True,
         },

@@ -95,7 +95,8 @@ def test_every_arm_has_a_feed_for_those_that_follow_it_in_its_replicate():
         "name": "x", "training": {"epochs": 1}, "until": {"rounds": 1},
         "arms": {
             "lth": {"method": "lth", "rate": 0.2}, "matched": {"match": "lth"},
-            "random": {"method": "random_ticket", "of": "lth"}, "again": {"method": "reordered", "of": "matched"},
+            "random": {"method": "random_ticket", "source": "lth"},
+            "again": {"method": "reordered", "source": "matched"},
             "long": {"method": "dense", "as_long_as": "lth"},
         },
     }  # fmt: skip

@@ -81,8 +81,8 @@ def recipe(**changes):
         "training": {"lr": 0.05, "momentum": 0.9, "epochs": 4, "batch_size": 64}, "device": "cpu", "replicates": 2,
         "arms": {
             "gradual": {"method": "gradual", "densities": [0.5, 0.2], "pace": {"every": 10}, "scope": "per_layer"},
-            "as-trained": {"method": "as_trained", "of": "gradual"},
-            "reinitialised": {"method": "reinitialised", "of": "gradual"},
+            "as-trained": {"method": "as_trained", "source": "gradual"},
+            "reinitialised": {"method": "reinitialised", "source": "gradual"},
         },
     }  # fmt: skip
     return parse(whole | changes)
@@ -309,7 +309,7 @@ def test_a_run_that_goes_on_has_the_records_of_one_that_went_through(tmp_path):
     )
     run(one, runs=tmp_path, workers=1)
     arms = {"gradual": {"method": "gradual", "densities": [0.5], "pace": {"every": 10}},
-            "as-trained": {"method": "as_trained", "of": "gradual"}}  # fmt: skip
+            "as-trained": {"method": "as_trained", "source": "gradual"}}  # fmt: skip
     more = run(recipe(arms=arms, replicates=1), runs=tmp_path, workers=1)
     whole = run(recipe(arms=arms, replicates=1), runs=tmp_path / "whole", workers=1)
     assert timeless(more.records) == timeless(whole.records)
@@ -337,7 +337,7 @@ def test_a_run_that_goes_on_has_the_records_of_one_that_went_through(tmp_path):
             },
             "half_output",
         ),
-        ({"method": "as_trained", "of": "lth"}, "as_trained takes an arm of method: gradual"),
+        ({"method": "as_trained", "source": "lth"}, "as_trained takes an arm of method: gradual"),
     ],
 )
 def test_arms_that_cannot_be_are_told_in_one_line(arm, message, tmp_path):

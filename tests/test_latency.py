@@ -23,7 +23,7 @@ WHOLE = {
     "training": {"epochs": 1},
     "arms": {
         "lth": {"method": "lth", "rate": 0.5},
-        "control": {"method": "random_ticket", "of": "lth"},
+        "control": {"method": "random_ticket", "source": "lth"},
         "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
     },
     "until": {"rounds": 2},

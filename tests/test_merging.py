@@ -21,7 +21,7 @@ from tombola.records.seals import Seals
 
 ARMS = {
     "colt-2": {"method": "colt", "rate": 0.15},
-    "random": {"method": "random_ticket", "of": "colt-2"},
+    "random": {"method": "random_ticket", "source": "colt-2"},
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tombola import methods
-from tombola.ground.errors import ConfigError
+from tombola.ground.errors import ConfigError, OldNameWarning
 from tombola.methods import cards
 from tombola.methods.method import WRITTEN_OUT
 from tombola.schema import arms
@@ -28,7 +28,7 @@ LEAST = {
 
 def least(name):
     """Return the shortest entry of a method."""
-    return {"method": name, **LEAST.get(name, {"of": "lth"})}
+    return {"method": name, **LEAST.get(name, {"source": "lth"})}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=methods.names())
@@ -106,8 +106,8 @@ def test_a_method_that_came_later_writes_its_own_options_alone():
             "densities, exact, scope, score, scored, training, allow_collapse; method: colt has it",
         ),
         (
-            {"method": "random_ticket", "of": "lth", "rate": 0.1},
-            "arms.x.rate has no meaning with method: random_ticket, which takes of; methods colt, "
+            {"method": "random_ticket", "source": "lth", "rate": 0.1},
+            "arms.x.rate has no meaning with method: random_ticket, which takes source; methods colt, "
             "fine_tune, lr_rewind, lth have it",
         ),
         (
@@ -131,3 +131,79 @@ def test_what_no_method_takes_is_refused_with_what_would_be_right(given, message
         parse(whole)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+# ---- the names that entries had before
+
+
+def parsed(arms):
+    whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 1}, "arms": arms}
+    return parse(yaml.safe_load(yaml.safe_dump(whole)))
+
+
+OLD = {
+    "lth": {"method": "lth", "rate": 0.2},
+    "random": {"method": "random_ticket", "of": "lth"},
+    "twice": {"method": "colt", "by": "examples", "on": [1, 1], "rate": 0.1},
+}
+
+
+def test_old_names_are_read_and_named_in_one_line():
+    with pytest.warns(OldNameWarning) as told:
+        made = parsed(OLD).arms
+    assert str(told[0].message) == (
+        "old names are read in this recipe: arms.random.of is now source, arms.twice.by is now "
+        "split_by, arms.twice.on is now train_on"
+    )
+    assert len(told) == 1
+    assert (made["random"].source, made["twice"].split_by, made["twice"].train_on) == (
+        "lth",
+        "examples",
+        (1, 1),
+    )
+
+
+def test_old_and_new_names_give_one_definition_which_has_the_old_ones():
+    new = {
+        "lth": OLD["lth"],
+        "random": {"method": "random_ticket", "source": "lth"},
+        "twice": {"method": "colt", "split_by": "examples", "train_on": [1, 1], "rate": 0.1},
+    }
+    with pytest.warns(OldNameWarning):
+        before = parsed(OLD)
+    after = parsed(new)
+    assert before == after
+    definition = after.arms["twice"].definition()
+    assert (definition["by"], definition["on"]) == ("examples", (1, 1))
+    assert after.arms["random"].definition()["of"] == "lth"
+    assert not {"source", "split_by", "train_on"} & definition.keys()
+
+
+def test_the_bare_word_on_is_true_to_other_readers_and_meant_as_on():
+    arm = {"method": "colt", True: [1, 1], "rate": 0.1}
+    with pytest.warns(OldNameWarning, match="arms.x.on is now train_on"):
+        assert parsed({"x": arm}).arms["x"].train_on == (1, 1)
+
+
+def test_an_entry_under_both_names_is_refused():
+    arm = {"method": "colt", "by": "examples", "split_by": "classes", "rate": 0.1}
+    with pytest.raises(ConfigError) as caught:
+        parsed({"x": arm})
+    assert str(caught.value) == "arms.x has split_by and by, which is its old name; take by out"
+
+
+def test_a_profile_may_except_entries_by_their_old_names():
+    arms = {"x": {"method": "colt", "split_by": "classes", "rate": 0.1}}
+    whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 1}, "arms": arms}
+    profile = {"name": "repo", "except": ["arms.by"]}
+    with pytest.warns(OldNameWarning, match="profile.except: arms.by is now arms.split_by"):
+        made = parse(whole | {"profile": profile})
+    assert made.profile.but == ("arms.split_by",)
+
+
+def test_a_run_folder_of_before_is_read_without_a_word():
+    definition = arms.read({"method": "lth", "rate": 0.2}, "x").definition()
+    assert {"of", "by", "on"} <= definition.keys()
+    assert arms.read(definition, "x").rate == 0.2
+    whole = {"name": "x", "training": {"epochs": 1}, "until": {"rounds": 1}, "arms": OLD}
+    assert parse(whole, {}).arms["random"].source == "lth"

@@ -31,7 +31,7 @@ RECIPE = {
             "score": "tests.outside.gradient_score:connection",
         },
         "layers": {"method": "tests.outside.method:LayerByLayer", "share": 0.5},
-        "mirrored": {"method": "tests.outside.control:Mirrored", "of": "layers"},
+        "mirrored": {"method": "tests.outside.control:Mirrored", "source": "layers"},
     },
     "until": {"rounds": 2},
     "verdict": {"margin": 0.1},
@@ -75,7 +75,7 @@ def test_one_recipe_runs_a_score_of_each_kind_a_method_a_control_a_metric_a_kern
 def test_a_task_of_ones_own_runs_from_a_recipe(tmp_path):
     arms = {
         "lth": {"method": "lth", "rate": 0.5},
-        "random": {"method": "random_ticket", "of": "lth"},
+        "random": {"method": "random_ticket", "source": "lth"},
     }
     whole = {
         "name": "mirror", "task": "tests.outside.task:mirror", "data": {"name": "rows"}, "model": {"name": "linear"},

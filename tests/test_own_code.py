@@ -720,7 +720,7 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
         "model": {"name": f"{name}:net", "width": 16},
         "arms": {
             "a": {"method": "lth", "rate": 0.2, "score": f"{name}:movement"},
-            "b": {"method": f"{name}:Mirrored", "of": "a"},
+            "b": {"method": f"{name}:Mirrored", "source": "a"},
         },
         "training": {"epochs": 2, "lr": 0.01, "step": f"{name}:Signs"},
     }

@@ -31,7 +31,7 @@ WHOLE = {
 def recipe(module, **changes):
     arms = {
         "layers": {"method": f"{module}:LayerByLayer", "share": 0.4},
-        "mirrored": {"method": f"{module}:Mirrored", "of": "layers"},
+        "mirrored": {"method": f"{module}:Mirrored", "source": "layers"},
         "lth": {"method": "lth", "rate": 0.2},
     }
     return parse(WHOLE | {"arms": arms} | changes)
@@ -303,7 +303,7 @@ def test_what_is_wrong_before_anything_runs_is_refused_in_one_line(own, arm, sai
 )
 def test_whatever_is_asked_before_a_run_its_answer_is_held_to_one_line(own, tmp_path, name):  # noqa: F811
     own(BROKEN, "mine")
-    arms = {"a": {"method": f"mine:{name}"}, "control": {"method": "random_ticket", "of": "a"}}
+    arms = {"a": {"method": f"mine:{name}"}, "control": {"method": "random_ticket", "source": "a"}}
     with pytest.raises(ConfigError) as caught:
         foresee(plan(parse(WHOLE | {"arms": arms, "evaluate_at": [0.5]})), runs=tmp_path)
     assert (

@@ -39,7 +39,7 @@ def test_paper_and_code_differ_in_these_points_and_no_other():
         "training.select_by": ("loss", "accuracy"),
         "data.valid": (None, "test"),
         "model.init": ("xavier", "default"),
-        "arms.by": ("classes", "classes_in_order"),
+        "arms.split_by": ("classes", "classes_in_order"),
         "arms.remainder": ("kept", "dropped"),
         "arms.scored": ("selected", "selected_then_last"),
     }
@@ -92,8 +92,8 @@ def test_the_paper_takes_what_it_does_not_set_from_the_recipe():
             "model.init is xavier, and profile repo has def",
         ),
         (
-            {"arms": {"c": {"method": "colt", "by": "classes", "rate": 0.1}}},
-            r"c.by is classes.*except: \[arms.by\]",
+            {"arms": {"c": {"method": "colt", "split_by": "classes", "rate": 0.1}}},
+            r"c.split_by is classes.*except: \[arms.split_by\]",
         ),
         (
             {"arms": {"c": {"method": "colt", "partitions": 3, "scored": "last", "rate": 0.1}}},
@@ -115,16 +115,16 @@ def test_what_a_profile_sets_is_not_changed_silently(changes, message):
 def test_what_is_excepted_by_name_may_be_other():
     profile = {
         "name": "repo",
-        "except": ["training.batch_size", "training.milestones", "arms.by", "arms.remainder"],
+        "except": ["training.batch_size", "training.milestones", "arms.split_by", "arms.remainder"],
     }
-    arms = {"c": {"method": "colt", "by": "classes", "rate": 0.1}}
+    arms = {"c": {"method": "colt", "split_by": "classes", "rate": 0.1}}
     made = recipe(profile, arms, training={"epochs": 2, "batch_size": 50})
     assert (made.training.batch_size, made.training.milestones, made.training.schedule) == (
         50,
         (),
         "constant",
     )
-    assert (made.arms["c"].by, made.arms["c"].remainder, made.data.valid) == (
+    assert (made.arms["c"].split_by, made.arms["c"].remainder, made.data.valid) == (
         "classes",
         "kept",
         "test",
@@ -134,7 +134,7 @@ def test_what_is_excepted_by_name_may_be_other():
 
 def test_only_partitions_of_classes_are_divided_as_the_code_does():
     arms = {
-        "examples": {"method": "colt", "by": "examples", "rate": 0.1},
+        "examples": {"method": "colt", "split_by": "examples", "rate": 0.1},
         "lth": {"method": "lth", "rate": 0.2},
         "two": {"method": "colt", "rate": 0.1},
         "three": {"method": "colt", "partitions": 3, "rate": 0.1},
@@ -143,7 +143,7 @@ def test_only_partitions_of_classes_are_divided_as_the_code_does():
     assert {name: arm.scored for name, arm in made.arms.items()} == {
         "examples": "selected", "lth": "selected", "two": "selected", "three": "selected_then_last"
     }  # fmt: skip
-    assert made.arms["examples"].by == "examples"
+    assert made.arms["examples"].split_by == "examples"
     assert made.arms["examples"].remainder == "kept"
 
 
@@ -159,7 +159,7 @@ def test_only_partitions_of_classes_are_divided_as_the_code_does():
                 "arms": {
                     "c": {
                         "method": "colt",
-                        "by": "classes_in_order",
+                        "split_by": "classes_in_order",
                         "remainder": "dropped",
                         "rate": 0.1,
                     }
@@ -181,7 +181,8 @@ def test_only_partitions_of_classes_are_divided_as_the_code_does():
     ],
 )
 @pytest.mark.parametrize(
-    "profile", [None, {"name": "paper", "except": ["arms.by", "arms.remainder", "arms.scored"]}]
+    "profile",
+    [None, {"name": "paper", "except": ["arms.split_by", "arms.remainder", "arms.scored"]}],
 )
 def test_what_the_code_alone_does_is_refused_elsewhere(changes, message, profile):
     with pytest.raises(ConfigError, match=message):
@@ -270,12 +271,12 @@ def test_what_is_excepted_is_not_given_up():
 
 def test_random_halves_are_excepted_by_one_entry():
     made = recipe(
-        {"name": "repo", "except": ["arms.by"]},
-        {"c": {"method": "colt", "by": "classes", "rate": 0.1}},
+        {"name": "repo", "except": ["arms.split_by"]},
+        {"c": {"method": "colt", "split_by": "classes", "rate": 0.1}},
     )
-    assert (made.arms["c"].by, made.arms["c"].remainder) == ("classes", "kept")
+    assert (made.arms["c"].split_by, made.arms["c"].remainder) == ("classes", "kept")
 
 
 def test_a_wrong_type_under_a_profile_is_one_line():
-    with pytest.raises(ConfigError, match="on is 1"):
-        recipe("repo", {"c": {"method": "colt", "on": 1, "rate": 0.1}})
+    with pytest.raises(ConfigError, match="train_on is 1"):
+        recipe("repo", {"c": {"method": "colt", "train_on": 1, "rate": 0.1}})

@@ -272,7 +272,7 @@ LTH = {"method": "lth", "rate": 0.2}
             {
                 "arms": {
                     "lth": LTH,
-                    "r": {"method": "random_ticket", "of": "lth"},
+                    "r": {"method": "random_ticket", "source": "lth"},
                     "long": {"method": "dense", "as_long_as": "r"},
                 }
             },

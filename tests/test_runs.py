@@ -19,7 +19,7 @@ WHOLE = {
         "colt-2": {"method": "colt", "rate": 0.15},
         "lth": {"method": "lth", "rate": 0.2},
         "matched": {"match": "colt-2"},
-        "random": {"method": "random_ticket", "of": "matched"},
+        "random": {"method": "random_ticket", "source": "matched"},
     },
     "until": {"rounds": 4},
     "device": "cpu",
@@ -46,8 +46,9 @@ DEFAULTS = {
 }  # fmt: skip
 
 ARM = {
-    "method": "lth", "match": None, "of": None, "as_long_as": None, "partitions": None, "by": "classes", "head": "own",
-    "remainder": "kept", "on": [], "combine": "all", "rate": 0.2, "reach": None, "densities": [], "pace": None,
+    "method": "lth", "match": None, "source": None, "as_long_as": None, "partitions": None, "split_by": "classes",
+    "head": "own",
+    "remainder": "kept", "train_on": [], "combine": "all", "rate": 0.2, "reach": None, "densities": [], "pace": None,
     "exact": False,
     "scope": "whole_model", "score": "magnitude", "scored": "selected", "lr": "last", "shuffle": "both",
     "training": {}, "evaluate_at": [], "allow_collapse": False,

@@ -242,15 +242,15 @@ def test_a_skewed_run_goes_on_from_where_it_stopped_and_says_its_skew(done, tmp_
 def test_every_kind_of_arm_goes_with_skew(tmp_path, of):
     arms = {
         **ARMS,
-        "by-examples": {"method": "colt", "by": "examples", "rate": 0.15},
-        "by-seeds": {"method": "colt", "by": "seeds", "rate": 0.15},
+        "by-examples": {"method": "colt", "split_by": "examples", "rate": 0.15},
+        "by-seeds": {"method": "colt", "split_by": "seeds", "rate": 0.15},
         "union": {"method": "colt", "combine": "any", "match": "colt-2"},
         "fine-tune": {"method": "fine_tune", "lr": 0.01, "match": "lth"},
-        "random": {"method": "random_ticket", "of": "colt-2"},
-        "shuffled": {"method": "shuffled", "of": "lth"},
+        "random": {"method": "random_ticket", "source": "colt-2"},
+        "shuffled": {"method": "shuffled", "source": "lth"},
         "long": {"method": "dense", "as_long_as": "lth"},
         "gradual": {"method": "gradual", "densities": [0.5], "pace": {"every": 2}},
-        "as-trained": {"method": "as_trained", "of": "gradual"},
+        "as-trained": {"method": "as_trained", "source": "gradual"},
     }
     made = go(tmp_path, skewed_recipe(of, arms=arms, until={"rounds": 1}, replicates=1, rewind=3))
     assert made.complete, made.notes

@@ -29,7 +29,7 @@ RECIPE = {
         "lth": {"method": "lth", "rate": 0.3, "evaluate_at": [0.4]},
         "apart": {"method": "colt", "partitions": 2, "rate": 0.15, "combine": "all_at_end"},
         "on": {"method": "fine_tune", "rate": 0.3},
-        "random": {"method": "random_ticket", "of": "colt-2"},
+        "random": {"method": "random_ticket", "source": "colt-2"},
     },
     "until": {"rounds": 3},
 }

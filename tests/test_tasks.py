@@ -146,7 +146,8 @@ def test_classification_as_rows_trains_to_the_same_bits():
 
 def test_a_task_without_classes_refuses_to_be_divided_by_them():
     with pytest.raises(
-        ConfigError, match="partition 1 holds classes, and the task has none; divide by: examples"
+        ConfigError,
+        match="partition 1 holds classes, and the task has none; take split_by: examples",
     ):
         rows().check(by_classes(4, 2, seed=0))
 
@@ -317,7 +318,7 @@ def test_a_task_without_classes_takes_no_skew_and_no_division_by_classes(own):  
     name = own(CONTRACTS["tasks"].example)
     colt = {"colt": {"method": "colt", "rate": 0.2}}
     for changes, said in (
-        ({"arms": colt}, "it divides by classes, and its task has none; take by: examples"),
+        ({"arms": colt}, "it divides by classes, and its task has none; take split_by: examples"),
         (
             {"data": {"skew": {"most": 0.3}}},
             "the examples of the task 'users_own:mirror' have none",

@@ -1501,7 +1501,7 @@ def test_a_run_encodes_the_start_of_a_replicate_once_for_all_its_arms_and_rounds
 
     arms = {
         "lth": {"method": "lth", "rate": 0.2},
-        "random": {"method": "random_ticket", "of": "lth"},
+        "random": {"method": "random_ticket", "source": "lth"},
     }
     recipe = {
         "name": "x",

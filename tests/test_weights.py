@@ -387,8 +387,8 @@ def recipe_of(path, **changes):
         "arms": {
             "dense": {"method": "dense"},
             "lth": {"method": "lth", "rate": 0.2},
-            "random": {"method": "random_ticket", "of": "lth"},
-            "shuffled": {"method": "shuffled", "of": "lth"},
+            "random": {"method": "random_ticket", "source": "lth"},
+            "shuffled": {"method": "shuffled", "source": "lth"},
         },
         "until": {"rounds": 2},
     }

@@ -51,7 +51,12 @@ def drive(partitions: int, hidden: int) -> float:
             "model": {"name": "mlp", "hidden": [hidden, hidden]},
             "training": {"lr": 0.01, "momentum": 0.9, "steps": 3, "batch_size": 20},
             "arms": {
-                "colt": {"method": "colt", "partitions": partitions, "by": "examples", "rate": 0.1}
+                "colt": {
+                    "method": "colt",
+                    "partitions": partitions,
+                    "split_by": "examples",
+                    "rate": 0.1,
+                }
             },
             "until": {"rounds": 1},
             "keep": "none",

@@ -162,7 +162,7 @@ def _text(name: str, given: Mapping[str, Any], task: Classification) -> str:
     except ConfigError:  # nothing but an output layer
         mask, prunable = ones(task.model, "all", head=task.head), "all"
     by_classes = splits.num_classes >= _LEAST_CLASSES and prunable == "no_head"
-    halves = "" if by_classes else ", by: examples"
+    halves = "" if by_classes else ", split_by: examples"
     each = "half of the classes" if by_classes else "half of the examples"
     lines = [
         f"# LTH and COLT-2 on {given['data']['name']} with {given['model']['name']}, each beside "
@@ -181,11 +181,11 @@ def _text(name: str, given: Mapping[str, Any], task: Classification) -> str:
         "  # Iterative magnitude pruning: the smallest fifth of the weights goes in every round.",
         "  lth: {method: lth, rate: 0.2}",
         "  # What its tickets have to beat: as many weights in each layer, drawn at random.",
-        "  random-lth: {method: random_ticket, of: lth}",
+        "  random-lth: {method: random_ticket, source: lth}",
         f"  # Two models, each trained on {each}; a round keeps the weights that both keep.",
         f"  colt-2: {{method: colt, partitions: 2, rate: 0.15{halves}}}",
         "  # What its tickets have to beat, and what pruning as fast without partitions gives.",
-        "  random-colt-2: {method: random_ticket, of: colt-2}",
+        "  random-colt-2: {method: random_ticket, source: colt-2}",
         "  matched: {match: colt-2}",
         "until: {density: 0.05}  # the searches end below 5 % of the weights",
         "verdict: {margin: 0.01, at: [0.2, 0.1, 0.05]}  # a ticket may lose one point and is as "

@@ -571,7 +571,7 @@ def asked(
         made_of={
             name: arm.followed[1]
             for name, arm in arms.items()
-            if arm.followed and arm.followed[0] == "of"
+            if arm.followed and arm.followed[0] in ("source", "of")
         },
         networks=frozenset(name for name, arm in arms.items() if arm.network),
         apart=frozenset(name for name, arm in arms.items() if arm.apart),

@@ -40,7 +40,7 @@ def pairs(arms: Mapping[str, Method]) -> list[tuple[str, str]]:
 
     >>> from tombola.schema.arms import read
     >>> lth, colt = read({"method": "lth", "rate": 0.2}, "lth"), read({"method": "colt", "rate": 0.15}, "colt")
-    >>> pairs({"lth": lth, "colt": colt, "drawn": read({"method": "random_ticket", "of": "colt"}, "drawn")})
+    >>> pairs({"lth": lth, "colt": colt, "drawn": read({"method": "random_ticket", "source": "colt"}, "drawn")})
     [('colt', 'lth')]
     """
     matched = [

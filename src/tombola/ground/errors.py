@@ -87,6 +87,10 @@ class SourceFailedError(RuntimeError):
     """The arm that another one follows has failed."""
 
 
+class OldNameWarning(UserWarning):
+    """A recipe has entries under names that they had before; it is read all the same."""
+
+
 class UnmaskedWarning(UserWarning):
     """Weights of a model are left out of its masks, because nothing tells how their layer uses
     them.

@@ -30,7 +30,7 @@ class AsTrained(Following):
             "as-trained",
             "baseline",
             "the network that was pruned and trained on, not reset",
-            "{method: as_trained, of: gradual}",
+            "{method: as_trained, source: gradual}",
             what="no ticket: the network itself that a `gradual` arm pruned and trained on, tested "
             "as it ended",
             question="is the reset worth anything, beside pruning as it is done in practice?",
@@ -41,7 +41,7 @@ class AsTrained(Following):
     def check_source(self, where: str, source: Method) -> None:
         if not isinstance(source, Gradual):
             raise ConfigError(
-                f"{where} is '{self.of}', which leaves no network that was trained on; "
+                f"{where} is '{self.source}', which leaves no network that was trained on; "
                 f"{self.method} takes an arm of method: gradual"
             )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tombola.ground.errors import ConfigError, shown
 from tombola.methods.cards import Card
+from tombola.methods.method import OLD_NAMES
 from tombola.methods.searching import OwnTraining, Rounds
 
 if TYPE_CHECKING:
@@ -24,27 +26,30 @@ class Colt(Rounds, OwnTraining):
 
     Attributes:
         partitions: Number of partitions.
-        by: What they divide: "classes" at random, "classes_in_order", "examples", or "seeds"
+        split_by: What they divide: "classes" at random, "classes_in_order", "examples", or "seeds"
             (nothing is divided; all data, other data orders).
         head: Of class partitions: "own", a head of their size; or "full", labels kept and all
             outputs.
         remainder: Of classes that do not divide evenly: "kept", or "dropped" as the authors' code
             does.
-        on: Which partition each candidate's model is trained on, from 1; ``[1, 1]`` cuts one model
-            twice.
+        train_on: Which partition each candidate's model is trained on, from 1; ``[1, 1]`` cuts one
+            model twice.
         combine: What makes the next mask: the weights that "all" candidates keep (COLT), that "any"
             keeps, or "all_at_end": each partition searches by itself, and the finished tickets are
             intersected.
     """
 
     partitions: int | None = None
-    by: Literal["classes", "classes_in_order", "examples", "seeds"] = "classes"
+    split_by: Literal["classes", "classes_in_order", "examples", "seeds"] = "classes"
     head: Literal["own", "full"] = "own"
     remainder: Literal["kept", "dropped"] = "kept"
-    on: tuple[int, ...] = ()
+    train_on: tuple[int, ...] = ()
     combine: Literal["all", "any", "all_at_end"] = "all"
 
     written_out: ClassVar[bool] = True
+    old_names: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {name: OLD_NAMES[name] for name in ("split_by", "train_on")}
+    )
     cards: ClassVar[tuple[Card, ...]] = (
         Card(
             "colt",
@@ -61,7 +66,7 @@ class Colt(Rounds, OwnTraining):
             "by-examples",
             "cause",
             "partitions of examples instead of classes",
-            "{method: colt, partitions: 2, by: examples, rate: 0.15}",
+            "{method: colt, partitions: 2, split_by: examples, rate: 0.15}",
             what="the examples are divided at random, so each partition has all classes",
             question="is it the division by classes?",
             source="the alternative of COLT, section III-C (a), which expects it to prune more "
@@ -71,7 +76,7 @@ class Colt(Rounds, OwnTraining):
             "by-seeds",
             "cause",
             "all data for every model, in other orders",
-            "{method: colt, partitions: 2, by: seeds, rate: 0.15}",
+            "{method: colt, partitions: 2, split_by: seeds, rate: 0.15}",
             what="nothing is divided: each model sees all data, in another order. The first is "
             "LTH's own training. One round costs N full trainings",
             question="is it that the models see different data?",
@@ -101,7 +106,7 @@ class Colt(Rounds, OwnTraining):
             "real-and-random",
             "cause",
             "one model cut twice: by magnitude and at random",
-            "{method: colt, partitions: 2, on: [1, 1], score: [magnitude, random], rate: 0.15}",
+            "{method: colt, partitions: 2, train_on: [1, 1], score: [magnitude, random], rate: 0.15}",
             what="one model, that of partition 1, is cut twice: by magnitude and at random",
             question="does the second cut need to be any good? For two partitions the cuts agree "
             "about as much as by chance",
@@ -131,7 +136,7 @@ class Colt(Rounds, OwnTraining):
 
     @property
     def width(self) -> int:
-        return len(self.on) or (self.partitions or 2)
+        return len(self.train_on) or (self.partitions or 2)
 
     @property
     def combining(self) -> Literal["all", "any"]:
@@ -161,20 +166,20 @@ class Colt(Rounds, OwnTraining):
         number, searched, task = self.partitions or 2, ground.searched, ground.task
         if number == 1:
             parts = [WHOLE]
-        elif self.by == "seeds":
+        elif self.split_by == "seeds":
             parts = by_seeds(number)
-        elif self.by == "examples":
+        elif self.split_by == "examples":
             examples = searched.examples or range(task.size(WHOLE, "train"))
             parts = by_examples(len(examples), number, ground.seed)
         elif task.classes is None:
             raise ConfigError(
-                "it divides by classes, and its task has none; take by: examples or by: seeds"
+                "it divides by classes, and its task has none; take split_by: examples or split_by: seeds"
             )
         else:
             parts = by_classes(
                 task.classes,
                 number,
-                None if self.by == "classes_in_order" else ground.seed,
+                None if self.split_by == "classes_in_order" else ground.seed,
                 full_head=self.head == "full",
                 drop_remainder=self.remainder == "dropped",
             )
@@ -183,7 +188,7 @@ class Colt(Rounds, OwnTraining):
 
     def trained_on(self, ground: Ground) -> list[Partition]:
         parts = self.division(ground)
-        return [parts[index - 1] for index in self.on] or parts
+        return [parts[index - 1] for index in self.train_on] or parts
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
         from tombola.masks.masks import intersect, unite
@@ -208,14 +213,15 @@ class Colt(Rounds, OwnTraining):
 
     @classmethod
     def of_profile(cls, entry: str, value: Any, given: Mapping[str, Any]) -> Any:
-        by = str(given.get("by", cls.by))
+        split_by = str(given.get("split_by", cls.split_by))
         if entry == "scored":
-            on = given.get("on")
-            number = (
-                len(on) if isinstance(on, list | tuple) and on else given.get("partitions") or 2
-            )
+            parts = given.get("train_on")
+            number = given.get("partitions") or 2
+            if isinstance(parts, list | tuple) and parts:
+                number = len(parts)
             return value if isinstance(number, int) and number >= 3 else "selected"
-        if not by.startswith("classes") or (entry == "remainder" and by != "classes_in_order"):
+        in_order = split_by == "classes_in_order"
+        if not split_by.startswith("classes") or (entry == "remainder" and not in_order):
             return None
         return value
 
@@ -226,10 +232,10 @@ class Colt(Rounds, OwnTraining):
             raise ConfigError(
                 f"{where}.partitions is {shown(self.partitions)}; it must be 1 or more"
             )
-        outside = [index for index in self.on if not 1 <= index <= number]
+        outside = [index for index in self.train_on if not 1 <= index <= number]
         if outside:
             raise ConfigError(
-                f"{where}.on names partition {shown(outside[0])}; there are 1 to {number}"
+                f"{where}.train_on names partition {shown(outside[0])}; there are 1 to {number}"
             )
         if self.combine != "all" and self.width == 1:
             raise ConfigError(
@@ -242,7 +248,7 @@ class Colt(Rounds, OwnTraining):
                 f"{where}.combine is all_at_end: each partition searches by itself, by a rate and "
                 "one score; how many weights they share is not chosen"
             )
-        if self.head != "own" and not self.by.startswith("classes"):
-            raise ConfigError(f"{where}.head has no meaning with by: {self.by}")
-        if self.remainder != "kept" and self.by != "classes_in_order":
-            raise ConfigError(f"{where}.remainder has no meaning with by: {self.by}")
+        if self.head != "own" and not self.split_by.startswith("classes"):
+            raise ConfigError(f"{where}.head has no meaning with split_by: {self.split_by}")
+        if self.remainder != "kept" and self.split_by != "classes_in_order":
+            raise ConfigError(f"{where}.remainder has no meaning with split_by: {self.split_by}")

@@ -25,7 +25,7 @@ class RandomTicket(Following):
             "random-ticket",
             "control",
             "drawn at random, as many weights in each layer",
-            "{method: random_ticket, of: colt-2}",
+            "{method: random_ticket, source: colt-2}",
             what="as many weights in each layer, drawn at random, from the same rewind point. As "
             "the source's tickets become sparser, the drawn ones lie within each other too",
             question="does it matter which weights of a layer are kept?",

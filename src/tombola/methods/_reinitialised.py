@@ -26,7 +26,7 @@ class Reinitialised(Following):
             "reinitialised",
             "control",
             "the same mask, other initial weights",
-            "{method: reinitialised, of: colt-2}",
+            "{method: reinitialised, source: colt-2}",
             what="the same mask, initial weights drawn anew",
             question="does the ticket need its own initial weights?",
             source="Frankle & Carbin 2019, section 2",

@@ -32,7 +32,7 @@ class Reordered(Following):
             "reordered",
             "stability",
             "another arm's tickets in another data order, and the line between the two",
-            "{method: reordered, of: lth}",
+            "{method: reordered, source: lth}",
             what="each evaluated ticket of the other arm, trained a second time with the same "
             "start and mask in another order of the data (augmentation and dropout are others, "
             "too), and the networks on the straight line between the two trainings, tested. Round "
@@ -45,12 +45,14 @@ class Reordered(Following):
     )
 
     def followers(self) -> str:
-        return f"which has no tickets of its own; name the arm whose tickets it takes, '{self.of}'"
+        return (
+            f"which has no tickets of its own; name the arm whose tickets it takes, '{self.source}'"
+        )
 
     def check_source(self, where: str, source: Method) -> None:
         if source.network:
             raise ConfigError(
-                f"{where} is '{self.of}', whose networks are pruned while they train, each to its "
+                f"{where} is '{self.source}', whose networks are pruned while they train, each to its "
                 f"own mask; name the arm whose tickets they leave, '{source.source}'"
             )
 

@@ -30,7 +30,7 @@ class Shuffled(Following):
             "shuffled",
             "control",
             "weights and mask shuffled within each layer",
-            "{method: shuffled, of: colt-2, shuffle: both}",
+            "{method: shuffled, source: colt-2, shuffle: both}",
             what="the ticket shuffled within each layer: `weights` deals the kept values out among "
             "the kept places, `mask` moves the mask alone, `both` moves each value with its place",
             question="is it the place, the value, or that they belong together?",

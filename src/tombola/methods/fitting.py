@@ -59,7 +59,7 @@ def check_partitions(method: Scoring, ground: Ground) -> None:
     if parts[0].own_head and head in ground.mask:
         raise ConfigError(
             f"'{head}' is prunable, but class partitions renumber their labels and have heads of "
-            "their own; take head: full, prunable: no_head, or by: examples"
+            "their own; take head: full, prunable: no_head, or split_by: examples"
         )
     for number, part in enumerate(parts, 1):
         if method.searching(ground.training).select == "best" and not task.size(part, "valid"):

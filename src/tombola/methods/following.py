@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tombola.ground.errors import ConfigError
-from tombola.methods.method import Method
+from tombola.methods.method import OLD_NAMES, Method
 
 if TYPE_CHECKING:
     from tombola.data.partitions import Partition
@@ -23,17 +24,23 @@ class Following(Method):
     others of them.
 
     Attributes:
-        of: The arm whose tickets it takes.
+        source: The arm whose tickets it takes.
     """
 
-    of: str | None = None
+    source: str | None = None
 
     searches: ClassVar[bool] = False
     starts: ClassVar[Literal["shared", "source", "own"]] = "source"
+    old_names: ClassVar[Mapping[str, str]] = MappingProxyType({"source": OLD_NAMES["source"]})
+
+    @property
+    def of(self) -> str | None:
+        """The former name of ``source``, for methods that were written when it was called so."""
+        return self.source
 
     @property
     def followed(self) -> tuple[str, str] | None:
-        return None if self.of is None else ("of", self.of)
+        return None if self.source is None else ("source", self.source)
 
     def ticket(self, setting: Setting, job: Job) -> Job:
         """Turn another arm's ticket into this arm's.
@@ -56,6 +63,6 @@ class Following(Method):
         return []
 
     def check(self, where: str) -> None:
-        if self.of is None:
-            raise ConfigError(f"{where} needs of: ARM, the arm whose tickets it takes")
+        if self.source is None:
+            raise ConfigError(f"{where} needs source: ARM, the arm whose tickets it takes")
         super().check(where)

@@ -40,13 +40,13 @@ WRITTEN_OUT: Mapping[str, Any] = MappingProxyType(
     {
         "method": None,
         "match": None,
-        "of": None,
+        "source": None,
         "as_long_as": None,
         "partitions": None,
-        "by": "classes",
+        "split_by": "classes",
         "head": "own",
         "remainder": "kept",
-        "on": (),
+        "train_on": (),
         "combine": "all",
         "rate": None,
         "reach": None,
@@ -62,6 +62,10 @@ WRITTEN_OUT: Mapping[str, Any] = MappingProxyType(
         "evaluate_at": None,
         "allow_collapse": False,
     }
+)
+# What these of them were called in those days. YAML 1.1 reads a bare `on` as true.
+OLD_NAMES: Mapping[str, str] = MappingProxyType(
+    {"source": "of", "split_by": "by", "train_on": "on"}
 )
 
 
@@ -128,6 +132,9 @@ class Method:
     starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
     # Whether it writes out the entries that every arm had in common once.
     written_out: ClassVar[bool] = False
+    # The former names of its options, by the names of today. Recipes may still use them, and they
+    # stay in digests.
+    old_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @property
     def method(self) -> str:
@@ -294,7 +301,7 @@ class Method:
         """Refuse an arm to follow that does not go with the method.
 
         Args:
-            where: The entry that names it, such as ``arms.NAME.of``.
+            where: The entry that names it, such as ``arms.NAME.source``.
             source: That arm.
 
         Raises:
@@ -317,7 +324,7 @@ class Method:
         concern it.
 
         Args:
-            entry: The entry, such as "by".
+            entry: The entry, such as "split_by".
             value: What the profile says.
             given: The arm, as the recipe writes it.
         """
@@ -343,8 +350,12 @@ class Method:
         return of_before | own
 
     def definition(self) -> dict[str, Any]:
-        """Return what decides its tickets, as plain data; which of them are evaluated does not."""
-        whole = self.plain()
+        """Return what decides its tickets, as plain data; which of them are evaluated does not.
+
+        Digests are made of it, so options keep the names here that they had first.
+        """
+        old_names = OLD_NAMES if self.written_out else self.old_names
+        whole = {old_names.get(name, name): value for name, value in self.plain().items()}
         del whole["evaluate_at"]
         # arms of before there was one stay what they were
         if self.written_out and whole["pace"] is None:

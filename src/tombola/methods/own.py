@@ -34,6 +34,7 @@ _FACTS = {
     ),
     "followed": tuple[str, str] | None,
     "goals": dict[str, tuple[float, ...]],
+    "old_names": dict[str, str],
 }
 
 
@@ -172,6 +173,7 @@ def facts_of(method: Method) -> dict[str, Any]:
     facts: dict[str, Any] = {name: getattr(method, name) for name in _FACTS}
     facts["goals"] = {entry: list(densities) for entry, densities in method.goals.items()}
     facts["followed"] = list(method.followed) if method.followed else None
+    facts["old_names"] = dict(method.old_names)
     return facts
 
 

@@ -119,7 +119,7 @@ _MARGIN = {True: "0.01 allows one point", False: "NUMBER, in its own unit, allow
 
 _CURES = {
     "no control": "To give {arms} a control to beat, add an arm such as "
-    "random-{first}: {{method: random_ticket, of: {first}}}.",
+    "random-{first}: {{method: random_ticket, source: {first}}}.",
     "no result": "{controls}, which {arms} {arms_have} to beat, {controls_have} no result {at}: "
     "finish the run, or evaluate it there (evaluate_at).",
     "no validation": "Without validation data there are no early stops to compare, and no ticket "

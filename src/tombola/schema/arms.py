@@ -4,13 +4,14 @@
 
 An arm is a method with its options. It stands by itself (``lth``, ``colt``, ``one_shot`` ...) or
 follows another one: it keeps as many weights (``match``), takes that one's tickets and changes them
-(``of``), or trains as long (``as_long_as``). ``docs/arms.md`` is the page for readers.
+(``source``), or trains as long (``as_long_as``). ``docs/arms.md`` is the page for readers.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +19,9 @@ from tombola import methods
 from tombola.evidence.comparisons import DENSE
 from tombola.ground import catalogue
 from tombola.ground.checking import check_most, filled
-from tombola.ground.errors import ConfigError, near, shown
+from tombola.ground.errors import ConfigError, OldNameWarning, near, shown
 from tombola.methods import Method
-from tombola.methods.method import WRITTEN_OUT
+from tombola.methods.method import OLD_NAMES, WRITTEN_OUT
 from tombola.methods.own import Recorded
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -28,7 +29,7 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MOST_LETTERS = 100
 _MOST_ARMS, _LONGEST_CHAIN = 1000, 100
 _MOST = {
-    "partitions": 1000, "on": 1000, "densities": 1, "evaluate_at": 1, "lr": 1e38, "score": 1,
+    "partitions": 1000, "train_on": 1000, "densities": 1, "evaluate_at": 1, "lr": 1e38, "score": 1,
 }  # fmt: skip
 _MATCHED = "lth"  # the method of an arm that says no more than which other one it matches
 
@@ -60,7 +61,9 @@ reach, densities, exact, scope, score, scored, training, allow_collapse; method:
         return given
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where} is {shown(given)}; it should be a mapping")
-    entries = {str(key): value for key, value in given.items()}
+    entries, renamed = with_new_names(given, where, imports=recorded is None)
+    if recorded is None:
+        tell_old_names(renamed)
     if isinstance(entries.get("match"), str):
         entries["match"] = {"arm": entries["match"]}
     name = entries.pop("method", None)
@@ -79,6 +82,64 @@ reach, densities, exact, scope, score, scored, training, allow_collapse; method:
         _take_out(entries, kind, where)
         arm: Method = filled(kind, entries, where)
     return arm
+
+
+def with_new_names(
+    given: Mapping[Any, Any], where: str, *, imports: bool = True
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return an arm's entries under the names that they have today, and those that had others.
+
+    Args:
+        given: The arm as a recipe writes it.
+        where: What it is called in messages.
+        imports: Whether a method of the user's own may be imported to look at its options.
+
+    Returns:
+        The entries, and the new names of the renamed ones by their old names.
+
+    Raises:
+        ConfigError: An entry is given under both names.
+
+    >>> with_new_names({"method": "random_ticket", "of": "lth"}, "arms.random")
+    ({'method': 'random_ticket', 'source': 'lth'}, {'arms.random.of': 'source'})
+    """
+    # The bare word `on` is true to readers of YAML 1.1.
+    entries = {"on" if key is True else str(key): value for key, value in given.items()}
+    kind = _kind_of(entries, where, imports)
+    if kind is None:
+        return entries, {}
+    renamed = {}
+    # Arms of before wrote out the entries of all methods, so there may be old names of others.
+    for new, old in (OLD_NAMES if kind.written_out else kind.old_names).items():
+        if old not in entries:
+            continue
+        if new in entries:
+            raise ConfigError(f"{where} has {new} and {old}, which is its old name; take {old} out")
+        entries = {new if key == old else key: value for key, value in entries.items()}
+        if new in kind.old_names:
+            renamed[f"{where}.{old}"] = new
+    return entries, renamed
+
+
+def tell_old_names(renamed: Mapping[str, str]) -> None:
+    """Warn in one line of old names that a recipe uses.
+
+    Args:
+        renamed: The new names by the dotted old ones.
+    """
+    if renamed:
+        names = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
+        warnings.warn(f"old names are read in this recipe: {names}", OldNameWarning, stacklevel=2)
+
+
+def _kind_of(entries: Mapping[str, Any], where: str, imports: bool) -> type[Method] | None:
+    """Return the method that an arm names; ``None`` where it is not known or not to be imported."""
+    name = entries.get("method", _MATCHED)
+    if not isinstance(name, str):
+        return None
+    if catalogue.is_own(name):
+        return methods.named(name, f"{where}.method") if imports else None
+    return methods.shipped(name)
 
 
 def _take_out(entries: dict[str, Any], kind: type[Method], where: str) -> None:
@@ -120,10 +181,10 @@ def check(arms: Mapping[str, Method]) -> None:
         ConfigError: The first thing that is wrong, with the value seen and what would be right.
 
     >>> lth = read({"method": "lth", "rate": 0.2}, "lth")
-    >>> check({"lth": lth, "control": read({"method": "random_ticket", "of": "lth"}, "control")})
-    >>> check({"lth": lth, "control": read({"method": "random_ticket", "of": "lht"}, "control")})
+    >>> check({"lth": lth, "control": read({"method": "random_ticket", "source": "lth"}, "control")})
+    >>> check({"lth": lth, "control": read({"method": "random_ticket", "source": "lht"}, "control")})
     Traceback (most recent call last):
-    tombola.ground.errors.ConfigError: arms.control.of is 'lht'; the other arms are: lth. Did you mean 'lth'?
+    tombola.ground.errors.ConfigError: arms.control.source is 'lht'; the other arms are: lth. Did you mean 'lth'?
     """
     if len(arms) > _MOST_ARMS:
         raise ConfigError(f"the recipe has {len(arms):,} arms; it may have at most {_MOST_ARMS:,}")
@@ -206,7 +267,7 @@ def leading(arm: Method, arms: Mapping[str, Method]) -> Method:
     """Return the arm that stands by itself at the end of those that an arm follows; it may be the
     arm itself.
 
-    >>> lth, drawn = {"method": "lth", "rate": 0.2}, {"method": "random_ticket", "of": "lth"}
+    >>> lth, drawn = {"method": "lth", "rate": 0.2}, {"method": "random_ticket", "source": "lth"}
     >>> arms = {name: read(given, name) for name, given in {"lth": lth, "drawn": drawn}.items()}
     >>> leading(arms["drawn"], arms).method
     'lth'
@@ -220,7 +281,7 @@ def rewinds(arm: Method, arms: Mapping[str, Method]) -> bool:
     """Whether an arm's tickets start from the rewind point that the whole replicate shares, whoever
     leads it there.
 
-    >>> lth, moved = {"method": "lth", "rate": 0.2}, {"method": "shuffled", "of": "lth"}
+    >>> lth, moved = {"method": "lth", "rate": 0.2}, {"method": "shuffled", "source": "lth"}
     >>> arms = {name: read(given, name) for name, given in {"lth": lth, "moved": moved}.items()}
     >>> rewinds(arms["moved"], arms)
     True

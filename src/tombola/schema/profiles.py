@@ -22,7 +22,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "training.select": "best",
         "training.select_by": "loss",
         "model.init": "xavier",
-        "arms.by": "classes",
+        "arms.split_by": "classes",
         "arms.remainder": "kept",
         "arms.scored": "selected",
     },
@@ -34,7 +34,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "training.select_by": "accuracy",
         "data.valid": "test",
         "model.init": "default",
-        "arms.by": "classes_in_order",
+        "arms.split_by": "classes_in_order",
         "arms.remainder": "dropped",
         # With three or more partitions; the last version for two prunes the selected weights in
         # every round.

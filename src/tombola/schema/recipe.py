@@ -20,7 +20,7 @@ from tombola.ground.checking import check_most, check_plain, filled
 from tombola.ground.errors import ConfigError, InputError, near, shown
 from tombola.ground.settings import Training
 from tombola.methods import Method, held
-from tombola.methods.method import MOST_ROUNDS
+from tombola.methods.method import MOST_ROUNDS, OLD_NAMES
 from tombola.reports.decisions import TARGETS
 from tombola.schema import arms, profiles
 from tombola.tasks.settings import Data as Data
@@ -667,6 +667,9 @@ def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
     ('digits', 0.2)
     """
     check_plain(whole, "the recipe")
+    whole, renamed = _with_new_names(whole, imports=recorded is None)
+    if recorded is None:
+        arms.tell_old_names(renamed)
     whole = _spelled_out(whole)
     for section, kind in (("data", Data), ("model", Model)):
         given = whole.get(section, {})
@@ -833,6 +836,31 @@ class Origin:
         except InputError as error:
             raise ConfigError(f"{where}: {error}") from error
         return origin
+
+
+def _with_new_names(
+    whole: Mapping[str, Any], *, imports: bool
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return plain data with the names that entries have today, and the new names by the old ones."""
+    whole = dict(whole)
+    renamed: dict[str, str] = {}
+    given = whole.get("arms")
+    if isinstance(given, Mapping):
+        whole["arms"] = dict(given)
+        for name, arm in given.items():
+            if isinstance(arm, Mapping):
+                entries, old = arms.with_new_names(arm, f"arms.{name}", imports=imports)
+                whole["arms"][name] = entries
+                renamed |= old
+    profile = whole.get("profile")
+    excepted = profile.get("except", profile.get("but")) if isinstance(profile, Mapping) else None
+    if isinstance(profile, Mapping) and isinstance(excepted, list | tuple):
+        new_names = {f"arms.{old}": f"arms.{new}" for new, old in OLD_NAMES.items()}
+        old = {entry: new_names[entry] for entry in map(str, excepted) if entry in new_names}
+        renamed |= {f"profile.except: {entry}": new for entry, new in old.items()}
+        key = "except" if "except" in profile else "but"
+        whole["profile"] = {**profile, key: [old.get(str(entry), entry) for entry in excepted]}
+    return whole, renamed
 
 
 def _spelled_out(whole: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class Base:
     def _check_part(self, part: Partition, name: str) -> None:
         if part.classes is not None and self.classes is None:
             raise ConfigError(
-                f"{name} holds classes, and the task has none; divide by: examples or by: seeds"
+                f"{name} holds classes, and the task has none; take split_by: examples or split_by: seeds"
             )
         there = (
             ("class", part.classes, self.classes or 0),
