@@ -1,19 +1,18 @@
-"""Transfer: train found tickets on data sets and test them; the same one is evaluation, another one
-transfer.
+"""Transfer: train tickets on data sets and test them; on the data that they were found on it is an
+evaluation, on others a transfer.
 
     ticket files x data sets -> task -> rewind, new head -> train -> test once -> record -> matrix
 
-Everything that is not said is taken from the ticket: model, training, what is held back for
-validation, augmentation. A head for other data is drawn from the replicate's seed and the number of
-classes, so it is equal for all tickets of a replicate and their accuracies pair. The unpruned
-network that they are measured by starts where they start.
+A head for other data is drawn from the replicate's seed and the number of classes, so it is equal
+for all tickets of a replicate and their accuracies pair. The dense network that they are compared
+with starts where they start.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,32 +20,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tombola import methods
 from tombola.data.loading import check_repeats
 from tombola.data.partitions import WHOLE, skewed
 from tombola.evidence.comparisons import DENSE
 from tombola.executors import Pool
 from tombola.experiments.progress import Display
+from tombola.experiments.sources import Source, read_sources
 from tombola.folder.environments import source_digest
 from tombola.folder.runs import lock
 from tombola.ground import catalogue, devices, extras
-from tombola.ground.errors import ConfigError, InputError, TicketError, shown
-from tombola.ground.settings import Training, in_words, training_with
+from tombola.ground.errors import ConfigError, InputError, TicketError
+from tombola.ground.settings import Training, in_words
 from tombola.masks.digests import digest_json
 from tombola.masks.masks import count, density, from_zeros, head_weight, size, unmasked
 from tombola.masks.states import state_of
 from tombola.masks.weights import copied
 from tombola.models.building import replace_head_
 from tombola.records import seals
-from tombola.records.best import check_untrained
 from tombola.records.records import Record, Records
 from tombola.records.seals import Seals
 from tombola.records.storage import Store
 from tombola.reports import matrix
 from tombola.schema.arms import check_name
-from tombola.schema.recipe import FORMAT, Data, Model, Origin, section
+from tombola.schema.recipe import FORMAT, section
 from tombola.tasks._classification import Classification, classification, options_of
-from tombola.ticket_format import RewindPoint
 from tombola.tickets import Ticket
 from tombola.training.jobs import Job, Measured, Trained
 from tombola.training.loop import settle
@@ -64,26 +61,18 @@ class Outcome:
     files: list[Path]
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """A ticket to be trained, and what it says of itself; a dense one stands for the network
-    that it is part of.
-    """
+@dataclass(frozen=True)
+class _Work:
+    """What the trainings of one transfer share; what failed is added to ``failures``."""
 
-    path: Path
-    ticket: Ticket
-    origin: Origin
-    model: Model
-    data: Data
-    training: Training
-    label: str
-    home: str
-    dense: bool = False
-
-    @property
-    def seed(self) -> int:
-        """The seed of its replicate."""
-        return self.origin.seeds.replicate
+    folder: Path
+    records: Records
+    changes: Mapping[str, Any]
+    data_root: Path | None
+    workers: int | None
+    device: str
+    display: Display
+    failures: list[str]
 
 
 def transfer(
@@ -100,23 +89,23 @@ def transfer(
     device: str = "auto",
     display: Display | None = None,
 ) -> Outcome:
-    """Train each ticket on each data set, test it once, and write what came out; what is there is
-    not done again.
+    """Train each ticket on each data set, test it once, and write the results; those that are there
+    already are not computed again.
 
     Args:
         tickets: Ticket files.
-        data: Names of data sets. That which a ticket was found on is taken as it was there.
+        data: Names of data sets. The one that a ticket was found on is used as it was there.
         changes: What is other than the ticket says: ``training.*`` and ``data.*`` by their dotted
             names.
         model: ``package.module:function``, where the ticket names a function of the user's own: a
             ticket's name of code is never run. Also another architecture with the same weights.
-        dense: Train the unpruned network too, once from each start and head that tickets have.
-        name: Begins the name of the folder.
+        dense: Train the dense network too, once from each start and head that tickets have.
+        name: Folder name prefix.
         runs: Parent of the folder.
         data_root: Root of the data sets.
-        workers: Worker processes; one a core if not given.
+        workers: Worker processes; one per core if not given.
         device: As in a recipe.
-        display: What is told meanwhile.
+        display: Shows progress.
 
     Raises:
         InputError: A ticket, a data set or a setting is wrong; nothing was trained.
@@ -129,13 +118,10 @@ def transfer(
     check_name(name, "name", "the folder")
     for target in data:
         catalogue.entry("tombola.data", target)
-    points: dict[Path, RewindPoint] = {}  # the tickets of a run share theirs
-    sources = [_source(path, changes, model, points) for path in tickets]
-    points.clear()
-    homes = {source.home for source in sources}
-    sources = [replace(source, label=_from(source.label, source.home, homes)) for source in sources]
-    sources = _told_apart(sources + (_unpruned(sources, homes) if dense else []))
-    said = {
+    sources = read_sources(tickets, changes, model, dense=dense)
+    own_model = model is not None and catalogue.is_own(model)
+    # What makes it this transfer and no other: the folder is named after it.
+    request = {
         "format": FORMAT,
         "tickets": [source.ticket.digest for source in sources],
         "data": list(data),
@@ -143,36 +129,31 @@ def transfer(
         "model": model,
         "dense": dense,
         "device": devices.kind_of(device),
-        "own_code": source_digest(model) if model is not None and catalogue.is_own(model) else None,
+        "own_code": source_digest(model) if model is not None and own_model else None,
     }
-    folder = runs / f"{name}-{digest_json(said)[:8]}"
-    failures: list[str] = []
+    folder = runs / f"{name}-{digest_json(request)[:8]}"
     with lock(folder):
-        order = [f"{source.label} on {target}" for target in data for source in sources]
-        records = _records(folder, said, tickets, order, display)
+        order = [_record_name(source, target) for target in data for source in sources]
+        records = _records(folder, request, tickets, order, display)
+        work = _Work(folder, records, changes, data_root, workers, device, display, [])
         for target in data:
-            _onto(
-                target,
-                sources,
-                records,
-                folder,
-                changes,
-                failures,
-                data_root,
-                workers,
-                device,
-                display,
-            )
+            _train_on(target, sources, work)
         Store(folder / "trainings").keep_only(())
-        found = records.all()
-        notes = [*failures, *dict.fromkeys(note for record in found for note in record["notes"])]
-        files = matrix.write(folder, name, found, notes, _facts(found, changes))
-    return Outcome(folder, found, failures, files)
+        results = records.all()
+        notes = dict.fromkeys(work.failures)  # each once, in order
+        for record in results:
+            notes |= dict.fromkeys(record["notes"])
+        files = matrix.write(folder, name, results, list(notes), _facts(results, changes))
+    return Outcome(folder, results, work.failures, files)
+
+
+def _record_name(source: Source, target: str) -> str:
+    return f"{source.label} on {target}"
 
 
 def _records(
     folder: Path,
-    said: Mapping[str, Any],
+    request: Mapping[str, Any],
     tickets: Sequence[Path],
     order: Sequence[str],
     display: Display,
@@ -180,18 +161,20 @@ def _records(
     """Say in the folder what the transfer is, and return its records, in the order of what was
     asked for.
     """
-    path, sealed = folder / "transfer.json", True
+    path = folder / "transfer.json"
+    sealed = True
     if path.exists():
         known = Seals(folder, required=False).read_json(path)
         sealed = isinstance(known, dict) and "seals" in known
         if sealed:
             Seals(folder).read_json(path)
-        if not isinstance(known, dict) or {key: known.get(key) for key in said} != json.loads(
-            json.dumps(said)
-        ):
+        as_written = json.loads(json.dumps(request))
+        if not isinstance(known, dict) or as_written != {key: known.get(key) for key in request}:
             raise ConfigError(f"'{path}' is that of another transfer; take another --name")
-    now = Seals(folder, digest_json(said))
-    records = Records(folder / "records.jsonl", order=order, seals=replace(now, required=sealed))
+    new_seals = Seals(folder, digest_json(request))
+    records = Records(
+        folder / "records.jsonl", order=order, seals=replace(new_seals, required=sealed)
+    )
     if records.repaired:
         display.say("the last record was half written; its ticket is trained again")
     if not sealed:
@@ -199,52 +182,10 @@ def _records(
             f"'{folder}' was made before files carried digests of their contents; from now on they "
             "do"
         )
-        records.seal(now)
+        records.seal(new_seals)
     paths = [str(path) for path in tickets]
-    Seals(folder).write_json(path, {**said, "paths": paths, "seals": seals.VERSION})
+    Seals(folder).write_json(path, {**request, "paths": paths, "seals": seals.VERSION})
     return records
-
-
-def _from(label: str, home: str, homes: Collection[str]) -> str:
-    """Say of a ticket where it was found, if not all were found there."""
-    return f"{label} from {home}" if len(homes) > 1 else label
-
-
-def _unpruned(sources: Sequence[_Source], homes: Collection[str]) -> list[_Source]:
-    """Return the unpruned network of each start that tickets have."""
-    starts: dict[str, _Source] = {}
-    for one in sources:
-        begun = _began_with_zeros(one)
-        of = [
-            one.ticket.rewind_digest,
-            one.seed,
-            one.home,
-            asdict(one.model),
-            asdict(one.training),
-            begun,
-        ]
-        starts.setdefault(
-            digest_json(of), replace(one, dense=True, label=_from(DENSE, one.home, homes))
-        )
-    return list(starts.values())
-
-
-def _began_with_zeros(source: _Source) -> bool:
-    """Whether a ticket's search began with the zeros of a checkpoint, which stay pruned."""
-    return source.ticket.origin["model"].get("mask") is not None
-
-
-def _told_apart(sources: Sequence[_Source]) -> list[_Source]:
-    """Add to a label that two tickets of a replicate share what they are known by."""
-    found: list[_Source] = []
-    known: set[tuple[str, int]] = set()
-    for one in sources:
-        if (one.label, _replicate(one)) in known:
-            digest = one.ticket.rewind_digest if one.dense else one.ticket.digest
-            one = replace(one, label=f"{one.label}-{(digest or '')[:8]}")
-        known.add((one.label, _replicate(one)))
-        found.append(one)
-    return found
 
 
 def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, str]:
@@ -252,137 +193,110 @@ def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, s
     if not records:
         return {}
     tickets = {record["ticket"] for record in records if record["ticket"] is not None}
-    trainings = [in_words(section(Training, record["training"], "training")) for record in records]
-    replicates = len({record["seed"] for record in records})
+    seeds = {record["seed"] for record in records}
+    arms, trainings = [], []
+    for record in records:
+        if record["of"] != DENSE:
+            arms.append(record["of"])
+        trainings.append(in_words(section(Training, record["training"], "training")))
+    changed = [f"{dotted} {value}" for dotted, value in changes.items()]
     return {
-        "tickets": f"{len(tickets)}, of "
-        f"{', '.join(dict.fromkeys(r['of'] for r in records if r['of'] != DENSE))}",
-        "found on": ", ".join(dict.fromkeys(record["found_on"] for record in records)),
-        "trained on": ", ".join(dict.fromkeys(record["data"] for record in records)),
-        "model": ", ".join(dict.fromkeys(record["model"] for record in records)),
+        "tickets": f"{len(tickets)}, of {_listed(arms)}",
+        "found on": _listed(record["found_on"] for record in records),
+        "trained on": _listed(record["data"] for record in records),
+        "model": _listed(record["model"] for record in records),
         "training": "; ".join(dict.fromkeys(trainings)),
-        "other than the tickets say": ", ".join(f"{key} {value}" for key, value in changes.items())
-        or "nothing",
-        "replicates": str(replicates),
+        "other than the tickets say": ", ".join(changed) or "nothing",
+        "replicates": str(len(seeds)),
     }
 
 
-def _source(
-    path: Path,
-    changes: Mapping[str, Any],
-    model: str | None,
-    points: MutableMapping[Path, RewindPoint],
-) -> _Source:
-    """Read a ticket and what it says of its model, data and training."""
-    ticket = Ticket.load(path, points)
-    check_untrained(ticket, path)
-    if (task := ticket.origin.get("task")) is not None:
-        raise ConfigError(
-            f"{path} was found on the task {shown(task)}; transfer trains tickets of classification"
-        )
-    origin = Origin.read(ticket.origin, str(path))
-    if model is None and catalogue.is_own(origin.model.name):
-        raise ConfigError(
-            f"{path} names the model {shown(origin.model.name)}, which is code of somebody's own "
-            "and is never run from a ticket; name it with --model"
-        )
-    found = origin.model if model is None else replace(origin.model, name=model)
-    own = {
-        key.removeprefix("training."): value
-        for key, value in changes.items()
-        if key.startswith("training.")
-    }
-    try:
-        training = training_with(origin.training, own)
-    except InputError as error:
-        raise error if own else ConfigError(f"{path}: {error}") from error
-    label = f"{origin.arm or path.stem}-{origin.round}"
-    home = (
-        origin.data.name
-        if origin.class_numbers is None
-        else f"{origin.data.name} ({origin.data.classes} classes)"
-    )
-    return _Source(path, ticket, origin, found, origin.data, training, label, home)
+def _listed(words: Iterable[str]) -> str:
+    """Join words, each once."""
+    return ", ".join(dict.fromkeys(words))
 
 
-def _onto(
-    target: str,
-    sources: Sequence[_Source],
-    records: Records,
-    folder: Path,
-    changes: Mapping[str, Any],
-    failures: list[str],
-    data_root: Path | None,
-    workers: int | None,
-    device: str,
-    display: Display,
-) -> None:
+def _train_on(target: str, sources: Sequence[Source], work: _Work) -> None:
     """Train all tickets on one data set, those of one model and one treatment of the data on
     one pool.
     """
-    groups: dict[str, list[_Source]] = {}
+    groups: dict[str, list[Source]] = {}
     for source in sources:
-        treated = replace(source, data=_data(source, target, changes))
-        alike = [asdict(treated.model), asdict(treated.data), _recipe_seed(treated)]
-        groups.setdefault(digest_json(alike), []).append(treated)
+        treated = source.on(target, work.changes)
+        same_task = [asdict(treated.model), asdict(treated.data), treated.recipe_seed]
+        groups.setdefault(digest_json(same_task), []).append(treated)
     for group in groups.values():
         first = group[0]
-        make = functools.partial(
+        make_task = functools.partial(
             classification,
             first.data,
             first.model,
-            seed=_recipe_seed(first),
-            device=device,
-            root=data_root,
+            seed=first.recipe_seed,
+            device=work.device,
+            root=work.data_root,
         )
         try:
-            task = make()
+            task = make_task()
             check_repeats(
-                first.data.name, task.fingerprint, root=data_root, options=options_of(first.data)
+                first.data.name,
+                task.fingerprint,
+                root=work.data_root,
+                options=options_of(first.data),
             )
         except InputError as error:
-            if not records.all():
+            if not work.records.all():
                 raise
-            failures.append(f"{target}: {error}")  # what was trained before is worth its table
+            work.failures.append(f"{target}: {error}")  # what was trained before has its table
             continue
-        _check_data(records, target, task, folder)
-        group = [source for source in group if _known(records, source, target) is None]
-        if not group:
+        _check_data(work.records, target, task, work.folder)
+        _train_group(target, group, task, make_task, work)
+
+
+def _train_group(
+    target: str,
+    group: Sequence[Source],
+    task: Classification,
+    make_task: Callable[[], Classification],
+    work: _Work,
+) -> None:
+    """Train the tickets that have no record yet, and write the record of each."""
+    # All heads before anything trains: they are drawn from torch's global generator, which is
+    # not for threads.
+    jobs = []
+    for source in group:
+        name = _record_name(source, target)
+        if work.records.get(name, source.replicate, source.round) is not None:
             continue
-        number = workers or devices.workers(device, first.training.threads)
-        # All heads before anything trains: they are drawn from torch's global generator, which is
-        # not for threads.
-        jobs = []
-        for source in group:
+        try:
+            jobs.append((source, *_job(source, task)))
+        except InputError as error:
+            work.failures.append(f"{source.name} on {target}: {error}")
+    if not jobs:
+        return
+    with Pool(
+        task,
+        work.folder / "trainings",
+        workers=work.workers or devices.workers(work.device, group[0].training.threads),
+        make_task=make_task,
+        progress=work.display.progress,
+        tell=work.display.say,
+    ) as pool:
+        under_way = []
+        for source, job, notes in jobs:
+            digest = pool.digest(job)
+            work.display.label(digest, _record_name(source, target))
+            pool.needs((source.label, source.path), [digest])
+            under_way.append((source, job, notes, pool.evaluate(job)))
+        for source, job, notes, promise in under_way:
             try:
-                jobs.append((source, *_job(source, task)))
-            except InputError as error:
-                failures.append(f"{_which(source)} on {target}: {error}")
-        with Pool(task, folder / "trainings", workers=number, make_task=make, progress=display.progress,
-                  tell=display.say) as pool:  # fmt: skip
-            under_way = []
-            for source, job, notes in jobs:
-                display.label(pool.digest(job), f"{source.label} on {target}")
-                pool.needs((source.label, source.path), [pool.digest(job)])
-                under_way.append((source, job, notes, pool.evaluate(job)))
-            for source, job, notes, future in under_way:
-                try:
-                    result = future.result()
-                except (InputError, RuntimeError) as error:
-                    failures.append(f"{_which(source)} on {target}: {error}")
-                    continue
-                record = _record(source, target, job, notes, result, task)
-                if records.add(record):
-                    display.result(record)
-                pool.needs((source.label, source.path), [])
-
-
-def _which(source: _Source) -> str:
-    return f"{source.label} of {source.path}" if source.dense else str(source.path)
-
-
-def _known(records: Records, source: _Source, target: str) -> Record | None:
-    return records.get(f"{source.label} on {target}", _replicate(source), _round(source))
+                result = promise.result()
+            except (InputError, RuntimeError) as error:
+                work.failures.append(f"{source.name} on {target}: {error}")
+                continue
+            record = _record(source, target, job, notes, result, task)
+            if work.records.add(record):
+                work.display.result(record)
+            pool.needs((source.label, source.path), [])
 
 
 def _check_data(records: Records, target: str, task: Classification, folder: Path) -> None:
@@ -394,49 +308,35 @@ def _check_data(records: Records, target: str, task: Classification, folder: Pat
             )
 
 
-def _data(source: _Source, target: str, changes: Mapping[str, Any]) -> Data:
-    """Return how a target is treated: as the ticket's own data, but for what says which data
-    these are.
-    """
-    given = asdict(source.data)
-    if target != source.data.name:
-        given |= {"name": target, "options": {}, "classes": None, "skew": None}
-    for dotted, value in changes.items():
-        if dotted.startswith("data."):
-            key, _, inner = dotted.removeprefix("data.").partition(".")
-            if inner and key in given and isinstance(given[key], dict | None):
-                given[key] = (given[key] or {}) | {inner: value}
-            elif key in given:
-                given[key] = value
-            else:
-                given["options"] = given["options"] | {key: value}
-    return section(Data, given, "data")
+def _job(source: Source, task: Classification) -> tuple[Job, list[str]]:
+    """Return the training of a ticket on a task, and what is to be noted of it.
 
-
-def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
-    """Return the training of a ticket on a task: its rewind point, with a drawn head where the
-    data is not its own.
+    It starts from the ticket's rewind point, with a drawn head where the data is not its own.
     """
     origin = source.origin
-    own = (
+    on_own_data = (
         task.splits.classes == origin.class_numbers
         and task.splits.fingerprint == origin.fingerprint
     )
     point = dict(source.ticket.rewind_point)
-    kept = source.ticket.mask
-    mask = {name: torch.ones_like(keep) if source.dense else keep for name, keep in kept.items()}
-    if source.dense and _began_with_zeros(source):
-        mask = from_zeros(point, mask)
+    mask = dict(source.ticket.mask)
+    if source.dense:
+        mask = {name: torch.ones_like(keep) for name, keep in mask.items()}
+        if source.has_checkpoint_zeros:
+            mask = from_zeros(point, mask)
+
+    # Other data has a head of its own, which is not pruned.
     notes: list[str] = []
-    assert task.head is not None
-    weight = head_weight(task.model, task.head)
-    at_head = [name for name in point if name.rpartition(".")[0] == weight.rpartition(".")[0]]
     model = copied(task.model)
-    if not own:
-        replace_head_(
-            model, task.head, task.splits.num_classes, source.seed, init=source.model.init
-        )
-        point |= {name: value for name, value in state_of(model).items() if name in at_head}
+    if not on_own_data:
+        assert task.head is not None
+        weight = head_weight(task.model, task.head)
+        layer = weight.rpartition(".")[0]
+        classes = task.splits.num_classes
+        replace_head_(model, task.head, classes, source.seed, init=source.model.init)
+        for name, value in state_of(model).items():
+            if name in point and name.rpartition(".")[0] == layer:
+                point[name] = value
         if mask.pop(weight, None) is not None and not source.dense:
             notes.append(
                 "the head is drawn for the new data, so what the ticket pruned of its own head is "
@@ -446,42 +346,42 @@ def _job(source: _Source, task: Classification) -> tuple[Job, list[str]]:
         # refuses what does not fit, with the first name and shape
         Ticket(mask, point, {}).apply(model)
     except TicketError as error:
-        raise ConfigError(
-            "; ".join(filter(None, [str(error), _remedy(point, model, task)]))
-        ) from error
-    training = settle(source.training, task.model, task.device.type)
-    first, skew = origin.rewind_step if own else 0, source.data.skew
+        remedy = _remedy(point, model, task)
+        raise ConfigError(f"{error}; {remedy}" if remedy else str(error)) from error
+
     part = WHOLE
+    skew = source.data.skew
     if skew is not None and skew.of == "all":
         part = skewed(task.splits.train.labels, skew, source.seed)
-    return Job(point, mask, training, source.seed, part, first), notes
+    training = settle(source.training, task.model, task.device.type)
+    first_step = origin.rewind_step if on_own_data else 0
+    return Job(point, mask, training, source.seed, part, first_step), notes
 
 
 def _remedy(point: Mapping[str, Tensor], model: torch.nn.Module, task: Classification) -> str:
-    """Say what of the images a ticket cannot take, and what could; nothing where it is not the
-    images.
-    """
-    shapes = (
-        (point[name].shape, value.shape) for name, value in state_of(model).items() if name in point
-    )
-    none: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
-    was, now = next(((tuple(one), tuple(two)) for one, two in shapes if one != two), none)
-    seen = " x ".join(map(str, task.splits.image_shape))
+    """Say which images a ticket needs, where it is the images that it cannot take; else nothing."""
+    was: tuple[int, ...] = ()
+    now: tuple[int, ...] = ()
+    for name, value in state_of(model).items():
+        if name in point and point[name].shape != value.shape:
+            was, now = tuple(point[name].shape), tuple(value.shape)
+            break
+    images = " x ".join(map(str, task.splits.image_shape))
     if len(was) == 4 and (was[0], *was[2:]) == (now[0], *now[2:]):
         return (
-            f"it takes images of {was[1]} channel{'s' * (was[1] != 1)}, and these are {seen}; "
+            f"it takes images of {was[1]} channel{'s' * (was[1] != 1)}, and these are {images}; "
             "train it on images of as many channels, or find one on images like these"
         )
     if len(was) == 2 and was[0] == now[0]:
         return (
-            f"a model that flattens its images takes one size, and these are {seen}; a ticket of a "
-            "model with global average pooling, such as conv3 or resnet20, takes any"
+            f"a model that flattens its images takes one size, and these are {images}; a ticket of "
+            "a model with global average pooling, such as conv3 or resnet20, takes any"
         )
     return ""
 
 
 def _record(
-    source: _Source,
+    source: Source,
     target: str,
     job: Job,
     notes: list[str],
@@ -489,25 +389,27 @@ def _record(
     task: Classification,
 ) -> dict[str, Any]:
     trained, measured = result
+    # Entries that only some records have.
+    optional: dict[str, Any] = {}
+    if task.splits.classes:
+        optional["classes"] = task.splits.num_classes
+    without_mask = [name for name in unmasked(task.model) if name not in job.mask]
+    if without_mask:
+        optional["unmasked"] = without_mask
     return {
-        "arm": f"{source.label} on {target}",
-        "of": _arm(source),
-        "control": not source.dense and _is_control(source),
+        "arm": _record_name(source, target),
+        "of": source.arm,
+        "control": source.is_control,
         "ticket": None if source.dense else source.ticket.digest,
         "ticket_path": str(source.path),
-        "found_on": source.home,
+        "found_on": source.found_on,
         "model": source.model.name,
         "seed": source.seed,
         "data": target,
         "data_fingerprint": task.splits.fingerprint,
-        **({"classes": task.splits.num_classes} if task.splits.classes else {}),
-        **(
-            {"unmasked": left}
-            if (left := [name for name in unmasked(task.model) if name not in job.mask])
-            else {}
-        ),
-        "replicate": _replicate(source),
-        "round": _round(source),
+        **optional,
+        "replicate": source.replicate,
+        "round": source.round,
         "kept": count(job.mask),
         "prunable": size(job.mask),
         "density": density(job.mask),
@@ -528,27 +430,3 @@ def _record(
         "invariant_seconds": 0.0,
         "notes": notes,
     }
-
-
-def _replicate(source: _Source) -> int:
-    return source.origin.replicate
-
-
-def _round(source: _Source) -> int:
-    return 0 if source.dense else source.origin.round
-
-
-def _arm(source: _Source) -> str:
-    return DENSE if source.dense else source.origin.arm or source.path.stem
-
-
-def _is_control(source: _Source) -> bool:
-    """Whether a ticket says of itself that it is a control's; its word for the method runs no
-    code.
-    """
-    method = methods.shipped(source.origin.method or "")
-    return method is not None and method.control
-
-
-def _recipe_seed(source: _Source) -> int:
-    return source.origin.seeds.recipe
