@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tombola import methods
+from tombola.commands.cli import main
 from tombola.ground.errors import ConfigError, OldNameWarning
 from tombola.methods import cards
 from tombola.methods.method import WRITTEN_OUT
@@ -161,6 +162,14 @@ def test_old_names_are_read_and_named_in_one_line():
         "examples",
         (1, 1),
     )
+
+
+def test_the_command_line_names_old_names_without_a_line_of_code(tmp_path, capsys):
+    path = tmp_path / "old.yaml"
+    whole = {"training": {"epochs": 1}, "until": {"rounds": 1}, "arms": OLD}
+    path.write_text(yaml.safe_dump(whole))
+    assert main(["run", str(path), "--print_config"]) == 0
+    assert capsys.readouterr().err.startswith("tombola: old names are read in this recipe: arms.")
 
 
 def test_old_and_new_names_give_one_definition_which_has_the_old_ones():

@@ -183,8 +183,10 @@ def _print_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     """Print a warning as one line, such as one of the user's own code."""
-    place = f"{Path(filename).name}, line {lineno}"
-    print(f"tombola: {one_line(f'{place}: {category.__name__}: {message}')}", file=sys.stderr)
+    place = f"{Path(filename).name}, line {lineno}: {category.__name__}: "
+    if issubclass(category, OldNameWarning):
+        place = ""  # it is about the recipe, not about a line of code
+    print(f"tombola: {one_line(f'{place}{message}')}", file=sys.stderr)
 
 
 class _Results:
