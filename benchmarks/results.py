@@ -1,7 +1,7 @@
 """Results: rows measured one after the other, kept as JSON with the machine they were measured on.
 
-A run of some rows replaces these and keeps the others, as long as they come from the same machine
-and software.
+A run of some rows replaces these and keeps the others; where they come from another machine or
+other software, the page says which.
 """
 
 from __future__ import annotations
@@ -127,19 +127,24 @@ def read(path: Path) -> list[Result]:
 
 
 def merged(old: Sequence[Result], new: Sequence[Result], order: Sequence[str]) -> list[Result]:
-    """Put new results over old ones of the same machine and software, in the order of the table.
+    """Put new results over old ones, in the order of the table.
 
-    A row that was not run this time does not take the place of one that was measured.
+    A row that was not run this time does not take the place of one that was measured, and a quick
+    run, which measures nothing, stands beside no real one.
     """
     if not new:
         return list(old)
-    machine_ = {key: new[0].facts.get(key) for key in _SAME}
-    kept = [
-        r
-        for r in old
-        if {key: r.facts.get(key) for key in _SAME} == machine_ and r.quick == new[0].quick
-    ]
+    kept = [result for result in old if result.quick == new[0].quick]
     measured = {result.name for result in kept if result.measured is not None}
     fresh = [result for result in new if result.measured is not None or result.name not in measured]
     by_name = {result.name: result for result in (*kept, *fresh)}
     return [by_name[name] for name in order if name in by_name]
+
+
+def by_machine(results: Sequence[Result]) -> list[list[Result]]:
+    """Put results of the same machine and software together, in their order."""
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        same = tuple(result.facts.get(key) for key in _SAME)
+        groups.setdefault(same, []).append(result)
+    return list(groups.values())

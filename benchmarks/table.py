@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import rows
 from benchmarks.harness import Line
-from benchmarks.results import Entry, Result, entries
+from benchmarks.results import Entry, Result, by_machine, entries
 
 _HEAD = """# Benchmarks
 
@@ -106,7 +106,15 @@ def markdown(results: Sequence[Result], figures: Mapping[str, str]) -> str:
         parts.append(
             "**These are quick runs, to see that the rows work. The numbers mean nothing.**\n"
         )
-    parts += [f"Result: {summary(results)}.\n", machine(results), _table(results)]
+    parts.append(f"Result: {summary(results)}.\n")
+    groups = by_machine(results)
+    if len(groups) > 1:
+        parts.append(
+            "The rows were measured on several machines, or with several versions of the software; "
+            "each table says on which.\n"
+        )
+    for group in groups:
+        parts += [machine(group), _table(group)]
     parts += [f"![{title}]({file})\n" for file, title in figures.items()]
     parts.append("## What the rows measure\n")
     for result in results:

@@ -240,7 +240,7 @@ def test_measured_comes_back_whole_from_json():
     assert again.plain() == json.loads(json.dumps(measured.plain()))
 
 
-def test_a_run_of_some_rows_keeps_the_others_of_the_same_machine():
+def test_a_run_of_some_rows_keeps_the_others():
     other = {**FACTS, "processor": "Abacus 2"}
     a, b = results.Result("lenet5", None, "old", FACTS), results.Result("mask", None, "old", FACTS)
     new = results.Result("lenet5", None, "new", FACTS)
@@ -250,7 +250,27 @@ def test_a_run_of_some_rows_keeps_the_others_of_the_same_machine():
         ("lenet5", "new"),
         ("mask", "old"),
     ]
-    assert results.merged([a, b], [elsewhere], order) == [elsewhere]
+    assert results.merged([a, b], [elsewhere], order) == [elsewhere, b]
+    quick = results.Result("lenet5", None, "quick", FACTS, quick=True)
+    assert results.merged([a, b], [quick], order) == [quick]
+
+
+def test_the_page_has_a_table_for_each_machine():
+    other = {**FACTS, "processor": "Abacus 2"}
+    found = [
+        results.Result("lenet5", Measured([exact("1 thread", 4.0, "x")]), "", FACTS),
+        results.Result("mask", Measured([exact("time", 40.0, "x")]), "", other),
+        results.Result("start", Measured([exact("--help", 0.1, "s")]), "", FACTS),
+    ]
+    page = table.markdown(found, {})
+    first, _, second = page.partition("| processor | Abacus 2, 2 cores, AVX2 |")
+    assert "| processor | Abacus 1, 2 cores, AVX2 |" in first
+    assert "| lenet5 |" in first
+    assert "| start |" in first
+    assert "| mask |" in second
+    assert "| lenet5 |" not in second
+    assert "on several machines" in first
+    assert "on several machines" not in table.markdown(found[:1], {})
 
 
 def test_a_row_that_is_not_run_does_not_take_the_place_of_one_that_was_measured():
