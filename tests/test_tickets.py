@@ -1310,6 +1310,20 @@ def test_a_ticket_is_verified_and_described_without_torch(path, referring):
     assert done.stdout == describe(verify(path)) + "\n"
 
 
+def test_the_command_reads_a_lone_ticket_without_what_reads_runs(path):
+    small().save(path)
+    code = (
+        "import sys; from tombola.commands.cli import main; code = main(['ticket', 'info', "
+        "sys.argv[1]]); print({'torch', 'numpy', 'yaml', 'tombola.records.records', "
+        "'tombola.methods.method'} & set(sys.modules)); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\nset()\n")
+
+
 def test_the_example_of_the_documentation_reads_a_ticket(path, monkeypatch):
     page = Path(__file__).parents[1] / "docs" / "ticket-format.md"
     (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

@@ -11,14 +11,17 @@ import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tombola import methods
 from tombola.ground import metrics
 from tombola.ground.errors import ConfigError, InputError
 from tombola.ground.metrics import ACCURACY, Metric
-from tombola.records.records import Record, Records
-from tombola.records.seals import Seals
+
+# What reads records is imported where they are read: the file of a ticket alone is described
+# without, in two thirds of the time.
+if TYPE_CHECKING:
+    from tombola.records.records import Record, Records
+    from tombola.records.seals import Seals
 
 
 def best(
@@ -106,6 +109,8 @@ def searching(definitions: Mapping[str, Any], *, dense: bool = False) -> list[st
 
 def _has_tickets(method: object) -> bool:
     """Whether an arm of a method has tickets: all have, but of those that ship some."""
+    from tombola import methods
+
     kind = methods.shipped(method) if isinstance(method, str) else None
     return kind is None or kind.has_tickets
 
@@ -270,6 +275,8 @@ def seals_of(run: Path) -> Seals:
     Raises:
         InputError: Its ``run.json`` is damaged.
     """
+    from tombola.records.seals import Seals
+
     path = run / RUN
     about = Seals(run, required=False).read_json(path)
     if not isinstance(about, dict) or not isinstance(about.get("digest"), str):
@@ -285,6 +292,8 @@ def metrics_of(run: Path) -> tuple[Metric, ...]:
     Raises:
         InputError: Its ``run.json`` is damaged.
     """
+    from tombola.records.seals import Seals
+
     path = run / RUN
     try:
         return metrics.read(Seals(run, required=False).read_json(path).get("metrics"))
@@ -298,6 +307,8 @@ def records_of(run: Path) -> Records:
     Raises:
         InputError: A line is damaged.
     """
+    from tombola.records.records import Records
+
     return Records(
         run / "records.jsonl", repair=False, seals=seals_of(run), metrics=metrics_of(run)
     )
