@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tombola.commands.command import Command, add_data_root
+from tombola.ground import waiting
 from tombola.ground.errors import InputError
 
 
@@ -50,9 +51,10 @@ class Init(Command):
         given = dict(pairs([f"--data={options.data}", f"--model={options.model}"]))
         if options.out is not None:
             _check_free(options.out, options.force)  # before data is loaded for nothing
-        recipe = draft(
-            given["data"], given["model"], data_root=options.data_root, workers=options.workers
-        )
+        with waiting.told("loading the data"):
+            recipe = draft(
+                given["data"], given["model"], data_root=options.data_root, workers=options.workers
+            )
         path = options.out or Path(f"{recipe.name}.yaml")
         _check_free(path, options.force)
         write_whole(path, recipe.text)

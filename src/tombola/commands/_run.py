@@ -16,6 +16,7 @@ from tombola.commands.command import (
     add_workers,
     print_json,
 )
+from tombola.ground import waiting
 from tombola.ground.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ def _print_plans(recipes: Sequence[Recipe], options: argparse.Namespace) -> None
     replicates = _numbers(options.only_replicates)
     outlooks = []
     for recipe in recipes:
-        plans = experiment.plan(recipe, options.data_root)
+        with waiting.told(experiment.loading(recipe)):
+            plans = experiment.plan(recipe, options.data_root)
         ahead = experiment.foresee(
             plans, runs=options.runs, workers=options.workers, replicates=replicates
         )

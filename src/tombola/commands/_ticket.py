@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tombola.commands.command import Command, Parser, add_json, print_json
+from tombola.ground import waiting
 from tombola.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def _export(options: argparse.Namespace) -> None:
 
     file = _ticket_files([options.file], every=False)[0]
     form = options.to or ("state_dict" if options.trained else "ticket")
-    written = export(file, form, options.out, trained=options.trained, force=options.force)
+    with waiting.told(f"exporting {_with_size(file)}"):
+        written = export(file, form, options.out, trained=options.trained, force=options.force)
     if options.json:
         print_json({"path": str(written), "card": str(card_path(written))})
     else:
@@ -128,7 +130,8 @@ def _inspect(options: argparse.Namespace) -> int:
         if len(rewind_points) > _MOST_REWIND_POINTS:
             rewind_points.clear()
         try:
-            ticket = ticket_format.verify(path, rewind_points)
+            with waiting.told(f"checking {_with_size(path)}"):
+                ticket = ticket_format.verify(path, rewind_points)
         except InputError as error:  # the other files are checked all the same
             print(f"tombola: {error}", file=sys.stderr)
             printed.append({"path": str(path), "verified": False, "error": str(error)})
@@ -148,6 +151,12 @@ def _inspect(options: argparse.Namespace) -> int:
     elif options.json and not code:
         print_json(printed[0])
     return code
+
+
+def _with_size(path: Path) -> str:
+    """Return a path, and how large its file is where it is large."""
+    size = path.stat().st_size if path.is_file() else 0
+    return f"{path} ({size / 1e9:.1f} GB)" if size >= 1e8 else str(path)
 
 
 def _ticket_files(paths: Sequence[Path], *, every: bool) -> list[Path]:

@@ -34,7 +34,7 @@ from tombola.exports.reading import read_elsewhere
 from tombola.folder import similarity, weight_histograms
 from tombola.folder.identity import folder_of
 from tombola.folder.runs import Run, RunFolder
-from tombola.ground import catalogue, devices, extras
+from tombola.ground import catalogue, devices, extras, waiting
 from tombola.ground.errors import ConfigError, DiskError
 from tombola.ground.settings import in_words
 from tombola.ground.types import State
@@ -118,7 +118,9 @@ def run(
     extras.require("report")  # now, and not when all is trained
     display = display or Display(quiet=True)
     data_root = None if data_root is None else Path(data_root)
-    plans = plan(recipe, data_root)
+    with waiting.told(loading(recipe), display.say):
+        plans = plan(recipe, data_root)
+        fingerprint = plans.task.fingerprint  # all of the data is gone through
     room = _workers(plans.recipe, workers, executor)
     chosen = _chosen(recipe, replicates)
     for text in (*plans.task.notices, plans.zeros):
@@ -128,9 +130,7 @@ def run(
         display.say(f"{word}: {text}")
     metrics = plans.task.metrics
     display.metric = metrics[0]
-    folder = RunFolder(
-        plans.recipe, Path(runs), plans.task.fingerprint, facts(plans), display.say, metrics
-    )
+    folder = RunFolder(plans.recipe, Path(runs), fingerprint, facts(plans), display.say, metrics)
     try:
         if (labels := plans.task.labels("test")) is not None:
             folder.keep_labels(labels.cpu().numpy())
@@ -169,6 +169,12 @@ def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
         check_task(task, recipe.task)
     check_seeded(recipe, task, data_root)
     return Plans.of(settle(recipe, task), task)
+
+
+def loading(recipe: Recipe) -> str:
+    """Say what is loaded before a run, for whoever waits for it."""
+    path = recipe.data.options.get("path")
+    return f"loading the data {recipe.data.name}{f' from {path}' if path else ''}"
 
 
 def foresee(

@@ -28,7 +28,7 @@ from tombola.experiments.progress import Display
 from tombola.experiments.sources import Source, read_sources
 from tombola.folder.environments import source_digest
 from tombola.folder.runs import lock
-from tombola.ground import catalogue, devices, extras
+from tombola.ground import catalogue, devices, extras, waiting
 from tombola.ground.errors import ConfigError, InputError, TicketError
 from tombola.ground.settings import Training, in_words
 from tombola.masks.digests import digest_json
@@ -236,13 +236,14 @@ def _train_on(target: str, sources: Sequence[Source], work: _Work) -> None:
             root=work.data_root,
         )
         try:
-            task = make_task()
-            check_repeats(
-                first.data.name,
-                task.fingerprint,
-                root=work.data_root,
-                options=options_of(first.data),
-            )
+            with waiting.told(f"loading the data {target}", work.display.say):
+                task = make_task()
+                check_repeats(
+                    first.data.name,
+                    task.fingerprint,
+                    root=work.data_root,
+                    options=options_of(first.data),
+                )
         except InputError as error:
             if not work.records.all():
                 raise
