@@ -210,6 +210,7 @@ def test_the_goals_are_those_of_the_issue():
         "rounds": [],
         "mask-scaling": [],
         "memory": [],
+        "cut": [">= 0.952 x"],
         "ticket-bits": ["<= 1.1", "<= 1.1"],
     }
 
