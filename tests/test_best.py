@@ -111,7 +111,7 @@ def test_without_validation_data_nothing_is_chosen_but_one_can_be_named():
 
 def test_controls_and_the_dense_network_are_not_among_what_is_chosen_from():
     definitions = {"dense": {"method": "dense"}, "lth": {"method": "lth"}, "matched": {"match": {"arm": "lth"}},
-                   "random": {"method": "random_ticket", "source": "lth"}}  # fmt: skip
+                   "random": {"method": "random_ticket", "of": "lth"}}  # fmt: skip
     assert searching(definitions) == ["lth", "matched"]
     assert searching(definitions, dense=True) == ["dense", "lth", "matched"]
 
