@@ -1,6 +1,7 @@
 # make demo     find winning tickets on scikit-learn's digits, print the answer, leave the page
 # make test     lint, types, import layers, tests
 # make test-all the same with the slow tests: runs killed at fifty moments
+# make docs     build the documentation site into site/, with nothing fetched, and check its links
 # make findings write docs/findings.md anew from the committed records
 # make bench    measure against others; ROWS=lenet5,mask some rows, OPEN_LTH=DIR with a clone of open_lth
 # make mutants  faults made on purpose, each against the tests of its module; SEED=1 NUMBER=60
@@ -15,7 +16,7 @@ OPEN_LTH ?=
 SEED ?= 0
 NUMBER ?= 60
 
-.PHONY: demo test test-all findings bench mutants install clean
+.PHONY: demo test test-all docs findings bench mutants install clean
 .DEFAULT_GOAL := demo
 
 demo: install
@@ -30,6 +31,9 @@ test: install
 
 test-all:
 	$(MAKE) test MARKED=
+
+docs: install
+	$(BIN)/python -m website
 
 findings: install
 	$(BIN)/python -m findings

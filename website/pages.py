@@ -1,0 +1,108 @@
+"""Pages of the site: the repository's own Markdown, and those that are made from the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from website.generated import api_pages, catalogue_page, method_pages
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+
+# Pages of the repository and where they stand on the site, in the order of the menu.
+GUIDES = ("recipes", "arms", "evidence", "results", "ticket-format", "clusters")
+MEASURED = ("findings", "benchmarks", "speed")
+PROJECT = ("architecture", "glossary")
+AT_THE_ROOT = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+
+_CODE = re.compile(r"(^```.*?^```$|^~~~.*?^~~~$)", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+
+
+def stage(folder: Path) -> Path:
+    """Write the site's Markdown and its configuration into a folder, and return the configuration's path."""
+    documents = folder / "docs"
+    sources = repository_pages()
+    for source, page in sources.items():
+        path = documents / page
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = relinked(source, sources, documents)
+        if page == "index.md":  # it has no neighbours in the menu
+            text = "---\nhide: [navigation]\n---\n\n" + text
+        path.write_text(text, encoding="utf-8")
+    methods, api = method_pages(), api_pages()
+    for page, text in {**methods, **api, "catalogues.md": catalogue_page()}.items():
+        path = documents / page
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    shutil.copytree(HERE / "assets", documents / "assets", dirs_exist_ok=True)
+    config = yaml.safe_load((HERE / "zensical.yml").read_text(encoding="utf-8"))
+    config |= {"docs_dir": "docs", "site_dir": "site", "nav": navigation(sources, methods, api)}
+    python = next(plugin for plugin in config["plugins"] if "mkdocstrings" in plugin)["mkdocstrings"]
+    python["handlers"]["python"]["paths"] = [str(ROOT / "src")]
+    python["handlers"]["python"]["options"]["extensions"] = [str(HERE / "doctests.py")]
+    path = folder / "mkdocs.yml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def repository_pages() -> dict[Path, str]:
+    """Return the repository's Markdown that is part of the site, each with its place there."""
+    named = (*GUIDES, *MEASURED, *PROJECT)
+    pages = {ROOT / "docs" / f"{name}.md": f"{name}.md" for name in named}
+    pages |= {ROOT / name: place for name, place in AT_THE_ROOT.items()}
+    return {path: place for path, place in pages.items() if path.exists()}
+
+
+def navigation(sources: Mapping[Path, str], methods: Mapping[str, str], api: Mapping[str, str]) -> list[Any]:
+    """Return the menu: pages by group, in order."""
+    there = set(sources.values())
+
+    def group(names: tuple[str, ...]) -> list[str]:
+        return [f"{name}.md" for name in names if f"{name}.md" in there]
+
+    return [
+        {"Home": "index.md"},
+        {"Guides": group(GUIDES)},
+        {"Methods": list(methods)},
+        {"API": [*api, "catalogues.md"]},
+        {"Measured": group(MEASURED)},
+        {"Project": [*group((*PROJECT, "contributing", "changelog"))]},
+    ]
+
+
+def relinked(source: Path, sources: Mapping[Path, str], documents: Path) -> str:
+    """Return a page of the repository with its links as they are on the site.
+
+    Files that are no pages are copied beside them. A folder has no page: its path is named instead.
+    """
+    here = Path(sources[source])
+
+    def changed(found: re.Match[str]) -> str:
+        picture, words, target = found.groups()
+        parts = urlsplit(target)
+        if parts.scheme or not parts.path:
+            return found[0]
+        file = (source.parent / parts.path).resolve()
+        if file.is_dir():
+            return words if words.startswith("`") else f"`{file.relative_to(ROOT).as_posix()}`"
+        if file in sources:
+            place = sources[file]
+        else:
+            place = file.relative_to(ROOT).as_posix()
+            copy = documents / place
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+        fragment = f"#{parts.fragment}" if parts.fragment else ""
+        return f"{picture}[{words}]({os.path.relpath(place, here.parent)}{fragment})"
+
+    pieces = _CODE.split(source.read_text(encoding="utf-8"))
+    return "".join(piece if piece.startswith(("```", "~~~")) else _LINK.sub(changed, piece) for piece in pieces)
