@@ -29,8 +29,14 @@ def test_every_link_of_a_page_leads_somewhere(page):
 
 
 def test_a_link_to_no_file_or_no_heading_is_found(tmp_path):
-    (tmp_path / "a.md").write_text("# A `b`\n\n[x](a.md#a-b) [y](b.md) [z](#a-c) ![p](p.png) [web](https://a.b/c)\n")
-    assert links.broken(tmp_path / "a.md") == ["a.md: no file b.md", "a.md: no heading #a-c", "a.md: no file p.png"]
+    (tmp_path / "a.md").write_text(
+        "# A `b`\n\n[x](a.md#a-b) [y](b.md) [z](#a-c) ![p](p.png) [web](https://a.b/c)\n"
+    )
+    assert links.broken(tmp_path / "a.md") == [
+        "a.md: no file b.md",
+        "a.md: no heading #a-c",
+        "a.md: no file p.png",
+    ]
 
 
 def test_what_is_wrong_with_a_site_is_found(tmp_path):
@@ -41,7 +47,9 @@ def test_what_is_wrong_with_a_site_is_found(tmp_path):
     )
     (tmp_path / "b.html").write_text('<a name="two" href="a.html#one"></a>')
     (tmp_path / "404.html").write_text('<a href="/a.html#one"></a><a href="/c.html"></a>')
-    (tmp_path / "s.css").write_text("@import url(a.css); @font-face { src: url('https://a.b/f.woff') }")
+    (tmp_path / "s.css").write_text(
+        "@import url(a.css); @font-face { src: url('https://a.b/f.woff') }"
+    )
     assert sorted(links.faults(tmp_path)) == [
         "404.html: no file /c.html",
         "a.html: fetches //a.b/s.css",
@@ -83,7 +91,9 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("needs chromium")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        opened = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield opened
         opened.close()
 
@@ -100,7 +110,7 @@ def test_pages_open_from_the_disk_without_a_request_an_error_or_a_line_that_runs
     tab.on("request", lambda request: asked.append(request.url))
     for page in ("index.html", "methods/colt.html", "api/masks.html"):
         tab.goto((site / page).as_uri())
-        assert tab.evaluate("document.documentElement.scrollWidth") == width, page
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, page
     context.close()
     assert said == []
     assert [url for url in asked if not url.startswith("file://")] == []

@@ -11,26 +11,31 @@ import griffe
 
 import tombola
 from tombola import methods
-from tombola.catalogue import entries, entry
-from tombola.contracts import CONTRACTS
+from tombola.ground.catalogue import entries, entry
+from tombola.ground.contracts import CONTRACTS
 from tombola.methods.cards import Card
 
 
 def method_pages() -> dict[str, str]:
     """Return a page for each method that ships, and one that lists them, by their places on the site."""
     pages = {}
-    lines = ["# Methods", "", "What an arm of a recipe does. [Arms](../arms.md) explains how arms work together.", ""]
+    lines = [
+        "# Methods",
+        "",
+        "What an arm of a recipe does. [Arms](../arms.md) explains how arms work together.",
+        "",
+    ]
     lines += ["| method | what it does |", "|---|---|"]
     for name in methods.names():
         kind = methods.shipped(name)
         assert kind is not None
-        lines.append(f"| [`{name}`]({name}.md) | {_first_line(kind)} |")
+        lines.append(f"| [`{name}`]({name}.md) | {_summary(kind)} |")
         pages[f"methods/{name}.md"] = _method_page(name, kind)
     return {"methods/index.md": "\n".join(lines) + "\n", **pages}
 
 
 def _method_page(name: str, kind: type[methods.Method]) -> str:
-    lines = [f"# {name}", "", _first_line(kind), ""]
+    lines = [f"# {name}", "", _summary(kind), ""]
     for card in kind.cards:
         lines += _card(card)
     lines += ["## Options", "", "| option | default | meaning |", "|---|---|---|"]
@@ -58,7 +63,9 @@ def _meanings(kind: type) -> dict[str, str]:
     """Return what the docstrings of a class and of its parents say of its options."""
     found: dict[str, str] = {}
     for parent in reversed(kind.__mro__):
-        for section in griffe.parse_google(griffe.Docstring(inspect.cleandoc(parent.__doc__ or ""))):
+        for section in griffe.parse_google(
+            griffe.Docstring(inspect.cleandoc(parent.__doc__ or ""))
+        ):
             if isinstance(section, griffe.DocstringSectionAttributes):
                 found |= {item.name: " ".join(item.description.split()) for item in section.value}
     return found
@@ -72,8 +79,9 @@ def _default(field: dataclasses.Field[Any]) -> str:
     return f"`{field.default}`"
 
 
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
+def _summary(thing: Any) -> str:
+    """Return the first paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
 
 
 def api_pages() -> dict[str, str]:
@@ -82,16 +90,23 @@ def api_pages() -> dict[str, str]:
     for name, home in tombola._HOME.items():
         rooms.setdefault(home.partition(".")[0], []).append(name)
     pages = {f"api/{room}.md": _api_page(room, names) for room, names in rooms.items()}
-    lines = ["# Python API", "", "Everything here is a name of `tombola`: `import tombola; tombola.find(...)`.", ""]
+    lines = [
+        "# Python API",
+        "",
+        "Everything here is a name of `tombola`: `import tombola; tombola.find(...)`.",
+        "",
+    ]
     lines += ["| name | what it does |", "|---|---|"]
     for room, names in rooms.items():
         for name in names:
-            lines.append(f"| [`{name}`]({room}.md#tombola.{name}) | {_first_line(getattr(tombola, name))} |")
+            lines.append(
+                f"| [`{name}`]({room}.md#tombola.{name}) | {_summary(getattr(tombola, name))} |"
+            )
     return {"api/index.md": "\n".join(lines) + "\n", **pages}
 
 
 def _api_page(room: str, names: list[str]) -> str:
-    said = _first_line(importlib.import_module(f"tombola.{room}")).partition(": ")[2]
+    said = _summary(importlib.import_module(f"tombola.{room}")).partition(": ")[2]
     lines = [f"# {room}", "", _sentence(said), ""]
     for name in names:
         lines += [f"::: tombola.{name}", ""]
@@ -100,12 +115,23 @@ def _api_page(room: str, names: list[str]) -> str:
 
 def catalogue_page() -> str:
     """Return the page of all catalogues: their entries, and how a function of the user's own is called."""
-    lines = ["# Catalogues", "", "What a recipe chooses among by name. `tombola list` prints the same."]
+    lines = [
+        "# Catalogues",
+        "",
+        "What a recipe chooses among by name. `tombola list` prints the same.",
+    ]
     for catalogue, contract in CONTRACTS.items():
         if catalogue == "arms":  # the methods have pages of their own
             continue
         package = f"tombola.{catalogue}"
         lines += ["", f"## {catalogue.capitalize()}", "", "| name | what it is |", "|---|---|"]
-        lines += [f"| `{name}` | {_first_line(entry(package, name))} |" for name in entries(package)]
-        lines += ["", f"{_sentence(contract.in_words())}", "", "```python", contract.example.strip(), "```"]
+        lines += [f"| `{name}` | {_summary(entry(package, name))} |" for name in entries(package)]
+        lines += [
+            "",
+            f"{_sentence(contract.in_words())}",
+            "",
+            "```python",
+            contract.example.strip(),
+            "```",
+        ]
     return "\n".join(lines) + "\n"

@@ -43,7 +43,9 @@ def anchors(text: str) -> set[str]:
     for token, content in pairwise(tokens):
         if token.type != "heading_open":
             continue
-        words = "".join(part.content for part in content.children or [] if part.type in ("text", "code_inline"))
+        words = "".join(
+            part.content for part in content.children or [] if part.type in ("text", "code_inline")
+        )
         name = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
         number = 1
         unique = name
@@ -79,7 +81,11 @@ def broken(page: Path) -> list[str]:
         file = page.parent / unquote(parts.path) if parts.path else page
         if not file.exists():
             found.append(f"{page.name}: no file {target}")
-        elif parts.fragment and file.suffix == ".md" and parts.fragment not in anchors(file.read_text("utf-8")):
+        elif (
+            parts.fragment
+            and file.suffix == ".md"
+            and parts.fragment not in anchors(file.read_text("utf-8"))
+        ):
             found.append(f"{page.name}: no heading {target}")
     return found
 
@@ -107,13 +113,18 @@ class _Reader(HTMLParser):
 
 def faults(site: Path) -> list[str]:
     """Return what is wrong with a built site: links that lead nowhere, and what is fetched from another machine."""
-    pages = {path.resolve(): _Reader(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    pages = {
+        path.resolve(): _Reader(path.read_text(encoding="utf-8"))
+        for path in sorted(site.rglob("*.html"))
+    }
     found = []
     for path, page in pages.items():
         name = path.relative_to(site.resolve()).as_posix()
         found += [f"{name}: {fault}" for fault in _faults(path, page, pages)]
     for sheet in site.rglob("*.css"):
-        for address in re.findall(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]*)", sheet.read_text("utf-8")):
+        for address in re.findall(
+            r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]*)", sheet.read_text("utf-8")
+        ):
             found.append(f"{sheet.name}: fetches {address}")
     return found
 

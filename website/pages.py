@@ -20,8 +20,12 @@ HERE = Path(__file__).resolve().parent
 # Pages of the repository and where they stand on the site, in the order of the menu.
 GUIDES = ("recipes", "arms", "evidence", "results", "ticket-format", "clusters")
 MEASURED = ("findings", "benchmarks", "speed")
-PROJECT = ("architecture", "glossary")
-AT_THE_ROOT = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PROJECT = ("architecture", "decisions", "glossary")
+AT_THE_ROOT = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 
 _CODE = re.compile(r"(^```.*?^```$|^~~~.*?^~~~$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
@@ -46,7 +50,9 @@ def stage(folder: Path) -> Path:
     shutil.copytree(HERE / "assets", documents / "assets", dirs_exist_ok=True)
     config = yaml.safe_load((HERE / "zensical.yml").read_text(encoding="utf-8"))
     config |= {"docs_dir": "docs", "site_dir": "site", "nav": navigation(sources, methods, api)}
-    python = next(plugin for plugin in config["plugins"] if "mkdocstrings" in plugin)["mkdocstrings"]
+    python = next(plugin for plugin in config["plugins"] if "mkdocstrings" in plugin)[
+        "mkdocstrings"
+    ]
     python["handlers"]["python"]["paths"] = [str(ROOT / "src")]
     python["handlers"]["python"]["options"]["extensions"] = [str(HERE / "doctests.py")]
     path = folder / "mkdocs.yml"
@@ -62,7 +68,9 @@ def repository_pages() -> dict[Path, str]:
     return {path: place for path, place in pages.items() if path.exists()}
 
 
-def navigation(sources: Mapping[Path, str], methods: Mapping[str, str], api: Mapping[str, str]) -> list[Any]:
+def navigation(
+    sources: Mapping[Path, str], methods: Mapping[str, str], api: Mapping[str, str]
+) -> list[Any]:
     """Return the menu: pages by group, in order."""
     there = set(sources.values())
 
@@ -105,4 +113,6 @@ def relinked(source: Path, sources: Mapping[Path, str], documents: Path) -> str:
         return f"{picture}[{words}]({os.path.relpath(place, here.parent)}{fragment})"
 
     pieces = _CODE.split(source.read_text(encoding="utf-8"))
-    return "".join(piece if piece.startswith(("```", "~~~")) else _LINK.sub(changed, piece) for piece in pieces)
+    return "".join(
+        piece if piece.startswith(("```", "~~~")) else _LINK.sub(changed, piece) for piece in pieces
+    )

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tombola import Round, magnitude, per_layer, prune
 from tombola.methods import Method
+from tombola.methods.cards import Card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,18 @@ class LayerByLayer(Method):
     """
 
     share: float = 0.5
+
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "layer-by-layer",
+            "search",
+            "one layer a round, each to a share of its weights",
+            "{method: layer_by_layer, share: 0.5}",
+            what="train, prune one layer to a share of its weights, rewind, go on with the next layer",
+            question="does it matter that all layers are pruned at once?",
+            source="an example",
+        ),
+    )
 
     def rounds(self, setting, done) -> Iterator[Round]:
         mask = done[-1].mask if done else setting.mask

@@ -1,1 +1,4 @@
-"""The command line: one private file per command, found by `tombola.commands.cli`."""
+"""Commands: the command line, one private file per command.
+
+A file is found by `tombola.commands.cli`.
+"""

@@ -1,4 +1,4 @@
-"""Data sets: images and labels to find tickets on and to carry them over to.
+"""Data sets: images and labels, their splits, partitions and batches.
 
 One private file per data set; ``tombola.data.digits`` is imported when it is used. A data set is a
 function ``(*, root, options) -> Dataset``; only one that reads files takes ``root``.

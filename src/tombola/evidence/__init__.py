@@ -1,1 +1,1 @@
-"""Evidence: what results show, from intervals to verdicts and costs, each worked out once."""
+"""Evidence: intervals, comparisons, verdicts and costs, each worked out once."""

@@ -1,4 +1,4 @@
-"""Executors: who runs the trainings.
+"""Executors: where work is done: in threads, in processes, or on a Ray cluster.
 
 One private file per place where work is done: `threads`, `processes`, `ray`. `Pool` is what a run
 uses: one pool, shared by all arms and replicates, that does each piece of work once, on one of

@@ -1,3 +1,1 @@
-"""Experiments: a recipe's arms driven to their records, rehearsed, told as they go, and
-transferred.
-"""
+"""Experiments: a recipe's arms, driven until their records are written."""

@@ -1,4 +1,4 @@
-"""Exports: tickets for those who do not use tombola.
+"""Exports: tickets for programs without tombola.
 
     ticket file -> ticket -> [ export ] -> file for torch, for torch's pruning, for another machine
 

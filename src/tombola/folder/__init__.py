@@ -1,1 +1,1 @@
-"""Folder: a run on the disk, read, identified, listed, joined and packed."""
+"""Folder: a run on disk, and how runs are identified, listed, merged and packed."""

@@ -1,1 +1,1 @@
-"""Ground: what all rooms stand on, from errors and files to seeds and devices."""
+"""Ground: what every other room builds on: errors, files, seeds, devices and settings."""

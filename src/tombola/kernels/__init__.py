@@ -1,4 +1,4 @@
-"""Kernels: how a model is run, one private file per way.
+"""Kernels: how a training step is executed, one private file per way.
 
     prepare(model, handle, training) -> [ upkeep -> gradients -> update ] -> next step
 

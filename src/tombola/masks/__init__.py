@@ -1,3 +1,1 @@
-"""Masks: which weights a network has, which of them a mask keeps, and how masks are made and
-held.
-"""
+"""Masks: which weights of a network are kept, and how masks are made, counted and enforced."""

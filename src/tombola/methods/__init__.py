@@ -1,8 +1,7 @@
-"""Methods: what an arm does, one private file each; ``tombola.methods._lth`` gives the method
-``lth``.
+"""Methods: what an arm does, one private file per method.
 
-A method is a frozen dataclass derived from `Method`: its fields are its options. A user's own is
-named ``package.module:Name`` in a recipe.
+``tombola.methods._lth`` gives the method ``lth``. A method is a frozen dataclass derived from
+`Method`: its fields are its options. A user's own is named ``package.module:Name`` in a recipe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models: the networks a ticket can be found in.
+"""Models: the architectures that ship, and the FLOPs of each layer.
 
     recipe -> [ model ] -> rewind point -> search
 

@@ -1,4 +1,4 @@
-"""Recipes that ship with tombola: one YAML file for each experiment, run by its name from anywhere.
+"""Recipes: the experiments that ship, one YAML file each, run by name.
 
     name or path -> [ path_of ] -> the file -> `tombola.schema.recipe.read`
 

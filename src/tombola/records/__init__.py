@@ -1,3 +1,1 @@
-"""Records: what a run has found, as typed results and sealed files, and which of it is kept or
-best.
-"""
+"""Records: what a run has found, as typed results in sealed files."""

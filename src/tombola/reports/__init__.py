@@ -1,4 +1,4 @@
-"""Reports: from the records of a run to tables, charts and one page.
+"""Reports: a run's records as tables, charts and one page.
 
     records -> aggregate -> [ table, figures ] -> page
 

@@ -1,1 +1,1 @@
-"""Search: round after round from trained partitions to the next mask, as items of work."""
+"""Search: the rounds that lead from trained partitions to the next mask."""

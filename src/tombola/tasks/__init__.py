@@ -1,4 +1,4 @@
-"""Tasks: what is learnt and how well, the one place that opens a batch.
+"""Tasks: what is learnt and how it is measured; only a task opens a batch.
 
     data, model -> [ task ] -> build, batches, loss, measure -> jobs
 

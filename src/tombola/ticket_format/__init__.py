@@ -1,5 +1,6 @@
-"""The ticket file: what its bytes mean, and how they are checked. Needs neither torch nor
-safetensors.
+"""Ticket format: what the bytes of a ticket file mean, and how they are checked.
+
+Needs neither torch nor safetensors.
 
     texts -> layout, bits -> contents -> reading -> writing
                                      `-> describing

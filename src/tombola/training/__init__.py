@@ -1,3 +1,1 @@
-"""Training: a network with a mask through one course of steps, and what may happen while it
-runs.
-"""
+"""Training: one training run of a masked network, and what may happen while it runs."""

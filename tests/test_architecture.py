@@ -1,0 +1,44 @@
+"""The page of the architecture: its rooms and modules are those of the package."""
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+from tests.test_contributing import layers, rooms
+
+import tombola
+from tombola.ground.catalogue import entries
+from tombola.recipes import names
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PACKAGE = Path(tombola.__file__).parent
+ROWS = re.findall(r"^\| `(\w+)(?:/|\.py)` \| (.*?) \| (.*?) \|$", PAGE, re.MULTILINE)
+
+
+def test_every_room_stands_in_the_table_in_its_order_with_the_sentence_of_its_docstring():
+    assert [room for room, _, _ in ROWS] == layers()
+    assert {room: sentence for room, sentence, _ in ROWS} == rooms()
+
+
+def test_every_module_and_entry_that_the_table_names_exists():
+    for room, _, contents in ROWS:
+        for module in re.findall(r"`(\w+)`(?! \()", re.sub(r"\([^)]*\)", "", contents)):
+            assert (PACKAGE / room / f"{module}.py").is_file() or hasattr(
+                importlib.import_module(f"tombola.{room}"), module
+            ), f"{room}/{module}"
+        for listed in re.findall(r"(?<!\*)\*([^*]+)\*", contents):
+            known = names() if room == "recipes" else entries(f"tombola.{room}")
+            assert set(re.findall(r"\w+", listed)) <= set(known), room
+
+
+def test_every_module_that_the_text_names_exists():
+    named = set(re.findall(r"`([a-z_]+\.[a-z_]+)(?:\.[A-Za-z_]+)?`", PAGE)) - {
+        "records.jsonl",
+        "tickets.py",
+    }
+    named = {name for name in named if name.partition(".")[0] in layers()}
+    assert len(named) >= 6
+    for name in named:
+        assert importlib.util.find_spec(f"tombola.{name}"), name
