@@ -13,6 +13,7 @@ pytest.importorskip("zensical", reason="needs the extra docs")
 
 from website import links
 from website.__main__ import build
+from website.doctests import fenced
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted(
@@ -79,6 +80,13 @@ def test_every_public_name_and_every_method_has_its_place_on_the_site(site):
             assert f"The {card.role} {card.name}" in page
 
 
+def test_an_example_is_fenced_up_to_the_next_empty_line():
+    text = "Add.\n\n>>> 1 + 1\n2\n\nAs it is.\n\n>>> 2\n2"
+    assert fenced(text) == (
+        "Add.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nAs it is.\n\n```pycon\n>>> 2\n2\n```"
+    )
+
+
 def test_the_examples_of_docstrings_are_code_on_the_site(site):
     page = (site / "api" / "masks.html").read_text(encoding="utf-8")
     code = "".join(re.findall(r"<code>.*?</code>", page, re.DOTALL))
@@ -108,9 +116,20 @@ def test_pages_open_from_the_disk_without_a_request_an_error_or_a_line_that_runs
     tab.on("console", lambda message: said.append(message.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
     tab.on("request", lambda request: asked.append(request.url))
-    for page in ("index.html", "methods/colt.html", "api/masks.html"):
+    for page in ("methods/colt.html", "api/masks.html", "index.html"):
         tab.goto((site / page).as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, page
     context.close()
     assert said == []
     assert [url for url in asked if not url.startswith("file://")] == []
+
+
+def test_the_search_works_on_pages_from_the_disk(browser, site):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto((site / "index.html").as_uri())
+    tab.get_by_role("button", name="Search").first.click()
+    box = tab.get_by_placeholder("Search")
+    box.press_sequentially("supermask")
+    tab.get_by_text("The hypothesis").wait_for()
+    assert box.input_value() == "supermask"
+    tab.close()

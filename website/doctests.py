@@ -11,18 +11,7 @@ _PROMPT = re.compile(r"^ *>>> ")
 
 
 def fenced(text: str) -> str:
-    """Put the examples of a docstring between fences.
-
-    >>> print(fenced("Add.\\n\\n>>> 1 + 1\\n2\\n\\nThat is all.").replace("```", "'''"))
-    Add.
-    <BLANKLINE>
-    '''pycon
-    >>> 1 + 1
-    2
-    '''
-    <BLANKLINE>
-    That is all.
-    """
+    """Put the examples of a docstring between fences."""
     made: list[str] = []
     inside = False
     for line in [*text.splitlines(), ""]:
