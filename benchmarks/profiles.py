@@ -21,8 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import Settings
 from benchmarks.steps import Ours, Problem
-from tombola.masks.masks import Handle
-from tombola.training.loop import optimizer_for, settle, train
+from tombola.masks.masks import MaskHandle
+from tombola.training.loop import optimizer_for, resolve_defaults, train
 
 PROBLEMS = {
     "lenet_300_100": (Problem("lenet_300_100", "mnist", 60, density=0.5), 400),
@@ -59,7 +59,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 def plain(ours: Ours) -> Iterator[None]:
     """Train without end as one would write it down, and yield before each step."""
     model, mask, task = ours.model, ours.mask, ours.task
-    optimizer, handle = optimizer_for(model, ours.training), Handle(model, mask)
+    optimizer, handle = optimizer_for(model, ours.training), MaskHandle(model, mask)
     epoch = 0
     model.train()
     while True:
@@ -75,7 +75,7 @@ def plain(ours: Ours) -> Iterator[None]:
 
 def quick(ours: Ours) -> Iterator[object]:
     """Train by `tombola.train`, and yield before each step."""
-    training = settle(replace(ours.training, steps=10**6), ours.model, "cpu")
+    training = resolve_defaults(replace(ours.training, steps=10**6), ours.model, "cpu")
     return train(ours.model, ours.batches, training, ours.mask, loss=ours.task.loss, seed=ours.seed)
 
 

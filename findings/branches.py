@@ -29,9 +29,9 @@ from tombola.experiments.plans import make_model, make_task, replicate_seed
 from tombola.ground.settings import Schedule, Training
 from tombola.ground.types import Mask, State
 from tombola.masks.masks import count, ones, size
-from tombola.masks.paces import Gradual, Pace
 from tombola.masks.pruning import prune
 from tombola.masks.rates import counts_for
+from tombola.masks.schedules import Gradual, PruningSchedule
 from tombola.masks.scopes import per_layer
 from tombola.schema.recipe import read
 from tombola.scores import magnitude
@@ -124,7 +124,7 @@ def branches_of(
     start: State,
     trunk: Trunk,
     training: Training,
-    pace: Pace,
+    pace: PruningSchedule,
     seed: int,
     *,
     at: tuple[int, ...] = BRANCHES,
@@ -201,7 +201,7 @@ def main(replicates: list[int]) -> None:
     """Do what is not recorded yet; the branches of a trunk are written at once."""
     recipe = read(RECIPE)
     task = make_task(recipe, None)
-    pace = Pace(**(recipe.arms[GRADUAL].plain()["pace"] or {}))
+    pace = PruningSchedule(**(recipe.arms[GRADUAL].plain()["pace"] or {}))
     training = recipe.training
     RECORDS.parent.mkdir(parents=True, exist_ok=True)
     for replicate in replicates or range(recipe.replicates):

@@ -32,7 +32,7 @@ _TESTS = {
     "kernels/finding": ("test_kernels",),
     "kernels/recording": ("test_tracing",),
     "kernels/updates": ("test_steps", "test_tracing"),
-    "masks/paces": ("test_gradual",),
+    "masks/schedules": ("test_gradual",),
     "data/partitions": ("test_partitions", "test_task"),
     "masks/rates": ("test_rates", "test_pruning"),
     "records/records": ("test_experiment",),
@@ -53,7 +53,7 @@ _TESTS = {
 _ROOMS = {
     "ground": ("seeds", "settings"),
     "ticket_format": ("bits", "contents", "layout", "reading", "texts", "writing"),
-    "masks": ("controls", "digests", "masks", "paces", "pruning", "rates", "scopes", "selection"),
+    "masks": ("controls", "digests", "masks", "pruning", "rates", "schedules", "scopes", "selection"),
     "data": ("batches", "partitions", "splits"),
     "models": ("flops",),
     "kernels": ("_eager", "_traced", "anatomy", "finding", "recording", "updates"),

@@ -5,7 +5,7 @@ between two steps.
 from tombola.ground.settings import Training
 from tombola.kernels.finding import named
 from tombola.kernels.protocol import nothing
-from tombola.masks.masks import Handle
+from tombola.masks.masks import MaskHandle
 from tombola.training.loop import optimizer_for
 
 
@@ -14,7 +14,7 @@ def prepared(model, loss, kernel, **settings):
     training = Training(**({"epochs": 1} | settings))
     optimizer = optimizer_for(model, training)
     return named(kernel).prepare(
-        model, Handle(model, {}), training, loss=loss, optimizer=optimizer, reseed=nothing
+        model, MaskHandle(model, {}), training, loss=loss, optimizer=optimizer, reseed=nothing
     )
 
 

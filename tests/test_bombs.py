@@ -20,7 +20,7 @@ from tombola.experiments import experiment
 from tombola.ground.checking import hints_of
 from tombola.ground.errors import ConfigError, InputError
 from tombola.ground.settings import Training
-from tombola.masks import paces
+from tombola.masks import schedules
 from tombola.schema import arms, profiles, recipe
 from tombola.schema.recipe import from_yaml, parse, read
 
@@ -485,7 +485,7 @@ SECTIONS = (
     Training,
     batches.Augment,
     partitions.Skew,
-    paces.Pace,
+    schedules.PruningSchedule,
     profiles.Profile,
 )
 BOMBS = st.one_of(
@@ -628,7 +628,7 @@ def recipes(draw):
             Training: ["training"],
             batches.Augment: ["data", "augment"],
             partitions.Skew: ["data", "skew"],
-            paces.Pace: ["arms", "lth", "pace"],
+            schedules.PruningSchedule: ["arms", "lth", "pace"],
             profiles.Profile: ["profile"],
         }.get(kind, ["arms", "lth"] if kind in (Named, *KINDS) else [])
         name = field.name

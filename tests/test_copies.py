@@ -19,7 +19,7 @@ from tombola.data.splits import split
 from tombola.executors import serial
 from tombola.ground.settings import Training
 from tombola.masks import masks
-from tombola.masks.masks import Handle, ones
+from tombola.masks.masks import MaskHandle, ones
 from tombola.search.rounds import find, find_at_once
 from tombola.training.jobs import Job, run_job
 
@@ -180,7 +180,7 @@ def test_a_large_layer_of_another_layout_is_masked_too(monkeypatch):
     layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     assert not layer.weight.is_contiguous()
     keep = torch.rand(layer.weight.shape) < 0.5
-    handle = Handle(layer, {"weight": keep})
+    handle = MaskHandle(layer, {"weight": keep})
     with torch.no_grad():
         layer.weight.fill_(2.0)
     layer.weight.grad = torch.full_like(layer.weight, 3.0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tombola.ground.errors import InputError
-from tombola.masks.masks import count, intersect, nested, unite
+from tombola.masks.masks import count, intersect, nested, union
 from tombola.masks.pruning import prune
 from tombola.masks.rates import Count, kept_by_group
 from tombola.masks.scopes import Group, per_layer, whole_model
@@ -248,16 +248,16 @@ def union_by_search(mask, states, target, scope):
         def cut(common, part=part):
             return [prune(absolute(state), part, count=common) for state in states]
 
-        smallest = next(c for c in range(count(part) + 1) if count(unite(cut(c))) >= target[name])
-        found, before = cut(smallest), unite(cut(max(0, smallest - 1)))
-        union = unite(found)
+        smallest = next(c for c in range(count(part) + 1) if count(union(cut(c))) >= target[name])
+        found, before = cut(smallest), union(cut(max(0, smallest - 1)))
+        joined = union(found)
         new = [
             (n, i)
             for n in group.names
-            for i in range(union[n].numel())
-            if union[n][i] and not before[n][i]
+            for i in range(joined[n].numel())
+            if joined[n][i] and not before[n][i]
         ]
-        surplus = count(union) - target[name]
+        surplus = count(joined) - target[name]
         assert 0 <= surplus < len(states)
         new.sort(key=lambda place: float(states[0][place[0]][place[1]].abs()))
         for n, i in new[:surplus]:
@@ -278,7 +278,7 @@ def test_exact_counts_of_the_union_equal_a_search_for_the_common_count(scope, ca
     before = {name: keep.clone() for name, keep in mask.items()}
     result, candidates = keep_any(scope=scope)(mask, states, Count(asked), CONTEXT)
     assert kept_by_group(result, scope) == asked
-    assert equal(result, unite(candidates))
+    assert equal(result, union(candidates))
     assert not any(list(nested(candidate, mask)) for candidate in candidates)
     assert all(map(equal, candidates, union_by_search(mask, states, asked, scope)))
     assert equal(mask, before)

@@ -16,7 +16,7 @@ from tombola.ground.errors import ConfigError
 from tombola.ground.settings import Training
 from tombola.schema.recipe import Recipe, parse
 from tombola.training.jobs import Job, measure, run_job
-from tombola.training.loop import settle as settled
+from tombola.training.loop import resolve_defaults
 
 
 def recipe(**changes) -> Recipe:
@@ -65,18 +65,21 @@ def test_a_device_that_does_not_exist_is_refused_with_those_that_do():
 def test_what_is_left_open_follows_from_the_model_and_the_kind_of_device(
     model, kind, channels_last, step
 ):
-    training = settled(Training(epochs=1), model, kind)
+    training = resolve_defaults(Training(epochs=1), model, kind)
     assert (training.channels_last, training.step) == (channels_last, step)
     assert (training.threads, training.precision, training.compile) == (1, "float32", False)
-    assert settled(training, model, kind) == training
+    assert resolve_defaults(training, model, kind) == training
 
 
 def test_what_a_training_says_is_kept():
     said = Training(
         epochs=1, channels_last=False, step="eager", precision="bf16", compile=True, threads=2
     )
-    assert settled(said, models.lenet5(10), "cpu") == said
-    assert settled(Training(epochs=1, precision="bf16"), models.lenet5(10), "cpu").step == "eager"
+    assert resolve_defaults(said, models.lenet5(10), "cpu") == said
+    assert (
+        resolve_defaults(Training(epochs=1, precision="bf16"), models.lenet5(10), "cpu").step
+        == "eager"
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_what_a_training_says_is_kept():
 )
 def test_what_does_not_go_with_the_model_or_the_device_is_refused(settings, model, said):
     with pytest.raises(ConfigError, match=said):
-        settled(Training(epochs=1, **settings), model, "cpu")
+        resolve_defaults(Training(epochs=1, **settings), model, "cpu")
 
 
 @pytest.mark.parametrize("settings", [{"precision": "float16"}, {"step": "fast"}])

@@ -13,7 +13,7 @@ from tombola.executors import Pool
 from tombola.executors.packing import pack, unpack
 from tombola.ground.errors import ConfigError
 from tombola.masks.masks import ones
-from tombola.masks.paces import Gradual, Pace
+from tombola.masks.schedules import Gradual, PruningSchedule
 from tombola.search.work import Train
 from tombola.training.jobs import run_job
 
@@ -41,7 +41,7 @@ def test_gradual_pruning_has_the_digest_that_it_had_under_its_old_name():
     start = {"w": torch.arange(4.0)}
     each = replace(half(), start=start, mask={"w": torch.ones(4, dtype=torch.bool)}, seed=7)
     # Worked out at the commit before jobs had a `during`, with `gradual=` in its place.
-    assert replace(each, during=Gradual(0.25, Pace(every=5))).digest("task") == OLD
+    assert replace(each, during=Gradual(0.25, PruningSchedule(every=5))).digest("task") == OLD
 
 
 OLD = "a83ebf343a570abff930d1cdf382f2038dc9fe0f3d69a6f97ccde24384b8f4ff"

@@ -26,7 +26,7 @@ from tombola.experiments.experiment import report
 from tombola.folder.identity import run_digest
 from tombola.ground.settings import Training
 from tombola.masks.masks import ones
-from tombola.masks.paces import Pace
+from tombola.masks.schedules import PruningSchedule
 from tombola.training.loop import train
 
 ROOT = Path(__file__).parent.parent
@@ -356,7 +356,9 @@ def branches_of(trunk, pace, at):
 
 
 def test_the_cut_of_a_branch_is_the_one_that_the_schedule_has_there():
-    found = branches_of(branches.Trunk(branches.GRADUAL, (0.2,)), Pace(every=5), (10, 20))
+    found = branches_of(
+        branches.Trunk(branches.GRADUAL, (0.2,)), PruningSchedule(every=5), (10, 20)
+    )
     whole = 64 * 12 + 12 * 10
     # Six cuts up to step 30, of Zhu & Gupta's schedule; these are its densities after steps 5, 10,
     # 15 and 20.
@@ -367,7 +369,7 @@ def test_the_cut_of_a_branch_is_the_one_that_the_schedule_has_there():
 
 
 def test_a_dense_network_is_cut_to_each_density_at_once():
-    found = branches_of(branches.Trunk(branches.DENSE, (0.5, 0.1)), Pace(), (10,))
+    found = branches_of(branches.Trunk(branches.DENSE, (0.5, 0.1)), PruningSchedule(), (10,))
     assert [record["to"] for record in found] == [None, 0.5, 0.1]
     assert [record["kept"] for record in found] == [888, 444, 77 + 12]
 

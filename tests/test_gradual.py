@@ -14,7 +14,7 @@ from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
 from tombola.ground.settings import Training
 from tombola.masks.masks import count, ones, size
-from tombola.masks.paces import Gradual, Pace, densities
+from tombola.masks.schedules import Gradual, PruningSchedule, densities
 from tombola.masks.scopes import by_name
 from tombola.models.flops import Flops
 from tombola.records.records import costs_of
@@ -28,14 +28,14 @@ from tombola.training.jobs import Job, Trained, run_job
 # By hand: from sparsity 0 to 0.9 in four steps of 25: 1 - (1 - i / 4)^3 is 0, 37/64, 56/64, 63/64,
 # 1.
 def test_the_cubic_schedule_by_hand():
-    found = densities(Gradual(0.1, Pace(begin=0.1, end=0.6, every=25)), 200)
+    found = densities(Gradual(0.1, PruningSchedule(begin=0.1, end=0.6, every=25)), 200)
     assert list(found) == [20, 45, 70, 95, 120]
     expected = [1, 1 - 0.9 * 37 / 64, 1 - 0.9 * 56 / 64, 1 - 0.9 * 63 / 64, 0.1]
     assert list(found.values()) == pytest.approx(expected)
 
 
 def test_the_schedule_begins_where_it_is_told_and_falls_all_the_way():
-    found = list(densities(Gradual(0.05, Pace(every=7, initial=0.6)), 500).values())
+    found = list(densities(Gradual(0.05, PruningSchedule(every=7, initial=0.6)), 500).values())
     assert found[0] == pytest.approx(0.6)
     assert found[-1] == pytest.approx(0.05)
     assert all(one > other for one, other in itertools.pairwise(found))
@@ -45,11 +45,11 @@ def test_the_schedule_begins_where_it_is_told_and_falls_all_the_way():
     ("gradual", "message"),
     [
         (
-            Gradual(0.1, Pace(every=100)),
+            Gradual(0.1, PruningSchedule(every=100)),
             "pace.every is 100, and there are 75 steps to prune in, from 0 to 75 of 100",
         ),
         (
-            Gradual(0.5, Pace(every=10, initial=0.4)),
+            Gradual(0.5, PruningSchedule(every=10, initial=0.4)),
             "the density 0.5 is not below pace.initial, which is 0.4",
         ),
     ],
@@ -71,7 +71,7 @@ def test_a_schedule_that_cannot_be_is_told(gradual, message):
 )
 def test_a_pace_that_cannot_be_is_told(pace, message):
     with pytest.raises(ConfigError) as caught:
-        Pace(**pace)
+        PruningSchedule(**pace)
     assert message in str(caught.value)
 
 
@@ -92,7 +92,7 @@ def recipe(**changes):
 def job_and_task():
     task = make_task(recipe(), None)
     training = Training(lr=0.05, momentum=0.9, epochs=4, batch_size=64)
-    pace = Gradual(0.2, Pace(every=10), scope="per_layer")
+    pace = Gradual(0.2, PruningSchedule(every=10), scope="per_layer")
     return Job(
         task.initial_state(), ones(task.model, head=task.head), training, seed=0, during=pace
     ), task
@@ -130,7 +130,7 @@ def test_the_best_state_is_one_of_the_final_density(job_and_task):
 
 def test_a_better_state_with_more_weights_does_not_count(job_and_task):
     job, task = job_and_task
-    steep = Gradual(0.02, Pace(every=10, end=1.0), scope="per_layer")
+    steep = Gradual(0.02, PruningSchedule(every=10, end=1.0), scope="per_layer")
     sparse = replace(job, during=steep, training=replace(job.training, evaluate_every=7))
     trained = run_job(sparse, task)
     last = trained.cuts[-1][0]

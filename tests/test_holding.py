@@ -1072,7 +1072,7 @@ def test_a_handle_is_a_context_and_can_be_looked_at():
     with hold_(sgd, model, {"0.weight": torch.zeros(4, 1, 3, 3).bool()}) as handle:
         step(model, sgd)
         assert not model[0].weight.any()
-        assert repr(handle) == "Held(36 pruned weights of 1 parameters)"
+        assert repr(handle) == "HookedMaskHandle(36 pruned weights of 1 parameters)"
     step(model, sgd)
     assert model[0].weight.any()
 

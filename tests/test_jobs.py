@@ -23,7 +23,7 @@ from tombola.ground.settings import Training
 from tombola.masks.masks import ones
 from tombola.tasks.protocol import Metrics
 from tombola.training.jobs import Job, measure, run_job
-from tombola.training.loop import arrange_, settle
+from tombola.training.loop import arrange_, resolve_defaults
 
 
 def data():
@@ -143,7 +143,7 @@ def test_the_early_state_is_that_of_a_training_that_ends_there(task):
         there = run_job(replace(job, last=entry["step"]), task).final
         model = task.build(there, WHOLE, 0)
         # another layout has other last bits
-        arrange_(model, settle(job.training, task.model, "cpu"))
+        arrange_(model, resolve_defaults(job.training, task.model, "cpu"))
         metrics = task.measure(model, WHOLE, "valid")
         assert (entry["valid_loss"], entry["valid_accuracy"]) == (
             metrics.loss,

@@ -24,7 +24,7 @@ from tombola.kernels.protocol import Kernel
 from tombola.kernels.recording import recordable
 from tombola.masks.masks import ones
 from tombola.schema.recipe import parse
-from tombola.training.loop import settle, train
+from tombola.training.loop import resolve_defaults, train
 
 NAMES = catalogue.entries("tombola.kernels")
 OWN = "tests.outside.kernel:Elsewhere"
@@ -117,7 +117,7 @@ def check_kernel(kernel, what, settings, visits=(None, lambda number: number == 
     model = made(what)
     if refusal := named(kernel).refusal(model, Training(epochs=1, **settings), "cpu"):
         with pytest.raises(ConfigError, match=f"training.step is {kernel}; ") as caught:
-            settle(Training(epochs=1, step=kernel, **settings), model, "cpu")
+            resolve_defaults(Training(epochs=1, step=kernel, **settings), model, "cpu")
         assert refusal in str(caught.value)
         assert "\n" not in str(caught.value)
         return
@@ -162,9 +162,9 @@ def test_a_kernel_has_a_page_and_stands_in_a_resolved_recipe_by_one_name(kernel)
     kind = catalogue.entry("tombola.kernels", kernel)
     assert issubclass(kind, Kernel)
     assert kind.__doc__.strip()
-    settled = settle(Training(epochs=1, step=kernel), made("mlp"), "cpu")
+    settled = resolve_defaults(Training(epochs=1, step=kernel), made("mlp"), "cpu")
     assert settled.kernel == kernel
-    assert settle(settled, made("mlp"), "cpu") == settled
+    assert resolve_defaults(settled, made("mlp"), "cpu") == settled
 
 
 def test_compiled_is_what_compile_says_so_that_digests_stay():

@@ -18,7 +18,7 @@ from tombola.ground import seeds
 from tombola.ground.settings import fine_tuning, stretched
 from tombola.masks import rates
 from tombola.masks.digests import digest_mask, digest_state
-from tombola.masks.paces import Gradual, Pace
+from tombola.masks.schedules import Gradual, PruningSchedule
 from tombola.models import mlp
 from tombola.search.rounds import find
 
@@ -113,7 +113,9 @@ def test_numpys_numbers_are_numbers_everywhere_and_give_the_same(kind):
             *tombola.by_examples(of(10), of(2), of(4)),
         ]
         parts += [*tombola.by_seeds(of(2)), tombola.Partition(classes=(of(0), of(2)), order=of(1))]
-        gradual = Gradual(of(0.5), Pace(begin=of(0.0), end=of(0.5), every=of(1), initial=of(1.0)))
+        gradual = Gradual(
+            of(0.5), PruningSchedule(begin=of(0.0), end=of(0.5), every=of(1), initial=of(1.0))
+        )
         found = find(
             job,
             [tombola.Partition()],

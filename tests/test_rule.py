@@ -39,7 +39,7 @@ from tombola.masks.weights import find_weights, layer_of
 from tombola.models import conv3, flops
 from tombola.models.building import find_head, head_name, initialise_, replace_head_
 from tombola.scores import magnitude
-from tombola.training.loop import settle
+from tombola.training.loop import resolve_defaults
 
 
 class Conv1D(nn.Module):
@@ -437,7 +437,7 @@ LOOKS = {
     "magnitude": lambda model: dict(magnitude(model.state_dict(), ones(model))),
     "Ticket": lambda model: Ticket(ones(model), model.state_dict(), {}).check(),
     "task": a_task_of,
-    "settle": lambda model: settle(Training(epochs=1), model, "cpu"),
+    "resolve_defaults": lambda model: resolve_defaults(Training(epochs=1), model, "cpu"),
 }
 
 

@@ -24,11 +24,11 @@ from tombola.ground import seeds
 from tombola.ground.errors import ConfigError, InvariantError
 from tombola.ground.settings import Training
 from tombola.masks.holding import hold_
-from tombola.masks.masks import count, intersect, nested, ones, size, unite
+from tombola.masks.masks import count, intersect, nested, ones, size, union
 from tombola.masks.rates import Count, kept_by_group
 from tombola.masks.scopes import per_kind, per_layer
 from tombola.scores import magnitude, random
-from tombola.search.rounds import carried_on, find, find_apart, find_at_once
+from tombola.search.rounds import continue_from, find, find_at_once, find_independent, rewound
 from tombola.training.jobs import Job, Trained
 
 
@@ -407,7 +407,7 @@ def test_the_selected_state_is_the_one_that_is_cut(task):
 
 def test_without_rewinding_a_round_starts_from_what_the_one_before_has_learnt(task):
     further = Training(epochs=1, batch_size=50, lr=0.01)
-    rounds, reason = to_the_end(search(task, [WHOLE], [0.2] * 3, after=carried_on(further)))
+    rounds, reason = to_the_end(search(task, [WHOLE], [0.2] * 3, next_start=continue_from(further)))
     assert not reason
     assert equal(rounds[0].mask, to_the_end(search(task, [WHOLE], [0.2]))[0][0].mask)
     for before, after in itertools.pairwise(rounds):
@@ -424,13 +424,15 @@ def test_without_rewinding_several_partitions_are_refused(task):
     with pytest.raises(
         ConfigError, match="2 partitions learn 2 states; without rewinding there is one"
     ):
-        next(search(task, by_classes(10, 2, 0), [0.2], after=carried_on(Training(epochs=1))))
+        next(
+            search(task, by_classes(10, 2, 0), [0.2], next_start=continue_from(Training(epochs=1)))
+        )
 
 
 def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tickets(task):
     parts = by_examples(len(task.splits.train), 2, 0)
     rounds, _ = to_the_end(
-        find_apart(start_of(task), parts, [0.3] * 4, run_all=serial(task), keep=True)
+        find_independent(start_of(task), parts, [0.3] * 4, run_all=serial(task), keep=True)
     )
     alone = [to_the_end(search(task, [part], [0.3] * 4))[0] for part in parts]
     for found, *each in zip(rounds, *alone, strict=True):
@@ -442,14 +444,14 @@ def test_partitions_that_search_apart_are_as_many_searches_and_meet_in_their_tic
         assert equal(found.job.mask, found.mask)
     # It goes on from where each stands, not from what they share.
     known = {"candidates": rounds[1].candidates, "first": 3, "keep": True}
-    goes_on = find_apart(rounds[1].job, parts, [0.3] * 2, run_all=serial(task), **known)
+    goes_on = find_independent(rounds[1].job, parts, [0.3] * 2, run_all=serial(task), **known)
     assert same_rounds(to_the_end(goes_on)[0], rounds[2:])
 
 
 def test_apart_every_partition_is_scored_as_if_it_stood_at_its_own_number(task):
     parts = by_seeds(2)
     (found,), _ = to_the_end(
-        find_apart(start_of(task), parts, [0.3], run_all=serial(task), score=random)
+        find_independent(start_of(task), parts, [0.3], run_all=serial(task), score=random)
     )
     (together,), _ = to_the_end(search(task, parts, [0.3], score=random))
     assert all(map(equal, found.candidates, together.candidates))
@@ -458,10 +460,10 @@ def test_apart_every_partition_is_scored_as_if_it_stood_at_its_own_number(task):
 def test_a_search_by_the_union_keeps_what_is_asked_for_in_nested_rounds(task):
     total = size(start_of(task).mask)
     counts = [round(total * density) for density in (0.7, 0.5, 0.35)]
-    rounds, _ = to_the_end(search(task, by_classes(10, 2, 0), map(Count, counts), combine=unite))
+    rounds, _ = to_the_end(search(task, by_classes(10, 2, 0), map(Count, counts), combine=union))
     assert [count(found.mask) for found in rounds] == counts
     for found in rounds:
-        assert equal(found.mask, unite(found.candidates))
+        assert equal(found.mask, union(found.candidates))
         assert not equal(found.mask, intersect(found.candidates))
     assert not any(list(nested(b.mask, a.mask)) for a, b in itertools.pairwise(rounds))
 
@@ -494,13 +496,24 @@ def test_pruned_at_once_a_collapse_ends_it_with_the_reason(task):
     assert str(reason).startswith(f"layer collapse in round {len(rounds) + 1}")
 
 
+def test_earlier_names_of_arguments_go_on_working_with_a_warning(task):
+    def last(trained, index):
+        return trained.final
+
+    with pytest.warns(FutureWarning, match="find: scored is now state_to_score"):
+        rounds, _ = to_the_end(search(task, [WHOLE], [0.3], scored=last))
+    assert equal(rounds[0].mask, to_the_end(search(task, [WHOLE], [0.3]))[0][0].mask)
+    with pytest.raises(TypeError, match="find takes next_start; after is its earlier name"):
+        search(task, [WHOLE], [0.3], after=rewound, next_start=rewound)
+
+
 def test_which_state_is_scored_may_hang_on_the_round(task):
     job = start_of(task, epochs=3, select="best", lr=0.4)
 
-    def scored(trained, index):
+    def by_round(trained, index):
         return trained.final if index > 1 else trained.state
 
-    first, second = to_the_end(search(task, [WHOLE], [0.3] * 2, job, scored=scored))[0]
+    first, second = to_the_end(search(task, [WHOLE], [0.3] * 2, job, state_to_score=by_round))[0]
     state = [
         magnitude(first.trained[0].state, job.mask, None),
         magnitude(second.trained[0].final, first.mask, None),
@@ -516,7 +529,7 @@ def test_a_search_apart_that_goes_on_needs_a_candidate_of_every_partition(task):
     job = start_of(task)
     halves = by_classes(4, 2, seed=0)
     with pytest.raises(ConfigError, match="there are 1 candidates for 2 partitions"):
-        next(find_apart(job, halves, [0.2], run_all=serial(task), candidates=[job.mask]))
+        next(find_independent(job, halves, [0.2], run_all=serial(task), candidates=[job.mask]))
 
 
 def test_the_seconds_of_a_round_are_those_that_the_clock_told_between(task, monkeypatch):

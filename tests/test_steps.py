@@ -264,13 +264,13 @@ def test_only_torchs_own_layers_without_buffers_and_hooks_are_traceable():
 
 
 def test_the_mask_of_a_dense_network_costs_nothing_and_one_of_a_sparse_one_a_single_pass():
-    from tombola.masks.masks import Handle
+    from tombola.masks.masks import MaskHandle
 
     model = lenet()
     mask = ones(model, head="head")
     passes = []
     for keep in (mask, {name: torch.rand(keep.shape) < 0.5 for name, keep in mask.items()}):
-        handle = Handle(model, keep)
+        handle = MaskHandle(model, keep)
         with Counting() as counting:
             handle.mask_weights()
         passes.append(sum("_foreach_mul_" in call for call in counting.calls))

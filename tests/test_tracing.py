@@ -26,7 +26,7 @@ from tombola.kernels import recording
 from tombola.kernels.anatomy import traceable
 from tombola.kernels.recording import recordable
 from tombola.masks.masks import ones
-from tombola.training.loop import settle, train
+from tombola.training.loop import resolve_defaults, train
 
 
 @recordable
@@ -444,11 +444,11 @@ class Own(nn.Parameter):
 @pytest.mark.parametrize("what", UNTRACEABLE)
 def test_what_a_recording_would_freeze_makes_a_model_eager_and_traced_is_refused_by_name(what):
     model = net()
-    assert settle(Training(epochs=1), model, "cpu").step == "traced"
+    assert resolve_defaults(Training(epochs=1), model, "cpu").step == "traced"
     UNTRACEABLE[what](model)
-    assert settle(Training(epochs=1), model, "cpu").step == "eager"
+    assert resolve_defaults(Training(epochs=1), model, "cpu").step == "eager"
     with pytest.raises(ConfigError, match=r"training\.step is traced; ") as caught:
-        settle(Training(epochs=1, step="traced"), model, "cpu")
+        resolve_defaults(Training(epochs=1, step="traced"), model, "cpu")
     assert "\n" not in str(caught.value)
 
 

@@ -285,7 +285,7 @@ def candidates(
     >>> [changes for changes, _ in tried]
     [{}, {'threads': 2}, {'precision': 'bf16'}, {'step': 'eager'}]
     """
-    settled = training.settle(own, model, kind)
+    settled = training.resolve_defaults(own, model, kind)
     values: dict[str, Sequence[Any]] = {
         "threads": sorted({1, cores}) if kind == "cpu" else (),
         "channels_last": (True, False),
@@ -301,7 +301,9 @@ def candidates(
             for more in ({}, {"step": "eager"}) if entry != "step" else ({},):
                 changes = {entry: value, **more}
                 with contextlib.suppress(ConfigError):  # it does not apply
-                    tried.append((changes, training.settle(replace(own, **changes), model, kind)))
+                    tried.append(
+                        (changes, training.resolve_defaults(replace(own, **changes), model, kind))
+                    )
                     break
     return tried
 

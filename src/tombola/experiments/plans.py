@@ -96,7 +96,7 @@ def settle(recipe: Recipe, task: Task) -> Recipe:
     kind = devices.kind_of(recipe.device)
     device = recipe.device if ":" in recipe.device else kind
     return replace(
-        recipe, training=training.settle(recipe.training, task.model, kind), device=device
+        recipe, training=training.resolve_defaults(recipe.training, task.model, kind), device=device
     )
 
 

@@ -46,7 +46,7 @@ from tombola.schema.recipe import FORMAT, section
 from tombola.tasks._classification import Classification, classification, options_of
 from tombola.tickets import Ticket
 from tombola.training.jobs import Job, Measured, Trained
-from tombola.training.loop import settle
+from tombola.training.loop import resolve_defaults
 
 
 @dataclass(frozen=True)
@@ -354,7 +354,7 @@ def _job(source: Source, task: Classification) -> tuple[Job, list[str]]:
     skew = source.data.skew
     if skew is not None and skew.of == "all":
         part = skewed(task.splits.train.labels, skew, source.seed)
-    training = settle(source.training, task.model, task.device.type)
+    training = resolve_defaults(source.training, task.model, task.device.type)
     first_step = origin.rewind_step if on_own_data else 0
     return Job(point, mask, training, source.seed, part, first_step), notes
 

@@ -3,7 +3,7 @@ steps.
 
 Numbers given in epochs or steps refer to the full training split; a partition, which is smaller,
 takes its share of the steps, as it does of an epoch. Nothing here needs torch: what is settled by
-the model and the device is settled by `tombola.training.loop.settle`.
+the model and the device is settled by `tombola.training.loop.resolve_defaults`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Training:
         channels_last: Lay images and convolutions out with the channels innermost.
         compile: Train through ``torch.compile``: the kernel "compiled".
         step: The kernel that runs the model, an entry of ``tombola.kernels`` or
-            ``package.module:Name``. What is left open here is filled in by `settle`; the last five
+            ``package.module:Name``. What is left open here is filled in by `resolve_defaults`; the last five
             may all change bits, so they count in the digest.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import nn
 from tombola.ground.settings import Training
 from tombola.kernels._eager import Eager
 from tombola.kernels.protocol import Program
-from tombola.masks.masks import Handle
+from tombola.masks.masks import MaskHandle
 
 
 class Compiled(Eager):
@@ -24,7 +24,7 @@ class Compiled(Eager):
     tolerance: ClassVar[float] = 1e-4
 
     def prepare(
-        self, model: nn.Module, handle: Handle, training: Training, **parts: Any
+        self, model: nn.Module, handle: MaskHandle, training: Training, **parts: Any
     ) -> Program:
         """Prepare to train the compiled model, whose parameters are the model's own."""
         compiled: nn.Module = torch.compile(model)  # type: ignore[assignment]

@@ -14,7 +14,7 @@ from tombola.ground.settings import Training
 from tombola.kernels.protocol import Kernel, Loss, Program, described
 from tombola.kernels.updates import masked
 from tombola.masks import names
-from tombola.masks.masks import Handle
+from tombola.masks.masks import MaskHandle
 
 
 class Eager(Kernel):
@@ -31,7 +31,7 @@ class Eager(Kernel):
     def prepare(
         self,
         model: nn.Module,
-        handle: Handle,
+        handle: MaskHandle,
         training: Training,
         *,
         loss: Loss,

@@ -15,7 +15,7 @@ from tombola.kernels.anatomy import Anatomy, traceable
 from tombola.kernels.protocol import Loss, Program
 from tombola.kernels.recording import Trace, declared, is_special, key_of, trace_of
 from tombola.masks import names
-from tombola.masks.masks import Handle
+from tombola.masks.masks import MaskHandle
 
 
 class Traced(Eager):
@@ -45,7 +45,7 @@ class Traced(Eager):
     def prepare(
         self,
         model: nn.Module,
-        handle: Handle,
+        handle: MaskHandle,
         training: Training,
         *,
         loss: Loss,

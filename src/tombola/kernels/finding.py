@@ -13,7 +13,7 @@ from tombola.ground.contracts import CONTRACTS
 from tombola.ground.errors import ConfigError, shown
 from tombola.ground.settings import Training
 from tombola.kernels.protocol import Kernel, Program, described
-from tombola.masks.masks import Handle
+from tombola.masks.masks import MaskHandle
 
 
 def named(name: str) -> Kernel:
@@ -72,7 +72,7 @@ class _Own(Kernel):
             return str(self._kernel.refusal(model, training, kind) or "")
 
     def prepare(
-        self, model: nn.Module, handle: Handle, training: Training, **parts: Any
+        self, model: nn.Module, handle: MaskHandle, training: Training, **parts: Any
     ) -> Program:
         with self._code():
             program = self._kernel.prepare(model, handle, training, **parts)

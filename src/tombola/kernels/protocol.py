@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tombola.ground.settings import Training
-from tombola.masks.masks import Handle
+from tombola.masks.masks import MaskHandle
 
 Loss: TypeAlias = Callable[[nn.Module, Any], Tensor]
 
@@ -74,7 +74,7 @@ class Kernel(abc.ABC):
     def prepare(
         self,
         model: nn.Module,
-        handle: Handle,
+        handle: MaskHandle,
         training: Training,
         *,
         loss: Loss,

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tombola.masks.masks import Handle
+from tombola.masks.masks import MaskHandle
 
 
 def masked(
-    optimizer: torch.optim.Optimizer, handle: Handle, clip: float | None
+    optimizer: torch.optim.Optimizer, handle: MaskHandle, clip: float | None
 ) -> Callable[[], None]:
     """Make the function that takes an optimiser's step and leaves pruned weights at zero.
 

@@ -1,8 +1,8 @@
-"""Controls: tickets made from a found one, which it must beat to mean anything.
+"""Controls: tickets made from a found one, which must beat them to mean anything.
 
     found ticket -> [ draw | shuffle ] -> control ticket -> train on all data -> record
 
-All draws have addresses of their own, so a control is the same in every run, and its masks nest as
+Every draw is addressed by its seed, so a control is the same in every run, and its masks nest as
 its source's do.
 """
 
@@ -21,17 +21,14 @@ from tombola.masks.scopes import per_layer
 
 
 def draw(mask: Mask, seed: int, within: Mask | None = None) -> dict[str, Tensor]:
-    """Draw a random ticket: in every layer as many weights as the mask keeps there, at random
-    places.
+    """Draw a random ticket: as many weights in every layer as the mask keeps, at random places.
 
-    Each weight has one priority for good, so that of two masks of which one lies within the other
-    the draws do too.
+    Each weight has the same priority in every draw, so the draws of nested masks are nested, too.
 
     Args:
         mask: The found ticket's.
         seed: Of the draw.
-        within: Keep none but these, which hold the mask: what the search began with; all weights if
-            not given.
+        within: Keep only these, the mask that the search began with; all weights if not given.
 
     Source:
         Su et al. 2020, arXiv:2009.11094, section 3: only the number of weights in each layer is
@@ -41,16 +38,13 @@ def draw(mask: Mask, seed: int, within: Mask | None = None) -> dict[str, Tensor]
     >>> int(drawn["w"].sum())
     2
     """
-    whole = {
-        name: torch.ones_like(keep) if within is None else within[name]
-        for name, keep in mask.items()
-    }
-    scores = {
-        name: torch.rand(keep.shape, generator=seeds.generator(seed, "random ticket", name))
-        for name, keep in mask.items()
-    }
-    kept = {name: count({name: keep}) for name, keep in mask.items()}
-    return prune(scores, whole, scope=per_layer, count=kept)
+    allowed, scores, kept = {}, {}, {}
+    for name, keep in mask.items():
+        allowed[name] = torch.ones_like(keep) if within is None else within[name]
+        generator = seeds.generator(seed, "random ticket", name)
+        scores[name] = torch.rand(keep.shape, generator=generator)
+        kept[name] = count({name: keep})
+    return prune(scores, allowed, scope=per_layer, count=kept)
 
 
 def shuffle(
@@ -66,11 +60,10 @@ def shuffle(
         start: The state that the ticket starts from.
         mask: Its mask.
         seed: Of the shuffling.
-        what: "both" moves each weight together with its place in the mask: the kept values stay,
-            where they stand does not. "weights" deals the kept values out among the kept places.
-            "mask" moves the mask alone.
-        within: Move among these places alone, which hold the mask: what the search began with; all
-            if not given.
+        what: "both" moves each weight together with its entry of the mask: the kept values stay the
+            same, at other places. "weights" permutes the kept values among the kept places. "mask"
+            permutes the mask alone.
+        within: Permute only these places, the mask that the search began with; all if not given.
 
     Returns:
         The new start and the new mask; neither argument is changed.
@@ -78,8 +71,8 @@ def shuffle(
     Source:
         Frankle et al. 2021, arXiv:2009.08576, section 4; Su et al. 2020, arXiv:2009.11094.
 
-    >>> start, mask = {"w": torch.tensor([1.0, 2, 3, 4])}, {"w": torch.tensor([True, True, False, False])}
-    >>> values, kept = shuffle(start, mask, seed=0)
+    >>> start = {"w": torch.tensor([1.0, 2, 3, 4])}
+    >>> values, kept = shuffle(start, {"w": start["w"] < 2.5}, seed=0)
     >>> sorted(values["w"][kept["w"]].tolist())
     [1.0, 2.0]
     """
@@ -91,14 +84,14 @@ def shuffle(
             values[name] = start[name].clone()
             values[name][keep] = kept[torch.randperm(len(kept), generator=generator)]
             continue
-        there = (
-            torch.arange(keep.numel())
-            if within is None
-            else within[name].flatten().nonzero().flatten()
-        )
-        places = torch.arange(keep.numel())
-        places[there] = there[torch.randperm(len(there), generator=generator)]
-        masks[name] = keep.flatten()[places].reshape(keep.shape)
+        if within is None:
+            movable = torch.arange(keep.numel())
+        else:
+            movable = within[name].flatten().nonzero().flatten()
+        # Where each entry comes from: what may not move comes from its own place.
+        sources = torch.arange(keep.numel())
+        sources[movable] = movable[torch.randperm(len(movable), generator=generator)]
+        masks[name] = keep.flatten()[sources].reshape(keep.shape)
         if what == "both":
-            values[name] = start[name].flatten()[places].reshape(keep.shape)
+            values[name] = start[name].flatten()[sources].reshape(keep.shape)
     return values, masks

@@ -2,10 +2,10 @@
 
     forward -> backward -> [ mask gradients ] -> clip -> step -> [ mask weights ] -> forward -> ...
 
-`hold_` does not know the loop, so it does not trust any single place in it. Gradients are masked as
-soon as they are accumulated, whichever weights train just then; weights after the step of every
-optimiser of torch's that trains one of them, after all other methods of such an optimiser, before
-every forward pass, and around loading and saving.
+`hold_` does not know the loop, so it does not rely on any single place in it. Gradients are masked
+as soon as they are accumulated, whichever weights are trained at the time. Weights are masked after
+the step of every torch optimiser that trains one of them, after all other methods of such an
+optimiser, before every forward pass, and around loading and saving.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from torch.utils.hooks import RemovableHandle
 from tombola.ground.errors import InputError
 from tombola.ground.types import Mask
 from tombola.masks import names
-from tombola.masks.masks import Handle, masked_parameters
+from tombola.masks.masks import MaskHandle, masked_parameters
 
-# Integers of a weight's size: its bits and all ones are itself, its bits and none are zero.
+# Integers of a weight's size, by bytes: AND with all bits set keeps a value, with none clears it.
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Forward passes that are looked at closely, one by one; then those whose number is a power of two.
+# The first forward passes are all inspected, then those whose number is a power of two.
 _LOOKS = 64
-# Calls between an optimiser's step and the method of another that has called it, at most.
+# How far up the stack to look for an optimiser in whose step another one's step was called.
 _FRAMES = 16
 _MODULE_HOOKS = (
     "_forward_pre_hooks",
@@ -48,23 +48,23 @@ _MODULE_HOOKS = (
     "_load_state_dict_post_hooks",
 )
 
-_live: weakref.WeakSet[Held] = weakref.WeakSet()
+_live: weakref.WeakSet[HookedMaskHandle] = weakref.WeakSet()
 _step_hooks: list[RemovableHandle] = []
 
 
-def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
+def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> HookedMaskHandle:
     """Keep pruned weights at zero in anybody's training loop.
 
     Sets them to zero now; masks each gradient as soon as it is accumulated, so before the loop
-    clips; and zeroes the weights again after each step of *any* optimiser of torch's that trains
-    one of them, after what else it can do (``first_step``, ``eval``), and before each forward pass.
-    The model is not wrapped, its ``state_dict`` keeps its names, and copies of it are free. Pruned
+    clips; and zeroes the weights again after each step of *any* torch optimiser that trains one of
+    them, after its other methods (``first_step``, ``eval``), and before each forward pass. The
+    model is not wrapped, its ``state_dict`` keeps its names, and copies of it are not held. Pruned
     weights that became infinite or NaN are zeroed, too.
 
-    A weight is held by the last call that named it; an earlier handle lets go of it. Weights go on
-    being held when they are frozen or thawed, loaded, moved to another device or dtype, or when a
-    layer is replaced by one of its shape; a layer of another shape is refused at its next forward
-    pass or step.
+    A weight is held by the last call that named it; an earlier handle releases it. Weights stay
+    held when they are frozen or thawed, loaded, moved to another device or dtype, or when a layer
+    is replaced by one of its shape; a layer of another shape is refused at its next forward pass or
+    step.
 
     Code that writes weights between an optimiser's step and the next forward pass, without being a
     method of an optimiser (an average that the loop copies back), cannot be seen when it writes.
@@ -78,12 +78,13 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
         mask: Weights to keep, boolean; parameters without an entry are never held.
 
     Returns:
-        A handle: ``handle.replace(mask)`` holds another mask, ``handle.remove()`` lets go. It is a
-        context, too: ``with hold_(optimizer, model, mask):`` lets go at the end.
+        A handle: ``handle.replace(mask)`` holds another mask, ``handle.remove()`` releases the
+        weights. It is a context manager, too: ``with hold_(optimizer, model, mask):`` releases them
+        at the end.
 
     Raises:
-        InputError: The mask does not fit the model, is not boolean or empty; the optimiser trains
-            no parameter of the model, or is none; a weight is sharded or has no shape yet.
+        InputError: The mask does not fit the model, is not boolean or is empty; the optimiser
+            trains no parameter of the model, or is none; a weight is sharded or has no shape yet.
 
     >>> layer = nn.Linear(3, 1)
     >>> sgd = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
@@ -114,7 +115,7 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> Held:
             "made for another one, or before the model's parameters were; make it from "
             "model.parameters()"
         )
-    return Held(model, mask, optimizers)
+    return HookedMaskHandle(model, mask, optimizers)
 
 
 @dataclass
@@ -161,12 +162,12 @@ class _Weight:
         before = self._norm()
         self.mask_()
         after = self._norm()
-        # Of equal numbers the sum is the same to the last bit. It takes a tenth of the time that
-        # counting takes.
+        # The norm of equal numbers is the same to the last bit, and takes a tenth of the time that
+        # counting takes. Two that are NaN say nothing.
         return before != after and (before == before or after == after)
 
     def _norm(self) -> float:
-        # Half precision has too few digits for a sum to tell.
+        # A norm in half precision has too few digits to show a difference.
         dtype = torch.float32 if self.parameter.element_size() < 4 else None
         return float(torch.linalg.vector_norm(self.parameter.data, dtype=dtype))
 
@@ -174,7 +175,7 @@ class _Weight:
 def _bits(keep: Tensor, values: Tensor) -> Tensor:
     """Return an integer for each value, all bits set where it is kept and none where not.
 
-    Values that are longer than any integer have a boolean.
+    Values that are longer than any integer get a boolean instead.
     """
     kind = _INTEGERS.get(values.element_size(), torch.bool)
     bits = torch.empty_like(values, dtype=kind)
@@ -192,16 +193,16 @@ def _clear_(values: Tensor, bits: Tensor) -> None:
 
 
 class _Patch(NamedTuple):
-    """A method of an optimiser in whose place stands one that masks the weights afterwards."""
+    """An optimiser's method that was replaced by one that masks the weights afterwards."""
 
     optimizer: Callable[[], Any]
     name: str
-    before: Any  # what the optimiser itself had under that name, if anything beside its class
+    before: Any  # what the instance itself had under that name, if anything
     method: Any
 
 
 class _Link(NamedTuple):
-    """An entry of a module that leads to a weight, and what stood there when that was found."""
+    """An entry of a module that leads to a weight, and its value when the weight was held."""
 
     entries: dict[str, Any]
     key: str
@@ -210,12 +211,12 @@ class _Link(NamedTuple):
 
 @dataclass
 class _Paths:
-    """The ways from a model to the weights that are held.
+    """The paths from a model to the weights that are held.
 
     Attributes:
-        inside: The weights that lie in each module on the way, wrappers included.
-        owners: The modules that hold a weight themselves.
-        links: By what each step leads on; another value there is a layer or weight that was
+        inside: The weights inside each module on a path, wrappers included.
+        owners: The modules that own a weight themselves.
+        links: The entries along the paths; another value there means that a layer or weight was
             replaced.
     """
 
@@ -225,7 +226,7 @@ class _Paths:
 
 
 def _paths(model: nn.Module, weights: Mapping[int, _Weight]) -> _Paths:
-    """Find the ways to weights, given by the ids of their parameters; all ways to a shared one."""
+    """Find the paths to weights, given by the ids of their parameters; all those to a shared one."""
     modules = names.modules(model, shared=True)
     inside: dict[nn.Module, dict[int, _Weight]] = {}
     owners: set[nn.Module] = set()
@@ -239,6 +240,7 @@ def _paths(model: nn.Module, weights: Mapping[int, _Weight]) -> _Paths:
         owners.add(owner)
         links[id(owner), last] = _Link(owner._parameters, last, parameter)
         inside.setdefault(owner, {})[key] = weights[key]
+        # Up to the root: any module on the path may be the first whose forward pass is called.
         while place:
             place, _, child_name = place.rpartition(".")
             parent = modules[place]
@@ -251,7 +253,7 @@ def _paths(model: nn.Module, weights: Mapping[int, _Weight]) -> _Paths:
     return _Paths(inside, owners, list(links.values()))
 
 
-class Held(Handle):
+class HookedMaskHandle(MaskHandle):
     """What keeps pruned weights at zero in anybody's loop; made by `hold_`.
 
     Attributes:
@@ -260,26 +262,26 @@ class Held(Handle):
 
     def __init__(self, model: nn.Module, mask: Mask, optimizers: Sequence[Any]) -> None:
         self._optimizers = [_weakly(optimizer) for optimizer in optimizers]
-        self._stepped: list[Callable[[], Any]] = []  # optimisers of which a step was seen
+        self._stepped: list[Callable[[], Any]] = []  # optimisers that have made a step
         self._weights_of: dict[int, _Weight] = {}
         self._removables: list[RemovableHandle] = []
         self._hooked: list[nn.Module] = []
         self._patches: list[_Patch] = []
         self._links: list[_Link] = []
         self._warned = False
-        # Of the modules whose forward pass is under way; those within it need not be looked at.
+        # The module whose forward pass is under way; within it nothing need be masked again.
         self._outermost: nn.Module | None = None
         super().__init__(model, mask)
 
     def __repr__(self) -> str:
         pruned = sum(int((~weight.keep).count_nonzero()) for weight in self._weights_of.values())
-        return f"Held({pruned:,} pruned weights of {len(self._weights_of)} parameters)"
+        return f"HookedMaskHandle({pruned:,} pruned weights of {len(self._weights_of)} parameters)"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy holds nothing, as a copy of the model is free.
-        return _Copied, (dict(self.mask),)
+        # A copy holds nothing, as hooks are not copied with the model.
+        return _CopiedHandle, (dict(self.mask),)
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> HookedMaskHandle:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -297,6 +299,7 @@ class Held(Handle):
             )
         mask = names.named_like(mask, names.parameters(self._model, shared=True))
         pairs = masked_parameters(self._model, mask)
+        # All is checked before anything changes.
         for name, (parameter, _) in zip(mask, pairs, strict=True):
             if type(parameter.data) is not Tensor:
                 kind = type(parameter.data).__name__
@@ -310,11 +313,13 @@ class Held(Handle):
             if id(parameter) in weights:  # two names of one parameter
                 keep = keep & weights[id(parameter)].keep.to(keep.device)
             weights[id(parameter)] = _Weight(parameter, keep, _bits(keep, parameter.data))
+        # Two handles would both mask a weight, each with a mask of its own.
         for weight in weights.values():
             for earlier in _holders(weight.parameter):
                 if earlier is not self:
-                    earlier._let_go(weight.parameter)
+                    earlier._release(weight.parameter)
         self.mask = {name: keep for name, (_, keep) in zip(mask, pairs, strict=True)}
+        # The caller's own mapping, where it was boolean tensors already.
         if all(self.mask[name] is keep for name, keep in mask.items()):
             self.mask = mask
         # Where nothing is pruned there is nothing to hold: a dense training pays for no mask.
@@ -323,9 +328,7 @@ class Held(Handle):
         self.mask_gradients()
 
     def remove(self) -> None:
-        """Let go: the weights may move again; nothing of the handle is left in model or
-        optimiser.
-        """
+        """Release the weights: nothing of the handle is left in model or optimiser."""
         self._attach({})
 
     def mask_gradients(self) -> None:
@@ -340,12 +343,14 @@ class Held(Handle):
             for weight in self._weights_of.values():
                 weight.mask_()
 
-    def _let_go(self, parameter: nn.Parameter) -> None:
+    def _release(self, parameter: nn.Parameter) -> None:
         """Leave a parameter to another handle."""
-        weights = {key: weight for key, weight in self._weights_of.items() if key != id(parameter)}
+        weights = dict(self._weights_of)
+        weights.pop(id(parameter), None)
         live = names.parameters(self._model, shared=True)
-        theirs = {name for name in self.mask if live.get(name) is parameter}
-        self.mask = {name: keep for name, keep in self.mask.items() if name not in theirs}
+        self.mask = {
+            name: keep for name, keep in self.mask.items() if live.get(name) is not parameter
+        }
         self._attach(weights)
 
     # ---- the places where it acts
@@ -360,6 +365,7 @@ class Held(Handle):
         self._links = paths.links
         for weight in weights.values():
             self._hook_gradient(weight.parameter)
+        # Before each forward pass, whichever module it begins with, and around saving and loading.
         for module, inside in paths.inside.items():
             enter = functools.partial(self._enter, list(inside.values()), itertools.count(1))
             self._hook(module, module.register_forward_pre_hook(_Hook(enter)))
@@ -372,6 +378,7 @@ class Held(Handle):
             optimizer = ref()
             if optimizer is not None:
                 self._hook_methods(optimizer)
+        # Torch's hooks on steps are those of all optimisers, so all handles share them.
         _live.add(self)
         if not _step_hooks:
             _step_hooks.append(register_optimizer_step_pre_hook(_before_step))
@@ -387,8 +394,9 @@ class Held(Handle):
         self._hooked.clear()
         for patch in self._patches:
             optimizer = patch.optimizer()
+            # Somebody else may have wrapped the method since: theirs stays.
             if optimizer is None or vars(optimizer).get(patch.name) is not patch.method:
-                continue  # somebody has put a method of theirs around it
+                continue
             if patch.before is None:
                 delattr(optimizer, patch.name)
             else:
@@ -405,7 +413,8 @@ class Held(Handle):
     def _hook_gradient(self, parameter: nn.Parameter) -> None:
         if not (parameter.is_floating_point() or parameter.is_complex()):
             return
-        # One that is frozen may be thawed: torch takes the hook only while it is not, and keeps it.
+        # A frozen parameter may be thawed: torch takes the hook only of one that is not frozen, but
+        # then keeps it.
         frozen = not parameter.requires_grad
         if frozen:
             parameter.requires_grad_(True)
@@ -417,38 +426,40 @@ class Held(Handle):
     def _hook(self, module: nn.Module, removable: RemovableHandle) -> None:
         self._removables.append(removable)
         self._hooked.append(module)
-        # Copies are free, and a file of the model needs no tombola to be read.
+        # So copies are not held, and a file of the model needs no tombola to be read.
         vars(module)["__getstate__"] = types.MethodType(_state_without_hooks, module)
 
     def _hook_methods(self, optimizer: Any) -> None:
-        """Mask the weights after what an optimiser can do besides what torch's optimisers do."""
+        """Mask the weights after all public methods that torch's own optimisers do not have."""
         if not hasattr(optimizer, "__dict__"):
             return
         for name in dir(type(optimizer)):
-            known = hasattr(torch.optim.Optimizer, name)
             function = inspect.getattr_static(type(optimizer), name)
-            own_step = name == "step" and not getattr(function, "hooked", False)
-            if name.startswith("_") or (known and not own_step):
+            if name.startswith("_") or not isinstance(function, types.FunctionType):
                 continue
-            if not isinstance(function, types.FunctionType):
+            # A step is hooked by torch, unless a wrapper has one of its own.
+            own_step = name == "step" and not getattr(function, "hooked", False)
+            if hasattr(torch.optim.Optimizer, name) and not own_step:
                 continue
             before = vars(optimizer).get(name)
             current = getattr(optimizer, name) if before is None else before
-            method = types.MethodType(_after(current, weakref.ref(self)), optimizer)
+            method = types.MethodType(_masking_after(current, weakref.ref(self)), optimizer)
             setattr(optimizer, name, method)
             self._patches.append(_Patch(_weakly(optimizer), name, before, method))
 
     # ---- what it does there
 
     def _follow(self) -> None:
-        """Hold the parameters of the same names where a layer or a parameter was replaced."""
-        if not any(_was_replaced(link) for link in self._links):
+        """Hold the new parameters of the same names where a layer or parameter was replaced."""
+        if not any(map(_was_replaced, self._links)):
             return
         try:
             self.replace(self.mask)
         except InputError as error:
-            raise InputError(f"hold_ cannot hold on, since a layer was replaced: {error}; give "
-                             "handle.replace a mask that fits, or call handle.remove()") from None  # fmt: skip
+            raise InputError(
+                f"hold_ cannot hold on, since a layer was replaced: {error}; give "
+                "handle.replace a mask that fits, or call handle.remove()"
+            ) from None
 
     def _at_state(self, _module: nn.Module | None = None) -> None:
         self._outermost = None
@@ -456,13 +467,14 @@ class Held(Handle):
         self.mask_weights()
 
     def _enter(self, weights: Sequence[_Weight], passes: Iterator[int], module: nn.Module) -> None:
-        """Zero all pruned weights of a module before its forward pass, once with those within."""
+        """Zero all pruned weights inside a module before its forward pass."""
+        # Within another module's forward pass they have just been zeroed.
         if self._outermost is not None:
             return
         self._follow()
         self._outermost = module
         number = next(passes)
-        # To look takes time, so a long training is looked at less and less often.
+        # Inspecting takes time, so it becomes rarer in a long training.
         look = not self._warned and (number <= _LOOKS or number.bit_count() == 1)
         with torch.no_grad():
             for weight in weights:
@@ -476,13 +488,11 @@ class Held(Handle):
             self._outermost = None
 
     def _warn(self, weight: _Weight) -> None:
-        """Say once that pruned weights were written where nothing can be seen."""
+        """Warn once that pruned weights were written where `hold_` cannot see it."""
         if self._warned:
             return
         self._warned = True
-        live = names.parameters(self._model, shared=True)
-        called = (name for name, parameter in live.items() if parameter is weight.parameter)
-        name = next(called, "a parameter")
+        name = names.by_identity(self._model).get(id(weight.parameter), "a parameter")
         warnings.warn(
             f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step "
             "that it sees (by an average, by hand, by something around the optimizer); they are "
@@ -495,32 +505,37 @@ class Held(Handle):
         return any(id(parameter) in self._weights_of for parameter in _parameters(optimizer))
 
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if all(ref() is not optimizer for ref in self._stepped):
-            # A loop may make a new one each round.
+        if not _refers_to(self._stepped, optimizer):
+            # A loop may make a new optimiser each round: forget those that are gone.
             self._optimizers = [ref for ref in self._optimizers if ref() is not None]
             self._patches = [patch for patch in self._patches if patch.optimizer() is not None]
             self._stepped = [ref for ref in self._stepped if ref() is not None]
             self._stepped.append(_weakly(optimizer))
-            # Another one than was given, or what it is in, may have methods of its own.
-            for unseen in (optimizer, *_callers(optimizer)):
-                if all(ref() is not unseen for ref in self._optimizers):
-                    self._optimizers.append(_weakly(unseen))
-                    self._hook_methods(unseen)
+            # It may not be the one that `hold_` was given, and it or a wrapper around it may have
+            # methods of its own.
+            for stepping in (optimizer, *_callers(optimizer)):
+                if not _refers_to(self._optimizers, stepping):
+                    self._optimizers.append(_weakly(stepping))
+                    self._hook_methods(stepping)
         self._at_state()
+
+
+def _refers_to(references: Sequence[Callable[[], Any]], optimizer: Any) -> bool:
+    return any(reference() is optimizer for reference in references)
 
 
 def _was_replaced(link: _Link) -> bool:
     now = link.entries.get(link.key)
-    # What stands in for a parameter for the length of a call (torch.func.functional_call) is none.
+    # A tensor that replaces a parameter during a call (torch.func.functional_call) does not count.
     return now is not link.value and (now is None or isinstance(now, (nn.Parameter, nn.Module)))
 
 
 def _unreadable(parameter: Tensor) -> bool:
-    """Whether no number can be read: on no device, or while a CUDA graph is recorded."""
+    """Whether no number can be read: on the device meta, or while a CUDA graph is recorded."""
     return parameter.is_meta or (parameter.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
-class _Copied(Handle):
+class _CopiedHandle(MaskHandle):
     """A copy of a handle, which holds nothing."""
 
     def __init__(self, mask: Mask) -> None:
@@ -531,14 +546,11 @@ class _Copied(Handle):
         raise InputError("this handle is a copy and holds no model; call hold_ again")
 
     def remove(self) -> None:
-        """Let go of nothing."""
+        """Do nothing: a copy holds nothing."""
 
 
 class _Hook:
-    """What a module calls before its forward pass, and around saving and loading.
-
-    A copy of it does nothing.
-    """
+    """A module's hook around its forward pass, saving and loading; a copy of it does nothing."""
 
     def __init__(self, act: Callable[[nn.Module], None] | None) -> None:
         self._act = act
@@ -555,97 +567,102 @@ class _Hook:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    hooks = itertools.chain.from_iterable(getattr(module, name).values() for name in _MODULE_HOOKS)
+    hooks: list[object] = []
+    for name in _MODULE_HOOKS:
+        hooks += getattr(module, name).values()
     return any(isinstance(hook, _Hook) for hook in hooks)
 
 
 def _state_without_hooks(module: nn.Module) -> Any:
-    """Return what a copy or a file of a module is made of, without what holds it."""
+    """Return what a copy or a file of a module is made from, without the hooks of a handle."""
     state = type(module).__getstate__(module)  # type: ignore[no-untyped-call]
     if not isinstance(state, dict):
         return state
-    state = {name: value for name, value in state.items() if name != "__getstate__"}
+    state = dict(state)
+    state.pop("__getstate__", None)
     for name in _MODULE_HOOKS:
-        if name not in state:
-            continue
-        hooks = state[name].items()
-        theirs = [(key, hook) for key, hook in hooks if not isinstance(hook, _Hook)]
-        state[name] = OrderedDict(theirs)
+        if name in state:
+            state[name] = OrderedDict(state[name])
+            for key, hook in list(state[name].items()):
+                if isinstance(hook, _Hook):
+                    del state[name][key]
+    # Torch keeps here which forward hooks are always called: those that are left.
     left = state.get("_forward_hooks", {})
-    always = state.get("_forward_hooks_always_called", {})
-    state["_forward_hooks_always_called"] = OrderedDict()
-    for key, called in always.items():
-        if key in left:
-            state["_forward_hooks_always_called"][key] = called
+    always_called = state.get("_forward_hooks_always_called", {})
+    state["_forward_hooks_always_called"] = OrderedDict(
+        (key, value) for key, value in always_called.items() if key in left
+    )
     return state
 
 
 class _OnGradient:
-    """What torch calls when the gradient of a parameter has been accumulated."""
+    """A parameter's hook that masks its gradient as soon as it has been accumulated."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, handle: HookedMaskHandle) -> None:
         # Weakly: a parameter keeps its hooks where Python's garbage collection does not look.
-        self.held = weakref.ref(held)
+        self.handle = weakref.ref(handle)
 
     def __call__(self, parameter: Tensor) -> None:
-        held = self.held()
-        weight = None if held is None else held._weights_of.get(id(parameter))
+        handle = self.handle()
+        weight = None if handle is None else handle._weights_of.get(id(parameter))
         if weight is not None:
             with torch.no_grad():
                 weight.mask_gradient_()
 
 
-def _holders(parameter: nn.Parameter) -> list[Held]:
+def _holders(parameter: nn.Parameter) -> list[HookedMaskHandle]:
     hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
-    handles = [hook.held() for hook in hooks.values() if isinstance(hook, _OnGradient)]
-    return [held for held in handles if held is not None]
+    handles = [hook.handle() for hook in hooks.values() if isinstance(hook, _OnGradient)]
+    return [handle for handle in handles if handle is not None]
 
 
-def _after(method: Callable[..., Any], ref: weakref.ref[Held]) -> Callable[..., Any]:
-    """Make the method of an optimiser that zeroes pruned weights when it is done."""
+def _masking_after(
+    method: Callable[..., Any], ref: weakref.ref[HookedMaskHandle]
+) -> Callable[..., Any]:
+    """Wrap an optimiser's method so that it zeroes pruned weights when it is done."""
     function = method.__func__ if isinstance(method, types.MethodType) else None
 
     @functools.wraps(method)
-    def held_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def masking(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs) if function is None else function(self, *args, **kwargs)
-        held = ref()
-        if held is not None:
-            held.mask_weights()
+        handle = ref()
+        if handle is not None:
+            handle.mask_weights()
         return result
 
-    return held_method
+    return masking
 
 
 @_disable_dynamo
 def _before_step(
     optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Have an optimiser that evaluates between its moves (LBFGS) see zeros each time."""
+    """Mask before each evaluation within a step: LBFGS evaluates its closure several times."""
     closure = kwargs.get("closure") if "closure" in kwargs else next(iter(args[1:]), None)
-    holding = [held for held in list(_live) if held._trained_by(optimizer)]
-    if not holding or not callable(closure):
+    handles = [handle for handle in list(_live) if handle._trained_by(optimizer)]
+    if not handles or not callable(closure):
         return None
 
     @functools.wraps(closure)
-    def evaluated() -> Any:
-        for held in holding:
-            held.mask_weights()
+    def masked_closure() -> Any:
+        for handle in handles:
+            handle.mask_weights()
         return closure()
 
     if "closure" in kwargs:
-        return args, kwargs | {"closure": evaluated}
-    return (args[0], evaluated, *args[2:]), kwargs
+        return args, kwargs | {"closure": masked_closure}
+    return (args[0], masked_closure, *args[2:]), kwargs
 
 
 @_disable_dynamo
 def _after_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    for held in list(_live):
-        if held._trained_by(optimizer):
-            held._after_step(optimizer)
+    for handle in list(_live):
+        if handle._trained_by(optimizer):
+            handle._after_step(optimizer)
 
 
 def _inside(optimizer: Any) -> Iterator[Any]:
-    """Yield the optimisers that an object is or holds, outermost first."""
+    """Yield the optimisers that an object is or contains, outermost first."""
     waiting, seen = [optimizer], set()
     while waiting:
         candidate = waiting.pop(0)
@@ -654,7 +671,7 @@ def _inside(optimizer: Any) -> Iterator[Any]:
         seen.add(id(candidate))
         if hasattr(candidate, "param_groups"):
             yield candidate
-        # Its attributes, and what lies in lists and dictionaries of them or in itself as one.
+        # Its attributes, their elements where they are lists or dictionaries, and its own.
         parts = list(getattr(candidate, "__dict__", {}).values())
         for value in [candidate, *parts]:
             if isinstance(value, (list, tuple)):
@@ -671,21 +688,19 @@ def _callers(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
     frame = inspect.currentframe()
     for _ in range(_FRAMES):
         frame = None if frame is None else frame.f_back
-        # Of no other frame: Python keeps what was in it as long as it runs, and a loop runs for
-        # hours.
+        # The variables of no other frame are read: Python keeps a copy of them as long as the
+        # frame runs, and a loop runs for hours.
         if frame is None or not frame.f_code.co_name.endswith("step"):
             continue
         outer = frame.f_locals.get("self")
-        if (
-            outer is not optimizer
-            and hasattr(outer, "param_groups")
-            and any(inner is optimizer for inner in _inside(outer))
-        ):
+        if outer is optimizer or not hasattr(outer, "param_groups"):
+            continue
+        if any(inner is optimizer for inner in _inside(outer)):
             yield outer
 
 
 def _weakly(optimizer: Any) -> Callable[[], Any]:
-    """Return what gives an optimiser as long as it lives; one without weak references is kept."""
+    """Refer to an optimiser weakly; one that allows no weak references is kept alive."""
     try:
         return weakref.ref(optimizer)
     except TypeError:

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from tombola.ground.errors import ConfigError, InputError, UnmaskedWarning, near
 from tombola.ground.types import Mask
 from tombola.masks import names
-from tombola.masks.weights import find_weights, length_of, weight_parameter
+from tombola.masks.weights import Weight, find_weights, length_of, weight_parameter
+
+_NAMED_CHOICES = ("no_head", "conv", "all")  # of what is prunable
 
 
 def kinds(model: nn.Module) -> dict[str, str]:
@@ -38,8 +40,9 @@ def kinds(model: nn.Module) -> dict[str, str]:
 def ones(
     model: nn.Module, prunable: str | Sequence[str] = "no_head", *, head: str | None = None
 ) -> dict[str, Tensor]:
-    """Keep every weight: the mask that a search starts from. It also says which weights may be
-    pruned.
+    """Keep every weight: the mask that a search starts from.
+
+    It also says which weights may be pruned.
 
     Args:
         model: Any module; what counts as a weight is found by the kinds of its layers, see
@@ -57,58 +60,62 @@ def ones(
             layer is not known.
 
     Warns:
-        UnmaskedWarning: Weights are left out because nothing tells how their layer uses them; they are named, see
-            `unmasked`. Embeddings and norm weights are left out as a matter of course.
+        UnmaskedWarning: Weights are left out because their layer may use them in any way; they are
+            named, see `unmasked`. Embeddings and norm weights are left out as a matter of course.
 
-    >>> {name: m.numel() for name, m in ones(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), head="1").items()}
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    >>> {name: keep.numel() for name, keep in ones(net, head="1").items()}
     {'0.weight': 12}
     """
-    told = unmasked_in_words(model, prunable)
-    if told:
-        warnings.warn(told, UnmaskedWarning, stacklevel=2)
+    left_out = unmasked_in_words(model, prunable)
+    if left_out:
+        warnings.warn(left_out, UnmaskedWarning, stacklevel=2)
     return all_kept(model, prunable, head=head)
 
 
 def all_kept(
     model: nn.Module, prunable: str | Sequence[str], *, head: str | None
 ) -> dict[str, Tensor]:
-    """Return what `ones` does, for who says by itself what is left out."""
-    parameters, weights = names.parameters(model), find_weights(model)
-    maskable = {name: weight.kind for name, weight in weights.items() if weight.maskable}
-    if prunable == "all":
-        chosen = list(maskable)
-    elif prunable in ("no_head", "conv"):
-        output = head_weight(model, head)
-        chosen = [
-            name
-            for name, kind in maskable.items()
-            if name != output and prunable in ("no_head", kind)
-        ]
+    """Do what `ones` does without its warning, for callers that name the left out themselves."""
+    parameters = names.parameters(model)
+    weights = find_weights(model)
+    if prunable in _NAMED_CHOICES:
+        prunable_names = _chosen_by_kind(model, prunable, head, weights)
     elif isinstance(prunable, str) and not set(prunable) & set(".*?["):
-        known = ("no_head", "conv", "all")
         raise ConfigError(
-            f"prunable is '{prunable}'; it is one of {', '.join(known)}, or a pattern of parameter "
-            f"names such as '*.weight'.{near(prunable, known)}"
+            f"prunable is '{prunable}'; it is one of {', '.join(_NAMED_CHOICES)}, or a pattern of "
+            f"parameter names such as '*.weight'.{near(prunable, _NAMED_CHOICES)}"
         )
     else:
         patterns = [prunable] if isinstance(prunable, str) else prunable
-        norms = {name for name, weight in weights.items() if weight.kind == "norm"}
-        chosen = _matching(patterns, maskable, parameters, norms)
-    if not chosen:
+        prunable_names = _chosen_by_patterns(patterns, weights, parameters)
+    if not prunable_names:
         raise ConfigError(
             f"the model has no prunable weight (prunable: {prunable}); it has: {_some(parameters)}"
         )
-    wanted = set(chosen)
-    return {
-        name: torch.ones_like(p, dtype=torch.bool)
-        for name, p in parameters.items()
-        if name in wanted
-    }
+    # In the model's order, which breaks ties between equal scores.
+    mask = {}
+    for name, parameter in parameters.items():
+        if name in prunable_names:
+            mask[name] = torch.ones_like(parameter, dtype=torch.bool)
+    return mask
+
+
+def _chosen_by_kind(
+    model: nn.Module, prunable: object, head: str | None, weights: Mapping[str, Weight]
+) -> set[str]:
+    """Return the prunable weights for one of the named choices."""
+    output = None if prunable == "all" else head_weight(model, head)
+    chosen = set()
+    for name, weight in weights.items():
+        right_kind = prunable != "conv" or weight.kind == "conv"
+        if weight.maskable and right_kind and name != output:
+            chosen.add(name)
+    return chosen
 
 
 def from_zeros(state: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
-    """Leave out of a mask the weights that are zero in a state: the mask that a pruned checkpoint
-    was made with.
+    """Return the mask that a pruned checkpoint was made with: its zeros are the pruned weights.
 
     Args:
         state: The weights, a ``state_dict``.
@@ -133,84 +140,91 @@ def from_zeros(state: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
 
 
 def unmasked(model: nn.Module, prunable: str | Sequence[str] = "all") -> dict[str, str]:
-    """Name the weights that are left out of a model's masks, though a layer may multiply by them,
-    and say why.
+    """Name the weights that masks leave out though a layer may multiply by them, and say why.
 
     Args:
         model: Any module.
-        prunable: As of `ones`. Where patterns name what is pruned, nothing is left out but what
-            they leave out.
+        prunable: As of `ones`. Patterns leave nothing out but what they do not match.
 
     >>> net = nn.Module()
     >>> net.mix = nn.Parameter(torch.ones(3, 4))
     >>> unmasked(net)
     {'mix': 'a Module holds it itself and may use it in any way'}
     """
-    if prunable not in ("all", "no_head", "conv"):
+    if prunable not in _NAMED_CHOICES:
         return {}
     return {name: weight.reason for name, weight in find_weights(model).items() if weight.reason}
 
 
 def unmasked_in_words(model: nn.Module, prunable: str | Sequence[str] = "all") -> str:
-    """Say in one line what is left out of a model's masks, see `unmasked`; nothing where nothing
-    is.
+    """Say in one line what a model's masks leave out, see `unmasked`; empty if they are complete.
 
     >>> unmasked_in_words(nn.Linear(2, 2))
     ''
     """
-    left = unmasked(model, prunable)
-    if not left:
+    left_out = unmasked(model, prunable)
+    if not left_out:
         return ""
-    first, number = next(iter(left)), len(left)
-    many = (
-        "1 weight has no mask and is" if number == 1 else f"{number} weights have no mask and are"
+    first, number = next(iter(left_out)), len(left_out)
+    if number == 1:
+        subject = "1 weight has no mask and is"
+    else:
+        subject = f"{number} weights have no mask and are"
+    return (
+        f"{subject} not pruned: {_some(left_out)} ({left_out[first]}); "
+        f"prunable: ['{first}'] names it"
     )
-    return f"{many} not pruned: {_some(left)} ({left[first]}); prunable: ['{first}'] names it"
 
 
-def _matching(
-    patterns: Sequence[str],
-    weights: Mapping[str, str],
-    parameters: Mapping[str, Tensor],
-    norms: Collection[str],
-) -> list[str]:
-    found: list[str] = []
+def _chosen_by_patterns(
+    patterns: Sequence[str], weights: Mapping[str, Weight], parameters: Mapping[str, Tensor]
+) -> set[str]:
+    """Return the prunable parameters that patterns of names match."""
+    chosen: set[str] = set()
     for pattern in patterns:
-        matched = {name: p for name, p in parameters.items() if fnmatchcase(name, pattern)}
+        matched = [name for name in parameters if fnmatchcase(name, pattern)]
         if not matched:
             raise ConfigError(
                 f"prunable: '{pattern}' matches no parameter; the model has: {_some(parameters)}"
             )
-        chosen = [name for name in matched if name in weights]
-        # What is no weight by the rule is pruned on request: by a pattern that means nothing else.
-        chosen = chosen or [
-            name for name, p in matched.items() if p.dim() >= 2 and not _is_bias(name, norms)
-        ]
-        if not chosen:
+        matched_weights = [name for name in matched if name in weights and weights[name].maskable]
+        # A tensor that is no weight by the rule is pruned on request: by a pattern that matches no
+        # weight, so that it can mean nothing else.
+        if not matched_weights:
+            for name in matched:
+                if parameters[name].dim() >= 2 and not _is_bias_or_norm(name, weights):
+                    matched_weights.append(name)
+        if not matched_weights:
             raise ConfigError(
                 f"prunable: '{pattern}' matches {_some(matched)}; only the weights of convolutions "
                 "and linear layers are pruned, biases and norm weights never (and, where a pattern "
                 "means nothing else, other tensors of two or more dimensions)"
             )
-        found += chosen
-    return found
+        chosen.update(matched_weights)
+    return chosen
 
 
-def _is_bias(name: str, norms: Collection[str]) -> bool:
-    return name in norms or "bias" in name.rpartition(".")[2]
+def _is_bias_or_norm(name: str, weights: Mapping[str, Weight]) -> bool:
+    if name in weights and weights[name].kind == "norm":
+        return True
+    return "bias" in name.rpartition(".")[2]
 
 
-def _some(names: Mapping[str, object]) -> str:
-    shown = list(names)[:6]
-    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+def _some(names: Collection[str]) -> str:
+    """List the first few of many names."""
+    shown = ", ".join(list(names)[:6])
+    return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown
 
 
 def head_weight(model: nn.Module, head: str | None) -> str:
-    """Return the name of the output layer's weight, for the layer that is given or the attribute
-    ``head``.
+    """Return the name of the output layer's weight.
 
     A weight that the output layer shares with another layer has the name that it has in a mask, its
     first.
+
+    Args:
+        model: Any module.
+        head: Dotted name of the output layer; ``None`` takes the attribute ``head``.
 
     Raises:
         ConfigError: There is no such layer, or it has no weight of its own.
@@ -224,14 +238,14 @@ def head_weight(model: nn.Module, head: str | None) -> str:
                 "too with prunable='all'"
             )
         raise ConfigError(f"the model has no layer '{head}'.{near(head, modules)}")
-    source = weight_parameter(modules[name])
-    if source is None:
+    weight_and_reason = weight_parameter(modules[name])
+    if weight_and_reason is None:
         raise ConfigError(
             f"head '{name}' is a {type(modules[name]).__name__} without a weight; name the output "
             "layer itself with head="
         )
-    named = {id(parameter): of for of, parameter in names.parameters(model).items()}
-    return named[id(source[0])]
+    output, _ = weight_and_reason
+    return names.by_identity(model)[id(output)]
 
 
 def count(mask: Mask) -> int:
@@ -240,15 +254,14 @@ def count(mask: Mask) -> int:
     >>> count({"w": torch.tensor([True, False, True])})
     2
     """
-    # On the CPU by numpy, which takes an eighth of the time that torch does.
-    return sum(
-        int(
-            np.count_nonzero(keep.numpy())
-            if keep.device.type == "cpu"
-            else torch.count_nonzero(keep)
-        )
-        for keep in mask.values()
-    )
+    kept = 0
+    for keep in mask.values():
+        if keep.device.type == "cpu":
+            # numpy takes an eighth of the time that torch does.
+            kept += int(np.count_nonzero(keep.numpy()))
+        else:
+            kept += int(torch.count_nonzero(keep))
+    return kept
 
 
 def size(mask: Mask) -> int:
@@ -257,14 +270,15 @@ def size(mask: Mask) -> int:
 
 
 class Total(int):
-    """How many weights a model has, and which: what a mask names beyond them, on request,
-    `density` counts too.
+    """How many weights a model has, and their names.
+
+    `density` needs the names to count weights beyond them that a mask names on request.
     """
 
     names: frozenset[str]
 
     def __new__(cls, number: int, names: Collection[str] = ()) -> Total:
-        """Make the number, of the weights of these names."""
+        """Make the total of the weights of these names."""
         total = super().__new__(cls, number)
         total.names = frozenset(names)
         return total
@@ -286,37 +300,40 @@ def density(mask: Mask, total: int | None = None) -> float:
     >>> density(mask), density(mask, total=10)
     (0.5, 0.8)
     """
-    whole = size(mask) if total is None else int(total)
+    prunable = size(mask)
+    all_weights = prunable if total is None else int(total)
     if isinstance(total, Total):
-        known = names.named_like(mask, total.names)
-        whole += size({name: keep for name, keep in known.items() if name not in total.names})
-    if whole == 0:
+        for name, keep in names.named_like(mask, total.names).items():
+            if name not in total.names:
+                all_weights += keep.numel()
+    if all_weights == 0:
         raise InputError("no weight has no density; the mask names none, or total is 0")
-    if whole < size(mask):
+    if all_weights < prunable:
         raise InputError(
-            f"total is {whole}, and the mask alone names {size(mask)} weights; "
+            f"total is {all_weights}, and the mask alone names {prunable} weights; "
             "total_weights(model, mask) counts all of them"
         )
-    return (whole - size(mask) + count(mask)) / whole
+    pruned = prunable - count(mask)
+    return (all_weights - pruned) / all_weights
 
 
 def total_weights(model: nn.Module, mask: Mask | None = None) -> Total:
     """Count all weights, biases not: the denominator of COLT's PruneRate (Eq. 2).
 
-    Those of convolutions, linear layers and norms count, and tensors that modules of unknown kind
-    hold themselves, masked or not; `tombola.masks.weights` has the rule.
+    The weights of convolutions, linear layers and norms count, and tensors that modules of unknown
+    kind hold themselves, masked or not; `tombola.masks.weights` has the rule.
 
     Args:
         model: Any module.
-        mask: What counts beside: a mask may name on request what is no weight by the rule, such as
-            an embedding. `density` does so by itself.
+        mask: Count what it names, too: on request a mask may name what is no weight by the rule,
+            such as an embedding. `density` does so by itself.
 
     >>> total_weights(nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)))
     15
     """
     sizes = {name: weight.parameter.numel() for name, weight in find_weights(model).items()}
-    asked = names.named_like(mask or {}, names.parameters(model))
-    sizes |= {name: keep.numel() for name, keep in asked.items()}
+    for name, keep in names.named_like(mask or {}, names.parameters(model)).items():
+        sizes[name] = keep.numel()
     return Total(sum(sizes.values()), sizes)
 
 
@@ -346,7 +363,7 @@ def intersect(candidates: Sequence[Mask]) -> dict[str, Tensor]:
     return _combined(candidates, Tensor.logical_and_, "intersect")
 
 
-def unite(candidates: Sequence[Mask]) -> dict[str, Tensor]:
+def union(candidates: Sequence[Mask]) -> dict[str, Tensor]:
     """Keep a weight where any candidate keeps it.
 
     Args:
@@ -360,20 +377,20 @@ def unite(candidates: Sequence[Mask]) -> dict[str, Tensor]:
 
     >>> a = {"fc.weight": torch.tensor([True, True, False])}
     >>> b = {"fc.weight": torch.tensor([True, False, False])}
-    >>> unite([a, b])["fc.weight"].tolist()
+    >>> union([a, b])["fc.weight"].tolist()
     [True, True, False]
     """
-    return _combined(candidates, Tensor.logical_or_, "unite")
+    return _combined(candidates, Tensor.logical_or_, "union")
 
 
 def _combined(
-    candidates: Sequence[Mask], combine_: Callable[[Tensor, Tensor], Tensor], what: str
+    candidates: Sequence[Mask], combine_: Callable[[Tensor, Tensor], Tensor], function: str
 ) -> dict[str, Tensor]:
     if not candidates:
-        raise InputError(f"{what} needs at least one candidate; it was given none")
+        raise InputError(f"{function} needs at least one candidate; it was given none")
     first = candidates[0]
     for index, candidate in enumerate(candidates):
-        _check_alike(candidate, first, f"candidate {index}", "candidate 0")
+        _check_same_form(candidate, first, index)
     result = {name: keep.to(torch.bool, copy=True) for name, keep in first.items()}
     for candidate in candidates[1:]:
         for name, keep in result.items():
@@ -381,17 +398,17 @@ def _combined(
     return result
 
 
-def _check_alike(
-    one: Mapping[str, Tensor], other: Mapping[str, Tensor], one_is: str, other_is: str
-) -> None:
-    if one.keys() != other.keys():
-        odd = sorted(set(one) ^ set(other))
-        raise InputError(f"{one_is} and {other_is} name different parameters: {', '.join(odd)}")
-    for name in one:
-        if one[name].shape != other[name].shape:
+def _check_same_form(candidate: Mask, first: Mask, index: int) -> None:
+    if candidate.keys() != first.keys():
+        differing = sorted(set(candidate) ^ set(first))
+        raise InputError(
+            f"candidate {index} and candidate 0 name different parameters: {', '.join(differing)}"
+        )
+    for name, keep in candidate.items():
+        if keep.shape != first[name].shape:
             raise InputError(
-                f"{one_is} and {other_is} have different shapes for '{name}': "
-                f"{tuple(one[name].shape)} and {tuple(other[name].shape)}"
+                f"candidate {index} and candidate 0 have different shapes for '{name}': "
+                f"{tuple(keep.shape)} and {tuple(first[name].shape)}"
             )
 
 
@@ -400,28 +417,28 @@ def masked_parameters(model: nn.Module, mask: Mask) -> list[tuple[nn.Parameter, 
 
     Raises:
         InputError: The mask names a parameter that the model has not, or one of another shape, or
-            it leaves a weight-normed layer nothing of a row that it divides by the length of.
+            it empties a row of a weight-normed layer, which divides by the row's length.
     """
     parameters = names.parameters(model, shared=True)
-    mask = names.named_like(mask, parameters)
     pairs = []
-    for name, keep in mask.items():
+    for name, keep in names.named_like(mask, parameters).items():
         if name not in parameters:
             raise InputError(
                 f"the mask names '{name}', which the model has not.{near(name, parameters)}"
             )
         keep = boolean(name, keep)
-        if isinstance(parameters[name], nn.UninitializedParameter):
+        parameter = parameters[name]
+        if isinstance(parameter, nn.UninitializedParameter):
             raise InputError(
                 f"'{name}' has no shape yet: its layer is lazy and must see an image first"
             )
-        if parameters[name].shape != keep.shape:
-            shapes = (
-                f"{tuple(keep.shape)} in the mask and {tuple(parameters[name].shape)} in the model"
+        if parameter.shape != keep.shape:
+            raise InputError(
+                f"'{name}' has the shape {tuple(keep.shape)} in the mask and "
+                f"{tuple(parameter.shape)} in the model"
             )
-            raise InputError(f"'{name}' has the shape {shapes}")
         _check_lengths(name, keep, parameters)
-        pairs.append((parameters[name], keep))
+        pairs.append((parameter, keep))
     return pairs
 
 
@@ -446,14 +463,15 @@ def boolean(name: str, keep: object) -> Tensor:
 
 
 def _check_lengths(name: str, keep: Tensor, parameters: Mapping[str, Tensor]) -> None:
-    """Refuse a mask that makes weight norm divide by zero, which would be told as a loss that
-    is no number.
-    """
+    """Refuse a mask with which weight norm would divide by zero: the loss would become NaN."""
     lengths = parameters.get(length_of(name) or "")
     if lengths is None:
         return
+    # The dimensions that one length is taken over.
     dims = [dim for dim in range(keep.dim()) if lengths.dim() == 0 or lengths.shape[dim] == 1]
-    empty = ~keep.amax(dims).flatten() if dims else keep.new_zeros(1)
+    if not dims:
+        return
+    empty = ~keep.amax(dims).flatten()
     if bool(empty.any()):
         row = int(empty.nonzero()[0])
         raise InputError(
@@ -476,18 +494,19 @@ def apply_(model: nn.Module, mask: Mask) -> None:
             parameter.masked_fill_(~keep.to(parameter.device), 0)
 
 
-_LARGE = 4_000_000  # weights of a layer, from where on its mask is not kept as numbers
-_PIECE = 1 << 15  # weights whose mask is made at a time: it stays in the cache
+# A layer of more weights than this has no float mask: it would be as large as the layer.
+_LARGE = 4_000_000
+# Weights of such a layer whose float mask is made at a time: it stays in the cache.
+_PIECE = 1 << 15
 
 
-class Handle:
-    """What keeps pruned weights at zero in tombola's own loop, `train`; for any other loop there is
-    `hold_`.
+class MaskHandle:
+    """Keeps pruned weights at zero in tombola's own loop, `train`; any other loop has `hold_`.
 
     The loop calls it: on the gradients before they are clipped, and on the weights after the step.
     It multiplies by the mask, and 0 * NaN is NaN, as is 0 * infinity. A training that runs into one
-    is lost anyway, and ``run_job`` says so by its loss; `apply_` and ``replace`` set even such
-    weights to zero.
+    is lost anyway, and ``run_job`` reports its loss; `apply_` and ``replace`` set even such weights
+    to zero.
     """
 
     def __init__(self, model: nn.Module, mask: Mask) -> None:
@@ -499,32 +518,32 @@ class Handle:
         """Hold another mask from now on; its pruned weights are set to zero at once."""
         apply_(self._model, mask)
         self.mask = mask
-        # Where nothing is pruned there is nothing to hold: a dense training pays for no mask.
-        pairs = [
-            (parameter, keep)
-            for parameter, keep in masked_parameters(self._model, mask)
-            if not keep.all()
-        ]
-        # Float masks: a product with them is 6 to 40 times quicker than filling by a boolean mask.
-        # The price is that a pruned weight that is infinite or NaN becomes NaN and not zero. They
-        # are as large as the weights, so those of large layers are made piece by piece, each time
-        # anew: a small part of what a step of such a layer takes.
-        self._large = [(parameter, keep) for parameter, keep in pairs if self._in_pieces(parameter)]
-        pairs = [(parameter, keep) for parameter, keep in pairs if not self._in_pieces(parameter)]
-        self._weights: list[Tensor] = [parameter for parameter, _ in pairs]
-        self._keeps = [
-            keep.to(device=parameter.device, dtype=parameter.dtype) for parameter, keep in pairs
-        ]
+        self._weights: list[Tensor] = []
+        self._keeps: list[Tensor] = []
+        self._large: list[tuple[Tensor, Tensor]] = []
+        for parameter, keep in masked_parameters(self._model, mask):
+            # Where nothing is pruned there is nothing to hold: a dense training pays for no mask.
+            if keep.all():
+                continue
+            # Float masks: a product with them is 6 to 40 times quicker than filling by a boolean
+            # mask. The price is that a pruned weight that is infinite or NaN becomes NaN and not
+            # zero. They are as large as the weights, so those of large layers are made piece by
+            # piece at every step: a small part of the time that such a layer's step takes.
+            if self._in_pieces(parameter):
+                self._large.append((parameter, keep))
+            else:
+                self._weights.append(parameter)
+                self._keeps.append(keep.to(device=parameter.device, dtype=parameter.dtype))
 
     def mask_gradients(self) -> None:
         """Zero the gradients of the pruned weights."""
-        pairs = [
-            (w.grad, keep)
-            for w, keep in zip(self._weights, self._keeps, strict=True)
-            if w.grad is not None
-        ]
-        if pairs:
-            torch._foreach_mul_([grad for grad, _ in pairs], [keep for _, keep in pairs])
+        grads, keeps = [], []
+        for weight, keep in zip(self._weights, self._keeps, strict=True):
+            if weight.grad is not None:
+                grads.append(weight.grad)
+                keeps.append(keep)
+        if grads:
+            torch._foreach_mul_(grads, keeps)
         for weight, keep in self._large:
             if weight.grad is not None:
                 _multiply_(weight.grad, keep)
@@ -562,7 +581,10 @@ def empty_layers(mask: Mask) -> list[str]:
 
 
 def nested(mask: Mask, within: Mask) -> Iterator[str]:
-    """Yield the names of parameters where a mask keeps a weight that ``within`` has pruned;
-    none when it is nested.
+    """Yield the parameters of which a mask keeps a weight that ``within`` has pruned.
+
+    There is none when the mask is nested in the other.
     """
-    return (name for name, keep in mask.items() if bool((keep & ~within[name]).any()))
+    for name, keep in mask.items():
+        if bool((keep & ~within[name]).any()):
+            yield name

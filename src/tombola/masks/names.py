@@ -58,9 +58,9 @@ _PRIVATE = {
 @functools.lru_cache(maxsize=1024)
 def _wrapper_class(kind: Hashable) -> _Wrapper | None:
     for base in getattr(kind, "__mro__", ()):
-        found = _WRAPPERS.get(f"{base.__module__}.{base.__qualname__}")
-        if found is not None:
-            return found
+        wrapper = _WRAPPERS.get(f"{base.__module__}.{base.__qualname__}")
+        if wrapper is not None:
+            return wrapper
     return None
 
 
@@ -121,15 +121,20 @@ def parameters(model: nn.Module, *, shared: bool = False) -> dict[str, nn.Parame
     >>> list(parameters(nn.DataParallel(nn.Linear(2, 1))))
     ['weight', 'bias']
     """
-    found: dict[str, nn.Parameter] = {}
+    named: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
     for place, module in modules(model, shared=shared).items():
         for name, parameter in module._parameters.items():
             if parameter is None or (id(parameter) in seen and not shared):
                 continue
             seen.add(id(parameter))
-            found[f"{place}.{name}" if place else name] = parameter
-    return found
+            named[f"{place}.{name}" if place else name] = parameter
+    return named
+
+
+def by_identity(model: nn.Module) -> dict[int, str]:
+    """Return the name that each parameter of a model has in a mask, by the parameter's ``id``."""
+    return {id(parameter): name for name, parameter in parameters(model).items()}
 
 
 def state(model: nn.Module, *, keep_vars: bool = False) -> dict[str, Any]:
@@ -143,12 +148,10 @@ def state(model: nn.Module, *, keep_vars: bool = False) -> dict[str, Any]:
     ['weight', 'bias']
     """
     root = unwrapped(model)
-    found: dict[str, Any] = root.state_dict(keep_vars=keep_vars)
-    short = {name: _in_state(root, name) for name in found}
+    values: dict[str, Any] = root.state_dict(keep_vars=keep_vars)
+    renamed = {_without_wrappers(root, name): value for name, value in values.items()}
     # As it came where no name changes: a state_dict carries the versions of its layers.
-    if all(name == long for long, name in short.items()):
-        return found
-    return {short[long]: value for long, value in found.items()}
+    return values if renamed.keys() == values.keys() else renamed
 
 
 def load_(model: nn.Module, values: Mapping[str, Any]) -> None:
@@ -161,21 +164,26 @@ def load_(model: nn.Module, values: Mapping[str, Any]) -> None:
     >>> load_(layer, nn.Linear(2, 1).state_dict())
     """
     root = unwrapped(model)
-    own = root.state_dict()
-    long = {_in_state(root, name): name for name in own}
+    current = root.state_dict()
     # Without the versions that torch notes beside a state_dict, a layer takes a state for an old
-    # one. Those of the state are by its own names, so they go with it as it is; else it counts as
-    # one of the model as it is now.
-    noted = getattr(values, "_metadata", None) if all(name in own for name in values) else None
-    values = named_like(values, long)
-    whole = OrderedDict((long.get(name, name), value) for name, value in values.items())
-    noted = noted or getattr(own, "_metadata", None)
-    if noted is not None:
-        whole._metadata = noted  # type: ignore[attr-defined]  # torch's own way to hand the versions over
-    root.load_state_dict(whole)
+    # one. Those of the state go by its own names, so they are taken where these are the model's;
+    # else it counts as a state of the model as it is now.
+    versions = None
+    if all(name in current for name in values):
+        versions = getattr(values, "_metadata", None)
+    versions = versions or getattr(current, "_metadata", None)
+
+    # Back from the names without wrappers to those that torch knows.
+    torch_names = {_without_wrappers(root, name): name for name in current}
+    state_dict: OrderedDict[str, Any] = OrderedDict()
+    for name, value in named_like(values, torch_names).items():
+        state_dict[torch_names.get(name, name)] = value
+    if versions is not None:
+        state_dict._metadata = versions  # type: ignore[attr-defined]  # torch's own way
+    root.load_state_dict(state_dict)
 
 
-def _in_state(root: nn.Module, name: str) -> str:
+def _without_wrappers(root: nn.Module, name: str) -> str:
     """Leave the wrappers' parts out of a name that stands in a state_dict."""
     module: nn.Module | None = root
     kept = []
@@ -227,12 +235,11 @@ _RENAMINGS: tuple[Callable[[str], str], ...] = (
 
 
 def named_like(values: Mapping[str, V], known: Collection[str]) -> Mapping[str, V]:
-    """Return values by names that are known: as they are if all of them are, else without the parts
-    of wrappers.
+    """Return values by known names: as they are if all are known, else without wrappers' parts.
 
     The rule for names without a model. One renaming is taken for all of them: that by which most
-    are known, and of such the one that leaves out least. What stays unknown is the caller's to
-    name.
+    are known, and of such the one that leaves out least. It is up to the caller to report names
+    that stay unknown.
 
     >>> named_like({"module.fc.weight": 1}, ["fc.weight"])
     {'fc.weight': 1}
@@ -250,7 +257,7 @@ def named_like(values: Mapping[str, V], known: Collection[str]) -> Mapping[str, 
 
 
 def covering(values: Mapping[str, V], wanted: Collection[str]) -> Mapping[str, V]:
-    """Return values by names among which all wanted ones are; as `named_like`, from the other side.
+    """Return values renamed so that all wanted names are among them, see `named_like`.
 
     A state may hold more than what a mask names, so it is the mask's names that must all be found.
 
@@ -258,66 +265,63 @@ def covering(values: Mapping[str, V], wanted: Collection[str]) -> Mapping[str, V
     {'fc.weight': 1, 'fc.bias': 2}
     """
     for rename in _RENAMINGS:
-        found = {rename(name) for name in values}
-        if found.issuperset(wanted) and len(found) == len(values):
+        renamed = {rename(name) for name in values}
+        if renamed.issuperset(wanted) and len(renamed) == len(values):
             return _renamed(rename, values)
     return values
 
 
 def holding(values: Mapping[str, V], wanted: Collection[str]) -> dict[str, V] | None:
-    """Return values by the names of modules among which all wanted ones are, without the parts of
-    wrappers.
+    """Return values by names of modules without the parts of wrappers, if they hold all wanted.
 
-    What a wrapper wraps takes the wrapper's name; ``None`` where nothing brings the names together.
+    What a wrapper wraps takes the wrapper's name; ``None`` where no renaming holds all wanted ones.
 
     >>> holding({"": 1, "module": 2, "module.fc": 3}, ["", "fc"])
     {'': 2, 'fc': 3}
     """
     # A private part is never the user's, and the entry with it takes the place of that without.
     for rename in _RENAMINGS[1:]:
-        found = {_of_module(rename, name): values[name] for name in sorted(values, key=len)}
-        if found.keys() >= set(wanted):
-            return found
+        renamed = {}
+        for name in sorted(values, key=len):
+            parameter = rename(f"{name}.weight" if name else "weight")
+            renamed[parameter.rpartition(".")[0]] = values[name]
+        if renamed.keys() >= set(wanted):
+            return renamed
     return None
-
-
-def _of_module(rename: Callable[[str], str], name: str) -> str:
-    return rename(f"{name}.weight" if name else "weight").rpartition(".")[0]
 
 
 def agreed(
     mask: Mapping[str, V], values: Mapping[str, W]
 ) -> tuple[Mapping[str, V], Mapping[str, W]]:
-    """Bring the names of a mask and of a state together; as they are where all of the mask's are in
-    the state.
+    """Bring the names of a mask and of a state together.
 
-    Else the state's names become the mask's, or the mask's the state's, or both lose the parts of
-    wrappers. Where nothing brings them together, both are returned as they are, for the caller to
-    say what is missing.
+    They stay as they are where all of the mask's are in the state. Else the state's names become
+    the mask's, or the mask's the state's, or both lose the parts of wrappers. Where nothing brings
+    them together, both are returned as they are, for the caller to say what is missing.
 
     >>> agreed({"fc.weight": 1}, {"_orig_mod.fc.weight": 2, "_orig_mod.fc.bias": 3})
     ({'fc.weight': 1}, {'fc.weight': 2, 'fc.bias': 3})
     """
-    for of_mask, of_values in itertools.product(_RENAMINGS, _RENAMINGS):
-        found = {of_values(name) for name in values}
-        if len(found) < len(values) or not _one_to_one(of_mask, mask):
+    for rename_mask, rename_values in itertools.product(_RENAMINGS, _RENAMINGS):
+        value_names = {rename_values(name) for name in values}
+        if len(value_names) < len(values) or not _one_to_one(rename_mask, mask):
             continue
-        if found.issuperset(of_mask(name) for name in mask):
-            return _renamed(of_mask, mask), _renamed(of_values, values)
+        if value_names.issuperset(map(rename_mask, mask)):
+            return _renamed(rename_mask, mask), _renamed(rename_values, values)
     return mask, values
 
 
 def _one_to_one(rename: Callable[[str], str], values: Mapping[str, object]) -> bool:
-    return len({rename(name) for name in values}) == len(values)
+    return len(set(map(rename, values))) == len(values)
 
 
 def _renamed(rename: Callable[[str], str], values: Mapping[str, V]) -> Mapping[str, V]:
     if all(rename(name) == name for name in values):
         return values
-    # An averaged model counts how many states are in it, beside the model and not in it.
-    counter = (
-        "n_averaged"
-        if all(name.startswith("module.") or name == "n_averaged" for name in values)
-        else None
-    )
-    return {rename(name): value for name, value in values.items() if name != counter}
+    # An averaged model counts its states in an entry beside those of the model: no name of it.
+    averaged = all(name.startswith("module.") or name == "n_averaged" for name in values)
+    renamed = {}
+    for name, value in values.items():
+        if not (averaged and name == "n_averaged"):
+            renamed[rename(name)] = value
+    return renamed

@@ -62,19 +62,20 @@ def prune(
     >>> prune(scores, {"w": torch.ones(4, dtype=torch.bool)}, 0.25)["w"].tolist()
     [True, False, True, True]
     """
-    for what, given in (("scores", scores), ("mask", mask)):
-        if not isinstance(given, Mapping):
+    for argument, value in (("scores", scores), ("mask", mask)):
+        if not isinstance(value, Mapping):
             raise InputError(
-                f"{what} are a {type(given).__name__}; prune takes scores and a mask, mappings "
+                f"{argument} are a {type(value).__name__}; prune takes scores and a mask, mappings "
                 "from names to tensors: prune(magnitude(model.state_dict(), mask), mask, rate=0.2)"
             )
     groups = scope(mask)
     check_groups(groups, mask)
     scores = names.covering(scores, mask)
-    result: dict[str, Tensor] = {}
+    pruned: dict[str, Tensor] = {}
     for group_name, remove in removals(mask, groups, rate, count).items():
-        result |= without_lowest(scores, mask, groups[group_name].names, remove)
-    return {name: result[name] if name in result else keep.clone() for name, keep in mask.items()}
+        pruned |= without_lowest(scores, mask, groups[group_name].names, remove)
+    # In the mask's order; parameters of no group stay as they are.
+    return {name: pruned[name] if name in pruned else keep.clone() for name, keep in mask.items()}
 
 
 def removals(
@@ -90,25 +91,37 @@ def removals(
         raise InputError("the mask is empty; it names the weights that may be pruned")
     for name, keep in mask.items():
         if keep.dtype != torch.bool:
-            raise InputError(
-                f"the mask of '{name}' is {str(keep.dtype).removeprefix('torch.')}; a mask is "
-                "boolean"
-            )
+            dtype = str(keep.dtype).removeprefix("torch.")
+            raise InputError(f"the mask of '{name}' is {dtype}; a mask is boolean")
     kept = by_group(masks.count, mask, groups)
-    if rate is not None:
-        rates = _per_group(rate, groups, "rate")
-        for group_name, value in rates.items():
-            check_rate(value, "rate" if len(rates) == 1 else f"rate of '{group_name}'")
-        return {g: round(float(rates[g]) * groups[g].factor * kept[g]) for g in groups}
-    assert count is not None
+    if count is None:
+        assert rate is not None
+        return _removals_by_rate(rate, groups, kept)
+    return _removals_by_count(count, groups, kept)
+
+
+def _removals_by_rate(
+    rate: float | Mapping[str, float], groups: Mapping[str, Group], kept: Mapping[str, int]
+) -> dict[str, int]:
+    rates = _per_group(rate, groups, "rate")
+    remove: dict[str, int] = {}
+    for group_name, value in rates.items():
+        check_rate(value, "rate" if len(rates) == 1 else f"rate of '{group_name}'")
+        remove[group_name] = round(float(value) * groups[group_name].factor * kept[group_name])
+    return remove
+
+
+def _removals_by_count(
+    count: int | Mapping[str, int], groups: Mapping[str, Group], kept: Mapping[str, int]
+) -> dict[str, int]:
     if not isinstance(count, Mapping) and len(groups) > 1:
         raise InputError(
             f"count is {count}; this scope has {len(groups)} groups, so give one per group: "
             f"{', '.join(groups)}"
         )
-    counts = _per_group(count, groups, "count")
-    for group_name, value in counts.items():
-        if not _is_whole(value):
+    remove: dict[str, int] = {}
+    for group_name, value in _per_group(count, groups, "count").items():
+        if not _is_whole_number(value):
             raise InputError(
                 f"count of '{group_name}' is {value}; it is a whole number of weights to keep"
             )
@@ -117,7 +130,8 @@ def removals(
                 f"count of '{group_name}' is {value}; {kept[group_name]} weights are still kept "
                 "there"
             )
-    return {g: kept[g] - int(counts[g]) for g in groups}
+        remove[group_name] = kept[group_name] - int(value)
+    return remove
 
 
 def check_rate(rate: float, name: str = "rate") -> None:
@@ -136,8 +150,8 @@ def check_rate(rate: float, name: str = "rate") -> None:
         raise InputError(f"{name} is {rate:g}; it is a fraction from 0 to 1{hint}")
 
 
-def _is_whole(number: object) -> bool:
-    return isinstance(number, Integral) and not isinstance(number, bool)
+def _is_whole_number(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _per_group(value: V | Mapping[str, V], groups: Mapping[str, Group], what: str) -> dict[str, V]:
@@ -149,4 +163,4 @@ def _per_group(value: V | Mapping[str, V], groups: Mapping[str, Group], what: st
         raise InputError(
             f"{what} names the groups {', '.join(value)}; the scope has: {', '.join(groups)}{hint}"
         )
-    return dict(value)
+    return {group_name: value[group_name] for group_name in groups}

@@ -20,9 +20,7 @@ from tombola.masks.masks import head_weight, kinds
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters whose weights are ranked together, and the factor that their rate is
-    multiplied by.
-    """
+    """Parameters whose weights are ranked together, and a factor on their rate."""
 
     names: tuple[str, ...]
     factor: float = 1.0
@@ -32,19 +30,26 @@ Scope: TypeAlias = Callable[[Mask], Mapping[str, Group]]
 
 
 def by_group(
-    number: Callable[[Mask], int], mask: Mask, groups: Mapping[str, Group]
+    count_weights: Callable[[Mask], int], mask: Mask, groups: Mapping[str, Group]
 ) -> dict[str, int]:
-    """Count the weights of every group, with `masks.count` those kept or with `masks.size` all of
-    them.
+    """Count the weights of every group.
+
+    Args:
+        count_weights: `masks.count` for those kept, `masks.size` for all of them.
+        mask: The prunable weights.
+        groups: A scope's groups of them.
 
     >>> by_group(len, {"a": ..., "b": ...}, {"model": Group(("a", "b"))})
     {'model': 2}
     """
-    return {of: number({name: mask[name] for name in group.names}) for of, group in groups.items()}
+    counts = {}
+    for group_name, group in groups.items():
+        counts[group_name] = count_weights({name: mask[name] for name in group.names})
+    return counts
 
 
 def check_groups(groups: object, mask: Mask) -> None:
-    """Refuse what a scope of one's own gives where it is no division of a mask's parameters.
+    """Refuse the groups of a user's own scope where they do not divide a mask's parameters.
 
     Raises:
         InputError: It is no mapping from names to groups, or a parameter is unknown or in two
@@ -60,17 +65,17 @@ def check_groups(groups: object, mask: Mask) -> None:
             "tombola.masks.scopes.Group"
         )
     seen = set[str]()
-    for which, group in groups.items():
+    for group_name, group in groups.items():
         if isinstance(group.names, str) or not 0 <= group.factor < math.inf:
             raise InputError(
-                f"the scope's group {shown(which)} is {shown(group)}; it has names and a factor of "
-                "0 or more"
+                f"the scope's group {shown(group_name)} is {shown(group)}; it has names and a "
+                "factor of 0 or more"
             )
         for name in group.names:
             if name not in mask or name in seen:
-                why = "is in two groups" if name in seen else "has no mask"
+                fault = "is in two groups" if name in seen else "has no mask"
                 raise InputError(
-                    f"{shown(name)}, which the scope's group {shown(which)} names, {why}"
+                    f"{shown(name)}, which the scope's group {shown(group_name)} names, {fault}"
                 )
             seen.add(name)
 
@@ -85,7 +90,7 @@ def whole_model(mask: Mask) -> dict[str, Group]:
 
 
 def per_layer(mask: Mask) -> dict[str, Group]:
-    """Rank the weights of every layer by themselves, all at the same rate.
+    """Rank the weights of every layer separately, all at the same rate.
 
     >>> list(per_layer({"a": ..., "b": ...}))
     ['a', 'b']
@@ -107,11 +112,10 @@ def by_name(name: str, model: nn.Module, head: str | None = None) -> Scope:
 
 
 def per_kind(model: nn.Module) -> Scope:
-    """Make the scope that ranks convolutions together and linear layers together, groups "conv" and
-    "linear".
+    """Make the scope that ranks convolutions together and linear layers together.
 
-    Rates may then differ by kind: ``{"conv": 0.15, "linear": 0.20}``, as in COLT's detector
-    (section IV-G).
+    Its groups are "conv" and "linear". Rates may then differ by kind: ``{"conv": 0.15, "linear":
+    0.20}``, as in COLT's detector (section IV-G).
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))
     >>> per_kind(net)({"0.weight": ..., "2.weight": ...})["linear"].names
@@ -120,21 +124,19 @@ def per_kind(model: nn.Module) -> Scope:
     kind = kinds(model)
 
     def scope(mask: Mask) -> dict[str, Group]:
-        unknown = [name for name in mask if kind.get(name) not in ("conv", "linear")]
-        if unknown:
-            raise InputError(f"per_kind: '{unknown[0]}' belongs to no convolution or linear layer")
-        names = {
-            which: tuple(name for name in mask if kind[name] == which)
-            for which in ("conv", "linear")
-        }
-        return {which: Group(of) for which, of in names.items() if of}
+        names: dict[str, list[str]] = {"conv": [], "linear": []}
+        for name in mask:
+            if kind.get(name) not in names:
+                raise InputError(f"per_kind: '{name}' belongs to no convolution or linear layer")
+            names[kind[name]].append(name)
+        # A kind that the model lacks has no group, and so needs no rate.
+        return {group_name: Group(tuple(group)) for group_name, group in names.items() if group}
 
     return scope
 
 
 def half_output(model: nn.Module, head: str | None = None) -> Scope:
-    """Make the scope of the lottery ticket paper: every layer by itself, the output layer at half
-    the rate.
+    """Make the scope of the lottery ticket paper: per layer, the output layer at half the rate.
 
     Source:
         Frankle & Carbin 2019, arXiv:1803.03635, section 2: "connections to outputs are pruned at

@@ -15,11 +15,11 @@ Scores may be worked out while they are read, see `Elementwise`.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
-from itertools import count, pairwise
+from itertools import chain, count, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -33,13 +33,13 @@ from tombola.masks import masks
 
 T = TypeVar("T")
 
-SMALL = 1 << 15  # weights: below, one vector is quicker (and torch shares out no work, see QUIET)
-# weights: they fit a core's cache, and calls are few enough for threads not to wait for each other
-CHUNK = 1 << 18
-QUIET = 1 << 15  # weights: torch does not share out the work on so few among threads of its own
-DEVICE_CHUNK = 1 << 24  # weights: enough to fill a GPU, and few waits for its answers
-_CELLS = 1 << 13  # weights looked at together for the bounds
-SAMPLE = 3 << 18  # weights looked at for the bounds
+# All of these are numbers of weights.
+SMALL = 1 << 15  # below, one vector is quicker
+CHUNK = 1 << 18  # fits a core's cache, and calls are few enough for threads not to wait
+QUIET = 1 << 15  # torch does not share out the work on so few among threads of its own
+DEVICE_CHUNK = 1 << 24  # enough to fill a GPU, and few waits for its answers
+SAMPLE = 3 << 18  # sampled for the bounds
+_CELLS = 1 << 13  # sampled together
 _NUMPY = {
     getattr(torch, name): np.dtype(name)
     for name in ("float32", "float64", "uint8", "int8", "int16", "int32", "int64")
@@ -62,19 +62,18 @@ _TWINS: dict[Any, Callable[..., Any]] = {_as_it_is: _in_room, torch.abs: np.abs}
 
 
 class Elementwise(Mapping[str, Tensor]):
-    """Scores that are a function of one or more tensors weight by weight, worked out where they are
-    read.
+    """Scores that are a function of one or more tensors, weight by weight, computed when read.
 
-    Read by name it gives the whole tensor, like any mapping; `prune` reads it in chunks and never
-    holds a whole one. It holds the tensors themselves and no copy: once one of them has changed,
-    its scores cannot be had any more. ``dict(scores)`` keeps them.
+    Read by name it gives a full tensor, like any mapping; `prune` reads it in chunks and never
+    holds a full one. It refers to the tensors and holds no copy: once one of them has changed, its
+    scores can no longer be computed. ``dict(scores)`` keeps them.
 
     Args:
-        function: Gives the scores for tensors of any shape, each place by itself.
-        tensors: One or more mappings; the first says which names there are.
+        function: Computes the scores of tensors of any shape, element by element.
+        tensors: One or more mappings; the names are those of the first.
 
     Raises:
-        InputError: On reading: the tensors have changed since.
+        InputError: On reading: a tensor has changed since.
 
     >>> weights, gradients = {"w": torch.tensor([-2.0, 1.0])}, {"w": torch.tensor([0.5, 3.0])}
     >>> scores = Elementwise(lambda weight, gradient: (weight * gradient).abs(), weights, gradients)
@@ -86,8 +85,12 @@ class Elementwise(Mapping[str, Tensor]):
 
     def __init__(self, function: Callable[..., Tensor], *tensors: Mapping[str, Tensor]) -> None:
         self._function = function
-        self._tensors = {name: tuple(of[name].detach() for of in tensors) for name in tensors[0]}
-        self._versions = {name: _versions(of) for name, of in self._tensors.items()}
+        self._tensors: dict[str, tuple[Tensor, ...]] = {}
+        self._versions: dict[str, list[int]] = {}
+        for name in tensors[0]:
+            arguments = [mapping[name].detach() for mapping in tensors]
+            self._tensors[name] = tuple(arguments)
+            self._versions[name] = _versions(arguments)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._function(*self._unchanged(name))
@@ -102,27 +105,25 @@ class Elementwise(Mapping[str, Tensor]):
         return len(self._tensors)
 
     def part(self, name: str, places: slice | Tensor) -> Tensor:
-        """Return the scores at some places of a flattened parameter, a run of them or a vector
-        of indices.
-        """
+        """Return the scores at some places of a flattened parameter: a slice or indices."""
         return self._function(*(part(tensor, places) for tensor in self._unchanged(name)))
 
     def array(self, name: str, places: slice, room: Any) -> Any:
-        """Return a run of scores on the CPU as an array, in a given one if they must be worked
-        out or converted.
+        """Return a slice of scores on the CPU as an array.
+
+        They are written into ``room`` where they must be computed or converted.
         """
         if self._function in _TWINS:
             values = [part(tensor, places).numpy() for tensor in self._unchanged(name)]
             return _TWINS[self._function](*values, out=room)
+        # In pieces, so that torch's threads and those that read chunks do not wait for each other.
         for start in range(0, len(room), QUIET):
             quiet = slice(places.start + start, min(places.start + start + QUIET, places.stop))
             room[start : start + QUIET] = self.part(name, quiet).numpy()
         return room
 
     def like(self, name: str) -> Tensor:
-        """Return a tensor that has the shape and the device of a parameter's scores; its values
-        mean nothing.
-        """
+        """Return a tensor with the shape and device of a parameter's scores, not their values."""
         return self._tensors[name][0]
 
     def _unchanged(self, name: str) -> tuple[Tensor, ...]:
@@ -139,30 +140,27 @@ def _versions(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def part(tensor: Tensor, places: slice | Tensor) -> Tensor:
-    """Return some places of a flattened tensor, whatever its memory format, without copying the
-    rest.
+    """Return some places of a flattened tensor, in any memory format, without copying the rest.
 
     Args:
         tensor: Of any shape.
-        places: A run, ``slice(start, stop)`` with both ends within the tensor, or a vector of
-            indices.
+        places: ``slice(start, stop)`` with both ends within the tensor, or a vector of indices.
 
     >>> part(torch.arange(6).view(2, 3).t(), slice(1, 4)).tolist()
     [3, 1, 4]
     """
     if tensor.is_contiguous():
         flat = tensor.view(-1)
-        return (
-            flat[places]
-            if isinstance(places, slice)
-            else flat.index_select(0, places.to(tensor.device))
-        )
+        if isinstance(places, slice):
+            return flat[places]
+        return flat.index_select(0, places.to(tensor.device))
     if isinstance(places, Tensor):
         return tensor[torch.unravel_index(places.to(tensor.device), tensor.shape)]
     if tensor.dim() == 1:
         return tensor[places]
+
+    # The rows from first to last lie within the slice; of those before and after it holds a part.
     row = tensor[0].numel()
-    # the rows from first to last are whole
     first, last = -(-places.start // row), places.stop // row
     if first > last:
         return part(tensor[last], slice(places.start - last * row, places.stop - last * row))
@@ -175,20 +173,17 @@ def part(tensor: Tensor, places: slice | Tensor) -> Tensor:
 
 
 def kept_scores(scores: Scores, mask: Mask, name: str) -> Tensor:
-    """Return the scores of a parameter's kept weights as a vector; what is missing, misshapen
-    or NaN is refused.
+    """Return the scores of a parameter's kept weights as a vector.
+
+    Raises:
+        InputError: They are missing, of another shape or device than the mask, or NaN.
     """
     check_fits(scores, mask, name)
     kept = scores[name].detach()[mask[name]]
     if kept.is_floating_point():
         _refuse_nan(name, int(torch.count_nonzero(torch.isnan(kept))))
-    # booleans are not ranked by torch.kthvalue
+    # torch.kthvalue does not rank booleans.
     return kept.to(torch.uint8) if kept.dtype == torch.bool else kept
-
-
-def _told(values: Tensor) -> str:
-    dtype = str(values.dtype).removeprefix("torch.")
-    return dtype if values.layout is torch.strided else f"sparse {dtype}"
 
 
 def check_fits(scores: Scores, mask: Mask, name: str) -> None:
@@ -203,8 +198,10 @@ def check_fits(scores: Scores, mask: Mask, name: str) -> None:
     if not isinstance(values, Tensor):
         raise InputError(f"scores of '{name}' are a {type(values).__name__}; they are a tensor")
     if values.layout is not torch.strided or values.is_quantized or values.is_complex():
+        sparse = "" if values.layout is torch.strided else "sparse "
+        dtype = str(values.dtype).removeprefix("torch.")
         raise InputError(
-            f"scores of '{name}' are {_told(values)}; an ordinary tensor of real numbers is needed"
+            f"scores of '{name}' are {sparse}{dtype}; an ordinary tensor of real numbers is needed"
         )
     if values.shape != keep.shape:
         raise InputError(
@@ -239,8 +236,7 @@ def _refuse_nan(name: str, number: int) -> None:
 
 
 def lowest(values: Tensor, number: int) -> Tensor:
-    """Mark exactly ``number`` of the lowest values of a vector; of equal ones, those that come
-    first.
+    """Mark exactly ``number`` of the lowest values of a vector; of equal ones the first.
 
     Equal to the first ``number`` places of a stable sort, without sorting.
 
@@ -257,9 +253,7 @@ def lowest(values: Tensor, number: int) -> Tensor:
 
 
 def keep_(result: dict[str, Tensor], mask: Mask, names: Sequence[str], keep: Tensor) -> None:
-    """Write into a result which of a group's kept weights stay, one after the other over its
-    parameters.
-    """
+    """Write into a result which of a group's kept weights stay, parameter after parameter."""
     start = 0
     for name in names:
         kept = int(torch.count_nonzero(mask[name]))
@@ -270,10 +264,9 @@ def keep_(result: dict[str, Tensor], mask: Mask, names: Sequence[str], keep: Ten
 def without_lowest(
     scores: Scores, mask: Mask, names: Sequence[str], remove: int
 ) -> dict[str, Tensor]:
-    """Return new masks for a group's parameters that have lost exactly ``remove`` of the lowest
-    kept scores.
+    """Return new masks of a group's parameters without exactly ``remove`` of the lowest scores.
 
-    Of equal scores those that come first are lost, by the order of the names, then by flat
+    Of equal scores those that come first are removed, by the order of the names, then by flat
     position.
 
     Raises:
@@ -305,36 +298,51 @@ def in_chunks(
     """Do what `without_lowest` does for a group of any size, in little more memory than the result.
 
     Args:
-        scores: Those of an `Elementwise` are worked out chunk by chunk.
+        scores: An `Elementwise` is computed chunk by chunk.
         mask: The weights kept so far.
         names: The group's parameters, in the order that breaks ties.
-        remove: How many of the kept weights go.
-        chunk: Weights looked at together; 0 is what suits the device.
-        sample: Weights looked at for the bounds, at most.
+        remove: How many of the kept weights to remove.
+        chunk: Weights per chunk; 0 takes what suits the device.
+        sample: Weights to sample for the bounds, at most.
     """
     group = _Group(scores, mask, names, chunk)
     kept = masks.count({name: mask[name] for name in names})
     if remove == 0:
-        group.refuse_nan(group.each(lambda chunk: group.has_nan(*group.read(chunk))))
+        group.refuse_nan(group.map_chunks(lambda chunk: group.has_nan(*group.read(chunk))))
         return {name: mask[name].clone() for name in names}
-    # The threshold lies strictly between floor and ceiling; so do `inside` weights, and `under` do
-    # not reach the floor.
+
+    # The threshold lies strictly between floor and ceiling, as do `inside` weights; `under` weights
+    # lie at the floor or below.
     floor, ceiling, under, inside = None, None, 0, kept
     for draw in count():
-        seen = group.sample(sample, draw, floor, ceiling)
-        low, high = _bounds(seen, (remove - under) / inside, floor, ceiling)
-        del seen
-        found = group.each(lambda chunk, low=low, high=high: group.between(chunk, low, high))  # type: ignore[misc]
-        group.refuse_nan([of.has_nan for of in found])
-        number = remove - (kept - sum(of.above for of in found))  # of those between the bounds
-        if 0 < number <= sum(of.values.size for of in found):
-            group.prune_(found, number)
+        # Bounds that most likely enclose the threshold.
+        sampled = group.sample(sample, draw, floor, ceiling)
+        low, high = _bounds(sampled, (remove - under) / inside, floor, ceiling)
+        del sampled
+
+        # One pass keeps what is above the lower bound and collects what is between the bounds.
+        passes = group.map_chunks(functools.partial(group.between, low=low, high=high))
+        group.refuse_nan([one_pass.has_nan for one_pass in passes])
+        above = collected = 0
+        for one_pass in passes:
+            above += one_pass.above
+            collected += one_pass.values.size
+        # How many of the collected weights to remove: some, if the bounds enclose the threshold.
+        number = remove - (kept - above)
+        if 0 < number <= collected:
+            group.prune_(passes, number)
             return group.result()
+
+        # They do not. The threshold may be the missed bound itself, where many scores are equal to
+        # it; else that bound is an exact limit for the next sample.
         pivot = low if number <= 0 else high
-        tallies = group.each(lambda chunk, pivot=pivot: group.tally(chunk, pivot))  # type: ignore[misc]
-        less, tied = sum(less for less, _ in tallies), sum(tied for _, tied in tallies)
+        tallies = group.map_chunks(functools.partial(group.tally, pivot=pivot))
+        less = tied = 0
+        for less_in_chunk, tied_in_chunk in tallies:
+            less += less_in_chunk
+            tied += tied_in_chunk
         if less < remove <= less + tied:
-            group.keep_from_(pivot, remove - less, [tied for _, tied in tallies])
+            group.keep_from_(pivot, remove - less, [in_chunk for _, in_chunk in tallies])
             return group.result()
         if remove <= less:
             ceiling, inside = pivot, less - under
@@ -343,18 +351,21 @@ def in_chunks(
     raise AssertionError  # every round without a result narrows floor and ceiling
 
 
-def _bounds(seen: Any, fraction: float, floor: Any, ceiling: Any) -> tuple[Any, Any]:
-    """Return two scores of a sample that enclose its quantile but once in 2000 times; the
-    limits where it ends.
+def _bounds(sampled: Any, fraction: float, floor: Any, ceiling: Any) -> tuple[Any, Any]:
+    """Return two scores of a sample that enclose its quantile, except once in 2000 samples.
+
+    Where the sample ends before, its limits take their place.
     """
-    width = 3.5 * (len(seen) * fraction * (1 - fraction)) ** 0.5 + 2
-    first, last = int(len(seen) * fraction - width), int(len(seen) * fraction + width)
-    inner = [place for place in (first, last) if 0 <= place < len(seen)]
-    if inner:
-        seen.partition(inner)
-    return (seen[first].item() if first in inner else floor), (
-        seen[last].item() if last in inner else ceiling
-    )
+    size = len(sampled)
+    # 3.5 standard deviations of the number of sampled scores below the quantile.
+    width = 3.5 * (size * fraction * (1 - fraction)) ** 0.5 + 2
+    first, last = int(size * fraction - width), int(size * fraction + width)
+    within = [place for place in (first, last) if 0 <= place < size]
+    if within:
+        sampled.partition(within)
+    low = sampled[first].item() if first in within else floor
+    high = sampled[last].item() if last in within else ceiling
+    return low, high
 
 
 class _Chunk(NamedTuple):
@@ -363,9 +374,15 @@ class _Chunk(NamedTuple):
     stop: int
 
 
-class _Found(NamedTuple):
-    """What a pass found in one chunk: how many scores lie above, those between and their
-    places, whether any is NaN.
+class _Pass(NamedTuple):
+    """The result of one pass over a chunk with two bounds.
+
+    Attributes:
+        chunk: The chunk.
+        above: How many kept scores lie above the lower bound and are not collected.
+        values: The collected scores, strictly between the bounds.
+        places: Where they are in the chunk.
+        has_nan: Whether a kept score is NaN.
     """
 
     chunk: _Chunk
@@ -376,10 +393,10 @@ class _Found(NamedTuple):
 
 
 class _Group:
-    """The scores and the mask of a group's parameters, and the result, a chunk of them at a time.
+    """The scores, the mask and the new mask of a group's parameters, chunk by chunk.
 
-    What is done to a chunk is written once, for numpy and for torch: numpy's comparisons are three
-    times quicker on the CPU; torch knows half precision and the GPU.
+    Every operation on a chunk is written once, for numpy and for torch: numpy's comparisons are
+    three times quicker on the CPU; torch knows half precision and the GPU.
     """
 
     def __init__(self, scores: Scores, mask: Mask, names: Sequence[str], chunk: int) -> None:
@@ -389,9 +406,9 @@ class _Group:
             scores = Elementwise(_as_it_is, {name: scores[name] for name in names})
         self.scores, self.mask = scores, mask
         dtypes = {scores.part(name, slice(0, 0)).dtype for name in names}
-        self.dtype = reduce(
-            torch.promote_types, (torch.uint8 if of == torch.bool else of for of in dtypes)
-        )
+        # Scores of all parameters are compared in one dtype; booleans have no order in torch.
+        comparable = {torch.uint8 if dtype == torch.bool else dtype for dtype in dtypes}
+        self.dtype = functools.reduce(torch.promote_types, comparable)
         on_cpu = all(mask[name].device.type == "cpu" for name in names)
         self.xp: Any = _library(on_cpu, dtypes)
         self.threads = _cores() if on_cpu else 1
@@ -399,24 +416,20 @@ class _Group:
         self.kept = {name: _empty(mask[name]) for name in names}
         self.sizes = {name: mask[name].numel() for name in names}
         step = chunk or (CHUNK if on_cpu else DEVICE_CHUNK)
-        self.chunks = [
-            _Chunk(name, start, min(start + step, size))
-            for name, size in self.sizes.items()
-            for start in range(0, size, step)
-        ]
+        self.chunks: list[_Chunk] = []
+        for name, size in self.sizes.items():
+            for start in range(0, size, step):
+                self.chunks.append(_Chunk(name, start, min(start + step, size)))
 
-    def each(self, function: Callable[[_Chunk], T]) -> list[T]:
-        """Return what a function gives for every chunk, in their order."""
+    def map_chunks(self, function: Callable[[_Chunk], T]) -> list[T]:
+        """Apply a function to every chunk, in threads; the results are in the chunks' order."""
+        # Several chunks a task: handing out each by itself would take threads too long.
         runs = [self.chunks[start : start + 16] for start in range(0, len(self.chunks), 16)]
-        return [
-            of
-            for run in _in_threads(
-                lambda run: [function(chunk) for chunk in run], runs, self.threads
-            )
-            for of in run
-        ]
+        results = _in_threads(lambda run: list(map(function, run)), runs, self.threads)
+        return list(chain.from_iterable(results))
 
     def read(self, chunk: _Chunk) -> tuple[Any, Any]:
+        """Return the scores and the mask of a chunk."""
         places = slice(chunk.start, chunk.stop)
         keep = self._array(part(self.mask[chunk.name], places))
         if self.xp is torch:
@@ -425,17 +438,16 @@ class _Group:
         return self.scores.array(chunk.name, places, values), keep
 
     def _room(self, size: int) -> tuple[Any, Any]:
-        # Each thread has its own, once: made anew for every chunk they would lie between what is
-        # collected, and their memory could not be given back.
+        # Each thread allocates its own once: allocated for every chunk they would lie between what
+        # is collected, and their memory could not be given back.
         if not hasattr(self.rooms, "values"):
             longest = max(chunk.stop - chunk.start for chunk in self.chunks)
-            self.rooms.values, self.rooms.inner = (
-                np.empty(longest, _NUMPY[self.dtype]),
-                np.empty(longest, np.bool_),
-            )
+            self.rooms.values = np.empty(longest, _NUMPY[self.dtype])
+            self.rooms.inner = np.empty(longest, np.bool_)
         return self.rooms.values[:size], self.rooms.inner[:size]
 
     def write(self, chunk: _Chunk) -> Any:
+        """Return a chunk of the new mask, to be written."""
         return self._array(self.kept[chunk.name].view(-1)[chunk.start : chunk.stop])
 
     def _array(self, tensor: Tensor) -> Any:
@@ -443,25 +455,27 @@ class _Group:
 
     def has_nan(self, values: Any, keep: Any) -> bool:
         least = values.min()
-        if least == least:  # the least of values of which one is NaN would be NaN
+        if least == least:  # else it is NaN, as one of the values is
             return False
         return bool((self.xp.isnan(values) & keep).any())
 
     def refuse_nan(self, has_nan: Sequence[bool]) -> None:
-        names = [chunk.name for chunk, has in zip(self.chunks, has_nan, strict=True) if has]
-        if names:
-            nans = (
-                self.xp.isnan(values) & keep
-                for values, keep in map(self.read, self.chunks_of(names[0]))
-            )
-            _refuse_nan(names[0], sum(int(self.xp.count_nonzero(nan)) for nan in nans))
+        """Refuse NaN scores, given for each chunk whether it has any."""
+        if not any(has_nan):
+            return
+        # The first parameter that has some is named, with the number in all of its chunks.
+        name = self.chunks[list(has_nan).index(True)].name
+        number = 0
+        for chunk in self.chunks:
+            if chunk.name == name:
+                values, keep = self.read(chunk)
+                number += int(self.xp.count_nonzero(self.xp.isnan(values) & keep))
+        _refuse_nan(name, number)
 
-    def chunks_of(self, name: str) -> list[_Chunk]:
-        return [chunk for chunk in self.chunks if chunk.name == name]
+    def between(self, chunk: _Chunk, low: Any, high: Any) -> _Pass:
+        """Keep what is above the lower bound, and collect what is strictly between the bounds.
 
-    def between(self, chunk: _Chunk, low: Any, high: Any) -> _Found:
-        """Keep in the result what is above a bound, and give what is strictly between it and
-        another; None is none.
+        A bound of ``None`` excludes nothing.
         """
         xp = self.xp
         values, keep = self.read(chunk)
@@ -475,76 +489,87 @@ class _Group:
             inner = self._room(len(keep))[1] if xp is np else torch.empty_like(result)
             xp.logical_and(xp.less(values, high, out=inner), result, out=inner)
         places = xp.where(inner)[0]
-        above, has_nan = int(xp.count_nonzero(result)), self.has_nan(values, keep)
-        # Two bytes a place where they do: what is collected is the memory that is needed beside the
-        # result.
+        # Two bytes a place where they suffice: what is collected is all the memory that is needed
+        # beside the result.
         width = np.uint16 if len(values) <= 1 << 16 else np.int32
-        return _Found(
-            chunk, above, _numbers(values[places]), _numbers(places).astype(width), has_nan
+        return _Pass(
+            chunk,
+            above=int(xp.count_nonzero(result)),
+            values=_numbers(values[places]),
+            places=_numbers(places).astype(width),
+            has_nan=self.has_nan(values, keep),
         )
 
     def tally(self, chunk: _Chunk, pivot: Any) -> tuple[int, int]:
-        """Count what is less than a score, and what is equal."""
+        """Count the kept scores that are less than a score, and those equal to it."""
         values, keep = self.read(chunk)
         less, tied = ((values < pivot) & keep), ((values == pivot) & keep)
         return int(self.xp.count_nonzero(less)), int(self.xp.count_nonzero(tied))
 
-    def prune_(self, found: Sequence[_Found], number: int) -> None:
-        """Prune the lowest of what was found between the bounds, of equal ones those that come
-        first.
-        """
-        values = np.concatenate([of.values for of in found])
+    def prune_(self, passes: Sequence[_Pass], number: int) -> None:
+        """Prune the lowest of the collected scores; of equal ones the first."""
+        values = np.concatenate([one_pass.values for one_pass in passes])
         values.partition(number - 1)
         threshold = values[number - 1]
         ties = number - int(np.count_nonzero(values < threshold))
         del values
-        for of in found:
-            tied = np.flatnonzero(of.values == threshold)
-            gone = of.values < threshold
-            gone[tied[:ties]] = True
+        for chunk, _, values, places, _ in passes:
+            pruned = values < threshold
+            tied = np.flatnonzero(values == threshold)
+            pruned[tied[:ties]] = True
             ties -= min(ties, len(tied))
-            places = of.places[gone].astype(np.int64)
-            if len(places):
-                self.write(of.chunk)[places if self.xp is np else torch.from_numpy(places)] = False
+            indices = places[pruned].astype(np.int64)
+            if len(indices):
+                self.write(chunk)[indices if self.xp is np else torch.from_numpy(indices)] = False
 
     def keep_from_(self, pivot: Any, ties: int, tied: Sequence[int]) -> None:
-        """Keep in the result what is above a score, and what is equal to it but for the first
-        ``ties`` of these.
+        """Keep what is above a score, and what is equal to it except the first ``ties``.
+
+        Args:
+            pivot: The score.
+            ties: How many of the scores equal to it are pruned.
+            tied: How many scores of each chunk are equal to it.
         """
-        before = dict(zip(self.chunks, np.cumsum([0, *tied]).tolist(), strict=False))
+        tied_before = dict(zip(self.chunks, np.cumsum([0, *tied]).tolist(), strict=False))
 
         def write(chunk: _Chunk) -> None:
             values, keep = self.read(chunk)
             result = self.write(chunk)
             self.xp.logical_and(self.xp.greater(values, pivot, out=result), keep, out=result)
             equal = self.xp.where((values == pivot) & keep)[0]
-            result[equal[max(0, ties - before[chunk]) :]] = True
+            result[equal[max(0, ties - tied_before[chunk]) :]] = True
 
-        self.each(write)
+        self.map_chunks(write)
 
     def sample(self, number: int, draw: int, floor: Any, ceiling: Any) -> Any:
-        """Return kept scores strictly between two limits, one from a drawn place in every cell
-        of equal length.
+        """Return a sample of the kept scores strictly between two limits.
+
+        The group is divided into cells of equal length, and each gives the score at one random
+        place. At a fixed distance, scores that repeat (a filter's, a row's) would be sampled at one
+        of their places only.
         """
+        # Where each parameter begins in the group, and where the last one ends.
         ends = np.cumsum([0, *self.sizes.values()])
         size = int(ends[-1])
-        # At a fixed distance, scores that repeat (a filter's, a row's) would be sampled at one of
-        # their places only.
         cell = max(16, -(-size // number))
-        seen, end = np.empty(-(-size // cell), _numbers(torch.empty(0, dtype=self.dtype)).dtype), 0
+        dtype = _numbers(torch.empty(0, dtype=self.dtype)).dtype
+        sampled = np.empty(-(-size // cell), dtype)
+        filled = 0
         for start in range(0, size, _CELLS * cell):
             places = np.arange(start, min(start + _CELLS * cell, size), cell)
             places += _scattered(places, draw) % cell
             np.minimum(places, size - 1, out=places)  # the last cell may be cut short
+            # Hand each parameter its share of the places.
             cuts = np.searchsorted(places, ends)
-            for name, first, (a, b) in zip(self.sizes, ends, pairwise(cuts), strict=False):
+            for name, begin, (a, b) in zip(self.sizes, ends, pairwise(cuts), strict=False):
                 if a < b:
-                    values = self._seen(name, torch.from_numpy(places[a:b] - first), floor, ceiling)
-                    seen[end : end + len(values)] = values
-                    end += len(values)
-        return seen[:end]
+                    indices = torch.from_numpy(places[a:b] - begin)
+                    values = self._kept_within(name, indices, floor, ceiling)
+                    sampled[filled : filled + len(values)] = values
+                    filled += len(values)
+        return sampled[:filled]
 
-    def _seen(self, name: str, places: Tensor, floor: Any, ceiling: Any) -> Any:
+    def _kept_within(self, name: str, places: Tensor, floor: Any, ceiling: Any) -> Any:
         values = _numbers(self.scores.part(name, places).to(self.dtype))
         values = values[_numbers(part(self.mask[name], places))]
         if floor is not None:
@@ -552,13 +577,12 @@ class _Group:
         return values if ceiling is None else values[values < ceiling]
 
     def result(self) -> dict[str, Tensor]:
-        """Return the masks, each in the memory format of the last one."""
-        return {
-            name: kept
-            if self.mask[name].is_contiguous()
-            else torch.empty_like(self.mask[name]).copy_(kept)
-            for name, kept in self.kept.items()
-        }
+        """Return the new masks, each in the memory format of the one before."""
+        masks = {}
+        for name, kept in self.kept.items():
+            before = self.mask[name]
+            masks[name] = kept if before.is_contiguous() else torch.empty_like(before).copy_(kept)
+        return masks
 
 
 def _library(on_cpu: bool, dtypes: set[torch.dtype]) -> Any:
@@ -566,27 +590,26 @@ def _library(on_cpu: bool, dtypes: set[torch.dtype]) -> Any:
 
 
 def _empty(mask: Tensor) -> Tensor:
-    # numpy asks for large pages, which are there sooner
+    # numpy asks for large pages, which the system hands out sooner.
     if mask.device.type == "cpu" and mask.numel():
         return torch.from_numpy(np.empty(mask.numel(), dtype=np.bool_)).view(mask.shape)
     return torch.empty(mask.shape, dtype=torch.bool, device=mask.device)
 
 
 def _numbers(values: Any) -> Any:
-    """Return a vector in numpy on the CPU; half precision, which numpy lacks in part, as
-    single: no value changes.
+    """Return a vector as a numpy array on the CPU.
+
+    Half precision, which numpy lacks in part, becomes single: no value changes.
     """
     if isinstance(values, np.ndarray):
         return values
-    return (
-        (values.float() if values.dtype in (torch.float16, torch.bfloat16) else values)
-        .cpu()
-        .numpy()
-    )
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()
+    return values.cpu().numpy()
 
 
 def _scattered(numbers: Any, draw: int) -> Any:
-    """Return whole numbers from 0 that have no pattern, by the mixing function of splitmix64."""
+    """Return integers from 0 without a pattern, by the mixing function of splitmix64."""
     mixed = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(draw)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
@@ -594,15 +617,14 @@ def _scattered(numbers: Any, draw: int) -> Any:
 
 
 def _cores() -> int:
-    """Return how many cores this process may use, at most 8: more threads would wait for each
-    other.
-    """
+    """Return how many cores to use, at most 8: more threads would wait for each other."""
     return min(cores(), 8)
 
 
 def _in_threads(function: Callable[[Any], T], items: Sequence[Any], threads: int) -> list[T]:
-    """Return what a function gives for every item, in their order; the GIL is let go where
-    there is much to do.
+    """Apply a function to every item, in threads; the results are in the items' order.
+
+    The functions spend their time in numpy and torch, which release the GIL.
     """
     if threads == 1 or len(items) == 1:
         return [function(item) for item in items]

@@ -28,8 +28,7 @@ _MARK = b"\0tombola json\0"
 
 
 def state_of(model: nn.Module, *, keep_vars: bool = False) -> dict[str, Tensor]:
-    """Return a model's state as tensors by name; they share memory with the model, as those of
-    ``state_dict`` do.
+    """Return a model's state as tensors by name, sharing the model's memory as a ``state_dict``.
 
     Args:
         model: Any module.
@@ -42,19 +41,18 @@ def state_of(model: nn.Module, *, keep_vars: bool = False) -> dict[str, Tensor]:
     >>> list(state_of(nn.Linear(2, 1)))
     ['weight', 'bias']
     """
-    found: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
     modules: dict[str, nn.Module] = {}
     for name, value in names.state(model, keep_vars=keep_vars).items():
         if is_extra(name):
             modules = modules or names.modules(model, shared=True)
             _check_loadable(modules[name.rpartition(".")[0]], name)
-        found[name] = value if isinstance(value, Tensor) else as_tensor(name, value)
-    return found
+        state[name] = value if isinstance(value, Tensor) else as_tensor(name, value)
+    return state
 
 
 def load_(model: nn.Module, state: State) -> None:
-    """Load a whole state into a model, in place, as the version of the model's own code that wrote
-    it.
+    """Load a complete state into a model, in place, as one that this version of the model wrote.
 
     ``dict(state)`` forgets the versions that torch notes beside a ``state_dict``, and a module that
     finds none takes the state for an old one and changes or refuses it. A state of tombola's is
@@ -68,42 +66,48 @@ def load_(model: nn.Module, state: State) -> None:
     >>> model.weight.tolist()
     [[1.0, 1.0]]
     """
-    whole: OrderedDict[str, Any] = OrderedDict()
+    values: OrderedDict[str, Any] = OrderedDict()
     for name, value in state.items():
-        whole[name] = as_it_was(value) if is_extra(name) else value
-    names.load_(model, noted_as(whole, state))
+        values[name] = as_it_was(value) if is_extra(name) else value
+    names.load_(model, noted_as(values, state))
 
 
-def noted_as(state: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a state with the versions that torch noted beside another one, from which it was made.
+def noted_as(state: Mapping[str, Any], source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state with the versions that torch noted beside the state that it was made from.
 
     Where the names lost the prefixes of wrappers, so do those of the versions. Versions that do not
     name the state's modules are left out: it counts as one of the model as it is.
     """
-    noted = getattr(given, "_metadata", None)
+    noted = getattr(source, "_metadata", None)
     if not isinstance(noted, Mapping) or not all(isinstance(name, str) for name in noted):
         return state
-    found = names.holding(noted, {name.rpartition(".")[0] for name in state})
-    if found is None or (state is given and found == noted):
+    module_names = {name.rpartition(".")[0] for name in state}
+    renamed = names.holding(noted, module_names)
+    if renamed is None or (state is source and renamed == noted):
         return state
-    whole: OrderedDict[str, Any] = OrderedDict(state)
-    whole._metadata = OrderedDict(found)  # type: ignore[attr-defined]  # torch's own way to hand the versions over
-    return whole
+    return _with_metadata(state, renamed)
+
+
+def _with_metadata(state: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a state, with what torch notes beside a ``state_dict`` where torch looks for it."""
+    noted: OrderedDict[str, Any] = OrderedDict(state)
+    noted._metadata = OrderedDict(metadata)  # type: ignore[attr-defined]
+    return noted
 
 
 def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a ``state_dict`` as tensors alone: what a module says of itself becomes one, see
-    `as_tensor`.
-    """
-    return {
-        name: as_tensor(name, value) if is_extra(name) and not isinstance(value, Tensor) else value
-        for name, value in state.items()
-    }
+    """Return a ``state_dict`` as tensors alone: extra states become tensors, see `as_tensor`."""
+    state = dict(state)
+    for name, value in state.items():
+        if is_extra(name) and not isinstance(value, Tensor):
+            state[name] = as_tensor(name, value)
+    return state
 
 
 def copied(state: State) -> dict[str, Tensor]:
-    """Copy a state; names that share one tensor share one copy, so that what a model shares can
-    still be told.
+    """Copy a state; names that share a tensor share its copy.
+
+    So it can still be seen what the model shares.
 
     >>> weight = torch.ones(2)
     >>> both = copied({"a": weight, "b": weight})
@@ -111,10 +115,13 @@ def copied(state: State) -> dict[str, Tensor]:
     (False, True)
     """
     copies: dict[object, Tensor] = {}
-    return {
-        name: copies.setdefault(_place(value, name), value.detach().clone())
-        for name, value in state.items()
-    }
+    result = {}
+    for name, value in state.items():
+        place = _place(value, name)
+        if place not in copies:
+            copies[place] = value.detach().clone()
+        result[name] = copies[place]
+    return result
 
 
 def shared_names(state: Mapping[str, Any]) -> dict[str, str]:
@@ -126,19 +133,20 @@ def shared_names(state: Mapping[str, Any]) -> dict[str, str]:
     >>> shared_names({"encoder": weight, "decoder": weight, "teacher": equal})
     {'decoder': 'encoder'}
     """
-    first: dict[object, str] = {}
-    found: dict[str, str] = {}
+    first_names: dict[object, str] = {}
+    shared: dict[str, str] = {}
     for name, value in state.items():
         if isinstance(value, Tensor):
-            of = first.setdefault(_place(value, name), name)
-            if of != name:
-                found[name] = of
-    return found
+            first = first_names.setdefault(_place(value, name), name)
+            if first != name:
+                shared[name] = first
+    return shared
 
 
 def _place(value: Tensor, name: str) -> object:
-    """Return what two names of one tensor have in common: memory, shape and strides; else
-    something of its own.
+    """Return what two names of one tensor have in common: memory, shape and strides.
+
+    A tensor that shares nothing is identified by its name.
     """
     try:
         start = value.data_ptr()
@@ -159,38 +167,37 @@ def noted_versions(model: nn.Module) -> dict[str, int]:
 
 
 def versions(noted: Mapping[str, Any]) -> dict[str, int]:
-    """Return the versions that are not 1 of what torch notes beside a ``state_dict``, by the
-    modules' names.
+    """Return the versions that torch notes beside a ``state_dict``, by module, without those of 1.
 
     >>> versions({"": {"version": 1}, "norm": {"version": 2}})
     {'norm': 2}
     """
-    found = {
-        name: about.get("version") for name, about in noted.items() if isinstance(about, Mapping)
-    }
-    return {name: number for name, number in found.items() if type(number) is int and number != 1}
+    numbers = {}
+    for name, about in noted.items():
+        number = about.get("version") if isinstance(about, Mapping) else None
+        if type(number) is int and number != 1:
+            numbers[name] = number
+    return numbers
 
 
 def versioned(state: Mapping[str, Any], known: Mapping[str, int]) -> dict[str, Any]:
-    """Return a state that says the versions of its modules, as a ``state_dict`` of torch does; 1
-    where none is known.
+    """Return a state with the versions of its modules beside it, as torch's ``state_dict``.
+
+    They are 1 where none is known.
 
     >>> dict(versioned({"norm.weight": torch.ones(1)}, {"norm": 2})._metadata)
     {'': {'version': 1}, 'norm': {'version': 2}}
     """
     if not known:
         return dict(state)
-    whole: OrderedDict[str, Any] = OrderedDict(state)
-    names = {""} | {
-        ".".join(parts[:n])
-        for parts in (name.split(".") for name in state)
-        for n in range(len(parts))
-    }
-    noted = OrderedDict(
-        (name, {"version": known.get(name, 1)}) for name in sorted(names | set(known))
-    )
-    whole._metadata = noted  # type: ignore[attr-defined]
-    return whole
+    # Torch notes a version for every module, down to the one that holds the tensor.
+    module_names = {"", *known}
+    for name in state:
+        while name:
+            name = name.rpartition(".")[0]
+            module_names.add(name)
+    noted = {name: {"version": known.get(name, 1)} for name in sorted(module_names)}
+    return _with_metadata(state, noted)
 
 
 def is_extra(name: str) -> bool:
@@ -199,8 +206,7 @@ def is_extra(name: str) -> bool:
 
 
 def as_tensor(name: str, value: Any) -> Tensor:
-    """Return an extra state that is no tensor as the bytes of its JSON text, which `as_it_was`
-    reads again.
+    """Return an extra state as the bytes of its JSON text, which `as_it_was` reads.
 
     Raises:
         InputError: It is no plain data: reading the text again would give something else.
@@ -222,9 +228,7 @@ def as_tensor(name: str, value: Any) -> Tensor:
 
 
 def as_it_was(value: Any) -> Any:
-    """Return an extra state as the module gave it: a tensor, or the plain data that `as_tensor`
-    made one of.
-    """
+    """Return an extra state as the module gave it: a tensor, or plain data before `as_tensor`."""
     if not isinstance(value, Tensor) or value.dtype is not torch.uint8 or value.ndim != 1:
         return value
     raw = value.detach().cpu().numpy().tobytes()
@@ -248,10 +252,10 @@ def on_cpu(name: str, value: Any) -> Any:
 
 
 def lost(value: Tensor, dtype: torch.dtype) -> str | None:
-    """Say which value a dtype cannot hold: a finite one that becomes infinite, an integer that
-    becomes another.
+    """Name the first value that a dtype cannot hold; ``None`` where there is none.
 
-    Rounding is no loss here. The first such value is told; ``None`` where there is none.
+    That is a finite one that becomes infinite, or an integer that becomes another. Rounding is no
+    loss here.
 
     >>> lost(torch.tensor([1.0, 1e6]), torch.float16)
     '1e+06'

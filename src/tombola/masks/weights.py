@@ -29,7 +29,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -49,17 +49,9 @@ _KEEP_ZEROS = (parametrizations._WeightNorm, parametrizations._SpectralNorm)
 # Words in the name of a tensor that is looked up in, added or scales single values: no layer's
 # weight.
 _TABLES = {
-    "pos",
-    "position",
-    "positional",
-    "embed",
-    "embedding",
-    "embeddings",
-    "token",
-    "tokens",
-    "table",
-}
-_TABLES |= {"cls", "bias", "scale", "gamma"}
+    "pos", "position", "positional", "embed", "embedding", "embeddings", "token", "tokens", "table",
+    "cls", "bias", "scale", "gamma",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,27 +80,28 @@ class Weight:
 
 
 def find_weights(model: nn.Module) -> dict[str, Weight]:
-    """Find what counts as a weight, by name, in the order of the modules; what several layers share
-    is found once.
+    """Find what counts as a weight, by name, in the order of the modules; shared ones once.
 
     Raises:
         ConfigError: A lazy layer has no weights yet.
 
-    >>> net = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.LSTM(3, 2))
-    >>> [(weight.name, weight.kind) for weight in find_weights(net).values()]
-    [('0.weight', 'linear'), ('1.weight', 'norm'), ('2.weight_ih_l0', 'linear'), ('2.weight_hh_l0', 'linear')]
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.GRUCell(3, 2))
+    >>> {name: weight.kind for name, weight in find_weights(net).items()}
+    {'0.weight': 'linear', '1.weight': 'norm', '2.weight_ih': 'linear', '2.weight_hh': 'linear'}
     """
-    called = {id(parameter): name for name, parameter in names.parameters(model).items()}
+    mask_names = names.by_identity(model)
     layers = list(names.modules(model).values())
-    found: dict[str, Weight] = {}
-    for weight in (*_of_layers(layers, called), *_of_modules(layers, called)):
-        found.setdefault(weight.name, weight)
-    return found
+    weights: dict[str, Weight] = {}
+    # Known layers first: what they share with a module of unknown kind is of their kind.
+    for weight in (*_of_layers(layers, mask_names), *_of_modules(layers, mask_names)):
+        weights.setdefault(weight.name, weight)
+    return weights
 
 
 def weight_parameter(layer: nn.Module, tensor: str = "weight") -> tuple[nn.Parameter, str] | None:
-    """Return the parameter that stands for a layer's weight in a mask, and why its zeros may be
-    none of the weight.
+    """Return the parameter that stands for a layer's weight in a mask.
+
+    Beside it the reason why its zeros may not be zeros of the weight.
 
     Args:
         layer: Any module.
@@ -124,62 +117,62 @@ def weight_parameter(layer: nn.Module, tensor: str = "weight") -> tuple[nn.Param
     """
     if is_parametrized(layer, tensor):
         chain: nn.Module = layer.parametrizations[tensor]  # type: ignore[index,assignment]
-        held = dict(chain.named_parameters(recurse=False))
-        odd = [
-            type(step).__name__ for step in chain.children() if not isinstance(step, _KEEP_ZEROS)
-        ]
-        if odd:
-            largest = max(held.values(), key=Tensor.numel, default=None)
-            reason = f"{odd[0]} computes the weight, and its zeros need not stay zeros"
-            return None if largest is None else (largest, reason)
-        return held.get("original1", held.get("original")), ""  # type: ignore[return-value]
-    own = dict(layer.named_parameters(recurse=False, remove_duplicate=False))
-    if tensor in own:
-        return own[tensor], ""
-    if f"{tensor}_g" in own and f"{tensor}_v" in own:
-        return own[f"{tensor}_v"], ""
-    return (own[f"{tensor}_orig"], "") if f"{tensor}_orig" in own else None
+        originals = dict(chain.named_parameters(recurse=False))
+        for step in chain.children():
+            if not isinstance(step, _KEEP_ZEROS):
+                kind = type(step).__name__
+                reason = f"{kind} computes the weight, and its zeros need not stay zeros"
+                largest = max(originals.values(), key=Tensor.numel, default=None)
+                return None if largest is None else (largest, reason)
+        return originals.get("original1", originals.get("original")), ""  # type: ignore[return-value]
+    parameters = dict(layer.named_parameters(recurse=False, remove_duplicate=False))
+    if tensor in parameters:
+        return parameters[tensor], ""
+    # Old weight norm holds lengths and directions, torch's pruning what was before its mask.
+    if f"{tensor}_g" in parameters and f"{tensor}_v" in parameters:
+        return parameters[f"{tensor}_v"], ""
+    if f"{tensor}_orig" in parameters:
+        return parameters[f"{tensor}_orig"], ""
+    return None
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Copy a model, also one whose layers compute their weights before each pass (old weight norm,
-    torch's pruning).
+    """Copy a model, also one whose layers compute their weights before each pass.
 
-    Such a weight is no leaf of a graph, and torch copies leaves alone; the copy computes its own
-    when it is called.
+    Old weight norm and torch's pruning do. Such a weight is no leaf of a graph, and torch copies
+    only leaves; the copy computes its own when it is called.
 
     >>> layer = nn.Linear(2, 3)
     >>> copied(layer).weight is layer.weight
     False
     """
-    held = [
-        value
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor)
-    ]
-    return copy.deepcopy(
-        model, {id(value): value.detach().clone() for value in held if not value.is_leaf}
-    )
+    computed: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                computed[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, computed)
 
 
 def layer_of(name: str) -> str:
-    """Return what a weight is called for short: its layer's name, or its own where the layer may
-    have others.
+    """Return a short name of a weight: its layer's, or its own where the layer may have others.
 
-    >>> layer_of("fc.weight"), layer_of("fc.parametrizations.weight.original1"), layer_of("rnn.weight_hh_l0")
-    ('fc', 'fc', 'rnn.weight_hh_l0')
+    >>> layer_of("fc.weight"), layer_of("fc.parametrizations.weight.original1")
+    ('fc', 'fc')
+    >>> layer_of("rnn.weight_hh_l0")
+    'rnn.weight_hh_l0'
     """
     ends = r"(^|\.)(weight|weight_v|weight_orig|parametrizations\.weight\.original1?)$"
     return re.sub(ends, "", name)
 
 
 def length_of(name: str) -> str | None:
-    """Return what weight norm calls the lengths of the rows of a weight, if a name can be that of
-    such a weight.
+    """Return weight norm's name for the lengths of a weight's rows; ``None`` for other weights.
 
-    >>> length_of("fc.parametrizations.weight.original1"), length_of("fc.weight_v"), length_of("fc.weight")
-    ('fc.parametrizations.weight.original0', 'fc.weight_g', None)
+    >>> length_of("fc.parametrizations.weight.original1")
+    'fc.parametrizations.weight.original0'
+    >>> length_of("fc.weight_v"), length_of("fc.weight")
+    ('fc.weight_g', None)
     """
     for direction, length in ((".original1", ".original0"), ("_v", "_g")):
         if name.endswith(direction):
@@ -187,15 +180,14 @@ def length_of(name: str) -> str | None:
     return None
 
 
-def _of_layers(layers: Sequence[nn.Module], called: Mapping[int, str]) -> Iterator[Weight]:
-    """Find the weights of layers that are known."""
+def _of_layers(layers: Sequence[nn.Module], mask_names: Mapping[int, str]) -> Iterator[Weight]:
+    """Find the weights of layers of known kinds."""
     for layer in layers:
         for tensor, kind in roles(layer):
-            source = weight_parameter(layer, tensor)
-            if source is None or id(source[0]) not in called:
+            parameter, reason = weight_parameter(layer, tensor) or (None, "")
+            if parameter is None or id(parameter) not in mask_names:
                 continue
-            parameter, reason = source
-            name = called[id(parameter)]
+            name = mask_names[id(parameter)]
             if isinstance(parameter, UninitializedParameter):
                 raise ConfigError(
                     f"'{name}' of a {type(layer).__name__} has no values yet: a lazy layer has its "
@@ -205,7 +197,7 @@ def _of_layers(layers: Sequence[nn.Module], called: Mapping[int, str]) -> Iterat
 
 
 def roles(layer: nn.Module) -> list[tuple[str, Kind]]:
-    """Return what a layer of a known kind calls its weights, and their kind.
+    """Return a known layer's own names for its weights, and their kind.
 
     >>> roles(nn.LSTMCell(2, 3)), roles(nn.ReLU())
     ([('weight_ih', 'linear'), ('weight_hh', 'linear')], [])
@@ -219,65 +211,64 @@ def roles(layer: nn.Module) -> list[tuple[str, Kind]]:
     if isinstance(layer, nn.MultiheadAttention):
         return [(tensor, "linear") for tensor in _ATTENTION]
     if isinstance(layer, nn.RNNBase):
-        return [
-            (tensor, "linear")
-            for tensor in layer._flat_weights_names
-            if tensor.startswith("weight_")
-        ]
+        weights = [tensor for tensor in layer._flat_weights_names if tensor.startswith("weight_")]
+        return [(tensor, "linear") for tensor in weights]
     if isinstance(layer, RNNCellBase):
         return [("weight_ih", "linear"), ("weight_hh", "linear")]
     return []
 
 
 def tensors(module: nn.Module) -> list[str]:
-    """Return what a module calls the tensors that may be weights: those of its kind, or all that it
-    holds itself.
+    """Return a module's names for tensors that may be weights.
+
+    Those of its kind, or all that it holds itself where the kind is not known.
 
     >>> tensors(nn.Linear(2, 3)), tensors(nn.PReLU())
     (['weight'], ['weight'])
     """
-    # its tensors are those of the layer that it belongs to
+    # Its tensors are those of the layer that it belongs to.
     if isinstance(module, ParametrizationList):
         return []
     known = [tensor for tensor, _ in roles(module)]
-    own = [name for name, _ in module.named_parameters(recurse=False, remove_duplicate=False)]
+    if known:
+        return known
+    parameters = dict(module.named_parameters(recurse=False, remove_duplicate=False))
     computed = list(module.parametrizations) if is_parametrized(module) else []  # type: ignore[arg-type]
-    return known or own + computed
+    return [*parameters, *computed]
 
 
 def _is_conv1d(layer: nn.Module) -> bool:
-    """Tell transformers' Conv1D, a linear layer that holds its matrix transposed, without
-    importing transformers.
+    """Recognise transformers' Conv1D, a linear layer with a transposed matrix, by its name.
+
+    So transformers need not be imported.
     """
-    named = any(made.__name__ == "Conv1D" for made in type(layer).__mro__)
-    source = weight_parameter(layer) if named else None
-    return source is not None and source[0].dim() == 2
+    if not any(base.__name__ == "Conv1D" for base in type(layer).__mro__):
+        return False
+    parameter, _ = weight_parameter(layer) or (None, "")
+    return parameter is not None and parameter.dim() == 2
 
 
-def _of_modules(modules: Sequence[nn.Module], called: Mapping[int, str]) -> Iterator[Weight]:
+def _of_modules(modules: Sequence[nn.Module], mask_names: Mapping[int, str]) -> Iterator[Weight]:
     """Find the tensors that modules of other kinds hold themselves."""
     for module in modules:
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) or roles(module):
             continue
         for tensor in tensors(module):
-            source = weight_parameter(module, tensor)
-            if (
-                source is None
-                or isinstance(source[0], UninitializedParameter)
-                or id(source[0]) not in called
-            ):
+            parameter, reason = weight_parameter(module, tensor) or (None, "")
+            if parameter is None or id(parameter) not in mask_names:
                 continue
-            parameter, reason = source
+            if isinstance(parameter, UninitializedParameter):
+                continue
             # A length of 1 makes no matrix of a vector: class tokens are [1, 1, n], scales of
             # channels [n, 1, 1].
-            lengths = [length for length in parameter.shape if length > 1]
-            if len(lengths) < 2 or _TABLES & set(re.split(r"[._\d]+", tensor.lower())):
+            dims = sum(length > 1 for length in parameter.shape)
+            if dims < 2 or _TABLES & set(re.split(r"[._\d]+", tensor.lower())):
                 continue
-            name = called[id(parameter)]
-            if parameter.dim() == len(lengths) == 3:
+            name = mask_names[id(parameter)]
+            # A stack of matrices, one for each expert, is multiplied by as linear layers are.
+            if parameter.dim() == dims == 3:
                 yield Weight(name, "linear", parameter, reason)
-            else:
-                reason = (
-                    reason or f"a {type(module).__name__} holds it itself and may use it in any way"
-                )
-                yield Weight(name, "own", parameter, reason)
+                continue
+            kind = type(module).__name__
+            reason = reason or f"a {kind} holds it itself and may use it in any way"
+            yield Weight(name, "own", parameter, reason)

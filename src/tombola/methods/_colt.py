@@ -191,16 +191,16 @@ class Colt(Rounds, OwnTraining):
         return [parts[index - 1] for index in self.train_on] or parts
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        from tombola.masks.masks import intersect, unite
-        from tombola.search.rounds import find, find_apart
+        from tombola.masks.masks import intersect, union
+        from tombola.search.rounds import find, find_independent
 
         job, parts = self.start(setting, done), self.trained_on(setting)
         options = self.options_of_find(setting, done)
         if self.apart:
-            return find_apart(
+            return find_independent(
                 job, parts, candidates=setting.candidates() if done else None, **options
             )
-        return find(job, parts, combine=unite if self.combine == "any" else intersect, **options)
+        return find(job, parts, combine=union if self.combine == "any" else intersect, **options)
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
         if not self.apart:

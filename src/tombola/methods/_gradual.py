@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tombola.ground.errors import ConfigError, shown
-from tombola.masks import paces
-from tombola.masks.paces import Pace
+from tombola.masks import schedules
+from tombola.masks.schedules import PruningSchedule
 from tombola.methods.cards import Card
 from tombola.methods.searching import OwnTraining, Scoring
 
@@ -30,7 +30,7 @@ class Gradual(Scoring, OwnTraining):
             ``package.module:function``.
     """
 
-    pace: Pace | None = None
+    pace: PruningSchedule | None = None
     score: str = "magnitude"
 
     at_once: ClassVar[bool] = True
@@ -58,10 +58,10 @@ class Gradual(Scoring, OwnTraining):
 
         return (Ranking(self.score),)
 
-    def schedules(self) -> list[paces.Gradual]:
+    def schedules(self) -> list[schedules.Gradual]:
         """Return how it prunes, once to each density."""
         return [
-            paces.Gradual(density, self.pace or Pace(), self.score, self.scope)
+            schedules.Gradual(density, self.pace or PruningSchedule(), self.score, self.scope)
             for density in self.densities
         ]
 
@@ -104,5 +104,5 @@ class Gradual(Scoring, OwnTraining):
 
         steps = schedule_of(self.searching(ground.training), ground.task, ground.searched).steps
         for schedule in self.schedules():
-            paces.densities(schedule, steps)
+            schedules.densities(schedule, steps)
         super().check_replicate(ground)

@@ -10,7 +10,7 @@ from tombola.methods.searching import Rounds
 
 if TYPE_CHECKING:
     from tombola.methods.setting import Setting
-    from tombola.search.rounds import After
+    from tombola.search.rounds import NextStart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class LrRewind(Rounds):
         ),
     )
 
-    def rewinding(self, setting: Setting) -> After:
-        from tombola.search.rounds import carried_on
+    def rewinding(self, setting: Setting) -> NextStart:
+        from tombola.search.rounds import continue_from
 
-        return carried_on(self.onward(setting))
+        return continue_from(self.onward(setting))

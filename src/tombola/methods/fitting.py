@@ -33,7 +33,7 @@ def check_search(method: Scoring, ground: Ground) -> None:
     Raises:
         ConfigError: The first thing that is wrong.
     """
-    training.settle(method.searching(ground.training), ground.task.model, ground.device)
+    training.resolve_defaults(method.searching(ground.training), ground.task.model, ground.device)
     if method.scope == "half_output" and _head(ground) not in ground.mask:
         raise ConfigError(
             "scope half_output is per_layer where the output layer is not prunable; take prunable: "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tombola.ground import catalogue
 from tombola.ground.errors import ConfigError, shown
-from tombola.masks.paces import ScopeName
+from tombola.masks.schedules import ScopeName
 from tombola.methods.method import MOST_ROUNDS, Match, Method, Reach, falling
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tombola.methods.setting import Ground, Setting
     from tombola.scores.context import Score
     from tombola.scores.ranking import Ranking
-    from tombola.search.rounds import After, CutJobs, Round
+    from tombola.search.rounds import CutJobs, NextStart, Round
     from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
     from tombola.training.jobs import Job, Trained
@@ -232,7 +232,7 @@ class Search(Scoring):
             "run_all": setting.run_all,
             "score": self.ranking(),
             "scope": setting.scope,
-            "scored": self.state_scored,
+            "state_to_score": self.state_scored,
             "cut_jobs": self.cutter(setting),
             "first": len(done) + 1,
             "allow_collapse": self.allow_collapse,
@@ -286,7 +286,7 @@ class Rounds(Search):
         training = self.searching(job.training)
         return job if training == job.training else replace(job, training=training)
 
-    def rewinding(self, setting: Setting) -> After:  # noqa: ARG002
+    def rewinding(self, setting: Setting) -> NextStart:  # noqa: ARG002
         """Return what the next round starts from."""
         from tombola.search.rounds import rewound
 
@@ -299,7 +299,7 @@ class Rounds(Search):
         return find(
             self.start(setting, done),
             self.trained_on(setting),
-            after=self.rewinding(setting),
+            next_start=self.rewinding(setting),
             **options,
         )
 

@@ -1,10 +1,10 @@
 """Connectivity: what lies on the straight line between two trainings of one network.
 
-    ticket -+-> train ------------------> one end --+ +-> train, in another order -> other ---+-> [
-            connect ] -> error along the line -> barrier
+    ticket -+-> train ------------------> one end --+
+            +-> train, in another order -> other ---+-> [ connect ] -> error along it -> barrier
 
 Two trainings that end in one basin can be mixed: every network between them is as good as they are.
-Where the error rises in between, chance alone (the order of the data) has decided where they went.
+Where the error rises in between, chance alone (the order of the data) has decided where they ended.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tombola.ground.types import State
 from tombola.kernels import finding
 from tombola.tasks.protocol import Task
 from tombola.training.jobs import Job, Trained, alone, examine, first_batches
-from tombola.training.loop import arrange_, settle
+from tombola.training.loop import arrange_, resolve_defaults
 
-POINTS = 11  # networks along a line, its two ends among them
-_EXAMPLES = 10_000  # training examples, at most, from which batch norm learns its statistics anew
+POINTS = 11  # networks along a line, both ends included
+_EXAMPLES = 10_000  # training examples, at most, for new batch norm statistics
 
 
 @dataclass(frozen=True)
 class Line:
-    """What the networks between two trained ones do on the test split.
+    """Test results of the networks between two trained ones.
 
     Attributes:
-        at: Where each stands: 0 is the first of the two, 1 the second.
-        headline: Of each, the task's first metric.
-        loss: Of each.
-        metric: That metric.
+        at: The place of each: 0 is the first of the two, 1 the second.
+        headline: The task's first metric of each.
+        loss: The loss of each.
+        metric: That first metric.
 
     >>> round(Line([0.0, 0.5, 1.0], [0.90, 0.60, 0.94], [0.3, 1.2, 0.3]).barrier, 6)
     0.32
@@ -51,13 +51,12 @@ class Line:
 
     @property
     def barrier(self) -> float:
-        """How much worse than the mean of the two ends the worst place on the line is, its ends
-        among it.
+        """How much worse the worst place on the line, ends included, is than the mean of its ends.
 
-        It is in the unit of the metric: of an accuracy the rise of the error, a fraction.
+        It is in the unit of the metric: for an accuracy, the increase in error as a fraction.
 
         It is 0 where both ends are equal and nothing rises between them. Two ends that differ have
-        a barrier of half their difference at least, for the worse of them is a place on the line.
+        a barrier of at least half their difference, for the worse of them is a place on the line.
 
         Source:
             Frankle et al. 2020, arXiv:1912.05671, section 2, who call it instability.
@@ -66,7 +65,7 @@ class Line:
         return ends - min(self.headline) if self.metric.higher else max(self.headline) - ends
 
     def plain(self) -> dict[str, list[float]]:
-        """Return its columns as they stand in a record, the metric under its name.
+        """Return the columns as they stand in a record, the metric under its name.
 
         >>> Line([0.0, 1.0], [0.9, 0.8], [0.3, 0.4]).plain()
         {'at': [0.0, 1.0], 'accuracy': [0.9, 0.8], 'loss': [0.3, 0.4]}
@@ -78,44 +77,47 @@ def between(one: State, other: State, place: float) -> dict[str, Tensor]:
     """Return the state at a place of the straight line from one state to another.
 
     At 0 and 1 it has the bits of the ends, and what is equal in both (a pruned weight's zero) stays
-    as it is. What is no fraction, such as a number of batches, is the first one's.
+    as it is. Integers, such as a number of batches, are those of the first.
 
-    >>> between({"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([0.0, 8.0])}, 0.25)["w"].tolist()
+    >>> one, other = {"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([0.0, 8.0])}
+    >>> between(one, other, 0.25)["w"].tolist()
     [0.0, 5.0]
     """
-    return {
-        name: torch.lerp(value, other[name], place) if value.is_floating_point() else value
-        for name, value in one.items()
-    }
+    mixed = dict(one)
+    for name, value in one.items():
+        if value.is_floating_point():
+            mixed[name] = torch.lerp(value, other[name], place)
+    return mixed
 
 
 def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int = POINTS) -> Line:
     """Test the networks along the straight line between two trainings of one ticket.
 
-    The ends are the trained networks as they are. In between batch norm takes its statistics anew,
-    from training batches of the job (one epoch, 10,000 examples at most): those of the two ends,
-    mixed, are not those that a mixed network has, and would make a barrier where there is none.
+    The ends are the trained networks as they are. In between, batch norm gets new statistics, from
+    training batches of the job (one epoch, 10,000 examples at most): a mix of the ends' statistics
+    is not what a mixed network has, and would show a barrier where there is none.
 
     Args:
         job: One of the two trainings, on the full data.
-        one: What it gave, or the other; the first end.
-        other: The second end.
+        one: The result of one training; the first end.
+        other: The result of the other; the second end.
         task: The model and the data.
-        points: Networks to test, the two ends among them; at least 2.
+        points: Networks to test, both ends included; at least 2.
 
     Raises:
         TrainingError: A loss is NaN or infinite.
 
     Source:
-        Frankle et al. 2020, arXiv:1912.05671, section 2. Statistics anew: Izmailov et al. 2018,
-        arXiv:1803.05407, section 3.2; what mixed ones do: Jordan et al. 2022, arXiv:2211.08403.
+        Frankle et al. 2020, arXiv:1912.05671, section 2. New statistics: Izmailov et al. 2018,
+        arXiv:1803.05407, section 3.2; the effect of mixed ones: Jordan et al. 2022,
+        arXiv:2211.08403.
 
     >>> from dataclasses import replace
     >>> from tombola import Classification, run_job, split
     >>> from tombola.data import synthetic
     >>> from tombola.masks.masks import ones
     >>> from tombola.ground.settings import Training
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=2), seed=0)
     >>> trained = [run_job(replace(job, seed=seed), task) for seed in (0, 1)]
@@ -124,16 +126,18 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
     >>> connect(job, trained[0], trained[0], task).barrier
     0.0
     """
-    training = settle(job.training, task.model, task.device.type)
+    training = resolve_defaults(job.training, task.model, task.device.type)
     kernel = finding.named(training.kernel)
-    at = [index / (points - 1) for index in range(int(points))]
-    found = []
+    headline = task.metrics[0]
+    line = Line([], [], [], headline)
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
-        for place in at:
+        for index in range(int(points)):
+            place = index / (points - 1)
             model = task.build(between(one.state, other.state, place), job.part, job.seed)
             arrange_(model, training)
             if 0 < place < 1:
-                seeds.reseed(job.seed, "line")  # dropout is drawn as in a training
+                # Dropout is drawn as in a training.
+                seeds.reseed(job.seed, "line")
                 seeds.reseed_python(job.seed, "line")
                 _learn_statistics(model, task, first_batches(job, task, _EXAMPLES))
             metrics = examine(task, model, job, "test", kernel=kernel)
@@ -142,34 +146,30 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
                     f"the test loss is {metrics.loss} at {place:g} of the line between two "
                     "trainings"
                 )
-            found.append(metrics)
-    headline = task.metrics[0]
-    return Line(
-        at,
-        [metrics.values[headline.name] for metrics in found],
-        [metrics.loss for metrics in found],
-        headline,
-    )
+            line.at.append(place)
+            line.headline.append(metrics.values[headline.name])
+            line.loss.append(metrics.loss)
+    return line
 
 
 def _learn_statistics(model: nn.Module, task: Task, batches: Iterator[Any]) -> None:
-    """Give the batch norms that learn while a model trains the statistics of some batches, each
-    batch alike.
+    """Replace batch norm statistics by those of some batches, all with equal weight.
 
-    Frozen ones (in evaluation mode in a model that trains) keep theirs, which are those of both
+    Frozen layers (in evaluation mode in a model that trains) keep theirs, which are those of both
     ends.
     """
     if not model.training:
         model.train()
-    norms = [
-        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
-    ]
+    norms = []
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            norms.append(module)
     if not any(norm.track_running_stats for norm in norms):
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over batches
+        norm.momentum = None  # torch then averages over all batches
     with torch.no_grad():
         for batch in batches:
             task.loss(model, batch)

@@ -1,6 +1,6 @@
 """Cutting: from what the partitions learnt to the next mask.
 
-trained models -> [ score -> prune ] each -> intersect (COLT, and LTH with one partition) or unite
+trained models -> [ score -> prune ] each -> intersect (COLT; LTH with one partition) or union
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tombola.ground.errors import ConfigError
 from tombola.ground.types import Mask, Scores, State
-from tombola.masks.masks import intersect, unite
+from tombola.masks.masks import intersect, union
 from tombola.masks.pruning import prune, removals
 from tombola.masks.rates import Amount, Count
 from tombola.masks.scopes import Scope, whole_model
@@ -42,7 +42,7 @@ def keep_common(score: Score | Sequence[Score] = magnitude, scope: Scope = whole
     surplus weights go in partition 1's order.
 
     Args:
-        score: What weights are ranked by; of several, one for each partition's model.
+        score: What weights are ranked by: one score, or one for each partition's model.
         scope: Which weights compete.
 
     >>> cut = keep_common()
@@ -55,8 +55,7 @@ def keep_common(score: Score | Sequence[Score] = magnitude, scope: Scope = whole
 
 
 def keep_any(score: Score | Sequence[Score] = magnitude, scope: Scope = whole_model) -> Cut:
-    """Make the cut that keeps the weights that *any* partition keeps: the union, a control for
-    COLT's intersection.
+    """Make the cut that keeps what *any* partition keeps: the union, a control for COLT.
 
     A rate is what each partition removes, so N partitions remove between nothing and ``rate``. A
     `Count` is what the *union* keeps, exactly: every partition keeps the same number of weights,
@@ -64,7 +63,7 @@ def keep_any(score: Score | Sequence[Score] = magnitude, scope: Scope = whole_mo
     surplus ones go in partition 1's order, from all candidates.
 
     Args:
-        score: What weights are ranked by; of several, one for each partition's model.
+        score: What weights are ranked by: one score, or one for each partition's model.
         scope: Which weights compete.
 
     >>> mask = {"w": torch.ones(4, dtype=torch.bool)}
@@ -72,62 +71,71 @@ def keep_any(score: Score | Sequence[Score] = magnitude, scope: Scope = whole_mo
     >>> keep_any()(mask, [one, two], Count(2), Context({}, seed=0))[0]["w"].tolist()
     [True, False, False, True]
     """
-    return _cut(score, scope, unite)
+    return _cut(score, scope, union)
 
 
 def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
     def cut(
         mask: Mask, states: Sequence[State], amount: Amount, context: Context
     ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-        each = [score] * len(states) if callable(score) else list(score)
-        if len(each) != len(states):
+        partition_scores = [score] * len(states) if callable(score) else list(score)
+        number = len(partition_scores)
+        if number != len(states):
             raise ConfigError(
-                f"there are {len(each)} scores for {len(states)} partitions; one each, or one for "
-                "all"
+                f"there are {number} scores for {len(states)} partitions; one each, or one for all"
             )
-        # One after the other: states may be large, and are read when it is their turn.
-        scored = (of(states[index], mask, context.of(index)) for index, of in enumerate(each))
-        if not isinstance(amount, Count):
-            candidates = [prune(scores, mask, amount, scope) for scores in scored]
-        elif len(each) == 1:
-            candidates = [prune(next(scored), mask, scope=scope, count=amount.keep)]
+
+        # States and scores are as large as the model, so each is read when it is its turn.
+        def scores_of(index: int) -> Scores:
+            return partition_scores[index](states[index], mask, context.of(index))
+
+        if isinstance(amount, Count) and number > 1:
+            all_scores = [scores_of(index) for index in range(number)]
+            candidates = _candidates_for(all_scores, mask, amount, scope, combine)
+        elif isinstance(amount, Count):
+            candidates = [prune(scores_of(0), mask, scope=scope, count=amount.keep)]
         else:
-            candidates = _candidates_for(list(scored), mask, amount, scope, combine)
-        # Of one partition its candidate is what all agree on: there is no need of a second mask as
-        # large as it.
-        return candidates[0] if len(candidates) == 1 else combine(candidates), candidates
+            candidates = [prune(scores_of(index), mask, amount, scope) for index in range(number)]
+        # With one partition its candidate is the mask itself: a copy would only take memory.
+        return candidates[0] if number == 1 else combine(candidates), candidates
 
     return cut
 
 
 def _candidates_for(
-    scored: Sequence[Scores], mask: Mask, amount: Count, scope: Scope, combine: Combine
+    all_scores: Sequence[Scores], mask: Mask, amount: Count, scope: Scope, combine: Combine
 ) -> list[dict[str, Tensor]]:
-    """Return candidates of one common count per group which together keep exactly what is asked."""
+    """Return candidates of equal counts per group that together keep exactly what is asked for."""
     groups = scope(mask)
-    gone = removals(mask, groups, None, amount.keep)
-    candidates = [{name: keep.clone() for name, keep in mask.items()} for _ in scored]
-    for group_name, remove in gone.items():
+    intersecting = combine is intersect
+    candidates: list[dict[str, Tensor]] = []
+    for _ in all_scores:
+        candidates.append({name: keep.clone() for name, keep in mask.items()})
+    for group_name, remove in removals(mask, groups, None, amount.keep).items():
         names = groups[group_name].names
-        ranks = [_ranks(scores, mask, names) for scores in scored]
+        ranks = [_ranks(scores, mask, names) for scores in all_scores]
+
         # With a common count c a partition keeps the ranks from kept - c on. So a weight is in the
         # intersection if its lowest rank among the partitions is that high, and in the union if its
-        # highest is: the target-th largest of these ranks is the bar that is looked for.
-        decisive = reduce(torch.minimum if combine is intersect else torch.maximum, ranks)
-        kept, target = decisive.numel(), decisive.numel() - remove
-        bar = int(decisive.kthvalue(remove + 1).values) if target else kept
-        keeps = [rank >= bar for rank in ranks]
-        survivors = decisive >= bar
+        # highest is: the target-th largest of these ranks is the threshold.
+        decisive = reduce(torch.minimum if intersecting else torch.maximum, ranks)
+        kept = decisive.numel()
+        target = kept - remove
+        threshold = int(decisive.kthvalue(remove + 1).values) if target else kept
+        keeps = [rank >= threshold for rank in ranks]
+
+        # Up to N - 1 more are kept than asked for. To leave the intersection a weight must leave
+        # one candidate; to leave the union, all of them, and there those go that came in last.
+        survivors = decisive >= threshold
         surplus = int(torch.count_nonzero(survivors)) - target
-        # A weight leaves the intersection with one candidate, the union with all: there those go
-        # that came in last.
-        losers, places = (
-            (keeps[:1], survivors) if combine is intersect else (keeps, decisive == bar)
-        )
-        places = torch.nonzero(places).flatten()
-        chosen = places[lowest(ranks[0][places], surplus)]
-        for keep in losers:
-            keep[chosen] = False
+        if intersecting:
+            losing, eligible = keeps[:1], survivors
+        else:
+            losing, eligible = keeps, decisive == threshold
+        places = torch.nonzero(eligible).flatten()
+        removed = places[lowest(ranks[0][places], surplus)]
+        for keep in losing:
+            keep[removed] = False
         for candidate, keep in zip(candidates, keeps, strict=True):
             keep_(candidate, mask, names, keep)
     return candidates

@@ -27,7 +27,7 @@ class JobProblem:
 
     Attributes:
         job: The training.
-        state: What is scored of it, as the partition trained it: with the head that it had.
+        state: The state to score, as the partition trained it: with its own head.
         mask: The weights that are kept.
         task: The model and the data.
     """
@@ -38,17 +38,15 @@ class JobProblem:
     task: Task
 
     def model(self) -> nn.Module:
-        """Make the model as the partition trained it, in the scored state, with pruned weights
-        at zero.
-        """
-        # Not built in the state: that has the head of the partition's own size already.
+        """Make the model as the partition trained it, in the state to score, pruned weights zero."""
+        # Not built from the state: its head already has the partition's own size.
         model = self.task.build(self.job.start, self.job.part, self.job.seed)
         states.load_(model, self.state)
         apply_(model, self.mask)
         return model
 
     def batches(self, examples: int) -> Iterator[Any]:
-        """Give the first batches of the training's first epoch, varied as they are in training."""
+        """Return the first batches of the training's first epoch, augmented as in training."""
         return first_batches(self.job, self.task, examples)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
@@ -56,7 +54,7 @@ class JobProblem:
         return self.task.loss(model, batch)
 
     def examples(self, asked: int) -> int:
-        """Count the examples in the batches that hold so many: the last of them is whole."""
+        """Count the examples in the batches that hold so many: the last batch is not cut."""
         size = self.job.training.batch_size
         batches = self.task.batches(self.job.part, size, self.job.seed)
         return batches.examples(0, min(math.ceil(asked / size), len(batches)))

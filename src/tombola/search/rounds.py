@@ -4,8 +4,8 @@
 
 LTH (iterative magnitude pruning) is the search with one partition, COLT-N the one with N. A matched
 control is the same search whose amounts are another arm's counts; fine-tuning is the same search
-that does not rewind; one-shot pruning is one training that is cut several times; and partitions
-that search apart meet in their finished tickets alone.
+without rewinding; one-shot pruning is one training that is cut several times. Partitions that
+search independently share nothing but the intersection of their finished tickets.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from torch import Tensor
 from tombola.data.partitions import Partition
 from tombola.ground.endings import End
 from tombola.ground.errors import ConfigError
+from tombola.ground.renames import renamed_arguments
 from tombola.ground.settings import Training
 from tombola.ground.types import Mask, State
 from tombola.masks.masks import count, empty_layers, intersect
-from tombola.masks.paces import Gradual
 from tombola.masks.rates import Amount
+from tombola.masks.schedules import Gradual
 from tombola.masks.scopes import Scope, whole_model
 from tombola.scores._magnitude import magnitude
 from tombola.scores.context import Context, Score
@@ -45,11 +46,11 @@ class Round:
         mask: What all partitions agree on after this round.
         candidates: One mask a partition, before they were combined.
         jobs: The trainings of this round, one a partition.
-        trained: What they gave, until the next round is asked for, see ``keep`` of `find`.
+        trained: Their results, until the next round is asked for, see ``keep`` of `find`.
         job: The ticket as a training on the full data, rewound: running it evaluates the ticket.
         collapsed: Layers of which no weight is left.
-        cut_seconds: What scoring and cutting took.
-        invariant_seconds: What checking the invariants took.
+        cut_seconds: How long scoring and cutting took.
+        invariant_seconds: How long checking the invariants took.
     """
 
     index: int
@@ -68,19 +69,19 @@ class Round:
         return cls(index, dict(job.mask), [], [], [], job, empty_layers(job.mask), 0.0, 0.0)
 
 
-After = Callable[[Job, Mask, Sequence[Trained]], Job]
+NextStart = Callable[[Job, Mask, Sequence[Trained]], Job]
 CutJobs = Callable[
     [Sequence[Job], Mask, Amount, int], tuple[dict[str, Tensor], list[dict[str, Tensor]]]
 ]
 
 
-def rewound(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:  # noqa: ARG001 - an `After` is told what was learnt
-    """Go back: the next round starts from the rewind point, whatever was learnt."""
+def rewound(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:  # noqa: ARG001
+    """Rewind: the next round starts from the rewind point, whatever was learnt."""
     return job.on(job.part, mask)
 
 
-def carried_on(training: Training) -> After:
-    """Make the step that does not rewind: the next round starts from the weights that were learnt.
+def continue_from(training: Training) -> NextStart:
+    """Do not rewind: the next round starts from the weights that were learnt.
 
     Args:
         training: How each further round trains. The recipe's own training again is learning-rate
@@ -88,7 +89,7 @@ def carried_on(training: Training) -> After:
             `settings.fine_tuning`.
     """
 
-    def after(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:
+    def next_start(job: Job, mask: Mask, trained: Sequence[Trained]) -> Job:
         if len(trained) > 1:
             raise ConfigError(
                 f"{len(trained)} partitions learn {len(trained)} states; without rewinding there "
@@ -96,35 +97,38 @@ def carried_on(training: Training) -> After:
             )
         return Job(trained[0].state, mask, training, job.seed, job.part)
 
-    return after
+    return next_start
 
 
-def selected(trained: Trained, index: int) -> State:  # noqa: ARG001 - which state is scored may hang on the round
-    """Score the state that the training selects, "last" or "best"."""
+def selected(trained: Trained, index: int) -> State:  # noqa: ARG001
+    """Score the state that the training selects, "last" or "best", in every round."""
     return trained.state
 
 
-def _own(trained: Sequence[Trained]) -> Sequence[Trained]:
-    """Return results as a list that nobody else has in hands, or those of a pool, which are
-    read one at a time.
-    """
+def _as_own_list(trained: Sequence[Trained]) -> Sequence[Trained]:
+    """Copy a list, so that it can be emptied; a pool's results are read one at a time as they are."""
     return list(trained) if isinstance(trained, list) else trained
 
 
-def _forget(trained: Sequence[Trained]) -> None:
-    """Let go of the states that were learnt."""
+def _forget_states(trained: Sequence[Trained]) -> None:
+    """Free the trained states of a round."""
     clear = getattr(trained, "clear", None)
     if clear is not None:
         clear()
 
 
-class _States(Sequence[State]):
-    """The states that are scored, one a training; each is had when it is its turn."""
+class _StatesToScore(Sequence[State]):
+    """The state to score of each training, read only when it is its turn: states are large."""
 
     def __init__(
-        self, trained: Sequence[Trained], scored: Callable[[Trained, int], State], index: int
+        self,
+        trained: Sequence[Trained],
+        state_to_score: Callable[[Trained, int], State],
+        index: int,
     ) -> None:
-        self._trained, self._scored, self._index = trained, scored, index
+        self._trained = trained
+        self._state_to_score = state_to_score
+        self._index = index
 
     def __len__(self) -> int:
         return len(self._trained)
@@ -132,9 +136,10 @@ class _States(Sequence[State]):
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             return [self[number] for number in range(len(self))[place]]
-        return self._scored(self._trained[place], self._index)
+        return self._state_to_score(self._trained[place], self._index)
 
 
+@renamed_arguments(after="next_start", scored="state_to_score")
 def find(
     job: Job,
     partitions: Sequence[Partition],
@@ -147,14 +152,13 @@ def find(
     cut: Cut | None = None,
     cut_jobs: CutJobs | None = None,
     untrained: bool = False,
-    after: After = rewound,
-    scored: Callable[[Trained, int], State] = selected,
+    next_start: NextStart = rewound,
+    state_to_score: Callable[[Trained, int], State] = selected,
     first: int = 1,
     allow_collapse: bool = False,
     keep: bool = False,
 ) -> Generator[Round, None, End]:
-    """Search for tickets, and yield a `Round` for every amount: what each partition learnt, and
-    what all keep.
+    """Search for tickets: yield a `Round` for every amount.
 
     Args:
         job: The training on the full data that starts the search: the rewind point, the mask so
@@ -162,30 +166,31 @@ def find(
         partitions: What each model is trained on; one is LTH, N are COLT-N.
         amounts: What each round is asked for: a rate (a number, or one per group of the scope) or a
             `Count`.
-        run_all: Trains jobs and gives their results in order; ``tombola.serial(task)`` or a pool's.
-        score: What weights are ranked by; of several, one for each partition's model.
+        run_all: Trains jobs and returns their results in order; ``tombola.serial(task)`` or a
+            pool's.
+        score: What weights are ranked by: one score, or one for each partition's model.
         scope: Which weights compete.
-        combine: Makes the next mask of the candidates: `intersect` keeps what all keep, `unite`
+        combine: Makes the next mask of the candidates: `intersect` keeps what all keep, `union`
             what any keeps.
         cut: From trained states to the next mask; made of score, scope and combine if not given.
-        cut_jobs: Instead, from jobs that are done, a mask, an amount and the round's number to the
-            next mask and its candidates: for scores that need data, which are scored where the data
-            is.
+        cut_jobs: Takes the place of ``cut``, for scores that need data and are worked out where the
+            data is: from finished jobs, a mask, an amount and the round's number to the next mask
+            and its candidates.
         untrained: Score the weights that each round starts from: its trainings take no step.
-        after: What the next round starts from: `rewound`, or `carried_on`.
-        scored: Which state of a training is scored, by the round's number.
+        next_start: What the next round starts from: `rewound`, or `continue_from`.
+        state_to_score: Which state of a training is scored, by the round's number.
         first: Number of the first round.
         allow_collapse: Go on when a layer has no weight left.
-        keep: Leave every round what its trainings gave; else ``trained`` is empty once the next
-            round is asked for, so that memory does not hold two rounds' states.
+        keep: Keep the results of every round's trainings. Otherwise ``trained`` is emptied once the
+            next round is asked for, so that memory never holds the states of two rounds.
 
     Yields:
-        Rounds, until the amounts end, a round removes nothing, a layer is empty, or the caller asks
-        no more.
+        Rounds, until the amounts end, a round removes nothing, a layer is empty, or the caller
+        stops.
 
     Returns:
         Why the search ended, as the generator's return value, see `endings.End`; an empty one when
-        the amounts did.
+        the amounts ended.
 
     Raises:
         InvariantError: A law of pruning was broken.
@@ -199,47 +204,64 @@ def find(
     >>> from tombola import Classification, Training, by_classes, ones, serial, split
     >>> from tombola.data import synthetic
     >>> from tombola.data.partitions import WHOLE
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> from torch.nn import Flatten, Linear, Sequential
+    >>> model = Sequential(Flatten(), Linear(64, 20), Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=1), seed=0)
-    >>> [count(found.mask) for found in find(job, [WHOLE], [0.25, 0.25], run_all=serial(task))]
+    >>> rounds = find(job, [WHOLE], [0.25, 0.25], run_all=serial(task))
+    >>> [count(round.mask) for round in rounds]
     [960, 720]
     >>> halves = by_classes(10, 2, seed=0)
-    >>> [0.70 <= count(found.mask) / 1280 <= 0.85 for found in find(job, halves, [0.15], run_all=serial(task))]
-    [True]
+    >>> colt = next(find(job, halves, [0.15], run_all=serial(task)))
+    >>> 0.70 <= count(colt.mask) / 1280 <= 0.85
+    True
     """
+    # How the weights of a foreign cut compete is not known, so no scope is checked on it.
     checked_scope = scope if cut is None else None
-    cut = cut or (keep_common if combine is intersect else keep_any)(score, scope)
+    if cut is None:
+        make_cut = keep_common if combine is intersect else keep_any
+        cut = make_cut(score, scope)
     mask = {name: keep.clone() for name, keep in job.mask.items()}
+
     for index, amount in enumerate(amounts, first):
-        # not in the ticket, which is trained
+        # The partitions' trainings take no step where weights are scored untrained; the ticket's
+        # own training does, so its job stays as it is.
         base = replace(job, last=job.first) if untrained else job
         jobs = [base.on(part, mask) for part in partitions]
-        trained = _own(run_all(jobs))
-        before, began = mask, time.perf_counter()
+        trained = _as_own_list(run_all(jobs))
+
+        before = mask
+        began = time.perf_counter()
         if cut_jobs is not None:
-            mask, made = cut_jobs(jobs, before, amount, index)
+            mask, candidates = cut_jobs(jobs, before, amount, index)
         else:
-            mask, made = cut(
-                before, _States(trained, scored, index), amount, Context(job.start, job.seed)
-            )
-        cut_seconds, began = time.perf_counter() - began, time.perf_counter()
+            states = _StatesToScore(trained, state_to_score, index)
+            mask, candidates = cut(before, states, amount, Context(job.start, job.seed))
+        cut_seconds = time.perf_counter() - began
+
+        # Checked in every round: it costs little beside a training, and one broken law would spoil
+        # all rounds that follow.
+        began = time.perf_counter()
         _check_zeros(index, jobs, trained)
-        invariants.check_cut(before, mask, made, amount, checked_scope, combine)
+        invariants.check_cut(before, mask, candidates, amount, checked_scope, combine)
         collapsed = empty_layers(mask)
-        seconds = time.perf_counter() - began
-        if end := _end(index, before, mask, () if allow_collapse else collapsed):
+        invariant_seconds = time.perf_counter() - began
+
+        end = _end(index, before, mask, collapsed, allow_collapse)
+        if end:
             return _ended(end)
-        job = after(job, mask, trained)
-        yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
+        job = next_start(job, mask, trained)
+        yield Round(
+            index, mask, candidates, jobs, trained, job, collapsed, cut_seconds, invariant_seconds
+        )
+        # Each state is as large as the model: those of this round must not stay in memory while the
+        # next one trains, whoever still holds the round.
         if not keep:
-            # Each state is as large as the model: those of this round must not lie in memory while
-            # the next one trains, whoever still has the round in hands.
-            _forget(trained)
+            _forget_states(trained)
     return End()
 
 
-def find_apart(
+def find_independent(
     job: Job,
     partitions: Sequence[Partition],
     amounts: Iterable[Amount],
@@ -249,26 +271,26 @@ def find_apart(
     score: Score = magnitude,
     scope: Scope = whole_model,
     cut_jobs: CutJobs | None = None,
-    scored: Callable[[Trained, int], State] = selected,
+    state_to_score: Callable[[Trained, int], State] = selected,
     first: int = 1,
     allow_collapse: bool = False,
     keep: bool = False,
 ) -> Generator[Round, None, End]:
-    """Search on every partition as if it were alone; what their masks have in common is the round's
-    ticket.
+    """Search on every partition independently; each round's ticket is their intersection.
 
-    It decides nothing: each partition goes on with its own candidate.
+    The intersection has no influence on the search: each partition continues with its own
+    candidate.
 
     Args:
         job: As `find` takes it.
         partitions: As `find` takes them.
         amounts: What each partition is asked for in a round.
         run_all: As `find` takes it.
-        candidates: Where each partition stands, when a search goes on.
+        candidates: The masks that the partitions start from, to continue an earlier search.
         score: What weights are ranked by.
         scope: As `find` takes it.
         cut_jobs: As `find` takes it.
-        scored: As `find` takes it.
+        state_to_score: As `find` takes it.
         first: Number of the first round.
         allow_collapse: Go on when the ticket has a layer without a weight.
         keep: As `find` takes it.
@@ -283,11 +305,13 @@ def find_apart(
     >>> import torch
     >>> from tombola import Classification, Training, by_classes, ones, serial, split
     >>> from tombola.data import synthetic
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> from torch.nn import Flatten, Linear, Sequential
+    >>> model = Sequential(Flatten(), Linear(64, 20), Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=1), seed=0)
-    >>> found = next(find_apart(job, by_classes(10, 2, seed=0), [0.25], run_all=serial(task)))
-    >>> [count(candidate) for candidate in found.candidates]
+    >>> halves = by_classes(10, 2, seed=0)
+    >>> first = next(find_independent(job, halves, [0.25], run_all=serial(task)))
+    >>> [count(candidate) for candidate in first.candidates]
     [960, 960]
     """
     if candidates is not None and len(candidates) != len(partitions):
@@ -297,48 +321,69 @@ def find_apart(
     mask = {name: keep.clone() for name, keep in job.mask.items()}
     masks: Sequence[Mask] = candidates if candidates is not None else [mask] * len(partitions)
     cut = keep_common(score, scope)
+
     for index, amount in enumerate(amounts, first):
-        jobs = [job.on(part, own) for part, own in zip(partitions, masks, strict=True)]
-        trained = _own(run_all(jobs))
-        before, began = mask, time.perf_counter()
-        made = []
-        for number, (own, one, result) in enumerate(zip(masks, jobs, trained, strict=True)):
+        jobs = [job.on(part, part_mask) for part, part_mask in zip(partitions, masks, strict=True)]
+        trained = _as_own_list(run_all(jobs))
+
+        # Each partition is cut as a search of its own, from its own mask.
+        before = mask
+        began = time.perf_counter()
+        new_masks = []
+        pairs = zip(jobs, masks, trained, strict=True)
+        for number, (part_job, part_mask, result) in enumerate(pairs):
             if cut_jobs is not None:
-                candidate, _ = cut_jobs([one], own, amount, index)
+                candidate, _ = cut_jobs([part_job], part_mask, amount, index)
             else:
                 context = Context(job.start, job.seed, number)
-                candidate, _ = cut(own, [scored(result, index)], amount, context)
-            made.append(candidate)
-        mask = intersect(made)
-        cut_seconds, began = time.perf_counter() - began, time.perf_counter()
+                candidate, _ = cut(part_mask, [state_to_score(result, index)], amount, context)
+            new_masks.append(candidate)
+        # Else these two would keep the last result alive when the round is forgotten.
+        del result, pairs
+        mask = intersect(new_masks)
+        cut_seconds = time.perf_counter() - began
+
+        began = time.perf_counter()
         _check_zeros(index, jobs, trained)
-        for own, candidate in zip(masks, made, strict=True):
-            invariants.check_cut(own, candidate, [candidate], amount, scope)
-        invariants.check_cut(before, mask, made, amount, None, intersect, within=False)
+        for part_mask, candidate in zip(masks, new_masks, strict=True):
+            invariants.check_cut(part_mask, candidate, [candidate], amount, scope)
+        invariants.check_cut(before, mask, new_masks, amount, None, intersect, within=False)
         collapsed = empty_layers(mask)
-        seconds = time.perf_counter() - began
-        if end := _end(index, before, mask, () if allow_collapse else collapsed):
+        invariant_seconds = time.perf_counter() - began
+
+        end = _end(index, before, mask, collapsed, allow_collapse)
+        if end:
             return _ended(end)
-        job, masks = rewound(job, mask, trained), made
-        del result
-        yield Round(index, mask, made, jobs, trained, job, collapsed, cut_seconds, seconds)
+        job = rewound(job, mask, trained)
+        masks = new_masks
+        yield Round(
+            index, mask, new_masks, jobs, trained, job, collapsed, cut_seconds, invariant_seconds
+        )
         if not keep:
-            _forget(trained)
+            _forget_states(trained)
     return End()
 
 
 def _check_zeros(index: int, jobs: Sequence[Job], trained: Sequence[Trained]) -> None:
     """Refuse trained states in which a pruned weight is not zero."""
     for number, (job, result) in enumerate(zip(jobs, trained, strict=True), 1):
-        for state in filter(None, (result.final, result.early)):
-            invariants.check_zeros(state, job.mask, f"round {index}, partition {number}")
+        for state in (result.final, result.early):
+            if state:
+                invariants.check_zeros(state, job.mask, f"round {index}, partition {number}")
 
 
-def _end(index: int, before: Mask, mask: Mask, collapsed: Sequence[str]) -> End:
-    """Return why a search ends with a cut; an empty end where it goes on."""
+def _end(index: int, before: Mask, mask: Mask, collapsed: list[str], allow_collapse: bool) -> End:
+    """Return why a search ends with this round; an empty end where it continues."""
     if count(mask) == count(before):
         return End.unchanged(index, count(before))
-    return End.collapsed(index, list(collapsed)) if collapsed else End()
+    if collapsed and not allow_collapse:
+        return End.collapsed(index, collapsed)
+    return End()
+
+
+def _ended(end: End) -> End:
+    log.info("the search ended: %s", end)
+    return end
 
 
 def find_at_once(
@@ -350,10 +395,9 @@ def find_at_once(
     first: int = 1,
     **options: Any,
 ) -> Generator[Round, None, End]:
-    """Prune the dense network once to each amount: one-shot pruning, in as many tickets as there
-    are amounts.
+    """Prune the dense network once to each amount: one-shot pruning, one ticket per amount.
 
-    Every round cuts the same training anew, so its amounts refer to the unpruned network.
+    Every round cuts the same training again, so its amounts refer to the unpruned network.
 
     Args:
         job: As `find` takes it.
@@ -361,7 +405,7 @@ def find_at_once(
         amounts: What each ticket is asked for.
         run_all: As `find` takes it; it is called once.
         first: Number of the first round.
-        options: The others of `find`.
+        options: Further options of `find`.
 
     Source:
         Frankle & Carbin 2019, arXiv:1803.03635, section 1, "one-shot pruning".
@@ -370,24 +414,27 @@ def find_at_once(
     >>> from tombola import Classification, Count, Training, ones, serial, split
     >>> from tombola.data import synthetic
     >>> from tombola.data.partitions import WHOLE
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> from torch.nn import Flatten, Linear, Sequential
+    >>> model = Sequential(Flatten(), Linear(64, 20), Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=1), seed=0)
     >>> counts = [Count(640), Count(128)]
-    >>> [count(found.mask) for found in find_at_once(job, [WHOLE], counts, run_all=serial(task))]
+    >>> rounds = find_at_once(job, [WHOLE], counts, run_all=serial(task))
+    >>> [count(round.mask) for round in rounds]
     [640, 128]
     """
     trained: list[Sequence[Trained]] = []
 
-    def once(jobs: list[Job]) -> Sequence[Trained]:
+    def run_once(jobs: list[Job]) -> Sequence[Trained]:
         if not trained:
             trained.append(run_all(jobs))
-        return list(trained[0])  # a round empties what it was given
+        # A copy, as each round empties its list.
+        return list(trained[0])
 
     for index, amount in enumerate(amounts, first):
-        why = yield from find(job, partitions, [amount], run_all=once, first=index, **options)
-        if why:
-            return why
+        end = yield from find(job, partitions, [amount], run_all=run_once, first=index, **options)
+        if end:
+            return end
     return End()
 
 
@@ -400,16 +447,15 @@ def find_gradually(
     first: int = 1,
     allow_collapse: bool = False,
 ) -> Generator[Round, None, End]:
-    """Prune while training, once for each schedule; the mask that a training ends with is its
-    ticket.
+    """Prune while training, once per schedule; each training's final mask is a ticket.
 
-    The trainings know nothing of each other: each begins with the dense network.
+    The trainings are independent: each begins with the dense network.
 
     Args:
         job: The training on the full data: the rewind point, the prunable weights, the settings.
-        schedules: What each training is to end with.
+        schedules: The density that each training ends with, and when it prunes.
         run_all: As `find` takes it.
-        part: What is trained on while pruning; what the job is if not given.
+        part: The data to train on while pruning; the job's if not given.
         first: Number of the first round.
         allow_collapse: Go on when a layer has no weight left.
 
@@ -419,12 +465,14 @@ def find_gradually(
     >>> import torch
     >>> from tombola import Classification, Training, ones, serial, split
     >>> from tombola.data import synthetic
-    >>> from tombola.masks.paces import Gradual, Pace
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> from tombola.masks.schedules import Gradual, PruningSchedule
+    >>> from torch.nn import Flatten, Linear, Sequential
+    >>> model = Sequential(Flatten(), Linear(64, 20), Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=2), seed=0)
-    >>> schedules = [Gradual(0.5, Pace(every=5)), Gradual(0.1, Pace(every=5))]
-    >>> [count(found.mask) for found in find_gradually(job, schedules, run_all=serial(task))]
+    >>> when = PruningSchedule(every=5)
+    >>> schedules = [Gradual(0.5, when), Gradual(0.1, when)]
+    >>> [count(round.mask) for round in find_gradually(job, schedules, run_all=serial(task))]
     [640, 128]
     """
     for index, schedule in enumerate(schedules, first):
@@ -436,23 +484,17 @@ def find_gradually(
             raise ConfigError("the loop did not prune: what runs the jobs must heed Job.during")
         invariants.check_zeros(trained.final, mask, f"round {index}")
         collapsed = empty_layers(mask)
-        seconds = time.perf_counter() - began
         if collapsed and not allow_collapse:
             return _ended(End.collapsed(index, collapsed))
         yield Round(
             index,
             mask,
-            [mask],
-            [pruning],
-            [trained],
-            job.on(job.part, mask),
-            collapsed,
-            0.0,
-            seconds,
+            candidates=[mask],
+            jobs=[pruning],
+            trained=[trained],
+            job=job.on(job.part, mask),
+            collapsed=collapsed,
+            cut_seconds=0.0,
+            invariant_seconds=time.perf_counter() - began,
         )
     return End()
-
-
-def _ended(end: End) -> End:
-    log.info("the search ended: %s", end)
-    return end

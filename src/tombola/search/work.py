@@ -1,12 +1,12 @@
-"""Work: what a run asks of its pool, as plain data; each piece is done once, kept and charged.
+"""Work: what a run asks its pool to do, as plain data; each piece is done once, kept and charged.
 
     Train(job) ---------------------> Measure(job)
     Train(job), Train(other) -------> Connect(job, other)
     Train(job) of each partition ---> Cut(jobs, mask, amount)
 
-A piece of work has a digest, names the work whose results it needs, does itself, and says how its
-result is written to a file. Pool, workers and store know no more of it than that, so that another
-kind of work is another class here and nothing else.
+A piece of work has a digest, names the work whose results it needs, can be done, and says how its
+result is written to a file. Pool, workers and store know no more about it, so another kind of work
+is another class here and nothing else.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from tombola.search.connectivity import Line, connect
 from tombola.search.problems import JobProblem
 from tombola.tasks.protocol import Metrics, Task
 from tombola.training.jobs import Job, Measured, Trained, alone, measure, run_job
-from tombola.training.loop import settle
+from tombola.training.loop import resolve_defaults
 
 Result = TypeVar("Result")
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told (steps done, steps in all) while a piece of work is under way."""
+"""Called with (steps done, total steps) while a piece of work is under way."""
 Tensors: TypeAlias = Mapping[str, Tensor]
 Facts: TypeAlias = Mapping[str, Any]
 
@@ -50,7 +50,7 @@ class Work(ABC, Generic[Result]):
     """One piece of work: what a pool does once, however many ask for it.
 
     Attributes:
-        kind: What its results are called; the suffix of their files.
+        kind: The name of its results; the suffix of their files.
     """
 
     kind: ClassVar[str]
@@ -58,16 +58,16 @@ class Work(ABC, Generic[Result]):
     @property
     @abstractmethod
     def jobs(self) -> tuple[Job, ...]:
-        """The trainings that it is about; their start states are sent to a worker once."""
+        """The trainings that it concerns; their start states are sent to a worker once."""
 
     @property
     def needs(self) -> tuple[Work[Any], ...]:
-        """The work whose results `do` is given, in this order."""
+        """The work whose results `do` takes, in this order."""
         return ()
 
     @abstractmethod
     def digest(self, task: str) -> str:
-        """Digest of all that decides the result, on the task of that digest."""
+        """Digest of all that the result depends on, on the task of that digest."""
 
     @abstractmethod
     def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Result:
@@ -76,7 +76,7 @@ class Work(ABC, Generic[Result]):
         Args:
             task: The model and the data.
             results: Those of the work that it needs.
-            progress: Told how far it is.
+            progress: Called as it progresses.
         """
 
     @staticmethod
@@ -87,10 +87,10 @@ class Work(ABC, Generic[Result]):
     @staticmethod
     @abstractmethod
     def from_file(tensors: Tensors, facts: Facts) -> Any:
-        """Return the result that `to_file` has taken apart.
+        """Return the result that `to_file` has written.
 
         Raises:
-            DamagedError: They are not what a result is made of; the message says what is wrong.
+            DamagedError: They are not those of a result; the message says what is wrong.
         """
 
 
@@ -114,7 +114,7 @@ class Train(Work[Trained]):
         """Train."""
         return run_job(self.job, task, progress)
 
-    # What a training says beside its tensors.
+    # What a training records beside its tensors.
     _FACTS: ClassVar[dict[str, Any]] = {
         "early_step": int | None,
         "select": Literal["last", "best"],
@@ -126,7 +126,7 @@ class Train(Work[Trained]):
         "peak_bytes": int,
         "cuts": list[tuple[int, dict[str, int]]],
     }
-    # Of before there were steps, clocks and cuts, a training has none.
+    # Files of earlier versions lack these.
     _LATER: ClassVar[frozenset[str]] = frozenset({"steps", "process_seconds", "peak_bytes", "cuts"})
 
     @staticmethod
@@ -134,9 +134,9 @@ class Train(Work[Trained]):
         """Put both states and the mask under names of their own."""
         tensors: dict[str, Tensor] = {}
         states = {"final": result.final, "early": result.early, "mask": result.mask}
-        for which, state in states.items():
+        for prefix, state in states.items():
             for name, value in (state or {}).items():
-                tensors[f"{which}.{name}"] = value
+                tensors[f"{prefix}.{name}"] = value
         return tensors, {name: getattr(result, name) for name in Train._FACTS}
 
     @staticmethod
@@ -144,16 +144,18 @@ class Train(Work[Trained]):
         """Put the states together again; all of them must be those of one model."""
         states: dict[str, dict[str, Tensor]] = {"final": {}, "early": {}, "mask": {}}
         for name, value in tensors.items():
-            which, _, key = name.partition(".")
-            if which not in states or not key:
+            prefix, _, key = name.partition(".")
+            if prefix not in states or not key:
                 raise DamagedError(f"'{name}' is no tensor of a training")
-            states[which][key] = value
-        final, early, mask = (states[which] for which in ("final", "early", "mask"))
+            states[prefix][key] = value
+        final, early, mask = states["final"], states["early"], states["mask"]
         if not final or (early and _layout(early) != _layout(final)) or not _fits(mask, final):
             raise DamagedError("its tensors are not those of one model")
+
         missing = Train._FACTS.keys() - Train._LATER - facts.keys()
-        if odd := missing or facts.keys() - Train._FACTS.keys():
-            raise DamagedError(f"'{min(odd)}' is missing or no fact of a training")
+        unknown = facts.keys() - Train._FACTS.keys()
+        if missing or unknown:
+            raise DamagedError(f"'{min(missing or unknown)}' is missing or no fact of a training")
         for name, value in facts.items():
             _check(Train._FACTS[name], value, name)
         return Trained(final, early or None, **facts, mask=mask or None)
@@ -161,7 +163,7 @@ class Train(Work[Trained]):
 
 @dataclass(frozen=True, eq=False)
 class Measure(Work[Measured]):
-    """What a trained ticket does on the splits: the one time that its test split is touched."""
+    """Measuring a trained ticket on the splits: the one time that its test split is touched."""
 
     job: Job
     kind: ClassVar[str] = "measured"
@@ -178,7 +180,7 @@ class Measure(Work[Measured]):
         return (Train(self.job),)
 
     def digest(self, task: str) -> str:
-        """The job's own: a training is measured in one way."""
+        """The job's own: there is one way to measure a training."""
         return self.job.digest(task)
 
     def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Measured:  # noqa: ARG002
@@ -190,28 +192,28 @@ class Measure(Work[Measured]):
         """Keep the predictions as tensors."""
         tensors: dict[str, Tensor] = {}
         facts: dict[str, Any] = {}
-        for which in Measure._SPLITS:
-            metrics = getattr(result, which)
-            facts[which] = metrics and {"loss": metrics.loss, **metrics.values}
+        for split in Measure._SPLITS:
+            metrics = getattr(result, split)
+            facts[split] = metrics and {"loss": metrics.loss, **metrics.values}
             if metrics is not None and metrics.predictions is not None:
-                tensors[which] = metrics.predictions
+                tensors[split] = metrics.predictions
         return tensors, facts
 
     @staticmethod
     def from_file(tensors: Tensors, facts: Facts) -> Measured:
         """Put the metrics of each split together again."""
-        there = {which for which, fact in facts.items() if fact is not None}
-        complete = facts.keys() == {*Measure._SPLITS} and there >= {"train", "test"}
-        # predictions, of all splits or of none
-        if not complete or tensors.keys() not in (there, set()):
+        measured = {split for split, fact in facts.items() if fact is not None}
+        complete = facts.keys() == {*Measure._SPLITS} and measured >= {"train", "test"}
+        # Predictions are of all splits or of none.
+        if not complete or tensors.keys() not in (measured, set()):
             raise DamagedError("its splits are not those of a measurement")
         metrics: dict[str, Metrics | None] = dict.fromkeys(Measure._SPLITS)
-        for which in there:
-            _check(dict[str, float], facts[which], which)
-            values = dict(facts[which])
+        for split in measured:
+            _check(dict[str, float], facts[split], split)
+            values = dict(facts[split])
             if "loss" not in values or len(values) < 2 or values.keys() != facts["test"].keys():
-                raise DamagedError(f"{which} is not a loss and the metrics of a task")
-            metrics[which] = Metrics(values.pop("loss"), values, tensors.get(which))
+                raise DamagedError(f"{split} is not a loss and the metrics of a task")
+            metrics[split] = Metrics(values.pop("loss"), values, tensors.get(split))
         return Measured(**metrics)  # type: ignore[arg-type]
 
 
@@ -243,15 +245,15 @@ class Connect(Work[Line]):
 
     @staticmethod
     def to_file(result: Line) -> tuple[Tensors, Facts]:
-        """A line is numbers alone."""
+        """A line is only numbers."""
         return {}, result.plain() | {"metric": result.metric.plain()}
 
     @staticmethod
-    def from_file(tensors: Tensors, facts: Facts) -> Line:  # noqa: ARG004 - of the older files none has any
+    def from_file(tensors: Tensors, facts: Facts) -> Line:  # noqa: ARG004
         """Put the columns together again."""
         columns = dict(facts)
         try:
-            # of before there were others it says nothing
+            # Files of earlier versions name no metric: there was only one.
             metric = Metric(**columns.pop("metric", ACCURACY.plain()))
         except (TypeError, ConfigError) as error:
             raise DamagedError("it has no metric") from error
@@ -266,15 +268,15 @@ class Connect(Work[Line]):
 
 @dataclass(frozen=True, eq=False)
 class Pruned:
-    """What a cut gave.
+    """The result of a cut.
 
     Attributes:
         mask: The next mask.
-        candidates: What it came from, one a training.
-        samples: Training examples that the scores went through.
+        candidates: The masks that it was combined from, one a training.
+        samples: Training examples that the scores processed.
         seconds: Wall time.
-        process_seconds: Processor time of the process meanwhile.
-        peak_bytes: The most memory, see `jobs.Trained`.
+        process_seconds: Processor time of the process.
+        peak_bytes: Peak memory, see `jobs.Trained`.
     """
 
     mask: dict[str, Tensor]
@@ -287,15 +289,15 @@ class Pruned:
 
 @dataclass(frozen=True, eq=False)
 class Cut(Work[Pruned]):
-    """From what jobs have trained to the next mask, where the data is: for scores that need it.
+    """The step from trained jobs to the next mask, where the data is: for scores that need it.
 
     Attributes:
-        trainings: What is scored, one a candidate.
+        trainings: The trainings whose results are scored, one a candidate.
         mask: The mask so far.
-        amount: What is asked for.
+        amount: A rate, or a `Count`.
         rankings: What weights are ranked by: one, or one a candidate.
         groups: Which weights compete.
-        combine: Makes the next mask of the candidates: "all" keep, or "any".
+        combine: Whether "all" candidates must keep a weight, or "any".
         scored: Which weights of a training are scored: the "selected", or the "last".
     """
 
@@ -310,7 +312,7 @@ class Cut(Work[Pruned]):
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """What is scored."""
+        """The trainings whose results are scored."""
         return self.trainings
 
     @property
@@ -319,65 +321,66 @@ class Cut(Work[Pruned]):
         return tuple(Train(job) for job in self.trainings)
 
     def digest(self, task: str) -> str:
-        """Digest of the trainings, not of their states, and of all that is done with them."""
+        """Digest of the trainings, not of their states, and of everything done with them."""
+        amount: dict[str, Any]
+        if isinstance(self.amount, Count):
+            amount = {"count": self.amount.keep}
+        else:
+            amount = {"rate": self.amount}
+        groups = {}
+        for name, group in self.groups.items():
+            groups[name] = [list(group.names), group.factor]
         return digest_json(
             {
                 "cut": [job.digest(task) for job in self.trainings],
                 "mask": digest_mask(self.mask),
-                "amount": {"count": self.amount.keep}
-                if isinstance(self.amount, Count)
-                else {"rate": self.amount},
+                "amount": amount,
                 "rankings": [[ranking.name, dict(ranking.options)] for ranking in self.rankings],
-                "groups": {
-                    name: [list(group.names), group.factor] for name, group in self.groups.items()
-                },
+                "groups": groups,
                 "combine": self.combine,
                 "scored": self.scored,
             }
         )
 
     def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Pruned:  # noqa: ARG002
-        """Score and prune each, and combine what is left."""
-        began, busy, first = time.perf_counter(), time.process_time(), self.trainings[0]
+        """Score and prune each candidate, and combine them."""
+        wall_start, cpu_start = time.perf_counter(), time.process_time()
         devices.reset_peak_memory(task.device)
-        training = settle(first.training, task.model, task.device.type)
-        states = [
-            trained.state if self.scored == "selected" else trained.final for trained in results
-        ]
-        problems = [
-            _Counted(JobProblem(job, state, self.mask, task))
-            for job, state in zip(self.trainings, states, strict=True)
-        ]
+        first = self.trainings[0]
+        training = resolve_defaults(first.training, task.model, task.device.type)
+        states, problems = [], []
+        for job, trained in zip(self.trainings, results, strict=True):
+            state = trained.state if self.scored == "selected" else trained.final
+            states.append(state)
+            problems.append(_CountingProblem(JobProblem(job, state, self.mask, task)))
         context = Context(first.start, first.seed, problems=problems)
+        cut = self.cut([ranking.score() for ranking in self.rankings])
         with alone(training, task):
-            seeds.reseed(first.seed, "score")  # what a model draws meanwhile, such as dropout
+            # For what a model draws while it is scored, such as dropout.
+            seeds.reseed(first.seed, "score")
             seeds.reseed_python(first.seed, "score")
-            mask, candidates = self.cut([ranking.score() for ranking in self.rankings])(
-                self.mask, states, self.amount, context
-            )
+            mask, candidates = cut(self.mask, states, self.amount, context)
         return Pruned(
             mask,
             candidates,
-            sum(problem.samples for problem in problems),
-            time.perf_counter() - began,
-            time.process_time() - busy,
-            devices.peak_memory(task.device),
+            samples=sum(problem.samples for problem in problems),
+            seconds=time.perf_counter() - wall_start,
+            process_seconds=time.process_time() - cpu_start,
+            peak_bytes=devices.peak_memory(task.device),
         )
 
     def cut(self, scores: Sequence[Score]) -> cutting.Cut:
-        """Return the cut that is made, by some scores: one, or one a candidate."""
-        make = cutting.keep_common if self.combine == "all" else cutting.keep_any
-        return make(scores[0] if len(scores) == 1 else scores, lambda _: self.groups)
+        """Return the cut by one score, or by one a candidate."""
+        make_cut = cutting.keep_common if self.combine == "all" else cutting.keep_any
+        return make_cut(scores[0] if len(scores) == 1 else scores, lambda _: self.groups)
 
     def foreseen(self, task: Task) -> int:
-        """Count the training examples that the scores will go through, as far as they say so
-        beforehand.
-        """
+        """Count the training examples that the scores will process, as far as they declare it."""
         rankings = self.rankings * len(self.trainings) if len(self.rankings) == 1 else self.rankings
-        found = 0
+        total = 0
         for job, ranking in zip(self.trainings, rankings, strict=True):
-            found += JobProblem(job, job.start, self.mask, task).examples(ranking.examples)
-        return found
+            total += JobProblem(job, job.start, self.mask, task).examples(ranking.examples)
+        return total
 
     @staticmethod
     def to_file(result: Pruned) -> tuple[Tensors, Facts]:
@@ -387,56 +390,57 @@ class Cut(Work[Pruned]):
             for name, keep in mask.items():
                 bits = np.packbits(keep.cpu().numpy().reshape(-1))
                 tensors[f"{number}.{name}"] = torch.from_numpy(bits)
-        facts = {name: getattr(result, name) for name in Cut._FACTS if name != "shapes"}
-        return tensors, facts | {
-            "shapes": {name: list(keep.shape) for name, keep in result.mask.items()}
-        }
+        facts: dict[str, Any] = {name: getattr(result, name) for name in Cut._COSTS}
+        facts["shapes"] = {name: list(keep.shape) for name, keep in result.mask.items()}
+        return tensors, facts
 
     @staticmethod
     def from_file(tensors: Tensors, facts: Facts) -> Pruned:
         """Unpack the masks again."""
-        if facts.keys() != Cut._FACTS.keys():
+        if facts.keys() != {*Cut._COSTS, "shapes"}:
             raise DamagedError("its facts are not those of a cut")
-        for name, value in facts.items():
-            _check(Cut._FACTS[name], value, name)
+        costs = {name: facts[name] for name in Cut._COSTS}
+        shapes = facts["shapes"]
+        for name, value in costs.items():
+            _check(Cut._COSTS[name], value, name)
+        _check(dict[str, list[int]], shapes, "shapes")
+
         masks: dict[int, dict[str, Tensor]] = {}
         for name, bits in tensors.items():
             number, _, layer = name.partition(".")
-            if not number.isdecimal() or layer not in facts["shapes"] or bits.dtype != torch.uint8:
+            if not number.isdecimal() or layer not in shapes or bits.dtype != torch.uint8:
                 raise DamagedError(f"'{name}' is no mask of a cut")
-            shape = facts["shapes"][layer]
+            shape = shapes[layer]
             if bits.numel() != -(-math.prod(shape) // 8):
                 raise DamagedError(f"'{name}' has another number of weights than its layer")
             keep = np.unpackbits(bits.numpy(), count=math.prod(shape)).astype(bool).reshape(shape)
             masks.setdefault(int(number), {})[layer] = torch.from_numpy(keep)
-        complete = all(
-            masks.get(place, {}).keys() == facts["shapes"].keys() for place in range(len(masks))
-        )
-        if len(masks) < 2 or not complete:
-            raise DamagedError("its masks are not those of one model")
+
         ordered = []
         for place in range(len(masks)):
+            if masks.get(place, {}).keys() != shapes.keys():
+                raise DamagedError("its masks are not those of one model")
             # In the order of the model's own names, which the shapes have.
-            ordered.append({name: masks[place][name] for name in facts["shapes"]})
+            ordered.append({name: masks[place][name] for name in shapes})
+        if len(ordered) < 2:
+            raise DamagedError("its masks are not those of one model")
         mask, *candidates = ordered
-        return Pruned(
-            mask, candidates, **{name: value for name, value in facts.items() if name != "shapes"}
-        )
+        return Pruned(mask, candidates, **costs)
 
-    _FACTS: ClassVar[dict[str, Any]] = {
+    _COSTS: ClassVar[dict[str, Any]] = {
         "samples": int,
         "seconds": float,
         "process_seconds": float,
         "peak_bytes": int,
-        "shapes": dict[str, list[int]],
     }
 
 
-class _Counted:
-    """A problem that counts the examples which it gives."""
+class _CountingProblem:
+    """A problem that counts the examples of its batches."""
 
     def __init__(self, problem: JobProblem) -> None:
-        self._problem, self.samples = problem, 0
+        self._problem = problem
+        self.samples = 0
         self.model, self.loss = problem.model, problem.loss
 
     def batches(self, examples: int) -> Iterator[Any]:
@@ -468,9 +472,7 @@ def _check(hint: Any, value: Any, name: str) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Put 0 in the place of what is no finite number: a loss may come to that, and its type is
-    right.
-    """
+    """Replace what is not finite by 0: a loss may be infinite or NaN, and is a number still."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,11 +1,9 @@
-"""During: what happens while a training runs, as plain data of a job, and who does it.
+"""During: what changes the mask while a training runs, as plain data of a job, and its driver.
 
-    Job(during=Gradual(0.1)) -> [ train: step, step, driver replaces the mask, step ... ] ->
-    Trained.mask
+    Job(during=Gradual(0.1)) -> [ train: step, driver replaces the mask, step ... ] -> Trained.mask
 
-The data names itself and its driver, so that a job's digest says what happens, and only then: a
-training in which nothing happens has the digest that it always had. The loop knows nothing of
-either.
+The data has a name, which stands in the digest of its jobs, and names its driver. A training
+without any has the digest that it always had. The loop knows nothing of either.
 """
 
 from __future__ import annotations
@@ -25,8 +23,8 @@ class During(Protocol):
     """A frozen dataclass of plain data.
 
     Attributes:
-        name: What it is called in a job's digest.
-        driver: Who does it, ``package.module:Class``, see `Driver`.
+        name: Its name in a job's digest.
+        driver: The class that acts on it, ``package.module:Class``, see `Driver`.
     """
 
     name: ClassVar[str]
@@ -35,10 +33,11 @@ class During(Protocol):
 
 @runtime_checkable
 class Driver(Protocol):
-    """Replaces the mask of a model while it trains: weights may go, and come back.
+    """Replaces the mask of a model while it trains: weights may be pruned, and may return.
 
-    It is made of the data, the model, its head, the job's mask, and by keyword ``steps`` of the
-    whole training, ``first`` steps that were done before, and the ``context`` of a score.
+    It is constructed with the data, the model, its head and the job's mask, and by keyword the
+    ``steps`` of the full training, the ``first`` steps that were done before, and the ``context``
+    of a score.
 
     Attributes:
         kept: What each change left of each layer: (steps done, kept weights by layer).
@@ -48,21 +47,19 @@ class Driver(Protocol):
 
     @property
     def last(self) -> int:
-        """Steps done before the last change; no state before is the result."""
+        """Steps done before the last change; no earlier state can be the result."""
 
     def due(self, step: int, /) -> bool:
-        """Whether there is a change after so many steps."""
+        """Whether there is a change after this many steps."""
 
     def cut(self, step: int, state: State, /) -> dict[str, Tensor]:
-        """Return the mask after so many steps, for a model's state on the CPU."""
+        """Return the mask after this many steps, for a model's state on the CPU."""
 
     @staticmethod
     def end(
         during: Any, model: nn.Module, head: str | None, mask: Mask, learnt: State, /
     ) -> dict[str, Tensor]:
-        """Return a mask such as a training might end with, by weights that nobody trained: for
-        a rehearsal.
-        """
+        """Return a mask that a training might end with, by untrained weights: for a rehearsal."""
 
 
 def driver_class(during: During) -> Any:
@@ -71,7 +68,7 @@ def driver_class(during: During) -> Any:
     Raises:
         ConfigError: There is none.
 
-    >>> from tombola.masks.paces import Gradual
+    >>> from tombola.masks.schedules import Gradual
     >>> driver_class(Gradual(0.5)).__name__
     'Pruner'
     """
@@ -89,17 +86,18 @@ def driver_of(
     context: Context,
 ) -> Driver:
     """Make the driver of a training, see `Driver`."""
-    made: Driver = driver_class(during)(
-        during, model, head, mask, steps=steps, first=first, context=context
-    )
-    return made
+    kind = driver_class(during)
+    driver: Driver = kind(during, model, head, mask, steps=steps, first=first, context=context)
+    return driver
 
 
-def plain(during: During | None) -> dict[str, Any]:
-    """Return what stands in a job's digest: nothing where nothing happens.
+def entries_of_digest(during: During | None) -> dict[str, Any]:
+    """Return the entries that it adds to a job's digest: none where nothing happens.
 
-    >>> from tombola.masks.paces import Gradual
-    >>> plain(None), list(plain(Gradual(0.5)))
+    >>> from tombola.masks.schedules import Gradual
+    >>> entries_of_digest(None), list(entries_of_digest(Gradual(0.5)))
     ({}, ['gradual'])
     """
-    return {} if during is None else {during.name: dataclasses.asdict(during)}  # type: ignore[call-overload]
+    if during is None:
+        return {}
+    return {during.name: dataclasses.asdict(during)}  # type: ignore[call-overload]

@@ -1,9 +1,9 @@
-"""Gradual pruning: weights go while a training runs, and what is left trains on.
+"""Gradual pruning: weights are removed during a training, and the remaining ones train on.
 
     train: step, step, [ score -> prune -> hold the new mask ], step, ...
 
-The network is not reset between cuts; the mask it ends with can be a ticket, and the network itself
-is what pruning is compared with when it is not about tickets at all.
+The network is not reset between cuts. Its final mask can be a ticket; the network itself is what
+pruning methods without tickets are compared with.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from torch import Tensor, nn
 
 from tombola.ground.types import Mask, State
 from tombola.masks import rates
-from tombola.masks.paces import Gradual, densities
 from tombola.masks.pruning import prune
+from tombola.masks.schedules import Gradual, densities
 from tombola.masks.scopes import Scope, by_name
 from tombola.scores.context import Context
 from tombola.scores.ranking import Ranking
 
 
 class Pruner:
-    """Cuts a model while it trains.
+    """Prunes a model while it trains.
 
     Args:
-        gradual: What is asked for.
+        gradual: The density to reach, and when to prune.
         model: The model that is trained, for scopes that must know its layers.
         head: Its output layer.
         mask: The weights that may be pruned.
-        steps: Of the whole training.
-        first: Steps done before the training begins; what was to be cut before is cut then.
+        steps: Of the full training.
+        first: Steps done before the training begins; earlier cuts are made up for at once.
 
     Attributes:
-        mask: What is kept now.
+        mask: The weights kept so far.
         kept: What each cut left of each layer: (steps done, kept weights by layer).
     """
 
@@ -50,11 +50,11 @@ class Pruner:
         self._score = Ranking(gradual.score).score()
         self._scope: Scope = by_name(gradual.scope, model, head)
         self._context = context
-        asked = densities(gradual, steps)
-        before = [step for step in asked if step <= first]
-        self._asked = {first: asked[before[-1]]} if before else {}
-        self._asked |= {step: density for step, density in asked.items() if step > first}
-        self._whole = mask
+        self._density_at: dict[int, float] = {}
+        for step, density in densities(gradual, steps).items():
+            # The schedule is in order of steps, so of those before the training the last one stays.
+            self._density_at[max(step, first)] = density
+        self._prunable = mask
         self.mask: dict[str, Tensor] = dict(mask)
         self.kept: list[tuple[int, dict[str, int]]] = []
 
@@ -62,7 +62,7 @@ class Pruner:
     def end(
         gradual: Gradual, model: nn.Module, head: str | None, mask: Mask, learnt: State
     ) -> dict[str, Tensor]:
-        """Return what is left of a mask at the end, by weights that nobody trained."""
+        """Return the mask at the end of a training, by untrained weights."""
         scope = by_name(gradual.scope, model, head)
         [kept] = rates.counts_for(mask, [gradual.density], scope)
         return prune(learnt, mask, scope=scope, count=kept.keep)
@@ -70,23 +70,22 @@ class Pruner:
     @property
     def last(self) -> int:
         """Steps done before the last cut."""
-        return max(self._asked)
+        return max(self._density_at)
 
     def due(self, step: int) -> bool:
-        """Whether there is a cut after so many steps."""
-        return step in self._asked
+        """Whether there is a cut after this many steps."""
+        return step in self._density_at
 
     def cut(self, step: int, state: State) -> dict[str, Tensor]:
-        """Prune to what is asked for after so many steps, and return what is kept.
+        """Prune to the density that is due after this many steps, and return the new mask.
 
         Args:
             step: Steps done.
             state: The model's state, on the CPU.
         """
-        [count] = rates.counts_for(self._whole, [self._asked[step]], self._scope)
+        [count] = rates.counts_for(self._prunable, [self._density_at[step]], self._scope)
         scores = self._score(state, self.mask, self._context)
         self.mask = prune(scores, self.mask, scope=self._scope, count=count.keep)
-        self.kept.append(
-            (step, {name: int(torch.count_nonzero(keep)) for name, keep in self.mask.items()})
-        )
+        kept = {name: int(torch.count_nonzero(keep)) for name, keep in self.mask.items()}
+        self.kept.append((step, kept))
         return self.mask

@@ -1,7 +1,7 @@
 """Invariants: what must hold in every round, checked while a search runs.
 
-Each of these would have caught a bug that a published pruning code had for years: weights that came
-back, a reset that never happened, masks that grew, classes that were dropped.
+Each of these would have caught a bug that published pruning code had for years: pruned weights that
+came back, a reset that never happened, masks that grew, classes that were dropped.
 """
 
 from __future__ import annotations
@@ -21,39 +21,36 @@ from tombola.masks.states import state_of
 
 
 def check_rewound(model: nn.Module, start: State, mask: Mask, *, redrawn: bool) -> None:
-    """Check that a model about to be trained holds the rewind point: survivors equal, pruned
-    weights zero.
+    """Check that a model about to be trained is at the rewind point, with pruned weights zero.
 
     Args:
-        model: As it stands before its first step.
+        model: The model before its first step.
         start: The rewind point.
-        mask: The weights that survive; entries the mask does not have are compared whole. A shared
-            weight may stand there under either of its names.
+        mask: The weights that survive; entries that it does not name are compared in full. A shared
+            weight may have either of its names there.
         redrawn: The head was drawn anew (class partitions), so only what the mask names is
             compared.
     """
-    shared: dict[int, list[str]] = {}
     live = state_of(model, keep_vars=True)
-    for name, value in live.items():
-        shared.setdefault(id(value), []).append(name)
     # By identity: a weight that two layers share has two names in the state, and one of them in the
     # mask.
-    for same in shared.values():
-        name = next((one for one in same if one in mask), same[0])
-        if name in mask:
-            expected = start[name].masked_fill(~mask[name], 0)
-        elif redrawn:
+    names_of: dict[int, list[str]] = {}
+    for name, value in live.items():
+        names_of.setdefault(id(value), []).append(name)
+    for names in names_of.values():
+        masked = [name for name in names if name in mask]
+        if not masked and redrawn:
             continue
-        else:
-            expected = start[name]
-        if not torch.equal(live[same[0]], expected):
+        name = masked[0] if masked else names[0]
+        expected = start[name].masked_fill(~mask[name], 0) if masked else start[name]
+        if not torch.equal(live[names[0]], expected):
             raise InvariantError(f"'{name}' is not at the rewind point before training")
 
 
 def check_zeros(state: State, mask: Mask, where: str) -> None:
     """Check that every pruned weight of a trained state is exactly zero."""
     for name, keep in mask.items():
-        # a byte a weight, not a copy of it
+        # Booleans: a byte a weight instead of a copy of it.
         alive = int(torch.count_nonzero(state[name].ne(0).logical_and_(~keep)))
         if alive:
             raise InvariantError(
@@ -71,25 +68,24 @@ def check_cut(
     *,
     within: bool = True,
 ) -> None:
-    """Check a cut: every candidate nested in the last mask, together the new one, and the counts
-    exact.
+    """Check a cut: candidates nested in the last mask and combined to the new one; exact counts.
 
     Args:
         before: The mask that was trained.
         mask: The next one.
-        candidates: What it was made of, one a partition.
-        amount: What was asked for.
-        scope: Groups whose counts are compared; ``None`` (a cut of the user's own) compares no
-            counts.
-        combine: What makes the new mask of the candidates.
-        within: Every candidate lies within the mask before; ``False`` for partitions that search
-            apart.
+        candidates: The masks that it was combined from, one a partition.
+        amount: The rate or count of the round.
+        scope: Groups whose counts are compared; ``None`` (a user's own cut) compares no counts.
+        combine: Makes the new mask from the candidates.
+        within: Whether every candidate must be nested in the mask before; not so for partitions
+            that search independently.
     """
-    for index, candidate in enumerate(candidates):
-        for name in nested(candidate, before) if within else ():
-            raise InvariantError(
-                f"candidate {index} keeps weights of '{name}' that were pruned before"
-            )
+    if within:
+        for index, candidate in enumerate(candidates):
+            for name in nested(candidate, before):
+                raise InvariantError(
+                    f"candidate {index} keeps weights of '{name}' that were pruned before"
+                )
     if candidates and not _equal(mask, combine(candidates)):
         what = "all candidates keep" if combine is intersect else "any candidate keeps"
         raise InvariantError(f"the new mask is not what {what}")
@@ -97,29 +93,27 @@ def check_cut(
         raise InvariantError(f"the new mask keeps weights of '{name}' that were pruned before")
     if scope is None:
         return
-    had = kept_by_group(before, scope)
+    # A count is what the new mask keeps; a rate is what each candidate loses.
+    kept = kept_by_group(before, scope)
     if isinstance(amount, Count):
-        lost = removals(before, scope(before), None, amount.keep)
-        _check_counts(
-            kept_by_group(mask, scope), {g: had[g] - lost[g] for g in had}, "the new mask"
-        )
+        removed = removals(before, scope(before), None, amount.keep)
+        _check_counts("the new mask", kept_by_group(mask, scope), kept, removed)
         return
-    lost = removals(before, scope(before), amount, None)
+    removed = removals(before, scope(before), amount, None)
     for index, candidate in enumerate(candidates):
-        _check_counts(
-            kept_by_group(candidate, scope),
-            {g: had[g] - lost[g] for g in had},
-            f"candidate {index}",
-        )
+        _check_counts(f"candidate {index}", kept_by_group(candidate, scope), kept, removed)
 
 
-def _equal(one: Mask, other: Mask) -> bool:
-    return all(torch.equal(keep, other[name]) for name, keep in one.items())
+def _equal(mask: Mask, expected: Mask) -> bool:
+    return all(torch.equal(keep, expected[name]) for name, keep in mask.items())
 
 
-def _check_counts(kept: Mapping[str, int], asked: Mapping[str, int], what: str) -> None:
-    for group, number in asked.items():
-        if kept[group] != number:
+def _check_counts(
+    subject: str, left: Mapping[str, int], kept: Mapping[str, int], removed: Mapping[str, int]
+) -> None:
+    for group, number in kept.items():
+        expected = number - removed[group]
+        if left[group] != expected:
             raise InvariantError(
-                f"{what} keeps {kept[group]} weights of '{group}'; asked for were {number}"
+                f"{subject} keeps {left[group]} weights of '{group}'; asked for were {expected}"
             )

@@ -31,28 +31,28 @@ from tombola.scores.context import Context
 from tombola.tasks.protocol import Metrics, Task
 from tombola.training import during, invariants
 from tombola.training.during import During
-from tombola.training.loop import Step, arrange_, settle, train
+from tombola.training.loop import Step, arrange_, resolve_defaults, train
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One training, as plain data: neither arm, round, rate nor score is in it, so equal trainings
-    are done once.
+    """One training as plain data, without arm, round, rate or score: equal trainings run once.
 
     Attributes:
         start: The rewind point: weights, buffers and the full-class head.
         mask: Weights to keep.
         training: Its settings.
-        seed: The replicate's seed; order of the data, augmentation, dropout and drawn heads follow
-            from it.
+        seed: The replicate's seed; it determines the order of the data, augmentation, dropout and
+            drawn heads.
         part: Which part of the training data.
-        first: Steps (of the full split) that the start state has behind it.
+        first: Steps (of the full split) that were taken before the start state.
         last: Stop after this step of the full split; at the end if ``None``.
-        during: What happens while it runs, such as gradual pruning; the mask is what it begins
-            from.
+        during: What changes the mask while it runs, such as gradual pruning, from ``mask`` on.
 
-    >>> job = Job({"w": torch.ones(2)}, {"w": torch.tensor([True, True])}, Training(epochs=1), seed=0)
-    >>> job.on(WHOLE, {"w": torch.tensor([True, False])}).digest("task") == job.digest("task")
+    >>> dense = {"w": torch.tensor([True, True])}
+    >>> job = Job({"w": torch.ones(2)}, dense, Training(epochs=1), seed=0)
+    >>> sparse = {"w": torch.tensor([True, False])}
+    >>> job.on(WHOLE, sparse).digest("task") == job.digest("task")
     False
     """
 
@@ -66,7 +66,7 @@ class Job:
     during: During | None = None
 
     def __post_init__(self) -> None:
-        # The state of a model in a wrapper has names that its mask has not.
+        # The state of a wrapped model has names that its mask lacks.
         mask, start = names.agreed(self.mask, self.start)
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "start", start)
@@ -75,12 +75,13 @@ class Job:
 
     def on(self, part: Partition, mask: Mask) -> Job:
         """Return the same training on another part of the data, with another mask."""
-        other = replace(self, part=part, mask=mask)
-        if "start_digest" in vars(self):  # the start is the same: it is not read again
-            vars(other)["start_digest"] = self.start_digest
+        job = replace(self, part=part, mask=mask)
+        # Digests that are known already need not be computed again.
+        if "start_digest" in vars(self):
+            vars(job)["start_digest"] = self.start_digest
         if mask is self.mask and "mask_digest" in vars(self):
-            vars(other)["mask_digest"] = self.mask_digest
-        return other
+            vars(job)["mask_digest"] = self.mask_digest
+        return job
 
     @functools.cached_property
     def start_digest(self) -> str:
@@ -93,16 +94,11 @@ class Job:
         return digest_mask(self.mask)
 
     def digest(self, task: str) -> str:
-        """Digest of all that decides what this training gives, on the task of that digest."""
-        # it is asked for at every turn
-        known: dict[str, str] = vars(self).setdefault("digests", {})
-        if task not in known:
-            known[task] = self._digest(task)
-        return known[task]
-
-    def _digest(self, task: str) -> str:
-        return digest_json(
-            {
+        """Digest of all that the result depends on, on the task of that digest."""
+        # Kept, as pool and driver ask for it often.
+        digests: dict[str, str] = vars(self).setdefault("digests", {})
+        if task not in digests:
+            entries = {
                 "task": task,
                 "start": self.start_digest,
                 "mask": self.mask_digest,
@@ -111,29 +107,28 @@ class Job:
                 "seed": self.seed,
                 "steps": [self.first, self.last],
             }
-            | during.plain(self.during)
-        )
+            digests[task] = digest_json(entries | during.entries_of_digest(self.during))
+        return digests[task]
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training gave.
+    """The result of a training.
 
     Attributes:
         final: The state after the last step.
         early: The state at the early-stop step, the lowest validation loss (or, by the training's
             ``select_by``, the best value of that metric); ``None`` without validation data.
-        early_step: That step, counted on the partition's own steps from the training's beginning.
+        early_step: That step, counted in the partition's own steps from the training's beginning.
         select: "last" or "best": which of the two is pruned and counts as the result.
-        history: One entry an evaluation: step, valid_loss, and each declared metric behind
-            ``valid_``.
+        history: One entry per evaluation: step, valid_loss, and each declared metric with the
+            prefix ``valid_``.
         samples: Training examples seen.
         seconds: Wall time of the training, validation included.
-        steps: Optimiser steps done.
-        process_seconds: Processor time of the process meanwhile, all its threads together.
-        peak_bytes: The most memory: on CUDA what this training took there, else what its process
-            ever had.
-        mask: What is kept at its end; ``None`` for a training whose mask stayed as it was.
+        steps: Optimiser steps taken.
+        process_seconds: Processor time of the process during the training, over all threads.
+        peak_bytes: Peak memory: on CUDA that of this training, else that of its process so far.
+        mask: The mask at its end; ``None`` for a training that did not change it.
         cuts: What each of its cuts left of each layer: [steps done, kept weights by layer].
     """
 
@@ -158,9 +153,7 @@ class Trained:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a trained ticket does on the splits; ``early`` is the test split at the early-stop
-    step.
-    """
+    """A trained ticket's metrics by split; ``early`` is the test split at the early-stop step."""
 
     train: Metrics
     valid: Metrics | None
@@ -170,18 +163,20 @@ class Measured:
 
 @contextlib.contextmanager
 def alone(training: Training, task: Task) -> Iterator[None]:
-    """Run a block with a training's threads and arithmetic; the caller's own, and its random
-    state, come back.
+    """Run a block with a training's threads and arithmetic, then restore those of the caller.
+
+    The caller's random state is restored, too.
     """
-    before = torch.get_num_threads()
+    threads = torch.get_num_threads()
     if task.device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]  # before that its generators cannot be put back
+        # The state of its generators can only be restored once CUDA is initialised.
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     with seeds.kept(), devices.numbers(task.device.type, training.precision):
         torch.set_num_threads(training.threads)
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads)
 
 
 def run_job(
@@ -196,18 +191,19 @@ def run_job(
     Args:
         job: What to train.
         task: The model and the data.
-        progress: Told (steps done, steps in all) at every evaluation.
+        progress: Called with (steps done, total steps) at every evaluation.
         loop: The training loop; your own takes what `train` takes and yields what it yields.
 
     Raises:
         TrainingError: The loss or a weight is NaN or infinite; the step is named.
-        InvariantError: The model did not take the rewind point as it is, or a pruned weight is not
-            zero afterwards.
+        InvariantError: The model is not at the rewind point before training, or a pruned weight is
+            not zero afterwards.
 
     >>> from tombola.data import synthetic
     >>> from tombola.masks.masks import ones
     >>> from tombola.data.splits import split
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, 10))
+    >>> from torch.nn import Flatten, Linear, Sequential
+    >>> model = Sequential(Flatten(), Linear(64, 20), Linear(20, 10))
     >>> from tombola import Classification
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=3), seed=0)
@@ -224,58 +220,57 @@ def run_job(
 def _run(
     job: Job, task: Task, progress: Callable[[int, int], None], loop: Callable[..., Iterator[Step]]
 ) -> Trained:
-    began, busy = time.perf_counter(), time.process_time()
+    wall_start, cpu_start = time.perf_counter(), time.process_time()
     devices.reset_peak_memory(task.device)
-    going = _Going(job, task, progress)
-    # Nobody but `going` has a step of ours in hands; what a loop of the user's own does is not
-    # known.
-    ours = {"visited": going.visits} if loop is train else {}
+    running = _RunningJob(job, task, progress)
+    # Our own loop hands out its steps to nobody else, so a kernel need not expect changes at every
+    # step. What a user's own loop does is not known.
+    own_loop = {"visited": running.visits} if loop is train else {}
     for step in loop(
-        going.model,
-        going.batches,
+        running.model,
+        running.batches,
         job.training,
         job.mask,
         loss=task.loss,
         seed=job.seed,
-        schedule=going.schedule,
-        first=going.first,
-        last=going.last,
-        **ours,
+        schedule=running.schedule,
+        first=running.first,
+        last=running.last,
+        **own_loop,
     ):
-        if going.take(step):
+        if running.take(step):
             break
-    # What only the steps needed, gradients and momentum, is let go before the result is looked at:
-    # models are large.
+    # Gradients and momentum are freed before the result is copied: models are large.
     del step
-    final, early = going.states()
+    final, early = running.states()
     return Trained(
         final=final,
         early=early,
-        early_step=going.watch.early_step,
+        early_step=running.watch.early_step,
         select=job.training.select,
-        history=going.watch.history,
-        samples=going.batches.examples(going.first, going.first + going.seen),
-        seconds=time.perf_counter() - began,
-        steps=going.seen,
-        process_seconds=time.process_time() - busy,
+        history=running.watch.history,
+        samples=running.batches.examples(running.first, running.first + running.seen),
+        seconds=time.perf_counter() - wall_start,
+        steps=running.seen,
+        process_seconds=time.process_time() - cpu_start,
         peak_bytes=devices.peak_memory(task.device),
-        mask=None if going.driver is None else dict(going.mask),
-        cuts=[] if going.driver is None else going.driver.kept,
+        mask=None if running.driver is None else dict(running.mask),
+        cuts=[] if running.driver is None else running.driver.kept,
     )
 
 
-class _Going:
-    """A training under way: what is looked at, cut and counted between its steps.
+class _RunningJob:
+    """What is evaluated, cut and counted between the steps of a training.
 
     Attributes:
-        model: What is trained.
-        batches: Of its part of the data.
+        model: The model that is trained.
+        batches: Those of its part of the data.
         schedule: In its own steps.
-        first: Steps that it has behind it.
+        first: Steps taken before it.
         last: The step after which it ends.
-        driver: What changes its mask while it runs, if anything does.
-        watch: Looks at the validation data.
-        mask: What is kept now.
+        driver: Changes its mask while it runs, if anything does.
+        watch: Evaluates on the validation data.
+        mask: The weights kept so far.
         seen: Steps done, as far as their losses are known to be finite.
     """
 
@@ -303,114 +298,125 @@ class _Going:
         self.mask = job.mask
         self.seen = 0
         self._losses: list[Tensor] = []
-        own = catalogue.is_own(job.training.step or "")
-        self._by = f" of the kernel {shown(job.training.step)}" if own else ""
+        # Errors name a user's own kernel, as it may be what is wrong.
+        own_kernel = catalogue.is_own(job.training.step or "")
+        self._kernel = f" of the kernel {shown(job.training.step)}" if own_kernel else ""
 
     def visits(self, number: int) -> bool:
-        """Whether anything is done with the model after so many steps."""
-        return self._cuts(number) or self._looks(number)
+        """Whether anything is done with the model after this many steps."""
+        return self._cuts(number) or self._evaluates(number)
 
     def _cuts(self, number: int) -> bool:
         return self.driver is not None and self.driver.due(number)
 
-    def _looks(self, number: int) -> bool:
+    def _evaluates(self, number: int) -> bool:
         return number % self.schedule.evaluate_every == 0 or number == self.last
 
     def take(self, step: Step) -> bool:
-        """Do what there is to do between two steps; returns whether the training ends here."""
+        """Do what is due between two steps; returns whether the training ends here."""
         number, driver = step.number, self.driver
         if step.loss is None:
             redrawn = self._job.part.own_head
             invariants.check_rewound(self.model, self._job.start, self._job.mask, redrawn=redrawn)
         else:
             self._losses.append(step.loss)
-        looking = step.loss is not None and self._looks(number)
-        if looking:
+
+        evaluating = step.loss is not None and self._evaluates(number)
+        if evaluating:
             self._count_losses(number)
             # Before the last cut no state is the result: it has more weights than were asked for.
-            self.watch.look(
-                number, self.mask, counts=driver is None or number > driver.last, last=self.last
-            )
+            counts = driver is None or number > driver.last
+            self.watch.look(number, self.mask, counts=counts, last=self.last)
+
         if driver is not None and driver.due(number):
             self.mask = driver.cut(number, _state_of(self.model, self.mask))
             step.handle.replace(self.mask)
-            if looking:
+            if evaluating:
                 self.watch.look(number, self.mask, counts=number == driver.last, last=self.last)
-        if not looking:
+
+        if not evaluating:
             return False
         self._progress(number - self.first, self.last - self.first)
-        # Not on the way to a rewind point, which is a step of its own whatever the validation loss
-        # does.
-        open_ = self._job.last is not None or (driver is not None and number <= driver.last)
-        patience = self._training.patience
-        if patience is None or open_ or self.watch.waited() < patience:
+        if not self._may_stop(number):
             return False
         self._progress(self.last - self.first, self.last - self.first)
         return True
 
+    def _may_stop(self, number: int) -> bool:
+        """Whether the training stops early, as the validation loss has not improved for long."""
+        patience = self._training.patience
+        # A training up to a rewind point ends at that step, whatever the validation loss does.
+        if patience is None or self._job.last is not None:
+            return False
+        if self.driver is not None and number <= self.driver.last:
+            return False
+        return self.watch.waited() >= patience
+
     def _count_losses(self, number: int) -> None:
-        """Count the losses since the last look, and refuse them if one is not a number."""
+        """Count the losses since the last evaluation, and refuse them if one is not finite."""
         bad = torch.nonzero(~torch.isfinite(torch.stack(self._losses))).flatten()
         if len(bad):
             step = number - len(self._losses) + int(bad[0]) + 1
             loss = self._losses[int(bad[0])].item()
             raise TrainingError(
-                f"the loss is {loss} at step {step}{self._by}; a lower learning rate may help"
+                f"the loss is {loss} at step {step}{self._kernel}; a lower learning rate may help"
             )
         self.seen += len(self._losses)
         self._losses.clear()
 
     def states(self) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-        """Return the final and the best state, checked: all finite, pruned weights at zero; the
-        model is theirs now.
+        """Return the final and the best state, checked: all finite, pruned weights at zero.
+
+        They may share the model's memory: it is not to be used any more.
         """
         self.model.zero_grad(set_to_none=True)
-        final, after = (
-            _state_of(self.model, self.mask, give=True),
-            f"after step {self.first + self.seen}{self._by}",
-        )
+        final = _state_of(self.model, self.mask, give=True)
         early = final if self.watch.ends_best else self.watch.early
+        where = f"after step {self.first + self.seen}{self._kernel}"
         for name, value in final.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise TrainingError(
-                    f"'{name}' is not finite {after}; a lower learning rate may help"
+                    f"'{name}' is not finite {where}; a lower learning rate may help"
                 )
-        for state in filter(None, (final, early)):
-            invariants.check_zeros(state, self.mask, after)
+        for state in (final, early):
+            if state:
+                invariants.check_zeros(state, self.mask, where)
         return final, early
 
 
 def try_kernel(job: Job, task: Task) -> None:
-    """Take one step with a kernel of the user's own, so that what is wrong with it is told before
-    hours.
+    """Take one step with a user's own kernel, so that its faults show before hours of training.
 
     Args:
-        job: What is to be trained; where its kernel is an entry of tombola's, nothing is tried.
+        job: The training; where its kernel is tombola's own, nothing is tried.
         task: The model and the data.
 
     Raises:
-        ConfigError: What the kernel does against its protocol.
+        ConfigError: The kernel breaks its protocol.
     """
     name = job.training.step
     if name is None or not catalogue.is_own(name):
         return
+    # With a pruned weight in each layer, which has to stay at zero.
     mask = {key: keep.clone() for key, keep in job.mask.items()}
     for keep in mask.values():
-        keep.view(-1)[0] = False  # a pruned weight, so that it is seen whether it stays at zero
+        keep.view(-1)[0] = False
     try:
         run_job(replace(job, mask=mask, last=job.first + 1), task)
     except (TrainingError, InvariantError) as error:
-        raise ConfigError(f"{shown(name)} fails: {error}; {CONTRACTS['kernels'].in_words()} "
-                          "(tombola list kernels)") from error  # fmt: skip
+        contract = CONTRACTS["kernels"].in_words()
+        raise ConfigError(
+            f"{shown(name)} fails: {error}; {contract} (tombola list kernels)"
+        ) from error
 
 
 def schedule_of(training: Training, task: Task, part: Partition = WHOLE) -> Schedule:
-    """Return the numbers of a training on a part of the data, in its own steps.
+    """Return the schedule of a training on a part of the data, in its own steps.
 
     Args:
         training: Its settings, whose numbers of steps refer to the full training split.
         task: For the length of that split.
-        part: What is trained on.
+        part: The part that is trained on.
     """
     batches = task.steps_per_epoch(training.batch_size, part)
     return Schedule.of(training, batches, batches / task.steps_per_epoch(training.batch_size))
@@ -420,12 +426,12 @@ def course(job: Job, task: Task, batches: int) -> tuple[Schedule, int, int]:
     """Work out which steps a training takes.
 
     Args:
-        job: What is trained.
+        job: The training.
         task: For the length of the full training split.
-        batches: Of an epoch of its part of the data.
+        batches: In an epoch of its part of the data.
 
     Returns:
-        Its schedule, the steps it has behind it, and the step after which it ends, in its own
+        Its schedule, the steps taken before it, and the step after which it ends, all in its own
         steps.
     """
     share = batches / task.steps_per_epoch(job.training.batch_size)
@@ -435,8 +441,7 @@ def course(job: Job, task: Task, batches: int) -> tuple[Schedule, int, int]:
 
 
 def first_batches(job: Job, task: Task, examples: int) -> Iterator[Any]:
-    """Give the first batches of a training, as many as hold so many examples, varied as they are in
-    training.
+    """Return a training's first batches that hold so many examples, augmented as in training.
 
     One epoch at most.
     """
@@ -446,57 +451,55 @@ def first_batches(job: Job, task: Task, examples: int) -> Iterator[Any]:
 
 
 class _Watch:
-    """Looks at the validation data while a model trains, and keeps the best state that counts."""
+    """Evaluates a model on the validation data while it trains, and keeps its best state."""
 
     def __init__(self, task: Task, job: Job, model: torch.nn.Module) -> None:
         self._task, self._job, self._model = task, job, model
-        self._there = task.size(job.part, "valid") > 0
-        settled = settle(job.training, model, task.device.type)
-        self._kernel = finding.named(settled.kernel)
+        self._has_data = task.size(job.part, "valid") > 0
+        training = resolve_defaults(job.training, model, task.device.type)
+        self._kernel = finding.named(training.kernel)
         self.history: list[dict[str, float]] = []
         self.early: dict[str, Tensor] | None = None
         self.early_step: int | None = None
-        # the best state is the one after the last step, of which there is no need of a copy
+        # Whether the best state is the one after the last step: then it needs no copy.
         self.ends_best = False
-        self._best = float("inf")
+        self._lowest = float("inf")
 
     def look(self, step: int, mask: Mask, *, counts: bool, last: int) -> None:
-        """Measure the model after a step; its state may be the best one if it counts."""
-        if not self._there:
+        """Evaluate the model after a step; its state may be the best one if it counts."""
+        if not self._has_data:
             return
-        training = self._job.training
-        with devices.autocast(self._task.device.type, training.precision)():
-            metrics = examine(
-                self._task, self._model, self._job, "valid", step, kernel=self._kernel
-            )
-        values = {f"valid_{name}": value for name, value in metrics.values.items()}
-        self.history.append({"step": step, "valid_loss": metrics.loss, **values})
-        by = metric_named(training.select_by, self._task.metrics, "training.select_by")
-        worth = metrics.loss if by is None else -by.sign * metrics.values[by.name]
-        if counts and worth < self._best:
-            self._best, self.early_step, self.ends_best = worth, step, step == last
+        task, training = self._task, self._job.training
+        with devices.autocast(task.device.type, training.precision)():
+            metrics = examine(task, self._model, self._job, "valid", step, kernel=self._kernel)
+        entry = {"step": step, "valid_loss": metrics.loss}
+        for name, value in metrics.values.items():
+            entry[f"valid_{name}"] = value
+        self.history.append(entry)
+
+        # Lower is better: the loss, or a metric with the sign that makes it so.
+        metric = metric_named(training.select_by, task.metrics, "training.select_by")
+        value = metrics.loss if metric is None else -metric.sign * metrics.values[metric.name]
+        if counts and value < self._lowest:
+            self._lowest, self.early_step, self.ends_best = value, step, step == last
             self.early = None if self.ends_best else _state_of(self._model, mask, into=self.early)
 
     def waited(self) -> int:
-        """Count the looks since the best state."""
-        return sum(
-            1
-            for entry in self.history
-            if self.early_step is None or entry["step"] > self.early_step
-        )
+        """Count the evaluations since the best state."""
+        best = -1 if self.early_step is None else self.early_step
+        return sum(entry["step"] > best for entry in self.history)
 
 
 def _state_of(
     model: torch.nn.Module, mask: Mask, *, into: dict[str, Tensor] | None = None, give: bool = False
 ) -> dict[str, Tensor]:
-    """Return a model's state, plain in memory and on the CPU: scores, files and tests know of no
-    other layout.
+    """Return a model's state, contiguous and on the CPU, as scores and files expect it.
 
     Args:
         model: The model.
-        mask: Whose pruned weights are zeros.
-        into: An earlier state of the model that nobody needs any more; its memory is used again.
-        give: The model is needed no more: what is plain already need not be copied.
+        mask: Its pruned weights are zero in the state.
+        into: An earlier state of the model that nobody needs any more; its memory is reused.
+        give: The model is no longer needed: what is contiguous already need not be copied.
     """
     state: dict[str, Tensor] = {}
     taken: set[int] = set()
@@ -505,14 +508,13 @@ def _state_of(
         if into is not None:
             state[name] = into[name].copy_(value)
             continue
-        # Two names of one tensor become two tensors, and a tensor that is part of another one its
-        # own.
-        alone = value.untyped_storage().nbytes() == value.numel() * value.element_size()
-        copy = not (give and alone and value.data_ptr() not in taken)
+        # Two names of one tensor become two tensors, and a view of another tensor its own.
+        owns_memory = value.untyped_storage().nbytes() == value.numel() * value.element_size()
+        copy = not (give and owns_memory and value.data_ptr() not in taken)
         taken.add(value.data_ptr())
         state[name] = value.to("cpu", memory_format=torch.contiguous_format, copy=copy)
+    # A pruned weight may be minus zero; adding zero changes no other value.
     for name in mask:
-        # a pruned weight may stand at minus zero; all other values stay as they are
         state[name].add_(0.0)
     return state
 
@@ -521,31 +523,31 @@ def examine(
     task: Task,
     model: torch.nn.Module,
     job: Job,
-    which: str,
+    split: str,
     *address: object,
     kernel: Kernel,
 ) -> Metrics:
     """Measure a model of a job on a split, run by a kernel.
 
-    What it draws meanwhile, if it does, is addressed by the job's seed.
+    Anything it draws is addressed by the job's seed.
     """
-    seeds.reseed(job.seed, "measure", which, *address)
-    seeds.reseed_python(job.seed, "measure", which, *address)
-    found = task.measure(kernel.inference(model), job.part, which)
+    seeds.reseed(job.seed, "measure", split, *address)
+    seeds.reseed_python(job.seed, "measure", split, *address)
+    metrics = task.measure(kernel.inference(model), job.part, split)
     for metric in task.metrics:
-        if metric.name not in found.values:
+        if metric.name not in metrics.values:
             raise TrainingError(
-                f"the task measures no '{metric.name}' on the {which} split, which its metrics "
+                f"the task measures no '{metric.name}' on the {split} split, which its metrics "
                 "declare"
             )
-    return found
+    return metrics
 
 
 def measure(job: Job, trained: Trained, task: Task) -> Measured:
     """Test a trained ticket: the one time that its test split is touched.
 
     Args:
-        job: The training on the full data that gave the trained states.
+        job: The training on the full data whose result is tested.
         trained: Its result.
         task: The model and the data.
 
@@ -553,32 +555,31 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
         TrainingError: A loss or a metric is NaN or infinite, or one that the task declares is not
             measured.
     """
-    training = settle(job.training, task.model, task.device.type)
+    training = resolve_defaults(job.training, task.model, task.device.type)
     kernel = finding.named(training.kernel)
 
-    def built(state: State) -> torch.nn.Module:
+    def build(state: State) -> torch.nn.Module:
         model = task.build(state, job.part, job.seed)
         arrange_(model, training)
         return model
 
+    valid = early = None
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
-        model = built(trained.state)
-        result = {
-            which: examine(task, model, job, which, kernel=kernel) for which in ("train", "test")
-        }
-        valid = (
-            examine(task, model, job, "valid", kernel=kernel)
-            if task.size(job.part, "valid")
-            else None
-        )
-        early = result["test"] if trained.state is trained.early else None
-        if trained.early is not None and early is None:
-            early = examine(task, built(trained.early), job, "test", kernel=kernel)
-    measured_by = ["loss", *(metric.name for metric in task.metrics)]
-    for which, metrics in result.items():
-        for name in measured_by:
-            if not math.isfinite(value := metrics.of(name)):
+        model = build(trained.state)
+        train_metrics = examine(task, model, job, "train", kernel=kernel)
+        test = examine(task, model, job, "test", kernel=kernel)
+        if task.size(job.part, "valid"):
+            valid = examine(task, model, job, "valid", kernel=kernel)
+        if trained.state is trained.early:
+            early = test
+        elif trained.early is not None:
+            early = examine(task, build(trained.early), job, "test", kernel=kernel)
+
+    for split, metrics in (("train", train_metrics), ("test", test)):
+        for name in ("loss", *(metric.name for metric in task.metrics)):
+            value = metrics.of(name)
+            if not math.isfinite(value):
                 raise TrainingError(
-                    f"the {which} {name} is {value} after training; a lower learning rate may help"
+                    f"the {split} {name} is {value} after training; a lower learning rate may help"
                 )
-    return Measured(result["train"], valid, result["test"], early)
+    return Measured(train_metrics, valid, test, early)

@@ -14,7 +14,7 @@ ScopeName = Literal["whole_model", "per_layer", "per_kind", "half_output"]
 
 
 @dataclass(frozen=True)
-class Pace:
+class PruningSchedule:
     """When weights go.
 
     Attributes:
@@ -58,7 +58,7 @@ class Gradual:
     """
 
     density: float
-    pace: Pace = field(default_factory=Pace)
+    pace: PruningSchedule = field(default_factory=PruningSchedule)
     score: str = "magnitude"
     scope: ScopeName = "whole_model"
 
@@ -85,7 +85,7 @@ def densities(gradual: Gradual, steps: int) -> dict[int, float]:
     Source:
         Zhu & Gupta 2017, arXiv:1710.01878, equation 1.
 
-    >>> found = densities(Gradual(0.1, Pace(begin=0.0, end=1.0, every=50)), 100)
+    >>> found = densities(Gradual(0.1, PruningSchedule(begin=0.0, end=1.0, every=50)), 100)
     >>> {step: round(density, 4) for step, density in found.items()}
     {0: 1.0, 50: 0.2125, 100: 0.1}
     """
