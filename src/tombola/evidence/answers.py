@@ -1,11 +1,11 @@
-"""Evidence: the results that a report is made of, and what is worked out of them, each thing once.
+"""Evidence: the results that a report is made of, and what follows from them, worked out once.
 
-    records -> [ Evidence ] -> comparisons, verdicts, accounts, aggregates -> tables, figures,
-    sentences
+    records -> [ Evidence ] -> comparisons, verdicts, accounts, aggregates
+            -> tables, figures, sentences
 
-A page asks the same things of the same results in many places: tables, charts and sentences rest
-on the same accounts and comparisons. A function that is marked `once` keeps its answer with the
-evidence that it was asked about, so each section asks for what it needs and nobody hands it on.
+Tables, charts and sentences of a page rest on the same accounts and comparisons. A function that is
+marked `once` keeps its answer with the evidence that it was asked about, so each section asks for
+what it needs and nobody hands it on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Evidence(Sequence[Record]):
-    """Results that do not change any more, in their order, with what was worked out of them.
+    """Results that do not change any more, in their order, with the answers worked out of them.
 
     >>> evidence = Evidence([{"arm": "lth", "round": 1}, {"arm": "dense", "round": 0}])
     >>> len(evidence), evidence[1]["arm"], Evidence.of(evidence) is evidence
@@ -35,9 +35,7 @@ class Evidence(Sequence[Record]):
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Evidence:
-        """Return records as evidence; what is evidence already is returned as it is, with its
-        answers.
-        """
+        """Return records as evidence; evidence is returned as it is, with its answers."""
         return records if isinstance(records, cls) else cls(records)
 
     @overload
@@ -66,10 +64,10 @@ class Evidence(Sequence[Record]):
 def once(
     work: Callable[Concatenate[_Records, _Options], _Answer],
 ) -> Callable[Concatenate[_Records, _Options], _Answer]:
-    """Let a function of records answer once for the same evidence and options; of other records it
-    answers each time.
+    """Make a function of records answer once for the same evidence and options.
 
-    Nobody may change an answer, nor an option that was asked with.
+    Of records that are no `Evidence` it answers each time. Nobody may change an answer, nor an
+    option that was asked with.
 
     >>> calls = []
     >>> @once
@@ -84,21 +82,21 @@ def once(
     signature = inspect.signature(work)
 
     @functools.wraps(work)
-    def asked(records: _Records, *options: _Options.args, **named: _Options.kwargs) -> _Answer:
+    def answer(records: _Records, *options: _Options.args, **named: _Options.kwargs) -> _Answer:
         if not isinstance(records, Evidence):
             return work(records, *options, **named)
         # However they are given, by place, by name or not at all, the same options are the same
         # question.
-        given = signature.bind(records, *options, **named)
-        given.apply_defaults()
-        _, *asked_with = given.arguments.items()
-        return records._answer(work, dict(asked_with))
+        bound = signature.bind(records, *options, **named)
+        bound.apply_defaults()
+        _, *by_name = bound.arguments.items()
+        return records._answer(work, dict(by_name))
 
-    return cast(Callable[Concatenate[_Records, _Options], _Answer], asked)
+    return cast(Callable[Concatenate[_Records, _Options], _Answer], answer)
 
 
 def _key(option: Any) -> Hashable:
-    """Return what an option is known by: its value, or where it has no hash, which object it is."""
+    """Return what an option is known by: its value, or its identity where it has no hash."""
     if isinstance(option, list):
         return tuple(map(_key, option))
     try:

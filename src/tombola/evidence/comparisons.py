@@ -28,24 +28,22 @@ NEARLY = 5e-4
 
 
 def meets(record: Record, density: float) -> bool:
-    """Whether a ticket has a density as nearly as whole weights allow: to a weight in each layer,
-    or to 0.05 %.
+    """Whether a ticket has a density as nearly as whole weights allow.
+
+    That is to a weight in each layer, or to 0.05 %.
 
     >>> record = {"density": 7 / 64, "prunable": 64, "layers": {"a": [5, 32], "b": [2, 32]}}
     >>> [meets(record, asked / 64) for asked in (4.9, 5.1, 8.9, 9.1)]
     [False, True, True, False]
     """
-    whole: float = len(record.get("layers") or ()) / record.get("prunable", math.inf)
-    off: float = abs(record["density"] - density)
-    return off <= max(NEARLY * density, whole) + 1e-12
+    weight_a_layer: float = len(record.get("layers") or ()) / record.get("prunable", math.inf)
+    difference: float = abs(record["density"] - density)
+    return difference <= max(NEARLY * density, weight_a_layer) + 1e-12
 
 
 def reaches(record: Record, density: float) -> bool:
-    """Whether a ticket keeps no more than a density, as nearly as whole weights allow, see
-    `meets`.
-    """
-    own: float = record["density"]
-    return own <= density or meets(record, density)
+    """Whether a ticket keeps no more than a density, as nearly as whole weights allow (`meets`)."""
+    return bool(record["density"] <= density) or meets(record, density)
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,13 @@ class Comparison:
         values: By replicate, what the first and what the second arm has.
         unpaired: Replicates that only one of the arms has at this density.
         alpha: Level of the tests; the interval's confidence is one less it.
-        margin: What counts as "as good as"; ``None`` if none was said.
+        margin: What counts as "as good as"; ``None`` if none was set.
         looks: Over how many densities the p-values are adjusted (Holm).
         p: Two-sided p-value of no difference, adjusted; ``None`` below three replicates.
         p_non_inferior: One-sided p-value of the first being worse by more than the margin,
             adjusted.
         p_equivalent: The same for a difference of more than the margin either way.
-        metric: Says which of two values is better, and how they are told.
+        metric: Says which of two values is better, and how they are shown.
     """
 
     arm: str
@@ -120,8 +118,8 @@ class Comparison:
 
     @property
     def resampled(self) -> tuple[float, float] | None:
-        """Bootstrap interval of the mean over replicates; ``None`` below ten, of which it says
-        nothing reliable.
+        """Bootstrap interval of the mean over replicates; ``None`` below ten, where it is not
+        reliable.
         """
         if len(self.values) < statistics.LEAST_RESAMPLED:
             return None
@@ -130,59 +128,55 @@ class Comparison:
     @property
     def interpolated(self) -> bool:
         """Whether any value lies between two rounds."""
-        return any(value.interpolated for both in self.values.values() for value in both)
+        return any(
+            first.interpolated or second.interpolated for first, second in self.values.values()
+        )
 
     @property
     def decidable(self) -> float | None:
-        """The smallest margin that these replicates can decide; ``None`` if none: one
-        replicate, or no spread.
+        """The smallest margin that these replicates can decide.
+
+        ``None`` where there is none: of one replicate, or of too few that are all equal.
         """
-        margin = (
-            statistics.decidable_margin(self.differences, self.alpha)
-            if len(self.values) > 1
-            else math.inf
-        )
+        if len(self.values) < 2:
+            return None
+        margin = statistics.decidable_margin(self.differences, self.alpha)
         return margin if margin < math.inf else None
 
     @property
     def _side(self) -> int:
-        """On which side of zero the interval of the mean lies: -1, 1, or 0 where it includes
-        zero.
-        """
+        """On which side of zero the interval of the mean lies: -1, 1, or 0 if it includes zero."""
         low, high = self.paired.low, self.paired.high
         rounding = 1e-12  # of differences of quotients
         return int((low or 0.0) > rounding) - int((high or 0.0) < -rounding)
 
     @property
     def verdict(self) -> str:
-        """What the replicates show, in words: of a margin if there is one, else of any
-        difference.
-        """
+        """What the replicates show, in words: of the margin, or without one of any difference."""
         if self.p is None:
             return f"no verdict ({len(self.values)} of 3 replicates)"
         word = "higher" if self.paired.mean > 0 else "lower"
+        significant = self.p <= self.alpha
         better = self.metric.sign * self.paired.mean > 0
-        differs = statistics.p_different(self.differences) <= self.alpha
-        if self.p <= self.alpha and (self.margin is None or better):
+        if significant and (self.margin is None or better):
             return word
-        # By itself it would count; of several looks one comes out so by chance more often.
-        by_itself = f"{word} by itself, inconclusive over {self.looks} densities" if differs else ""
+
+        # Significant if this were the only density: of several, one is so by chance more often.
+        unadjusted = ""
+        if statistics.p_different(self.differences) <= self.alpha:
+            unadjusted = f"{word} by itself, inconclusive over {self.looks} densities"
         if self.margin is None or self.p_non_inferior is None or self.p_equivalent is None:
-            return by_itself or "no difference shown"
+            return unadjusted or "no difference shown"
+
         equivalent = self.p_equivalent <= self.alpha
-        if equivalent or self.p_non_inferior <= self.alpha:
-            # "Equal" beside an interval that leaves zero out would contradict what stands next to
-            # it.
-            if self._side * self.metric.sign < 0:
-                return f"{word}, within the margin"
-            if equivalent:
-                return (
-                    f"{word} by itself, within the margin"
-                    if self._side
-                    else "equal within the margin"
-                )
-            return by_itself or "not worse by more than the margin"
-        return word if self.p <= self.alpha else by_itself or "inconclusive"
+        if not equivalent and self.p_non_inferior > self.alpha:
+            return word if significant else unadjusted or "inconclusive"
+        # "Equal" beside an interval that leaves zero out would contradict what stands next to it.
+        if self._side * self.metric.sign < 0:
+            return f"{word}, within the margin"
+        if not equivalent:
+            return unadjusted or "not worse by more than the margin"
+        return f"{word} by itself, within the margin" if self._side else "equal within the margin"
 
 
 def compare(
@@ -205,11 +199,11 @@ def compare(
         other: The second; "dense" is the network itself, which has its value at every density.
         at: The density, a fraction of the prunable weights.
         of: What is compared: an entry of the records; the metric on the test split if not given.
-        metric: Says which of two values is better, and how they are told.
+        metric: Says which of two values is better, and how they are shown.
         margin: What still counts as "as good as", in the unit of ``of``: 0.01 is one point of
             accuracy.
         alpha: Level of the tests and, as confidence 1 - alpha, of the interval.
-        beside: Records of another run that the second arm is of; replicates of one seed begin alike
+        beside: Records of another run, which has the second arm; replicates of one seed begin alike
             where the two recipes draw alike.
 
     Raises:
@@ -217,16 +211,19 @@ def compare(
             the density, or records of different recipes are mixed (those of ``beside`` are checked
             by themselves).
 
-    >>> def record(arm, k, index, density, accuracy):
-    ...     return {"arm": arm, "replicate": k, "round": index, "density": density, "test_accuracy": accuracy}
-    >>> both = [("a", 0.0), ("b", 0.01)]
-    >>> records = [record(arm, k, r, 0.8**r, 0.9 + more + 0.1 * more * k) for arm, more in both
-    ...            for k in range(3) for r in range(4)]
-    >>> found = compare(records, "b", "a", at=0.6)
-    >>> round(found.paired.mean, 4), found.interpolated, found.verdict
+    >>> def record(arm, replicate, index, accuracy):
+    ...     return {"arm": arm, "replicate": replicate, "round": index, "density": 0.8**index,
+    ...             "test_accuracy": accuracy}
+    >>> records = []
+    >>> for replicate in range(3):
+    ...     for index in range(4):
+    ...         records.append(record("a", replicate, index, 0.9))
+    ...         records.append(record("b", replicate, index, 0.91 + 0.001 * replicate))
+    >>> comparison = compare(records, "b", "a", at=0.6)
+    >>> round(comparison.paired.mean, 4), comparison.interpolated, comparison.verdict
     (0.011, True, 'higher')
     """
-    (found,) = compare_over(
+    (comparison,) = compare_over(
         records,
         arm,
         other,
@@ -237,7 +234,7 @@ def compare(
         alpha=alpha,
         beside=beside,
     )
-    return found
+    return comparison
 
 
 @once
@@ -268,74 +265,139 @@ def compare_over(
         )
     if not 0 < alpha < 1:
         raise ConfigError(f"alpha is {alpha:g}; it is a probability, such as 0.05")
-    metric, of = (STEPS, of) if of == STEPS.name else (metric, of or metric.test)
+    if of == STEPS.name:
+        metric = STEPS
+    entry = of or metric.test
     records = Evidence.of(records)
     others = records if beside is None else Evidence.of(beside)
     for checked in [records] if beside is None else [records, others]:
         _check_one_recipe(checked)
-        _check_entry(checked, of)
-    found = [_at(records, others, arm, other, density, of, metric, margin, alpha) for density in at]
-    tested = [one for one in found if len(one.values) >= 3]
-    p = statistics.holm([statistics.p_different(one.differences) for one in tested])
-    adjusted = [
-        replace(one, p=value, looks=len(tested)) for one, value in zip(tested, p, strict=True)
-    ]
-    if margin is not None:
-        lower = statistics.holm([statistics.p_non_inferior(one.gains, margin) for one in tested])
-        apart = statistics.holm(
-            [statistics.p_equivalent(one.differences, margin) for one in tested]
+        _check_entry(checked, entry)
+
+    comparisons = []
+    for density in at:
+        first, second = _values_of_both(records, others, arm, other, density, entry)
+        comparison = Comparison(
+            arm=arm,
+            other=other,
+            density=density,
+            of=entry,
+            values={k: (first[k], second[k]) for k in sorted(first.keys() & second.keys())},
+            unpaired=tuple(sorted(first.keys() ^ second.keys())),
+            alpha=alpha,
+            margin=margin,
+            metric=metric,
         )
-        adjusted = [
-            replace(one, p_non_inferior=low, p_equivalent=both)
-            for one, low, both in zip(adjusted, lower, apart, strict=True)
-        ]
-    by_density = {one.density: one for one in adjusted}
-    return [by_density.get(one.density, one) for one in found]
+        comparisons.append(comparison)
+    return _tested(comparisons, margin)
+
+
+def _tested(comparisons: Sequence[Comparison], margin: float | None) -> list[Comparison]:
+    """Add p-values where there are three replicates, adjusted over these comparisons (Holm)."""
+    enough = [comparison for comparison in comparisons if len(comparison.values) >= 3]
+    different = statistics.holm(
+        [statistics.p_different(comparison.differences) for comparison in enough]
+    )
+    not_inferior: list[float | None] = [None] * len(enough)
+    equivalent: list[float | None] = [None] * len(enough)
+    if margin is not None:
+        not_inferior[:] = statistics.holm(
+            [statistics.p_non_inferior(comparison.gains, margin) for comparison in enough]
+        )
+        equivalent[:] = statistics.holm(
+            [statistics.p_equivalent(comparison.differences, margin) for comparison in enough]
+        )
+
+    tested = {}
+    for index, comparison in enumerate(enough):
+        tested[comparison.density] = replace(
+            comparison,
+            p=different[index],
+            p_non_inferior=not_inferior[index],
+            p_equivalent=equivalent[index],
+            looks=len(enough),
+        )
+    return [tested.get(comparison.density, comparison) for comparison in comparisons]
+
+
+def _values_of_both(
+    records: Collection[Record],
+    others: Collection[Record],
+    arm: str,
+    other: str,
+    density: float,
+    entry: str,
+) -> tuple[dict[int, Value], dict[int, Value]]:
+    """Return the values of two arms at a density by replicate; at least one replicate has both."""
+    if not 0 < density <= 1:
+        raise ConfigError(
+            f"at is {density:g}; a density is a fraction of the weights, above 0 and at most 1"
+        )
+    first = values_at(records, arm, density, entry)
+    second = values_at(others, other, density, entry)
+    if not first.keys() & second.keys():
+        low, high = shared_range(records, arm, other, entry, others)
+        raise ConfigError(
+            f"{arm} and {other} have no {entry} on both sides of density {density:g} in a "
+            f"replicate that both have; they share {low:.4g} to {high:.4g}, where rounds were "
+            "evaluated"
+        )
+    return first, second
 
 
 @once
 def values_at(
     records: Collection[Record], arm: str, density: float, of: str = "test_accuracy"
 ) -> dict[int, Value]:
-    """Return what each replicate of an arm has at a density; those without rounds on both sides are
-    left out.
+    """Return what each replicate of an arm has at a density.
+
+    Replicates without rounds on both sides of it are left out.
 
     >>> rounds = [{"arm": "a", "replicate": 0, "round": r, "density": d, "test_accuracy": a}
     ...           for r, d, a in ((0, 1.0, 0.90), (1, 0.8, 0.91), (2, 0.64, 0.93))]
-    >>> {k: (round(value.value, 4), value.rounds) for k, value in values_at(rounds, "a", 0.8**1.5).items()}
-    {0: (0.92, (1, 2))}
+    >>> value = values_at(rounds, "a", 0.8**1.5)[0]
+    >>> round(value.value, 4), value.rounds
+    (0.92, (1, 2))
     """
-    own = rounds_of(records, arm)
-    found = {k: _between(rounds, density, of, _is_dense(arm, rounds)) for k, rounds in own.items()}
-    return {k: value for k, value in found.items() if value is not None}
+    values = {}
+    for replicate, rounds in rounds_of(records, arm).items():
+        value = _value_at(rounds, density, of, _is_dense(arm, rounds))
+        if value is not None:
+            values[replicate] = value
+    return values
 
 
 @once
 def rounds_of(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
-    """Return the rounds of an arm by replicate; the dense network is there whether it has an arm or
-    not.
+    """Return the rounds of an arm by replicate; those of "dense" are there without an arm as well.
 
     Raises:
         ConfigError: There is no such arm, or records of different recipes are mixed under its name.
 
     >>> records = [{"arm": "a", "replicate": 0, "round": r, "density": 0.8**r} for r in (1, 0)]
-    >>> [record["round"] for record in rounds_of(records, "a")[0]], len(rounds_of(records, "dense")[0])
-    ([0, 1], 1)
+    >>> [record["round"] for record in rounds_of(records, "a")[0]]
+    [0, 1]
+    >>> len(rounds_of(records, "dense")[0])
+    1
     """
-    own = [record for record in records if record["arm"] == arm]
-    if not own and arm == DENSE:
+    of_arm = [record for record in records if record["arm"] == arm]
+    if not of_arm and arm == DENSE:
         # It is round 0 of every arm, and the same one in all of them.
-        own = [record for record in records if record["round"] == 0]
-    if not own:
+        of_arm = [record for record in records if record["round"] == 0]
+    if not of_arm:
         known = list(dict.fromkeys(record["arm"] for record in records))
         raise ConfigError(
             f"no record is of arm '{arm}'; there are: {', '.join(known)}.{near(arm, known)}"
         )
-    _check_one_recipe(own, arm)
-    found: dict[int, dict[int, Record]] = {}
-    for record in own:
-        found.setdefault(record["replicate"], {})[record["round"]] = record
-    return {k: [rounds[index] for index in sorted(rounds)] for k, rounds in sorted(found.items())}
+    _check_one_recipe(of_arm, arm)
+
+    by_replicate: dict[int, dict[int, Record]] = {}
+    for record in of_arm:
+        by_replicate.setdefault(record["replicate"], {})[record["round"]] = record
+    ordered = {}
+    for replicate, rounds in sorted(by_replicate.items()):
+        ordered[replicate] = [rounds[index] for index in sorted(rounds)]
+    return ordered
 
 
 def shared_range(
@@ -345,156 +407,123 @@ def shared_range(
     of: str = "test_accuracy",
     beside: Collection[Record] | None = None,
 ) -> tuple[float, float]:
-    """Return the lowest and the highest density that both arms have values at, in any replicate of
-    both.
+    """Return the lowest and the highest density at which a replicate of both arms has values.
 
     Raises:
         ConfigError: There is no such arm or entry, or there is no such density.
     """
     for checked in [records] if beside is None else [records, beside]:
         _check_entry(checked, of)
-    one, two = rounds_of(records, arm), rounds_of(records if beside is None else beside, other)
+    rounds_of_arm = rounds_of(records, arm)
+    rounds_of_other = rounds_of(records if beside is None else beside, other)
     lows, highs = [], []
-    for k in one.keys() & two.keys():
-        spans = [
-            _span(rounds, of, _is_dense(name, rounds))
-            for name, rounds in ((arm, one[k]), (other, two[k]))
-        ]
-        lows.append(max(low for low, _ in spans))
-        highs.append(min(high for _, high in spans))
-    ranges = [(low, high) for low, high in zip(lows, highs, strict=True) if low <= high]
-    if not ranges:
+    for replicate in rounds_of_arm.keys() & rounds_of_other.keys():
+        low, high = _range(arm, rounds_of_arm[replicate], of)
+        other_low, other_high = _range(other, rounds_of_other[replicate], of)
+        low, high = max(low, other_low), min(high, other_high)
+        if low <= high:
+            lows.append(low)
+            highs.append(high)
+    if not lows:
         raise ConfigError(f"{arm} and {other} share no density in any replicate")
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
-
-
-def _at(
-    records: Collection[Record],
-    others: Collection[Record],
-    arm: str,
-    other: str,
-    density: float,
-    of: str,
-    metric: Metric,
-    margin: float | None,
-    alpha: float,
-) -> Comparison:
-    if not 0 < density <= 1:
-        raise ConfigError(
-            f"at is {density:g}; a density is a fraction of the weights, above 0 and at most 1"
-        )
-    first, second = values_at(records, arm, density, of), values_at(others, other, density, of)
-    both = sorted(first.keys() & second.keys())
-    if not both:
-        low, high = shared_range(records, arm, other, of, others)
-        raise ConfigError(
-            f"{arm} and {other} have no {of} on both sides of density {density:g} in a replicate "
-            f"that both have; they share {low:.4g} to {high:.4g}, where rounds were evaluated"
-        )
-    return Comparison(
-        arm=arm,
-        other=other,
-        density=density,
-        of=of,
-        values={k: (first[k], second[k]) for k in both},
-        unpaired=tuple(sorted(first.keys() ^ second.keys())),
-        alpha=alpha,
-        margin=margin,
-        metric=metric,
-    )
+    return min(lows), max(highs)
 
 
 @once
 def _check_one_recipe(records: Collection[Record], arm: str = "") -> None:
     """Refuse records that two recipes have made; of one arm also those of two definitions of it."""
-    odd = []
-    for entry in (
-        "run_digest",
-        "prunable",
-        "total",
-        *(("arm_digest",) if arm and arm != DENSE else ()),
-    ):
-        seen = dict.fromkeys(record.get(entry) for record in records)
-        seen.pop(None, None)  # older records lack the digests
-        if len(seen) > 1:
-            first, second, *more = [
-                value[:8] if isinstance(value, str) else value for value in seen
-            ]
-            odd.append(
-                f"{entry} is {first} in some and {second} in others"
-                + (f" ({len(seen)} values)" if more else "")
-            )
-    if odd:
+    entries = ["run_digest", "prunable", "total"]
+    if arm and arm != DENSE:
+        entries.append("arm_digest")
+    differing = []
+    for entry in entries:
+        values = dict.fromkeys(record.get(entry) for record in records)
+        values.pop(None, None)  # older records lack the digests
+        if len(values) > 1:
+            first, second = map(_short, list(values)[:2])
+            number = f" ({len(values)} values)" if len(values) > 2 else ""
+            differing.append(f"{entry} is {first} in some and {second} in others{number}")
+    if differing:
         whose = f"records of arm '{arm}'" if arm else "records"
         raise ConfigError(
-            f"{whose} are of different recipes: {', '.join(odd)}; merge runs of one recipe "
+            f"{whose} are of different recipes: {', '.join(differing)}; merge runs of one recipe "
             "(tombola runs merge, which names the fields in which recipes differ), report those of "
             "several together (tombola report RUN RUN), or give those of the second arm as beside="
         )
 
 
+def _short(value: object) -> object:
+    """Return as much of a digest as tells it from another; numbers as they are."""
+    return value[:8] if isinstance(value, str) else value
+
+
 @once
-def _check_entry(records: Collection[Record], of: str) -> None:
-    """Refuse what no record has, and what is no number."""
-    there = False
+def _check_entry(records: Collection[Record], entry: str) -> None:
+    """Refuse an entry that no record has, or that is no number."""
+    known = False
     for record in records:
-        value = record.get(of)
+        value = record.get(entry)
         if value is not None and not isinstance(value, Real):
             raise ConfigError(
-                f"of is '{of}', which is a {type(value).__name__} in the records; only numbers can "
-                "be compared, such as test_accuracy"
+                f"of is '{entry}', which is a {type(value).__name__} in the records; only numbers "
+                "can be compared, such as test_accuracy"
             )
-        there = there or of in record
-    if records and not there:
-        numbers = (
-            entry
-            for record in records
-            for entry, value in record.items()
-            if type(value) in (int, float)
-        )
-        known = list(dict.fromkeys(numbers))
-        raise ConfigError(
-            f"no record has an entry '{of}'; there are: {', '.join(known)}.{near(of, known)}"
-        )
+        known = known or entry in record
+    if known or not records:
+        return
+    numbers: dict[str, None] = {}
+    for record in records:
+        numbers |= {name: None for name, value in record.items() if type(value) in (int, float)}
+    raise ConfigError(
+        f"no record has an entry '{entry}'; there are: {', '.join(numbers)}."
+        f"{near(entry, list(numbers))}"
+    )
 
 
 def _is_dense(arm: str, rounds: Sequence[Record]) -> bool:
-    """Whether an arm is the dense network, or one that was trained longer, and no search that
-    has only begun.
+    """Whether an arm is the dense network, perhaps trained longer; a search that has only begun is
+    not.
     """
     return (arm == DENSE or len(rounds) > 1) and all(record["density"] == 1 for record in rounds)
 
 
-def _between(rounds: Sequence[Record], density: float, of: str, dense: bool) -> Value | None:
+def _value_at(rounds: Sequence[Record], density: float, entry: str, dense: bool) -> Value | None:
+    """Return a replicate's value at a density, or ``None`` where it has none there."""
     if dense:
-        last = rounds[-1]
-        return None if last.get(of) is None else Value(float(last[of]), (last["round"],))
-    near_enough = min(
-        rounds, key=lambda record: abs(math.log((record["density"] or 1e-12) / density))
-    )
-    if meets(near_enough, density):
-        around = [near_enough]
-    else:
-        above = [record for record in rounds if record["density"] > density]
-        below = [record for record in rounds if 0 < record["density"] < density]
-        if not above or not below:
-            return None
-        around = [
-            min(above, key=lambda r: (r["density"], -r["round"])),
-            max(below, key=lambda r: r["density"]),
-        ]
-    if any(record.get(of) is None for record in around):
+        return _value_of(rounds[-1], entry)
+
+    def distance(record: Record) -> float:
+        return abs(math.log((record["density"] or 1e-12) / density))
+
+    nearest = min(rounds, key=distance)
+    if meets(nearest, density):
+        return _value_of(nearest, entry)
+
+    denser = [record for record in rounds if record["density"] > density]
+    sparser = [record for record in rounds if 0 < record["density"] < density]
+    if not denser or not sparser:
         return None
-    if len(around) == 1:
-        return Value(float(around[0][of]), (around[0]["round"],))
-    one, two = around
-    share = math.log(one["density"] / density) / math.log(one["density"] / two["density"])
-    value = float(one[of] + share * (two[of] - one[of]))
-    return Value(value, (one["round"], two["round"]), (1 - share, share))
+    # Of several rounds at one density the later one counts above, the earlier one below: they are
+    # next to each other.
+    above = min(denser, key=lambda record: (record["density"], -record["round"]))
+    below = max(sparser, key=lambda record: record["density"])
+    if above.get(entry) is None or below.get(entry) is None:
+        return None
+    share = math.log(above["density"] / density) / math.log(above["density"] / below["density"])
+    value = float(above[entry] + share * (below[entry] - above[entry]))
+    return Value(value, (above["round"], below["round"]), (1 - share, share))
 
 
-def _span(rounds: Sequence[Record], of: str, dense: bool) -> tuple[float, float]:
-    known = [record["density"] for record in rounds if record.get(of) is not None]
-    if known and dense:
-        return 0.0, 1.0
-    return (min(known), max(known)) if known else (1.0, 0.0)
+def _value_of(record: Record, entry: str) -> Value | None:
+    number = record.get(entry)
+    return None if number is None else Value(float(number), (record["round"],))
+
+
+def _range(arm: str, rounds: Sequence[Record], entry: str) -> tuple[float, float]:
+    """Return between which densities a replicate has values; the low end is above the high one
+    where it has none.
+    """
+    known = [record["density"] for record in rounds if record.get(entry) is not None]
+    if not known:
+        return 1.0, 0.0
+    return (0.0, 1.0) if _is_dense(arm, rounds) else (min(known), max(known))

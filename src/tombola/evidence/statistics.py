@@ -1,7 +1,6 @@
 """Statistics: what paired replicates can say, each answer with its number.
 
-    records -> values at a density -> paired differences -> [ interval, test ] -> comparison,
-    verdict
+    records -> values at a density -> paired differences -> [ interval, test ] -> verdict
 
 Replicate k of every arm starts from the same weights and sees the data in the same order, so arms
 are compared by their differences within replicates. A test answers with a p-value: the probability
@@ -19,11 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Differences of accuracies are differences of floating-point quotients: below this they are
-# rounding.
-_ROUNDING = 1e-12
+_ROUNDING = 1e-12  # of accuracies, which are quotients: what differs by less is equal
 _RESAMPLES = 2000
-LEAST_RESAMPLED = 10  # replicates, below which resampling them says nothing reliable
+LEAST_RESAMPLED = 10  # replicates, below which resampling them is not reliable
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,12 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
 
 
 def half_width(deviation: float, n: int, level: float = 0.95) -> float:
-    """Return how far the t interval of the mean of ``n`` values reaches to each side, from their
-    sample deviation.
+    """Return half the width of the t interval of the mean of ``n`` values.
+
+    Args:
+        deviation: Their sample standard deviation.
+        n: How many there are.
+        level: Confidence of the interval.
 
     >>> round(half_width(0.01, 3), 4)  # 4.303 * 0.01 / sqrt(3)
     0.0248
@@ -82,8 +83,7 @@ def half_width(deviation: float, n: int, level: float = 0.95) -> float:
 def one_sided_limits(
     differences: Sequence[float], alpha: float = 0.05, resolution: float = 0.0
 ) -> tuple[float, float] | None:
-    """Return what the true mean difference is at least, and what it is at most, each at confidence
-    1 - alpha.
+    """Return a lower and an upper limit of the true mean difference, each at confidence 1 - alpha.
 
     These are the bounds that `p_above` and `p_below` test: p is at most alpha where the limit lies
     beyond the bound. Where all differences are equal a sign test decides instead, which has no
@@ -144,14 +144,15 @@ def p_above(differences: Sequence[float], bound: float = 0.0, resolution: float 
     if not resolution >= 0:
         raise ValueError(f"the resolution is {resolution}; it must be 0 or above")
     n, above = len(known), statistics.fmean(known) - bound
+    sign_test = 0.5**n
+    if _alike(known):
+        if above <= _ROUNDING:
+            return 1.0
+        if not resolution:
+            return float(sign_test)
     deviation = max(resolution, statistics.stdev(known))
-    alike = _alike(known)
-    if alike and above <= _ROUNDING:
-        return 1.0
-    if alike and not resolution:
-        return float(0.5**n)
     p = float(scipy.special.stdtr(n - 1, -above / (deviation / math.sqrt(n))))
-    return max(p, 0.5**n) if alike else p
+    return max(p, sign_test) if _alike(known) else p
 
 
 def p_below(differences: Sequence[float], bound: float = 0.0, resolution: float = 0.0) -> float:
@@ -182,8 +183,7 @@ def p_non_inferior(differences: Sequence[float], margin: float) -> float:
 
 
 def p_equivalent(differences: Sequence[float], margin: float) -> float:
-    """Test whether the arms are at most ``margin`` apart, either way: two one-sided tests, the
-    larger p-value.
+    """Test whether the arms differ by at most ``margin``: the larger p of two one-sided tests.
 
     >>> round(p_equivalent([-0.002, 0.001, 0.0], margin=0.01), 4)
     0.0041
@@ -210,11 +210,11 @@ def decidable_margin(differences: Sequence[float], alpha: float = 0.05) -> float
 
 
 def p_wilcoxon(differences: Sequence[float]) -> float:
-    """Test whether the first arm is above the second by ranks alone: one-sided exact signed-rank
-    test.
+    """Test whether the first arm is above the second: one-sided exact signed-rank test.
 
-    It assumes no normal distribution, and has few values: n replicates cannot come below ``0.5 **
-    n``, so that five give 0.03125 at best (two-sided 0.0625). Differences of zero are left out.
+    It assumes no normal distribution, and has few values: n replicates cannot come below
+    ``0.5 ** n``, so that five give 0.03125 at best (two-sided 0.0625). Differences of zero are left
+    out.
 
     >>> p_wilcoxon([0.01, 0.02, 0.03, 0.04, 0.05])
     0.03125
@@ -228,8 +228,8 @@ def p_wilcoxon(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values that are looked at together, so that any false alarm among them has the
-    level's probability.
+    """Adjust p-values of several tests, so that any false alarm has at most the level's
+    probability.
 
     Source:
         Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
@@ -239,7 +239,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06]
     """
     adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+    ascending = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, index in enumerate(ascending):
+        # No p-value falls below that of a smaller one.
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
@@ -275,22 +277,23 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     """
     from tombola.ground.extras import scipy
 
-    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    if one.shape != other.shape:
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if first.shape != second.shape:
         raise ValueError(
-            f"the models are tested on {one.shape} and {other.shape} examples; they must be the "
+            f"the models are tested on {first.shape} and {second.shape} examples; they must be the "
             "same"
         )
-    only, others = int((one & ~other).sum()), int((other & ~one).sum())
-    p = float(scipy.stats.binomtest(only, only + others).pvalue) if only + others else 1.0
-    return McNemar(only, others, p)
+    first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
+    differing = first_only + second_only
+    p = float(scipy.stats.binomtest(first_only, differing).pvalue) if differing else 1.0
+    return McNemar(first_only, second_only, p)
 
 
 def deviation_by_examples(right: ArrayLike, other: ArrayLike, seed: int = 0) -> float:
-    """Return how much a mean difference in accuracy would vary with the test examples: bootstrap
-    over examples.
+    """Return how much a mean difference in accuracy would vary with the test examples.
 
-    Beside the deviation of the mean over seeds it says which of the two limits what can be known.
+    It is a bootstrap over examples. Beside the deviation of the mean over seeds it says which of
+    the two limits what can be known.
 
     Args:
         right: Whether the first arm has each example right, bool, shape [replicates, examples].
@@ -304,12 +307,12 @@ def deviation_by_examples(right: ArrayLike, other: ArrayLike, seed: int = 0) -> 
     >>> deviation_by_examples(right, right)
     0.0
     """
-    one, two = np.asarray(right, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    if one.shape != two.shape:
+    first, second = np.asarray(right, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    if first.shape != second.shape:
         raise ValueError(
-            f"the arms have results of shape {one.shape} and {two.shape}; they must pair"
+            f"the arms have results of shape {first.shape} and {second.shape}; they must pair"
         )
-    differences = (one - two).mean(axis=0)
+    differences = (first - second).mean(axis=0)
     # Only a few values occur: how often each is drawn is all that a resample decides.
     values, counts = np.unique(differences, return_counts=True)
     total = counts.sum()
@@ -323,7 +326,7 @@ def interval_by_replicates(
     """Return a bootstrap interval of the mean over replicates, bias-corrected and accelerated.
 
     Raises:
-        ValueError: There are fewer than ten replicates, of which resampling says nothing reliable.
+        ValueError: There are fewer than ten replicates, where resampling is not reliable.
 
     >>> low, high = interval_by_replicates([0.01 * k for k in range(10)])
     >>> low < 0.045 < high
@@ -334,13 +337,14 @@ def interval_by_replicates(
     known = _checked(differences, LEAST_RESAMPLED)
     if _alike(known):
         return known[0], known[0]
-    interval = scipy.stats.bootstrap(
+    bootstrap = scipy.stats.bootstrap(
         (known,),
         np.mean,
         n_resamples=_RESAMPLES,
         confidence_level=level,
         rng=np.random.default_rng(seed),
-    ).confidence_interval
+    )
+    interval = bootstrap.confidence_interval
     return float(interval.low), float(interval.high)
 
 

@@ -1,18 +1,18 @@
 """Verdicts: whether a ticket is a winning one, by the definition of those who coined the word.
 
-    records -> comparisons with dense and with controls -> conditions -> winning | losing |
-    inconclusive | no verdict
+    records -> comparisons with dense and with controls -> conditions
+            -> winning | losing | inconclusive | no verdict
 
-A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if it trains to an accuracy, or
-another headline metric of its task, that is at least as good as that of the dense network, in no
-more steps, and better than what shares its size but not its making: a random ticket, and the same
-mask with other weights. All must be shown, each at the level (intersection-union test, which needs
-no correction). It loses if one of them is significantly violated, at the level over all of them
-together (Holm).
+A ticket wins (Frankle & Carbin 2019, arXiv:1803.03635, section 1) if three conditions hold: its
+accuracy, or another headline metric of its task, is at least as good as the dense network's; it
+needs no more steps; and it is better than its controls, which share its size but not its making: a
+random ticket, and the same mask with other weights. Each condition must be shown at the level
+(intersection-union test, which needs no correction). The ticket loses if one of them is
+significantly violated, at the level over all of them together (Holm).
 
 An early stop at a training's last evaluation is censored: the validation loss had not risen again,
-and the stop is that step or a later one. Where a ticket's is, it cannot be shown to be no later
-than the dense network's; where the dense network's is, this cannot be violated.
+and the true stop is that step or a later one. A censored ticket cannot be shown to stop no later
+than the dense network; with a censored dense network the ticket cannot be shown to stop later.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Condition:
         state: What follows at the level.
         why: Why nothing can be said, where that is so; also beside ``paired``, of early stops that
             are censored.
-        cause: The same as one of a few words, so that it can be told once for many conditions; ""
-            where it is shown or violated, or where replicates could decide it and do not.
+        cause: The same as one of a few words, so that a page can say it once for many conditions;
+            "" where it is shown or violated, or where replicates could decide it and do not.
         limits: What the mean difference is at least and at most, each at the level: what the tests
             compare with the bound. ``None`` where nothing was tested, or all differences are equal.
         metric: Of the values that are compared.
@@ -136,14 +136,18 @@ def verdict(
         ConfigError: No margin is set, there is no such arm, it has no ticket on both sides of the
             density, or records of different recipes are mixed.
 
-    >>> def record(arm, k, index, density, accuracy, step):
-    ...     return {"arm": arm, "replicate": k, "round": index, "density": density, "evaluate_every": 10,
-    ...             "test_accuracy": accuracy + 0.001 * k * index, "early_stop_step": step - k * index}
-    >>> records = [one for k in range(3) for one in (
-    ...     record("lth", k, 0, 1.0, 0.90, 100), record("lth", k, 1, 0.5, 0.91, 80),
-    ...     record("random", k, 0, 1.0, 0.90, 100), record("random", k, 1, 0.5, 0.85 - 0.002 * k, 120))]
-    >>> found = verdict(records, "lth", at=0.5, margin=0.01, controls=["random"])
-    >>> found.word, [condition.name for condition in found.conditions]
+    >>> def record(arm, replicate, index, density, accuracy, step):
+    ...     return {"arm": arm, "replicate": replicate, "round": index, "density": density,
+    ...             "test_accuracy": accuracy + 0.001 * replicate * index, "evaluate_every": 10,
+    ...             "early_stop_step": step - replicate * index}
+    >>> records = []
+    >>> for k in range(3):
+    ...     records.append(record("lth", k, 0, 1.0, 0.90, 100))
+    ...     records.append(record("lth", k, 1, 0.5, 0.91, 80))
+    ...     records.append(record("random", k, 0, 1.0, 0.90, 100))
+    ...     records.append(record("random", k, 1, 0.5, 0.85 - 0.002 * k, 120))
+    >>> judged = verdict(records, "lth", at=0.5, margin=0.01, controls=["random"])
+    >>> judged.word, [condition.name for condition in judged.conditions]
     ('winning', ['as accurate as dense', 'stops no later than dense', 'more accurate than random'])
     """
     if margin is None:
@@ -153,42 +157,37 @@ def verdict(
         )
     records = Evidence.of(records)
     controls = [controls] if isinstance(controls, str) else controls
+
+    # The comparisons are kept beside the conditions: they say how many replicates there were.
     as_good = compare(records, arm, DENSE, at=at, metric=metric, margin=margin, alpha=alpha)
     comparisons = [as_good]
     conditions = [_tested(f"{metric.as_good_as} dense", as_good, -metric.sign * margin)]
     conditions.append(_in_time(records, arm, at, steps, alpha, comparisons))
     for control in controls:
         name = f"{metric.better_than} {control}"
-        if (
-            not values_at(records, arm, at, metric.test).keys()
-            & values_at(records, control, at, metric.test).keys()
-        ):
-            conditions.append(
-                _untested(name, metric, control, "it has no result there", "no result")
-            )
-            continue
-        found = compare(records, arm, control, at=at, metric=metric, alpha=alpha)
-        comparisons.append(found)
-        conditions.append(_tested(name, found, 0.0))
+        of_ticket = values_at(records, arm, at, metric.test)
+        of_control = values_at(records, control, at, metric.test)
+        if of_ticket.keys() & of_control.keys():
+            against = compare(records, arm, control, at=at, metric=metric, alpha=alpha)
+            comparisons.append(against)
+            conditions.append(_tested(name, against, 0.0))
+        else:
+            why = "it has no result there"
+            conditions.append(_untested(name, metric, control, why, "no result"))
     if not controls:
-        conditions.append(
-            _untested(
-                f"{metric.better_than} its controls",
-                metric,
-                "",
-                "no arm is a control of this one (random_ticket, reinitialised)",
-                "no control",
-            )
-        )
-    n = min(len(one.values) for one in comparisons)
-    settled = _settled(conditions, alpha)
+        name = f"{metric.better_than} its controls"
+        why = "no arm is a control of this one (random_ticket, reinitialised)"
+        conditions.append(_untested(name, metric, "", why, "no control"))
+
+    replicates = min(len(comparison.values) for comparison in comparisons)
+    conditions = _decided(conditions, alpha)
     return Verdict(
         arm=arm,
         density=at,
-        word=_word(settled, n),
-        conditions=tuple(settled),
-        replicates=n,
-        interpolated=any(one.interpolated for one in comparisons),
+        word=_word(conditions, replicates),
+        conditions=tuple(conditions),
+        replicates=replicates,
+        interpolated=any(comparison.interpolated for comparison in comparisons),
         alpha=alpha,
         margin=margin,
         metric=metric,
@@ -198,98 +197,109 @@ def verdict(
 def _in_time(
     records: Collection[Record],
     arm: str,
-    at: float,
+    density: float,
     steps: float | None,
     alpha: float,
     comparisons: list[Comparison],
 ) -> Condition:
-    """Whether the early stop is no later than the dense network's."""
-    name, of = "stops no later than dense", STEPS.name
-    if not any(record["arm"] == arm and record.get(of) is not None for record in records):
+    """Test whether the early stop is no later than the dense network's.
+
+    The comparison that it rests on is added to ``comparisons``.
+    """
+    name, entry = "stops no later than dense", STEPS.name
+    if not any(record["arm"] == arm and record.get(entry) is not None for record in records):
         why = "without validation data there is no early-stop step"
         return _untested(name, STEPS, DENSE, why, "no validation")
-    allowed = (
-        steps
-        if steps is not None
-        else next(
-            (record["evaluate_every"] for record in records if record.get("evaluate_every")), None
-        )
-    )
-    if allowed is None:
+    if steps is None:
+        intervals = (record.get("evaluate_every") for record in records)
+        steps = next(filter(None, intervals), None)
+    if steps is None:
         why = (
             "the records do not say how often there was an evaluation, and verdict.steps is not set"
         )
         return _untested(name, STEPS, DENSE, why, "no interval")
-    found = compare(records, arm, DENSE, at=at, of=of, alpha=alpha)
-    comparisons.append(found)
-    own, dense = rounds_of(records, arm), rounds_of(records, DENSE)
-    # Early stops are multiples of the evaluation interval: three that fall on one of them are not
-    # known more closely.
-    every = max(
-        record.get("evaluate_every") or 0
-        for rounds in (*own.values(), *dense.values())
-        for record in rounds
-    )
-    condition = _tested(name, found, float(allowed), resolution=float(every))
-    return _unless_censored(
-        condition,
-        [k for k, (value, _) in found.values.items() if _is_censored(own[k], value)],
-        [k for k, (_, value) in found.values.items() if _is_censored(dense[k], value)],
-    )
+    comparison = compare(records, arm, DENSE, at=density, of=entry, alpha=alpha)
+    comparisons.append(comparison)
+
+    # Early stops are multiples of the evaluation interval: three that fall on the same multiple
+    # are not known more closely.
+    of_ticket, of_dense = rounds_of(records, arm), rounds_of(records, DENSE)
+    longest_interval = 0
+    for rounds in (*of_ticket.values(), *of_dense.values()):
+        for record in rounds:
+            longest_interval = max(longest_interval, record.get("evaluate_every") or 0)
+    condition = _tested(name, comparison, float(steps), resolution=float(longest_interval))
+
+    censored, censored_dense = [], []
+    for replicate, (stop, dense_stop) in comparison.values.items():
+        if _is_censored(of_ticket[replicate], stop):
+            censored.append(replicate)
+        if _is_censored(of_dense[replicate], dense_stop):
+            censored_dense.append(replicate)
+    return _unless_censored(condition, censored, censored_dense)
 
 
 def _is_censored(rounds: Sequence[Record], value: Value) -> bool:
-    """Whether an early stop that a value rests on is its training's last evaluation; no, where
-    there is no curve.
+    """Whether an early stop that a value rests on is its training's last evaluation.
+
+    A record without a curve does not say so, and counts as not censored.
     """
-    return any(_at_its_end(record) for record in rounds if record["round"] in value.rounds)
+    return any(_stops_at_its_end(record) for record in rounds if record["round"] in value.rounds)
 
 
-def _at_its_end(record: Record) -> bool:
-    looked: Sequence[float] = (record.get("curve") or {}).get("step") or ()
+def _stops_at_its_end(record: Record) -> bool:
+    steps: Sequence[float] = (record.get("curve") or {}).get("step") or ()
     # A curve's steps have six digits.
-    return len(looked) > 0 and float(f"{record['early_stop_step']:.6g}") >= looked[-1]
+    return len(steps) > 0 and float(f"{record['early_stop_step']:.6g}") >= steps[-1]
 
 
 def _unless_censored(
-    condition: Condition, own: Collection[int], dense: Collection[int]
+    condition: Condition, censored: Collection[int], censored_dense: Collection[int]
 ) -> Condition:
-    """Take from a condition on early stops what those of these replicates cannot say."""
-    if condition.paired is None or condition.p_shown is None or not (own or dense):
+    """Take from a condition on early stops what those censored in these replicates cannot say."""
+    if condition.paired is None or condition.p_shown is None:
         return condition
-    n = condition.paired.n
-    what = "training ended before its validation loss rose again"
-    why = [f"the {whose} {what} ({len(which)} of {n} replicates)"
-           for whose, which in (("ticket's", own), ("dense network's", dense)) if which]  # fmt: skip
+    why = []
+    for whose, replicates in (("ticket's", censored), ("dense network's", censored_dense)):
+        if replicates:
+            why.append(
+                f"the {whose} training ended before its validation loss rose again "
+                f"({len(replicates)} of {condition.paired.n} replicates)"
+            )
+    if not why:
+        return condition
     return replace(
         condition,
-        p_shown=1.0 if own else condition.p_shown,
-        p_violated=1.0 if dense else condition.p_violated,
+        p_shown=1.0 if censored else condition.p_shown,
+        p_violated=1.0 if censored_dense else condition.p_violated,
         why="; ".join(why),
         cause="censored",
     )
 
 
-def _tested(name: str, found: Comparison, bound: float, *, resolution: float = 0.0) -> Condition:
+def _tested(
+    name: str, comparison: Comparison, bound: float, *, resolution: float = 0.0
+) -> Condition:
     """Test whether a mean difference lies on the better side of a bound."""
     condition = Condition(
-        name,
-        found.of,
-        found.other,
-        bound,
-        found.paired,
-        None,
-        None,
-        "undecided",
-        metric=found.metric,
+        name=name,
+        of=comparison.of,
+        other=comparison.other,
+        bound=bound,
+        paired=comparison.paired,
+        p_shown=None,
+        p_violated=None,
+        state="undecided",
+        metric=comparison.metric,
     )
-    if len(found.values) < LEAST:
-        why = f"{len(found.values)} of the {LEAST} replicates that a verdict needs"
+    replicates = len(comparison.values)
+    if replicates < LEAST:
+        why = f"{replicates} of the {LEAST} replicates that a verdict needs"
         return replace(condition, why=why, cause="replicates")
-    above = statistics.p_above(found.differences, bound, resolution)
-    beneath = statistics.p_below(found.differences, bound, resolution)
-    shown, violated = (above, beneath) if found.metric.higher else (beneath, above)
-    limits = statistics.one_sided_limits(found.differences, found.alpha, resolution)
+    p_above = statistics.p_above(comparison.differences, bound, resolution)
+    p_below = statistics.p_below(comparison.differences, bound, resolution)
+    shown, violated = (p_above, p_below) if comparison.metric.higher else (p_below, p_above)
+    limits = statistics.one_sided_limits(comparison.differences, comparison.alpha, resolution)
     return replace(condition, p_shown=shown, p_violated=violated, limits=limits)
 
 
@@ -298,27 +308,24 @@ def _untested(name: str, metric: Metric, other: str, why: str, cause: Cause) -> 
     return Condition(name, of, other, 0.0, None, None, None, "undecided", why, cause, metric=metric)
 
 
-def _settled(conditions: Sequence[Condition], alpha: float) -> list[Condition]:
-    """Say of each condition what follows at the level."""
-    tested = [condition for condition in conditions if condition.p_violated is not None]
-    adjusted = iter(statistics.holm([condition.p_violated or 0.0 for condition in tested]))
-    found = []
+def _decided(conditions: Sequence[Condition], alpha: float) -> list[Condition]:
+    """Say of each condition what follows at the level, with ``p_violated`` adjusted (Holm)."""
+    violations = []
     for condition in conditions:
-        if condition.p_shown is None or condition.p_violated is None:
-            found.append(condition)
-            continue
-        violated = next(adjusted)
-        state: State = (
-            "shown"
-            if condition.p_shown <= alpha
-            else "violated"
-            if violated <= alpha
-            else "undecided"
-        )
-        if state != "undecided":
-            condition = replace(condition, why="", cause="")
-        found.append(replace(condition, p_violated=violated, state=state))
-    return found
+        if condition.p_violated is not None:
+            violations.append(condition.p_violated)
+    adjusted = iter(statistics.holm(violations))
+
+    decided = []
+    for condition in conditions:
+        if condition.p_shown is not None and condition.p_violated is not None:
+            shown, violated = condition.p_shown <= alpha, next(adjusted)
+            condition = replace(condition, p_violated=violated)
+            if shown or violated <= alpha:
+                state: State = "shown" if shown else "violated"
+                condition = replace(condition, state=state, why="", cause="")
+        decided.append(condition)
+    return decided
 
 
 def _word(conditions: Sequence[Condition], replicates: int) -> Word:
