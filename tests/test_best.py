@@ -301,7 +301,7 @@ def test_a_training_is_never_replaced_by_its_export(folder):
 def test_a_ticket_outside_of_its_run_has_no_trained_weights(folder, tmp_path):
     away = export(Run(folder).best().path, out=tmp_path / "away.safetensors")
     with pytest.raises(
-        ConfigError, match="lies in no run that tells what became of it; trained weights are in"
+        ConfigError, match="lies in no run that has a record of it; trained weights are in"
     ):
         export(away, "state_dict", trained=True)
 

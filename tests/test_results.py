@@ -82,7 +82,7 @@ def test_what_was_selected_is_data_whatever_it_is_told_by():
     for weights in ("last", "best"):
         for on in ("validation", "test", "nothing"):
             selected = Selected(weights, on)
-            assert Selected.of(selected.told) == selected
+            assert Selected.of(selected.in_record) == selected
     assert Selected.of(None) is None
     with pytest.raises(ConfigError, match="selected is 'first'"):
         Selected.of("first")

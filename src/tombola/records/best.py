@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tombola.ground.errors import ConfigError, InputError, TicketError
 from tombola.ground.metrics import ACCURACY, Metric
+from tombola.ground.types import State
 from tombola.masks.masks import from_zeros
 from tombola.records.choosing import (
     best_of_run,
@@ -30,18 +31,9 @@ from tombola.records.records import Record
 from tombola.records.storage import Store
 from tombola.tickets import Ticket
 
-# What a dense network shares with the tickets that it was pruned to.
-_OF_ALL = (
-    "model",
-    "data",
-    "inputs",
-    "training",
-    "prunable",
-    "shared",
-    "versions",
-    "read_elsewhere",
-    "seeds",
-)
+# What the origin of a dense network shares with those of the tickets that it was pruned to.
+_SHARED_ORIGIN: tuple[str, ...] = ("model", "data", "inputs", "training", "prunable")
+_SHARED_ORIGIN += ("shared", "versions", "read_elsewhere", "seeds")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,9 +104,7 @@ class Best:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """The trained weights and buffers, pruned weights zero: what ``model.load_state_dict``
-        takes.
-        """
+        """The trained weights and buffers, pruned ones zero, as ``load_state_dict`` takes them."""
         return dict(self.ticket.rewind_point)
 
     def apply(self, model: nn.Module) -> dict[str, Tensor]:
@@ -126,19 +116,19 @@ class Best:
         return self.ticket.apply(model)
 
     def __repr__(self) -> str:
-        valid = "" if self.valid is None else f", {_told(self.metric, self.valid)} validation"
+        valid = "" if self.valid is None else f", {_shown(self.metric, self.valid)} validation"
         return (
             f"<{self.arm}, round {self.round} of replicate {self.replicate}: {self.density:.2%} of "
-            f"the weights, {_told(self.metric, self.test)} test{valid}; {self.path}>"
+            f"the weights, {_shown(self.metric, self.test)} test{valid}; {self.path}>"
         )
 
 
-def _told(metric: Metric, value: float) -> str:
+def _shown(metric: Metric, value: float) -> str:
     return f"{value:.2%}" if metric.fraction else metric.shown(value)
 
 
 def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
-    """Return the trained network that a record of a run tells of.
+    """Return the trained network of a record.
 
     Args:
         run: The run's folder.
@@ -161,7 +151,7 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
             f"the trained weights of {which} {why}; 'keep: all' in the recipe keeps them: run it "
             "under another --runs folder, and it finds the same"
         )
-    state, metric = trained.state, metrics_of(run)[0]
+    metric = metrics_of(run)[0]
     about = {
         "training": digest,
         metric.test: record[metric.test],
@@ -169,34 +159,42 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
         "selected": record.get("selected"),
     }
     if record["round"] == 0:
-        whole = _any_ticket(run, record["replicate"])
-        mask = {name: torch.ones_like(keep) for name, keep in whole.mask.items()} if whole else {}
-        # it began with the zeros of a checkpoint
-        if whole and whole.origin.get("model", {}).get("mask") is not None:
-            mask = from_zeros(state, mask)
-        origin = {key: whole.origin[key] for key in _OF_ALL if key in whole.origin} if whole else {}
-        origin |= {
-            "arm": record["arm"],
-            "round": 0,
-            "replicate": record["replicate"],
-            "trained": about,
-        }
-        return Best(run, file, record, Ticket(mask, state, origin, record.get("total")), metric)
+        return Best(run, file, record, _dense_ticket(run, record, trained.state, about), metric)
     path = ticket_path(run, record)
-    found = Ticket.load(path)
-    if found.mask_digest != record["mask_digest"]:
+    ticket = Ticket.load(path)
+    if ticket.mask_digest != record["mask_digest"]:
         raise TicketError(f"'{path}' is not the ticket that the records tell of")
-    # What the file refers to is the rewind point; the mask and where it came from stay.
-    ticket = replace(
-        found, rewind_point=state, origin={**found.origin, "trained": about}, digest=None
-    )
+    # The trained weights replace the rewind point; the mask and the rest of the origin stay.
+    origin = {**ticket.origin, "trained": about}
+    ticket = replace(ticket, rewind_point=trained.state, origin=origin, digest=None)
     return Best(path, file, record, ticket, metric)
 
 
-def _any_ticket(run: Path, replicate: int) -> Ticket | None:
-    """Return a ticket of the replicate, which has the prunable weights of its dense network;
-    ``None`` without one.
+def _dense_ticket(run: Path, record: Record, state: State, about: Mapping[str, Any]) -> Ticket:
+    """Return a trained dense network as a ticket that keeps everything.
+
+    What is prunable, and what its origin shares with those of tickets, is read from a ticket of the
+    replicate; without one it has no mask.
     """
+    mask: dict[str, Tensor] = {}
+    origin: dict[str, Any] = {}
+    pruned = _any_ticket(run, record["replicate"])
+    if pruned is not None:
+        mask = {name: torch.ones_like(keep) for name, keep in pruned.mask.items()}
+        if pruned.origin.get("model", {}).get("mask") is not None:
+            mask = from_zeros(state, mask)  # it began with the zeros of a checkpoint
+        origin = {name: pruned.origin[name] for name in _SHARED_ORIGIN if name in pruned.origin}
+    origin |= {
+        "arm": record["arm"],
+        "round": 0,
+        "replicate": record["replicate"],
+        "trained": about,
+    }
+    return Ticket(mask, state, origin, record.get("total"))
+
+
+def _any_ticket(run: Path, replicate: int) -> Ticket | None:
+    """Return a ticket of a replicate, or ``None`` where there is none."""
     for path in sorted((run / "tickets").glob(f"*/replicate-{replicate}/round-001.safetensors")):
         return Ticket.load(path)
     return None
@@ -213,8 +211,8 @@ def of_ticket(path: str | os.PathLike[str]) -> Best:
     run, record = record_of(path)
     if run is None or record is None:
         raise ConfigError(
-            f"'{os.fspath(path)}' lies in no run that tells what became of it; trained weights are "
-            "in the run's own folder, which 'tombola runs' names"
+            f"'{os.fspath(path)}' lies in no run that has a record of it; trained weights are in "
+            "the run's own folder, which 'tombola runs' names"
         )
     if not record["evaluated"]:
         raise ConfigError(
@@ -234,8 +232,8 @@ def of_run(run: Path) -> Best:
 
 
 def record_of(path: str | os.PathLike[str]) -> tuple[Path | None, Record | None]:
-    """Find the run folder that a ticket lies in, and what the run's records say of it; ``None``
-    where there is none.
+    """Find the run folder that a ticket lies in, and its record there; ``None`` where there is
+    none.
 
     Raises:
         InputError: The ticket or the records are damaged.
@@ -244,26 +242,26 @@ def record_of(path: str | os.PathLike[str]) -> tuple[Path | None, Record | None]
     if run is None:
         return None, None
     ticket = Ticket.load(path)
-    arm, replicate, index = (ticket.origin.get(key) for key in ("arm", "replicate", "round"))
+    arm, replicate, index = (ticket.origin.get(name) for name in ("arm", "replicate", "round"))
     if not (isinstance(arm, str) and isinstance(replicate, int) and isinstance(index, int)):
         return run, None
     record = records_of(run).get(arm, replicate, index)
-    return run, record if record is not None and record[
-        "mask_digest"
-    ] == ticket.mask_digest else None
+    if record is not None and record["mask_digest"] != ticket.mask_digest:
+        record = None
+    return run, record
 
 
 def trained_of(origin: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what a ticket says of its training, where its values are trained weights and no
-    rewind point.
+    """Return what a ticket's origin says of its training; ``None`` where it holds a rewind point
+    and no trained weights.
     """
-    said = origin.get("trained")
-    return said if isinstance(said, Mapping) else None
+    trained = origin.get("trained")
+    return trained if isinstance(trained, Mapping) else None
 
 
 def check_untrained(ticket: Ticket, path: Path) -> None:
-    """Refuse a ticket whose values are trained weights: a training of it would not begin where it
-    was found.
+    """Refuse a ticket whose values are trained weights: training would not start from its rewind
+    point.
 
     Raises:
         InputError: It is one.

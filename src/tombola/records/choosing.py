@@ -1,8 +1,8 @@
-"""Choosing: which of a run's tickets is the best, by its headline metric on validation data alone.
-Needs no torch.
+"""Choosing: the best of a run's tickets, by its headline metric on validation data alone. Needs no
+torch.
 
-The test split chooses nothing: what is told of the chosen ticket there is that of a network which
-was not picked for it.
+The test split chooses nothing, so that the test result of the chosen ticket is not that of a
+network which was picked for it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ def best(
     round: int | None = None,
     metric: Metric = ACCURACY,
 ) -> Record:
-    """Return the record of the ticket that is best on validation data; of equal ones that of the
-    sparsest.
+    """Return the record of the ticket that is best on validation data; among equals the sparsest.
 
     Args:
         records: Of a run.
@@ -49,43 +48,38 @@ def best(
             choose by.
 
     >>> known = {"arm": "lth", "replicate": 0, "evaluated": True}
-    >>> made = [(1, 0.8, 0.91), (2, 0.64, 0.93), (3, 0.51, 0.90)]
-    >>> records = [known | {"round": r, "density": d, "valid_accuracy": a} for r, d, a in made]
+    >>> rounds = [(1, 0.8, 0.91), (2, 0.64, 0.93), (3, 0.51, 0.90)]
+    >>> records = [known | {"round": r, "density": d, "valid_accuracy": a} for r, d, a in rounds]
     >>> best(records)["round"], best(records, at=0.6)["round"]
     (2, 3)
     """
-    asked = {"arm": arms, "density": at, "replicate": replicate, "round": round}
-    found = [
-        record
-        for record in records
-        if record["evaluated"]
-        and (record["round"] > 0 if round is None else record["round"] == round)
-        and (arms is None or record["arm"] in arms)
-        and (at is None or _is_at(record, at))
-        and (replicate is None or record["replicate"] == replicate)
-    ]
-    if not found:
-        told = ", ".join(
-            f"{key} {_shown(value)}" for key, value in asked.items() if value is not None
-        )
-        raise InputError(f"the run has no evaluated ticket{' of ' if told else ''}{told}")
-    if len(found) == 1:
-        return found[0]
-    unknown = [record for record in found if record.get(metric.valid) is None]
-    if unknown:
+    candidates = []
+    for record in records:
+        round_fits = record["round"] > 0 if round is None else record["round"] == round
+        arm_fits = arms is None or record["arm"] in arms
+        density_fits = at is None or _is_at_most(record, at)
+        replicate_fits = replicate is None or record["replicate"] == replicate
+        if record["evaluated"] and round_fits and arm_fits and density_fits and replicate_fits:
+            candidates.append(record)
+
+    if not candidates:
+        conditions = []
+        if arms is not None:
+            names = [arms] if isinstance(arms, str) else arms
+            conditions.append(f"arm {', '.join(names)}")
+        for name, value in {"density": at, "replicate": replicate, "round": round}.items():
+            if value is not None:
+                conditions.append(f"{name} {value}")
+        of = f" of {', '.join(conditions)}" if conditions else ""
+        raise InputError(f"the run has no evaluated ticket{of}")
+    if len(candidates) == 1:
+        return candidates[0]
+    if any(record.get(metric.valid) is None for record in candidates):
         raise InputError(
             f"the run has no validation {metric.title} to choose a ticket by (data.valid: 0), and "
             "the test split chooses none; name its arm, replicate and round"
         )
-    return max(found, key=functools.partial(_rank, metric))
-
-
-def _shown(value: object) -> str:
-    return (
-        ", ".join(map(str, value))
-        if isinstance(value, Collection) and not isinstance(value, str)
-        else str(value)
-    )
+    return max(candidates, key=functools.partial(_rank, metric))
 
 
 def _rank(metric: Metric, record: Record) -> tuple[float, float, int]:
@@ -99,16 +93,16 @@ def searching(definitions: Mapping[str, Any], *, dense: bool = False) -> list[st
     >>> searching({"dense": {"method": "dense"}, "lth": {"method": "lth"}, "random": {"of": "lth"}})
     ['lth']
     """
-    known = {
-        name: definition if isinstance(definition, Mapping) else {}
-        for name, definition in definitions.items()
-    }
-    own = [name for name, what in known.items() if what.get("of") is None]
-    return [name for name in own if dense or _has_tickets(known[name].get("method"))]
+    names = []
+    for name, definition in definitions.items():
+        settings = definition if isinstance(definition, Mapping) else {}
+        if settings.get("of") is None and (dense or _has_tickets(settings.get("method"))):
+            names.append(name)
+    return names
 
 
 def _has_tickets(method: object) -> bool:
-    """Whether an arm of a method has tickets: all have, but of those that ship some."""
+    """Whether a method's arms have tickets: those of a method of the user's own count as well."""
     from tombola import methods
 
     kind = methods.shipped(method) if isinstance(method, str) else None
@@ -118,8 +112,7 @@ def _has_tickets(method: object) -> bool:
 def worth_keeping(
     records: Sequence[Record], at: Iterable[float] = (), metric: Metric = ACCURACY
 ) -> list[Record]:
-    """Return, of an arm of a replicate, the evaluated rounds whose trained weights are worth their
-    place.
+    """Return the evaluated rounds of an arm whose trained weights are worth keeping.
 
     They are the last one, the one that is best on validation data, of all and of those of at most
     some densities, and the sparsest that is as good as the dense network there.
@@ -129,9 +122,11 @@ def worth_keeping(
         at: Densities at which tickets are compared.
         metric: By which one is better than another.
 
-    >>> made = [(0, 1.0, 0.92), (1, 0.8, 0.94), (2, 0.64, 0.93), (3, 0.51, 0.91), (4, 0.41, 0.90), (5, 0.33, 0.88)]
-    >>> known = {"arm": "lth", "replicate": 0, "evaluated": True}
-    >>> records = [known | {"round": r, "density": d, "valid_accuracy": a} for r, d, a in made]
+    >>> accuracies = [0.92, 0.94, 0.93, 0.91, 0.90, 0.88]
+    >>> records = []
+    >>> for index, accuracy in enumerate(accuracies):
+    ...     records.append({"arm": "lth", "replicate": 0, "evaluated": True, "round": index,
+    ...                     "density": 0.8**index, "valid_accuracy": accuracy})
     >>> [record["round"] for record in worth_keeping(records)]
     [1, 2, 5]
     >>> [record["round"] for record in worth_keeping(records, [0.5])]
@@ -140,54 +135,56 @@ def worth_keeping(
     tickets = [record for record in records if record["evaluated"] and record["round"] > 0]
     if not tickets:
         return []
-    kept = {tickets[-1]["round"]: tickets[-1]}
+    chosen = [tickets[-1]]
+
     known = [record for record in tickets if record.get(metric.valid) is not None]
-    for most in (1.0, *at):
-        below = [record for record in known if _is_at(record, most)]
-        if below:
-            top = max(below, key=functools.partial(_rank, metric))
-            kept[top["round"]] = top
-    dense = next((r[metric.valid] for r in records if r["round"] == 0 and r["evaluated"]), None)
-    level = [
-        record
-        for record in known
-        if dense is not None and metric.sign * (record[metric.valid] - dense) >= 0
-    ]
-    if level:
-        sparsest = min(level, key=lambda record: (record["density"], record["round"]))
-        kept[sparsest["round"]] = sparsest
-    return [kept[index] for index in sorted(kept)]
+    for density in (1.0, *at):
+        sparse_enough = [record for record in known if _is_at_most(record, density)]
+        if sparse_enough:
+            chosen.append(max(sparse_enough, key=functools.partial(_rank, metric)))
+
+    dense = [record for record in records if record["round"] == 0 and record["evaluated"]]
+    bar = dense[0][metric.valid] if dense else None
+    if bar is not None:
+        as_good = [record for record in known if metric.sign * (record[metric.valid] - bar) >= 0]
+        if as_good:
+            chosen.append(min(as_good, key=lambda record: (record["density"], record["round"])))
+
+    by_round = {record["round"]: record for record in chosen}
+    return [by_round[index] for index in sorted(by_round)]
 
 
 def kept(
-    keep: str, each: Iterable[Sequence[Record]], at: Iterable[float], metric: Metric = ACCURACY
+    keep: str, arms: Iterable[Sequence[Record]], at: Iterable[float], metric: Metric = ACCURACY
 ) -> list[Record]:
     """Return the evaluated rounds whose trained weights a recipe says to keep (``keep``).
 
     Args:
         keep: "all", "best", "last" or "none".
-        each: For each arm of each replicate its evaluated records, by round.
+        arms: For each arm of each replicate its evaluated records, by round.
         at: Densities at which tickets are compared.
         metric: By which one is better than another.
 
-    >>> made = [{"round": r, "density": 0.8**r, "evaluated": True, "valid_accuracy": 0.9} for r in range(4)]
-    >>> [record["round"] for record in kept("last", [made], [])]
+    >>> rounds = [{"round": r, "density": 0.8**r, "evaluated": True, "valid_accuracy": 0.9}
+    ...           for r in range(4)]
+    >>> [record["round"] for record in kept("last", [rounds], [])]
     [3]
     """
-    chosen: dict[str, Callable[[Sequence[Record]], Sequence[Record]]] = {
+    choices: dict[str, Callable[[Sequence[Record]], Sequence[Record]]] = {
         "all": lambda records: records,
         "best": lambda records: worth_keeping(records, at, metric),
         "last": lambda records: records[-1:],
         "none": lambda _: [],
     }
-    return [record for records in each for record in chosen[keep](records)]
+    chosen: list[Record] = []
+    for records in arms:
+        chosen += choices[keep](records)
+    return chosen
 
 
-def _is_at(record: Record, most: float) -> bool:
-    """Whether a ticket has at most a density; 0.8 * 0.8 is a little more than 0.64 to a
-    computer.
-    """
-    return float(record["density"]) <= most * (1 + 1e-9)
+def _is_at_most(record: Record, density: float) -> bool:
+    """Whether a ticket has at most a density, up to rounding: 0.8 * 0.8 is a little over 0.64."""
+    return float(record["density"]) <= density * (1 + 1e-9)
 
 
 # Files of a run
@@ -212,9 +209,10 @@ def run_folder(path: Path) -> Path | None:
 
 def run_above(path: Path) -> Path | None:
     """Return the run folder that a file of a run lies in, ``None`` where there is none."""
-    return next(
-        (above for above in list(path.resolve().parents)[:_LEVELS] if (above / RUN).is_file()), None
-    )
+    for folder in list(path.resolve().parents)[:_LEVELS]:
+        if (folder / RUN).is_file():
+            return folder
+    return None
 
 
 def ticket_path(run: Path, record: Record) -> Path:

@@ -26,19 +26,10 @@ from tombola.records.seals import Seals
 if TYPE_CHECKING:
     from tombola.ground.extras import pandas
 
-# What every result says, of a run or a transfer, beside the headline metric; a line without is
+# What every result has, of a run or a transfer, beside the headline metric; a line without is
 # damaged.
-_FIELDS = {
-    "arm",
-    "replicate",
-    "round",
-    "kept",
-    "density",
-    "mask_digest",
-    "evaluated",
-    "samples_seen",
-}
-
+_FIELDS = {"arm", "replicate", "round", "kept", "density"}
+_FIELDS |= {"mask_digest", "evaluated", "samples_seen"}
 
 _SHOWN = 60  # characters of a damaged value
 
@@ -47,11 +38,11 @@ class Records:
     """The results of a run, one per arm, replicate and round, on disk and in memory.
 
     A round whose ticket was not evaluated has a record too. When it is evaluated later, a second
-    line takes its place; so do those of the rounds behind it, which have cost more since.
+    line replaces it, and so do those of the rounds after it, which have cost more since.
 
     Args:
         path: The file; it need not exist.
-        repair: Cut off a last line that was not written to its end; else it is passed over.
+        repair: Cut off a last line that was not written to its end; else it is ignored.
         order: The arms in the order in which results are given, whichever was written first; arms
             that are not among them come last, by their names.
         seals: Of the folder; by default those of one whose lines may have no digest.
@@ -80,8 +71,7 @@ class Records:
         self._kinds = kinds(metrics)
         self._seals = seals or Seals(path.parent, required=False)
         self._known: dict[tuple[str, int, int], Record] = {}
-        # The same by arm and replicate, then by round: nobody looks through all results for those
-        # of one arm.
+        # The same by arm and replicate, then by round, so that `of` need not look through all.
         self._rounds: dict[tuple[str, int], dict[int, Record]] = {}
         self._in_order: list[Record] | None = None  # all of them, until one is added
         self.repaired = False
@@ -89,14 +79,16 @@ class Records:
             self._read(repair)
 
     def _read(self, repair: bool) -> None:
-        layers: tuple[int, Record] | None = None  # the first line that says which there are
-        for number, line in enumerate(self._whole_lines(repair).split(b"\n")[:-1], 1):
+        first: Record | None = None  # with layers: all others must have the same
+        first_line = ""
+        for number, line in enumerate(self._complete_lines(repair), 1):
             try:
                 record = self._seals.read_line(self.path, line)
                 self._check(record)
-                layers = layers or ((number, record) if "layers" in record else None)
-                if layers is not None:
-                    _check_layers(record, layers[1], f"line {layers[0]}")
+                if first is None and "layers" in record:
+                    first, first_line = record, f"line {number}"
+                if first is not None:
+                    _check_layers(record, first, first_line)
             except ConfigError as error:
                 raise ConfigError(
                     f"line {number} of '{self.path}' is damaged: {error}; take it out, and its "
@@ -111,9 +103,10 @@ class Records:
 
     def _check(self, record: Any) -> None:
         """Refuse a line that is no record, or whose entry is not what it must be."""
-        _check(record, {*self._fields, self._metrics[0].test}, self._kinds)
-        if record["evaluated"] and record[self._metrics[0].test] is None:
-            raise ConfigError(f"it is evaluated and has no {self._metrics[0].test}")
+        headline = self._metrics[0].test
+        _check(record, {*self._fields, headline}, self._kinds)
+        if record["evaluated"] and record[headline] is None:
+            raise ConfigError(f"it is evaluated and has no {headline}")
 
     def write(self, path: Path, seals: Seals) -> None:
         """Write the results into a file, each line with its digest."""
@@ -125,42 +118,38 @@ class Records:
             self.write(self.path, seals)
         self._seals = seals
 
-    def _whole_lines(self, repair: bool) -> bytes:
-        """Read the file without a last line that was cut short; its result is had again when
-        the run goes on.
+    def _complete_lines(self, repair: bool) -> list[bytes]:
+        """Read the lines, without a last one that was cut short.
+
+        The result that was cut short is found again when the run goes on.
         """
         data = self.path.read_bytes()
         end = data.rfind(b"\n") + 1
         self.repaired = end < len(data)
         if self.repaired and repair:
             os.truncate(self.path, end)
-        return data[:end]
+        return data[:end].split(b"\n")[:-1]
 
     def add(self, record: Record, *, anyway: bool = False) -> bool:
-        """Append a result; one that is there already must be of the same ticket. Returns whether it
-        was new.
+        """Append a result unless it is there; return whether it was new.
 
         Args:
             record: The result.
-            anyway: It takes the place of one that is there, though that says as much.
+            anyway: Replace one that is there even if that says as much.
 
         Raises:
             InvariantError: The run found another mask for the same arm, replicate and round.
             DiskError: The line cannot be written; the file is as it was.
         """
         with self._lock:
-            before = self._known.get(_key(record))
-            if before is not None:
-                if before["mask_digest"] != record["mask_digest"]:
+            known = self._known.get(_key(record))
+            if known is not None:
+                if known["mask_digest"] != record["mask_digest"]:
                     raise InvariantError(
                         "the run on disk has another mask for this round: it does not reproduce "
                         "here"
                     )
-                more = record["samples_seen"] > before["samples_seen"]
-                less = record["evaluated"] < before["evaluated"]
-                if not anyway and (
-                    less or (record["evaluated"] == before["evaluated"] and not more)
-                ):
+                if not anyway and not _says_more(record, known):
                     return False
             self._append(self._seals.line(self.path, record))
             self._keep(record)
@@ -170,10 +159,10 @@ class Records:
         try:
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                before = os.fstat(handle).st_size
+                size = os.fstat(handle).st_size
                 written = os.write(handle, line)
                 if written < len(line):  # a disk that fills up takes what fits
-                    os.truncate(handle, before)
+                    os.truncate(handle, size)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(handle)
             finally:
@@ -191,26 +180,31 @@ class Records:
         return record in self.all()
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return the results as a table of pandas: one row a result, what is one value as it is.
+        """Return the results as a table of pandas, one row a result.
 
         What is a list or a mapping in a record (costs, layers, curve, candidates) is left out; see
         `costs_of`.
 
         >>> import tempfile
+        >>> record = {"arm": "lth", "replicate": 0, "round": 1, "density": 0.8, "costs": []}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     records = Records(Path(folder, "records.jsonl"))
-        ...     _ = records.add({"arm": "lth", "replicate": 0, "round": 1, "density": 0.8, "costs": []})
+        ...     _ = records.add(record)
         ...     records.to_frame().to_dict("records")
         [{'arm': 'lth', 'replicate': 0, 'round': 1, 'density': 0.8}]
         """
         from tombola.ground.extras import pandas
 
-        return pandas.DataFrame(
-            [
-                {key: value for key, value in record.items() if not isinstance(value, list | dict)}
-                for record in self
-            ]
-        )
+        rows = []
+        for record in self:
+            rows.append(
+                {
+                    name: value
+                    for name, value in record.items()
+                    if not isinstance(value, list | dict)
+                }
+            )
+        return pandas.DataFrame(rows)
 
     def get(self, arm: str, replicate: int, index: int) -> Record | None:
         """Return the result of a round, or ``None``."""
@@ -227,20 +221,24 @@ class Records:
         return [rounds[index] for index in sorted(rounds)]
 
     def all(self) -> list[Record]:
-        """Return the results in the order arm, replicate, round; which was written first does
-        not matter.
-        """
+        """Return the results by arm, replicate and round, whichever was written first."""
         with self._lock:
             if self._in_order is None:
-                places = {arm: place for place, arm in enumerate(self.order)}
-                last = len(places)
-                keys = sorted(self._known, key=lambda key: (places.get(key[0], last), *key))
+                rank = {arm: place for place, arm in enumerate(self.order)}
+                keys = sorted(self._known, key=lambda key: (rank.get(key[0], len(rank)), *key))
                 self._in_order = [self._known[key] for key in keys]
             return list(self._in_order)
 
 
 def _key(record: Record) -> tuple[str, int, int]:
     return record["arm"], record["replicate"], record["round"]
+
+
+def _says_more(record: Record, known: Record) -> bool:
+    """Whether a record says more of a ticket than one that is there: an evaluation, or costs."""
+    if record["evaluated"] != known["evaluated"]:
+        return bool(record["evaluated"])
+    return bool(record["samples_seen"] > known["samples_seen"])
 
 
 def _check(record: Any, fields: Collection[str], known: Mapping[str, Kind]) -> None:
@@ -252,54 +250,53 @@ def _check(record: Any, fields: Collection[str], known: Mapping[str, Kind]) -> N
     for name, value in record.items():
         kind = known.get(name)
         if kind is not None and not kind.holds(value):
-            raise ConfigError(_odd(name, value, kind))
+            raise ConfigError(_what_is_wrong(name, value, kind))
     if not record["evaluated"] and record["round"] == 0:
         raise ConfigError("it is the dense network's and not evaluated")
     for name in ("curve", "line"):
         columns = record.get(name) or {}
-        if len({len(column) for column in columns.values()}) > 1:
-            lengths = ", ".join(f"{len(column)} {key}" for key, column in columns.items())
-            raise ConfigError(f"{name} has {lengths}; they must be as many")
+        lengths = {key: len(column) for key, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{length} {key}" for key, length in lengths.items())
+            raise ConfigError(f"{name} has {listed}; they must be as many")
 
 
 def _check_layers(record: Record, first: Record, where: str) -> None:
-    """Refuse a record whose layers are not those that the run's first record has, by name and
-    size.
-    """
-    sizes = {name: size for name, (_, size) in first["layers"].items()}
+    """Refuse a record whose layers are not those of the run's first record, by name and size."""
     if "layers" not in record:
         if record.get("candidate_layers"):
             raise ConfigError("it has candidate_layers and no layers")
         return  # of before they were counted
+    sizes = {name: size for name, (_, size) in first["layers"].items()}
     for name, (kept, size) in record["layers"].items():
-        if sizes.get(name) != size:
-            there = f"{sizes[name]} in {where}" if name in sizes else f"{where} has no such layer"
-            raise ConfigError(f"layers[{_shown(name)}] has {size} weights, and {there}")
+        if name not in sizes:
+            raise ConfigError(
+                f"layers[{_shown(name)}] has {size} weights, and {where} has no such layer"
+            )
+        if size != sizes[name]:
+            raise ConfigError(
+                f"layers[{_shown(name)}] has {size} weights, and {sizes[name]} in {where}"
+            )
         if kept > size:
             raise ConfigError(f"layers[{_shown(name)}] keeps {kept} of {size} weights")
+
     # A round of one partition, or of another arm's tickets, has no candidates.
-    for entry, found in (
-        ("layers", record["layers"]),
-        ("candidate_layers", record.get("candidate_layers") or sizes),
-    ):
-        if missing := sizes.keys() ^ found.keys():
-            raise ConfigError(f"{entry} and those of {where} differ in {_shown(min(missing))}")
-    if len({len(kept) for kept in record.get("candidate_layers", {}).values()}) > 1:
+    candidates = record.get("candidate_layers") or {}
+    for entry, layers in (("layers", record["layers"]), ("candidate_layers", candidates or sizes)):
+        if differing := sizes.keys() ^ layers.keys():
+            raise ConfigError(f"{entry} and those of {where} differ in {_shown(min(differing))}")
+    if len({len(kept) for kept in candidates.values()}) > 1:
         raise ConfigError("candidate_layers are not of as many candidates in every layer")
 
 
-def _odd(name: str, value: Any, kind: Kind) -> str:
-    """Say what of an entry is wrong: the entry itself or, if it is a list or mapping, the first
-    part that is.
-    """
-    parts = (
-        value.items() if type(value) is dict else enumerate(value) if type(value) is list else ()
-    )
-    if kind.part is not None:
+def _what_is_wrong(name: str, value: Any, kind: Kind) -> str:
+    """Say what of an entry is wrong: of a list or a mapping the first part that is."""
+    if kind.part is not None and type(value) in (list, dict):
+        parts = value.items() if type(value) is dict else enumerate(value)
         for key, part in parts:
             if not kind.part.holds(part):
-                return _odd(f"{name}[{_shown(key)}]", part, kind.part)
-    return f"{name} is {_shown(value)}; it must be {kind.told}"
+                return _what_is_wrong(f"{name}[{_shown(key)}]", part, kind.part)
+    return f"{name} is {_shown(value)}; it must be {kind.described}"
 
 
 def _shown(value: Any) -> str:

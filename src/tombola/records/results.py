@@ -25,18 +25,17 @@ CLOCKS = ("seconds", "seconds_search", "round_seconds", "cut_seconds", "invarian
 
 def _part(meaning: str, unit: str = "", **default: None) -> Any:
     """Declare a field of a cost, with what the page of fields says of it."""
-    return field(metadata={"meaning": meaning, "unit": unit}, **default)  # type: ignore[call-overload]
+    metadata = {"meaning": meaning, "unit": unit}
+    return field(metadata=metadata, **default)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one training cost, as a record has it; records of before a part was counted have
-    ``None`` there.
-    """
+    """What one training cost; ``None`` where a part was not counted yet."""
 
     role: str = _part(
-        '"search" (on a partition), "evaluation" (of a ticket), "pretraining" (up to the rewind point), or "cut" '
-        "(no training: what scores that need data went through)."
+        '"search" (on a partition), "evaluation" (of a ticket), "pretraining" (up to the rewind '
+        'point), or "cut" (no training: what scores that need data went through).'
     )
     training: str = _part("Its digest; arms that share it say the same.")
     samples: int = _part("Training examples seen.", "examples")
@@ -64,7 +63,7 @@ class Cost:
         return asdict(self)
 
     def timeless(self) -> Cost:
-        """Return it without what hangs on the machine and its load."""
+        """Return it without what depends on the machine and its load."""
         return replace(self, seconds=0.0, process_seconds=None, peak_bytes=None)
 
 
@@ -74,7 +73,10 @@ def costs_of(record: Record) -> list[Cost]:
     >>> costs_of({"costs": [["search", "ab", 600, 1.5]]})[0].samples
     600
     """
-    return [Cost(**one) if isinstance(one, dict) else Cost(*one) for one in record.get("costs", ())]
+    costs = []
+    for entry in record.get("costs", ()):
+        costs.append(Cost(**entry) if isinstance(entry, dict) else Cost(*entry))
+    return costs
 
 
 def timeless(record: Record) -> dict[str, Any]:
@@ -85,38 +87,47 @@ def timeless(record: Record) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an entry must be: the test, in words, and what its parts must be if it is a list or
-    a mapping of them.
+    """What an entry must be.
+
+    Attributes:
+        holds: The test.
+        described: What passes it, in words.
+        part: What its parts must be, if it is a list or a mapping.
     """
 
     holds: Callable[[Any], bool]
-    told: str
+    described: str
     part: Kind | None = None
 
 
 def _or_null(kind: Kind) -> Kind:
-    return Kind(
-        lambda value: value is None or kind.holds(value), f"{kind.told}, or null", kind.part
-    )
+    def holds(value: Any) -> bool:
+        return value is None or kind.holds(value)
+
+    return Kind(holds, f"{kind.described}, or null", kind.part)
 
 
-def _list(kind: Kind, told: str, numbers: range = range(1_000_000_000)) -> Kind:
-    """Return the kind of a list of parts, of which there are so many."""
-    holds = kind.holds
-    return Kind(
-        lambda value: type(value) is list and len(value) in numbers and all(map(holds, value)),
-        told,
-        kind,
-    )
+def _list(part: Kind, described: str, lengths: range = range(1_000_000_000)) -> Kind:
+    """Return the kind of a list, which has so many parts."""
+    part_holds = part.holds
+
+    def holds(value: Any) -> bool:
+        return type(value) is list and len(value) in lengths and all(map(part_holds, value))
+
+    return Kind(holds, described, part)
 
 
-def _mapping(kind: Kind, told: str) -> Kind:
-    holds = kind.holds
-    return Kind(lambda value: type(value) is dict and all(map(holds, value.values())), told, kind)
+def _mapping(part: Kind, described: str) -> Kind:
+    part_holds = part.holds
+
+    def holds(value: Any) -> bool:
+        return type(value) is dict and all(map(part_holds, value.values()))
+
+    return Kind(holds, described, part)
 
 
-# By type: true is an int to isinstance. A comparison is false of NaN, and holds integers of any
-# length.
+# By type, since true is an int to isinstance. Comparisons are false of NaN, and take integers of
+# any length.
 _TEXT = Kind(lambda value: type(value) is str, "a text")
 _FACT = Kind(lambda value: type(value) is bool, "true or false")
 _COUNT = Kind(lambda value: type(value) is int and value >= 0, "a whole number, 0 or above")
@@ -128,21 +139,25 @@ _FRACTION = Kind(
     lambda value: type(value) in (int, float) and 0 <= value <= 1, "a fraction from 0 to 1"
 )
 
-_COSTS = {field.name: _NUMBER if field.default is MISSING else _or_null(_NUMBER) for field in fields(Cost)} | {
-    "role": _TEXT, "training": _TEXT, "samples": _COUNT,
-}  # fmt: skip
-_LEAST = {field.name for field in fields(Cost) if field.default is MISSING}
+_COST_PARTS: dict[str, Kind] = {}
+_NEEDED_PARTS: set[str] = set()
+for _field in fields(Cost):
+    _COST_PARTS[_field.name] = _or_null(_NUMBER)
+    if _field.default is MISSING:
+        _COST_PARTS[_field.name] = _NUMBER
+        _NEEDED_PARTS.add(_field.name)
+_COST_PARTS |= {"role": _TEXT, "training": _TEXT, "samples": _COUNT}
 
 
 def _is_cost(value: Any) -> bool:
     if type(value) is list:
-        if len(value) > len(_COSTS):
+        if len(value) > len(_COST_PARTS):
             return False
-        value = dict(zip(_COSTS, value, strict=False))
+        value = dict(zip(_COST_PARTS, value, strict=False))
     return (
         type(value) is dict
-        and _LEAST <= value.keys() <= _COSTS.keys()
-        and all(_COSTS[name].holds(part) for name, part in value.items())
+        and _NEEDED_PARTS <= value.keys() <= _COST_PARTS.keys()
+        and all(_COST_PARTS[name].holds(part) for name, part in value.items())
     )
 
 
@@ -150,7 +165,8 @@ _TEXTS = _list(_TEXT, "a list of texts")
 _BY_METRIC = "the metric's"
 _COST = Kind(
     _is_cost,
-    f"a training's cost: {', '.join(_COSTS)}, of which the first {len(_LEAST)} must be there",
+    f"a training's cost: {', '.join(_COST_PARTS)}, of which the first {len(_NEEDED_PARTS)} must be "
+    "there",
 )
 _COLUMNS = _mapping(_list(_NUMBER, "a list of finite numbers"), "lists of finite numbers by name")
 
@@ -164,7 +180,7 @@ class Selected:
         on: What the evaluations looked at: "validation" data; "test" data, which is a leak; or
             "nothing".
 
-    >>> Selected("last", "nothing").told
+    >>> Selected("last", "nothing").in_record
     'last, selected without validation data'
     """
 
@@ -172,13 +188,13 @@ class Selected:
     on: Literal["validation", "test", "nothing"] = "validation"
 
     @property
-    def told(self) -> str:
+    def in_record(self) -> str:
         """As it stands in records."""
         return self.weights + _SELECTED_ON[self.on]
 
     @classmethod
-    def of(cls, told: str | None) -> Selected | None:
-        """Return what a record says; ``None`` of a ticket that was not evaluated.
+    def of(cls, entry: str | None) -> Selected | None:
+        """Read what a record says; ``None`` of a ticket that was not evaluated.
 
         Raises:
             ConfigError: No record says so.
@@ -186,14 +202,14 @@ class Selected:
         >>> Selected.of("best, selected on test data")
         Selected(weights='best', on='test')
         """
-        if told is None:
+        if entry is None:
             return None
         for weights in ("last", "best"):
             for on in _SELECTED_ON:
                 selected = cls(weights, on)  # type: ignore[arg-type]
-                if selected.told == told:
+                if selected.in_record == entry:
                     return selected
-        raise ConfigError(f"selected is {told!r}; it begins with last or best")
+        raise ConfigError(f"selected is {entry!r}; it begins with last or best")
 
 
 _SELECTED_ON = {
@@ -231,6 +247,7 @@ def _entry(
     return field(default=ABSENT, metadata=metadata) if optional else field(metadata=metadata)
 
 
+# The headings of the page of fields.
 _WHICH, _TICKET, _MEASURED = "Which result it is", "The ticket", "What was measured"
 _COST_OF, _SOME, _TRANSFER = "What it cost", "Where it applies", "Of transfers alone"
 
@@ -244,8 +261,9 @@ class Result:
     version which wrote the record did not know, are ``ABSENT``. Entries by metric are mappings
     here, and one entry each in a record: ``test["accuracy"]`` is ``test_accuracy``.
 
-    >>> record = {"arm": "lth", "replicate": 0, "round": 1, "kept": 8, "density": 0.8, "mask_digest": "ab",
-    ...           "evaluated": True, "samples_seen": 600, "test_accuracy": 0.9, "test_loss": 0.3}
+    >>> record = {"arm": "lth", "replicate": 0, "round": 1, "kept": 8, "density": 0.8,
+    ...           "mask_digest": "ab", "evaluated": True, "samples_seen": 600,
+    ...           "test_accuracy": 0.9, "test_loss": 0.3}
     >>> result = Result.of_record(record)
     >>> result.test, result.valid, result.plain() == record
     ({'accuracy': 0.9, 'loss': 0.3}, {}, True)
@@ -505,100 +523,96 @@ class Result:
             metrics: What its networks were measured by, the headline first.
 
         Raises:
-            ConfigError: It says of a selection what no record says.
+            ConfigError: Its ``selected`` is none that records have.
         """
-        read: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for entry in fields(cls):
-            if entry.metadata["name"]:
-                names = _metrics_of(entry.name, metrics)
-                keys = {name: entry.metadata["name"].format(name) for name in names}
-                read[entry.name] = {
-                    name: record[key] for name, key in keys.items() if key in record
-                }
+            pattern = entry.metadata["name"]
+            if pattern:
+                by_metric = {}
+                for metric in _metrics_of(entry.name, metrics):
+                    name = pattern.format(metric)
+                    if name in record:
+                        by_metric[metric] = record[name]
+                values[entry.name] = by_metric
             elif entry.name in record:
-                read[entry.name] = record[entry.name]
-        if "costs" in read:
-            read["costs"] = costs_of(record)
-        if "selected" in read:
-            read["selected"] = Selected.of(read["selected"])
-        return cls(**read)
+                values[entry.name] = record[entry.name]
+        if "costs" in values:
+            values["costs"] = costs_of(record)
+        if "selected" in values:
+            values["selected"] = Selected.of(values["selected"])
+        return cls(**values)
 
     def plain(self) -> dict[str, Any]:
         """Return it as it stands in a record."""
-        said: dict[str, Any] = {}
+        record: dict[str, Any] = {}
         for entry in fields(self):
-            value = getattr(self, entry.name)
+            value, pattern = getattr(self, entry.name), entry.metadata["name"]
             if value is ABSENT:
                 continue
-            if entry.metadata["name"]:
-                said |= {
-                    entry.metadata["name"].format(name): number for name, number in value.items()
-                }
+            if pattern:
+                for metric, number in value.items():
+                    record[pattern.format(metric)] = number
             elif entry.name == "costs":
-                said["costs"] = [cost.plain() for cost in value]
+                record["costs"] = [cost.plain() for cost in value]
             elif entry.name == "selected":
-                said["selected"] = value and value.told
+                record["selected"] = value and value.in_record
             else:
-                said[entry.name] = value
-        return said
+                record[entry.name] = value
+        return record
 
 
 def _metrics_of(entry: str, metrics: Sequence[Metric]) -> list[str]:
-    """Name what an entry by metric has numbers of: at the early stop the headline alone."""
+    """Name the metrics that an entry by metric has: at the early stop the headline alone."""
     names = [metric.name for metric in metrics]
     return names[:1] if entry == "early" else [*names, "loss"]
 
 
 def kinds(metrics: Sequence[Metric]) -> dict[str, Kind]:
-    """Return what each entry of a record must be, by its name; one that a record lacks its
-    version did not write.
+    """Return what each entry of a record must be, by its name.
+
+    A record may lack entries that the version which wrote it did not know.
     """
     fractions = {metric.name for metric in metrics if metric.fraction}
-    found: dict[str, Kind] = {}
+    by_name: dict[str, Kind] = {}
     for entry in fields(Result):
-        if not entry.metadata["name"]:
-            found[entry.name] = entry.metadata["kind"]
+        kind, pattern = entry.metadata["kind"], entry.metadata["name"]
+        if not pattern:
+            by_name[entry.name] = kind
             continue
-        for name in _metrics_of(entry.name, metrics):
-            kind = _or_null(_FRACTION) if name in fractions else entry.metadata["kind"]
-            found[entry.metadata["name"].format(name)] = kind
-    return found
+        for metric in _metrics_of(entry.name, metrics):
+            name = pattern.format(metric)
+            by_name[name] = _or_null(_FRACTION) if metric in fractions else kind
+    return by_name
+
+
+_PAGE = """\
+# Results
+
+A line of `records.jsonl` says what is known of one ticket: a result. Its type is
+`tombola.records.results.Result`, of which this page is made
+(`python -m tombola.records.results docs/results.md`).
+
+`METRIC` stands for each metric that the task declares, such as `accuracy`, and for `loss`. Numbers
+of a ticket that was not evaluated are null. An entry that does not apply, or that the version which
+wrote the record did not know, is left out.
+"""
 
 
 def page() -> str:
     """Return the page of fields, as Markdown."""
-    lines = [
-        "# Results",
-        "",
-        "A line of `records.jsonl` says what is known of one ticket: a result. "
-        "`tombola.records.results.Result` is its",
-        "type; this page is made of it (`python -m tombola.records.results docs/results.md`).",
-        "",
-        "`METRIC` stands for each metric that the task declares, such as `accuracy`, and for "
-        "`loss`. Numbers of a",
-        "ticket that was not evaluated are null. An entry that does not apply, or that the version "
-        "which wrote the",
-        "record did not know, is left out.",
-    ]
-    groups = dict.fromkeys(entry.metadata["group"] for entry in fields(Result))
-    for group in groups:
+    lines = _PAGE.splitlines()
+    entries = fields(Result)
+    for group in dict.fromkeys(entry.metadata["group"] for entry in entries):
         lines += ["", f"## {group}", "", "| entry | is | unit | meaning |", "|---|---|---|---|"]
-        for entry in fields(Result):
+        for entry in entries:
             about = entry.metadata
             if about["group"] == group:
                 name = about["name"].format("METRIC") or entry.name
-                lines.append(
-                    f"| `{name}` | {about['kind'].told} | {about['unit']} | {about['meaning']} |"
-                )
-    lines += [
-        "",
-        "## A training's cost",
-        "",
-        "An entry of `costs`.",
-        "",
-        "| entry | unit | meaning |",
-        "|---|---|---|",
-    ]
+                kind = about["kind"].described
+                lines.append(f"| `{name}` | {kind} | {about['unit']} | {about['meaning']} |")
+    lines += ["", "## A training's cost", "", "An entry of `costs`.", ""]
+    lines += ["| entry | unit | meaning |", "|---|---|---|"]
     for part in fields(Cost):
         lines.append(f"| `{part.name}` | {part.metadata['unit']} | {part.metadata['meaning']} |")
     return "\n".join(lines) + "\n"

@@ -24,79 +24,79 @@ def of_ticket(file: TicketFile) -> dict[str, Any]:
     Returns:
         flops: [all weights, kept ones] of a forward pass of one example; ``None`` where the ticket
             does not say.
-        bytes: [all prunable weights, the kept ones and a bit for each]. latency: milliseconds for a
-            batch of one,
-        dense and masked, on which device, and of which other ticket of its run where it was not
-        this one; ``None`` where the ticket lies in no run that measured any.
+        bytes: [all prunable weights, the kept ones and a bit for each].
+        latency: Milliseconds for a batch of one, dense and masked, on which device, and of which
+            other ticket of its run where it was not this one; ``None`` where the ticket lies in no
+            run that measured any.
     """
-    size = {name: ITEMSIZE[file.rewind[name].dtype] for name in file.shapes if name in file.rewind}
     kept = file.kept_per_layer()
-    whole = sum(math.prod(file.shapes[name]) * each for name, each in size.items())
-    packed = sum(
-        kept[name] * each + -(-math.prod(file.shapes[name]) // 8) for name, each in size.items()
-    )
-    return {"flops": _flops(file.origin), "bytes": [whole, packed], "latency": _measured(file)}
+    dense_bytes = sparse_bytes = 0
+    for name, shape in file.shapes.items():
+        if name in file.rewind:
+            weights, itemsize = math.prod(shape), ITEMSIZE[file.rewind[name].dtype]
+            dense_bytes += weights * itemsize
+            sparse_bytes += kept[name] * itemsize + -(-weights // 8)
+    return {
+        "flops": _flops(file.origin),
+        "bytes": [dense_bytes, sparse_bytes],
+        "latency": _latency(file),
+    }
 
 
-def in_words(found: Mapping[str, Any]) -> str:
-    """Say in one line what masks save and what saves time.
+def in_words(savings: Mapping[str, Any]) -> str:
+    """Say in one line what a mask saves and what saves time.
 
-    >>> in_words({"flops": [200, 50], "bytes": [4000, 1500], "latency": None})
-    'in theory 75 % of the FLOPs of a forward pass and, packed, 62 % of the bytes of the prunable weights; no time by \
-itself, since zeros are multiplied like any other number; removing whole channels, kernels for sparse weights or a \
-runtime that has them (ONNX) saves time'
+    >>> print(in_words({"flops": [200, 50], "bytes": [4000, 1500], "latency": None}))
+    in theory 75 % of the FLOPs of a forward pass and, packed, 62 % of the bytes of the prunable \
+weights; no time by itself, since zeros are multiplied like any other number; removing whole \
+channels, kernels for sparse weights or a runtime that has them (ONNX) saves time
     """
-    flops, measured = found["flops"], found["latency"]
-    saved = f"{_saved(*flops)} of the FLOPs of a forward pass and, packed, " if flops else ""
+    flops, latency = savings["flops"], savings["latency"]
+    of_flops = f"{_saved(*flops)} of the FLOPs of a forward pass and, packed, " if flops else ""
+    of_bytes = f"{_saved(*savings['bytes'])} of the bytes of the prunable weights"
     clock = "zeros are multiplied like any other number"
-    if measured:
-        of = f" of {measured['of']}" if measured["of"] else ""
+    if latency:
+        of_which = f" of {latency['of']}" if latency["of"] else ""
         clock = (
-            f"a batch of 1{of} took {measured['ticket_ms']:.3g} ms and dense "
-            f"{measured['dense_ms']:.3g} ms ({measured['device']}, measured by its run)"
+            f"a batch of 1{of_which} took {latency['ticket_ms']:.3g} ms and dense "
+            f"{latency['dense_ms']:.3g} ms ({latency['device']}, measured by its run)"
         )
     return (
-        f"in theory {saved}{_saved(*found['bytes'])} of the bytes of the prunable weights; no time "
-        f"by itself, since {clock}; removing whole channels, kernels for sparse weights or a "
-        "runtime that has them (ONNX) saves time"
+        f"in theory {of_flops}{of_bytes}; no time by itself, since {clock}; removing whole "
+        "channels, kernels for sparse weights or a runtime that has them (ONNX) saves time"
     )
 
 
-def _saved(whole: int, left: int) -> str:
-    return f"{100 * max(0.0, 1 - left / whole) if whole else 0:.0f} %"
+def _saved(dense: int, left: int) -> str:
+    return f"{100 * max(0.0, 1 - left / dense) if dense else 0:.0f} %"
 
 
 def _flops(origin: Mapping[str, Any]) -> list[int] | None:
-    said = origin.get("inference_flops")
-    fits = (
-        isinstance(said, list)
-        and len(said) == 2
-        and all(type(one) is int and one > 0 for one in said)
-    )
-    return said if fits else None
+    flops = origin.get("inference_flops")
+    if not isinstance(flops, list) or len(flops) != 2:
+        return None
+    return flops if all(type(number) is int and number > 0 for number in flops) else None
 
 
-def _measured(file: TicketFile) -> dict[str, Any] | None:
-    """Return what the run that a ticket lies in measured of its mask, ``None`` where it did
-    not, or is damaged.
-    """
+def _latency(file: TicketFile) -> dict[str, Any] | None:
+    """Return what its run measured of a ticket's mask; ``None`` where it did not, or is damaged."""
     run = run_above(file.path)
     if run is None:
         return None
     try:
-        found = seals_of(run).read_json(Path(run, LATENCY))
-        rows = {row.get("mask_digest"): row for row in found["rows"]}
+        table = seals_of(run).read_json(Path(run, LATENCY))
+        by_mask = {row.get("mask_digest"): row for row in table["rows"]}
+        dense = by_mask.pop(None)
         # Of one replicate of each arm the sparsest ticket is measured: another one has as many
         # zeros or fewer.
-        row = rows.get(file.mask_digest) or next(
-            row for digest, row in rows.items() if digest is not None
-        )
-        of = "" if row["mask_digest"] == file.mask_digest else f"{row['arm']}, round {row['round']}"
-        times = {
-            "dense_ms": float(rows[None]["batch_1"]["ms"]),
+        row = by_mask.get(file.mask_digest) or next(iter(by_mask.values()))
+        same = row["mask_digest"] == file.mask_digest
+        latency = {
+            "dense_ms": float(dense["batch_1"]["ms"]),
             "ticket_ms": float(row["batch_1"]["ms"]),
+            "device": str(table["device"]),
+            "of": "" if same else f"{row['arm']}, round {row['round']}",
         }
-        told = {**times, "device": str(found["device"]), "of": of}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return None  # the run itself says what is wrong with it
-    return told if f"{told['device']}{of}".isprintable() else None
+    return latency if f"{latency['device']}{latency['of']}".isprintable() else None

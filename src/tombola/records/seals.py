@@ -1,23 +1,23 @@
-"""Seals: the digest that a file of a run carries over its own content, and the one reader and
-writer of each kind.
+"""Seals: digests of their own content that a run's files carry, and the readers and writers of each
+kind of file.
 
     value -> content -> [ seal ] -> file -> [ seal checked ] -> content -> value
 
 What a run has written it reads back hours later, or on another machine. A seal is the sha256 over
 whose file it is, what it is called, and what it says. So a file that lost a bit, was cut off, was
-edited, or stands in the place of another one of its kind is never taken for what was written. It
-stands where other readers of the kind pass over it:
+edited, or was put in the place of another of its kind is never taken for what was written. The seal
+is where other readers of the kind ignore it:
 
-    JSON          the entry "#seal": of a mapping its last one, of a list in a last mapping of its own
+    JSON          the entry "#seal": the last of a mapping, of a list alone in a last mapping
     JSON Lines    the last entry "#seal" of every line
     YAML          a comment, the last line
     safetensors   the one entry of the metadata
     .npy          behind the array
     .npz          the archive's comment
 
-Files of before there were seals have none. Whether a folder is that old is said by its
-``run.json``, which has a seal itself, and not by the file at hand: a seal that was damaged is not
-taken for one that never was.
+Files of before there were seals have none. The folder's ``run.json``, which has a seal itself, says
+whether it is that old, and not the file at hand: a seal that was damaged is not taken for one that
+never was.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ _MARK = b"seal:"
 _TRAILER = len(_MARK) + 64
 _METADATA = b'{"__metadata__":{"seal":"'
 _UNSET = "0" * 64
-# without libyaml it takes ten times as long
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml ten times as slow
 _NO_SEAL = "was altered or damaged: it has no digest, as every file of this run has"
 
 
@@ -80,7 +79,7 @@ class Seals:
     ...     _ = Path(name, "a.json").rename(Path(name, "b.json"))
     ...     folder.read_json(Path(name, "b.json"))
     Traceback (most recent call last):
-    tombola.ground.errors.DamagedError: '...b.json' was altered, damaged or put in another file's place: its ...
+    tombola.ground.errors.DamagedError: '...b.json' was altered, damaged or put in another ...
     >>> again
     {'epochs': 3}
     """
@@ -90,7 +89,7 @@ class Seals:
     required: bool = True
 
     # Text
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     def write_json(self, path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
         """Write a mapping or a list as JSON for people to read."""
@@ -99,8 +98,9 @@ class Seals:
         write_whole(path, json.dumps(sealed, indent=2) + "\n")
 
     def read_json(self, path: Path) -> Any:
-        """Read what `write_json` has written. The seal is over the value, so it holds however
-        the text is laid out.
+        """Read what `write_json` has written.
+
+        The seal is over the value, so it holds however the text is laid out.
         """
         text = self._text(path)
         try:
@@ -130,10 +130,10 @@ class Seals:
     def read_line(self, path: Path, line: bytes, place: str = "") -> dict[str, Any]:
         """Read what `line` has returned, without the seal."""
         line = line.rstrip(b"\r\n")
-        found = (
-            _LINE.fullmatch(line, len(line) - _LINE_LENGTH) if len(line) > _LINE_LENGTH else None
-        )
-        if found is None:
+        sealed = None
+        if len(line) > _LINE_LENGTH:
+            sealed = _LINE.fullmatch(line, len(line) - _LINE_LENGTH)
+        if sealed is None:
             value = _json_line(line)
             if self.required or KEY in value:
                 raise DamagedError(
@@ -141,35 +141,27 @@ class Seals:
                 )
             return value
         text = line[:-_LINE_LENGTH] + b"}"
-        seal = self._digest(path, text, place)
-        if seal != found[1].decode():
-            why = (
-                "is of another run"
-                if not place
-                else "is of another run, or a line is missing or was added"
-            )
+        seal, actual = sealed[1].decode(), self._digest(path, text, place)
+        if seal != actual:
+            or_else = ", or a line is missing or was added" if place else ""
             raise DamagedError(
-                f"it was altered, damaged or {why}: {_told(found[1].decode(), seal)}"
+                f"it was altered, damaged or is of another run{or_else}: {_differ(seal, actual)}"
             )
         return _json_line(text)
 
     def write_lines(self, path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write a JSON Lines file that is always written as a whole: each line knows how many
-        there are.
-        """
+        """Write a JSON Lines file whose lines know how many there are; none is added later."""
         write_whole(path, self.lines(path, records))
 
     def lines(self, path: Path, records: Sequence[Mapping[str, Any]]) -> bytes:
         """Return what `write_lines` writes."""
-        places = (f"{number} of {len(records)}" for number in range(1, len(records) + 1))
-        return b"".join(
-            self.line(path, record, place) for record, place in zip(records, places, strict=True)
-        )
+        sealed = []
+        for number, record in enumerate(records, 1):
+            sealed.append(self.line(path, record, f"{number} of {len(records)}"))
+        return b"".join(sealed)
 
     def read_lines(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Read what `write_lines` has written; what is wrong with a line is told with its
-        number.
-        """
+        """Read what `write_lines` has written; an error names the line's number."""
         lines = self.raw(path).split(b"\n")
         if lines[-1]:
             raise DamagedError(f"line {len(lines)} of '{path}' is damaged: it is cut off")
@@ -188,19 +180,18 @@ class Seals:
         """Read what `write_yaml` has written.
 
         Returns:
-            What it says, and what is wrong with its seal: people edit such a file, and who knows
-            what it should say can tell them more.
+            The value, and what is wrong with its seal: people edit such a file, and a caller that
+            knows what it should say can tell them more.
         """
         text = self._text(path)
-        found = _COMMENT.search(text)
+        comment = _COMMENT.search(text)
         try:
             value = yaml.load(text, _LOADER)
-        except (
-            Exception
-        ) as error:  # PyYAML lets through what its constructors meet: KeyError, RecursionError
+        # PyYAML does not catch what its constructors raise: KeyError, RecursionError.
+        except Exception as error:
             raise _unreadable(path, error) from error
         try:
-            self._check_value(path, value, found[1] if found else None)
+            self._check_value(path, value, comment[1] if comment else None)
         except DamagedError as error:
             return value, error
         return value, None
@@ -213,7 +204,7 @@ class Seals:
             return
         try:
             actual = self._of_value(path, value)
-        except InputError as error:  # nothing that was written is so
+        except InputError as error:  # no such value was ever written
             raise _unreadable(path, error) from error
         self._check(path, seal, actual)
 
@@ -226,7 +217,7 @@ class Seals:
             raise _unreadable(path, error) from error
 
     # Arrays
-    # ---------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     def write_array(self, path: Path, values: NDArray[Any]) -> None:
         """Write an array as a ``.npy`` file."""
@@ -246,9 +237,8 @@ class Seals:
             values: NDArray[Any] = np.load(stream, allow_pickle=False)
             if rest := len(content) - stream.tell():
                 raise ValueError(f"{rest} bytes follow the array")
-        except (
-            Exception
-        ) as error:  # numpy lets through what its parser of headers meets: TokenError, MemoryError
+        # numpy does not catch what its parser of headers raises: TokenError, MemoryError.
+        except Exception as error:
             raise _unreadable(path, error) from error
         return values
 
@@ -274,9 +264,7 @@ class Seals:
                 if archive.comment:
                     raise ValueError("it has a comment that is no digest")
                 return dict(packed.items())
-        except (
-            Exception
-        ) as error:  # as of a single array; an array that is no archive has no members
+        except Exception as error:  # as of a single array, and that an array has no members
             raise _unreadable(path, error) from error
 
     def _write_with_trailer(self, path: Path, content: bytes) -> None:
@@ -295,7 +283,7 @@ class Seals:
         return content, True
 
     # Tensors
-    # --------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     def write_tensors(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write named tensors as a safetensors file; the same tensors make the same bytes."""
@@ -307,36 +295,39 @@ class Seals:
 
         # Copies: safetensors refuses tensors that share memory, as the test results of the best
         # state do with "early".
-        apart = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        content = memoryview(save(apart, {"seal": _UNSET}))
-        at = 8 + len(_METADATA)
-        assert bytes(content[8:at]) == _METADATA, "safetensors puts its metadata first"
+        copies = {}
+        for name, tensor in tensors.items():
+            copies[name] = tensor.detach().cpu().contiguous().clone()
+        content = memoryview(save(copies, {"seal": _UNSET}))
+        begin = 8 + len(_METADATA)
+        assert bytes(content[8:begin]) == _METADATA, "safetensors puts its metadata first"
         seal = self._digest(path, content)
-        return [content[:at], seal.encode(), content[at + 64 :]]
+        return [content[:begin], seal.encode(), content[begin + 64 :]]
 
     def read_tensors(self, path: Path) -> dict[str, Tensor]:
         """Read what `write_tensors` has written, by name."""
-        # All of it into memory, and not mapped: what is used is what was checked, whatever happens
-        # to the file.
+        # Read into memory, not mapped: what is used is what was checked, whatever happens to the
+        # file.
         return self.tensors_in(path, self.raw(path))
 
     def tensors_in(self, path: Path, raw: bytes) -> dict[str, Tensor]:
         """Return the tensors in the bytes of a file."""
         from safetensors.torch import load
 
-        at = 8 + len(_METADATA)
-        seal = raw[at : at + 64].decode("ascii", errors="replace")
-        if raw[8:at] == _METADATA and _HEX.fullmatch(seal):
+        begin = 8 + len(_METADATA)
+        seal = raw[begin : begin + 64].decode("ascii", errors="replace")
+        if raw[8:begin] == _METADATA and _HEX.fullmatch(seal):
+            # The digest was taken while zeros were in its place.
             sha = self._begun(path)
-            for piece in (raw[:at], _UNSET.encode(), memoryview(raw)[at + 64 :]):
+            for piece in (raw[:begin], _UNSET.encode(), memoryview(raw)[begin + 64 :]):
                 sha.update(piece)
             self._check(path, seal, sha.hexdigest())
-        elif self.required or b"__metadata__" in raw[8 : at + 64]:
+        elif self.required or b"__metadata__" in raw[8 : begin + 64]:
             raise DamagedError(f"'{path}' {_NO_SEAL}")
         try:
             tensors = load(raw)
-            # In the order in which they lie there: the library's own is another one each time, and
-            # what is written of them, such as a rewind point, must be the same bytes.
+            # In the order of the file: the library's own differs from call to call, and what is
+            # written of the tensors, such as a rewind point, must be the same bytes.
             header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
             order = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
             return {name: tensors[name] for name in order}
@@ -356,12 +347,10 @@ class Seals:
         return raw
 
     # Digests
-    # --------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     def _begun(self, path: Path, place: str = "") -> Any:
-        """Begin a digest with whose file it is and what it is called there, wherever the folder
-        is now.
-        """
+        """Begin a digest with whose file it is and its name in the folder, wherever that is now."""
         name = path.relative_to(self.folder).as_posix()
         return hashlib.sha256("\n".join((self.of, name, place, "")).encode())
 
@@ -376,11 +365,11 @@ class Seals:
         if seal != actual:
             raise DamagedError(
                 f"'{path}' was altered, damaged or put in another file's place: "
-                f"{_told(seal, actual)}"
+                f"{_differ(seal, actual)}"
             )
 
 
-def _told(seal: Any, actual: str) -> str:
+def _differ(seal: Any, actual: str) -> str:
     return f"its digest is {str(seal)[:12]}, its content has {actual[:12]}"
 
 
@@ -395,9 +384,6 @@ def _json_line(text: bytes) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> DamagedError:
-    why = (
-        getattr(error, "strerror", None)
-        or " ".join(str(error).split())[:200]
-        or type(error).__name__
-    )
+    in_one_line = " ".join(str(error).split())[:200]
+    why = getattr(error, "strerror", None) or in_one_line or type(error).__name__
     return DamagedError(f"'{path}' cannot be read: {why}")

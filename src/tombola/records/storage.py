@@ -3,7 +3,7 @@
     work -> [ do ] -> result -> [ keep ] -> DIGEST.kind -> [ read ] -> result
 
 What is on disk is not done again, so a run that was stopped goes on where it was. A file that is
-not what was written counts as not there, and that is told: what it held is done again where it is
+not what was written counts as missing, with a warning: what it held is done again where it is
 needed.
 """
 
@@ -31,8 +31,8 @@ _STARTS = "starts"  # a folder of their own: they are no results
 
 
 def log_error(folder: Path, text: str) -> None:
-    """Add a traceback to a run's ``errors.log``; that it cannot be written must not hide what
-    it tells of.
+    """Add a traceback to a run's ``errors.log``, if that can be written: the error itself matters
+    more.
     """
     with contextlib.suppress(OSError), (folder / "errors.log").open("a", encoding="utf-8") as log:
         log.write(text)
@@ -43,10 +43,10 @@ class Store:
 
     Args:
         folder: The folder.
-        tell: Told of each file that is not what was written, once: which, and what is wrong with
-            it.
-        sealed: Whether a file without a digest of its content is not what was written; `runs.Run`
-            knows of its own.
+        tell: Called once for each file that is not what was written, with a line that says which
+            it is and what is wrong.
+        sealed: Whether a file without a digest of its content counts as damaged; `runs.Run` knows
+            of its own.
     """
 
     def __init__(
@@ -57,9 +57,7 @@ class Store:
         self._told: set[Path] = set()
 
     def read(self, kind: type[Work[Result]], digest: str) -> Result | None:
-        """Return a finished result, or ``None`` where there is none, or one that is not what
-        was written.
-        """
+        """Return a finished result, or ``None`` where there is none or its file is damaged."""
         path = self._path(kind, digest)
         try:
             result: Result = self._read(path)
@@ -89,7 +87,7 @@ class Store:
     def write(
         self, kind: type[Work[Any]], digest: str, file: bytes | list[bytes | memoryview]
     ) -> None:
-        """Write what `pack` has returned, here or elsewhere."""
+        """Write what `pack` has returned, in this store or another one."""
         path = self._path(kind, digest)
         write_whole(path, file)
         self._told.discard(path)
@@ -126,9 +124,7 @@ class Store:
         self._read(path)
 
     def keep_start(self, digest: str, state: State) -> None:
-        """Write a start state for the workers, until `clear_starts`; one that is there already
-        is not written again.
-        """
+        """Write a start state for the workers, unless it is there; `clear_starts` removes it."""
         if not self._start_path(digest).exists():
             self._seals.write_tensors(self._start_path(digest), state)
 
@@ -152,9 +148,7 @@ class Store:
         to._seals.write_tensors(to.folder / path.name, self._seals.read_tensors(path))
 
     def seal(self) -> None:
-        """Write all files anew, each with its digest, for a folder of before there were any;
-        what is damaged goes.
-        """
+        """Write all files anew with digests, for a folder without; damaged files are removed."""
         for path in sorted(self.folder.glob("*.*")):
             try:
                 self.verify(path)
