@@ -4,7 +4,7 @@
                           |
          nothing in it is unpickled, imported or run
 
-What the bytes of the file mean, and how they are checked, stands in `tombola.ticket_format`.
+`tombola.ticket_format` says what the bytes of the file mean, and how they are checked.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ from tombola.masks.digests import DTYPES, contents, digest_mask, digest_state, p
 
 
 class RewindPoints:
-    """A folder of rewind points that many tickets share: each state is encoded, checked and written
-    once.
+    """A folder of rewind points that many tickets share, each encoded, checked and written once.
 
-    A state is known again by its tensors while they live; one that torch's functions have changed
-    is another state. A file that is not as it was left is read again, and replaced where it is
-    damaged. Threads may share one.
+    A state is recognised by its tensors while they live; one that torch's functions have changed is
+    another state. A file that has changed since is read again, and replaced where it is damaged.
+    Threads may share one.
 
     Args:
         folder: Where they are; a ticket finds them in a folder named ``rewind_points`` beside it or
@@ -43,8 +42,9 @@ class RewindPoints:
     >>> state = {"w": torch.ones(2)}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     points = RewindPoints(f"{folder}/rewind_points")
-    ...     for keep in (torch.tensor([True, True]), torch.tensor([True, False])):
-    ...         _ = Ticket({"w": keep}, state).save(f"{folder}/{int(keep.sum())}.safetensors", points)
+    ...     for name, keep in (("a", [True, True]), ("b", [True, False])):
+    ...         ticket = Ticket({"w": torch.tensor(keep)}, state)
+    ...         _ = ticket.save(f"{folder}/{name}.safetensors", points)
     ...     len(list(points.folder.iterdir()))
     1
     """
@@ -55,15 +55,19 @@ class RewindPoints:
         self._lock = threading.Lock()
 
     def known(self, state: State) -> ticket_format.RewindPoint | None:
-        """Return the rewind point that was kept of these very tensors, without its bytes, while
-        its file is there.
+        """Return the rewind point that was kept of these very tensors, without its bytes.
+
+        ``None`` where there is none, or its file is gone.
         """
         with self._lock:
             self._kept = [kept for kept in self._kept if kept.lives() and kept.is_there()]
-            return next((kept.point for kept in self._kept if kept.is_of(state)), None)
+            for kept in self._kept:
+                if kept.is_of(state):
+                    return kept.point
+        return None
 
     def keep(self, state: State, point: ticket_format.RewindPoint) -> None:
-        """Write a state's rewind point, unless it is there, and know it from now on.
+        """Write a state's rewind point, unless it is there, and recognise it from now on.
 
         Raises:
             DiskError: The file cannot be written.
@@ -74,14 +78,12 @@ class RewindPoints:
 
 
 class _Kept:
-    """A rewind point that is in a file, the tensors that it was made of, and how its file was
-    left.
-    """
+    """A rewind point in a file, the tensors that it was made of, and the file's time and size."""
 
     def __init__(self, state: State, point: ticket_format.RewindPoint, path: Path) -> None:
-        self.point, self._path, self._left = point, path, _stamp(path)
-        # What a module says of itself and is no tensor becomes a new one each time: such a state is
-        # never known again.
+        self.point, self._path, self._stamp = point, path, _stamp(path)
+        # A module's extra state that is no tensor becomes a new one each time: such a state is
+        # never recognised.
         self._tensors = {name: weakref.ref(value) for name, value in states.tensors(state).items()}
         self._versions = _versions(state)
 
@@ -89,32 +91,33 @@ class _Kept:
         return all(tensor() is not None for tensor in self._tensors.values())
 
     def is_of(self, state: State) -> bool:
-        same = list(state) == list(self._tensors) and all(
-            self._tensors[name]() is state[name] for name in state
-        )
-        return same and _versions(state) == self._versions
+        if list(state) != list(self._tensors):
+            return False
+        same_tensors = all(self._tensors[name]() is state[name] for name in state)
+        return same_tensors and _versions(state) == self._versions
 
     def is_there(self) -> bool:
-        return self._left is not None and _stamp(self._path) == self._left
+        return self._stamp is not None and _stamp(self._path) == self._stamp
 
 
 def _versions(state: State) -> list[int]:
-    """Return how often torch's functions have changed each tensor; one made for inference alone
-    does not count them.
+    """Return how often torch's functions have changed each tensor.
+
+    Tensors that were made in inference mode do not count that: -1.
     """
-    return [
-        -1 if value.is_inference() else value._version
-        for value in state.values()
-        if isinstance(value, Tensor)
-    ]
+    versions = []
+    for value in state.values():
+        if isinstance(value, Tensor):
+            versions.append(-1 if value.is_inference() else value._version)
+    return versions
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _contents(state: State) -> dict[str, ticket_format.Contents]:
@@ -153,8 +156,9 @@ class Ticket:
         path: str | os.PathLike[str],
         rewind_points: MutableMapping[Path, ticket_format.RewindPoint] | None = None,
     ) -> Ticket:
-        """Read and verify a ticket file; tensors are on the CPU, in the model's order, and belong
-        to the caller.
+        """Read and verify a ticket file.
+
+        Tensors are on the CPU, in the model's order, and belong to the caller.
 
         Args:
             path: The file. One that refers to its rewind point has it in a folder ``rewind_points``
@@ -177,8 +181,7 @@ class Ticket:
         path: str | os.PathLike[str],
         rewind_points: RewindPoints | str | os.PathLike[str] | None = None,
     ) -> str:
-        """Write the ticket to a safetensors file, whole or not at all, and return the file's
-        digest.
+        """Write the ticket to a safetensors file, whole or not at all; return the file's digest.
 
         The same ticket gives the same bytes. Missing folders are made; an existing file is
         replaced.
@@ -186,10 +189,10 @@ class Ticket:
         Args:
             path: The file.
             rewind_points: Folder of rewind points, which many tickets share; without it the
-                ticket's file holds its own. It is named ``rewind_points`` and is beside the ticket
-                or in one of the four folders above, for there `load` looks for it. A rewind point
-                that is there already is read and checked, not written; with `RewindPoints` only the
-                first time.
+                ticket's file holds its own. It must be named ``rewind_points`` and be beside the
+                ticket or in one of the four folders above, where `load` looks for it. A rewind
+                point that is there already is read and checked, not written; with `RewindPoints`
+                only the first time.
 
         Raises:
             TicketError: The mask does not fit the rewind point, a value cannot be stored, the
@@ -197,7 +200,8 @@ class Ticket:
             DiskError: A file cannot be written.
 
         >>> import tempfile
-        >>> ticket = Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}, {"arm": "LTH"})
+        >>> mask, point = {"w": torch.tensor([True, False])}, {"w": torch.ones(2)}
+        >>> ticket = Ticket(mask, point, {"arm": "LTH"})
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     digest = ticket.save(f"{folder}/ticket.safetensors")
         ...     again = Ticket.load(f"{folder}/ticket.safetensors")
@@ -211,27 +215,26 @@ class Ticket:
         if points is not None:
             _check_found(path, points.folder)
         try:
-            packed = {
-                name: (tuple(keep.shape), pack(name, keep)) for name, keep in self.mask.items()
-            }
+            mask = {}
+            for name, keep in self.mask.items():
+                mask[name] = tuple(keep.shape), pack(name, keep)
+            rewind: dict[str, ticket_format.Contents] | ticket_format.RewindPoint
             known = None if points is None else points.known(self.rewind_point)
-            state = {} if known is not None else _contents(self.rewind_point)
-            point = (
-                known
-                if points is None or known is not None
-                else ticket_format.encode_rewind_point(state)
-            )
+            if known is not None:
+                rewind = known
+            else:
+                rewind = _contents(self.rewind_point)
+                if points is not None:
+                    rewind = ticket_format.encode_rewind_point(rewind)
             origin = self.told_origin()
-            raw = ticket_format.encode(
-                packed, state if point is None else point, origin=origin, total=self.total
-            )
+            raw = ticket_format.encode(mask, rewind, origin=origin, total=self.total)
         except TicketError:
             raise
         except InputError as error:
             raise TicketError(f"the ticket cannot be written: {error}") from None
-        if points is not None and point is not None and known is None:
+        if points is not None and isinstance(rewind, ticket_format.RewindPoint) and known is None:
             # The rewind point first: there is never a ticket without it.
-            points.keep(self.rewind_point, point)
+            points.keep(self.rewind_point, rewind)
         return ticket_format.write(path, raw)
 
     def apply(self, model: nn.Module) -> dict[str, Tensor]:
@@ -247,7 +250,7 @@ class Ticket:
             TicketError: A name or a shape differs; the first one is named and the model is as it
                 was.
 
-        >>> ticket = Ticket({"weight": torch.tensor([[True, False]])}, nn.Linear(2, 1).state_dict(), {})
+        >>> ticket = Ticket({"weight": torch.tensor([[True, False]])}, nn.Linear(2, 1).state_dict())
         >>> model = nn.Linear(2, 1)
         >>> _ = ticket.apply(model)
         >>> (model.weight != 0).tolist()
@@ -255,41 +258,14 @@ class Ticket:
         """
         self.check()
         targets = states.state_of(model, keep_vars=True)
-        extra = {name for name in targets if states.is_extra(name)}
         point = names.named_like(self.rewind_point, targets)
         mask = names.named_like(self.mask, targets)
-        for name, value in point.items():
-            if name not in targets:
-                raise TicketError(
-                    f"the ticket does not fit the model: the model has no '{name}' {_seen(value)}"
-                )
-            target = targets[name]
-            if name in extra:
-                continue  # its module takes it whole, whatever it is
-            if target.shape != value.shape:
-                raise TicketError(
-                    f"the ticket does not fit the model: '{name}' is {_seen(value)} in the ticket "
-                    f"and {_seen(target)} in the model"
-                )
-            if (
-                target.is_floating_point() != value.is_floating_point()
-                or target.is_complex() != value.is_complex()
-            ):
-                raise TicketError(
-                    f"the ticket does not fit the model: '{name}' is {value.dtype} in the ticket "
-                    f"and {target.dtype} in the model"
-                )
-            if value.dtype != target.dtype:
-                _check_values(name, value, mask.get(name), target.dtype)
-        for name, target in targets.items():
-            if name not in point:
-                raise TicketError(
-                    f"the ticket does not fit the model: the ticket has no '{name}' {_seen(target)}"
-                )
+        # All is checked first, so that a model that does not fit stays as it was.
+        _check_fits(point, mask, targets)
         keeps = {name: keep.to(targets[name].device, copy=True) for name, keep in mask.items()}
         with torch.no_grad():
             for name, value in point.items():
-                if name in extra:
+                if states.is_extra(name):
                     states.set_extra_(model, name, value)
                 else:
                     targets[name].copy_(value)
@@ -320,50 +296,49 @@ class Ticket:
 
     @property
     def shared(self) -> dict[str, str] | None:
-        """Names of one tensor: the first one by each of its others; ``None`` where nobody can tell.
+        """Names of one tensor: its first name by each of the others; ``None`` where unknown.
 
         The origin says it; else the state does, while it is the model's own ``state_dict`` and its
-        names share memory. A state that was copied tensor by tensor has lost it: equal values are
-        not sharing.
+        names share memory. A state that was copied tensor by tensor has lost it: equal values do
+        not mean shared ones.
 
         Raises:
             TicketError: What the origin says is no mapping of names that the rewind point has in
                 one shape.
         """
-        said = self.origin.get("shared")
-        if said is None:
-            found = states.shared_names(self.rewind_point)
-            return found if found or hasattr(self.rewind_point, "_metadata") else None
-        point = self.rewind_point
-        fits = isinstance(said, Mapping) and all(
-            isinstance(first, str)
-            and name in point
-            and first in point
-            and point[name].shape == point[first].shape
-            for name, first in said.items()
+        in_origin = self.origin.get("shared")
+        if in_origin is None:
+            in_state = states.shared_names(self.rewind_point)
+            return in_state if in_state or hasattr(self.rewind_point, "_metadata") else None
+        wrong = TicketError(
+            "the ticket's origin names tensors as shared that its rewind point has not, or not "
+            "alike"
         )
-        if not fits:
-            raise TicketError(
-                "the ticket's origin names tensors as shared that its rewind point has not, or not "
-                "alike"
-            )
-        return dict(said)
+        if not isinstance(in_origin, Mapping):
+            raise wrong
+        point = self.rewind_point
+        for name, first in in_origin.items():
+            if not isinstance(first, str) or name not in point or first not in point:
+                raise wrong
+            if point[name].shape != point[first].shape:
+                raise wrong
+        return dict(in_origin)
 
     @property
     def versions(self) -> dict[str, int]:
-        """The versions of the model's modules where they are not 1, by their names, as torch
-        notes them in a state.
+        """The versions of the model's modules that are not 1, by name, as torch keeps them in a
+        state.
         """
-        noted = getattr(self.rewind_point, "_metadata", None)
-        if isinstance(noted, Mapping):
-            return states.versions(noted)
-        said = self.origin.get("versions")
-        known = said if isinstance(said, Mapping) else {}
-        return {str(name): number for name, number in known.items() if type(number) is int}
+        metadata = getattr(self.rewind_point, "_metadata", None)
+        if isinstance(metadata, Mapping):
+            return states.versions(metadata)
+        in_origin = self.origin.get("versions")
+        if not isinstance(in_origin, Mapping):
+            return {}
+        return {str(name): number for name, number in in_origin.items() if type(number) is int}
 
     def told_origin(self) -> dict[str, Any]:
-        """Return the origin with what else a file cannot show: which names share a tensor, and
-        modules' versions.
+        """Return the origin, completed by which names share a tensor and by modules' versions.
 
         Raises:
             TicketError: The origin is no mapping.
@@ -383,25 +358,25 @@ class Ticket:
         return origin
 
     def alike(self) -> dict[str, str]:
-        """Return names without a mask whose values equal those of a name with one, to the last
-        bit, and that name.
+        """Return the names without a mask whose values equal those of a name with one.
+
+        To the last bit; the name with a mask by each of them.
         """
-        free = [
-            name
-            for name in self.rewind_point
-            if name not in self.mask and not states.is_extra(name)
-        ]
-        found: dict[str, str] = {}
-        for name in self.mask:
-            value = self.rewind_point[name]
-            like = [n for n in free if self.rewind_point[n].shape == value.shape]
-            found |= {
-                n: name for n in like if contents(n, self.rewind_point[n]) == contents(name, value)
-            }
-        return found
+        point = self.rewind_point
+        unmasked = [name for name in point if name not in self.mask and not states.is_extra(name)]
+        equal: dict[str, str] = {}
+        for masked in self.mask:
+            value = point[masked]
+            for name in unmasked:
+                # Shapes first: the contents are copies.
+                if point[name].shape != value.shape:
+                    continue
+                if contents(name, point[name]) == contents(masked, value):
+                    equal[name] = masked
+        return equal
 
     def check(self) -> None:
-        """Check that mask and rewind point are of one piece.
+        """Check that mask and rewind point fit each other.
 
         Raises:
             TicketError: A mask is not boolean, has no weight in the rewind point or another shape
@@ -428,8 +403,8 @@ class Ticket:
 
 def _check_found(path: str | os.PathLike[str], rewind_points: str | os.PathLike[str]) -> None:
     """Check that a ticket will find its rewind point in that folder."""
-    places = {os.path.realpath(folder) for folder in ticket_format.rewind_folders(path)}
-    if os.path.realpath(rewind_points) not in places:
+    searched = {os.path.realpath(folder) for folder in ticket_format.rewind_folders(path)}
+    if os.path.realpath(rewind_points) not in searched:
         raise TicketError(
             f"rewind_points is '{os.fspath(rewind_points)}'; a ticket finds its rewind point in a "
             f"folder named {ticket_format.FOLDER} beside it or in one of the "
@@ -437,13 +412,41 @@ def _check_found(path: str | os.PathLike[str], rewind_points: str | os.PathLike[
         )
 
 
+def _check_fits(point: State, mask: Mask, targets: State) -> None:
+    """Refuse a rewind point whose names, shapes or values are not a model's."""
+    wrong = "the ticket does not fit the model:"
+    for name, value in point.items():
+        if name not in targets:
+            raise TicketError(f"{wrong} the model has no '{name}' {_seen(value)}")
+        if states.is_extra(name):
+            continue  # its module takes it whole, whatever it is
+        target = targets[name]
+        if target.shape != value.shape:
+            raise TicketError(
+                f"{wrong} '{name}' is {_seen(value)} in the ticket and {_seen(target)} in the model"
+            )
+        same_kind = (
+            target.is_floating_point() == value.is_floating_point()
+            and target.is_complex() == value.is_complex()
+        )
+        if not same_kind:
+            raise TicketError(
+                f"{wrong} '{name}' is {value.dtype} in the ticket and {target.dtype} in the model"
+            )
+        if value.dtype != target.dtype:
+            _check_values(name, value, mask.get(name), target.dtype)
+    for name, target in targets.items():
+        if name not in point:
+            raise TicketError(f"{wrong} the ticket has no '{name}' {_seen(target)}")
+
+
 def _check_values(name: str, value: Tensor, keep: Tensor | None, dtype: torch.dtype) -> None:
     """Refuse a kept value that the model's dtype cannot hold; a pruned one becomes zero anyway."""
-    if (
-        seen := states.lost(value if keep is None else value[keep.to(value.device)], dtype)
-    ) is not None:
+    kept = value if keep is None else value[keep.to(value.device)]
+    lost = states.lost(kept, dtype)
+    if lost is not None:
         raise TicketError(
-            f"the ticket does not fit the model: '{name}' holds {seen}, which {dtype} cannot hold; "
+            f"the ticket does not fit the model: '{name}' holds {lost}, which {dtype} cannot hold; "
             f"a model of {value.dtype} can"
         )
 

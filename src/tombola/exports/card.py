@@ -20,8 +20,8 @@ from tombola.records.records import Record
 from tombola.tickets import Ticket
 
 _TORCHVISION = "torchvision:"
-# images that are tested together, as tombola does on the CPU: the same sums in the same order
-_BATCH = 100
+_DTYPES = ("uint8", "float32")
+_BATCH = 100  # images, as tombola tests on the CPU: the same sums in the same order
 _WHAT = {
     "ticket": "one file of mask, weights and where they came from (safetensors); tombola reads it",
     "state_dict": "a state dict: the pruned weights are zero, and no mask keeps them so in further "
@@ -49,40 +49,32 @@ def card(
         saves: What its mask saves, in words.
         metric: What its run measured by.
     """
-    trained = trained_of(ticket.origin)
+    origin = ticket.origin
+    trained = trained_of(origin)
     rows = [
         ("file", _WHAT.get(to, f"made by {to}")),
         ("weights", _weights(trained)),
         _quality(trained, record, metric),
-    ]
-    rows += [
         ("density", _density(ticket)),
-        *_origin(ticket.origin),
+        *_origin(origin),
         ("mask digest", ticket.mask_digest),
     ]
-    rows += [("saves", saves)] if saves else []
-    lines = [
-        f"# {_cell(file.name)}",
-        "",
-        f"{_which(ticket.origin)}, exported by tombola.",
-        "",
-        "| | |",
-        "|---|---|",
-    ]
-    lines += [f"| {label} | {_cell(text)} |" for label, text in rows]
+    if saves:
+        rows.append(("saves", saves))
+    lines = [f"# {_cell(file.name)}", "", f"{_which(origin)}, exported by tombola.", ""]
+    lines += ["| | |", "|---|---|"]
+    for label, text in rows:
+        lines.append(f"| {label} | {_cell(text)} |")
+
+    # What a function of the user's own has made, nobody else knows how to load.
     if to in _WHAT:
-        lines += ["", "## Load it", "", *_told_of_model(ticket.origin), "", "```python"]
-        lines += [*_loading(ticket.origin, to, file), *_predicting(ticket.origin), "```"]
-        if trained is not None and (check := _checking(ticket.origin)):
-            lines += [
-                "",
-                "## Check it",
-                "",
-                "The test images of its data, read by tombola:",
-                "",
-                "```python",
-            ]
-            lines += [*check, f"assert accuracy == {trained.get('test_accuracy')!r}", "```"]
+        lines += ["", "## Load it", "", _about_model(origin), "", "```python"]
+        lines += [*_loading(origin, to, file), *_predicting(origin), "```"]
+        check = _checking(origin)
+        if trained is not None and check:
+            lines += ["", "## Check it", "", "The test images of its data, read by tombola:", ""]
+            lines += ["```python", *check]
+            lines += [f"assert accuracy == {trained.get('test_accuracy')!r}", "```"]
     return "\n".join([*lines, ""])
 
 
@@ -90,8 +82,12 @@ def _which(origin: Mapping[str, Any]) -> str:
     arm, index, replicate = (origin.get(key) for key in ("arm", "round", "replicate"))
     if arm is None:
         return "A ticket"
-    told = f"A ticket of `{_cell(arm)}`" + ("" if index is None else f", round {_cell(index)}")
-    return told + ("" if replicate is None else f" of replicate {_cell(replicate)}")
+    text = f"A ticket of `{_cell(arm)}`"
+    if index is not None:
+        text += f", round {_cell(index)}"
+    if replicate is not None:
+        text += f" of replicate {_cell(replicate)}"
+    return text
 
 
 def _weights(trained: Mapping[str, Any] | None) -> str:
@@ -103,33 +99,28 @@ def _weights(trained: Mapping[str, Any] | None) -> str:
 def _quality(
     trained: Mapping[str, Any] | None, record: Record | None, metric: Metric
 ) -> tuple[str, str]:
-    said = trained if trained is not None else record
-    known = [("test", said.get(metric.test)), ("valid", said.get(metric.valid))] if said else []
-    shown = [
-        f"{key} {metric.shown(value)}" for key, value in known if isinstance(value, int | float)
-    ]
+    results = (trained if trained is not None else record) or {}
+    shown = []
+    for split, entry in (("test", metric.test), ("valid", metric.valid)):
+        value = results.get(entry)
+        if isinstance(value, int | float):
+            shown.append(f"{split} {metric.shown(value)}")
     if not shown:
         return metric.title, "not known: the ticket was not in its run, or not evaluated there"
-    how = (
-        "of these weights"
-        if trained is not None
-        else "of the ticket **after training it** as its run did"
-    )
-    return metric.title, f"{', '.join(shown)}: {how}, as its run reported it"
+    of_what = "of these weights"
+    if trained is None:
+        of_what = "of the ticket **after training it** as its run did"
+    return metric.title, f"{', '.join(shown)}: {of_what}, as its run reported it"
 
 
 def _density(ticket: Ticket) -> str:
-    total = ticket.density_total
-    more = (
-        ""
-        if total is None
-        else f"; {_percent(total)} of all {ticket.total:,} weights are not pruned"
-    )
-    return (
-        f"{_percent(ticket.density)} of the prunable weights" + more
-        if ticket.mask
-        else "nothing is pruned"
-    )
+    if not ticket.mask:
+        return "nothing is pruned"
+    text = f"{_percent(ticket.density)} of the prunable weights"
+    if ticket.density_total is not None:
+        of_all = _percent(ticket.density_total)
+        text += f"; {of_all} of all {ticket.total:,} weights are not pruned"
+    return text
 
 
 def _origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -137,157 +128,150 @@ def _origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
     for key in ("model", "data"):
         if isinstance(origin.get(key), Mapping):
             rows.append((key, json.dumps(origin[key], ensure_ascii=False)))
-    known = _inputs(origin)
-    if known is not None:
-        channels, height, width = known["shape"]
-        rows += [("inputs", f"{known['dtype']} images of {channels} x {height} x {width}; the model takes "
-                  f"(images - mean) / std, mean {known['mean']}, std {known['std']}, in the units "
-                  "of the raw images"),
-                 ("classes", ", ".join(map(str, known["classes"])))]  # fmt: skip
+    inputs = _inputs(origin)
+    if inputs is not None:
+        channels, height, width = inputs["shape"]
+        images = (
+            f"{inputs['dtype']} images of {channels} x {height} x {width}; the model takes "
+            f"(images - mean) / std, mean {inputs['mean']}, std {inputs['std']}, in the units of "
+            "the raw images"
+        )
+        rows += [("inputs", images), ("classes", ", ".join(map(str, inputs["classes"])))]
     return rows
 
 
-def _told_of_model(origin: Mapping[str, Any]) -> list[str]:
-    name = _model(origin).get("name")
-    if isinstance(origin.get("task"), str):
-        return [f"The model is made by the task `{_cell(origin['task'])}`, code of somebody's own: put it in the place "
-                "of the dots."]  # fmt: skip
+def _about_model(origin: Mapping[str, Any]) -> str:
+    task, name = origin.get("task"), _model(origin).get("name")
+    if isinstance(task, str):
+        return (
+            f"The model is made by the task `{_cell(task)}`, a user's own code: put it in the "
+            "place of the dots."
+        )
     if not isinstance(name, str):
-        return ["The ticket does not say which model it is of: put yours in the place of the dots."]
+        return "The ticket does not say which model it is of: put yours in the place of the dots."
     if name.startswith(_TORCHVISION):
-        return ["The model is torchvision's own."]
+        return "The model is torchvision's own."
     if ":" in name:
-        return [
-            f"The model is code of somebody's own, `{_cell(name)}`: run it only where you trust it."
-        ]
-    return [f"The model is plain torch, of tombola's catalogue (`tombola.models.{_cell(name)}`); its file needs "
-            "nothing else of tombola but the checks of its arguments."]  # fmt: skip
+        return f"The model is a user's own code, `{_cell(name)}`: run it only if you trust it."
+    return (
+        f"The model is plain torch, of tombola's catalogue (`tombola.models.{_cell(name)}`); its "
+        "file needs nothing else of tombola but the checks of its arguments."
+    )
 
 
 def _loading(origin: Mapping[str, Any], to: str, file: Path) -> list[str]:
     lines = ["import torch", *_making(origin)]
     if to == "ticket":
-        return [
-            *lines,
-            "from tombola import Ticket",
-            f"mask = Ticket.load({file.name!r}).apply(model)  # True = kept",
-        ]
+        lines += ["from tombola import Ticket"]
+        lines += [f"mask = Ticket.load({file.name!r}).apply(model)  # True = kept"]
+        return lines
     lines += [f"state = torch.load({file.name!r}, weights_only=True)"]
     if to == "torch_prune":
-        lines += [
-            "from torch.nn.utils import prune",
-            "for name in state:",
-            "    weight = name.removesuffix('_mask')",
-            "    if weight != name and f'{weight}_orig' in state:",
-            "        module, _, parameter = weight.rpartition('.')",
-            "        prune.identity(model.get_submodule(module), parameter)",
-        ]
+        lines += _PREPARING.splitlines()
     return [*lines, "model.load_state_dict(state)"]
 
 
+_PREPARING = """\
+from torch.nn.utils import prune
+for name in state:
+    weight = name.removesuffix('_mask')
+    if weight != name and f'{weight}_orig' in state:
+        module, _, parameter = weight.rpartition('.')
+        prune.identity(model.get_submodule(module), parameter)
+"""
+
+
 def _making(origin: Mapping[str, Any]) -> list[str]:
-    model, known = _model(origin), _inputs(origin)
+    """Return the lines that make the model; dots where its name is no safe Python."""
+    model, inputs = _model(origin), _inputs(origin)
     name, options = model.get("name"), model.get("options")
-    if not isinstance(name, str) or known is None:
+    if not isinstance(name, str) or inputs is None:
         return ["model = ..."]
-    given = (
-        {key: value for key, value in options.items() if key.isidentifier()}
-        if isinstance(options, Mapping)
-        else {}
-    )
-    arguments = [str(len(known["classes"])), *(f"{key}={value!r}" for key, value in given.items())]
+    arguments = []
+    for key, value in options.items() if isinstance(options, Mapping) else ():
+        if key.isidentifier():
+            arguments.append(f"{key}={value!r}")
+    classes = len(inputs["classes"])
     if name.startswith(_TORCHVISION):
-        arguments = [
-            repr(name.removeprefix(_TORCHVISION)),
-            "weights=None",
-            f"num_classes={arguments[0]}",
-            *arguments[1:],
-        ]
-        return [
-            "from torchvision.models import get_model",
-            f"model = get_model({', '.join(arguments)})",
-        ]
-    module, _, function = name.partition(":") if ":" in name else ("tombola.models", ":", name)
-    if not function.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        first = [repr(name.removeprefix(_TORCHVISION)), "weights=None", f"num_classes={classes}"]
+        call = f"get_model({', '.join(first + arguments)})"
+        return ["from torchvision.models import get_model", f"model = {call}"]
+
+    first = [str(classes)]
+    if ":" in name:
+        module, _, function = name.partition(":")
+    else:
+        module, function = "tombola.models", name
+        first.append(f"image_shape={tuple(inputs['shape'])}")
+    if not all(part.isidentifier() for part in [function, *module.split(".")]):
         return ["model = ..."]
-    if ":" not in name:
-        arguments.insert(1, f"image_shape={tuple(known['shape'])}")
-    return [f"from {module} import {function}", f"model = {function}({', '.join(arguments)})"]
+    call = f"{function}({', '.join(first + arguments)})"
+    return [f"from {module} import {function}", f"model = {call}"]
 
 
 def _predicting(origin: Mapping[str, Any]) -> list[str]:
-    known = _inputs(origin)
-    if known is None:
+    """Return the lines that define ``predict``; none where nothing says how images are given."""
+    inputs = _inputs(origin)
+    if inputs is None:
         return []
     training = origin.get("training")
     settings = training if isinstance(training, Mapping) else {}
+    shape = ", ".join(map(str, inputs["shape"]))
     lines = ["model.eval()"]
-    lines += ["model.to(memory_format=torch.channels_last)"] * (
-        settings.get("channels_last") is True
-    )
+    if settings.get("channels_last") is True:
+        lines.append("model.to(memory_format=torch.channels_last)")
     lines += [
-        f"mean = torch.tensor({known['mean']}).view(1, -1, 1, 1)",
-        f"std = torch.tensor({known['std']}).view(1, -1, 1, 1)",
+        f"mean = torch.tensor({inputs['mean']}).view(1, -1, 1, 1)",
+        f"std = torch.tensor({inputs['std']}).view(1, -1, 1, 1)",
         "",
         "@torch.inference_mode()",
-        f"def predict(images):  # {known['dtype']} [n, {', '.join(map(str, known['shape']))}], "
-        "raw, to classes [n]",
+        f"def predict(images):  # {inputs['dtype']} [n, {shape}], raw, to classes [n]",
     ]
-    lines += (
-        ["    with torch.autocast('cpu', torch.bfloat16):"]
-        if settings.get("precision") == "bf16"
-        else []
-    )
-    indent = "        " if settings.get("precision") == "bf16" else "    "
-    return [*lines, f"{indent}return torch.cat([model((part - mean) / std).argmax(1) for part in "
-            f"images.split({_BATCH})])"]  # fmt: skip
+    indent = "    "
+    if settings.get("precision") == "bf16":
+        lines.append(f"{indent}with torch.autocast('cpu', torch.bfloat16):")
+        indent += "    "
+    batches = f"images.split({_BATCH})"
+    classes = f"[model((part - mean) / std).argmax(1) for part in {batches}]"
+    return [*lines, f"{indent}return torch.cat({classes})"]
 
 
 def _checking(origin: Mapping[str, Any]) -> list[str]:
+    """Return the lines that test the network; none where nothing says on which data."""
     data, seeds = origin.get("data"), origin.get("seeds")
-    if (
-        not isinstance(data, Mapping)
-        or not isinstance(seeds, Mapping)
-        or not isinstance(data.get("name"), str)
-    ):
+    if not isinstance(data, Mapping) or not isinstance(seeds, Mapping):
         return []
-    if "task" in origin:  # there are no images to be shown
-        return []
-    options = data.get("options") or {}
-    several = {} if data.get("classes") is None else {"classes": data["classes"]}
+    if "task" in origin or not isinstance(data.get("name"), str):
+        return []  # a task of the user's own has no images to show
+    options, seed = data.get("options") or {}, seeds.get("recipe")
+    classes = {} if data.get("classes") is None else {"classes": data["classes"]}
     return [
         "from tombola.data.loading import load, takes",
         "from tombola.data.splits import split",
-        f"name, options, classes = {data['name']!r}, {options!r}, {several!r}",
-        "made_so = classes if takes(name, 'classes') else {}",
-        "test = split(load(name, options=options | made_so), valid=0, "
-        f"seed={seeds.get('recipe')!r}, "
-        "**({} if made_so else classes)).test",
+        f"name, options, classes = {data['name']!r}, {options!r}, {classes!r}",
+        "if takes(name, 'classes'):",
+        "    options, classes = options | classes, {}",
+        f"test = split(load(name, options=options), valid=0, seed={seed!r}, **classes).test",
         "accuracy = int((predict(test.images) == test.labels).sum()) / len(test)",
     ]
 
 
 def _model(origin: Mapping[str, Any]) -> Mapping[str, Any]:
-    said = origin.get("model")
-    return said if isinstance(said, Mapping) else {}
+    model = origin.get("model")
+    return model if isinstance(model, Mapping) else {}
 
 
 def _inputs(origin: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return how images are given, ``None`` where the ticket does not say: one of before this
-    was kept.
-    """
-    said = origin.get("inputs")
-    if not isinstance(said, Mapping):
+    """Return how images are given; ``None`` where the ticket does not say, as older ones do not."""
+    inputs = origin.get("inputs")
+    if not isinstance(inputs, Mapping) or not isinstance(inputs.get("classes"), list):
         return None
-    shape, numbers = said.get("shape"), [said.get("mean"), said.get("std")]
-    fits = isinstance(shape, list) and len(shape) == 3 and all(type(side) is int for side in shape)
-    fits = fits and all(
-        isinstance(of, list) and all(type(one) in (int, float) for one in of) for of in numbers
-    )
-    fits = (
-        fits and isinstance(said.get("classes"), list) and said.get("dtype") in ("uint8", "float32")
-    )
-    return said if fits else None
+    for name in ("shape", "mean", "std"):
+        numbers = inputs.get(name)
+        kinds: tuple[type, ...] = (int,) if name == "shape" else (int, float)
+        if not isinstance(numbers, list) or not all(type(number) in kinds for number in numbers):
+            return None
+    return inputs if len(inputs["shape"]) == 3 and inputs.get("dtype") in _DTYPES else None
 
 
 def _percent(fraction: float) -> str:
@@ -295,7 +279,7 @@ def _percent(fraction: float) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Return text that stays in one cell of a table: a ticket's texts are somebody else's."""
+    """Return text that stays in its cell of a table: a ticket's texts are a stranger's."""
     text = str(value)
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text.replace("|", "\\|").replace("`", "'")

@@ -1,7 +1,7 @@
 """Reading: which weights a model reads without calling the layer that holds them.
 
 torch's pruning masks a weight when the forward of its layer is called. An attention reads the
-weight of its output layer by itself, and so may a module of anybody's own.
+weight of its output layer itself, and so may a user's own module.
 """
 
 from __future__ import annotations
@@ -41,23 +41,22 @@ def read_elsewhere(model: nn.Module, mask: Mask, inputs: Tensor) -> list[str]:
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
-    weights = dict(zip(mask, (weight for weight, _ in masked_parameters(model, mask)), strict=True))
+    weights = [weight for weight, _ in masked_parameters(model, mask)]
     with seeds.seeded(0, "read elsewhere"), torch.enable_grad():
         if inputs.is_floating_point():
             inputs = inputs.to(next(model.parameters()).dtype)
-        given = model(inputs)
-        if not isinstance(given, Tensor) or not given.requires_grad:
+        outputs = model(inputs)
+        if not isinstance(outputs, Tensor) or not outputs.requires_grad:
             return []
-        given.float().square().sum().backward()  # type: ignore[no-untyped-call]
+        outputs.float().square().sum().backward()  # type: ignore[no-untyped-call]
+
     # A weight that several layers share is masked where any of them is called.
-    holders = {
-        id(p)
-        for module in model.modules()
-        if id(module) in called
-        for p in module.parameters(recurse=False)
-    }
-    return [
-        name
-        for name, weight in weights.items()
-        if weight.grad is not None and id(weight) not in holders
-    ]
+    masked_when_called = set()
+    for module in model.modules():
+        if id(module) in called:
+            masked_when_called |= {id(weight) for weight in module.parameters(recurse=False)}
+    names = []
+    for name, weight in zip(mask, weights, strict=True):
+        if weight.grad is not None and id(weight) not in masked_when_called:
+            names.append(name)
+    return names

@@ -13,12 +13,11 @@ from tombola.tickets import Ticket
 
 
 def mask_of_all_names(ticket: Ticket) -> dict[str, Tensor]:
-    """Return the ticket's mask with an entry for every name of a weight that it masks, in the
-    rewind point's order.
+    """Return a ticket's mask with an entry for every name of a weight, in the rewind point's order.
 
-    Which names share a weight is what the ticket knows (`Ticket.shared`). Equal values are no
-    sharing: clones of a layer, a teacher and its student are equal at first. Where nobody can tell,
-    such a ticket is refused.
+    The ticket says which names share a weight (`Ticket.shared`). Equal values do not show it:
+    clones of a layer, or a teacher and its student, are equal at first. Where the ticket does not
+    say it and values are equal, it is refused.
 
     Raises:
         TicketError: The ticket does not know what its model shares, and a weight without a mask
@@ -35,13 +34,18 @@ def mask_of_all_names(ticket: Ticket) -> dict[str, Tensor]:
     if shared is None:
         _check_nothing_alike(ticket)
         shared = {}
-    keeps: dict[str, Tensor] = {}
+    by_first_name: dict[str, Tensor] = {}
     for name, keep in ticket.mask.items():
         first = shared.get(name, name)
-        keeps[first] = keep & keeps[first].to(keep.device) if first in keeps else keep
-    return {
-        name: keeps[of] for name in ticket.rewind_point if (of := shared.get(name, name)) in keeps
-    }
+        if first in by_first_name:
+            keep = keep & by_first_name[first].to(keep.device)
+        by_first_name[first] = keep
+    keeps = {}
+    for name in ticket.rewind_point:
+        first = shared.get(name, name)
+        if first in by_first_name:
+            keeps[name] = by_first_name[first]
+    return keeps
 
 
 def _check_nothing_alike(ticket: Ticket) -> None:

@@ -1,7 +1,7 @@
 """Writing: an export as a file.
 
-The same ticket gives the same bytes, whatever the file is called; of what torch writes, with one
-version of torch.
+The same ticket gives the same bytes, whatever the file is called; files that torch writes may
+differ between versions of torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ def export(
 ) -> Path:
     """Export a ticket file and return the file that was written, whole or not at all.
 
-    Beside it lies a card, ``NAME.md``: what the file is, how accurate, how images are given to the
-    model, and the lines that load it in plain torch.
+    A card is written beside it, ``NAME.md``: what the file is, how accurate, how images are given
+    to the model, and the lines that load it in plain torch.
 
     Args:
         path: The ticket; it is verified, and its rewind point with it. With ``trained`` also a
@@ -57,57 +57,76 @@ def export(
     Raises:
         ConfigError: There is no such export, or the run has not kept the trained weights.
         TicketError: The ticket or its rewind point is missing, damaged or cannot be exported so, or
-            the file is there already.
+            the file exists already.
         DiskError: The file cannot be written.
 
     >>> import tempfile
-    >>> ticket = Ticket({"weight": torch.tensor([[True, False]])}, {"weight": torch.tensor([[1.0, 2.0]])}, {})
+    >>> mask, point = {"w": torch.tensor([True, False])}, {"w": torch.tensor([1.0, 2.0])}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = ticket.save(f"{folder}/round-003.safetensors")
+    ...     _ = Ticket(mask, point).save(f"{folder}/round-003.safetensors")
     ...     written = export(f"{folder}/round-003.safetensors", "state_dict")
     ...     written.name, torch.load(written, weights_only=True)
-    ('round-003.state_dict.pt', {'weight': tensor([[1., 0.]])})
+    ('round-003.state_dict.pt', {'w': tensor([1., 0.])})
     """
     make = catalogue.entry("tombola.exports", to)
-    found = Source.of(Path(path), trained=trained)
-    try:
-        with catalogue.own_code(to, "exports"):
-            made = make(found.ticket)
-    except InputError:
-        raise
-    except Exception as error:  # whatever a function of the user's own meets
-        met = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"the export '{to}' failed: {met}") from error
-    if not isinstance(made, Ticket | Mapping):
-        raise ConfigError(
-            f"the export '{to}' gave a {type(made).__name__}; it gives a Ticket or a state"
-        )
-    entries = {} if isinstance(made, Ticket) else made
-    odd = [name for name, value in entries.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise ConfigError(
-            f"the export {shown(to)} gave {shown(entries[odd[0]])} for {shown(odd[0])}; a state "
-            "holds tensors"
-        )
-    end = "safetensors" if isinstance(made, Ticket) else "pt"
-    stem = f"{found.path.name.removesuffix('.safetensors')}{'.trained' * trained}.{to.rpartition(':')[2]}"
-    target = found.path.with_name(f"{stem}.{end}") if out is None else Path(out)
+    source = Source.of(Path(path), trained=trained)
+    exported = _exported(make, to, source.ticket)
+
+    name = source.path.name.removesuffix(".safetensors")
+    if trained:
+        name += ".trained"
+    ending = "safetensors" if isinstance(exported, Ticket) else "pt"
+    name = f"{name}.{to.rpartition(':')[2]}.{ending}"
+    target = source.path.with_name(name) if out is None else Path(out)
+    # Both places are checked before either file is written.
     page = card_path(target)
     for file in (target, page):
-        check_target(file, found.files, force=force)
-    said = card(found.ticket, to, target, found.record, found.saves, found.metric)
-    if isinstance(made, Ticket):
-        made.save(target)
+        check_target(file, source.files, force=force)
+    text = card(source.ticket, to, target, source.record, source.saves, source.metric)
+    if isinstance(exported, Ticket):
+        exported.save(target)
     else:
-        _save(target, made)
-    write_whole(page, said)
+        _save(target, exported)
+    write_whole(page, text)
     return target
+
+
+def _exported(make: Callable[[Ticket], Any], to: str, ticket: Ticket) -> Ticket | Mapping[str, Any]:
+    """Call an export, and check what it gives: it may be a function of the user's own."""
+    try:
+        with catalogue.own_code(to, "exports"):
+            exported = make(ticket)
+    except InputError:
+        raise
+    except Exception as error:
+        in_one_line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"the export '{to}' failed: {in_one_line}") from error
+    if isinstance(exported, Ticket):
+        return exported
+    if not isinstance(exported, Mapping):
+        raise ConfigError(
+            f"the export '{to}' gave a {type(exported).__name__}; it gives a Ticket or a state"
+        )
+    for name, value in exported.items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"the export {shown(to)} gave {shown(value)} for {shown(name)}; a state holds "
+                "tensors"
+            )
+    return exported
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What an export is made of: a ticket, the files that it was read from, and what its run
-    knows of it.
+    """What an export is made of.
+
+    Attributes:
+        path: The ticket's file, or the run's folder of a dense network.
+        ticket: The ticket.
+        files: The files that it was read from.
+        record: What its run measured of it; ``None`` where no run has it.
+        saves: What its mask saves, in words.
+        metric: What its run measured by.
     """
 
     path: Path
@@ -120,19 +139,18 @@ class Source:
     @classmethod
     def of(cls, path: Path, *, trained: bool) -> Source:
         """Read a ticket file, or the trained network that its run has of it."""
+        points: dict[Path, ticket_format.RewindPoint] = {}
         if not trained:
-            points: dict[Path, ticket_format.RewindPoint] = {}
             ticket = Ticket.load(path, points)
             run, record = record_of(path)
             metric = ACCURACY if run is None else metrics_of(run)[0]
             return cls(path, ticket, [path, *points], record, _saves(path), metric)
         folder = run_folder(path)
-        found = of_ticket(path) if folder is None else of_run(folder)
-        points = {}
-        Ticket.load(found.path, points)
-        files = [found.path, found.training, *points]
-        path = found.path if folder else path
-        return cls(path, found.ticket, files, found.record, _saves(found.path), found.metric)
+        best = of_ticket(path) if folder is None else of_run(folder)
+        Ticket.load(best.path, points)
+        files = [best.path, best.training, *points]
+        path = best.path if folder else path
+        return cls(path, best.ticket, files, best.record, _saves(best.path), best.metric)
 
 
 def _saves(path: Path) -> str:
@@ -140,7 +158,7 @@ def _saves(path: Path) -> str:
 
 
 def card_path(target: Path) -> Path:
-    """Return where the card of an export lies.
+    """Return where the card of an export is.
 
     >>> card_path(Path("round-003.state_dict.pt")).name, card_path(Path("network")).name
     ('round-003.state_dict.md', 'network.md')
@@ -152,17 +170,17 @@ def card_path(target: Path) -> Path:
 
 
 def check_target(target: Path, sources: Sequence[Path], *, force: bool) -> None:
-    """Refuse a place that is no free name for a file: a folder, a device, a file that is there, or
-    one of the sources.
+    """Refuse a file name that is taken: by a folder, a device, a file, or one of the sources.
 
     Raises:
-        TicketError: What is there; of the sources with ``force``, too: they may be nowhere else.
+        TicketError: It is taken; with ``force`` files are replaced, but sources are not: they may
+            be nowhere else.
         DiskError: No file can have such a name.
     """
     try:
         # Also by another name: a link, or the same name in capitals where the file system knows no
         # difference.
-        there = os.path.lexists(target)
+        exists = os.path.lexists(target)
         same = [source for source in sources if _same(target, source)]
         special = target.exists() and not target.is_file() and not target.is_dir()
         folder = target.is_dir()
@@ -176,14 +194,14 @@ def check_target(target: Path, sources: Sequence[Path], *, force: bool) -> None:
         )
     if folder or special:
         raise TicketError(f"'{shown}' is a {'folder' if folder else 'device'}; name a file")
-    if there and not force:
+    if exists and not force:
         raise TicketError(f"'{shown}' is there already; --force replaces it")
 
 
-def _same(one: Path, other: Path) -> bool:
-    if os.path.realpath(one) == os.path.realpath(other):
+def _same(first: Path, second: Path) -> bool:
+    if os.path.realpath(first) == os.path.realpath(second):
         return True
-    return one.exists() and other.exists() and one.samefile(other)
+    return first.exists() and second.exists() and first.samefile(second)
 
 
 def _save(path: Path, state: Mapping[str, Any]) -> None:

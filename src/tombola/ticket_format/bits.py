@@ -1,19 +1,18 @@
-"""Masks as bits: packed, one bit a weight, or as the gaps between the rarer ones, near their
-entropy.
+"""Masks as bits: packed, one bit a weight, or as the gaps between the rarer weights.
 
     packed    eight weights a byte in row-major order, the first in the highest bit (numpy.packbits)
     gaps      how many weights lie between two marked ones
 
-Of a mask that keeps a tenth the kept weights are marked, and nine others lie between two of them on
-average. A gap is written in two parts (Rice 1979, after Golomb 1966): its lowest bits, which are as
-good as random, as they are; what is above them as so many zeros and a one. The lowest bits of all
-gaps stand together and all that is above behind them, so that numpy reads them at once. The gap
-behind the last mark counts too: all gaps and marks add up to the number of weights, or the mask is
+In a mask that keeps a tenth, the kept weights are marked, and on average nine others lie between
+two of them. A gap is written in two parts (Rice 1979, after Golomb 1966): its lowest bits, which
+are as good as random, as they are; the number above them as so many zeros and a one. The lowest
+bits of all gaps come first, then all that is above, so that numpy reads each part at once. The gap
+after the last mark counts too: all gaps and marks add up to the number of weights, or the mask is
 damaged.
 
-With as many lowest bits as suit the mask this takes at most 4.2 % more than the entropy of so many
-kept weights where they lie at random, and 10.8 % wherever they lie. From a density of 0.38 to 0.62
-packed bits are no longer, and within 4.2 % too.
+With the number of lowest bits that suits the mask this takes at most 4.2 % more than the entropy of
+so many kept weights at random places, and 10.8 % at any places. At densities from 0.38 to 0.62
+packed bits are no longer, and within 4.2 %, too.
 """
 
 from __future__ import annotations
@@ -28,13 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_LOW_BITS = 10  # so a bit of a file stands for at most 2**10 weights
-# weights, or bits, that are worked on at a time: what fits a cache is a third quicker
-_BLOCK = 2**18
+_BLOCK = 2**18  # weights, or bits, that are worked on at a time: a cache holds them
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """What a reader must know of a mask that stands in its file as gaps.
+    """What a reader must know of a mask that is written as gaps.
 
     Attributes:
         low_bits: How many of the lowest bits of each gap are written as they are, 1 to 10.
@@ -93,35 +91,37 @@ def as_gaps(packed: bytes | memoryview, elements: int) -> tuple[bytes, Gaps] | N
     kept = ones(packed)
     marked = int(2 * kept <= elements)
     marks = kept if marked else elements - kept
-    least = {
-        low_bits: _least(marks, elements, low_bits) for low_bits in range(1, MOST_LOW_BITS + 1)
-    }
-    if min(least.values()) >= len(packed):
+    lower_bounds = {}
+    for low_bits in range(1, MOST_LOW_BITS + 1):
+        lower_bounds[low_bits] = _lower_bound(marks, elements, low_bits)
+    if min(lower_bounds.values()) >= len(packed):
         return None  # so it is for every dense mask: nothing is unpacked
+
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=elements)
     narrow = np.uint32 if elements < 2**32 else np.int64
     gaps = np.concatenate([block.astype(narrow) for block in _gaps(bits, marked)])
     del bits
-    best, size = 0, len(packed)
-    for low_bits in sorted(least, key=lambda each: least[each]):
-        # Those that cannot be shorter than what was found are not tried: two or three are.
-        if least[low_bits] < size and (found := _size(gaps, low_bits)) < size:
-            best, size = low_bits, found
+    best, best_size = 0, len(packed)
+    for low_bits in sorted(lower_bounds, key=lower_bounds.__getitem__):
+        # Only two or three are tried: those that cannot be shorter than the best so far are not.
+        if lower_bounds[low_bits] < best_size:
+            size = _size(gaps, low_bits)
+            if size < best_size:
+                best, best_size = low_bits, size
     if not best:
         return None
     return _low(gaps, best) + _high(gaps, best), Gaps(best, marked, marks)
 
 
-def _least(marks: int, elements: int, low_bits: int) -> int:
+def _lower_bound(marks: int, elements: int, low_bits: int) -> int:
     """Return how many bytes gaps take at least, wherever the marks are."""
-    # the most that the lowest bits of all gaps can hold
-    in_low_bits = (marks + 1) * ((1 << low_bits) - 1)
-    above = max(0, elements - marks - in_low_bits) >> low_bits
+    most_in_low_bits = (marks + 1) * ((1 << low_bits) - 1)
+    above = max(0, elements - marks - most_in_low_bits) >> low_bits
     return ((marks + 1) * (low_bits + 1) + above) // 8
 
 
 def _gaps(bits: NDArray[np.uint8], marked: int) -> Iterator[NDArray[np.int64]]:
-    """Yield how many weights lie before each mark, and at last how many lie behind the last one."""
+    """Yield how many weights lie before each mark, and then how many after the last one."""
     import numpy as np
 
     last = -1
@@ -166,8 +166,8 @@ def _high(gaps: NDArray[Any], low_bits: int) -> bytes:
 # --------------------------------------------------------------------------------------------------
 
 
-def read_gaps(said: Any) -> Gaps:
-    """Check what a file says of a mask that stands there as gaps.
+def read_gaps(entry: Any) -> Gaps:
+    """Check what a file says of a mask that is written as gaps.
 
     Raises:
         ValueError: What is wrong with it.
@@ -178,9 +178,9 @@ def read_gaps(said: Any) -> Gaps:
     Traceback (most recent call last):
     ValueError: its low_bits are not a number from 1 to 10
     """
-    if not isinstance(said, Mapping) or said.keys() != {"low_bits", "marked", "marks"}:
+    if not isinstance(entry, Mapping) or entry.keys() != {"low_bits", "marked", "marks"}:
         raise ValueError("its gaps do not have just low_bits, marked and marks")
-    low_bits, marked, marks = said["low_bits"], said["marked"], said["marks"]
+    low_bits, marked, marks = entry["low_bits"], entry["marked"], entry["marks"]
     if type(low_bits) is not int or not 1 <= low_bits <= MOST_LOW_BITS:
         raise ValueError(f"its low_bits are not a number from 1 to {MOST_LOW_BITS}")
     if type(marked) is not int or marked not in (0, 1):
@@ -191,8 +191,7 @@ def read_gaps(said: Any) -> Gaps:
 
 
 def check_gaps(raw: memoryview, gaps: Gaps, elements: int) -> None:
-    """Check the bytes of a mask that stands there as gaps, as far as that takes no more memory than
-    they do.
+    """Check the bytes of a mask that is written as gaps, without unpacking them.
 
     There is a one for each mark and one for the end, the last of them in the last byte, and gaps
     are shorter than packed bits. So however many weights a file claims to have, it has no more
@@ -213,7 +212,7 @@ def check_gaps(raw: memoryview, gaps: Gaps, elements: int) -> None:
 
 
 def from_gaps(raw: memoryview, gaps: Gaps, elements: int) -> NDArray[np.bool_]:
-    """Return a mask that stands there as gaps, flat; `check_gaps` has been passed.
+    """Return a mask that is written as gaps, flat; `check_gaps` has accepted its bytes.
 
     Raises:
         ValueError: The gaps do not add up to the number of weights; nothing of that size was made.
@@ -223,25 +222,30 @@ def from_gaps(raw: memoryview, gaps: Gaps, elements: int) -> NDArray[np.bool_]:
     rows, middle = gaps.marks + 1, _low_size(gaps)
     flat = np.frombuffer(raw, np.uint8)
     low = np.unpackbits(flat[:middle], count=rows * gaps.low_bits).reshape(rows, gaps.low_bits)
-    padding = (raw[-1] & -raw[-1]).bit_length() - 1  # zeros behind the one of the end
+    padding = (raw[-1] & -raw[-1]).bit_length() - 1  # zeros after the one of the end
     high = np.unpackbits(flat[middle:], count=8 * (len(raw) - middle) - padding).view(np.bool_)
+
+    # Add up first: a file must not make us reserve memory for weights that it does not have.
     total = rows + (len(high) - rows << gaps.low_bits)
     for column in range(gaps.low_bits):
         total += int(np.count_nonzero(low[:, column])) << (gaps.low_bits - 1 - column)
     if total != elements + 1:
         raise ValueError(f"its gaps add up to {total - 1} weights, its shape to {elements}")
+
+    # The end is a mark behind the last weight, which is cut off again.
     keep = np.full(elements + 1, not gaps.marked)
-    row, before, place = 0, -1, -1
+    row, last_end, last_place = 0, -1, -1
     for begin in range(0, len(high), _BLOCK):
         ends = np.flatnonzero(high[begin : begin + _BLOCK]) + begin
         if not len(ends):
             continue
-        steps = np.diff(ends, prepend=before) - 1
+        # A gap is its number of zeros, then its lowest bits.
+        steps = np.diff(ends, prepend=last_end) - 1
         for column in range(gaps.low_bits):
             steps = 2 * steps + low[row : row + len(ends), column]
-        places = np.cumsum(steps + 1) + place
+        places = np.cumsum(steps + 1) + last_place
         keep[places] = gaps.marked
-        row, before, place = row + len(ends), int(ends[-1]), int(places[-1])
+        row, last_end, last_place = row + len(ends), int(ends[-1]), int(places[-1])
     return keep[:elements]
 
 

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RewindPoint:
-    """A rewind point as a file of its own, in memory and checked: a safetensors file of the plain
-    state.
+    """A rewind point as a file of its own, read and checked: a safetensors file of the plain state.
 
     Attributes:
         path: Where it was read from; where nothing was read, its name.
@@ -47,8 +46,8 @@ class RewindPoint:
 
     def raw(self, name: str) -> memoryview:
         """Return the bytes of a tensor by its name in the model; read-only, not copied."""
-        start, entry = 8 + int.from_bytes(self.file[:8], "little"), self.tensors[name]
-        return memoryview(self.file)[start + entry.begin : start + entry.end]
+        data = memoryview(self.file)[8 + int.from_bytes(self.file[:8], "little") :]
+        return data[self.tensors[name].begin : self.tensors[name].end]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ class TicketFile:
         mask_digest: Digest of the mask alone.
         rewind_digest: Digest of the rewind point alone.
         tensors: Every tensor by its name in the file, in the header's order.
-        gaps: How to read the masks that stand in the file as gaps; the others are packed bits.
+        gaps: How to read the masks that are written as gaps; the others are packed bits.
         rewind_point: The rewind point's own file where the ticket refers to one and `verify` has
             found it, else ``None``.
     """
@@ -89,7 +88,7 @@ class TicketFile:
     data: memoryview = field(repr=False)
     gaps: Mapping[str, bits.Gaps] = field(default_factory=dict)
     rewind_point: RewindPoint | None = field(default=None, repr=False)
-    # of masks that are gaps, once they were read
+    # Masks that are written as gaps, once they were read.
     _packed: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
@@ -99,9 +98,7 @@ class TicketFile:
 
     @property
     def density_total(self) -> float | None:
-        """Not pruned / all conv, linear and norm weights, 0 to 1; ``None`` where the file has
-        no total.
-        """
+        """Not pruned / all conv, linear and norm weights, 0 to 1; ``None`` without a total."""
         return None if self.total is None else (self.total - self.prunable + self.kept) / self.total
 
     @property
@@ -111,46 +108,38 @@ class TicketFile:
 
     @property
     def rewind(self) -> dict[str, Entry]:
-        """The tensors of the rewind point by their names in the model, whichever file they are
-        in.
-        """
+        """The tensors of the rewind point by their names in the model, in whichever file."""
         if self.rewind_point is not None:
             return dict(self.rewind_point.tensors)
-        return {
-            name.removeprefix("rewind."): e
-            for name, e in self.tensors.items()
-            if name.startswith("rewind.")
-        }
+        tensors = {}
+        for name, entry in self.tensors.items():
+            if name.startswith("rewind."):
+                tensors[name.removeprefix("rewind.")] = entry
+        return tensors
 
     @property
     def reference(self) -> str | None:
-        """The path of the rewind point's own file, seen from the ticket's folder; ``None``
-        where there is none.
-        """
+        """The path of the rewind point's own file, if any, seen from the ticket's folder."""
         return None if self.rewind_point is None else seen_from(self.path, self.rewind_point.path)
 
     def raw(self, tensor: str) -> memoryview:
-        """Return the bytes of a tensor by its name in the file, ``"mask.fc.weight"``;
-        read-only, not copied.
+        """Return the bytes of a tensor by its name in the file, such as ``"mask.fc.weight"``.
+
+        They are read-only and not copied.
         """
         entry = self.tensors[tensor]
         return self.data[entry.begin : entry.end]
 
     def raw_rewind(self, name: str) -> memoryview:
-        """Return the bytes of a tensor of the rewind point by its name in the model; read-only,
-        not copied.
-        """
-        return (
-            self.raw(f"rewind.{name}") if self.rewind_point is None else self.rewind_point.raw(name)
-        )
+        """Return the bytes of a tensor of the rewind point, by its name in the model; as `raw`."""
+        point = self.rewind_point
+        return self.raw(f"rewind.{name}") if point is None else point.raw(name)
 
     def packed(self, name: str) -> bytes:
-        """Return a mask as packed bits, whichever way it stands in the file: the first weight in
-        the highest bit.
+        """Return a mask as packed bits, however it is written: the first weight in the highest bit.
 
         Raises:
-            TicketError: The mask stands there as gaps that do not add up; `verify` would have said
-                so.
+            TicketError: It is written as gaps that do not add up; `verify` would have said so.
         """
         if name not in self.gaps:
             return bytes(self.raw(f"mask.{name}"))
@@ -177,17 +166,16 @@ class TicketFile:
         counts = {}
         for name, shape in self.shapes.items():
             if name in self.gaps:
-                marks = self.gaps[name].marks
-                counts[name] = marks if self.gaps[name].marked else math.prod(shape) - marks
+                gaps = self.gaps[name]
+                counts[name] = gaps.marks if gaps.marked else math.prod(shape) - gaps.marks
             else:
                 counts[name] = bits.ones(self.raw(f"mask.{name}"))
         return counts
 
     def _from_gaps(self, name: str) -> NDArray[np.bool_]:
+        raw, elements = self.raw(f"mask.{name}"), math.prod(self.shapes[name])
         try:
-            return bits.from_gaps(
-                self.raw(f"mask.{name}"), self.gaps[name], math.prod(self.shapes[name])
-            )
+            return bits.from_gaps(raw, self.gaps[name], elements)
         except (ValueError, MemoryError) as error:
             reason = str(error) or "it is larger than the memory"
             raise TicketError(
@@ -197,4 +185,6 @@ class TicketFile:
 
 def seen_from(ticket: Path, path: Path) -> str:
     """Return the path of a file as it is seen from a ticket's folder."""
-    return Path(os.path.relpath(path, os.path.dirname(os.path.abspath(ticket)))).as_posix()  # noqa: PTH100, PTH120
+    # Not Path.absolute: os.path.abspath takes ".." out, too.
+    folder = os.path.dirname(os.path.abspath(ticket))  # noqa: PTH100, PTH120
+    return Path(os.path.relpath(path, folder)).as_posix()

@@ -17,20 +17,20 @@ _LABEL = 16
 
 
 def describe(file: TicketFile, more: Iterable[tuple[str, str]] = ()) -> str:
-    """Return what a ticket is, as plain text of at most 100 columns: its origin, its densities and
-    every layer.
+    """Return a ticket's origin, its densities and every layer as text of at most 100 columns.
 
     Args:
         file: The ticket.
-        more: What else is to be said of it, label and text.
+        more: Further facts, label and text.
 
     >>> import tempfile
     >>> from pathlib import Path
     >>> from tombola.ticket_format import encode, verify, write
     >>> mask, rewind = {"w": ([3], bytes([0b1010_0000]))}, {"w": ("F32", [3], bytes(12))}
+    >>> origin = {"arm": "LTH", "round": 1, "seeds": {"replicate": 7}}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "ticket.safetensors")
-    ...     _ = write(path, encode(mask, rewind, origin={"arm": "LTH", "round": 1, "seeds": {"replicate": 7}}))
+    ...     _ = write(path, encode(mask, rewind, origin=origin))
     ...     lines = describe(verify(path)).splitlines()
     >>> print("\\n".join(lines[:5]))
     ticket          ticket.safetensors
@@ -63,8 +63,7 @@ def _rewind_fact(file: TicketFile) -> str:
 
 
 def plain(file: TicketFile) -> dict[str, Any]:
-    """Return all that a ticket file says, as JSON data for scripts; ``layers`` has every mask in
-    the model's order.
+    """Return all that a ticket file says, as JSON data; ``layers`` is in the model's order.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -73,14 +72,25 @@ def plain(file: TicketFile) -> dict[str, Any]:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "ticket.safetensors")
     ...     _ = write(path, encode(mask, rewind, origin={"arm": "LTH", "round": 1}))
-    ...     said = plain(verify(path))
-    >>> said["kept"], said["origin"], said["rewind_point"]["file"]
+    ...     data = plain(verify(path))
+    >>> data["kept"], data["origin"], data["rewind_point"]["file"]
     (2, {'arm': 'LTH', 'round': 1}, None)
-    >>> said["layers"]["w"]
+    >>> data["layers"]["w"]
     {'shape': [3], 'kept': 2, 'prunable': 3, 'density': 0.6666666666666666}
     """
     kept = file.kept_per_layer()
-    sizes = {name: math.prod(shape) for name, shape in file.shapes.items()}
+    layers = {}
+    for name, shape in file.shapes.items():
+        size = math.prod(shape)
+        layers[name] = {
+            "shape": list(shape),
+            "kept": kept[name],
+            "prunable": size,
+            "density": kept[name] / size if size else None,
+        }
+    tensors = {}
+    for name, entry in file.rewind.items():
+        tensors[name] = {"dtype": entry.dtype, "shape": list(entry.shape)}
     return {
         "path": os.fspath(file.path),
         "size": file.size,
@@ -93,68 +103,64 @@ def plain(file: TicketFile) -> dict[str, Any]:
         "total": file.total,
         "density": file.density,
         "density_total": file.density_total,
-        "layers": {
-            name: {
-                "shape": list(shape),
-                "kept": kept[name],
-                "prunable": sizes[name],
-                "density": kept[name] / sizes[name] if sizes[name] else None,
-            }
-            for name, shape in file.shapes.items()
-        },
+        "layers": layers,
         "rewind_point": {
             "file": file.reference,  # seen from the ticket's folder; null where the ticket holds it
             "size": file.rewind_point.size if file.rewind_point else None,
-            "tensors": {
-                name: {"dtype": e.dtype, "shape": list(e.shape)} for name, e in file.rewind.items()
-            },
+            "tensors": tensors,
         },
         "origin": dict(file.origin),
     }
 
 
 def _origin_facts(file: TicketFile) -> list[tuple[str, str]]:
+    facts = []
     origin = dict(file.origin)
     arm, index = origin.pop("arm", None), origin.pop("round", None)
-    stands = [] if arm is None else [_value(arm)]
-    stands += [] if index is None else [f"round {_value(index)}"]
-    density = f"{_percent(file.density)}: {file.kept:,} of {file.prunable:,} prunable weights kept"
-    facts = [("arm", ", ".join(stands))] if stands else []
-    facts += [(key, _thing(origin.pop(key))) for key in ("model", "data") if key in origin]
+    where = [] if arm is None else [_value(arm)]
+    if index is not None:
+        where.append(f"round {_value(index)}")
+    if where:
+        facts.append(("arm", ", ".join(where)))
+    for key in ("model", "data"):
+        if key in origin:
+            facts.append((key, _thing(origin.pop(key))))
     if "inputs" in origin:
         facts += _inputs(origin.pop("inputs"))
     if "trained" in origin:
-        facts += [("weights", _trained(origin.pop("trained")))]
-    # What only a program needs is in `plain`.
-    for key in ("versions", "inference_flops", *(["shared"] if origin.get("shared") == {} else [])):
-        origin.pop(key, None)
-    facts += [("density", density)]
+        facts.append(("weights", _trained(origin.pop("trained"))))
+
+    density = f"{_percent(file.density)}: {file.kept:,} of {file.prunable:,} prunable weights kept"
+    facts.append(("density", density))
     if file.density_total is not None:
-        facts += [
-            ("of all weights", f"{_percent(file.density_total)} of {file.total:,} are not pruned")
-        ]
+        of_all = f"{_percent(file.density_total)} of {file.total:,} are not pruned"
+        facts.append(("of all weights", of_all))
     if "partitions" in origin:
-        facts += [("partitions", _partitions(origin.pop("partitions")))]
+        facts.append(("partitions", _partitions(origin.pop("partitions"))))
+
+    # What only a program needs is in `plain`.
+    for key in ("versions", "inference_flops"):
+        origin.pop(key, None)
+    if origin.get("shared") == {}:
+        del origin["shared"]
     first = [key for key in ("rewind_step", "seeds", "training") if key in origin]
-    last = [key for key in ("parent",) if origin.get(key) is not None]
     rest = sorted(origin.keys() - {"parent", *first})
-    return facts + [(key.replace("_", " "), _value(origin[key])) for key in [*first, *rest, *last]]
+    last = [] if origin.get("parent") is None else ["parent"]
+    for key in [*first, *rest, *last]:
+        facts.append((key.replace("_", " "), _value(origin[key])))
+    return facts
 
 
 def _thing(value: Any) -> str:
-    """Show a model or a data set: its name, its options in brackets, and what else is said of
-    it.
-    """
+    """Show a model or a data set: its name, its options in brackets, and further entries."""
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return _value(value)
     options = value.get("options")
-    text = value["name"] + (f" ({_value(options)})" if options else "")
-    rest = {
-        key: item
-        for key, item in value.items()
-        if key not in ("name", "options") and item is not None
-    }
-    return "; ".join([text, *(f"{key} {_value(item)}" for key, item in rest.items())])
+    parts = [value["name"] + (f" ({_value(options)})" if options else "")]
+    for key, item in value.items():
+        if key not in ("name", "options") and item is not None:
+            parts.append(f"{key} {_value(item)}")
+    return "; ".join(parts)
 
 
 def _inputs(value: Any) -> list[tuple[str, str]]:
@@ -162,16 +168,19 @@ def _inputs(value: Any) -> list[tuple[str, str]]:
     known = ("shape", "mean", "std", "classes")
     if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in known):
         return [("inputs", _value(value))]
-    shape = " x ".join(map(_value, value["shape"]))
-    mean, std = value["mean"], value["std"]
-    if all(type(number) in (int, float) for number in [*mean, *std]):
-        mean, std = [[f"{number:.6g}" for number in numbers] for numbers in (mean, std)]
-    scale = f"mean {_listed(mean)}, std {_listed(std)}"
-    how = f"{shape}, {_value(value.get('dtype'))}; the model takes (images - mean) / std, {scale}"
+    shape, dtype = " x ".join(map(_value, value["shape"])), _value(value.get("dtype"))
+    scale = f"mean {_numbers(value['mean'])}, std {_numbers(value['std'])}"
+    inputs = f"{shape}, {dtype}; the model takes (images - mean) / std, {scale}"
     classes = value["classes"]
     numbered = all(type(label) is int for label in classes)
-    shown = _classes(classes) if numbered else _listed(classes)
-    return [("inputs", how), ("classes", f"{len(classes)}: {shown}")]
+    labels = _classes(classes) if numbered else _listed(classes)
+    return [("inputs", inputs), ("classes", f"{len(classes)}: {labels}")]
+
+
+def _numbers(values: list[Any]) -> str:
+    if all(type(number) in (int, float) for number in values):
+        values = [f"{number:.6g}" for number in values]
+    return _listed(values)
 
 
 def _listed(values: list[Any]) -> str:
@@ -180,54 +189,55 @@ def _listed(values: list[Any]) -> str:
 
 def _trained(value: Any) -> str:
     """Say that a ticket's values are trained weights, and how good they are."""
-    said = value if isinstance(value, dict) else {}
-    measured = []
-    for key, one in said.items():
+    parts = ["trained, no rewind point"]
+    results = value if isinstance(value, dict) else {}
+    for key, number in results.items():
         split, _, metric = key.partition("_")
-        if split in ("test", "valid") and metric.isidentifier() and isinstance(one, int | float):
-            shown = _percent(one) if metric == "accuracy" else f"{one:.6g}"
-            measured.append(f"{split} {metric.replace('_', ' ')} {shown}")
-    return ", ".join(["trained, no rewind point", *measured])
+        if split in ("test", "valid") and metric.isidentifier() and isinstance(number, int | float):
+            shown = _percent(number) if metric == "accuracy" else f"{number:.6g}"
+            parts.append(f"{split} {metric.replace('_', ' ')} {shown}")
+    return ", ".join(parts)
 
 
 def _partitions(value: Any) -> str:
     if not isinstance(value, list):
         return _value(value)
-    shown = (
-        _classes(part["classes"] if isinstance(part, dict) and "classes" in part else part)
-        for part in value
-    )
-    return f"{len(value)}: " + " | ".join(shown)
+    parts = []
+    for part in value:
+        has_classes = isinstance(part, dict) and "classes" in part
+        parts.append(_classes(part["classes"] if has_classes else part))
+    return f"{len(value)}: " + " | ".join(parts)
 
 
 def _classes(part: Any) -> str:
     """Show classes as ranges, 0-4, 7, where they are numbers."""
-    if not (isinstance(part, list) and part and all(type(c) is int for c in part)):
-        return "all" if part is None else _value(part)
+    if part is None:
+        return "all"
+    if not (isinstance(part, list) and part and all(type(label) is int for label in part)):
+        return _value(part)
     runs: list[list[int]] = []
-    for number in sorted(part):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1][1:] = [number]
+    for label in sorted(part):
+        if runs and label == runs[-1][-1] + 1:
+            runs[-1][1:] = [label]
         else:
-            runs.append([number])
+            runs.append([label])
     return ", ".join("-".join(map(str, run)) for run in runs)
 
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, dict) and not any(
-        isinstance(item, (dict, list)) for item in value.values()
-    ):
-        return ", ".join(f"{key}={_value(item)}" for key, item in value.items())
+    if isinstance(value, dict):
+        flat = not any(isinstance(item, (dict, list)) for item in value.values())
+        if flat:
+            return ", ".join(f"{key}={_value(item)}" for key, item in value.items())
     return json.dumps(value, ensure_ascii=False)
 
 
 def _fact(label: str, value: str) -> list[str]:
-    wrapped = textwrap.wrap(printable(value, 600), _WIDTH - _LABEL) or [""]
-    return [
-        f"{'' if row else printable(label, 14):<{_LABEL}}{line}" for row, line in enumerate(wrapped)
-    ]
+    first, *more = textwrap.wrap(printable(value, 600), _WIDTH - _LABEL) or [""]
+    indent = " " * _LABEL
+    return [f"{printable(label, 14):<{_LABEL}}{first}", *(f"{indent}{line}" for line in more)]
 
 
 def _table(file: TicketFile) -> list[str]:
@@ -235,11 +245,12 @@ def _table(file: TicketFile) -> list[str]:
     rows = [("layer", "shape", "kept", "of", "density")]
     for name, shape in file.shapes.items():
         size = math.prod(shape)
-        sides = _middle("x".join(map(str, shape)) or "1", 22)
+        sides = _shortened("x".join(map(str, shape)) or "1", 22)
         share = _percent(kept[name] / size) if size else "-"
-        rows.append((_middle(name), sides, f"{kept[name]:,}", f"{size:,}", share))
+        rows.append((_shortened(name), sides, f"{kept[name]:,}", f"{size:,}", share))
     layers = f"{len(kept)} layer{'' if len(kept) == 1 else 's'}"
     rows.append((layers, "", f"{file.kept:,}", f"{file.prunable:,}", _percent(file.density)))
+
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:
@@ -247,7 +258,8 @@ def _table(file: TicketFile) -> list[str]:
     return lines
 
 
-def _middle(name: str, limit: int = 36) -> str:
+def _shortened(name: str, limit: int = 36) -> str:
+    """Return a name without its middle where it is too long."""
     name = printable(name, 1000)
     return name if len(name) <= limit else f"{name[: limit // 2 - 1]}…{name[-limit // 2 :]}"
 

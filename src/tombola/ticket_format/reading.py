@@ -1,9 +1,10 @@
-"""Reading: what is wrong with a file is said in one line, also where somebody made it wrong on
-purpose.
+"""Reading: a file is checked from outside to inside, and whatever is wrong is one line.
 
-file -> size -> header length -> digest -> hash -> JSON -> structure -> contents
-                                             |
-         nothing in the file is interpreted before its hash is right
+    file -> size -> header length -> digest -> hash -> JSON -> structure -> contents
+                                                 |
+             nothing in the file is interpreted before its hash is right
+
+This holds for files that somebody made wrong on purpose, too.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def read(path: str | os.PathLike[str]) -> TicketFile:
 
     >>> read("no/such/ticket.safetensors")
     Traceback (most recent call last):
-    tombola.ground.errors.TicketError: no/such/ticket.safetensors cannot be read: No such file or directory
+    tombola.ground.errors.TicketError: no/such/ticket.safetensors cannot be read: No such file ...
     """
     try:
         return checked(bytes_of(path), Path(path))
@@ -70,8 +71,7 @@ def read(path: str | os.PathLike[str]) -> TicketFile:
 def verify(
     path: str | os.PathLike[str], rewind_points: MutableMapping[Path, RewindPoint] | None = None
 ) -> TicketFile:
-    """Read a ticket file and check all that can be checked: its digest, its structure, and what it
-    says of itself.
+    """Read a ticket file and check its digest, its structure, and what it says of its contents.
 
     A rewind point in another file is found, read and checked too. Each file is read once; what was
     verified is what the result holds.
@@ -99,9 +99,8 @@ def verify(
     try:
         file = checked(bytes_of(path), Path(path))
         if file.refers:
-            file = replace(
-                file, rewind_point=_referred(file, {} if rewind_points is None else rewind_points)
-            )
+            point = _referred(file, {} if rewind_points is None else rewind_points)
+            file = replace(file, rewind_point=point)
         return verified(file)
     except WrongError as wrong:
         raise TicketError(f"{shown_path(path)} {wrong}") from None
@@ -114,12 +113,11 @@ class WrongError(Exception):
 def bytes_of(path: str | os.PathLike[str], what: str = "ticket") -> bytes:
     """Return a file's bytes; only those of a file, never of a pipe or a device."""
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - a Path may not be made of every string; this one raises for those
+        # Not Path.stat: a Path may not be made of every string, and os.stat raises for those.
+        mode = os.stat(path).st_mode  # noqa: PTH116
         if not stat.S_ISREG(mode):
-            raise WrongError(
-                f"is not a {what}: it is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, "
-                "not a file"
-            )
+            kind = "folder" if stat.S_ISDIR(mode) else "special file"
+            raise WrongError(f"is not a {what}: it is a {kind}, not a file")
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise WrongError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
@@ -131,23 +129,25 @@ def checked(raw: bytes, path: Path) -> TicketFile:
     """Check a ticket's digest and its structure."""
     start = header_end(raw)
     digest = check_digest(raw, start)
+    # From here on the file is what somebody wrote, but may still be no ticket.
     header = _parse(raw[8:start], "header")
     if not isinstance(header, dict):
         raise WrongError(f"has a wrong header: it is a {type(header).__name__}, not an object")
     metadata = header.pop("__metadata__", None)
-    if (
-        not isinstance(metadata, dict)
-        or list(metadata) != ["tombola"]
-        or not isinstance(metadata["tombola"], str)
-    ):
+    if not isinstance(metadata, dict) or list(metadata) != ["tombola"]:
+        raise WrongError("has a wrong header: its metadata is not the one text 'tombola'")
+    if not isinstance(metadata["tombola"], str):
         raise WrongError("has a wrong header: its metadata is not the one text 'tombola'")
     about = _parse(metadata["tombola"].encode(), "metadata")
-    tensors = {_in_a_ticket(name): _entry(name, info) for name, info in header.items()}
+
+    tensors = {}
+    for name, info in header.items():
+        _check_name(name)
+        tensors[name] = _entry(name, info)
     _check_extents(tensors, len(raw) - start)
     fields = _fields(about, digest, tensors)
-    file = TicketFile(
-        path=path, size=len(raw), tensors=tensors, data=memoryview(raw)[start:], **fields
-    )
+    data = memoryview(raw)[start:]
+    file = TicketFile(path=path, size=len(raw), tensors=tensors, data=data, **fields)
     for name, gaps in file.gaps.items():
         try:
             check_gaps(file.raw(f"mask.{name}"), gaps, math.prod(file.shapes[name]))
@@ -161,20 +161,20 @@ def header_end(raw: bytes | bytearray, what: str = "ticket") -> int:
     if len(raw) < 10:
         raise WrongError("is empty" if not raw else f"is truncated: it has {len(raw)} bytes")
     length = int.from_bytes(raw[:8], "little")
-    if 2 <= length <= _HEADER_LIMIT and 8 + length <= len(raw):
+    possible = 2 <= length <= _HEADER_LIMIT
+    if possible and 8 + length <= len(raw):
         return 8 + length
-    if 2 <= length <= _HEADER_LIMIT and raw[8:9] == b"{":
-        raise WrongError(
-            f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}"
-        )
-    if raw.startswith(b"PK\x03\x04"):
-        raise WrongError(
-            f"is not a {what}: it is a zip file, as torch.save writes, and a {what} is never "
-            "unpickled"
-        )
-    if raw[0] == 0x80 and raw[1] < 10:
-        raise WrongError(f"is not a {what}: it is a pickle, and a {what} is never unpickled")
-    if 2 <= length <= _HEADER_LIMIT:
+    # Any eight bytes may be read as a length: other kinds of files are looked for first, unless a
+    # header begins there.
+    if not (possible and raw[8:9] == b"{"):
+        if raw.startswith(b"PK\x03\x04"):
+            raise WrongError(
+                f"is not a {what}: it is a zip file, as torch.save writes, and a {what} is never "
+                "unpickled"
+            )
+        if raw[0] == 0x80 and raw[1] < 10:
+            raise WrongError(f"is not a {what}: it is a pickle, and a {what} is never unpickled")
+    if possible:
         raise WrongError(
             f"is truncated: its header ends at byte {8 + length}, the file at byte {len(raw)}"
         )
@@ -183,43 +183,41 @@ def header_end(raw: bytes | bytearray, what: str = "ticket") -> int:
 
 def check_digest(raw: bytes, start: int) -> str:
     """Check the digest that a ticket has in its header over all of it, and return it."""
-    found = list(DIGEST.finditer(raw, 8, start))
-    if len(found) != 1:
+    digests = list(DIGEST.finditer(raw, 8, start))
+    if len(digests) != 1:
         header = raw[8:start].rstrip(b" ")
-        if found or b"tombola" in header:
+        if digests or b"tombola" in header:
             raise WrongError(
-                f"was altered or damaged: its header has {len(found)} digests where a ticket has "
+                f"was altered or damaged: its header has {len(digests)} digests where a ticket has "
                 "one"
             )
         if header.startswith(b"{") and header.endswith(b"}"):
             raise WrongError("is a safetensors file but not a ticket: it has no metadata 'tombola'")
         raise WrongError("is not a ticket: it has no safetensors header")
-    digest = found[0][1].decode()
-    actual = _hash(raw, found[0].start(1))
-    if actual != digest:
-        end = start + max((int(offset) for offset in _OFFSETS.findall(raw, 8, start)), default=0)
-        if end > len(raw):
-            raise WrongError(
-                f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}"
-            )
-        raise WrongError(
-            f"was altered or damaged: its digest is {digest}, the file hashes to {actual}"
-        )
-    return digest
+    digest = digests[0][1].decode()
+    actual = _hash(raw, digests[0].start(1))
+    if actual == digest:
+        return digest
+    # A file that was cut off is the commonest damage: the header still says where its data ended.
+    data_ends = [int(offset) for offset in _OFFSETS.findall(raw, 8, start)]
+    end = start + max(data_ends, default=0)
+    if end > len(raw):
+        raise WrongError(f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}")
+    raise WrongError(f"was altered or damaged: its digest is {digest}, the file hashes to {actual}")
 
 
-def _hash(raw: bytes, at: int) -> str:
+def _hash(raw: bytes, digest_begin: int) -> str:
     view = memoryview(raw)
-    sha = hashlib.sha256(view[:at])
+    sha = hashlib.sha256(view[:digest_begin])
     sha.update(ZEROS)
-    sha.update(view[at + 64 :])
+    sha.update(view[digest_begin + 64 :])
     return sha.hexdigest()
 
 
 def _parse(text: bytes | bytearray, what: str) -> Any:
     """Parse strict JSON: no key twice, no NaN, no infinity, no lone surrogates, not too deep."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise ValueError("a key stands twice in one object")
         return dict(pairs)
@@ -228,83 +226,73 @@ def _parse(text: bytes | bytearray, what: str) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json_data(
-            json.loads(text.decode(), object_pairs_hook=once, parse_constant=refuse), what
-        )
+        value = json.loads(text.decode(), object_pairs_hook=without_twins, parse_constant=refuse)
+        return json_data(value, what)
     except (ValueError, RecursionError) as error:
-        raise WrongError(
-            f"has {'wrong metadata' if what == 'metadata' else 'a wrong header'}: "
-            f"{printable(str(error))}"
-        ) from None
+        where = "wrong metadata" if what == "metadata" else "a wrong header"
+        raise WrongError(f"has {where}: {printable(str(error))}") from None
 
 
-def _in_a_ticket(name: str) -> str:
-    if name.partition(".")[0] not in ("mask", "rewind") or not name.partition(".")[2]:
+def _check_name(name: str) -> None:
+    kind, _, in_model = name.partition(".")
+    if kind not in ("mask", "rewind") or not in_model:
         raise WrongError(
             f"has a tensor '{printable(name)}'; a ticket has only 'mask.<name>' and 'rewind.<name>'"
         )
-    return name
 
 
 def _entry(name: str, info: Any) -> Entry:
+    shown = f"'{printable(name)}'"
     if not isinstance(info, dict) or info.keys() != {"dtype", "shape", "data_offsets"}:
         raise WrongError(
-            f"has a wrong header: '{printable(name)}' does not have just dtype, shape and "
-            "data_offsets"
+            f"has a wrong header: {shown} does not have just dtype, shape and data_offsets"
         )
     dtype, shape, offsets = info["dtype"], _shape(name, info["shape"]), info["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEMSIZE:
-        raise WrongError(
-            f"has a wrong header: '{printable(name)}' is of the unknown dtype "
-            f"{printable(canonical_json(dtype))}"
-        )
-    if not (
-        isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int for o in offsets)
-    ):
-        raise WrongError(
-            f"has a wrong header: the data_offsets of '{printable(name)}' are not two numbers"
-        )
+        unknown = printable(canonical_json(dtype))
+        raise WrongError(f"has a wrong header: {shown} is of the unknown dtype {unknown}")
+    if not _is_integers(offsets) or len(offsets) != 2:
+        raise WrongError(f"has a wrong header: the data_offsets of {shown} are not two numbers")
     begin, end = offsets
     if not 0 <= begin <= end or math.prod(shape) * ITEMSIZE[dtype] != end - begin:
-        raise WrongError(
-            f"has a wrong header: '{printable(name)}' does not fill its bytes {begin} to {end}"
-        )
+        raise WrongError(f"has a wrong header: {shown} does not fill its bytes {begin} to {end}")
     return Entry(dtype, shape, begin, end)
 
 
+def _is_integers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int for number in value)
+
+
 def _shape(name: str, value: Any) -> tuple[int, ...]:
-    if not (
-        isinstance(value, list)
-        and len(value) <= _DIMENSIONS_LIMIT
-        and all(type(n) is int for n in value)
-    ):
-        raise WrongError(
-            f"has a wrong header: the shape of '{printable(name)}' is not a list of numbers"
-        )
+    shown = f"'{printable(name)}'"
+    if not _is_integers(value) or len(value) > _DIMENSIONS_LIMIT:
+        raise WrongError(f"has a wrong header: the shape of {shown} is not a list of numbers")
     # Zeros count as one: 0 x 2**62 x 2**62 holds nothing, and yet no library can make it.
-    if any(n < 0 for n in value) or math.prod(max(n, 1) for n in value) > _ELEMENTS_LIMIT:
-        raise WrongError(
-            f"has a wrong header: the shape of '{printable(name)}' is negative or too large"
-        )
+    elements = math.prod([max(side, 1) for side in value])
+    if min(value, default=0) < 0 or elements > _ELEMENTS_LIMIT:
+        raise WrongError(f"has a wrong header: the shape of {shown} is negative or too large")
     return tuple(value)
 
 
 def _check_extents(tensors: Mapping[str, Entry], size: int) -> None:
-    at = 0
+    """Refuse tensors that overlap, leave bytes out, or do not end where the data does."""
+    previous_end = 0
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if entry.begin != at:
+        if entry.begin != previous_end:
             raise WrongError(
                 f"has a wrong header: '{printable(name)}' begins at byte {entry.begin} of the "
-                f"data, not at {at}"
+                f"data, not at {previous_end}"
             )
-        at = entry.end
-    if at != size:
+        previous_end = entry.end
+    if previous_end != size:
         raise WrongError(
-            f"has a wrong header: the tensors end at byte {at} of the data, the file at {size}"
+            f"has a wrong header: the tensors end at byte {previous_end} of the data, the file at "
+            f"{size}"
         )
 
 
 def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, Any]:
+    """Check the metadata, and return it as the fields of a `TicketFile`."""
     if not isinstance(about, dict):
         raise WrongError(f"has wrong metadata: a {type(about).__name__}, not an object")
     version = about.get("format")
@@ -315,10 +303,11 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
             f"is of format {version}; this tombola reads formats {FORMAT} to {GAPS_REFERRING}: a "
             "newer one is needed"
         )
-    as_gaps = version in (GAPS, GAPS_REFERRING)
-    odd = sorted(about.keys() ^ {*FIELDS, *(["gaps"] if as_gaps else [])})
-    if odd:
-        raise WrongError(f"has wrong metadata: missing or unknown: {printable(', '.join(odd))}")
+    has_gaps = version in (GAPS, GAPS_REFERRING)
+    unexpected = sorted(about.keys() ^ ({*FIELDS, "gaps"} if has_gaps else {*FIELDS}))
+    if unexpected:
+        names = printable(", ".join(unexpected))
+        raise WrongError(f"has wrong metadata: missing or unknown: {names}")
     for name in ("digest", "mask_digest", "rewind_digest"):
         if not isinstance(about[name], str) or not _HEX.fullmatch(about[name]):
             raise WrongError(f"has wrong metadata: '{name}' is not 64 hexadecimal digits")
@@ -334,47 +323,49 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     for name in ("origin", "shapes"):
         if not isinstance(about[name], dict):
             raise WrongError(f"has wrong metadata: '{name}' is not an object")
-    gaps = _gaps(about["gaps"]) if as_gaps else {}
-    found = _mask_shapes(about["shapes"], tensors, gaps)
-    if version in (REFERRING, GAPS_REFERRING) and len(tensors) > len(found):
+    gaps = _gaps(about["gaps"]) if has_gaps else {}
+    shapes = _mask_shapes(about["shapes"], tensors, gaps)
+    if version in (REFERRING, GAPS_REFERRING) and len(tensors) > len(shapes):
         raise WrongError(
             f"is of format {version} and holds a rewind point; in that format it is another file"
         )
-    return about | {"shapes": found, "gaps": gaps}
+    return about | {"shapes": shapes, "gaps": gaps}
 
 
-def _gaps(said: Any) -> dict[str, Gaps]:
-    if not isinstance(said, dict) or not said:
+def _gaps(entry: Any) -> dict[str, Gaps]:
+    if not isinstance(entry, dict) or not entry:
         raise WrongError("has wrong metadata: 'gaps' is not an object that names masks")
-    found = {}
-    for name, each in said.items():
+    by_name = {}
+    for name, numbers in entry.items():
         try:
-            found[name] = read_gaps(each)
+            by_name[name] = read_gaps(numbers)
         except ValueError as error:
             raise WrongError(f"has wrong metadata: '{printable(name)}': {error}") from None
-    return found
+    return by_name
 
 
 def _mask_shapes(
     shapes: Mapping[str, Any], tensors: Mapping[str, Entry], gaps: Mapping[str, Gaps]
 ) -> dict[str, tuple[int, ...]]:
+    """Return the masks' shapes in the order of the file, having checked that each has its bytes."""
     masks = [name.removeprefix("mask.") for name in tensors if name.startswith("mask.")]
-    odd = sorted(set(masks) ^ set(shapes))
-    if odd:
+    unpaired = sorted(set(masks) ^ set(shapes))
+    if unpaired:
         raise WrongError(
-            f"has wrong metadata: '{printable(odd[0])}' has a mask or a shape but not both"
+            f"has wrong metadata: '{printable(unpaired[0])}' has a mask or a shape but not both"
         )
     if not gaps.keys() <= shapes.keys():
         raise WrongError("has wrong metadata: 'gaps' names what has no mask")
-    found = {name: _shape(name, shapes[name]) for name in masks}
-    for name, shape in found.items():
-        mask = tensors[f"mask.{name}"]
-        flat = len(mask.shape) == 1 if name in gaps else mask.shape == (packed_size(shape),)
-        if mask.dtype != "U8" or not flat:
+    in_order = {name: _shape(name, shapes[name]) for name in masks}
+    for name, shape in in_order.items():
+        entry = tensors[f"mask.{name}"]
+        # How long gaps may be is checked later, against their bytes.
+        fits = len(entry.shape) == 1 if name in gaps else entry.shape == (packed_size(shape),)
+        if entry.dtype != "U8" or not fits:
             raise WrongError(
                 f"has a wrong mask: '{printable(name)}' does not fit its shape {list(shape)}"
             )
-    return found
+    return in_order
 
 
 def verified(file: TicketFile) -> TicketFile:
@@ -389,22 +380,22 @@ def verified(file: TicketFile) -> TicketFile:
             raise WrongError(
                 f"has a wrong mask: '{printable(name)}' has bits set beyond its last weight"
             )
-    if file.rewind_point is None:  # one in another file was looked through when it was read
+    # A rewind point in a file of its own was checked when that was read.
+    if file.rewind_point is not None:
+        rewind_digest = file.rewind_point.digest
+    else:
         for name in _not_boolean(file.rewind, file.raw_rewind):
             raise WrongError(
                 f"has a wrong rewind point: '{printable(name)}' is boolean and holds other bytes "
                 "than 0 and 1"
             )
+        rewind_digest = _digest(file.rewind, file.raw_rewind)
+    masks = ((name, shape, file.packed(name)) for name, shape in file.shapes.items())
     counted = {
         "kept": sum(file.kept_per_layer().values()),
-        "prunable": sum(math.prod(shape) for shape in file.shapes.values()),
-        "mask_digest": digest_masks(
-            (name, shape, file.packed(name)) for name, shape in file.shapes.items()
-        ),
-        # That of another file was computed when the file was read.
-        "rewind_digest": file.rewind_point.digest
-        if file.rewind_point
-        else _digest(file.rewind, file.raw_rewind),
+        "prunable": sum(map(math.prod, file.shapes.values())),
+        "mask_digest": digest_masks(masks),
+        "rewind_digest": rewind_digest,
     }
     for name, value in counted.items():
         if getattr(file, name) != value:
@@ -416,18 +407,16 @@ def verified(file: TicketFile) -> TicketFile:
 
 def _misfits(shapes: Mapping[str, tuple[int, ...]], rewind: Mapping[str, Entry]) -> Iterator[str]:
     """Yield the masks that have no tensor of their name and shape in a rewind point."""
-    return (
-        name for name, shape in shapes.items() if name not in rewind or rewind[name].shape != shape
-    )
+    for name, shape in shapes.items():
+        if name not in rewind or rewind[name].shape != shape:
+            yield name
 
 
 def _not_boolean(tensors: Mapping[str, Entry], raw: Callable[[str], memoryview]) -> Iterator[str]:
     """Yield boolean tensors with other bytes than 0 and 1, which are undefined behaviour in C++."""
-    return (
-        n
-        for n, e in tensors.items()
-        if e.dtype == "BOOL" and bytes(raw(n)).translate(None, b"\0\1")
-    )
+    for name, entry in tensors.items():
+        if entry.dtype == "BOOL" and bytes(raw(name)).translate(None, b"\0\1"):
+            yield name
 
 
 def _digest(tensors: Mapping[str, Entry], raw: Callable[[str], memoryview]) -> str:
@@ -446,21 +435,28 @@ def rewind_folders(path: str | os.PathLike[str]) -> list[Path]:
     They are those named ``rewind_points`` beside the ticket and in the four folders above its own.
     Where links lead to the ticket, those above the file itself follow.
 
-    >>> [str(folder) for folder in rewind_folders("/runs/digits/tickets/lth/replicate-0/round-001.safetensors")][-2:]
+    >>> folders = rewind_folders("/runs/digits/tickets/lth/replicate-0/round-001.safetensors")
+    >>> [str(folder) for folder in folders][-2:]
     ['/runs/digits/rewind_points', '/runs/rewind_points']
     """
-    files = dict.fromkeys((os.path.abspath(path), os.path.realpath(path)))  # noqa: PTH100 - it takes ".." out, too
-    return [above / FOLDER for file in files for above in list(Path(file).parents)[:LEVELS]]
+    folders = []
+    # Not Path.absolute: os.path.abspath takes ".." out, too.
+    for file in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):  # noqa: PTH100
+        for folder in list(Path(file).parents)[:LEVELS]:
+            folders.append(folder / FOLDER)
+    return folders
 
 
 def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> RewindPoint:
     """Find, read and check the rewind point that a ticket refers to."""
     name = f"{file.rewind_digest}.safetensors"
-    # A broken link counts as found: what is wrong is told of it, and not of a file further up.
-    path = next(
-        (folder / name for folder in rewind_folders(file.path) if os.path.lexists(folder / name)),
-        None,
-    )
+    path = None
+    for folder in rewind_folders(file.path):
+        # A broken link counts as found: what is wrong with it is reported, and no file further up
+        # is tried.
+        if os.path.lexists(folder / name):
+            path = folder / name
+            break
     shown = f"{FOLDER}/{name}" if path is None else seen_from(file.path, path)
     advice = "; put a whole copy of it there"
     try:
@@ -476,7 +472,7 @@ def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> Rew
         point = known[path]
         if point.digest != file.rewind_digest:
             raise WrongError(f"was altered or damaged: its tensors have the digest {point.digest}")
-        advice = ""  # it is whole, and another one is meant
+        advice = ""  # the file is intact, but not the one that is meant
         for mask in _misfits(file.shapes, point.tensors):
             raise WrongError(
                 f"does not fit: it has no '{printable(mask)}' of the mask's shape "
@@ -492,9 +488,9 @@ def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> Rew
 def rewind_point_of(raw: bytes | bytearray, path: Path) -> RewindPoint:
     """Check all of a rewind point's file but its name.
 
-    There is no hash of the file, so the header is read before anything is known to be right. But it
-    can have one text only and the digest covers what it says and the data: no bit of a file can
-    change unnoticed.
+    There is no hash of the file, so the header is read before anything is known to be right. But a
+    header has only one possible text, and the digest covers what it says and the data: no bit of a
+    file can change unnoticed.
     """
     start = header_end(raw, "rewind point")
     header = _parse(raw[8:start], "header")
@@ -505,15 +501,18 @@ def rewind_point_of(raw: bytes | bytearray, path: Path) -> RewindPoint:
     if header_text(header) != raw[8:start]:
         raise WrongError("has a wrong header: it is not the compact JSON of what it says")
     tensors = {name: _entry(name, info) for name, info in header.items()}
-    end = start + max((entry.end for entry in tensors.values()), default=0)
+    end = start + max([entry.end for entry in tensors.values()], default=0)
     if end > len(raw):
         raise WrongError(f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}")
     _check_extents(tensors, len(raw) - start)
     data = memoryview(raw)[start:]
-    contents = {name: data[entry.begin : entry.end] for name, entry in tensors.items()}
-    for name in _not_boolean(tensors, contents.__getitem__):
+
+    def bytes_of_tensor(name: str) -> memoryview:
+        return data[tensors[name].begin : tensors[name].end]
+
+    for name in _not_boolean(tensors, bytes_of_tensor):
         raise WrongError(f"holds other bytes than 0 and 1 in '{printable(name)}', which is boolean")
-    return RewindPoint(path, _digest(tensors, contents.__getitem__), tensors, raw)
+    return RewindPoint(path, _digest(tensors, bytes_of_tensor), tensors, raw)
 
 
 def verify_rewind_point(path: str | os.PathLike[str]) -> RewindPoint:

@@ -1,4 +1,4 @@
-"""JSON that has one text only, and lines that any terminal can show."""
+"""Texts: the one JSON text of a value, and lines that any terminal can show."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from tombola.ground.errors import InputError
 
-_DEEPEST = 64  # objects and lists in one another
+_DEEPEST = 64  # levels of objects and lists
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: keys sorted, no spaces, no NaN; tuples become lists.
+    """Return the only JSON text of a value: keys sorted, no spaces, no NaN; tuples become lists.
 
     Raises:
         InputError: JSON has no such value (a set, NaN, a key that is no text); the message says
@@ -26,9 +26,8 @@ def canonical_json(value: Any) -> str:
     Traceback (most recent call last):
     tombola.ground.errors.InputError: value.seeds[1] is nan; JSON has only finite numbers
     """
-    return json.dumps(
-        json_data(value, "value"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    data = json_data(value, "value")
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def json_data(value: Any, where: str, depth: int = 0) -> Any:
@@ -37,7 +36,7 @@ def json_data(value: Any, where: str, depth: int = 0) -> Any:
     Args:
         value: Anything.
         where: What the message calls it.
-        depth: How many objects and lists it stands in.
+        depth: How many objects and lists it is nested in.
 
     Raises:
         InputError: JSON has no such value; the message says where.
@@ -55,6 +54,7 @@ def json_data(value: Any, where: str, depth: int = 0) -> Any:
             raise InputError(f"{printable(where)} is {float(value)}; JSON has only finite numbers")
         return float(value)
     if isinstance(value, str):
+        # Half of a surrogate pair, which UTF-8 does not have.
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             raise InputError(f"{printable(where)} is a text with half a character: {value[:40]!a}")
         return str.__str__(value)
@@ -68,20 +68,16 @@ def json_data(value: Any, where: str, depth: int = 0) -> Any:
 def _object(value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
-            raise InputError(
-                f"{printable(where)} has the key {printable(repr(key))}; JSON has only texts as "
-                "keys"
-            )
-    found = {}
+            shown = printable(repr(key))
+            raise InputError(f"{printable(where)} has the key {shown}; JSON has only texts as keys")
+    data = {}
     for key, item in value.items():
-        found[json_data(key, f"{where}'s key")] = json_data(item, f"{where}.{key}", depth + 1)
-    return found
+        data[json_data(key, f"{where}'s key")] = json_data(item, f"{where}.{key}", depth + 1)
+    return data
 
 
 def printable(text: str, limit: int = 120) -> str:
-    """Return one printable line: a file must not be able to steer the terminal that shows what
-    is wrong with it.
-    """
+    """Return one printable line, so that no file controls the terminal that shows an error of it."""
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
@@ -93,4 +89,5 @@ def shown_path(path: str | os.PathLike[str]) -> str:
 
 def file_name(path: str | os.PathLike[str]) -> str:
     """Return the last part of a path as descriptions show it."""
-    return printable(os.path.basename(os.fspath(path)) or os.fspath(path))  # noqa: PTH119
+    name = os.path.basename(os.fspath(path))  # noqa: PTH119 - a Path cannot be made of every string
+    return printable(name or os.fspath(path))

@@ -1,4 +1,4 @@
-"""Writing: the same ticket gives the same bytes, and what is written can be read."""
+"""Writing: the same ticket gives the same bytes, and every file that is written can be read."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from tombola.ticket_format.reading import (
 from tombola.ticket_format.texts import canonical_json, json_data, shown_path
 
 _AN_ENTRY = 100  # bytes, about what the header says of a mask that is written as gaps
-_WORTH = 512  # bytes
+_WORTH = 512  # bytes that gaps must save in a file
+_Mask = Mapping[str, tuple[Sequence[int], "bytes | memoryview"]]  # shape and packed bits by name
 
 
 def encode(
-    mask: Mapping[str, tuple[Sequence[int], bytes | memoryview]],
+    mask: _Mask,
     rewind: Mapping[str, layout.Contents] | RewindPoint,
     *,
     origin: Mapping[str, Any],
@@ -53,77 +54,92 @@ def encode(
 
     >>> encode({"w": ([2], b"\\xa0")}, {"w": ("F32", [2], bytes(8))}, origin={})
     Traceback (most recent call last):
-    tombola.ground.errors.TicketError: the ticket has a wrong mask: 'w' has bits set beyond its last weight
+    tombola.ground.errors.TicketError: the ticket has a wrong mask: 'w' has bits set beyond its ...
     """
-    written = {name: bytes(packed) for name, (_, packed) in mask.items()}
-    as_gaps = _as_gaps(mask)
-    written |= {name: raw for name, (raw, _) in as_gaps.items()}
-    contents: dict[str, layout.Contents] = {}
-    for name, (shape, _) in mask.items():
-        size = len(written[name]) if name in as_gaps else bits.packed_size(shape)
-        contents[f"mask.{name}"] = ("U8", (size,), written[name])
     point = rewind if isinstance(rewind, RewindPoint) else None
-    held = {} if isinstance(rewind, RewindPoint) else rewind
-    contents |= {f"rewind.{name}": tensor for name, tensor in held.items()}
+    state = {} if isinstance(rewind, RewindPoint) else rewind
+    as_gaps = _as_gaps(mask)
+    contents: dict[str, layout.Contents] = {}
+    for name, (shape, packed) in mask.items():
+        if name in as_gaps:
+            raw, _ = as_gaps[name]
+            contents[f"mask.{name}"] = ("U8", (len(raw),), raw)
+        else:
+            # The size of the shape, not of the bytes: the reader's side says if they differ.
+            contents[f"mask.{name}"] = ("U8", (bits.packed_size(shape),), bytes(packed))
+    for name, tensor in state.items():
+        contents[f"rewind.{name}"] = tensor
+
     try:
-        about = {
-            "digest": layout.ZEROS.decode(),
-            "format": _format(bool(point), bool(as_gaps)),
-            "kept": sum(bits.ones(packed) for _, packed in mask.values()),
-            "mask_digest": layout.digest_masks(
-                (name, shape, packed) for name, (shape, packed) in mask.items()
-            ),
-            "origin": json_data(origin, "origin"),
-            "prunable": sum(math.prod(shape) for shape, _ in mask.values()),
-            "rewind_digest": point.digest
-            if point
-            else layout.digest_tensors((name, *held[name]) for name in held),
-            "shapes": {name: list(shape) for name, (shape, _) in mask.items()},
-            "total": total,
-        }
-        if as_gaps:
-            about["gaps"] = {name: asdict(gaps) for name, (_, gaps) in as_gaps.items()}
-        raw = layout.assembled(contents, {"tombola": canonical_json(about)})
+        about = _about(mask, as_gaps, point, state, origin, total)
+        file = layout.assembled(contents, {"tombola": canonical_json(about)})
     except InputError as error:
         raise TicketError(f"the ticket cannot be written: {error}") from None
-    found = layout.DIGEST.search(raw, 8)
-    assert found is not None
-    at = found.start(1)
-    del found  # it holds the buffer
-    raw[at : at + 64] = hashlib.sha256(raw).hexdigest().encode()
+    _fill_in_digest_(file)
+    result = bytes(file)
     try:
         # What is written can be read: every rule of the format is written down once, on the
         # reader's side.
-        verified(replace(checked(result := bytes(raw), Path()), rewind_point=point))
+        verified(replace(checked(result, Path()), rewind_point=point))
     except WrongError as wrong:
         raise TicketError(f"the ticket {wrong}") from None
     return result
 
 
-def _format(refers: bool, as_gaps: bool) -> int:
+def _about(
+    mask: _Mask,
+    as_gaps: Mapping[str, tuple[bytes, bits.Gaps]],
+    point: RewindPoint | None,
+    state: Mapping[str, layout.Contents],
+    origin: Mapping[str, Any],
+    total: int | None,
+) -> dict[str, Any]:
+    """Return a ticket's metadata, with zeros in place of its digest."""
+    if point is not None:
+        version = layout.GAPS_REFERRING if as_gaps else layout.REFERRING
+        rewind_digest = point.digest
+    else:
+        version = layout.GAPS if as_gaps else layout.FORMAT
+        rewind_digest = layout.digest_tensors((name, *state[name]) for name in state)
+    about = {
+        "digest": layout.ZEROS.decode(),
+        "format": version,
+        "kept": sum(bits.ones(packed) for _, packed in mask.values()),
+        "mask_digest": layout.digest_masks((name, *mask[name]) for name in mask),
+        "origin": json_data(origin, "origin"),
+        "prunable": sum(math.prod(shape) for shape, _ in mask.values()),
+        "rewind_digest": rewind_digest,
+        "shapes": {name: list(shape) for name, (shape, _) in mask.items()},
+        "total": total,
+    }
     if as_gaps:
-        return layout.GAPS_REFERRING if refers else layout.GAPS
-    return layout.REFERRING if refers else layout.FORMAT
+        about["gaps"] = {name: asdict(gaps) for name, (_, gaps) in as_gaps.items()}
+    return about
 
 
-def _as_gaps(
-    mask: Mapping[str, tuple[Sequence[int], bytes | memoryview]],
-) -> dict[str, tuple[bytes, bits.Gaps]]:
+def _fill_in_digest_(file: bytearray) -> None:
+    """Replace the zeros in a ticket's header by the digest of the file with them."""
+    zeros = layout.DIGEST.search(file, 8)
+    assert zeros is not None
+    begin = zeros.start(1)
+    del zeros  # it holds the buffer
+    file[begin : begin + 64] = hashlib.sha256(file).hexdigest().encode()
+
+
+def _as_gaps(mask: _Mask) -> dict[str, tuple[bytes, bits.Gaps]]:
     """Return the masks that are better written as gaps; none where that saves next to nothing."""
-    found, saved = {}, 0
+    as_gaps, saved = {}, 0
     for name, (shape, packed) in mask.items():
         elements = math.prod(shape)
-        if (
-            not elements
-            or len(packed) != bits.packed_size(shape)
-            or not bits.is_padded(packed, elements)
-        ):
+        if not elements or len(packed) != bits.packed_size(shape):
             continue  # none, or none that fits its shape: the reader's side says so
+        if not bits.is_padded(packed, elements):
+            continue  # as above
         gaps = bits.as_gaps(packed, elements)
         if gaps is not None and len(packed) - len(gaps[0]) > _AN_ENTRY:
-            found[name] = gaps
+            as_gaps[name] = gaps
             saved += len(packed) - len(gaps[0]) - _AN_ENTRY
-    return found if saved >= _WORTH else {}
+    return as_gaps if saved >= _WORTH else {}
 
 
 def write(path: str | os.PathLike[str], raw: bytes) -> str:
@@ -154,8 +170,7 @@ def _write(path: Path, raw: bytes | bytearray) -> None:
 
 
 def encode_rewind_point(rewind: Mapping[str, layout.Contents]) -> RewindPoint:
-    """Return a rewind point as the file that `write_rewind_point` writes; the same state gives the
-    same bytes.
+    """Return a rewind point as the file that `write_rewind_point` writes, always the same bytes.
 
     Args:
         rewind: Safetensors dtype, shape and little-endian bytes by name.
@@ -178,10 +193,10 @@ def encode_rewind_point(rewind: Mapping[str, layout.Contents]) -> RewindPoint:
 
 
 def write_rewind_point(folder: str | os.PathLike[str], point: RewindPoint) -> Path:
-    """Write a rewind point into a folder, whole or not at all, unless it is there, and return its
-    file.
+    """Write a rewind point into a folder unless it is there, and return its file.
 
-    A file of its name is read and checked; one that is damaged is replaced.
+    It is written whole or not at all. A file of its name is read and checked; a damaged one is
+    replaced.
 
     Raises:
         DiskError: The file cannot be written.
