@@ -70,8 +70,11 @@ class Trunk:
 
     def is_done(self, records: list[dict[str, Any]], replicate: int) -> bool:
         """Whether all its branches of a replicate are recorded."""
-        own = [r for r in records if (r["trunk"], r["replicate"]) == (self.kind, replicate)]
-        return {r["to"] for r in own if r["cut"]} >= set(self.densities)
+        recorded = set()
+        for record in records:
+            if (record["trunk"], record["replicate"]) == (self.kind, replicate) and record["cut"]:
+                recorded.add(record["to"])
+        return recorded >= set(self.densities)
 
 
 TRUNKS = (Trunk(DENSE, DENSITIES), *(Trunk(GRADUAL, (density,)) for density in DENSITIES))
@@ -81,11 +84,15 @@ def point_of(number: int, model: nn.Module, optimizer: torch.optim.Optimizer, ma
     """Copy all that decides how a training goes on."""
     moments = {}
     for name, parameter in model.named_parameters():
-        moments[name] = {key: value.clone() for key, value in optimizer.state[parameter].items()}
+        moments[name] = _copies(optimizer.state[parameter])
     state = {}
     for name, value in model.state_dict().items():
         state[name] = value.detach().to(memory_format=torch.contiguous_format, copy=True)
     return Point(number, state, moments, mask)
+
+
+def _copies(moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in moments.items()}
 
 
 def train_on(
@@ -99,16 +106,21 @@ def train_on(
     """Train on from a point with a mask of one's own, and yield the model after so many steps."""
     model = task.build(point.state, WHOLE, seed)
     batches = task.batches(WHOLE, training.batch_size, seed)
-    last = point.step + max(after)
-    for step in train(
-        model, batches, training, mask, loss=task.loss, seed=seed, first=point.step, last=last
-    ):
+    steps = train(
+        model,
+        batches,
+        training,
+        mask,
+        loss=task.loss,
+        seed=seed,
+        first=point.step,
+        last=point.step + max(after),
+    )
+    for step in steps:
+        # The optimiser is made with the first step, and goes on where that of the trunk was.
         if step.number == point.step:
             for name, parameter in model.named_parameters():
-                moments = point.moments[name]
-                step.optimizer.state[parameter] = {
-                    key: value.clone() for key, value in moments.items()
-                }
+                step.optimizer.state[parameter] = _copies(point.moments[name])
         if step.number - point.step in after:
             yield step.number - point.step, model
 
@@ -132,30 +144,33 @@ def branches_of(
 ) -> Iterator[dict[str, Any]]:
     """Train a trunk, branch it off, and yield a record a branch."""
     model = task.build(start, WHOLE, seed)
-    whole = ones(model, "all")
+    dense = ones(model, "all")
     batches = task.batches(WHOLE, training.batch_size, seed)
     pruner = None
     if trunk.kind == GRADUAL:
         steps = Schedule.of(training, len(batches)).steps
         gradual = Gradual(trunk.densities[0], pace, scope="per_layer")
         context = Context(start, seed)
-        pruner = Pruner(gradual, model, task.head, whole, steps=steps, first=0, context=context)
-    for step in train(model, batches, training, whole, loss=task.loss, seed=seed, last=max(at)):
+        pruner = Pruner(gradual, model, task.head, dense, steps=steps, first=0, context=context)
+
+    for step in train(model, batches, training, dense, loss=task.loss, seed=seed, last=max(at)):
         due = pruner is not None and pruner.due(step.number)
         if not due and step.number not in at:
             continue
         point = point_of(step.number, model, step.optimizer, step.handle.mask)
         cuts: dict[float, Mask] = {}
         if pruner is None:
-            cuts = {density: cut_to(density, point.state, whole) for density in trunk.densities}
+            cuts = {density: cut_to(density, point.state, dense) for density in trunk.densities}
         elif due:
             cuts = {trunk.densities[0]: pruner.cut(step.number, point.state)}
+
         if step.number in at:
             # Of the dense network one branch that is not cut serves every density.
             uncut = None if pruner is None else trunk.densities[0]
             yield _tested(task, point, point.mask, training, seed, after, trunk, uncut, cut=False)
             for density, mask in cuts.items():
                 yield _tested(task, point, mask, training, seed, after, trunk, density, cut=True)
+        # The schedule's own cuts are made in the trunk, too.
         if pruner is not None and due:
             step.handle.replace(pruner.mask)
 
@@ -210,9 +225,10 @@ def main(replicates: list[int]) -> None:
         for trunk in TRUNKS:
             if trunk.is_done(read_records(), replicate):
                 continue
+            lines = []
             with alone(training, task):
-                found = list(branches_of(task, start, trunk, training, pace, seed))
-            lines = [json.dumps({"replicate": replicate} | record) + "\n" for record in found]
+                for record in branches_of(task, start, trunk, training, pace, seed):
+                    lines.append(json.dumps({"replicate": replicate} | record) + "\n")
             with RECORDS.open("a", encoding="utf-8") as file:
                 file.write("".join(lines))
             print(

@@ -1,8 +1,8 @@
 """The claims of the two documents that tombola began with, each with its evidence.
 
-A claim is one function: what it says, the statements that it comes to, and how they are told in
-the table; `evidence.answer` answers it. Papers: Havinga & Sawhney (H, and those they report) and
-COLT (C, arXiv:2212.12770).
+A claim is one function: what it says, the statements that it amounts to, and what the table shows
+of them; `evidence.answer` answers it. Papers: Havinga & Sawhney (H, and those they report) and COLT
+(C, arXiv:2212.12770).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from findings.evidence import (
     answer,
     below,
     differences,
+    estimate,
     minus,
+    ratio_estimate,
     rounds_to,
-    so,
-    told,
-    told_ratio,
+    supported,
 )
 from findings.sections import (
     branches,
@@ -81,73 +81,65 @@ def h1() -> Claim:
     """Of masks trained from the start and of the network that was pruned, by both rules."""
     statements = []
     for arm in ("as-trained", "gradual", "reinitialised"):
-        for percent in (50, 20, 10, 5):
+        for density in (50, 20, 10, 5):
             for rule in gradual.RULES:
-                difference = gradual.difference(arm, gradual.DENSE, percent, rule)
-                statements.append(above(f"{arm} {percent} % {rule}", difference))
+                difference = gradual.difference(arm, gradual.DENSE, density, rule)
+                statements.append(above(f"{arm} {density} % {rule}", difference))
     assert "shown" not in {statement.state for statement in statements}, "the table says so below"
-    at_five = {
-        arm: told(gradual.difference(arm, gradual.DENSE, 5, "at the end"))
+    network, mask = (
+        estimate(gradual.difference(arm, gradual.DENSE, 5, "at the end"))
         for arm in ("as-trained", "gradual")
-    }
+    )
     seen = (
-        f"at 5 %, all at the end: pruned and trained on {at_five['as-trained']}, its mask from the "
-        f"start {at_five['gradual']}; nothing is shown to be above dense, by either rule"
+        f"at 5 %, all at the end: pruned and trained on {network}, its mask from the start {mask}; "
+        "nothing is shown to be above dense, by either rule"
     )
     return Claim("H1", "every method improves on dense down to 5 %", statements, seen, [gradual])
 
 
 def h2() -> Claim:
     """Ahead at 10, 5 and 2 %; at 50 and 20 % no difference of more than the margin."""
-
-    def ahead_of_others(percent: int) -> list[float]:
-        return gradual.difference("gradual", "reinitialised", percent, "at the end")
-
-    ahead = [above(f"at {percent} %", ahead_of_others(percent)) for percent in (10, 5, 2)]
-    none = [
-        alike(f"at {percent} %", ahead_of_others(percent), MARGIN_MNIST) for percent in (50, 20)
-    ]
-    low = rates.to("0.003", "reinitialised", "51.2 %")
-    none.append(alike("at a rate of 0.003 at 51 %", low, MARGIN_MNIST))
-    seen = f"it does {ahead[0]} and {ahead[2]}, but also {none[1]} and {none[2]}"
+    ahead, equal = [], []
+    for density in (10, 5, 2):
+        difference = gradual.difference("gradual", "reinitialised", density, "at the end")
+        ahead.append(above(f"at {density} %", difference))
+    for density in (50, 20):
+        difference = gradual.difference("gradual", "reinitialised", density, "at the end")
+        equal.append(alike(f"at {density} %", difference, MARGIN_MNIST))
+    small_rate = rates.to_arm("0.003", "reinitialised", "51.2 %")
+    equal.append(alike("at a rate of 0.003 at 51 %", small_rate, MARGIN_MNIST))
+    seen = f"it does {ahead[0]} and {ahead[2]}, but also {equal[1]} and {equal[2]}"
     text = "the original initialisation beats others only between 10 and 2 %"
-    return Claim("H2", text, [*ahead, *none], seen, [gradual, rates])
+    return Claim("H2", text, [*ahead, *equal], seen, [gradual, rates])
 
 
 def h3() -> Claim:
     """No difference: none of more than the margin."""
-    found = gradual.difference("gradual", "reinitialised", 1, "at the end")
-    seen = f"original minus other {told(found, 1)}"
+    difference = gradual.difference("gradual", "reinitialised", 1, "at the end")
+    seen = f"original minus other {estimate(difference, 1)}"
     text = "no difference between initialisations at 1 %"
-    return Claim("H3", text, [alike("", found, MARGIN_MNIST)], seen, [gradual])
+    return Claim("H3", text, [alike("", difference, MARGIN_MNIST)], seen, [gradual])
 
 
 def h4() -> Claim:
     """High densities are 50 and 20 %; the best is above dense, and above its mask trained anew."""
-    statements, seen = [], []
+    statements, parts = [], []
     for rule in gradual.RULES:
-        for percent in (50, 20):
-            dense, mask = (
-                above("", gradual.difference("as-trained", other, percent, rule))
-                for other in (gradual.DENSE, "gradual")
-            )
+        for density in (50, 20):
+            dense = above("", gradual.difference("as-trained", gradual.DENSE, density, rule))
+            mask = above("", gradual.difference("as-trained", "gradual", density, rule))
             statements.append(All((dense, mask)))
-            seen.append(f"{percent} % {rule} {dense} and {mask}")
-    return Claim(
-        "H4",
-        "the network pruned and trained on is best at high densities",
-        statements,
-        f"minus dense, and minus its mask trained from the start: {'; '.join(seen)}",
-        [gradual],
-    )
+            parts.append(f"{density} % {rule} {dense} and {mask}")
+    text = "the network pruned and trained on is best at high densities"
+    seen = f"minus dense, and minus its mask trained from the start: {'; '.join(parts)}"
+    return Claim("H4", text, statements, seen, [gradual])
 
 
 def _against_dense(density: str) -> tuple[list[float], list[float]]:
-    early, end = (
-        lenet_300_100.accuracy(lenet_300_100.DENSE, density, entry)
-        for entry in (lenet_300_100.EARLY, lenet_300_100.END)
-    )
-    return early, end
+    """Return ticket minus dense in accuracy, at the early stop and at the end."""
+    dense = lenet_300_100.DENSE
+    early = lenet_300_100.accuracy(dense, density, lenet_300_100.EARLY)
+    return early, lenet_300_100.accuracy(dense, density, lenet_300_100.END)
 
 
 def h5() -> Claim:
@@ -162,10 +154,8 @@ def h5() -> Claim:
 def h6() -> Claim:
     """Accuracy by both measures; steps by their logarithms: one dense network stops very late."""
     early, end = _against_dense("21.1 %")
-    statements = [above("accuracy at the early stop", early), above("at the end", end)]
-    statements.append(
-        _ratio("ratio of its steps to dense's", lenet_300_100.steps("dense", "21.1 %"))
-    )
+    ratio = _ratio("ratio of its steps to dense's", lenet_300_100.steps("dense", "21.1 %"))
+    statements = [above("accuracy at the early stop", early), above("at the end", end), ratio]
     sooner = lenet_300_100.sooner("dense", "21.1 %")
     seen = f"{_listed(statements)}, fewer in {sooner} of 5 replicates"
     text = "at 21.1 % it is so with an earlier early stop"
@@ -179,7 +169,7 @@ def h7() -> Claim:
         alike("at the early stop", early, MARGIN_MNIST),
         alike("at the end", end, MARGIN_MNIST),
     ]
-    seen = f"{so('it is better still', above('', early))}: {_listed(statements)}"
+    seen = f"{supported('it is better still', above('', early))}: {_listed(statements)}"
     return Claim("H7", "at 3.6 % it equals dense", statements, seen, [lenet_300_100])
 
 
@@ -256,15 +246,15 @@ def h16() -> Claim:
 
 def h17() -> Claim:
     """Of a network on its way to 50 %, as in the figure; other densities are told."""
-    statements, seen = [], []
+    statements, parts = [], []
     for density in DENSITIES:
         soon, later = (above("", branches.effect(GRADUAL, density, after)) for after in (100, 300))
-        seen.append(f"to {100 * density:.0f} % {soon} and {later}")
+        parts.append(f"to {100 * density:.0f} % {soon} and {later}")
         if density == 0.5:
             statements += [soon, later]
     text = "the disruption by pruning (to 50 %) itself improves accuracy"
-    seen_at = f"cut minus not cut, 100 and 300 steps after one cut: {'; '.join(seen)}"
-    return Claim("H17", text, statements, seen_at, [branches])
+    seen = f"cut minus not cut, 100 and 300 steps after one cut: {'; '.join(parts)}"
+    return Claim("H17", text, statements, seen, [branches])
 
 
 def _fewer_rounds(label: str, folder: str, arm: str, other: str) -> Statement:
@@ -300,9 +290,9 @@ def c2() -> Claim:
 def c3() -> Claim:
     """Of the search, and with the accuracies that the paper's stopping rule takes."""
     search = _ratio("the search", cifar10_conv3.time("lth", "search"))
-    whole = _ratio("with the accuracies that were taken", cifar10_conv3.time("lth", "whole"))
-    seen = f"CIFAR-10, ratio of its seconds to LTH's: {search}; {whole}"
-    return Claim("C3", "less time than LTH", [search, whole], seen, [cifar10_conv3])
+    evaluated = _ratio("with the accuracies that were taken", cifar10_conv3.time("lth", "whole"))
+    seen = f"CIFAR-10, ratio of its seconds to LTH's: {search}; {evaluated}"
+    return Claim("C3", "less time than LTH", [search, evaluated], seen, [cifar10_conv3])
 
 
 def c4() -> Claim:
@@ -324,9 +314,9 @@ def c5() -> Claim:
         ("MNIST", mnist_lenet5),
         ("Fashion-MNIST", causes),
     ):
-        found = tuple(agreement(section.FOLDER, "colt-2"))
-        more.append(Statement(name, found, "above", CHANCE, _frequency))
-        strong.append(Statement(name, found, "above", CHANCE + STRONG * (1 - CHANCE), _frequency))
+        shares = tuple(agreement(section.FOLDER, "colt-2"))
+        more.append(Statement(name, shares, "above", CHANCE, _frequency))
+        strong.append(Statement(name, shares, "above", CHANCE + STRONG * (1 - CHANCE), _frequency))
     orders = _frequency(agreement(causes.FOLDER, "by-seeds"))
     seen = (
         f"how often a weight that one prunes is pruned by the other ({CHANCE} by chance; strongly: "
@@ -339,9 +329,9 @@ def c5() -> Claim:
 
 def c6() -> Claim:
     """What a round keeps."""
-    found = below("a round keeps, in points", causes.faster_by_classes())
+    fewer = below("a round keeps, in points", causes.faster_by_classes())
     text = "a split by classes prunes faster than one by examples"
-    return Claim("C6", text, [found], str(found), [causes])
+    return Claim("C6", text, [fewer], str(fewer), [causes])
 
 
 def c7() -> Claim:
@@ -361,8 +351,9 @@ def c7() -> Claim:
 def c8() -> Claim:
     """Robust: it loses less than the margin."""
     statements = []
-    for percent, density in (("50 %", 0.5), ("20 %", 0.2), ("10 %", 0.1)):
-        statements.append(above(f"at {percent}", uneven.loss("colt-2", density), -MARGIN))
+    for density in (0.5, 0.2, 0.1):
+        loss = uneven.loss("colt-2", density)
+        statements.append(above(f"at {100 * density:.0f} %", loss, -MARGIN))
     seen = f"uneven minus all examples, COLT-2: {_listed(statements)}"
     return Claim("C8", "robust to unevenly represented classes", statements, seen, [uneven])
 
@@ -371,7 +362,7 @@ def c9() -> Claim:
     """Over both directions: ahead of random tickets, and COLT-2's ahead of LTH's."""
     ahead = above("LTH's minus random ones", transfer.both_ways("lth", "random-ticket"))
     better = above("COLT-2's minus LTH's", transfer.both_ways("colt-2", "lth"))
-    lost = told(transfer.to_those_found_there())
+    lost = estimate(transfer.to_those_found_there())
     seen = (
         f"both directions pooled: {ahead}, {better}; LTH's minus those found on the target {lost}"
     )
@@ -381,46 +372,43 @@ def c9() -> Claim:
 
 def c10() -> Claim:
     """On CIFAR-10, by number of classes."""
-    statements = [
-        above(f"of {number} minus of 10 classes", classes.more(number, 10)) for number in (100, 50)
-    ]
-    seen = f"on CIFAR-10, {_listed(statements)}"
-    return Claim(
-        "C10", "a ticket found on more classes transfers better", statements, seen, [classes]
-    )
+    statements = []
+    for number in (100, 50):
+        statements.append(above(f"of {number} minus of 10 classes", classes.more(number, 10)))
+    text = "a ticket found on more classes transfers better"
+    return Claim("C10", text, statements, f"on CIFAR-10, {_listed(statements)}", [classes])
 
 
 def c11() -> Claim:
     """More alike than by chance in each layer."""
-    beyond, start = uneven.pruned_alike()
-    found = Statement("", tuple(beyond), "above", form=_to_three)
+    above_chance, start = uneven.pruned_alike()
+    more = Statement("", tuple(above_chance), "above", form=_to_three)
     seen = (
-        f"Jaccard at 17 % density, minus that by chance in each layer: {found}; but each is more "
+        f"Jaccard at 17 % density, minus that by chance in each layer: {more}; but each is more "
         f"like the weights that were smallest before training, by {_to_three(start)}"
     )
     text = "COLT and LTH prune similar weights at high sparsity"
-    return Claim("C11", text, [found], seen, [uneven])
+    return Claim("C11", text, [more], seen, [uneven])
 
 
 def c12() -> Claim:
     """Fewer weights are left in the last ticket whose layers all have one."""
-    fewer = minus(collapse.left("colt-2"), collapse.left("lth"))
-    found = Statement("", tuple(fewer), "below", form=_to_one)
-    left = {arm: ", ".join(map(str, collapse.left(arm))) for arm in collapse.COLLAPSING}
+    colt, lth = (collapse.left(arm) for arm in ("colt-2", "lth"))
+    fewer = Statement("", tuple(minus(colt, lth)), "below", form=_to_one)
     seen = (
-        f"weights left, of 60,630, before a layer is empty: COLT-2 {left['colt-2']}, LTH "
-        f"{left['lth']}: {found}"
+        f"weights left, of 60,630, before a layer is empty: COLT-2 {', '.join(map(str, colt))}, "
+        f"LTH {', '.join(map(str, lth))}: {fewer}"
     )
-    return Claim("C12", "less layer collapse", [found], seen, [collapse])
+    return Claim("C12", "less layer collapse", [fewer], seen, [collapse])
 
 
 def c13() -> Claim:
     """Not above the dense network's by more than the margin; beside it those of IMP."""
-    statements = [
-        below(f"at {percent}", uneven.gap("colt-2", density), MARGIN)
-        for percent, density in (("20 %", 0.2), ("10 %", 0.1))
-    ]
-    lth, matched = (told(uneven.gap(arm, 0.2)) for arm in ("lth", "matched"))
+    statements = []
+    for density in (0.2, 0.1):
+        gap = uneven.gap("colt-2", density)
+        statements.append(below(f"at {100 * density:.0f} %", gap, MARGIN))
+    lth, matched = (estimate(uneven.gap(arm, 0.2)) for arm in ("lth", "matched"))
     seen = (
         f"COLT-2 minus dense {_listed(statements)}; LTH at 20 % {lth}, matched IMP {matched}, "
         "whose test accuracy is higher, too"
@@ -435,7 +423,7 @@ def _listed(statements: Sequence[Statement], between: str = ", ") -> str:
 
 def _ratio(label: str, logarithms: Values) -> Statement:
     """State that a ratio is below 1."""
-    return Statement(label, tuple(logarithms), "below", form=told_ratio)
+    return Statement(label, tuple(logarithms), "below", form=ratio_estimate)
 
 
 def _counts(values: Values) -> str:
@@ -443,15 +431,15 @@ def _counts(values: Values) -> str:
 
 
 def _frequency(values: Values) -> str:
-    return told(values, 3, sign=False)
+    return estimate(values, 3, sign=False)
 
 
 def _to_three(values: Values) -> str:
-    return told(values, 3)
+    return estimate(values, 3)
 
 
 def _to_one(values: Values) -> str:
-    return told(values, 1)
+    return estimate(values, 1)
 
 
 CLAIMS: tuple[Callable[[], Claim], ...] = (

@@ -24,7 +24,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tombola.experiments.experiment import facts
+from tombola.experiments.experiment import facts as facts_of
 from tombola.experiments.plans import Plans, make_task
 from tombola.folder.identity import definition_of, run_digest
 from tombola.folder.packing import labelled
@@ -51,14 +51,14 @@ def converted(record: Mapping[str, Any], run: str, arm: str) -> dict[str, Any]:
     return {"arm": record["arm"], **digests, **record, "evaluated": True}
 
 
-def convert(old: Path, to: Path, labels: NDArray[np.integer[Any]], told: Mapping[str, str]) -> Run:
+def convert(old: Path, to: Path, labels: NDArray[np.integer[Any]], facts: Mapping[str, str]) -> Run:
     """Write a packed run of today's format.
 
     Args:
         old: A folder of format 1.
         to: Where the packed run goes; files of these names are replaced.
         labels: The class of every test example.
-        told: What the run's page says of it.
+        facts: What the run's page says of it.
     """
     recipe = recipe_of(old)
     digest = run_digest(recipe)
@@ -75,7 +75,7 @@ def convert(old: Path, to: Path, labels: NDArray[np.integer[Any]], told: Mapping
     arms = {name: definition_of(recipe, name) for name in recipe.arms}
     records = [converted(r, digest, digest_json(arms[r["arm"]])) for r in before]
     seals, path = Seals(to, digest), to / "records.jsonl"
-    about = {"format": FORMAT, "digest": digest, "facts": dict(told), "seals": VERSION}
+    about = {"format": FORMAT, "digest": digest, "facts": dict(facts), "seals": VERSION}
     seals.write_yaml(to / "recipe.yaml", recipe.plain())
     seals.write_json(to / "arms.json", arms)
     seals.write_json(to / "environment.json", [environment])
@@ -92,8 +92,8 @@ def _endings(recipe: Recipe, records: list[dict[str, Any]]) -> dict[str, Any]:
     for name, arm in recipe.arms.items():
         goal = {"until": recipe.plain()["until"], "evaluate_at": list(arm.evaluate_at or ())}
         for replicate in range(recipe.replicates):
-            key = (name, replicate)
-            rounds = max(r["round"] for r in records if (r["arm"], r["replicate"]) == key)
+            of_arm = [r for r in records if (r["arm"], r["replicate"]) == (name, replicate)]
+            rounds = max(record["round"] for record in of_arm)
             ending = {"state": "finished", "why": "", "rounds": rounds, "goal": goal}
             endings[f"{name}/{replicate}"] = ending
     return endings
@@ -110,11 +110,9 @@ def main(old: Path, to: Path) -> None:
         )
     labels = task.labels("test")
     assert labels is not None
-    told = {
-        **facts(Plans.of(recipe, task)),
-        "converted": "from format 1, which had no costs by training, weights by layer or curves",
-    }
-    convert(old, to, labels.numpy().astype(np.uint8), told)
+    facts = dict(facts_of(Plans.of(recipe, task)))
+    facts["converted"] = "from format 1, which had no costs by training, weights by layer or curves"
+    convert(old, to, labels.numpy().astype(np.uint8), facts)
 
 
 if __name__ == "__main__":

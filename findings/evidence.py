@@ -11,15 +11,16 @@ import functools
 import itertools
 import json
 import math
+import operator
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tombola import Run, compare
-from tombola.evidence.comparisons import reaches, values_at
+from tombola.evidence.comparisons import reaches, rounds_of, values_at
 from tombola.evidence.statistics import paired
 from tombola.records.records import Record
 
@@ -43,15 +44,15 @@ def run(folder: str) -> Run:
 @functools.cache
 def records(folder: str) -> list[Record]:
     """Read the records of a run, each with its gaps: training minus test or validation accuracy."""
-    found: list[Record] = []
+    with_gaps: list[Record] = []
     for record in run(folder).records.all():
         train = record.get("train_accuracy")
         gaps = {}
         for name, entry in (("gap", "test_accuracy"), ("gap_valid", "valid_accuracy")):
-            other = record.get(entry)
-            gaps[name] = None if train is None or other is None else train - other
-        found.append({**record, **gaps})
-    return found
+            accuracy = record.get(entry)
+            gaps[name] = None if train is None or accuracy is None else train - accuracy
+        with_gaps.append({**record, **gaps})
+    return with_gaps
 
 
 @functools.cache
@@ -66,10 +67,15 @@ def replicates(folder: str) -> list[int]:
     return sorted({record["replicate"] for record in records(folder)})
 
 
-def values(folder: str, arm: str, density: float, of: str = "test_accuracy") -> list[float]:
+def percent(fractions: Values) -> list[float]:
+    """Return fractions in percent."""
+    return [100 * fraction for fraction in fractions]
+
+
+def values(folder: str, arm: str, density: float, entry: str = "test_accuracy") -> list[float]:
     """Return what each replicate has at a density, in percent, interpolated between its rounds."""
-    found = values_at(records(folder), arm, density, of)
-    return [100 * value.value for _, value in sorted(found.items())]
+    by_replicate = values_at(records(folder), arm, density, entry)
+    return percent([by_replicate[replicate].value for replicate in sorted(by_replicate)])
 
 
 def differences(
@@ -77,60 +83,62 @@ def differences(
     arm: str,
     other: str,
     density: float,
-    of: str = "test_accuracy",
+    entry: str = "test_accuracy",
     *,
     beside: str | None = None,
 ) -> list[float]:
     """Return arm minus other at a density, in points; ``beside``: the other's run if another."""
     others = None if beside is None else records(beside)
-    found = compare(records(folder), arm, other, at=density, of=of, beside=others)
-    return [100 * difference for difference in found.differences]
+    comparison = compare(records(folder), arm, other, at=density, of=entry, beside=others)
+    return percent(comparison.differences)
 
 
-def in_round(folder: str, arm: str, index: int, of: str) -> list[float]:
+def in_round(folder: str, arm: str, index: int, entry: str) -> list[Any]:
     """Return what each replicate of an arm has in a round, in the record's own unit."""
-    found = {
-        r["replicate"]: r[of] for r in records(folder) if (r["arm"], r["round"]) == (arm, index)
-    }
-    return [found[k] for k in sorted(found)]
+    in_round = []
+    for rounds in rounds_of(records(folder), arm).values():
+        in_round += [record[entry] for record in rounds if record["round"] == index]
+    return in_round
+
+
+def accuracies(folder: str, arm: str, index: int, entry: str = "test_accuracy") -> list[float]:
+    """Return what each replicate of an arm has in a round, in percent."""
+    return percent(in_round(folder, arm, index, entry))
 
 
 def minus(first: Values, second: Values, unit: float = 1) -> list[float]:
     """Subtract within replicates."""
-    return [unit * (one - other) for one, other in zip(first, second, strict=True)]
+    return [unit * (value - subtracted) for value, subtracted in zip(first, second, strict=True)]
 
 
 def ratios(first: Values, second: Values) -> list[float]:
     """Divide within replicates, as natural logarithms, whose mean is that of a geometric mean."""
-    return [math.log(one / other) for one, other in zip(first, second, strict=True)]
+    return [math.log(value / divisor) for value, divisor in zip(first, second, strict=True)]
 
 
 def rounds_to(folder: str, arm: str, density: float) -> list[int]:
     """Count the rounds that each replicate needs to come down to a density."""
-    found = []
-    for k in replicates(folder):
-        own = [r for r in records(folder) if (r["arm"], r["replicate"]) == (arm, k)]
-        found.append(min(r["round"] for r in own if reaches(r, density)))
-    return found
+    counts = []
+    for rounds in rounds_of(records(folder), arm).values():
+        counts.append(min(record["round"] for record in rounds if reaches(record, density)))
+    return counts
 
 
 def kept_a_round(folder: str, arm: str) -> list[float]:
     """Return the percentage that a round keeps, the geometric mean over rounds, by replicate."""
-    found = []
-    for k in replicates(folder):
-        own = [r for r in records(folder) if (r["arm"], r["replicate"]) == (arm, k)]
-        last = max(own, key=lambda r: r["round"])
-        found.append(100 * last["density"] ** (1 / last["round"]))
-    return found
+    kept = []
+    for rounds in rounds_of(records(folder), arm).values():
+        last = rounds[-1]
+        kept.append(100 * last["density"] ** (1 / last["round"]))
+    return kept
 
 
 def trainings(folder: str, arm: str, entry: str = "samples_seen") -> float:
     """Return what an arm cost in trainings on all data: the mean over replicates."""
-    last = max(r["round"] for r in records(folder) if r["arm"] == arm)
-    unit = in_round(folder, arm, 0, "samples_seen")
-    return statistics.fmean(
-        one / other for one, other in zip(in_round(folder, arm, last, entry), unit, strict=True)
-    )
+    last = max(rounds[-1]["round"] for rounds in rounds_of(records(folder), arm).values())
+    samples = in_round(folder, arm, last, entry)
+    of_a_training = in_round(folder, arm, 0, "samples_seen")
+    return statistics.fmean(map(operator.truediv, samples, of_a_training))
 
 
 def agreement(folder: str, arm: str) -> list[float]:
@@ -139,18 +147,16 @@ def agreement(folder: str, arm: str) -> list[float]:
     By replicate, the mean over rounds. Where each prunes 15 % of what is left, chance over the
     whole model gives 0.15.
     """
-    found = []
-    for k in replicates(folder):
-        own = [r for r in records(folder) if (r["arm"], r["replicate"]) == (arm, k)]
-        own.sort(key=lambda r: r["round"])
+    by_replicate = []
+    for rounds in rounds_of(records(folder), arm).values():
         shares = []
-        for before, after in itertools.pairwise(own):
-            one, other = after["candidate_densities"]
-            by_both = before["density"] - one - other + after["density"]
-            by_one = before["density"] - (one + other) / 2
+        for before, after in itertools.pairwise(rounds):
+            first, second = after["candidate_densities"]
+            by_both = before["density"] - first - second + after["density"]
+            by_one = before["density"] - (first + second) / 2
             shares.append(by_both / by_one)
-        found.append(statistics.fmean(shares))
-    return found
+        by_replicate.append(statistics.fmean(shares))
+    return by_replicate
 
 
 # How numbers are written
@@ -162,16 +168,16 @@ def interval(differences: Values) -> tuple[float, float, float]:
     Raises:
         ValueError: There is a single replicate, of which there is no interval.
     """
-    found = paired(differences)
-    if found.low is None or found.high is None:
-        raise ValueError(f"an interval needs two replicates or more; there is {found.n}")
-    return found.mean, found.low, found.high
+    summary = paired(differences)
+    if summary.low is None or summary.high is None:
+        raise ValueError(f"an interval needs two replicates or more; there is {summary.n}")
+    return summary.mean, summary.low, summary.high
 
 
-def told(differences: Values, digits: int = 2, *, sign: bool = True) -> str:
+def estimate(differences: Values, digits: int = 2, *, sign: bool = True) -> str:
     """Write mean and interval.
 
-    >>> told([1.0, 2.0, 3.0])
+    >>> estimate([1.0, 2.0, 3.0])
     '+2.00 [-0.48, +4.48]'
     """
     form = f"{'+' if sign else ''},.{digits}f"
@@ -179,31 +185,31 @@ def told(differences: Values, digits: int = 2, *, sign: bool = True) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def told_ratio(logarithms: Values) -> str:
+def ratio_estimate(logarithms: Values) -> str:
     """Write the geometric mean of ratios and its interval.
 
-    >>> told_ratio([math.log(0.5), math.log(0.5), math.log(0.5)])
+    >>> ratio_estimate([math.log(0.5), math.log(0.5), math.log(0.5)])
     '0.50 [0.50, 0.50]'
     """
     middle, low, high = (f"{math.exp(value):.2f}" for value in interval(logarithms))
     return f"{middle} [{low}, {high}]"
 
 
-def spread(of: Values, digits: int = 2) -> str:
+def spread(values: Values, digits: int = 2) -> str:
     """Write mean and sample standard deviation.
 
     >>> spread([1.0, 2.0, 3.0])
     '2.00 ± 1.00'
     """
-    return f"{statistics.fmean(of):,.{digits}f} ± {statistics.stdev(of):,.{digits}f}"
+    return f"{statistics.fmean(values):,.{digits}f} ± {statistics.stdev(values):,.{digits}f}"
 
 
-def mean(of: Values, digits: int = 2) -> str:
+def mean(values: Values, digits: int = 2) -> str:
     """Write a mean."""
-    return f"{statistics.fmean(of):,.{digits}f}"
+    return f"{statistics.fmean(values):,.{digits}f}"
 
 
-def listed(items: Sequence[object]) -> str:
+def listed(items: Iterable[object]) -> str:
     """Write several with commas and an "and".
 
     >>> listed([4, 8, 6])
@@ -213,14 +219,27 @@ def listed(items: Sequence[object]) -> str:
     return f"{', '.join(rest)} and {last}" if rest else last
 
 
+def distinct(numbers: Iterable[int]) -> str:
+    """Write the numbers that occur, in order.
+
+    >>> distinct([8, 4, 8])
+    '4 and 8'
+    """
+    return listed(sorted(set(numbers)))
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Write a table, the first columns aligned to the left, numbers to the right and unbroken."""
-    marks = [":---" if index < left else "---:" for index in range(len(heads))]
+    marks = [":---"] * left + ["---:"] * (len(heads) - left)
     lines = [f"| {' | '.join(row)} |" for row in (heads, marks)]
     for row in rows:
-        cells = [cell if re.search("[a-z]", cell) else cell.replace(" ", "\u00a0") for cell in row]
+        cells = [_unbroken(cell) for cell in row]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _unbroken(cell: str) -> str:
+    return cell if re.search("[a-z]", cell) else cell.replace(" ", "\u00a0")
 
 
 # What a claim says, and whether it is so
@@ -243,22 +262,22 @@ class Statement:
     values: tuple[float, ...]
     wanted: Literal["above", "below", "alike", "always above", "always below"]
     bound: float = 0.0
-    form: Callable[[Values], str] = told
+    form: Callable[[Values], str] = estimate
 
     @property
     def state(self) -> State:
         """Whether the interval shows it, contradicts it, or leaves it open."""
         if self.wanted.startswith("always"):
-            side = 1 if self.wanted == "always above" else -1
-            held = [side * (value - self.bound) > 0 for value in self.values]
-            return "shown" if all(held) else "undecided" if any(held) else "contradicted"
+            sign = 1 if self.wanted == "always above" else -1
+            holds = [sign * (value - self.bound) > 0 for value in self.values]
+            return _state(all(holds), not any(holds))
         _, low, high = interval(self.values)
         if self.wanted == "alike":
             within = -self.bound < low and high < self.bound
-            return _where(within, low > self.bound or high < -self.bound)
+            return _state(within, low > self.bound or high < -self.bound)
         if self.wanted == "above":
-            return _where(low > self.bound, high < self.bound)
-        return _where(high < self.bound, low > self.bound)
+            return _state(low > self.bound, high < self.bound)
+        return _state(high < self.bound, low > self.bound)
 
     def __str__(self) -> str:
         return f"{self.label} {self.form(self.values)}".strip()
@@ -274,29 +293,31 @@ class All:
     def state(self) -> State:
         """Shown if all are, contradicted if one is."""
         states = [part.state for part in self.parts]
-        return _where(all(state == "shown" for state in states), "contradicted" in states)
+        return _state(set(states) == {"shown"}, "contradicted" in states)
 
 
-def _where(shown: bool, contradicted: bool) -> State:
-    return "shown" if shown else "contradicted" if contradicted else "undecided"
+def _state(shown: bool, contradicted: bool) -> State:
+    if shown:
+        return "shown"
+    return "contradicted" if contradicted else "undecided"
 
 
-def above(label: str, of: Values, bound: float = 0.0) -> Statement:
+def above(label: str, values: Values, bound: float = 0.0) -> Statement:
     """State that a mean is above a bound."""
-    return Statement(label, tuple(of), "above", bound)
+    return Statement(label, tuple(values), "above", bound)
 
 
-def below(label: str, of: Values, bound: float = 0.0) -> Statement:
+def below(label: str, values: Values, bound: float = 0.0) -> Statement:
     """State that a mean is below a bound."""
-    return Statement(label, tuple(of), "below", bound)
+    return Statement(label, tuple(values), "below", bound)
 
 
-def alike(label: str, of: Values, margin: float) -> Statement:
+def alike(label: str, values: Values, margin: float) -> Statement:
     """State that a mean is within a margin of zero."""
-    return Statement(label, tuple(of), "alike", margin)
+    return Statement(label, tuple(values), "alike", margin)
 
 
-def so(text: str, *statements: Statement | All, state: State = "shown") -> str:
+def supported(text: str, *statements: Statement | All, state: State = "shown") -> str:
     """Return a sentence whose words rest on statements, all of which must be in one state.
 
     Raises:
@@ -331,13 +352,18 @@ def answer(statements: Sequence[Statement | All]) -> str:
 
 def transferred(path: str) -> Mapping[tuple[str, str, str], list[float]]:
     """Return the accuracies of a transfer, in percent, by (arm, found on, trained on)."""
-    found: dict[tuple[str, str, str], dict[int, float]] = {}
+    cells: dict[tuple[str, str, str], dict[int, float]] = {}
     for record in lines(path):
-        key = (record["of"], record["found_on"], record["data"])
-        found.setdefault(key, {})[record["replicate"]] = 100 * record["test_accuracy"]
-    return {key: [own[k] for k in sorted(own)] for key, own in found.items()}
+        cell = cells.setdefault((record["of"], record["found_on"], record["data"]), {})
+        cell[record["replicate"]] = 100 * record["test_accuracy"]
+    return {key: in_order(cell) for key, cell in cells.items()}
 
 
-def pooled(*each: Values) -> list[float]:
+def in_order(by_replicate: Mapping[int, float]) -> list[float]:
+    """Return values by replicate as a list, in the order of their numbers."""
+    return [by_replicate[replicate] for replicate in sorted(by_replicate)]
+
+
+def pooled(*several: Values) -> list[float]:
     """Average several differences within each replicate: one interval is about all of them."""
-    return [statistics.fmean(of) for of in zip(*each, strict=True)]
+    return [statistics.fmean(of_replicate) for of_replicate in zip(*several, strict=True)]

@@ -70,29 +70,24 @@ def page() -> str:
 
 
 def _table(claims: list[Claim]) -> str:
+    numbers, names = {}, []
+    for number, section in enumerate(SECTIONS, 1):
+        numbers[section] = f"[{number}](#{anchor(section.TITLE)})"
+        names.append(f"{number}. [{section.TITLE}](#{anchor(section.TITLE)})")
     rows = ["| claim | answer | what was seen | finding |", "| :--- | :--- | :--- | :--- |"]
     for claim in claims:
-        links = [
-            f"[{SECTIONS.index(section) + 1}](#{anchor(section.TITLE)})"
-            for section in claim.findings
-        ]
-        rows.append(
-            f"| {claim.name} {claim.text} | {claim.answer} | {claim.seen} | {', '.join(links)} |"
-        )
-    names = [
-        f"{number}. [{section.TITLE}](#{anchor(section.TITLE)})"
-        for number, section in enumerate(SECTIONS, 1)
-    ]
+        links = ", ".join(numbers[section] for section in claim.findings)
+        rows.append(f"| {claim.name} {claim.text} | {claim.answer} | {claim.seen} | {links} |")
     return "\n".join(rows) + "\n\nThe findings:\n\n" + "\n".join(names)
 
 
 def wrapped(text: str) -> str:
     """Fill the lines of paragraphs and lists; tables, code and headings stay as they are."""
-    blocks = re.split(r"\n{2,}", text)
-    return "\n\n".join(
-        block if block.startswith(("|", "```", "#", "!", "<!--")) else _filled(block)
-        for block in blocks
-    )
+    blocks = []
+    for block in re.split(r"\n{2,}", text):
+        as_it_is = block.startswith(("|", "```", "#", "!", "<!--"))
+        blocks.append(block if as_it_is else _filled(block))
+    return "\n\n".join(blocks)
 
 
 def _filled(block: str) -> str:
@@ -103,7 +98,8 @@ def _filled(block: str) -> str:
 def _fill(item: str) -> str:
     # Not broken before a minus: a line that begins with one would be an item of a list.
     glued = re.sub(r"(?<=\S) - ", "\u00a0-\u00a0", item)
-    indent = "  " if item.startswith("- ") else "   " if re.match(r"\d+\. ", item) else ""
+    marker = re.match(r"- |\d+\. ", item)
+    indent = "" if marker is None else "  " if item.startswith("- ") else "   "
     lines = textwrap.wrap(
         glued, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )

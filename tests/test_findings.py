@@ -15,7 +15,7 @@ from torch import nn
 
 from findings import branches, claims, evidence, sections
 from findings.convert import convert
-from findings.evidence import All, Statement, above, alike, answer, below, so
+from findings.evidence import All, Statement, above, alike, answer, below, supported
 from findings.page import anchor, page, wrapped
 from findings.sections import SECTIONS
 from tombola import Classification, Run
@@ -122,9 +122,9 @@ def test_the_words_of_the_claims_follow_one_rule(statements, word):
 
 
 def test_a_sentence_that_rests_on_something_is_refused_when_that_is_not_shown():
-    assert so("It is above.", YES) == "It is above."
+    assert supported("It is above.", YES) == "It is above."
     with pytest.raises(ValueError, match="undecided"):
-        so("It is above.", YES, OPEN)
+        supported("It is above.", YES, OPEN)
 
 
 # The numbers, worked out a second time: from the lines of JSON, without tombola
@@ -135,7 +135,7 @@ def raw(folder):
     return [json.loads(line) for line in lines]
 
 
-def told(differences, digits=2):
+def estimate(differences, digits=2):
     mean, error = np.mean(differences), np.std(differences, ddof=1) / math.sqrt(len(differences))
     low, high = stats.t.interval(0.95, len(differences) - 1, mean, error)
     return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
@@ -170,7 +170,7 @@ def gap(record):
 def test_h16_is_asked_of_convolutional_networks(folder, density, expected):
     records = raw(folder)
     difference = interpolated(records, "lth", density, gap) - interpolated(records, "lth", 1.0, gap)
-    assert told(difference) == expected
+    assert estimate(difference) == expected
     claim = claims.h16()
     assert expected in claim.seen
     assert claim.answer == "refuted"
@@ -189,7 +189,7 @@ def test_h4_compares_both_networks_by_the_same_rule(entry, numbers):
     }
     for index, expected in enumerate(numbers, 1):
         difference = [of["as-trained", k, index] - of["gradual", k, 0] for k in range(5)]
-        assert told(difference) == expected
+        assert estimate(difference) == expected
         assert expected in claims.h4().seen
     assert claims.h4().answer == "not testable at this scale"
 
@@ -209,9 +209,9 @@ def test_c9_pools_both_directions():
         )
         for k in range(3)
     ]
-    assert told(ahead) == "+0.77 [+0.19, +1.36]"
+    assert estimate(ahead) == "+0.77 [+0.19, +1.36]"
     claim = claims.c9()
-    assert told(ahead) in claim.seen
+    assert estimate(ahead) in claim.seen
     assert claim.answer == "reproduced in part"
 
 
@@ -396,7 +396,7 @@ def test_h17_is_a_difference_between_branches_of_one_state():
         for which in (True, False)
     )
     difference = 100 * (cut - uncut).mean(axis=1)
-    soon, later = (told(difference[:, branches.AFTER.index(after)]) for after in (100, 300))
+    soon, later = (estimate(difference[:, branches.AFTER.index(after)]) for after in (100, 300))
     claim = claims.h17()
     assert f"to 50 % {soon} and {later}" in claim.seen
     assert (soon, later) == ("+0.03 [-0.02, +0.08]", "+0.01 [-0.03, +0.05]")
@@ -427,5 +427,5 @@ def test_the_whole_schedule_is_compared_with_dense_at_one_step():
             at_the_last_cut("as-trained", k, index) - at_the_last_cut("gradual", k, 0)
             for k in range(5)
         ]
-        assert told(difference) == expected
+        assert estimate(difference) == expected
         assert f"{expected} to" in text

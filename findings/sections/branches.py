@@ -3,7 +3,19 @@
 import statistics
 
 from findings.branches import AFTER, BRANCHES, DENSE, DENSITIES, GRADUAL
-from findings.evidence import above, answer, below, in_round, interval, lines, so, table, told
+from findings.evidence import (
+    above,
+    answer,
+    below,
+    estimate,
+    in_round,
+    interval,
+    lines,
+    minus,
+    percent,
+    supported,
+    table,
+)
 from findings.sections import gradual
 
 TITLE = "Does a cut itself help? Branches of one training: LeNet-5 on MNIST"
@@ -12,52 +24,51 @@ RECORDS = f"{FOLDER}/records.jsonl"
 STEP = 3300  # the first look after the last cut of the whole schedule
 
 
-def branch(trunk: str, to: float | None, at: int, replicate: int, *, cut: bool) -> list[float]:
+def branch(
+    trunk: str, density: float | None, step: int, replicate: int, *, cut: bool
+) -> list[float]:
     """Return the test accuracies of a branch, one after each of so many steps, in percent."""
-    wanted = (trunk, to, at, replicate, cut)
+    wanted = (trunk, density, step, replicate, cut)
     for record in lines(RECORDS):
         if tuple(record[key] for key in ("trunk", "to", "branch", "replicate", "cut")) == wanted:
-            return [100 * value for value in record["test_accuracy"]]
+            return percent(record["test_accuracy"])
     raise KeyError(wanted)
 
 
-def effect(trunk: str, to: float, after: int, at: tuple[int, ...] = BRANCHES) -> list[float]:
+def effect(trunk: str, density: float, after: int) -> list[float]:
     """Return cut minus not cut after so many steps, in points: by replicate, over branch points."""
     index = AFTER.index(after)
-    found = []
+    effects = []
     for replicate in sorted({record["replicate"] for record in lines(RECORDS)}):
-        each = []
-        for step in at:
+        at_steps = []
+        for step in BRANCHES:
             # Of the dense network one branch that is not cut serves every density.
-            uncut = branch(trunk, None if trunk == DENSE else to, step, replicate, cut=False)
-            each.append(branch(trunk, to, step, replicate, cut=True)[index] - uncut[index])
-        found.append(statistics.fmean(each))
-    return found
+            density_uncut = None if trunk == DENSE else density
+            uncut = branch(trunk, density_uncut, step, replicate, cut=False)
+            cut = branch(trunk, density, step, replicate, cut=True)
+            at_steps.append(cut[index] - uncut[index])
+        effects.append(statistics.fmean(at_steps))
+    return effects
 
 
-def share(to: float, at: int) -> float:
+def share(density: float, step: int) -> float:
     """Return how much of what is left the schedule's cut at a step takes, in percent."""
-    kept: dict[bool, int] = {
-        r["cut"]: r["kept"]
-        for r in lines(RECORDS)
-        if (r["trunk"], r["to"], r["branch"]) == (GRADUAL, to, at)
-    }
+    kept: dict[bool, int] = {}
+    for record in lines(RECORDS):
+        if (record["trunk"], record["to"], record["branch"]) == (GRADUAL, density, step):
+            kept[record["cut"]] = record["kept"]
     return 100 * (1 - kept[True] / kept[False])
 
 
-def whole_schedule(percent: int) -> list[float]:
+def whole_schedule(density: int) -> list[float]:
     """Return validation accuracy at step 3,300, pruned on the way there minus dense, in points."""
-    curves = [
-        in_round(gradual.FOLDER, arm, index, "curve")
-        for arm, index in (("as-trained", gradual.DENSITIES[percent]), ("gradual", 0))
-    ]
-    found = []
-    for pruned, dense in zip(*curves, strict=True):
-        pair = [
-            dict(zip(c["step"], c["valid_accuracy"], strict=True))[STEP] for c in (pruned, dense)
-        ]
-        found.append(100 * (pair[0] - pair[1]))
-    return found
+    pruned = in_round(gradual.FOLDER, "as-trained", gradual.DENSITIES[density], "curve")
+    dense = in_round(gradual.FOLDER, "gradual", 0, "curve")
+    return minus(_valid_at_step(pruned), _valid_at_step(dense), 100)
+
+
+def _valid_at_step(curves: list[dict[str, list[float]]]) -> list[float]:
+    return [curve["valid_accuracy"][curve["step"].index(STEP)] for curve in curves]
 
 
 def text() -> str:
@@ -66,27 +77,29 @@ def text() -> str:
     parts = []
     for trunk, digits in ((DENSE, 1), (GRADUAL, 2)):
         rows = []
-        for to in DENSITIES:
-            effects = [told(effect(trunk, to, after), digits) for after in AFTER]
-            rows.append([f"{100 * to:.0f} %", *effects])
+        for density in DENSITIES:
+            effects = [estimate(effect(trunk, density, after), digits) for after in AFTER]
+            rows.append([f"{100 * density:.0f} %", *effects])
         parts.append(table(heads, rows))
     taken = []
-    for to in DENSITIES:
-        shares = [share(to, at) for at in BRANCHES]
+    for density in DENSITIES:
+        shares = [share(density, step) for step in BRANCHES]
         taken.append(f"{min(shares):.0f} to {max(shares):.0f} %")
     at_half = [above("", effect(GRADUAL, 0.5, after)) for after in (100, 300)]
-    little = so(
+    little = supported(
         "What a cut on the way to 50 % is worth is not decided", *at_half, state="undecided"
     )
-    everywhere = answer(
-        [above("", effect(GRADUAL, to, after)) for to in DENSITIES for after in (100, 300)]
-    )
+    at_all_densities = []
+    for density in DENSITIES:
+        at_all_densities += [above("", effect(GRADUAL, density, after)) for after in (100, 300)]
+    everywhere = answer(at_all_densities)
     most = max(interval(statement.values)[2] for statement in at_half)
-    longer = so(
+    longer = supported(
         "To 10 and 5 % the network that was cut is still less accurate 300 steps later",
-        *(below("", effect(GRADUAL, to, 300)) for to in (0.1, 0.05)),
+        below("", effect(GRADUAL, 0.1, 300)),
+        below("", effect(GRADUAL, 0.05, 300)),
     )
-    along = [f"{told(whole_schedule(percent))} to {percent} %" for percent in (50, 20, 10, 5)]
+    along = [f"{estimate(whole_schedule(density))} to {density} %" for density in (50, 20, 10, 5)]
     return f"""
 ```
 python -m findings.branches

@@ -3,21 +3,22 @@
 from findings.evidence import (
     Statement,
     above,
+    accuracies,
     agreement,
     below,
     differences,
-    in_round,
+    distinct,
+    estimate,
+    in_order,
     kept_a_round,
-    listed,
     mean,
+    ratio_estimate,
     ratios,
     records,
     rounds_to,
-    so,
     spread,
+    supported,
     table,
-    told,
-    told_ratio,
     values,
 )
 from tombola.evidence.comparisons import reaches
@@ -43,12 +44,12 @@ PAIRS = (
 
 def seconds(arm: str, part: str) -> list[float]:
     """Return the seconds to 20 % of the weights, by replicate, of the "search" or the "whole"."""
-    found: dict[int, float] = {}
+    by_replicate: dict[int, float] = {}
     for account in accounts(records(FOLDER)):
         record = account.record
         if record["arm"] == arm and reaches(record, 0.2):
-            found.setdefault(record["replicate"], getattr(account, part).seconds)
-    return [found[k] for k in sorted(found)]
+            by_replicate.setdefault(record["replicate"], getattr(account, part).seconds)
+    return in_order(by_replicate)
 
 
 def time(other: str, part: str) -> list[float]:
@@ -62,28 +63,28 @@ def text() -> str:
     for arm, name in ARMS.items():
         row = [name, mean(kept_a_round(FOLDER, arm), 1)]
         row += [spread(values(FOLDER, arm, density)) for density in DENSITIES]
-        row.append(listed(sorted(set(rounds_to(FOLDER, arm, 0.2)))))
+        row.append(distinct(rounds_to(FOLDER, arm, 0.2)))
         rows.append(row)
     heads = ["arm", "kept a round", "at 50 %", "at 35 %", "at 20 %", "rounds to below 20 %"]
     pairs = []
     for arm, other in PAIRS:
-        pairs.append(
-            [
-                f"{arm} - {other}",
-                *(told(differences(FOLDER, arm, other, density)) for density in DENSITIES),
-            ]
-        )
+        row = [f"{arm} - {other}"]
+        row += [estimate(differences(FOLDER, arm, other, density)) for density in DENSITIES]
+        pairs.append(row)
 
-    lower = []
+    lower, higher = [], []
     for density in DENSITIES:
-        found = differences(FOLDER, "colt-2", "matched", density)
-        lower += [below("", found), Statement("", tuple(found), "always below")]
-    agree = told(agreement(FOLDER, "colt-2"), 3, sign=False)
-    dense = spread([100 * value for value in in_round(FOLDER, "lth", 0, "test_accuracy")])
-    higher = so(
-        "IMP's are *more* accurate than the dense network at all three, in so short a training",
-        *(above("", differences(FOLDER, "matched", "dense", density)) for density in DENSITIES),
+        colt = differences(FOLDER, "colt-2", "matched", density)
+        lower += [below("", colt), Statement("", tuple(colt), "always below")]
+        higher.append(above("", differences(FOLDER, "matched", "dense", density)))
+    headline = "**COLT-2's tickets are worse than IMP's at the same counts, in every replicate.**"
+    headline = supported(headline, *lower)
+    above_dense = (
+        "IMP's are *more* accurate than the dense network at all three, in so short a training"
     )
+    above_dense = supported(above_dense, *higher)
+    agree = estimate(agreement(FOLDER, "colt-2"), 3, sign=False)
+    dense = spread(accuracies(FOLDER, "lth", 0))
     return f"""
 ```
 tombola run recipes/cifar10-conv3.yaml --scale small --replicates 5
@@ -108,16 +109,16 @@ Paired differences in points:
 
 {table(["", "at 50 %", "at 35 %", "at 20 %"], pairs)}
 
-{so("**COLT-2's tickets are worse than IMP's at the same counts, in every replicate.**", *lower)}
-{higher}.
+{headline}
+{above_dense}.
 
 **The two halves agree nearly as if by chance.** A weight that one half prunes is pruned by the
 other with a frequency of {agree}, by chance 0.15.
 
-**Time.** To below 20 % COLT-2's search takes {told_ratio(time("lth", "search"))} of LTH's seconds;
-with the accuracies that were taken {told_ratio(time("lth", "whole"))}, for LTH's next round is
+**Time.** To below 20 % COLT-2's search takes {ratio_estimate(time("lth", "search"))} of LTH's
+seconds; with the accuracies that were taken {ratio_estimate(time("lth", "whole"))}, for LTH's next round is
 also the evaluation of the last. Matched IMP searches as quickly: COLT-2 takes
-{told_ratio(time("matched", "search"))} of its seconds.
+{ratio_estimate(time("matched", "search"))} of its seconds.
 
 What this does not say: what 50 epochs would give. The halves are trained for half the steps each,
 which matters more where trainings are short; on Fashion-MNIST (above) COLT-2 with twice the steps

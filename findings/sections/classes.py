@@ -1,16 +1,26 @@
 """Tickets found on 10, 50 and 100 classes: Conv-3 on CIFAR-100."""
 
-from findings.evidence import above, minus, pooled, so, spread, table, told, transferred, values
+from findings.evidence import (
+    above,
+    estimate,
+    minus,
+    pooled,
+    spread,
+    supported,
+    table,
+    transferred,
+    values,
+)
 
 TITLE = "Tickets found on 10, 50 and 100 classes: Conv-3 on CIFAR-100"
 MATRIX = "cifar100-classes/matrix/records.jsonl"
 NUMBERS = (10, 50, 100)
-THERE = "cifar10"
+TARGET = "cifar10"
 
 
 def away(arm: str, number: int) -> list[float]:
     """Return the test accuracies on CIFAR-10 of what was found on so many classes, in percent."""
-    return transferred(MATRIX)[arm, f"cifar100 ({number} classes)", THERE]
+    return transferred(MATRIX)[arm, f"cifar100 ({number} classes)", TARGET]
 
 
 def more(number: int, other: int) -> list[float]:
@@ -31,16 +41,14 @@ def text() -> str:
         row = [f"{number} classes", spread(values(folder, "dense", 1.0))]
         row += [spread(values(folder, arm, 0.2)) for arm in ("lth", "random-ticket")]
         row += [spread(away(arm, number)) for arm in ("dense", "lth", "random-ticket")]
-        rows.append([*row, told(to_random(number))])
-    heads = [
-        *("found on", "at home: dense", "LTH", "random ticket"),
-        *("on CIFAR-10: dense", "LTH", "random ticket", "LTH - random there"),
-    ]
-    all_three = pooled(*(to_random(number) for number in NUMBERS))
+        rows.append([*row, estimate(to_random(number))])
+    heads = ["found on", "at home: dense", "LTH", "random ticket"]
+    heads += ["on CIFAR-10: dense", "LTH", "random ticket", "LTH - random there"]
+    all_three = pooled(*map(to_random, NUMBERS))
     somewhat = (
         "That tickets transfer at all is seen here: over the three sets they beat random ones"
     )
-    somewhat = so(somewhat, above("", all_three))
+    somewhat = supported(somewhat, above("", all_three))
     return f"""
 ```
 tombola run recipes/cifar100-classes.yaml --scale small --data.verify false
@@ -57,9 +65,9 @@ Records are in [findings/cifar100-classes](findings/cifar100-classes).
 
 {table(heads, rows)}
 
-On CIFAR-10 tickets of 100 classes are at {told(more(100, 10))} points to those of 10, tickets of
-50 at {told(more(50, 10))} (C10): the means have no order, and two or three points would not be
+On CIFAR-10 tickets of 100 classes are at {estimate(more(100, 10))} points to those of 10, tickets
+of 50 at {estimate(more(50, 10))} (C10): the means have no order, and two or three points would not be
 seen with three replicates.
 {somewhat},
-by {told(all_three)} points.
+by {estimate(all_three)} points.
 """

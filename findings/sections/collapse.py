@@ -3,19 +3,21 @@
 from collections import Counter
 
 from findings.evidence import (
-    below,
+    above,
     differences,
+    estimate,
     listed,
     minus,
     records,
     replicates,
     run,
-    so,
     spread,
+    supported,
     table,
-    told,
     values,
 )
+from tombola.evidence.comparisons import rounds_of
+from tombola.records.records import Record
 
 TITLE = "Until a layer is empty: LeNet-5 on Fashion-MNIST"
 FOLDER = "fashion-mnist-collapse"
@@ -29,17 +31,21 @@ COLLAPSING = ("lth", "colt-2")
 
 def left(arm: str) -> list[int]:
     """Return the weights of the last ticket with all layers, by replicate."""
-    return [_last(arm, k)["kept"] for k in replicates(FOLDER)]
+    return [record["kept"] for record in _last_tickets(arm)]
+
+
+def _last_tickets(arm: str) -> list[Record]:
+    return [rounds[-1] for rounds in rounds_of(records(FOLDER), arm).values()]
 
 
 def emptied(arm: str) -> Counter[str]:
     """Count by layer which one was left empty, and so ended a search."""
-    found: Counter[str] = Counter()
-    for k in replicates(FOLDER):
-        collapsed = run(FOLDER).ending(arm, k).collapsed
+    layers: Counter[str] = Counter()
+    for replicate in replicates(FOLDER):
+        collapsed = run(FOLDER).ending(arm, replicate).collapsed
         if collapsed is not None:
-            found.update(name.removesuffix(".weight") for name in collapsed[1])
-    return found
+            layers.update(name.removesuffix(".weight") for name in collapsed[1])
+    return layers
 
 
 def text() -> str:
@@ -47,24 +53,20 @@ def text() -> str:
     rows = []
     for arm, name in ARMS.items():
         row = [name, *(spread(values(FOLDER, arm, density)) for density in (0.1, 0.01))]
-        rounds = ", ".join(str(_last(arm, k)["round"]) for k in replicates(FOLDER))
-        first = ", ".join(f"{layer} ({number} of 3)" for layer, number in emptied(arm).items())
-        rows.append(
-            [
-                *row,
-                ", ".join(map(str, left(arm))),
-                rounds,
-                first or "none: COLT-2 ended, and with it the counts",
-            ]
-        )
+        row.append(", ".join(map(str, left(arm))))
+        row.append(", ".join(str(record["round"]) for record in _last_tickets(arm)))
+        empty = ", ".join(f"{layer} ({number} of 3)" for layer, number in emptied(arm).items())
+        rows.append([*row, empty or "none: COLT-2 ended, and with it the counts"])
     heads = ["arm", "at 10 %", "at 1 %", "weights left", "after rounds", "layer that is empty next"]
     ended = emptied("lth") + emptied("colt-2")
     most, number = ended.most_common(1)[0]
     others = [f"{layer} in {times}" for layer, times in ended.items() if layer != most]
     assert "conv1" not in ended, "the sentence below says that it never is"
-    behind = {density: differences(FOLDER, "matched", "colt-2", density) for density in (0.1, 0.01)}
-    lower = [below("", [-value for value in found]) for found in behind.values()]
-    smallest, largest = min(left("lth") + left("colt-2")), max(left("lth") + left("colt-2"))
+    at_10 = differences(FOLDER, "matched", "colt-2", 0.1)
+    at_1 = differences(FOLDER, "matched", "colt-2", 0.01)
+    behind = supported("COLT-2 is behind matched IMP", above("", at_10), above("", at_1))
+    weights_left = left("lth") + left("colt-2")
+    smallest, largest = min(weights_left), max(weights_left)
     return f"""
 ```
 tombola run recipes/fashion-mnist-collapse.yaml --scale small
@@ -84,17 +86,11 @@ have one, by replicate:
 All four layers hold on until {smallest} to {largest} weights are left, whatever the arm. Of
 {ended.total()} searches that ended so {most} was empty first in {number}, {listed(others)}; the
 first layer in none. Whether COLT-2 collapses later than LTH (C12) is not decided: its last tickets
-have {told(minus(left("colt-2"), left("lth")), 1)} weights more. A network of a dozen weights is of
-no use, so this is about the claim as it is put and not whether layers of a larger model become too
+have {estimate(minus(left("colt-2"), left("lth")), 1)} weights more. A network of a dozen weights
+is of no use, so this is about the claim as it is put and not whether layers of a larger model become too
 thin earlier. The dense network has {spread(values(FOLDER, "dense", 1.0))} %;
-{so("COLT-2 is behind matched IMP", *lower)} by {told(behind[0.1], sign=False)} points at 10 % and
-by {told(behind[0.01], sign=False)} at 1 %.
+{behind} by {estimate(at_10, sign=False)} points at 10 % and by {estimate(at_1, sign=False)} at 1 %.
 
 The sparsest tickets keep 0.01 % of the weights and take as long for an image as the dense network,
 for their zeros are multiplied: `latency.json`, and the table of inference in the report.
 """
-
-
-def _last(arm: str, replicate: int) -> dict[str, int]:
-    own = [r for r in records(FOLDER) if (r["arm"], r["replicate"]) == (arm, replicate)]
-    return dict(max(own, key=lambda r: r["round"]))

@@ -1,6 +1,6 @@
 """Gradual pruning on MNIST: pruned and trained on, its mask from the start, other weights."""
 
-from findings.evidence import above, below, in_round, minus, so, spread, table, told
+from findings.evidence import above, accuracies, below, estimate, minus, spread, supported, table
 
 TITLE = "Gradual pruning: LeNet-5 on MNIST"
 FOLDER = "mnist-lenet5-gradual"
@@ -24,53 +24,59 @@ PAIRS = (
 )
 
 
-def accuracy(arm: str, percent: int, rule: str) -> list[float]:
+def accuracy(arm: str, density: int, rule: str) -> list[float]:
     """Return what each replicate of an arm has, in percent, by one rule for all arms."""
-    where = ("gradual", 0) if arm == DENSE else (arm, DENSITIES[percent])
-    return [100 * value for value in in_round(FOLDER, *where, RULES[rule])]
+    if arm == DENSE:
+        return accuracies(FOLDER, "gradual", 0, RULES[rule])
+    return accuracies(FOLDER, arm, DENSITIES[density], RULES[rule])
 
 
-def difference(arm: str, other: str, percent: int, rule: str) -> list[float]:
+def difference(arm: str, other: str, density: int, rule: str) -> list[float]:
     """Return one arm minus another, both by the same rule, in points."""
-    return minus(accuracy(arm, percent, rule), accuracy(other, percent, rule))
+    return minus(accuracy(arm, density, rule), accuracy(other, density, rule))
+
+
+def _accuracies(rule: str) -> str:
+    """Write the table of accuracies by one rule."""
+    rows = []
+    for density in DENSITIES:
+        row = [f"{density} %"]
+        row += [spread(accuracy(arm, density, rule)) for arm in ARMS]
+        rows.append(row)
+    dense = spread(accuracy(DENSE, 50, rule))
+    numbers = table(["density", *ARMS.values()], rows, left=0)
+    return f"All {rule}; the dense network has {dense}:\n\n{numbers}"
+
+
+def _differences() -> str:
+    """Write the table of paired differences."""
+    rows = []
+    for arm, other in PAIRS:
+        for rule in RULES:
+            row = [f"{arm} - {other}" if rule == "at the end" else "", rule.removeprefix("at the ")]
+            row += [estimate(difference(arm, other, density, rule)) for density in COMPARED]
+            rows.append(row)
+    heads = ["", "both at the", *(f"{density} %" for density in COMPARED)]
+    return table(heads, rows, left=2)
 
 
 def text() -> str:
     """Write the section."""
-    heads = ["density", *ARMS.values()]
-    parts = []
+    at_two = difference("gradual", "reinitialised", 2, "at the end")
+    at_one = difference("gradual", "reinitialised", 1, "at the end")
+    at_five, from_twenty = [], []
     for rule in RULES:
-        rows = [
-            [f"{percent} %", *(spread(accuracy(arm, percent, rule)) for arm in ARMS)]
-            for percent in DENSITIES
-        ]
-        dense = spread(accuracy(DENSE, 50, rule))
-        parts.append(f"All {rule}; the dense network has {dense}:\n\n{table(heads, rows, left=0)}")
-    pairs = []
-    for arm, other in PAIRS:
-        for rule in RULES:
-            row = [f"{arm} - {other}" if rule == "at the end" else "", rule.removeprefix("at the ")]
-            row += [told(difference(arm, other, percent, rule)) for percent in COMPARED]
-            pairs.append(row)
-    columns = ["", "both at the", *(f"{percent} %" for percent in COMPARED)]
-    sparse = [
-        told(difference("gradual", "reinitialised", percent, "at the end"), 1) for percent in (2, 1)
-    ]
-    at_five = [
-        below("", difference(arm, DENSE, 5, rule))
-        for arm in ("as-trained", "gradual")
-        for rule in RULES
-    ]
-    from_twenty = [
-        above("", difference("gradual", "reinitialised", percent, rule))
-        for percent in (20, 10)
-        for rule in RULES
-    ]
+        for arm in ("as-trained", "gradual"):
+            at_five.append(below("", difference(arm, DENSE, 5, rule)))
+        for density in (20, 10):
+            from_twenty.append(above("", difference("gradual", "reinitialised", density, rule)))
     below_dense = (
         "Both the network that was pruned and its mask trained from the start are below the dense "
         "network at 5 %"
     )
-    below_dense = so(below_dense, *at_five)
+    below_dense = supported(below_dense, *at_five)
+    ahead = "The original initialisation is ahead of others from 20 % on"
+    ahead = supported(ahead, *from_twenty)
     return f"""
 ```
 tombola run recipes/mnist-lenet5-gradual.yaml
@@ -85,9 +91,9 @@ torch 2.14, 12 to 30 minutes a replicate. The packed run is in
 
 Two networks are compared by one rule: both at the end of training, or both at their best step by
 validation loss (of what is pruned while it trains, the best after the last cut). Test accuracy in
-percent. {parts[0]}
+percent. {_accuracies("at the end")}
 
-{parts[1]}
+{_accuracies("at the best step")}
 
 ![Test accuracy by density](findings/mnist-lenet5-gradual/boxes.svg)
 
@@ -96,12 +102,11 @@ at their best step.
 
 Paired differences in points:
 
-{table(columns, pairs, left=2)}
+{_differences()}
 
 - {below_dense}, by both rules (H1).
-- {so("The original initialisation is ahead of others from 20 % on", *from_twenty)}; at 5 % the
-  spread of the other weights hides it. At 2 and 1 % the difference is {sparse[0]} and {sparse[1]}
-  at the end (H2, H3).
+- {ahead}; at 5 % the spread of the other weights hides it. At 2 and 1 % the difference is
+  {estimate(at_two, 1)} and {estimate(at_one, 1)} at the end (H2, H3).
 - Which of the two rules is taken decides the sign of most differences to dense at 50 to 10 % (H4):
   dense is further past its best step at the end than what was pruned on the way.
 """

@@ -3,21 +3,20 @@
 import statistics
 
 from findings.evidence import (
-    Statement,
+    accuracies,
     below,
-    in_round,
+    estimate,
     lines,
     mean,
     minus,
     pooled,
     records,
-    replicates,
-    so,
     spread,
+    supported,
     table,
-    told,
     values,
 )
+from tombola.evidence.comparisons import rounds_of
 from tombola.evidence.overlap import overlaps, similarities, together
 
 TITLE = "Tickets of each half, and what both keep: LeNet-5 on Fashion-MNIST"
@@ -28,7 +27,7 @@ ROUNDS = range(1, 8)
 
 def accuracy(arm: str, index: int) -> list[float]:
     """Return what each replicate has in a round, in percent."""
-    return [100 * value for value in in_round(FOLDER, arm, index, "test_accuracy")]
+    return accuracies(FOLDER, arm, index)
 
 
 def to_matched(index: int) -> list[float]:
@@ -39,53 +38,47 @@ def to_matched(index: int) -> list[float]:
 def both_keep(index: int) -> tuple[list[float], list[float]]:
     """Return what both tickets keep of all weights, and by chance in each layer, in percent."""
     kept, chance = [], []
-    for k in replicates(FOLDER):
-        [record] = [
-            r
-            for r in records(FOLDER)
-            if (r["arm"], r["replicate"], r["round"]) == ("overlap", k, index)
-        ]
-        found = together(overlaps(None, record))
-        kept.append(100 * found.fraction)
-        chance.append(100 * found.expected / found.before)
+    for rounds in rounds_of(records(FOLDER), "overlap").values():
+        [record] = [record for record in rounds if record["round"] == index]
+        overlap = together(overlaps(None, record))
+        kept.append(100 * overlap.fraction)
+        chance.append(100 * overlap.expected / overlap.before)
     return kept, chance
 
 
 def pruned_alike(rounds: list[int]) -> tuple[float, float, float]:
     """Return Jaccard's index of what both prune, by chance, and with what was smallest at first."""
-    measured = []
+    alike, by_chance, with_smallest = [], [], []
     for line in lines(f"{FOLDER}/similarity.jsonl"):
-        if tuple(line["arms"]) != HALVES[::-1] or line["rounds"] != rounds:
-            continue
-        found = together(similarities(line))
-        starts = [together(similarities(line, by_start=which)).jaccard or 0.0 for which in (0, 1)]
-        measured.append((found.jaccard, found.jaccard_by_chance, statistics.fmean(starts)))
-    return tuple(statistics.fmean(column) for column in zip(*measured, strict=True))  # type: ignore[return-value]
+        if tuple(line["arms"]) == HALVES[::-1] and line["rounds"] == rounds:
+            overlap = together(similarities(line))
+            alike.append(overlap.jaccard or 0.0)
+            by_chance.append(overlap.jaccard_by_chance or 0.0)
+            for half in (0, 1):
+                start = together(similarities(line, by_start=half))
+                with_smallest.append(start.jaccard or 0.0)
+    return statistics.fmean(alike), statistics.fmean(by_chance), statistics.fmean(with_smallest)
 
 
 def text() -> str:
     """Write the section."""
     rows = []
     for index in ROUNDS:
-        density = [100 * value for value in in_round(FOLDER, HALVES[0], index, "density")]
-        row = [
-            str(index),
-            mean(density),
-            *(spread(accuracy(arm, index)) for arm in (*HALVES, "lth")),
-        ]
-        row += [mean(part) for part in both_keep(index)]
-        row += [spread(accuracy("overlap", index)), told(to_matched(index))]
+        row = [str(index), mean(accuracies(FOLDER, HALVES[0], index, "density"))]
+        row += [spread(accuracy(arm, index)) for arm in (*HALVES, "lth")]
+        row += map(mean, both_keep(index))
+        row += [spread(accuracy("overlap", index)), estimate(to_matched(index))]
         rows.append(row)
-    heads = [
-        *("round", "density of each", "half 1", "half 2", "LTH, all classes"),
-        *("both keep", "by chance", "overlap", "overlap - matched"),
-    ]
+    heads = ["round", "density of each", "half 1", "half 2", "LTH, all classes"]
+    heads += ["both keep", "by chance", "overlap", "overlap - matched"]
     halves = pooled(*(minus(accuracy(arm, 7), accuracy("lth", 7)) for arm in HALVES))
-    every = [Statement("", tuple(to_matched(index)), "below") for index in ROUNDS]
+    in_every_round = [below("", to_matched(index)) for index in ROUNDS]
+    overlap = "what both keep is worse than IMP with as many weights in every round"
+    overlap = supported(overlap, *in_every_round)
     alike, chance, start = pruned_alike([4, 4])
     kept = both_keep(7)
     headline = "**A ticket of half of the classes is worse than LTH's at the same density**"
-    headline = so(headline, below("", halves))
+    headline = supported(headline, below("", halves))
     return f"""
 ```
 tombola run recipes/cifar100-resnet18-halves.yaml --scale small
@@ -107,8 +100,8 @@ independently; `matched` is IMP at the overlap's counts.
 ![Test accuracy over density](findings/fashion-mnist-halves/accuracy.svg)
 
 {headline}:
-{told(halves)} in round 7, both halves pooled;
-{so("what both keep is worse than IMP with as many weights in every round", *every)}.
+{estimate(halves)} in round 7, both halves pooled;
+{overlap}.
 
 **Two finished tickets overlap more than by chance** (C5): {mean(kept[0])} % of the weights are in
 both in round 7, {mean(kept[1])} % by chance. But so would tickets that no training had made: in

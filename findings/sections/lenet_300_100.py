@@ -4,17 +4,18 @@ from findings.evidence import (
     Statement,
     above,
     below,
+    estimate,
     in_round,
     mean,
     minus,
+    percent,
+    ratio_estimate,
     ratios,
     records,
     replicates,
-    so,
     spread,
+    supported,
     table,
-    told,
-    told_ratio,
 )
 from tombola import verdict
 
@@ -31,7 +32,7 @@ NAMES = {
 }
 
 
-def of(arm: str, index: int, entry: str) -> list[float]:
+def of_arm(arm: str, index: int, entry: str) -> list[float]:
     """Return what an arm has in a round; the dense network is round 0 of the search."""
     return (
         in_round(FOLDER, "lth", 0, entry) if arm == DENSE else in_round(FOLDER, arm, index, entry)
@@ -41,13 +42,13 @@ def of(arm: str, index: int, entry: str) -> list[float]:
 def accuracy(other: str, density: str, entry: str) -> list[float]:
     """Ticket minus another arm, in points."""
     index = DENSITIES[density]
-    return minus(of("lth", index, entry), of(other, index, entry), 100)
+    return minus(of_arm("lth", index, entry), of_arm(other, index, entry), 100)
 
 
 def steps(other: str, density: str) -> list[float]:
     """The ticket's early-stop step over another arm's, as logarithms."""
-    index = DENSITIES[density]
-    return ratios(of("lth", index, "early_stop_step"), of(other, index, "early_stop_step"))
+    index, entry = DENSITIES[density], "early_stop_step"
+    return ratios(of_arm("lth", index, entry), of_arm(other, index, entry))
 
 
 def sooner(other: str, density: str) -> int:
@@ -58,89 +59,53 @@ def sooner(other: str, density: str) -> int:
 def gap(density: str) -> list[float]:
     """Ticket minus dense of training minus test accuracy at the end, in points."""
     index = DENSITIES[density]
-    return minus(of("lth", index, "gap"), of(DENSE, index, "gap"), 100)
+    return minus(of_arm("lth", index, "gap"), of_arm(DENSE, index, "gap"), 100)
 
 
 def text() -> str:
     """Write the section."""
-    rows = [_row("100 %", DENSE, "dense", 0)]
-    for density, index in DENSITIES.items():
-        rows.append(_row(density, "lth", "ticket", index))
-        rows += [_row("", arm, name, index) for arm, name in NAMES.items() if arm != DENSE]
-    heads = [
-        "density",
-        "",
-        "accuracy at early stop",
-        "early-stop step",
-        "accuracy at the end",
-        "training - test",
-    ]
-
-    pairs = []
-    for density in DENSITIES:
-        for arm, name in NAMES.items():
-            pairs.append(
-                [
-                    density if arm == DENSE else "",
-                    name,
-                    told(accuracy(arm, density, EARLY)),
-                    told(accuracy(arm, density, END)),
-                    told_ratio(steps(arm, density)),
-                    f"{sooner(arm, density)} of {len(replicates(FOLDER))}",
-                ]
-            )
-    against = [
-        "density",
-        "ticket against",
-        "early stop, points",
-        "end, points",
-        "ratio of steps",
-        "stops sooner",
-    ]
-    latest = max(of(DENSE, 0, "early_stop_step"))
+    latest = max(of_arm(DENSE, 0, "early_stop_step"))
     assert sooner("dense", "21.1 %") == len(replicates(FOLDER)), "the sign test below is of all"
 
     def higher(other: str, density: str, entry: str = EARLY) -> Statement:
         return above("", accuracy(other, density, entry))
 
-    measure = so("it is more accurate at the end", higher("dense", "51.3 %", END))
-    early = so("at the early stop that is undecided", higher("dense", "51.3 %"), state="undecided")
-    measure = f"{measure}; {early}"
-    both = [
-        higher("dense", density, entry) for density in ("21.1 %", "3.6 %") for entry in (EARLY, END)
-    ]
-    denser = so("At 21.1 and 3.6 % it is so by both measures", *both)
-    ratio = so(
-        "the interval of the ratio includes 1",
-        below("", steps("dense", "21.1 %")),
-        state="undecided",
+    def by_both_measures(other: str, density: str) -> list[Statement]:
+        return [higher(other, density, EARLY), higher(other, density, END)]
+
+    def undecided(words: str, *statements: Statement) -> str:
+        return supported(words, *statements, state="undecided")
+
+    # Against the dense network.
+    at_end = supported("it is more accurate at the end", higher("dense", "51.3 %", END))
+    early = undecided("at the early stop that is undecided", higher("dense", "51.3 %"))
+    sparser = supported(
+        "At 21.1 and 3.6 % it is so by both measures",
+        *by_both_measures("dense", "21.1 %"),
+        *by_both_measures("dense", "3.6 %"),
     )
-    slower = so(
-        "it stops later at all three densities",
-        *(below("", steps("reinitialised", density)) for density in DENSITIES),
+    ratio = undecided("the interval of the ratio includes 1", below("", steps("dense", "21.1 %")))
+
+    # Against the re-initialised network.
+    slower = "it stops later at all three densities"
+    slower = supported(
+        slower, *(below("", steps("reinitialised", density)) for density in DENSITIES)
     )
-    worse = so(
+    worse = supported(
         "It is less accurate at 21.1 and 3.6 %",
-        *(higher("reinitialised", density) for density in ("21.1 %", "3.6 %")),
+        higher("reinitialised", "21.1 %"),
+        higher("reinitialised", "3.6 %"),
     )
-    as_good = so(
-        "at 51.3 % no difference is shown",
-        *(higher("reinitialised", "51.3 %", entry) for entry in (EARLY, END)),
-        state="undecided",
-    )
-    once = so(
-        "less accurate at 3.6 % by both measures",
-        *(higher("one-shot", "3.6 %", entry) for entry in (EARLY, END)),
-    )
-    as_good_at_21 = so(
-        "at 21.1 % no difference is shown",
-        *(higher("one-shot", "21.1 %", entry) for entry in (EARLY, END)),
-        state="undecided",
-    )
-    random_below = minus(of("random-ticket", 15, EARLY), of("reinitialised", 15, EARLY), 100)
-    masks = so(
-        "A random ticket is worse than the re-initialised one at 3.6 %", below("", random_below)
-    )
+    no_difference = "no difference is shown"
+    as_good = undecided(no_difference, *by_both_measures("reinitialised", "51.3 %"))
+
+    # Against one-shot pruning, and the re-initialised against a random one.
+    once = "less accurate at 3.6 % by both measures"
+    once = supported(once, *by_both_measures("one-shot", "3.6 %"))
+    once_as_good = undecided(no_difference, *by_both_measures("one-shot", "21.1 %"))
+    drawn, reinitialised = (of_arm(arm, 15, EARLY) for arm in ("random-ticket", "reinitialised"))
+    masks = "A random ticket is worse than the re-initialised one at 3.6 %"
+    masks = supported(masks, below("", minus(drawn, reinitialised, 100)))
     return f"""
 ```
 tombola run recipes/mnist-lenet-300-100.yaml --scale small
@@ -153,20 +118,20 @@ early-stop step is the one with the lowest validation loss. 25 November 2026, on
 work, torch 2.14, 49 minutes. The packed run is in
 [findings/mnist-lenet-300-100](findings/mnist-lenet-300-100).
 
-{table(heads, rows, left=2)}
+{_numbers()}
 
 Paired, ticket minus the other in accuracy, ticket over the other in early-stop steps. Steps are
 compared by the mean of their logarithms: one of the five dense networks stops at {latest:,}, and
 one such step makes an interval of plain differences useless.
 
-{table(against, pairs, left=2)}
+{_differences()}
 
-- *Against the dense network* (H5, H6, H7): at 51.3 % {measure}. {denser}, where the paper has 3.6
-  % equal to dense; the dense network is trained for 12,000 steps here, not 50,000. At 21.1 % all
-  five tickets stop earlier, which by a sign test has p = {0.5 ** len(replicates(FOLDER)):.3f}
+- *Against the dense network* (H5, H6, H7): at 51.3 % {at_end}; {early}. {sparser}, where the paper
+  has 3.6 % equal to dense; the dense network is trained for 12,000 steps here, not 50,000. At 21.1
+  % all five tickets stop earlier, which by a sign test has p = {0.5 ** len(replicates(FOLDER)):.3f}
   one-sided; {ratio}.
-- *Re-initialised* (H8): {slower}. {worse}; {as_good}.
-- *One-shot* (H9): {once}; {as_good_at_21}.
+- *Re-initialised* (H8): {slower}. {worse}; at 51.3 % {as_good}.
+- *One-shot* (H9): {once}; at 21.1 % {once_as_good}.
 - {masks}: which weights are kept matters, not only what they start from.
 
 **Are they winning tickets?** By the definition as [evidence.md](evidence.md) makes it testable
@@ -175,26 +140,48 @@ interval later, better than a random and a re-initialised ticket): {_verdicts()}
 """
 
 
+def _numbers() -> str:
+    """Write the table of what each arm has."""
+    rows = [_row("100 %", DENSE, "dense", 0)]
+    for density, index in DENSITIES.items():
+        rows.append(_row(density, "lth", "ticket", index))
+        rows += [_row("", arm, name, index) for arm, name in NAMES.items() if arm != DENSE]
+    heads = ["density", "", "accuracy at early stop", "early-stop step"]
+    heads += ["accuracy at the end", "training - test"]
+    return table(heads, rows, left=2)
+
+
 def _row(density: str, arm: str, name: str, index: int) -> list[str]:
-    early, end = ([100 * value for value in of(arm, index, entry)] for entry in (EARLY, END))
-    stop = spread(of(arm, index, "early_stop_step"), 0)
-    return [
-        density,
-        name,
-        spread(early),
-        stop,
-        spread(end),
-        mean([100 * gap for gap in of(arm, index, "gap")]),
-    ]
+    early, end = (percent(of_arm(arm, index, entry)) for entry in (EARLY, END))
+    stop = spread(of_arm(arm, index, "early_stop_step"), 0)
+    gap = mean(percent(of_arm(arm, index, "gap")))
+    return [density, name, spread(early), stop, spread(end), gap]
+
+
+def _differences() -> str:
+    """Write the table of the ticket minus each other arm."""
+    rows = []
+    for density in DENSITIES:
+        for arm, name in NAMES.items():
+            row = [density if arm == DENSE else "", name]
+            row += [estimate(accuracy(arm, density, entry)) for entry in (EARLY, END)]
+            row.append(ratio_estimate(steps(arm, density)))
+            row.append(f"{sooner(arm, density)} of {len(replicates(FOLDER))}")
+            rows.append(row)
+    heads = ["density", "ticket against", "early stop, points", "end, points"]
+    heads += ["ratio of steps", "stops sooner"]
+    return table(heads, rows, left=2)
 
 
 def _verdicts() -> str:
-    said = []
-    for density, index in DENSITIES.items():
-        at = in_round(FOLDER, "lth", index, "density")[0]
-        controls = ["random-ticket", "reinitialised"]
-        found = verdict(records(FOLDER), "lth", at=at, margin=0.002, controls=controls, steps=100)
-        missing = [condition.name for condition in found.conditions if condition.state != "shown"]
+    controls = ["random-ticket", "reinitialised"]
+    words = []
+    for percents, index in DENSITIES.items():
+        density = in_round(FOLDER, "lth", index, "density")[0]
+        judged = verdict(
+            records(FOLDER), "lth", at=density, margin=0.002, controls=controls, steps=100
+        )
+        missing = [condition.name for condition in judged.conditions if condition.state != "shown"]
         why = f" (undecided: {', '.join(missing)})" if missing else ""
-        said.append(f"{density} {found.word}{why}")
-    return "; ".join(said)
+        words.append(f"{percents} {judged.word}{why}")
+    return "; ".join(words)

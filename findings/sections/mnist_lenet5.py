@@ -1,21 +1,22 @@
 """COLT-2, LTH and matched IMP: LeNet-5 on MNIST."""
 
 from findings.evidence import (
+    accuracies,
     agreement,
     below,
     differences,
+    distinct,
+    estimate,
     in_round,
     interval,
     kept_a_round,
-    listed,
     mean,
     minus,
     records,
     rounds_to,
-    so,
     spread,
+    supported,
     table,
-    told,
     trainings,
 )
 
@@ -30,42 +31,41 @@ def behind(index: int) -> list[float]:
     return minus(colt, matched, 100)
 
 
-def text() -> str:
-    """Write the section."""
-    last = max(r["round"] for r in records(FOLDER) if r["arm"] == "colt-2")
+def _numbers(last: int) -> str:
+    """Write the table of rounds; COLT-2, and so its counts, ends before LTH does."""
     rows = []
     for index in ROUNDS:
         row = [str(index)]
-        for arm in ("colt-2", "matched", "lth"):
-            there = index <= last or arm == "lth"
-            accuracy = in_round(FOLDER, arm, index, "test_accuracy") if there else []
-            density = in_round(FOLDER, arm, index, "density") if there else []
-            if arm != "matched":
-                row.append(mean([100 * value for value in density]) if there else "")
-            row.append(spread([100 * value for value in accuracy]) if there else "")
-            if arm == "matched":
-                row.append(told(behind(index)) if 0 < index <= last else "")
+        if index <= last:
+            row.append(mean(accuracies(FOLDER, "colt-2", index, "density")))
+            row += [spread(accuracies(FOLDER, arm, index)) for arm in ("colt-2", "matched")]
+            row.append(estimate(behind(index)) if index else "")
+        else:
+            row += [""] * 4
+        row.append(mean(accuracies(FOLDER, "lth", index, "density")))
+        row.append(spread(accuracies(FOLDER, "lth", index)))
         rows.append(row)
-    heads = [
-        "round",
-        "COLT-2 density",
-        "COLT-2",
-        "matched",
-        "COLT-2 - matched",
-        "LTH density",
-        "LTH",
-    ]
+    heads = ["round", "COLT-2 density", "COLT-2", "matched", "COLT-2 - matched"]
+    return table([*heads, "LTH density", "LTH"], rows, left=0)
 
+
+def text() -> str:
+    """Write the section."""
+    last = max(record["round"] for record in records(FOLDER) if record["arm"] == "colt-2")
     lower = [index for index in range(1, last + 1) if interval(behind(index))[2] < 0]
-    late = [difference for index in range(7, last + 1) for difference in behind(index)]
+    late: list[float] = []
+    for index in range(7, last + 1):
+        late += behind(index)
     lower_at_10 = below("", differences(FOLDER, "colt-2", "matched", 0.1))
+    more_accurate = "**Matched IMP is more accurate than COLT-2 where few weights are left.**"
+    more_accurate = supported(more_accurate, lower_at_10)
     agree = agreement(FOLDER, "colt-2")
     kept = kept_a_round(FOLDER, "colt-2")
-    cost = {arm: round(trainings(FOLDER, arm)) for arm in ("colt-2", "matched", "lth")}
-    search = {
-        arm: round(trainings(FOLDER, arm, "samples_seen_search")) for arm in ("colt-2", "matched")
-    }
-    rounds = {arm: listed(sorted(set(rounds_to(FOLDER, arm, 0.05)))) for arm in cost}
+    cost, search, rounds = {}, {}, {}
+    for arm in ("colt-2", "matched", "lth"):
+        cost[arm] = round(trainings(FOLDER, arm))
+        search[arm] = round(trainings(FOLDER, arm, "samples_seen_search"))
+        rounds[arm] = distinct(rounds_to(FOLDER, arm, 0.05))
     return f"""
 ```
 tombola run recipes/mnist-lenet5.yaml --replicates 3
@@ -80,21 +80,21 @@ that was doing other work too, so the seconds mean little. The packed run is in
 [findings/mnist-lenet5](findings/mnist-lenet5); it was made before runs could be packed and
 converted later (`findings/convert.py`), so it lacks costs by training and weights by layer.
 
-{table(heads, rows, left=0)}
+{_numbers(last)}
 
 ![Test accuracy over density](findings/mnist-lenet5/accuracy.svg)
 
 **COLT-2 keeps {mean(kept, 1)} % of the weights a round**; two independent cuts of 15 % would keep
 72.25 %, two equal ones 85 %. A weight that one half prunes is pruned by the other with a frequency
-of {told(agree, sign=False)}, by chance over the whole model 0.15.
+of {estimate(agree, sign=False)}, by chance over the whole model 0.15.
 
-{so("**Matched IMP is more accurate than COLT-2 where few weights are left.**", lower_at_10)} The
+{more_accurate} The
 interval excludes zero in rounds {", ".join(map(str, lower))}; in rounds 7 to {last} COLT-2 is
 behind in {sum(value < 0 for value in late)} of {len(late)} pairs. At 20 % density the difference
-is {told(differences(FOLDER, "colt-2", "matched", 0.2))}, at 10 %
-{told(differences(FOLDER, "colt-2", "matched", 0.1))}; to LTH it is
-{told(differences(FOLDER, "colt-2", "lth", 0.2))} and
-{told(differences(FOLDER, "colt-2", "lth", 0.1))}.
+is {estimate(differences(FOLDER, "colt-2", "matched", 0.2))}, at 10 %
+{estimate(differences(FOLDER, "colt-2", "matched", 0.1))}; to LTH it is
+{estimate(differences(FOLDER, "colt-2", "lth", 0.2))} and
+{estimate(differences(FOLDER, "colt-2", "lth", 0.1))}.
 
 **What COLT saves in rounds, IMP at COLT's own rate saves too.** To below 5 % COLT-2 needs
 {rounds["colt-2"]} rounds, matched IMP {rounds["matched"]}, LTH {rounds["lth"]}. With an accuracy

@@ -2,13 +2,13 @@
 
 from findings.evidence import (
     differences,
+    estimate,
     in_round,
     mean,
     minus,
     records,
     spread,
     table,
-    told,
     values,
 )
 
@@ -23,14 +23,14 @@ def folder(rate: str) -> str:
     return f"mnist-rates/{rate}"
 
 
-def density(percent: str) -> float:
+def density(percents: str) -> float:
     """Return the exact density of a round of 20 %."""
-    return float(0.8 ** DENSITIES[percent]) if percent != DENSE else 1.0
+    return float(0.8 ** DENSITIES[percents]) if percents != DENSE else 1.0
 
 
-def to(rate: str, other: str, percent: str) -> list[float]:
+def to_arm(rate: str, other: str, percents: str) -> list[float]:
     """Return ticket minus another arm, in points."""
-    return differences(folder(rate), "lth", other, density(percent))
+    return differences(folder(rate), "lth", other, density(percents))
 
 
 def distance(rate: str) -> list[float]:
@@ -45,40 +45,36 @@ def farther(rate: str, other: str) -> list[float]:
 
 def stops_at_the_end(rate: str) -> int:
     """Count the replicates whose dense network is best at the last look: trained too short."""
-    found = 0
+    count = 0
     for record in records(folder(rate)):
         if (record["arm"], record["round"]) == ("lth", 0):
-            found += record["early_stop_step"] >= record["curve"]["step"][-1]
-    return found
+            count += record["early_stop_step"] >= record["curve"]["step"][-1]
+    return count
+
+
+def _numbers() -> str:
+    """Write the table of rates and densities."""
+    rows = []
+    for rate in RATES:
+        dense = spread(values(folder(rate), "dense", 1.0))
+        rows.append([rate, DENSE, dense, "", "", "", mean(distance(rate), 3)])
+        for percents, index in DENSITIES.items():
+            row = ["", percents]
+            for arm in ("lth", "reinitialised"):
+                row.append(spread(values(folder(rate), arm, density(percents))))
+            row += [estimate(to_arm(rate, arm, percents)) for arm in ("reinitialised", "dense")]
+            row.append(mean(in_round(folder(rate), "lth", index, "distance"), 3))
+            rows.append(row)
+    heads = ["rate", "density", "ticket", "its mask, other weights"]
+    heads += ["ticket - other weights", "ticket - dense", "distance"]
+    return table(heads, rows, left=2)
 
 
 def text() -> str:
     """Write the section."""
-    rows = []
-    for rate in RATES:
-        rows.append(
-            [
-                rate,
-                DENSE,
-                spread(values(folder(rate), "dense", 1.0)),
-                "",
-                "",
-                "",
-                mean(distance(rate), 3),
-            ]
-        )
-        for percent, index in DENSITIES.items():
-            at = density(percent)
-            other = spread(values(folder(rate), "reinitialised", at))
-            row = ["", percent, spread(values(folder(rate), "lth", at)), other]
-            row += [told(to(rate, arm, percent)) for arm in ("reinitialised", "dense")]
-            rows.append([*row, mean(in_round(folder(rate), "lth", index, "distance"), 3)])
-    heads = [
-        *("rate", "density", "ticket", "its mask, other weights"),
-        *("ticket - other weights", "ticket - dense", "distance"),
-    ]
     short = [f"{stops_at_the_end(rate)} of 3 at {rate}" for rate in RATES]
-    worth = [f"{mean(to(rate, 'reinitialised', '10.7 %'), 1)} at {rate}" for rate in RATES]
+    worth = [f"{mean(to_arm(rate, 'reinitialised', '10.7 %'), 1)} at {rate}" for rate in RATES]
+    at_small, at_large = (values(folder(rate), "dense", 1.0) for rate in ("0.01", "0.1"))
     return f"""
 ```
 tombola run recipes/mnist-rates.yaml --scale small
@@ -93,18 +89,17 @@ packed runs are in [findings/mnist-rates](findings/mnist-rates).
 Test accuracy in percent at the end of training, and how far the kept weights ended from where they
 began (root of the mean square; that of the initial weights is 0.04 and 0.07 in the two layers):
 
-{table(heads, rows, left=2)}
+{_numbers()}
 
 ![Test accuracy over density, by rate](findings/mnist-rates/accuracy.svg)
 
-- *Distance* (H13) of the dense network: {told(farther("0.1", "0.003"), 3)} more at the largest
+- *Distance* (H13) of the dense network: {estimate(farther("0.1", "0.003"), 3)} more at the largest
   rate than at the smallest. But the rates are compared after equally many steps, and the small
   ones are not trained out: the dense network's best step is its last in {", ".join(short)}.
-  Between the two that are, 0.1 and 0.03, it is {told(farther("0.1", "0.03"), 3)}.
+  Between the two that are, 0.1 and 0.03, it is {estimate(farther("0.1", "0.03"), 3)}.
 - *Is the original initialisation worth something at small rates alone?* (H11 asks that of longer
   trainings of larger networks and belongs to a later part.) At 10.7 % density it is worth
   {", ".join(worth)} points.
-- At 0.1 the dense network itself trains badly,
-  {told(minus(values(folder("0.1"), "dense", 1.0), values(folder("0.01"), "dense", 1.0)))} points
-  to that at 0.01, and tickets are up to {mean(to("0.1", "dense", "10.7 %"), 1)} points *above* it.
+- At 0.1 the dense network itself trains badly, {estimate(minus(at_large, at_small))} points to that
+  at 0.01, and tickets are up to {mean(to_arm("0.1", "dense", "10.7 %"), 1)} points *above* it.
 """

@@ -1,11 +1,28 @@
 """Transfer between MNIST and Fashion-MNIST: LeNet-5."""
 
-from findings.evidence import above, below, minus, pooled, so, spread, table, told, transferred
+from findings.evidence import (
+    above,
+    below,
+    estimate,
+    minus,
+    pooled,
+    spread,
+    supported,
+    table,
+    transferred,
+)
 
 TITLE = "Transfer between MNIST and Fashion-MNIST: LeNet-5"
 MATRIX = "lenet5-transfer/matrix/records.jsonl"
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 AWAY = (("mnist", "fashion_mnist"), ("fashion_mnist", "mnist"))
+PAIRS = (
+    ("LTH - random ticket", "lth", "random-ticket"),
+    ("COLT-2 - random ticket", "colt-2", "random-ticket"),
+    ("COLT-2 - LTH", "colt-2", "lth"),
+    ("LTH - LTH found there", "lth", "lth"),
+    ("LTH - dense", "lth", "dense"),
+)
 ARMS = {
     "lth": "LTH",
     "colt-2": "COLT-2",
@@ -15,59 +32,69 @@ ARMS = {
 
 
 def difference(
-    arm: str, other: str, home: str, there: str, *, other_home: str | None = None
+    arm: str, other: str, source: str, target: str, *, other_source: str | None = None
 ) -> list[float]:
-    """Return a ticket found at home minus another one, both trained there, in points."""
-    of = transferred(MATRIX)
-    return minus(of[arm, home, there], of[other, other_home or home, there])
+    """Return a ticket found on one data set minus another one, both trained on the target."""
+    accuracies = transferred(MATRIX)
+    subtracted = accuracies[other, other_source or source, target]
+    return minus(accuracies[arm, source, target], subtracted)
 
 
 def both_ways(arm: str, other: str) -> list[float]:
     """Return the same, both directions averaged within each replicate."""
-    return pooled(*(difference(arm, other, home, there) for home, there in AWAY))
+    return pooled(*(difference(arm, other, *direction) for direction in AWAY))
 
 
 def to_those_found_there() -> list[float]:
     """Return LTH's tickets from elsewhere minus those found there, both directions averaged."""
-    return pooled(
-        *(difference("lth", "lth", home, there, other_home=there) for home, there in AWAY)
-    )
+    return pooled(*_to_those_found_there())
+
+
+def _to_those_found_there() -> list[list[float]]:
+    return [
+        difference("lth", "lth", source, target, other_source=target) for source, target in AWAY
+    ]
+
+
+def _accuracies() -> str:
+    """Write the table of accuracies, by data set that tickets were found on."""
+    accuracies = transferred(MATRIX)
+    rows = []
+    for source, source_name in NAMES.items():
+        for arm, arm_name in ARMS.items():
+            row = [source_name if arm == "lth" else "", arm_name]
+            row += [spread(accuracies[arm, source, target]) for target in NAMES]
+            rows.append(row)
+    return table(["found on", "ticket", "on MNIST", "on Fashion-MNIST"], rows, left=2)
+
+
+def _differences() -> str:
+    """Write the table of paired differences away from home."""
+    rows = []
+    for label, arm, other in PAIRS:
+        if label.endswith("found there"):
+            directions = _to_those_found_there()
+        else:
+            directions = [difference(arm, other, *direction) for direction in AWAY]
+        rows.append([label, *map(estimate, directions), estimate(pooled(*directions))])
+    heads = ["", "MNIST to Fashion-MNIST", "Fashion-MNIST to MNIST", "both, pooled"]
+    return table(heads, rows)
 
 
 def text() -> str:
     """Write the section."""
-    of = transferred(MATRIX)
-    rows = []
+    at_home = []
     for home, name in NAMES.items():
-        for arm, told_as in ARMS.items():
-            row = [name if arm == "lth" else "", told_as]
-            rows.append([*row, *(spread(of[arm, home, there]) for there in NAMES)])
-    pairs = []
-    for label, arm, other, target in (
-        ("LTH - random ticket", "lth", "random-ticket", False),
-        ("COLT-2 - random ticket", "colt-2", "random-ticket", False),
-        ("COLT-2 - LTH", "colt-2", "lth", False),
-        ("LTH - LTH found there", "lth", "lth", True),
-        ("LTH - dense", "lth", "dense", False),
-    ):
-        each = [
-            difference(arm, other, home, there, other_home=there if target else None)
-            for home, there in AWAY
-        ]
-        pairs.append([label, *map(told, each), told(pooled(*each))])
-    columns = ["", "MNIST to Fashion-MNIST", "Fashion-MNIST to MNIST", "both, pooled"]
-    at_home = [
-        f"{told(difference('colt-2', 'lth', home, home))} on {name}" for home, name in NAMES.items()
-    ]
+        at_home.append(f"{estimate(difference('colt-2', 'lth', home, home))} on {name}")
     somewhat = "LTH's tickets transfer somewhat: over both directions they are ahead of random ones"
-    somewhat = so(somewhat, above("", both_ways("lth", "random-ticket")))
-    alone = so(
+    somewhat = supported(somewhat, above("", both_ways("lth", "random-ticket")))
+    alone = supported(
         "each direction by itself does not show it",
-        *(above("", difference("lth", "random-ticket", home, there)) for home, there in AWAY),
+        *(above("", difference("lth", "random-ticket", *direction)) for direction in AWAY),
         state="undecided",
     )
     better = "Whether COLT-2's transfer better than LTH's is not decided"
-    better = so(better, above("", both_ways("colt-2", "lth")), state="undecided")
+    better = supported(better, above("", both_ways("colt-2", "lth")), state="undecided")
     return f"""
 ```
 tombola run recipes/lenet5-transfer.yaml --scale small
@@ -82,15 +109,15 @@ three replicates. COLT's figure 6 and table VI transfer ResNet-18 from Tiny Imag
 November 2026, two cores, torch 2.14, 13 minutes and 7 for the matrix. Records are in
 [findings/lenet5-transfer](findings/lenet5-transfer).
 
-{table(["found on", "ticket", "on MNIST", "on Fashion-MNIST"], rows, left=2)}
+{_accuracies()}
 
 Away from home, paired differences in points:
 
-{table(columns, pairs)}
+{_differences()}
 
-{somewhat}, by {told(both_ways("lth", "random-ticket"))}; {alone}.
-{so("They lose to tickets found on the target itself", below("", to_those_found_there()))}
-({told(to_those_found_there())}) and, pooled,
-{so("to the dense network", below("", both_ways("lth", "dense")))}; that is shown by itself on
-MNIST only. {better}; their means are lower. At home COLT-2 minus LTH is {" and ".join(at_home)}.
+{somewhat}, by {estimate(both_ways("lth", "random-ticket"))}; {alone}.
+{supported("They lose to tickets found on the target itself", below("", to_those_found_there()))}
+({estimate(to_those_found_there())}) and, pooled,
+{supported("to the dense network", below("", both_ways("lth", "dense")))}; that is shown by itself
+on MNIST only. {better}; their means are lower. At home COLT-2 minus LTH is {" and ".join(at_home)}.
 """

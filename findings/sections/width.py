@@ -4,12 +4,12 @@ from findings.evidence import (
     MARGIN_MNIST,
     above,
     differences,
+    estimate,
     in_round,
     records,
-    so,
     spread,
+    supported,
     table,
-    told,
 )
 
 TITLE = "Larger networks: one hidden layer on MNIST"
@@ -29,25 +29,19 @@ def larger(units: int, other: int) -> list[float]:
 def text() -> str:
     """Write the section."""
     rows = []
-    for before, units in zip((None, *UNITS), UNITS, strict=False):
-        errors = []
+    smaller = None
+    for units in UNITS:
+        row = [f"{units:,}", f"{records(folder(units))[0]['total']:,}"]
         for entry in ("train_accuracy", "test_accuracy"):
-            errors.append(
-                spread([100 * (1 - value) for value in in_round(folder(units), "dense", 0, entry)])
-            )
-        weights = f"{records(folder(units))[0]['total']:,}"
-        rows.append(
-            [f"{units:,}", weights, *errors, "" if before is None else told(larger(units, before))]
-        )
-    heads = [
-        "hidden units",
-        "weights",
-        "training error",
-        "test error",
-        "accuracy minus that above",
-    ]
+            accuracy = in_round(folder(units), "dense", 0, entry)
+            row.append(spread([100 * (1 - value) for value in accuracy]))
+        row.append("" if smaller is None else estimate(larger(units, smaller)))
+        rows.append(row)
+        smaller = units
+    heads = ["hidden units", "weights", "training error", "test error"]
+    heads += ["accuracy minus that above"]
     margin = "where the margin is not excluded"
-    margin = so(margin, above("", larger(4096, 1024), -MARGIN_MNIST), state="undecided")
+    margin = supported(margin, above("", larger(4096, 1024), -MARGIN_MNIST), state="undecided")
     return f"""
 ```
 tombola run recipes/mnist-width.yaml --scale small
@@ -65,6 +59,6 @@ epochs, three replicates; the full recipe has all images, 100 epochs and eleven 
 
 From 64 units on nearly all training images are learnt, and test accuracy does not fall with more
 (H14): "not worse" is taken as less than {MARGIN_MNIST} points lower. 4,096 units are at
-{told(larger(4096, 64))} to 64, at {told(larger(4096, 256))} to 256, and at
-{told(larger(4096, 1024))} to 1,024, {margin}.
+{estimate(larger(4096, 64))} to 64, at {estimate(larger(4096, 256))} to 256, and at
+{estimate(larger(4096, 1024))} to 1,024, {margin}.
 """
