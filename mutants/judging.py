@@ -53,7 +53,16 @@ _TESTS = {
 _ROOMS = {
     "ground": ("seeds", "settings"),
     "ticket_format": ("bits", "contents", "layout", "reading", "texts", "writing"),
-    "masks": ("controls", "digests", "masks", "pruning", "rates", "schedules", "scopes", "selection"),
+    "masks": (
+        "controls",
+        "digests",
+        "masks",
+        "pruning",
+        "rates",
+        "schedules",
+        "scopes",
+        "selection",
+    ),
     "data": ("batches", "partitions", "splits"),
     "models": ("flops",),
     "kernels": ("_eager", "_traced", "anatomy", "finding", "recording", "updates"),

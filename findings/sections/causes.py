@@ -140,7 +140,9 @@ the dense network at 20 % ({estimate(differences(FOLDER, "matched", "dense", 0.2
 {against["equal-steps"]}), nor the heads (`full-head` {against["full-head"]}), nor that an
 intersection is taken (`union` {against["union"]}): each of these, changed, is still below
 `matched`. Halves of the examples are ahead of halves of the classes by {estimate(halves)}.
-{two_cuts}: `by-seeds` is at {against["by-seeds"]}, which leaves room for half a point. A cut by what half of the classes needs, without regard to the other half, is what the accuracy goes
+{two_cuts}: `by-seeds` is at {against["by-seeds"]}, which leaves room for half a
+point. A cut by what half of the classes needs, without regard to the other half, is
+what the accuracy goes
 to.
 
 **Which weights are kept, or how many where?** With COLT-2's count in each layer IMP is at

@@ -116,7 +116,8 @@ Paired differences in points:
 other with a frequency of {agree}, by chance 0.15.
 
 **Time.** To below 20 % COLT-2's search takes {ratio_estimate(time("lth", "search"))} of LTH's
-seconds; with the accuracies that were taken {ratio_estimate(time("lth", "whole"))}, for LTH's next round is
+seconds; with the accuracies that were taken {ratio_estimate(time("lth", "whole"))}, for LTH's next
+round is
 also the evaluation of the last. Matched IMP searches as quickly: COLT-2 takes
 {ratio_estimate(time("matched", "search"))} of its seconds.
 

@@ -66,7 +66,8 @@ Records are in [findings/cifar100-classes](findings/cifar100-classes).
 {table(heads, rows)}
 
 On CIFAR-10 tickets of 100 classes are at {estimate(more(100, 10))} points to those of 10, tickets
-of 50 at {estimate(more(50, 10))} (C10): the means have no order, and two or three points would not be
+of 50 at {estimate(more(50, 10))} (C10): the means have no order, and two or three points would
+not be
 seen with three replicates.
 {somewhat},
 by {estimate(all_three)} points.
