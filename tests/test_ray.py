@@ -20,7 +20,9 @@ from tests.test_executors import TASK, job, make_task, same
 from tombola.executors import Pool
 from tombola.executors._ray import Expected
 from tombola.experiments.experiment import run
+from tombola.experiments.progress import Display
 from tombola.folder.runs import Run
+from tombola.ground import extras
 from tombola.ground.errors import ConfigError
 from tombola.records.records import timeless
 from tombola.schema.recipe import parse
@@ -112,21 +114,40 @@ def by_threads(tmp_path_factory):
     return go(tmp_path_factory.mktemp("threads"), "--workers", "1")
 
 
+class Asking(Display):
+    """Shows nothing, and asks a worker of Ray how nice it is when there is a result."""
+
+    niceness: int | None = None
+
+    def result(self, record):
+        if extras.ray.is_initialized() and self.niceness is None:
+            asked = extras.ray.remote(num_cpus=0)(lambda: os.nice(0))
+            self.niceness = extras.ray.get(asked.remote())
+        super().result(record)
+
+
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_gives_the_bits_that_threads_and_processes_give(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "tombola.experiments.experiment.page.write", lambda *_: []
     )  # figures are drawn elsewhere, and take long
     monkeypatch.setenv("PYTHONPATH", PATH)
-    results = {}
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # a cluster of other purposes is not joined
+    results, display = {}, Asking(quiet=True)
     for executor, workers in (("threads", 1), ("processes", 2), ("ray", 2)):
         outcome = run(
-            parse(RECIPE), runs=tmp_path / executor / "runs", workers=workers, executor=executor
+            parse(RECIPE),
+            runs=tmp_path / executor / "runs",
+            workers=workers,
+            executor=executor,
+            display=display,
         )
         assert outcome.complete, outcome.notes
         results[executor] = result(tmp_path / executor)
         assert not (outcome.folder / "trainings" / "starts").exists()
     assert results["threads"] == results["processes"] == results["ray"]
+    # Beside other processes a worker of Ray's gets as much as one of ours.
+    assert display.niceness == os.nice(0)
 
 
 def test_an_address_that_does_not_answer_is_told_in_one_line(tmp_path):

@@ -59,6 +59,9 @@ def ray(setting: Setting, *, address: str | None = None) -> _Ray:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray changes what processes see of GPUs where a task takes none, and says that it will stop to.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Workers of a Ray that is begun here would get what other processes leave them: half the speed
+    # beside a few of those. As with processes, the niceness is the user's own.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     return _Ray(extras.ray, setting, address)
 
 
@@ -278,6 +281,7 @@ def _connect(engine: Any, address: str | None, setting: Setting) -> None:
     }
     if address is None:
         options |= {
+            "address": "local",  # or Ray would join whatever cluster this machine has already
             "num_cpus": setting.workers or setting.room,
             "object_store_memory": _object_store(),
         }
