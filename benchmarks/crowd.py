@@ -18,7 +18,7 @@ from typing import Any
 
 from tombola.experiments.experiment import run
 from tombola.folder.packing import pack
-from tombola.folder.runs import PACKED, Run
+from tombola.folder.runs import Run
 from tombola.schema.recipe import parse
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
@@ -65,22 +65,22 @@ def crowd(folder: Path, replicates: int) -> Run:
     made.write_about()
     states = made.states()
     ends = {f"{arm}/{k}": states[f"{arm}/0"] for arm in ARMS for k in range(replicates)}
-    made.seals.write_json(folder / "state.json", ends)
+    made.seals.write_json(made.layout.states, ends)
 
     first, predicted = made.records.all(), made.predictions()
     everything = {key: values for key, values in predicted.items() if "/" not in key}
-    lines = [made.seals.line(folder / "records.jsonl", record) for record in first]
+    lines = [made.seals.line(made.layout.records, record) for record in first]
     for key, values in predicted.items():
         arm, _, index = key.partition("/replicate-0/")
         everything |= {f"{arm}/replicate-{k}/{index}": values for k in range(replicates)}
     for k in range(1, replicates):
         draw = random.Random(k)
         others = [_another(record, k, draw) for record in first]
-        lines += [made.seals.line(folder / "records.jsonl", record) for record in others]
-    (folder / "records.jsonl").write_bytes(b"".join(lines))
+        lines += [made.seals.line(made.layout.records, record) for record in others]
+    made.layout.records.write_bytes(b"".join(lines))
     labels = made.labels()
     everything |= {} if labels is None else {"labels": labels}
-    made.seals.write_arrays(folder / PACKED, everything)
+    made.seals.write_arrays(made.layout.packed_predictions, everything)
     return Run(folder)
 
 

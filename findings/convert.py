@@ -28,9 +28,10 @@ from tombola.experiments.experiment import facts as facts_of
 from tombola.experiments.plans import Plans, make_task
 from tombola.folder.identity import definition_of, run_digest
 from tombola.folder.packing import labelled
-from tombola.folder.runs import PACKED, Run
+from tombola.folder.runs import Run
 from tombola.ground.files import write_whole
 from tombola.masks.digests import digest_json
+from tombola.records.layout import Layout
 from tombola.records.seals import VERSION, Seals
 from tombola.schema.recipe import FORMAT, Recipe, parse
 
@@ -65,7 +66,7 @@ def convert(old: Path, to: Path, labels: NDArray[np.integer[Any]], facts: Mappin
     lines = (old / "records.jsonl").read_text(encoding="utf-8").splitlines()
     before = [json.loads(line) for line in lines]
     environment = json.loads((old / "environment.json").read_text(encoding="utf-8"))
-    with np.load(old / PACKED, allow_pickle=False) as packed:
+    with np.load(old / "predictions.npz", allow_pickle=False) as packed:
         predictions = {}
         for key in packed:
             # Rounds had two digits, and have three.
@@ -74,15 +75,16 @@ def convert(old: Path, to: Path, labels: NDArray[np.integer[Any]], facts: Mappin
     to.mkdir(parents=True, exist_ok=True)
     arms = {name: definition_of(recipe, name) for name in recipe.arms}
     records = [converted(r, digest, digest_json(arms[r["arm"]])) for r in before]
-    seals, path = Seals(to, digest), to / "records.jsonl"
+    layout, seals = Layout.of(to), Seals(to, digest)
+    path = layout.records
     about = {"format": FORMAT, "digest": digest, "facts": dict(facts), "seals": VERSION}
-    seals.write_yaml(to / "recipe.yaml", recipe.plain())
-    seals.write_json(to / "arms.json", arms)
-    seals.write_json(to / "environment.json", [environment])
-    Seals(to).write_json(to / "run.json", about)
-    seals.write_arrays(to / PACKED, predictions | labelled(labels))
+    seals.write_yaml(layout.recipe, recipe.plain())
+    seals.write_json(layout.arms, arms)
+    seals.write_json(layout.environments, [environment])
+    Seals(to).write_json(layout.about, about)
+    seals.write_arrays(layout.packed_predictions, predictions | labelled(labels))
     write_whole(path, [seals.line(path, record) for record in records])
-    seals.write_json(to / "state.json", _endings(recipe, records))
+    seals.write_json(layout.states, _endings(recipe, records))
     return Run(to)
 
 

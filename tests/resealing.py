@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import yaml
 from safetensors.torch import load_file, save_file
+from tests.layouts import as_before, place
 
 from tombola.folder.runs import Run
 from tombola.records.seals import KEY, Seals
@@ -17,24 +18,28 @@ from tombola.records.seals import KEY, Seals
 def change_json(folder, name, change):
     """Rewrite a JSON file with what ``change`` makes of its value."""
     seals = Seals(folder) if name in ("run.json", "transfer.json") else Run(folder).seals
-    seals.write_json(folder / name, change(seals.read_json(folder / name)))
+    path = place(folder, name)
+    seals.write_json(path, change(seals.read_json(path)))
 
 
 def records_of(folder):
     """The lines of records.jsonl as plain data, in the order of the file."""
-    path = folder / "records.jsonl"
+    path = place(folder, "records.jsonl")
     return [Run(folder).seals.read_line(path, line) for line in path.read_bytes().splitlines()]
 
 
 def write_records(folder, records):
     """Rewrite records.jsonl."""
-    path = folder / "records.jsonl"
+    path = place(folder, "records.jsonl")
     seals = Run(folder).seals
     path.write_bytes(b"".join(seals.line(path, record) for record in records))
 
 
 def unseal(folder):
-    """Take the digests out of all files of a run: what it was before there were any."""
+    """Take the digests out of all files of a run: what it was before there were any, when all
+    files lay at the top of the folder.
+    """
+    as_before(folder)
     seals = Run(folder).seals
     arrays = {path: seals.read_array(path) for path in folder.glob("predictions/**/*.npy")}
     packed = {path: seals.read_arrays(path) for path in folder.glob("*.npz")}
@@ -60,7 +65,10 @@ def unseal(folder):
         file = io.BytesIO()
         np.savez_compressed(file, **members)
         path.write_bytes(file.getvalue())
-    for path in [*folder.glob("candidates/**/*.safetensors"), *folder.glob("trainings/*")]:
+    for path in [
+        *folder.glob("candidates/**/*.safetensors"),
+        *folder.glob("trainings/*"),
+    ]:
         tensors = {name: value.clone() for name, value in load_file(path).items()}
         save_file(tensors, path)
     return folder

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.layouts import KINDS, ticket_file
 from tests.test_experiment import timeless
 
 import tombola.training.jobs
@@ -102,13 +103,7 @@ class Done:
         return [r for r in self.outcome.records if (r["arm"], r["replicate"]) == (arm, replicate)]
 
     def ticket(self, arm, index, replicate=0):
-        return Ticket.load(
-            self.folder
-            / "tickets"
-            / arm
-            / f"replicate-{replicate}"
-            / f"round-{index:03}.safetensors"
-        )
+        return Ticket.load(ticket_file(self.folder, arm, replicate, index))
 
     def candidates(self, arm, index, replicate=0):
         return Run(self.folder).candidates(
@@ -147,8 +142,7 @@ def go(runs, made, **options):
 
 def files(folder):
     """The bytes of all that a run keeps of its tickets."""
-    kinds = ("tickets", "rewind_points", "candidates", "predictions")
-    paths = [path for kind in kinds for path in (folder / kind).rglob("*") if path.is_file()]
+    paths = [path for kind in KINDS for path in (folder / kind).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
@@ -531,7 +525,7 @@ def test_a_run_stopped_after_two_rounds_ends_as_one_that_was_not(done, tmp_path,
 
 
 def kept(done):
-    return {path.stem for path in (done.folder / "trainings").iterdir()}
+    return {path.stem for path in (done.folder / "machine/trainings").iterdir()}
 
 
 def expected_to_stay(done, keep):
@@ -608,7 +602,10 @@ def test_rounds_that_are_evaluated_later_are_trained_then_and_cost_as_if_they_ha
     assert len(again.jobs) == len(set(again.jobs))
     whole = go(tmp_path / "c", few(keep=keep))
     assert timeless(whole.outcome.records) == timeless(every.outcome.records)
-    lines = [json.loads(line) for line in (whole.folder / "records.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (whole.folder / "machine/records.jsonl").read_text().splitlines()
+    ]
     assert len({(r["arm"], r["round"]) for r in lines}) == len(whole.outcome.records) < len(lines)
     # Stopped after two rounds.
     go(tmp_path / "d", few(evaluate_at=[0.6], keep=keep, until={"rounds": 3}))
@@ -899,7 +896,7 @@ def test_a_result_of_the_long_training_that_is_lost_is_had_again(tmp_path):
     arms = {"lth": ARMS["lth"], "long": {"method": "dense", "as_long_as": "lth"}}
     made = recipe(arms, until={"rounds": 2})
     first = go(tmp_path, made)
-    path = first.folder / "records.jsonl"
+    path = first.folder / "machine/records.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(
         "".join(line for line in lines if '"long"' not in line or '"round": 2' not in line)

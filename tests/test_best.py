@@ -203,7 +203,7 @@ def test_keep_best_keeps_what_it_says_and_keep_is_in_no_digest(folder):
     recipe = parse(WHOLE)
     assert recipe.keep == "best"
     read = Run(folder)
-    there = {path.stem for path in (folder / "trainings").glob("*.training")}
+    there = {path.stem for path in (folder / "machine/trainings").glob("*.training")}
     each = [read.records.of(arm, replicate) for arm in WHOLE["arms"] for replicate in (0, 1)]
     wanted = {r["training_digest"] for own in each for r in worth_keeping(own, recipe.compared_at)}
     assert there == wanted | {own[0]["training_digest"] for own in each}
@@ -428,12 +428,12 @@ def test_a_ticket_says_exactly_how_its_images_are_given(folder):
 def test_exports_of_a_run_are_what_the_library_gives(folder):
     found = Run(folder).best()
     state = exports.state_dict(found.ticket)
-    trained = Store(folder / "trainings").trained(found.record["training_digest"])
+    trained = Store(folder / "machine/trainings").trained(found.record["training_digest"])
     assert all(torch.equal(state[name], value) for name, value in trained.state.items())
     # The state that was tested need not be the last one; here it is another one in some of the
     # trainings.
     kept = [
-        Store(folder / "trainings").trained(path.stem)
-        for path in (folder / "trainings").glob("*.training")
+        Store(folder / "machine/trainings").trained(path.stem)
+        for path in (folder / "machine/trainings").glob("*.training")
     ]
     assert any(not torch.equal(one.state["head.weight"], one.final["head.weight"]) for one in kept)

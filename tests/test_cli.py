@@ -114,7 +114,9 @@ def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process,
         r"colt-2 is [+-]\d+\.\d\d points from dense at 80 %, in 1 replicate\.", said
     )
     assert "trainings" in done.stderr.splitlines()[0]  # the estimate comes first
-    assert sum("replicate 0" in line for line in done.stderr.splitlines()) == 4
+    progress = [line for line in done.stderr.splitlines() if "replicate 0" in line]
+    assert len(progress) == 3
+    assert sum("dense network" in line for line in progress) == 1  # not once an arm
 
     again = process("run", "quick.yaml", "--workers", "1", "--quiet")
     assert again.returncode == 0
@@ -336,9 +338,13 @@ def net(num_classes):
     assert done.returncode == 0, done.stderr
     assert not_pruned in done.stderr
     assert "FLOP: not counted: aten::_trilinear" in done.stderr
-    (run,) = [path.parent for path in tmp_path.glob("runs/*/run.json")]
-    assert {"not pruned", "FLOP"} <= json.loads((run / "run.json").read_text())["facts"].keys()
-    records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    (run,) = [path.parents[1] for path in tmp_path.glob("runs/*/machine/run.json")]
+    assert {"not pruned", "FLOP"} <= json.loads((run / "machine/run.json").read_text())[
+        "facts"
+    ].keys()
+    records = [
+        json.loads(line) for line in (run / "machine/records.jsonl").read_text().splitlines()
+    ]
     assert all(record["unmasked"] == [of] for record in records)
     assert all(
         record["uncounted"] == planned["FLOP"].removeprefix("not counted: ").split(", ")
@@ -435,7 +441,7 @@ def test_run_says_what_to_do_about_a_damaged_ticket_of_its_folder(cli, tmp_path)
         "--until.rounds",
     )
     cli(*run, 2)
-    (ticket,) = tmp_path.glob("runs/*/tickets/lth/replicate-0/round-001.safetensors")
+    (ticket,) = tmp_path.glob("runs/*/tickets/lth/replicate-0/round-001-*.safetensors")
     whole = ticket.read_bytes()
     ticket.write_bytes(whole[:-1])
     path = ticket.relative_to(tmp_path)
@@ -499,7 +505,7 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, tmp_path):
     cli("run", "quick.yaml", "--workers", "1")
     cli("run", "quick.yaml", "--workers", "1", "--name", "other")
     (folder,) = (tmp_path / "runs").glob("other-*")
-    with (folder / "records.jsonl").open("a") as file:
+    with (folder / "machine/records.jsonl").open("a") as file:
         file.write('{"arm": "lth", "replicate": 0, "round": 7}\n')
     done = cli("runs")
     assert done.returncode == 0
@@ -661,6 +667,12 @@ def test_a_report_judges_again_by_another_margin_and_changes_nothing_of_the_run(
     assert by_margin.returncode == 0, by_margin.stderr
     assert "within 1 percentage point?" in by_margin.stdout
     assert "within" not in without
+    note = "judged by verdict.margin 0.01; the run's recipe has none"
+    assert note in by_margin.stdout
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert note in page
+    assert "margin: null" in page  # the recipe that the page shows is the run's own
+    assert "judged by" not in cli("report", folder, "--verdict.margin", "null").stdout
     refused(
         cli("report", folder, "--verdict.margin", "1"), "verdict.margin is 1.0; it is a fraction"
     )

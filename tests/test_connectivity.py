@@ -439,7 +439,7 @@ def test_trainings_are_held_for_the_line_and_let_go_behind_it(tmp_path, at, roun
     assert [r["round"] for r in done.of("again") if r["line"] is None] == [
         i for i in (1, 2, 3, 4) if i not in rounds
     ]
-    left = {path.stem for path in (done.folder / "trainings").glob("*.training")}
+    left = {path.stem for path in (done.folder / "machine/trainings").glob("*.training")}
     dense = {cost.training for arm in ARMS for cost in costs_of(done.record(arm, 0))}
     last = {done.record(arm, 4)["training_digest"] for arm in ARMS}
     # those of the dense mask stay, and the last round's, which no next one lets go
@@ -465,7 +465,7 @@ def test_what_the_source_learnt_waits_for_an_arm_that_comes_late(tmp_path, monke
     monkeypatch.setattr(ArmRun, "_offered", late)
     done = lives(tmp_path, recipe(keep="none", evaluate_at=[0.3], until={"rounds": 4}))
     assert done.told.trainings == len(done.jobs)
-    left = {path.stem for path in (done.folder / "trainings").glob("*.training")}
+    left = {path.stem for path in (done.folder / "machine/trainings").glob("*.training")}
     assert not left & {
         done.record(arm, index)["training_digest"] for arm in ARMS for index in (2, 3)
     }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.layouts import ticket_file
 
 from tombola.experiments.experiment import run
 from tombola.masks.controls import draw, shuffle
@@ -141,9 +142,7 @@ def done(tmp_path_factory):
 
 
 def ticket(folder, arm, replicate):
-    return Ticket.load(
-        folder / "tickets" / arm / f"replicate-{replicate}" / "round-001.safetensors"
-    )
+    return Ticket.load(ticket_file(folder, arm, replicate, 1))
 
 
 @pytest.mark.parametrize("arm", ["random", "shuffled"])
@@ -155,10 +154,7 @@ def test_a_control_is_another_mask_the_same_in_every_run_and_other_in_another_re
         count(mask) == count(ticket(done[0], arm, 1).mask) == count(ticket(done[0], "lth", 0).mask)
     )
     for replicate in (0, 1):
-        paths = [
-            folder / "tickets" / arm / f"replicate-{replicate}" / "round-001.safetensors"
-            for folder in done
-        ]
+        paths = [ticket_file(folder, arm, replicate, 1) for folder in done]
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.layouts import kept_of_rounds, place, ticket_file
 from tests.resealing import change_json, copied, records_of, unseal, write_records
 from tests.test_experiment import recipe, timeless
 
@@ -77,7 +78,7 @@ def other(tmp_path_factory, quick):
 def kept(whole, tmp_path_factory):
     """A copy with all that a run may have: results in the store, and the packed run inside."""
     folder = copied(whole.folder, tmp_path_factory.mktemp("kept"))
-    fill(Store(folder / "trainings"), 1.0)
+    fill(Store(folder / "machine/trainings"), 1.0)
     pack(whole.folder, folder / "packed")
     return folder
 
@@ -133,7 +134,7 @@ def candidates_of(run_):
 
 def told_records(run_):
     """The results; a last one that is half written is left out, and that is told."""
-    path = run_.path / "records.jsonl"
+    path = run_.path / "machine/records.jsonl"
     found = Records(path, repair=False, order=list(run_.recipe.arms), seals=run_.seals)
     if found.repaired or not len(found):  # see the test of results that are gone
         raise ConfigError("told")
@@ -200,7 +201,7 @@ def attempted(read, run_):
 def silent(opened, kind, bits, seed=0):
     """The damages after which something else is read and nothing said."""
     name, read = KINDS[kind]
-    path = opened.path / name
+    path = place(opened.path, name)
     raw, right = path.read_bytes(), plain(read(opened))
     found, chance = [], random.Random(f"{kind} {seed}")
     try:
@@ -235,9 +236,11 @@ def test_a_thousand_random_bits_in_any_file_are_refused_or_told(opened, kind):
 
 def test_a_file_in_another_ones_place_is_not_taken_for_it(opened, tmp_path):
     folder = copied(opened.path, tmp_path)
-    store = Store(folder / "trainings")
+    store = Store(folder / "machine/trainings")
     for kind in (Train, Measure, Connect):
-        one, other = (folder / f"trainings/{digest}.{kind.kind}" for digest in (DIGEST, OTHER))
+        one, other = (
+            folder / f"machine/trainings/{digest}.{kind.kind}" for digest in (DIGEST, OTHER)
+        )
         shutil.copyfile(one, other)
         assert store.read(kind, DIGEST) is not None
         assert store.read(kind, OTHER) is None
@@ -247,7 +250,7 @@ def test_a_file_in_another_ones_place_is_not_taken_for_it(opened, tmp_path):
         ("tickets", "safetensors"),
     ):
         one, two = (
-            folder / kind / f"apart/replicate-0/round-00{index}.{suffix}" for index in (1, 2)
+            place(folder, f"{kind}/apart/replicate-0/round-00{index}.{suffix}") for index in (1, 2)
         )
         shutil.copyfile(one, two)
     made = Run(folder)
@@ -284,7 +287,7 @@ def read_all(folder):
 )
 def test_a_file_of_another_run_is_refused(whole, other, tmp_path, name):
     folder = copied(whole.folder, tmp_path)
-    shutil.copyfile(other / name, folder / name)
+    shutil.copyfile(place(other, name), place(folder, name))
     # the folder is that of another run then
     told = "recipe.yaml" if name == "run.json" else Path(name).name
     with pytest.raises(ConfigError, match=told) as caught:
@@ -295,10 +298,12 @@ def test_a_file_of_another_run_is_refused(whole, other, tmp_path, name):
 def test_a_line_that_is_missing_from_a_file_that_is_written_as_a_whole_is_told(whole, tmp_path):
     folder = copied(whole.folder, tmp_path)
     (line,) = Run(folder).similarities()
-    Run(folder).seals.write_lines(folder / "similarity.jsonl", [line, line | {"replicate": 1}])
+    Run(folder).seals.write_lines(
+        folder / "machine/similarity.jsonl", [line, line | {"replicate": 1}]
+    )
     assert len(Run(folder).similarities()) == 2
-    lines = (folder / "similarity.jsonl").read_bytes().splitlines(keepends=True)
-    (folder / "similarity.jsonl").write_bytes(lines[0])
+    lines = (folder / "machine/similarity.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "machine/similarity.jsonl").write_bytes(lines[0])
     with pytest.raises(ConfigError, match=r"line 1 of .*similarity.jsonl' is damaged"):
         Run(folder).similarities()
 
@@ -357,7 +362,7 @@ def test_a_training_with_other_signs_is_done_again_and_told_once(
 ):
     """One that is not yet measured, and those of partitions, which would go into a mask."""
     folder = stopped(monkeypatch, small(), tmp_path, where, after)
-    trainings = list(folder.glob("trainings/*.training"))
+    trainings = list(folder.glob("machine/trainings/*.training"))
     assert trainings
     for path in trainings:
         flip_signs(path, "final.fc1.weight")
@@ -381,7 +386,7 @@ def test_a_damaged_training_is_done_again_by_a_worker_process_too(
     whole, tmp_path, monkeypatch, said
 ):
     folder = stopped(monkeypatch, small(), tmp_path, "measure", 0)
-    for path in folder.glob("trainings/*.training"):
+    for path in folder.glob("machine/trainings/*.training"):
         flip_signs(path, "final.fc1.weight")
     resumed = run(small(), runs=tmp_path, workers=2)
     assert [line for line in said if "it is done again" in line]
@@ -409,7 +414,7 @@ def test_a_training_that_is_damaged_when_it_is_read_back_is_done_again(
 def test_a_round_whose_candidates_are_damaged_is_done_again(whole, tmp_path, said):
     """Partitions that search apart go on with them."""
     short = run(small(until={"rounds": 1}), runs=tmp_path, workers=1)
-    path = short.folder / f"candidates/{ROUND}.safetensors"
+    path = short.folder / f"machine/candidates/{ROUND}.safetensors"
     path.write_bytes(flipped(path.read_bytes(), random.Random(3)))
     said.clear()
     longer = run(small(), runs=tmp_path, workers=1)
@@ -418,7 +423,7 @@ def test_a_round_whose_candidates_are_damaged_is_done_again(whole, tmp_path, sai
     assert timeless(longer.records) == timeless(whole.records)
     for index in (1, 2):
         name = f"candidates/apart/replicate-0/round-00{index}.safetensors"
-        assert (longer.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+        assert place(longer.folder, name).read_bytes() == place(whole.folder, name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -431,15 +436,16 @@ def test_a_round_whose_candidates_are_damaged_is_done_again(whole, tmp_path, sai
 )
 def test_predictions_that_are_damaged_are_made_again(whole, tmp_path, said, capsys, name):
     folder = copied(whole.folder, tmp_path)
-    raw = (folder / name).read_bytes()
-    (folder / name).write_bytes(raw[:60] + bytes([raw[60] ^ 16]) + raw[61:])
+    path = place(folder, name)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:60] + bytes([raw[60] ^ 16]) + raw[61:])
     assert main(["report", str(folder)]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert name in told
     again = run(small(), runs=tmp_path, workers=1)
     assert any(name in line for line in said)
-    assert (folder / name).read_bytes() == raw
+    assert path.read_bytes() == raw
     assert again.complete
     assert timeless(again.records) == timeless(whole.records)
 
@@ -458,7 +464,7 @@ def test_results_that_are_gone_are_told_and_had_again(whole, tmp_path, said, lef
 
 def test_a_report_tells_that_the_last_record_is_half_written(whole, tmp_path):
     folder = copied(whole.folder, tmp_path)
-    path = folder / "records.jsonl"
+    path = folder / "machine/records.jsonl"
     path.write_bytes(path.read_bytes()[:-1])
     assert any(
         "the last record is half written, and left out" in note
@@ -469,10 +475,10 @@ def test_a_report_tells_that_the_last_record_is_half_written(whole, tmp_path):
 @pytest.mark.parametrize("name", ["state.json", "environment.json", "arms.json", "run.json"])
 def test_what_is_taken_away_as_advised_is_written_anew(whole, tmp_path, name):
     folder = copied(whole.folder, tmp_path)
-    (folder / name).write_bytes(b"")
+    place(folder, name).write_bytes(b"")
     with pytest.raises(ConfigError, match="take it away, and running the recipe writes it anew"):
         run(small(), runs=tmp_path, workers=1)
-    (folder / name).unlink()
+    place(folder, name).unlink()
     again = run(small(), runs=tmp_path, workers=1)
     assert (again.complete, again.notes) == (True, [])
     assert timeless(again.records) == timeless(whole.records)
@@ -480,7 +486,7 @@ def test_what_is_taken_away_as_advised_is_written_anew(whole, tmp_path, name):
 
 def test_a_report_without_the_dense_networks_training_says_why(whole, tmp_path):
     folder = copied(whole.folder, tmp_path)
-    for path in folder.glob("trainings/*.training"):
+    for path in folder.glob("machine/trainings/*.training"):
         path.write_bytes(flipped(path.read_bytes(), random.Random(1)))
     (note,) = report(Run(folder)).notes
     assert note.endswith("what tickets prune is not drawn")
@@ -562,9 +568,7 @@ def test_an_older_folder_that_goes_on_has_digests_from_then_on(whole, tmp_path, 
     assert timeless(done.records) == timeless(whole.records)
     made = Run(done.folder)
     assert (made.sealed, made.told, done.complete) == (True, [], True)
-    for kind in ("candidates", "predictions", "tickets"):
-        for path in (path for path in (whole.folder / kind).rglob("*") if path.is_file()):
-            assert (done.folder / path.relative_to(whole.folder)).read_bytes() == path.read_bytes()
+    assert kept_of_rounds(done.folder) == kept_of_rounds(whole.folder)
     store = made.store(pytest.fail)
     assert all(store.trained(path.stem) is not None for path in made.trainings.glob("*.training"))
 
@@ -579,9 +583,9 @@ def test_damage_to_an_older_folder_is_one_line_or_not_seen_and_never_a_traceback
     unseal(folder / "packed")
     unseal(folder)
     made, (name, read) = Run(folder), KINDS[kind]
-    raw, chance = (folder / name).read_bytes(), random.Random(kind)
-    for _, damaged in damages(raw, chance, 40):
-        (folder / name).write_bytes(damaged)
+    path, chance = place(folder, name), random.Random(kind)
+    for _, damaged in damages(path.read_bytes(), chance, 40):
+        path.write_bytes(damaged)
         attempted(read, made)
 
 
@@ -612,7 +616,7 @@ def test_damage_to_an_older_folder_is_one_line_or_not_seen_and_never_a_traceback
 )
 def test_what_is_json_and_not_what_a_run_writes_is_one_line(whole, tmp_path, capsys, name, text):
     folder = unseal(copied(whole.folder, tmp_path))
-    (folder / name).write_text(text)
+    place(folder, name).write_text(text)
     assert main(["report", str(folder)]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
@@ -644,7 +648,8 @@ def test_a_record_that_lacks_what_a_report_needs_is_refused_with_its_line(
     whole, tmp_path, at, entry, told
 ):
     folder = unseal(copied(whole.folder, tmp_path))
-    lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    path = place(folder, "records.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
     number = next(
         n for n, line in enumerate(lines) if (line["arm"], line["round"]) == ("apart", at)
     )
@@ -652,7 +657,7 @@ def test_a_record_that_lacks_what_a_report_needs_is_refused_with_its_line(
         lines[number][entry] = False if entry == "evaluated" else None
     else:
         del lines[number][entry]
-    (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(ConfigError, match=rf"line {number + 1} of .* is damaged: {told}"):
         Run(folder)
 
@@ -723,10 +728,7 @@ def test_lines_of_similarity_come_in_the_recipes_order(whole):
 @pytest.fixture(scope="module")
 def moved(whole, tmp_path_factory, quick):
     """Two tickets, trained on their own data again."""
-    paths = [
-        whole.folder / "tickets" / arm / "replicate-0/round-002.safetensors"
-        for arm in ("lth", "apart")
-    ]
+    paths = [ticket_file(whole.folder, arm, 0, 2) for arm in ("lth", "apart")]
     return transfer.transfer(
         paths, ["digits"], runs=tmp_path_factory.mktemp("moved"), workers=1
     ), paths
@@ -735,7 +737,7 @@ def moved(whole, tmp_path_factory, quick):
 def test_results_of_a_transfer_come_in_the_order_of_what_was_asked_for(moved):
     done, paths = moved
     assert [record["arm"] for record in done.records] == ["lth-2 on digits", "apart-2 on digits"]
-    path = done.folder / "records.jsonl"
+    path = done.folder / "machine/records.jsonl"
     path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
     again = transfer.transfer(paths, ["digits"], runs=done.folder.parent, workers=1)
     assert again.records == done.records
@@ -744,7 +746,7 @@ def test_results_of_a_transfer_come_in_the_order_of_what_was_asked_for(moved):
 @pytest.mark.parametrize("name", ["records.jsonl", "transfer.json"])
 def test_a_random_bit_in_the_files_of_a_transfer_is_refused(moved, name):
     folder = moved[0].folder
-    about = json.loads((folder / "transfer.json").read_text())
+    about = json.loads((folder / "machine/transfer.json").read_text())
     said = {key: about[key] for key in about if key not in ("paths", "seals", "#seal")}
 
     def read(_):
@@ -753,15 +755,15 @@ def test_a_random_bit_in_the_files_of_a_transfer_is_refused(moved, name):
             raise ConfigError("told")
         return found.all()
 
-    path, chance = folder / name, random.Random(name)
-    kept = {part: (folder / part).read_bytes() for part in ("records.jsonl", "transfer.json")}
+    path, chance = place(folder, name), random.Random(name)
+    kept = {part: place(folder, part).read_bytes() for part in ("records.jsonl", "transfer.json")}
     right = plain(read(None))
     for what, damaged in damages(kept[name], chance, 100):
         path.write_bytes(damaged)
         value, told = attempted(read, None)
         assert told or plain(value) == right, what
         for part, raw in kept.items():
-            (folder / part).write_bytes(raw)
+            place(folder, part).write_bytes(raw)
 
 
 def test_a_transfer_reads_every_ticket_before_it_makes_anything(moved, tmp_path, capsys):
@@ -769,7 +771,7 @@ def test_a_transfer_reads_every_ticket_before_it_makes_anything(moved, tmp_path,
         shutil.copyfile(path, tmp_path / f"{number}.safetensors")
         for number, path in enumerate(moved[1])
     ]
-    shutil.copytree(moved[1][0].parents[3] / "rewind_points", tmp_path / "rewind_points")
+    shutil.copytree(moved[1][0].parents[2] / "rewind_points", tmp_path / "rewind_points")
     paths[1].write_bytes(paths[1].read_bytes()[:300])
     assert (
         main(["transfer", *map(str, paths), "--data", "digits", "--runs", str(tmp_path / "runs")])
@@ -782,19 +784,21 @@ def test_a_transfer_reads_every_ticket_before_it_makes_anything(moved, tmp_path,
 def test_a_transfer_of_before_there_were_digests_goes_on_with_them(moved, tmp_path):
     done, paths = moved
     folder = copied(done.folder, tmp_path)
-    about = json.loads((folder / "transfer.json").read_text())
+    about = json.loads((folder / "machine/transfer.json").read_text())
     about = {key: value for key, value in about.items() if key not in ("seals", "#seal")}
-    (folder / "transfer.json").write_text(json.dumps(about))
-    lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    (folder / "machine/transfer.json").write_text(json.dumps(about))
+    lines = [
+        json.loads(line) for line in (folder / "machine/records.jsonl").read_text().splitlines()
+    ]
     bare = [
         json.dumps({key: value for key, value in line.items() if key != "#seal"}) + "\n"
         for line in lines
     ]
-    (folder / "records.jsonl").write_text("".join(bare))
+    (folder / "machine/records.jsonl").write_text("".join(bare))
     again = transfer.transfer(paths, ["digits"], runs=tmp_path, workers=1)
     assert again.records == done.records
     for name in ("records.jsonl", "transfer.json"):
-        assert (folder / name).read_bytes() == (done.folder / name).read_bytes()
+        assert place(folder, name).read_bytes() == place(done.folder, name).read_bytes()
 
 
 # The digests themselves
@@ -805,19 +809,20 @@ def test_a_file_carries_its_digest_where_other_readers_pass_over_it(kept):
     """Tools that know nothing of it read what they always read."""
     from safetensors.torch import load_file
 
-    assert np.load(kept / "predictions/labels.npy").ndim == 1
-    with np.load(kept / "packed/predictions.npz") as packed:
+    assert np.load(kept / "machine/predictions/labels.npy").ndim == 1
+    with np.load(kept / "packed/machine/predictions.npz") as packed:
         assert "labels" in packed
-    assert set(load_file(kept / f"trainings/{DIGEST}.line")) == {"facts"}
-    assert json.loads((kept / "state.json").read_text())["lth/0"]["state"] == "finished"
+    assert set(load_file(kept / f"machine/trainings/{DIGEST}.line")) == {"facts"}
+    assert json.loads((kept / "machine/state.json").read_text())["lth/0"]["state"] == "finished"
     assert all(
-        json.loads(line)["arm"] for line in (kept / "records.jsonl").read_text().splitlines()
+        json.loads(line)["arm"]
+        for line in (kept / "machine/records.jsonl").read_text().splitlines()
     )
 
 
 def test_json_may_be_laid_out_anew(whole, tmp_path):
     folder = copied(whole.folder, tmp_path)
-    for path in folder.glob("*.json"):
+    for path in folder.glob("machine/*.json"):
         path.write_text(json.dumps(json.loads(path.read_text())))
     made = Run(folder)
     assert made.environments()
@@ -827,13 +832,14 @@ def test_json_may_be_laid_out_anew(whole, tmp_path):
 def test_a_damaged_digest_is_not_taken_for_an_older_file(whole, tmp_path):
     folder = copied(whole.folder, tmp_path)
     for name in ("state.json", "run.json"):
-        text = (folder / name).read_text()
-        (folder / name).write_text(text.replace('"#seal"', '"#sea,"'))
+        path = place(folder, name)
+        text = path.read_text()
+        path.write_text(text.replace('"#seal"', '"#sea,"'))
         with pytest.raises(ConfigError, match="it has no digest"):
             Run(folder)
-        (folder / name).write_text(text)
-    text = (folder / "run.json").read_text()
-    (folder / "run.json").write_text(text.replace('"seals": 1', '"seaks": 1'))
+        path.write_text(text)
+    text = (folder / "machine/run.json").read_text()
+    (folder / "machine/run.json").write_text(text.replace('"seals": 1', '"seaks": 1'))
     with pytest.raises(ConfigError, match="was altered"):
         Run(folder)
 
@@ -879,11 +885,8 @@ def test_a_run_folder_may_be_opened_twice_and_says_nothing(whole, tmp_path):
 
 def test_a_ticket_of_another_arm_is_not_taken_up(whole, tmp_path):
     folder = copied(whole.folder, tmp_path)
-    name = "replicate-0/round-001.safetensors"
-    shutil.copyfile(folder / "tickets/lth" / name, folder / "tickets/again" / name)
-    assert (
-        Ticket.load(folder / "tickets/again" / name).mask_digest
-        == Run(folder).record("again", 0, 1)["mask_digest"]
-    )
+    other = ticket_file(folder, "again", 0, 1)
+    shutil.copyfile(ticket_file(folder, "lth", 0, 1), other)
+    assert Ticket.load(other).mask_digest == Run(folder).record("again", 0, 1)["mask_digest"]
     with pytest.raises(ConfigError, match="is not the ticket that the records tell of"):
         Run(folder).rounds_done("again", 0)

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 def test_a_collapse_is_written_down_with_its_round_and_layers(folder):
     ending = Run(folder).ending("fast", 0)
-    said = json.loads((folder / "state.json").read_text())["fast/0"]["end"]
+    said = json.loads((folder / "machine/state.json").read_text())["fast/0"]["end"]
     assert said["cause"] == "collapsed"
     assert ending.collapsed == (said["round"], tuple(said["layers"]))
     assert ending.why == str(End.collapsed(said["round"], said["layers"]))
@@ -44,7 +44,7 @@ def test_a_collapse_is_written_down_with_its_round_and_layers(folder):
 
 
 def test_an_arm_that_came_to_its_goal_says_nothing(folder):
-    states = json.loads((folder / "state.json").read_text())
+    states = json.loads((folder / "machine/state.json").read_text())
     assert "end" not in states["lth/0"]
     assert Run(folder).ending("lth", 0).collapsed is None
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from tests.layouts import ticket_file
 
 from tombola.commands.cli import main
 from tombola.evidence.comparisons import compare
@@ -121,7 +122,7 @@ def test_what_is_told_of_its_tickets_is_of_this_task(done, tmp_path, capsys):
     export(done.folder, "ticket", tmp_path / "ticket.safetensors", trained=True)
     assert main(["ticket", "info", str(tmp_path / "ticket.safetensors")]) == 0
     assert "trained, no rewind point, test perplexity " in capsys.readouterr().out
-    ticket = done.folder / "tickets" / "lth" / "replicate-0" / "round-001.safetensors"
+    ticket = ticket_file(done.folder, "lth", 0, 1)
     with pytest.raises(
         ConfigError,
         match=r"was found on the task 'examples\.next_token:next_token'; transfer trains",

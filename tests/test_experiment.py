@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from tests.layouts import place, ticket_file
 from tests.resealing import records_of, write_records
 
 from tombola.commands.cli import main
@@ -100,8 +101,8 @@ def test_a_run_leaves_records_tickets_and_a_report(outcome):
     )
     for name in (
         "recipe.yaml",
-        "environment.json",
-        "state.json",
+        "machine/environment.json",
+        "machine/state.json",
         "summary.md",
         "report.html",
         "results.csv",
@@ -113,7 +114,7 @@ def test_a_run_leaves_records_tickets_and_a_report(outcome):
     # Of the trained weights those of the dense networks and of each arm's last ticket stay, beside
     # the best ones.
     staying = {r["training_digest"] for r in outcome.records if r["round"] in (0, 3)}
-    kept = {path.stem for path in (outcome.folder / "trainings").iterdir()}
+    kept = {path.stem for path in (outcome.folder / "machine/trainings").iterdir()}
     assert staying <= kept <= {r["training_digest"] for r in outcome.records}
 
 
@@ -125,7 +126,7 @@ def test_a_model_of_plain_layers_has_nothing_left_out_in_its_records_tickets_and
     )
     assert (
         not {"not pruned", "FLOP"}
-        & json.loads((outcome.folder / "run.json").read_text())["facts"].keys()
+        & json.loads((outcome.folder / "machine/run.json").read_text())["facts"].keys()
     )
 
 
@@ -153,12 +154,7 @@ def test_the_matched_arm_follows_group_by_group(tmp_path):
     }
     done = go(tmp_path, recipe(arms=arms, replicates=1))
     for index in (1, 2, 3):
-        one, other = (
-            Ticket.load(
-                done.folder / "tickets" / arm / "replicate-0" / f"round-00{index}.safetensors"
-            ).mask
-            for arm in arms
-        )
+        one, other = (Ticket.load(ticket_file(done.folder, arm, 0, index)).mask for arm in arms)
         assert [int(one[name].sum()) for name in one] == [int(other[name].sum()) for name in one]
 
 
@@ -178,9 +174,7 @@ def test_colts_rounds_lie_between_one_cut_and_two(outcome):
 def test_tickets_verify_nest_and_name_their_parents(outcome):
     before, parent = None, None
     for index in (1, 2, 3):
-        ticket = Ticket.load(
-            outcome.folder / "tickets" / "colt-2" / "replicate-1" / f"round-00{index}.safetensors"
-        )
+        ticket = Ticket.load(ticket_file(outcome.folder, "colt-2", 1, index))
         record = next(
             r
             for r in outcome.records
@@ -200,13 +194,7 @@ def test_tickets_verify_nest_and_name_their_parents(outcome):
 
 def test_replicates_draw_other_partitions_and_all_rounds_of_one_keep_theirs(outcome):
     def classes(replicate, index):
-        path = (
-            outcome.folder
-            / "tickets"
-            / "colt-2"
-            / f"replicate-{replicate}"
-            / f"round-00{index}.safetensors"
-        )
+        path = ticket_file(outcome.folder, "colt-2", replicate, index)
         return [part["classes"] for part in Ticket.load(path).origin["partitions"]]
 
     assert classes(0, 1) == classes(0, 3)
@@ -228,7 +216,9 @@ def test_predictions_of_the_test_examples_are_kept_and_give_the_accuracy(outcome
     record = next(
         r for r in outcome.records if (r["arm"], r["replicate"], r["round"]) == ("lth", 0, 3)
     )
-    predicted = np.load(outcome.folder / "predictions" / "lth" / "replicate-0" / "round-003.npy")
+    predicted = np.load(
+        outcome.folder / "machine/predictions" / "lth" / "replicate-0" / "round-003.npy"
+    )
     from tombola.data import digits
 
     right = (torch.from_numpy(predicted).long() == digits().test_labels).float().mean().item()
@@ -255,7 +245,7 @@ def test_worker_processes_and_one_thread_give_the_same_bits(outcome, tmp_path):
     two = go(tmp_path, workers=2)
     assert timeless(two.records) == timeless(outcome.records)
     tickets = sorted(
-        path.relative_to(two.folder) for path in two.folder.glob("tickets/**/*.safetensors")
+        path.relative_to(two.folder) for path in two.folder.glob("tickets/*/*/*.safetensors")
     )
     assert len(tickets) == 3 * 2 * 3
     for ticket in tickets:
@@ -327,11 +317,11 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_as_if_undisturbed(outcome, 
     )
     folder = tmp_path / "runs" / outcome.folder.name
     until = time.monotonic() + 60
-    while time.monotonic() < until and len(list(folder.glob("trainings/*.training"))) < 6:
+    while time.monotonic() < until and len(list(folder.glob("machine/trainings/*.training"))) < 6:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    with (folder / "records.jsonl").open("a") as file:
+    with (folder / "machine/records.jsonl").open("a") as file:
         file.write('{"arm": "lth", "repl')  # killed while it wrote
     resumed = go(tmp_path)
     assert timeless(resumed.records) == timeless(outcome.records)
@@ -388,14 +378,14 @@ def test_more_rounds_or_arms_train_only_what_is_new_and_give_what_one_run_gives(
 def test_a_run_whose_results_were_taken_away_is_not_complete(tmp_path, counted):
     small = recipe(arms={"lth": {"method": "lth", "rate": 0.2}}, replicates=1)
     first = go(tmp_path, small)
-    (first.folder / "records.jsonl").unlink()
+    (first.folder / "machine/records.jsonl").unlink()
     counted.clear()
     again = go(tmp_path, small)
     assert counted
     assert timeless(again.records) == timeless(first.records)
     next(first.folder.glob("tickets/lth/*/round-002*")).unlink()
     assert timeless(go(tmp_path, small).records) == timeless(first.records)
-    assert (first.folder / "tickets" / "lth" / "replicate-0" / "round-002.safetensors").exists()
+    assert ticket_file(first.folder, "lth", 0, 2).exists()
 
 
 def test_an_arm_with_a_score_of_the_users_own_may_be_added_to_a_run(tmp_path, monkeypatch):
@@ -417,7 +407,7 @@ def test_an_arm_with_a_score_of_the_users_own_may_be_added_to_a_run(tmp_path, mo
 def test_a_damaged_run_folder_is_told_in_one_line(tmp_path, name, text):
     small = recipe(arms={"lth": {"method": "lth", "rate": 0.2}}, replicates=1, until={"rounds": 1})
     first = go(tmp_path, small)
-    (first.folder / name).write_text(text + "\n")
+    place(first.folder, name).write_text(text + "\n")
     with pytest.raises(ConfigError, match=name) as caught:
         go(tmp_path, small)
     assert "\n" not in str(caught.value)
@@ -694,7 +684,7 @@ def test_rewinding_to_step_k_starts_every_ticket_from_the_dense_runs_state_at_k(
     done = go(tmp_path, recipe(rewind=10, replicates=1, until={"rounds": 2}))
     assert done.complete
     assert len({r["rewind_digest"] for r in done.records}) == 1
-    ticket = Ticket.load(done.folder / "tickets" / "lth" / "replicate-0" / "round-001.safetensors")
+    ticket = Ticket.load(ticket_file(done.folder, "lth", 0, 1))
     assert ticket.origin["rewind_step"] == 10
 
     from pathlib import Path
@@ -812,7 +802,7 @@ def test_what_cannot_work_is_refused_before_any_training(tmp_path, changes, mess
     with pytest.raises(InputError, match=message) as caught:
         go(tmp_path, recipe(**changes))
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.glob("runs/*/records.jsonl"))
+    assert not list(tmp_path.glob("runs/*/machine/records.jsonl"))
 
 
 def test_one_shot_and_random_arms_run(tmp_path):
@@ -829,7 +819,7 @@ def test_one_shot_and_random_arms_run(tmp_path):
     assert [r["round"] for r in done.records if r["arm"] == "dense"] == [0]
     assert all(math.isfinite(r["test_loss"]) for r in done.records)
     assert count(
-        Ticket.load(next(done.folder.glob("tickets/random/*/round-002.safetensors"))).mask
+        Ticket.load(next(done.folder.glob("tickets/random/*/round-002-*.safetensors"))).mask
     ) == (one_shot[0]["prunable"] - round(0.3 * 3360) - round(0.3 * (3360 - round(0.3 * 3360))))
 
 

@@ -11,12 +11,13 @@ from torch import nn
 from tombola.experiments import experiment, latency
 from tombola.folder.merging import merge
 from tombola.folder.packing import pack
-from tombola.folder.runs import LATENCY, Run
+from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
 from tombola.reports.decisions import Asked
 from tombola.reports.inference import inference_grid, inference_lines
 from tombola.schema.recipe import parse
 
+LATENCY = "machine/latency.json"
 WHOLE = {
     "name": "x",
     "model": {"name": "mlp", "hidden": [8]},

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tests.layouts import as_before, kept_of_rounds, place, ticket_file
 from tests.resealing import change_json, records_of, unseal, write_records
 from tests.test_experiment import go, recipe, timeless
 
@@ -69,13 +70,11 @@ def test_parts_merged_are_the_run_done_at_once(parts, copies):
     assert merged.complete
     assert merged.notes == []
     assert timeless(merged.records) == timeless(whole.records)
-    for kind in ("tickets", "rewind_points", "candidates", "predictions"):
-        files = [path for path in (whole.folder / kind).rglob("*") if path.is_file()]
-        assert files
-        for path in files:
-            assert (
-                merged.folder / path.relative_to(whole.folder)
-            ).read_bytes() == path.read_bytes()
+    kept = kept_of_rounds(whole.folder)
+    assert {kind for kind, *_ in kept} == {"ticket", "candidates", "predictions"}
+    assert kept_of_rounds(merged.folder) == kept
+    points = {path.name for path in Run(whole.folder).rewind_points.iterdir()}
+    assert {path.name for path in Run(merged.folder).rewind_points.iterdir()} == points
     again = run(three(), runs=copies[0].parent, workers=1)
     assert timeless(again.records) == timeless(whole.records)
 
@@ -121,7 +120,7 @@ def test_an_arm_that_is_another_one_is_refused_with_its_fields(copies):
     plain["arms"]["colt-2"]["rate"] = 0.2
     arms = other.definitions()
     arms["colt-2"]["rate"] = arms["random"]["source"]["rate"] = 0.2
-    seals.write_json(copies[1] / "arms.json", arms)
+    seals.write_json(copies[1] / "machine/arms.json", arms)
     seals.write_yaml(copies[1] / "recipe.yaml", plain)
     refused(copies, "cannot be merged with .*: arm 'colt-2' is another one: rate was 0.15, is 0.2")
 
@@ -184,15 +183,25 @@ def test_the_report_of_a_run_can_be_written_again_from_its_folder_alone(parts):
 
 
 FILES = {
-    "recipe.yaml", "environment.json", "arms.json", "records.jsonl", "state.json", "run.json", "predictions.npz",
-    "latency.json",
-}  # fmt: skip
+    "recipe.yaml",
+    "machine/environment.json",
+    "machine/arms.json",
+    "machine/records.jsonl",
+    "machine/state.json",
+    "machine/run.json",
+    "machine/predictions.npz",
+    "machine/latency.json",
+}
+
+
+def names(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_packed_run_tells_what_the_run_told_in_eight_files(parts, tmp_path):
     run = Run(parts[0].folder)
     packed = pack(parts[0].folder, tmp_path / "packed")
-    assert {path.name for path in packed.path.iterdir()} == FILES
+    assert names(packed.path) == FILES
     assert packed.records.all() == run.records.all()
     was, now = run.predictions(), packed.predictions()
     assert set(was) == {
@@ -206,8 +215,8 @@ def test_a_packed_run_tells_what_the_run_told_in_eight_files(parts, tmp_path):
     assert report(packed).complete
     assert (tmp_path / "packed" / "report.html").exists()
     again = pack(parts[0].folder, tmp_path / "again")
-    assert (again.path / "predictions.npz").read_bytes() == (
-        packed.path / "predictions.npz"
+    assert (again.path / "machine/predictions.npz").read_bytes() == (
+        packed.path / "machine/predictions.npz"
     ).read_bytes()
 
 
@@ -233,7 +242,7 @@ def test_predictions_of_one_round_that_differ_are_refused(parts, copies, tmp_pat
     packed = pack(parts[0].folder, tmp_path / "packed").path
     found = dict(Run(packed).predictions())
     found["colt-2/replicate-0/round-001"] = found["colt-2/replicate-0/round-001"] + 1
-    Run(packed).seals.write_arrays(packed / "predictions.npz", found)
+    Run(packed).seals.write_arrays(packed / "machine/predictions.npz", found)
     refused([copies[0], packed], "have different predictions for colt-2/replicate-0/round-001")
 
 
@@ -261,14 +270,14 @@ def test_a_run_is_packed_into_a_new_folder_only(parts, tmp_path):
 )
 def test_packed_predictions_that_cannot_be_read_are_one_line(damage, told, parts, copies, tmp_path):
     packed = pack(parts[2].folder, tmp_path / "packed").path  # the replicate that the first has not
-    (packed / "predictions.npz").write_bytes(damage)
+    (packed / "machine/predictions.npz").write_bytes(damage)
     refused([copies[0], packed], f"predictions.npz' {told}")
 
 
 def test_packed_predictions_cannot_be_written_elsewhere(parts, copies, tmp_path):
     packed = pack(parts[2].folder, tmp_path / "packed").path
     outside = {"../../outside": np.zeros(3, dtype=np.uint8)}
-    Run(packed).seals.write_arrays(packed / "predictions.npz", outside)
+    Run(packed).seals.write_arrays(packed / "machine/predictions.npz", outside)
     with pytest.raises(ConfigError, match=r"'\.\./\.\./outside' is no round of an arm"):
         merge(copies[0], [packed])
     assert not list(tmp_path.rglob("outside*"))
@@ -277,7 +286,7 @@ def test_packed_predictions_cannot_be_written_elsewhere(parts, copies, tmp_path)
 def test_tickets_that_differ_are_refused_though_one_has_no_record(parts, copies):
     """A run that was killed has tickets whose records were not yet written."""
     one, two = copies[0], shutil.copytree(parts[1].folder, copies[0].parent / "same")
-    path = one / "records.jsonl"
+    path = one / "machine/records.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     gone = [
         n
@@ -285,8 +294,7 @@ def test_tickets_that_differ_are_refused_though_one_has_no_record(parts, copies)
         if '"random", ' in line and '"replicate": 0, "round": 2' in line
     ]
     path.write_text("".join(line for n, line in enumerate(lines) if n not in gone))
-    ticket = "tickets/random/replicate-0/round-002.safetensors"
-    shutil.copyfile(one / "tickets/colt-2/replicate-0/round-002.safetensors", one / ticket)
+    shutil.copyfile(ticket_file(one, "colt-2", 0, 2), ticket_file(one, "random", 0, 2))
     refused([one, two], "are not the same file")
     shutil.rmtree(two / "tickets")
     refused([one, two], "is not the ticket that .* tells of")
@@ -302,7 +310,7 @@ def test_a_pack_that_is_killed_leaves_nothing_that_looks_like_a_run(parts, tmp_p
 def test_packing_and_merging_write_nothing_into_what_they_read(parts, copies, tmp_path):
     packed = pack(parts[2].folder, tmp_path / "packed").path
     merge(copies[0], [packed])
-    assert {path.name for path in packed.iterdir()} == FILES
+    assert names(packed) == FILES
     before = {path: path.stat().st_mtime_ns for path in copies[1].rglob("*")}
     merge(copies[0], [copies[1]])
     assert {path: path.stat().st_mtime_ns for path in copies[1].rglob("*")} == before
@@ -356,7 +364,7 @@ def test_what_lies_ahead_is_judged_by_the_recipe_that_is_asked_for(parts, tmp_pa
 
 
 def test_a_record_without_its_fields_is_refused_before_anything_is_written(copies):
-    with (copies[1] / "records.jsonl").open("a") as file:
+    with (copies[1] / "machine/records.jsonl").open("a") as file:
         file.write('{"arm": "colt-2", "replicate": 2, "round": 9}\n')
     refused(copies, "line .* of .* is damaged")
 
@@ -413,7 +421,8 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_merge_reads_every_file_before_it_takes_one_in(copies, capsys, kind):
     """A ticket that was cut to 300 bytes, and any other file of which a bit has changed."""
-    path = next(copies[1].glob(KINDS[kind]))
+    path = place(copies[1], KINDS[kind])
+    path = next(path.parent.glob(path.name))
     raw = path.read_bytes()
     path.write_bytes(
         raw[:300] if kind == "ticket" else raw[:-40] + bytes([raw[-40] ^ 1]) + raw[-39:]
@@ -427,12 +436,10 @@ def test_a_merge_reads_every_file_before_it_takes_one_in(copies, capsys, kind):
 
 
 def test_a_ticket_of_another_round_and_a_strange_file_are_not_taken_in(copies):
-    first, second = (
-        copies[1] / f"tickets/colt-2/replicate-2/round-00{index}.safetensors" for index in (1, 2)
-    )
+    first, second = (ticket_file(copies[1], "colt-2", 2, index) for index in (1, 2))
     whole = second.read_bytes()
     shutil.copyfile(first, second)
-    refused(copies, r"round-002.safetensors' is not the ticket of its round")
+    refused(copies, r"round-002-density-.*safetensors' is not the ticket of its round")
     second.write_bytes(whole)
     (copies[1] / "tickets" / "notes.txt").write_text("mine")
     refused(copies, r"notes.txt' is no file of a run; take it away")
@@ -446,8 +453,21 @@ def test_a_ticket_of_another_round_and_a_strange_file_are_not_taken_in(copies):
 def test_arms_that_do_not_fit_the_recipe_are_refused(copies):
     change_json(copies[1], "arms.json", lambda _: {"x": {}})
     refused(copies, r"arms.json has no arm 'colt-2'")
-    (copies[1] / "arms.json").write_text('{"x": 1}')
+    (copies[1] / "machine/arms.json").write_text('{"x": 1}')
     refused(copies, r"arms.json' is damaged|arms.json' was altered or damaged")
+
+
+@pytest.mark.parametrize("older", [(0,), (1,), (0, 1)])
+def test_parts_that_are_laid_out_as_before_merge_as_the_run_does(older, parts, copies):
+    for index in older:
+        as_before(copies[index])
+    merged = merge(copies[0], copies[1:])
+    assert merged.layout.older == (0 in older)  # the first one stays as it is
+    assert kept_of_rounds(merged.path) == kept_of_rounds(parts[0].folder)
+    assert timeless(merged.records.all()) == timeless(parts[0].records)
+    assert merged.told == []
+    again = run(three(), runs=copies[0].parent, workers=1)
+    assert again.complete
 
 
 @pytest.mark.parametrize("old", [0, 1])
@@ -460,16 +480,14 @@ def test_a_part_of_before_there_were_digests_merges_as_the_run_does(old, parts, 
     assert timeless(merged.records.all()) == timeless(whole.records.all())
     assert [line for line in merged.told if "from now on they do" in line] == merged.told
     assert len(merged.told) == (old == 0)
-    for kind in ("tickets", "candidates", "predictions"):
-        for path in (path for path in (whole.path / kind).rglob("*") if path.is_file()):
-            assert (copies[0] / path.relative_to(whole.path)).read_bytes() == path.read_bytes()
+    assert kept_of_rounds(copies[0]) == kept_of_rounds(whole.path)
 
 
 @pytest.mark.parametrize(
     "name", ["records.jsonl", "predictions/labels.npy", "state.json", "latency.json"]
 )
 def test_what_is_packed_is_read_first(copies, tmp_path, name):
-    path = copies[0] / name
+    path = place(copies[0], name)
     raw = path.read_bytes()
     path.write_bytes(raw[:-40] + bytes([raw[-40] ^ 1]) + raw[-39:])
     with pytest.raises(InputError, match=path.name):
@@ -481,8 +499,8 @@ def test_a_packed_run_of_before_there_were_digests_has_them(parts, copies, tmp_p
     packed = pack(unseal(copies[0]), tmp_path / "packed")
     again = pack(parts[1].folder, tmp_path / "again")
     assert packed.sealed
-    assert (packed.path / "predictions.npz").read_bytes() == (
-        again.path / "predictions.npz"
+    assert (packed.path / "machine/predictions.npz").read_bytes() == (
+        again.path / "machine/predictions.npz"
     ).read_bytes()
     assert packed.records.all() == again.records.all()
 

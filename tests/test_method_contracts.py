@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.layouts import KINDS
 from tests.test_rehearsal import done_in
 
 from tombola import methods
@@ -58,9 +59,8 @@ def tickets(folder):
 
 
 def files(folder):
-    kinds = ("tickets", "rewind_points", "candidates", "predictions")
     contents = {}
-    for kind in kinds:
+    for kind in KINDS:
         for path in (folder / kind).rglob("*"):
             if path.is_file():
                 contents[str(path.relative_to(folder))] = path.read_bytes()

@@ -100,7 +100,7 @@ def test_a_model_of_torchvision_is_searched_and_its_ticket_carried_over(model, t
     assert done.complete, done.notes
     assert [record["round"] for record in done.records] == [0, 1]
     assert done.records[1]["density"] == pytest.approx(0.5, abs=1e-6)
-    [path] = (done.folder / "tickets").rglob("round-001.safetensors")
+    [path] = (done.folder / "tickets").rglob("round-001-*.safetensors")
     assert Ticket.load(path).origin["model"]["name"] == model
     if "mobilenet" in model:
         return
@@ -156,9 +156,9 @@ def test_a_frozen_batch_norm_is_frozen_in_a_run(tmp_path):
         workers=1,
     )
     assert done.complete, done.notes
-    trained = done.folder / "trainings"
+    trained = done.folder / "machine/trainings"
     assert list(trained.iterdir())
-    [ticket] = (done.folder / "tickets").rglob("round-001.safetensors")
+    [ticket] = (done.folder / "tickets").rglob("round-001-*.safetensors")
     from tombola.records.storage import Store
 
     states = [Store(trained).trained(path.stem).state for path in trained.glob("*.training")]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tests.layouts import ticket_file
 from tests.test_bombs import refused
 from tests.test_own_code import own  # noqa: F401 - a fixture
 
@@ -43,9 +44,7 @@ def module(own):  # noqa: F811
 
 
 def ticket(done, arm, index):
-    return Ticket.load(
-        done.folder / "tickets" / arm / "replicate-0" / f"round-{index:03}.safetensors"
-    )
+    return Ticket.load(ticket_file(done.folder, arm, 0, index))
 
 
 def own_masks(done):

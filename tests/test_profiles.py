@@ -5,6 +5,7 @@ never changed silently.
 import json
 
 import pytest
+from tests.layouts import ticket_file
 
 from tombola.data.partitions import by_classes
 from tombola.experiments.experiment import plan, run
@@ -231,9 +232,7 @@ def test_a_run_of_the_code_says_in_its_records_and_its_table_what_it_gives_up(tm
     assert done.notes == [f"profile repo gives up: {rule}" for rule in LIFTED["repo"].values()]
     table = (done.folder / "summary.md").read_text()
     assert all(rule in table for rule in LIFTED["repo"].values())
-    ticket = Ticket.load(
-        done.folder / "tickets" / "colt-3" / "replicate-0" / "round-002.safetensors"
-    )
+    ticket = Ticket.load(ticket_file(done.folder, "colt-3", 0, 2))
     assert [list(part["classes"]) for part in ticket.origin["partitions"]] == [
         [0, 1, 2],
         [3, 4, 5],

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.layouts import KINDS
 from tests.test_executors import TASK, job, make_task, same
 
 from tombola.executors import Pool
@@ -85,9 +86,8 @@ def result(folder):
     predictions.
     """
     made = Run(next((folder / "runs").glob("tiny-*")))
-    kept = ("tickets", "rewind_points", "candidates", "predictions")
     files = {}
-    for kind in kept:
+    for kind in KINDS:
         for path in sorted((made.path / kind).rglob("*")):
             if path.is_file():
                 files[str(path.relative_to(made.path))] = path.read_bytes()
@@ -144,7 +144,7 @@ def test_ray_gives_the_bits_that_threads_and_processes_give(tmp_path, monkeypatc
         )
         assert outcome.complete, outcome.notes
         results[executor] = result(tmp_path / executor)
-        assert not (outcome.folder / "trainings" / "starts").exists()
+        assert not (outcome.folder / "machine/trainings" / "starts").exists()
     assert results["threads"] == results["processes"] == results["ray"]
     # Beside other processes a worker of Ray's gets as much as one of ours.
     assert display.niceness == os.nice(0)
@@ -235,7 +235,7 @@ def wait_for(folder, number, process):
     """Wait until a run has finished so many trainings."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
-        if len(list(folder.glob("runs/*/trainings/*.training"))) >= number:
+        if len(list(folder.glob("runs/*/machine/trainings/*.training"))) >= number:
             return
         time.sleep(0.01)
     raise AssertionError(f"the run has not done {number} trainings")
@@ -264,11 +264,13 @@ def test_a_driver_that_is_killed_and_started_again_goes_on(tmp_path, by_threads,
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     before = {
-        path.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/trainings/*.training")
+        path.name: path.stat().st_mtime_ns
+        for path in tmp_path.glob("runs/*/machine/trainings/*.training")
     }
     assert go(tmp_path, "--executor", "ray", "--address", cluster.address) == by_threads
     after = {
-        path.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/trainings/*.training")
+        path.name: path.stat().st_mtime_ns
+        for path in tmp_path.glob("runs/*/machine/trainings/*.training")
     }
     kept = before.keys() & after.keys()
     assert kept
@@ -288,7 +290,7 @@ def test_a_driver_that_is_interrupted_ends_with_one_line(tmp_path, cluster):
         text=True,
     )
     until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and not list(tmp_path.glob("runs/*/run.json")):
+    while time.monotonic() < until and not list(tmp_path.glob("runs/*/machine/run.json")):
         time.sleep(0.1)
     time.sleep(15)  # by then it trains
     process.send_signal(signal.SIGINT)

@@ -101,19 +101,6 @@ def test_the_python_of_the_page_on_evidence_runs(tmp_path, monkeypatch, capsys):
     assert "no verdict" in capsys.readouterr().out
 
 
-def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    cells = json.loads((ROOT / "examples/is_it_true.ipynb").read_text(encoding="utf-8"))["cells"]
-    names = {"__name__": "notebook"}
-    for number, cell in enumerate(cells):
-        if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
-    printed = capsys.readouterr().out
-    assert "as accurate as dense: " in printed
-    assert "by chance 0." in printed
-    assert Path(printed.splitlines()[-1]).exists()
-
-
 @pytest.fixture
 def shorter(tmp_path, monkeypatch):
     """Have a recipe `digits` whose small scale is smaller still, and one worker where a command

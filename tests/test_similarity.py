@@ -152,7 +152,10 @@ def test_a_run_counts_what_its_tickets_have_in_common(whole):
 
 
 def test_the_file_is_the_same_however_often_it_is_written_and_whatever_is_missing(whole, tmp_path):
-    path = shutil.copytree(whole.folder, tmp_path / "runs" / whole.folder.name) / "similarity.jsonl"
+    path = (
+        shutil.copytree(whole.folder, tmp_path / "runs" / whole.folder.name)
+        / "machine/similarity.jsonl"
+    )
     before = path.read_bytes()
     lines, seals = Run(path.parent).similarities(), Run(path.parent).seals
     seals.write_lines(path, [lines[3], lines[0] | {"masks": ["x", "y"]}])
@@ -203,7 +206,7 @@ def test_counts_that_differ_are_not_merged(whole, tmp_path):
         shutil.copytree(whole.folder, tmp_path / name / whole.folder.name)
         for name in ("one", "other")
     )
-    path = other / "similarity.jsonl"
+    path = other / "machine/similarity.jsonl"
     lines = Run(other).similarities()
     next(iter(lines[-1]["layers"].values()))[3] += 1
     Run(other).seals.write_lines(path, lines)
@@ -219,7 +222,7 @@ def test_counts_that_differ_are_not_merged(whole, tmp_path):
 )
 def test_a_damaged_file_is_one_line(damage, whole, tmp_path):
     folder = shutil.copytree(whole.folder, tmp_path / whole.folder.name)
-    with (folder / "similarity.jsonl").open("a") as file:
+    with (folder / "machine/similarity.jsonl").open("a") as file:
         file.write(damage + "\n")
     told = r"line 1 of .* or a line is missing or was added.*; take the file away"
     with pytest.raises(ConfigError, match=told) as caught:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from tests.layouts import ticket_file
 from tests.test_experiment import go, recipe, timeless
 
 from tombola.data.batches import Batches
@@ -183,8 +184,7 @@ def test_all_arms_have_the_same_dense_network_and_say_what_remains_of_each_class
 
 
 def test_masks_nest_and_tickets_say_their_skew(done):
-    folder = done[0].folder / "tickets" / "colt-2" / "replicate-0"
-    one, two = (Ticket.load(folder / f"round-00{index}.safetensors") for index in (1, 2))
+    one, two = (Ticket.load(ticket_file(done[0].folder, "colt-2", 0, index)) for index in (1, 2))
     assert list(nested(two.mask, one.mask)) == []
     assert two.origin["data"]["skew"] == {"most": 0.5, "of": "all"}
     held = [part["examples"]["number"] for part in two.origin["partitions"]]

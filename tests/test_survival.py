@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.layouts import KINDS
 
 from tombola.records.records import timeless
 from tombola.records.seals import KEY
@@ -62,20 +63,21 @@ def command(folder, *, workers=2):
 def result(folder):
     """What a run leaves, without clocks: records in order, and every file that is not a clock's."""
     run = next((folder / "runs").glob("tiny-*"))
-    records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (run / "machine/records.jsonl").read_text().splitlines()
+    ]
     latest = {}
     for record in records:
         del record[KEY]  # it is over the clocks, too
         latest[record["arm"], record["replicate"], record["round"]] = timeless(record)
-    kept = ("tickets", "rewind_points", "candidates", "predictions")
     files = {
         str(p.relative_to(run)): p.read_bytes()
-        for kind in kept
+        for kind in KINDS
         for p in (run / kind).rglob("*")
         if p.is_file()
     }
-    trainings = {path.name for path in (run / "trainings").iterdir()}
-    return latest, files, trainings, json.loads((run / "state.json").read_text())
+    trainings = {path.name for path in (run / "machine/trainings").iterdir()}
+    return latest, files, trainings, json.loads((run / "machine/state.json").read_text())
 
 
 @dataclass
@@ -103,7 +105,7 @@ def undisturbed(tmp_path_factory):
 
 def began(folder, process):
     """Wait until a run works in its folder, and tell when that was."""
-    while process.poll() is None and not list((folder / "runs").glob("*/run.json")):
+    while process.poll() is None and not list((folder / "runs").glob("*/machine/run.json")):
         time.sleep(0.005)
     return time.monotonic()
 
@@ -250,7 +252,7 @@ def next_folder(line):
 
 def test_a_half_written_record_is_put_right_and_told(tmp_path, undisturbed):
     shutil.copytree(undisturbed.folder / "runs", tmp_path / "runs")
-    records = next((tmp_path / "runs").glob("*/records.jsonl"))
+    records = next((tmp_path / "runs").glob("*/machine/records.jsonl"))
     records.write_bytes(records.read_bytes()[:-40])
     loud = [word for word in command(tmp_path, workers=1) if word != "--quiet"]
     done = subprocess.run(loud, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from tests.layouts import ticket_file
 from tests.test_experiment import go, recipe
 from tests.test_origins import MODEL, ORIGIN
 
@@ -32,9 +33,7 @@ def found(tmp_path_factory):
 
 
 def path_of(found, arm="lth", replicate=0, index=2):
-    return (
-        found.folder / "tickets" / arm / f"replicate-{replicate}" / f"round-00{index}.safetensors"
-    )
+    return ticket_file(found.folder, arm, replicate, index)
 
 
 def test_on_its_own_data_a_ticket_gives_what_its_run_gave(found, tmp_path):

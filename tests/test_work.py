@@ -333,7 +333,10 @@ def test_processes_give_the_bits_of_threads_with_a_score_that_needs_data(scored,
 def test_the_score_stands_in_the_recipe_with_its_options_and_the_run_is_read_again(scored):
     arm = Run(scored.folder).recipe.arms["colt-2"]
     assert arm.score == {"name": CONNECTION, "examples": 100}
-    assert json.loads((scored.folder / "arms.json").read_text())["colt-2"]["score"] == arm.score
+    assert (
+        json.loads((scored.folder / "machine/arms.json").read_text())["colt-2"]["score"]
+        == arm.score
+    )
 
 
 def test_a_cut_foretells_what_its_scores_go_through(tmp_path):

@@ -52,7 +52,7 @@ def text() -> str:
     return f"""
 ```
 tombola run recipes/cifar100-classes.yaml --scale small --data.verify false
-tombola transfer runs/cifar100-classes-small-*/tickets/*/*/round-002.safetensors \\
+tombola transfer runs/cifar100-classes-small-*/tickets/*/*/round-002*.safetensors \\
     --data cifar10 --dense --data.verify false
 ```
 

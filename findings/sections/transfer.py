@@ -98,7 +98,7 @@ def text() -> str:
     return f"""
 ```
 tombola run recipes/lenet5-transfer.yaml --scale small
-tombola transfer runs/lenet5-transfer-small-*/tickets/*/*/round-007.safetensors \\
+tombola transfer runs/lenet5-transfer-small-*/tickets/*/*/round-007*.safetensors \\
     --data mnist --data fashion_mnist --dense
 ```
 

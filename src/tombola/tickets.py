@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tombola import ticket_format
 from tombola.ground.errors import InputError, TicketError
+from tombola.ground.notebooks import card, one_line
 from tombola.ground.types import Mask, State
 from tombola.masks import masks, names, states
 from tombola.masks.digests import DTYPES, contents, digest_mask, digest_state, pack
@@ -272,7 +273,34 @@ class Ticket:
             # After all values: a shared weight is loaded once under each of its names.
             for name, keep in keeps.items():
                 targets[name].masked_fill_(~keep, 0)
-        return keeps
+        return masks.ShownMask(keeps)
+
+    def __repr__(self) -> str:
+        return one_line("Ticket", self._origin_in_words(), masks.kept_in_words(self.mask))
+
+    def _repr_html_(self) -> str:
+        origin = self.origin if isinstance(self.origin, Mapping) else {}
+        facts = {"weights": masks.kept_in_words(self.mask)}
+        for key in ("model", "data"):
+            said = origin.get(key)
+            if isinstance(said, Mapping) and isinstance(said.get("name"), str):
+                facts[key] = said["name"]
+        if isinstance(origin.get("prunable"), str):
+            facts["prunable"] = origin["prunable"]
+        if self.digest is not None:
+            facts["digest"] = self.digest[:12]
+        return card(f"Ticket of {self._origin_in_words() or 'unknown origin'}", facts)
+
+    def _origin_in_words(self) -> str:
+        """Say of which arm, replicate and round it is, as far as the origin says so."""
+        origin = self.origin if isinstance(self.origin, Mapping) else {}
+        words = []
+        if isinstance(origin.get("arm"), str):
+            words.append(origin["arm"])
+        for key in ("replicate", "round"):
+            if type(origin.get(key)) is int:
+                words.append(f"{key} {origin[key]}")
+        return ", ".join(words)
 
     @property
     def density(self) -> float:

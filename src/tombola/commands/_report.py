@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tombola.commands.command import Command, add_json
+from tombola.commands.command import RUN_HELP, Command, add_json
 from tombola.ground.errors import InputError, shown
 
 
@@ -27,7 +27,7 @@ class Report(Command):
     takes_overrides = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+        parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=RUN_HELP)
         parser.add_argument(
             "--out",
             type=Path,
@@ -41,16 +41,18 @@ class Report(Command):
         from tombola.commands.printing import print_outcome, print_together
         from tombola.experiments import experiment
         from tombola.folder.runs import Run
+        from tombola.records.choosing import named_run
 
         verdict = _verdict_entries(overrides)
-        if len(options.runs) > 1:
-            print_together(options.runs, out=options.out, as_json=options.json, verdict=verdict)
+        folders = [named_run(path) for path in options.runs]
+        if len(folders) > 1:
+            print_together(folders, out=options.out, as_json=options.json, verdict=verdict)
             return 0
         if options.out is not None:
             raise InputError(
                 "--out is where the page of several runs goes; that of one run is in its folder"
             )
-        run = Run(options.runs[0])
+        run = Run(folders[0])
         run.judge_by(verdict)
         outcome = experiment.report(run, formats=("svg", "png", "pdf"))
         print_outcome(outcome, run.recipe.name, options.json)

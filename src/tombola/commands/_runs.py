@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tombola.commands.command import Command, print_json
+from tombola.commands.command import RUN_HELP, Command, print_json
 from tombola.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Runs(Command):
             metavar="merge|pack",
             help="merge run folders into the first of them, or pack one into a folder",
         )
-        parser.add_argument("folders", nargs="*", type=Path, metavar="RUN", help="run folders")
+        parser.add_argument("folders", nargs="*", type=Path, metavar="RUN", help=RUN_HELP)
         parser.add_argument(
             "--runs", type=Path, metavar="DIR", help="where the runs to list are (default: runs)"
         )
@@ -68,10 +68,11 @@ class Runs(Command):
 
 def _pack(folders: Sequence[Path], as_json: bool) -> None:
     from tombola.folder.packing import pack
+    from tombola.records.choosing import named_run
 
     if len(folders) != 2:
         raise InputError("runs pack needs a run folder and the folder to pack it into")
-    packed = pack(*folders).path
+    packed = pack(named_run(folders[0]), folders[1]).path
     if as_json:
         print_json({"folder": str(packed)})
     else:
@@ -82,12 +83,14 @@ def _merge(folders: Sequence[Path], as_json: bool) -> None:
     from tombola.commands.printing import print_outcome
     from tombola.experiments import experiment
     from tombola.folder.merging import merge
+    from tombola.records.choosing import named_run
 
     if len(folders) < 2:
         raise InputError(
             "runs merge needs two run folders or more; the first one takes the others in"
         )
-    merged = merge(folders[0], folders[1:])
+    first, *others = (named_run(folder) for folder in folders)
+    merged = merge(first, others)
     print_outcome(experiment.report(merged), merged.recipe.name, as_json)
 
 

@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 
 from tombola.ground.errors import InputError, near, shown
 
+RUN_HELP = "run folders, or the names of runs in runs/, or how these begin"
+
 
 class Command:
     """One command.

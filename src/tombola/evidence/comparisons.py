@@ -19,6 +19,7 @@ from tombola.evidence.answers import Evidence, once
 from tombola.evidence.statistics import Paired
 from tombola.ground.errors import ConfigError, near
 from tombola.ground.metrics import ACCURACY, STEPS, Metric
+from tombola.ground.notebooks import card, one_line, percent
 from tombola.records.records import Record
 
 DENSE = "dense"
@@ -100,6 +101,30 @@ class Comparison:
     p_non_inferior: float | None = field(default=None)
     p_equivalent: float | None = field(default=None)
     metric: Metric = ACCURACY
+
+    def __repr__(self) -> str:
+        return one_line("Comparison", self._question, self._difference_in_words, self.verdict)
+
+    def _repr_html_(self) -> str:
+        facts = {"difference": self._difference_in_words, "replicates": str(len(self.values))}
+        if self.margin is not None:
+            facts["margin"] = f"{self.metric.number(self.margin)} {self.metric.points}".strip()
+        return card(self._question, {**facts, "verdict": self.verdict})
+
+    @property
+    def _question(self) -> str:
+        of = self.of.replace("_", " ")
+        return f"{of} of {self.arm} minus {self.other} at {percent(self.density)} density"
+
+    @property
+    def _difference_in_words(self) -> str:
+        if not self.values:
+            return "no replicate has both"
+        metric, paired = self.metric, self.paired
+        interval = ""
+        if paired.low is not None and paired.high is not None:
+            interval = f" [{metric.signed(paired.low)}, {metric.signed(paired.high)}]"
+        return f"{metric.signed(paired.mean)}{interval} {metric.points}".strip()
 
     @property
     def differences(self) -> list[float]:

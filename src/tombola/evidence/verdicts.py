@@ -27,6 +27,7 @@ from tombola.evidence.comparisons import DENSE, Comparison, Value, compare, roun
 from tombola.evidence.statistics import Paired
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import ACCURACY, STEPS, Metric
+from tombola.ground.notebooks import card, one_line, percent
 from tombola.records.records import Record
 
 LEAST = 3  # replicates, below which no verdict is given
@@ -104,6 +105,34 @@ class Verdict:
     alpha: float
     margin: float
     metric: Metric = ACCURACY
+
+    def __repr__(self) -> str:
+        return one_line("Verdict", f"{self._subject}: {self.word}", self._rests_on)
+
+    def _repr_html_(self) -> str:
+        facts = {condition.name: _in_words(condition) for condition in self.conditions}
+        return card(f"{self._subject}: {self.word}", facts, self._rests_on)
+
+    @property
+    def _subject(self) -> str:
+        return f"{self.arm} at {percent(self.density)} density"
+
+    @property
+    def _rests_on(self) -> str:
+        margin = f"{self.metric.number(self.margin)} {self.metric.points}".strip()
+        replicates = f"{self.replicates} replicate{'s' * (self.replicates != 1)}"
+        return f"{replicates}, margin {margin}, level {self.alpha:g}"
+
+
+def _in_words(condition: Condition) -> str:
+    """Say whether a condition holds, and by how much."""
+    metric, paired = condition.metric, condition.paired
+    if paired is None:
+        return f"{condition.state}: {condition.why}" if condition.why else condition.state
+    interval = ""
+    if paired.low is not None and paired.high is not None:
+        interval = f" [{metric.signed(paired.low)}, {metric.signed(paired.high)}]"
+    return f"{condition.state} ({metric.signed(paired.mean)}{interval} {metric.points})"
 
 
 @once

@@ -36,12 +36,14 @@ from tombola.folder.identity import folder_of
 from tombola.folder.runs import Run, RunFolder
 from tombola.ground import catalogue, devices, extras, waiting
 from tombola.ground.errors import ConfigError, DiskError
+from tombola.ground.notebooks import card, one_line
 from tombola.ground.settings import in_words
 from tombola.ground.types import State
 from tombola.masks.states import noted_versions, shared_names, state_of
+from tombola.records.layout import is_run
 from tombola.records.results import Record, Selected
 from tombola.reports import page
-from tombola.reports.decisions import Asked
+from tombola.reports.decisions import Asked, sentences
 from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.schema.arms import order
@@ -76,6 +78,19 @@ class Outcome:
     files: list[Path]
     asked: Asked
 
+    def __repr__(self) -> str:
+        return one_line("Outcome", str(self.folder), f"{len(self.records)} results", self._state)
+
+    def _repr_html_(self) -> str:
+        said = sentences(self.records, self.asked)
+        facts = {"results": str(len(self.records)), "state": self._state}
+        page_of = str(self.files[-1] if self.files else self.folder)
+        return card(said[0] if said else self.folder.name, facts, page_of)
+
+    @property
+    def _state(self) -> str:
+        return "complete" if self.complete else "not complete"
+
 
 def run(
     recipe: Recipe,
@@ -102,7 +117,7 @@ def run(
         address: Of the executor's cluster, where it has one.
         replicates: Run these alone, by their numbers from 0; the others may be run elsewhere, see
             `merging.merge`.
-        display: What is told meanwhile; nothing if not given.
+        display: Shows the progress; ``Display(quiet=True)`` shows none.
 
     Raises:
         InputError: The recipe cannot be run as it is; nothing was trained.
@@ -116,7 +131,7 @@ def run(
     [1.0, 0.8]
     """
     extras.require("report")  # now, and not when all is trained
-    display = display or Display(quiet=True)
+    display = display or Display()
     data_root = None if data_root is None else Path(data_root)
     with waiting.told(loading(recipe), display.say):
         plans = plan(recipe, data_root)
@@ -189,7 +204,7 @@ def foresee(
         for name in plans.recipe.arms
     ]
     path = folder_of(plans.recipe, runs)
-    known = Run(path).going_on(plans.recipe) if (path / "run.json").exists() else None
+    known = Run(path).going_on(plans.recipe) if is_run(path) else None
     todo = keys if known is None else _todo(known, keys)
     return estimate(plans, todo, _states(plans), known, _workers(plans.recipe, workers))
 
@@ -494,7 +509,7 @@ def report(
     told = run.facts | ({"replicates": _replicates(recipe)} if run.facts else {})
     making = page.Making(
         _command(recipe, run.path),
-        yaml.safe_dump(recipe.plain(), sort_keys=False),
+        yaml.safe_dump(run.own_recipe.plain(), sort_keys=False),
         run.environments(),
     )
     decided = replace(asked(recipe, _right(run)), metric=run.metrics[0])

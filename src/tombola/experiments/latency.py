@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tombola.evidence.comparisons import DENSE
 from tombola.experiments.plans import Plans
-from tombola.folder.runs import LATENCY, Run
+from tombola.folder.runs import Run
 from tombola.ground import devices
 from tombola.kernels import finding
 from tombola.masks.masks import apply_
@@ -89,7 +89,7 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
                     "samples": len(seconds),
                 }
     run.seals.write_json(
-        run.path / LATENCY, {"device": task.device.type, "threads": training.threads, "rows": rows}
+        run.layout.latency, {"device": task.device.type, "threads": training.threads, "rows": rows}
     )
 
 

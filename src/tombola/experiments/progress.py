@@ -1,8 +1,11 @@
-"""Progress: what a run says while it works; bars on a terminal, plain lines elsewhere."""
+"""Progress output of a run: bars on a terminal, plain lines elsewhere, in a notebook below its
+cell.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -21,6 +24,7 @@ from rich.table import Column
 
 from tombola.experiments.estimate import Estimate
 from tombola.ground.metrics import ACCURACY
+from tombola.ground.notebooks import in_notebook
 
 
 class Display:
@@ -28,17 +32,20 @@ class Display:
 
     Args:
         quiet: Say nothing at all.
-        console: Where to; standard error, so that standard output holds the result table alone.
+        console: Where to; if not given standard error, so that standard output holds the result
+            table alone, and in a notebook standard output, which is not shown in red there.
     """
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or _console()
         self._bars: Progress | None = None
         self._lock = threading.Lock()
         self._labels: dict[str, str] = {}
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
+        # Dense networks that were told, by replicate and training: all arms share them.
+        self._dense: set[tuple[int, str]] = set()
         self._all: TaskID | None = None
         self._began = time.monotonic()
         self._estimate: Estimate | None = None
@@ -110,11 +117,19 @@ class Display:
         return f"{duration((time.monotonic() - self._began) * ahead / done)} left"
 
     def result(self, record: Mapping[str, Any]) -> None:
-        """Show a result as one line."""
+        """Show a result as one line; that of a dense network once, whichever arms share it."""
         with self._lock:
             left = self._left() if self._bars is None else ""
+            if _is_shared(record):
+                key = record["replicate"], record["training_digest"]
+                if key in self._dense:
+                    return
+                self._dense.add(key)
         result = "not evaluated" if record[self.metric.test] is None else self._result(record)
-        which = f"replicate {record['replicate']} · {record['arm']} · round {record['round']}"
+        network = f"{record['arm']} · round {record['round']}"
+        if _is_shared(record):
+            network = "dense network"
+        which = f"replicate {record['replicate']} · {network}"
         checks = (
             f", checks {record['invariant_seconds']:.1f} s"
             if record["invariant_seconds"] >= 0.1
@@ -140,6 +155,18 @@ class Display:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+
+
+def _console() -> Console:
+    if in_notebook():
+        # Bars would need a package of widgets there.
+        return Console(file=sys.stdout, force_jupyter=False, force_terminal=False, highlight=False)
+    return Console(stderr=True, highlight=False)
+
+
+def _is_shared(record: Mapping[str, Any]) -> bool:
+    """Whether a result is that of the dense network of a run, which is round 0 of every arm."""
+    return record["round"] == 0 and "training_digest" in record and "found_on" not in record
 
 
 def duration(seconds: float) -> str:

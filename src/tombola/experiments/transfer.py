@@ -37,6 +37,7 @@ from tombola.masks.states import state_of
 from tombola.masks.weights import copied
 from tombola.models.building import replace_head_
 from tombola.records import seals
+from tombola.records.layout import Layout
 from tombola.records.records import Record, Records
 from tombola.records.seals import Seals
 from tombola.records.storage import Store
@@ -138,7 +139,7 @@ def transfer(
         work = _Work(folder, records, changes, data_root, workers, device, display, [])
         for target in data:
             _train_on(target, sources, work)
-        Store(folder / "trainings").keep_only(())
+        Store(Layout.of(folder).trainings).keep_only(())
         results = records.all()
         notes = dict.fromkeys(work.failures)  # each once, in order
         for record in results:
@@ -161,7 +162,8 @@ def _records(
     """Say in the folder what the transfer is, and return its records, in the order of what was
     asked for.
     """
-    path = folder / "transfer.json"
+    layout = Layout.of(folder)
+    path = layout.machine / "transfer.json"
     sealed = True
     if path.exists():
         known = Seals(folder, required=False).read_json(path)
@@ -172,9 +174,7 @@ def _records(
         if not isinstance(known, dict) or as_written != {key: known.get(key) for key in request}:
             raise ConfigError(f"'{path}' is that of another transfer; take another --name")
     new_seals = Seals(folder, digest_json(request))
-    records = Records(
-        folder / "records.jsonl", order=order, seals=replace(new_seals, required=sealed)
-    )
+    records = Records(layout.records, order=order, seals=replace(new_seals, required=sealed))
     if records.repaired:
         display.say("the last record was half written; its ticket is trained again")
     if not sealed:
@@ -276,7 +276,7 @@ def _train_group(
         return
     with Pool(
         task,
-        work.folder / "trainings",
+        Layout.of(work.folder).trainings,
         workers=work.workers or devices.workers(work.device, group[0].training.threads),
         make_task=make_task,
         progress=work.display.progress,

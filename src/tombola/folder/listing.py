@@ -17,6 +17,7 @@ from tombola.folder.runs import Run
 from tombola.ground.errors import InputError
 from tombola.ground.metrics import ACCURACY, Metric
 from tombola.records import choosing
+from tombola.records.layout import Layout, is_run
 from tombola.records.records import Record
 
 
@@ -68,7 +69,7 @@ def runs(parent: Path) -> list[Line]:
     """
     if not parent.is_dir():
         raise InputError(f"there is no folder '{parent}'; runs are made by tombola run, see --runs")
-    return [_line(path.parent) for path in sorted(parent.glob("*/run.json"))]
+    return [_line(path) for path in sorted(parent.iterdir()) if is_run(path)]
 
 
 def _line(path: Path) -> Line:
@@ -170,7 +171,7 @@ def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, floa
 
 def _is_locked(path: Path) -> bool:
     try:
-        with (path / ".lock").open() as file:
+        with Layout.of(path).lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -20,18 +20,10 @@ from tombola.folder import similarity
 from tombola.folder.environments import check_same_inputs
 from tombola.folder.identity import differing, shared
 from tombola.folder.packing import labelled
-from tombola.folder.runs import (
-    LATENCY,
-    PACKED,
-    SIMILARITY,
-    Run,
-    is_of_round,
-    lock,
-    reading,
-    similarity_key,
-)
+from tombola.folder.runs import Run, is_of_round, lock, reading, similarity_key
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import write_whole
+from tombola.records import layout
 from tombola.records.records import Record, Records, timeless
 from tombola.schema.recipe import Recipe
 from tombola.tickets import Ticket
@@ -39,12 +31,11 @@ from tombola.tickets import Ticket
 _Key = TypeVar("_Key")
 
 _OF_ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
-# What is copied, and how its files are called; tickets last, since they name the others.
-_KEPT = {
+# What is copied beside the tickets, and how its files are called below their folder.
+_BESIDE_TICKETS = {
     "rewind_points": r"[0-9a-f]{64}\.safetensors",
     "candidates": rf"{_OF_ROUND}\.safetensors",
     "trainings": r"[0-9a-f]{64}\.(training|measured|line)",
-    "tickets": rf"{_OF_ROUND}\.safetensors",
 }
 _POINTS = 8  # rewind points that are held at a time
 
@@ -96,12 +87,14 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
             runs[0].seal()
         seals = runs[0].seals
         if runs[0].packed:
-            seals.write_arrays(into / PACKED, _joined(reversed(held)) | labelled(labels))
+            predicted = _joined(reversed(held)) | labelled(labels)
+            seals.write_arrays(runs[0].layout.packed_predictions, predicted)
         else:
             for run, predictions in zip(runs[1:], held[1:], strict=True):
                 _copy(run, runs[0])
                 for key in predictions.keys() - held[0].keys():
-                    seals.write_array(into / "predictions" / f"{key}.npy", predictions[key])
+                    path = runs[0].layout.predictions / f"{key}.npy"
+                    seals.write_array(path, predictions[key])
             if labels is not None:
                 seals.write_array(runs[0].labels_path, labels)
         _write(runs)
@@ -153,8 +146,8 @@ def _check_tickets(one: Run, other: Run) -> None:
     """
     # digests of tickets whose copies in the other run have other bytes, and of these
     rewritten: dict[str, str] = {}
-    for path in sorted((one.path / "tickets").rglob("*.safetensors")):
-        copy = other.path / path.relative_to(one.path)
+    for path, key in one.layout.ticket_files():
+        copy = other.ticket_path(*key)
         if not copy.exists() or copy.read_bytes() == path.read_bytes():
             continue
         ours, theirs = ticket_format.read(path), ticket_format.read(copy)
@@ -230,17 +223,32 @@ def _timeless(record: Record, whole: bool) -> dict[str, Any]:
 
 
 def _files(run: Run, kind: str) -> list[Path]:
-    """Return the files of a kind that a run has; what a killed write has left is none."""
-    folder = run.path / kind
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    ]
+    """Return the files of a kind that a run has beside its tickets."""
+    folder: Path = getattr(run.layout, kind)
+    # The folder of the rewind points is among those of the arms, one of which may be called so.
+    files = _whole_files(folder.glob("*") if kind == "rewind_points" else folder.rglob("*"))
     for path in files:
-        if not re.fullmatch(_KEPT[kind], path.relative_to(folder).as_posix()):
+        if not re.fullmatch(_BESIDE_TICKETS[kind], path.relative_to(folder).as_posix()):
             raise ConfigError(f"'{path}' is no file of a run; take it away")
     return files
+
+
+def _ticket_files(run: Run) -> list[tuple[Path, layout.Round]]:
+    """Return the tickets that a run has, each with what it is of."""
+    files: list[tuple[Path, layout.Round]] = []
+    for path in _whole_files(run.layout.tickets.rglob("*")):
+        if path.parent == run.layout.rewind_points:
+            continue
+        key = run.layout.round_of(path)
+        if key is None:
+            raise ConfigError(f"'{path}' is no file of a run; take it away")
+        files.append((path, key))
+    return files
+
+
+def _whole_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among paths, by name, without what a killed write has left."""
+    return [path for path in sorted(paths) if path.is_file() and not path.name.startswith(".")]
 
 
 def _verify(run: Run) -> None:
@@ -250,12 +258,10 @@ def _verify(run: Run) -> None:
         ConfigError: One is not what was written there.
     """
     points: dict[Path, ticket_format.RewindPoint] = {}
-    for path in _files(run, "tickets"):
+    for path, key in _ticket_files(run):
         if len(points) > _POINTS:
             points.clear()
         ticket = ticket_format.verify(path, points)
-        arm, replicate, index = path.relative_to(run.path / "tickets").with_suffix("").parts
-        key = arm, int(replicate.removeprefix("replicate-")), int(index.removeprefix("round-"))
         record = run.record(*key)
         other = record is not None and record["mask_digest"] != ticket.mask_digest
         if other or not is_of_round(ticket.origin, *key):
@@ -271,9 +277,10 @@ def _verify(run: Run) -> None:
 
 def _copy(run: Run, to: Run) -> None:
     """Copy the files that a run has and another one lacks, predictions left out."""
-    for kind in _KEPT:
+    for kind in _BESIDE_TICKETS:
+        folder: Path = getattr(run.layout, kind)
         for path in _files(run, kind):
-            target = to.path / path.relative_to(run.path)
+            target = getattr(to.layout, kind) / path.relative_to(folder)
             if target.exists():
                 continue
             if kind == "trainings":
@@ -282,6 +289,11 @@ def _copy(run: Run, to: Run) -> None:
                 to.seals.write_tensors(target, run.seals.read_tensors(path))
             else:
                 write_whole(target, path.read_bytes())
+    # Tickets last, since they name the rewind points.
+    for path, key in _ticket_files(run):
+        target = to.layout.ticket(*key, ticket_format.read(path).density)
+        if not target.exists():
+            write_whole(target, path.read_bytes())
 
 
 def _joined(parts: Iterable[Mapping[_Key, Any]]) -> dict[_Key, Any]:
@@ -295,26 +307,24 @@ def _write(runs: Sequence[Run]) -> None:
     environments: list[dict[str, Any]] = []
     for run in runs:
         environments += [one for one in run.environments() if one not in environments]
-    into.seals.write_json(into.path / "environment.json", environments)
-    into.seals.write_json(
-        into.path / "arms.json", _joined(run.definitions() for run in reversed(runs))
-    )
+    into.seals.write_json(into.layout.environments, environments)
+    definitions = _joined(run.definitions() for run in reversed(runs))
+    into.seals.write_json(into.layout.arms, definitions)
     into.recipe = _recipe(runs)
     into.write_about()
-    records = Records(into.path / "records.jsonl", seals=into.seals)
+    records = Records(into.layout.records, seals=into.seals)
     for run in runs[1:]:
         for record in run.records.all():
             records.add(record)
     if counted := _joined(
         {similarity_key(line): line for line in run.similarities()} for run in runs
     ):
-        into.seals.write_lines(
-            into.path / SIMILARITY, similarity.ordered(counted.values(), into.recipe.arms)
-        )
+        lines = similarity.ordered(counted.values(), into.recipe.arms)
+        into.seals.write_lines(into.layout.similarities, lines)
     # clocks of one machine, not of several
     if measured := next(filter(None, (run.latency() for run in runs)), {}):
-        into.seals.write_json(into.path / LATENCY, measured)
-    into.seals.write_json(into.path / "state.json", dict(_states(runs)))
+        into.seals.write_json(into.layout.latency, measured)
+    into.seals.write_json(into.layout.states, dict(_states(runs)))
 
 
 def _recipe(runs: Sequence[Run]) -> Recipe:

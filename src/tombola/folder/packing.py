@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tombola.folder.runs import LABELS, PACKED, Run, reading
+from tombola.folder.runs import LABELS, Run, reading
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import cannot_write
+from tombola.records.layout import Layout
 from tombola.records.seals import Seals
 
 Arrays = dict[str, NDArray[np.integer[Any]]]
@@ -55,8 +56,10 @@ def pack(run: Path, to: Path) -> Run:
             with tempfile.TemporaryDirectory(
                 dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True
             ) as part:
-                found.write_findings(Path(part))
-                Seals(Path(part), found.digest).write_arrays(Path(part, PACKED), predictions)
+                layout = Layout(Path(part))
+                found.write_findings(layout)
+                packed = Seals(layout.top, found.digest)
+                packed.write_arrays(layout.packed_predictions, predictions)
                 Path(part).chmod(0o755)
                 Path(part).replace(to)
         except OSError as error:

@@ -1,19 +1,24 @@
 """Runs: the folder of one experiment.
 
-    run.json          what made the folder: format, digest, and what its page says of the run
-    recipe.yaml       the resolved recipe, every default written out
-    environment.json  versions, machine, fingerprint of the data
-    arms.json         the definition of every arm that ever ran here
-    records.jsonl     one line per result
-    state.json        how each arm of each replicate ended
-    similarity.jsonl  what the tickets of two arms prune alike, see `tombola.folder.similarity`
-    tickets/          ARM/replicate-K/round-RRR.safetensors
-    rewind_points/    DIGEST.safetensors, each once; tickets refer to them
-    candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
-    predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example, and labels.npy, its own;
-                      of a packed run in one predictions.npz
-    trainings/        trained weights, by digest: all that is needed while the run is not complete, then those to keep
-    summary.md report.html *.svg *.png
+    recipe.yaml         the resolved recipe, every default written out
+    tickets/            the masks that were found, and the states that they start from
+    report.html ...     tables, figures and page
+
+    machine/
+      run.json          what made the folder: format, digest, and what its page says of the run
+      environment.json  versions, machine, fingerprint of the data
+      arms.json         the definition of every arm that ever ran here
+      records.jsonl     one line per result
+      state.json        how each arm of each replicate ended
+      similarity.jsonl  what the tickets of two arms prune alike, see `tombola.folder.similarity`
+      latency.json      how long networks took, see `tombola.experiments.latency`
+      candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
+      predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example, and
+                        labels.npy, its own; of a packed run in one predictions.npz
+      trainings/        trained weights, by digest: all that is needed while the run is not complete,
+                        then those to keep
+
+Where each of them lies, in older folders too, is known to `tombola.records.layout` alone.
 
 The folder is the source of truth: all that a report shows can be made from it again. So every file
 of it that is read back carries a digest over its content, see `tombola.records.seals`; tickets and
@@ -57,11 +62,13 @@ from tombola.ground.endings import End, Ending
 from tombola.ground.errors import ConfigError, DamagedError, TicketError, near
 from tombola.ground.files import cannot_write, clear_parts
 from tombola.ground.metrics import CLASSIFIED, Metric
+from tombola.ground.notebooks import card, one_line
 from tombola.ground.types import Mask
 from tombola.masks.digests import digest_json
 from tombola.methods.own import facts_of
 from tombola.records import choosing, seals
 from tombola.records.best import Best, of_record
+from tombola.records.layout import Layout, in_round
 from tombola.records.records import Record, Records
 from tombola.records.seals import Seals
 from tombola.records.storage import Store, log_error
@@ -71,9 +78,6 @@ from tombola.tickets import RewindPoints, Ticket
 
 # what a packed run knows its predictions by
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
-PACKED = "predictions.npz"  # the file that a packed run is known by, see `tombola.folder.packing`
-SIMILARITY = "similarity.jsonl"
-LATENCY = "latency.json"
 _AGAIN = "move it away, and running the recipe does its round again"
 _ANEW = "take it away, and running the recipe writes it anew"
 _ABOUT = {
@@ -105,8 +109,12 @@ class Run:
         ConfigError: It is no run folder, or one of another version, or something in it is damaged.
     """
 
+    # What the recipe says, of a run that is judged by other entries of ``verdict``.
+    own_verdict: Decision | None = None
+
     def __init__(self, path: str | Path) -> None:
         path = self.path = Path(path)
+        self.layout = Layout.of(path)
         about = self._about()
         if about is None:
             raise ConfigError(f"'{path}' is no run folder: it has no run.json")
@@ -127,6 +135,31 @@ class Run:
         if not self.sealed:
             self.told.append(_UNSEALED)
 
+    def __repr__(self) -> str:
+        return one_line("Run", str(self.path), self._size, self._progress)
+
+    def _repr_html_(self) -> str:
+        facts = {**self.facts, "arms": ", ".join(self.recipe.arms), "results": self._size}
+        return card(self.path.name, {**facts, "state": self._progress, "folder": str(self.path)})
+
+    @property
+    def _size(self) -> str:
+        arms, replicates = len(self.recipe.arms), self.recipe.replicates
+        return f"{arms} arms x {replicates} replicates, {len(self.records)} results"
+
+    @property
+    def _progress(self) -> str:
+        keys = [(arm, k) for arm in self.recipe.arms for k in range(self.recipe.replicates)]
+        finished = sum(self.finished(*key) for key in keys)
+        return "complete" if finished == len(keys) else f"{finished} of {len(keys)} finished"
+
+    @property
+    def own_recipe(self) -> Recipe:
+        """The recipe as it is in the folder, whatever the run is judged by."""
+        if self.own_verdict is None:
+            return self.recipe
+        return replace(self.recipe, verdict=self.own_verdict)
+
     @property
     def sealed(self) -> bool:
         """Whether every file carries a digest over its content, see `tombola.records.seals`."""
@@ -136,7 +169,7 @@ class Run:
         """Return what the folder says of itself, ``None`` where it does not; refuse another
         version's.
         """
-        path = self.path / "run.json"
+        path = self.layout.about
         if not path.exists():
             return None
         with _advising(_ANEW):
@@ -161,7 +194,7 @@ class Run:
 
     def _recipe(self, about: Mapping[str, Any]) -> Recipe:
         """Read the recipe, and hold it to what the folder knows of it."""
-        path = self.path / "recipe.yaml"
+        path = self.layout.recipe
         try:
             plain, wrong = self.seals.read_yaml(path)
             recipe = parse(dict(plain), about.get("methods", {}))
@@ -202,7 +235,7 @@ class Run:
         """Say in what the arms of a recipe are not those that ran."""
         known = self.definitions()
         odd: list[str] = []
-        if not (self.path / "arms.json").exists():
+        if not self.layout.arms.exists():
             self.told.append(
                 "there is no arms.json: whether the arms are those that ran is not known"
             )
@@ -218,9 +251,8 @@ class Run:
         return odd
 
     def _records(self, *, repair: bool) -> Records:
-        path = self.path / "records.jsonl"
         return Records(
-            path,
+            self.layout.records,
             repair=repair,
             order=list(self.recipe.arms),
             seals=self.seals,
@@ -230,7 +262,7 @@ class Run:
 
     def _json(
         self,
-        name: str,
+        path: Path,
         hint: Any,
         check: Callable[[Path, Any], None] | None = None,
         advice: str = _ANEW,
@@ -238,7 +270,6 @@ class Run:
         """Read a file of the folder, whose value is of a type and passes a check; ``None``
         where there is none.
         """
-        path = self.path / name
         with _advising(advice):
             try:
                 value = self.seals.read_json(path)
@@ -251,7 +282,7 @@ class Run:
 
     def _states(self) -> dict[str, Any]:
         """Read how arms ended."""
-        return self._json("state.json", dict[str, dict[str, Any]], check_endings) or {}
+        return self._json(self.layout.states, dict[str, dict[str, Any]], check_endings) or {}
 
     def _gone(self) -> list[str]:
         """Say of which rounds there were results once, since an arm is finished, and now are
@@ -276,24 +307,31 @@ class Run:
         return told
 
     def judge_by(self, changes: Mapping[str, Any]) -> None:
-        """Judge by other entries of ``verdict`` than the recipe's own; the folder's recipe stays as
-        it is.
+        """Judge by other entries of ``verdict`` than the recipe's own, which the report says; the
+        folder's recipe stays as it is.
 
         Raises:
             ConfigError: There is no such entry, or its value will not do.
         """
-        verdict = section(
-            Decision, dataclasses.asdict(self.recipe.verdict) | dict(changes), "verdict"
-        )
+        own = dataclasses.asdict(self.recipe.verdict)
+        verdict = section(Decision, own | dict(changes), "verdict")
+        for name, value in dataclasses.asdict(verdict).items():
+            if value != own[name]:
+                self.told.append(
+                    f"judged by verdict.{name} {_in_yaml(value)}; the run's recipe has "
+                    f"{_in_yaml(own[name])}"
+                )
+        self.own_verdict = self.recipe.verdict
         self.recipe = replace(self.recipe, verdict=verdict)
 
     def environments(self) -> list[dict[str, Any]]:
         """Return what the run's figures were made with, one entry for each machine and version."""
-        return self._json("environment.json", list[dict[str, Any]], check_environments) or []
+        path = self.layout.environments
+        return self._json(path, list[dict[str, Any]], check_environments) or []
 
     def definitions(self) -> dict[str, Any]:
         """Return the definitions of all arms that ever ran here, by name."""
-        return self._json("arms.json", dict[str, dict[str, Any]]) or {}
+        return self._json(self.layout.arms, dict[str, dict[str, Any]]) or {}
 
     def definition(self, name: str) -> dict[str, Any]:
         """Return what an arm is, as plain data; of one that follows another, that other's too."""
@@ -406,12 +444,11 @@ class Run:
         if text not in self.told:
             self.told.append(text)
 
-    def _of_round(self, kind: str, arm: str, replicate: int, index: int, suffix: str) -> Path:
-        return self.path / kind / arm / f"replicate-{replicate}" / f"round-{index:03}{suffix}"
-
     def ticket_path(self, arm: str, replicate: int, index: int) -> Path:
         """Where the ticket of a round is kept."""
-        return self._of_round("tickets", arm, replicate, index, ".safetensors")
+        record = self.records.get(arm, replicate, index)
+        density = None if record is None else record["density"]
+        return self.layout.ticket(arm, replicate, index, density)
 
     def mask(self, arm: str, replicate: int, index: int) -> Mask:
         """Return the mask of a round's ticket, by names of weights, without its values.
@@ -433,7 +470,10 @@ class Run:
     @property
     def rewind_points(self) -> Path:
         """Where the states that tickets start from are kept, each once."""
-        return self.path / "rewind_points"
+        return self.layout.rewind_points
+
+    def _candidates_path(self, arm: str, replicate: int, index: int) -> Path:
+        return in_round(self.layout.candidates, arm, replicate, index, ".safetensors")
 
     def candidates(
         self, arm: str, replicate: int, index: int, like: Mask
@@ -449,7 +489,7 @@ class Run:
         Raises:
             ConfigError: The file is not there, or not what was written.
         """
-        path = self._of_round("candidates", arm, replicate, index, ".safetensors")
+        path = self._candidates_path(arm, replicate, index)
         try:
             packed = self.seals.read_tensors(path)
         except FileNotFoundError as error:
@@ -472,14 +512,14 @@ class Run:
 
     def predictions_path(self, arm: str, replicate: int, index: int) -> Path:
         """Where the predicted classes of the test examples are kept, unless the run is packed."""
-        return self._of_round("predictions", arm, replicate, index, ".npy")
+        return in_round(self.layout.predictions, arm, replicate, index, ".npy")
 
     @property
     def packed(self) -> bool:
         """Whether the folder holds what a run found without its weights, see
         `tombola.folder.packing`.
         """
-        return (self.path / PACKED).exists()
+        return self.layout.packed_predictions.exists()
 
     def predictions(self) -> dict[str, NDArray[np.integer[Any]]]:
         """Return the predicted class of every test example, shape [examples], by
@@ -518,7 +558,7 @@ class Run:
 
     def _predicted(self) -> dict[str, NDArray[np.integer[Any]]]:
         """Read the predictions and the labels, wherever they are."""
-        folder = self.path / "predictions"
+        folder = self.layout.predictions
         if self.packed:
             return self._in_one_file()
         files = [*folder.glob("*/*/*.npy"), *filter(Path.exists, [self.labels_path])]
@@ -528,7 +568,7 @@ class Run:
         }
 
     def _in_one_file(self) -> dict[str, NDArray[np.integer[Any]]]:
-        path = self.path / PACKED
+        path = self.layout.packed_predictions
         with _advising("pack the run again"):
             return {
                 key: checked_classes(path, values)
@@ -547,7 +587,7 @@ class Run:
         Raises:
             ConfigError: The file is damaged.
         """
-        path = self.path / SIMILARITY
+        path = self.layout.similarities
         if not path.exists():
             return []
         lines: list[dict[str, Any]] = []
@@ -565,7 +605,7 @@ class Run:
             ConfigError: The file is damaged.
         """
         advice = "take the file away; where tickets are, running the recipe measures again"
-        return self._json(LATENCY, dict[str, Any], check_latency, advice) or {}
+        return self._json(self.layout.latency, dict[str, Any], check_latency, advice) or {}
 
     def labels(self) -> NDArray[np.integer[Any]] | None:
         """Return the class of every test example, shape [examples]; ``None`` in runs of before they
@@ -581,12 +621,12 @@ class Run:
     @property
     def labels_path(self) -> Path:
         """Where the classes of the test examples are kept, unless the run is packed."""
-        return self.path / "predictions" / f"{LABELS}.npy"
+        return self.layout.predictions / f"{LABELS}.npy"
 
     @property
     def trainings(self) -> Path:
         """Where trained weights are kept."""
-        return self.path / "trainings"
+        return self.layout.trainings
 
     def store(self, tell: Callable[[str], None]) -> Store:
         """Return the finished trainings that are kept, which tell of each file that is not what
@@ -659,15 +699,15 @@ class Run:
         self.recipe = recipe
         return self
 
-    def write_about(self, folder: Path | None = None) -> None:
+    def write_about(self, to: Layout | None = None) -> None:
         """Write ``recipe.yaml`` and what the folder says of itself, into another folder if it
         is given.
         """
-        folder = folder or self.path
-        now = Seals(folder, self.digest)
+        to = to or self.layout
+        now = Seals(to.top, self.digest)
         # The recipe first: it is held to what the other says, which knows only of what never
         # changes.
-        now.write_yaml(folder / "recipe.yaml", self.recipe.plain())
+        now.write_yaml(to.recipe, self.recipe.plain())
         bare = replace(self.recipe, model=replace(self.recipe.model, weights=None))
         about = {
             "format": FORMAT,
@@ -682,30 +722,30 @@ class Run:
             about["methods"] = own  # by which the folder is read where they are not
         if self.metrics != CLASSIFIED:  # what a run has that names none
             about["metrics"] = [metric.plain() for metric in self.metrics]
-        Seals(folder).write_json(folder / "run.json", {**about, "seals": seals.VERSION})
+        Seals(to.top).write_json(to.about, {**about, "seals": seals.VERSION})
 
-    def write_findings(self, folder: Path) -> None:
+    def write_findings(self, to: Layout) -> None:
         """Write all that the run knows without its tickets, predictions and weights, each file with
         its digest.
 
         Args:
-            folder: Where to; it may be the run's own, if it is of before there were digests.
+            to: The folder; it may be the run's own, if it is of before there were digests.
 
         Raises:
             ConfigError: A file of the run is damaged; nothing was written.
         """
-        now = Seals(folder, self.digest)
+        now = Seals(to.top, self.digest)
         environments, arms, states = self.environments(), self.definitions(), self.states()
         similar, measured = self.similarities(), self.latency()
-        now.write_json(folder / "environment.json", environments)
-        now.write_json(folder / "arms.json", arms)
-        now.write_json(folder / "state.json", states)
+        now.write_json(to.environments, environments)
+        now.write_json(to.arms, arms)
+        now.write_json(to.states, states)
         if similar:
-            now.write_lines(folder / SIMILARITY, similar)
+            now.write_lines(to.similarities, similar)
         if measured:
-            now.write_json(folder / LATENCY, measured)
-        self.records.write(folder / "records.jsonl", now)
-        self.write_about(folder)  # last: from now on a file without a digest is refused
+            now.write_json(to.latency, measured)
+        self.records.write(to.records, now)
+        self.write_about(to)  # last: from now on a file without a digest is refused
 
     def seal(self) -> None:
         """Give every file of a folder of before there were digests its own; nobody else may work
@@ -718,7 +758,7 @@ class Run:
         predicted = self._predicted()
         masks = {
             path: before.read_tensors(path)
-            for path in sorted((self.path / "candidates").rglob("*.safetensors"))
+            for path in sorted(self.layout.candidates.rglob("*.safetensors"))
         }
         self.told = [text for text in self.told if text != _UNSEALED]
         self.say(
@@ -728,11 +768,11 @@ class Run:
         for path, tensors in masks.items():
             now.write_tensors(path, tensors)
         if self.packed:
-            now.write_arrays(self.path / PACKED, predicted)
+            now.write_arrays(self.layout.packed_predictions, predicted)
         for key, values in predicted.items() if not self.packed else ():
-            now.write_array(self.path / "predictions" / f"{key}.npy", values)
+            now.write_array(self.layout.predictions / f"{key}.npy", values)
         Store(self.trainings, tell=self.say, sealed=False).seal()
-        self.write_findings(self.path)
+        self.write_findings(self.layout)
         self.seals = now
         self.records.seal(now)
 
@@ -776,6 +816,7 @@ class RunFolder(Run):
         # evaluated rounds whose predictions are gone
         self._again: set[tuple[str, int, int]] = set()
         self._lock = lock(self.path)
+        self.layout = Layout.of(self.path)
         try:
             self._take(fingerprint)
         except BaseException:
@@ -800,8 +841,8 @@ class RunFolder(Run):
         self._check_results()
         if not self.sealed:
             self.seal()
-        self.seals.write_json(self.path / "environment.json", environments)
-        self.seals.write_json(self.path / "arms.json", arms)
+        self.seals.write_json(self.layout.environments, environments)
+        self.seals.write_json(self.layout.arms, arms)
         self.write_about()
 
     def say(self, text: str) -> None:
@@ -875,7 +916,8 @@ class RunFolder(Run):
         """Write the ticket of a round and return its file's digest; the state it starts from is
         kept once.
         """
-        return ticket.save(self.ticket_path(arm, replicate, index), self._points)
+        path = self.layout.ticket(arm, replicate, index, ticket.density)
+        return ticket.save(path, self._points)
 
     def keep_candidates(
         self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]
@@ -886,9 +928,7 @@ class RunFolder(Run):
             for number, candidate in enumerate(candidates)
             for name, keep in candidate.items()
         }
-        self.seals.write_tensors(
-            self._of_round("candidates", arm, replicate, index, ".safetensors"), packed
-        )
+        self.seals.write_tensors(self._candidates_path(arm, replicate, index), packed)
 
     def keep_predictions(
         self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]
@@ -917,7 +957,7 @@ class RunFolder(Run):
         with self._state_lock:
             state = {"state": how, "why": str(end), "rounds": rounds, "goal": self._goal(arm)}
             self._state[f"{arm}/{replicate}"] = state | ({"end": end.plain()} if end else {})
-            self.seals.write_json(self.path / "state.json", self._state)
+            self.seals.write_json(self.layout.states, self._state)
 
     def clear_trainings(self) -> None:
         """Drop the trainings of a complete run, but those that the recipe says to keep and the
@@ -981,6 +1021,13 @@ def _unpacked(bits: Tensor, like: Tensor) -> Tensor:
     )
 
 
+def _in_yaml(value: Any) -> str:
+    """Say a value as a recipe does."""
+    if value is None:
+        return "none"
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
 def _small(classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
     return classes.astype(np.uint8 if classes.max(initial=0) < 256 else np.uint16)
 
@@ -992,9 +1039,10 @@ def lock(path: Path) -> io.TextIOWrapper:
         ConfigError: Another process works there.
         DiskError: It cannot be written to.
     """
+    found = Layout.of(path).lock
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / ".lock").open("w")
+        found.parent.mkdir(parents=True, exist_ok=True)
+        file = found.open("w")
     except OSError as error:
         raise cannot_write(path, error) from error
     return _take(file, path)
@@ -1007,10 +1055,11 @@ def reading(path: Path) -> Iterator[None]:
     Raises:
         ConfigError: Another process works there.
     """
-    if not (path / ".lock").exists():  # nobody ever worked there
+    found = Layout.of(path).lock
+    if not found.exists():  # nobody ever worked there
         yield
         return
-    with _take((path / ".lock").open(), path):
+    with _take(found.open(), path):
         yield
 
 

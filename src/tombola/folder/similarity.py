@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from tombola.folder.runs import SIMILARITY, Run, similarity_key
+from tombola.folder.runs import Run, similarity_key
 from tombola.ground.types import Mask, State
 from tombola.masks.masks import count
 from tombola.masks.pruning import prune
@@ -226,4 +226,4 @@ def _write(run: Run, lines: Mapping[Key, dict[str, Any]]) -> None:
     """Write the file, unless it says that already or there is nothing to say."""
     now = ordered(lines.values(), run.recipe.arms)
     if now != run.similarities():
-        run.seals.write_lines(run.path / SIMILARITY, now)
+        run.seals.write_lines(run.layout.similarities, now)

@@ -10,14 +10,17 @@ Functions ending in ``_`` change a model in place; all others return something n
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tombola.ground.errors import ConfigError, InputError, UnmaskedWarning, near
+from tombola.ground.notebooks import one_line, percent
 from tombola.ground.types import Mask
 from tombola.masks import names
 from tombola.masks.weights import Weight, find_weights, length_of, weight_parameter
@@ -282,6 +285,35 @@ class Total(int):
         total = super().__new__(cls, number)
         total.names = frozenset(names)
         return total
+
+
+def kept_in_words(mask: Mask) -> str:
+    """Say how many weights a mask keeps, for one line.
+
+    >>> kept_in_words({"w": torch.tensor([True, False, True, True])})
+    '3 of 4 weights kept (75 %)'
+    """
+    if not all(isinstance(keep, Tensor) for keep in mask.values()):
+        return "a mask that is none: it has other values than tensors"
+    size, kept = sum(keep.numel() for keep in mask.values()), count(mask)
+    share = f" ({percent(kept / size)})" if size else ""
+    return f"{kept:,} of {size:,} weights kept{share}"
+
+
+class ShownMask(dict[str, Tensor]):
+    """A mask that is printed in one line, and else a dict as any other; its copies are plain.
+
+    >>> ShownMask(w=torch.tensor([True, False]))
+    <mask: 1 of 2 weights kept (50 %); 1 tensor>
+    """
+
+    def __repr__(self) -> str:
+        tensors = f"{len(self)} tensor{'s' * (len(self) != 1)}"
+        return one_line("mask", kept_in_words(self), tensors)
+
+    # What is saved with torch.save is read by torch.load, which knows no class of tombola's.
+    def __reduce__(self) -> Any:
+        return OrderedDict, (list(self.items()),)
 
 
 def density(mask: Mask, total: int | None = None) -> float:

@@ -27,6 +27,7 @@ from tombola.records.choosing import (
     ticket_path,
     training_path,
 )
+from tombola.records.layout import Layout
 from tombola.records.records import Record
 from tombola.records.storage import Store
 from tombola.tickets import Ticket
@@ -142,7 +143,7 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
     which = f"{record['arm']}, round {record['round']} of replicate {record['replicate']}"
     digest = record.get("training_digest")
     file = training_path(run, record)
-    store = Store(run / "trainings", sealed=seals_of(run).required)
+    store = Store(Layout.of(run).trainings, sealed=seals_of(run).required)
     trained = store.trained(digest) if isinstance(digest, str) else None
     if trained is None:
         kept = "" if keep is None else f" (keep: {keep})"
@@ -195,8 +196,9 @@ def _dense_ticket(run: Path, record: Record, state: State, about: Mapping[str, A
 
 def _any_ticket(run: Path, replicate: int) -> Ticket | None:
     """Return a ticket of a replicate, or ``None`` where there is none."""
-    for path in sorted((run / "tickets").glob(f"*/replicate-{replicate}/round-001.safetensors")):
-        return Ticket.load(path)
+    for path, (_, number, index) in Layout.of(run).ticket_files():
+        if number == replicate and index == 1:
+            return Ticket.load(path)
     return None
 
 

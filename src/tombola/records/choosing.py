@@ -8,14 +8,14 @@ network which was picked for it.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tombola.ground import metrics
-from tombola.ground.errors import ConfigError, InputError
+from tombola.ground.errors import ConfigError, InputError, near
 from tombola.ground.metrics import ACCURACY, Metric
+from tombola.records.layout import Layout, is_run
 
 # What reads records is imported where they are read: the file of a ticket alone is described
 # without, in two thirds of the time.
@@ -190,40 +190,66 @@ def _is_at_most(record: Record, density: float) -> bool:
 # Files of a run
 # --------------------------------------------------------------------------------------------------
 
-RUN = "run.json"  # what a run folder is known by
+_RUNS = Path("runs")  # where runs are by default
 _LEVELS = 5  # folders above a ticket in which its run is looked for
 
 
 def run_folder(path: Path) -> Path | None:
-    """Return the run folder that a path or the name of a run in ``runs`` means; ``None`` where
-    it is none.
+    """Return the run folder that a path, the name of a run in ``runs`` or its beginning means;
+    ``None`` where it is none.
+
+    Raises:
+        InputError: Several runs begin so.
     """
-    for folder in (path, Path("runs") / path):
-        try:
-            if (folder / RUN).is_file():
+    try:
+        for folder in (path, _RUNS / path):
+            if is_run(folder):
                 return folder
-        except (OSError, ValueError):  # no file can have such a name
+        if path.exists() or len(path.parts) != 1 or not _RUNS.is_dir():
             return None
-    return None
+    except (OSError, ValueError):  # no file can have such a name
+        return None
+    begun = [run for run in sorted(_RUNS.iterdir()) if run.name.startswith(path.name)]
+    begun = [run for run in begun if is_run(run)]
+    if len(begun) > 1:
+        names = ", ".join(run.name for run in begun)
+        raise InputError(f"several runs in '{_RUNS}' begin with '{path}': {names}")
+    return begun[0] if begun else None
+
+
+def named_run(path: Path) -> Path:
+    """Return the folder of a run that a user names, see `run_folder`.
+
+    Raises:
+        InputError: There is none, or several runs begin so.
+    """
+    folder = run_folder(path)
+    if folder is not None or path.exists() or len(path.parts) != 1:
+        return path if folder is None else folder  # who reads it says what is wrong with it
+    known = [run.name for run in sorted(_RUNS.iterdir()) if is_run(run)] if _RUNS.is_dir() else []
+    raise InputError(
+        f"'{path}' is no run folder, and no run in '{_RUNS}' begins so; tombola runs lists them."
+        f"{near(str(path), known)}"
+    )
 
 
 def run_above(path: Path) -> Path | None:
     """Return the run folder that a file of a run lies in, ``None`` where there is none."""
     for folder in list(path.resolve().parents)[:_LEVELS]:
-        if (folder / RUN).is_file():
+        if is_run(folder):
             return folder
     return None
 
 
 def ticket_path(run: Path, record: Record) -> Path:
     """Return where a run keeps the ticket of a record."""
-    folder = Path(run, "tickets", record["arm"], f"replicate-{record['replicate']}")
-    return folder / f"round-{record['round']:03}.safetensors"
+    key = record["arm"], record["replicate"], record["round"]
+    return Layout.of(run).ticket(*key, record["density"])
 
 
 def training_path(run: Path, record: Record) -> Path:
     """Return where a run keeps the trained weights of a record, if it does."""
-    return run / "trainings" / f"{record.get('training_digest')}.training"
+    return Layout.of(run).trainings / f"{record.get('training_digest')}.training"
 
 
 def best_of_run(run: Path) -> Record:
@@ -241,8 +267,7 @@ def tickets_of_run(run: Path) -> list[Path]:
     Raises:
         InputError: There is none.
     """
-    there = (run / "tickets").glob("*/replicate-*/round-*.safetensors")
-    found = sorted(path for path in there if re.fullmatch(r"round-\d+\.safetensors", path.name))
+    found = [path for path, _ in Layout.of(run).ticket_files()]
     if not found:
         raise InputError(f"'{run}' has no tickets; a packed run has none")
     return found
@@ -275,7 +300,7 @@ def seals_of(run: Path) -> Seals:
     """
     from tombola.records.seals import Seals
 
-    path = run / RUN
+    path = Layout.of(run).about
     about = Seals(run, required=False).read_json(path)
     if not isinstance(about, dict) or not isinstance(about.get("digest"), str):
         raise ConfigError(f"'{path}' is damaged: it has no digest of the recipe")
@@ -292,7 +317,7 @@ def metrics_of(run: Path) -> tuple[Metric, ...]:
     """
     from tombola.records.seals import Seals
 
-    path = run / RUN
+    path = Layout.of(run).about
     try:
         return metrics.read(Seals(run, required=False).read_json(path).get("metrics"))
     except (TypeError, AttributeError, ConfigError) as error:
@@ -307,13 +332,12 @@ def records_of(run: Path) -> Records:
     """
     from tombola.records.records import Records
 
-    return Records(
-        run / "records.jsonl", repair=False, seals=seals_of(run), metrics=metrics_of(run)
-    )
+    path = Layout.of(run).records
+    return Records(path, repair=False, seals=seals_of(run), metrics=metrics_of(run))
 
 
 def _definitions(run: Path) -> dict[str, Any]:
-    path = run / "arms.json"
+    path = Layout.of(run).arms
     try:
         found = seals_of(run).read_json(path)
     except FileNotFoundError as error:

@@ -17,6 +17,7 @@ from typing import Any, Literal, no_type_check
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import write_whole
 from tombola.ground.metrics import CLASSIFIED, Metric
+from tombola.ground.notebooks import one_line, percent
 
 Record = Mapping[str, Any]
 
@@ -513,6 +514,14 @@ class Result:
     notes: Sequence[str] = _entry(
         _TEXTS, "What was done to make it fit.", group=_TRANSFER, optional=True
     )
+
+    def __repr__(self) -> str:
+        which = f"{self.arm}, replicate {self.replicate}, round {self.round}"
+        measured = "not evaluated"
+        if self.evaluated and self.test:
+            name, value = next(iter(self.test.items()))
+            measured = f"test {name} {value:.4g}"
+        return one_line("Result", which, f"density {percent(self.density)}", measured)
 
     @classmethod
     def of_record(cls, record: Record, metrics: Sequence[Metric] = CLASSIFIED) -> Result:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tombola.records.choosing import run_above, seals_of
+from tombola.records.layout import Layout
 from tombola.ticket_format import ITEMSIZE, TicketFile
-
-LATENCY = "latency.json"
 
 
 def of_ticket(file: TicketFile) -> dict[str, Any]:
@@ -84,7 +82,7 @@ def _latency(file: TicketFile) -> dict[str, Any] | None:
     if run is None:
         return None
     try:
-        table = seals_of(run).read_json(Path(run, LATENCY))
+        table = seals_of(run).read_json(Layout.of(run).latency)
         by_mask = {row.get("mask_digest"): row for row in table["rows"]}
         dense = by_mask.pop(None)
         # Of one replicate of each arm the sparsest ticket is measured: another one has as many

@@ -36,6 +36,7 @@ import yaml
 
 from tombola.ground.errors import DamagedError, InputError
 from tombola.ground.files import write_whole
+from tombola.records.layout import MACHINE
 from tombola.ticket_format import canonical_json
 
 if TYPE_CHECKING:  # looking at a ticket of a run needs neither of them
@@ -350,8 +351,10 @@ class Seals:
     # ----------------------------------------------------------------------------------------------
 
     def _begun(self, path: Path, place: str = "") -> Any:
-        """Begin a digest with whose file it is and its name in the folder, wherever that is now."""
-        name = path.relative_to(self.folder).as_posix()
+        """Begin a digest with whose file it is and what it is called there, wherever the folder is
+        now and however it is laid out.
+        """
+        name = path.relative_to(self.folder).as_posix().removeprefix(f"{MACHINE}/")
         return hashlib.sha256("\n".join((self.of, name, place, "")).encode())
 
     def _digest(self, path: Path, content: bytes | memoryview, place: str = "") -> str:

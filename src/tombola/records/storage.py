@@ -22,6 +22,7 @@ from torch import Tensor
 from tombola.ground.errors import ConfigError, DamagedError
 from tombola.ground.files import write_whole
 from tombola.ground.types import State
+from tombola.records.layout import MACHINE
 from tombola.records.seals import Seals
 from tombola.search.work import KINDS, Train, Work
 from tombola.training.jobs import Trained
@@ -33,8 +34,13 @@ _STARTS = "starts"  # a folder of their own: they are no results
 def log_error(folder: Path, text: str) -> None:
     """Add a traceback to a run's ``errors.log``, if that can be written: the error itself matters
     more.
+
+    Args:
+        folder: The run's, or that of the files that tombola reads back, which is in it.
+        text: The traceback.
     """
-    with contextlib.suppress(OSError), (folder / "errors.log").open("a", encoding="utf-8") as log:
+    top = folder.parent if folder.name == MACHINE else folder
+    with contextlib.suppress(OSError), (top / "errors.log").open("a", encoding="utf-8") as log:
         log.write(text)
 
 

@@ -21,10 +21,11 @@ from torch import Tensor
 from tombola.data.partitions import Partition
 from tombola.ground.endings import End
 from tombola.ground.errors import ConfigError
+from tombola.ground.notebooks import one_line
 from tombola.ground.renames import renamed_arguments
 from tombola.ground.settings import Training
 from tombola.ground.types import Mask, State
-from tombola.masks.masks import count, empty_layers, intersect
+from tombola.masks.masks import count, empty_layers, intersect, kept_in_words
 from tombola.masks.rates import Amount
 from tombola.masks.schedules import Gradual
 from tombola.masks.scopes import Scope, whole_model
@@ -62,6 +63,10 @@ class Round:
     collapsed: list[str]
     cut_seconds: float
     invariant_seconds: float
+
+    def __repr__(self) -> str:
+        candidates = f"{len(self.candidates)} candidate{'s' * (len(self.candidates) != 1)}"
+        return one_line("Round", f"round {self.index}", kept_in_words(self.mask), candidates)
 
     @classmethod
     def of(cls, index: int, job: Job) -> Round:

@@ -20,12 +20,14 @@ from tombola.ground.checking import own_numbers
 from tombola.ground.contracts import CONTRACTS
 from tombola.ground.errors import ConfigError, InvariantError, TrainingError, shown
 from tombola.ground.metrics import metric_named
+from tombola.ground.notebooks import one_line
 from tombola.ground.settings import Schedule, Training
 from tombola.ground.types import Mask, State
 from tombola.kernels import finding
 from tombola.kernels.protocol import Kernel
 from tombola.masks import names
 from tombola.masks.digests import digest_json, digest_mask, digest_state
+from tombola.masks.masks import kept_in_words
 from tombola.masks.states import state_of
 from tombola.scores.context import Context
 from tombola.tasks.protocol import Metrics, Task
@@ -72,6 +74,11 @@ class Job:
         object.__setattr__(self, "start", start)
         for name in ("seed", "first", "last"):
             object.__setattr__(self, name, own_numbers(getattr(self, name)))
+
+    def __repr__(self) -> str:
+        part = "all training data" if self.part == WHOLE else "a partition of the training data"
+        settings = f"{self.training.optimizer}, {self.training.epochs} epochs"
+        return one_line("Job", kept_in_words(self.mask), settings, part, f"seed {self.seed}")
 
     def on(self, part: Partition, mask: Mask) -> Job:
         """Return the same training on another part of the data, with another mask."""
