@@ -217,10 +217,11 @@ def test_a_machine_that_would_give_other_results_is_refused_in_one_line(packages
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch):
     """A cluster whose head trains nothing, and two nodes with a CPU each."""
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else other processes leave its workers nothing
     made = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE}
     )
