@@ -1,6 +1,9 @@
 """Driver: one arm of one replicate, from its rounds to its tickets and records.
 
-plan -> [ search | another arm's tickets ] -> ticket -> evaluation -> record
+    plan -> [ search | another arm's tickets ] -> ticket -> evaluation -> record
+
+A round becomes a `_Ticket` that waits for its evaluation, while the search goes on. Records are
+written in the order of the rounds.
 """
 
 from __future__ import annotations
@@ -43,28 +46,34 @@ from tombola.schema.arms import rewinds
 from tombola.search.connectivity import Line
 from tombola.search.rounds import Round
 from tombola.search.work import Cut, Pruned
-from tombola.tasks.protocol import Metrics
 from tombola.tickets import Ticket
 from tombola.training.jobs import Job, Measured, Trained, schedule_of
 
 # What a record says of the ticket itself, whether it is evaluated or not.
 _FACTS = (
-    *("kept", "prunable", "total", "density", "density_total", "layers", "inference_flops"),
-    *("mask_digest", "rewind_digest", "unmasked", "uncounted"),
-    *(
-        "kept_fraction",
-        "candidate_densities",
-        "candidate_layers",
-        "collapsed",
-        "cut_seconds",
-        "invariant_seconds",
-    ),
+    "kept",
+    "prunable",
+    "total",
+    "density",
+    "density_total",
+    "layers",
+    "inference_flops",
+    "mask_digest",
+    "rewind_digest",
+    "unmasked",
+    "uncounted",
+    "kept_fraction",
+    "candidate_densities",
+    "candidate_layers",
+    "collapsed",
+    "cut_seconds",
+    "invariant_seconds",
 )
 
 
 @runtime_checkable
 class Display(Protocol):
-    """What is told while arms run."""
+    """Progress output."""
 
     def label(self, digest: str, text: str) -> None:
         """Say what a training is for."""
@@ -78,7 +87,7 @@ class Display(Protocol):
 
 @runtime_checkable
 class _Pool(Protocol):
-    """What an arm asks of a pool: to have trainings done, kept and let go, see `executors.Pool`."""
+    """What an arm asks of a pool: trainings to be done, kept and dropped, see `executors.Pool`."""
 
     def digest(self, job: Job) -> str: ...
     def run_all(self, jobs: list[Job]) -> Sequence[Trained]: ...
@@ -90,9 +99,7 @@ class _Pool(Protocol):
 
 @runtime_checkable
 class _Folder(Protocol):
-    """Where an arm finds what it has done before, and writes down what it does, see
-    `runs.RunFolder`.
-    """
+    """Where an arm finds what it did before, and writes what it does, see `runs.RunFolder`."""
 
     @property
     def digest(self) -> str: ...
@@ -133,32 +140,125 @@ class Shared:
 
 @dataclass
 class _Ticket:
-    """A round on its way to its record; without a future nobody has decided yet that it is
-    evaluated.
+    """A round on its way to its record.
+
+    Attributes:
+        index: The round.
+        job: The training that evaluates it.
+        facts: What its record says of the ticket itself.
+        searched: The trainings of the search up to here, by their digests.
+        future: Its evaluation; without one nobody has decided yet that it is evaluated.
+        line: The line between two trainings of it, where the method measures one.
+        ends: These two trainings.
+        record: Its record, where the round was done before.
+        fresh: Digests of the trainings that the search did not need before this round.
     """
 
     index: int
     job: Job
     facts: dict[str, Any]
-    searched: dict[str, Cost]  # the trainings of the search up to here
+    searched: dict[str, Cost]
     future: Promise[tuple[Trained, Measured]] | None = None
     line: Promise[tuple[Trained, Trained, Line]] | None = None
-    ends: tuple[Job, Job] | None = None  # the trainings between which it has a line
-    record: Record | None = None  # of a round that was done before
-    # those of the search that the round before did not need
+    ends: tuple[Job, Job] | None = None
+    record: Record | None = None
     fresh: list[str] = field(default_factory=list)
 
     @property
     def evaluated(self) -> bool:
         """Whether it is being evaluated, or was before."""
-        return self.future is not None or (
-            self.record is not None and bool(self.record["evaluated"])
-        )
+        before = self.record is not None and bool(self.record["evaluated"])
+        return before or self.future is not None
 
     @property
     def settled(self) -> bool:
         """Whether there is a result, or none is wanted."""
-        return all(future is None or future.done() for future in (self.future, self.line))
+        promises = [promise for promise in (self.future, self.line) if promise is not None]
+        return all(promise.done() for promise in promises)
+
+
+class _Needs:
+    """Which results of trainings an arm still needs; the pool drops what no arm needs.
+
+    Args:
+        shared: What all arms share.
+        name: The arm.
+        replicate: Its replicate.
+    """
+
+    def __init__(self, shared: Shared, name: str, replicate: int) -> None:
+        self._pool, self._plans = shared.pool, shared.plans
+        self._name, self._replicate = name, replicate
+        self._retrains = self._plans.recipe.arm(name).retrains
+        self._dense: set[str] = set()  # of the dense mask, which other arms may start from
+        self._searching: set[str] = set()  # of the round that is under way
+        self._evaluations: dict[int, str] = {}  # by round
+        self._results: dict[int, Record] = {}  # the records of evaluated rounds
+        # Arms that need what the evaluations here give until they have written their own records.
+        self._retraining: list[str] = []
+        for other, other_replicate in shared.todo:
+            follower = self._plans.recipe.arms[other]
+            follows = follower.source == name and other_replicate == replicate
+            if follows and follower.retrains:
+                self._retraining.append(other)
+
+    def add_search(self, jobs: Sequence[Job]) -> None:
+        """Need trainings for the round that is under way."""
+        for job in jobs:
+            pruned = count(job.mask) < count(self._plans.mask)
+            (self._searching if pruned else self._dense).add(self._pool.digest(job))
+        self._tell_pool()
+
+    def end_search(self) -> None:
+        """Need the trainings of a round no more: what was learnt is in its ticket."""
+        self._searching.clear()
+        self._tell_pool()
+
+    def add_evaluation(self, index: int, job: Job) -> None:
+        """Need the evaluation of a round."""
+        self._evaluations[index] = self._pool.digest(job)
+        self._tell_pool()
+
+    def add_result(self, index: int, record: Record) -> None:
+        """Take note of the record of an evaluated round."""
+        self._results[index] = record
+
+    def offer(self, index: int, job: Job) -> None:
+        """Need the evaluation of a round for the arms that train its ticket once more.
+
+        In their names, and before this arm can drop it: they may come late.
+        """
+        for other in self._retraining:
+            self._pool.needs((other, self._replicate, index), [self._pool.digest(job)])
+
+    def drop_source(self, index: int) -> None:
+        """Drop the source's evaluation of a ticket: it was needed for this arm when the ticket
+        was offered.
+        """
+        if self._retrains:
+            self._pool.needs((self._name, self._replicate, index), [])
+
+    def drop_evaluations(self, last: int) -> None:
+        """Drop evaluations whose record is written, before the last round: that one may need its
+        own for its search.
+        """
+        recipe = self._plans.recipe
+        if recipe.keep == "all":
+            return
+        # By the records: the last round that was evaluated need not be the last one.
+        records = [self._results[index] for index in sorted(self._results)]
+        headline = self._plans.task.metrics[0]
+        kept = set()
+        for record in choosing.kept(recipe.keep, [records], recipe.compared_at, headline):
+            kept.add(record["training_digest"])
+        for index, digest in list(self._evaluations.items()):
+            if index in self._results and 0 < index < last and digest not in kept:
+                del self._evaluations[index]
+        self._tell_pool()
+
+    def _tell_pool(self) -> None:
+        needed = self._dense | self._searching | set(self._evaluations.values())
+        self._pool.needs((self._name, self._replicate), needed)
 
 
 class ArmRun:
@@ -186,28 +286,17 @@ class ArmRun:
             by_itself=self.arm.by_itself,
             cumulative=self.arm.has_tickets and not self.arm.by_itself,
         )
-        skewed = self.recipe.data.skew is not None
-        self._class_examples = (
-            describing.class_examples(self.plans, replicate) if skewed else ABSENT
-        )
-        # The digests of the trainings whose results it still needs, see `_say_what_is_needed`.
-        self._dense: set[str] = set()  # of the dense mask, which other arms may start from
-        self._searching: set[str] = set()  # of the round that is under way
-        self._evaluations: dict[int, str] = {}  # by round
-        self._results: dict[int, Record] = {}  # the records of evaluated rounds
-        # Arms that need what the evaluations here give until they have written down their own.
-        self._retraining: list[str] = []
-        for other, k in shared.todo:
-            follower = self.recipe.arms[other]
-            if k == replicate and follower.retrains and follower.source == name:
-                self._retraining.append(other)
+        self._needs = _Needs(shared, name, replicate)
+        self._class_examples: Any = ABSENT
+        if self.recipe.data.skew is not None:
+            self._class_examples = describing.class_examples(self.plans, replicate)
 
     def run(self) -> str:
         """Run the arm to its end.
 
         Returns:
-            "finished", "failed", "skipped", or "open" when the run was stopped; what an arm can
-            meet is noted in the run folder and not raised.
+            "finished", "failed", "skipped", or "open" when the run was stopped. Errors of the arm
+            are noted in the run folder and not raised.
 
         Raises:
             DiskError: Nothing more can be written; the run is to be stopped.
@@ -224,22 +313,25 @@ class ArmRun:
         except Exception as error:  # an arm's own code, such as a score of the user's
             if self.shared.stopped.is_set():
                 return "open"  # whatever went wrong did so because the run is being stopped
-            self.folder.log_error(
-                f"arm {self.name}, replicate {self.replicate}, round {self._index}\n"
-                + traceback.format_exc()
-            )
-            what = f"{type(error).__name__}: {_line(error)}{catalogue.place_of(error)}"
-            text = f"round {self._index}: {what} (more in errors.log)"
-            how, end = "failed", End("error", text, self._index)
+            how, end = "failed", self._own_error(error)
         if self.shared.stopped.is_set():
             return "open"
+        title = f"arm {self.name}, replicate {self.replicate}"
         if how != "finished":
             self._write_what_succeeded()
-        self.feed.end("" if how == "finished" else f"arm {self.name}, replicate {self.replicate}")
+        self.feed.end("" if how == "finished" else title)
         self.folder.ended(self.name, self.replicate, how, end, self._rounds)
         if end:
-            self.shared.display.say(f"arm {self.name}, replicate {self.replicate}: {how}: {end}")
+            self.shared.display.say(f"{title}: {how}: {end}")
         return how
+
+    def _own_error(self, error: Exception) -> End:
+        """Log an error that nobody foresaw, and say in one line what it was."""
+        place = f"arm {self.name}, replicate {self.replicate}, round {self._index}"
+        self.folder.log_error(f"{place}\n{traceback.format_exc()}")
+        message = " ".join(str(error).split())
+        what = f"{type(error).__name__}: {message}{catalogue.place_of(error)}"
+        return End("error", f"round {self._index}: {what} (more in errors.log)", self._index)
 
     def _run(self) -> End:
         initial = self.shared.initial[self.replicate, False]
@@ -247,12 +339,16 @@ class ArmRun:
         point = self._rewind_point(dense)
         self.setting = self._setting(point)
         self._begin(dense, point)
-        done = self.folder.rounds_done(self.name, self.replicate) if self.arm.has_tickets else []
+        done: list[Ticket] = []
+        if self.arm.has_tickets:
+            done = self.folder.rounds_done(self.name, self.replicate)
+        # A run that continues may ask for less than was done before.
         for index, ticket in enumerate(done, 1):
             self._take_up(index, ticket)
-            if (stopped := self._stop(index, ticket.mask)) is not None:
+            end = self._stop(index, ticket.mask)
+            if end is not None:
                 self._write_all()
-                return self._with_missed(stopped)
+                return self._with_missed(end)
         self._index = len(done)
         end = self._search(done)
         self._write_all()
@@ -275,26 +371,28 @@ class ArmRun:
         """Give the rounds of the arm that it follows as they come; none where it follows nobody."""
         if self.arm.source is None:
             return
-        for index, found in enumerate(self.shared.feeds[self.arm.source, self.replicate], 1):
-            if index <= self._rounds and not any(ticket.index == index for ticket in self._waiting):
-                self._let_go_of_source(index)  # its record was written before
+        feed = self.shared.feeds[self.arm.source, self.replicate]
+        for index, found in enumerate(feed, 1):
+            waiting = any(ticket.index == index for ticket in self._waiting)
+            if index <= self._rounds and not waiting:  # its record was written before
+                self._needs.drop_source(index)
             yield found
 
     def _candidates(self) -> list[dict[str, Tensor]]:
         """Return where each partition stands after the last round that was done."""
         assert self._last is not None
-        return self.folder.candidates(
-            self.name, self.replicate, self._last.index, self._last.job.mask
-        )
+        index, mask = self._last.index, self._last.job.mask
+        return self.folder.candidates(self.name, self.replicate, index, mask)
 
     def _with_missed(self, end: End) -> End:
-        """Add to why an arm ended that it was to be evaluated at densities which its rounds did
+        """Add to the reason why an arm ended the densities of ``evaluate_at`` that its rounds did
         not come to.
         """
         assert self._last is not None
-        last = self._last.facts
-        missed = tuple(target for target in self.arm.evaluate_at or () if not reaches(last, target))
-        return end.missing(missed, last["density"])
+        facts = self._last.facts
+        targets = self.arm.evaluate_at or ()
+        missed = tuple(target for target in targets if not reaches(facts, target))
+        return end.missing(missed, facts["density"])
 
     def _rewind_point(self, dense: Job) -> Job:
         """Return the training that tickets start from: the initial state, or the dense run's
@@ -307,13 +405,10 @@ class ArmRun:
         return replace(dense, start=point, first=steps)
 
     def _begin(self, dense: Job, point: Job) -> None:
-        """Have the dense network evaluated, or take up its record and what the arm has cost so
-        far.
-        """
+        """Have the dense network evaluated, or take up its record."""
         facts = self._facts(dense.mask, point) | {"kept_fraction": None}
-        self._add(
-            _Ticket(0, dense, facts, {}, record=self.folder.record(self.name, self.replicate, 0))
-        )
+        record = self.folder.record(self.name, self.replicate, 0)
+        self._add(_Ticket(0, dense, facts, {}, record=record))
 
     def _take_up(self, index: int, ticket: Ticket) -> None:
         """Go through a round that was done before, as if it were found now."""
@@ -329,9 +424,8 @@ class ArmRun:
     def _search(self, done: list[Ticket]) -> End:
         """Go on from the rounds that are done, and keep each new one."""
         rounds = self.arm.rounds(self.setting, done)
-        before, parent = (
-            (done[-1].mask, done[-1].digest) if done else (self.setting.point.mask, None)
-        )
+        mask = done[-1].mask if done else self.setting.point.mask
+        parent = done[-1].digest if done else None
         while True:
             self._index += 1
             self._accounts.begin_round()
@@ -340,27 +434,18 @@ class ArmRun:
             except StopIteration as end:
                 return End.of(end.value)
             self._index = found.index
-            parent = self._keep_round(found, before, parent)
-            before = found.mask
-            if (stopped := self._stop(found.index, found.mask)) is not None:
-                return stopped
+            parent = self._keep_round(found, mask, parent)
+            mask = found.mask
+            end_now = self._stop(found.index, found.mask)
+            if end_now is not None:
+                return end_now
             self._write_done()
-
-    def _let_go_of_source(self, index: int) -> None:
-        """Let go of what the source's evaluation of a ticket gave: it was needed for this arm
-        when it was offered.
-        """
-        if self.arm.retrains:
-            self.pool.needs((self.name, self.replicate, index), [])
 
     def _run_all(self, jobs: list[Job], role: str = "search") -> Sequence[Trained]:
         for number, job in enumerate(jobs, 1):
-            of = f", partition {number} of {len(jobs)}" if len(jobs) > 1 else ""
-            self._label(job, f"round {self._index}{of}")
-        for job in jobs:
-            pruned = count(job.mask) < count(self.plans.mask)
-            (self._searching if pruned else self._dense).add(self.pool.digest(job))
-        self._say_what_is_needed()
+            which = f", partition {number} of {len(jobs)}" if len(jobs) > 1 else ""
+            self._label(job, f"round {self._index}{which}")
+        self._needs.add_search(jobs)
         trained = self.pool.run_all(jobs)
         self._accounts.charge_search(jobs, trained, role)
         return trained
@@ -372,16 +457,17 @@ class ArmRun:
         return pruned
 
     def _label(self, job: Job, what: str) -> None:
-        self.shared.display.label(
-            self.pool.digest(job), f"replicate {self.replicate} · {self.name} · {what}"
-        )
+        text = f"replicate {self.replicate} · {self.name} · {what}"
+        self.shared.display.label(self.pool.digest(job), text)
 
     def _facts(self, mask: Mask, job: Job) -> dict[str, Any]:
         return describing.ticket_facts(self.plans, mask, job, self._per_example)
 
     def _keep_round(self, found: Round, before: Mask, parent: str | None) -> str | None:
-        """Keep what a round gave, and have it evaluated if that is wanted; returns the digest
-        of its ticket, if any.
+        """Keep what a round gave and have it evaluated if that is wanted.
+
+        Returns:
+            The digest of its ticket; ``None`` for an arm that has none.
         """
         if not self.arm.has_tickets:
             facts = self._facts(found.mask, found.job) | {"kept_fraction": None}
@@ -391,14 +477,8 @@ class ArmRun:
         if len(found.candidates) > 1:
             self.folder.keep_candidates(self.name, self.replicate, found.index, found.candidates)
         digest = self._keep_ticket(found, before, parent)
-        self._searching.clear()  # what was learnt is in the ticket now
-        self._say_what_is_needed()
+        self._needs.end_search()
         return digest
-
-    def _say_what_is_needed(self) -> None:
-        """Say which results the arm still needs: what is needed by no arm is dropped."""
-        needed = self._dense | self._searching | set(self._evaluations.values())
-        self.pool.needs((self.name, self.replicate), needed)
 
     def _keep_ticket(self, found: Round, before: Mask, parent: str | None) -> str:
         index, job = found.index, found.job
@@ -422,32 +502,28 @@ class ArmRun:
         return digest
 
     def _offer(self, job: Job, ready: Job) -> None:
-        """Give a round to the arms that follow; those that train it once more need what its
-        evaluation gives.
-        """
+        """Give a round to the arms that follow, once they are sure to find its evaluation."""
         self._rounds += 1
-        for other in self._retraining:
-            # In its name, and before this arm can let it go: the other one may come late.
-            self.pool.needs((other, self.replicate, self._rounds), [self.pool.digest(ready)])
+        self._needs.offer(self._rounds, ready)
         self.feed.put(Found(job, self._accounts.samples))
 
     def _add(self, ticket: _Ticket) -> None:
         """Take a round in, and have those evaluated of which that is certain now."""
         before, self._last = self._last, ticket
         ticket.ends = self.arm.line(self.setting, ticket.index, ticket.job)
-        ticket.fresh = [of for of in ticket.searched if before is None or of not in before.searched]
+        known = {} if before is None else before.searched
+        ticket.fresh = [digest for digest in ticket.searched if digest not in known]
         self._waiting.append(ticket)
-        self._forget_evaluations()
+        self._needs.drop_evaluations(ticket.index)
         targets = self.arm.evaluate_at
-        if ticket.index == 0 or not targets:
+        if before is None or ticket.index == 0 or not targets:
             self._evaluate(ticket)
             return
-        assert before is not None
-        crossed = [
-            target
-            for target in targets
-            if reaches(ticket.facts, target) and not reaches(before.facts, target)
-        ]
+        # A round that jumps over a target is evaluated, and so is the one on its other side.
+        crossed = []
+        for target in targets:
+            if reaches(ticket.facts, target) and not reaches(before.facts, target):
+                crossed.append(target)
         if crossed:
             if not all(meets(ticket.facts, target) for target in crossed):
                 self._evaluate(before)
@@ -455,25 +531,20 @@ class ArmRun:
 
     def _evaluate(self, ticket: _Ticket) -> None:
         """Have a ticket trained on the full data and tested, unless that was done before."""
-        if not ticket.evaluated:
-            self._label(
-                ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense"
-            )
-            self._evaluations[ticket.index] = self.pool.digest(ticket.job)
-            self._say_what_is_needed()
-            ticket.future = self.pool.evaluate(ticket.job)
-            if ticket.ends is not None:
-                self._label(ticket.ends[1], f"round {ticket.index}, trained once more")
-                ticket.line = self.pool.connect(*ticket.ends)
+        if ticket.evaluated:
+            return
+        self._label(ticket.job, f"round {ticket.index}, evaluation" if ticket.index else "dense")
+        self._needs.add_evaluation(ticket.index, ticket.job)
+        ticket.future = self.pool.evaluate(ticket.job)
+        if ticket.ends is not None:
+            self._label(ticket.ends[1], f"round {ticket.index}, trained once more")
+            ticket.line = self.pool.connect(*ticket.ends)
 
     def _stop(self, index: int, mask: Mask) -> End | None:
         """Return why the search stops after this round, ``None`` to go on."""
         if self.arm.source is not None:
             return None  # it ends when the arm that it follows ends
         return self._until.after(index, mask, self._write_until)
-
-    def _worth(self, metrics: Metrics) -> float:
-        return metrics.values[self._headline.name]
 
     def _write_what_succeeded(self) -> None:
         """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
@@ -500,28 +571,47 @@ class ArmRun:
 
     def _write(self, ticket: _Ticket) -> None:
         """Write the record of a ticket: its evaluation, or that there is none."""
+        # A failure in here belongs to this round, not to the one under way.
         self._index, under_way = ticket.index, self._index
         result = ticket.future.result() if ticket.future is not None else None
         line = ticket.line.result() if ticket.line is not None else None
         self._index = under_way
-        self._let_go_of_source(ticket.index)
+        self._needs.drop_source(ticket.index)
         if result is None and ticket.record is not None:
             self._recall(ticket, ticket.record)
             return
-        digest = self.pool.digest(ticket.job)
-        new = [ticket.searched[of] for of in ticket.fresh]
+        record = self._result(ticket, result, line).plain()
+        if result is not None and result[1].test.predictions is not None:
+            predictions = result[1].test.predictions.cpu().numpy()
+            self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
+        if self.folder.add_record(record):
+            self.shared.display.result(record)
         if result is not None:
-            done = [(ticket.job, result[0])]
+            self._needs.add_result(ticket.index, record)
+        assert self._last is not None
+        self._needs.drop_evaluations(self._last.index)
+
+    def _result(
+        self,
+        ticket: _Ticket,
+        result: tuple[Trained, Measured] | None,
+        line: tuple[Trained, Trained, Line] | None,
+    ) -> Result:
+        """Put together what the record of a ticket says, and charge its evaluation."""
+        trained, measured = (None, None) if result is None else result
+        new_costs = [ticket.searched[digest] for digest in ticket.fresh]
+        if trained is not None:
+            trainings = [(ticket.job, trained)]
             if line is not None and ticket.ends is not None:
-                done += zip(ticket.ends, line[:2], strict=True)
-            new += self._accounts.charge_evaluation(ticket.index, done)
-        measured = None if result is None else result[1]
+                trainings += zip(ticket.ends, line[:2], strict=True)
+            new_costs += self._accounts.charge_evaluation(ticket.index, trainings)
+        task, profile = self.plans.task, self.recipe.profile
+        headline = self._headline.name
         valid = None if measured is None else measured.valid
-        if valid:
-            self._until.valid[ticket.index] = self._worth(valid)
-        early = None if measured is None or measured.early is None else self._worth(measured.early)
-        profile, task = self.recipe.profile, self.plans.task
-        record = Result(
+        early = None if measured is None else measured.early
+        if valid is not None:
+            self._until.valid[ticket.index] = valid.values[headline]
+        return Result(
             arm=self.name,
             run_digest=self.folder.digest,
             arm_digest=self.folder.arm_digest(self.name),
@@ -533,70 +623,53 @@ class ArmRun:
             test=describing.numbers(None if measured is None else measured.test, task),
             valid=describing.numbers(valid, task),
             train=describing.numbers(None if measured is None else measured.train, task),
-            early_stop_step=result and result[0].early_step,
+            early={headline: None if early is None else early.values[headline]},
+            **self._of_training(ticket.job, trained),
             # Its early-stop step is known to one such interval.
             evaluate_every=schedule_of(ticket.job.training, task, ticket.job.part).evaluate_every,
-            curve=result and describing.curve(result[0], task.metrics),
-            distance=result and describing.distance(ticket.job, result[0]),
-            early={self._headline.name: early},
-            selected=result and describing.selected(result[0].select, task),
-            training_digest=result and digest,
             **self._accounts.sums(ticket.index, ticket.searched),
-            round_seconds=sum(cost.seconds for cost in new),
-            costs=new,
+            round_seconds=sum(cost.seconds for cost in new_costs),
+            costs=new_costs,
             profile=ABSENT if profile is None else profile.name,
             lifted=ABSENT if profile is None else list(profile.lifted),
             class_examples=self._class_examples,
             line=ABSENT if ticket.ends is None else line and line[2].plain(),
             barrier=ABSENT if ticket.ends is None else line and line[2].barrier,
             passes=self._until.passes(ticket.index),
-        ).plain()
-        if measured and measured.test.predictions is not None:
-            predictions = measured.test.predictions.cpu().numpy()
-            self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
-        if self.folder.add_record(record):
-            self.shared.display.result(record)
-        if result is not None:
-            self._results[ticket.index] = record
-        self._forget_evaluations()
+        )
 
-    def _forget_evaluations(self) -> None:
-        """Let evaluations go whose record is written, once the next round stands: it may need
-        one for its search.
+    def _of_training(self, job: Job, trained: Trained | None) -> dict[str, Any]:
+        """Say what the training that evaluates a ticket did; without one, that there is nothing
+        to say.
         """
-        assert self._last is not None
-        if self.recipe.keep == "all":
-            return
-        # By what is written down: the last round that was evaluated need not be the last one.
-        there = [self._results[index] for index in sorted(self._results)]
-        at = self.plans.recipe.compared_at
-        kept = {
-            record["training_digest"]
-            for record in choosing.kept(self.recipe.keep, [there], at, self._headline)
+        if trained is None:
+            return dict.fromkeys(
+                ("early_stop_step", "curve", "distance", "selected", "training_digest")
+            )
+        task = self.plans.task
+        return {
+            "early_stop_step": trained.early_step,
+            "curve": describing.curve(trained, task.metrics),
+            "distance": describing.distance(job, trained),
+            "selected": describing.selected(trained.select, task),
+            "training_digest": self.pool.digest(job),
         }
-        for index, digest in list(self._evaluations.items()):
-            if index in self._results and 0 < index < self._last.index and digest not in kept:
-                del self._evaluations[index]
-        self._say_what_is_needed()
 
     def _recall(self, ticket: _Ticket, record: Record) -> None:
         """Take the result of a round that was done before; it costs more if earlier rounds were
         evaluated since.
         """
         index = ticket.index
-        if record["evaluated"]:
-            self._results[index] = record
         self._accounts.recall_evaluation(index, record)
-        if (valid := record[f"valid_{self._headline.name}"]) is not None:
+        valid = record[f"valid_{self._headline.name}"]
+        if valid is not None:
             self._until.valid[index] = valid
+        changed = dict(record)
+        if record["evaluated"]:
+            self._needs.add_result(index, record)
+            changed["passes"] = self._until.passes(index)
         costs = self._accounts.sums(index, ticket.searched)
-        changed: dict[str, Any] = (
-            {"passes": self._until.passes(index)} if record["evaluated"] else {}
-        )
-        changed |= costs if costs["samples_seen"] > record["samples_seen"] else {}
-        if {**record, **changed} != record:
-            self.folder.add_record({**record, **changed}, anyway=True)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        if costs["samples_seen"] > record["samples_seen"]:
+            changed |= costs
+        if changed != record:
+            self.folder.add_record(changed, anyway=True)
