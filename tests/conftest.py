@@ -53,9 +53,9 @@ def short_clocks():
         patch.setattr("tombola.experiments.estimate._MOST_STEPS", 4)
         patch.setattr("tombola.experiments.estimate._EXAMPLES", 20)
         patch.setattr("tombola.experiments.latency._SECONDS", 0.001)
-        patch.setattr("tombola.commands.doctor._SECONDS", 0.1)
-        patch.setattr("tombola.commands.doctor._BLOCK", 0.01)
-        patch.setattr("tombola.commands.doctor._WORK", 0.05)
+        patch.setattr("tombola.commands.timings._CASE_SECONDS", 0.1)
+        patch.setattr("tombola.commands.timings._TURN_SECONDS", 0.01)
+        patch.setattr("tombola.commands.timings._WORK_SECONDS", 0.05)
         yield
 
 

@@ -9,18 +9,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from tombola.commands import cli, doctor
-from tombola.commands.doctor import (
-    Case,
-    Examination,
-    Timing,
-    Workers,
-    advise,
-    candidates,
-    facts,
-    plain,
-    terminal,
-)
+from tombola.commands import cli, doctor, machine, timings
+from tombola.commands.doctor import Examination, advise, plain, terminal
+from tombola.commands.machine import facts
+from tombola.commands.timings import Case, Timing, Workers, candidates
 from tombola.experiments.plans import Plans, make_task, settle
 from tombola.ground.catalogue import entries, entry
 from tombola.ground.errors import ConfigError, DataError
@@ -55,6 +47,11 @@ def tiny(tmp_path, monkeypatch):
     return tmp_path
 
 
+def have_cores(monkeypatch, number):
+    for module in (doctor, machine, timings):
+        monkeypatch.setattr(module, "cores", lambda: number)
+
+
 def printed(found):
     out = io.StringIO()
     terminal(found, Console(width=100, file=out))
@@ -73,15 +70,15 @@ def test_what_is_clearly_quicker_is_advised_with_its_entry_and_what_it_costs():
         "another run.",
         "`--training.precision bf16` would take 0.50 of the time; results change, so it is another "
         "run.",
-        "2 workers do 1.8 times the work of one: `--workers 2`, as run takes by itself; it changes "
-        "no bit.",
+        "2 workers do 1.8 times the work of one: `--workers 2`, the default; it does not "
+        "affect results.",
     ]
 
 
 @pytest.mark.parametrize("times", [(1.05, 1.06, 1.07), (0.99, 1.5, 2.0), (0.5, 0.5, 0.5)])
 def test_what_is_hardly_or_not_always_quicker_is_not_advised(times):
     told = advise(case(faster({"precision": "bf16"}, *times)))
-    assert told[0] == "The recipe's own settings are the quickest measured here."
+    assert told[0] == "The recipe's own settings are the fastest measured here."
     assert "bf16" not in "".join(told)
 
 
@@ -103,7 +100,7 @@ def test_threads_that_gain_less_than_workers_are_advised_for_single_trainings_al
             Workers(2, 2, [0.8, 1.4, 1.6]),
             "in single rounds 0.8 to 1.6 times: too uneven to advise.",
         ),
-        (Workers(2, 1, [1.5, 1.5, 1.5]), "`--workers 2`, which changes no bit."),
+        (Workers(2, 1, [1.5, 1.5, 1.5]), "`--workers 2`, which does not affect results."),
         (Workers(1, 1, not_here="there is one core"), "There is one core."),
     ],
 )
@@ -142,26 +139,26 @@ def test_a_setting_that_fails_here_is_told_and_the_others_are_measured(tiny, mon
     recipe = parse(TINY)
     task = make_task(recipe, None)
     plans = Plans.of(settle(recipe, task), task)
-    whole = doctor._Timed
+    whole = timings._Timed
 
     def failing(plans, training):
         if training.compile:
             raise RuntimeError("backend='inductor' raised:\nno compiler found\nlong story")
         return whole(plans, training)
 
-    monkeypatch.setattr(doctor, "_Timed", failing)
+    monkeypatch.setattr(timings, "_Timed", failing)
     tried = candidates(recipe.training, task.model, "cpu", 1, compiled=True)
-    timings = doctor.measure(plans, tried)
-    assert [timing.not_here for timing in timings if timing.changes.get("compile")] == [
+    measured = timings.measure(plans, tried)
+    assert [timing.not_here for timing in measured if timing.changes.get("compile")] == [
         "no compiler found"
     ]
-    assert all(len(timing.times) >= 3 for timing in timings if not timing.not_here)
+    assert all(len(timing.times) >= 3 for timing in measured if not timing.not_here)
     assert "compile true is not here: no compiler found" in printed(
-        Examination(facts(), [case(*timings[1:])])
+        Examination(facts(), [case(*measured[1:])])
     )
 
     with pytest.raises(ConfigError, match="own training fails here: no compiler found"):
-        doctor.measure(plans, tried[::-1])
+        timings.measure(plans, tried[::-1])
 
 
 def test_measuring_leaves_threads_random_state_and_model_as_they_were(tiny):
@@ -169,14 +166,14 @@ def test_measuring_leaves_threads_random_state_and_model_as_they_were(tiny):
     task = make_task(recipe, None)
     before = torch.get_num_threads(), torch.get_rng_state(), task.initial_state()
     plans = Plans.of(settle(recipe, task), task)
-    doctor.measure(plans, candidates(recipe.training, task.model, "cpu", cores=2))
+    timings.measure(plans, candidates(recipe.training, task.model, "cpu", cores=2))
     assert torch.get_num_threads() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert all(torch.equal(value, before[2][name]) for name, value in task.initial_state().items())
 
 
 def test_the_command_measures_a_recipe_and_its_workers(tiny, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "cores", lambda: 2)
+    have_cores(monkeypatch, 2)
     assert cli.main(["doctor", "tiny.yaml", "--training.step", "eager", "--json"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
@@ -192,7 +189,7 @@ def test_the_command_measures_a_recipe_and_its_workers(tiny, monkeypatch, capsys
 
 
 def test_one_core_is_enough(tiny, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "cores", lambda: 1)
+    have_cores(monkeypatch, 1)
     assert cli.main(["doctor", "tiny.yaml"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -210,11 +207,11 @@ def test_without_a_recipe_two_cases_are_measured(monkeypatch, capsys):
         return cases
 
     monkeypatch.setattr(doctor, "measure", measure)
-    monkeypatch.setattr(doctor, "_with_workers", with_workers)
+    monkeypatch.setattr(doctor, "measure_workers", with_workers)
     idle = facts() | {"busy": False}
     monkeypatch.setattr(doctor, "facts", lambda _: idle)
     monkeypatch.setattr("tombola.ground.devices.kind_of", lambda _: "cpu")
-    monkeypatch.setattr(doctor, "cores", lambda: 2)
+    have_cores(monkeypatch, 2)
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "lenet_300_100 on synthetic, adam, batch 60, on the CPU" in out
@@ -227,8 +224,8 @@ def test_a_worker_that_ends_is_told(tiny, monkeypatch):
     def gone(hands, case, tell):
         raise EOFError
 
-    monkeypatch.setattr(doctor, "_together", gone)
-    (measured,) = doctor._with_workers([case(workers=Workers(2, 2))], None, lambda _: None)
+    monkeypatch.setattr(timings, "_work_together", gone)
+    (measured,) = timings.measure_workers([case(workers=Workers(2, 2))], None, lambda _: None)
     assert (
         advise(measured)[-1]
         == "2 workers cannot be measured: one of them ended; memory may be too small."
@@ -263,9 +260,9 @@ def test_data_sets_are_looked_for_where_they_are_read(tmp_path):
         for name, read in loaded.items()
         if "download" in inspect.signature(read).parameters
     }
-    assert set(downloaded) == set(doctor.PLACES)
+    assert set(downloaded) == set(machine.DATA_FILES)
     for name, read in downloaded.items():
-        folder, files = doctor.PLACES[name]
+        folder, files = machine.DATA_FILES[name]
         with pytest.raises(DataError) as refused:
             read(root=tmp_path, download=False)
         assert f"lacks {', '.join(files)} in {folder}," in str(refused.value)
