@@ -53,10 +53,11 @@ class Accounts:
 
     def begin_round(self) -> None:
         """Forget the rounds before, where a ticket needs nothing of them."""
-        if self._by_itself:
-            self.searched = {
-                key: cost for key, cost in self.searched.items() if cost.role == "pretraining"
-            }
+        if not self._by_itself:
+            return
+        for digest, cost in list(self.searched.items()):
+            if cost.role != "pretraining":
+                del self.searched[digest]
 
     def charge_search(self, jobs: Sequence[Job], trained: Sequence[Trained], role: str) -> None:
         """Charge trainings to the search."""
@@ -104,13 +105,16 @@ class Accounts:
             index: Its round.
             searched: What its search cost up to there.
         """
-        earlier = [costs for round_, costs in self.evaluated.items() if round_ <= index]
-        chosen = earlier if self._cumulative else earlier[-1:]
-        both = dict(searched) | {cost.training: cost for costs in chosen for cost in costs}
+        evaluations = [costs for round_, costs in self.evaluated.items() if round_ <= index]
+        if not self._cumulative:
+            evaluations = evaluations[-1:]
+        all_costs = dict(searched)
+        for costs in evaluations:
+            all_costs |= {cost.training: cost for cost in costs}
         return {
-            "samples_seen": sum(cost.samples for cost in both.values()),
+            "samples_seen": sum(cost.samples for cost in all_costs.values()),
             "samples_seen_search": sum(cost.samples for cost in searched.values()),
-            "seconds": sum(cost.seconds for cost in both.values()),
+            "seconds": sum(cost.seconds for cost in all_costs.values()),
             "seconds_search": sum(cost.seconds for cost in searched.values()),
         }
 
@@ -136,9 +140,10 @@ def _sparse_flops(per_example: Mapping[str, Flops], job: Job, trained: Trained) 
     if not trained.cuts:
         return flops.training(per_example, job.mask) * trained.samples
     sizes = {name: keep.numel() for name, keep in job.mask.items()}
-    first, last = trained.cuts[0][0], job.first + trained.steps
-    found = max(0, first - job.first) * flops.training(per_example)
-    for (step, kept), after in itertools.pairwise([*trained.cuts, (last, {})]):
+    # Dense until the first cut, then as sparse as each cut leaves it until the next one.
+    first_cut, end = trained.cuts[0][0], job.first + trained.steps
+    total = max(0, first_cut - job.first) * flops.training(per_example)
+    for (step, kept), (next_step, _) in itertools.pairwise([*trained.cuts, (end, {})]):
         counts = {name: (kept[name], size) for name, size in sizes.items()}
-        found += (after[0] - step) * flops.training_at(per_example, counts)
-    return found * trained.samples // trained.steps
+        total += (next_step - step) * flops.training_at(per_example, counts)
+    return total * trained.samples // trained.steps

@@ -28,20 +28,27 @@ def ticket_facts(plans: Plans, mask: Mask, job: Job, layers: Mapping[str, Flops]
         job: The training that it starts; round 0 starts where the others do.
         layers: What an example costs, layer by layer.
     """
-    left_out = {"unmasked": plans.unmasked, "uncounted": plans.task.uncounted}
-    return {
+    layers_kept = {}
+    for name, keep in mask.items():
+        layers_kept[name] = [int(keep.count_nonzero()), keep.numel()]
+    facts = {
         "kept": count(mask),
         "prunable": size(mask),
         "total": plans.total,
         "density": density(mask),
         "density_total": density(mask, plans.total),
-        "layers": {name: [int(keep.count_nonzero()), keep.numel()] for name, keep in mask.items()},
+        "layers": layers_kept,
         "inference_flops": [flops.inference(layers), flops.inference(layers, mask)],
         "mask_digest": job.mask_digest,
         "rewind_digest": job.start_digest,
         "cut_seconds": 0.0,
         "invariant_seconds": 0.0,
-    } | {name: names for name, names in left_out.items() if names}
+    }
+    if plans.unmasked:
+        facts["unmasked"] = plans.unmasked
+    if plans.task.uncounted:
+        facts["uncounted"] = plans.task.uncounted
+    return facts
 
 
 def round_facts(found: Round, before: Mask) -> dict[str, Any]:
@@ -82,9 +89,12 @@ def distance(job: Job, trained: Trained) -> float:
     squared change.
     """
     mask = trained.mask or job.mask
-    moved = [(trained.state[name] - job.start[name])[keep].double() for name, keep in mask.items()]
-    number = sum(part.numel() for part in moved)
-    return math.sqrt(sum(float(part.square().sum()) for part in moved) / max(number, 1))
+    squares, number = 0.0, 0
+    for name, keep in mask.items():
+        moved = (trained.state[name] - job.start[name])[keep].double()
+        squares += float(moved.square().sum())
+        number += moved.numel()
+    return math.sqrt(squares / max(number, 1))
 
 
 def class_examples(plans: Plans, replicate: int) -> list[int]:

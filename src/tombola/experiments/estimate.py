@@ -18,7 +18,9 @@ from tombola.ground.settings import Training
 from tombola.training.jobs import alone
 from tombola.training.loop import Step, train
 
-_LEAST_STEPS, _MOST_STEPS, _SECONDS, _EXAMPLES = 3, 50, 2.0, 500
+# What is measured: so many steps, and no further ones after so many seconds; so many examples.
+_LEAST_STEPS, _MOST_STEPS, _SECONDS = 3, 50, 2.0
+_EXAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Measure:
 
     @classmethod
     def of(cls, plans: Plans) -> Measure:
-        """Measure a few steps; what is learnt is thrown away."""
+        """Measure a few steps; what they learn is thrown away."""
         try:
             return cls(*_measure(plans))
         except Exception:  # whatever is wrong with a training belongs to the arm that meets it
@@ -95,9 +97,10 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
     settings = replace(training, lr=1e-12)
     model = task.build(task.initial_state(), WHOLE, seed)
     part = plans.whole(0)
-    there = part.examples or range(task.size(WHOLE, "train"))
-    if whole := len(there) - len(there) % settings.batch_size:
-        part = Partition(examples=tuple(there[:whole]))
+    examples = part.examples or range(task.size(WHOLE, "train"))
+    in_whole_batches = len(examples) - len(examples) % settings.batch_size
+    if in_whole_batches:
+        part = Partition(examples=tuple(examples[:in_whole_batches]))
     batches = task.batches(part, settings.batch_size, seed)
     return model, train(
         model,
@@ -107,31 +110,27 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
         loss=task.loss,
         seed=seed,
         last=sys.maxsize,
-        visited=lambda _: (
-            False
-        ),  # as in a run, where nobody touches a model between two evaluations
+        visited=lambda _: False,  # as in a run: nobody touches the model between evaluations
     )
 
 
 def _measure(plans: Plans) -> tuple[float, float]:
-    """Return the seconds of a training step and of evaluating one example; what is learnt here
-    is thrown away.
-    """
+    """Return the seconds of a training step and of evaluating one example."""
     task, settings = plans.task, plans.recipe.training
     with alone(settings, task):
         model, steps = trial(plans, settings)
         times: list[float] = []
         for _ in steps:
             times.append(time.perf_counter())
-            if len(times) > _MOST_STEPS or (
-                len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS
-            ):
+            enough = len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS
+            if enough or len(times) > _MOST_STEPS:
                 break
-        there = plans.whole(0).examples or range(task.size(WHOLE, "train"))
-        few = Partition(examples=tuple(there[:_EXAMPLES]))
+        examples = plans.whole(0).examples or range(task.size(WHOLE, "train"))
+        few = Partition(examples=tuple(examples[:_EXAMPLES]))
         for _ in range(2):  # the first one warms up
             began = time.perf_counter()
             task.measure(model, few, "train")
+        per_example = (time.perf_counter() - began) / len(few.examples or ())
     # The median: the first steps cost more.
     per_step = statistics.median(after - before for before, after in itertools.pairwise(times))
-    return per_step, (time.perf_counter() - began) / len(few.examples or ())
+    return per_step, per_example

@@ -25,13 +25,14 @@ from tombola.training.jobs import Job
 class Feed:
     """The rounds of an arm as they come, for the arms that follow it.
 
-    What all of them have read is not kept, and neither is anything where nobody follows.
+    A round is kept until all of them have read it; where nobody follows, none is kept.
 
     Args:
         readers: How many arms follow it; each goes through the rounds once.
 
     >>> from tombola.ground.settings import Training
-    >>> job = Job({"w": torch.ones(3)}, {"w": torch.tensor([True, False, True])}, Training(epochs=1), seed=0)
+    >>> mask = {"w": torch.tensor([True, False, True])}
+    >>> job = Job({"w": torch.ones(3)}, mask, Training(epochs=1), seed=0)
     >>> feed = Feed(readers=1)
     >>> feed.put(Found(job, samples=600))
     >>> feed.end()
@@ -55,7 +56,7 @@ class Feed:
             self._changed.notify_all()
 
     def end(self, failure: str = "") -> None:
-        """Say that no more come; with a failure the arms that follow are skipped."""
+        """Say that no more rounds come; with a failure the arms that follow are skipped."""
         with self._changed:
             self._failure = failure
             self._changed.notify_all()
@@ -79,7 +80,7 @@ class Feed:
 def feeds_of(
     arms: Mapping[str, Method], todo: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], Feed]:
-    """Make the feeds of arms of replicates, each for those of them that follow it."""
+    """Make the feed of every arm of every replicate, for those among them that follow it."""
     keys = list(todo)
     readers = Counter((arms[name].source, replicate) for name, replicate in keys)
     return {key: Feed(readers[key]) for key in keys}
@@ -87,11 +88,11 @@ def feeds_of(
 
 @dataclass
 class _Waiting:
-    """A round that waits to be read: its mask is packed to bits, an eighth of what it takes."""
+    """A round that waits to be read: its mask is packed to bits, an eighth of the memory."""
 
     job: Job  # without its mask
-    mask: dict[str, tuple[NDArray[np.uint8], torch.Size]]
-    known: dict[str, Any]  # digests that are not worked out again
+    bits: dict[str, tuple[NDArray[np.uint8], torch.Size]]
+    digests: dict[str, Any]  # of the job, which are not computed again
     samples: int
     readers: int
 
@@ -100,18 +101,17 @@ class _Waiting:
         bits = {}
         for name, keep in found.job.mask.items():
             bits[name] = np.packbits(keep.cpu().numpy().reshape(-1)), keep.shape
-        known = {
-            name: value
-            for name, value in vars(found.job).items()
-            if name in ("start_digest", "mask_digest")
-        }
-        return cls(replace(found.job, mask={}), bits, known, found.samples, readers)
+        digests = {}
+        for name in ("start_digest", "mask_digest"):
+            if name in vars(found.job):  # a cached property that was asked for before
+                digests[name] = vars(found.job)[name]
+        return cls(replace(found.job, mask={}), bits, digests, found.samples, readers)
 
     def found(self) -> Found:
         mask = {}
-        for name, (bits, shape) in self.mask.items():
+        for name, (bits, shape) in self.bits.items():
             keep = np.unpackbits(bits, count=shape.numel()).astype(bool)
             mask[name] = torch.from_numpy(keep).view(shape)
         job = replace(self.job, mask=mask)
-        vars(job).update(self.known)
+        vars(job).update(self.digests)
         return Found(job, self.samples)

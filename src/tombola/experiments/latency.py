@@ -11,7 +11,7 @@ only a smaller network or a kernel for sparse weights takes less time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,14 +32,14 @@ BATCHES = (1, 100)
 
 _SECONDS = 0.5  # for all networks at one size of batch, as far as the fewest samples allow
 _FEWEST, _MOST = 5, 51  # samples of each network
-_SAMPLE = 1e-3  # seconds that a sample takes at least: clocks are no finer than it needs
+_SAMPLE_SECONDS = 1e-3  # of a sample at least: shorter ones are lost in the grain of the clock
 
 
 def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
     """Time the dense network and the sparsest ticket of each search, and write the run's
     ``latency.json``.
 
-    What is measured of the same tickets already stays as it is.
+    What was measured before of the same tickets stays as it is.
 
     Args:
         run: The folder; nobody else may work there.
@@ -51,25 +51,16 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
         DiskError: The file cannot be written.
     """
     tickets = _sparsest(run)
-    wanted = [record["mask_digest"] for record in tickets]
-    if (
-        not tickets
-        or [row["mask_digest"] for row in run.latency().get("rows", []) if row["arm"] != DENSE]
-        == wanted
-    ):
+    if not tickets or _measured(run) == [record["mask_digest"] for record in tickets]:
         return
     training, task = plans.recipe.training, plans.task
     networks = {DENSE: model(tickets[0]["replicate"])}
-    for record in tickets:
-        networks[record["arm"]] = model(record["replicate"])
-        apply_(
-            networks[record["arm"]], run.mask(record["arm"], record["replicate"], record["round"])
-        )
     rows: list[dict[str, Any]] = [{"arm": DENSE}]
-    rows += [
-        {key: record[key] for key in ("arm", "replicate", "round", "mask_digest")}
-        for record in tickets
-    ]
+    for record in tickets:
+        arm, replicate, index = record["arm"], record["replicate"], record["round"]
+        networks[arm] = model(replicate)
+        apply_(networks[arm], run.mask(arm, replicate, index))
+        rows.append({key: record[key] for key in ("arm", "replicate", "round", "mask_digest")})
     kernel = finding.named(training.kernel)
     with alone(training, task), torch.inference_mode():
         for name, network in networks.items():
@@ -77,47 +68,53 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
             arrange_(network, training)
             networks[name] = kernel.inference(network)
         for batch in BATCHES:
-            for row, seconds in zip(
-                rows, timed(networks, task.probe(batch, 0)).values(), strict=True
-            ):
-                low, middle, high = (
-                    1000 * float(value) for value in np.quantile(seconds, [0.25, 0.5, 0.75])
-                )
-                row[f"batch_{batch}"] = {
-                    "ms": middle,
-                    "quartiles": [low, high],
-                    "samples": len(seconds),
-                }
-    run.seals.write_json(
-        run.layout.latency, {"device": task.device.type, "threads": training.threads, "rows": rows}
-    )
+            samples = timed(networks, task.probe(batch, 0))
+            for row in rows:
+                row[f"batch_{batch}"] = _summary(samples[row["arm"]])
+    content = {"device": task.device.type, "threads": training.threads, "rows": rows}
+    run.seals.write_json(run.layout.latency, content)
+
+
+def _measured(run: Run) -> list[str]:
+    """Return the digests of the masks that were timed before."""
+    rows = run.latency().get("rows", [])
+    return [row["mask_digest"] for row in rows if row["arm"] != DENSE]
+
+
+def _summary(seconds: Sequence[float]) -> dict[str, Any]:
+    """Return median and quartiles in milliseconds."""
+    low, median, high = (1000 * float(value) for value in np.quantile(seconds, [0.25, 0.5, 0.75]))
+    return {"ms": median, "quartiles": [low, high], "samples": len(seconds)}
 
 
 def timed(networks: Mapping[str, nn.Module], inputs: Tensor) -> dict[str, list[float]]:
-    """Time networks on one batch, in turn, so that what else the machine does meets all of them.
+    """Time networks on one batch, in turn, so that all of them share what else the machine does.
 
     Args:
         networks: By name, in evaluation mode, on the device of the inputs.
         inputs: Shape [batch, ...].
 
     Returns:
-        Seconds a batch, several samples of each network.
+        Seconds per batch, several samples of each network.
 
-    >>> found = timed({"dense": nn.Linear(4, 2), "ticket": nn.Linear(4, 2)}, torch.ones(3, 4))
-    >>> len(found["dense"]) == len(found["ticket"]) >= 5
+    >>> networks = {"dense": nn.Linear(4, 2), "ticket": nn.Linear(4, 2)}
+    >>> samples = timed(networks, torch.ones(3, 4))
+    >>> len(samples["dense"]) == len(samples["ticket"]) >= 5
     True
     """
-    once = 0.0
+    # How long a call takes decides how many calls make a sample, and how many samples there are.
+    slowest = 0.0
     for network in networks.values():
         _seconds(network, inputs, 1)  # what is made at the first call is no part of any other
-        once = max(once, _seconds(network, inputs, 1))
-    calls = max(1, round(_SAMPLE / once))
-    samples = min(_MOST, max(_FEWEST, round(_SECONDS / (calls * once * len(networks)))))
-    found: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(samples):
+        slowest = max(slowest, _seconds(network, inputs, 1))
+    calls = max(1, round(_SAMPLE_SECONDS / slowest))
+    number = round(_SECONDS / (calls * slowest * len(networks)))
+    number = min(_MOST, max(_FEWEST, number))
+    samples: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(number):
         for name, network in networks.items():
-            found[name].append(_seconds(network, inputs, calls) / calls)
-    return found
+            samples[name].append(_seconds(network, inputs, calls) / calls)
+    return samples
 
 
 def _seconds(network: nn.Module, inputs: Tensor, calls: int) -> float:
@@ -130,19 +127,21 @@ def _seconds(network: nn.Module, inputs: Tensor, calls: int) -> float:
 
 
 def _sparsest(run: Run) -> list[Record]:
-    """Return, of each arm that searches by itself, the sparsest ticket whose file is here, of
-    the first replicate.
+    """Return of each arm that searches and follows no other the sparsest ticket whose file is
+    here, of the first replicate that has one.
     """
-    arms = [name for name, arm in run.recipe.arms.items() if arm.searches and arm.source is None]
-    found = []
-    for arm in arms:
-        there = [
-            record
-            for record in run.records.all()
-            if record["arm"] == arm
-            and 0 < record["density"] < 1
-            and run.ticket_path(arm, record["replicate"], record["round"]).exists()
-        ]
-        if there:
-            found.append(min(there, key=lambda record: (record["replicate"], record["density"])))
-    return found
+    sparsest = []
+    for name, arm in run.recipe.arms.items():
+        if not arm.searches or arm.source is not None:
+            continue
+        tickets = []
+        for record in run.records.all():
+            if record["arm"] != name or not 0 < record["density"] < 1:
+                continue
+            if run.ticket_path(name, record["replicate"], record["round"]).exists():
+                tickets.append(record)
+        if tickets:
+            sparsest.append(
+                min(tickets, key=lambda record: (record["replicate"], record["density"]))
+            )
+    return sparsest

@@ -1,4 +1,4 @@
-"""Stopping: when a search has come to what its recipe asks for."""
+"""Stopping: when a search has reached what its recipe asks for."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Stop:
         self.valid: dict[int, float] = {}
 
     def after(self, index: int, mask: Mask, wait: Callable[[int], None]) -> End | None:
-        """Return why the search stops after a round (nothing to say: an empty end), ``None`` to go
-        on.
+        """Return why the search stops after a round, ``None`` to go on; an empty end is a goal that
+        was reached.
 
         Args:
             index: The round.
@@ -44,11 +44,13 @@ class Stop:
                 return self._worse(index, until.accuracy_drop)
         if until.rounds is not None and index >= until.rounds:
             return End()
-        goals = [until.density] if until.density is not None else []
+        goals = []
+        if until.density is not None:
+            goals.append(until.density)
         if until.density_total is not None:
             goals.append(1 - (1 - until.density_total) * self._total / size(mask))
-        reached = {"density": density(mask), "prunable": size(mask), "layers": mask}
-        return End() if any(reaches(reached, goal) for goal in goals) else None
+        facts = {"density": density(mask), "prunable": size(mask), "layers": mask}
+        return End() if any(reaches(facts, goal) for goal in goals) else None
 
     def passes(self, index: int) -> bool | None:
         """Whether a ticket is as accurate as the recipe asks, on validation data; ``None``
@@ -63,13 +65,14 @@ class Stop:
     def _worse(self, index: int, drop: float) -> End:
         """Say that a ticket is worse than the recipe allows, and which one is the result."""
         metric = self._headline
-        dense, ticket, most = (
-            self._told(value) for value in (self.valid[0], self.valid[index], drop)
-        )
+        ticket, dense = self._shown(self.valid[index]), self._shown(self.valid[0])
         side = "below" if metric.higher else "above"
+        reason = (
+            f"validation {metric.title} {ticket} in round {index} is more than "
+            f"{self._shown(drop)} {side} dense ({dense})"
+        )
         result = f"round {index - 1} is the result" if index > 1 else "no ticket passes"
-        found = f"validation {metric.title} {ticket} in round {index} is more than {most} {side} dense ({dense})"
-        return End("worse", f"{found}: {result}", index)
+        return End("worse", f"{reason}: {result}", index)
 
-    def _told(self, value: float) -> str:
+    def _shown(self, value: float) -> str:
         return f"{value:.2%}" if self._headline.fraction else self._headline.shown(value)
