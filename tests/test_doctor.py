@@ -13,7 +13,7 @@ from tombola.commands import cli, doctor, machine, timings
 from tombola.commands.doctor import Examination, advise, plain, terminal
 from tombola.commands.machine import facts
 from tombola.commands.timings import Case, Timing, Workers, candidates
-from tombola.experiments.plans import Plans, make_task, settle
+from tombola.experiments.plans import Plans, make_task, resolve_defaults
 from tombola.ground.catalogue import entries, entry
 from tombola.ground.errors import ConfigError, DataError
 from tombola.ground.settings import Training
@@ -138,7 +138,7 @@ def test_a_change_that_a_traced_step_stands_against_comes_with_an_eager_one():
 def test_a_setting_that_fails_here_is_told_and_the_others_are_measured(tiny, monkeypatch):
     recipe = parse(TINY)
     task = make_task(recipe, None)
-    plans = Plans.of(settle(recipe, task), task)
+    plans = Plans.of(resolve_defaults(recipe, task), task)
     whole = timings._Timed
 
     def failing(plans, training):
@@ -165,7 +165,7 @@ def test_measuring_leaves_threads_random_state_and_model_as_they_were(tiny):
     recipe = parse(TINY)
     task = make_task(recipe, None)
     before = torch.get_num_threads(), torch.get_rng_state(), task.initial_state()
-    plans = Plans.of(settle(recipe, task), task)
+    plans = Plans.of(resolve_defaults(recipe, task), task)
     timings.measure(plans, candidates(recipe.training, task.model, "cpu", cores=2))
     assert torch.get_num_threads() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])

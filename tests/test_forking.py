@@ -16,12 +16,12 @@ from tombola.executors import forking
 for name in forking.IMPORTED:
     importlib.import_module(name)
 imported = set(sys.modules)
-from tombola.experiments.plans import Plans, make_task, settle
+from tombola.experiments.plans import Plans, make_task, resolve_defaults
 from tombola.schema.recipe import parse
 recipe = parse({"name": "x", "data": "synthetic", "model": "MODEL", "training": {"epochs": 1}, "arms":
                 {"lth": {"method": "lth", "rate": 0.2}}, "until": {"rounds": 1}})
 task = make_task(recipe, None)
-recipe = settle(recipe, task)
+recipe = resolve_defaults(recipe, task)
 plans = Plans.of(recipe, task)
 planned = set(sys.modules)
 from tombola.training.jobs import Job, measure, run_job

@@ -10,7 +10,7 @@ import torch
 from tombola.data.partitions import WHOLE, by_classes
 from tombola.executors import serial
 from tombola.experiments.experiment import run
-from tombola.experiments.plans import Plans, make_task, settle
+from tombola.experiments.plans import Plans, make_task, resolve_defaults
 from tombola.schema.recipe import parse
 from tombola.search.rounds import find
 from tombola.training.jobs import Job, measure, run_job
@@ -46,7 +46,7 @@ def recipe(**training):
 def made(device="cuda", **training):
     one = replace(recipe(**training), device=device)
     task = make_task(one, None)
-    one = settle(one, task)
+    one = resolve_defaults(one, task)
     return task, Job(task.initial_state(), Plans.of(one, task).mask, one.training, seed=0)
 
 
@@ -93,7 +93,7 @@ def test_a_traced_step_has_the_bits_of_an_eager_one():
             recipe().plain() | {"model": "lenet_300_100", "training": {"epochs": 1, "step": step}}
         )
         task = make_task(one, None)
-        one = settle(one, task)
+        one = resolve_defaults(one, task)
         states.append(
             run_job(
                 Job(task.initial_state(), Plans.of(one, task).mask, one.training, seed=0), task

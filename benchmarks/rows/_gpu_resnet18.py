@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.harness import Goal, Measured, NotRun, Row, Settings, interleave, ratio, single
 from tombola.data.partitions import WHOLE
-from tombola.experiments.plans import make_task, settle
+from tombola.experiments.plans import make_task, resolve_defaults
 from tombola.ground import devices
 from tombola.masks.masks import ones
 from tombola.schema.recipe import parse
@@ -56,7 +56,7 @@ def measure(settings: Settings) -> Measured:
         }
     )
     task = make_task(recipe, settings.root)
-    training = settle(recipe, task).training
+    training = resolve_defaults(recipe, task).training
     mask, steps = ones(task.model, "conv", head=task.head), settings.scaled(100, 3)
 
     def loop() -> float:

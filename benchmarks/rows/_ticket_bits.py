@@ -21,7 +21,7 @@ from benchmarks.curves import points
 from benchmarks.harness import Goal, Measured, Row, Series, Settings, exact, interleave, single
 from tombola.data.partitions import WHOLE
 from tombola.executors import serial
-from tombola.experiments.plans import Plans, make_task, settle
+from tombola.experiments.plans import Plans, make_task, resolve_defaults
 from tombola.ground.types import Mask
 from tombola.schema.recipe import parse
 from tombola.search.rounds import find
@@ -141,7 +141,7 @@ def _searched(rounds: int) -> Iterator[dict[str, Tensor]]:
         }
     )
     task = make_task(recipe, None)
-    recipe = settle(recipe, task)
+    recipe = resolve_defaults(recipe, task)
     job = Job(task.initial_state(), Plans.of(recipe, task).mask, recipe.training, seed=0)
     for found in find(job, [WHOLE], [0.5] * rounds, run_all=serial(task)):
         yield dict(found.mask)

@@ -19,7 +19,7 @@ from typing import Any, TextIO, cast
 from tombola import __version__
 from tombola import commands as package
 from tombola.commands.command import Command, Parser
-from tombola.ground.errors import DiskError, InputError, near, one_line, shown
+from tombola.ground.errors import DiskError, InputError, OldNameWarning, near, one_line, shown
 
 
 def commands() -> dict[str, Command]:

@@ -32,7 +32,7 @@ from tombola.commands.timings import (
     measure_workers,
     workers_to_try,
 )
-from tombola.experiments.plans import Plans, make_task, settle
+from tombola.experiments.plans import Plans, make_task, resolve_defaults
 from tombola.ground.devices import cores
 from tombola.ground.errors import DataError
 from tombola.schema.recipe import Recipe, parse
@@ -112,11 +112,11 @@ def examine(
     for given in built_in() if recipe is None else [recipe]:
         tell(f"{given.name}: loading")
         task = make_task(given, data_root)
-        settled = settle(given, task)
-        plans = Plans.of(settled, task)
-        tried = candidates(given.training, task.model, settled.device, cores(), compiled=compiled)
+        resolved = resolve_defaults(given, task)
+        plans = Plans.of(resolved, task)
+        tried = candidates(given.training, task.model, resolved.device, cores(), compiled=compiled)
         timings = measure(plans, tried, tell)
-        cases.append(Case(settled, timings, workers_to_try(plans), plans.left_out))
+        cases.append(Case(resolved, timings, workers_to_try(plans), plans.left_out))
     return Examination(machine, measure_workers(cases, data_root, tell))
 
 

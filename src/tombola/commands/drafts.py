@@ -19,7 +19,7 @@ import yaml
 
 from tombola.data.loading import load
 from tombola.experiments import experiment
-from tombola.experiments.plans import Plans, make_task, settle
+from tombola.experiments.plans import Plans, make_task, resolve_defaults
 from tombola.experiments.progress import duration
 from tombola.ground import catalogue, devices
 from tombola.ground.errors import ConfigError
@@ -77,7 +77,7 @@ def draft(
     text = _text(name, given, task)
     whole = yaml.safe_load(text)
     del whole["scales"]
-    plans = Plans.of(settle(parse(whole), task), task)
+    plans = Plans.of(resolve_defaults(parse(whole), task), task)
     ahead = experiment.foresee(plans, runs=Path("runs"), workers=workers)
     crew = workers or devices.workers(plans.recipe.device, plans.recipe.training.threads)
     cost = (

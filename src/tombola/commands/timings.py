@@ -112,13 +112,13 @@ def candidates(
     own: Training, model: nn.Module, kind: str, cores: int, *, compiled: bool = False
 ) -> list[tuple[dict[str, Any], Training]]:
     """List the settings that apply to a model on a kind of device, each as (what is changed,
-    settled training).
+    training with its defaults resolved).
 
     The first changes nothing. A change that a recipe's own ``step: traced`` stands against comes
     with ``step: eager``.
 
     Args:
-        own: The recipe's training, not settled, so that what it leaves open may follow a change.
+        own: The recipe's training, its defaults not resolved, so that they may follow a change.
         model: What is trained.
         kind: "cpu" or "cuda".
         cores: That this process may use.
@@ -131,7 +131,7 @@ def candidates(
     >>> [changes for changes, _ in tried]
     [{}, {'threads': 2}, {'precision': 'bf16'}, {'step': 'eager'}]
     """
-    settled = training.resolve_defaults(own, model, kind)
+    resolved = training.resolve_defaults(own, model, kind)
     values: dict[str, Sequence[Any]] = {
         "threads": sorted({1, cores}) if kind == "cpu" else (),
         "channels_last": (True, False),
@@ -139,10 +139,10 @@ def candidates(
         "step": ("traced", "eager"),
         "compile": (True, False) if compiled else (False,),
     }
-    tried: list[tuple[dict[str, Any], Training]] = [({}, settled)]
+    tried: list[tuple[dict[str, Any], Training]] = [({}, resolved)]
     for entry, choices in values.items():
         for value in choices:
-            if value == getattr(settled, entry):
+            if value == getattr(resolved, entry):
                 continue
             # Alone if it can be, else with an eager step.
             for more in ({}, {"step": "eager"}) if entry != "step" else ({},):

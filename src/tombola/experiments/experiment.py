@@ -27,7 +27,7 @@ from tombola.experiments import latency
 from tombola.experiments.driver import ArmRun, Shared
 from tombola.experiments.estimate import Estimate
 from tombola.experiments.feeds import feeds_of
-from tombola.experiments.plans import Plans, check_seeded, make_model, make_task, settle
+from tombola.experiments.plans import Plans, check_seeded, make_model, make_task, resolve_defaults
 from tombola.experiments.progress import Display, duration, in_bytes
 from tombola.experiments.rehearsal import estimate, rehearse
 from tombola.exports.reading import read_elsewhere
@@ -183,7 +183,7 @@ def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
     if catalogue.is_own(recipe.task):
         check_task(task, recipe.task)
     check_seeded(recipe, task, data_root)
-    return Plans.of(settle(recipe, task), task)
+    return Plans.of(resolve_defaults(recipe, task), task)
 
 
 def loading(recipe: Recipe) -> str:

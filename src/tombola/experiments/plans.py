@@ -87,7 +87,7 @@ def check_seeded(recipe: Recipe, task: Task, data_root: Path | None) -> None:
         )
 
 
-def settle(recipe: Recipe, task: Task) -> Recipe:
+def resolve_defaults(recipe: Recipe, task: Task) -> Recipe:
     """Fill in what a recipe leaves open and what hangs on its model and the kind of device alone.
 
     Raises:
