@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from tombola import models
-from tombola.experiments.plans import Plans, make_task, resolve_defaults
+from tombola.experiments.plans import Plans, make_task
+from tombola.experiments.plans import resolve_defaults as resolve_recipe
 from tombola.folder.identity import run_digest
 from tombola.ground import devices
 from tombola.ground.errors import ConfigError
@@ -111,7 +112,7 @@ def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(settings):
 
 def test_the_settled_recipe_says_all_and_each_of_it_names_another_run():
     open_ = recipe()
-    whole = resolve_defaults(open_, make_task(open_, None))
+    whole = resolve_recipe(open_, make_task(open_, None))
     assert (whole.device, whole.training.channels_last, whole.training.step) == (
         devices.kind_of("auto"),
         True,
@@ -131,7 +132,7 @@ def test_the_settled_recipe_says_all_and_each_of_it_names_another_run():
 def small(**settings):
     one = recipe(training={"epochs": 2, "lr": 0.01, **settings})
     task = make_task(one, None)
-    one = resolve_defaults(one, task)
+    one = resolve_recipe(one, task)
     return task, Job(task.initial_state(), Plans.of(one, task).mask, one.training, seed=0)
 
 

@@ -2,7 +2,7 @@
 
     parser of the command line, names -> [ script ] -> eval "$(tombola completion bash)"
 
-The words are written into the script, so that pressing the tabulator starts no Python.
+The words are part of the script, so pressing tab starts no Python.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ complete -o filenames -F _tombola tombola
 
 
 def words_of(parser: argparse.ArgumentParser, above: str = "") -> dict[str, list[str]]:
-    """Return what can follow each command: its options, its choices and the commands in it; "" is
-    the beginning.
+    """Return what can follow each command: its options, its choices and the commands in it; ""
+    stands for no command yet.
 
     >>> top = argparse.ArgumentParser()
     >>> run = top.add_subparsers().add_parser("run")
@@ -41,17 +41,17 @@ def words_of(parser: argparse.ArgumentParser, above: str = "") -> dict[str, list
     >>> words_of(top)
     {'': ['-h', '--help', 'run'], 'run': ['-h', '--help', '--json']}
     """
-    found: dict[str, list[str]] = {above: []}
+    words: list[str] = []
     inner: dict[str, list[str]] = {}
     for action in parser._actions:
-        found[above] += action.option_strings
+        words += action.option_strings
         if isinstance(action, argparse._SubParsersAction):
-            for name, one in action.choices.items():
-                found[above].append(name)
-                inner |= words_of(one, f"{above} {name}".strip())
+            for name, command in action.choices.items():
+                words.append(name)
+                inner |= words_of(command, f"{above} {name}".strip())
         elif action.choices is not None:
-            found[above] += map(str, action.choices)
-    return found | inner
+            words += map(str, action.choices)
+    return {above: words, **inner}
 
 
 def script(
@@ -65,11 +65,11 @@ def script(
     Args:
         shell: "bash", "zsh" or "fish".
         parser: Of the whole command line.
-        values: What an option takes, by the option.
-        more: What can follow a command besides what the parser knows, such as names of recipes, by
-            the command.
+        values: What each option takes.
+        more: What can follow each command besides what the parser knows, such as names of recipes.
 
-    >>> print(script("fish", argparse.ArgumentParser("tombola"), {"--data": ["digits"]}, {"run": ["mnist"]}))
+    >>> top = argparse.ArgumentParser("tombola")
+    >>> print(script("fish", top, {"--data": ["digits"]}, {"run": ["mnist"]}))
     complete -c tombola -n 'test (count (commandline -opc)) -eq 1' -a '-h --help'
     complete -c tombola -n '__fish_seen_subcommand_from run' -a 'mnist'
     complete -c tombola -l data -x -a 'digits'
@@ -81,7 +81,7 @@ def script(
     top = words.pop("")
     if shell == "fish":
         return _fish(top, words, values)
-    options = [f'  {name}) words="{" ".join(known)}" ;;' for name, known in values.items()]
+    options = [f'  {option}) words="{" ".join(known)}" ;;' for option, known in values.items()]
     # The longer first: "ticket info" stands before "ticket".
     commands = [
         f'    "{command} "*) words="{" ".join(words[command])}" ;;'
@@ -98,8 +98,6 @@ def _fish(
     for command, known in words.items():
         seen = "; and ".join(f"__fish_seen_subcommand_from {part}" for part in command.split())
         lines.append(f"complete -c tombola -n '{seen}' -a '{' '.join(known)}'")
-    lines += [
-        f"complete -c tombola -l {name[2:]} -x -a '{' '.join(known)}'"
-        for name, known in values.items()
-    ]
+    for option, known in values.items():
+        lines.append(f"complete -c tombola -l {option[2:]} -x -a '{' '.join(known)}'")
     return "\n".join(lines) + "\n"
