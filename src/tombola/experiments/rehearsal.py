@@ -52,8 +52,9 @@ from tombola.training.jobs import Job, Measured, Trained, course
 Key = tuple[str, int]  # an arm, and a replicate
 Agreement = Literal["chance", "all", "least"]
 
-LARGEST = 300_000  # weights; of more a rehearsal takes so many, evenly, and the counts are as good
-_SECONDS = 20.0  # of a processor; a longer rehearsal is cut short, and that is told
+# A rehearsal takes at most so many weights of a model, evenly; the counts are as good.
+LARGEST = 300_000
+_SECONDS = 20.0  # of a processor; a longer rehearsal is cut short and says so
 
 
 class _EnoughError(BaseException):
@@ -71,7 +72,7 @@ class Rehearsed:
         flops: What they need, with all weights.
         looked_at: Validation examples that are looked at while they train.
         evaluations: Tickets that are tested.
-        lines: Lines between two trainings that are measured.
+        lines: Measured lines between two trainings.
         scored: Training examples that scores go through.
         tickets: Tickets that are written.
         candidates: Masks of partitions that are written.
@@ -96,7 +97,7 @@ class Rehearsed:
     cut_short: bool = False
 
     def times(self, replicates: int) -> Rehearsed:
-        """Return what so many replicates alike would do."""
+        """Return what this many such replicates would do."""
         counts: dict[str, Any] = self._counts()
         for name in counts:
             counts[name] *= replicates
@@ -133,10 +134,10 @@ def rehearse(
     """
     rehearsed = Rehearsed()
     deadline = time.process_time() + _SECONDS
-    for replicate, number_alike in _unlike(plans, todo, run).items():
-        arms_of_it = [key for key in todo if key[1] == replicate]
-        rehearsal = _Rehearsal(plans, arms_of_it, initial([replicate]), run, agreement, deadline)
-        rehearsed = rehearsed.plus(rehearsal.drive().times(number_alike))
+    for replicate, number in _representatives(plans, todo, run).items():
+        own_arms = [key for key in todo if key[1] == replicate]
+        rehearsal = _Rehearsal(plans, own_arms, initial([replicate]), run, agreement, deadline)
+        rehearsed = rehearsed.plus(rehearsal.drive().times(number))
         if rehearsed.cut_short:
             break
     return rehearsed
@@ -163,17 +164,17 @@ def estimate(
     if any(plans.recipe.arm(name).varies for name, _ in todo):
         for agreement in ("least", "all"):
             trainings.append(rehearse(plans, todo, initial, run, agreement).trainings)
-    task, recipe = plans.task, plans.recipe
+    recipe = plans.recipe
     until = recipe.until
-    steps_per_epoch = task.steps_per_epoch(recipe.training.batch_size)
+    rounds_known = until.accuracy_drop is None or until.rounds is not None
+    steps_per_epoch = plans.task.steps_per_epoch(recipe.training.batch_size)
     return Estimate(
         steps=expected.steps,
         trainings=expected.trainings,
         fewest=min(trainings),
         most=max(trainings),
         seconds=_seconds(plans, expected) / workers,
-        bounded=not expected.cut_short
-        and (until.accuracy_drop is None or until.rounds is not None),
+        bounded=rounds_known and not expected.cut_short,
         epochs=Schedule.of(recipe.training, steps_per_epoch).steps / steps_per_epoch,
         bytes=_bytes(plans, todo, expected),
         rounds=expected.rounds,
@@ -187,21 +188,21 @@ def _seconds(plans: Plans, expected: Rehearsed) -> float:
     """Return the processor seconds of what is expected, from a few measured steps."""
     if not expected.trainings:
         return 0.0
-    measure, task = Measure.of(plans), plans.task
-    of_an_evaluation = sum(task.size(WHOLE, split) for split in ("train", "valid", "test"))
-    of_a_line = POINTS * task.size(WHOLE, "test")
+    measured, task = Measure.of(plans), plans.task
+    per_evaluation = sum(task.size(WHOLE, split) for split in ("train", "valid", "test"))
+    per_line = POINTS * task.size(WHOLE, "test")
     examples = expected.looked_at
-    examples += expected.evaluations * of_an_evaluation + expected.lines * of_a_line
+    examples += expected.evaluations * per_evaluation + expected.lines * per_line
     # A score that needs data goes forward and back, as a step does.
     steps = expected.steps + expected.scored / plans.recipe.training.batch_size
-    return steps * measure.step + examples * measure.example
+    return steps * measured.step + examples * measured.example
 
 
-def _unlike(plans: Plans, todo: Sequence[Key], run: Run | None) -> dict[int, int]:
-    """Return the replicates to be rehearsed, each with the number of those that do as much."""
+def _representatives(plans: Plans, todo: Sequence[Key], run: Run | None) -> dict[int, int]:
+    """Return the replicates to rehearse, each with the number of replicates that it stands for."""
     replicates = list(dict.fromkeys(replicate for _, replicate in todo))
-    # Classes that are unevenly represented are so in every replicate in another way, and in a run
-    # that has begun each replicate has something else behind it.
+    # Skew leaves other examples out in every replicate, and in a run that has begun each replicate
+    # has got to another point.
     alike = plans.recipe.data.skew is None and (run is None or not run.begun)
     if alike and replicates:
         return {replicates[0]: len(replicates)}
@@ -224,10 +225,10 @@ class _Rehearsal:
         mask = thinned.state(plans.mask)
         total = round(plans.total * size(mask) / size(plans.mask))
         self._plans = replace(plans, mask=mask, total=total)
-        known = run if thinned.whole else None
-        per_example = {
-            outputs: flops.training(layers) for outputs, layers in plans.flops(todo).items()
-        }
+        known = run if thinned.complete else None
+        per_example = {}
+        for outputs, layers in plans.flops(todo).items():
+            per_example[outputs] = flops.training(layers)
         self._pool = _CountingPool(self._plans, known, per_example, agreement, deadline)
         self._folder = _UnwrittenFolder(run, thinned, todo)
         feeds = feeds_of(plans.recipe.arms, todo)
@@ -278,20 +279,22 @@ class _Rehearsal:
 
 
 class _Thinned:
-    """So many of a model's weights that a rehearsal is quick, the same of each state and mask."""
+    """Takes so few of a model's weights that a rehearsal is quick, the same of each state and
+    mask.
+    """
 
     def __init__(self, mask: Mask) -> None:
         self._stride = max(1, math.ceil(size(mask) / LARGEST))
         self._names = tuple(mask)
 
     @property
-    def whole(self) -> bool:
-        """Whether all weights are there, so that trainings have the digests of the run."""
+    def complete(self) -> bool:
+        """Whether it takes all weights, so that trainings have the digests of the run."""
         return self._stride == 1
 
     def state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights that a rehearsal takes; others it needs for digests alone."""
-        if self.whole:
+        """Return the weights that a rehearsal takes."""
+        if self.complete:
             return dict(state)
         thinned = {}
         for name in self._names:
@@ -300,7 +303,7 @@ class _Thinned:
 
     def ticket(self, ticket: Ticket) -> Ticket:
         """Return a ticket with these weights alone."""
-        if self.whole:
+        if self.complete:
             return ticket
         mask, rewind_point = self.state(ticket.mask), self.state(ticket.rewind_point)
         return replace(ticket, mask=mask, rewind_point=rewind_point)
@@ -345,11 +348,14 @@ class _CountingPool:
         digests = [self.digest(job) for job in jobs]
         if len(jobs) == 1:
             return [self._train(jobs[0])]
-        # What partitions that agree have in common is theirs: another arm has learnt otherwise, and
-        # its next trainings are none of theirs. One training that is cut twice is one, however.
-        together = digest_json([self.arm, digests[0]])
-        shares = [digests.index(digest) / len(jobs) for digest in digests]
-        return [self._train(job, together, share) for job, share in zip(jobs, shares, strict=True)]
+        # Partitions that agree have drawn the same weights. These are the arm's own: in another arm
+        # the same training learns something else. A training that occurs twice is still one.
+        common_address = digest_json([self.arm, digests[0]])
+        results = []
+        for job, digest in zip(jobs, digests, strict=True):
+            share = digests.index(digest) / len(jobs)
+            results.append(self._train(job, common_address, share))
+        return results
 
     def evaluate(self, job: Job) -> Future[tuple[Trained, Measured]]:
         self.tested.add(self.digest(job))
@@ -364,10 +370,11 @@ class _CountingPool:
     def cut(self, work: Cut) -> Future[tuple[Pruned]]:
         task, jobs = self._plans.task, list(work.jobs)
         states = [trained.state for trained in self.run_all(jobs)]
-        # By what was drawn instead of the score, which decides which weights go, not how many.
-        mask, candidates = work.cut([magnitude])(
-            work.mask, states, work.amount, Context(jobs[0].start, jobs[0].seed)
-        )
+        # By the weights that were drawn instead of the score: it decides which weights are pruned,
+        # not how many.
+        cut = work.cut([magnitude])
+        context = Context(jobs[0].start, jobs[0].seed)
+        mask, candidates = cut(work.mask, states, work.amount, context)
         samples = work.foreseen(task)
         self.cuts[work.digest(self._task)] = samples
         return _done((Pruned(mask, candidates, samples),))
@@ -375,29 +382,36 @@ class _CountingPool:
     def needs(self, who: Hashable, digests: Iterable[str]) -> None:
         pass
 
-    def _train(self, job: Job, together: str | None = None, share: float = 0.0) -> Trained:
+    def _train(self, job: Job, common_address: str | None = None, share: float = 0.0) -> Trained:
+        """Count a training, unless it was done or counted before, and draw what it learns.
+
+        Args:
+            job: The training.
+            common_address: Where partitions that agree draw from.
+            share: How far, of 1, partitions that agree as little as they can are moved on.
+        """
         if time.process_time() > self._deadline:
             raise _EnoughError
         digest, task = self.digest(job), self._plans.task
         batches = task.batches(job.part, job.training.batch_size, job.seed)
         schedule, first, last = course(job, task, len(batches))
+        examples = batches.examples(first, last)
         done = self._run is not None and self._run.has_trained(digest)
         if digest not in self.trained and not done:
             every = schedule.evaluate_every
             looks = (last - 1) // every - first // every + 1  # in between, and at the end
-            looked_at = looks * task.size(job.part, "valid")
-            examples = batches.examples(first, last)
-            per_example = self._flops[task.outputs(job.part)]
             self.trained[digest] = _Counted(
-                last - first, examples, per_example * examples, looked_at
+                steps=last - first,
+                examples=examples,
+                flops=self._flops[task.outputs(job.part)] * examples,
+                looked_at=looks * task.size(job.part, "valid"),
             )
-        apart = together is None or self._agreement == "chance"
-        learnt, pruned = self._weights(job, digest if apart else together, share), None
+        by_chance = common_address is None or self._agreement == "chance"
+        learnt = self._weights(job, digest if by_chance else common_address, share)
+        pruned = None
         if job.during is not None:
             driver = driver_class(job.during)
-            pruned = driver.end(
-                job.during, self._plans.task.model, self._plans.task.head, job.mask, learnt
-            )
+            pruned = driver.end(job.during, task.model, task.head, job.mask, learnt)
             learnt = {name: learnt[name] * keep for name, keep in pruned.items()}
         return Trained(
             final={**job.start, **learnt},
@@ -405,7 +419,7 @@ class _CountingPool:
             early_step=None,
             select="last",
             history=[],
-            samples=batches.examples(first, last),
+            samples=examples,
             seconds=0.0,
             steps=last - first,
             mask=pruned,
@@ -418,22 +432,24 @@ class _CountingPool:
         for name, keep in job.mask.items():
             values = torch.rand(keep.shape, generator=draw) + 1e-6
             if self._agreement == "least":
-                values = _apart(values, keep, share)
+                values = _moved_on(values, keep, share)
             learnt[name] = (values * keep).to(job.start[name].dtype)
         return learnt
 
 
-def _apart(values: Tensor, keep: Tensor, by: float) -> Tensor:
-    """Move the order of a layer's kept weights on by a share: other weights are the lowest then."""
+def _moved_on(values: Tensor, keep: Tensor, share: float) -> Tensor:
+    """Rank a layer's kept weights and move the ranks on by a share of them, so that others are
+    the lowest.
+    """
     number = int(keep.count_nonzero())
-    order = torch.argsort(torch.argsort(values[keep]))
-    found = torch.zeros_like(values)
-    found[keep] = ((order + round(by * number)) % max(number, 1) + 1.0) / (number + 1)
-    return found
+    ranks = torch.argsort(torch.argsort(values[keep]))
+    moved = torch.zeros_like(values)
+    moved[keep] = ((ranks + round(share * number)) % max(number, 1) + 1.0) / (number + 1)
+    return moved
 
 
 class _UnwrittenFolder:
-    """A run folder in which nothing is written; what is done stands in the real one."""
+    """A run folder in which nothing is written; what was done before is read from the real one."""
 
     def __init__(self, run: Run | None, thinned: _Thinned, todo: Sequence[Key]) -> None:
         self._run, self._thinned = run, thinned
@@ -467,11 +483,11 @@ class _UnwrittenFolder:
 
     def candidates(self, arm: str, replicate: int, index: int, _: Mask) -> list[dict[str, Tensor]]:
         assert self._run is not None
-        whole = self._run.mask(arm, replicate, index)
-        candidates = self._run.candidates(arm, replicate, index, whole)
-        return [self._thinned.state(mask) for mask in candidates]
+        mask = self._run.mask(arm, replicate, index)
+        candidates = self._run.candidates(arm, replicate, index, mask)
+        return [self._thinned.state(candidate) for candidate in candidates]
 
-    def add_record(self, _: Record, *, anyway: bool = False) -> bool:  # noqa: ARG002 - nothing is written
+    def add_record(self, _: Record, *, anyway: bool = False) -> bool:  # noqa: ARG002
         return False
 
     def keep_ticket(self, arm: str, _: int, index: int, ticket: Ticket) -> str:
@@ -501,7 +517,7 @@ class _UnwrittenFolder:
 
 
 class _Silence:
-    """Tells nothing."""
+    """No progress output."""
 
     def label(self, digest: str, text: str) -> None:
         pass
@@ -519,17 +535,20 @@ def _done(value: Any) -> Future[Any]:
     return future
 
 
-def _bytes(plans: Plans, todo: Sequence[Key], found: Rehearsed) -> int:
+def _bytes(plans: Plans, todo: Sequence[Key], expected: Rehearsed) -> int:
     """Estimate the bytes of a run folder when the run is complete."""
     recipe, task = plans.recipe, plans.task
     state = sum(value.nbytes for value in task.model.state_dict().values())
     trained = state * (2 if task.size(WHOLE, "valid") else 1)  # the last and the early-stop state
     replicates = len({replicate for _, replicate in todo})
     searching = sum(1 for name, _ in todo if recipe.arms[name].has_tickets)
-    at_most = {"all": found.evaluations, "best": 5 * searching, "last": searching, "none": 0}[
-        recipe.keep
-    ]
-    kept = min(found.evaluations, at_most) + replicates
-    masks = (found.tickets + found.candidates) * size(plans.mask) / 8
-    predictions = found.evaluations * (task.size(WHOLE, "test") if task.classes else 0)
-    return int(masks + found.starts * state + kept * trained + predictions)
+    at_most = {
+        "all": expected.evaluations,
+        "best": 5 * searching,
+        "last": searching,
+        "none": 0,
+    }
+    kept = min(expected.evaluations, at_most[recipe.keep]) + replicates
+    masks = (expected.tickets + expected.candidates) * size(plans.mask) / 8
+    predictions = expected.evaluations * (task.size(WHOLE, "test") if task.classes else 0)
+    return int(masks + expected.starts * state + kept * trained + predictions)
