@@ -68,7 +68,7 @@ def test_a_failure_is_told_after_the_rounds_that_there_were():
 
 def bytes_waiting(feed):
     return sum(
-        bits.nbytes for waiting in feed._waiting.values() for bits, _ in waiting.mask.values()
+        bits.nbytes for waiting in feed._waiting.values() for bits, _ in waiting.bits.values()
     )
 
 
