@@ -77,7 +77,7 @@ def test_every_public_name_and_every_method_has_its_place_on_the_site(site):
     for name in methods.names():
         page = (site / "methods" / f"{name}.html").read_text(encoding="utf-8")
         for card in methods.shipped(name).cards:
-            assert f"The {card.role} {card.name}" in page
+            assert f'<h2 id="{card.name}' in page
 
 
 def test_an_example_is_fenced_up_to_the_next_empty_line():

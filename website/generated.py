@@ -46,13 +46,14 @@ def _method_page(name: str, kind: type[methods.Method]) -> str:
 
 
 def _card(card: Card) -> list[str]:
-    lines = [f"## The {card.role} {card.name}", "", _sentence(card.what or card.summary), ""]
+    lines = [f"## {card.name}", "", _sentence(card.what or card.summary), ""]
     lines += ["```yaml", f"{card.name}: {card.entry}", "```", ""]
+    lines.append(f"- **Role:** [{card.role}](../glossary.md#experiments)")
     if card.question:
-        lines += [f"**Question:** {card.question}", ""]
+        lines.append(f"- **Question:** {card.question}")
     if card.source:
-        lines += [f"**Source:** {card.source}", ""]
-    return lines
+        lines.append(f"- **Source:** {card.source}")
+    return [*lines, ""]
 
 
 def _sentence(text: str) -> str:

@@ -80,7 +80,7 @@ class Colt(Rounds, OwnTraining):
             what="nothing is divided: each model sees all data, in another order. The first is "
             "LTH's own training. One round costs N full trainings",
             question="is it that the models see different data?",
-            source="ours",
+            source="introduced here",
         ),
         Card(
             "full-head",
@@ -90,7 +90,7 @@ class Colt(Rounds, OwnTraining):
             what="class partitions that keep their labels and all outputs, where COLT gives each "
             "model a head of its own size",
             question="is it the smaller head?",
-            source="ours",
+            source="introduced here",
         ),
         Card(
             "equal-steps",
@@ -100,7 +100,7 @@ class Colt(Rounds, OwnTraining):
             what="each of N partitions trains N times the recipe's epochs (here 12 where the "
             "recipe has 6), so as many steps as LTH. Half the data is otherwise half the steps",
             question="is it the shorter training?",
-            source="ours",
+            source="introduced here",
         ),
         Card(
             "real-and-random",
@@ -110,7 +110,7 @@ class Colt(Rounds, OwnTraining):
             what="one model, that of partition 1, is cut twice: by magnitude and at random",
             question="does the second cut need to be any good? For two partitions the cuts agree "
             "about as much as by chance",
-            source="ours",
+            source="introduced here",
         ),
         Card(
             "union",
@@ -120,7 +120,7 @@ class Colt(Rounds, OwnTraining):
             what="the weights that *any* partition keeps; the cut of each is chosen so that as "
             "many are left as COLT has in that round",
             question="does agreement choose better than disagreement, at the same count?",
-            source="ours",
+            source="introduced here",
         ),
         Card(
             "at-end",

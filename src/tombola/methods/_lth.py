@@ -33,7 +33,7 @@ class Lth(Rounds, OwnTraining):
             what="IMP with exactly as many weights after each round as the other arm, in each "
             "group of its scope",
             question="does the overlap do anything, or is it that more is pruned in a round?",
-            source="ours; the comparison that the COLT paper leaves out",
+            source="introduced here; the comparison that the COLT paper leaves out",
         ),
         Card(
             "matched-per-layer",
@@ -43,6 +43,6 @@ class Lth(Rounds, OwnTraining):
             what="the same in every layer, so that only the choice within a layer is left to "
             "differ",
             question="is it *how many where*, or *which*?",
-            source="ours, after Su et al. 2020, arXiv:2009.11094, section 3",
+            source="introduced here, after Su et al. 2020, arXiv:2009.11094, section 3",
         ),
     )
