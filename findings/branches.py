@@ -4,7 +4,7 @@
                +-- not cut -- the same steps
 
 The two branches share everything but the cut: weights, the optimiser's moments, the order of the
-data, and no other cut until they end. Two trainings are branched off: that of a dense network, cut
+data, and no other cut until they end. Two trainings are branched: that of a dense network, cut
 to each density at once, and that of a network on its way to a density along Zhu & Gupta's
 schedule, where the cut is the one that the schedule has there.
 

@@ -16,25 +16,26 @@ TOP = f"""
 
 # Findings
 
-What runs of tombola have shown. Every result here, and every answer to a claim, is computed from
-the records in [docs/findings](findings): `make findings` writes this page anew, and a test
-compares. A finding that contradicts a paper is a finding.
+What runs of tombola have shown. Every result on this page, and every answer to a claim, is computed
+from the records in [docs/findings](findings): `make findings` regenerates this page, and a test
+compares the two. A finding that contradicts a paper is reported like any other.
 
 **What all intervals are conditional on.** "±" is the sample standard deviation over replicates;
-brackets are 95 % t intervals of paired differences, in points of test accuracy where nothing else
-is said. Replicates differ in their seed alone: initial weights, order of the data, partitions. All
-replicates of a run share *one* training subset, *one* validation split and *one* test set (only
-the finding on uneven classes draws examples anew), so the intervals do not say what other data
-would give. There are three replicates, five for LeNet-300-100, for Conv-3 on CIFAR-10 and for
-gradual pruning and its branches. Nothing is corrected for multiplicity: of twenty differences that
-are truly zero, about one is shown by chance. Most trainings are 1 to 10 % as long as the papers';
-each section says how far it is from them.
+brackets are 95 % t intervals of paired differences, in points of test accuracy unless stated
+otherwise. Replicates differ only in their seed: initial weights, data order, partitions. All
+replicates of a run share *one* training subset, *one* validation split and *one* test set (only the
+finding on uneven classes redraws examples), so the intervals do not say what other data would give.
+There are three replicates, five for LeNet-300-100, for Conv-3 on CIFAR-10 and for
+gradual pruning and its branches. Intervals are not corrected for multiple comparisons: of twenty
+differences that are truly zero, about one appears significant. Most trainings are 1 to 10 % as long
+as the papers';
+each section says how far.
 
-**How a claim is answered.** A claim comes to one or more statements about a mean difference. A
-statement is *shown* where the interval lies on the claimed side, *contradicted* where it lies on
-the other, else *undecided*. "As accurate as" and "no difference" mean to {MARGIN_MNIST} points on
-MNIST and to {MARGIN:.0f} point elsewhere, the margins of the recipes. What is counted in rounds is
-shown where it is so in every replicate.
+**How a claim is answered.** A claim is turned into one or more statements about a mean difference.
+A statement is *shown* if the interval is on the claimed side, *contradicted* if it is on the other,
+and *undecided* otherwise. "As accurate as" and "no difference" mean to {MARGIN_MNIST} points on
+MNIST and to {MARGIN:.0f} point elsewhere, the margins of the recipes. A statement about rounds is
+shown if it holds in every replicate.
 
 | answer | statements |
 | :--- | :--- |
@@ -46,8 +47,9 @@ shown where it is so in every replicate.
 
 ## The claims, one by one
 
-What the two documents that tombola began with say: Havinga & Sawhney (H, and those they report)
-and COLT (C, arXiv:2212.12770). H11, H12 and H15 need parts that are still to come.
+The claims of the two documents that tombola started from: Havinga & Sawhney (H, including what they
+report from others) and COLT (C, arXiv:2212.12770). H11, H12 and H15 need features that do not exist
+yet.
 """
 
 

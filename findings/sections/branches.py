@@ -105,15 +105,15 @@ def text() -> str:
 python -m findings.branches
 ```
 
-Havinga & Sawhney see in one training that a cut disturbs and then lifts accuracy (H17, their
-figure 7b). Whether a cut does is a question about two futures of one state, so training is
-branched off: cut, or not cut, and then trained on alike, with the same weights, optimiser's
-moments and order of the data, and without another cut. Setting and seeds are those of the finding
+Havinga & Sawhney see in one training that a cut first disturbs accuracy and then raises it (H17,
+their figure 7b). Whether the cut does so is a question about two futures of one state. So training
+is branched: cut or not cut, then continued with the same weights, optimiser moments and data order,
+and without another cut. Setting and seeds are those of the finding
 on gradual pruning (five replicates); branch points are steps {", ".join(map(str, BRANCHES))} of
-4,300. Two trainings are branched off: the dense one, whose layers are cut to a density at once,
+4,300. Two trainings are branched: the dense one, whose layers are cut to a density at once,
 and one on its way to that density, where the cut is the schedule's own: it takes {taken[0]} of
 what is left on the way to 50 %, {taken[1]} to 20 %, {taken[2]} to 10 %, {taken[3]} to 5 %. 29
-November 2026, torch 2.14, cores shared with other work, about half an hour of one. Records are in
+November 2026, torch 2.14, shared cores, about half an hour of one. Records are in
 [findings/mnist-lenet5-branches](findings/mnist-lenet5-branches), the script is
 `findings/branches.py`.
 
@@ -122,12 +122,12 @@ and their intervals over replicates. First the dense network, cut at once:
 
 {parts[0]}
 
-Then networks on their way to a density, and one cut of the schedule:
+Then networks on the way to a density, with one cut of the schedule:
 
 {parts[1]}
 
 H17 is asked at 50 %, the density of their figure; asked at all four, the rule would say
-"{everywhere}". {little}: the intervals end at {most:+.2f}. {longer}. What the whole schedule does
-is another question: at step {STEP:,}, after its last cut, validation accuracy is
+"{everywhere}". {little}: the intervals end at {most:+.2f}. {longer}. The effect of the whole
+schedule is another question: at step {STEP:,}, after its last cut, validation accuracy is
 {"; ".join(along)}, relative to the dense network at that step.
 """

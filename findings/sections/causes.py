@@ -120,12 +120,13 @@ tombola run recipes/causes.yaml --replicates 3
 
 20,000 training images of Fashion-MNIST (5,000 for validation, 10,000 for testing), LeNet-5 (60,630
 prunable weights), Adam 1.2e-3 without a schedule, batch 60, 6 epochs (2,004 steps) a training,
-final weights, rewinding to the initial state, to below 20 % of the weights; three replicates, done
-one after the other and joined. 25 November 2026, two cores, torch 2.14, 65 minutes beside other
-work. Accuracies at 50 and 20 % are interpolated, for each replicate, between the rounds on both
+final weights, rewinding to the initial state, to below 20 % of the weights; three replicates, run
+one after the other and merged. 25 November 2026, two cores, torch 2.14, 65 minutes, with other work
+running. Accuracies at 50 and 20 % are interpolated, for each replicate, between the rounds on both
 sides, linearly in the logarithm of the density. The packed run, and what each round's candidates
 kept of each layer, are in [findings/causes](findings/causes). `kept` is the share of the weights
-that a round keeps, in percent; `rounds` those to get below 20 %. The dense network has
+that a round keeps, in percent; `rounds` is the number of rounds to get below 20 %. The dense
+network has
 {spread(values(FOLDER, "dense", 1.0))} %. With a constant learning rate `fine-tune` is the same
 training as `lr-rewind`.
 
@@ -138,18 +139,16 @@ the dense network at 20 % ({estimate(differences(FOLDER, "matched", "dense", 0.2
 
 {cause} What costs accuracy is not that each half has half the steps (`equal-steps`
 {against["equal-steps"]}), nor the heads (`full-head` {against["full-head"]}), nor that an
-intersection is taken (`union` {against["union"]}): each of these, changed, is still below
-`matched`. Halves of the examples are ahead of halves of the classes by {estimate(halves)}.
-{two_cuts}: `by-seeds` is at {against["by-seeds"]}, which leaves room for half a
-point. A cut by what half of the classes needs, without regard to the other half, is
-what the accuracy goes
-to.
+intersection is taken (`union` {against["union"]}): with any one of these changed, COLT-2 is still
+below `matched`. Halves of the examples are ahead of halves of the classes by {estimate(halves)}.
+{two_cuts}: `by-seeds` is at {against["by-seeds"]}, which leaves room for half a point. Accuracy is
+lost because each cut keeps what half of the classes needs, without regard to the other half.
 
 **Which weights are kept, or how many where?** With COLT-2's count in each layer IMP is at
 {against["matched-per-layer"]} to IMP without. {to_random}: {estimate(drawn)} at 20 %.
 
-**How much the halves agree.** A weight that one half prunes is pruned by the other with a
-frequency of {listed(agree)}. By chance it would be 0.15, and {agreement_by_chance("colt-2"):.2f}
+**How much do the halves agree?** A weight that one half prunes is pruned by the other with
+frequency {listed(agree)}. By chance it would be 0.15, and {agreement_by_chance("colt-2"):.2f}
 when chance is taken layer by layer. On MNIST the halves of the classes have
 {estimate(agreement("mnist-lenet5", "colt-2"), sign=False)}.
 """

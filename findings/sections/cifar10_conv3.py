@@ -28,7 +28,7 @@ TITLE = "COLT-2, LTH and matched IMP: Conv-3 on CIFAR-10"
 FOLDER = "cifar10-conv3"
 DENSITIES = (0.5, 0.35, 0.2)
 ARMS = {
-    "lth": "LTH, 20 % a round",
+    "lth": "LTH, 20 % per round",
     "matched": "matched: IMP at COLT-2's counts",
     "colt-2": "COLT-2, 15 % in each half of the classes",
     "random-ticket": "random ticket, COLT-2's counts in each layer",
@@ -92,11 +92,13 @@ tombola run recipes/cifar10-conv3.yaml --scale small --replicates 5
 
 10,000 training images of CIFAR-10 (2,000 for validation, all 10,000 for testing), Conv-3 (370,368
 prunable weights: convolutions), the COLT paper's protocol (batch 64, Adam, warmup, rate times 0.2
-at three milestones, best weights by validation loss, crop, flip and rotation) but for three
-things: a rate of 0.03, which Adam can learn with, 6 epochs a training instead of 50, and 10,000
-images instead of 45,000. A training is 942 steps, 3 % of the paper's, so this says what happens
+at three milestones, best weights by validation loss, crop, flip and rotation) except for three
+things: a learning rate of 0.03, with which Adam can train, 6 epochs per training instead of 50, and
+10,000
+images instead of 45,000. A training is 942 steps, 3 % of the paper's, so this shows what happens
 early in training. Five replicates, run one by one (`--only-replicates`) and merged; 25 and 26
-November 2026, two CPU cores, torch 2.14, 35 to 50 minutes a replicate, beside other work. The
+November 2026, two CPU cores, torch 2.14, 35 to 50 minutes per replicate, with other work running.
+The
 packed run is in [findings/cifar10-conv3](findings/cifar10-conv3).
 
 Test accuracy in percent, interpolated as in the finding on causes; the dense network has {dense}:
@@ -113,15 +115,14 @@ Paired differences in points:
 {above_dense}.
 
 **The two halves agree nearly as if by chance.** A weight that one half prunes is pruned by the
-other with a frequency of {agree}, by chance 0.15.
+other with frequency {agree}, by chance 0.15.
 
 **Time.** To below 20 % COLT-2's search takes {ratio_estimate(time("lth", "search"))} of LTH's
-seconds; with the accuracies that were taken {ratio_estimate(time("lth", "whole"))}, for LTH's next
-round is
-also the evaluation of the last. Matched IMP searches as quickly: COLT-2 takes
+seconds; with all evaluations {ratio_estimate(time("lth", "whole"))}, since LTH's next round is also
+the evaluation of the last. Matched IMP searches as fast: COLT-2 takes
 {ratio_estimate(time("matched", "search"))} of its seconds.
 
-What this does not say: what 50 epochs would give. The halves are trained for half the steps each,
-which matters more where trainings are short; on Fashion-MNIST (above) COLT-2 with twice the steps
-stays below IMP, too.
+This does not say what 50 epochs would give. Each half is trained for half the steps, which matters
+more in short trainings; on Fashion-MNIST (above), COLT-2 with twice the steps stays below IMP as
+well.
 """

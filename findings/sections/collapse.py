@@ -22,7 +22,7 @@ from tombola.records.records import Record
 TITLE = "Until a layer is empty: LeNet-5 on Fashion-MNIST"
 FOLDER = "fashion-mnist-collapse"
 ARMS = {
-    "lth": "LTH, 20 % a round",
+    "lth": "LTH, 20 % per round",
     "matched": "matched: IMP at COLT-2's counts",
     "colt-2": "COLT-2",
 }
@@ -86,12 +86,11 @@ have one, by replicate:
 All four layers hold on until {smallest} to {largest} weights are left, whatever the arm. Of
 {ended.total()} searches that ended so {most} was empty first in {number}, {listed(others)}; the
 first layer in none. Whether COLT-2 collapses later than LTH (C12) is not decided: its last tickets
-have {estimate(minus(left("colt-2"), left("lth")), 1)} weights more. A network of a dozen weights
-is of no use, so this is about the claim as it is put and not whether layers of a larger model become
-too
-thin earlier. The dense network has {spread(values(FOLDER, "dense", 1.0))} %;
+have {estimate(minus(left("colt-2"), left("lth")), 1)} weights more. A network of a dozen weights is
+of no use, so this answers the claim as stated, not whether layers of a larger model become too thin
+earlier. The dense network has {spread(values(FOLDER, "dense", 1.0))} %;
 {behind} by {estimate(at_10, sign=False)} points at 10 % and by {estimate(at_1, sign=False)} at 1 %.
 
-The sparsest tickets keep 0.01 % of the weights and take as long for an image as the dense network,
-for their zeros are multiplied: `latency.json`, and the table of inference in the report.
+The sparsest tickets keep 0.01 % of the weights and take as long per image as the dense network,
+since their zeros are multiplied: `latency.json`, and the table of inference in the report.
 """

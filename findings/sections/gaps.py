@@ -42,12 +42,12 @@ def text() -> str:
     colt = supported("COLT-2's tickets have a smaller one on Fashion-MNIST at 20 %", smaller)
     return f"""
 Training minus test accuracy at the end of training, ticket minus dense, in points. These are the
-runs of the findings above, read for another question: Havinga & Sawhney report that the gap is
+runs of the findings above, used for another question: Havinga & Sawhney report that the gap is
 smaller for winning tickets of convolutional networks (H16).
 
 {table(["", "ticket", "at 50 %", "at 20 %"], rows, left=2)}
 
-The gap of LTH's tickets is nowhere shown to be smaller, and larger where it differs:
+The gap of LTH's tickets is nowhere shown to be smaller; where it differs, it is larger:
 {supported("on all three at 20 %", *larger)},
 {at_half} too. Trainings are short here; the papers train longer.
 {colt}.

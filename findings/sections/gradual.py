@@ -82,23 +82,26 @@ def text() -> str:
 tombola run recipes/mnist-lenet5-gradual.yaml
 ```
 
-All of MNIST (55,000 training, 5,000 validation images), LeNet-5, every layer pruned alike along
-Zhu & Gupta's cubic schedule, the output layer too, Adam 1.2e-3, batch 128, 10 epochs (4,300 steps;
-cuts every 100 steps up to three quarters), as in Havinga & Sawhney's figures 6 and 7 but for what
-the recipe says. Five replicates, run one by one; 26 November 2026, two cores beside other work,
-torch 2.14, 12 to 30 minutes a replicate. The packed run is in
+All of MNIST (55,000 training, 5,000 validation images), LeNet-5, every layer pruned alike along Zhu
+& Gupta's cubic schedule, including the output layer, Adam 1.2e-3, batch 128, 10 epochs (4,300
+steps;
+cuts every 100 steps up to three quarters), as in Havinga & Sawhney's figures 6 and 7, with the
+exceptions that the recipe lists. Five replicates, run one by one; 26 November 2026, two cores,
+shared with other work,
+torch 2.14, 12 to 30 minutes per replicate. The packed run is in
 [findings/mnist-lenet5-gradual](findings/mnist-lenet5-gradual).
 
 Two networks are compared by one rule: both at the end of training, or both at their best step by
-validation loss (of what is pruned while it trains, the best after the last cut). Test accuracy in
+validation loss (for a network pruned during training, the best after the last cut). Test accuracy
+in
 percent. {_accuracies("at the end")}
 
 {_accuracies("at the best step")}
 
 ![Test accuracy by density](findings/mnist-lenet5-gradual/boxes.svg)
 
-In the picture, as in the paper's, what was pruned and trained on is at its end and all others are
-at their best step.
+In the picture, as in the paper's, the network that was pruned and trained on is shown at its end,
+all others at their best step.
 
 Paired differences in points:
 
@@ -107,6 +110,6 @@ Paired differences in points:
 - {below_dense}, by both rules (H1).
 - {ahead}; at 5 % the spread of the other weights hides it. At 2 and 1 % the difference is
   {estimate(at_two, 1)} and {estimate(at_one, 1)} at the end (H2, H3).
-- Which of the two rules is taken decides the sign of most differences to dense at 50 to 10 % (H4):
-  dense is further past its best step at the end than what was pruned on the way.
+- The choice of rule decides the sign of most differences to dense at 50 to 10 % (H4): at the end,
+  the dense network is further past its best step than the networks pruned on the way.
 """

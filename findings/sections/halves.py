@@ -84,8 +84,9 @@ def text() -> str:
 tombola run recipes/cifar100-resnet18-halves.yaml --scale small
 ```
 
-COLT's table I: each half of the classes searches by itself (20 % a round, seven rounds), and its
-tickets and what both halves keep are trained on all classes. The paper does it with ResNet-18 on
+COLT's table I: each half of the classes is searched separately (20 % per round, seven rounds), and
+its tickets, and the weights that both halves keep, are trained on all classes. The paper does it
+with ResNet-18 on
 CIFAR-100 and 50 epochs, to 79.9 % sparse (72.4 and 72.3 %; overlap 95.0 % sparse, 69.1 %); here it
 is LeNet-5 on 20,000 images of Fashion-MNIST, 6 epochs (2,004 steps) a training, Adam 1.2e-3, final
 weights, three replicates. 26 November 2026, two cores, torch 2.14, 19 minutes. The packed run is
@@ -104,7 +105,7 @@ independently; `matched` is IMP at the overlap's counts.
 {overlap}.
 
 **Two finished tickets overlap more than by chance** (C5): {mean(kept[0])} % of the weights are in
-both in round 7, {mean(kept[1])} % by chance. But so would tickets that no training had made: in
+both in round 7, {mean(kept[1])} % by chance. But tickets made without training would, too: in
 round 4 the pruned weights of the two halves have a Jaccard index of {alike:.3f}, by chance
 {chance:.3f}, and each shares {start:.3f} with those that were *smallest before training*. In the
 paper 5.0 % are in both and chance is 4.0 %.

@@ -111,11 +111,11 @@ def text() -> str:
 tombola run recipes/mnist-lenet-300-100.yaml --scale small
 ```
 
-All of MNIST (55,000 training, 5,000 validation images), Adam 1.2e-3, batch 60, 12,000 steps a
-training (13 epochs; the lottery ticket paper trains 50,000), validation every 100 steps; each
-layer is pruned by itself at 20 % a round, the output layer at 10 %; five replicates. The
-early-stop step is the one with the lowest validation loss. 25 November 2026, one core beside other
-work, torch 2.14, 49 minutes. The packed run is in
+All of MNIST (55,000 training, 5,000 validation images), Adam 1.2e-3, batch 60, 12,000 steps per
+training (13 epochs; the lottery ticket paper trains 50,000), validation every 100 steps; each layer
+is pruned separately at 20 % per round, the output layer at 10 %; five replicates. The
+early-stop step is the one with the lowest validation loss. 25 November 2026, one core, shared with
+other work, torch 2.14, 49 minutes. The packed run is in
 [findings/mnist-lenet-300-100](findings/mnist-lenet-300-100).
 
 {_numbers()}
@@ -134,7 +134,7 @@ one such step makes an interval of plain differences useless.
 - *One-shot* (H9): {once}; at 21.1 % {once_as_good}.
 - {masks}: which weights are kept matters, not only what they start from.
 
-**Are they winning tickets?** By the definition as [evidence.md](evidence.md) makes it testable
+**Are they winning tickets?** By the definition, made testable in [evidence.md](evidence.md)
 (accuracy at the end of training within 0.2 points of dense, early stop at most one evaluation
 interval later, better than a random and a re-initialised ticket): {_verdicts()}.
 """

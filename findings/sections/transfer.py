@@ -104,20 +104,21 @@ tombola transfer runs/lenet5-transfer-small-*/tickets/*/*/round-007*.safetensors
 
 Tickets of LTH, of COLT-2 and random ones with LTH's counts in each layer, all with 9 % of the
 weights after seven rounds on each data set (20,000 images, 6 epochs, 2,004 steps, Adam 1.2e-3,
-final weights), trained as they were found on both, with a new head where they are not at home;
+final weights), trained as they were found on both, with a new head on the other data set;
 three replicates. COLT's figure 6 and table VI transfer ResNet-18 from Tiny ImageNet to CIFAR. 26
 November 2026, two cores, torch 2.14, 13 minutes and 7 for the matrix. Records are in
 [findings/lenet5-transfer](findings/lenet5-transfer).
 
 {_accuracies()}
 
-Away from home, paired differences in points:
+On the other data set, paired differences in points:
 
 {_differences()}
 
 {somewhat}, by {estimate(both_ways("lth", "random-ticket"))}; {alone}.
 {supported("They lose to tickets found on the target itself", below("", to_those_found_there()))}
 ({estimate(to_those_found_there())}) and, pooled,
-{supported("to the dense network", below("", both_ways("lth", "dense")))}; that is shown by itself
-on MNIST only. {better}; their means are lower. At home COLT-2 minus LTH is {" and ".join(at_home)}.
+{supported("to the dense network", below("", both_ways("lth", "dense")))}; for a single direction
+this is shown on MNIST only. {better}; their means are lower. On its own data set, COLT-2 minus LTH
+is {" and ".join(at_home)}.
 """

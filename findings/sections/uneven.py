@@ -19,7 +19,7 @@ from tombola.evidence.overlap import similarities, together
 TITLE = "Classes that are unevenly represented: LeNet-5 on Fashion-MNIST"
 EVEN, UNEVEN = "fashion-mnist-non-iid/even", "fashion-mnist-non-iid/skewed"
 ARMS = {
-    "lth": "LTH, 20 % a round",
+    "lth": "LTH, 20 % per round",
     "matched": "matched: IMP at COLT-2's counts",
     "colt-2": "COLT-2",
 }
@@ -102,8 +102,8 @@ torch 2.14, 21 minutes. Both packed runs are in
 {harm}; nor is it shown that there is none, for the intervals reach 2 points down (C8). COLT-2
 minus matched IMP changes by {", ".join(changed)} points at 50, 20 and 10 % when classes are
 uneven; under uneven classes it is {", ".join(uneven)}.
-To 10 % COLT-2 needs {needed["colt-2"]} rounds, LTH {needed["lth"]}. The paper's own table has COLT
-lose 1.5 to 2.2 points by it and LTH 1.2 to 1.5.
+To 10 % COLT-2 needs {needed["colt-2"]} rounds, LTH {needed["lth"]}. In the paper's own table, COLT
+loses 1.5 to 2.2 points and LTH 1.2 to 1.5.
 
 The run on all examples also says, at 20 % density, how far training accuracy is above validation
 accuracy (C13), relative to the dense network: {estimate(gap("colt-2", 0.2))} for COLT-2,
