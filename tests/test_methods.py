@@ -164,6 +164,7 @@ def test_old_names_are_read_and_named_in_one_line():
     )
 
 
+@pytest.mark.filterwarnings("default")
 def test_the_command_line_names_old_names_without_a_line_of_code(tmp_path, capsys):
     path = tmp_path / "old.yaml"
     whole = {"training": {"epochs": 1}, "until": {"rounds": 1}, "arms": OLD}
