@@ -61,7 +61,7 @@ from importlib.metadata import packages_distributions, requires
 from packaging.requirements import Requirement
 
 sys.path.insert(0, sys.argv[1])
-known, open_ = set(), {"torch", "numpy", "safetensors", "jaxtyping", "pyyaml", "rich"}
+known, open_ = set(), {"torch", "numpy", "safetensors", "jaxtyping", "pydantic", "pyyaml", "rich"}
 while open_:
     name = open_.pop()
     known.add(name)

@@ -1,11 +1,15 @@
-"""Checking: one value that a user has given against the type that is asked for."""
+"""Checking: what a user has given against the types that are asked for, and what is wrong with it.
+
+    plain data, dataclass -> [ `tombola.ground.models` validates ] -> the dataclass, or one line
+
+What pydantic finds wrong is told in tombola's words: the place by its dotted name, the value seen,
+what would be right, and the name that may be meant.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,13 +20,16 @@ from typing import Any, Literal
 from tombola.ground.errors import ConfigError, DamagedError, near, shown
 
 MOST_ENTRIES = 1000  # of a list in a recipe
-_BITS = 128  # of a whole number, at most
+MOST_BITS = 128  # of a whole number
 _MOST_VALUES, _DEEPEST = 100_000, 50  # of plain data that a user gives
 
 _UNIONS = (types.UnionType, typing.Union)
 _LISTS = (tuple, list, Sequence)
 _MAPPINGS = (dict, Mapping)
-_KNOWN = (int, float, str, bool, type(None), Path, Literal, *_LISTS, *_MAPPINGS)
+
+
+class RefusedError(ValueError):
+    """A value is not of its type, which a validator of tombola's has found."""
 
 
 def checked(hint: Any, value: Any, dotted: str) -> Any:
@@ -47,13 +54,7 @@ def checked(hint: Any, value: Any, dotted: str) -> Any:
     Traceback (most recent call last):
     tombola.ground.errors.ConfigError: rate is '0.2'; it should be a number.
     """
-    try:
-        return _typed(hint, value)
-    except OverflowError as error:
-        raise ConfigError(f"{dotted} is {shown(value)}; no machine has such a number") from error
-    except TypeError as error:
-        raise ConfigError(f"{dotted} is {shown(value)}; it should be {_words(hint)}."
-                          f"{near(value, _choices(hint)) if isinstance(value, str) else ''}") from error  # fmt: skip
+    return _validated(hint, value, dotted)
 
 
 def check_most(of: object, most: Mapping[str, float], where: str = "") -> None:
@@ -157,10 +158,22 @@ def take_own_numbers_(data: Any) -> None:
 
 @functools.cache
 def hints_of(kind: type) -> dict[str, Any]:
-    """Return the resolved types of a class's attributes; looking them up takes longer than
-    checking them.
-    """
+    """Return the resolved types of a class's attributes."""
     return typing.get_type_hints(kind)
+
+
+def alias_of(field: dataclasses.Field[Any]) -> str:
+    """Return the name of a field's entry in plain data."""
+    alias: str = field.metadata.get("alias", field.name)
+    return alias
+
+
+def short_of(kind: Any) -> str | None:
+    """Return the entry that a bare text stands for; ``None`` where a mapping is needed."""
+    for field in dataclasses.fields(kind):
+        if field.metadata.get("short"):
+            return alias_of(field)
+    return None
 
 
 def filled(kind: Any, given: Any, where: str) -> Any:
@@ -168,47 +181,86 @@ def filled(kind: Any, given: Any, where: str) -> Any:
 
     Args:
         kind: The dataclass.
-        given: Its attributes; where one is a dataclass itself, likewise.
+        given: Its entries; where one is a dataclass itself, likewise. See `tombola.ground.models`
+            for what they may leave out.
         where: What it is called in messages; an empty text is a recipe.
 
     Raises:
-        ConfigError: There is no such attribute, one is missing, or a value is of another type.
+        ConfigError: There is no such entry, one is missing, or a value is of another type.
     """
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{where} is {shown(given)}; it should be a mapping")
-    hints = hints_of(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    values = {}
-    for key, value in given.items():
-        dotted = f"{where}.{key}" if where else str(key)
-        if key not in fields:
-            known = [name for name in fields if name != "options"]
-            raise ConfigError(
-                f"there is no {shown(dotted)}; {where or 'a recipe'} has: {', '.join(known)}."
-                f"{near(str(key), known)}"
-            )
-        values[key] = _held(hints[key], value, dotted)
-    for name, one in fields.items():
-        missing = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-        if name not in values and missing:
-            raise ConfigError(f"{where or 'the recipe'} lacks '{name}'")
-    return kind(**values)
+    return _validated(kind, given, where)
 
 
-def _held(hint: Any, value: Any, dotted: str) -> Any:
-    of = [one for one in typing.get_args(hint) if one is not type(None)]
-    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
-    if optional and value is None:
-        return None
-    if optional and len(of) == 1:
-        return _held(of[0], value, dotted)
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else filled(hint, value, dotted)  # type: ignore[arg-type]
-    if typing.get_origin(hint) is dict and dataclasses.is_dataclass(of[1]):
+def _validated(hint: Any, value: Any, dotted: str) -> Any:
+    # here, because pydantic takes a tenth of a second
+    from pydantic import ValidationError
+
+    from tombola.ground.models import adapter
+
+    try:
+        return adapter(hint).validate_python(own_numbers(value))
+    except ValidationError as error:
+        wrong = min(error.errors(include_url=False), key=_rank)
+        # What a class itself refuses, it says in its own words.
+        cause = wrong.get("ctx", {}).get("error")
+        if isinstance(cause, Exception) and not isinstance(cause, RefusedError):
+            raise cause from None
+        raise ConfigError(_in_words(wrong, hint, value, dotted)) from None
+
+
+def _rank(wrong: Mapping[str, Any]) -> int:
+    """Order errors: an entry that is not known often is the one that is missing, misspelt."""
+    return {"extra_forbidden": 0, "missing": 2}.get(wrong["type"], 1)
+
+
+def _in_words(wrong: Mapping[str, Any], hint: Any, value: Any, dotted: str) -> str:
+    """Say what is wrong with a value: its place, what it is, and what would be right."""
+    place: Sequence[Any] = wrong["loc"]
+    kind = _dataclass_in(hint)
+    # From section to section, down to the entry that is wrong.
+    while kind is not None and place:
+        if isinstance(value, str) and (short := short_of(kind)):
+            value = {short: value}
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{dotted} is {shown(value)}; it should be a mapping")
-        return {str(key): _held(of[1], item, f"{dotted}.{key}") for key, item in value.items()}
-    return checked(hint, value, dotted)
+            break
+        entry, *place = place
+        if typing.get_origin(hint) is dict:
+            hint = kind
+        else:
+            fields = {alias_of(field): field for field in dataclasses.fields(kind)}
+            if entry not in fields:
+                known = [name for name, field in fields.items() if "rest" not in field.metadata]
+                return _unknown(str(entry), known, dotted)
+            if entry not in value:
+                return f"{dotted or 'the recipe'} lacks '{entry}'"
+            hint = hints_of(kind)[fields[entry].name]
+        value = {str(key): item for key, item in value.items()}[entry]
+        dotted = f"{dotted}.{entry}" if dotted else str(entry)
+        kind = _dataclass_in(hint)
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"{dotted} is {shown(value)}; no machine has such a number"
+    meant = near(value, _choices(hint)) if isinstance(value, str) else ""
+    return f"{dotted} is {shown(value)}; it should be {_words(hint)}{'' if kind else '.'}{meant}"
+
+
+def _unknown(entry: str, known: Sequence[str], where: str) -> str:
+    dotted = f"{where}.{entry}" if where else entry
+    return (
+        f"there is no {shown(dotted)}; {where or 'a recipe'} has: {', '.join(known)}."
+        f"{near(entry, known)}"
+    )
+
+
+def _dataclass_in(hint: Any) -> Any:
+    """Return the dataclass that a type asks for, itself or in a mapping; ``None`` where none."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    if typing.get_origin(hint) is dict:
+        return _dataclass_in(typing.get_args(hint)[1])
+    if typing.get_origin(hint) in _UNIONS:
+        asked = [one for one in typing.get_args(hint) if one is not type(None)]
+        return _dataclass_in(asked[0]) if len(asked) == 1 else None
+    return None
 
 
 def check_in_file(path: Path, name: str, value: Any, hint: Any) -> None:
@@ -229,62 +281,6 @@ def check_in_file(path: Path, name: str, value: Any, hint: Any) -> None:
         raise DamagedError(f"'{path}' is damaged: {error}") from error
 
 
-def _typed(hint: Any, value: Any) -> Any:
-    # Not jsonargparse, which reads texts: "0.2" as a number, "no" as False, "os.system" as that
-    # function.
-    origin, of = typing.get_origin(hint) or hint, typing.get_args(hint)
-    is_number = isinstance(value, Real) and not isinstance(value, bool)  # Python counts True as 1
-    if origin in _UNIONS:
-        return _first(of, value)
-    if origin is Literal and any(type(value) is type(choice) and value == choice for choice in of):
-        return value
-    if origin is float and is_number:
-        return _finite(float(value))
-    if origin is int and is_number and isinstance(value, Integral):
-        if int(value).bit_length() > _BITS:
-            raise OverflowError
-        return int(value)
-    if origin in (str, bool, type(None)) and isinstance(value, origin):
-        return value
-    if origin is Path and isinstance(value, str | Path):
-        return Path(value)
-    if origin in _LISTS and isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return _listed(origin, of, value)
-    if origin in _MAPPINGS and isinstance(value, Mapping):
-        key_hint, item_hint = of or (Any, Any)
-        if hint == dict[str, Any]:
-            return {str(key): item for key, item in value.items()}
-        return {_typed(key_hint, key): _typed(item_hint, item) for key, item in value.items()}
-    if origin in _KNOWN:
-        raise TypeError
-    return value
-
-
-def _finite(number: float) -> float:
-    if not math.isfinite(number):
-        raise TypeError
-    return number
-
-
-def _first(hints: Sequence[Any], value: Any) -> Any:
-    """Return the value in the first of several types that it has."""
-    for hint in hints:
-        with contextlib.suppress(TypeError, OverflowError):
-            return _typed(hint, value)
-    raise TypeError
-
-
-def _listed(origin: Any, of: tuple[Any, ...], values: Sequence[Any]) -> Any:
-    hints = of[:1] * len(values) if origin is not tuple or of[-1:] == (...,) else of
-    if of and len(hints) != len(values):
-        raise TypeError
-    items = (
-        [_typed(hint, value) for hint, value in zip(hints, values, strict=True)] if of else values
-    )
-    becomes = type(values) if origin is Sequence and type(values) in (list, tuple) else origin
-    return tuple(items) if becomes is tuple else list(items)
-
-
 def _choices(hint: Any) -> list[str]:
     if typing.get_origin(hint) is Literal:
         return [str(choice) for choice in typing.get_args(hint)]
@@ -294,6 +290,8 @@ def _choices(hint: Any) -> list[str]:
 def _words(hint: Any) -> str:
     """Say a type in words."""
     origin, of = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return "a mapping"
     if origin is Literal:
         return "one of " + ", ".join(map(str, of))
     if origin in _UNIONS:

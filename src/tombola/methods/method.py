@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -87,7 +87,7 @@ class Match:
             which tells *how many where* from *which*.
     """
 
-    arm: str
+    arm: str = field(metadata={"short": True})
     per: Literal["group", "layer"] = "group"
 
 

@@ -64,8 +64,6 @@ reach, densities, exact, scope, score, scored, training, allow_collapse; method:
     entries, renamed = with_new_names(given, where, imports=recorded is None)
     if recorded is None:
         tell_old_names(renamed)
-    if isinstance(entries.get("match"), str):
-        entries["match"] = {"arm": entries["match"]}
     name = entries.pop("method", None)
     if name is None and entries.get("match") is not None:
         name = _MATCHED

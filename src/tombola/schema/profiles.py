@@ -7,7 +7,7 @@ The paper is arXiv:2212.12770, section IV-A; the code is what its authors publis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tombola import methods
@@ -63,8 +63,8 @@ class Profile:
         but: Dotted names of those entries that the recipe sets otherwise; ``except`` in YAML.
     """
 
-    name: Literal["paper", "repo"]
-    but: tuple[str, ...] = ()
+    name: Literal["paper", "repo"] = field(metadata={"short": True})
+    but: tuple[str, ...] = field(default=(), metadata={"alias": "except"})
 
     @property
     def lifted(self) -> tuple[str, ...]:

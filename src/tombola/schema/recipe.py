@@ -672,15 +672,11 @@ def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
         arms.tell_old_names(renamed)
     whole = _spelled_out(whole)
     for section, kind in (("data", Data), ("model", Model)):
-        given = whole.get(section, {})
-        given = {"name": given} if isinstance(given, str) else given
+        given = whole.get(section)
         if isinstance(given, Mapping):
-            own = {f.name for f in dataclasses.fields(kind)} - {"options"}
+            own = {field.name for field in dataclasses.fields(kind)}
             options = {str(key): value for key, value in given.items() if key not in own}
             _check_options(options, section)
-            whole[section] = {key: value for key, value in given.items() if key in own} | {
-                "options": options
-            }
     given = whole.get("arms")
     if isinstance(given, Mapping):
         whole["arms"] = {
@@ -853,13 +849,13 @@ def _with_new_names(
                 whole["arms"][name] = entries
                 renamed |= old
     profile = whole.get("profile")
-    excepted = profile.get("except", profile.get("but")) if isinstance(profile, Mapping) else None
+    excepted = profile.get("except") if isinstance(profile, Mapping) else None
     if isinstance(profile, Mapping) and isinstance(excepted, list | tuple):
         new_names = {f"arms.{old}": f"arms.{new}" for new, old in OLD_NAMES.items()}
         old = {entry: new_names[entry] for entry in map(str, excepted) if entry in new_names}
         renamed |= {f"profile.except: {entry}": new for entry, new in old.items()}
-        key = "except" if "except" in profile else "but"
-        whole["profile"] = {**profile, key: [old.get(str(entry), entry) for entry in excepted]}
+        new_entries = [old.get(str(entry), entry) for entry in excepted]
+        whole["profile"] = {**profile, "except": new_entries}
     return whole, renamed
 
 
@@ -868,9 +864,6 @@ def _spelled_out(whole: Mapping[str, Any]) -> dict[str, Any]:
     whole = dict(whole)
     profile = whole.get("profile")
     if profile is not None:
-        profile = {"name": profile} if isinstance(profile, str) else profile
-        if isinstance(profile, Mapping):
-            profile = {"but" if key == "except" else key: value for key, value in profile.items()}
         whole["profile"] = filled(profiles.Profile, profile, "profile")
         whole = profiles.put_in(whole, whole["profile"])
     return whole

@@ -27,13 +27,13 @@ class Data:
         options: The data set's own options; in YAML they stand beside ``name``.
     """
 
-    name: str = "digits"
+    name: str = field(default="digits", metadata={"short": True})
     valid: int | float | Literal["test"] = 0.1
     subset: int | None = None
     classes: int | None = None
     augment: Augment = field(default_factory=Augment)
     skew: Skew | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, metadata={"rest": True})
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Model:
         options: The model's own options; in YAML they stand beside ``name``.
     """
 
-    name: str = "lenet_300_100"
+    name: str = field(default="lenet_300_100", metadata={"short": True})
     head: str | None = None
     init: Literal["xavier", "default"] = "xavier"
     weights: str | None = None
     mask: Literal["from_weights"] | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, metadata={"rest": True})
