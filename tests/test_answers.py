@@ -369,24 +369,24 @@ def test_a_control_is_never_called_equal():
     }
 
 
-def test_the_verdict_on_a_ticket_stands_in_one_line_of_a_hundred_columns(capsys):
+def test_the_verdict_on_a_ticket_stands_in_one_line():
     records = [one | {"arm": one["arm"].replace("random", "random-ticket")} for one in RECORDS]
     question = replace(ASKED, controls={"lth": ("random-ticket",)}, margin=0.02)
-    table.terminal("digits", records, [], Console(width=100, file=None), question)
-    printed = capsys.readouterr().out
-    [line] = [line for line in printed.splitlines() if line.startswith("lth         50  winning")]
-    assert line.rstrip().endswith("random-ticket +10.05, ≥ +9.97 ✓")
-    assert "Accuracies in points, early stops in steps" in printed
+    text = table.markdown("digits", records, [], question)
+    [line] = [line for line in text.splitlines() if line.startswith("| lth | 50 | winning |")]
+    assert line.rstrip(" |").endswith("random-ticket +10.05, ≥ +9.97 ✓")
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_answer_is_the_first_sentence_of_terminal_and_summary(width, capsys):
+def test_the_answer_ends_what_a_terminal_shows_and_begins_the_summary(width, capsys):
     said = answer(RECORDS)[0]
     table.terminal("digits", RECORDS, [], Console(width=width, file=None), ASKED)
     printed = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert printed.startswith(
         "digits: Does lth find tickets that train as well as the dense network, at 50 and 20 % "
     )
-    assert printed.split("1 percentage point? ")[1].startswith(said)
+    assert printed.split("1 percentage point? ")[1].startswith("Dense network: ")
+    assert said in printed.rpartition("─")[2]  # below the table
+    assert printed.strip().endswith(table.decisions.sentences(RECORDS, ASKED)[0])
     first = table.markdown("digits", RECORDS, [], ASKED).splitlines()[2]
     assert first.replace("\\", "") == f"- {said}"

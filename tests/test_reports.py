@@ -278,19 +278,17 @@ def three_arms():
     return [{**each, "arm": arm} for arm in ("colt-2", "lth", "matched") for each in pair]
 
 
-def test_three_arms_stand_side_by_side_in_100_columns():
-    text = printed(three_arms(), 100)
-    assert max(map(len, text.splitlines())) <= 100
-    assert re.search(
-        r"^ +1 +50\.00 +95\.00 ± 2\.83 +50\.00 +95\.00 ± 2\.83 +50\.00 +95\.00 ± 2\.83", text, re.M
-    )
-
-
-def test_arms_stand_below_each_other_where_the_terminal_is_narrow():
-    text = printed(three_arms(), 60)
-    assert max(map(len, text.splitlines())) <= 60
-    assert len(re.findall(r"^ +1 +50\.00 +95\.00 ± 2\.83 *$", text, re.M)) == 3
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_terminal_shows_one_table_of_all_arms_and_not_every_round(width):
+    text = printed(three_arms(), width)
+    assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
+    rules = [line for line in text.splitlines() if set(line) == {"─"}]
+    assert len(rules) == (1 if width == 100 else 2)  # cut in two where it is wider than that
+    for arm in ("colt-2", "lth", "matched"):
+        row = rf"^[ 50]+{arm} +2 of 2 +1 +50\.00 +95\.00 ± 2\.83"
+        assert len(re.findall(row, text, re.M)) == 1
+    assert "by round" not in text
 
 
 def test_brackets_in_titles_and_notes_are_printed_and_not_obeyed():

@@ -45,7 +45,7 @@ def print_table(
 
 def print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
     """Print the results of one run: its table, and last the answer and where its page is."""
-    from tombola.reports.decisions import answer, sentences
+    from tombola.reports.decisions import sentences
 
     if as_json:
         content = {
@@ -58,8 +58,6 @@ def print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
         }
         print_json(content)
         return
-    from rich.text import Text
-
     from tombola.reports.table import terminal
 
     if outcome.records:
@@ -67,10 +65,7 @@ def print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
     else:
         for note in outcome.notes:
             print(note)
-    # What is printed last is what one reads first: the answer, and the one file that has all the
-    # rest.
-    for sentences_of_arm in answer(outcome.records, outcome.asked)[:1]:
-        console().print("", Text(sentences_of_arm[0]), sep="\n")
+    # The one file that has all the rest.
     print(outcome.files[-1] if outcome.files else outcome.folder)
 
 

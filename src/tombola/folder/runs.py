@@ -318,7 +318,7 @@ class Run:
         for name, value in dataclasses.asdict(verdict).items():
             if value != own[name]:
                 self.told.append(
-                    f"judged by verdict.{name} {_in_yaml(value)}; the run's recipe has "
+                    f"judged by verdict.{name} {_in_yaml(value)}; the recipe of the run has "
                     f"{_in_yaml(own[name])}"
                 )
         self.own_verdict = self.recipe.verdict

@@ -60,8 +60,10 @@ def terminal(
     console: Console | None = None,
     asked: Asked = NOTHING,
 ) -> None:
-    """Print the report: three arms fit 100 columns; arms that do not fit side by side stand below
-    each other.
+    """Print what a run found: one table of all arms at the densities that are asked for, what a
+    reader must know, and the answer last.
+
+    All other tables are on the page.
 
     Args:
         title: Printed as it is, like arms and notes: square brackets are no markup.
@@ -76,9 +78,10 @@ def terminal(
     console = console or Console()
     records = Evidence.of(records)
     console.print(Text(": ".join([title, *decisions.question(records, asked)]), style="bold"))
-    for line in (*decisions.sentences(records, asked), *summary(records, asked)):
+    for line in summary(records, asked):
         console.print(Text(line))
-    for grid in grids(records, asked, briefly=True):
+    grid = _asked_grid(records, asked)
+    if grid.rows:
         console.print(Text(f"\n{grid.title}", style="bold"))
         for index, table in enumerate(_fitting(filled(grid), console)):
             if index:
@@ -87,10 +90,22 @@ def terminal(
         for note in grid.notes:
             console.print(Text(note, style="dim"))
     console.print()
-    for line in (*decisions.verdict_legend(records, asked), *legend(records, asked.metric)):
-        console.print(Text(line, style="dim"))
     for note in notes:
         console.print(Text(f"- {note}", style="yellow"))
+    # What is printed last is what one reads first.
+    answer, *others = decisions.sentences(records, asked) or [""]
+    for line in others:
+        console.print(Text(line))
+    if answer:
+        console.print(Text(f"\n{answer}", style="bold"))
+
+
+def _asked_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return all arms at the densities that are asked for; where no arm has come to one of them,
+    at those that are there.
+    """
+    grid = _target_grid(records, asked, asked.at)
+    return grid if grid.rows else _target_grid(records, asked)
 
 
 def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
@@ -280,10 +295,12 @@ def _round_cells(row: RoundRow, replicates: int, metric: Metric) -> list[str]:
     return [f"{100 * row.density:.2f}", value]
 
 
-def _target_grid(records: Sequence[Record], asked: Asked) -> Grid:
+def _target_grid(
+    records: Sequence[Record], asked: Asked, targets: Sequence[float] = aggregate.TARGETS
+) -> Grid:
     rows: list[list[str]] = []
     above = None
-    for row in aggregate.by_target(records, made_of=asked.made_of, metric=asked.metric):
+    for row in aggregate.by_target(records, targets, asked.made_of, asked.metric):
         rows.append(
             ["" if row.target == above else percent(row.target), *_target_cells(row, asked.metric)]
         )
