@@ -13,19 +13,18 @@ from benchmarks.results import Entry, Result, by_machine, entries
 
 _HEAD = """# Benchmarks
 
-Written by `make bench`, which anyone can run; `benchmarks/` is its code, the raw numbers are in
+Written by `make bench`, which anyone can run. The code is in `benchmarks/`, the raw numbers are in
 [benchmarks/results.json](benchmarks/results.json).
 
 ```
 make bench                              # all rows
-make bench ROWS=lenet5,mask             # some
+make bench ROWS=lenet5,mask             # some rows
 make bench OPEN_LTH=/path/to/clone      # with the rows that need a clone of facebookresearch/open_lth
 ```
 
-Every row runs in a process of its own, both sides in turn, in an order drawn anew in each repetition. A ratio is the
-median of theirs / the median of ours, above 1 better for tombola; in brackets its 95 % bootstrap interval, for which
-whole repetitions are drawn again. A goal counts as met where the whole interval meets it, and the run never fails on
-one.
+Every row runs in a process of its own. The two sides alternate, in an order drawn anew for each repetition. A ratio is
+their median over our median, so above 1 tombola is better; brackets give its 95 % bootstrap interval, which resamples
+whole repetitions. A goal counts as met if the whole interval meets it; a missed goal does not fail the run.
 """
 
 
