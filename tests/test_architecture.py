@@ -5,6 +5,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
 from tests.test_contributing import layers, rooms
 
 import tombola
@@ -42,3 +43,23 @@ def test_every_module_that_the_text_names_exists():
     assert len(named) >= 6
     for name in named:
         assert importlib.util.find_spec(f"tombola.{name}"), name
+
+
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md", "docs/evidence.md"]
+)
+def test_what_a_page_sets_as_code_is_a_word_of_the_repository(page):
+    """A page that names a function which was renamed is found here."""
+    folders = ("src", "tests", "website", "benchmarks", "findings")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    words = set()
+    for path in files:
+        words |= set(re.findall(r"\w+", f"{path.as_posix()} {path.read_text(encoding='utf-8')}"))
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = {
+        word
+        for code in re.findall(r"`([^`\n]+)`", text)
+        for word in re.findall(r"[A-Za-z_]\w*", code)
+    }
+    others = {"deserialize", "venv", "python3"}  # of other projects
+    assert {word for word in named if word.removeprefix("_") not in words} <= others
