@@ -149,7 +149,16 @@ def test_runs_that_were_committed_before_are_read_and_reported(tmp_path):
     made = Run(folder)
     assert made.layout == Layout(folder, older=True)
     assert made.packed
-    assert report(made).complete
+    outcome = report(made)
+    assert outcome.complete
+    lacks = "have no costs, training_digest, layers, inference_flops, curve, distance, cut_seconds"
+    (note,) = [note for note in outcome.notes if "older version" in note]
+    assert (
+        note == f"the records are of an older version and {lacks}: what rests on these is left out"
+    )
+    for page in ((folder / "report.html").read_text(encoding="utf-8"), made._repr_html_()):
+        assert note in page
+    assert "<Run: " in repr(made)
     assert (folder / "results.csv").read_text().count("\n") == len(made.records) + 1
 
 

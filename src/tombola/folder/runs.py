@@ -70,6 +70,7 @@ from tombola.records import choosing, seals
 from tombola.records.best import Best, of_record
 from tombola.records.layout import Layout, in_round
 from tombola.records.records import Record, Records
+from tombola.records.results import lacking
 from tombola.records.seals import Seals
 from tombola.records.storage import Store, log_error
 from tombola.schema.recipe import FORMAT, Decision, Recipe, parse, section
@@ -132,6 +133,11 @@ class Run:
                 "again"
             )
         self.told += self._gone()
+        if absent := lacking(self.records.all()):
+            self.told.append(
+                f"the records are of an older version and have no {', '.join(absent)}: what rests "
+                "on these is left out"
+            )
         if not self.sealed:
             self.told.append(_UNSEALED)
 
@@ -140,7 +146,8 @@ class Run:
 
     def _repr_html_(self) -> str:
         facts = {**self.facts, "arms": ", ".join(self.recipe.arms), "results": self._size}
-        return card(self.path.name, {**facts, "state": self._progress, "folder": str(self.path)})
+        facts |= {"state": self._progress, "folder": str(self.path)}
+        return card(self.path.name, facts, "; ".join(self.told))
 
     @property
     def _size(self) -> str:

@@ -190,5 +190,8 @@ def in_round(folder: Path, arm: str, replicate: int, index: int, suffix: str) ->
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
-    return Layout.of(folder).about.is_file()
+    """Whether a folder is that of a run; one that may not be looked into is none."""
+    try:
+        return Layout.of(folder).about.is_file()
+    except OSError:
+        return False

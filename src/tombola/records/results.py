@@ -9,7 +9,7 @@ of this file: ``python -m tombola.records.results docs/results.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, no_type_check
@@ -21,6 +21,16 @@ from tombola.ground.notebooks import one_line, percent
 
 Record = Mapping[str, Any]
 
+# What records of every run have today, and those of the first versions had not.
+_ADDED = (
+    "costs",
+    "training_digest",
+    "layers",
+    "inference_flops",
+    "curve",
+    "distance",
+    "cut_seconds",
+)
 CLOCKS = ("seconds", "seconds_search", "round_seconds", "cut_seconds", "invariant_seconds")
 
 
@@ -569,6 +579,19 @@ class Result:
             else:
                 record[entry.name] = value
         return record
+
+
+def lacking(records: Collection[Record]) -> list[str]:
+    """Return the entries that every run has today and that none of these records has: they are of
+    a version that did not write them.
+
+    >>> lacking([{"arm": "lth", "layers": {}, "curve": None, "distance": None, "costs": []}])
+    ['training_digest', 'inference_flops', 'cut_seconds']
+    >>> lacking([])
+    []
+    """
+    known = set().union(*records)
+    return [name for name in _ADDED if name not in known] if records else []
 
 
 def _metrics_of(entry: str, metrics: Sequence[Metric]) -> list[str]:
