@@ -16,51 +16,39 @@ from tombola.ground.files import write_whole
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of all arguments."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         "benchmarks",
         description="Measure tombola against others; each row with its goal. Exits 0 whatever the "
         "result.",
     )
-    made.add_argument("--rows", default="", metavar="A,B", help="only these rows (default: all)")
-    made.add_argument("--list", action="store_true", help="name the rows with their goals, and end")
-    made.add_argument(
-        "--open-lth", default="", metavar="DIR", help="a clone of facebookresearch/open_lth"
-    )
-    made.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="root of the data sets (default: tombola's)"
-    )
-    made.add_argument(
-        "--repeats",
-        type=int,
-        metavar="N",
-        help="repetitions of every row (default: each row's own)",
-    )
-    made.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the order, the data and the intervals"
-    )
-    made.add_argument(
+    add = parser.add_argument
+    add("--rows", default="", metavar="A,B", help="only these rows (default: all)")
+    add("--list", action="store_true", help="name the rows with their goals, and end")
+    add("--open-lth", default="", metavar="DIR", help="a clone of facebookresearch/open_lth")
+    add("--data-root", type=Path, metavar="DIR", help="root of the data sets (default: tombola's)")
+    add("--repeats", type=int, metavar="N", help="repetitions of every row (default: its own)")
+    add("--seed", type=int, default=0, metavar="N", help="of the order, the data and the intervals")
+    add(
         "--quick",
         action="store_true",
-        help="as small as it works: tries the rows, measures nothing",
+        help="as small as possible: tries the rows, measures nothing",
     )
-    made.add_argument(
+    add(
         "--out",
         type=Path,
         metavar="DIR",
         help="where benchmarks.md and benchmarks/ go (default: docs)",
     )
-    return made
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is asked for and return the exit code: 2 for an argument that is wrong, else
-    0.
-    """
+    """Measure what is asked for and return the exit code: 2 for invalid input, else 0."""
     options = parser().parse_args(arguments)
     try:
         if options.repeats is not None and options.repeats < 1:
             raise InputError(f"--repeats is {options.repeats}; it is 1 or more")
-        names = rows.chosen([name for name in options.rows.replace(" ", "").split(",") if name])
+        names = rows.chosen(list(filter(None, options.rows.replace(" ", "").split(","))))
     except InputError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
@@ -71,20 +59,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         repeats=options.repeats,
         quick=options.quick,
         seed=options.seed,
-        data_root=str(options.data_root.expanduser().resolve()) if options.data_root else None,
-        open_lth=str(Path(options.open_lth).expanduser().resolve()) if options.open_lth else None,
+        data_root=_absolute(options.data_root),
+        open_lth=_absolute(options.open_lth),
     )
     out = options.out or HOME / ("build/benchmarks-quick" if options.quick else "docs")
-    found = results.run(
+    measured = results.run(
         names,
         settings,
         begun=lambda name: print(f"{name} ...", file=sys.stderr, flush=True),
         done=lambda result: print(table.terminal(result), flush=True),
     )
-    print(table.summary(found))
-    for file in leave(found, out):
+    print(table.summary(measured))
+    for file in leave(measured, out):
         print(f"         {file}")
     return 0
+
+
+def _absolute(path: str | Path | None) -> str | None:
+    return str(Path(path).expanduser().resolve()) if path else None
 
 
 def listed(name: str) -> str:
@@ -94,20 +86,20 @@ def listed(name: str) -> str:
     return f"{name:<22} {row.title}{f', against {row.against}' if row.against else ''}: {goals}"
 
 
-def leave(found: Sequence[results.Result], out: Path) -> list[Path]:
-    """Write raw numbers, figures and the page, the new results over the old ones; return the
-    files.
-    """
+def leave(new: Sequence[results.Result], out: Path) -> list[Path]:
+    """Write raw numbers, figures and the page, new results over old ones; return the files."""
     folder = out / "benchmarks"
-    together = results.merged(results.read(folder / "results.json"), found, rows.names())
-    results.write(together, folder / "results.json")
-    drawn = figures.draw(together)
-    for name, (_, svg) in drawn.items():
+    numbers = folder / "results.json"
+    merged = results.merged(results.read(numbers), new, rows.names())
+    results.write(merged, numbers)
+    files, titles = [numbers], {}
+    for name, (title, svg) in figures.draw(merged).items():
         write_whole(folder / name, svg)
+        files.append(folder / name)
+        titles[f"benchmarks/{name}"] = title
     page = out / "benchmarks.md"
-    titles = {f"benchmarks/{name}": title for name, (title, _) in drawn.items()}
-    write_whole(page, table.markdown(together, titles))
-    return [page, folder / "results.json", *(folder / name for name in drawn)]
+    write_whole(page, table.markdown(merged, titles))
+    return [page, *files]
 
 
 if __name__ == "__main__":

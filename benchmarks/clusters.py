@@ -1,11 +1,11 @@
-"""What more workers bring: a recipe's own arms, rehearsed, on a clock that is only counted.
+"""What more workers bring: a recipe's own arms, rehearsed, on a simulated clock.
 
     python -m benchmarks.clusters cifar10-resnet18 --data synthetic
 
 The arms of the recipe are driven as `tombola run --dry-run` drives them, and what they ask of their
-pool is written down: which trainings, when, and what each waits for. That is then done again by any
-number of workers, each training and test in the time that its steps were measured to take. Nothing
-is trained but the few steps that are measured.
+pool is written down: which trainings, when, and what each waits for. That is then simulated with
+any number of workers, each training and test in the time that its steps were measured to take. Only
+the few steps that are measured are trained.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _State:
     running: list[tuple[float, str]] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
-    # what is to be begun when something is done
+    # By work, what can begin when it is done.
     followed_by: dict[str, list[str]] = field(default_factory=dict)
     place: dict[str, int] = field(default_factory=dict)
     rounds: dict[str, int] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class _State:
         self.place = dict.fromkeys(self.arms, 0)
         self.rounds = dict.fromkeys(self.arms, 0)
         while True:
-            # each of them, whatever the others did
+            # Each arm does what it can, whatever the others did, until none moves.
             while sum(self._advance(name) for name in self.arms):
                 pass
             while self.ready and len(self.running) < self.workers:
@@ -97,8 +97,7 @@ class _State:
                 return self.now
             self.now, work = heapq.heappop(self.running)
             self.done.add(work)
-            for later in self.followed_by.pop(work, []):
-                self.ready.append(later)
+            self.ready.extend(self.followed_by.pop(work, []))
 
     def _advance(self, name: str) -> bool:
         """Let an arm do what it can; whether it did anything."""
@@ -143,9 +142,7 @@ class _WritingPool(rehearsal._CountingPool):
 
 
 def traced(plans: Plans, measure: Measure) -> tuple[dict[str, Arm], dict[str, float]]:
-    """Return what the arms of one replicate ask for, and how long each piece of work takes,
-    seconds.
-    """
+    """Return what the arms of one replicate ask for, and the seconds of each piece of work."""
     recipe = plans.recipe
     todo = [(name, 0) for name in recipe.arms]
     pools: list[_WritingPool] = []
@@ -186,32 +183,29 @@ def replicated(
     arms: Mapping[str, Arm], seconds: Mapping[str, float], number: int
 ) -> tuple[dict[str, Arm], dict[str, float]]:
     """Return the arms of so many replicates alike; no two of them share a training."""
-    every: dict[str, Arm] = {}
+    all_arms: dict[str, Arm] = {}
     times: dict[str, float] = {}
     for k in range(number):
         for name, arm in arms.items():
             asks = []
             for ask in arm.asks:
                 asks.append(replace(ask, works=tuple(f"{k} {work}" for work in ask.works)))
-            every[f"{k} {name}"] = Arm(asks, None if arm.source is None else f"{k} {arm.source}")
-        times |= {f"{k} {work}": value for work, value in seconds.items()}
-    return every, times
+            all_arms[f"{k} {name}"] = Arm(asks, None if arm.source is None else f"{k} {arm.source}")
+        for work, time in seconds.items():
+            times[f"{k} {work}"] = time
+    return all_arms, times
 
 
 def table(
     arms: Mapping[str, Arm], seconds: Mapping[str, float], replicates: int, unit: float
 ) -> list[str]:
-    """Return lines of Markdown: workers, time in dense trainings, how many times as fast, how
-    busy workers are.
-    """
-    every, times = replicated(arms, seconds, replicates)
-    alone = makespan(every, times, 1)
-    lines = [
-        "| workers | dense trainings, one after the other | times as fast | busy |",
-        "|---|---|---|---|",
-    ]
+    """Return lines of Markdown: workers, time in dense trainings, speed-up, how busy they are."""
+    all_arms, times = replicated(arms, seconds, replicates)
+    alone = makespan(all_arms, times, 1)
+    lines = ["| workers | dense trainings, one after the other | times as fast | busy |"]
+    lines.append("|---|---|---|---|")
     for workers in WORKERS:
-        took = makespan(every, times, workers)
+        took = makespan(all_arms, times, workers)
         lines.append(
             f"| {workers} | {took / unit:,.1f} | {alone / took:.1f} | "
             f"{100 * alone / took / workers:.0f} % |"
@@ -220,7 +214,7 @@ def table(
 
 
 def longest(arms: Mapping[str, Arm], seconds: Mapping[str, float], unit: float) -> list[str]:
-    """Say how long each arm takes with workers enough for all."""
+    """Say how long each arm takes with enough workers for all."""
     lines = []
     for name, arm in arms.items():
         alone = {name: arm} if arm.source is None else {name: arm, arm.source: arms[arm.source]}
@@ -246,8 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     overrides = []
     if options.data == "synthetic":
-        shape = "{name: synthetic, image_shape: [3, 32, 32], train: 50000, test: 10000, valid: 5000, classes: 10}"
-        overrides = [f"--data={shape}"]
+        sizes = "train: 50000, test: 10000, valid: 5000, classes: 10"
+        overrides = [f"--data={{name: synthetic, image_shape: [3, 32, 32], {sizes}}}"]
     plans = plan(read(options.recipe, overrides))
     measure = Measure.of(plans) if options.step is None else Measure(options.step, options.example)
     arms, seconds = traced(plans, measure)
@@ -259,11 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"all of it: {sum(seconds.values()) * plans.recipe.replicates / dense:.1f} dense trainings"
     )
-    print(
-        "with workers enough, in dense trainings:",
-        "; ".join(longest(arms, seconds, dense)),
-        sep="\n",
-    )
+    print("with enough workers for all, in dense trainings:")
+    print("; ".join(longest(arms, seconds, dense)))
     for replicates in sorted({1, plans.recipe.replicates}):
         print(f"\n{replicates} replicates", *table(arms, seconds, replicates, dense), sep="\n")
 

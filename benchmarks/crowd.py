@@ -1,10 +1,9 @@
-"""A packed run of as many results as wanted: one replicate that was really run, and others made
-from it.
+"""A packed run of any number of results: one replicate that was really run, and others made of it.
 
-What a report takes over the number of its results is asked without training for days. Every
-replicate has the rounds, the weights of each layer and the costs of the one that ran; what
-tells it apart are its accuracies, by a draw of its own, and its digests, so that no training
-is taken for another replicate's.
+So the time of a report over the number of its results is measured without training for days. Every
+replicate has the rounds, the weights of each layer and the costs of the one that ran. It differs in
+its accuracies, by a draw of its own, and in its digests, so that no training is taken for another
+replicate's.
 """
 
 from __future__ import annotations
@@ -57,30 +56,37 @@ def crowd(folder: Path, replicates: int) -> Run:
         }
     )
     outcome = run(recipe, runs=folder.parent / "one", workers=1)
-    made = pack(outcome.folder, folder)
+    packed = pack(outcome.folder, folder)
 
-    # Its recipe asks for all of them; whatever else names the run does not hang on how many there
-    # are.
-    made.recipe = replace(made.recipe, replicates=replicates)
-    made.write_about()
-    states = made.states()
-    ends = {f"{arm}/{k}": states[f"{arm}/0"] for arm in ARMS for k in range(replicates)}
-    made.seals.write_json(made.layout.states, ends)
+    # Its recipe asks for all of them; nothing else that names the run depends on their number.
+    packed.recipe = replace(packed.recipe, replicates=replicates)
+    packed.write_about()
+    states, ends = packed.states(), {}
+    for arm in ARMS:
+        for k in range(replicates):
+            ends[f"{arm}/{k}"] = states[f"{arm}/0"]
+    packed.seals.write_json(packed.layout.states, ends)
 
-    first, predicted = made.records.all(), made.predictions()
-    everything = {key: values for key, values in predicted.items() if "/" not in key}
-    lines = [made.seals.line(made.layout.records, record) for record in first]
-    for key, values in predicted.items():
-        arm, _, index = key.partition("/replicate-0/")
-        everything |= {f"{arm}/replicate-{k}/{index}": values for k in range(replicates)}
+    path, results = packed.layout.records, packed.records.all()
+    lines = [packed.seals.line(path, record) for record in results]
     for k in range(1, replicates):
         draw = random.Random(k)
-        others = [_another(record, k, draw) for record in first]
-        lines += [made.seals.line(made.layout.records, record) for record in others]
-    made.layout.records.write_bytes(b"".join(lines))
-    labels = made.labels()
-    everything |= {} if labels is None else {"labels": labels}
-    made.seals.write_arrays(made.layout.packed_predictions, everything)
+        for record in results:
+            lines.append(packed.seals.line(path, _another(record, k, draw)))
+    path.write_bytes(b"".join(lines))
+
+    arrays = {}
+    for name, predictions in packed.predictions().items():
+        if "/" not in name:
+            arrays[name] = predictions
+            continue
+        arm, _, index = name.partition("/replicate-0/")
+        for k in range(replicates):
+            arrays[f"{arm}/replicate-{k}/{index}"] = predictions
+    labels = packed.labels()
+    if labels is not None:
+        arrays["labels"] = labels
+    packed.seals.write_arrays(packed.layout.packed_predictions, arrays)
     return Run(folder)
 
 
@@ -91,15 +97,13 @@ def _another(record: Mapping[str, Any], replicate: int, draw: random.Random) -> 
     def digest(value: str) -> str:
         return hashlib.sha256(f"{value} {replicate}".encode()).hexdigest()
 
-    other = dict(record) | {"replicate": replicate}
+    another = dict(record) | {"replicate": replicate}
     for name, value in record.items():
-        if (
-            name.endswith("_digest")
-            and name not in ("run_digest", "arm_digest")
-            and value is not None
-        ):
-            other[name] = digest(value)
+        if value is None:
+            continue
+        if name.endswith("_digest") and name not in ("run_digest", "arm_digest"):
+            another[name] = digest(value)
         if name.endswith("accuracy") or name == "test_accuracy_early":
-            other[name] = value and min(1.0, max(0.0, value + shift))
-    other["costs"] = [cost | {"training": digest(cost["training"])} for cost in record["costs"]]
-    return other
+            another[name] = min(1.0, max(0.0, value + shift))
+    another["costs"] = [cost | {"training": digest(cost["training"])} for cost in record["costs"]]
+    return another

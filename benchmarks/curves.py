@@ -13,13 +13,10 @@ def points(measured: Mapping[Any, Sequence[float]], name: str = "") -> list[dict
     >>> points({2: [3.0, 1.0, 2.0]})
     [{'x': 2, 'y': 2.0, 'low': 1.0, 'high': 3.0, 'name': ''}]
     """
-    return [
-        {
-            "x": x,
-            "y": statistics.median(values),
-            "low": min(values),
-            "high": max(values),
-            "name": name,
-        }
-        for x, values in measured.items()
-    ]
+    curve = []
+    for x, values in measured.items():
+        low, high = min(values), max(values)
+        curve.append(
+            {"x": x, "y": statistics.median(values), "low": low, "high": high, "name": name}
+        )
+    return curve

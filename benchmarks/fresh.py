@@ -1,5 +1,4 @@
-"""Fresh processes: a function is called in a Python process of its own, and its JSON result comes
-back.
+"""Fresh processes: a function is called in a Python process of its own and returns JSON.
 
 A row in its own process cannot leave threads, memory or a peer's modules to the next one, and one
 that is killed takes none with it.
@@ -44,19 +43,18 @@ def call(target: str, **arguments: Any) -> Any:
             check=False,
         )
         if not result.exists():
-            killed = (
-                f"was ended by signal {-done.returncode}"
-                if done.returncode < 0
-                else f"ended {done.returncode}"
-            )
-            raise NotRun(
-                f"its process {killed}"
-                + ("; is there enough memory?" if done.returncode == -9 else "")
-            )
-        found = json.loads(result.read_text())
-    if "not_run" in found:
-        raise NotRun(found["not_run"])
-    return found["value"]
+            raise NotRun(f"its process {_ending(done.returncode)}")
+        answer = json.loads(result.read_text())
+    if "not_run" in answer:
+        raise NotRun(answer["not_run"])
+    return answer["value"]
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended {code}"
+    # Signal 9 is what the system sends when memory is short.
+    return f"was ended by signal {-code}" + ("; is there enough memory?" if code == -9 else "")
 
 
 def one_line(error: BaseException) -> str:
@@ -72,13 +70,13 @@ def _main(target: str, result: Path) -> None:
     module, _, name = target.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
-        found = {"value": function(*arguments.pop("args", []), **arguments)}
+        answer = {"value": function(*arguments.pop("args", []), **arguments)}
     except (NotRun, InputError) as error:
-        found = {"not_run": one_line(error)}
+        answer = {"not_run": one_line(error)}
     except Exception as error:
         traceback.print_exc()
-        found = {"not_run": f"it failed: {one_line(error)}"}
-    result.write_text(json.dumps(found))
+        answer = {"not_run": f"it failed: {one_line(error)}"}
+    result.write_text(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 
@@ -114,11 +115,9 @@ class Measured:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Measured:
         """Read it from JSON data."""
-        return cls(
-            [Line(**line) for line in plain["lines"]],
-            [Series(**series) for series in plain["series"]],
-            list(plain["notes"]),
-        )
+        lines = [Line(**line) for line in plain["lines"]]
+        series = [Series(**drawn) for drawn in plain["series"]]
+        return cls(lines, series, list(plain["notes"]))
 
 
 @dataclass(frozen=True)
@@ -139,13 +138,13 @@ class Settings:
     data_root: str | None = None
     open_lth: str | None = None
 
-    def times(self, own: int) -> int:
-        """Return the repetitions of a row that has its ``own`` number of them.
+    def times(self, default: int) -> int:
+        """Return the repetitions of a row.
 
         >>> Settings().times(20), Settings(quick=True).times(20), Settings(repeats=3).times(20)
         (20, 2, 3)
         """
-        return self.repeats or (2 if self.quick else own)
+        return self.repeats or (2 if self.quick else default)
 
     def scaled(self, full: int, quick: int) -> int:
         """Return the full size, or the quick one."""
@@ -177,11 +176,10 @@ class Row:
 def interleave(
     sides: Mapping[str, Callable[[], float]], repeats: int, seed: int, *, warm: int = 1
 ) -> dict[str, list[float]]:
-    """Measure the sides in turn, in an order that is drawn anew in each repetition, and return what
-    each gave.
+    """Measure the sides in turn and return the numbers of each.
 
-    A slow spell of the machine then meets all sides of a repetition, and none always comes after
-    the other.
+    The order is drawn anew in each repetition: a slow spell of the machine then meets all sides of
+    a repetition, and none always comes after the other.
 
     Args:
         sides: Each measures itself once and returns its number.
@@ -192,15 +190,15 @@ def interleave(
     >>> interleave({"a": lambda: 1.0, "b": lambda: 2.0}, 2, seed=0)
     {'a': [1.0, 1.0], 'b': [2.0, 2.0]}
     """
-    drawn, names = random.Random(seed), list(sides)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    order, names = random.Random(seed), list(sides)
+    numbers: dict[str, list[float]] = {name: [] for name in names}
     for repetition in range(-warm, repeats):
-        drawn.shuffle(names)
+        order.shuffle(names)
         for name in names:
             number = sides[name]()
             if repetition >= 0:
-                found[name].append(number)
-    return found
+                numbers[name].append(number)
+    return numbers
 
 
 def ratio(
@@ -215,8 +213,8 @@ def ratio(
     """Divide the median of theirs by the median of ours; above 1, ours is smaller.
 
     The interval is the 95 % percentile bootstrap of this ratio. Whole repetitions are drawn again,
-    not the two sides apart: they were measured one after the other and share what the machine did
-    meanwhile.
+    and not each side by itself: the sides were measured one after the other and share what the
+    machine did meanwhile.
 
     >>> line = ratio("step", [1.0, 1.0, 1.0], [8.0, 8.0, 8.0])
     >>> line.value, line.low, line.high
@@ -228,31 +226,22 @@ def ratio(
             f"{len(ours_)} numbers of ours and {len(theirs_)} of theirs; repetitions are paired"
         )
     drawn = _drawn(len(ours_), seed)
-    ratios = np.median(theirs_[drawn], axis=1) / np.median(ours_[drawn], axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
+    low, high = _interval(_medians(theirs_[drawn]) / _medians(ours_[drawn]))
     value = float(np.median(theirs_) / np.median(ours_))
-    return Line(name, value, float(low), float(high), "x", list(ours), list(theirs), each, **facts)
+    return Line(name, value, low, high, "x", list(ours), list(theirs), each, **facts)
 
 
 def single(name: str, numbers: Sequence[float], unit: str, *, seed: int = 0, **facts: str) -> Line:
-    """Take the median of numbers, with the 95 % percentile bootstrap interval of it.
+    """Take the median of numbers, with its 95 % percentile bootstrap interval.
 
     >>> line = single("help", [0.1, 0.2, 0.2], "s")
     >>> line.value, line.low, line.high
     (0.2, 0.1, 0.2)
     """
     values = np.asarray(numbers, float)
-    low, high = np.quantile(np.median(values[_drawn(len(values), seed)], axis=1), [0.025, 0.975])
-    return Line(
-        name,
-        float(np.median(values)),
-        float(low),
-        float(high),
-        unit,
-        list(numbers),
-        each=unit,
-        **facts,
-    )
+    low, high = _interval(_medians(values[_drawn(len(values), seed)]))
+    median = float(np.median(values))
+    return Line(name, median, low, high, unit, list(numbers), each=unit, **facts)
 
 
 def difference(
@@ -267,11 +256,9 @@ def difference(
     """Subtract the median of ``less`` from that of ``more``, with the paired bootstrap interval."""
     more_, less_ = np.asarray(more, float), np.asarray(less, float)
     drawn = _drawn(len(more_), seed)
-    low, high = np.quantile(
-        np.median(more_[drawn], axis=1) - np.median(less_[drawn], axis=1), [0.025, 0.975]
-    )
+    low, high = _interval(_medians(more_[drawn]) - _medians(less_[drawn]))
     value = float(np.median(more_) - np.median(less_))
-    return Line(name, value, float(low), float(high), unit, list(more), list(less), unit, note=note)
+    return Line(name, value, low, high, unit, list(more), list(less), unit, note=note)
 
 
 def exact(name: str, number: float, unit: str = "", note: str = "") -> Line:
@@ -301,5 +288,16 @@ def verdict(goal: Goal | None, line: Line | None) -> str:
     return "met" if goal.met(line.low, line.high) else "missed"
 
 
-def _drawn(number: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _drawn(number: int, seed: int) -> NDArray[np.int64]:
+    """Draw repetitions again, many times over."""
     return np.random.default_rng(seed).integers(0, number, (RESAMPLES, number))
+
+
+def _medians(resampled: NDArray[np.float64]) -> NDArray[np.float64]:
+    medians: NDArray[np.float64] = np.median(resampled, axis=1)
+    return medians
+
+
+def _interval(numbers: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(numbers, [0.025, 0.975])
+    return float(low), float(high)

@@ -39,36 +39,33 @@ def processor() -> str:
     """Name the processor's model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(
-            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def load() -> float | None:
-    """Return how many processes wanted a core over the last minute; ``None`` where the system
-    does not say.
-    """
+    """Return the load average over the last minute; ``None`` where the system does not say."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def commit(folder: Path) -> str:
-    """Name the commit of a checkout, with a star where files differ from it; empty outside of
-    git.
-    """
+    """Name the commit of a checkout, with a star where files differ from it; "" outside of git."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-        )
+        command = ["git", "-C", str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
         name = git("rev-parse", "--short", "HEAD")
-        return name + ("*" if name and git("status", "--porcelain", "--untracked-files=no") else "")
+        changed = name and git("status", "--porcelain", "--untracked-files=no")
     except OSError:
         return ""
+    return f"{name}*" if changed else name
 
 
 def free_memory() -> float:
@@ -82,7 +79,7 @@ def resident() -> float:
 
 
 def forget_peak() -> None:
-    """Let the peak of this process begin anew, from what it holds now.
+    """Start the peak of this process anew, from what it holds now.
 
     Raises:
         OSError: The system has no such thing; it is Linux's.

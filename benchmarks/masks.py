@@ -1,5 +1,5 @@
-"""Masks of many weights: one global magnitude pruning of 20 %, its time and its memory, each in a
-fresh process.
+"""Masks of many weights: time and memory of one global magnitude pruning of 20 %, each in a fresh
+process.
 
 The memory is the peak of the process above what it held before: the model with its weights and the
 current mask, both touched. With torch there is no current mask before the first pruning. What the
@@ -20,18 +20,15 @@ from torch.nn.utils import prune as torch_prune
 
 from benchmarks import fresh, machine
 from benchmarks.harness import NotRun
+from tombola.masks.masks import count
 from tombola.masks.pruning import prune
 from tombola.scores._magnitude import magnitude
 
 RATE = 0.2
 # VGG-16 with its 138 M weights: thirteen convolutions and three linear layers.
 _CHANNELS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-VGG16 = [
-    *((outputs, inputs, 3, 3) for inputs, outputs in itertools.pairwise(_CHANNELS)),
-    (4096, 25088),
-    (4096, 4096),
-    (1000, 4096),
-]
+VGG16 = [(outputs, inputs, 3, 3) for inputs, outputs in itertools.pairwise(_CHANNELS)]
+VGG16 += [(4096, 25088), (4096, 4096), (1000, 4096)]
 BILLION = [(4096, 10240)] * 24
 
 
@@ -52,20 +49,20 @@ def cut(side: str, shapes: Sequence[Sequence[int]], seed: int) -> dict[str, floa
         shapes: Of the layers.
         seed: Of their random normal weights.
     """
-    do = {"ours": _ours, "theirs": _theirs}[side]
-    # what is imported and begun at the first call is no memory of the pruning
-    do(_state([(512, 512)], seed))
+    prune_once = {"ours": _ours, "theirs": _theirs}[side]
+    # What is imported and begun at the first call is no memory of the pruning.
+    prune_once(_state([(512, 512)], seed))
     state = _state(shapes, seed)
-    seconds, extra, kept = do(state)
+    seconds, extra, kept = prune_once(state)
     return {"seconds": seconds, "extra": extra, "kept": kept}
 
 
 def in_fresh_process(side: str, shapes: Sequence[Sequence[int]], seed: int) -> dict[str, float]:
     """Do `cut` in a process of its own."""
-    found: dict[str, float] = fresh.call(
+    measured: dict[str, float] = fresh.call(
         "benchmarks.masks:cut", side=side, shapes=shapes, seed=seed
     )
-    return found
+    return measured
 
 
 def need(bytes_: float) -> None:
@@ -81,21 +78,17 @@ def need(bytes_: float) -> None:
 
 def _state(shapes: Sequence[Sequence[int]], seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {
-        f"layer{i}.weight": torch.empty(*s).normal_(generator=generator)
-        for i, s in enumerate(shapes)
-    }
+    state = {}
+    for index, shape in enumerate(shapes):
+        state[f"layer{index}.weight"] = torch.empty(*shape).normal_(generator=generator)
+    return state
 
 
 def _ours(state: Mapping[str, Tensor]) -> tuple[float, float, int]:
     mask = {name: torch.ones_like(value, dtype=torch.bool) for name, value in state.items()}
     with _Watched() as watched:
         pruned = prune(magnitude(state, mask), mask, RATE)
-    return (
-        watched.seconds,
-        watched.extra,
-        sum(int(torch.count_nonzero(keep)) for keep in pruned.values()),
-    )
+    return watched.seconds, watched.extra, count(pruned)
 
 
 def _theirs(state: Mapping[str, Tensor]) -> tuple[float, float, int]:
@@ -104,10 +97,9 @@ def _theirs(state: Mapping[str, Tensor]) -> tuple[float, float, int]:
         module = nn.Module()
         module.weight = nn.Parameter(value)
         modules.append(module)
+    weights = [(module, "weight") for module in modules]
     with _Watched() as watched:
-        torch_prune.global_unstructured(
-            [(module, "weight") for module in modules], torch_prune.L1Unstructured, amount=RATE
-        )
+        torch_prune.global_unstructured(weights, torch_prune.L1Unstructured, amount=RATE)
     kept = sum(int(torch.count_nonzero(module.weight_mask)) for module in modules)
     return watched.seconds, watched.extra, kept
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -24,14 +24,12 @@ from benchmarks.steps import Ours, Problem
 from tombola.masks.masks import MaskHandle
 from tombola.training.loop import optimizer_for, resolve_defaults, train
 
+_AUGMENT = {"crop": 4, "flip": True}
 PROBLEMS = {
     "lenet_300_100": (Problem("lenet_300_100", "mnist", 60, density=0.5), 400),
     "lenet5": (Problem("lenet5", "mnist", 60, density=0.5), 100),
-    "conv3": (Problem("conv3", "cifar10", 64, density=0.5, augment={"crop": 4, "flip": True}), 8),
-    "resnet18": (
-        Problem("resnet18", "cifar10", 64, density=0.5, augment={"crop": 4, "flip": True}),
-        3,
-    ),
+    "conv3": (Problem("conv3", "cifar10", 64, density=0.5, augment=_AUGMENT), 8),
+    "resnet18": (Problem("resnet18", "cifar10", 64, density=0.5, augment=_AUGMENT), 3),
 }
 # The first that fits an operation's name says what it does.
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -42,16 +40,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "optimiser": ("_fused_", "_foreach_add"),
     "the batch": ("index", "gather", "sub", "div", "arange", "where", "clamp", "bitwise"),
     "masks and other elementwise": (
-        "mul",
-        "relu",
-        "threshold",
-        "softmax",
-        "nll",
-        "sum",
-        "fill",
-        "zero",
-        "copy",
-        "add",
+        *("mul", "relu", "threshold", "softmax", "nll"),
+        *("sum", "fill", "zero", "copy", "add"),
     ),
 }
 
@@ -80,9 +70,7 @@ def quick(ours: Ours) -> Iterator[object]:
 
 
 def milliseconds(steps: Iterator[object], number: int) -> tuple[float, dict[str, float]]:
-    """Return the wall time of a step and, by kind of operation, what the profiler says of one,
-    all in ms.
-    """
+    """Return the wall time of a step and the profiler's time by kind of operation, in ms."""
     times = []
     for _ in range(3):
         began = time.perf_counter()
@@ -95,39 +83,43 @@ def milliseconds(steps: Iterator[object], number: int) -> tuple[float, dict[str,
     kinds = dict.fromkeys([*KINDS, "other"], 0.0)
     for event in profiled.key_averages():
         if event.key.startswith("aten::"):
-            fitting = (
-                kind for kind, words in KINDS.items() if any(word in event.key for word in words)
-            )
-            kinds[next(fitting, "other")] += event.self_cpu_time_total / 1000 / number
+            kinds[_kind(event.key)] += event.self_cpu_time_total / 1000 / number
     return statistics.median(times), kinds
+
+
+def _kind(operation: str) -> str:
+    for kind, words in KINDS.items():
+        if any(word in operation for word in words):
+            return kind
+    return "other"
 
 
 def compare(name: str) -> str:
     """Profile both steps of a model and return the table, in Markdown."""
     problem, number = PROBLEMS[name]
     torch.set_num_threads(1)
-    sides: dict[str, Callable[[Ours], Iterator[object]]] = {"plain": plain, "tombola": quick}
-    found = {}
-    for side, make in sides.items():
-        steps = make(Ours(problem, Settings()))
-        for _ in range(max(2, number // 10)):
-            next(steps)
-        found[side] = milliseconds(steps, number)
+    plain_ms, plain_kinds = _profiled(plain(Ours(problem, Settings())), number)
+    ours_ms, ours_kinds = _profiled(quick(Ours(problem, Settings())), number)
     lines = [f"| {name}, ms a step | plain | tombola |", "|---|---|---|"]
     for kind in [*KINDS, "other"]:
-        pair = [found[side][1][kind] for side in sides]
-        if max(pair) > 0.0005:
-            lines.append(f"| {kind} | {pair[0]:.3f} | {pair[1]:.3f} |")
-    rest = [found[side][0] - sum(found[side][1].values()) for side in sides]
-    # A difference of two runs: where kernels take a hundred times as long it says nothing.
-    shares = [left / found[side][0] for left, side in zip(rest, sides, strict=True)]
-    cells = [
-        f"{left:.3f}" if share > 0.03 else "in the noise"
-        for left, share in zip(rest, shares, strict=True)
-    ]
-    lines.append(f"| Python and autograd (the rest) | {cells[0]} | {cells[1]} |")
-    lines.append(f"| **a step** | **{found['plain'][0]:.3f}** | **{found['tombola'][0]:.3f}** |")
+        if max(plain_kinds[kind], ours_kinds[kind]) > 0.0005:
+            lines.append(f"| {kind} | {plain_kinds[kind]:.3f} | {ours_kinds[kind]:.3f} |")
+    plain_rest, ours_rest = _rest(plain_ms, plain_kinds), _rest(ours_ms, ours_kinds)
+    lines.append(f"| Python and autograd (the rest) | {plain_rest} | {ours_rest} |")
+    lines.append(f"| **a step** | **{plain_ms:.3f}** | **{ours_ms:.3f}** |")
     return "\n".join(lines)
+
+
+def _profiled(steps: Iterator[object], number: int) -> tuple[float, dict[str, float]]:
+    for _ in range(max(2, number // 10)):
+        next(steps)
+    return milliseconds(steps, number)
+
+
+def _rest(step: float, kinds: Mapping[str, float]) -> str:
+    rest = step - sum(kinds.values())
+    # A difference of two runs: where kernels take a hundred times as long it says nothing.
+    return f"{rest:.3f}" if rest / step > 0.03 else "in the noise"
 
 
 if __name__ == "__main__":

@@ -40,8 +40,10 @@ class Result:
 
     def line(self, name: str) -> Line | None:
         """Return the line of that name, if it was measured."""
-        lines = self.measured.lines if self.measured else ()
-        return next((line for line in lines if line.name == name), None)
+        for line in self.measured.lines if self.measured else ():
+            if line.name == name:
+                return line
+        return None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Entry:
     line: str
     against: str
     goal: str
-    found: Line | None
+    measured: Line | None
     verdict: str
 
 
@@ -66,48 +68,55 @@ def run(
     call: Callable[..., Any] = fresh.call,
     facts: Callable[[], dict[str, Any]] = machine.facts,
 ) -> list[Result]:
-    """Measure rows, each in a fresh process; whatever goes wrong with one is its reason for not
-    being run.
+    """Measure rows, each in a fresh process.
+
+    Whatever goes wrong with a row is its reason for not being run.
 
     Args:
         names: The rows.
         settings: For all of them.
-        begun: Told the name of each row before it is measured.
-        done: Told each result.
+        begun: Called with the name of each row before it is measured.
+        done: Called with each result.
         call: Calls a function in a fresh process.
         facts: Of the machine.
     """
     results = []
+    options = dataclasses.asdict(settings)
     for name in names:
         begun(name)
         measured, reason, now = None, "", facts()
         try:
-            plain = call(
-                "benchmarks.rows:measure", name=name, settings=dataclasses.asdict(settings)
-            )
-            measured = Measured.of(plain)
+            measured = Measured.of(call("benchmarks.rows:measure", name=name, settings=options))
         except NotRun as error:
             reason = str(error)
-        results.append(Result(name, measured, reason, now, settings.quick))
-        done(results[-1])
+        result = Result(name, measured, reason, now, settings.quick)
+        results.append(result)
+        done(result)
     return results
 
 
 def entries(result: Result, row: Row | None = None) -> list[Entry]:
-    """Return a row's lines of the table: judged ones first, then the extra ones; goals alone
-    where it was not run.
+    """Return a row's lines of the table: judged ones first, then the extra ones.
+
+    Of a row that was not run these are its goals.
     """
     row = row or rows.get(result.name).ROW
     goals = {goal.line: goal for goal in row.goals}
-    found = [line.name for line in result.measured.lines] if result.measured else []
-    lines = [*goals, *(name for name in found if name not in goals)] or [""]
-    made = []
-    for name in lines:
-        line, goal = result.line(name), goals.get(name)
-        against = (line.against if line else "") or row.against
-        said = verdict(goal, line) if goal else ("not run" if result.measured is None else "")
-        made.append(Entry(result.name, row.title, name, against, str(goal or ""), line, said))
-    return made
+    names = list(goals)
+    for line in result.measured.lines if result.measured else ():
+        if line.name not in goals:
+            names.append(line.name)
+
+    entries = []
+    for name in names or [""]:
+        measured, goal = result.line(name), goals.get(name)
+        word: str = verdict(goal, measured)
+        if goal is None and result.measured is None:
+            word = "not run"
+        against = (measured.against if measured else "") or row.against
+        shown_goal = "" if goal is None else str(goal)
+        entries.append(Entry(result.name, row.title, name, against, shown_goal, measured, word))
+    return entries
 
 
 def write(results: Sequence[Result], path: Path) -> None:
@@ -120,24 +129,27 @@ def read(path: Path) -> list[Result]:
     """Read results; none where there is no file."""
     if not path.exists():
         return []
-    return [
-        Result(**one | {"measured": Measured.of(one["measured"]) if one["measured"] else None})
-        for one in json.loads(path.read_text(encoding="utf-8"))
-    ]
+    results = []
+    for plain in json.loads(path.read_text(encoding="utf-8")):
+        if plain["measured"]:
+            plain["measured"] = Measured.of(plain["measured"])
+        results.append(Result(**plain))
+    return results
 
 
 def merged(old: Sequence[Result], new: Sequence[Result], order: Sequence[str]) -> list[Result]:
     """Put new results over old ones, in the order of the table.
 
-    A row that was not run this time does not take the place of one that was measured, and a quick
-    run, which measures nothing, stands beside no real one.
+    A row that was not run this time does not replace one that was measured, and a quick run, which
+    measures nothing, is never mixed with a real one.
     """
     if not new:
         return list(old)
-    kept = [result for result in old if result.quick == new[0].quick]
-    measured = {result.name for result in kept if result.measured is not None}
-    fresh = [result for result in new if result.measured is not None or result.name not in measured]
-    by_name = {result.name: result for result in (*kept, *fresh)}
+    by_name = {result.name: result for result in old if result.quick == new[0].quick}
+    for result in new:
+        earlier = by_name.get(result.name)
+        if result.measured is not None or earlier is None or earlier.measured is None:
+            by_name[result.name] = result
     return [by_name[name] for name in order if name in by_name]
 
 

@@ -8,8 +8,9 @@ normalising), forward, backward, optimiser, mask. What is done once an epoch is 
 from __future__ import annotations
 
 import copy
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,19 +57,13 @@ class Problem:
         data: dict[str, Any] = {"name": self.data, "valid": 0, "augment": dict(self.augment or {})}
         if self.data == "cifar10":
             data["verify"] = False  # other copies of the same pictures will do
-        training = {
-            "optimizer": "sgd",
-            "lr": self.lr,
-            "momentum": 0.9,
-            "steps": 1000,
-            "batch_size": self.batch_size,
-        }
+        training = {"optimizer": "sgd", "lr": self.lr, "momentum": 0.9}
         return parse(
             {
                 "name": "bench",
                 "data": data,
                 "model": self.model,
-                "training": training,
+                "training": training | {"steps": 1000, "batch_size": self.batch_size},
                 "prunable": "all",
                 "arms": {"dense": {"method": "dense"}},
             }
@@ -91,10 +86,8 @@ class Ours:
         mask = ones(self.task.model, "all", head=self.task.head)
         if problem.density is not None:
             generator = torch.Generator().manual_seed(settings.seed)
-            mask = {
-                k: torch.rand(m.shape, generator=generator) < problem.density
-                for k, m in mask.items()
-            }
+            for name, keep in mask.items():
+                mask[name] = torch.rand(keep.shape, generator=generator) < problem.density
         self.mask: dict[str, Tensor] = mask
         self.held = mask if held else {}
         self.model = self.task.build(self.task.initial_state(), WHOLE, settings.seed)
@@ -109,12 +102,10 @@ class Ours:
         clock: Callable[[], float] = time.perf_counter,
         visited: Callable[[int], bool] = lambda _: False,
     ) -> float:
-        """Time consecutive steps of `tombola.train`, as a run takes them between two
-        evaluations.
-        """
+        """Time consecutive steps of `tombola.train`, as a run takes them between evaluations."""
         training: Training = replace(self.training, steps=warm + steps, threads=threads)
         times: dict[int, float] = {}
-        going = train(
+        run = train(
             self.model,
             self.batches,
             training,
@@ -123,7 +114,7 @@ class Ours:
             seed=self.seed,
             visited=visited,
         )
-        for step in going:
+        for step in run:
             if step.number in (warm, warm + steps):
                 times[step.number] = clock()
         if not all(bool(torch.isfinite(value).all()) for value in self.model.parameters()):
@@ -141,22 +132,32 @@ def against_open_lth(
     model = _for_peer(peer, problem, ours.task, ours.mask)
     optimizer = {"optimizer_name": "sgd", "lr": problem.lr, "momentum": 0.9}
     warm, steps = settings.scaled(warm, 1), settings.scaled(steps, 2)
-    default, lines = torch.get_num_threads(), []
-    for threads in dict.fromkeys([1, default]):
+    timed = functools.partial(peer.seconds_per_step, model, loader, optimizer)
+    lines = []
+    for threads in dict.fromkeys([1, torch.get_num_threads()]):
         torch.set_num_threads(threads)
         sides: dict[str, Callable[[], float]] = {
-            "ours": lambda threads=threads: ours.seconds_per_step(
-                warm=warm, steps=steps, threads=threads
+            "ours": functools.partial(
+                ours.seconds_per_step, warm=warm, steps=steps, threads=threads
             ),
-            "theirs": lambda: peer.seconds_per_step(
-                model, loader, optimizer, warm=warm, steps=steps
-            ),
+            "theirs": functools.partial(timed, warm=warm, steps=steps),
         }
         times = interleave(sides, settings.times(repeats), settings.seed)
-        ours_, theirs = ([1000 * t for t in times[side]] for side in ("ours", "theirs"))
-        name = f"{threads} thread{'s' * (threads > 1)}"
-        lines.append(ratio(name, ours_, theirs, seed=settings.seed, each="ms", against=peer.name))
+        name = "1 thread" if threads == 1 else f"{threads} threads"
+        line = ratio(
+            name,
+            _milliseconds(times["ours"]),
+            _milliseconds(times["theirs"]),
+            seed=settings.seed,
+            each="ms",
+            against=peer.name,
+        )
+        lines.append(line)
     return Measured(lines)
+
+
+def _milliseconds(seconds: Sequence[float]) -> list[float]:
+    return [1000 * time_ for time_ in seconds]
 
 
 def _for_peer(
@@ -166,8 +167,8 @@ def _for_peer(
     if problem.peer_model is not None:
         model = peer.model(problem.peer_model)
     else:
-        own: nn.Module = copy.deepcopy(task.model).to(memory_format=torch.contiguous_format)
-        model = peer.wrapped(own, str(task.head))
+        copied: nn.Module = copy.deepcopy(task.model).to(memory_format=torch.contiguous_format)
+        model = peer.wrapped(copied, str(task.head))
     if problem.density is None:
         return model
     # The same layers in the same order; only the names differ.
@@ -179,21 +180,16 @@ def upkeep(
     problem: Problem, settings: Settings, *, steps: int, warm: int, repeats: int, name: str
 ) -> Any:
     """Time a step with a mask held and one without, and return the difference as a line, in ms."""
-    with_, without = Ours(problem, settings), Ours(problem, settings, held=False)
+    masked, unmasked = Ours(problem, settings), Ours(problem, settings, held=False)
     warm, steps = settings.scaled(warm, 1), settings.scaled(steps, 2)
     torch.set_num_threads(1)
-    times = interleave(
-        {
-            "with": lambda: with_.seconds_per_step(warm=warm, steps=steps),
-            "without": lambda: without.seconds_per_step(warm=warm, steps=steps),
-        },
-        settings.times(repeats),
-        settings.seed,
-    )
-    more, less = ([1000 * t for t in times[side]] for side in ("with", "without"))
+    sides = {
+        "masked": functools.partial(masked.seconds_per_step, warm=warm, steps=steps),
+        "unmasked": functools.partial(unmasked.seconds_per_step, warm=warm, steps=steps),
+    }
+    times = interleave(sides, settings.times(repeats), settings.seed)
+    more, less = _milliseconds(times["masked"]), _milliseconds(times["unmasked"])
     line = difference(name, more, less, "ms", seed=settings.seed)
     step = sorted(less)[len(less) // 2]
-    return replace(
-        line,
-        note=f"{100 * line.value / step:.1f} % of a step of {step:.3g} ms without a mask, 1 thread",
-    )
+    share = f"{100 * line.value / step:.1f} % of a step of {step:.3g} ms without a mask, 1 thread"
+    return replace(line, note=share)

@@ -17,15 +17,17 @@ Written by `make bench`, which anyone can run. The code is in `benchmarks/`, the
 [benchmarks/results.json](benchmarks/results.json).
 
 ```
-make bench                              # all rows
-make bench ROWS=lenet5,mask             # some rows
-make bench OPEN_LTH=/path/to/clone      # with the rows that need a clone of facebookresearch/open_lth
+make bench                            # all rows
+make bench ROWS=lenet5,mask           # some rows
+make bench OPEN_LTH=/path/to/clone    # with the rows that need a clone of facebookresearch/open_lth
 ```
 
-Every row runs in a process of its own. The two sides alternate, in an order drawn anew for each repetition. A ratio is
-their median over our median, so above 1 tombola is better; brackets give its 95 % bootstrap interval, which resamples
-whole repetitions. A goal counts as met if the whole interval meets it; a missed goal does not fail the run.
+Every row runs in a process of its own. The two sides alternate, in an order drawn anew for each
+repetition. A ratio is their median over our median, so above 1 tombola is better; brackets give its
+95 % bootstrap interval, which resamples whole repetitions. A goal counts as met if the whole
+interval meets it; a missed goal does not fail the run.
 """
+_JUDGED = {"met": "**met**", "missed": "**missed**"}
 
 
 def number(value: float) -> str:
@@ -50,47 +52,47 @@ def with_interval(line: Line) -> str:
 
 
 def sides(line: Line) -> tuple[str, str]:
-    """Write the medians of both sides, an empty text for a side that is not there."""
-
-    def one(values: Sequence[float]) -> str:
-        return f"{number(statistics.median(values))} {line.each}".strip() if len(values) else ""
-
-    return (one(line.ours), one(line.theirs)) if len(line.theirs) else ("", "")
+    """Write the medians of both sides, empty texts where there is only one."""
+    if not len(line.theirs):
+        return "", ""
+    ours, theirs = (number(statistics.median(values)) for values in (line.ours, line.theirs))
+    return f"{ours} {line.each}".strip(), f"{theirs} {line.each}".strip()
 
 
 def terminal(result: Result) -> str:
     """Write a row as some lines of text: goal and result of each of its lines."""
-    shown = entries(result)
-    against = f", against {shown[0].against}" if shown[0].against else ""
-    text = [f"{result.name}: {shown[0].title}{against}"]
+    rows_ = entries(result)
+    against = f", against {rows_[0].against}" if rows_[0].against else ""
+    text = [f"{result.name}: {rows_[0].title}{against}"]
     if result.measured is None:
-        goals = "; ".join(f"{e.line} {e.goal}" for e in shown if e.goal)
-        return "\n".join(
-            [*text, f"    not run: {result.reason}" + (f" (goal: {goals})" if goals else "")]
-        )
-    for entry in shown:
-        found = with_interval(entry.found) if entry.found else ""
+        goals = "; ".join(f"{entry.line} {entry.goal}" for entry in rows_ if entry.goal)
+        goals = f" (goal: {goals})" if goals else ""
+        return "\n".join([*text, f"    not run: {result.reason}{goals}"])
+    for entry in rows_:
+        value = with_interval(entry.measured) if entry.measured else ""
         goal = f"goal {entry.goal}" if entry.goal else ""
-        text.append(f"    {entry.line:<32} {goal:<14} {found:<28} {entry.verdict}".rstrip())
+        text.append(f"    {entry.line:<32} {goal:<14} {value:<28} {entry.verdict}".rstrip())
         note = _note(entry)
-        text += [f"        {note}"] if note else []
+        if note:
+            text.append(f"        {note}")
     return "\n".join([*text, *(f"    {note}" for note in result.measured.notes)])
 
 
 def _note(entry: Entry) -> str:
-    if entry.found is None:
+    if entry.measured is None:
         return ""
-    ours, theirs = sides(entry.found)
-    return "; ".join(filter(None, [f"{ours} against {theirs}" if ours else "", entry.found.note]))
+    ours, theirs = sides(entry.measured)
+    medians = f"{ours} against {theirs}" if ours else ""
+    return "; ".join(filter(None, [medians, entry.measured.note]))
 
 
 def summary(results: Sequence[Result]) -> str:
     """Count the goals in one line."""
-    said = [entry.verdict for result in results for entry in entries(result) if entry.goal]
-    return (
-        ", ".join(f"{said.count(which)} {which}" for which in ("met", "missed", "not run"))
-        + f" of {len(said)} goals"
-    )
+    verdicts: list[str] = []
+    for result in results:
+        verdicts += [entry.verdict for entry in entries(result) if entry.goal]
+    counts = [f"{verdicts.count(word)} {word}" for word in ("met", "missed", "not run")]
+    return f"{', '.join(counts)} of {len(verdicts)} goals"
 
 
 def markdown(results: Sequence[Result], figures: Mapping[str, str]) -> str:
@@ -126,7 +128,8 @@ def machine(results: Sequence[Result]) -> str:
     """Write what the numbers depend on; load and date are those of the rows' beginnings."""
     first = results[0].facts
     loads = [result.facts["load"] for result in results if result.facts.get("load") is not None]
-    said: dict[str, Any] = {
+    commits = dict.fromkeys(result.facts["commit"] or "not known" for result in results)
+    facts: dict[str, Any] = {
         "processor": f"{first['processor']}, {first['cores']} cores, {first['instructions']}",
         "memory": f"{first['memory_gb']} GB",
         "system": first["system"],
@@ -134,22 +137,15 @@ def machine(results: Sequence[Result]) -> str:
         "torch's default threads": first["threads"],
         "load average as rows began": f"{min(loads):g} to {max(loads):g}" if loads else "not known",
         "date": _span([result.facts["date"] for result in results]),
-        "tombola's commit": ", ".join(
-            dict.fromkeys(result.facts["commit"] or "not known" for result in results)
-        ),
+        "tombola's commit": ", ".join(commits),
     }
-    text = [
-        "| | |",
-        "|---|---|",
-        *(f"| {key} | {_cell(str(value))} |" for key, value in said.items()),
-        "",
-    ]
-    star = (
-        ["A star behind a commit: files differed from it.\n"]
-        if "*" in said["tombola's commit"]
-        else []
-    )
-    return "\n".join([*text, *star])
+    lines = ["| | |", "|---|---|"]
+    for name, value in facts.items():
+        lines.append(f"| {name} | {_cell(str(value))} |")
+    lines.append("")
+    if "*" in facts["tombola's commit"]:
+        lines.append("A star after a commit: files differed from it.\n")
+    return "\n".join(lines)
 
 
 def _span(dates: Sequence[str]) -> str:
@@ -157,44 +153,31 @@ def _span(dates: Sequence[str]) -> str:
 
 
 def _table(results: Sequence[Result]) -> str:
-    text = [
-        "| row | what | against | goal | result | ours | theirs | |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines = ["| row | what | against | goal | result | ours | theirs | |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     for result in results:
         for index, entry in enumerate(entries(result)):
-            name = result.name if index == 0 else ""
-            what = (
-                f"{entry.title}: {entry.line}"
-                if index == 0 and entry.line
-                else entry.line or entry.title
-            )
-            against = entry.against
-            found, ours, theirs = "", "", ""
-            if entry.found is not None:
-                found, (ours, theirs) = with_interval(entry.found), sides(entry.found)
-                what += f" ({entry.found.note})" if entry.found.note else ""
-            said = {
-                "met": "**met**",
-                "missed": "**missed**",
-                "not run": f"not run: {result.reason}",
-            }
-            cells = [
-                name,
-                what,
-                against,
-                entry.goal,
-                found,
-                ours,
-                theirs,
-                said.get(entry.verdict, ""),
-            ]
-            text.append(f"| {' | '.join(map(_cell, cells))} |")
-        text += [
-            f"| | {_cell(note)} | | | | | | |"
-            for note in (result.measured.notes if result.measured else ())
-        ]
-    return "\n".join([*text, ""])
+            lines.append(f"| {' | '.join(map(_cell, _cells(result, entry, index)))} |")
+        for note in result.measured.notes if result.measured else ():
+            lines.append(f"| | {_cell(note)} | | | | | | |")
+    return "\n".join([*lines, ""])
+
+
+def _cells(result: Result, entry: Entry, index: int) -> list[str]:
+    """Return the cells of a row's line; its first line also has the row's name and title."""
+    name = result.name if index == 0 else ""
+    what = entry.line or entry.title
+    if index == 0 and entry.line:
+        what = f"{entry.title}: {entry.line}"
+    value = ours = theirs = ""
+    if entry.measured is not None:
+        value, (ours, theirs) = with_interval(entry.measured), sides(entry.measured)
+        if entry.measured.note:
+            what += f" ({entry.measured.note})"
+    word = _JUDGED.get(entry.verdict, "")
+    if entry.verdict == "not run":
+        word = f"not run: {result.reason}"
+    return [name, what, entry.against, entry.goal, value, ours, theirs, word]
 
 
 def _cell(text: str) -> str:

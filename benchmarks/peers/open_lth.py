@@ -1,7 +1,7 @@
-"""open_lth (facebookresearch/open_lth): its training loop, data sets and masked model, from an
-unchanged clone.
+"""open_lth (facebookresearch/open_lth): training loop, data sets and masked model of an unchanged
+clone.
 
-Two things of it do not work with current releases of torch and numpy, and are put right while it is
+Two things in it do not work with current releases of torch and numpy, and are patched while it is
 imported here: ``models/base.py`` lists ``abc.ABC`` before ``torch.nn.Module``, which no longer
 gives an order of bases, and ``training/optimizers.py`` calls ``numpy.product``, which numpy 2
 dropped.
@@ -26,26 +26,11 @@ from torch import Tensor, nn
 from benchmarks.harness import NotRun
 from benchmarks.machine import commit
 
-_FILES = (
-    "training/train.py",
-    "models/base.py",
-    "datasets/mnist.py",
-    "pruning/pruned_model.py",
-    "platforms/base.py",
-)
-_NEEDED = (
-    "cli.runner_registry",
-    "training.train",
-    "models.registry",
-    "models.base",
-    "datasets.registry",
-    "pruning.mask",
-    "pruning.pruned_model",
-    "platforms.platform",
-    "platforms.base",
-    "foundations.hparams",
-    "foundations.step",
-)
+_FILES = ("training/train.py", "models/base.py", "datasets/mnist.py")
+_FILES += ("pruning/pruned_model.py", "platforms/base.py")
+_NEEDED = ("cli.runner_registry", "training.train", "models.registry", "models.base")
+_NEEDED += ("datasets.registry", "pruning.mask", "pruning.pruned_model")
+_NEEDED += ("platforms.platform", "platforms.base", "foundations.hparams", "foundations.step")
 _DATA = {
     "mnist": "MNIST/raw/train-images-idx3-ubyte",
     "cifar10": "cifar-10-batches-py/data_batch_1",

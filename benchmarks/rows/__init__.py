@@ -18,8 +18,8 @@ from tombola.ground.errors import InputError, near
 
 def names() -> list[str]:
     """List the rows in the order of the table."""
-    found = [entry.replace("_", "-") for entry in catalogue.entries("benchmarks.rows")]
-    return sorted(found, key=lambda name: (get(name).ROW.place, name))
+    names = [entry.replace("_", "-") for entry in catalogue.entries("benchmarks.rows")]
+    return sorted(names, key=lambda name: (get(name).ROW.place, name))
 
 
 def get(name: str) -> ModuleType:
@@ -44,5 +44,5 @@ def chosen(given: Sequence[str]) -> list[str]:
 
 def measure(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Measure a row; what a fresh process is asked for."""
-    found: dict[str, Any] = get(name).measure(Settings(**settings)).plain()
-    return found
+    measured: dict[str, Any] = get(name).measure(Settings(**settings)).plain()
+    return measured

@@ -1,10 +1,10 @@
 """A cut in the pool against the same cut in the arm's own thread: COLT-2, ResNet-18, gradients.
 
 Both partitions' trainings are done and lie in the store, as they do when a round is cut. The score
-is |w x dL/dw| over 128 training examples (SNIP's), the mask has 11 M weights. The arm's thread reads
-the two states, scores, prunes and combines; the pool's one worker process is sent the cut, does the
-same, writes the masks and gives them back. One thread each. The second line is the same with
-magnitude, which runs score in the arm's thread: nearly all of it is overhead.
+is |w x dL/dw| over 128 training examples (SNIP's), the mask has 11 M weights. The arm's thread
+reads the two states, scores, prunes and combines; the pool's one worker process is sent the cut,
+does the same, writes the masks and gives them back. One thread each. The second line is the same
+with magnitude, which runs score in the arm's thread: nearly all of it is overhead.
 """
 
 from __future__ import annotations

@@ -34,24 +34,18 @@ ROW = Row(
 
 
 def measure(settings: Settings) -> Measured:
-    name, rounds = settings.scaled(("vgg16", 5), ("small", 2))  # type: ignore[arg-type, misc]
+    name, rounds = ("small", 2) if settings.quick else ("vgg16", 5)
     need(2e9 if settings.quick else 9e9)
-    found = fresh.call(
-        "benchmarks.rows._find_memory:search", name=name, rounds=rounds, seed=settings.seed
-    )
+    target = "benchmarks.rows._find_memory:search"
+    peaks = fresh.call(target, name=name, rounds=rounds, seed=settings.seed)
+    by_round = ", ".join(f"{peak:.1f}" for peak in peaks)
     lines = [
-        exact(
-            _MOST,
-            max(found),
-            "models",
-            note=f"by round: {', '.join(f'{peak:.1f}' for peak in found)}",
-        ),
-        exact(_GROWTH, found[-1] / found[1], "x"),
+        exact(_MOST, max(peaks), "models", note=f"by round: {by_round}"),
+        exact(_GROWTH, peaks[-1] / peaks[1], "x"),
     ]
-    curve = points({number: [peak] for number, peak in enumerate(found, 1)})
-    return Measured(
-        lines, [Series("Memory of a search on VGG-16", "Round", "Peak, in models", curve)]
-    )
+    curve = points({number: [peak] for number, peak in enumerate(peaks, 1)})
+    series = Series("Memory of a search on VGG-16", "Round", "Peak, in models", curve)
+    return Measured(lines, [series])
 
 
 def search(name: str, rounds: int, seed: int) -> list[float]:

@@ -16,8 +16,11 @@ from benchmarks.harness import Goal, Measured, NotRun, Row, Settings, interleave
 from tombola.data.partitions import WHOLE
 from tombola.experiments.plans import make_task, resolve_defaults
 from tombola.ground import devices
+from tombola.ground.settings import Training
+from tombola.ground.types import Mask
 from tombola.masks.masks import ones
-from tombola.schema.recipe import parse
+from tombola.schema.recipe import Recipe, parse
+from tombola.tasks.protocol import Task
 from tombola.training.jobs import Job, alone, run_job
 from tombola.training.loop import arrange_, optimizer_for, train
 
@@ -32,14 +35,41 @@ ROW = Row(
 def measure(settings: Settings) -> Measured:
     if not torch.cuda.is_available():
         raise NotRun("needs a GPU; torch finds none here")
-    recipe = parse(
+    recipe = _recipe(settings)
+    task = make_task(recipe, settings.root)
+    training = resolve_defaults(recipe, task).training
+    mask, steps = ones(task.model, "conv", head=task.head), settings.scaled(100, 3)
+    times = interleave(
+        {
+            "loop": lambda: _loop(task, training, mask, steps),
+            "bare": lambda: _bare(task, training, steps),
+        },
+        settings.times(10),
+        settings.seed,
+    )
+    whole = run_job(Job(task.initial_state(), mask, training, 0), task).seconds
+    images = [256 / seconds for seconds in times["loop"]]
+    bare, seed = "a bare step", settings.seed
+    return Measured(
+        [
+            single("images a second", images, "images/s", seed=seed),
+            ratio("of a bare step's speed", times["loop"], times["bare"], seed=seed, against=bare),
+            single(
+                "a training of 50 epochs",
+                [whole],
+                "s",
+                note="validation after every epoch included",
+            ),
+        ]
+    )
+
+
+def _recipe(settings: Settings) -> Recipe:
+    augment = {"crop": 4, "flip": True, "rotate": 15}
+    return parse(
         {
             "name": "bench",
-            "data": {
-                "name": "cifar100",
-                "valid": 5000,
-                "augment": {"crop": 4, "flip": True, "rotate": 15},
-            },
+            "data": {"name": "cifar100", "valid": 5000, "augment": augment},
             "model": "resnet18",
             "training": {
                 "optimizer": "sgd",
@@ -55,57 +85,36 @@ def measure(settings: Settings) -> Measured:
             "device": "cuda",
         }
     )
-    task = make_task(recipe, settings.root)
-    training = resolve_defaults(recipe, task).training
-    mask, steps = ones(task.model, "conv", head=task.head), settings.scaled(100, 3)
 
-    def loop() -> float:
-        model, batches = task.build(task.initial_state(), WHOLE, 0), task.batches(WHOLE, 256, 0)
-        few = replace(training, epochs=None, steps=2 * steps, warmup=0.0)
-        with alone(training, task):
-            for step in train(model, batches, few, mask, loss=task.loss, seed=0):
-                if step.number in (steps, 2 * steps):
-                    torch.cuda.synchronize()
-                    times.append(time.perf_counter())
-        return (times[-1] - times[-2]) / steps
 
-    def bare() -> float:
-        model = task.build(task.initial_state(), WHOLE, 0).train()
-        arrange_(model, training)
-        optimizer = optimizer_for(model, training)
-        batch = next(task.batches(WHOLE, 256, 0).epoch(0))
-        with alone(training, task):
-            for number in range(2 * steps):
-                if number == steps:
-                    torch.cuda.synchronize()
-                    began = time.perf_counter()
-                optimizer.zero_grad()
-                with devices.autocast("cuda", training.precision)():
-                    loss = task.loss(model, batch)
-                loss.backward()
-                optimizer.step()
-            torch.cuda.synchronize()
-        return (time.perf_counter() - began) / steps
+def _loop(task: Task, training: Training, mask: Mask, steps: int) -> float:
+    """Return the seconds of a step of `tombola.train`, after as many to warm up."""
+    model, batches = task.build(task.initial_state(), WHOLE, 0), task.batches(WHOLE, 256, 0)
+    short = replace(training, epochs=None, steps=2 * steps, warmup=0.0)
+    times = []
+    with alone(training, task):
+        for step in train(model, batches, short, mask, loss=task.loss, seed=0):
+            if step.number in (steps, 2 * steps):
+                torch.cuda.synchronize()
+                times.append(time.perf_counter())
+    return (times[-1] - times[-2]) / steps
 
-    times: list[float] = []
-    found = interleave({"loop": loop, "bare": bare}, settings.times(10), settings.seed)
-    whole = run_job(Job(task.initial_state(), mask, training, 0), task).seconds
-    images = {side: [256 / seconds for seconds in found[side]] for side in found}
-    return Measured(
-        [
-            single("images a second", images["loop"], "images/s", seed=settings.seed),
-            ratio(
-                "of a bare step's speed",
-                found["loop"],
-                found["bare"],
-                seed=settings.seed,
-                against="a bare step",
-            ),
-            single(
-                "a training of 50 epochs",
-                [whole],
-                "s",
-                note="validation after every epoch included",
-            ),
-        ]
-    )
+
+def _bare(task: Task, training: Training, steps: int) -> float:
+    """Return the seconds of a bare step on one batch, after as many to warm up."""
+    model = task.build(task.initial_state(), WHOLE, 0).train()
+    arrange_(model, training)
+    optimizer = optimizer_for(model, training)
+    batch = next(task.batches(WHOLE, 256, 0).epoch(0))
+    with alone(training, task):
+        for number in range(2 * steps):
+            if number == steps:
+                torch.cuda.synchronize()
+                began = time.perf_counter()
+            optimizer.zero_grad()
+            with devices.autocast("cuda", training.precision)():
+                loss = task.loss(model, batch)
+            loss.backward()
+            optimizer.step()
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / steps

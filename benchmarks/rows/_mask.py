@@ -7,6 +7,7 @@ and extra memory of one call, each in a fresh process.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from benchmarks.harness import Goal, Measured, Row, Settings, interleave, ratio
@@ -24,29 +25,24 @@ def measure(settings: Settings) -> Measured:
     shapes: list[Any] = [(100, 100)] * 10 if settings.quick else list(VGG16)
     if not settings.quick:
         need(8e9)
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
+    calls: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
 
     def side(name: str) -> float:
-        found[name].append(in_fresh_process(name, shapes, settings.seed))
-        return found[name][-1]["seconds"]
+        calls[name].append(in_fresh_process(name, shapes, settings.seed))
+        return calls[name][-1]["seconds"]
 
-    interleave(
-        {name: lambda name=name: side(name) for name in found},
-        settings.times(9),
-        settings.seed,
-        warm=0,
-    )
-    seconds = {name: [one["seconds"] for one in found[name]] for name in found}
-    extra = {name: [max(one["extra"], 4096.0) / 1e6 for one in found[name]] for name in found}
-    against, seed = "torch.nn.utils.prune", settings.seed
+    sides = {name: functools.partial(side, name) for name in calls}
+    seconds = interleave(sides, settings.times(9), settings.seed, warm=0)
+    extra = {}
+    for name in calls:
+        # A page at least: less cannot be seen.
+        extra[name] = [max(call["extra"], 4096.0) / 1e6 for call in calls[name]]
+    facts = {"seed": settings.seed, "against": "torch.nn.utils.prune"}
     lines = [
-        ratio("time", seconds["ours"], seconds["theirs"], seed=seed, against=against),
-        ratio(
-            "extra memory", extra["ours"], extra["theirs"], seed=seed, each="MB", against=against
-        ),
+        ratio("time", seconds["ours"], seconds["theirs"], **facts),
+        ratio("extra memory", extra["ours"], extra["theirs"], each="MB", **facts),
     ]
-    kept = {name: {one["kept"] for one in found[name]} for name in found}
-    same = kept["ours"] == kept["theirs"]
-    return Measured(
-        lines, notes=[] if same else [f"the two keep different numbers of weights: {kept}"]
-    )
+    kept = {name: {call["kept"] for call in calls[name]} for name in calls}
+    if kept["ours"] == kept["theirs"]:
+        return Measured(lines)
+    return Measured(lines, notes=[f"the two keep different numbers of weights: {kept}"])

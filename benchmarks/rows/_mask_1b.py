@@ -24,8 +24,11 @@ def measure(settings: Settings) -> Measured:
     shapes: list[Any] = [(100, 100)] * 10 if settings.quick else list(BILLION)
     if not settings.quick:
         need(8e9)
-    found = [in_fresh_process("ours", shapes, settings.seed) for _ in range(settings.times(5))]
-    seconds, extra = [one["seconds"] for one in found], [one["extra"] / 1e9 for one in found]
+    seconds, extra = [], []
+    for _ in range(settings.times(5)):
+        call = in_fresh_process("ours", shapes, settings.seed)
+        seconds.append(call["seconds"])
+        extra.append(call["extra"] / 1e9)
     return Measured(
         [
             single("time", seconds, "s", seed=settings.seed),

@@ -8,6 +8,7 @@ axes; 1 is linear.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 import time
@@ -38,13 +39,13 @@ def measure(settings: Settings) -> Measured:
         prune(magnitude(state, mask), mask, RATE)
         return time.perf_counter() - began
 
-    sides = {str(number): lambda number=number: side(number) for number in numbers}
+    sides = {str(number): functools.partial(side, number) for number in numbers}
     times = interleave(sides, settings.times(7), settings.seed)
+    lines = []
     large = [number for number in numbers if number >= 10**6] or numbers
-    exponent = slope(
-        [math.log10(number) for number in large],
-        [math.log10(statistics.median(times[str(number)])) for number in large],
-    )
-    lines = [exact("exponent", exponent, note="1 is linear")] if len(large) > 1 else []
+    if len(large) > 1:
+        medians = [statistics.median(times[str(number)]) for number in large]
+        exponent = slope([*map(math.log10, large)], [*map(math.log10, medians)])
+        lines.append(exact("exponent", exponent, note="1 is linear"))
     curve = points({number: times[str(number)] for number in numbers})
     return Measured(lines, [Series("Time of a global mask", "Weights", "Seconds", curve, log=True)])

@@ -8,6 +8,8 @@ each a weight; the slope says how many bytes a weight takes in all.
 
 from __future__ import annotations
 
+import functools
+
 from benchmarks import fresh, machine
 from benchmarks.curves import points
 from benchmarks.harness import Measured, NotRun, Row, Series, Settings, exact, interleave, slope
@@ -23,30 +25,23 @@ def measure(settings: Settings) -> Measured:
     weights: dict[str, int] = {}
 
     def side(width: int) -> float:
-        found = fresh.call("benchmarks.rows._memory:train_once", width=width, seed=settings.seed)
-        weights[str(width)] = found["weights"]
-        return found["extra"] / 1e9
+        call = fresh.call("benchmarks.rows._memory:train_once", width=width, seed=settings.seed)
+        weights[str(width)] = call["weights"]
+        return call["extra"] / 1e9
 
-    sides = {str(width): lambda width=width: side(width) for width in widths}
-    extra = interleave(sides, settings.times(3), settings.seed, warm=0)
-    measured = {weights[width]: values for width, values in extra.items()}
-    middle = {number: sorted(values)[len(values) // 2] for number, values in measured.items()}
-    steep = 1e9 * slope(list(middle), list(middle.values()))
-    lines = [
-        exact(
-            "bytes a weight",
-            steep,
-            "B",
-            note="weight, gradient, momentum and float mask are 16, a job's copies not",
-        )
-    ]
-    return Measured(lines, [Series("Peak memory of a training", "Weights", "GB", points(measured))])
+    sides = {str(width): functools.partial(side, width) for width in widths}
+    gigabytes = interleave(sides, settings.times(3), settings.seed, warm=0)
+    by_weights = {weights[width]: values for width, values in gigabytes.items()}
+    medians = [sorted(values)[len(values) // 2] for values in by_weights.values()]
+    bytes_a_weight = 1e9 * slope(list(by_weights), medians)
+    note = "weight, gradient, momentum and float mask are 16, a job's copies not"
+    line = exact("bytes a weight", bytes_a_weight, "B", note=note)
+    series = Series("Peak memory of a training", "Weights", "GB", points(by_weights))
+    return Measured([line], [series])
 
 
 def train_once(width: int, seed: int) -> dict[str, float]:
-    """Train a perceptron of two hidden layers for a few steps in this process; bytes that it
-    took.
-    """
+    """Train a perceptron for a few steps in this process, and return the bytes that it took."""
     from tombola.experiments.plans import make_task
     from tombola.masks.masks import ones
     from tombola.schema.recipe import parse

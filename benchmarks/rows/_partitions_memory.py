@@ -26,38 +26,28 @@ _PARTITIONS = (2, 8, 24)
 def measure(settings: Settings) -> Measured:
     need(1e9 if settings.quick else 6e9)
     hidden = settings.scaled(2000, 20)
-    numbers = _PARTITIONS[:2] if settings.quick else _PARTITIONS
-    found = {
-        number: fresh.call(
-            "benchmarks.rows._partitions_memory:drive", partitions=number, hidden=hidden
-        )
-        for number in numbers
-    }
-    lines = [exact(f"{number} partitions", peak / 1e6, "MB") for number, peak in found.items()]
-    if _PARTITIONS[-1] in found:
-        lines.append(exact(_GROWTH, found[_PARTITIONS[-1]] / found[_PARTITIONS[0]], "x"))
-    curve = points({number: [peak / 1e6] for number, peak in found.items()})
-    return Measured(
-        lines, [Series("Memory of a run over its partitions", "Partitions", "MB", curve)]
-    )
+    target = "benchmarks.rows._partitions_memory:drive"
+    lines, peaks = [], {}
+    for number in _PARTITIONS[:2] if settings.quick else _PARTITIONS:
+        peaks[number] = fresh.call(target, partitions=number, hidden=hidden) / 1e6
+        lines.append(exact(f"{number} partitions", peaks[number], "MB"))
+    if _PARTITIONS[-1] in peaks:
+        lines.append(exact(_GROWTH, peaks[_PARTITIONS[-1]] / peaks[_PARTITIONS[0]], "x"))
+    curve = points({number: [peak] for number, peak in peaks.items()})
+    series = Series("Memory of a run over its partitions", "Partitions", "MB", curve)
+    return Measured(lines, [series])
 
 
 def drive(partitions: int, hidden: int) -> float:
     """Drive a run in this process; the most bytes that it held."""
+    colt = {"method": "colt", "partitions": partitions, "split_by": "examples", "rate": 0.1}
     recipe = parse(
         {
             "name": "memory",
             "data": {"name": "digits", "valid": 0.15},
             "model": {"name": "mlp", "hidden": [hidden, hidden]},
             "training": {"lr": 0.01, "momentum": 0.9, "steps": 3, "batch_size": 20},
-            "arms": {
-                "colt": {
-                    "method": "colt",
-                    "partitions": partitions,
-                    "split_by": "examples",
-                    "rate": 0.1,
-                }
-            },
+            "arms": {"colt": colt},
             "until": {"rounds": 1},
             "keep": "none",
         }

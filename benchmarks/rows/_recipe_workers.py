@@ -18,15 +18,17 @@ def measure(settings: Settings) -> Measured:
     most = cores()
     if most < 2:
         raise NotRun(f"needs 2 cores; this process may use {most}")
-    numbers = sorted({1, *(2**k for k in range(1, most.bit_length()) if 2**k <= most), most})
-    sides = {n: Timed(recipe(settings), n, settings) for n in numbers}
+    powers = [2**k for k in range(most.bit_length())]
+    numbers = sorted({*powers, most})
+    sides = {str(number): Timed(recipe(settings), number, settings) for number in numbers}
     repeats = settings.times(3)
-    times = interleave({str(n): side for n, side in sides.items()}, repeats, settings.seed, warm=0)
+    times = interleave(sides, repeats, settings.seed, warm=0)
     facts = {"seed": settings.seed, "against": "1 worker"}
-    lines = [ratio(f"{n} workers", times[str(n)], times["1"], **facts) for n in numbers[1:]]
-    warm = {n: side.warm[-repeats:] for n, side in sides.items()}
-    lines.append(ratio("2 workers, without starting", warm[2], warm[1], **facts))
-    curve = points({n: times[str(n)] for n in numbers})
-    return Measured(
-        lines, [Series("A whole recipe over the number of workers", "Workers", "Seconds", curve)]
-    )
+    lines = []
+    for number in numbers[1:]:
+        lines.append(ratio(f"{number} workers", times[str(number)], times["1"], **facts))
+    two, one = (sides[number].warm[-repeats:] for number in ("2", "1"))
+    lines.append(ratio("2 workers, without starting", two, one, **facts))
+    curve = points({number: times[str(number)] for number in numbers})
+    title = "A whole recipe over the number of workers"
+    return Measured(lines, [Series(title, "Workers", "Seconds", curve)])

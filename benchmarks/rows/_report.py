@@ -29,26 +29,21 @@ ROW = Row(
 
 
 def measure(settings: Settings) -> Measured:
-    numbers = _REPLICATES[:2] if settings.quick else _REPLICATES
+    replicates = _REPLICATES[:2] if settings.quick else _REPLICATES
     with tempfile.TemporaryDirectory(prefix="tombola-bench-") as folder:
         sides = {}
-        for number in numbers:
-            made = crowd(Path(folder, str(number), "run"), number)
-            sides[f"{number * A_REPLICATE:,} results"] = _reporting(made.path)
+        for number in replicates:
+            packed = crowd(Path(folder, str(number), "run"), number)
+            sides[f"{number * A_REPLICATE:,} results"] = _reporting(packed.path)
         times = interleave(sides, settings.times(3), settings.seed)
     lines = [single(name, seconds, "s", seed=settings.seed) for name, seconds in times.items()]
     if _MOST in times:
         fewer = times[f"{_REPLICATES[-2] * A_REPLICATE:,} results"]
         lines.append(ratio(_GROWTH, fewer, times[_MOST], seed=settings.seed))
-    curve = points(
-        {
-            number * A_REPLICATE: seconds
-            for number, seconds in zip(numbers, times.values(), strict=True)
-        }
-    )
-    return Measured(
-        lines, [Series("A report over its results", "Results", "Seconds", curve, log=True)]
-    )
+    results = [number * A_REPLICATE for number in replicates]
+    curve = points(dict(zip(results, times.values(), strict=True)))
+    series = Series("A report over its results", "Results", "Seconds", curve, log=True)
+    return Measured(lines, [series])
 
 
 def _reporting(folder: Path) -> Callable[[], float]:

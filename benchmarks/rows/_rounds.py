@@ -30,25 +30,25 @@ def measure(settings: Settings) -> Measured:
     plan = replace(plan, training=replace(plan.training, epochs=settings.scaled(20, 1)))
     task = make_task(plan, settings.root)
     rounds = settings.scaled(20, 4)
+    mask = ones(task.model, head=task.head)
+    job = Job(task.initial_state(), mask, plan.training, seed=settings.seed)
+    serial(task)([job])  # warms up
+
     times: dict[int, list[float]] = {index: [] for index in range(1, rounds + 1)}
-    warm = Job(
-        task.initial_state(), ones(task.model, head=task.head), plan.training, seed=settings.seed
-    )
-    serial(task)([warm])
     for repetition in range(settings.times(7)):
-        mask = ones(task.model, head=task.head)
-        job = Job(task.initial_state(), mask, plan.training, seed=settings.seed + repetition)
+        job = replace(job, seed=settings.seed + repetition)
         began = time.perf_counter()
-        for found in find(job, [WHOLE], itertools.repeat(0.2, rounds), run_all=serial(task)):
+        for round_ in find(job, [WHOLE], itertools.repeat(0.2, rounds), run_all=serial(task)):
             ended = time.perf_counter()
-            times[found.index].append(ended - began)
+            times[round_.index].append(ended - began)
             began = ended
+
+    # By repetition: the last third of the rounds over the first.
+    growth = []
     third = rounds // 3
-    every = list(times.values())
-    late = [statistics.median(r[k] for r in every[-third:]) for k in range(len(every[0]))]
-    early = [statistics.median(r[k] for r in every[:third]) for k in range(len(every[0]))]
-    growth = [after / before for after, before in zip(late, early, strict=True)]
+    for by_round in zip(*times.values(), strict=True):
+        early, late = by_round[:third], by_round[-third:]
+        growth.append(statistics.median(late) / statistics.median(early))
     line = single("last third / first third", growth, "x", seed=settings.seed, note="1 is flat")
-    return Measured(
-        [line], [Series("Time a round of an LTH search", "Round", "Seconds", points(times))]
-    )
+    series = Series("Time a round of an LTH search", "Round", "Seconds", points(times))
+    return Measured([line], [series])

@@ -4,6 +4,7 @@ of a small ticket.
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import tempfile
@@ -27,18 +28,17 @@ def measure(settings: Settings) -> Measured:
     program = Path(sys.executable).with_name("tombola")
     command = [str(program)] if program.exists() else [sys.executable, "-m", "tombola"]
     with tempfile.TemporaryDirectory() as folder:
-        ticket = str(Path(folder, "ticket.safetensors"))
+        path = str(Path(folder, "ticket.safetensors"))
         weights = torch.randn(300, 784, generator=torch.Generator().manual_seed(settings.seed))
-        Ticket({"fc1.weight": weights.abs() > 1}, {"fc1.weight": weights}, {"arm": "lth"}).save(
-            ticket
-        )
-        asked = {"--help": ["--help"], "ticket info": ["ticket", "info", ticket]}
+        mask, point = {"fc1.weight": weights.abs() > 1}, {"fc1.weight": weights}
+        Ticket(mask, point, {"arm": "lth"}).save(path)
         sides = {
-            name: lambda arguments=arguments: _seconds([*command, *arguments])
-            for name, arguments in asked.items()
+            "--help": functools.partial(_seconds, [*command, "--help"]),
+            "ticket info": functools.partial(_seconds, [*command, "ticket", "info", path]),
         }
         times = interleave(sides, settings.times(20), settings.seed)
-    return Measured([single(name, times[name], "s", seed=settings.seed) for name in asked])
+    lines = [single(name, seconds, "s", seed=settings.seed) for name, seconds in times.items()]
+    return Measured(lines)
 
 
 def _seconds(command: list[str]) -> float:

@@ -23,33 +23,17 @@ from tombola.data.partitions import WHOLE
 from tombola.executors import serial
 from tombola.experiments.plans import Plans, make_task, resolve_defaults
 from tombola.ground.types import Mask
+from tombola.masks.masks import count
 from tombola.schema.recipe import parse
 from tombola.search.rounds import find
 from tombola.ticket_format import verify, writing
 from tombola.tickets import Ticket
 from tombola.training.jobs import Job
 
-_DENSITIES = (
-    0.5,
-    0.45,
-    0.4,
-    0.35,
-    0.3,
-    0.25,
-    0.2,
-    0.15,
-    0.1,
-    0.05,
-    0.02,
-    0.01,
-    0.005,
-    0.002,
-    0.001,
-)
-_DRAWN, _FOUND = (
-    "bits over entropy, drawn masks, the most",
-    "bits over entropy, found masks, the most",
-)
+_DENSITIES = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15)
+_DENSITIES += (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+_DRAWN = "bits over entropy, drawn masks, the most"
+_FOUND = "bits over entropy, found masks, the most"
 
 ROW = Row(
     240,
@@ -61,61 +45,54 @@ ROW = Row(
 
 def measure(settings: Settings) -> Measured:
     size = settings.scaled(20_000_000, 200_000)
-    drawn, found, entropies = {}, {}, {}
+    drawn, searched, entropies = {}, {}, {}
     for density in _DENSITIES:
         mask = _drawn(size, density, settings.seed)
         drawn[density], entropies[density] = bits_of(mask), entropy_of(mask)
-    over = [drawn[density] / entropies[density] for density in _DENSITIES]
-    over_found = []
+    over_entropy = [drawn[density] / entropies[density] for density in _DENSITIES]
+    searched_over_entropy = []
     for mask in _searched(settings.scaled(9, 2)):
-        density = sum(int(keep.sum()) for keep in mask.values()) / _size(mask)
-        found[density] = bits_of(mask)
-        over_found.append(found[density] / entropy_of(mask))
-    sides = {
-        f"{what}, {how}": _timed(what, worth, _drawn(size, 0.2, settings.seed))
-        for how, worth in (("gaps", 0), ("packed bits", math.inf))
-        for what in ("write", "read")
-    }
+        density = count(mask) / _size(mask)
+        searched[density] = bits_of(mask)
+        searched_over_entropy.append(searched[density] / entropy_of(mask))
+
+    mask = _drawn(size, 0.2, settings.seed)
+    sides = {}
+    for how, worth in (("gaps", 0), ("packed bits", math.inf)):
+        for what in ("write", "read"):
+            sides[f"{what}, {how}"] = _timed(what, worth, mask)
     times = interleave(sides, settings.times(9), settings.seed)
-    lines = [exact(_DRAWN, max(over)), exact(_FOUND, max(over_found))]
-    lines += [
-        exact(f"bits a weight at {density:.1%}", drawn[density])
-        for density in (0.5, 0.2, 0.1, 0.01, 0.001)
-    ]
-    lines += [single(name, seconds, "s", seed=settings.seed) for name, seconds in times.items()]
-    curves = {"drawn": drawn, "found": found, "entropy": entropies}
-    drawn_curves = [
-        point
-        for name, curve in curves.items()
-        for point in points({density: [bits] for density, bits in curve.items()}, name)
-    ]
-    return Measured(
-        lines,
-        [Series("Bits a weight of a ticket's mask", "Density", "Bits", drawn_curves, log=True)],
-    )
+
+    lines = [exact(_DRAWN, max(over_entropy)), exact(_FOUND, max(searched_over_entropy))]
+    for density in (0.5, 0.2, 0.1, 0.01, 0.001):
+        lines.append(exact(f"bits a weight at {density:.1%}", drawn[density]))
+    for name, seconds in times.items():
+        lines.append(single(name, seconds, "s", seed=settings.seed))
+    curves = []
+    for name, bits in {"drawn": drawn, "found": searched, "entropy": entropies}.items():
+        curves += points({density: [number] for density, number in bits.items()}, name)
+    title = "Bits a weight of a ticket's mask"
+    return Measured(lines, [Series(title, "Density", "Bits", curves, log=True)])
 
 
 def bits_of(mask: Mask) -> float:
     """Return the bits a weight that a mask takes in a ticket file."""
     with tempfile.TemporaryDirectory(prefix="tombola-bench-") as folder:
         file = verify(_saved(mask, Path(folder, "ticket.safetensors")))
-    taken = sum(
-        entry.end - entry.begin for name, entry in file.tensors.items() if name.startswith("mask.")
-    )
-    return 8 * taken / _size(mask)
+    size = sum(len(file.raw(f"mask.{name}")) for name in file.shapes)
+    return 8 * size / _size(mask)
 
 
 def entropy_of(mask: Mask) -> float:
-    """Return the bits a weight that a mask takes at least, where all of its layers' masks of as
-    many are alike.
+    """Return the entropy of a mask in bits a weight, given how many weights each layer keeps.
 
     >>> round(entropy_of({"w": torch.tensor([True, False, False, False])}), 3)
     0.811
     """
     bits = 0.0
     for keep in mask.values():
-        for many in (int(keep.sum()), int((~keep).sum())):
-            bits -= many * math.log2(many / keep.numel()) if many else 0
+        for number in (int(keep.sum()), int((~keep).sum())):
+            bits -= number * math.log2(number / keep.numel()) if number else 0
     return bits / _size(mask)
 
 
@@ -143,16 +120,15 @@ def _searched(rounds: int) -> Iterator[dict[str, Tensor]]:
     task = make_task(recipe, None)
     recipe = resolve_defaults(recipe, task)
     job = Job(task.initial_state(), Plans.of(recipe, task).mask, recipe.training, seed=0)
-    for found in find(job, [WHOLE], [0.5] * rounds, run_all=serial(task)):
-        yield dict(found.mask)
+    for round_ in find(job, [WHOLE], [0.5] * rounds, run_all=serial(task)):
+        yield dict(round_.mask)
 
 
 def _saved(mask: Mask, path: Path) -> Path:
     # The smallest state that has the mask's names and shapes: bytes are a quarter of what weights
     # take.
-    Ticket(
-        mask, {name: torch.zeros(keep.shape, dtype=torch.int8) for name, keep in mask.items()}
-    ).save(path)
+    state = {name: torch.zeros(keep.shape, dtype=torch.int8) for name, keep in mask.items()}
+    Ticket(mask, state).save(path)
     return path
 
 
