@@ -14,36 +14,28 @@ from mutants.reasons import REASONS
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of all arguments."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         "mutants", description="Make faults on purpose, and see whether a test sees them."
     )
-    made.add_argument("--number", type=int, default=60, metavar="N", help="how many (default: 60)")
-    made.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="which are drawn (default: 0)"
-    )
-    made.add_argument(
-        "--modules", default="", metavar="A,B", help="of these modules alone (default: the core)"
-    )
-    made.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="how many at a time (default: 2)"
-    )
-    made.add_argument("--list", action="store_true", help="name the faults that are drawn, and end")
-    return made
+    add = parser.add_argument
+    add("--number", type=int, default=60, metavar="N", help="how many (default: 60)")
+    add("--seed", type=int, default=0, metavar="N", help="which are drawn (default: 0)")
+    add("--modules", default="", metavar="A,B", help="only of these modules (default: the core)")
+    add("--workers", type=int, default=2, metavar="N", help="how many at a time (default: 2)")
+    add("--list", action="store_true", help="name the faults that are drawn, and end")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Judge what is drawn and return the exit code: 1 if a fault lives that nobody has given a
-    reason for.
-    """
+    """Judge what is drawn and return the exit code: 1 if a fault survives without a reason."""
     options = parser().parse_args(arguments)
-    modules = [name for name in options.modules.replace(" ", "").split(",") if name] or list(
-        judging.CORE
-    )
-    unknown = [name for name in modules if not (judging.SOURCE / f"{name}.py").is_file()]
-    if unknown:
-        print(f"mutants: there is no module '{unknown[0]}' in tombola", file=sys.stderr)
-        return 2
-    drawn = draw([judging.SOURCE / f"{name}.py" for name in modules], options.number, options.seed)
+    modules = list(filter(None, options.modules.replace(" ", "").split(","))) or [*judging.CORE]
+    files = [judging.SOURCE / f"{module}.py" for module in modules]
+    for module, file in zip(modules, files, strict=True):
+        if not file.is_file():
+            print(f"mutants: there is no module '{module}' in tombola", file=sys.stderr)
+            return 2
+    drawn = draw(files, options.number, options.seed)
     if options.list:
         print(*drawn, sep="\n")
         return 0
@@ -52,36 +44,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1)
-    touched = list(dict.fromkeys(fault.file.removesuffix(".py") for fault in drawn))
-    with ThreadPoolExecutor(options.workers) as several:
-        codes = dict(
-            zip(
-                touched,
-                several.map(lambda name: judging.judge(name, None)[0], touched),
-                strict=True,
-            )
-        )
-    failing = [name for name, code in codes.items() if code != 0]
-    if failing:
-        print(f"mutants: the tests of {', '.join(failing)} fail without any fault", file=sys.stderr)
-        return 2
-    with ThreadPoolExecutor(options.workers) as several:
-        verdicts = []
-        for verdict in several.map(judging.verdict_on, drawn):
-            verdicts.append(verdict)
+    with ThreadPoolExecutor(options.workers) as pool:
+        # A test that fails without any fault would catch every one.
+        failing = _failing(pool, drawn)
+        if failing:
+            names = ", ".join(failing)
+            print(f"mutants: the tests of {names} fail without any fault", file=sys.stderr)
+            return 2
+        alive = []
+        for verdict in pool.map(judging.verdict_on, drawn):
             print(f"{verdict.fault}: {verdict.how}, {verdict.seconds:.0f} s", flush=True)
-    alive = [verdict.fault for verdict in verdicts if not verdict.caught]
-    without = [fault for fault in alive if _reason(fault) is None]
-    print(
-        f"\n{len(drawn)} faults, seed {options.seed}: {len(drawn) - len(alive)} caught, "
-        f"{len(alive)} alive"
-    )
+            if not verdict.caught:
+                alive.append(verdict.fault)
+
+    caught = len(drawn) - len(alive)
+    print(f"\n{len(drawn)} faults, seed {options.seed}: {caught} caught, {len(alive)} alive")
     for fault in alive:
-        print(
-            f"  {fault}: "
-            f"{_reason(fault) or 'no test sees it; write one, or a reason in mutants/reasons.py'}"
-        )
-    return 1 if without else 0
+        advice = "no test sees it; write one, or a reason in mutants/reasons.py"
+        print(f"  {fault}: {_reason(fault) or advice}")
+    return 1 if None in map(_reason, alive) else 0
+
+
+def _failing(pool: ThreadPoolExecutor, drawn: Sequence[Fault]) -> list[str]:
+    """Return the modules whose tests fail as they stand."""
+    modules = list(dict.fromkeys(fault.file.removesuffix(".py") for fault in drawn))
+    judged = pool.map(lambda module: judging.judge(module, None), modules)
+    failing = []
+    for module, (code, _) in zip(modules, judged, strict=True):
+        if code != 0:
+            failing.append(module)
+    return failing
 
 
 def _reason(fault: Fault) -> str | None:

@@ -11,14 +11,26 @@ from pathlib import Path
 from types import CodeType
 
 _BOUNDARIES: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-    ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
 _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
-}  # fmt: skip
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+}
 _WITHOUT_EFFECT = (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Assert)
 
 
@@ -47,7 +59,8 @@ class Fault:
     choice: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} ({self.kind}) `{_short(self.before)}` -> `{_short(self.after)}`"
+        change = f"`{_short(self.before)}` -> `{_short(self.after)}`"
+        return f"{self.file}:{self.line} ({self.kind}) {change}"
 
     def code(self, path: Path) -> CodeType:
         """Compile the module with the fault in it."""
@@ -61,12 +74,15 @@ class Fault:
 
 def draw(files: Sequence[Path], number: int, seed: int) -> list[Fault]:
     """Draw so many faults from the modules, the same for the same seed, each line at most once."""
-    found = [fault for path in files for fault in faults_of(path)]
-    random.Random(seed).shuffle(found)
-    drawn: dict[tuple[str, int], Fault] = {}
-    for fault in found:
-        drawn.setdefault((fault.file, fault.line), fault)
-    return sorted(list(drawn.values())[:number], key=lambda fault: (fault.file, fault.line))
+    possible: list[Fault] = []
+    for path in files:
+        possible += faults_of(path)
+    random.Random(seed).shuffle(possible)
+    by_line: dict[tuple[str, int], Fault] = {}
+    for fault in possible:
+        by_line.setdefault((fault.file, fault.line), fault)
+    drawn = list(by_line.values())[:number]
+    return sorted(drawn, key=lambda fault: (fault.file, fault.line))
 
 
 def faults_of(path: Path) -> Iterator[Fault]:
@@ -85,50 +101,45 @@ def faults_of(path: Path) -> Iterator[Fault]:
 
 
 def _left_alone(tree: ast.Module) -> set[int]:
-    """Return the nodes that decide nothing: annotations, imports, messages of errors, what
-    types need.
-    """
-    found: set[int] = set()
+    """Return the nodes that decide nothing: annotations, imports and messages of errors."""
+    left_alone: set[int] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
         typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         if typing or isinstance(node, _WITHOUT_EFFECT):
             parts = [node]
         elif isinstance(node, ast.FunctionDef):
-            arguments = [one for one in ast.walk(node.args) if isinstance(one, ast.arg)]
-            annotations = [argument.annotation for argument in arguments]
-            parts = [*node.decorator_list, node.returns, *annotations]
+            parts = [*node.decorator_list, node.returns]
+            for argument in ast.walk(node.args):
+                if isinstance(argument, ast.arg):
+                    parts.append(argument.annotation)
         elif isinstance(node, ast.ClassDef):
             parts = list(node.decorator_list)
         elif isinstance(node, ast.AnnAssign):
             parts = [node.annotation]
         for part in parts:
             if part is not None:
-                found |= {id(inner) for inner in ast.walk(part)}
-    return found
+                left_alone |= {id(inner) for inner in ast.walk(part)}
+    return left_alone
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     """Yield the faults that a node can have, each as another node in its place."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in _BOUNDARIES:
-        yield (
-            "boundary",
-            _with(node, lambda new: new.ops.__setitem__(0, _BOUNDARIES[type(node.ops[0])]())),
-        )
+        comparison = _BOUNDARIES[type(node.ops[0])]()
+        yield "boundary", _with(node, lambda new: new.ops.__setitem__(0, comparison))
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        yield (
-            "arithmetic",
-            _with(node, lambda new: setattr(new, "op", _ARITHMETIC[type(node.op)]())),
-        )
+        operator = _ARITHMETIC[type(node.op)]()
+        yield "arithmetic", _with(node, lambda new: setattr(new, "op", operator))
     if isinstance(node, ast.Constant) and type(node.value) is bool:
         yield "constant", ast.copy_location(ast.Constant(not node.value), node)
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        one_more = node.value + 1
-        another = one_more if one_more != node.value else 2 * node.value  # 1e38 + 1 is 1e38
+        incremented = node.value + 1
+        another = incremented if incremented != node.value else 2 * node.value  # 1e38 + 1 is 1e38
         yield "constant", ast.copy_location(ast.Constant(another), node)
     if isinstance(node, ast.BoolOp):
         for index in range(len(node.values)):
-            yield "operand", _with(node, lambda new, at=index: new.values.pop(at))
+            yield "operand", _with(node, lambda new, index=index: new.values.pop(index))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         yield "operand", node.operand
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -136,7 +147,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node, ast.Call):
         for index, keyword in enumerate(node.keywords):
             if keyword.arg is not None:
-                yield "argument dropped", _with(node, lambda new, at=index: new.keywords.pop(at))
+                dropped = _with(node, lambda new, index=index: new.keywords.pop(index))
+                yield "argument dropped", dropped
 
 
 def _with(node: ast.AST, change: Callable[..., object]) -> ast.AST:
@@ -148,15 +160,16 @@ def _with(node: ast.AST, change: Callable[..., object]) -> ast.AST:
 
 
 def _put(tree: ast.AST, node: ast.AST, changed: ast.AST) -> None:
-    """Put a node in the place of another one."""
+    """Replace a node by another one."""
     for parent in ast.walk(tree):
         for name, value in ast.iter_fields(parent):
             if value is node:
                 setattr(parent, name, changed)
                 return
-            if isinstance(value, list) and any(one is node for one in value):
-                value[[one is node for one in value].index(True)] = changed
-                return
+            for index, item in enumerate(value if isinstance(value, list) else ()):
+                if item is node:
+                    value[index] = changed
+                    return
     raise AssertionError("the node is in no place of the tree")
 
 

@@ -22,7 +22,7 @@ from mutants.faults import Fault
 HOME = Path(__file__).resolve().parent.parent
 SOURCE = HOME / "src" / "tombola"
 PATIENCE = 180  # seconds of a processor; a fault that makes a loop endless is seen
-# Modules of the core whose tests stand in files of other names.
+# Modules of the core whose tests are in files of other names.
 _TESTS = {
     "ground/files": ("test_digests", "test_storage"),
     "training/jobs": ("test_jobs", "test_training"),
@@ -49,7 +49,7 @@ _TESTS = {
     "ticket_format/texts": ("test_tickets", "test_digests"),
     "ticket_format/writing": ("test_tickets",),
 }
-# Where a fault changes a number that somebody reads, by room.
+# The core: modules in which a fault changes a number that somebody reads, by room.
 _ROOMS = {
     "ground": ("seeds", "settings"),
     "ticket_format": ("bits", "contents", "layout", "reading", "texts", "writing"),
@@ -72,9 +72,9 @@ _ROOMS = {
     "evidence": ("comparisons", "ledger", "overlap", "statistics", "verdicts"),
     "": ("tickets",),
 }
-CORE = tuple(
-    f"{room}/{module}".removeprefix("/") for room, modules in _ROOMS.items() for module in modules
-)
+CORE: tuple[str, ...] = ()
+for _room, _modules in _ROOMS.items():
+    CORE += tuple(f"{_room}/{module}".removeprefix("/") for module in _modules)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Faulty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._name, self._path, self._code = name, path, code
 
     def pytest_configure(self) -> None:
-        """Come before pytest's own reader of modules, which is there by now."""
+        """Come before pytest's own reader of modules, which is installed by now."""
         assert self._name not in sys.modules
         sys.meta_path.insert(0, self)
 
@@ -122,10 +122,8 @@ def _tests(module: str, fault: Fault | None) -> int:
     if fault is not None:
         path = SOURCE / f"{module}.py"
         plugins.append(_Faulty(f"tombola.{module.replace('/', '.')}", path, fault.code(path)))
-    marked = ["-m", "not slow and not gpu"]
-    return int(
-        pytest.main(["-x", "-q", "--no-header", "-n", "0", *marked, *tests_of(module)], plugins)
-    )
+    options = ["-x", "-q", "--no-header", "-n", "0", "-m", "not slow and not gpu"]
+    return int(pytest.main([*options, *tests_of(module)], plugins))
 
 
 def _child(module: str, fault: Fault | None) -> None:
@@ -137,19 +135,21 @@ def _child(module: str, fault: Fault | None) -> None:
 
 
 def judge(module: str, fault: Fault | None) -> tuple[int | None, float]:
-    """Run a module's tests in a process of their own; the exit code is ``None`` where they took
-    too long.
+    """Run a module's tests in a process of their own.
+
+    Returns:
+        Its exit code, ``None`` where they took too long; and the seconds.
     """
     began = time.monotonic()
     process = multiprocessing.get_context("fork").Process(target=_child, args=(module, fault))
     process.start()
     while process.is_alive() and _used(process.pid) < PATIENCE:
         process.join(0.2)
-    over = process.is_alive()
-    if over:
+    too_long = process.is_alive()
+    if too_long:
         process.kill()
         process.join()
-    return None if over else process.exitcode, time.monotonic() - began
+    return None if too_long else process.exitcode, time.monotonic() - began
 
 
 def _used(pid: int | None) -> float:
@@ -164,7 +164,10 @@ def _used(pid: int | None) -> float:
 def verdict_on(fault: Fault) -> Verdict:
     """Say whether a test sees a fault."""
     code, seconds = judge(fault.file.removesuffix(".py"), fault)
-    how = "a test took too long" if code is None else "alive" if code == 0 else "a test failed"
-    if code is not None and code < 0:
+    if code is None:
+        how = "a test took too long"
+    elif code < 0:
         how = f"the process died ({signal.Signals(-code).name})"
+    else:
+        how = "a test failed" if code else "alive"
     return Verdict(fault, code != 0, how, seconds)
