@@ -36,8 +36,7 @@ def names() -> list[str]:
 
 
 def shipped(name: str) -> type[Method] | None:
-    """Return the method of that name if it is one that ships; no code of a user's own is ever
-    imported.
+    """Return the method of that name if it is one that ships; a user's own code is never imported.
 
     >>> shipped("lth").searches, shipped("os:system")
     (True, None)
@@ -45,26 +44,28 @@ def shipped(name: str) -> type[Method] | None:
     if name not in names():
         return None
     module = importlib.import_module(f"{_PACKAGE}._{name}")
-    found: type[Method] = getattr(module, name.title().replace("_", ""))
-    return found
+    method: type[Method] = getattr(module, name.title().replace("_", ""))
+    return method
 
 
 def named(name: str, where: str = "method") -> type[Method]:
     """Return the method of that name, an entry or the user's own ``package.module:Name``.
 
     Raises:
-        ConfigError: There is none, or the user's module or method cannot be had.
+        ConfigError: There is none, or the user's module or method cannot be imported.
     """
-    found = load(name, where) if catalogue.is_own(name) else shipped(name)
-    if found is None:
+    method = load(name, where) if catalogue.is_own(name) else shipped(name)
+    if method is None:
+        known = names()
         raise ConfigError(
-            f"{where} is {shown(name)}; it should be one of "
-            f"{', '.join(names())}.{near(name, names())}"
+            f"{where} is {shown(name)}; it should be one of {', '.join(known)}.{near(name, known)}"
         )
-    return found
+    return method
 
 
 def every_card() -> list[Card]:
     """Return the cards of all methods that ship, by role and name."""
-    kinds = (shipped(name) for name in names())
-    return in_order(card for kind in kinds if kind is not None for card in kind.cards)
+    cards: list[Card] = []
+    for name in names():
+        cards += named(name).cards
+    return in_order(cards)

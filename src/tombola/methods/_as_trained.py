@@ -29,11 +29,11 @@ class AsTrained(Following):
         Card(
             "as-trained",
             "baseline",
-            "the network that was pruned and trained on, not reset",
+            "the network that was pruned while it trained, not rewound",
             "{method: as_trained, source: gradual}",
             what="no ticket: the network itself that a `gradual` arm pruned and trained on, tested "
             "as it ended",
-            question="is the reset worth anything, beside pruning as it is done in practice?",
+            question="is rewinding worth anything, compared with pruning as it is done in practice?",
             source="Havinga & Sawhney, figures 6 and 7",
         ),
     )
@@ -48,7 +48,7 @@ class AsTrained(Following):
     def ticket(self, setting: Setting, job: Job) -> Job:
         return setting.ticket(job.mask)
 
-    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
+    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:
         # Nothing is trained again: the network that its source pruned is the result.
         assert isinstance(setting.source, Gradual)
         return setting.source.trainings(setting)[index - 1]

@@ -106,7 +106,8 @@ class Colt(Rounds, OwnTraining):
             "real-and-random",
             "cause",
             "one model cut twice: by magnitude and at random",
-            "{method: colt, partitions: 2, train_on: [1, 1], score: [magnitude, random], rate: 0.15}",
+            "{method: colt, partitions: 2, train_on: [1, 1], score: [magnitude, random], "
+            "rate: 0.15}",
             what="one model, that of partition 1, is cut twice: by magnitude and at random",
             question="does the second cut need to be any good? For two partitions the cuts agree "
             "about as much as by chance",
@@ -173,16 +174,13 @@ class Colt(Rounds, OwnTraining):
             parts = by_examples(len(examples), number, ground.seed)
         elif task.classes is None:
             raise ConfigError(
-                "it divides by classes, and its task has none; take split_by: examples or split_by: seeds"
+                "it divides by classes, and its task has none; take split_by: examples or "
+                "split_by: seeds"
             )
         else:
-            parts = by_classes(
-                task.classes,
-                number,
-                None if self.split_by == "classes_in_order" else ground.seed,
-                full_head=self.head == "full",
-                drop_remainder=self.remainder == "dropped",
-            )
+            seed = None if self.split_by == "classes_in_order" else ground.seed
+            full, drop = self.head == "full", self.remainder == "dropped"
+            parts = by_classes(task.classes, number, seed, full_head=full, drop_remainder=drop)
         labels = task.labels("train") if searched != WHOLE else None
         return parts if labels is None else within(searched, parts, labels)
 
@@ -197,10 +195,10 @@ class Colt(Rounds, OwnTraining):
         job, parts = self.start(setting, done), self.trained_on(setting)
         options = self.options_of_find(setting, done)
         if self.apart:
-            return find_independent(
-                job, parts, candidates=setting.candidates() if done else None, **options
-            )
-        return find(job, parts, combine=union if self.combine == "any" else intersect, **options)
+            candidates = setting.candidates() if done else None
+            return find_independent(job, parts, candidates=candidates, **options)
+        combine = union if self.combine == "any" else intersect
+        return find(job, parts, combine=combine, **options)
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
         if not self.apart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -56,17 +57,17 @@ class Dense(Method):
     def followed(self) -> tuple[str, str] | None:
         return None if self.as_long_as is None else ("as_long_as", self.as_long_as)
 
-    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:  # noqa: ARG002
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
         from tombola.ground.settings import stretched
         from tombola.search.rounds import Round
         from tombola.training.jobs import schedule_of
 
-        number, last = 0, None
-        for number, last in enumerate(setting.followed, 1):  # noqa: B007 - the last one alone is kept
-            pass
-        if last is None:
-            return
         assert setting.source is not None
+        # Only the last round is kept: each has a mask of the whole model.
+        rounds = deque(enumerate(setting.followed, 1), maxlen=1)
+        if not rounds:
+            return
+        number, last = rounds[0]
         training, task = setting.training, setting.task
         full = schedule_of(training, task).steps
         # The last ticket is evaluated from its rewind point on.
@@ -80,7 +81,7 @@ class Dense(Method):
     def followers(self) -> str:
         return "which only trains; name an arm that has tickets"
 
-    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:  # noqa: ARG002
+    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:
         return self if self.evaluate_at is not None else replace(self, evaluate_at=())
 
     def check(self, where: str) -> None:

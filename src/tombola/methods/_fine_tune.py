@@ -1,4 +1,4 @@
-"""Fine-tuning: pruned and trained on, not reset."""
+"""Fine-tuning: pruned and trained on, without rewinding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune(LrRewind):
-    """Prune and train on from the weights that were learnt, at a low learning rate.
+    """Prune and train on from the trained weights, at a low learning rate.
 
     Attributes:
         lr: The rate the training ended with ("last"), "decayed" from it to zero, or a number.
@@ -29,12 +29,12 @@ class FineTune(LrRewind):
         Card(
             "fine-tune",
             "baseline",
-            "pruned and trained on, not reset, at the last learning rate",
+            "pruned and trained on without rewinding, at the last learning rate",
             "{method: fine_tune, lr: last, match: lth}",
-            what="pruned and trained on, not reset, as long as the recipe's training and without "
+            what="pruned and trained on without rewinding, as long as the recipe's training and without "
             "warmup: at the rate that training ended with (`last`), from it down to zero "
             "(`decayed`), or at a number",
-            question="is the reset worth anything?",
+            question="is rewinding worth anything?",
             source="Han et al. 2015, arXiv:1506.02626; Renda et al. 2020, arXiv:2003.02389, "
             "section 2",
         ),
@@ -49,19 +49,15 @@ class FineTune(LrRewind):
         from tombola.ground.settings import Schedule, fine_tuning
 
         training = ground.training
-        # A milestone that the training never comes to has not lowered the rate that it ends with.
+        # A milestone that the training never reaches has not lowered the rate that it ends with.
         batches = ground.task.steps_per_epoch(training.batch_size)
         steps = Schedule.of(training, batches).steps
         epochs = tuple(epoch for epoch in training.milestones if epoch * batches < steps)
-        single = tuple(step for step in training.milestone_steps if step < steps)
-        shape = (
-            training.schedule
-            if epochs or single or training.schedule != "multistep"
-            else "constant"
-        )
-        return fine_tuning(
-            replace(training, milestones=epochs, milestone_steps=single, schedule=shape), self.lr
-        )
+        milestone_steps = tuple(step for step in training.milestone_steps if step < steps)
+        training = replace(training, milestones=epochs, milestone_steps=milestone_steps)
+        if training.schedule == "multistep" and not (epochs or milestone_steps):
+            training = replace(training, schedule="constant")
+        return fine_tuning(training, self.lr)
 
     def check_ground(self, ground: Ground) -> None:
         self.onward(ground)

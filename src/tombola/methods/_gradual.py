@@ -60,9 +60,9 @@ class Gradual(Scoring, OwnTraining):
 
     def schedules(self) -> list[schedules.Gradual]:
         """Return how it prunes, once to each density."""
+        pace = self.pace or PruningSchedule()
         return [
-            schedules.Gradual(density, self.pace or PruningSchedule(), self.score, self.scope)
-            for density in self.densities
+            schedules.Gradual(density, pace, self.score, self.scope) for density in self.densities
         ]
 
     def trainings(self, setting: Setting) -> list[Job]:

@@ -1,4 +1,4 @@
-"""Learning-rate rewinding: the weights go on, the learning rate begins anew."""
+"""Learning-rate rewinding: the weights stay as trained, the learning rate is rewound."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LrRewind(Rounds):
-    """Prune and train on from the weights that were learnt, with the recipe's training from its
-    beginning.
-    """
+    """Prune and train on from the trained weights, with the recipe's schedule from its start."""
 
     starts: ClassVar[Literal["shared", "source", "own"]] = "own"
     written_out: ClassVar[bool] = True
@@ -25,9 +23,9 @@ class LrRewind(Rounds):
         Card(
             "lr-rewind",
             "baseline",
-            "trained on, not reset, the learning rate begins anew",
+            "weights stay as trained, the learning rate is rewound",
             "{method: lr_rewind, rate: 0.2}",
-            what="the weights go on, the learning rate begins anew",
+            what="the weights stay as trained, the learning rate is rewound",
             question="is it the weights that must be rewound, or the schedule?",
             source="Renda et al. 2020, section 2",
         ),

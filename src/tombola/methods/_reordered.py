@@ -1,5 +1,5 @@
-"""Reordered: another arm's tickets trained once more in another order of the data, and the line
-between the two.
+"""Reordered: another arm's tickets trained again in another order of the data, and the line between
+the two trainings.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reordered(Following):
-    """Train each evaluated ticket a second time, and test the networks between the two
-    trainings.
-    """
+    """Train each evaluated ticket a second time, and test networks between the two trainings."""
 
     retrains: ClassVar[bool] = True
     compared: ClassVar[bool] = False  # two trainings of a ticket differ by chance alone
@@ -52,8 +50,8 @@ class Reordered(Following):
     def check_source(self, where: str, source: Method) -> None:
         if source.network:
             raise ConfigError(
-                f"{where} is '{self.source}', whose networks are pruned while they train, each to its "
-                f"own mask; name the arm whose tickets they leave, '{source.source}'"
+                f"{where} is '{self.source}', whose networks are pruned while they train, each to "
+                f"its own mask; name the arm whose tickets they leave, '{source.source}'"
             )
 
     def ticket(self, setting: Setting, job: Job) -> Job:
@@ -61,15 +59,15 @@ class Reordered(Following):
             setting.ticket(job.mask, job.start, job.first), training=self.onward(setting)
         )
 
-    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
+    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:
         from tombola.ground.seeds import derive
 
-        # The order of the data follows from the seed; augmentation and dropout are others, too.
+        # The order of the data follows from the seed, and so do augmentation and dropout.
         return replace(job, seed=derive(setting.seed, "reordered"))
 
     def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:
-        # Round 0 is the dense network, as in every arm; its line lies between trainings from where
-        # tickets start.
+        # Round 0 is the dense network, as in every arm; its line is between two trainings from
+        # where tickets start.
         first = replace(job, seed=setting.seed) if index else setting.point
         return first, self.evaluation(setting, index, first)
 

@@ -22,13 +22,13 @@ class Card:
     """One kind of arm, for ``tombola list arms`` and the page of arms.
 
     Attributes:
-        name: What it is called there; in a recipe an arm may have any name.
+        name: Its name there; in a recipe an arm may have any name.
         role: "search", "control", "cause" (of COLT's effect), "baseline", or "stability" (to the
             order of the data).
         summary: What it is, in a few words.
         entry: Its YAML, where arms named colt-2, lth and gradual exist.
-        what: What it is, for the page of arms.
-        question: What it answers.
+        what: The same for the page of arms, in full.
+        question: The question that it answers.
         source: Where it comes from.
     """
 
@@ -50,28 +50,28 @@ def in_order(cards: Iterable[Card]) -> list[Card]:
 def table(cards: Iterable[Card]) -> str:
     """Return cards as Markdown: their YAML, and a table of what they are.
 
-    >>> card = Card("lth", "search", "IMP", "{method: lth}", "train, prune, rewind", "is there a ticket?")
+    >>> card = Card("lth", "search", "IMP", "{method: lth}", question="is there a ticket?")
     >>> print(table([card]).splitlines()[-1])
-    | `lth` | train, prune, rewind | is there a ticket? | |
+    | `lth` | IMP | is there a ticket? | |
     """
-    cards = list(cards)
-    yaml = [f"{card.name}: {card.entry}" for card in cards]
-    rows = [
-        f"| `{card.name}` | {card.what or card.summary} | {card.question} | {card.source} |"
-        for card in cards
-    ]
-    rows = [row.replace("|  |", "| |") for row in rows]
-    head = ["| kind | what it is | the question | source |", "|---|---|---|---|"]
-    return "\n".join(["```yaml", *yaml, "```", "", *head, *rows]) + "\n"
+    entries, rows = [], ["| kind | what it is | the question | source |", "|---|---|---|---|"]
+    for card in cards:
+        entries.append(f"{card.name}: {card.entry}")
+        row = f"| `{card.name}` | {card.what or card.summary} | {card.question} | {card.source} |"
+        rows.append(row.replace("|  |", "| |"))
+    return "\n".join(["```yaml", *entries, "```", "", *rows]) + "\n"
 
 
 def page(text: str, cards: Iterable[Card]) -> str:
-    """Return a page with its tables of cards made anew; each stands between comments that name
-    its role.
+    """Return a page with its tables of cards made anew.
+
+    Each table is between comments that name its role.
     """
     cards = in_order(cards)
 
-    def anew(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[2]}{table(card for card in cards if card.role == found[1])}"
+    def anew(match: re.Match[str]) -> str:
+        role, end_of_comment = match.groups()
+        of_role = table(card for card in cards if card.role == role)
+        return f"{role}{end_of_comment}{of_role}"
 
     return _TABLE.sub(anew, text)

@@ -1,4 +1,4 @@
-"""Fitting: whether a search goes with a problem, found before anything is trained."""
+"""Fitting: whether a search fits its problem, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from tombola.methods.searching import Scoring
     from tombola.methods.setting import Ground
 
-_MOST_TRIED = 100  # amounts that are looked at beforehand
+_MOST_TRIED = 100  # amounts that are checked beforehand
 
 
 def check_search(method: Scoring, ground: Ground) -> None:
-    """Refuse trainings, scores and amounts that do not go with the model.
+    """Refuse trainings, scores and amounts that do not fit the model.
 
     Raises:
         ConfigError: The first thing that is wrong.
@@ -74,17 +74,19 @@ def _head(ground: Ground) -> str | None:
 
 
 def _check_rewind(method: Scoring, ground: Ground, parts: Iterable[Partition]) -> None:
-    """Refuse a rewind point that leaves a search nothing to train, or is another one to it."""
-    own, everybody = method.searching(ground.training), ground.training
-    if ground.rewind and own.batch_size != everybody.batch_size:
+    """Refuse a rewind point that leaves a search nothing to train, or is not a step of its
+    training.
+    """
+    search, evaluation = method.searching(ground.training), ground.training
+    if ground.rewind and search.batch_size != evaluation.batch_size:
         raise ConfigError(
-            f"its search has training.batch_size {own.batch_size}, and rewind is step "
-            f"{ground.rewind} of a training with batches of {everybody.batch_size}"
+            f"its search has training.batch_size {search.batch_size}, and rewind is step "
+            f"{ground.rewind} of a training with batches of {evaluation.batch_size}"
         )
     for number, part in enumerate(parts, 1):
-        batches = ground.task.steps_per_epoch(own.batch_size, part)
-        share = batches / ground.task.steps_per_epoch(own.batch_size)
-        steps = Schedule.of(own, batches, share).steps
+        batches = ground.task.steps_per_epoch(search.batch_size, part)
+        share = batches / ground.task.steps_per_epoch(search.batch_size)
+        steps = Schedule.of(search, batches, share).steps
         if round(ground.rewind * share) >= steps:
             raise ConfigError(
                 f"rewind is {ground.rewind}, which leaves partition {number} nothing to train in "
@@ -93,22 +95,20 @@ def _check_rewind(method: Scoring, ground: Ground, parts: Iterable[Partition]) -
 
 
 def _check_amounts(method: Scoring, ground: Ground) -> None:
-    """Refuse exact counts that a scope does not take, and rounds that would prune nothing,
-    which end a search.
-    """
-    groups, whole = ground.scope(ground.mask), size(ground.mask)
-    before = whole
+    """Refuse exact counts that a scope does not take, and rounds that would prune nothing."""
+    groups, weights = ground.scope(ground.mask), size(ground.mask)
+    before = weights
     for amount in itertools.islice(method.planned(ground), _MOST_TRIED):
         if not isinstance(amount, Count):
             _check_rate(ground, groups, amount, method.allow_collapse)
             return  # it is the same in every round
-        left = whole - sum(removals(ground.mask, groups, None, amount.keep).values())
+        left = weights - sum(removals(ground.mask, groups, None, amount.keep).values())
         if left == before:
             raise ConfigError(
                 "its densities lie too close to each other: a round would prune none of "
                 f"{before:,} weights"
             )
-        before = whole if method.at_once else left
+        before = weights if method.at_once else left
 
 
 def _check_rate(
@@ -118,35 +118,36 @@ def _check_rate(
     allow_collapse: bool,
 ) -> None:
     """Refuse a rate whose first round would prune nothing, or all weights of a group."""
-    gone, sizes = removals(ground.mask, groups, rate, None), by_group(size, ground.mask, groups)
-    if not any(gone.values()):
+    removed = removals(ground.mask, groups, rate, None)
+    sizes = by_group(size, ground.mask, groups)
+    if not any(removed.values()):
         raise ConfigError(
             f"its rate is {shown(rate)}; a round would prune none of {sum(sizes.values()):,} "
             "weights"
         )
-    empty = [group for group in gone if gone[group] == sizes[group]]
-    if empty and not (allow_collapse and len(empty) < len(gone)):
-        which = f"of '{empty[0]}' " if len(gone) > 1 else ""
+    emptied = [group for group in removed if removed[group] == sizes[group]]
+    # Where collapse is allowed a group may go, but never the whole model.
+    if emptied and not (allow_collapse and len(emptied) < len(removed)):
+        which = f"of '{emptied[0]}' " if len(removed) > 1 else ""
         raise ConfigError(
-            f"its rate is {shown(rate)}; the first round would prune all {sizes[empty[0]]:,} "
+            f"its rate is {shown(rate)}; the first round would prune all {sizes[emptied[0]]:,} "
             f"weights {which}there are"
         )
 
 
 def _try_scores(method: Scoring, ground: Ground) -> None:
-    """Call the user's own scores once on the initial state, so that what is wrong with them is told
-    before hours.
+    """Call the user's own scores once on the initial state, so that mistakes show up at once.
 
     They see the model's own names and shapes: a score may know its layers.
     """
     for ranking in method.rankings:
         if not catalogue.is_own(ranking.name):
             continue
-        # Copies: what a score does to them must not come into the experiment.
-        state = {
-            key: value.detach().clone() for key, value in names.state(ground.task.model).items()
-        }
-        mask = {key: keep.clone() for key, keep in ground.mask.items()}
+        # Copies: whatever a score does to them must not reach the experiment.
+        state = {}
+        for name, value in names.state(ground.task.model).items():
+            state[name] = value.detach().clone()
+        mask = {name: keep.clone() for name, keep in ground.mask.items()}
         problems = []
         if ranking.needs == "data":
             job = Job(state, mask, ground.training, ground.seed, ground.whole)

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Following(Method):
-    """A method that takes the tickets of another arm, one after the other as they come, and makes
-    others of them.
+    """A method that takes the tickets of another arm as they come, and makes its own of them.
 
     Attributes:
         source: The arm whose tickets it takes.
@@ -47,19 +46,19 @@ class Following(Method):
 
         Args:
             setting: What it works with.
-            job: The other arm's ticket: its mask, where it starts, and the steps that it has behind
-                it there.
+            job: The other arm's ticket: its mask, its start, and the steps that were trained before
+                that.
         """
         raise NotImplementedError(f"{self.method} makes no tickets")
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
         from tombola.search.rounds import Round
 
-        for index, found in enumerate(setting.followed, 1):
+        for index, followed in enumerate(setting.followed, 1):
             if index > len(done):
-                yield Round.of(index, self.ticket(setting, found.job))
+                yield Round.of(index, self.ticket(setting, followed.job))
 
-    def trained_on(self, ground: Ground) -> list[Partition]:  # noqa: ARG002
+    def trained_on(self, ground: Ground) -> list[Partition]:
         return []
 
     def check(self, where: str) -> None:

@@ -2,10 +2,10 @@
 
     recipe -> [ method ] -> rounds -> tickets -> records
 
-A file of this folder holds one method: its options, its cards, and what it does otherwise than the
-methods that it derives from. All that anybody else asks about an arm is asked here, so nobody needs
-to know a method by its name. Options and cards are read without torch: what runs is imported where
-it runs.
+A file of this folder holds one method: its options, its cards, and what it does differently from
+the methods that it derives from. Everything that the rest of tombola asks about an arm is asked
+here, so nothing else needs to know a method by its name. Options and cards are read without torch:
+what runs is imported where it runs.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 
 MOST_ROUNDS = 10_000
 
-# What every arm wrote out before each method had options of its own, with its value where nobody
-# gave another one. It stands in the digests, tickets and recipes of those days, so the methods of
-# those days go on writing it out.
+# What every arm wrote out before each method had options of its own, with the defaults. Digests,
+# tickets and recipes of those days have it, so the methods of those days go on writing it out.
 WRITTEN_OUT: Mapping[str, Any] = MappingProxyType(
     {
         "method": None,
@@ -63,7 +62,7 @@ WRITTEN_OUT: Mapping[str, Any] = MappingProxyType(
         "allow_collapse": False,
     }
 )
-# What these of them were called in those days. YAML 1.1 reads a bare `on` as true.
+# The names that some of them had in those days. YAML 1.1 reads a bare `on` as true.
 OLD_NAMES: Mapping[str, str] = MappingProxyType(
     {"source": "of", "split_by": "by", "train_on": "on"}
 )
@@ -84,7 +83,7 @@ class Match:
     Attributes:
         arm: Its name.
         per: "group": as many in each group of that arm's scope; "layer": as many in every layer,
-            which tells *how many where* from *which*.
+            which separates *how many where* from *which*.
     """
 
     arm: str = field(metadata={"short": True})
@@ -102,35 +101,32 @@ class Method:
 
     evaluate_at: tuple[float, ...] | None = None
 
-    # What the method is for readers; one card for each use that has a name of its own.
+    # What the method is, for readers: one card for each use that has a name of its own.
     cards: ClassVar[tuple[Card, ...]] = ()
     # Whether it scores and prunes; the others only train, or take their tickets from another arm.
     searches: ClassVar[bool] = True
-    # Whether its rounds leave tickets; of a method without them they are networks, evaluated beside
-    # the dense one.
+    # Whether its rounds leave tickets; without them they leave networks, evaluated beside the dense
+    # one.
     has_tickets: ClassVar[bool] = True
-    # Whether it is a control, which a ticket that was found must beat to mean anything.
+    # Whether it is a control, which a winning ticket must beat.
     control: ClassVar[bool] = False
-    # Whether each of its tickets needs nothing of the rounds before.
+    # Whether each of its tickets is independent of the rounds before.
     by_itself: ClassVar[bool] = False
-    # Why a ticket need not lie within the one before; nothing where each does.
+    # Why a ticket need not lie within the one before; empty where each does.
     not_nested: ClassVar[str] = ""
     # Whether its results are networks as they were trained and pruned, not tickets that are trained
     # again.
     network: ClassVar[bool] = False
     # Whether the report compares it with the arm that it follows.
     compared: ClassVar[bool] = True
-    # Whether it starts from initial weights that are drawn anew: all are drawn before any arm
-    # begins.
+    # Whether it starts from new initial weights, which are drawn before any arm begins.
     draws_anew: ClassVar[bool] = False
-    # Whether it needs what the evaluations of the tickets give that it takes, until its own are
-    # written down.
+    # Whether it needs the trained weights of its source's evaluations until its own are recorded.
     retrains: ClassVar[bool] = False
-    # Where its tickets start: at the rewind point that the whole replicate shares, where those do
-    # that it takes, or at states of its own. A control that says nothing starts where its source's
-    # tickets do.
+    # Where its tickets start: at the rewind point that all arms of the replicate share, where its
+    # source's tickets do (the default of a control), or at states of its own.
     starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
-    # Whether it writes out the entries that every arm had in common once.
+    # Whether it writes out the entries that all arms once had in common.
     written_out: ClassVar[bool] = False
     # The former names of its options, by the names of today. Recipes may still use them, and they
     # stay in digests.
@@ -143,9 +139,7 @@ class Method:
 
     @property
     def followed(self) -> tuple[str, str] | None:
-        """The entry that names the arm which it follows, and that arm; ``None`` where it stands
-        by itself.
-        """
+        """The entry that names the arm which it follows, and that arm; ``None`` without one."""
         return None
 
     @property
@@ -155,7 +149,7 @@ class Method:
 
     @property
     def rewinds(self) -> bool:
-        """Whether its tickets start from the rewind point that the whole replicate shares."""
+        """Whether its tickets start from the rewind point that all arms of the replicate share."""
         return self.starts == "shared"
 
     @property
@@ -165,9 +159,7 @@ class Method:
 
     @property
     def apart(self) -> bool:
-        """Whether each partition searches by itself, so that a round needs the candidates of
-        the round before.
-        """
+        """Whether partitions search independently: a round needs the candidates of the last one."""
         return False
 
     @property
@@ -187,9 +179,7 @@ class Method:
 
     @property
     def lifts(self) -> str:
-        """What it does that only the profile of the authors' code may do, in words; nothing
-        where there is none.
-        """
+        """What it does, in words, that only the profile of the authors' code may do; else empty."""
         return ""
 
     @property
@@ -198,10 +188,10 @@ class Method:
         return {}
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        """Find tickets, one a round, going on after those that were found before.
+        """Find tickets, one a round, continuing after those that were found before.
 
-        The caller asks no more when the recipe's ``until`` is reached. A generator may return, as
-        its value, why it ended; nothing where there is nothing to say.
+        The caller stops asking when the recipe's ``until`` is reached. A generator may return, as
+        its value, why it ended.
 
         Args:
             setting: What it works with.
@@ -209,7 +199,7 @@ class Method:
         """
         raise NotImplementedError(f"{self.method} has no rounds")
 
-    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
+    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:
         """Return the training that evaluates a ticket.
 
         Args:
@@ -219,9 +209,8 @@ class Method:
         """
         return job
 
-    def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:  # noqa: ARG002
-        """Return two trainings between which networks are tested, beside the evaluation; ``None``
-        for no such thing.
+    def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:
+        """Return two trainings between whose ends networks are tested; ``None`` for no such test.
 
         Args:
             setting: What it works with.
@@ -234,8 +223,8 @@ class Method:
         """Return what the model of each candidate is trained on."""
         return [ground.searched]
 
-    def own_scope(self, task: Task) -> Scope | None:  # noqa: ARG002
-        """Return which weights compete; ``None`` leaves it to the arm that it follows."""
+    def own_scope(self, task: Task) -> Scope | None:
+        """Return which weights compete; ``None`` takes the scope of the arm that it follows."""
         from tombola.masks.scopes import whole_model
 
         return None if self.source else whole_model
@@ -244,19 +233,15 @@ class Method:
         """Return how the trainings of its search run; evaluations never differ between arms."""
         return training
 
-    def weights_scored(self, training: Training) -> tuple[str, ...]:  # noqa: ARG002
-        """Say which weights of its trainings it scores, by everybody's training; nothing where
-        it scores none.
-        """
+    def weights_scored(self, training: Training) -> tuple[str, ...]:
+        """Name the weights of its trainings that it scores, such as "last", if any."""
         return ()
 
     def onward(self, ground: Ground) -> Training:
-        """Return how a ticket is trained by itself: as everybody's, unless the search does not
-        rewind.
-        """
+        """Return how a ticket is trained: as in all arms, unless the search does not rewind."""
         return ground.training
 
-    def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:  # noqa: ARG002
+    def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
         """Return the lowest density that its rounds can come to, by arithmetic alone.
 
         Args:
@@ -267,23 +252,21 @@ class Method:
         return 0.0
 
     def check_ground(self, ground: Ground) -> None:
-        """Refuse what does not go with the problem, before anything runs; asked once, of replicate
-        0.
+        """Refuse what does not fit the problem, before anything runs; called once, for replicate 0.
 
         Raises:
             ConfigError: The first thing that is wrong; the caller names the arm.
         """
 
     def check_replicate(self, ground: Ground) -> None:
-        """Refuse what does not go with a replicate: how its data are divided, and how long that
-        trains.
+        """Refuse what does not fit a replicate: how its data are divided, and how long that trains.
 
         Raises:
             ConfigError: The first thing that is wrong; the caller names the arm.
         """
 
     def check(self, where: str) -> None:
-        """Refuse options that have no meaning, by themselves.
+        """Refuse options that have no meaning, whatever the problem is.
 
         Args:
             where: What the arm is called in messages, ``arms.NAME``.
@@ -298,7 +281,7 @@ class Method:
             )
 
     def check_source(self, where: str, source: Method) -> None:
-        """Refuse an arm to follow that does not go with the method.
+        """Refuse to follow an arm that does not fit the method.
 
         Args:
             where: The entry that names it, such as ``arms.NAME.source``.
@@ -309,19 +292,16 @@ class Method:
         """
 
     def followers(self) -> str:
-        """Say why no arm can follow this one; an empty text where one can."""
+        """Say why no arm can follow this one; empty where one can."""
         return ""
 
-    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:  # noqa: ARG002
-        """Return the method with what its recipe says for all arms that do not say it
-        themselves.
-        """
+    def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:
+        """Return the method with what the recipe says for all arms and it does not say itself."""
         return self if self.evaluate_at is not None else replace(self, evaluate_at=evaluate_at)
 
     @classmethod
-    def of_profile(cls, entry: str, value: Any, given: Mapping[str, Any]) -> Any:  # noqa: ARG003
-        """Return what a profile's entry is to an arm that has it; ``None`` where it does not
-        concern it.
+    def of_profile(cls, entry: str, value: Any, given: Mapping[str, Any]) -> Any:
+        """Return the value of a profile's entry for an arm; ``None`` where it does not apply.
 
         Args:
             entry: The entry, such as "split_by".
@@ -332,22 +312,20 @@ class Method:
 
     @classmethod
     def options(cls) -> list[str]:
-        """List the names of its options, those that every arm has left out."""
+        """List the names of its options, without those that every arm has."""
         common = {field.name for field in dataclasses.fields(Method)}
-        own = [field.name for field in dataclasses.fields(cls) if field.name not in common]
+        options = [field.name for field in dataclasses.fields(cls) if field.name not in common]
         order = list(WRITTEN_OUT)
-        return sorted(own, key=lambda name: order.index(name) if name in order else len(order))
+        return sorted(options, key=lambda name: order.index(name) if name in order else len(order))
 
     def plain(self) -> dict[str, Any]:
-        """Return it as plain data, as it stands in a resolved recipe."""
-        own = {"method": self.method} | dataclasses.asdict(self)
+        """Return it as plain data, as it is written in a resolved recipe."""
+        options = {"method": self.method} | dataclasses.asdict(self)
         if not self.written_out:
-            return own
-        of_before = {
-            name: dict(value) if isinstance(value, Mapping) else value
-            for name, value in WRITTEN_OUT.items()
-        }
-        return of_before | own
+            return options
+        defaults = dict(WRITTEN_OUT)
+        defaults["training"] = {}
+        return defaults | options
 
     def definition(self) -> dict[str, Any]:
         """Return what decides its tickets, as plain data; which of them are evaluated does not.
@@ -355,12 +333,12 @@ class Method:
         Digests are made of it, so options keep the names here that they had first.
         """
         old_names = OLD_NAMES if self.written_out else self.old_names
-        whole = {old_names.get(name, name): value for name, value in self.plain().items()}
-        del whole["evaluate_at"]
-        # arms of before there was one stay what they were
-        if self.written_out and whole["pace"] is None:
-            del whole["pace"]
-        return whole
+        definition = {old_names.get(name, name): value for name, value in self.plain().items()}
+        del definition["evaluate_at"]
+        # Arms of before there was a pace stay what they were.
+        if self.written_out and definition["pace"] is None:
+            del definition["pace"]
+        return definition
 
 
 def name_of(kind: type) -> str:
@@ -381,4 +359,5 @@ def falling(densities: tuple[float, ...]) -> bool:
     >>> falling((0.5, 0.2)), falling((0.5, 0.5)), falling((1.0,))
     (True, False, False)
     """
-    return all(0 < d < 1 for d in densities) and all(a > b for a, b in pairwise(densities))
+    inside = all(0 < density < 1 for density in densities)
+    return inside and all(earlier > later for earlier, later in pairwise(densities))

@@ -1,9 +1,9 @@
-"""Own: methods of the user's own, held to what a method promises, and what a run folder knows of
-them.
+"""Own: methods of the user's own, held to what a method promises; and methods that a run folder has
+recorded.
 
 A method that is named ``package.module:Name`` is code. It is imported for a recipe that the user
-gives, never for a ticket, and for a run folder that is only read neither: there stands what the
-method answered when it ran.
+gives, never for a ticket or a run folder that is only read: the folder has what the method answered
+when it ran.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ if TYPE_CHECKING:
     from tombola.tickets import Ticket
     from tombola.training.jobs import Job
 
-_FACTS = {
-    **dict.fromkeys(
-        ("searches", "has_tickets", "control", "by_itself", "network", "compared", "apart"), bool
-    ),
+# What a run folder records of a method, and the types.
+_FACTS: dict[str, Any] = {
+    "searches": bool,
+    "has_tickets": bool,
+    "control": bool,
+    "by_itself": bool,
+    "network": bool,
+    "compared": bool,
+    "apart": bool,
     "followed": tuple[str, str] | None,
     "goals": dict[str, tuple[float, ...]],
     "old_names": dict[str, str],
@@ -58,17 +63,16 @@ def load(name: str, where: str) -> type[Method]:
 
 
 def held(method: Method) -> Method:
-    """Return a method whose answers are held to what it promises: a shipped one is returned as it
-    is.
+    """Return a method whose answers are checked; a shipped one is returned as it is.
 
-    Whatever a method of the user's own raises, or gives that is not what was asked for, becomes one
-    line that names it.
+    Whatever a method of the user's own raises, or returns that is not what was asked for, becomes
+    one line that names it.
     """
     return cast(Method, _Held(method)) if catalogue.is_own(method.method) else method
 
 
 class _Held:
-    """A method of the user's own, asked on guard."""
+    """A method of the user's own whose answers are checked."""
 
     def __init__(self, method: Method) -> None:
         self._method = method
@@ -88,18 +92,18 @@ class _Held:
         return ask
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Generator[Round, None, End]:
-        """Give the method's rounds, each looked at before anybody else sees it."""
+        """Yield the method's rounds, each checked before anybody else sees it."""
         with self._guard():
             rounds = iter(self._method.rounds(setting, done))
         index = len(done)
         while True:
             with self._guard():
-                found, end = _next(rounds)
-            if found is None:
+                round_, end = _next(rounds)
+            if round_ is None:
                 break
             index += 1
-            self._check_round(found, index, setting)
-            yield found
+            self._check_round(round_, index, setting)
+            yield round_
         # One that follows another arm has as many as that one, which may have none.
         if index == 0 and not end and self._method.source is None:
             raise self._wrong("yields no round")
@@ -118,20 +122,20 @@ class _Held:
             )
         return evaluation
 
-    def _check_round(self, found: Round, index: int, setting: Setting) -> None:
+    def _check_round(self, round_: Round, index: int, setting: Setting) -> None:
         from tombola.search.rounds import Round
 
-        if not isinstance(found, Round):
+        if not isinstance(round_, Round):
             raise self._wrong(
-                f"yields {shown(type(found).__name__)}, and a round is a tombola.Round"
+                f"yields {shown(type(round_).__name__)}, and a round is a tombola.Round"
             )
-        if self._method.has_tickets and found.index != index:
-            raise self._wrong(f"yields round {shown(found.index)} where round {index} comes next")
+        if self._method.has_tickets and round_.index != index:
+            raise self._wrong(f"yields round {shown(round_.index)} where round {index} comes next")
         if index > MOST_ROUNDS:
             raise self._wrong(f"does not end after {MOST_ROUNDS:,} rounds")
-        for mask in (found.mask, found.job.mask, *found.candidates):
-            if odd := _unlike(mask, setting.mask):
-                raise self._wrong(f"yields a mask in round {index} {odd}")
+        for mask in (round_.mask, round_.job.mask, *round_.candidates):
+            if misfit := _misfit(mask, setting.mask):
+                raise self._wrong(f"yields a mask in round {index} {misfit}")
 
     def _guard(self) -> Any:
         return catalogue.own_code(self._name, "arms")
@@ -150,20 +154,20 @@ def _next(rounds: Iterator[Round]) -> tuple[Round | None, End]:
         return None, End.of(end.value)
 
 
-def _unlike(mask: Mask, whole: Mask) -> str:
-    """Say what is wrong with a mask beside that of all weights which may be pruned; nothing
-    where it fits.
-    """
+def _misfit(mask: Mask, prunable: Mask) -> str:
+    """Say how a mask does not fit that of all prunable weights; nothing where it fits."""
     import torch
 
-    if odd := sorted(set(mask) ^ set(whole)):
-        return f"that names other parameters: {', '.join(map(str, odd[:3]))}"
+    if unexpected := sorted(set(mask) ^ set(prunable)):
+        return f"that names other parameters: {', '.join(map(str, unexpected[:3]))}"
     for name, keep in mask.items():
+        weight = prunable[name]
         if not isinstance(keep, torch.Tensor) or keep.dtype != torch.bool:
             return f"whose {shown(name)} is no tensor of booleans"
-        if keep.shape != whole[name].shape:
-            return f"whose {shown(name)} has the shape {tuple(keep.shape)}, and the weight {tuple(whole[name].shape)}"
-        if (keep & ~whole[name]).any():
+        if keep.shape != weight.shape:
+            shapes = f"{tuple(keep.shape)}, and the weight {tuple(weight.shape)}"
+            return f"whose {shown(name)} has the shape {shapes}"
+        if (keep & ~weight).any():
             return f"which keeps weights of {shown(name)} that the run began without"
     return ""
 
@@ -179,11 +183,10 @@ def facts_of(method: Method) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Method):
-    """A method of the user's own as a run folder knows it: nothing runs, and everything that was
-    written is there.
+    """A method of the user's own as a run folder has recorded it; it cannot run.
 
     Attributes:
-        name: What it is called, ``package.module:Name``.
+        name: Its name, ``package.module:Name``.
         entries: Its options.
         facts: What it answered when it ran, see `facts_of`.
     """
@@ -194,20 +197,21 @@ class Recorded(Method):
 
     @classmethod
     def read(cls, name: str, entries: Mapping[str, Any], facts: object, where: str) -> Recorded:
-        """Return what a run folder knows of a method.
+        """Return a method as a run folder has recorded it.
 
         Raises:
             ConfigError: It is not what such a folder says of a method.
         """
-        given = checked(dict[str, Any], facts, f"{where}: what run.json says of it")
-        known = {
-            key: checked(hint, given[key], f"{where}.{key}")
-            for key, hint in _FACTS.items()
-            if key in given
-        }
-        options = {key: value for key, value in entries.items() if key != "evaluate_at"}
-        at = checked(tuple[float, ...] | None, entries.get("evaluate_at"), f"{where}.evaluate_at")
-        return cls(name=name, entries=options, facts=known, evaluate_at=at)
+        recorded = checked(dict[str, Any], facts, f"{where}: what run.json says of it")
+        known = {}
+        for fact, hint in _FACTS.items():
+            if fact in recorded:
+                known[fact] = checked(hint, recorded[fact], f"{where}.{fact}")
+        options = dict(entries)
+        evaluate_at = checked(
+            tuple[float, ...] | None, options.pop("evaluate_at", None), f"{where}.evaluate_at"
+        )
+        return cls(name=name, entries=options, facts=known, evaluate_at=evaluate_at)
 
     def __getattribute__(self, name: str) -> Any:
         if name in _FACTS:

@@ -44,8 +44,7 @@ class Scoring(Method):
     scope: ScopeName = "whole_model"
     allow_collapse: bool = False
 
-    # Whether each amount refers to the network that is not pruned, not to what the round before has
-    # left.
+    # Whether each amount is of the dense network, not of what the round before has left.
     at_once: ClassVar[bool] = False
 
     @property
@@ -62,17 +61,18 @@ class Scoring(Method):
 
     @property
     def own_code(self) -> set[str]:
-        return super().own_code | {
-            ranking.name for ranking in self.rankings if catalogue.is_own(ranking.name)
-        }
+        names = {ranking.name for ranking in self.rankings}
+        return super().own_code | set(filter(catalogue.is_own, names))
 
     @property
     def goals(self) -> Mapping[str, tuple[float, ...]]:
         return {"densities": self.densities} if self.densities else {}
 
     def weights_scored(self, training: Training) -> tuple[str, ...]:
-        own = self.searching(training)
-        return ("last",) if own.select == "last" else ("selected", own.select, own.select_by)
+        search = self.searching(training)
+        if search.select == "last":
+            return ("last",)
+        return ("selected", search.select, search.select_by)
 
     def given(self) -> list[str]:
         """Name the entries that say how much is pruned."""
@@ -91,7 +91,7 @@ class Scoring(Method):
         return by_name(self.scope, task.model, task.head)
 
     def planned(self, ground: Ground) -> Iterable[Amount]:
-        """Return what each round is asked for, as far as no other arm says so."""
+        """Return what each round is asked for, unless another arm says so."""
         from tombola.masks.rates import counts_for
 
         return counts_for(ground.mask, self.densities, ground.scope)
@@ -99,7 +99,8 @@ class Scoring(Method):
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
         if not self.densities:
             return super().lowest(rounds, density, begins)
-        return self.densities[min(len(self.densities), rounds or len(self.densities)) - 1]
+        number = min(len(self.densities), rounds or len(self.densities))
+        return self.densities[number - 1]
 
     def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:
         chosen = self if self.given() else replace(self, densities=densities)
@@ -112,14 +113,12 @@ class Scoring(Method):
                 "to above 0"
             )
         super().check(where)
-        fitting = [name for name in _AMOUNTS if name in self.options()]
         given = self.given()
         if len(given) != 1:
-            needed = " or ".join(filter(None, [", ".join(fitting[:-1]), fitting[-1]]))
-            raise ConfigError(
-                f"{where} needs {needed}{', exactly one of them' if len(fitting) > 1 else ''}"
-                + (f"; it has {' and '.join(given)}" if given else "")
-            )
+            *rest, last = [name for name in _AMOUNTS if name in self.options()]
+            needed = f"{', '.join(rest)} or {last}, exactly one of them" if rest else last
+            has = f"; it has {' and '.join(given)}" if given else ""
+            raise ConfigError(f"{where} needs {needed}{has}")
 
     def check_ground(self, ground: Ground) -> None:
         from tombola.methods import fitting
@@ -174,7 +173,8 @@ class Search(Scoring):
 
         if self.match is None:
             return self.planned(setting)
-        return (Count(kept_by_group(found.job.mask, setting.scope)) for found in setting.followed)
+        scope = setting.scope
+        return (Count(kept_by_group(followed.job.mask, scope)) for followed in setting.followed)
 
     def ranking(self) -> Score | list[Score]:
         """Return what weights are ranked by: one score, or one for each candidate."""
@@ -182,18 +182,19 @@ class Search(Scoring):
         return scores if isinstance(self.score, tuple) else scores[0]
 
     def weights_scored(self, training: Training) -> tuple[str, ...]:
-        found = super().weights_scored(training)
-        return ("last",) if "last" in (self.scored, found[0]) else (self.scored, *found[1:])
+        first, *more = super().weights_scored(training)
+        return ("last",) if "last" in (self.scored, first) else (self.scored, *more)
 
     def state_scored(self, trained: Trained, index: int) -> State:
-        """Return which weights of a training are scored, in a round."""
-        if self.scored == "selected" or (self.scored == "selected_then_last" and index == 1):
-            return trained.state
-        return trained.final
+        """Return the weights of a training that are scored in a round."""
+        return trained.final if self._scores_last(index) else trained.state
+
+    def _scores_last(self, index: int) -> bool:
+        return self.scored == "last" or (self.scored == "selected_then_last" and index > 1)
 
     def cutter(self, setting: Setting) -> CutJobs | None:
-        """Return what cuts where the data is; nothing where weights alone are scored, as they
-        are at hand.
+        """Return what cuts where the data is; ``None`` where only weights are scored, which are at
+        hand.
         """
         if all(ranking.needs == "weights" for ranking in self.rankings):
             return None
@@ -202,17 +203,12 @@ class Search(Scoring):
         def cut_jobs(
             jobs: Sequence[Job], mask: Mask, amount: Amount, index: int
         ) -> tuple[Any, Any]:
-            last = self.scored == "last" or (self.scored == "selected_then_last" and index > 1)
-            # A partition that searches by itself has the first score alone.
-            work = Cut(
-                tuple(jobs),
-                mask,
-                amount,
-                self.rankings,
-                setting.scope(mask),
-                self.combining,
-                "last" if last else "selected",
+            weights: Literal["selected", "last"] = (
+                "last" if self._scores_last(index) else "selected"
             )
+            scope = setting.scope(mask)
+            # Partitions that search independently all have the first score.
+            work = Cut(tuple(jobs), mask, amount, self.rankings, scope, self.combining, weights)
             pruned = setting.cut(work)
             return pruned.mask, pruned.candidates
 
@@ -220,13 +216,11 @@ class Search(Scoring):
 
     @property
     def combining(self) -> Literal["all", "any"]:
-        """Which weights of the candidates the next mask keeps: those that all of them keep, or
-        that any does.
-        """
+        """Which weights the next mask keeps: those that all candidates keep, or that any keeps."""
         return "all"
 
     def options_of_find(self, setting: Setting, done: Sequence[Ticket]) -> dict[str, Any]:
-        """Return what `find` is told, whatever the search does between its rounds."""
+        """Return the options of `find` that do not depend on what happens between rounds."""
         return {
             "amounts": itertools.islice(self.amounts(setting), len(done), None),
             "run_all": setting.run_all,
@@ -273,11 +267,14 @@ class Rounds(Search):
 
     @property
     def goals(self) -> Mapping[str, tuple[float, ...]]:
-        return {**super().goals, **({"reach.density": (self.reach.density,)} if self.reach else {})}
+        goals = dict(super().goals)
+        if self.reach is not None:
+            goals["reach.density"] = (self.reach.density,)
+        return goals
 
     @property
     def removing(self) -> int:
-        """How many candidates may each remove other weights in a round."""
+        """How many candidates may each remove different weights in a round."""
         return self.width
 
     def start(self, setting: Setting, done: Sequence[Ticket]) -> Job:
@@ -286,7 +283,7 @@ class Rounds(Search):
         training = self.searching(job.training)
         return job if training == job.training else replace(job, training=training)
 
-    def rewinding(self, setting: Setting) -> NextStart:  # noqa: ARG002
+    def rewinding(self, setting: Setting) -> NextStart:
         """Return what the next round starts from."""
         from tombola.search.rounds import rewound
 
@@ -312,11 +309,11 @@ class Rounds(Search):
         if self.reach is None:
             return super().planned(ground)
         begins = density(ground.mask)  # 1, unless a checkpoint's zeros stay pruned
-        whole, rounds = self.reach.density / begins, self.reach.rounds
+        kept, rounds = self.reach.density / begins, self.reach.rounds
         if not self.exact:
-            return itertools.repeat(rate_to_reach(whole, rounds), rounds)
-        steps = [begins * whole ** (number / rounds) for number in range(1, rounds + 1)]
-        return counts_for(ground.mask, steps, ground.scope)
+            return itertools.repeat(rate_to_reach(kept, rounds), rounds)
+        densities = [begins * kept ** (number / rounds) for number in range(1, rounds + 1)]
+        return counts_for(ground.mask, densities, ground.scope)
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
         if self.reach is not None:
@@ -342,13 +339,11 @@ class Rounds(Search):
         if self.rate == 0:
             raise ConfigError(f"{where}.rate is 0; a round would prune nothing")
         super().check(where)
-        for group, rate in (
-            self.rate.items() if isinstance(self.rate, dict) else [("", self.rate or 0)]
-        ):
-            dotted = f"{where}.rate{group and '.' + group}"
+        rates = self.rate if isinstance(self.rate, dict) else {"": self.rate or 0}
+        for group, rate in rates.items():
+            dotted = f"{where}.rate.{group}" if group else f"{where}.rate"
             check_rate(rate, dotted)
-            # A group that is pruned away whole is somebody's wish where collapse is allowed; the
-            # whole model is nobody's.
+            # Where collapse is allowed a group may go, but never the whole model.
             if rate == 1 and not (group and self.allow_collapse):
                 raise ConfigError(
                     f"{dotted} is 1; a round would prune every weight there is, so 20 % is 0.2"
@@ -379,8 +374,8 @@ class OwnTraining(Method):
     """A method whose search may train in a way of its own.
 
     Attributes:
-        training: What is other in the trainings of the search; evaluations never differ between
-            arms.
+        training: Settings that differ in the trainings of the search; evaluations never differ
+            between arms.
     """
 
     training: dict[str, Any] = field(default_factory=dict)
@@ -395,5 +390,5 @@ class OwnTraining(Method):
 
         return training_with(training, self.training) if self.training else training
 
-    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:  # noqa: ARG002
+    def evaluation(self, setting: Setting, index: int, job: Job) -> Job:
         return replace(job, training=setting.training) if self.training else job

@@ -1,11 +1,11 @@
 """Settings: what an arm of a replicate works with.
 
-plans -> ground -> [ may the method stand on it? ] -> setting -> rounds
+plans -> ground -> [ does the method fit it? ] -> setting -> rounds
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class Ground:
         whole: What the dense network and tickets are trained on.
         searched: What the searches divide among their partitions.
         scope: Which weights compete: the method's own scope, or that of the arm that it follows.
-        source: The method of the arm that it follows; ``None`` for one that stands by itself.
+        source: The method of the arm that it follows; ``None`` if it follows none.
     """
 
     task: Task
@@ -56,12 +56,11 @@ class Ground:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a round leaves for the arms that follow: the ticket, and the examples that its search
-    saw.
+    """What a round leaves for the arms that follow.
 
     Attributes:
-        job: The ticket: its mask, where it starts, and the steps that it has behind it there.
-        samples: Training examples.
+        job: The ticket: its mask, its start, and the steps that were trained before that.
+        samples: Training examples that its search saw.
     """
 
     job: Job
@@ -73,13 +72,12 @@ class Setting(Ground):
     """What a method works with while it runs.
 
     Attributes:
-        point: The training from where tickets start, on all that tickets are trained on.
-        run_all: Trains jobs and gives their results in order.
-        cut: Cuts what jobs have trained where the data is, and gives the next mask.
+        point: The training from the rewind point, on all data that tickets are trained on.
+        run_all: Trains jobs and returns their results in order.
+        cut: Scores and prunes what jobs have trained, where the data is, and returns the next mask.
         followed: The rounds of the arm that it follows, as they come.
-        candidates: Gives the candidates of the last round that was done, where each partition
-            stands.
-        drawn_anew: Initial weights that are drawn anew, where the method asks for them.
+        candidates: Returns the candidates of the last round that was done, one a partition.
+        drawn_anew: New initial weights, where the method asks for them.
     """
 
     point: Job
@@ -91,26 +89,25 @@ class Setting(Ground):
 
     @classmethod
     def on(cls, ground: Ground, **running: Any) -> Setting:
-        """Return a setting that stands on a ground."""
-        known: Mapping[str, Any] = {
-            field.name: getattr(ground, field.name) for field in fields(ground)
-        }
-        return cls(**known, **running)
+        """Return a setting with all that is known before anything runs."""
+        facts: dict[str, Any] = {}
+        for field in fields(ground):
+            facts[field.name] = getattr(ground, field.name)
+        return cls(**facts, **running)
 
     def ticket(self, mask: Mask, start: State | None = None, first: int | None = None) -> Job:
-        """Return the training of a ticket on all data: from the rewind point, or from another
-        start.
+        """Return the training of a ticket on all data.
 
         Args:
             mask: What it keeps.
-            start: Where it starts.
-            first: The steps that it has behind it there.
+            start: Where it starts; the rewind point if not given.
+            first: The steps that were trained before that start.
         """
         job = replace(self.point, mask=mask)
         return job if start is None else replace(job, start=start, first=first or 0)
 
     def after(self, ticket: Ticket, training: Training) -> Job:
-        """Return the training that goes on from a ticket which was found before."""
+        """Return the training that continues from a ticket which was found before."""
         from tombola.training.jobs import Job
 
         first = ticket.origin.get("rewind_step", 0)
