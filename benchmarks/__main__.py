@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data_root=_absolute(options.data_root),
         open_lth=_absolute(options.open_lth),
     )
+    # Quick numbers mean nothing: they must not replace those of the page.
     out = options.out or HOME / ("build/benchmarks-quick" if options.quick else "docs")
     measured = results.run(
         names,

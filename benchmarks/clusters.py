@@ -106,6 +106,7 @@ class _State:
             ask = arm.asks[self.place[name]]
             if ask.after and arm.source is not None and self.rounds[arm.source] < ask.after:
                 return moved
+            # A test follows its training; trainings that an arm waits for begin together.
             before: str | None = None
             for work in ask.works:
                 if work not in self.asked:

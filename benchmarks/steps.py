@@ -132,6 +132,7 @@ def against_open_lth(
     model = _for_peer(peer, problem, ours.task, ours.mask)
     optimizer = {"optimizer_name": "sgd", "lr": problem.lr, "momentum": 0.9}
     warm, steps = settings.scaled(warm, 1), settings.scaled(steps, 2)
+    # Both sides go on training the same models, so that no repetition starts cold.
     timed = functools.partial(peer.seconds_per_step, model, loader, optimizer)
     lines = []
     for threads in dict.fromkeys([1, torch.get_num_threads()]):

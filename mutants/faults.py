@@ -105,6 +105,7 @@ def _left_alone(tree: ast.Module) -> set[int]:
     left_alone: set[int] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
+        # A fault in any of these cannot be seen by a test, or only by one that repeats the text.
         typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         if typing or isinstance(node, _WITHOUT_EFFECT):
             parts = [node]

@@ -42,6 +42,7 @@ def measure(settings: Settings) -> Measured:
     sides = {str(number): functools.partial(side, number) for number in numbers}
     times = interleave(sides, settings.times(7), settings.seed)
     lines = []
+    # Below a million weights the time is that of the calls.
     large = [number for number in numbers if number >= 10**6] or numbers
     if len(large) > 1:
         medians = [statistics.median(times[str(number)]) for number in large]

@@ -345,6 +345,7 @@ class Ticket:
         if not isinstance(in_origin, Mapping):
             raise wrong
         point = self.rewind_point
+        # The origin is a stranger's text: what it says must fit the rewind point.
         for name, first in in_origin.items():
             if not isinstance(first, str) or name not in point or first not in point:
                 raise wrong

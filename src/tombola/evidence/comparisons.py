@@ -299,6 +299,7 @@ def compare_over(
         _check_one_recipe(checked)
         _check_entry(checked, entry)
 
+    # Replicate by replicate: replicates share their seeds, so arms pair.
     comparisons = []
     for density in at:
         first, second = _values_of_both(records, others, arm, other, density, entry)
@@ -323,6 +324,7 @@ def _tested(comparisons: Sequence[Comparison], margin: float | None) -> list[Com
     different = statistics.holm(
         [statistics.p_different(comparison.differences) for comparison in enough]
     )
+    # Each kind of test is adjusted by itself: a reader asks one question at several densities.
     not_inferior: list[float | None] = [None] * len(enough)
     equivalent: list[float | None] = [None] * len(enough)
     if margin is not None:
@@ -496,6 +498,7 @@ def _check_entry(records: Collection[Record], entry: str) -> None:
         known = known or entry in record
     if known or not records:
         return
+    # Name the entries that can be compared, in the order of the records.
     numbers: dict[str, None] = {}
     for record in records:
         numbers |= {name: None for name, value in record.items() if type(value) in (int, float)}

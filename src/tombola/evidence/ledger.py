@@ -352,6 +352,7 @@ def to_reach(
         compared with what it leaves out: an accuracy for every round costs a search on N partitions
         another training each.
     """
+    # The first ticket of each replicate that is sparse enough.
     firsts: dict[str, dict[int, Account]] = {}
     for account in accounts(records, made_of):
         record = account.record

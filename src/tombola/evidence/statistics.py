@@ -150,6 +150,8 @@ def p_above(differences: Sequence[float], bound: float = 0.0, resolution: float 
             return 1.0
         if not resolution:
             return float(sign_test)
+    # Values on a lattice fall on the same point by chance: they are not known more closely than its
+    # steps.
     deviation = max(resolution, statistics.stdev(known))
     p = float(scipy.special.stdtr(n - 1, -above / (deviation / math.sqrt(n))))
     return max(p, sign_test) if _alike(known) else p

@@ -288,6 +288,7 @@ def _unless_censored(
     """Take from a condition on early stops what those censored in these replicates cannot say."""
     if condition.paired is None or condition.p_shown is None:
         return condition
+    # A censored stop is a lower limit of the true one.
     why = []
     for whose, replicates in (("ticket's", censored), ("dense network's", censored_dense)):
         if replicates:
@@ -321,10 +322,12 @@ def _tested(
         state="undecided",
         metric=comparison.metric,
     )
+    # Fewer replicates say nothing, whatever their numbers are.
     replicates = len(comparison.values)
     if replicates < LEAST:
         why = f"{replicates} of the {LEAST} replicates that a verdict needs"
         return replace(condition, why=why, cause="replicates")
+    # Which side of the bound is the better one depends on the metric.
     p_above = statistics.p_above(comparison.differences, bound, resolution)
     p_below = statistics.p_below(comparison.differences, bound, resolution)
     shown, violated = (p_above, p_below) if comparison.metric.higher else (p_below, p_above)
@@ -343,6 +346,7 @@ def _decided(conditions: Sequence[Condition], alpha: float) -> list[Condition]:
     for condition in conditions:
         if condition.p_violated is not None:
             violations.append(condition.p_violated)
+    # Showing all conditions needs no correction; finding one violated among several does.
     adjusted = iter(statistics.holm(violations))
 
     decided = []

@@ -45,6 +45,7 @@ def torch_prune(ticket: Ticket) -> dict[str, Any]:
     ticket.check()
     keeps = mask_of_all_names(ticket)
     _check_read_by_forward(ticket, keeps)
+    # torch renames the masked parameters: its names must be free.
     for name in keeps:
         for new_name in (f"{name}_orig", f"{name}_mask"):
             if new_name in ticket.rewind_point:
@@ -56,6 +57,7 @@ def torch_prune(ticket: Ticket) -> dict[str, Any]:
     names_by_module: dict[str, list[str]] = {}
     for name in ticket.rewind_point:
         names_by_module.setdefault(name.rpartition(".")[0], []).append(name)
+    # torch's own order: of every module its other tensors, the values, the masks.
     state: dict[str, Any] = {}
     for names in names_by_module.values():
         originals, masks = {}, {}

@@ -187,6 +187,7 @@ def _making(origin: Mapping[str, Any]) -> list[str]:
     name, options = model.get("name"), model.get("options")
     if not isinstance(name, str) or inputs is None:
         return ["model = ..."]
+    # Options that are no names of Python cannot be arguments; a ticket's texts are a stranger's.
     arguments = []
     for key, value in options.items() if isinstance(options, Mapping) else ():
         if key.isidentifier():
@@ -218,6 +219,7 @@ def _predicting(origin: Mapping[str, Any]) -> list[str]:
     settings = training if isinstance(training, Mapping) else {}
     shape = ", ".join(map(str, inputs["shape"]))
     lines = ["model.eval()"]
+    # As the run tested it: the layout of memory and the precision change the last digits.
     if settings.get("channels_last") is True:
         lines.append("model.to(memory_format=torch.channels_last)")
     lines += [

@@ -34,6 +34,7 @@ def mask_of_all_names(ticket: Ticket) -> dict[str, Tensor]:
     if shared is None:
         _check_nothing_alike(ticket)
         shared = {}
+    # A weight that is masked under several names is pruned if any of the masks says so.
     by_first_name: dict[str, Tensor] = {}
     for name, keep in ticket.mask.items():
         first = shared.get(name, name)

@@ -103,6 +103,7 @@ def _exported(make: Callable[[Ticket], Any], to: str, ticket: Ticket) -> Ticket 
         raise ConfigError(f"the export '{to}' failed: {in_one_line}") from error
     if isinstance(exported, Ticket):
         return exported
+    # It would be written, and fail only where somebody loads it.
     if not isinstance(exported, Mapping):
         raise ConfigError(
             f"the export '{to}' gave a {type(exported).__name__}; it gives a Ticket or a state"

@@ -181,6 +181,7 @@ class Colt(Rounds, OwnTraining):
             seed = None if self.split_by == "classes_in_order" else ground.seed
             full, drop = self.head == "full", self.remainder == "dropped"
             parts = by_classes(task.classes, number, seed, full_head=full, drop_remainder=drop)
+        # Of a part of the data each partition gets its share of that part.
         labels = task.labels("train") if searched != WHOLE else None
         return parts if labels is None else within(searched, parts, labels)
 
@@ -240,6 +241,8 @@ class Colt(Rounds, OwnTraining):
                 f"{where}.combine is {self.combine} with one partition, which has nothing to "
                 "combine; take partitions: 2 or more"
             )
+        # Exact counts are reached by one common cut, which partitions that search independently
+        # never make.
         counted = self.match or self.densities or self.reach
         if self.apart and (counted or isinstance(self.score, tuple)):
             raise ConfigError(

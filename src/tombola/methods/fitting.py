@@ -84,6 +84,7 @@ def _check_rewind(method: Scoring, ground: Ground, parts: Iterable[Partition]) -
             f"{ground.rewind} of a training with batches of {evaluation.batch_size}"
         )
     for number, part in enumerate(parts, 1):
+        # A partition takes its share of the steps, and so of the rewind point.
         batches = ground.task.steps_per_epoch(search.batch_size, part)
         share = batches / ground.task.steps_per_epoch(search.batch_size)
         steps = Schedule.of(search, batches, share).steps

@@ -62,6 +62,7 @@ def best(
         if record["evaluated"] and round_fits and arm_fits and density_fits and replicate_fits:
             candidates.append(record)
 
+    # The message repeats what was asked for, so that a typo is seen at once.
     if not candidates:
         conditions = []
         if arms is not None:
@@ -74,6 +75,7 @@ def best(
         raise InputError(f"the run has no evaluated ticket{of}")
     if len(candidates) == 1:
         return candidates[0]
+    # Without validation data only the test split could decide, which it must not.
     if any(record.get(metric.valid) is None for record in candidates):
         raise InputError(
             f"the run has no validation {metric.title} to choose a ticket by (data.valid: 0), and "
@@ -137,12 +139,14 @@ def worth_keeping(
         return []
     chosen = [tickets[-1]]
 
+    # The best of all, and the best that is sparse enough for each density.
     known = [record for record in tickets if record.get(metric.valid) is not None]
     for density in (1.0, *at):
         sparse_enough = [record for record in known if _is_at_most(record, density)]
         if sparse_enough:
             chosen.append(max(sparse_enough, key=functools.partial(_rank, metric)))
 
+    # The sparsest that loses nothing to the dense network: what a user would ship.
     dense = [record for record in records if record["round"] == 0 and record["evaluated"]]
     bar = dense[0][metric.valid] if dense else None
     if bar is not None:

@@ -251,6 +251,7 @@ def _check(record: Any, fields: Collection[str], known: Mapping[str, Kind]) -> N
         kind = known.get(name)
         if kind is not None and not kind.holds(value):
             raise ConfigError(_what_is_wrong(name, value, kind))
+    # Every comparison needs the dense network.
     if not record["evaluated"] and record["round"] == 0:
         raise ConfigError("it is the dense network's and not evaluated")
     for name in ("curve", "line"):

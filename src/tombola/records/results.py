@@ -556,6 +556,7 @@ class Result:
                 values[entry.name] = by_metric
             elif entry.name in record:
                 values[entry.name] = record[entry.name]
+        # These two have types of their own; older records wrote costs as lists.
         if "costs" in values:
             values["costs"] = costs_of(record)
         if "selected" in values:

@@ -141,6 +141,7 @@ class Seals:
                     "it was altered or damaged: it has no digest, as every line of this run has"
                 )
             return value
+        # The seal was taken over the line without it.
         text = line[:-_LINE_LENGTH] + b"}"
         seal, actual = sealed[1].decode(), self._digest(path, text, place)
         if seal != actual:

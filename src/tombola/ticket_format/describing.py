@@ -251,6 +251,7 @@ def _table(file: TicketFile) -> list[str]:
     layers = f"{len(kept)} layer{'' if len(kept) == 1 else 's'}"
     rows.append((layers, "", f"{file.kept:,}", f"{file.prunable:,}", _percent(file.density)))
 
+    # Numbers to the right, so that their digits are aligned.
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:

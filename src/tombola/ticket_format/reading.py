@@ -247,6 +247,7 @@ def _entry(name: str, info: Any) -> Entry:
         raise WrongError(
             f"has a wrong header: {shown} does not have just dtype, shape and data_offsets"
         )
+    # Only dtypes of known size: otherwise the bytes could not be checked against the shape.
     dtype, shape, offsets = info["dtype"], _shape(name, info["shape"]), info["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEMSIZE:
         unknown = printable(canonical_json(dtype))
@@ -303,6 +304,7 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
             f"is of format {version}; this tombola reads formats {FORMAT} to {GAPS_REFERRING}: a "
             "newer one is needed"
         )
+    # Exactly the known fields: what nobody reads could change unseen.
     has_gaps = version in (GAPS, GAPS_REFERRING)
     unexpected = sorted(about.keys() ^ ({*FIELDS, "gaps"} if has_gaps else {*FIELDS}))
     if unexpected:
@@ -311,6 +313,8 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     for name in ("digest", "mask_digest", "rewind_digest"):
         if not isinstance(about[name], str) or not _HEX.fullmatch(about[name]):
             raise WrongError(f"has wrong metadata: '{name}' is not 64 hexadecimal digits")
+    # The digest was found in the text of the header; it must be this field, and not one that looks
+    # like it in the origin.
     if about["digest"] != digest:
         raise WrongError("has wrong metadata: its digest stands in another place")
     prunable, kept, total = about["prunable"], about["kept"], about["total"]
@@ -498,9 +502,11 @@ def rewind_point_of(raw: bytes | bytearray, path: Path) -> RewindPoint:
         raise WrongError(f"has a wrong header: it is a {type(header).__name__}, not an object")
     if "__metadata__" in header:
         raise WrongError("has a wrong header: it has metadata, and a rewind point has none")
+    # Spaces or another order of keys would be another file of the same digest.
     if header_text(header) != raw[8:start]:
         raise WrongError("has a wrong header: it is not the compact JSON of what it says")
     tensors = {name: _entry(name, info) for name, info in header.items()}
+    # A file that was cut off is the commonest damage, and gets its own message.
     end = start + max([entry.end for entry in tensors.values()], default=0)
     if end > len(raw):
         raise WrongError(f"is truncated: its data ends at byte {end}, the file at byte {len(raw)}")

@@ -95,12 +95,14 @@ def _about(
     total: int | None,
 ) -> dict[str, Any]:
     """Return a ticket's metadata, with zeros in place of its digest."""
+    # The version says how to find the rewind point, and how masks are written.
     if point is not None:
         version = layout.GAPS_REFERRING if as_gaps else layout.REFERRING
         rewind_digest = point.digest
     else:
         version = layout.GAPS if as_gaps else layout.FORMAT
         rewind_digest = layout.digest_tensors((name, *state[name]) for name in state)
+    # Counts and digests are those of the packed masks, however they are written.
     about = {
         "digest": layout.ZEROS.decode(),
         "format": version,
