@@ -158,7 +158,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """What stands in the table before anything is measured.
+    """What is known of a row before it is measured.
 
     Attributes:
         place: Rows are run and shown in this order.

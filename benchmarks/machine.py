@@ -79,7 +79,7 @@ def resident() -> float:
 
 
 def forget_peak() -> None:
-    """Start the peak of this process anew, from what it holds now.
+    """Reset the peak of this process to what it holds now.
 
     Raises:
         OSError: The system has no such thing; it is Linux's.

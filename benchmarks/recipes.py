@@ -77,7 +77,7 @@ class Timed:
 
 
 class _FirstWord(Display):
-    """Shows nothing, and tells when a worker is first heard of."""
+    """Shows nothing, and reports when a worker first makes progress."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         super().__init__(quiet=True)

@@ -1,4 +1,4 @@
-"""Write docs/findings.md anew from the committed records: `make findings`."""
+"""Write docs/findings.md from the committed records: `make findings`."""
 
 from findings.evidence import ROOT
 from findings.page import page

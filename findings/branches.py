@@ -8,7 +8,7 @@ data, and no other cut until they end. Two trainings are branched: that of a den
 to each density at once, and that of a network on its way to a density along Zhu & Gupta's
 schedule, where the cut is the one that the schedule has there.
 
-    python -m findings.branches             half an hour on one core; begun again, it goes on
+    python -m findings.branches             half an hour on one core; run again, it continues
     python -m findings.branches 3 4         these replicates alone
 """
 
@@ -53,7 +53,7 @@ DENSE, GRADUAL = "dense", "gradual"
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """Where a training stands: all that decides how it goes on."""
+    """A point of a training: everything that decides how it continues."""
 
     step: int
     state: State
@@ -81,7 +81,7 @@ TRUNKS = (Trunk(DENSE, DENSITIES), *(Trunk(GRADUAL, (density,)) for density in D
 
 
 def point_of(number: int, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask) -> Point:
-    """Copy all that decides how a training goes on."""
+    """Copy everything that decides how a training continues."""
     moments = {}
     for name, parameter in model.named_parameters():
         moments[name] = _copies(optimizer.state[parameter])
@@ -117,7 +117,7 @@ def train_on(
         last=point.step + max(after),
     )
     for step in steps:
-        # The optimiser is made with the first step, and goes on where that of the trunk was.
+        # The optimiser is made with the first step, and continues where the trunk's was.
         if step.number == point.step:
             for name, parameter in model.named_parameters():
                 step.optimizer.state[parameter] = _copies(point.moments[name])

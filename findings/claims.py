@@ -245,7 +245,7 @@ def h16() -> Claim:
 
 
 def h17() -> Claim:
-    """Of a network on its way to 50 %, as in the figure; other densities are told."""
+    """Of a network on its way to 50 %, as in the figure; other densities are shown beside it."""
     statements, parts = [], []
     for density in DENSITIES:
         soon, later = (above("", branches.effect(GRADUAL, density, after)) for after in (100, 300))

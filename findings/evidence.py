@@ -321,7 +321,7 @@ def supported(text: str, *statements: Statement | All, state: State = "shown") -
     """Return a sentence whose words rest on statements, all of which must be in one state.
 
     Raises:
-        ValueError: One is not: the sentence has to be written anew.
+        ValueError: One is not: the sentence must be rewritten.
     """
     for statement in statements:
         if statement.state != state:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failing(pool: ThreadPoolExecutor, drawn: Sequence[Fault]) -> list[str]:
-    """Return the modules whose tests fail as they stand."""
+    """Return the modules whose tests fail without any fault."""
     modules = list(dict.fromkeys(fault.file.removesuffix(".py") for fault in drawn))
     judged = pool.map(lambda module: judging.judge(module, None), modules)
     failing = []

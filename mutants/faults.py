@@ -42,9 +42,9 @@ class Fault:
         file: The module's file, seen from the package.
         line: Where it is.
         kind: "boundary", "arithmetic", "constant", "operand", "deleted" or "argument dropped".
-        before: The source as it stands.
+        before: The source without the fault.
         after: The source with the fault.
-        context: The line as it stands, without its indentation.
+        context: The line without the fault, and without its indentation.
         place: Number of the node among those of the tree, in the order of `ast.walk`.
         choice: Which of the faults that the node can have.
     """

@@ -5,7 +5,7 @@
 
 Tables, charts and sentences of a page rest on the same accounts and comparisons. A function that is
 marked `once` keeps its answer with the evidence that it was asked about, so each section asks for
-what it needs and nobody hands it on.
+what it needs, and answers need not be passed around.
 """
 
 from __future__ import annotations

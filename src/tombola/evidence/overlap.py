@@ -43,7 +43,7 @@ class Overlap:
 
     @property
     def z(self) -> float | None:
-        """Standard deviations by which ``common`` is above chance; ``None`` where chance has none."""
+        """Standard deviations of ``common`` above chance; ``None`` where chance has none."""
         return (self.common - self.expected) / self.deviation if self.deviation > 0 else None
 
     @property

@@ -44,7 +44,7 @@ def card(
     Args:
         ticket: What was exported.
         to: The export's name.
-        file: The file that it is in; the page names it, and lies beside it.
+        file: The file that it is in; the page names it, and is written beside it.
         record: What the ticket's run measured of it, where that is known.
         saves: What its mask saves, in words.
         metric: What its run measured by.
@@ -66,7 +66,7 @@ def card(
     for label, text in rows:
         lines.append(f"| {label} | {_cell(text)} |")
 
-    # What a function of the user's own has made, nobody else knows how to load.
+    # How to load what a user's own function has made is known to that user alone.
     if to in _WHAT:
         lines += ["", "## Load it", "", _about_model(origin), "", "```python"]
         lines += [*_loading(origin, to, file), *_predicting(origin), "```"]

@@ -1,4 +1,4 @@
-"""Write the tables of cards anew in pages: ``python -m tombola.methods docs/arms.md``."""
+"""Rewrite the tables of cards in pages: ``python -m tombola.methods docs/arms.md``."""
 
 from __future__ import annotations
 

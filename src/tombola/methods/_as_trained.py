@@ -33,7 +33,7 @@ class AsTrained(Following):
             "{method: as_trained, source: gradual}",
             what="no ticket: the network itself that a `gradual` arm pruned and trained on, tested "
             "as it ended",
-            question="is rewinding worth anything, compared with pruning as it is done in practice?",
+            question="is rewinding worth anything, beside pruning as it is done in practice?",
             source="Havinga & Sawhney, figures 6 and 7",
         ),
     )

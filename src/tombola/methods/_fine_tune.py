@@ -31,8 +31,8 @@ class FineTune(LrRewind):
             "baseline",
             "pruned and trained on without rewinding, at the last learning rate",
             "{method: fine_tune, lr: last, match: lth}",
-            what="pruned and trained on without rewinding, as long as the recipe's training and without "
-            "warmup: at the rate that training ended with (`last`), from it down to zero "
+            what="pruned and trained on without rewinding, as long as the recipe's training and "
+            "without warmup: at the rate that training ended with (`last`), from it down to zero "
             "(`decayed`), or at a number",
             question="is rewinding worth anything?",
             source="Han et al. 2015, arXiv:1506.02626; Renda et al. 2020, arXiv:2003.02389, "

@@ -2,7 +2,7 @@
 
     cards of the methods -> tombola list arms, the tables of docs/arms.md
 
-``python -m tombola.methods docs/arms.md`` writes the tables of that page anew.
+``python -m tombola.methods docs/arms.md`` rewrites the tables of that page.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def table(cards: Iterable[Card]) -> str:
 
 
 def page(text: str, cards: Iterable[Card]) -> str:
-    """Return a page with its tables of cards made anew.
+    """Return a page with new tables of cards.
 
     Each table is between comments that name its role.
     """

@@ -335,7 +335,7 @@ class Method:
         old_names = OLD_NAMES if self.written_out else self.old_names
         definition = {old_names.get(name, name): value for name, value in self.plain().items()}
         del definition["evaluate_at"]
-        # Arms of before there was a pace stay what they were.
+        # Arms that are older than the entry keep their digests.
         if self.written_out and definition["pace"] is None:
             del definition["pace"]
         return definition

@@ -1,7 +1,7 @@
 """Records: one JSON line per result, appended whole. The run folder is the source of truth.
 
-Lines are checked when they are read: each carries a digest over what it says, and a file of before
-there were any may have been edited, or damaged so that it still is JSON.
+Lines are checked when they are read: each has a digest of its content. Older files have no digests,
+and may have been edited, or damaged so that they are still JSON.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Records:
         write_whole(path, [seals.line(path, record) for record in self._known.values()])
 
     def seal(self, seals: Seals) -> None:
-        """Write the file anew, each line with its digest: for a folder of before there were any."""
+        """Rewrite the file, each line with a digest, for a folder that has none."""
         if self.path.exists():
             self.write(self.path, seals)
         self._seals = seals
@@ -267,7 +267,7 @@ def _check_layers(record: Record, first: Record, where: str) -> None:
     if "layers" not in record:
         if record.get("candidate_layers"):
             raise ConfigError("it has candidate_layers and no layers")
-        return  # of before they were counted
+        return  # older records did not count them
     sizes = {name: size for name, (_, size) in first["layers"].items()}
     for name, (kept, size) in record["layers"].items():
         if name not in sizes:

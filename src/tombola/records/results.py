@@ -52,7 +52,7 @@ class Cost:
     samples: int = _part("Training examples seen.", "examples")
     seconds: float = _part("Wall time.", "seconds")
     steps: int | None = _part(
-        "Optimiser steps; null in records of before they were counted, as all below.",
+        "Optimiser steps; null in records from before they were counted, as all below.",
         "steps",
         default=None,
     )
@@ -70,7 +70,7 @@ class Cost:
     )
 
     def plain(self) -> dict[str, Any]:
-        """Return it as it stands in a record."""
+        """Return it as plain data, as records have it."""
         return asdict(self)
 
     def timeless(self) -> Cost:
@@ -200,7 +200,7 @@ class Selected:
 
     @property
     def in_record(self) -> str:
-        """As it stands in records."""
+        """The text that records have."""
         return self.weights + _SELECTED_ON[self.on]
 
     @classmethod
@@ -231,7 +231,7 @@ _SELECTED_ON = {
 
 
 class _Absent:
-    """What stands for an entry that a record does not have; null is a value."""
+    """Marks an entry that a record does not have; null is a value."""
 
     def __repr__(self) -> str:
         return "ABSENT"
@@ -249,7 +249,7 @@ def _entry(
         kind: What it must be in a record.
         meaning: For the page of fields.
         unit: Of its values, where they have one.
-        group: Under which heading of the page it stands.
+        group: Its heading on the page.
         optional: Whether a record may be without it.
         name: Of a field that holds a number for each metric: what such an entry is called in a
             record.
@@ -282,13 +282,13 @@ class Result:
 
     arm: str = _entry(_TEXT, "Name of the arm.", group=_WHICH)
     run_digest: str = _entry(
-        _TEXT, "Of the run, which names its folder.", group=_WHICH, optional=True
+        _TEXT, "Digest of the run, which is in the name of its folder.", group=_WHICH, optional=True
     )
-    arm_digest: str = _entry(_TEXT, "Of the arm's definition.", group=_WHICH, optional=True)
+    arm_digest: str = _entry(_TEXT, "Digest of the arm's definition.", group=_WHICH, optional=True)
     replicate: int = _entry(
-        _COUNT, "Its number; replicates of one number share their seeds.", group=_WHICH
+        _COUNT, "Number of the replicate; replicates of the same number share seeds.", group=_WHICH
     )
-    round: int = _entry(_COUNT, "After how many cuts; 0 is the dense network.", group=_WHICH)
+    round: int = _entry(_COUNT, "Number of cuts before it; 0 is the dense network.", group=_WHICH)
 
     kept: int = _entry(_COUNT, "Weights that the ticket keeps.", "weights", group=_TICKET)
     prunable: int = _entry(
@@ -312,31 +312,31 @@ class Result:
     )
     inference_flops: Sequence[int] = _entry(
         _list(_COUNT, "two whole numbers, [all weights, kept ones]", range(2, 3)),
-        "Of one example: with all weights, and what the kept ones alone would need.",
+        "Forward pass of one example: with all weights, and with the kept ones alone.",
         "FLOP",
         group=_TICKET,
         optional=True,
     )
-    mask_digest: str = _entry(_TEXT, "Of the mask.", group=_TICKET)
+    mask_digest: str = _entry(_TEXT, "Digest of the mask.", group=_TICKET)
     rewind_digest: str = _entry(
-        _TEXT, "Of the state that the ticket starts from.", group=_TICKET, optional=True
+        _TEXT, "Digest of the state that the ticket starts from.", group=_TICKET, optional=True
     )
     cut_seconds: float = _entry(
-        _NUMBER, "Scoring, pruning and combining.", "seconds", group=_TICKET, optional=True
+        _NUMBER, "Time of scoring, pruning and combining.", "seconds", group=_TICKET, optional=True
     )
     invariant_seconds: float = _entry(
-        _NUMBER, "Checking the invariants.", "seconds", group=_TICKET, optional=True
+        _NUMBER, "Time of checking the invariants.", "seconds", group=_TICKET, optional=True
     )
     kept_fraction: float | None = _entry(
         _or_null(_FRACTION),
-        "Kept of the weights before the round.",
+        "Share of the weights before the round that is kept.",
         "fraction",
         group=_TICKET,
         optional=True,
     )
     unmasked: Sequence[str] = _entry(
         _TEXTS,
-        "Weights that the rule leaves out, as nothing tells what they are for.",
+        "Weights that are not pruned because their purpose is unknown.",
         group=_TICKET,
         optional=True,
     )
@@ -345,7 +345,7 @@ class Result:
     )
     candidate_densities: Sequence[float] = _entry(
         _list(_FRACTION, "a list of fractions"),
-        "Of each partition's candidate.",
+        "Density of each partition's candidate.",
         "fraction",
         group=_TICKET,
         optional=True,
@@ -354,17 +354,17 @@ class Result:
         _mapping(
             _list(_COUNT, "whole numbers, one a candidate"), "lists of whole numbers by layer"
         ),
-        "What each candidate keeps of each layer.",
+        "Weights of each layer that each candidate keeps.",
         "weights",
         group=_TICKET,
         optional=True,
     )
     collapsed: Sequence[str] = _entry(
-        _TEXTS, "Layers without a weight.", group=_TICKET, optional=True
+        _TEXTS, "Layers that have no weight left.", group=_TICKET, optional=True
     )
     by_itself: bool = _entry(
         _FACT,
-        "Whether it needs nothing of the rounds before, as with gradual pruning.",
+        "Whether it is independent of earlier rounds, as with gradual pruning.",
         group=_TICKET,
         optional=True,
     )
@@ -374,44 +374,48 @@ class Result:
     )
     test: Mapping[str, float | None] = _entry(
         _or_null(_NUMBER),
-        "On the test split, with the selected weights.",
+        "Metric on the test split, with the selected weights.",
         _BY_METRIC,
         group=_MEASURED,
         name="test_{}",
     )
     valid: Mapping[str, float | None] = _entry(
         _or_null(_NUMBER),
-        "On the validation split; null without one.",
+        "Metric on the validation split; null without one.",
         _BY_METRIC,
         group=_MEASURED,
         name="valid_{}",
     )
     train: Mapping[str, float | None] = _entry(
-        _or_null(_NUMBER), "On the training split.", _BY_METRIC, group=_MEASURED, name="train_{}"
+        _or_null(_NUMBER),
+        "Metric on the training split.",
+        _BY_METRIC,
+        group=_MEASURED,
+        name="train_{}",
     )
     early_stop_step: int | None = _entry(
         _or_null(_COUNT),
-        "Where the validation loss, or what training.select_by says, was best.",
+        "Step of the best validation loss, or of what training.select_by names.",
         "steps",
         group=_MEASURED,
         optional=True,
     )
     evaluate_every: int | None = _entry(
         _or_null(_COUNT),
-        "Between two looks at the validation split.",
+        "Steps between two evaluations on the validation split.",
         "steps",
         group=_MEASURED,
         optional=True,
     )
     curve: Mapping[str, Sequence[float]] | None = _entry(
         _or_null(_COLUMNS),
-        "What those looks saw: step, loss and metrics, as columns.",
+        "Those evaluations: step, loss and metrics, as columns.",
         group=_MEASURED,
         optional=True,
     )
     distance: float | None = _entry(
         _or_null(_NUMBER),
-        "How far the kept weights went in the training, root of the mean square.",
+        "Distance that the kept weights moved in training, root mean square.",
         group=_MEASURED,
         optional=True,
     )
@@ -424,72 +428,81 @@ class Result:
     )
     selected: Selected | None = _entry(  # noqa: RUF009 - it gives a field
         _or_null(_TEXT),
-        "Which weights were tested: the last or the best, and on what they were chosen.",
+        "Weights that were tested: the last or the best, and how they were selected.",
         group=_MEASURED,
         optional=True,
     )
     training_digest: str | None = _entry(
         _or_null(_TEXT),
-        "Of the training that evaluated it, which names the file of its weights.",
+        "Digest of the training that evaluated it, which is the name of its file.",
         group=_MEASURED,
         optional=True,
     )
 
     samples_seen: int = _entry(
         _COUNT,
-        "Of all trainings that the arm needed up to here, as if it ran alone.",
+        "Examples of all trainings that the arm needed so far, as if it ran alone.",
         "examples",
         group=_COST_OF,
     )
     samples_seen_search: int = _entry(
-        _COUNT, "Of those of its search.", "examples", group=_COST_OF, optional=True
+        _COUNT,
+        "Examples of the trainings of its search.",
+        "examples",
+        group=_COST_OF,
+        optional=True,
     )
     seconds: float = _entry(
         _NUMBER,
-        "Of all those trainings, one after the other.",
+        "Time of all those trainings, one after the other.",
         "seconds",
         group=_COST_OF,
         optional=True,
     )
     seconds_search: float = _entry(
-        _NUMBER, "Of those of its search.", "seconds", group=_COST_OF, optional=True
+        _NUMBER, "Time of the trainings of its search.", "seconds", group=_COST_OF, optional=True
     )
     round_seconds: float = _entry(
         _NUMBER,
-        "Of those that no round before had needed.",
+        "Time of those that no earlier round needed.",
         "seconds",
         group=_COST_OF,
         optional=True,
     )
     costs: Sequence[Cost] = _entry(
-        _list(_COST, "a list of costs"), "Each of those, see below.", group=_COST_OF, optional=True
+        _list(_COST, "a list of costs"),
+        "Each of the trainings that no earlier round needed, see below.",
+        group=_COST_OF,
+        optional=True,
     )
 
-    profile: str = _entry(_TEXT, "The recipe's.", group=_SOME, optional=True)
-    lifted: Sequence[str] = _entry(_TEXTS, "What the profile gives up.", group=_SOME, optional=True)
+    profile: str = _entry(_TEXT, "Profile of the recipe.", group=_SOME, optional=True)
+    lifted: Sequence[str] = _entry(
+        _TEXTS, "Rules that the profile suspends.", group=_SOME, optional=True
+    )
     class_examples: Sequence[int] = _entry(
         _list(_COUNT, "a list of whole numbers"),
-        "Training examples that data.skew leaves of each class.",
+        "Training examples of each class that data.skew leaves.",
         "examples",
         group=_SOME,
         optional=True,
     )
     line: Mapping[str, Sequence[float]] | None = _entry(
         _or_null(_COLUMNS),
-        "Between two trainings of the ticket: place, headline and loss, as columns.",
+        "Line between two trainings of the ticket: place, headline and loss, as columns.",
         group=_SOME,
         optional=True,
     )
     barrier: float | None = _entry(
         _or_null(_NUMBER),
-        "How much worse the worst place of that line is than its ends.",
+        "How much worse the worst place on that line is than its ends.",
         _BY_METRIC,
         group=_SOME,
         optional=True,
     )
     passes: bool | None = _entry(
         _or_null(_FACT),
-        "Whether it is as good on validation data as until.accuracy_drop asks.",
+        "Whether its validation metric satisfies until.accuracy_drop.",
         group=_SOME,
         optional=True,
     )
@@ -498,31 +511,35 @@ class Result:
     control: bool = _entry(_FACT, "Whether that is a control.", group=_TRANSFER, optional=True)
     ticket: str | None = _entry(
         _or_null(_TEXT),
-        "Digest of its file; null of the dense network.",
+        "Digest of the ticket's file; null for the dense network.",
         group=_TRANSFER,
         optional=True,
     )
-    ticket_path: str = _entry(_TEXT, "Where that was.", group=_TRANSFER, optional=True)
-    found_on: str = _entry(
-        _TEXT, "The data set that it was found on.", group=_TRANSFER, optional=True
-    )
+    ticket_path: str = _entry(_TEXT, "Path of that file.", group=_TRANSFER, optional=True)
+    found_on: str = _entry(_TEXT, "Data set that it was found on.", group=_TRANSFER, optional=True)
     model: str = _entry(_TEXT, "The model.", group=_TRANSFER, optional=True)
-    seed: int = _entry(_COUNT, "The replicate's.", group=_TRANSFER, optional=True)
-    data: str = _entry(
-        _TEXT, "The data set that it was trained on.", group=_TRANSFER, optional=True
+    seed: int = _entry(_COUNT, "Seed of the replicate.", group=_TRANSFER, optional=True)
+    data: str = _entry(_TEXT, "Data set that it was trained on.", group=_TRANSFER, optional=True)
+    data_fingerprint: str = _entry(
+        _TEXT, "Fingerprint of that data.", group=_TRANSFER, optional=True
     )
-    data_fingerprint: str = _entry(_TEXT, "Of that data.", group=_TRANSFER, optional=True)
     classes: int = _entry(
-        _SIZE, "Taken of that data set, if not all.", group=_TRANSFER, optional=True
+        _SIZE,
+        "Number of classes taken from that data set, if not all.",
+        group=_TRANSFER,
+        optional=True,
     )
     training: Mapping[str, Any] = _entry(
         Kind(lambda value: type(value) is dict, "a mapping"),
-        "Its settings.",
+        "Settings of the training.",
         group=_TRANSFER,
         optional=True,
     )
     notes: Sequence[str] = _entry(
-        _TEXTS, "What was done to make it fit.", group=_TRANSFER, optional=True
+        _TEXTS,
+        "Changes that were made to fit the ticket to the data.",
+        group=_TRANSFER,
+        optional=True,
     )
 
     def __repr__(self) -> str:
@@ -564,7 +581,7 @@ class Result:
         return cls(**values)
 
     def plain(self) -> dict[str, Any]:
-        """Return it as it stands in a record."""
+        """Return it as plain data, as records have it."""
         record: dict[str, Any] = {}
         for entry in fields(self):
             value, pattern = getattr(self, entry.name), entry.metadata["name"]

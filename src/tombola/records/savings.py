@@ -24,7 +24,7 @@ def of_ticket(file: TicketFile) -> dict[str, Any]:
             does not say.
         bytes: [all prunable weights, the kept ones and a bit for each].
         latency: Milliseconds for a batch of one, dense and masked, on which device, and of which
-            other ticket of its run where it was not this one; ``None`` where the ticket lies in no
+            other ticket of its run where it was not this one; ``None`` where the ticket is in no
             run that measured any.
     """
     kept = file.kept_per_layer()

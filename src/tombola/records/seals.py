@@ -15,7 +15,7 @@ is where other readers of the kind ignore it:
     .npy          behind the array
     .npz          the archive's comment
 
-Files of before there were seals have none. The folder's ``run.json``, which has a seal itself, says
+Older files have no seals. The folder's ``run.json``, which has a seal itself, says
 whether it is that old, and not the file at hand: a seal that was damaged is not taken for one that
 never was.
 """
@@ -352,9 +352,7 @@ class Seals:
     # ----------------------------------------------------------------------------------------------
 
     def _begun(self, path: Path, place: str = "") -> Any:
-        """Begin a digest with whose file it is and what it is called there, wherever the folder is
-        now and however it is laid out.
-        """
+        """Begin a digest with the owner of the file and its name, in whichever layout of the folder."""
         name = path.relative_to(self.folder).as_posix().removeprefix(f"{MACHINE}/")
         return hashlib.sha256("\n".join((self.of, name, place, "")).encode())
 

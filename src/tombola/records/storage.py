@@ -2,7 +2,7 @@
 
     work -> [ do ] -> result -> [ keep ] -> DIGEST.kind -> [ read ] -> result
 
-What is on disk is not done again, so a run that was stopped goes on where it was. A file that is
+What is on disk is not done again, so a run that was stopped continues where it was. A file that is
 not what was written counts as missing, with a warning: what it held is done again where it is
 needed.
 """
@@ -154,7 +154,7 @@ class Store:
         to._seals.write_tensors(to.folder / path.name, self._seals.read_tensors(path))
 
     def seal(self) -> None:
-        """Write all files anew with digests, for a folder without; damaged files are removed."""
+        """Rewrite all files with digests, for a folder that has none; damaged files are removed."""
         for path in sorted(self.folder.glob("*.*")):
             try:
                 self.verify(path)

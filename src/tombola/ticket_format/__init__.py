@@ -8,8 +8,8 @@ Needs neither torch nor safetensors.
 A ticket is one safetensors file: ``mask.<name>`` holds a mask, ``rewind.<name>`` the rewind point,
 and the one metadata key ``tombola`` a JSON text that says where they came from. In a run many
 tickets have one rewind point: there it is a file of its own, which tickets name by its digest.
-Whatever is wrong with a file is told as one line (`TicketError`), also when somebody made it wrong
-on purpose. ``docs/ticket-format.md`` is the page for readers.
+Whatever is wrong with a file, even on purpose, is reported in one line (`TicketError`).
+``docs/ticket-format.md`` is the page for readers.
 """
 
 from tombola.ticket_format.contents import RewindPoint as RewindPoint

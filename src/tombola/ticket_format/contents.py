@@ -64,7 +64,7 @@ class TicketFile:
             trusted further.
         kept: Number of weights kept.
         prunable: Number of weights that have a mask.
-        total: Number of all conv, linear and norm weights, or ``None`` where nobody counted them.
+        total: Number of all conv, linear and norm weights, or ``None`` where they were not counted.
         mask_digest: Digest of the mask alone.
         rewind_digest: Digest of the rewind point alone.
         tensors: Every tensor by its name in the file, in the header's order.

@@ -1,4 +1,4 @@
-"""Describing: what a ticket says of itself, as text for people and as data for scripts."""
+"""Describing: the contents of a ticket, as text for people and as data for scripts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe(file: TicketFile, more: Iterable[tuple[str, str]] = ()) -> str:
     facts += [("mask digest", file.mask_digest), ("rewind digest", file.rewind_digest)]
     facts += [("file", f"format {file.format}, {_bytes(file.size)}, {_rewind_fact(file)}")]
     if file.rewind_point is not None:
-        # The digest stands two lines above; in full the path would not fit a line.
+        # The digest is two lines above; with all of it the path would not fit a line.
         short = (file.reference or "").replace(file.rewind_digest, f"{file.rewind_digest[:8]}…")
         facts += [("rewind file", f"{short}, {_bytes(file.rewind_point.size)}")]
     facts += more

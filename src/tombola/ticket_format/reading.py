@@ -4,7 +4,7 @@
                                                  |
              nothing in the file is interpreted before its hash is right
 
-This holds for files that somebody made wrong on purpose, too.
+This holds for files that are wrong on purpose, too.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def checked(raw: bytes, path: Path) -> TicketFile:
     """Check a ticket's digest and its structure."""
     start = header_end(raw)
     digest = check_digest(raw, start)
-    # From here on the file is what somebody wrote, but may still be no ticket.
+    # From here on the file is as it was written, but it may still be no ticket.
     header = _parse(raw[8:start], "header")
     if not isinstance(header, dict):
         raise WrongError(f"has a wrong header: it is a {type(header).__name__}, not an object")
@@ -304,7 +304,7 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
             f"is of format {version}; this tombola reads formats {FORMAT} to {GAPS_REFERRING}: a "
             "newer one is needed"
         )
-    # Exactly the known fields: what nobody reads could change unseen.
+    # Exactly the known fields: a field that is never read could hold anything.
     has_gaps = version in (GAPS, GAPS_REFERRING)
     unexpected = sorted(about.keys() ^ ({*FIELDS, "gaps"} if has_gaps else {*FIELDS}))
     if unexpected:

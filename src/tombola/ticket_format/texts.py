@@ -77,7 +77,7 @@ def _object(value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
 
 
 def printable(text: str, limit: int = 120) -> str:
-    """Return one printable line, so that no file controls the terminal that shows an error of it."""
+    """Return one printable line, so that no file controls the terminal that shows its errors."""
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
