@@ -217,10 +217,10 @@ def test_an_order_seed_leaves_the_augmentation_as_it_is():
 def test_batches_are_normalised_and_a_held_split_has_the_same_bits(dtype, monkeypatch):
     split = pictures(11, dtype=dtype)
     held = batches(split)
-    monkeypatch.setattr("tombola.data.batches._HELD", 0)
+    monkeypatch.setattr("tombola.data.batches._MOST_NORMALISED", 0)
     streamed = batches(split)
-    assert held._held is not None
-    assert streamed._held is None
+    assert held._normalised is not None
+    assert streamed._normalised is None
     mean, std = (
         values.view(1, 3, 1, 1)
         for values in (torch.linspace(100, 130, 3), torch.linspace(50, 60, 3))

@@ -175,7 +175,7 @@ def test_a_declared_loss_that_cannot_be_recorded_runs_as_it_is_written():
 
 def test_traces_are_let_go_when_there_are_many(monkeypatch):
     recording._traces.clear()
-    monkeypatch.setattr(recording, "_KEPT", 2)
+    monkeypatch.setattr(recording, "_MOST_TRACES", 2)
     step = gradients(lenet(), loss, traced=True)
     for size in (2, 3, 4, 5):
         step(batch(size))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tombola.data.dataset import SHARE, Dataset, from_tensors
-from tombola.data.roots import places
+from tombola.data.roots import first_existing
 from tombola.ground.devices import free_memory
 from tombola.ground.errors import DataError
 
@@ -41,12 +41,7 @@ def arrays(*, path: str, root: str | Path | None = None) -> Dataset:
         DataError: There is no such file, it is not an .npz file, its arrays do not make a data set,
             or memory is too small for it and it cannot be mapped.
     """
-    tried = places(path, root)
-    file = next((place for place in tried if place.is_file()), None)
-    if file is None:
-        raise DataError(
-            f"no file {' and no file '.join(map(str, tried))}; 'path' names an .npz file"
-        )
+    file = first_existing(path, root, "file", "an .npz file")
     try:
         # Opened here: numpy leaves its own file open when the zip file is broken.
         with file.open("rb") as opened:
@@ -57,60 +52,58 @@ def arrays(*, path: str, root: str | Path | None = None) -> Dataset:
                 )
             missing = [key for key in _KEYS if key not in stored.files]
             if missing:
-                raise DataError(
-                    f"{file} has no {', '.join(missing)}; it has: "
-                    f"{', '.join(stored.files) or 'nothing'}"
-                )
+                names = ", ".join(stored.files) or "nothing"
+                raise DataError(f"{file} has no {', '.join(missing)}; it has: {names}")
             assert stored.zip is not None
             needed = sum(member.file_size for member in stored.zip.infolist())
             free = free_memory(torch.device("cpu"))
             streamed = needed > SHARE * free
-            # asarray: what is no array in a zip file comes as its bytes, which are then refused as
-            # images.
-            train_images, train_labels, test_images, test_labels = (
-                _mapped(file, stored.zip, key, needed, free)
-                if streamed and "images" in key
-                else np.asarray(stored[key])
-                for key in _KEYS
-            )
+            loaded: dict[str, np.ndarray] = {}
+            for key in _KEYS:
+                if streamed and key.endswith("images"):
+                    loaded[key] = _mapped(file, stored.zip, key, needed, free)
+                else:
+                    # A member that is no array is loaded as bytes, which are refused as images.
+                    loaded[key] = np.asarray(stored[key])
     except DataError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"cannot read {file} as an .npz file of plain numbers: {reason}") from error
-    made = from_tensors(
-        _channels_first(train_images), train_labels, _channels_first(test_images), test_labels
+    dataset = from_tensors(
+        _channels_first(loaded["train_images"]),
+        loaded["train_labels"],
+        _channels_first(loaded["test_images"]),
+        loaded["test_labels"],
     )
-    return replace(made, streamed=streamed)
+    return replace(dataset, streamed=streamed)
 
 
 def _mapped(file: Path, members: zipfile.ZipFile, key: str, needed: int, free: int) -> np.ndarray:
-    """Map the images of an uncompressed .npz file, so that only what is looked at is read."""
+    """Map the images of an uncompressed .npz file, so that only what is used is read."""
     info = members.getinfo(f"{key}.npy")
     with members.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read(member)
+        if np.lib.format.read_magic(member) == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        else:
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
         header = member.tell()
     obstacles = {
         "compressed; numpy.savez writes it plainly": info.compress_type != zipfile.ZIP_STORED,
         "neither uint8 nor float32": dtype not in (np.uint8, np.float32),
         "laid out with the channels last": _channels_are_last(shape) or fortran,
     }
-    for obstacle, there in obstacles.items():
-        if there:
+    for obstacle, applies in obstacles.items():
+        if applies:
             raise DataError(
                 f"{file} takes {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are "
                 f"free; it could be read from the disk piece by piece, but {key} is {obstacle}"
             )
+    # The data begins behind the zip file's local header (30 bytes, name, extra field) and numpy's.
     with file.open("rb") as opened:
         opened.seek(info.header_offset + 26)
-        name, extra = struct.unpack("<HH", opened.read(4))
-    start = info.header_offset + 30 + name + extra + header
+        name_length, extra_length = struct.unpack("<HH", opened.read(4))
+    start = info.header_offset + 30 + name_length + extra_length + header
     # "c": pages are read when they are used, and nothing is ever written back to the file.
     return np.memmap(file, dtype, "c", start, shape)
 

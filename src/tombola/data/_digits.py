@@ -19,8 +19,8 @@ _TEST = 360
 def digits() -> Dataset:
     """Handwritten digits, 1,797 grey images of 8 x 8 pixels, values 0 to 16. Needs no download.
 
-    The set has no test split of its own: 360 examples, stratified by class, are set aside by a draw
-    that is always the same; 1,437 remain for training. Both keep the published order.
+    The set has no test split: 360 examples, stratified by class, are set aside by a draw that is
+    always the same; 1,437 remain for training. Both keep the published order.
 
     Source:
         scikit-learn's ``load_digits``: the test part of Optdigits (Alpaydin and Kaynak 1998, UCI
@@ -45,16 +45,16 @@ def _table() -> np.ndarray:
     Every process that trains reads it, and importing scikit-learn takes longer than a small
     training, so the file is read where scikit-learn has it, without importing the library.
     """
-    found = importlib.util.find_spec("sklearn")
-    places = list(found.submodule_search_locations or ()) if found else []
-    for place in places:
-        path = Path(place) / "datasets" / "data" / "digits.csv.gz"
+    spec = importlib.util.find_spec("sklearn")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    for folder in folders:
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
         if path.is_file():
             with gzip.open(path) as file:
                 return np.loadtxt(file, delimiter=",", dtype=np.uint8)
 
-    # A version that keeps the file elsewhere, or none at all: the library itself knows, or says
-    # what is missing.
+    # Another version may keep the file elsewhere: then the library itself reads it, and where there
+    # is none the import says what is missing.
     from tombola.ground.extras import sklearn
 
     pixels, targets = sklearn.datasets.load_digits(return_X_y=True)

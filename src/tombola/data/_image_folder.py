@@ -10,14 +10,14 @@ import torch
 from tombola.data import folders
 from tombola.data.dataset import Dataset
 from tombola.data.pictures import Files
-from tombola.data.roots import places
+from tombola.data.roots import first_existing
 from tombola.ground.devices import most
 from tombola.ground.errors import ConfigError, DataError, near, shown
 from tombola.ground.files import users_path
 
 _MOST_PIXELS = 8192  # of a side
-_SAMPLE = 1000  # training images that mean and standard deviation are worked out from
-# Of the training images of ImageNet, from 0 to 1: what torchvision's models are given.
+_SAMPLE = 1000  # training images from which mean and standard deviation are computed
+# Mean and standard deviation of ImageNet, on a scale from 0 to 1, as torchvision's models expect.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -75,40 +75,29 @@ def image_folder(
             f"image_folder.workers is {shown(workers)}; it is a number of processes, from 0 to "
             f"{most()} here"
         )
-    tried = places(path, root)
-    found = next((folder for folder in tried if folder.is_dir()), None)
-    if found is None:
-        raise DataError(
-            f"no folder {' and no folder '.join(map(str, tried))}; 'path' names one that holds "
-            "train/CLASS"
-        )
+    folder = first_existing(path, root, "folder", "train/CLASS")
     if test_folder is not None:
         users_path(test_folder, "image_folder.test_folder")
-    classes = _classes(found / "train")
-    tested = _test_folder(found, test_folder)
-    strange = sorted(set(_classes(found / tested)) - set(classes))
-    if strange:
+
+    classes = _classes(folder / "train")
+    test_name = _test_folder(folder, test_folder)
+    unknown = sorted(set(_classes(folder / test_name)) - set(classes))
+    if unknown:
         raise DataError(
-            f"{found / tested} has the class folder '{strange[0]}', which {found / 'train'} has "
-            f"not.{near(strange[0], classes)}"
+            f"{folder / test_name} has the class folder '{unknown[0]}', which {folder / 'train'} "
+            f"has not.{near(unknown[0], classes)}"
         )
-    number = {name: label for label, name in enumerate(classes)}
-    train, test = (
-        [
-            (file, number[name])
-            for name in _classes(found / part)
-            for file in _images(found, f"{part}/{name}")
-        ]
-        for part in ("train", tested)
-    )
-    fixed = tuple(255 * torch.tensor(values) for values in _IMAGENET)
+    mean, std = _IMAGENET
+    imagenet = (255 * torch.tensor(mean), 255 * torch.tensor(std))
+    train = _labelled_images(folder, "train", classes)
+    test = _labelled_images(folder, test_name, classes)
     return folders.dataset(
-        Files(found, train, test, size),
+        Files(folder, train, test, size),
         len(classes),
         workers=workers,
         remedy="put it right, or leave such files out with the option unreadable: skip",
         skip=unreadable == "skip",
-        moments=fixed if normalise == "imagenet" else None,
+        moments=imagenet if normalise == "imagenet" else None,
         moments_of=_SAMPLE,
         class_names=tuple(classes),
     )
@@ -125,26 +114,33 @@ def _classes(folder: Path) -> list[str]:
     return classes
 
 
-def _test_folder(found: Path, wanted: str | None) -> str:
-    if wanted is not None:
-        if Path(wanted).name != wanted or wanted in ("train", "..", "."):
+def _test_folder(folder: Path, option: str | None) -> str:
+    if option is not None:
+        if Path(option).name != option or option in ("train", "..", "."):
             raise ConfigError(
-                f"image_folder.test_folder is '{wanted}'; it is the name of a folder beside train"
+                f"image_folder.test_folder is '{option}'; it is the name of a folder beside train"
             )
-        return wanted
-    there = [name for name in ("test", "val") if (found / name).is_dir()]
-    if len(there) != 1:
-        has = "test and val" if there else "neither test nor val"
+        return option
+    existing = [name for name in ("test", "val") if (folder / name).is_dir()]
+    if len(existing) != 1:
+        has = "test and val" if existing else "neither test nor val"
         raise DataError(
-            f"{found} has {has}; say which folder holds the test images with the option test_folder"
+            f"{folder} has {has}; say which folder holds the test images with the option "
+            "test_folder"
         )
-    return there[0]
+    return existing[0]
 
 
-def _images(found: Path, folder: str) -> list[str]:
-    images = folders.images_in(found, folder)
-    if not images:
-        raise DataError(
-            f"the class folder {found / folder} holds no image ({' '.join(folders.EXTENSIONS)})"
-        )
-    return images
+def _labelled_images(folder: Path, part: str, classes: list[str]) -> list[tuple[str, int]]:
+    """List the images of the classes that a part has, with the labels of these classes."""
+    labelled = []
+    for name in _classes(folder / part):
+        images = folders.images_in(folder, f"{part}/{name}")
+        if not images:
+            raise DataError(
+                f"the class folder {folder / part / name} holds no image "
+                f"({' '.join(folders.EXTENSIONS)})"
+            )
+        label = classes.index(name)
+        labelled += [(image, label) for image in images]
+    return labelled

@@ -68,26 +68,28 @@ class TinyImageNet:
 
 
 def _listed(folder: Path) -> tuple[Files, int]:
-    """Find the images of all classes that have any to train on, and count the classes."""
-    named = sorted(set(_text(folder / "wnids.txt").split()))
-    images = {name: folders.images_in(folder, f"train/{name}") for name in named}
-    number = {name: label for label, name in enumerate(name for name in named if images[name])}
-    if not number:
+    """List the images of all classes that have any to train on, and count the classes."""
+    label_of: dict[str, int] = {}
+    train: list[tuple[str, int]] = []
+    for name in sorted(set(_text(folder / "wnids.txt").split())):
+        images = folders.images_in(folder, f"train/{name}")
+        if images:
+            label = label_of[name] = len(label_of)
+            train += [(image, label) for image in images]
+    if not label_of:
         raise DataError(f"{folder} has no training image of a class that wnids.txt names")
-    there = set(folders.images_in(folder, "val/images"))
-    test = []
-    for place, line in enumerate(_text(folder / "val" / "val_annotations.txt").splitlines(), 1):
+
+    annotations = folder / "val" / "val_annotations.txt"
+    existing = set(folders.images_in(folder, "val/images"))
+    test: list[tuple[str, int]] = []
+    for number, line in enumerate(_text(annotations).splitlines(), 1):
         name, _, rest = line.partition("\t")
         if not rest:
-            raise DataError(
-                f"line {place} of {folder / 'val' / 'val_annotations.txt'} names no image and "
-                f"class: {line!r}"
-            )
-        label = number.get(rest.partition("\t")[0])
-        if label is not None and f"val/images/{name}" in there:
-            test.append((f"val/images/{name}", label))
-    train = [(file, label) for name, label in number.items() for file in images[name]]
-    return Files(folder, train, test, 64), len(number)
+            raise DataError(f"line {number} of {annotations} names no image and class: {line!r}")
+        image, wnid = f"val/images/{name}", rest.partition("\t")[0]
+        if wnid in label_of and image in existing:
+            test.append((image, label_of[wnid]))
+    return Files(folder, train, test, 64), len(label_of)
 
 
 def _compare(folder: Path, files: Files, classes: int) -> None:

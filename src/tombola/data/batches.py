@@ -3,7 +3,7 @@
     dataset -> split -> partition -> [ batches ] -> train
 
 Everything is drawn from addressed seeds: the order from (seed, "order", epoch), the augmentation of
-an example from (seed, "augment", epoch) and its position in the published data. A partition,
+an example from (seed, "augment", epoch) and its position in the published data. So a partition,
 another batch size or another worker sees the same picture.
 """
 
@@ -24,20 +24,18 @@ from tombola.ground import seeds
 from tombola.ground.checking import own_numbers, take_own_numbers_
 from tombola.ground.errors import ConfigError, InputError, shown
 
-_HELD = 64 * 2**20  # bytes up to which a split is held normalised
+_MOST_NORMALISED = 64 * 2**20  # bytes of a split that is kept normalised
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How training pictures are varied; the default is not at all. Done in the order crop, flip,
-    rotate.
+    """Augmentation of training images, in the order crop, flip, rotate; none by default.
 
     Attributes:
-        crop: Pixels of zeros put around a picture before a random part of its original size is cut
-            out.
+        crop: Pixels of zero padding around an image before a random crop of its original size.
         flip: Mirror left and right, with a probability of one half.
-        rotate: Degrees; a picture is turned about its centre by an angle between minus and plus
-            this.
+        rotate: Degrees; an image is rotated about its centre by a random angle between minus and
+            plus this.
     """
 
     crop: int = 0
@@ -52,11 +50,8 @@ class Augment:
             )
         if not isinstance(self.flip, bool):
             raise ConfigError(f"augment.flip is {shown(self.flip)}; it is true or false")
-        if (
-            isinstance(self.rotate, bool)
-            or not isinstance(self.rotate, int | float)
-            or not 0 <= self.rotate <= 180
-        ):
+        is_number = isinstance(self.rotate, int | float) and not isinstance(self.rotate, bool)
+        if not is_number or not 0 <= self.rotate <= 180:
             raise ConfigError(
                 f"augment.rotate is {shown(self.rotate)}; it is an angle from 0 to 180 degrees"
             )
@@ -73,29 +68,29 @@ def augment(
     epoch: int,
     published: int,
 ) -> Tensor:
-    """Return the pictures as they are seen in one epoch; the given ones are not changed.
+    """Return the images as they are augmented in one epoch; the given ones are not changed.
 
-    What happens to a picture depends on (seed, epoch, its index) alone. Outside of a picture there
-    are zeros, in raw units. Crop and flip move pixels and change none.
+    The augmentation of an image depends on (seed, epoch, its index) alone. Outside of an image
+    there are zeros, in raw units. Crop and flip move pixels without changing their values.
 
     Args:
         images: [batch, channels, height, width] in raw units, uint8 or float32. The dtype stays,
-            but rotated pictures are float32.
+            but rotated images are float32.
         indices: Positions in the published data, each below ``published``.
-        augment: What to do.
+        augment: The augmentation.
         seed: The replicate's seed.
         epoch: From 0.
         published: How many examples were published; the draw is made for all of them.
 
-    >>> picture = torch.arange(9.0).view(1, 1, 3, 3)
-    >>> torch.equal(augment(picture, torch.tensor([4]), PLAIN, seed=0, epoch=0, published=10), picture)
+    >>> image = torch.arange(9.0).view(1, 1, 3, 3)
+    >>> same = augment(image, torch.tensor([4]), PLAIN, seed=0, epoch=0, published=10)
+    >>> torch.equal(same, image)
     True
     """
     if augment == PLAIN:
         return images
-    down, right, mirrored, degrees = (
-        draw[indices] for draw in _draws(augment, seed, epoch, published, images.device)
-    )
+    draws = _draws(augment, seed, epoch, published, images.device)
+    down, right, mirrored, degrees = (draw[indices] for draw in draws)
     if augment.crop or augment.flip:
         images = move(images, down, right, mirrored)
     return turn(images, degrees) if augment.rotate else images
@@ -107,30 +102,31 @@ def move(
     right: Int64[Tensor, " batch"],
     mirrored: Bool[Tensor, " batch"],
 ) -> Tensor:
-    """Move each picture by whole pixels (negative: up, left), zeros coming in; then mirror some
-    left and right.
+    """Move each image by whole pixels (negative: up, left), zeros filling in; then mirror some.
 
     >>> picture = torch.tensor([[[[1, 2], [3, 4]]]])
     >>> move(picture, torch.tensor([1]), torch.tensor([0]), torch.tensor([True])).tolist()
     [[[[0, 0], [2, 1]]]]
     """
     height, width = images.shape[2:]
+    # Row and column that each pixel of the result comes from; some lie outside of the image.
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     columns = torch.where(mirrored[:, None], columns.flip(1), columns) - right[:, None]
     rows = torch.arange(height, device=images.device) - down[:, None]
-    seen = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None, :
-    ]
+    row_exists = (rows >= 0) & (rows < height)
+    column_exists = (columns >= 0) & (columns < width)
+    exists = row_exists[:, :, None] & column_exists[:, None, :]
+
     places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
-    moved = images.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1))
-    return moved.view(images.shape).mul_(seen[:, None])
+    places = places.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    moved = images.flatten(2).gather(2, places)
+    return moved.view(images.shape).mul_(exists[:, None])
 
 
 def turn(
     images: Tensor, degrees: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch channels height width"]:
-    """Turn each picture counter-clockwise about its centre, with bilinear interpolation and zeros
-    from outside.
+    """Rotate each image counter-clockwise about its centre: bilinear, zeros from outside.
 
     >>> picture = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     >>> turn(picture, torch.tensor([90.0])).round().tolist()
@@ -140,8 +136,7 @@ def turn(
     angle = torch.deg2rad(degrees.float())[:, None, None]
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]
     x = (torch.arange(width, device=images.device) - (width - 1) / 2)[None, :]
-    # affine_grid would multiply matrices in batches, whose rounding may hang on the batch size;
-    # this cannot.
+    # Not affine_grid, which multiplies matrices in batches: its rounding may depend on their size.
     source_x = x * angle.cos() - y * angle.sin()
     source_y = x * angle.sin() + y * angle.cos()
     grid = torch.stack([source_x * (2 / width), source_y * (2 / height)], dim=-1)
@@ -165,11 +160,10 @@ class Epochs(Protocol):
 
 
 class Order:
-    """Which examples make each batch, epoch by epoch: another order in each, drawn from (seed,
-    "order", epoch).
+    """Which examples make each batch; each epoch's order is drawn from (seed, "order", epoch).
 
-    The last batch of an epoch may be smaller. A smaller last batch of a single example is dropped
-    where there are others: batch norm cannot train on it.
+    The last batch of an epoch may be smaller. A last batch of a single example is dropped where
+    there are others: batch norm cannot train on it.
 
     Args:
         examples: How many there are.
@@ -194,14 +188,15 @@ class Order:
         return batches_per_epoch(self._number, self.batch_size)
 
     def examples(self, first: int, last: int) -> int:
-        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0
-        begins epoch 0.
+        """Count the examples of the steps from ``first`` up to, not including, ``last``.
+
+        Step 0 begins epoch 0.
         """
-        an_epoch = min(self._number, len(self) * self.batch_size)
+        per_epoch = min(self._number, len(self) * self.batch_size)
 
         def before(step: int) -> int:
             epochs, place = divmod(step, len(self))
-            return epochs * an_epoch + place * self.batch_size
+            return epochs * per_epoch + place * self.batch_size
 
         return before(last) - before(first)
 
@@ -212,9 +207,7 @@ class Order:
 
 
 class Batches:
-    """The batches of one split, one epoch after another.
-
-    Which examples make a batch, `Order` says.
+    """The batches of one split, one epoch after another; `Order` says which examples each has.
 
     Args:
         split: The examples.
@@ -223,14 +216,15 @@ class Batches:
         mean: [channels], in raw units; a batch is ``(images - mean) / std``.
         std: [channels].
         published: How many examples were published; the split's indices are below it.
-        augment: How the pictures are varied.
+        augment: How the images are augmented.
         order_seed: A seed for the order alone; without it, ``seed``.
 
     Raises:
-        ConfigError: The batch size is below 1, or the crop is as large as the pictures.
+        ConfigError: The batch size is below 1, or the crop is as large as the images.
 
     >>> split = Split(torch.zeros(5, 1, 2, 2), torch.arange(5), torch.arange(5))
-    >>> batches = Batches(split, batch_size=3, seed=0, mean=torch.zeros(1), std=torch.ones(1), published=5)
+    >>> mean, std = torch.zeros(1), torch.ones(1)
+    >>> batches = Batches(split, batch_size=3, seed=0, mean=mean, std=std, published=5)
     >>> len(batches), [labels.tolist() for _, labels in batches.epoch(0)]
     (2, [[0, 2, 4], [3, 1]])
     """
@@ -261,40 +255,40 @@ class Batches:
         self.published = published
         self.augment = augment
         self._scale = _scale(mean, std, split)
-        self._held: Tensor | None = None
-        if augment == PLAIN and 4 * len(split) * split.image_shape.numel() <= _HELD:
-            self._held = _normalise(
-                split.pick(torch.arange(len(split), device=split.labels.device)), self._scale
-            )
+        # A small split that is not augmented is normalised once, not in every epoch.
+        self._normalised: Tensor | None = None
+        if augment == PLAIN and 4 * len(split) * split.image_shape.numel() <= _MOST_NORMALISED:
+            everything = torch.arange(len(split), device=split.labels.device)
+            self._normalised = _normalise(split.pick(everything), self._scale)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
         return len(self._order)
 
     def examples(self, first: int, last: int) -> int:
-        """Count the examples of the steps from ``first`` up to, not including, ``last``; step 0
-        begins epoch 0.
+        """Count the examples of the steps from ``first`` up to, not including, ``last``.
+
+        Step 0 begins epoch 0.
         """
         return self._order.examples(first, last)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the inputs (float32 [batch, channels, height, width], normalised) and labels
-        (int64 [batch]).
-        """
+        """Yield normalised float32 inputs [batch, channels, height, width] and int64 labels."""
         split = self.split
-        pieces = [rows.to(split.labels.device) for rows in self._order.epoch(epoch)]
-        if self._held is not None:
-            for chosen in pieces:
-                yield self._held.index_select(0, chosen), split.labels.index_select(0, chosen)
+        positions = [rows.to(split.labels.device) for rows in self._order.epoch(epoch)]
+        if self._normalised is not None:
+            for batch in positions:
+                inputs = self._normalised.index_select(0, batch)
+                yield inputs, split.labels.index_select(0, batch)
             return
-        for chosen, images in zip(pieces, split.read(pieces), strict=True):
-            indices = split.indices.index_select(0, chosen)
-            varied = augment(images, indices, self.augment, self.seed, epoch, self.published)
-            yield _normalise(varied, self._scale), split.labels.index_select(0, chosen)
+        for batch, images in zip(positions, split.read(positions), strict=True):
+            indices = split.indices.index_select(0, batch)
+            images = augment(images, indices, self.augment, self.seed, epoch, self.published)
+            yield _normalise(images, self._scale), split.labels.index_select(0, batch)
 
 
 def check_crop(augment: Augment, image_shape: Sequence[int]) -> None:
-    """Refuse a crop that is as large as the pictures.
+    """Refuse a crop that is as large as the images.
 
     >>> check_crop(Augment(crop=4), (3, 32, 32))
     """
@@ -307,21 +301,21 @@ def check_crop(augment: Augment, image_shape: Sequence[int]) -> None:
 
 
 def batches_per_epoch(examples: int, batch_size: int) -> int:
-    """Count the batches of an epoch; a last one of a single example is dropped where there are
-    others.
+    """Count the batches of an epoch, without a last one of a single example.
+
+    The only batch of an epoch is kept, whatever its size.
 
     >>> batches_per_epoch(10, 4), batches_per_epoch(9, 4), batches_per_epoch(1, 4)
     (3, 2, 1)
     """
-    whole, rest = divmod(examples, batch_size)
-    return whole + (rest > 1 or (rest == 1 and whole == 0))
+    full, rest = divmod(examples, batch_size)
+    return full + (rest > 1 or (rest == 1 and full == 0))
 
 
 def ordered(
     split: Split, *, batch_size: int, mean: Tensor, std: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give every example once, in order and as it is, for an evaluation: normalised inputs and
-    labels.
+    """Yield normalised inputs and labels of every example once, in order, not augmented.
 
     Raises:
         ConfigError: The batch size is below 1.
@@ -331,28 +325,27 @@ def ordered(
     >>> [(inputs.mean().item(), labels.tolist()) for inputs, labels in batches]
     [(1.0, [0, 1]), (1.0, [2])]
     """
+    # Not a generator itself, so that a wrong batch size is refused at once.
     _check_batch_size(batch_size)
-    scale = _scale(mean, std, split)
-    chunks = (
-        torch.split(torch.arange(len(split), device=split.labels.device), batch_size)
-        if len(split)
-        else ()
-    )
-    read = zip(chunks, split.read(chunks), strict=True)
-    return (
-        (_normalise(images, scale), split.labels.index_select(0, rows)) for rows, images in read
-    )
+    return _in_order(split, batch_size, _scale(mean, std, split))
+
+
+def _in_order(
+    split: Split, batch_size: int, scale: tuple[Tensor, Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    if len(split) == 0:
+        return
+    positions = torch.split(torch.arange(len(split), device=split.labels.device), batch_size)
+    for batch, images in zip(positions, split.read(positions), strict=True):
+        yield _normalise(images, scale), split.labels.index_select(0, batch)
 
 
 @lru_cache(maxsize=4)
 def _draws(
     augment: Augment, seed: int, epoch: int, published: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw for every published example how far down and right it moves, whether it is mirrored,
-    and its angle.
-    """
-    # Always four numbers an example: switching one kind of augmentation on leaves the others as
-    # they were.
+    """Draw for every published example how far down and right it moves, mirroring and angle."""
+    # Always four numbers an example, so that switching one kind on changes none of the others.
     uniform = torch.rand(published, 4, generator=seeds.generator(seed, "augment", epoch)).to(device)
     places = 2 * augment.crop + 1
     moved = (uniform[:, :2] * places).long().clamp(max=places - 1) - augment.crop
@@ -362,13 +355,13 @@ def _draws(
 
 
 def _scale(mean: Tensor, std: Tensor, split: Split) -> tuple[Tensor, Tensor]:
-    return tuple(  # type: ignore[return-value]
-        values.to(split.labels.device, torch.float32).view(1, -1, 1, 1) for values in (mean, std)
-    )
+    device = split.labels.device
+    shape = (1, -1, 1, 1)
+    return mean.to(device, torch.float32).view(shape), std.to(device, torch.float32).view(shape)
 
 
 def _normalise(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
-    # uint8 minus float32 is float32: the same bits as converting first, in one pass less.
+    # uint8 minus float32 is float32: the same bits as converting first, and one pass less.
     return torch.sub(images, scale[0]).div_(scale[1])
 
 

@@ -21,13 +21,12 @@ from tombola.data.pictures import Files, Pictures
 from tombola.ground.errors import DataError
 
 SHARE = 0.5  # of the free memory that a data set may take; every worker process holds one
-_ROWS = 4096  # images that are looked at together, so that a large set is never copied whole
+_ROWS = 4096  # images that are checked together, so that a large set is never copied
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and labels, in published order. Whoever makes one gets a DataError for what cannot be
-    right.
+    """Images and labels, in published order; contradictions are refused with a DataError.
 
     Attributes:
         train_images: uint8 or float32 [n, channels, height, width], in raw units; a tensor, or
@@ -37,14 +36,14 @@ class Dataset:
         test_labels: As ``train_labels``; a class may be missing.
         num_classes: How many classes there are.
         verified: False: the checksums of the files were not compared with the published ones.
-        streamed: True: the images are read from files while they are used, since memory is too
-            small for them.
+        streamed: True: the images are read from files when they are used, as memory is too small
+            for them.
         files: The files of the images, where the fingerprint is theirs and not that of the pixels.
         skipped: How many files could not be read and were left out.
         moments: Mean and standard deviation of each channel to normalise by, in raw units; None
-            works them out.
-        moments_of: From how many training images they are worked out; None takes all.
-        class_names: What the classes are called, by their numbers; None where nobody says.
+            computes them.
+        moments_of: From how many training images they are computed; None takes all.
+        class_names: Names of the classes, by their numbers; None if they are not known.
     """
 
     train_images: Tensor | Pictures
@@ -61,42 +60,22 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_images(self.train_images, "training")
-        _check_images(self.test_images, "test")
-        if self.train_images.shape[1:] != self.test_images.shape[1:]:
-            seen = [_times(images.shape[1:]) for images in (self.train_images, self.test_images)]
+        train, test = self.train_images, self.test_images
+        _check_images(train, "training")
+        _check_images(test, "test")
+        if train.shape[1:] != test.shape[1:]:
             raise DataError(
-                f"training images are {seen[0]} and test images are {seen[1]}; they must have one "
-                "shape"
+                f"training images are {_times(train.shape[1:])} and test images are "
+                f"{_times(test.shape[1:])}; they must have one shape"
             )
-        if self.train_images.dtype != self.test_images.dtype:
-            seen = [_dtype(images) for images in (self.train_images, self.test_images)]
+        if train.dtype != test.dtype:
             raise DataError(
-                f"training images are {seen[0]} and test images are {seen[1]}; they must have one "
-                "dtype"
+                f"training images are {_dtype(train)} and test images are {_dtype(test)}; they "
+                "must have one dtype"
             )
-        for name, images, labels in (
-            ("training", self.train_images, self.train_labels),
-            ("test", self.test_images, self.test_labels),
-        ):
-            _check_labels(labels, name, self.num_classes)
-            if len(images) != len(labels):
-                raise DataError(
-                    f"{len(images)} {name} images but {len(labels)} {name} labels; there must be "
-                    "one each"
-                )
-            if len(images) == 0:
-                raise DataError(f"there are no {name} images; at least one is needed")
-        # By the labels that there are, which are few: a slip in one of them may mean more classes
-        # than memory has room.
-        there = torch.unique(self.train_labels).tolist()
-        if len(there) < self.num_classes:
-            first = next(number for number, label in enumerate([*there, None]) if label != number)
-            raise DataError(
-                f"class {first} has no training image ({self.num_classes - len(there)} of "
-                f"{self.num_classes} classes have none); labels run from 0 to the number of "
-                "classes - 1 without a gap"
-            )
+        _check_labels(self.train_labels, "training", len(train), self.num_classes)
+        _check_labels(self.test_labels, "test", len(test), self.num_classes)
+        _check_every_class_occurs(self.train_labels, self.num_classes)
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise DataError(
                 f"{len(self.class_names)} classes are named, and there are {self.num_classes}"
@@ -110,10 +89,9 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hex) of the files, or else of the shapes, dtypes and bytes of the four
-        tensors.
+        """The sha256 (hex) of the files, or else of the four tensors: shapes, dtypes and bytes.
 
-        Another byte, another data set.
+        Another byte makes another data set.
         """
         if self.files is not None:
             return self.files.fingerprint
@@ -177,12 +155,11 @@ def _images(values: Any, name: str) -> Tensor:
         array = _array(values, f"{name} images")
         if array.dtype.kind not in "buif":
             raise DataError(f"{name} images are {array.dtype}; real numbers are needed")
-        # "W": torch warns of an array that is read-only, as one from a memory map is.
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is refused
-            array = np.require(
-                array, np.uint8 if array.dtype == np.uint8 else np.float32, ["C", "W"]
-            )
-        images = torch.from_numpy(array)
+        dtype = np.uint8 if array.dtype == np.uint8 else np.float32
+        # Numbers that are too large for float32 become infinite, which is refused later on.
+        with np.errstate(over="ignore"):
+            # Writable ("W"): torch warns of a read-only array, such as one from a memory map.
+            images = torch.from_numpy(np.require(array, dtype, ["C", "W"]))
     if images.ndim == 2:
         return images[:, None, None, :]
     return images[:, None] if images.ndim == 3 else images
@@ -206,29 +183,26 @@ def _labels(values: Any, name: str) -> Tensor:
 
 
 def _check_dense(values: Tensor, what: str) -> None:
-    """Refuse a tensor whose numbers do not lie in memory one by one."""
-    odd = {
+    """Refuse a tensor that does not hold each number in memory."""
+    kinds = {
         "sparse": values.layout is not torch.strided,
         "nested": values.is_nested,
         "on the device meta, which holds no numbers": values.device.type == "meta",
         "quantised": values.is_quantized,
     }
-    for how, there in odd.items():
-        if there:
-            raise DataError(f"{what} are a tensor that is {how}; an ordinary, dense one is needed")
+    for kind, applies in kinds.items():
+        if applies:
+            raise DataError(f"{what} are a tensor that is {kind}; an ordinary, dense one is needed")
 
 
 def _array(values: Any, what: str) -> np.ndarray:
     """Make an array of whatever the caller has, lists of tensors too."""
     try:
         return np.asarray(values)
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ) as error:  # rows of different lengths; what cannot be converted
-        told = " ".join(str(error).split())
-        raise DataError(f"{what} make no array of numbers: {told}") from error
+    # Rows of different lengths, or values that cannot be converted.
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{what} make no array of numbers: {reason}") from error
 
 
 def _check_images(images: Tensor | Pictures, name: str) -> None:
@@ -252,7 +226,7 @@ def _check_images(images: Tensor | Pictures, name: str) -> None:
                 )
 
 
-def _check_labels(labels: Tensor, name: str, num_classes: int) -> None:
+def _check_labels(labels: Tensor, name: str, images: int, num_classes: int) -> None:
     if labels.dtype is not torch.int64:
         raise DataError(f"{name} labels are {_dtype(labels)}; they must be int64")
     if labels.ndim != 1:
@@ -260,14 +234,33 @@ def _check_labels(labels: Tensor, name: str, num_classes: int) -> None:
             f"{name} labels have shape {_times(labels.shape)}; there must be one number for each "
             "image"
         )
-    if labels.numel() == 0:
-        return
-    smallest, largest = int(labels.min()), int(labels.max())
-    if smallest < 0 or largest >= num_classes:
+    if labels.numel() > 0:
+        smallest, largest = int(labels.min()), int(labels.max())
+        if smallest < 0 or largest >= num_classes:
+            raise DataError(
+                f"{name} labels run from {smallest} to {largest}; with {num_classes} classes they "
+                f"run from 0 to {num_classes - 1}"
+            )
+    if len(labels) != images:
         raise DataError(
-            f"{name} labels run from {smallest} to {largest}; with {num_classes} classes they run "
-            f"from 0 to {num_classes - 1}"
+            f"{images} {name} images but {len(labels)} {name} labels; there must be one each"
         )
+    if images == 0:
+        raise DataError(f"there are no {name} images; at least one is needed")
+
+
+def _check_every_class_occurs(labels: Tensor, num_classes: int) -> None:
+    # Not by counting each class: one wrong label may mean more classes than memory has room for.
+    present = torch.unique(labels).tolist()
+    if len(present) == num_classes:
+        return
+    first = 0
+    while first < len(present) and present[first] == first:
+        first += 1
+    raise DataError(
+        f"class {first} has no training image ({num_classes - len(present)} of {num_classes} "
+        "classes have none); labels run from 0 to the number of classes - 1 without a gap"
+    )
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -1,6 +1,4 @@
-"""Folders of images: what is in them, and a data set of it, held where memory allows and else
-streamed.
-"""
+"""Folders of images: their files, and a data set of them, held in memory or streamed."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tombola.data.dataset import SHARE, Dataset
 from tombola.data.pictures import Files, Pictures
@@ -20,35 +19,37 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 
 def images_in(root: Path, folder: str) -> list[str]:
-    """List the image files in a folder and all folders in it, in torchvision's order; they are not
-    opened.
+    """List the image files in a folder and all folders in it, in torchvision's order.
+
+    They are not opened.
 
     Args:
-        root: What the names are relative to.
+        root: The folder that the names are relative to.
         folder: Relative to it.
 
     Returns:
         Names with forward slashes, of the files that end like images; folder by folder, by name.
     """
-    found = []
+    images = []
     for place, _, files in sorted(os.walk(root / folder, followlinks=True)):
         inside = Path(place).relative_to(root).as_posix()
-        found += [f"{inside}/{file}" for file in sorted(files) if file.lower().endswith(EXTENSIONS)]
-    return found
+        for file in sorted(files):
+            if file.lower().endswith(EXTENSIONS):
+                images.append(f"{inside}/{file}")
+    return images
 
 
 def dataset(
     files: Files, num_classes: int, *, workers: int, remedy: str, skip: bool = False, **facts: Any
 ) -> Dataset:
-    """Make a data set of image files, which are read only if it is held or unreadable ones are to
-    be skipped.
+    """Make a data set of image files: held where memory allows, else streamed.
 
     Args:
         files: Which files, and their labels.
         num_classes: How many classes there are.
         workers: Processes that read images.
         remedy: See ``Pictures``.
-        skip: Leave out files that cannot be read, which takes a look at every one.
+        skip: Leave out files that cannot be read, for which every one is decoded first.
         facts: Other attributes of the data set.
 
     Raises:
@@ -56,34 +57,30 @@ def dataset(
     """
 
     def pictures(part: Sequence[tuple[str, int]]) -> Pictures:
-        return Pictures(
-            files.root, [name for name, _ in part], files.size, workers=workers, remedy=remedy
-        )
+        names = [name for name, _ in part]
+        return Pictures(files.root, names, files.size, workers=workers, remedy=remedy)
 
-    skipped = 0
+    def readable(part: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        unreadable = set(pictures(part).unreadable())
+        return [entry for row, entry in enumerate(part) if row not in unreadable]
+
+    listed = len(files.train) + len(files.test)
     if skip:
-        train, test = ({*pictures(part).unreadable()} for part in (files.train, files.test))
-        skipped = len(train) + len(test)
-        files = replace(
-            files,
-            train=[one for row, one in enumerate(files.train) if row not in train],
-            test=[one for row, one in enumerate(files.test) if row not in test],
-        )
-    both = [pictures(part) for part in (files.train, files.test)]
-    streamed = sum(part.nbytes for part in both) > SHARE * free_memory(torch.device("cpu"))
-    train_images, test_images = both if streamed else [part.hold() for part in both]
-    train_labels, test_labels = (
-        torch.tensor([label for _, label in part], dtype=torch.int64)
-        for part in (files.train, files.test)
-    )
+        files = replace(files, train=readable(files.train), test=readable(files.test))
+    train, test = pictures(files.train), pictures(files.test)
+    streamed = train.nbytes + test.nbytes > SHARE * free_memory(torch.device("cpu"))
     return Dataset(
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
+        train if streamed else train.hold(),
+        _labels(files.train),
+        test if streamed else test.hold(),
+        _labels(files.test),
         num_classes,
         streamed=streamed,
         files=files,
-        skipped=skipped,
+        skipped=listed - len(files.train) - len(files.test),
         **facts,
     )
+
+
+def _labels(part: Sequence[tuple[str, int]]) -> Tensor:
+    return torch.tensor([label for _, label in part], dtype=torch.int64)

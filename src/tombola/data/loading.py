@@ -37,7 +37,7 @@ def load(
     """Return the data set of that name, checked.
 
     Args:
-        name: An entry of ``tombola.data``, or your own ``package.module:function``, which gives a
+        name: An entry of ``tombola.data``, or your own ``package.module:function``, which returns a
             Dataset or the four tensors or arrays that ``from_tensors`` takes. The second form runs
             your code.
         root: The folder of the data sets, for an entry that reads files; see ``data_root``.
@@ -60,17 +60,19 @@ def load(
         if needed and key != "root" and key not in options:
             raise ConfigError(f"'{name}' needs the option '{key}', which is not given")
     with catalogue.own_code(name, "data", DataError):
-        made = catalogue.call(function, name, options=options, root=data_root(root))
-        if isinstance(made, Dataset):
-            return made
-        if isinstance(made, tuple | list) and len(made) == 4:
+        result = catalogue.call(function, name, options=options, root=data_root(root))
+        if isinstance(result, Dataset):
+            return result
+        if isinstance(result, tuple | list) and len(result) == 4:
             try:
-                return from_tensors(*made)
+                return from_tensors(*result)
             except DataError as error:
                 raise DataError(f"{shown(name)}: {error}") from error
+    is_sequence = isinstance(result, tuple | list)
+    kind = f"{len(result)} values" if is_sequence else type(result).__name__
     raise DataError(
-        f"{shown(name)} gives {_kind(made)}; it must give a Dataset, or training images, training "
-        "labels, test images and test labels"
+        f"{shown(name)} gives {kind}; it must give a Dataset, or training images, training labels, "
+        "test images and test labels"
     )
 
 
@@ -81,12 +83,11 @@ def check_repeats(
     root: str | Path | None = None,
     options: Mapping[str, Any] = _NONE,
 ) -> None:
-    """Refuse a function of the user's own that gives other data when it is called again, as one
-    that draws unseeded.
+    """Refuse a user's own function that gives other data each time, as one that draws unseeded.
 
     Args:
-        name: The data set; of one that is no code of the user's own nothing is asked.
-        fingerprint: Of what it gave before.
+        name: The data set; only a user's own is called again.
+        fingerprint: Of the data that it gave before.
         root: As in ``load``.
         options: As in ``load``.
 
@@ -102,7 +103,3 @@ def check_repeats(
             f"then {again[:12]}), and every worker calls it; draw from a generator with a seed of "
             "its own, such as torch.Generator().manual_seed(0)"
         )
-
-
-def _kind(made: object) -> str:
-    return f"{len(made)} values" if isinstance(made, tuple | list) else type(made).__name__

@@ -2,10 +2,10 @@
 
     split -> [ skew -> divide ] -> batches -> train
 
-A partition is plain data: which classes or which examples a model is trained on, and whose data
+A partition is plain data: which classes or which examples a model is trained on, and which data
 order it follows. Class partitions renumber their labels from 0 and get a head of their own size;
-all others share the full head. Where classes are skewed, all that a replicate has of the training
-split is a partition too, and it is what is divided.
+all others share the full head. Where classes are skewed, the examples that a replicate has are a
+partition, too, and it is this one that is divided.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Partition:
         classes: Class numbers, ascending; label ``classes[i]`` becomes i. ``None``: all classes.
         examples: Positions in the training split. ``None``: all examples (of the classes).
         order: Address of a data order of its own; ``None`` follows the replicate's order.
-        full_head: With classes: labels keep their numbers and the head all its outputs, instead of
-            a head of its own.
+        full_head: With classes: labels keep their numbers and the head all its outputs; otherwise
+            the partition has a head of its own.
 
     >>> Partition(classes=(0, 3, 4)).describe()
     {'classes': (0, 3, 4), 'examples': None, 'order': None, 'full_head': False}
@@ -59,12 +59,10 @@ class Partition:
         return digest_json([self.classes, self.examples, self.order, self.full_head])
 
     def describe(self) -> dict[str, object]:
-        """Say what the partition holds, for a ticket's origin; examples by their number and
-        digest.
-        """
-        examples = (
-            None if self.examples is None else {"number": len(self.examples), "digest": self.digest}
-        )
+        """Describe the partition for a ticket's origin: examples by their number and digest."""
+        examples: dict[str, object] | None = None
+        if self.examples is not None:
+            examples = {"number": len(self.examples), "digest": self.digest}
         return {
             "classes": self.classes,
             "examples": examples,
@@ -78,12 +76,11 @@ WHOLE = Partition()
 
 @dataclass(frozen=True)
 class Skew:
-    """How unevenly the classes are represented: of each another fraction of its training examples
-    is missing.
+    """How unevenly classes are represented: each misses its own fraction of training examples.
 
     Attributes:
         most: The largest fraction; each class's is drawn uniformly between 0 and this one.
-        of: Where they are missing: in "all" trainings, or in those of the "search" alone.
+        of: Where they are missing: in "all" trainings, or only in those of the "search".
     """
 
     most: float
@@ -98,8 +95,7 @@ class Skew:
 
 
 def skewed(labels: Int64[Tensor, " examples"], skew: Skew, seed: int) -> Partition:
-    """Leave out another fraction of each class's examples, rounded down to whole examples: none
-    loses its last one.
+    """Leave out a random fraction of each class's examples, rounded down, so never its last one.
 
     The draw of a class depends on the seed and its number alone, so it is the same for every arm of
     a replicate.
@@ -119,43 +115,45 @@ def skewed(labels: Int64[Tensor, " examples"], skew: Skew, seed: int) -> Partiti
     """
     remaining = []
     for number in torch.unique(labels).tolist():
-        own = torch.nonzero(labels.cpu() == number).flatten()
-        draw = seeds.generator(seed, "skew", number)
-        missing = int(
-            skew.most * torch.rand((), dtype=torch.float64, generator=draw).item() * len(own)
-        )
-        remaining.append(own[torch.randperm(len(own), generator=draw)[missing:]])
+        positions = torch.nonzero(labels.cpu() == number).flatten()
+        generator = seeds.generator(seed, "skew", number)
+        fraction = skew.most * torch.rand((), dtype=torch.float64, generator=generator).item()
+        missing = int(fraction * len(positions))
+        order = torch.randperm(len(positions), generator=generator)
+        remaining.append(positions[order[missing:]])
     return Partition(examples=tuple(torch.cat(remaining).sort().values.tolist()))
 
 
 def within(
-    whole: Partition, parts: Sequence[Partition], labels: Int64[Tensor, " examples"]
+    available: Partition, parts: Sequence[Partition], labels: Int64[Tensor, " examples"]
 ) -> list[Partition]:
-    """Restrict partitions to the examples that there are: the division of a skewed training split.
+    """Restrict partitions to the available examples: the division of a skewed training split.
 
     Args:
-        whole: What there is of the training split; with ``WHOLE`` the partitions stay as they are.
-        parts: Its division. Where they hold examples, these are positions among those that there
-            are.
-        labels: Of the whole training split.
+        available: The available part of the training split; with ``WHOLE`` the partitions stay as
+            they are.
+        parts: Its division. Examples that they name are positions among the available ones.
+        labels: Of the full training split.
 
     >>> labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
-    >>> there = Partition(examples=(0, 1, 2, 5, 7))
-    >>> [part.examples for part in within(there, [Partition((0, 1)), Partition((2, 3))], labels)]
+    >>> available = Partition(examples=(0, 1, 2, 5, 7))
+    >>> halves = [Partition((0, 1)), Partition((2, 3))]
+    >>> [part.examples for part in within(available, halves, labels)]
     [(0, 1, 5), (2, 7)]
-    >>> [part.examples for part in within(there, [Partition(examples=(0, 4)), Partition(examples=(1, 2, 3))], labels)]
+    >>> halves = [Partition(examples=(0, 4)), Partition(examples=(1, 2, 3))]
+    >>> [part.examples for part in within(available, halves, labels)]
     [(0, 7), (1, 2, 5)]
     """
-    if whole.examples is None:
+    if available.examples is None:
         return list(parts)
-    there = torch.tensor(whole.examples)
-    found = []
+    positions = torch.tensor(available.examples)
+    restricted = []
     for part in parts:
-        own = there if part.examples is None else there[list(part.examples)]
+        chosen = positions if part.examples is None else positions[list(part.examples)]
         if part.classes is not None:
-            own = own[torch.isin(labels.cpu()[own], torch.tensor(part.classes))]
-        found.append(replace(part, examples=tuple(own.tolist())))
-    return found
+            chosen = chosen[torch.isin(labels.cpu()[chosen], torch.tensor(part.classes))]
+        restricted.append(replace(part, examples=tuple(chosen.tolist())))
+    return restricted
 
 
 def by_classes(
@@ -166,8 +164,7 @@ def by_classes(
     full_head: bool = False,
     drop_remainder: bool = False,
 ) -> list[Partition]:
-    """Divide the classes among n partitions: at random by seed, or in order if the seed is
-    ``None``.
+    """Divide the classes among n partitions, at random or in order.
 
     Sizes differ by at most one class and nothing is dropped; the first partitions are the larger
     ones.
@@ -213,9 +210,8 @@ def by_classes(
         order = torch.randperm(num_classes, generator=seeds.generator(seed, "classes", n)).tolist()
     if drop_remainder:
         order = order[: num_classes // n * n]
-    return [
-        Partition(classes=tuple(sorted(part)), full_head=full_head) for part in _chunks(order, n)
-    ]
+    chunks = _chunks(order, n)
+    return [Partition(classes=tuple(sorted(chunk)), full_head=full_head) for chunk in chunks]
 
 
 def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:
@@ -235,8 +231,7 @@ def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:
 
 
 def by_seeds(n: int) -> list[Partition]:
-    """Give all data to each of n models, each with a data order of its own; the first keeps the
-    replicate's.
+    """Give all data to each of n models, each with its own order; the first keeps the replicate's.
 
     >>> [part.order for part in by_seeds(3)]
     [None, 1, 2]
@@ -251,6 +246,11 @@ def _check_number(n: int) -> None:
 
 
 def _chunks(order: list[int], n: int) -> list[list[int]]:
-    small, more = divmod(len(order), n)
-    ends = [small * (i + 1) + min(i + 1, more) for i in range(n)]
-    return [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    """Divide a list into n consecutive parts whose sizes differ by at most one, larger ones first."""
+    size, larger = divmod(len(order), n)
+    chunks, start = [], 0
+    for index in range(n):
+        end = start + size + (index < larger)
+        chunks.append(order[start:end])
+        start = end
+    return chunks

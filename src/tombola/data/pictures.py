@@ -1,9 +1,9 @@
-"""Pictures: the images of many files as if they were one tensor, decoded when they are asked for.
+"""Pictures: the images of many files as if they were one tensor, decoded when they are read.
 
     files -> [ pictures ] -> dataset -> split -> batches
 
-A file is decoded alike whoever reads it, so neither holding or streaming nor the number of readers
-changes a bit.
+A file is always decoded to the same bits, whether images are held or streamed and however many
+processes read them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Files:
         root: The folder that they are in.
         train: Name, relative to the root, and label of each training image, in published order.
         test: As ``train``.
-        size: Height and width that the images are brought to.
+        size: Height and width of the images after decoding.
     """
 
     root: Path
@@ -49,11 +49,12 @@ class Files:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hex) of size, names, labels and the files' own lengths and sha256;
-        nothing is decoded.
+        """The sha256 (hex) of size, names, labels and the files' lengths and sha256.
+
+        Nothing is decoded.
         """
         digest = hashlib.sha256(f"{self.size};".encode())
-        # they wait for the disk together, and hashing needs no lock of Python's
+        # In threads: reading waits for the disk, and hashing releases the GIL.
         with ThreadPoolExecutor(8) as pool:
             for part in (self.train, self.test):
                 pieces = [part[start : start + _ROWS] for start in range(0, len(part), _ROWS)]
@@ -69,21 +70,19 @@ class Files:
                 content = (self.root / name).read_bytes()
             except OSError as error:
                 raise DataError(f"cannot read {self.root / name}: {error.strerror}") from error
-            lines.append(
-                json.dumps([name, label, len(content), hashlib.sha256(content).hexdigest()])
-            )
+            digest = hashlib.sha256(content).hexdigest()
+            lines.append(json.dumps([name, label, len(content), digest]))
         return "\n".join(lines).encode()
 
 
 class Pictures:
-    """Images that stand where a tensor of them would, uint8 [n, 3, size, size], and are decoded
-    when they are read.
+    """Takes the place of a tensor of images, uint8 [n, 3, size, size]; decodes them when read.
 
     Args:
         root: The folder of the files.
         names: Of the files, relative to it.
         size: Height and width, see ``decode``.
-        workers: Processes that read ahead; with 0 images are read where they are asked for.
+        workers: Processes that read ahead; with 0 the caller's own process reads.
         remedy: What can be done about a file that cannot be read, for the message.
     """
 
@@ -114,16 +113,15 @@ class Pictures:
             DataError: A file cannot be read; it is named.
         """
         assert dim == 0
-        return self._whole(self._decoder[index.numpy()])
+        return self._checked(self._decoder[index.numpy()])
 
     def read(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Give the images of each piece, which is a tensor of rows; the workers read the pieces to
-        come meanwhile.
+        """Yield the images of each piece, a tensor of rows; workers read the next ones ahead.
 
         Raises:
             DataError: A file cannot be read; it is named.
         """
-        return map(self._whole, self._decoded([piece.numpy() for piece in pieces]))
+        return map(self._checked, self._decoded(pieces))
 
     def hold(self) -> Tensor:
         """Return all images in one tensor.
@@ -139,24 +137,23 @@ class Pictures:
 
     def unreadable(self) -> list[int]:
         """Decode all images and return the rows of those whose file cannot be read."""
-        return [
-            row
-            for _, bad in self._decoded([piece.numpy() for piece in self._pieces()])
-            for row in bad
-        ]
+        rows: list[int] = []
+        for _, bad in self._decoded(self._pieces()):
+            rows += bad
+        return rows
 
     def _pieces(self) -> list[Tensor]:
         return list(torch.split(torch.arange(len(self)), _ROWS)) if len(self) else []
 
-    def _decoded(self, pieces: list[np.ndarray]) -> Iterator[_Decoded]:
-        # A daemonic process (one of the doctor's) may have no children; it reads for itself.
+    def _decoded(self, pieces: Sequence[Tensor]) -> Iterator[_Decoded]:
+        arrays = [piece.numpy() for piece in pieces]
+        # A daemonic process (one of the doctor's) may have no children, so it reads itself.
         if not self.workers or multiprocessing.current_process().daemon:
-            yield from map(self._decoder.__getitem__, pieces)
+            yield from map(self._decoder.__getitem__, arrays)
             return
-        # A loader for each reading that is under way: a validation may come in the middle of an
-        # epoch.
+        # One loader for each reading under way: a validation may come in the middle of an epoch.
         loader = self._idle.pop() if self._idle else _loader(self._decoder, self.workers)
-        loader.sampler[:] = pieces  # type: ignore[index]  # the list that it was made with
+        loader.sampler[:] = arrays  # type: ignore[index]  # the list that it was made with
         try:
             with deaf_children():
                 decoded = iter(loader)
@@ -164,7 +161,7 @@ class Pictures:
         finally:
             self._idle.append(loader)
 
-    def _whole(self, decoded: _Decoded) -> Tensor:
+    def _checked(self, decoded: _Decoded) -> Tensor:
         images, bad = decoded
         for row, reason in bad.items():
             raise DataError(
@@ -173,12 +170,12 @@ class Pictures:
         return torch.from_numpy(images)
 
 
-# images, and why the files of some rows cannot be read
+# Images, and for some rows the reason why their file cannot be read.
 _Decoded = tuple[np.ndarray, dict[int, str]]
 
 
 class _Decoder:
-    """What a worker needs to read images: given an array of rows, it decodes their files."""
+    """Decodes the files of an array of rows: what is sent to the processes that read."""
 
     def __init__(self, root: Path, names: list[str], size: int) -> None:
         self.root, self.names, self.size = root, names, size
@@ -193,7 +190,7 @@ class _Decoder:
                 images[place] = decode(self.file(row), self.size)
             except MemoryError:
                 raise
-            # A broken file makes a decoder fail in any way: OSError, SyntaxError, struct.error,
+            # Broken files raise all kinds of errors: OSError, SyntaxError, struct.error,
             # DecompressionBombError.
             except Exception as error:
                 bad[row] = " ".join(str(error).split()) or type(error).__name__
@@ -201,11 +198,10 @@ class _Decoder:
 
 
 def decode(file: Path, size: int) -> np.ndarray:
-    """Return an image as uint8 [3, size, size], in RGB: the shorter side resized to ``size``, then
-    the centre.
+    """Return an image as uint8 [3, size, size], in RGB.
 
-    Resizing is bilinear with antialiasing. torchvision's ``Resize(size)`` and ``CenterCrop(size)``
-    give the same bits.
+    The shorter side is resized to ``size``, bilinear with antialiasing, then the centre is cropped.
+    torchvision's ``Resize(size)`` and ``CenterCrop(size)`` give the same bits.
     """
     from tombola.ground.extras import Image
 
@@ -215,16 +211,15 @@ def decode(file: Path, size: int) -> np.ndarray:
     if short != size:
         longer = int(size * long / short)
         upright = image.size[0] == short
-        image = image.resize(
-            (size, longer) if upright else (longer, size), Image.Resampling.BILINEAR
-        )
-    left, top = (round((side - size) / 2) for side in image.size)
+        resized = (size, longer) if upright else (longer, size)
+        image = image.resize(resized, Image.Resampling.BILINEAR)
+    width, height = image.size
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return np.asarray(image)[top : top + size, left : left + size].transpose(2, 0, 1)
 
 
 def _loader(decoder: _Decoder, workers: int) -> DataLoader[Any]:
-    # Not by forking this process: its threads may hold locks, which would be locked for ever in the
-    # copy.
+    # Not by forking this process: locks that its threads hold would stay locked in the copy.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return DataLoader(
@@ -233,18 +228,17 @@ def _loader(decoder: _Decoder, workers: int) -> DataLoader[Any]:
         sampler=[],
         num_workers=workers,
         persistent_workers=True,
-        # Arrays go through a pipe. Tensors would go through shared memory, which runs out on many
-        # machines.
+        # Arrays go through a pipe; tensors would go through shared memory, which is often small.
         collate_fn=_as_it_is,
         multiprocessing_context=context,
         worker_init_fn=_watch,
-        # Its own, for it draws a number whenever it begins: training must not see that.
+        # A loader draws a number whenever it begins, which must not be seen by the training.
         generator=torch.Generator(),
     )
 
 
 def _watch(_: int) -> None:
-    # torch's own watch looks for the fork server, which lives as long as a reader does: both would
+    # torch's own watchdog looks at the fork server, which lives as long as its children: both would
     # outlive a training that is killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,7 +1,7 @@
-"""Published data sets: have their files there, compare them with their checksums, decode them.
+"""Published data sets: download their files, compare them with their checksums, decode them.
 
-A download goes to a folder of its own beside the others and its files are moved into place when
-they are whole; a file that is there is never overwritten.
+A download goes to a temporary folder, and its files are moved into place when they are complete; an
+existing file is never overwritten.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ def idx(
     verify: bool,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Read a data set in MNIST's format: one idx file each for images and labels, training and
-    test.
+    """Read a data set in MNIST's format: four idx files, images and labels of train and test.
 
     Args:
         source: torchvision's class, which knows where to download from.
@@ -43,24 +42,15 @@ def idx(
             ones.
         download: Download what is missing.
         verify: Compare the files with their checksums.
-        class_names: What the classes are called.
+        class_names: Names of the classes.
     """
     folder = data_root(root) / source.__name__ / "raw"
     _fetch(source, folder, checksums, download=download, verify=verify)
-    parts = [
-        _read_idx(folder / f"{split}-{content}")
-        for split in ("train", "t10k")
-        for content in ("images-idx3-ubyte", "labels-idx1-ubyte")
-    ]
-    images, labels = (
-        [part.unsqueeze(1) for part in parts[0::2]],
-        [part.long() for part in parts[1::2]],
-    )
     return Dataset(
-        images[0],
-        labels[0],
-        images[1],
-        labels[1],
+        _read_idx(folder / "train-images-idx3-ubyte").unsqueeze(1),
+        _read_idx(folder / "train-labels-idx1-ubyte").long(),
+        _read_idx(folder / "t10k-images-idx3-ubyte").unsqueeze(1),
+        _read_idx(folder / "t10k-labels-idx1-ubyte").long(),
         num_classes=10,
         verified=verify,
         class_names=class_names,
@@ -79,30 +69,23 @@ def cifar(
     """Read CIFAR-10 or CIFAR-100 from its pickled batches.
 
     Only dictionaries, lists, strings, numbers and numpy arrays are unpickled and anything else is
-    refused, so that a file whose checksum is not compared cannot run code either.
+    refused, so even a file whose checksum is not compared cannot run code.
 
     Args:
         source: torchvision's class, which knows where to download from and the md5 of each file.
         root: The data root.
-        num_classes: 10 or 100, which says under which name the labels stand.
+        num_classes: 10 or 100, on which the name of the labels in the files depends.
         download: Download what is missing.
         verify: Compare the files with their checksums.
-        class_names: What the classes are called.
+        class_names: Names of the classes.
     """
     folder = data_root(root) / source.base_folder
-    _fetch(
-        source, folder, dict(source.train_list + source.test_list), download=download, verify=verify
-    )
+    checksums = dict(source.train_list + source.test_list)
+    _fetch(source, folder, checksums, download=download, verify=verify)
     key = "labels" if num_classes == 10 else "fine_labels"
-    train, test = (
-        [_read_batch(folder / name, key) for name, _ in files]
-        for files in (source.train_list, source.test_list)
-    )
     return Dataset(
-        torch.cat([images for images, _ in train]),
-        torch.cat([labels for _, labels in train]),
-        torch.cat([images for images, _ in test]),
-        torch.cat([labels for _, labels in test]),
+        *_read_batches(folder, source.train_list, key),
+        *_read_batches(folder, source.test_list, key),
         num_classes,
         verified=verify,
         class_names=class_names,
@@ -112,15 +95,17 @@ def cifar(
 def _fetch(
     source: Any, folder: Path, checksums: Mapping[str, str], *, download: bool, verify: bool
 ) -> None:
-    """Have all files of a data set in its folder; with ``verify``, exactly the published ones."""
+    """Download what a data set's folder lacks; with ``verify``, accept only the published files."""
     from tombola.ground.extras import torchvision
 
     have(source, folder, checksums, download=download)
-    for name, published in checksums.items() if verify else ():
-        seen = torchvision.datasets.utils.calculate_md5(folder / name)
-        if seen != published:
+    if not verify:
+        return
+    for name, published in checksums.items():
+        md5 = torchvision.datasets.utils.calculate_md5(folder / name)
+        if md5 != published:
             raise DataError(
-                f"{folder / name} has the md5 {seen}, the published file has {published}; delete "
+                f"{folder / name} has the md5 {md5}, the published file has {published}; delete "
                 "it to have it downloaded again, or accept the files as they are with the option "
                 "verify: false"
             )
@@ -147,8 +132,8 @@ def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> 
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging:
-                # Not the constructor: it would also read the files, which is done here and with
-                # more care.
+                # Not the constructor: it would also read the files, with less care than is taken
+                # here.
                 loader = source.__new__(source)
                 loader.root = staging
                 loader.download()
@@ -169,8 +154,7 @@ def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> 
 
 def _read_idx(path: Path) -> Tensor:
     data = path.read_bytes()
-    # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then their sizes, large end
-    # first.
+    # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then their sizes, big-endian.
     dimensions = 3 if "idx3" in path.name else 1
     start = 4 + 4 * dimensions
     if data[:4] == bytes([0, 0, 8, dimensions]) and len(data) >= start:
@@ -183,16 +167,27 @@ def _read_idx(path: Path) -> Tensor:
     )
 
 
+def _read_batches(
+    folder: Path, files: Iterable[tuple[str, str]], key: str
+) -> tuple[Tensor, Tensor]:
+    """Read the images and labels of several files, each given with its checksum."""
+    images, labels = [], []
+    for name, _ in files:
+        images_of_file, labels_of_file = _read_batch(folder / name, key)
+        images.append(images_of_file)
+        labels.append(labels_of_file)
+    return torch.cat(images), torch.cat(labels)
+
+
 def _read_batch(path: Path, key: str) -> tuple[Tensor, Tensor]:
     try:
         with path.open("rb") as file:
             # latin1: the files were written by Python 2, whose strings are bytes.
             batch = _PlainUnpickler(file, encoding="latin1").load()
-        images = torch.from_numpy(np.require(batch["data"], np.uint8, ["C", "W"])).view(
-            -1, 3, 32, 32
-        )
+        pixels = np.require(batch["data"], np.uint8, ["C", "W"])
+        images = torch.from_numpy(pixels).view(-1, 3, 32, 32)
         return images, torch.tensor(batch[key], dtype=torch.int64)
-    # Broken bytes make the unpickler fail in any way: KeyError, struct.error, UnicodeDecodeError,
+    # Broken bytes raise all kinds of errors: KeyError, struct.error, UnicodeDecodeError,
     # AttributeError ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -211,5 +206,5 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _plain_dtype(text: str, *_: object) -> np.dtype[Any]:
-    # Python 2 wrote the flags that follow as whole numbers, of which some releases of numpy warn.
+    # Python 2 wrote the flags that follow as integers, about which some releases of numpy warn.
     return np.dtype(text)

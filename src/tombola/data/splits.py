@@ -2,9 +2,9 @@
 
     dataset -> [ split ] -> partition -> batches -> train
 
-Validation examples are carved from the training data; the test data is the published one, whole.
-Every example keeps its position in the published data, so that its augmentation does not depend on
-who else is in the split.
+Validation examples are taken from the training data; the test data is all of the published test
+data. Every example keeps its position in the published data, so that its augmentation does not
+depend on the other examples of the split.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ _ROWS = 1024  # images that are converted to float64 together
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Some examples of a data set. All splits and partitions of one data set share its images; none
-    copies them.
+    """Some examples of a data set; all splits and partitions of it share its images.
 
     Attributes:
         source: uint8 or float32 [published, channels, height, width], all images of the published
@@ -58,31 +57,23 @@ class Split:
         return self.source.index_select(0, self.indices.to(self.source.device))
 
     def pick(self, positions: Tensor) -> Tensor:
-        """Return the images at these positions of the split (int64), on the device of the
-        labels.
-        """
+        """Return the images at these positions of the split (int64), on the labels' device."""
         rows = self.indices.index_select(0, positions).to(self.source.device)
         return self.source.index_select(0, rows).to(self.labels.device)
 
     def read(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Give what `pick` gives for each of some positions; images of files may be decoded
-        ahead meanwhile.
-        """
+        """Yield `pick` for each tensor of positions; images of files may be decoded ahead."""
         if isinstance(self.source, Tensor):
             return map(self.pick, pieces)
         rows = [self.indices.index_select(0, positions).cpu() for positions in pieces]
         return (images.to(self.labels.device) for images in self.source.read(rows))
 
     def take(self, positions: Tensor) -> Split:
-        """Return the examples at these positions of this split (int64, or one bool for each),
-        in that order.
-        """
+        """Return the examples at these positions (int64, or a bool each), in that order."""
         return Split(self.source, self.labels[positions], self.indices[positions])
 
     def on(self, device: torch.device, source: Tensor | Pictures) -> Split:
-        """Return the same examples on a device, whose images are given: there, or left where
-        they were.
-        """
+        """Return the same examples on a device, with these images, there or elsewhere."""
         return Split(source, self.labels.to(device), self.indices.to(device))
 
 
@@ -97,19 +88,17 @@ class Splits:
         test: The published test data.
         num_classes: How many classes there are.
         image_shape: Channels, height, width.
-        mean: float32 [channels], the mean pixel of ``train`` in raw units, or the one that the data
-            set is given.
-        std: float32 [channels], the population standard deviation of the pixels of ``train``; 1 for
-            a channel that is constant; or the one that the data set is given.
+        mean: float32 [channels], the mean pixel of ``train`` in raw units, or the data set's own.
+        std: float32 [channels], the population standard deviation of the pixels of ``train``, 1 for
+            a channel that is constant; or the data set's own.
         published: How many training examples were published; ``train.indices`` are below it.
         classes: The published numbers of the classes that were taken, ascending: label i is
             ``classes[i]``. ``None``: all classes, with their own numbers.
-        class_names: What the classes are called, by label; ``None`` where the data set does not
-            say.
+        class_names: Names of the classes by label; ``None`` where the data set has none.
         fingerprint: Of the data set.
         verified: False: the checksums of the data set's files were not compared.
-        streamed: True: the images are read from files while they are used, since memory is too
-            small for them.
+        streamed: True: the images are read from files when they are used, as memory is too small
+            for them.
         skipped: How many of the data set's files could not be read and were left out.
     """
 
@@ -135,7 +124,7 @@ class Splits:
 
     @property
     def leaks(self) -> bool:
-        """Whether what is validated on is the test split."""
+        """Whether the validation split is the test split."""
         return self.valid is self.test
 
 
@@ -147,29 +136,27 @@ def split(
     classes: int | None = None,
     seed: int = 0,
 ) -> Splits:
-    """Divide the training data into examples to train on and examples to validate on, keeping the
-    classes' shares.
+    """Divide the training data into a training and a validation split, stratified by class.
 
-    Sizes are exact; what a class gets is rounded by largest remainder, ties by class number.
+    Sizes are exact; the number for a class is rounded by largest remainder, ties by class number.
     Examples stay in published order. Validation examples are drawn first and do not depend on
     ``subset`` when ``valid`` is a number of examples.
 
     Args:
         dataset: As published.
-        valid: How many examples to validate on; a number below 1 is a fraction, of ``subset`` if
-            that is given, else of the training data; 0 is none. "test" takes the test split, which
-            is a leak: for comparison with authors who select so, and with nothing else.
-        subset: How many examples to train on, drawn from those that are not validated on; None
+        valid: Number of validation examples; a number below 1 is a fraction, of ``subset`` if that
+            is given, else of the training data; 0 is none. "test" takes the test split, which is a
+            leak: only for comparison with authors who select so.
+        subset: Number of training examples, drawn from those not in the validation split; None
             takes them all.
-        classes: How many classes to take, in all three splits, with labels renumbered from 0; None
-            takes them all. Those of a smaller number are among those of a larger one. All other
-            numbers are of their examples.
+        classes: Number of classes to take, in all three splits, with labels renumbered from 0; None
+            takes them all. The classes of a smaller number are among those of a larger one. All
+            other numbers refer to their examples.
         seed: Of all draws.
 
     Raises:
         ConfigError: ``valid``, ``subset`` or ``classes`` is no such number.
-        DataError: There are not that many examples, or a class is left without an example to train
-            on.
+        DataError: There are not that many examples, or a class has no training example left.
 
     >>> from tombola.data.loading import load
     >>> splits = split(load("digits"), valid=0.1, subset=1000)
@@ -180,39 +167,41 @@ def split(
     ((2, 3, 4), [0, 1, 2])
     """
     valid, subset, classes = own_numbers((valid, subset, classes))
-    whole = Split(
-        dataset.train_images, dataset.train_labels, torch.arange(len(dataset.train_labels))
-    )
-    test = Split(dataset.test_images, dataset.test_labels, torch.arange(len(dataset.test_labels)))
-    number, numbers = dataset.num_classes, None
+    available = _all_of(dataset.train_images, dataset.train_labels)
+    test = _all_of(dataset.test_images, dataset.test_labels)
+    num_classes, taken_classes = dataset.num_classes, None
     if classes is not None:
-        numbers = _drawn_classes(number, classes, seed)
-        whole, test = (_of_classes(one, numbers, number) for one in (whole, test))
-        number = classes
-    size = _valid_size(0 if valid == "test" else valid, len(whole), subset)
-    labels = whole.labels.cpu()
-    taken = stratified.draw(labels, size, number, seeds.generator(seed, "valid"))
-    left = torch.ones(len(whole), dtype=torch.bool)
-    left[taken] = False
-    chosen = left.nonzero().flatten()
+        taken_classes = _drawn_classes(num_classes, classes, seed)
+        available = _of_classes(available, taken_classes, num_classes)
+        test = _of_classes(test, taken_classes, num_classes)
+        num_classes = classes
+
+    # Validation examples first, so that they do not depend on the subset.
+    labels = available.labels.cpu()
+    size = _valid_size(0 if valid == "test" else valid, len(available), subset)
+    validated = stratified.draw(labels, size, num_classes, seeds.generator(seed, "valid"))
+    is_left = torch.ones(len(available), dtype=torch.bool)
+    is_left[validated] = False
+    trained = is_left.nonzero().flatten()
     if subset is not None:
-        chosen = chosen[
-            stratified.draw(labels[chosen], subset, number, seeds.generator(seed, "subset"))
-        ]
-    empty = torch.bincount(labels[chosen], minlength=number).eq(0).nonzero().flatten().tolist()
+        generator = seeds.generator(seed, "subset")
+        trained = trained[stratified.draw(labels[trained], subset, num_classes, generator)]
+
+    examples_by_class = torch.bincount(labels[trained], minlength=num_classes)
+    empty = examples_by_class.eq(0).nonzero().flatten().tolist()
     if empty:
         raise DataError(
-            f"class {empty[0]} is left without an example to train on ({len(chosen)} examples of "
-            f"{number} classes; {len(empty)} of them have none); a larger subset or a smaller "
+            f"class {empty[0]} is left without an example to train on ({len(trained)} examples of "
+            f"{num_classes} classes; {len(empty)} of them have none); a larger subset or a smaller "
             "validation split would keep one"
         )
-    train = whole if len(chosen) == len(whole) else whole.take(chosen)
+    train = available if len(trained) == len(available) else available.take(trained)
     mean, std = dataset.moments or moments(train, dataset.moments_of)
     return Splits(
         train=train,
-        valid=test if valid == "test" else whole.take(taken),
+        valid=test if valid == "test" else available.take(validated),
         test=test,
-        num_classes=number,
+        num_classes=num_classes,
         image_shape=dataset.image_shape,
         mean=mean,
         std=std,
@@ -221,24 +210,27 @@ def split(
         verified=dataset.verified,
         streamed=dataset.streamed,
         skipped=dataset.skipped,
-        classes=numbers,
-        class_names=_named(dataset.class_names, numbers),
+        classes=taken_classes,
+        class_names=_names_of(dataset.class_names, taken_classes),
     )
 
 
+def _all_of(images: Tensor | Pictures, labels: Tensor) -> Split:
+    return Split(images, labels, torch.arange(len(labels)))
+
+
 def inputs(splits: Splits) -> dict[str, Any]:
-    """Say what a model of a data set is given and what its outputs stand for, as plain data: a
-    ticket keeps it.
+    """Describe a model's inputs and outputs as plain data, which a ticket keeps.
 
     Returns:
-        shape: Channels, height and width of an image. dtype: Of the raw images, "uint8" or
-            "float32". mean, std: By
-        channel, in raw units, exactly: a model takes ``(images - mean) / std``. classes: By output,
-        its name, or else its number in the published data.
+        ``shape``: channels, height and width of an image. ``dtype``: of the raw images, "uint8" or
+        "float32". ``mean`` and ``std``: by channel, in raw units, exactly; a model takes ``(images
+        - mean) / std``. ``classes``: for each output the name of its class, or else its number in
+        the published data.
 
     >>> from tombola.data.loading import load
-    >>> found = inputs(split(load("digits")))
-    >>> found["shape"], found["dtype"], len(found["mean"]), found["classes"][:3]
+    >>> described = inputs(split(load("digits")))
+    >>> described["shape"], described["dtype"], len(described["mean"]), described["classes"][:3]
     ([1, 8, 8], 'uint8', 1, [0, 1, 2])
     """
     numbers = range(splits.num_classes) if splits.classes is None else splits.classes
@@ -251,47 +243,38 @@ def inputs(splits: Splits) -> dict[str, Any]:
     }
 
 
-def _named(names: Sequence[str] | None, numbers: Sequence[int] | None) -> tuple[str, ...] | None:
+def _names_of(names: Sequence[str] | None, numbers: Sequence[int] | None) -> tuple[str, ...] | None:
     if names is None:
         return None
     return tuple(names) if numbers is None else tuple(names[number] for number in numbers)
 
 
-def _drawn_classes(there: int, wanted: int, seed: int) -> tuple[int, ...]:
-    """Return the first of one permutation of the classes, so that few are among many."""
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 2:
+def _drawn_classes(num_classes: int, number: int, seed: int) -> tuple[int, ...]:
+    """Return the first of one permutation of the classes, so that smaller numbers nest."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < 2:
         raise ConfigError(
-            f"classes is {shown(wanted)}; it is a number of classes, at least 2, or none for all"
+            f"classes is {shown(number)}; it is a number of classes, at least 2, or none for all"
         )
-    if wanted > there:
-        raise ConfigError(f"classes is {shown(wanted)}; the data has {there}")
-    return tuple(
-        sorted(
-            torch.randperm(there, generator=seeds.generator(seed, "taken classes"))[
-                :wanted
-            ].tolist()
-        )
-    )
+    if number > num_classes:
+        raise ConfigError(f"classes is {shown(number)}; the data has {num_classes}")
+    order = torch.randperm(num_classes, generator=seeds.generator(seed, "taken classes"))
+    return tuple(sorted(order[:number].tolist()))
 
 
-def _of_classes(split: Split, numbers: Sequence[int], there: int) -> Split:
-    """Return the examples of some classes, at their published positions, with their labels
-    renumbered.
-    """
-    label = torch.full((there,), -1)
+def _of_classes(split: Split, numbers: Sequence[int], num_classes: int) -> Split:
+    """Return the examples of some classes, with their labels renumbered."""
+    label = torch.full((num_classes,), -1)
     label[list(numbers)] = torch.arange(len(numbers))
     label = label.to(split.labels.device)
-    own = split.take(torch.nonzero(label[split.labels] >= 0).flatten().cpu())
-    return replace(own, labels=label[own.labels])
+    taken = split.take(torch.nonzero(label[split.labels] >= 0).flatten().cpu())
+    return replace(taken, labels=label[taken.labels])
 
 
 def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the mean and the population standard deviation of each channel's pixels, float32
-    [channels].
+    """Return the mean and population standard deviation of each channel, float32 [channels].
 
-    They are computed in float64, some images at a time; of bytes from how often each value is
-    there, which takes one look at the images. A channel that is constant has a standard deviation
-    of 1.
+    They are computed in float64, some images at a time; those of bytes from histograms, which takes
+    one pass over the images. A channel that is constant has a standard deviation of 1.
 
     Args:
         split: The images.
@@ -320,33 +303,30 @@ def moments(split: Split, sample: int | None = None) -> tuple[Tensor, Tensor]:
         std = ((counts * (values - mean.view(-1, 1)).square()).sum(1) / pixels).sqrt()
         std[(counts > 0).sum(1) == 1] = 1.0
         return mean.float(), std.float()
+    # Of floats in two passes, as the sum of squares loses digits where the mean is large.
     mean = over_chunks(lambda images: images.double().sum((0, 2, 3))).sum(0) / pixels
     centre = mean.view(-1, 1, 1)
     squares = over_chunks(lambda images: (images.double() - centre).square().sum((0, 2, 3))).sum(0)
     std = (squares / pixels).sqrt()
     lowest = over_chunks(lambda images: images.amin((0, 2, 3))).amin(0)
     highest = over_chunks(lambda images: images.amax((0, 2, 3))).amax(0)
-    # Not std == 0: the rounding of the mean leaves a little, and dividing by it would blow a new
-    # value up.
+    # Not std == 0: rounding of the mean leaves a tiny deviation, and to divide by it would blow up
+    # any other value.
     std[lowest == highest] = 1.0
     return mean.float(), std.float()
 
 
 def _histograms(images: Tensor) -> Tensor:
-    """Count how often each value is there, shape [channels, 256]."""
-    return torch.stack(
-        [torch.bincount(channel.reshape(-1), minlength=256) for channel in images.transpose(0, 1)]
-    ).cpu()
+    """Count how often each value occurs, shape [channels, 256]."""
+    channels = images.transpose(0, 1)
+    counts = [torch.bincount(channel.reshape(-1), minlength=256) for channel in channels]
+    return torch.stack(counts).cpu()
 
 
 def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
-    """Return how many examples to validate on, once it is sure that there are enough."""
-    if (
-        isinstance(valid, bool)
-        or not isinstance(valid, int | float)
-        or not math.isfinite(valid)
-        or valid < 0
-    ):
+    """Return the number of validation examples, after checking that there are enough."""
+    is_number = isinstance(valid, int | float) and not isinstance(valid, bool)
+    if not is_number or not math.isfinite(valid) or valid < 0:
         raise ConfigError(
             f"valid is {shown(valid)}; it is a number of examples, or a fraction below 1"
         )
@@ -355,24 +335,20 @@ def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
             f"valid is {shown(valid)}; a fraction is below 1, and {shown(int(valid))} examples are "
             "written so"
         )
-    if subset is not None and (
-        isinstance(subset, bool) or not isinstance(subset, int) or subset < 1
-    ):
+    is_count = isinstance(subset, int) and not isinstance(subset, bool)
+    if subset is not None and (not is_count or subset < 1):
         raise ConfigError(
             f"subset is {shown(subset)}; it is a number of examples to train on, at least 1, or "
             "none for all"
         )
-    size = (
-        valid
-        if isinstance(valid, int)
-        else round(valid * (published if subset is None else subset))
-    )
+    if isinstance(valid, int):
+        size = valid
+    else:
+        size = round(valid * (published if subset is None else subset))
     if size + (subset or 1) > published:
-        wanted = (
-            f"{shown(subset)} to train on" if subset is not None else "at least one to train on"
-        )
+        trained = "at least one" if subset is None else shown(subset)
         raise DataError(
-            f"{shown(size)} examples to validate on and {wanted} are more than the {published} "
-            "training examples there are"
+            f"{shown(size)} examples to validate on and {trained} to train on are more than the "
+            f"{published} training examples there are"
         )
     return size

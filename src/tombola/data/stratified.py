@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def quotas(sizes: list[int], count: int) -> list[int]:
-    """Divide ``count`` in proportion to the sizes, exactly: the largest remainders are rounded up,
-    ties by position.
+    """Divide ``count`` in proportion to the sizes, exactly, by the largest remainders.
 
-    ``count`` is at most the sum of the sizes; no quota is above its size.
+    Ties are broken by position. ``count`` is at most the sum of the sizes; no quota is above its
+    size.
 
     >>> quotas([50, 30, 20], 11)
     [6, 3, 2]
@@ -46,5 +46,7 @@ def draw(labels: Tensor, count: int, num_classes: int, generator: torch.Generato
     order = torch.randperm(len(labels), generator=generator)
     shuffled = labels[order]
     sizes = torch.bincount(labels, minlength=num_classes).tolist()
-    drawn = [order[shuffled == label][:quota] for label, quota in enumerate(quotas(sizes, count))]
+    drawn = []
+    for label, quota in enumerate(quotas(sizes, count)):
+        drawn.append(order[shuffled == label][:quota])
     return torch.cat(drawn).sort().values

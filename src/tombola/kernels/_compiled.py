@@ -14,11 +14,10 @@ from tombola.masks.masks import MaskHandle
 
 
 class Compiled(Eager):
-    """Compile a model before it is trained, which takes a minute and needs a compiler on the
-    machine.
+    """Compile a model before training: it takes a minute and needs a compiler on the machine.
 
-    ``compile: true`` is the same. Its kernels round otherwise than torch's own. Models are tested
-    as they are written.
+    ``compile: true`` is the same. Its kernels round differently from torch's own. Models are tested
+    uncompiled.
     """
 
     tolerance: ClassVar[float] = 1e-4

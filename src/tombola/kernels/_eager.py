@@ -18,7 +18,7 @@ from tombola.masks.masks import MaskHandle
 
 
 class Eager(Kernel):
-    """Run a model as it is written; every model can be run so.
+    """Run a model as it is written, which works for every model.
 
     Parameters may be frozen and thawed, and anything else of the model may change between two
     steps.
@@ -58,12 +58,10 @@ class Eager(Kernel):
 
 
 def check_same(first: Mapping[str, nn.Parameter], model: nn.Module) -> None:
-    """Refuse to go on without a parameter that was trained: the optimiser would move what the
-    model has no more.
-    """
-    there = set(map(id, model.parameters()))
+    """Refuse a model that lost a trained parameter: the optimiser would go on moving that one."""
+    current = set(map(id, model.parameters()))
     for name, parameter in first.items():
-        if id(parameter) not in there and parameter.requires_grad:
+        if id(parameter) not in current and parameter.requires_grad:
             raise InputError(
                 f"the parameter '{name}' is no longer part of the model that trains, and the "
                 "optimiser does not know another in its place; change its values in place (with "

@@ -19,22 +19,21 @@ from tombola.masks.masks import MaskHandle
 
 
 class Traced(Eager):
-    """Run the operations of one step again and again, without what torch's modules and autograd do
-    around them.
+    """Repeat the recorded operations of one step, without the overhead of modules and autograd.
 
-    It takes models of torch's own layers without batch norm, hooks and anything of one's own, in
-    float32, and has the bits of `eager`. What a recording would freeze is one of three things.
+    It takes models of torch's own layers without batch norm, hooks and anything of the user's own,
+    in float32, and has the bits of `eager`. A recording must freeze nothing that can change.
     Tensors (every parameter, trained or frozen, and the batch) are its inputs. What torch's own
     layers read besides (their settings, their mode, which weights are tied) is in its key, and is
-    looked at again whenever somebody had the model in hands. Anything else makes a step run as
+    compared again whenever the model may have been changed. Anything else makes a step run as
     `eager` runs it: a loss that is not declared `recordable`, a batch that is no tuple of tensors,
-    a hook that came later.
+    a hook that was added later.
     """
 
     preferred: ClassVar[Mapping[str, int]] = {"cpu": 1}
 
     def refusal(self, model: nn.Module, training: Training, kind: str) -> str:  # noqa: ARG002
-        """Say what a model or its settings have that a recording would freeze."""
+        """Say what a recording cannot take."""
         if traceable(model) and training.precision == "float32" and not training.compile:
             return ""
         return (
@@ -53,20 +52,18 @@ class Traced(Eager):
         reseed: Callable[[], None],
     ) -> Program:
         """Prepare to record the first batch of each shape."""
-        plain = super().prepare(
+        eager = super().prepare(
             model, handle, training, loss=loss, optimizer=optimizer, reseed=reseed
         )
         function = declared(loss)
         if function is None:
-            return plain
-        recorded = _Recorded(model, loss, function, plain.gradients)
-        return plain._replace(gradients=recorded.gradients, upkeep=recorded.upkeep)
+            return eager
+        recorded = _Recorded(model, loss, function, eager.gradients)
+        return eager._replace(gradients=recorded.gradients, upkeep=recorded.upkeep)
 
 
 class _Recorded:
-    """Gradients by a recording where one stands for the model as it is, and as the step is
-    written elsewhere.
-    """
+    """Gradients by a recording where one fits the model as it is, else by the eager step."""
 
     def __init__(
         self, model: nn.Module, loss: Loss, declared: FunctionType, eager: Callable[[Any], Tensor]
@@ -75,11 +72,11 @@ class _Recorded:
         self._first = names.parameters(model)
         self._anatomy: Anatomy | None = None
         self._settings: object = None
-        # By the batch alone: the rest stays as it is until the upkeep finds it changed.
+        # By the batch alone: the rest of the key stays until the upkeep finds it changed.
         self._traces: dict[object, Trace | None] = {}
 
     def upkeep(self) -> None:
-        """See whether the recordings still fit; forget them if they do not."""
+        """Check whether the recordings still fit; forget them if they do not."""
         if self._anatomy is None or not self._anatomy.unchanged():
             check_same(self._first, self._model)
             self._anatomy = Anatomy.of(self._model)
@@ -96,7 +93,8 @@ class _Recorded:
             return self._eager(batch)
         assert self._anatomy is not None
         parameters = self._anatomy.parameters
-        for parameter in parameters:  # before the new ones are there, so that memory holds one set
+        # Freed before the new ones are computed, so that memory holds one set of gradients.
+        for parameter in parameters:
             parameter.grad = None
         with torch.no_grad():
             value, *grads = trace(*parameters, *batch)

@@ -1,10 +1,8 @@
-"""Anatomy: all that a step reads of a model made of torch's own layers, and whether it is still
-so.
-"""
+"""Anatomy: all that a step reads of a model of torch's own layers, and whether it has changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,27 +17,18 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARTS = ("_parameters", "_buffers", "_modules")
 _PLAIN = (
-    type(None),
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    torch.dtype,
-    torch.device,
-    torch.memory_format,
-    torch.layout,
-)
+    type(None), bool, int, float, complex, str,
+    torch.dtype, torch.device, torch.memory_format, torch.layout,
+)  # fmt: skip
 
 
 def traceable(model: nn.Module) -> bool:
     """Whether a recording of one step stands for every step of a model.
 
-    It does for one of torch's own layers, without buffers, hooks and whatever else is not torch's:
-    a module of the user's own may decide in Python what it does next, which a recording would
+    It does for a model of torch's own layers without buffers, hooks or anything that is not
+    torch's. A user's own module may decide in Python what it does next, which a recording would
     freeze; buffers, such as those of batch norm, change while a model trains. Attributes of layers
-    may be plain values alone; a tensor, a function or an object may change, and nobody would see
-    it.
+    must be plain values: a tensor, a function or an object may change without being noticed.
 
     >>> traceable(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))), traceable(nn.BatchNorm1d(2))
     (True, False)
@@ -49,7 +38,7 @@ def traceable(model: nn.Module) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """All that a step reads of a model made of torch's own layers, and whether it is still so.
+    """All that a step reads of a model of torch's own layers, and whether it has changed.
 
     Attributes:
         key: Equal for two models whose steps are the same operations on tensors of the same layout.
@@ -60,8 +49,8 @@ class Anatomy:
     key: object
     parameters: list[nn.Parameter]
     trained: list[nn.Parameter]
-    # For `unchanged`, which may run in every step and must take microseconds: all is compared in a
-    # few passes.
+    # What `unchanged` compares. It may run in every step and must take microseconds, so everything
+    # is compared in a few passes over flat lists.
     _modules: list[nn.Module]
     _kinds: list[type[nn.Module]]
     _empty: list[Any]
@@ -74,50 +63,49 @@ class Anatomy:
 
     @classmethod
     def of(cls, model: nn.Module) -> Anatomy | None:
-        """Look at a model; nothing if a recording might freeze something of it."""
+        """Inspect a model; ``None`` if a recording might freeze something of it."""
         modules, parameters = list(model.modules()), list(model.parameters())
         if not all(map(_is_plain_module, modules)) or not all(map(_is_plain_parameter, parameters)):
             return None
-        # Each part by its number, so that those which are one (a shared layer, tied weights) have
-        # one number.
-        number_of = {id(part): number for number, part in enumerate(chain(modules, parameters))}
-        places = chain(
-            model.named_modules(remove_duplicate=False),
-            model.named_parameters(remove_duplicate=False),
-        )
-        layouts = list(map(layout, parameters))
-        key = (
-            tuple((name, number_of[id(part)]) for name, part in places),
-            tuple(map(_settings, modules)),
-            tuple(layouts),
-        )
-        parts = [vars(module)[name] for module in modules for name in _PARTS]
-        lists = [
-            value for module in modules for value in vars(module).values() if type(value) is list
-        ]
-        filled = [*map(vars, modules), *(part for part in parts if part), *lists]
-        settings = [*map(_reader, modules), *(values.copy for values in lists)]
-        read_parts = [part.values for part in parts if part]
+
+        # Containers that are empty must stay empty; of the others the size and each entry is
+        # compared.
+        empty: list[Any] = []
+        filled: list[Any] = [vars(module) for module in modules]
+        readers: list[Callable[[], Any]] = [_reader(module) for module in modules]
+        for module in modules:
+            attributes = vars(module)
+            for name in _PARTS:
+                part = attributes[name]
+                if part:
+                    filled.append(part)
+                    readers.append(part.values)
+                else:
+                    empty.append(part)
+            for name in _HOOKS:
+                empty.append(attributes[name])
+            for value in attributes.values():
+                if type(value) is list:
+                    filled.append(value)
+                    readers.append(value.copy)
         return cls(
-            key=key,
+            key=_key(model, modules, parameters),
             parameters=parameters,
             trained=[parameter for parameter in parameters if parameter.requires_grad],
             _modules=modules,
             _kinds=list(map(type, modules)),
-            _empty=[part for part in parts if not part]
-            + [vars(m)[name] for m in modules for name in _HOOKS],
+            _empty=empty,
             _filled=filled,
             _sizes=list(map(len, filled)),
-            _readers=[*settings, *read_parts],
-            _read=list(chain.from_iterable(map(call, [*settings, *read_parts]))),
-            # No hooks, whatever the containers are that they would be in: a list that is empty now
-            # may be filled.
+            _readers=readers,
+            _read=list(chain.from_iterable(map(call, readers))),
+            # No hooks at all, not those that there are now: a list that is empty may be filled.
             _flags=[(p.requires_grad, p.shape, p.dtype, None, None) for p in parameters],
             _strides=list(map(Tensor.stride, parameters)),
         )
 
     def unchanged(self) -> bool:
-        """Whether the model is as it was when it was looked at."""
+        """Whether the model is as it was when it was inspected."""
         try:
             return (
                 not any(self._empty)
@@ -127,8 +115,21 @@ class Anatomy:
                 and list(map(_flags, self.parameters)) == self._flags
                 and list(map(Tensor.stride, self.parameters)) == self._strides
             )
-        except KeyError:  # an attribute was taken away and another one added
+        except KeyError:  # an attribute was removed and another one added
             return False
+
+
+def _key(
+    model: nn.Module, modules: Sequence[nn.Module], parameters: Sequence[nn.Parameter]
+) -> object:
+    """Return what two models must have in common to share a recording."""
+    # A shared layer and tied weights have one number under several names.
+    number_of = {id(part): number for number, part in enumerate(chain(modules, parameters))}
+    named_parts = chain(
+        model.named_modules(remove_duplicate=False), model.named_parameters(remove_duplicate=False)
+    )
+    structure = tuple((name, number_of[id(part)]) for name, part in named_parts)
+    return structure, tuple(map(_settings, modules)), tuple(map(layout, parameters))
 
 
 _flags = attrgetter(
@@ -137,27 +138,33 @@ _flags = attrgetter(
 
 
 def _reader(module: nn.Module) -> Callable[[], object]:
-    """Make what reads a module's mode and its own attributes, quickly."""
-    own = [name for name in vars(module) if name not in _OF_EVERY_MODULE]
-    # The mode twice: a getter of a single name would give the value itself and no tuple.
-    return partial(itemgetter("training", "training", *own), vars(module))
+    """Make a function that reads a module's mode and its own attributes, quickly."""
+    # The mode twice: a getter of a single name would return the value itself and no tuple.
+    getter = itemgetter("training", "training", *_own_attributes(module))
+    return partial(getter, vars(module))
+
+
+def _own_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes that a layer has beyond those of every module."""
+    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
 
 
 def _is_plain_module(module: nn.Module) -> bool:
-    """Whether a module is torch's own, and nothing but plain values and parameters decides what
-    it does.
-    """
+    """Whether a module is torch's own and depends on plain values and parameters alone."""
     kind = type(module)
-    return (
-        kind.__module__.startswith("torch.nn.modules.")
-        and getattr(nn, kind.__name__, None) is kind
-        and kind.forward.__module__.startswith("torch.nn.modules.")
-        and not any(vars(module)[name] for name in _HOOKS)
-        and not any(buffer is not None for buffer in vars(module)["_buffers"].values())
-        and all(
-            _is_plain(value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE
-        )
-    )
+    if (
+        not kind.__module__.startswith("torch.nn.modules.")
+        or getattr(nn, kind.__name__, 0) is not kind
+    ):
+        return False
+    if not kind.forward.__module__.startswith("torch.nn.modules."):
+        return False
+    attributes = vars(module)
+    if any(attributes[name] for name in _HOOKS):
+        return False
+    if any(buffer is not None for buffer in attributes["_buffers"].values()):
+        return False
+    return all(map(_is_plain, _own_attributes(module).values()))
 
 
 def _is_plain(value: object) -> bool:
@@ -180,17 +187,16 @@ def _is_plain_parameter(parameter: nn.Parameter) -> bool:
 
 
 def _settings(module: nn.Module) -> tuple[object, ...]:
-    """Return the kind of a module, its mode and its own attributes, exactly: 1, 1.0 and True
-    are three values.
+    """Return the kind of a module, its mode and its own attributes.
+
+    Each attribute with its type: 1, 1.0 and True are three values.
     """
-    own = {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
-    return (
-        type(module),
-        module.training,
-        tuple((name, type(value), repr(value)) for name, value in own.items()),
-    )
+    attributes = []
+    for name, value in _own_attributes(module).items():
+        attributes.append((name, type(value), repr(value)))
+    return type(module), module.training, tuple(attributes)
 
 
 def layout(tensor: Tensor) -> tuple[object, ...]:
-    """Return all that decides which operations a tensor is worked on with, but its numbers."""
+    """Return all of a tensor but its values that decides which operations are run on it."""
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.requires_grad

@@ -17,11 +17,10 @@ from tombola.masks.masks import MaskHandle
 
 
 def named(name: str) -> Kernel:
-    """Make the kernel of that name: an entry of `tombola.kernels`, or ``package.module:Name`` of
-    the user's own.
+    """Make the kernel of that name: an entry of `tombola.kernels` or ``package.module:Name``.
 
     Raises:
-        ConfigError: There is none, or the user's own is none.
+        ConfigError: There is none, or the user's own is no kernel.
 
     >>> named("eager").tolerance
     0.0
@@ -33,10 +32,10 @@ def named(name: str) -> Kernel:
 
 
 def preferred(model: nn.Module, training: Training, kind: str) -> str:
-    """Return the name of the kernel that runs a model where nothing is said.
+    """Return the name of the kernel that runs a model by default.
 
     Args:
-        model: What is trained.
+        model: The model to train.
         training: Its settings.
         kind: Of the device: "cpu" or "cuda".
 
@@ -45,27 +44,25 @@ def preferred(model: nn.Module, training: Training, kind: str) -> str:
     >>> preferred(nn.BatchNorm1d(2), Training(epochs=1), "cpu")
     'eager'
     """
-    best, most = "eager", 0
+    best, highest = "eager", 0
     for name in catalogue.entries("tombola.kernels"):
         kernel = named(name)
         rank = kernel.preferred.get(kind, 0)
-        if rank > most and not kernel.refusal(model, training, kind):
-            best, most = name, rank
+        if rank > highest and not kernel.refusal(model, training, kind):
+            best, highest = name, rank
     return best
 
 
 class _Own(Kernel):
-    """A kernel of the user's own: whatever it does against the protocol becomes one line that
-    names it.
-    """
+    """A user's own kernel: any breach of the protocol becomes one line that names it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         with self._code():
-            made = catalogue.own(name)()
-        if not isinstance(made, Kernel):
-            raise self._error(f"gives a {type(made).__name__}")
-        self._kernel = made
+            kernel = catalogue.own(name)()
+        if not isinstance(kernel, Kernel):
+            raise self._error(f"gives a {type(kernel).__name__}")
+        self._kernel = kernel
 
     def refusal(self, model: nn.Module, training: Training, kind: str) -> str:
         with self._code():
@@ -90,8 +87,7 @@ class _Own(Kernel):
                 f"gives {described(value)} as the loss of a batch; a detached scalar is needed"
             )
 
-        rest = (self._guarded(part) for part in program[1:])
-        return Program(checked, *rest)
+        return Program(checked, *map(self._guarded, program[1:]))
 
     def inference(self, model: nn.Module) -> nn.Module:
         with self._code():

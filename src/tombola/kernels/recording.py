@@ -1,8 +1,8 @@
 """Recordings: forward and backward of a batch as one list of tensor operations.
 
-A LeNet's step takes a millisecond or less, a third of which would go into calling modules and
-building the autograd graph. A recording leaves that out and changes no bit. Models of one structure
-share one.
+A LeNet's step takes a millisecond or less, and a third of it is spent on calling modules and
+building the autograd graph. A recording saves that time and changes no bit. Models of one structure
+share a recording.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ Batch: TypeAlias = tuple[Tensor, ...]
 Trace: TypeAlias = Callable[..., list[Tensor | None]]
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KEPT = 32  # traces held at once: a few architectures, each with a last batch of another size
+_MOST_TRACES = 32  # kept: a few architectures, each with a last batch of another size
 _traces: dict[object, Trace | None] = {}
 _recordable: weakref.WeakSet[FunctionType] = weakref.WeakSet()
 
 
 def recordable(loss: F) -> F:
-    """Declare that what a loss does hangs on the model and the batch alone, so that a step of it
-    may be recorded.
+    """Declare that a loss depends on the model and the batch alone, so that it may be recorded.
 
-    A recording runs the loss once and its operations ever after. So a loss must read nothing that
-    may change: no attribute of its own object, no variable around it, no number from a tensor. One
-    that is not declared is called in every step.
+    A recording calls the loss once and repeats its operations from then on. So a loss must read
+    nothing that may change: no attribute of its own object, no variable around it, no number from a
+    tensor. A loss that is not declared is called in every step.
 
     Args:
-        loss: A function or a method; one that overrides or wraps it is not declared by it.
+        loss: A function or a method. One that overrides or wraps it must be declared separately.
 
     >>> @recordable
     ... def loss(model, batch):
@@ -50,9 +49,7 @@ def recordable(loss: F) -> F:
 
 
 def is_special() -> bool:
-    """Whether torch is told to do something of its own with every operation or module, which a
-    recording passes by.
-    """
+    """Whether torch is set to do more with every operation or module than a recording would."""
     return bool(
         torch._C._is_any_autocast_enabled()
         or torch.is_anomaly_enabled()
@@ -62,22 +59,22 @@ def is_special() -> bool:
 
 
 def declared(loss: Loss) -> FunctionType | None:
-    """Return the function of a loss that is declared `recordable`; nothing of any other loss."""
+    """Return the function of a loss that is declared `recordable`; ``None`` for any other loss."""
     function = loss.__func__ if isinstance(loss, MethodType) else loss
     return function if isinstance(function, FunctionType) and function in _recordable else None
 
 
 def key_of(batch: Batch) -> object:
-    """Return what a recording has of a batch in its key."""
+    """Return a batch's part in the key of a recording."""
     return tuple(map(layout, batch))
 
 
 def trace_of(
     key: object, anatomy: Anatomy, model: nn.Module, loss: Loss, batch: Batch
 ) -> Trace | None:
-    """Return the trace of a key, made if there is none; the oldest ones are let go."""
+    """Return the trace of a key, recorded if there is none; the oldest are dropped."""
     if key not in _traces:
-        while len(_traces) >= _KEPT:
+        while len(_traces) >= _MOST_TRACES:
             del _traces[next(iter(_traces))]
         _traces[key] = _trace(anatomy, model, loss, batch)
     return _traces[key]
@@ -87,81 +84,101 @@ def trace_of(
 def _in_place_of(
     parameters: Sequence[nn.Parameter], tensors: Sequence[Tensor], model: nn.Module
 ) -> Iterator[None]:
-    """Let a model compute with other tensors than its parameters, wherever they stand in it."""
+    """Let a model compute with other tensors than its parameters, wherever it uses them."""
     # Not functional_call, which leaves a layer that is used in two places without its parameters.
     tensor_of = dict(zip(map(id, parameters), tensors, strict=True))
-    places = [vars(module)["_parameters"] for module in model.modules()]
-    before = [dict(place) for place in places]
+    entries = [vars(module)["_parameters"] for module in model.modules()]
+    originals = [dict(named) for named in entries]
     try:
-        for place in places:
-            place |= {name: tensor_of[id(held)] for name, held in place.items() if held is not None}
+        for named in entries:
+            for name, parameter in named.items():
+                if parameter is not None:
+                    named[name] = tensor_of[id(parameter)]
         yield
     finally:
-        for place, held in zip(places, before, strict=True):
-            place |= held
+        for named, original in zip(entries, originals, strict=True):
+            named |= original
 
 
 def _trace(anatomy: Anatomy, model: nn.Module, loss: Loss, batch: Batch) -> Trace | None:
-    """Record forward and backward of a batch as one list of tensor operations; nothing where
-    that cannot be.
+    """Record forward and backward of a batch as one list of tensor operations.
+
+    ``None`` where that is not possible.
     """
-    # imports torch's compiler: for those who train
+    # Imports torch's compiler, which takes long: only for those who train.
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    given, number = (*anatomy.parameters, *batch), len(anatomy.parameters)
     if any(tensor.requires_grad for tensor in batch):
         return None
-    copies = list(map(_copied, given))
-    if any(copy is None for copy in copies):
-        return None
+    copies = []
+    for tensor in (*anatomy.parameters, *batch):
+        copy = _copied(tensor)
+        if copy is None:
+            return None
+        copies.append(copy)
 
     def step(*tensors: Tensor) -> list[Tensor | None]:
-        own = [
-            tensor.detach().requires_grad_(parameter.requires_grad)
-            for tensor, parameter in zip(tensors[:number], anatomy.parameters, strict=True)
-        ]
-        live = [tensor for tensor in own if tensor.requires_grad]
-        with torch.enable_grad(), _in_place_of(anatomy.parameters, own, model):
-            value = loss(model, tensors[number:])
-            grads = torch.autograd.grad(value, live, allow_unused=True)
-        laid_out = [
-            None if grad is None else _laid_out(grad, of)
-            for grad, of in zip(grads, live, strict=True)
-        ]
-        return [value.detach(), *laid_out]
+        return _step(anatomy.parameters, model, loss, tensors)
 
     try:
-        # The step is done once while it is recorded: on copies, for a layer may work in place, and
-        # with the random numbers put back, for dropout must not draw twice.
+        # Recording runs the step once: on copies, as a layer may work in place, and with the random
+        # state restored, as dropout must not draw twice.
         with torch.random.fork_rng(devices=[]):
             recorded = make_fx(step)(*copies)
-    except Exception:  # what is wrong, if anything is, is told where the step runs as it is written
+    except Exception:  # any fault of the model shows where the step runs eagerly
         return None
-    aten, graph = torch.ops.aten, recorded.graph
-    if any(node.op == "get_attr" for node in graph.nodes):
-        return None  # a tensor that is no input would stay what it is now
-    for node in graph.nodes:
-        # What it gave while it was recorded, several models' worth in all, would live as long as
-        # the recording.
-        node.meta.clear()
-        # Views for autograd's sake, and the transposes that it undoes: calls that compute nothing.
-        if node.target in (aten.detach.default, aten.alias.default):
-            node.replace_all_uses_with(node.args[0])
-        elif (
-            node.target is aten.t.default
-            and getattr(node.args[0], "target", None) is aten.t.default
-        ):
-            node.replace_all_uses_with(node.args[0].args[0])
-    graph.eliminate_dead_code()
+    # A tensor that is no input would be frozen.
+    if any(node.op == "get_attr" for node in recorded.graph.nodes):
+        return None
+    _simplify_(recorded.graph)
     recorded.recompile()
     return recorded.forward
 
 
+def _step(
+    parameters: Sequence[nn.Parameter], model: nn.Module, loss: Loss, tensors: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Return the loss of a batch and the gradients of those parameters that are trained.
+
+    Args:
+        parameters: Those of the model.
+        model: The model.
+        loss: Its loss.
+        tensors: Tensors to take the parameters' places, then those of the batch.
+    """
+    number = len(parameters)
+    values = []
+    for tensor, parameter in zip(tensors[:number], parameters, strict=True):
+        values.append(tensor.detach().requires_grad_(parameter.requires_grad))
+    trained = [value for value in values if value.requires_grad]
+    with torch.enable_grad(), _in_place_of(parameters, values, model):
+        result = loss(model, tuple(tensors[number:]))
+        grads = torch.autograd.grad(result, trained, allow_unused=True)
+    outputs: list[Tensor | None] = [result.detach()]
+    for grad, value in zip(grads, trained, strict=True):
+        outputs.append(None if grad is None else _laid_out(grad, value))
+    return outputs
+
+
+def _simplify_(graph: Any) -> None:
+    """Remove what computes nothing: views for autograd's sake, and transposes that it undoes."""
+    aten = torch.ops.aten
+    for node in graph.nodes:
+        # The node's result while it was recorded: together several models' worth of memory.
+        node.meta.clear()
+        if node.target in (aten.detach.default, aten.alias.default):
+            node.replace_all_uses_with(node.args[0])
+        elif node.target is aten.t.default:
+            argument = node.args[0]
+            if getattr(argument, "target", None) is aten.t.default:
+                node.replace_all_uses_with(argument.args[0])
+    graph.eliminate_dead_code()
+
+
 def _copied(tensor: Tensor) -> Tensor | None:
-    """Copy a tensor with its very strides; nothing where its elements lie over each other."""
+    """Copy a tensor with exactly its strides; ``None`` where its elements overlap in memory."""
     clone = tensor.detach().clone()
-    strides = zip(tensor.shape, tensor.stride(), clone.stride(), strict=True)
-    if any(one != other for size, one, other in strides if size > 1):
+    if not _same_order(tensor.shape, tensor.stride(), clone.stride()):
         return None
     # A clone may have another stride where there is one element, as in images of one channel, and
     # kernels choose by these strides, too.
@@ -172,10 +189,18 @@ def _copied(tensor: Tensor) -> Tensor | None:
 
 
 def _laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
-    """Lay a gradient out as its parameter, as autograd does when it accumulates one: sums go in
-    order of memory.
+    """Lay a gradient out in memory as its parameter, as autograd does when it accumulates one.
+
+    The bits of sums depend on it: they are taken in the order of memory.
     """
-    steps = zip(grad.shape, grad.stride(), parameter.stride(), strict=True)
-    if all(size == 1 or one == other for size, one, other in steps):
+    if _same_order(grad.shape, grad.stride(), parameter.stride()):
         return grad
     return torch.empty_like(parameter).copy_(grad)
+
+
+def _same_order(shape: Sequence[int], strides: Sequence[int], other_strides: Sequence[int]) -> bool:
+    """Whether two strides order the elements alike: those of dimensions of length 1 do not count."""
+    for length, stride, other in zip(shape, strides, other_strides, strict=True):
+        if length != 1 and stride != other:
+            return False
+    return True

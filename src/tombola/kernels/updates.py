@@ -1,4 +1,4 @@
-"""Updates: an optimiser's step below Python's overhead, with the mask."""
+"""Updates: an optimiser's step with little overhead of Python, and the mask."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tombola.masks.masks import MaskHandle
 def masked(
     optimizer: torch.optim.Optimizer, handle: MaskHandle, clip: float | None
 ) -> Callable[[], None]:
-    """Make the function that takes an optimiser's step and leaves pruned weights at zero.
+    """Make a function that takes an optimiser's step and leaves pruned weights at zero.
 
     Args:
         optimizer: SGD, Adam or AdamW, fused.
@@ -30,8 +30,7 @@ def masked(
             # Before clipping: the gradients of pruned weights must not count in the norm. Otherwise
             # they need no mask: these optimisers treat every weight by itself.
             handle.mask_gradients()
-            moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(moved, clip)
+            nn.utils.clip_grad_norm_(_parameters(optimizer), clip)
         move()
         # After the step: a pruned weight has a gradient and momentum of its own, and must not move.
         # (It may become minus zero, which is zero too.)
@@ -41,13 +40,12 @@ def masked(
 
 
 def update(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """Make the function that takes an optimiser's step, quicker than ``optimizer.step()`` and with
-    the same bits.
+    """Make a function that takes an optimiser's step, faster than ``optimizer.step()``.
 
-    State and settings stay the optimiser's own: it may be looked at, saved, and given another
-    learning rate or more parameters. Hooks on its step are not called. A parameter without a
-    gradient stays as it is, and so does its state; with momentum it may have its first gradient
-    later than others (torch's own fused SGD fails there).
+    The bits are the same. State and settings stay the optimiser's own: it may be inspected, saved,
+    and given another learning rate or more parameters. Hooks on its step are not called. A
+    parameter without a gradient stays as it is, and so does its state; with momentum it may have
+    its first gradient later than others (torch's own fused SGD fails there).
 
     Args:
         optimizer: SGD, Adam or AdamW, fused.
@@ -60,25 +58,26 @@ def update(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     >>> weight.tolist()
     [-0.44999998807907104]
     """
-    given = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    mixed = len({(parameter.dtype, parameter.device) for parameter in given}) > 1
+    mixed = len(_by_type(_parameters(optimizer))) > 1
     move = _move_sgd if isinstance(optimizer, torch.optim.SGD) else _move_adam
 
     @torch.no_grad()
     def step() -> None:
         for group in optimizer.param_groups:
             live = [parameter for parameter in group["params"] if parameter.grad is not None]
-            for alike in _of_one_type(live) if mixed else [live]:
-                if alike:
-                    move(optimizer, group, alike)
+            for part in _by_type(live) if mixed else [live]:
+                if part:
+                    move(optimizer, group, part)
 
     return step
 
 
-def _of_one_type(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Divide parameters so that a kernel can take each part: it works on one kind of numbers
-    and one device.
-    """
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _by_type(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Divide parameters by dtype and device: a fused kernel takes those of one."""
     parts: dict[object, list[Tensor]] = {}
     for parameter in parameters:
         parts.setdefault((parameter.dtype, parameter.device), []).append(parameter)
@@ -93,13 +92,20 @@ def _move_sgd(
         return
     buffers = [optimizer.state[parameter].get("momentum_buffer") for parameter in live]
     if any(map(is_, buffers, repeat(None))):
-        new = [parameter for parameter, buffer in zip(live, buffers, strict=True) if buffer is None]
-        made = [torch.empty_like(grad) for grad in _grads(new)]
-        _sgd_kernel(group, new, made, first=True)
-        for parameter, buffer in zip(new, made, strict=True):
+        # The kernel treats all parameters as new or none, so the new ones take a call of their own.
+        new, new_buffers = [], []
+        old, old_buffers = [], []
+        for parameter, buffer in zip(live, buffers, strict=True):
+            if buffer is None:
+                new.append(parameter)
+                new_buffers.append(torch.empty_like(parameter.grad))  # type: ignore[arg-type]
+            else:
+                old.append(parameter)
+                old_buffers.append(buffer)
+        _sgd_kernel(group, new, new_buffers, first=True)
+        for parameter, buffer in zip(new, new_buffers, strict=True):
             optimizer.state[parameter]["momentum_buffer"] = buffer
-        known = [(p, buffer) for p, buffer in zip(live, buffers, strict=True) if buffer is not None]
-        live, buffers = [p for p, _ in known], [buffer for _, buffer in known]
+        live, buffers = old, old_buffers
     if live:
         _sgd_kernel(group, live, buffers, first=False)
 
@@ -122,7 +128,7 @@ def _sgd_kernel(
 
 
 def _grads(live: Sequence[Tensor]) -> list[Tensor]:
-    return [parameter.grad for parameter in live]  # type: ignore[misc]  # those that live have one
+    return [parameter.grad for parameter in live]  # type: ignore[misc]  # all of them have one
 
 
 def _move_adam(
@@ -131,10 +137,8 @@ def _move_adam(
     states = [optimizer.state[parameter] for parameter in live]
     if not all(states):
         for parameter, state in zip(live, states, strict=True):
-            if not state:  # as torch sets it up
-                averages = ("exp_avg", "exp_avg_sq", *["max_exp_avg_sq"] * group["amsgrad"])
-                state |= {"step": torch.zeros((), dtype=torch.float32, device=parameter.device)}
-                state |= {name: torch.zeros_like(parameter) for name in averages}
+            if not state:
+                _initialise_adam_(state, parameter, amsgrad=group["amsgrad"])
     counts = [state["step"] for state in states]
     torch._foreach_add_(counts, 1)
     kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
@@ -153,3 +157,12 @@ def _move_adam(
         amsgrad=group["amsgrad"],
         maximize=group["maximize"],
     )
+
+
+def _initialise_adam_(state: dict[str, Any], parameter: Tensor, *, amsgrad: bool) -> None:
+    """Set up a parameter's state as torch does."""
+    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+    state["exp_avg"] = torch.zeros_like(parameter)
+    state["exp_avg_sq"] = torch.zeros_like(parameter)
+    if amsgrad:
+        state["max_exp_avg_sq"] = torch.zeros_like(parameter)

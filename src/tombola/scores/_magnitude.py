@@ -14,12 +14,12 @@ from tombola.scores.context import Context
 def magnitude(state: State, mask: Mask, context: Context | None = None) -> Elementwise:  # noqa: ARG001
     """Score every weight by its absolute value.
 
-    The scores are worked out while they are read and hold no copy of the weights: prune before the
+    The scores are computed when they are read and hold no copy of the weights: prune before the
     weights change, or keep ``dict(scores)``.
 
     Args:
         state: The trained weights, a ``state_dict``.
-        mask: Names what is scored.
+        mask: The weights to score.
         context: Not needed.
 
     Raises:
@@ -28,7 +28,8 @@ def magnitude(state: State, mask: Mask, context: Context | None = None) -> Eleme
     Source:
         Han et al. 2015, arXiv:1506.02626; Frankle & Carbin 2019, arXiv:1803.03635, section 1.
 
-    >>> magnitude({"w": torch.tensor([-2.0, 1.0])}, {"w": torch.tensor([True, True])})["w"].tolist()
+    >>> state, mask = {"w": torch.tensor([-2.0, 1.0])}, {"w": torch.tensor([True, True])}
+    >>> magnitude(state, mask)["w"].tolist()
     [2.0, 1.0]
     """
     weights = names.covering(state, mask)

@@ -24,10 +24,8 @@ def random(state: State, mask: Mask, context: Context) -> dict[str, Tensor]:
     True
     """
     del state
-    return {
-        name: torch.rand(
-            keep.shape,
-            generator=seeds.generator(context.seed, "random score", context.partition, name),
-        ).to(keep.device)
-        for name, keep in mask.items()
-    }
+    scores = {}
+    for name, keep in mask.items():
+        generator = seeds.generator(context.seed, "random score", context.partition, name)
+        scores[name] = torch.rand(keep.shape, generator=generator).to(keep.device)
+    return scores

@@ -1,4 +1,4 @@
-"""What a score may look at besides the weights and the mask."""
+"""Contexts: what a score may use besides the weights and the mask."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from tombola.ground.types import Mask, Scores, State
 
 @runtime_checkable
 class Problem(Protocol):
-    """What a partition's model was trained on, for scores that need data: training data alone."""
+    """A partition's model and its training data, for scores that need them."""
 
     def model(self) -> nn.Module:
-        """Make the model as the partition trained it, in the scored state, with pruned weights
-        at zero.
-        """
+        """Make the model as the partition trained it, in the state to score, pruned weights zero."""
 
     def batches(self, examples: int) -> Iterator[Any]:
-        """Give the first training batches, as many as hold so many examples, one epoch at most."""
+        """Return the first training batches that hold so many examples, one epoch at most."""
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the loss of a batch, a scalar."""
@@ -30,13 +28,13 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """The surroundings of one score: a score takes what it needs.
+    """The context of one score: a score takes what it needs.
 
     Attributes:
         rewind_point: The state that the round's training started from.
         seed: The replicate's seed, for scores that draw.
         partition: Index of the partition whose model is scored, from 0.
-        problems: Of each partition from this one on, where a score needs data.
+        problems: The problem of each partition from this one on, where a score needs data.
     """
 
     rewind_point: State
@@ -46,10 +44,10 @@ class Context:
 
     @property
     def problem(self) -> Problem:
-        """What the partition's model was trained on; there for a score whose ``needs`` is "data".
+        """The partition's model and data; only for a score whose ``needs`` is "data".
 
         Raises:
-            InputError: Nobody has given it.
+            InputError: There is none.
         """
         if not self.problems:
             raise InputError(
@@ -59,7 +57,7 @@ class Context:
         return self.problems[0]
 
     def of(self, index: int) -> Context:
-        """Return the surroundings of a partition so many after this one."""
+        """Return the context of the partition ``index`` places after this one."""
         return replace(
             self, partition=self.partition + index, problems=self.problems[index : index + 1]
         )

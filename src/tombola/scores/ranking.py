@@ -20,11 +20,11 @@ NEEDS = ("weights", "data")
 
 @dataclass(frozen=True)
 class Ranking:
-    """What weights are ranked by.
+    """A score and its options, by which weights are ranked.
 
     Attributes:
-        name: Of the score, an entry of ``tombola.scores`` or ``package.module:function``.
-        options: Those of the score.
+        name: The score: an entry of ``tombola.scores`` or ``package.module:function``.
+        options: The score's options.
 
     >>> Ranking.of("magnitude")
     Ranking(name='magnitude', options={})
@@ -38,7 +38,7 @@ class Ranking:
 
     @classmethod
     def of(cls, entry: str | Mapping[str, Any]) -> Ranking:
-        """Return what an entry of a recipe says: a name, or a mapping of a name and options."""
+        """Read an entry of a recipe: a name, or a mapping with a name and options."""
         if isinstance(entry, str):
             return cls(entry)
         options = dict(entry)
@@ -55,25 +55,23 @@ class Ranking:
 
     @property
     def needs(self) -> str:
-        """What the score needs: "weights", a state alone; or "data", the partition's model and
-        training batches.
-        """
+        """What the score needs: "weights", or "data", the partition's model and batches."""
         needs: str = getattr(self._function, "needs", "weights")
         return needs
 
     @property
     def examples(self) -> int:
-        """How many training examples the score asks for; 0 for one that needs none."""
+        """How many training examples the score asks for; 0 if it needs none."""
         if self.needs != "data":
             return 0
         parameter = inspect.signature(self._function).parameters.get("examples")
-        default = (
-            0 if parameter is None or parameter.default is parameter.empty else parameter.default
-        )
+        default = 0
+        if parameter is not None and parameter.default is not parameter.empty:
+            default = parameter.default
         return int(self.options.get("examples", default))
 
     def check(self) -> None:
-        """Refuse options that the score has not, and needs that nobody can meet.
+        """Refuse options that the score does not have, and needs that are unknown.
 
         Raises:
             ConfigError: There is no such score or option.
@@ -90,14 +88,12 @@ class Ranking:
         function = self._function
         options = catalogue.checked_options(function, self.name, 3, self.options)
         if catalogue.is_own(self.name):
-            return _held_to_its_contract(self.name, functools.partial(function, **options))
+            return _checked(self.name, functools.partial(function, **options))
         return functools.partial(function, **options) if options else function
 
 
-def _held_to_its_contract(name: str, function: Score) -> Score:
-    """Return a score of the user's own: whatever it does wrong, in any round, is one line that
-    names it.
-    """
+def _checked(name: str, function: Score) -> Score:
+    """Wrap a user's own score: any fault of it, in any round, becomes one line that names it."""
 
     def score(state: State, mask: Mask, context: Context) -> Scores:
         with catalogue.own_code(name, "scores"):
@@ -105,8 +101,10 @@ def _held_to_its_contract(name: str, function: Score) -> Score:
         try:
             check_scores(scores, mask)
         except InputError as error:
-            said = CONTRACTS["scores"].in_words()
-            raise ConfigError(f"{shown(name)}: {error}; {said} (tombola list scores)") from error
+            contract = CONTRACTS["scores"].in_words()
+            raise ConfigError(
+                f"{shown(name)}: {error}; {contract} (tombola list scores)"
+            ) from error
         return scores
 
     return score

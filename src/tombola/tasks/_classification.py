@@ -62,31 +62,30 @@ def classification(
     Raises:
         InputError: The data or the model cannot be had, or they do not fit each other.
 
-    >>> task = classification(Data("synthetic"), Model("lenet_300_100"), seed=0, device="cpu", root=None)
+    >>> data, model = Data("synthetic"), Model("lenet_300_100")
+    >>> task = classification(data, model, seed=0, device="cpu", root=None)
     >>> task.size(WHOLE, "train"), task.head
     (900, 'head')
     """
-    # A data set that is made, such as the synthetic one, is made of so many classes; of others so
-    # many are taken.
-    made_so = data.classes is not None and takes(data.name, "classes")
-    dataset = load(data.name, root=root, options=options_of(data))
-    classes = None if made_so else data.classes
+    options = options_of(data)
+    dataset = load(data.name, root=root, options=options)
+    # A data set that took the number of classes as an option has no more of them to choose from.
+    classes = None if "classes" in options else data.classes
     splits = split(dataset, valid=data.valid, subset=data.subset, classes=classes, seed=seed)
     draw = functools.partial(build_model, model, splits)
-    made = draw(seeds.derive(seed, "replicate", 0))
+    first = draw(seeds.derive(seed, "replicate", 0))
     check_crop(data.augment, splits.image_shape)
-    head = _head(model, made, splits.num_classes)
+    head = _head(model, first, splits.num_classes)
     return Classification(
-        made, splits, head, data.augment, model.init, devices.device(device), draw
+        first, splits, head, data.augment, model.init, devices.device(device), draw
     )
 
 
 def options_of(data: Data) -> dict[str, Any]:
-    """Return the options of a data set, among them its number of classes where it is made of so
-    many.
-    """
-    made_so = data.classes is not None and takes(data.name, "classes")
-    return data.options | ({"classes": data.classes} if made_so else {})
+    """Return the options of a data set, with its number of classes where that is one of them."""
+    if data.classes is not None and takes(data.name, "classes"):
+        return data.options | {"classes": data.classes}
+    return data.options
 
 
 def build_model(model: Model, splits: Splits, seed: int, *, anew: bool = False) -> nn.Module:
@@ -98,26 +97,24 @@ def build_model(model: Model, splits: Splits, seed: int, *, anew: bool = False) 
         seed: Where the initial state is drawn.
         anew: Draw it whatever weights the model starts from.
     """
-    m = model
-    made = build(
-        m.name,
+    built = build(
+        model.name,
         splits.num_classes,
         splits.image_shape,
-        options=m.options,
-        init=m.init,
-        head=m.head,
+        options=model.options,
+        init=model.init,
+        head=model.head,
         seed=seed,
     )
-    if m.weights is not None and not anew:
-        load_weights_(made, m.weights, _head(m, made, splits.num_classes))
-    return made
+    if model.weights is not None and not anew:
+        load_weights_(built, model.weights, _head(model, built, splits.num_classes))
+    return built
 
 
-def _head(model: Model, made: nn.Module, classes: int) -> str:
+def _head(model: Model, built: nn.Module, classes: int) -> str:
     """Name the output layer of a model."""
-    return head_name(
-        made, model.head, outputs=classes if model.name.startswith(TORCHVISION) else None
-    )
+    outputs = classes if model.name.startswith(TORCHVISION) else None
+    return head_name(built, model.head, outputs=outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +123,14 @@ class Classification(Base):
 
     Attributes:
         model: Gives the architecture, and the initial state where no other is given; never trained
-            itself. A wrapper around it (data parallel, ``torch.compile``, Fabric) is left aside;
+            itself. A wrapper around it (data parallel, ``torch.compile``, Fabric) is ignored;
             ``Training(compile=True)`` compiles.
         splits: Training, validation and test examples.
         head: Dotted name of the output layer; ``None`` takes the model's attribute ``head``.
-        augment: What is done to training images.
+        augment: Augmentation of training images.
         init: How a drawn head is initialised, "xavier" or "default".
-        device: Where models are trained and tested. The images go there once; those that its memory
-            cannot hold stay where they are and are brought batch by batch.
+        device: Where models are trained and tested. The images are moved there once; those that its
+            memory cannot hold stay where they are and are moved batch by batch.
         draw: Builds the model in another initial state, from a seed and ``anew``, see
             `build_model`; a task that is only trained from given states needs none.
 
@@ -152,13 +149,11 @@ class Classification(Base):
     init: str = "xavier"
     device: torch.device = CPU
     draw: Callable[..., nn.Module] | None = None
-    _there: dict[str, Tensor | Pictures] = field(
-        default_factory=dict, init=False, repr=False
-    )  # images that are on the device
+    # By split, the images as trainings read them: on the device, where its memory holds them.
+    _resident: dict[str, Tensor | Pictures] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # What is put around a model, such as data parallel, changes no result, and copies of it are
-        # trained here.
+        # A wrapper, such as data parallel, changes no result, and copies of the model are trained.
         object.__setattr__(self, "model", names.unwrapped(self.model))
         check_shapes(self.model)
         head = head_name(self.model, self.head)
@@ -177,20 +172,16 @@ class Classification(Base):
 
     @functools.cached_property
     def digest(self) -> str:
-        """Digest of all that decides what a training on this task does: architecture, head,
-        data, augmentation.
-        """
-        s = self.splits
-        indices = {"train": s.train.indices, "valid": s.valid.indices}
-        return digest_json(
-            {
-                "head": [self.head, self.init],
-                "data": [s.fingerprint, digest_state(indices), s.mean.tolist(), s.std.tolist()],
-                "augment": [self.augment.crop, self.augment.flip, self.augment.rotate],
-                "device": self.device.type,
-            }
-            | architecture(self.model)
-        )
+        """Digest of all that a training depends on: architecture, head, data, augmentation."""
+        splits = self.splits
+        indices = digest_state({"train": splits.train.indices, "valid": splits.valid.indices})
+        entries = {
+            "head": [self.head, self.init],
+            "data": [splits.fingerprint, indices, splits.mean.tolist(), splits.std.tolist()],
+            "augment": [self.augment.crop, self.augment.flip, self.augment.rotate],
+            "device": self.device.type,
+        }
+        return digest_json(entries | architecture(self.model))
 
     @property
     def fingerprint(self) -> str:
@@ -199,12 +190,13 @@ class Classification(Base):
 
     @property
     def leaks(self) -> bool:
-        """Whether what is validated on is the test split."""
+        """Whether the validation split is the test split."""
         return self.splits.leaks
 
     def model_of(self, seed: int, *, anew: bool = False) -> nn.Module:
-        """Build the model in the initial state of a replicate's seed; ``anew``: whatever
-        weights it starts from.
+        """Build the model in the initial state of a replicate's seed.
+
+        With ``anew`` it is drawn even where the model starts from a checkpoint.
         """
         if self.draw is None:
             raise ValueError(
@@ -213,11 +205,10 @@ class Classification(Base):
         return self.draw(seed, anew=anew)
 
     def build(self, start: State, partition: Partition, seed: int) -> nn.Module:
-        """Make a fresh model in the start state; for class partitions with a drawn head of their
-        size.
+        """Make a fresh model in the start state.
 
-        The head depends on the replicate's seed and the classes alone, so it is the same in every
-        arm and round.
+        For class partitions it has a drawn head of their size, which depends on the replicate's
+        seed and the classes alone: it is the same in every arm and round.
         """
         model = copied(self.model)
         states.load_(model, start)
@@ -230,24 +221,22 @@ class Classification(Base):
         return model.to(self.device)
 
     def outputs(self, partition: Partition) -> int:
-        """Count the classes that a model of a partition tells apart."""
+        """Count the classes that a partition's model distinguishes."""
         return len(partition.classes or ()) if partition.own_head else self.splits.num_classes
 
     def probe(self, examples: int, seed: int) -> Tensor:
-        """Draw pictures of noise."""
-        drawn = torch.Generator().manual_seed(seed)
-        return torch.randn(examples, *self.splits.image_shape, generator=drawn).to(self.device)
+        """Draw images of noise."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(examples, *self.splits.image_shape, generator=generator).to(self.device)
 
     def flops(self, partition: Partition) -> dict[str, Flops]:
-        """Count what an example costs a model of a partition, layer by layer."""
+        """Count the FLOPs of a partition's model for one example, layer by layer."""
         model = self.build(self.initial_state(), partition, seed=0)
         return per_example(model, torch.zeros(2, *self.splits.image_shape, device=self.device))
 
     @functools.cached_property
     def uncounted(self) -> list[str]:
-        """Name the operations of the model that `flops` cannot count; once, and before anything
-        is trained.
-        """
+        """The operations of the model that `flops` cannot count."""
         model = self.build(self.initial_state(), WHOLE, seed=0)
         return uncounted(model, torch.zeros(2, *self.splits.image_shape, device=self.device))
 
@@ -261,11 +250,10 @@ class Classification(Base):
         return split.labels
 
     def split(self, partition: Partition, which: str) -> Split:
-        """Return the "train", "valid" or "test" examples of a partition, labels renumbered where it
-        has classes.
+        """Return the "train", "valid" or "test" examples of a partition.
 
-        Examples are divided in the training split only: such a partition is validated on the whole
-        validation split.
+        Labels are renumbered where it has classes. Examples are divided in the training split only:
+        a partition of examples is validated on the full validation split.
         """
         split: Split = getattr(self.splits, which)
         if partition.examples is not None and which == "train":
@@ -274,54 +262,52 @@ class Classification(Base):
             return split
         number = torch.full((self.splits.num_classes,), -1)
         number[list(partition.classes)] = torch.arange(len(partition.classes))
-        own = split.take(torch.nonzero(number[split.labels] >= 0).flatten())
-        return replace(own, labels=number[own.labels]) if partition.own_head else own
+        taken = split.take(torch.nonzero(number[split.labels] >= 0).flatten())
+        return replace(taken, labels=number[taken.labels]) if partition.own_head else taken
 
     def resident(self, partition: Partition, which: str) -> Split:
         """Return a split of a partition on the task's device, as trainings and tests read it."""
         split = self.split(partition, which)
         if split.labels.device == self.device:
             return split
-        if which not in self._there:
-            same = next(
-                (at for at in self._there if getattr(self.splits, at).source is split.source), None
-            )
-            self._there[which] = self._there[same] if same else self._moved(split.source)
-        return split.on(self.device, self._there[which])
+        if which not in self._resident:
+            self._resident[which] = self._moved(split.source)
+        return split.on(self.device, self._resident[which])
 
     def _moved(self, images: Tensor | Pictures) -> Tensor | Pictures:
-        return (
-            images.to(self.device) if isinstance(images, Tensor) and self._fits(images) else images
-        )
+        # Training and validation examples share their images, which are moved once.
+        for name, resident in self._resident.items():
+            if getattr(self.splits, name).source is images:
+                return resident
+        if isinstance(images, Tensor) and self._fits(images):
+            return images.to(self.device)
+        return images
 
     def _fits(self, images: Tensor | Pictures) -> bool:
-        # A quarter is left to the models: their weights, gradients and what their layers give.
+        # A quarter is left to the models: their weights, gradients and activations.
         return images.nbytes <= 0.75 * devices.free_memory(self.device)
 
     @property
     def notices(self) -> Sequence[str]:
-        """What somebody who runs the task must know: how images are brought, files left out,
-        and not verified.
-        """
+        """Notices on images that are streamed, files left out, and checksums not verified."""
         unverified = "" if self.splits.verified else UNVERIFIED
         return [text for text in (self.streams, self.skips, unverified) if text]
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What of the data set no training sees: files that cannot be read, classes that were
-        not taken.
-        """
-        said, numbers = {"left out": self.skips} if self.skips else {}, self.splits.classes
+        """What is left out of the data set: unreadable files, classes that were not taken."""
+        facts = {}
+        if self.skips:
+            facts["left out"] = self.skips
+        numbers = self.splits.classes
         if numbers is not None:
             drawn = ", ".join(map(str, numbers))
-            said["classes"] = f"{len(numbers)} of the data set's, drawn by the seed: {drawn}"
-        return said
+            facts["classes"] = f"{len(numbers)} of the data set's, drawn by the seed: {drawn}"
+        return facts
 
     @property
     def origin(self) -> Mapping[str, Mapping[str, Any]]:
-        """What a model is given, what its outputs stand for, and which of the classes were
-        taken.
-        """
+        """The inputs and outputs of a model, and which of the classes were taken."""
         splits = self.splits
         data: dict[str, Any] = {"verified": splits.verified}
         if splits.classes is not None:
@@ -330,49 +316,49 @@ class Classification(Base):
 
     @property
     def bytes(self) -> int:
-        """What the images take in the memory of each process; 0 where they are read while they
-        are used.
-        """
-        splits = self.splits
-        return (
-            0
-            if splits.streamed
-            else sum(split.source.nbytes for split in (splits.train, splits.test))
-        )
+        """What the images take in the memory of each process; 0 where they are streamed."""
+        return 0 if self.splits.streamed else self._size_of_images
+
+    @property
+    def _size_of_images(self) -> int:
+        return self.splits.train.source.nbytes + self.splits.test.source.nbytes
 
     @property
     def streams(self) -> str:
-        """Say why images are brought piece by piece while they are used; nothing where they are
-        held.
-        """
-        size = f"{sum(s.source.nbytes for s in (self.splits.train, self.splits.test)) / 2**30:.1f} GiB of images"
+        """Say why images are read or moved batch by batch; empty where they are held."""
+        size = f"{self._size_of_images / 2**30:.1f} GiB of images"
         if self.splits.streamed:
-            return f"{size} are too much for the memory that is free; they are read from the disk as they are needed"
+            return (
+                f"{size} are too much for the memory that is free; they are read from the disk as "
+                "they are needed"
+            )
         if self.device.type != "cpu" and not self._fits(self.splits.train.source):
-            return f"{size} are too much for the GPU's free memory; they are brought to it batch by batch"
+            return (
+                f"{size} are too much for the GPU's free memory; they are brought to it batch by "
+                "batch"
+            )
         return ""
 
     @property
     def skips(self) -> str:
-        """Say how many files of the data set were left out; nothing where there is none."""
+        """Say how many files of the data set were left out; empty if none was."""
         number = self.splits.skipped
-        files = f"{number:,} files cannot" if number > 1 else "1 file cannot"
-        return (
-            f"{files} be read and {'are' if number > 1 else 'is'} left out (data.unreadable: skip)"
-            if number
-            else ""
-        )
+        if not number:
+            return ""
+        if number == 1:
+            return "1 file cannot be read and is left out (data.unreadable: skip)"
+        return f"{number:,} files cannot be read and are left out (data.unreadable: skip)"
 
     def batches(self, partition: Partition, batch_size: int, seed: int) -> Batches:
-        """Give the training batches of a partition, epoch by epoch."""
-        s = self.splits
+        """Return the training batches of a partition, epoch by epoch."""
+        splits = self.splits
         return Batches(
             self.resident(partition, "train"),
             batch_size=batch_size,
             seed=seed,
-            mean=s.mean,
-            std=s.std,
-            published=s.published,
+            mean=splits.mean,
+            std=splits.std,
+            published=splits.published,
             augment=self.augment,
             order_seed=order_seed(seed, partition),
         )

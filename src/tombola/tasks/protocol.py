@@ -1,12 +1,13 @@
-"""Protocol: what a task is to all that searches, trains, records and reports.
+"""Protocol: the interface between a task and all that searches, trains, records and reports.
 
-Nobody but a task opens a batch, knows what an example is, or what a model's output means. So
-``find``, jobs, pool, records and reports work with any object that has these members;
-`tombola.tasks.base.Base` brings most of them.
+Only a task opens a batch, knows what an example is, or what a model's output means. So ``find``,
+jobs, pool, records and reports work with any object that has these members;
+`tombola.tasks.base.Base` has most of them.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,18 +29,18 @@ from tombola.masks.states import state_of
 from tombola.models.flops import Flops
 from tombola.tasks.settings import Data, Model
 
-_TRIED = 32  # training examples that a task is tried on, at most
+_MOST_TRIED = 32  # training examples that a task is tried on
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """What a model does on a split.
+    """A model's loss and metrics on a split.
 
     Attributes:
-        loss: What early stops go by, unless a recipe says otherwise; lower is better.
-        values: Every declared metric by its name, in the order in which they are declared.
-        predictions: int64 [examples], the class that the model takes each example for; ``None`` for
-            a task without classes. Those of the test split are kept beside the record.
+        loss: Decides early stopping, unless a recipe names a metric; lower is better.
+        values: Every declared metric by its name, in the order of declaration.
+        predictions: int64 [examples], the predicted class of each example; ``None`` for a task
+            without classes. Those of the test split are kept beside the record.
     """
 
     loss: float
@@ -57,7 +58,7 @@ class Metrics:
 
 @runtime_checkable
 class Task(Protocol):
-    """What is learnt and how well: data, model, loss and metrics.
+    """Data, model, loss and metrics.
 
     Attributes:
         metrics: What is measured; the first is the headline, by which tickets are compared.
@@ -68,17 +69,14 @@ class Task(Protocol):
         device: Where models are trained and tested.
         classes: How many classes there are to divide among partitions; ``None`` where there are
             none.
-        digest: Of all that decides what a training on this task does.
+        digest: Of all that a training on this task depends on.
         fingerprint: Of the data alone.
-        leaks: Whether what is validated on is the test split.
+        leaks: Whether the validation split is the test split.
         uncounted: Operations of the model whose FLOPs are not counted.
-        notices: What somebody who runs the task must know, a line each; told before anything is
-            trained.
-        facts: What the page says of the data beside its sizes, by name.
-        origin: What tickets say of the data beside what the recipe says: of ``data``, and of
-            ``inputs``.
-        bytes: What the data takes in the memory of each process; 0 where it is read while it is
-            used.
+        notices: What users of the task must know, a line each; printed before anything is trained.
+        facts: What the report says about the data besides its sizes, by name.
+        origin: What tickets say about the data besides the recipe: on ``data``, and on ``inputs``.
+        bytes: What the data takes in the memory of each process; 0 where it is streamed.
     """
 
     @property
@@ -113,29 +111,33 @@ class Task(Protocol):
         """Copy the model's own state."""
 
     def model_of(self, seed: int, /, *, anew: bool = False) -> nn.Module:
-        """Build the model in the initial state of a replicate's seed; ``anew``: drawn, whatever
-        weights it is given.
+        """Build the model in the initial state of a replicate's seed.
+
+        With ``anew`` it is drawn even where the model starts from a checkpoint.
         """
 
     def build(self, start: State, part: Partition, seed: int, /) -> nn.Module:
-        """Make a fresh model in a start state, on the device; for class partitions with a drawn
-        head of their size.
+        """Make a fresh model in a start state, on the device.
+
+        For class partitions it has a drawn head of their size.
         """
 
     def size(self, part: Partition, which: str, /) -> int:
         """Count the "train", "valid" or "test" examples of a partition."""
 
     def labels(self, which: str, /) -> Tensor | None:
-        """Return the class of each example of a split, int64 [examples]; ``None`` where examples
-        have no one class.
+        """Return the class of each example of a split, int64 [examples].
+
+        ``None`` for examples without classes.
         """
 
     def steps_per_epoch(self, batch_size: int, part: Partition = WHOLE, /) -> int:
         """Count the batches of one epoch of a partition."""
 
     def batches(self, part: Partition, batch_size: int, seed: int, /) -> Epochs:
-        """Give the training batches of a partition; order and augmentation hang on the seed and the
-        epoch alone.
+        """Return the training batches of a partition.
+
+        Order and augmentation depend on the seed and the epoch alone.
         """
 
     def check(
@@ -147,47 +149,42 @@ class Task(Protocol):
         """Return the loss of a batch, a scalar."""
 
     def measure(self, model: nn.Module, part: Partition, which: str, /) -> Metrics:
-        """Measure a model, in evaluation mode, on a split of a partition; the model stays as it
-        is.
-        """
+        """Measure a model in evaluation mode on a split of a partition, without changing it."""
 
     def outputs(self, part: Partition, /) -> int:
-        """Return a number by which models of partitions differ in size, such as that of their
-        outputs.
-        """
+        """Return a number by which models of partitions differ in size, such as their outputs."""
 
     def flops(self, part: Partition, /) -> dict[str, Flops]:
-        """Count what an example costs a model of a partition, layer by layer."""
+        """Count the FLOPs of a partition's model for one example, layer by layer."""
 
     def probe(self, examples: int, seed: int, /) -> Any:
-        """Draw what a model is called with for so many examples, on the device; not of the data."""
+        """Draw random inputs for a model, on the device; not from the data."""
 
 
 @runtime_checkable
 class MakeTask(Protocol):
-    """What an entry of ``tombola.tasks`` is, and a function of the user's own that gives a task."""
+    """An entry of ``tombola.tasks``, or a user's own function that returns a task."""
 
     def __call__(  # noqa: D102
         self, data: Data, model: Model, /, *, seed: int, device: str, root: Path | None
     ) -> Task: ...
 
 
-MEMBERS = sorted(
-    {name for name in (*vars(Task), *Task.__annotations__) if not name.startswith("_")}
-)  # what every task has
+# What every task has.
+MEMBERS = sorted(name for name in {*vars(Task), *Task.__annotations__} if not name.startswith("_"))
 
 
 def check_task(task: Any, name: str) -> None:
     """Refuse what is no task, naming the first member that is missing or wrong.
 
-    It is built, takes two steps on a few training examples, and is measured on them.
+    A model is built, trained for two steps on a few examples, and measured on them.
 
     Args:
-        task: What somebody's function gave.
-        name: As the recipe names it, for the message.
+        task: What a user's function returned.
+        name: Its name in the recipe, for the message.
 
     Raises:
-        ConfigError: A member is missing, is of another type, raises, or gives what it must not.
+        ConfigError: A member is missing, is of another type, raises, or returns something invalid.
     """
 
     def wrong(member: str, what: str) -> NoReturn:
@@ -203,16 +200,26 @@ def check_task(task: Any, name: str) -> None:
         raise
     except Exception as error:  # whatever the user's own code meets
         text = " ".join(str(error).split())
-        raise ConfigError(f"{shown(name)} failed: {type(error).__name__}: {text}; "
-                          f"{CONTRACTS['tasks'].in_words()} (tombola list tasks)") from error  # fmt: skip
+        contract = CONTRACTS["tasks"].in_words()
+        raise ConfigError(
+            f"{shown(name)} failed: {type(error).__name__}: {text}; {contract} (tombola list tasks)"
+        ) from error
 
 
 def _check_members(task: Any, wrong: Any) -> None:
     for member in MEMBERS:
         if not hasattr(task, member):
             wrong(member, "is missing")
-    kinds = {"model": nn.Module, "device": torch.device, "digest": str, "fingerprint": str, "leaks": bool,
-             "head": str | None, "classes": int | None, "metrics": tuple}  # fmt: skip
+    kinds = {
+        "model": nn.Module,
+        "device": torch.device,
+        "digest": str,
+        "fingerprint": str,
+        "leaks": bool,
+        "head": str | None,
+        "classes": int | None,
+        "metrics": tuple,
+    }
     for member, kind in kinds.items():
         value = getattr(task, member)
         if not isinstance(value, kind):
@@ -224,45 +231,35 @@ def _check_members(task: Any, wrong: Any) -> None:
         wrong("metrics", f"declares {shown(max(declared, key=declared.count))} twice")
     if task.head is not None and task.head not in names.modules(task.model):
         wrong("head", f"is {shown(task.head)}, and the model has no such layer")
-    for which in ("train", "valid", "test"):
-        number = task.size(WHOLE, which)
-        if isinstance(number, bool) or not isinstance(number, int) or number < (which != "valid"):
-            wrong("size", f"is {shown(number)} of the {which} split")
+    for split in ("train", "valid", "test"):
+        number = task.size(WHOLE, split)
+        least = 0 if split == "valid" else 1
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            wrong("size", f"is {shown(number)} of the {split} split")
 
 
 def _try(task: Task, wrong: Any) -> None:
     """Build a model, train it for two steps, and measure it."""
     start = task.initial_state()
     model = task.build(start, WHOLE, 0)
-    made: list[tuple[str, Any]] = [
-        ("build", model),
-        ("model_of", task.model_of(0)),
-        ("model_of", task.model_of(0, anew=True)),
-    ]
-    for member, other in made:
-        if not isinstance(other, nn.Module):
-            wrong(member, f"gives a {type(other).__name__}, no torch.nn.Module")
-        if other is task.model:
-            wrong(
-                member,
-                "gives the task's own model, which is never trained; it is to give a new one",
-            )
-        if state_of(other).keys() != start.keys():
-            wrong(member, "gives a model with other weights than the initial state")
-    few = Partition(examples=tuple(range(min(_TRIED, task.size(WHOLE, "train")))))
-    batches = task.batches(few, max(1, task.size(few, "train") // 2), 0)
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if task.steps_per_epoch(max(1, task.size(few, "train") // 2), few) != len(batches):
+    _check_model("build", model, task, start, wrong)
+    _check_model("model_of", task.model_of(0), task, start, wrong)
+    _check_model("model_of", task.model_of(0, anew=True), task, start, wrong)
+
+    few = Partition(examples=tuple(range(min(_MOST_TRIED, task.size(WHOLE, "train")))))
+    batch_size = max(1, task.size(few, "train") // 2)
+    batches = task.batches(few, batch_size, 0)
+    if task.steps_per_epoch(batch_size, few) != len(batches):
         wrong("steps_per_epoch", "is not the number of batches of an epoch")
-    for batch, _ in zip(batches.epoch(0), range(2), strict=False):
+
+    # The step itself is tiny: it is only to be seen whether there are gradients.
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for batch in itertools.islice(batches.epoch(0), 2):
         loss = task.loss(model, batch)
-        if not isinstance(loss, Tensor) or loss.ndim:
-            seen = (
-                f"a tensor of shape {list(loss.shape)}"
-                if isinstance(loss, Tensor)
-                else f"a {type(loss).__name__}"
-            )
-            wrong("loss", f"gives {seen}; it is a scalar tensor")
+        if not isinstance(loss, Tensor):
+            wrong("loss", f"gives a {type(loss).__name__}; it is a scalar tensor")
+        if loss.ndim:
+            wrong("loss", f"gives a tensor of shape {list(loss.shape)}; it is a scalar tensor")
         if not math.isfinite(loss.item()):
             wrong("loss", f"is {loss.item()} on the initial state")
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -273,21 +270,25 @@ def _try(task: Task, wrong: Any) -> None:
     check_metrics(task.measure(model, few, "train"), task.metrics, wrong)
 
 
+def _check_model(member: str, model: Any, task: Task, start: State, wrong: Any) -> None:
+    if not isinstance(model, nn.Module):
+        wrong(member, f"gives a {type(model).__name__}, no torch.nn.Module")
+    if model is task.model:
+        wrong(member, "gives the task's own model, which is never trained; it is to give a new one")
+    if state_of(model).keys() != start.keys():
+        wrong(member, "gives a model with other weights than the initial state")
+
+
 def check_metrics(metrics: Any, declared: Sequence[Metric], wrong: Any) -> None:
-    """Refuse a measurement that lacks a declared metric, or has one that is no number or no
-    fraction.
-    """
+    """Refuse a measurement without a declared metric, or with one that is not as declared."""
     if not isinstance(metrics, Metrics):
         wrong("measure", f"gives a {type(metrics).__name__}; it is to give tombola.Metrics")
     for metric in declared:
         if metric.name not in metrics.values:
             wrong("measure", f"has no '{metric.name}', which metrics declares")
         value = metrics.values[metric.name]
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
             wrong("measure", f"gives {shown(value)} as {metric.name}; it is a finite number")
         if metric.fraction and not 0 <= value <= 1:
             wrong(

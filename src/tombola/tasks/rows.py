@@ -5,12 +5,14 @@
     >>> x = torch.linspace(0, 1, 100)[:, None]
     >>> rows = {"train": (x[:80],), "valid": (x[80:90],), "test": (x[90:],)}
     >>> rmse = Metric("rmse", fraction=False, higher=False)
-    >>> task = Rows(lambda: nn.Linear(1, 1), rows, 0, squared, (rmse,), lambda loss: {"rmse": loss**0.5})
+    >>> def values(loss):
+    ...     return {"rmse": loss**0.5}
+    >>> task = Rows(lambda: nn.Linear(1, 1), rows, 0, squared, (rmse,), values)
     >>> task.size(Partition(), "train"), len(task.batches(Partition(), 32, 0))
     (80, 3)
 
-Where the metrics do not follow from the mean loss, ``measure`` is overridden; where rows are to be
-varied, ``make``.
+Override ``measure`` where the metrics do not follow from the mean loss, and ``make`` to augment
+rows.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from tombola.tasks.base import Base, architecture, order_seed
 from tombola.tasks.protocol import Metrics
 
 CPU = torch.device("cpu")
-_MEASURED = 256  # rows that are measured together
+_ROWS = 256  # measured together
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Rows(Base):
     """Learn from rows.
 
     Attributes:
-        draw: Makes the model, with weights as they are drawn from torch's global generator.
+        draw: Makes the model, with weights drawn from torch's global generator.
         splits: "train", "valid" and "test": tensors of as many rows each; "valid" may have none.
         seed: The recipe's.
         loss: From a model and a batch, the tensors' rows on the device, to the mean loss of the
@@ -49,7 +51,7 @@ class Rows(Base):
         metrics: What is measured; the first is the headline.
         values: From the mean loss over a split to every metric by its name.
         head: Dotted name of the output layer, which ``prunable: no_head`` leaves out.
-        device: Where models are trained and tested; a batch is brought there when it is made.
+        device: Where models are trained and tested; a batch is moved there when it is made.
     """
 
     draw: Callable[[], nn.Module]
@@ -66,13 +68,13 @@ class Rows(Base):
         loss = self.mean_loss(model, part, which)
         return Metrics(loss, self.values(loss))
 
-    def make(self, which: str, rows: Tensor, seed: int, epoch: int) -> Any:  # noqa: ARG002 - for those that vary rows
+    def make(self, which: str, rows: Tensor, seed: int, epoch: int) -> Any:  # noqa: ARG002
         """Return the batch of some rows of a split, here the rows as they are.
 
         Args:
             which: The split.
             rows: int64, positions in it.
-            seed: The replicate's; what is drawn here is addressed by it and the epoch.
+            seed: The replicate's; augmentation is addressed by it and the epoch.
             epoch: From 0.
         """
         return tuple(values[rows].to(self.device) for values in self.splits[which])
@@ -85,36 +87,35 @@ class Rows(Base):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Of the rows of all splits."""
-        named = {
-            f"{which}.{at}": v
-            for which, values in self.splits.items()
-            for at, v in enumerate(values)
-        }
+        named = {}
+        for split, tensors in self.splits.items():
+            for index, values in enumerate(tensors):
+                named[f"{split}.{index}"] = values
         return digest_state(named)
 
     @functools.cached_property
     def digest(self) -> str:
-        """Digest of model, rows and the name of the loss; a run sees by itself that a file of
-        the user's changed.
-        """
-        return digest_json(
-            {
-                "loss": f"{self.loss.__module__}:{self.loss.__qualname__}",
-                "head": self.head,
-                "data": self.fingerprint,
-                "device": self.device.type,
-            }
-            | architecture(self.model)
-        )
+        """Digest of model, rows and the name of the loss.
 
-    def model_of(self, seed: int, *, anew: bool = False) -> nn.Module:  # noqa: ARG002 - here all weights are drawn
-        """Build the model in the initial state of a seed."""
+        That the code of a loss has changed is seen by the run, which compares the user's files.
+        """
+        entries = {
+            "loss": f"{self.loss.__module__}:{self.loss.__qualname__}",
+            "head": self.head,
+            "data": self.fingerprint,
+            "device": self.device.type,
+        }
+        return digest_json(entries | architecture(self.model))
+
+    def model_of(self, seed: int, *, anew: bool = False) -> nn.Module:  # noqa: ARG002
+        """Build the model in the initial state of a seed: here all weights are always drawn."""
         with seeds.seeded(seed, "init"):
             return self.draw()
 
     def rows(self, part: Partition, which: str) -> Tensor:
-        """Return the positions of a partition's rows, int64; examples are divided in the
-        training split only.
+        """Return the positions of a partition's rows, int64.
+
+        Examples are divided in the training split only.
         """
         if part.examples is not None and which == "train":
             return torch.tensor(part.examples)
@@ -125,32 +126,34 @@ class Rows(Base):
         return len(self.rows(part, which))
 
     def batches(self, part: Partition, batch_size: int, seed: int) -> RowBatches:
-        """Give the training batches of a partition, epoch by epoch."""
+        """Return the training batches of a partition, epoch by epoch."""
         rows = self.rows(part, "train")
+
+        def make(epoch: int, positions: Tensor) -> Any:
+            return self.make("train", rows[positions], seed, epoch)
+
         order = Order(len(rows), batch_size=batch_size, seed=order_seed(seed, part))
-        return RowBatches(order, lambda epoch, at: self.make("train", rows[at], seed, epoch))
+        return RowBatches(order, make)
 
     def mean_loss(self, model: nn.Module, part: Partition, which: str) -> float:
         """Return the mean of the loss over the rows of a split, in evaluation mode."""
         losses = []
         rows = self.rows(part, which)
         with in_evaluation_mode(model), torch.no_grad():
-            for some in torch.split(rows, _MEASURED):
-                loss = self.loss(model, self.make(which, some, 0, 0))
-                losses.append(loss.double() * len(some))
+            for chunk in torch.split(rows, _ROWS):
+                loss = self.loss(model, self.make(which, chunk, 0, 0))
+                losses.append(loss.double() * len(chunk))
         return float(torch.stack(losses).sum()) / len(rows)
 
     def probe(self, examples: int, seed: int) -> Tensor:
-        """Draw what a model is called with: numbers like those of the first tensor of a batch,
-        in its shape.
-        """
+        """Draw random inputs like the first tensor of a batch, in its shape."""
         first = self.make("train", torch.arange(1), 0, 0)[0]
         shape = (examples, *first.shape[1:])
-        drawn = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         if first.is_floating_point():
-            return torch.randn(shape, generator=drawn).to(first)
+            return torch.randn(shape, generator=generator).to(first)
         highest = int(self.splits["train"][0].max())
-        return torch.randint(highest + 1, shape, generator=drawn).to(first)
+        return torch.randint(highest + 1, shape, generator=generator).to(first)
 
 
 @dataclass(frozen=True)
@@ -175,4 +178,5 @@ class RowBatches:
 
     def epoch(self, epoch: int) -> Iterator[Any]:
         """Yield the batches of an epoch."""
-        return (self.make(epoch, rows) for rows in self.order.epoch(epoch))
+        for rows in self.order.epoch(epoch):
+            yield self.make(epoch, rows)
