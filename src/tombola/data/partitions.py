@@ -246,7 +246,7 @@ def _check_number(n: int) -> None:
 
 
 def _chunks(order: list[int], n: int) -> list[list[int]]:
-    """Divide a list into n consecutive parts whose sizes differ by at most one, larger ones first."""
+    """Divide a list into n parts whose sizes differ by at most one, the larger ones first."""
     size, larger = divmod(len(order), n)
     chunks, start = [], 0
     for index in range(n):

@@ -1,8 +1,8 @@
-"""Catalogues: folders of things to choose among, one private file per choice.
+"""Catalogues: folders of entries to choose among, one private file per entry.
 
 ``scores/_magnitude.py`` gives the function ``magnitude``, ``kernels/_eager.py`` the class
-``Eager``: the files are the registry, a docstring is an entry's page, its keyword arguments are its
-options. A user's own choice is named ``package.module:function``; that form runs code, so it is
+``Eager``: the files are the registry, an entry's docstring is its page, its keyword arguments are
+its options. A user's own entry is named ``package.module:function``; that form runs code, so it is
 accepted from the user's own recipe and never from a ticket file.
 """
 
@@ -34,27 +34,26 @@ TORCHVISION = "torchvision:"  # before the names of torchvision's models
 
 
 def entries(package: str) -> list[str]:
-    """List the names that a catalogue offers, sorted, without importing any of them.
+    """List the names of a catalogue's entries, sorted, without importing any of them.
 
     >>> "lenet5" in entries("tombola.models")
     True
     """
     module = importlib.import_module(package)
-    names = (
-        file.stem[1:] for folder in module.__path__ for file in Path(folder).glob("_[a-z]*.py")
-    )
+    names = []
+    for folder in module.__path__:
+        names += [file.stem[1:] for file in Path(folder).glob("_[a-z]*.py")]
     return sorted(names)
 
 
 def entry(package: str, name: str) -> Callable[..., Any]:
-    """Return the function or class of that name from a catalogue, or the user's own
-    ``package.module:function``.
+    """Return a catalogue's function or class, or the user's own ``package.module:function``.
 
     >>> entry("tombola.kernels", "eager").__name__
     'Eager'
 
     Raises:
-        ConfigError: There is no such entry, or the user's module or function cannot be had.
+        ConfigError: There is no such entry, or the user's own cannot be imported.
     """
     if ":" in name:
         return own(name)
@@ -64,13 +63,13 @@ def entry(package: str, name: str) -> Callable[..., Any]:
             f"no {shown(name)} in {package}; it has: {', '.join(known)}.{near(name, known)}"
         )
     module = importlib.import_module(f"{package}._{name}")
-    called = name if hasattr(module, name) else name.title().replace("_", "")
-    found: Callable[..., Any] = getattr(module, called)
-    return found
+    attribute = name if hasattr(module, name) else name.title().replace("_", "")
+    function: Callable[..., Any] = getattr(module, attribute)
+    return function
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is that of the user's own code, not of an entry or of torchvision's.
+    """Whether a name is that of the user's own code, not of an entry or a torchvision model.
 
     >>> is_own("my_models:small"), is_own("torchvision:resnet18"), is_own("lenet5")
     (True, False, False)
@@ -79,9 +78,7 @@ def is_own(name: str) -> bool:
 
 
 def own(name: str) -> Callable[..., Any]:
-    """Return the function that the user names as ``package.module:function``; the working
-    folder is searched too.
-    """
+    """Import the user's own ``package.module:function``; the working folder is searched, too."""
     module_name, _, attribute = name.partition(":")
     if not all(module_name.split(".")) or not attribute:
         raise ConfigError(
@@ -99,91 +96,92 @@ def own(name: str) -> Callable[..., Any]:
         raise ConfigError(f"cannot import '{module_name}' of {shown(name)}: {error}") from error
     except KeyboardInterrupt:
         raise
-    except (
-        BaseException
-    ) as error:  # whatever the user's module does when it is imported, sys.exit() too
-        raise ConfigError(f"cannot import '{module_name}' of {shown(name)}: {type(error).__name__}: "
-                          f"{error}{place_of(error)}") from error  # fmt: skip
-    function = getattr(module, attribute, None)
+    except BaseException as error:  # any error of the user's module, sys.exit() too
+        kind = type(error).__name__
+        raise ConfigError(
+            f"cannot import '{module_name}' of {shown(name)}: {kind}: {error}{place_of(error)}"
+        ) from error
+    function: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(function):
-        public = [
-            key
-            for key, value in vars(module).items()
-            if callable(value) and not key.startswith("_")
-        ]
+        public = []
+        for key, value in vars(module).items():
+            if callable(value) and not key.startswith("_"):
+                public.append(key)
         raise ConfigError(
             f"'{module_name}' has no function {shown(attribute)}.{near(attribute, public)}"
         )
-    found: Callable[..., Any] = function
-    return found
+    return function
 
 
 def place_of(error: BaseException) -> str:
-    """Say where in a file of the user's own an error was raised; nothing where that is not in
-    one.
-    """
+    """Say where in a user's own file an error was raised; empty where it was raised elsewhere."""
+    # The text of a syntax error says it already.
     if isinstance(error, SyntaxError):
-        return ""  # its text says it
-    ours, place = Path(__file__).parents[1], ""
+        return ""
+    tombola = Path(__file__).parents[1]
+    place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         file = Path(frame.filename)
-        others = ours in file.parents or "site-packages" in file.parts or "importlib" in file.parts
-        if not others and file.is_file():
+        if tombola in file.parents or {"site-packages", "importlib"} & set(file.parts):
+            continue
+        if file.is_file():
             place = f" ({file.name}, line {frame.lineno})"
     return place
 
 
 @contextlib.contextmanager
 def own_code(name: str, catalogue: str, kind: type[InputError] = ConfigError) -> Iterator[None]:
-    """Run a block in which a function of the user's own works: whatever it raises becomes one line.
+    """Run a block that calls a user's own function: any error of it becomes one line.
 
-    The line names the function, the line of its file and how such a function is called. Names of
-    other functions, which are tombola's, change nothing: there it is a bug, and keeps its
-    traceback.
+    The line names the function, the line of its file and how such a function is called. An error of
+    one of tombola's own functions is a bug, and keeps its traceback.
 
     Args:
-        name: As the recipe names the function.
-        catalogue: Where it stands for an entry, a name of `CONTRACTS`: "scores", "kernels" and so
-            on.
+        name: The function's name in the recipe.
+        catalogue: The catalogue of which it is an entry, a name of `CONTRACTS`: "scores", "kernels"
+            and so on.
         kind: The error that is raised.
 
     Raises:
-        InputError: The function raised anything but an interrupt, which goes on its way.
+        InputError: The function raised anything but an interrupt, which is passed on.
 
-    >>> with own_code("mine:score", "scores"):
-    ...     raise SystemExit(3)
-    Traceback (most recent call last):
-    tombola.ground.errors.ConfigError: 'mine:score' failed: SystemExit: 3; a function of your own as score is called \
-as score(state, mask, context) and gives a tensor for every name in mask, larger means keep (tombola list scores)
+    >>> try:
+    ...     with own_code("mine:score", "scores"):
+    ...         raise SystemExit(3)
+    ... except ConfigError as error:
+    ...     print(str(error)[:70])
+    'mine:score' failed: SystemExit: 3; a function of your own as score is
     """
     try:
         yield
     except (InputError, TrainingError, InvariantError, SourceFailedError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # sys.exit() too: it would end the command without a word
+    except BaseException as error:  # sys.exit() too, which would end the command without a word
         if not is_own(name):
             raise
-        told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
-        raise kind(f"{shown(name)} failed: {told[:400]}{place_of(error)}; "
-                   f"{CONTRACTS[catalogue].in_words()} (tombola list {catalogue})") from error  # fmt: skip
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+        contract = CONTRACTS[catalogue].in_words()
+        raise kind(
+            f"{shown(name)} failed: {reason[:400]}{place_of(error)}; {contract} "
+            f"(tombola list {catalogue})"
+        ) from error
 
 
 def call(
     function: Callable[..., Any], name: str, *args: Any, options: Mapping[str, Any], **fixed: Any
 ) -> Any:
-    """Call an entry with the user's options; an option that it does not have is refused with its
-    real ones named.
+    """Call an entry with the user's options; unknown ones are refused with the real ones named.
 
-    Every parameter that can be given by its keyword is an option, but those that ``args`` and
+    Every parameter that can be given by keyword is an option, except those that ``args`` and
     ``fixed`` fill. An option that the function annotates is checked against its type, see
-    `checked`; what equals the default is always good.
+    `checked`; a value equal to the default is always accepted.
 
     Raises:
         ConfigError: There is no such option, or its value is of another type.
     """
     parameters = inspect.signature(function).parameters
     typed = checked_options(function, name, len(args), options, fixed)
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if not _takes_any(parameters):
         fixed = {key: value for key, value in fixed.items() if key in parameters}
     return function(*args, **fixed, **typed)
 
@@ -199,7 +197,7 @@ def checked_options(
 
     Args:
         function: The entry.
-        name: As the user named it.
+        name: Its name in the recipe.
         places: How many arguments it is given by place.
         options: The user's.
         fixed: Names of arguments that it is given by keyword.
@@ -208,34 +206,37 @@ def checked_options(
         ConfigError: There is no such option, or its value is of another type.
     """
     parameters = inspect.signature(function).parameters
-    by_place = [
-        key
-        for key, p in parameters.items()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    given = {*by_place[:places], *fixed}
-    by_key = [
-        key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    free = [key for key in by_key if key not in given]
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    by_place, by_keyword = [], []
+    for key, parameter in parameters.items():
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            by_place.append(key)
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            by_keyword.append(key)
+    # Arguments that tombola fills are no options.
+    taken = {*by_place[:places], *fixed}
+    known = [key for key in by_keyword if key not in taken]
+    takes_any = _takes_any(parameters)
     hints = _hints(function)
     typed = {}
     for key, value in options.items():
-        if key in given or not (takes_any or key in free):
-            choices = f"it has: {', '.join(free)}" if free else "it has none"
+        if key in taken or not (takes_any or key in known):
+            choices = f"it has: {', '.join(known)}" if known else "it has none"
             raise ConfigError(
-                f"{shown(name)} has no option {shown(key)}; {choices}.{near(key, free)}"
+                f"{shown(name)} has no option {shown(key)}; {choices}.{near(key, known)}"
             )
-        known = key in free and key in hints and value is not parameters[key].default
-        typed[key] = checked(hints[key], value, f"{name}.{key}") if known else value
+        if key in known and key in hints and value is not parameters[key].default:
+            value = checked(hints[key], value, f"{name}.{key}")
+        typed[key] = value
     return typed
 
 
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a function takes any keyword (``**options``)."""
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function or a class's constructor, none where they name what
-    cannot be found.
-    """
+    """Return the annotations of a function or constructor; none where they cannot be resolved."""
     try:
         return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except (NameError, AttributeError, TypeError, SyntaxError):
@@ -243,9 +244,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` for a catalogue's ``__init__``: an entry is
-    imported when it is used.
-    """
+    """Return a catalogue's ``__getattr__`` and ``__dir__``, which import an entry when it is used."""
 
     def __getattr__(name: str) -> Any:  # noqa: N807
         if name.startswith("_") or name not in entries(package):

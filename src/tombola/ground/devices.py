@@ -1,7 +1,7 @@
-"""Devices: where a training runs and in which numbers.
+"""Devices: where a training runs and with which arithmetic.
 
 The kind of device ("cpu" or "cuda") changes bits and stands in every digest; which of several GPUs
-it is does not.
+is used does neither.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from tombola.ground.errors import ConfigError, shown
 
 Kind = Literal["cpu", "cuda"]
-_FEW = 64  # workers or threads, which any machine can have, however few cores it has
+_ALWAYS_ALLOWED = 64  # workers or threads, however few cores the machine has
 
 _turn = 0  # which of several GPUs this process uses
 
@@ -39,21 +39,20 @@ def check(name: str) -> None:
 
 
 def kind_of(name: str) -> Kind:
-    """Return the kind of device that a recipe means: "auto" is CUDA where there is a GPU that torch
-    can use.
+    """Return the kind of device of a name: "auto" is CUDA where torch can use a GPU.
 
     Args:
         name: "auto", "cpu", "cuda", or one of several GPUs as "cuda:1".
 
     Raises:
-        ConfigError: CUDA is asked for and is not there.
+        ConfigError: CUDA is asked for and not available.
 
     >>> kind_of("cpu")
     'cpu'
     """
     check(name)
-    there = torch.cuda.is_available()
-    if name.startswith("cuda") and not there:
+    has_cuda = torch.cuda.is_available()
+    if name.startswith("cuda") and not has_cuda:
         raise ConfigError(
             f"device is {name}; torch finds no GPU here that it can use, so take cpu, or auto"
         )
@@ -62,12 +61,11 @@ def kind_of(name: str) -> Kind:
             f"device is {name}; torch finds {torch.cuda.device_count()} of them here, from cuda:0 "
             "on"
         )
-    return "cuda" if name != "cpu" and there else "cpu"
+    return "cuda" if name != "cpu" and has_cuda else "cpu"
 
 
 def gpus(name: str) -> int:
-    """Return over how many GPUs the trainings of a run can be spread: all, or the one that the name
-    says; none is 0.
+    """Return how many GPUs a run can use: all of them, the one that is named, or 0.
 
     >>> gpus("cpu")
     0
@@ -78,41 +76,35 @@ def gpus(name: str) -> int:
 
 
 def take_turn(number: int) -> None:
-    """Make the numbered worker process use a GPU of its own, where the name of its device
-    leaves open which.
-    """
+    """Make a numbered worker process use a GPU of its own, where the device's name allows any."""
     global _turn
     _turn = number
 
 
 def device(name: str) -> torch.device:
-    """Return the device that a name means in this process: of several GPUs the one whose turn
-    it is.
-    """
+    """Return the device of a name in this process: of several GPUs, the worker's own."""
     if kind_of(name) == "cpu":
         return torch.device("cpu")
-    return torch.device("cuda", int(name[5:]) if name.startswith("cuda:") else _turn % gpus(name))
+    index = int(name[5:]) if name.startswith("cuda:") else _turn % gpus(name)
+    return torch.device("cuda", index)
 
 
 def workers(name: str, threads: int) -> int:
-    """Return how many workers a run has unless it says so: one a GPU, or as many as the cores
-    have threads for.
-    """
+    """Return the default number of workers: one per GPU, or as many as the cores have room for."""
     return gpus(name) or max(1, cores() // threads)
 
 
 def most() -> int:
-    """Return how many worker processes a run may have here, or a training threads: as many as there
-    are cores, or 64.
+    """Return the most worker processes, or threads of a training: the number of cores, or 64.
 
     >>> most() >= 64
     True
     """
-    return max(cores(), _FEW)
+    return max(cores(), _ALWAYS_ALLOWED)
 
 
 def check_workers(number: int) -> None:
-    """Refuse a number of worker processes that no machine, or not this one, should be given.
+    """Refuse a number of worker processes below 1, or too large for this machine.
 
     >>> check_workers(2)
     >>> check_workers(0)
@@ -130,29 +122,29 @@ def check_workers(number: int) -> None:
 
 def cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def autocast(kind: str, precision: str) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what makes the context of a forward pass: bf16 where it is safe, or nothing.
+    """Return a function that makes the context of a forward pass: autocast to bf16, or nothing.
 
     >>> with autocast("cpu", "float32")():
     ...     torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype
     torch.float32
     """
-    return (
-        functools.partial(torch.autocast, kind, torch.bfloat16)
-        if precision == "bf16"
-        else nullcontext
-    )
+    if precision == "bf16":
+        return functools.partial(torch.autocast, kind, torch.bfloat16)
+    return nullcontext
 
 
 @contextlib.contextmanager
 def numbers(kind: str, precision: str) -> Iterator[None]:
-    """Run a block with the arithmetic that a training asks for, and put the process's own back.
+    """Run a block with a training's arithmetic, then restore that of the process.
 
-    On CUDA float32 is float32: torch by itself lets convolutions round to tf32. Algorithms are the
-    deterministic ones and are not chosen by timing, so that the same training gives the same bits.
+    On CUDA float32 is float32: by default torch rounds convolutions to tf32. Algorithms are
+    deterministic and not chosen by timing, so that the same training gives the same bits.
     """
     if kind == "cpu":
         yield
@@ -173,42 +165,33 @@ def numbers(kind: str, precision: str) -> Iterator[None]:
         put(*before)
 
 
-def wait(at: torch.device) -> None:
-    """Return when all that a device was asked for is done: a GPU works on while the clock is
-    read.
-    """
-    if at.type == "cuda":
-        torch.cuda.synchronize(at)
+def wait(device: torch.device) -> None:
+    """Wait until a device has finished its work: a GPU runs asynchronously."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
-def free_memory(at: torch.device) -> int:
-    """Return the bytes that are free on a device; of the CPU, those that the system can give
-    without swapping.
-    """
-    if at.type == "cuda":
-        return int(torch.cuda.mem_get_info(at)[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
-            return next(
-                int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
-            )
-    except (OSError, StopIteration):  # no Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a device; on the CPU, what the system has without swapping."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
+        for line in lines:
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    # Not Linux: all of the memory.
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def reset_peak_memory(at: torch.device) -> None:
-    """Begin to look for the most memory that is used on a GPU; of the CPU a process's most is
-    kept by the system.
-    """
-    if at.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(at)
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to record the peak memory of a GPU; that of a process is always recorded."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_memory(at: torch.device) -> int:
-    """Return the most bytes in use: on a GPU since `reset_peak_memory`, on the CPU since the
-    process began.
-    """
-    if at.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(at))
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+def peak_memory(device: torch.device) -> int:
+    """Return the peak memory in bytes: on a GPU since the reset, else since the process began."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,4 +1,4 @@
-"""Endings: why a search, or an arm, stopped where it did, as data and in words."""
+"""Endings: why a search or an arm stopped, as data and in words."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class End:
     Attributes:
         cause: "unchanged": a round removed nothing; "collapsed": its cut left layers without a
             weight; "worse": a ticket was worse on validation data than the recipe allows; "said": a
-            method of the user's own said so; "error": a training or the method's own code failed;
-            "source": the arm that it follows did. Empty where it came to its goal.
+            user's own method said so; "error": a training or the method's own code failed;
+            "source": the arm that it follows did. Empty where it reached its goal.
         text: The same in words.
-        round: The round that it is about; ``None`` where it is about none.
-        layers: Those that the cut left without a weight.
-        missed: Densities of ``evaluate_at`` that no round came to.
+        round: The round concerned; ``None`` if there is none.
+        layers: Layers that the cut left without a weight.
+        missed: Densities of ``evaluate_at`` that no round reached.
 
     >>> end = End.collapsed(7, ["a.weight"])
     >>> str(end), end.layers
@@ -39,29 +39,29 @@ class End:
 
     @classmethod
     def unchanged(cls, index: int, kept: int) -> End:
-        """Of a round that removed nothing."""
+        """The end by a round that removed nothing."""
         return cls("unchanged", f"round {index} removes nothing: {kept} weights are kept", index)
 
     @classmethod
     def collapsed(cls, index: int, layers: list[str]) -> End:
-        """Of a round that left layers without a weight."""
+        """The end by a round that left layers without a weight."""
         text = f"layer collapse in round {index}: no weight is left in {', '.join(layers)}"
         return cls("collapsed", text, index, tuple(layers))
 
     @classmethod
     def of(cls, value: object) -> End:
-        """Return what a generator of rounds returned: an end, or words of the user's own."""
+        """Convert a generator's return value: an end, or a user's own words."""
         if isinstance(value, End):
             return value
         return cls("said", str(value)) if value else cls()
 
     def missing(self, missed: tuple[float, ...], last: float) -> End:
-        """Return it with the densities that no round came to, as the last one leaves more."""
+        """Add the densities that no round reached, as the last one leaves more."""
         if not missed:
             return self
         densities = ", ".join(f"{target:g}" for target in missed)
-        told = f"no round reaches {densities} of evaluate_at; the last one leaves {last:.4g}"
-        return replace(self, missed=missed, text="; ".join(filter(None, (self.text, told))))
+        text = f"no round reaches {densities} of evaluate_at; the last one leaves {last:.4g}"
+        return replace(self, missed=missed, text="; ".join(filter(None, (self.text, text))))
 
     def __str__(self) -> str:
         return self.text
@@ -70,16 +70,14 @@ class End:
         return bool(self.text)
 
     def plain(self) -> dict[str, Any]:
-        """Return what it says beside its words, as a run folder keeps it; nothing where there
-        is nothing.
-        """
-        said = {
+        """Return the entries that are set, except the text, as a run folder keeps them."""
+        entries = {
             "cause": self.cause,
             "round": self.round,
             "layers": [*self.layers],
             "missed": [*self.missed],
         }
-        return {key: value for key, value in said.items() if value not in (None, "", [])}
+        return {key: value for key, value in entries.items() if value not in (None, "", [])}
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,10 @@ class Ending:
     Attributes:
         state: "open", "finished", "failed" or "skipped".
         why: In words.
-        rounds: After how many.
+        rounds: The number of rounds done.
         goal: How far it was to go.
         packed: Whether it came from a packed run, without its tickets.
-        end: The same as ``why``, as data, see `End`; empty in runs of before it was written.
+        end: The same as ``why``, as data, see `End`; empty in older runs.
     """
 
     state: str
@@ -104,26 +102,26 @@ class Ending:
 
     @property
     def collapsed(self) -> tuple[int, tuple[str, ...]] | None:
-        """The round whose cut left layers without a weight, which ended the arm, and these layers;
-        else ``None``.
+        """The round whose collapse ended the arm, and the empty layers; else ``None``.
 
-        >>> Ending("finished", "…", 6, {}, end={"cause": "collapsed", "round": 7, "layers": ["a.weight"]}).collapsed
+        >>> end = {"cause": "collapsed", "round": 7, "layers": ["a.weight"]}
+        >>> Ending("finished", "…", 6, {}, end=end).collapsed
         (7, ('a.weight',))
         """
-        if self.end:
-            return (
-                (self.end["round"], tuple(self.end["layers"]))
-                if self.end.get("cause") == "collapsed"
-                else None
-            )
-        return _collapse_of_before(self.why)
+        if not self.end:
+            return _collapse_in_words(self.why)
+        if self.end.get("cause") != "collapsed":
+            return None
+        return self.end["round"], tuple(self.end["layers"])
 
 
-def _collapse_of_before(why: str) -> tuple[int, tuple[str, ...]] | None:
-    """Read a collapse from its sentence: runs of before there were ends as data have nothing else.
+def _collapse_in_words(why: str) -> tuple[int, tuple[str, ...]] | None:
+    """Read a collapse from its sentence: older runs have nothing else.
 
-    >>> _collapse_of_before("layer collapse in round 7: no weight is left in a.weight, b.weight; no round reaches 0.1")
+    >>> _collapse_in_words("layer collapse in round 7: no weight is left in a.weight, b.weight")
     (7, ('a.weight', 'b.weight'))
     """
-    found = re.search(r"layer collapse in round (\d+): no weight is left in ([^;]+)", why)
-    return None if found is None else (int(found[1]), tuple(found[2].split(", ")))
+    match = re.search(r"layer collapse in round (\d+): no weight is left in ([^;]+)", why)
+    if match is None:
+        return None
+    return int(match[1]), tuple(match[2].split(", "))

@@ -1,6 +1,4 @@
-"""Errors: what a user can put right is told in one line; everything else is a bug and keeps its
-traceback.
-"""
+"""Errors: one line for what the user can fix; everything else is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -10,34 +8,36 @@ from itertools import islice
 
 _WIDTH = 60  # characters of a value in a message
 _LONGEST = 900  # characters of a message
-_LARGEST = 10**40  # whole numbers from there on are told by their size
-_DEEPEST = 6  # lists in lists that a message opens
+_LARGEST = 10**40  # larger integers are shown by their size
+_DEEPEST = 6  # lists in lists that a message shows
 
-# What others call a thing that has another name here.
+# Names that others use, without case and punctuation, and those that they have here.
 _ALSO_CALLED = {
-    "imp": ("lth",), "iterativemagnitudepruning": ("lth",), "lottery": ("lth",), "gmp": ("gradual",),
-    "baseline": ("dense",), "unpruned": ("dense",), "oneshotpruning": ("one_shot",),
-    "randomreinit": ("reinitialised",), "reinit": ("reinitialised",), "finetuning": ("fine_tune",),
+    "imp": ("lth",), "iterativemagnitudepruning": ("lth",), "lottery": ("lth",),
+    "gmp": ("gradual",), "baseline": ("dense",), "unpruned": ("dense",),
+    "oneshotpruning": ("one_shot",), "randomreinit": ("reinitialised",),
+    "reinit": ("reinitialised",), "finetuning": ("fine_tune",),
     "l1": ("magnitude",), "l1norm": ("magnitude",), "abs": ("magnitude",), "weight": ("magnitude",),
-    "global": ("whole_model",), "local": ("per_layer",), "layerwise": ("per_layer",), "uniform": ("per_layer",),
+    "global": ("whole_model",), "local": ("per_layer",), "layerwise": ("per_layer",),
+    "uniform": ("per_layer",),
     "fmnist": ("fashion_mnist",), "imagenet": ("image_folder", "tiny_imagenet"), "npz": ("arrays",),
     "lenet": ("lenet5", "lenet_300_100"), "lenet300": ("lenet_300_100",), "fc": ("mlp",),
-    "learningrate": ("lr",), "wd": ("weight_decay",), "bs": ("batch_size",), "batch": ("batch_size",),
-    "iterations": ("steps",), "dataset": ("data",), "network": ("model",), "architecture": ("model",),
-    "sparsity": ("densities", "density"), "ratio": ("rate",), "amount": ("rate",), "criterion": ("score",),
-    "importance": ("score",), "seeds": ("replicates", "seed"), "repeats": ("replicates",), "gpu": ("cuda",),
-    "fp32": ("float32",), "bfloat16": ("bf16",), "cosineannealing": ("cosine",), "pytorch": ("state_dict",),
-    "verbose": ("--quiet",), "jobs": ("--workers",), "out": ("--runs",),
+    "learningrate": ("lr",), "wd": ("weight_decay",), "bs": ("batch_size",),
+    "batch": ("batch_size",), "iterations": ("steps",), "dataset": ("data",), "network": ("model",),
+    "architecture": ("model",), "sparsity": ("densities", "density"), "ratio": ("rate",),
+    "amount": ("rate",), "criterion": ("score",), "importance": ("score",),
+    "seeds": ("replicates", "seed"), "repeats": ("replicates",), "gpu": ("cuda",),
+    "fp32": ("float32",), "bfloat16": ("bf16",), "cosineannealing": ("cosine",),
+    "pytorch": ("state_dict",), "verbose": ("--quiet",), "jobs": ("--workers",), "out": ("--runs",),
 }  # fmt: skip
 
 
 class InputError(ValueError):
-    """What the caller gave is wrong: the message says what, the value seen, and what would be
-    right.
+    """Invalid input: the message says what is wrong, the value seen, and what would be right.
 
-    A message is one line of at most 900 characters, whatever stands in the values that it tells:
-    line breaks and control characters are escaped, and what is too long loses its middle. The
-    command line prints it and exits with code 2.
+    A message is one line of at most 900 characters, whatever the values in it: line breaks and
+    control characters are escaped, and a longer one loses its middle. The command line prints it
+    and exits with code 2.
 
     >>> print(InputError("no model 'a\\nb'"))
     no model 'a\\nb'
@@ -52,9 +52,7 @@ class ConfigError(InputError):
 
 
 class DamagedError(ConfigError):
-    """A file of a run is not what was written there: it was altered, damaged, cut off or
-    exchanged.
-    """
+    """A file of a run is not what was written: it was altered, damaged, truncated or exchanged."""
 
 
 class DataError(InputError):
@@ -66,21 +64,15 @@ class TicketError(InputError):
 
 
 class DiskError(InputError, OSError):
-    """A result cannot be written: the disk is full or read-only. The run stops, and what is
-    written stays.
-    """
+    """A result cannot be written, as the disk is full or read-only; the run stops, files stay."""
 
 
 class TrainingError(RuntimeError):
-    """A training ran into something that no longer is a number; the arm ends, the other arms go
-    on.
-    """
+    """A training diverged to NaN or infinity; its arm ends, the other arms continue."""
 
 
 class InvariantError(RuntimeError):
-    """A law that every search obeys was broken while running: a bug of a score, a loop, a model
-    or tombola.
-    """
+    """A law of every search was broken: a bug of a score, a loop, a model or tombola."""
 
 
 class SourceFailedError(RuntimeError):
@@ -88,24 +80,22 @@ class SourceFailedError(RuntimeError):
 
 
 class OldNameWarning(UserWarning):
-    """A recipe has entries under names that they had before; it is read all the same."""
+    """A recipe uses earlier names of entries; it is read nevertheless."""
 
 
 class UnmaskedWarning(UserWarning):
-    """Weights of a model are left out of its masks, because nothing tells how their layer uses
-    them.
-    """
+    """Weights of a model are left out of its masks, as their layer may use them in any way."""
 
 
 def one_line(text: str) -> str:
-    r"""Return a text as one line that any terminal can show: what cannot be printed is escaped, a
-    long one is cut.
+    r"""Return a text as one line for any terminal: unprintable characters escaped, long ones cut.
 
     >>> one_line("a\nb\x1b[31m")
     'a\\nb\\x1b[31m'
     """
     cut = 2 * _LONGEST // 3
-    if len(text) > 2 * _LONGEST:  # before anything is done letter by letter
+    # A huge text is cut before it is processed character by character.
+    if len(text) > 2 * _LONGEST:
         text = text[:cut] + text[-_LONGEST:]
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
@@ -113,10 +103,10 @@ def one_line(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return how a message tells a value: on one line, and cut short *before* it becomes text.
+    """Return a value as messages show it: on one line, and cut *before* it becomes text.
 
-    A list of a million entries, a number of a million digits and a list that holds itself cost no
-    more than a short one.
+    A list of a million entries, a number of a million digits and a list that holds itself take no
+    longer than a short one.
 
     >>> shown("mnist"), shown([0.5, 20]), shown({"conv": 0.2})
     ("'mnist'", '[0.5, 20]', "{'conv': 0.2}")
@@ -132,70 +122,85 @@ def shown(value: object) -> str:
 
 
 def _pieces(value: object, depth: int) -> Iterator[str]:
-    """Yield the text of a value piece by piece, so that whoever has enough can stop."""
-    if isinstance(value, str):
+    """Yield the text of a value piece by piece, so that the caller can stop when it is long."""
+    # Containers with a repr of their own are shown as they wish.
+    representation = type(value).__repr__
+    if depth > _DEEPEST:
+        yield "…"
+    elif isinstance(value, str):
         yield repr(value[: _WIDTH + 1])
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _LARGEST:
-        yield f"{'-' * (value < 0)}2 ** {abs(value).bit_length() - 1} or more"
-    elif isinstance(value, list | tuple) and type(value).__repr__ in (
-        list.__repr__,
-        tuple.__repr__,
-    ):
-        brackets = "[]" if isinstance(value, list) else "()"
-        yield brackets[0]
-        for index, item in enumerate(value):
-            yield ", " * bool(index)
-            yield from _pieces(item, depth + 1) if depth < _DEEPEST else ("…",)
-        yield f"{',' * (brackets == '()' and len(value) == 1)}{brackets[1]}"
-    elif isinstance(value, dict) and type(value).__repr__ is dict.__repr__:
+        sign = "-" if value < 0 else ""
+        yield f"{sign}2 ** {abs(value).bit_length() - 1} or more"
+    elif isinstance(value, list) and representation is list.__repr__:
+        yield "["
+        yield from _pieces_of_items(value, depth)
+        yield "]"
+    elif isinstance(value, tuple) and representation is tuple.__repr__:
+        yield "("
+        yield from _pieces_of_items(value, depth)
+        yield ",)" if len(value) == 1 else ")"
+    elif isinstance(value, dict) and representation is dict.__repr__:
         yield "{"
         for index, (key, item) in enumerate(value.items()):
-            yield ", " * bool(index)
-            for inner in (key, item):
-                yield from _pieces(inner, depth + 1) if depth < _DEEPEST else ("…",)
-                yield ": " * (inner is key)
+            if index:
+                yield ", "
+            yield from _pieces(key, depth + 1)
+            yield ": "
+            yield from _pieces(item, depth + 1)
         yield "}"
     else:
         yield _repr(value)
 
 
+def _pieces_of_items(items: Iterable[object], depth: int) -> Iterator[str]:
+    for index, item in enumerate(items):
+        if index:
+            yield ", "
+        yield from _pieces(item, depth + 1)
+
+
 def _repr(value: object) -> str:
     try:
         return one_line(" ".join(repr(value).split()))
-    except Exception:  # of a class of the caller's own, or of a text with too many digits
+    except Exception:  # by a class of the caller's own, or for an integer with too many digits
         return f"a {type(value).__name__}"
 
 
 def near(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known name closest to ``name``, or an empty string.
 
-    Case, hyphens and underscores do not count, and what a thing is called elsewhere leads to its
-    name here.
+    Case, hyphens and underscores do not count, and names used elsewhere lead to those used here.
 
     >>> near("lennet5", ["lenet5", "conv3"]), near("FashionMNIST", ["mnist", "fashion_mnist"])
     (" Did you mean 'lenet5'?", " Did you mean 'fashion_mnist'?")
     >>> near("imp", ["dense", "lth"])
     " Did you mean 'lth'?"
     """
-    choices = list(islice(known, 2000))
-    name = str(name)[:100]
-    plain: dict[str, str] = {}
+    choice = _closest(str(name)[:100], list(islice(known, 2000)))
+    return f" Did you mean '{choice}'?" if choice is not None else ""
+
+
+def _closest(name: str, choices: list[str]) -> str | None:
+    plain_name = _plain(name)
+    if not plain_name:
+        return None
+    by_plain_name: dict[str, str] = {}
     for choice in choices:
-        plain.setdefault(_plain(choice), choice)
-    wanted = _plain(name)
-    meant = [choice for choice in _ALSO_CALLED.get(wanted, ()) if choice in choices]
-    close = (
-        [plain[wanted]]
-        if wanted in plain
-        else meant or difflib.get_close_matches(name, choices, n=1)
-    )
-    if not close:
-        close = [plain[found] for found in difflib.get_close_matches(wanted, plain, n=1)]
-    return f" Did you mean '{close[0]}'?" if close and wanted else ""
+        by_plain_name.setdefault(_plain(choice), choice)
+    # The same but for spelling; then another name for it; then a typing error.
+    if plain_name in by_plain_name:
+        return by_plain_name[plain_name]
+    for choice in _ALSO_CALLED.get(plain_name, ()):
+        if choice in choices:
+            return choice
+    for match in difflib.get_close_matches(name, choices, n=1):
+        return match
+    for match in difflib.get_close_matches(plain_name, by_plain_name, n=1):
+        return by_plain_name[match]
+    return None
 
 
 def _plain(name: str) -> str:
-    """Return a name without what people write in different ways: case, hyphens, underscores,
-    points, spaces.
-    """
+    """Return a name in lower case and without hyphens, underscores, points and spaces."""
     return "".join(letter for letter in name.casefold() if letter.isalnum())

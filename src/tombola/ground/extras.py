@@ -1,18 +1,17 @@
-"""Extras: the libraries that only a part of tombola needs, and one line that names the one that is
-missing.
+"""Extras: libraries that only parts of tombola need, and one line that names a missing one.
 
-``pip install tombola`` brings what finds, holds, saves and loads tickets; ``pip install
-'tombola[report]'`` adds what works out and draws a report, ``'tombola[all]'`` everything. A
-function that needs such a library imports it from here, at the moment when it needs it:
+``pip install tombola`` installs what finds, holds, saves and loads tickets; ``pip install
+'tombola[report]'`` adds the libraries for reports, ``'tombola[all]'`` everything. A function that
+needs such a library imports it from here, when it needs it:
 
     from tombola.ground.extras import altair as alt
 
-Submodules of these libraries import themselves when they are named, as in
-``scipy.stats.bootstrap``.
+Submodules of these libraries are imported when they are named, as in ``scipy.stats.bootstrap``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -31,15 +30,14 @@ if TYPE_CHECKING:
     import vl_convert as vl_convert
     from PIL import Image as Image
 
-# The modules of each extra in pyproject.toml, and what they are there for.
+# The modules of each extra in pyproject.toml.
 EXTRAS = {
-    "report": ("altair", "pandas", "scipy", "vl_convert"),  # statistics, tables, figures, the page
-    "data": (
-        "PIL.Image",
-        "sklearn",
-        "torchvision",
-    ),  # data sets that have names, image files, torchvision's models
-    "ray": ("ray",),  # trainings on several machines
+    # Statistics, tables, figures, the page.
+    "report": ("altair", "pandas", "scipy", "vl_convert"),
+    # Published data sets, image files, torchvision's models.
+    "data": ("PIL.Image", "sklearn", "torchvision"),
+    # Trainings on several machines.
+    "ray": ("ray",),
 }
 
 
@@ -48,12 +46,12 @@ class MissingExtraError(InputError, ImportError):
 
 
 def require(extra: str) -> None:
-    """Refuse to go on where a library of an extra is not installed; nothing is imported.
+    """Refuse to continue where a library of an extra is not installed; nothing is imported.
 
-    For what is long: a run asks before it trains, and not when it comes to its report.
+    For long work: a run asks before it trains, not when it comes to its report.
 
     Raises:
-        MissingExtraError: One is missing; the message says how to have it.
+        MissingExtraError: One is missing; the message says how to install it.
 
     >>> require("report")
     """
@@ -63,18 +61,16 @@ def require(extra: str) -> None:
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those distributions, by pip's names, that are installed.
+    """Return the versions of the installed ones of some distributions, by pip's names.
 
     >>> list(versions(["numpy", "no-such-thing"]))
     ['numpy']
     """
-    found = {}
+    installed = {}
     for name in distributions:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def __getattr__(name: str) -> Any:
@@ -89,8 +85,9 @@ def _imported(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        # The library is installed, and something that it needs is not.
         if error.name not in (module, _library(module)):
-            raise  # the library is there, and something that it needs is not
+            raise
         raise _missing(module, extra) from None
 
 

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all."""
+"""Files: written completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes, letters
 
 
 def users_path(path: str | Path, what: str) -> Path:
-    """Return a path that a user has given, with ``~`` filled in, once it is sure that a file can be
-    called so.
+    """Return a user's path with ``~`` expanded, if a file can have such a name.
 
     Args:
-        path: As it was given.
-        what: What it is called in the message.
+        path: As the user gave it.
+        what: The path's name in the message.
 
     Raises:
         ConfigError: No file system has such a name.
@@ -27,26 +26,24 @@ def users_path(path: str | Path, what: str) -> Path:
     PosixPath('/data/mine.npz')
     """
     try:
-        found = Path(path).expanduser()
-        longest = max((len(os.fsencode(part)) for part in found.parts), default=0)
-    except (ValueError, RuntimeError) as error:  # half a character; nobody's home
+        expanded = Path(path).expanduser()
+        longest = max((len(os.fsencode(part)) for part in expanded.parts), default=0)
+    except (ValueError, RuntimeError) as error:  # invalid Unicode, or an unknown user's home
         raise ConfigError(f"{what} is {shown(str(path))}: {error}") from error
-    if longest > _LONGEST_NAME or len(str(found)) > _LONGEST_PATH or "\0" in str(found):
+    if longest > _LONGEST_NAME or len(str(expanded)) > _LONGEST_PATH or "\0" in str(expanded):
         raise ConfigError(f"{what} is {shown(str(path))}; no file can have such a name")
-    return found
+    return expanded
 
 
 def write_whole(path: Path, data: str | bytes | Sequence[bytes | bytearray | memoryview]) -> None:
-    """Write a file so that its name never holds half of it: beside it first, flushed to disk, then
-    moved into place.
+    """Write a file atomically: to a temporary file beside it, flushed to disk, then renamed.
 
     Args:
         path: The file; missing folders are made.
-        data: A text, bytes, or pieces of bytes that follow each other.
+        data: A text, bytes, or consecutive pieces of bytes.
 
     Raises:
-        DiskError: There is no space, no permission or no such place; what was there before is still
-            there.
+        DiskError: There is no space, no permission or no such place; an earlier file is unchanged.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_whole(Path(folder, "a", "b.txt"), "whole")
@@ -73,10 +70,9 @@ def write_whole(path: Path, data: str | bytes | Sequence[bytes | bytearray | mem
 
 
 def cannot_write(path: Path, error: OSError | ValueError) -> DiskError:
-    """Say in one line that a file cannot be written, and why."""
-    return DiskError(
-        f"cannot write '{printable(path)}': {getattr(error, 'strerror', None) or error}"
-    )
+    """Make the error that says why a file cannot be written."""
+    reason = getattr(error, "strerror", None) or error
+    return DiskError(f"cannot write '{printable(path)}': {reason}")
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -90,8 +86,6 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 def clear_parts(folder: Path) -> None:
-    """Remove what writes that were killed have left in a folder and below; nobody may be
-    writing there.
-    """
+    """Remove the temporary files of killed writes in a folder; nobody may be writing there."""
     for part in folder.rglob(".*.????????"):
         part.unlink(missing_ok=True)

@@ -1,12 +1,11 @@
-"""Interrupts: a command that is told to stop is gone within three seconds, with one line, whatever
-it was doing.
+"""Interrupts: an interrupted command ends within three seconds, with one line.
 
-    signal -> KeyboardInterrupt in the main thread -> things are put in order -> [ leave ]
-       |                                                                            ^
-       +-> a thread that sees it at once, whatever the main thread does -> 2 s -----+
+    signal -> KeyboardInterrupt in the main thread -> clean up -> [ leave ]
+       |                                                             ^
+       +-> a thread that sees it at once, whatever happens -> 2 s ---+
 
-Nothing is lost by leaving at once: files are written whole, and a run goes on from what is on disk.
-For the command line alone; as a library tombola installs no handler.
+Nothing is lost by leaving at once: files are written atomically, and a run resumes from what is on
+disk. This is for the command line only; as a library tombola installs no handler.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from types import FrameType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE = 2.0  # seconds in which a command may put things in order
-_FINALIZERS = 0.3  # seconds for giving back what the operating system would keep
+GRACE = 2.0  # seconds in which a command may clean up
+_FINALIZERS = 0.3  # seconds for freeing what the operating system would keep
 
 _words = "stopped"
 _received: int | None = None  # the first signal
@@ -59,37 +58,41 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     if _received is not None:
         leave()
     _received = number
-    # What other threads meet from now on follows from the stop; nobody needs to read of it.
+    # Errors of other threads from now on are consequences of the stop, and not worth printing.
     threading.excepthook = lambda _: None
     sys.unraisablehook = lambda _: None
     raise KeyboardInterrupt
 
 
 def _watch(read: int) -> None:
+    # Other signals have handlers, too, such as torch's for the ends of its readers.
     while (number := os.read(read, 1)[0]) not in SIGNALS:
-        pass  # others have handlers too, such as torch for the ends of its readers
+        pass
     time.sleep(GRACE)
     leave(number)
 
 
 def leave(number: int = signal.SIGINT) -> NoReturn:
-    """End this process and all that it began, now: the line of `heed` is the last thing said.
+    """End this process and its children now; the last output is the line given to `heed`.
 
-    The exit code is 128 and the number of the signal that was heeded, 130 for Ctrl-C.
+    The exit code is 128 plus the number of the signal, 130 for Ctrl-C.
 
     Args:
         number: That signal, where its handler has not run yet.
     """
-    _leaving.acquire()  # never given back: of several threads the first one leaves
-    if "multiprocessing" in sys.modules:  # it takes a third of the time that --help takes
+    # Never released: of several threads the first one leaves.
+    _leaving.acquire()
+    # Its import takes a third of the time of --help, so it is not imported for this.
+    if "multiprocessing" in sys.modules:
         from multiprocessing import active_children
 
+        # A process that was suspended reacts to nothing but kill.
         for process in active_children():
-            process.kill()  # a process that was stopped does not hear anything else
+            process.kill()
         end_server()
     _say_last(_words)
     if "multiprocessing" in sys.modules:
-        # Semaphores outlive a process that does not give them back, and Python warns of each.
+        # Semaphores outlive a process that does not free them, and Python warns about each.
         from multiprocessing import util
 
         finalizers = threading.Thread(
@@ -103,9 +106,7 @@ def leave(number: int = signal.SIGINT) -> NoReturn:
 
 
 def end_server() -> None:
-    """End the process that workers are forked from: while it imports torch it does not see that
-    nobody needs it.
-    """
+    """Kill the fork server: while it imports torch it does not notice that it is not needed."""
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     pid = getattr(server, "_forkserver_pid", None)
     if pid is not None:
@@ -114,7 +115,7 @@ def end_server() -> None:
 
 
 def _say_last(words: str) -> None:
-    """Print a line to standard error and close both outputs: other threads may still be talking."""
+    """Print a line to standard error, then silence both outputs: other threads may still print."""
     with contextlib.suppress(OSError):
         with contextlib.suppress(Exception):
             sys.stdout.flush()
@@ -129,12 +130,11 @@ def _say_last(words: str) -> None:
 
 @contextlib.contextmanager
 def deaf_children() -> Iterator[None]:
-    """Begin processes that Ctrl-C does not reach: on a terminal it goes to every process at once.
+    """Start processes that Ctrl-C does not reach: on a terminal it goes to every process at once.
 
-    They end with their parent, or are ended by it. What they would say of an interrupt, a traceback
-    each, nobody needs to read.
+    They end with their parent, or are ended by it. Otherwise each would print a traceback.
     """
-    # The mask is inherited and stays as it is; this thread hears the signal a moment later.
+    # Children inherit the mask and keep it; this thread gets the signal a moment later.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,8 +1,8 @@
-"""Metrics: what a task measures of a model, and how that is read and shown.
+"""Metrics: what a task measures, and how its values are compared and shown.
 
-A metric has a direction, which decides what is better, and a unit, which decides how it is told.
-Accuracies are fractions everywhere and shown in percent; their differences are told in points. A
-perplexity is shown as it is.
+A metric has a direction, which decides what is better, and a unit, which decides how it is shown.
+Accuracies are fractions everywhere and shown in percent, their differences in points. A perplexity
+is shown as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from tombola.ground.errors import ConfigError, near, shown
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_TAKEN = ("loss", "step")  # what stands beside metrics in records and curves
+_RESERVED = ("loss", "step")  # entries beside metrics in records and curves
 LOSS = "loss"
 
 
@@ -24,23 +24,25 @@ class Metric:
     """A number that a task measures on a split.
 
     Attributes:
-        name: As it stands in records, behind the split: ``test_accuracy`` is the accuracy on the
+        name: Its name in records, after that of the split: ``test_accuracy`` is the accuracy on the
             test split.
-        title: What it is called in tables and figures; its name if not given.
+        title: Its name in tables and figures; ``name`` if not given.
         fraction: Whether it lies between 0 and 1 and is shown in percent; its differences are
             percentage points.
         higher: Whether more is better.
-        unit: Of one that is no fraction, such as "bits"; none if it has none.
-        digits: Behind the point, where it is shown.
-        adjective: What networks with better values are more of, such as "accurate"; they are
+        unit: Of a metric that is no fraction, such as "bits"; empty if it has none.
+        digits: Digits after the decimal point, where it is shown.
+        adjective: For networks with better values, such as "accurate" (more accurate); they are
             "better" if not given.
         plural: Of the title; the title itself if not given.
 
     Raises:
-        ConfigError: The name is no word of small letters, or one that stands for something else.
+        ConfigError: The name is no word of lower-case letters, or a reserved one.
 
-    >>> Metric("accuracy").shown(0.9731), Metric("perplexity", fraction=False, higher=False).shown(12.345)
-    ('97.31 %', '12.35')
+    >>> Metric("accuracy").shown(0.9731)
+    '97.31 %'
+    >>> Metric("perplexity", fraction=False, higher=False).shown(12.345)
+    '12.35'
     """
 
     name: str
@@ -53,10 +55,11 @@ class Metric:
     plural: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name in _TAKEN:
+        valid = isinstance(self.name, str) and _NAME.fullmatch(self.name)
+        if not valid or self.name in _RESERVED:
             raise ConfigError(
                 f"a metric is called {shown(self.name)}; a name is small letters, digits and '_', "
-                f"and not {' or '.join(_TAKEN)}"
+                f"and not {' or '.join(_RESERVED)}"
             )
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " "))
@@ -70,7 +73,7 @@ class Metric:
 
     @property
     def scale(self) -> float:
-        """What a value is multiplied by to be shown: 100 for percent."""
+        """The factor with which values are shown: 100 for percent."""
         return 100.0 if self.fraction else 1.0
 
     @property
@@ -85,24 +88,22 @@ class Metric:
 
     @property
     def test(self) -> str:
-        """What records call it on the test split, at the end of a training or at its selected
-        state.
-        """
+        """Its name in records on the test split, for the selected state of a training."""
         return f"test_{self.name}"
 
     @property
     def valid(self) -> str:
-        """What records call it on validation data."""
+        """Its name in records on validation data."""
         return f"valid_{self.name}"
 
     @property
     def train(self) -> str:
-        """What records call it on the training data."""
+        """Its name in records on the training data."""
         return f"train_{self.name}"
 
     @property
     def early(self) -> str:
-        """What records call it on the test split at the early stop."""
+        """Its name in records on the test split at the early stop."""
         return f"test_{self.name}_early"
 
     @property
@@ -116,18 +117,20 @@ class Metric:
 
     @property
     def error_title(self) -> str:
-        """What its error is called: "error" of fractions of which more is better, else as the
-        metric itself.
-        """
+        """The title of its error: "error" for a fraction where more is better, else its own."""
         return "error" if self.fraction and self.higher else self.title
 
     def error(self, value: float) -> float:
         """Return the error of a value, as it is shown.
 
-        >>> round(ACCURACY.error(0.97), 6), Metric("perplexity", fraction=False, higher=False).error(12.0)
-        (3.0, 12.0)
+        >>> round(ACCURACY.error(0.97), 6)
+        3.0
+        >>> Metric("perplexity", fraction=False, higher=False).error(12.0)
+        12.0
         """
-        return self.scale * (1 - value) if self.fraction and self.higher else self.scale * value
+        if self.fraction and self.higher:
+            return self.scale * (1 - value)
+        return self.scale * value
 
     @property
     def as_good_as(self) -> str:
@@ -148,48 +151,53 @@ class Metric:
         """Words for a network that is worse."""
         return f"less {self.adjective} than" if self.adjective else "worse than"
 
-    def axis(self, of: str, *, differences: bool = False, more: str = "") -> str:
+    def axis(self, title: str, *, differences: bool = False, more: str = "") -> str:
         """Return the title of an axis, with the unit in brackets where there is one.
 
-        >>> ACCURACY.axis("Test accuracy"), Metric("perplexity", fraction=False).axis("Test perplexity")
-        ('Test accuracy (%)', 'Test perplexity')
+        >>> ACCURACY.axis("Test accuracy")
+        'Test accuracy (%)'
+        >>> Metric("perplexity", fraction=False).axis("Test perplexity")
+        'Test perplexity'
         """
-        told = ", ".join(filter(None, (self.points if differences else self.shown_unit, more)))
-        return f"{of} ({told})" if told else of
+        unit = self.points if differences else self.shown_unit
+        in_brackets = ", ".join(filter(None, (unit, more)))
+        return f"{title} ({in_brackets})" if in_brackets else title
 
     def number(self, value: float) -> str:
-        """Return a value as it stands in a table, without its unit."""
+        """Return a value for a table, without its unit."""
         return f"{self.scale * value:.{self.digits}f}"
 
     def shown(self, value: float) -> str:
-        """Return a value as it is told, with its unit."""
+        """Return a value with its unit."""
         return f"{self.number(value)} {self.shown_unit}".strip()
 
     def signed(self, value: float) -> str:
-        """Return a difference with its sign, without its unit: of fractions in points.
+        """Return a difference with its sign, without its unit; those of fractions in points.
 
         >>> ACCURACY.signed(0.0152), ACCURACY.signed(-0.000001), STEPS.signed(-1250)
         ('+1.52', '+0.00', '-1,250')
         """
-        # Zero has no sign of its own.
+        # Adding zero turns minus zero into zero.
         return f"{round(self.scale * value, self.digits) + 0.0:+,.{self.digits}f}"
 
     def amount(self, value: float) -> str:
-        """Return how large a difference is, with its unit.
+        """Return the size of a difference, with its unit.
 
-        >>> ACCURACY.amount(0.02), ACCURACY.amount(0.01), Metric("perplexity", fraction=False).amount(0.5)
-        ('2 points', '1 point', '0.5')
+        >>> ACCURACY.amount(0.02), ACCURACY.amount(0.01)
+        ('2 points', '1 point')
+        >>> Metric("perplexity", fraction=False).amount(0.5)
+        '0.5'
         """
         number = f"{self.scale * value:.{self.digits}f}".rstrip("0").rstrip(".")
         unit = "point" if self.fraction and number == "1" else self.points
         return f"{number} {unit}".strip()
 
     def plain(self) -> dict[str, Any]:
-        """Return it as plain data, as a run folder keeps it."""
+        """Return the metric as plain data, as a run folder keeps it."""
         return asdict(self)
 
 
-# What records of before metrics were declared have, and those of classification.
+# The metric of classification, and of records from before metrics were declared.
 ACCURACY = Metric("accuracy", adjective="accurate", plural="accuracies")
 CLASSIFIED = (ACCURACY,)
 # When a training's validation loss was lowest: no task declares it, and networks are compared by
@@ -203,7 +211,7 @@ def metric_named(name: str, metrics: Sequence[Metric], where: str) -> Metric | N
     """Return the declared metric of a name, ``None`` for the loss.
 
     Raises:
-        ConfigError: None is called so.
+        ConfigError: There is no metric of that name.
 
     >>> metric_named("loss", CLASSIFIED, "training.select_by") is None
     True
@@ -218,8 +226,9 @@ def metric_named(name: str, metrics: Sequence[Metric], where: str) -> Metric | N
 
 
 def read(plain: Sequence[Mapping[str, Any]] | None) -> tuple[Metric, ...]:
-    """Read metrics from plain data, as `Metric.plain` gives it; those of classification where a run
-    names none.
+    """Read metrics from plain data, see `Metric.plain`.
+
+    A run that names none is one of classification.
 
     Raises:
         TypeError: An entry is not one of a metric.
@@ -227,4 +236,6 @@ def read(plain: Sequence[Mapping[str, Any]] | None) -> tuple[Metric, ...]:
     >>> read([ACCURACY.plain()]) == CLASSIFIED
     True
     """
-    return CLASSIFIED if plain is None else tuple(Metric(**one) for one in plain)
+    if plain is None:
+        return CLASSIFIED
+    return tuple(Metric(**entries) for entries in plain)

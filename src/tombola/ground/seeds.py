@@ -4,9 +4,8 @@ Every random draw has an address such as ``(seed, "order", epoch)``. Nothing dep
 round, the worker or what was drawn before, so replicate k of every arm sees the same draws and a
 resumed run needs no random state.
 
-Code of the user's own may draw from torch's global generators, from Python's ``random`` and from
-numpy's global state; all three are set. A generator that such code makes for itself is its own
-affair.
+A user's own code may draw from torch's global generators, from Python's ``random`` and from numpy's
+global state; all three are set. A generator that such code creates is up to that code.
 """
 
 from __future__ import annotations
@@ -23,15 +22,17 @@ import torch
 def derive(seed: int, *address: object) -> int:
     """Return the 63-bit seed that belongs to an address.
 
-    >>> derive(0, "order", 3) == derive(0, "order", 3), derive(0, "order", 3) == derive(0, "order", 4)
-    (True, False)
+    >>> derive(0, "order", 3) == derive(0, "order", 3)
+    True
+    >>> derive(0, "order", 3) == derive(0, "order", 4)
+    False
     """
     digest = hashlib.sha256(repr((int(seed), *address)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def generator(seed: int, *address: object) -> torch.Generator:
-    """Return a new CPU generator that stands at the beginning of its address.
+    """Return a new CPU generator at the beginning of its address.
 
     >>> torch.randperm(4, generator=generator(0, "order", 1)).tolist()
     [2, 1, 3, 0]
@@ -40,42 +41,47 @@ def generator(seed: int, *address: object) -> torch.Generator:
 
 
 def remember() -> Callable[[], None]:
-    """Look at the global generators, torch's, Python's and numpy's, and return what puts them back
-    to where they are.
+    """Save the state of the global generators and return a function that restores it.
 
-    >>> put_back = remember()
+    They are those of torch, Python and numpy.
+
+    >>> restore = remember()
     >>> first = random.random(), float(torch.rand(()))
-    >>> put_back()
+    >>> restore()
     >>> (random.random(), float(torch.rand(()))) == first
     True
     """
-    pythons, numpys, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    torch_state = torch.get_rng_state()
+    gpu_states: list[torch.Tensor] = []
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gpu_states = torch.cuda.get_rng_state_all()
 
-    def put_back() -> None:
-        random.setstate(pythons)
-        np.random.set_state(numpys)
-        torch.set_rng_state(torchs)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
+    def restore() -> None:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+        if gpu_states:
+            torch.cuda.set_rng_state_all(gpu_states)
 
-    return put_back
+    return restore
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Run a block and put the global generators back afterwards."""
-    put_back = remember()
+    """Run a block and restore the global generators afterwards."""
+    restore = remember()
     try:
         yield
     finally:
-        put_back()
+        restore()
 
 
 @contextlib.contextmanager
 def seeded(seed: int, *address: object) -> Iterator[None]:
-    """Run a block with the global generators, which initialisers draw from, at an address; then
-    put them back.
+    """Run a block with the global generators at an address, then restore them.
+
+    Initialisers draw from these.
     """
     with kept():
         reseed(seed, *address)
@@ -84,9 +90,9 @@ def seeded(seed: int, *address: object) -> Iterator[None]:
 
 
 def reseed(seed: int, *address: object) -> None:
-    """Set torch's global generators to an address, quickly enough for every step of a training."""
-    # Not torch.manual_seed: where CUDA is compiled in but not begun, it queues a call with a
-    # traceback each time, which costs 0.4 ms and memory that is never given back.
+    """Set torch's global generators to an address, fast enough for every step of a training."""
+    # Not torch.manual_seed: where CUDA is available but not initialised, it queues a call with a
+    # traceback each time, which costs 0.4 ms and memory that is never freed.
     value = derive(seed, *address)
     torch.default_generator.manual_seed(value)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -94,10 +100,9 @@ def reseed(seed: int, *address: object) -> None:
 
 
 def reseed_python(seed: int, *address: object) -> None:
-    """Set Python's and numpy's global generators to an address: for where code of the user's own
-    runs.
+    """Set Python's and numpy's global generators to an address, before a user's own code runs.
 
-    By itself, for it takes 10 microseconds, and most steps of a small network run no such code.
+    Apart from `reseed`, as it takes 10 microseconds and most steps run no such code.
     """
     value = derive(seed, *address)
     random.seed(value)

@@ -1,9 +1,8 @@
-"""Settings: how every training of an experiment runs, and the numbers of one training in its own
-steps.
+"""Settings: how every training of an experiment runs, and the schedule of one training.
 
 Numbers given in epochs or steps refer to the full training split; a partition, which is smaller,
-takes its share of the steps, as it does of an epoch. Nothing here needs torch: what is settled by
-the model and the device is settled by `tombola.training.loop.resolve_defaults`.
+takes its share of the steps, as it does of an epoch. Nothing here needs torch: defaults that depend
+on model and device are resolved by `tombola.training.loop.resolve_defaults`.
 """
 
 from __future__ import annotations
@@ -17,12 +16,16 @@ from tombola.ground import catalogue
 from tombola.ground.checking import check_most, filled, hints_of, own_numbers, take_own_numbers_
 from tombola.ground.errors import ConfigError, near, shown
 
-# What no training could have; torch's own float32 ends at 3.4e38.
+# Bounds that no training reaches; the largest float32 is 3.4e38.
 _MOST = {
     "lr": 1e38, "momentum": 1, "weight_decay": 1e38, "epochs": 1e6, "steps": 1e9, "batch_size": 1e9,
-    "milestones": 1e6, "milestone_steps": 1e9, "gamma": 1e38, "warmup": 1e6, "warmup_steps": 1e9, "clip": 1e38,
-    "evaluate_every": 1e9, "patience": 1e9, "threads": 1024,
+    "milestones": 1e6, "milestone_steps": 1e9, "gamma": 1e38, "warmup": 1e6, "warmup_steps": 1e9,
+    "clip": 1e38, "evaluate_every": 1e9, "patience": 1e9, "threads": 1024,
 }  # fmt: skip
+_ABOVE_ZERO = (
+    "lr", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience", "threads",
+)  # fmt: skip
+_ZERO_OR_MORE = ("momentum", "weight_decay", "warmup", "warmup_steps")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Training:
         channels_last: Lay images and convolutions out with the channels innermost.
         compile: Train through ``torch.compile``: the kernel "compiled".
         step: The kernel that runs the model, an entry of ``tombola.kernels`` or
-            ``package.module:Name``. What is left open here is filled in by `resolve_defaults`; the last five
+            ``package.module:Name``. `resolve_defaults` fills in what is left open. The last five
             may all change bits, so they count in the digest.
 
     Raises:
@@ -99,6 +102,15 @@ class Training:
 
     def __post_init__(self) -> None:
         take_own_numbers_(self)
+        self._check_choices()
+        self._check_kernel()
+        if (self.epochs is None) == (self.steps is None):
+            raise ConfigError("training needs epochs or steps, exactly one of the two")
+        self._check_ranges()
+        self._check_optimizer()
+        self._check_schedule()
+
+    def _check_choices(self) -> None:
         hints = hints_of(Training)
         for name in ("optimizer", "schedule", "select", "precision"):
             value, known = getattr(self, name), get_args(hints[name])
@@ -107,28 +119,20 @@ class Training:
                     f"training.{name} is {shown(value)}; it is one of {', '.join(known)}."
                     f"{near(str(value), known)}"
                 )
-        self._check_kernel()
-        if (self.epochs is None) == (self.steps is None):
-            raise ConfigError("training needs epochs or steps, exactly one of the two")
-        for name in (
-            "lr",
-            "epochs",
-            "steps",
-            "batch_size",
-            "gamma",
-            "clip",
-            "evaluate_every",
-            "patience",
-            "threads",
-        ):
+
+    def _check_ranges(self) -> None:
+        # Written so that NaN, which compares as false, is refused, too.
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"training.{name} is {shown(value)}; it must be above 0")
-        for name in ("momentum", "weight_decay", "warmup", "warmup_steps"):
+        for name in _ZERO_OR_MORE:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"training.{name} is {shown(value)}; it must be 0 or more")
         check_most(self, _MOST, "training")
+
+    def _check_optimizer(self) -> None:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
                 f"training.betas is {shown(list(self.betas))}; both are from 0 to below 1"
@@ -139,14 +143,17 @@ class Training:
             )
         if self.nesterov and not self.momentum:
             raise ConfigError("training.nesterov needs momentum above 0, such as 0.9")
+
+    def _check_schedule(self) -> None:
         if self.warmup and self.warmup_steps:
             raise ConfigError("training has warmup and warmup_steps; give one of the two")
-        if any(not milestone > 0 for milestone in (*self.milestones, *self.milestone_steps)):
-            raise ConfigError(
-                "training has a milestone that is not above 0: "
-                f"{shown(self.milestones or self.milestone_steps)}"
-            )
-        number = len(self.milestones or self.milestone_steps)
+        milestones = self.milestones or self.milestone_steps
+        for milestone in (*self.milestones, *self.milestone_steps):
+            if not milestone > 0:
+                raise ConfigError(
+                    f"training has a milestone that is not above 0: {shown(milestones)}"
+                )
+        number = len(milestones)
         if self.gamma > 1 and math.log10(self.lr) + number * math.log10(self.gamma) > 38:
             raise ConfigError(
                 f"training.gamma is {self.gamma:g}, and there are {number} milestones; the "
@@ -154,7 +161,7 @@ class Training:
             )
         if self.milestones and self.milestone_steps:
             raise ConfigError("training has milestones and milestone_steps; give one of the two")
-        if (self.schedule == "multistep") != bool(self.milestones or self.milestone_steps):
+        if (self.schedule == "multistep") != bool(milestones):
             raise ConfigError(
                 f"training.schedule is {self.schedule}; milestones and the schedule multistep need "
                 "each other"
@@ -167,8 +174,8 @@ class Training:
                 f"training.step is {shown(self.step)}; it is one of {', '.join(known)}, or a "
                 f"kernel of your own, package.module:Name.{near(str(self.step), known)}"
             )
+        # Kept as it was before there were kernels, as it stands in digests.
         if self.step == "compiled":
-            # One way of saying it, that of before: it stands in digests.
             object.__setattr__(self, "step", "eager")
             object.__setattr__(self, "compile", True)
         if self.compile and self.step is not None and catalogue.is_own(self.step):
@@ -179,20 +186,26 @@ class Training:
 
     @property
     def kernel(self) -> str:
-        """The name of the kernel that runs the model, once the training is settled."""
+        """The name of the kernel that runs the model, once all defaults are resolved."""
         assert self.step is not None
         return "compiled" if self.compile else self.step
 
 
 def in_words(training: Training) -> str:
-    """Say in a few words how a training runs.
+    """Describe a training in a few words.
 
     >>> in_words(Training(lr=0.05, epochs=3))
-    'sgd, learning rate 0.05, batch 64, 3 epochs, weights taken: last'
+    'sgd, learning rate 0.05, batch size 64, 3 epochs, evaluated weights: final'
     """
-    t = training
-    length = f"{t.epochs:g} epochs" if t.epochs is not None else f"{t.steps:,} steps"
-    return f"{t.optimizer}, learning rate {t.lr:g}, batch {t.batch_size}, {length}, weights taken: {t.select}"
+    if training.epochs is not None:
+        length = f"{training.epochs:g} epochs"
+    else:
+        length = f"{training.steps:,} steps"
+    weights = "final" if training.select == "last" else "best on validation data"
+    return (
+        f"{training.optimizer}, learning rate {training.lr:g}, batch size {training.batch_size}, "
+        f"{length}, evaluated weights: {weights}"
+    )
 
 
 def stretched(training: Training, factor: float) -> Training:
@@ -201,15 +214,15 @@ def stretched(training: Training, factor: float) -> Training:
     >>> stretched(Training(epochs=10, schedule="multistep", milestones=(5, 8)), 1.5).milestones
     (7.5, 12.0)
     """
-    t, factor = training, own_numbers(factor)
+    factor = own_numbers(factor)
     return replace(
-        t,
-        epochs=t.epochs and t.epochs * factor,
-        steps=t.steps and round(t.steps * factor),
-        milestones=tuple(epoch * factor for epoch in t.milestones),
-        milestone_steps=tuple(round(step * factor) for step in t.milestone_steps),
-        warmup=t.warmup * factor,
-        warmup_steps=round(t.warmup_steps * factor),
+        training,
+        epochs=training.epochs and training.epochs * factor,
+        steps=training.steps and round(training.steps * factor),
+        milestones=tuple(epoch * factor for epoch in training.milestones),
+        milestone_steps=tuple(round(step * factor) for step in training.milestone_steps),
+        warmup=training.warmup * factor,
+        warmup_steps=round(training.warmup_steps * factor),
     )
 
 
@@ -222,16 +235,16 @@ def training_with(training: Training, changes: Mapping[str, Any]) -> Training:
     >>> training_with(Training(epochs=6), {"epochs": 12}).epochs
     12.0
     """
-    given = {f.name: getattr(training, f.name) for f in fields(training)}
-    if "steps" in changes or "epochs" in changes:  # one takes the place of the other
-        given |= {"steps": None, "epochs": None}
-    changed: Training = filled(Training, given | dict(changes), "training")
+    values = {field.name: getattr(training, field.name) for field in fields(training)}
+    # A length in steps replaces one in epochs, and the other way round.
+    if "steps" in changes or "epochs" in changes:
+        values |= {"steps": None, "epochs": None}
+    changed: Training = filled(Training, values | dict(changes), "training")
     return changed
 
 
 def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> Training:
-    """Return the training with which a pruned network is trained on: as long, without warmup, at a
-    low rate.
+    """Return the training that fine-tunes a pruned network: as long, no warmup, at a low rate.
 
     Args:
         training: The one before.
@@ -241,7 +254,8 @@ def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> T
     Raises:
         ConfigError: The rate that the training ends with is zero.
 
-    >>> fine_tuning(Training(lr=0.1, epochs=10, schedule="multistep", milestones=(5, 8), gamma=0.2), "last").lr
+    >>> training = Training(epochs=10, schedule="multistep", milestones=(5, 8), gamma=0.2)
+    >>> fine_tuning(training, "last").lr
     0.004
     """
     t, lr = training, own_numbers(lr)
@@ -290,23 +304,25 @@ class Schedule:
         50
         """
 
-        def own(epochs: float | None, steps: int | None) -> float:
+        def in_steps(epochs: float | None, steps: int | None) -> float:
             return epochs * batches_per_epoch if epochs else (steps or 0) * share
 
-        every = training.evaluate_every
-        milestones = [own(epoch, None) for epoch in training.milestones]
-        milestones += [own(None, step) for step in training.milestone_steps]
+        evaluate_every = batches_per_epoch
+        if training.evaluate_every:
+            evaluate_every = max(1, round(training.evaluate_every * share))
+        milestones = [in_steps(epoch, None) for epoch in training.milestones]
+        milestones += [in_steps(None, step) for step in training.milestone_steps]
         return cls(
-            steps=max(1, round(own(training.epochs, training.steps))),
-            warmup=own(training.warmup, training.warmup_steps),
+            steps=max(1, round(in_steps(training.epochs, training.steps))),
+            warmup=in_steps(training.warmup, training.warmup_steps),
             milestones=tuple(sorted(milestones)),
-            evaluate_every=max(1, round(every * share)) if every else batches_per_epoch,
+            evaluate_every=evaluate_every,
             shape=training.schedule,
             gamma=training.gamma,
         )
 
     def factor(self, step: int) -> float:
-        """Return what the base learning rate is multiplied by in a step, counted from 0.
+        """Return the factor on the base learning rate in a step, counted from 0.
 
         >>> schedule = Schedule.of(Training(epochs=4, warmup=1), batches_per_epoch=4)
         >>> [schedule.factor(step) for step in (0, 1, 3, 4)]

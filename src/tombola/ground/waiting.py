@@ -1,4 +1,4 @@
-"""Waiting: what takes longer than a few seconds says what it is, and goes on saying so until it is done."""
+"""Waiting: work of more than a few seconds says what it is, again and again until it is done."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ class _Paths:
 
 
 def _paths(model: nn.Module, weights: Mapping[int, _Weight]) -> _Paths:
-    """Find the paths to weights, given by the ids of their parameters; all those to a shared one."""
+    """Find all paths to weights, which are given by the ids of their parameters."""
     modules = names.modules(model, shared=True)
     inside: dict[nn.Module, dict[int, _Weight]] = {}
     owners: set[nn.Module] = set()

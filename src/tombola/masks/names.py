@@ -65,7 +65,8 @@ def _wrapper_class(kind: Hashable) -> _Wrapper | None:
 
 
 def _wrapper(module: nn.Module) -> _Wrapper | None:
-    return _wrapper_class(type(module))  # type: ignore[arg-type]  # mypy takes the hash of its instances
+    # mypy takes the hash of the class's instances.
+    return _wrapper_class(type(module))  # type: ignore[arg-type]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

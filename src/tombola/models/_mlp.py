@@ -37,14 +37,16 @@ def mlp(
     Raises:
         ConfigError: A width, the image shape or the number of classes will not do.
 
-    >>> sum(p.numel() for p in mlp(2, image_shape=(1, 2, 2), hidden=[3]).parameters())  # 4 * 3 + 3 + 3 * 2 + 2
+    >>> model = mlp(2, image_shape=(1, 2, 2), hidden=[3])
+    >>> sum(parameter.numel() for parameter in model.parameters())  # 4 * 3 + 3 + 3 * 2 + 2
     23
     """
     check_arguments("mlp", num_classes, image_shape)
     hidden = own_numbers(hidden)
-    if not isinstance(hidden, Sequence) or any(
-        not isinstance(width, int) or width < 1 for width in hidden
-    ):
+    valid = isinstance(hidden, Sequence)
+    for width in hidden if valid else ():
+        valid = valid and isinstance(width, int) and width >= 1
+    if not valid:
         raise ConfigError(
             f"hidden is {shown(hidden)}; it lists the width of each hidden layer, such as [300, "
             "100]"

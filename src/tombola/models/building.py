@@ -1,4 +1,4 @@
-"""Building: from a name in a recipe to an initialised model that is known to take the images.
+"""Building: from a name in a recipe to an initialised model that was tried on images.
 
     name, options, seed -> [ build ] -> ( weights of a file ) -> rewind point -> search
 
@@ -36,8 +36,7 @@ from tombola.models.running import alone, in_evaluation_mode
 INITS = ("xavier", "default")
 
 _RECURRENT = (nn.RNNBase, RNNCellBase)
-# What spectral norm divides by is followed step by step while a model is trained; torch begins with
-# as many.
+# Spectral norm updates its estimate at every training step; torch begins with this many updates.
 _POWER_ITERATIONS = 15
 
 
@@ -51,11 +50,10 @@ def build(
     head: str | None = None,
     seed: int,
 ) -> nn.Module:
-    """Build a model, initialise it, and try it on two images of zeros, as in a test and as in
-    training.
+    """Build a model, initialise it, and try it on two images of zeros in both modes.
 
     The same arguments give the same bits, whatever was drawn before; torch's global generator is
-    left as it was.
+    left unchanged.
 
     Args:
         name: An entry of ``tombola.models``, ``torchvision:NAME`` (without its pretrained weights)
@@ -64,8 +62,8 @@ def build(
         num_classes: Number of outputs, at least 2.
         image_shape: Channels, height and width of one image.
         options: The model's own keyword arguments.
-        init: How the weights are drawn, see ``initialise_``; torchvision's and the user's models
-            are treated alike.
+        init: How the weights are drawn, see ``initialise_``; also for torchvision's and the user's
+            models.
         head: Name of the output layer where it is not ``head``; see ``head_name``.
         seed: Everything is drawn at the address ``(seed, "init")``.
 
@@ -82,17 +80,10 @@ def build(
     torch.Size([2, 10])
     """
     check_arguments(name, num_classes, image_shape)
-    model: nn.Module | None = None
     if not catalogue.is_own(name):
-        # Without numbers, so that it costs nothing. Some models (RegNet) read numbers of tensors
-        # while they are made, which cannot be done so; whatever else is wrong is told when the
-        # model is made in earnest.
-        with contextlib.suppress(ConfigError), seeds.seeded(seed, "size"), torch.device("meta"):
-            model = _made(name, num_classes, image_shape, options)
-        if model is not None:
-            _check_size(name, model)
+        _check_size(name, num_classes, image_shape, options, seed)
     with seeds.seeded(seed, "init"):
-        model = _made(name, num_classes, image_shape, options)
+        model = _construct(name, num_classes, image_shape, options)
         # Before the weights are drawn: lazy layers (nn.LazyLinear) have none until they have seen
         # an image.
         with in_evaluation_mode(model):
@@ -100,20 +91,21 @@ def build(
         if not model.training:
             model.train()
         initialise_(model, init)
-        # A copy, and after the weights are drawn: training moves batch statistics, and dropout
+        # On a copy, after the weights are drawn: training moves batch statistics, and dropout
         # draws.
         _try(copied(model), name, num_classes, image_shape)
-    found = head_name(model, head, outputs=num_classes if name.startswith(TORCHVISION) else None)
-    outputs = _outputs(names.modules(model, shared=True)[found])
+    outputs_to_find = num_classes if name.startswith(TORCHVISION) else None
+    head = head_name(model, head, outputs=outputs_to_find)
+    outputs = _outputs(names.modules(model, shared=True)[head])
     if outputs != num_classes:
         raise ConfigError(
-            f"head '{found}' of model '{name}' has {outputs} outputs; the output layer has "
+            f"head '{head}' of model '{name}' has {outputs} outputs; the output layer has "
             f"{num_classes}"
         )
     return model
 
 
-def _made(
+def _construct(
     name: str, num_classes: int, image_shape: tuple[int, int, int], options: Mapping[str, Any]
 ) -> nn.Module:
     if name.startswith(TORCHVISION):
@@ -121,10 +113,26 @@ def _made(
     return _from_function(name, num_classes, image_shape, options)
 
 
-def _check_size(name: str, model: nn.Module) -> None:
-    """Refuse a model whose weights alone are more than the memory that is free."""
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    needed = sum(parameter.nbytes for parameter in model.parameters())
+def _check_size(
+    name: str,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    options: Mapping[str, Any],
+    seed: int,
+) -> None:
+    """Refuse a model whose weights alone need more than the free memory."""
+    model: nn.Module | None = None
+    # On the device meta, which allocates nothing. Some models (RegNet) read values of tensors while
+    # they are constructed, which fails there; every other fault is reported when the model is
+    # constructed for use.
+    with contextlib.suppress(ConfigError), seeds.seeded(seed, "size"), torch.device("meta"):
+        model = _construct(name, num_classes, image_shape, options)
+    if model is None:
+        return
+    weights = needed = 0
+    for parameter in model.parameters():
+        weights += parameter.numel()
+        needed += parameter.nbytes
     free = devices.free_memory(torch.device("cpu"))
     if needed > free:
         raise ConfigError(
@@ -134,17 +142,16 @@ def _check_size(name: str, model: nn.Module) -> None:
 
 
 def initialise_(model: nn.Module, init: str = "xavier") -> None:
-    """Draw the weights of all convolutions and linear layers anew, from torch's global generator.
+    """Draw the weights of all convolutions and linear layers, from torch's global generator.
 
     Args:
         model: Changed in place, in the order of ``model.modules()``. Norm layers keep the values
-            they have, and so do weights that `masks.unmasked` names: nothing tells what they are
-            for.
+            they have, and so do weights that `masks.unmasked` names: their use is not known.
         init: ``"xavier"``, Gaussian with variance 2 / (fan in + fan out) and zero biases; or
             ``"default"``, which leaves everything as the model's own code and torch have drawn it.
             Each gate of a recurrent layer, each projection of attention and each matrix of a stack
-            of them is a matrix of its own. Of a weight-normed layer the weight is drawn so, of a
-            spectral-normed one what is divided by the norm.
+            is a matrix of its own. In a weight-normed layer it is the weight that is drawn so, in a
+            spectral-normed one the tensor that is divided by the norm.
 
     Raises:
         ConfigError: There is no such init.
@@ -166,36 +173,35 @@ def initialise_(model: nn.Module, init: str = "xavier") -> None:
         return
     maskable = {id(weight.parameter) for weight in find_weights(model).values() if weight.maskable}
     for module in model.modules():
-        # A shared weight is drawn in each of its layers: so it always was, and the bits hang on it.
+        # A shared weight is drawn in each of its layers: it always was, and the bits depend on it.
         for tensor in tensors(module):
-            source = weight_parameter(module, tensor)
-            if source is not None and id(source[0]) in maskable:
-                _draw_(module, tensor, source[0])
+            parameter, _ = weight_parameter(module, tensor) or (None, "")
+            if parameter is not None and id(parameter) in maskable:
+                _draw_(module, tensor, parameter)
 
 
 @torch.no_grad()
 def _draw_(module: nn.Module, tensor: str, parameter: nn.Parameter) -> None:
-    """Draw one weight of a layer, by the parameter that a mask names, and have what goes with
-    it follow.
-    """
+    """Draw one weight of a layer, and update what belongs to it."""
     for matrix in _matrices(module, tensor, parameter):
         nn.init.xavier_normal_(matrix)
     for name, bias in module.named_parameters(recurse=False):
-        if name in ("bias", "in_proj_bias") or (
-            name.startswith("bias_") and isinstance(module, _RECURRENT)
-        ):
+        recurrent_bias = name.startswith("bias_") and isinstance(module, _RECURRENT)
+        if name in ("bias", "in_proj_bias") or recurrent_bias:
             nn.init.zeros_(bias)
+    # Weight norm keeps the lengths of the rows apart, spectral norm an estimate of the norm: both
+    # must be those of the new weight.
     if is_parametrized(module, tensor):
         chain: nn.Module = module.parametrizations[tensor]  # type: ignore[index,assignment]
         for step in chain.children():
             if isinstance(step, _WeightNorm):
                 length = torch.norm_except_dim(parameter, 2, step.dim)
                 chain.get_parameter("original0").copy_(length)
-        was = chain.training
+        was_training = chain.training
         chain.train()
         for _ in range(_POWER_ITERATIONS):
             chain()
-        chain.train(was)
+        chain.train(was_training)
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and hook.name == tensor:
             module.get_parameter(f"{tensor}_g").copy_(torch.norm_except_dim(parameter, 2, hook.dim))
@@ -205,7 +211,7 @@ def _draw_(module: nn.Module, tensor: str, parameter: nn.Parameter) -> None:
 
 
 def _matrices(module: nn.Module, tensor: str, values: Tensor) -> Sequence[Tensor]:
-    """Return the matrices that a weight is made of."""
+    """Return the matrices that a weight consists of."""
     if isinstance(module, _RECURRENT):
         gates = tensor.startswith(("weight_ih", "weight_hh"))
         return torch.split(values, module.hidden_size) if gates else [values]
@@ -214,39 +220,39 @@ def _matrices(module: nn.Module, tensor: str, values: Tensor) -> Sequence[Tensor
     return [values] if roles(module) else values.unbind()
 
 
-def head_name(model: nn.Module, given: str | None = None, *, outputs: int | None = None) -> str:
+def head_name(model: nn.Module, head: str | None = None, *, outputs: int | None = None) -> str:
     """Return the dotted name of the output layer.
 
     Args:
         model: Any model.
-        given: The name that the user gave, if any.
-        outputs: Where nothing is given and the model has no ``head``, search for a layer with this
-            many outputs (``find_head``). For torchvision's models, whose output layers have many
+        head: The name that the user gave, if any.
+        outputs: Where no name is given and the model has no ``head``, search for a layer with this
+            many outputs (``find_head``). For torchvision's models, whose output layers have various
             names.
 
     Returns:
-        ``given``, else ``"head"``, else what the search finds: the name of an ``nn.Linear`` or
-        ``nn.Conv2d``.
+        The given name, else ``"head"``, else the result of the search: the name of an ``nn.Linear``
+        or ``nn.Conv2d``.
 
     Raises:
-        ConfigError: The given name is no such layer, or none is given and it cannot be told.
+        ConfigError: The given name is no such layer, or none is given and none is found.
 
     >>> head_name(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "1")
     '1'
     """
     layers = names.modules(model, shared=True)
-    if given is not None:
-        if given not in layers:
+    if head is not None:
+        if head not in layers:
             known = [name for name, layer in layers.items() if _can_be_head(layer)]
             raise ConfigError(
-                f"the model has no layer {shown(given)} to be its head.{near(given, known)}"
+                f"the model has no layer {shown(head)} to be its head.{near(head, known)}"
             )
-        if not _can_be_head(layers[given]):
-            kind = type(layers[given]).__name__
+        if not _can_be_head(layers[head]):
+            kind = type(layers[head]).__name__
             raise ConfigError(
-                f"head '{given}' is a {kind}; the output layer is a Linear or a Conv2d"
+                f"head '{head}' is a {kind}; the output layer is a Linear or a Conv2d"
             )
-        return given
+        return head
     if _can_be_head(layers.get("head")):
         return "head"
     if outputs is not None:
@@ -258,7 +264,7 @@ def head_name(model: nn.Module, given: str | None = None, *, outputs: int | None
 
 
 def check_head(model: nn.Module, head: str, num_classes: int) -> None:
-    """Refuse an output layer that cannot name every class; outputs that no class uses do no harm.
+    """Refuse an output layer with fewer outputs than classes; more outputs do no harm.
 
     Raises:
         ConfigError: It has fewer outputs than there are classes.
@@ -269,7 +275,7 @@ def check_head(model: nn.Module, head: str, num_classes: int) -> None:
     tombola.ground.errors.ConfigError: head '0' has 3 outputs for 10 classes; an output for each
     """
     outputs = _outputs(names.modules(model, shared=True)[head])
-    assert outputs is not None  # head_name answers for it
+    assert outputs is not None  # as head_name has checked
     if outputs < num_classes:
         raise ConfigError(
             f"head '{head}' has {outputs} outputs for {num_classes} classes; an output for each"
@@ -277,8 +283,7 @@ def check_head(model: nn.Module, head: str, num_classes: int) -> None:
 
 
 def find_head(model: nn.Module, num_classes: int) -> str:
-    """Return the name of the last registered ``nn.Linear`` or ``nn.Conv2d`` that has
-    ``num_classes`` outputs.
+    """Return the name of the last ``nn.Linear`` or ``nn.Conv2d`` with ``num_classes`` outputs.
 
     Raises:
         ConfigError: There is none.
@@ -286,15 +291,16 @@ def find_head(model: nn.Module, num_classes: int) -> str:
     >>> find_head(nn.Sequential(nn.Linear(4, 10), nn.Linear(10, 10), nn.ReLU()), 10)
     '1'
     """
-    fitting: list[str] = [
-        name for name, layer in names.modules(model).items() if _outputs(layer) == num_classes
-    ]
-    if not fitting:
+    last = None
+    for name, layer in names.modules(model).items():
+        if _outputs(layer) == num_classes:
+            last = name
+    if last is None:
         raise ConfigError(
             f"the model {type(model).__name__} has no Linear or Conv2d with {num_classes} outputs; "
             f"name its output layer with head: NAME"
         )
-    return fitting[-1]
+    return last
 
 
 def replace_head_(
@@ -311,7 +317,7 @@ def replace_head_(
         head: Dotted name of the output layer, see ``head_name``.
         classes: Number of outputs of the new layer, at least 2.
         seed: The new layer is drawn at the address ``(seed, "head", *address)``.
-        address: What tells this head from others of the same seed, such as the round and the
+        address: Distinguishes this head from others of the same seed, such as the round and the
             partition.
         init: How it is drawn, see ``initialise_``; ``"default"`` is torch's own way.
 
@@ -329,34 +335,34 @@ def replace_head_(
     with seeds.seeded(seed, "head", *address):
         new = _with_outputs(old, classes)
         initialise_(new, init)
-    source = weight_parameter(old)
-    assert source is not None  # head_name answers for it
+    weight_and_reason = weight_parameter(old)
+    assert weight_and_reason is not None  # as head_name has checked
+    weight, _ = weight_and_reason
     parent, _, child = head.rpartition(".")
-    setattr(layers[parent], child, new.to(source[0]).train(old.training))
+    setattr(layers[parent], child, new.to(weight).train(old.training))
 
 
 def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -> list[str]:
-    """Take a model's weights and buffers from a local checkpoint, all of them but those of a head
-    for other classes.
+    """Load a model's weights and buffers from a local checkpoint.
 
-    The file is one that ``torch.save`` wrote, read with ``weights_only=True`` so that it cannot run
-    code, or a ``.safetensors`` file. It holds a state dict, itself or as ``state_dict`` or
-    ``model``; the prefixes of wrappers (``module.``, ``_orig_mod.``) are left aside, see
-    `tombola.masks.names`. ``num_batches_tracked`` may be missing, as in files that are older than
-    it, and so may all names but one of a parameter that the model shares, as in files of
+    A head for other classes is left as it was drawn. The file is one that ``torch.save`` wrote,
+    read with ``weights_only=True`` so that it cannot run code, or a ``.safetensors`` file. It holds
+    a state dict, itself or as ``state_dict`` or ``model``; the prefixes of wrappers (``module.``,
+    ``_orig_mod.``) are ignored, see `tombola.masks.names`. ``num_batches_tracked`` may be missing,
+    as in old files, and so may all names but one of a shared parameter, as in files of
     ``safetensors.torch.save_model``. A weight that ``torch.nn.utils.prune`` has pruned
     (``weight_orig`` and ``weight_mask``) is read as their product, and a sparse tensor as a dense
     one.
 
     Args:
-        model: Changed in place, once the whole file is known to fit. Numbers become those of its
-            dtypes and devices.
+        model: Changed in place, once the file is known to fit. Values are converted to its dtypes
+            and devices.
         path: The file.
         head: Name of the output layer, see ``head_name``. Where only the number of its outputs
             differs, it stays as it was drawn.
 
     Returns:
-        The names of the head's entries that stayed; none where everything was taken from the file.
+        The names of the head's entries that stayed; none where everything came from the file.
 
     Raises:
         ConfigError: There is no such file, it holds more than weights or is broken, or an entry is
@@ -370,125 +376,150 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
     ['0.weight', '0.bias']
     """
     file = users_path(path, "weights")
-    own = states.state_of(model, keep_vars=True)
-    given = _with_shared(_checkpoint(file, own), states.shared_names(own), file)
-    layer = head_name(model, head)
-    at_head = [name for name in own if name.rpartition(".")[0] == layer]
-    fitting = [
-        name for name in at_head if name in given and given[name].shape[1:] == own[name].shape[1:]
-    ]
-    stays = [name for name in fitting if given[name].shape != own[name].shape]
-    # All of the head or nothing: a weight for other classes beside a bias for ours would be no head
-    # of anything.
-    stays = stays if stays == at_head else []
-    for name, value in own.items():
-        if name not in given:
+    current = states.state_of(model, keep_vars=True)
+    loaded = _with_shared(_checkpoint(file, current), states.shared_names(current), file)
+    staying = _entries_of_other_head(head_name(model, head), current, loaded)
+    for name, value in current.items():
+        if name not in loaded:
             if name.endswith("num_batches_tracked"):
                 continue
-            raise ConfigError(f"{file} has no '{name}', which the model has.{near(name, given)}")
+            raise ConfigError(f"{file} has no '{name}', which the model has.{near(name, loaded)}")
         if not states.is_extra(name):
-            _check_entry(name, given[name], value, file, stays=name in stays)
-    for name in given:
-        if name not in own:
-            raise ConfigError(f"{file} has '{name}', which the model has not.{near(name, own)}")
-    whole = {name: value.detach() for name, value in own.items()}
-    whole |= {name: value for name, value in given.items() if name not in stays}
+            _check_entry(name, loaded[name], value, file, stays=name in staying)
+    for name in loaded:
+        if name not in current:
+            raise ConfigError(f"{file} has '{name}', which the model has not.{near(name, current)}")
+
+    state = {name: value.detach() for name, value in current.items()}
+    for name, value in loaded.items():
+        if name not in staying:
+            state[name] = value
     try:
-        states.load_(model, states.noted_as(whole, given))
-    except (
-        Exception
-    ) as error:  # a module's own code, which brings old states up to date or takes its extra state
+        states.load_(model, states.noted_as(state, loaded))
+    except Exception as error:  # a module's own code may convert old states, or load extra ones
         raise ConfigError(
             f"the model does not take the state in {file}: {_first_line(error)}"
         ) from error
-    return stays
+    return staying
 
 
-def _check_entry(name: str, given: Tensor, own: Tensor, file: Path, *, stays: bool) -> None:
-    """Refuse an entry of a checkpoint that is not what the model has under its name."""
-    if not stays and given.shape != own.shape:
+def _entries_of_other_head(
+    layer: str, current: Mapping[str, Tensor], loaded: Mapping[str, Tensor]
+) -> list[str]:
+    """Return the entries of the output layer if the checkpoint has it for other classes.
+
+    All of them or none: a weight for other classes beside a bias for ours would be no head at all.
+    """
+    of_head = [name for name in current if name.rpartition(".")[0] == layer]
+    for name in of_head:
+        if name not in loaded or loaded[name].shape == current[name].shape:
+            return []
+        # Only the number of outputs may differ.
+        if loaded[name].shape[1:] != current[name].shape[1:]:
+            return []
+    return of_head
+
+
+def _check_entry(name: str, loaded: Tensor, current: Tensor, file: Path, *, stays: bool) -> None:
+    """Refuse an entry of a checkpoint that does not fit the model's entry of its name."""
+    if not stays and loaded.shape != current.shape:
         raise ConfigError(
-            f"'{name}' has the shape {list(given.shape)} in {file}; it has {list(own.shape)} in "
-            "the model"
+            f"'{name}' has the shape {list(loaded.shape)} in {file}; it has {list(current.shape)} "
+            "in the model"
         )
-    if (
-        given.is_floating_point() != own.is_floating_point()
-        or given.is_complex() != own.is_complex()
-    ):
-        raise ConfigError(f"'{name}' is {given.dtype} in {file}; it is {own.dtype} in the model")
-    # Through float32: of the small dtypes torch does not know whether they are finite.
-    if not bool((given.float() if given.dtype.itemsize < 4 else given).isfinite().all()):
-        raise ConfigError(f"'{name}' in {file} holds NaN or infinite values")
-    if (value := states.lost(given, own.dtype)) is not None:
+    is_real = loaded.is_floating_point(), loaded.is_complex()
+    if is_real != (current.is_floating_point(), current.is_complex()):
         raise ConfigError(
-            f"'{name}' in {file} holds {value}, which {own.dtype} cannot hold, and the model is of "
-            "that"
+            f"'{name}' is {loaded.dtype} in {file}; it is {current.dtype} in the model"
+        )
+    # Through float32: torch has no isfinite for the small dtypes.
+    wide = loaded.float() if loaded.dtype.itemsize < 4 else loaded
+    if not bool(wide.isfinite().all()):
+        raise ConfigError(f"'{name}' in {file} holds NaN or infinite values")
+    value = states.lost(loaded, current.dtype)
+    if value is not None:
+        raise ConfigError(
+            f"'{name}' in {file} holds {value}, which {current.dtype} cannot hold, and the model "
+            "is of that"
         )
 
 
 def _with_shared(
-    given: Mapping[str, Tensor], shared: Mapping[str, str], file: Path
+    loaded: Mapping[str, Tensor], shared: Mapping[str, str], file: Path
 ) -> Mapping[str, Tensor]:
-    """Give a parameter of several names under each of them, whichever the file has.
+    """Give a shared parameter under each of its names, whichever of them the file has.
 
     Raises:
         ConfigError: The file has different values under two of the names.
     """
-    found = dict(given)
+    completed = dict(loaded)
     groups: dict[str, list[str]] = {}
     for name, first in shared.items():
         groups.setdefault(first, [first]).append(name)
     for group in groups.values():
-        there = [name for name in group if name in given]
-        for name in there[1:]:
-            if not torch.equal(given[name], given[there[0]]):
+        present = [name for name in group if name in loaded]
+        for name in present[1:]:
+            if not torch.equal(loaded[name], loaded[present[0]]):
                 raise ConfigError(
-                    f"'{there[0]}' and '{name}' differ in {file}; they are one parameter in the "
+                    f"'{present[0]}' and '{name}' differ in {file}; they are one parameter in the "
                     "model"
                 )
-        if there:
-            found |= dict.fromkeys(group, given[there[0]])
-    return states.noted_as(found, given)
+        if present:
+            completed |= dict.fromkeys(group, loaded[present[0]])
+    return states.noted_as(completed, loaded)
 
 
-def _checkpoint(file: Path, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Read a state dict from a file by the names that the model has, with the versions of what
-    wrote it, if noted.
-    """
+def _checkpoint(file: Path, current: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Read a state dict from a file by the model's names, with torch's versions if it has them."""
+    content = _content(file)
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not _is_state_dict(content):
+        raise ConfigError(
+            f"{file} holds no state dict, neither itself nor as 'state_dict' or 'model'"
+        )
+    plain = {str(name): _dense(str(name), value, file) for name, value in content.items()}
+    # A weight that torch has pruned has two other names there.
+    known = set(current)
+    for name in current:
+        known |= {f"{name}_orig", f"{name}_mask"}
+    named = names.named_like(plain, known)
+    return states.noted_as(_unpruned_names(named, current, file), content)
+
+
+def _content(file: Path) -> Any:
+    """Read a checkpoint, whatever is in it."""
     if not file.is_file():
         raise ConfigError(f"no file {file} to take weights from")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            found: Any = load_file(file)
-        else:
-            with warnings.catch_warnings():  # torch says that its sparse rows are in beta
-                warnings.simplefilter("ignore")
-                found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # broken bytes make the readers fail in any way
+            return load_file(file)
+        with warnings.catch_warnings():  # torch warns that its sparse rows are in beta
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # broken bytes raise all kinds of errors
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code:
+            raise ConfigError(
+                f"{file} holds more than weights ({code[1]}) and reading it would run code; "
+                "torch.save(model.state_dict(), ...) writes weights alone"
+            ) from error
         raise ConfigError(
-            f"{file} holds more than weights ({code[1]}) and reading it would run code; "
-            "torch.save(model.state_dict(), ...) writes weights alone"
-            if code
-            else f"cannot read {file} as a checkpoint: {_first_line(error)}; it is broken, or no file of weights"
+            f"cannot read {file} as a checkpoint: {_first_line(error)}; it is broken, or no file "
+            "of weights"
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    tensors = isinstance(found, Mapping) and all(
-        isinstance(value, Tensor) or states.is_extra(str(name)) for name, value in found.items()
-    )
-    if not tensors:
-        raise ConfigError(
-            f"{file} holds no state dict, neither itself nor as 'state_dict' or 'model'"
-        )
-    plain = {str(name): _dense(str(name), value, file) for name, value in found.items()}
-    # A weight that torch has pruned stands there under two other names.
-    known = {*own, *(f"{name}{end}" for name in own for end in ("_orig", "_mask"))}
-    named = names.named_like(plain, known)
-    return states.noted_as(_unpruned_names(named, own, file), found)
+
+
+def _is_state_dict(content: Any) -> bool:
+    if not isinstance(content, Mapping):
+        return False
+    for name, value in content.items():
+        if not isinstance(value, Tensor) and not states.is_extra(str(name)):
+            return False
+    return True
 
 
 def _dense(name: str, value: Any, file: Path) -> Tensor:
@@ -498,58 +529,51 @@ def _dense(name: str, value: Any, file: Path) -> Tensor:
             return states.as_tensor(name, value)
         except InputError as error:
             raise ConfigError(f"{file}: {error}") from None
-    odd = {
+    kinds = {
         "quantised": value.is_quantized,
         "nested": value.is_nested,
         "on the device meta": value.is_meta,
     }
-    for what, it_is in odd.items():
-        if it_is:
+    for kind, applies in kinds.items():
+        if applies:
             raise ConfigError(
-                f"'{name}' in {file} is {what}; a checkpoint holds plain tensors of numbers"
+                f"'{name}' in {file} is {kind}; a checkpoint holds plain tensors of numbers"
             )
     return value if value.layout is torch.strided else value.to_dense()
 
 
 def _unpruned_names(
-    given: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path
+    loaded: Mapping[str, Tensor], current: Mapping[str, Tensor], file: Path
 ) -> dict[str, Tensor]:
-    """Take the place of what ``torch.nn.utils.prune`` made of a weight: its values with the
-    mask's zeros.
-    """
-    found = dict(given)
-    for name, value in given.items():
+    """Undo the names of ``torch.nn.utils.prune``: a weight is its values with the mask's zeros."""
+    unpruned = dict(loaded)
+    for name, value in loaded.items():
         base = name.removesuffix("_orig")
-        keep = given.get(f"{base}_mask")
-        if base == name or keep is None or base in given or base not in own:
+        keep = loaded.get(f"{base}_mask")
+        if base == name or keep is None or base in loaded or base not in current:
             continue
         if keep.shape != value.shape or not bool(((keep == 0) | (keep == 1)).all()):
             raise ConfigError(
                 f"'{base}_mask' in {file} is no mask of ones and zeros of the shape "
                 f"{list(value.shape)}"
             )
-        del found[name], found[f"{base}_mask"]
-        found[base] = value.masked_fill(keep == 0, 0)
-    return found
+        del unpruned[name], unpruned[f"{base}_mask"]
+        unpruned[base] = value.masked_fill(keep == 0, 0)
+    return unpruned
 
 
 def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
-    # Two seconds, so only for those who ask for it.
+    # The import takes two seconds, so it is left to those who use it.
     from tombola.ground.extras import torchvision
 
     models = torchvision.models
-
     known = models.list_models(module=models)
-    wanted = name.removeprefix(TORCHVISION)
-    if wanted not in known:
-        raise ConfigError(f"no classifier '{wanted}' in torchvision.models.{near(wanted, known)}")
+    short = name.removeprefix(TORCHVISION)
+    if short not in known:
+        raise ConfigError(f"no classifier '{short}' in torchvision.models.{near(short, known)}")
     try:
-        model: nn.Module = models.get_model(
-            wanted, weights=None, num_classes=num_classes, **options
-        )
-    except (
-        Exception
-    ) as error:  # whatever torchvision's own code meets in options that it does not check
+        model: nn.Module = models.get_model(short, weights=None, num_classes=num_classes, **options)
+    except Exception as error:  # torchvision does not check its options
         raise ConfigError(
             f"'{name}' cannot be built with the options {shown(dict(options))}: "
             f"{_first_line(error)}"
@@ -569,8 +593,9 @@ def _from_function(
     except InputError:
         raise
     except (RuntimeError, TypeError, OverflowError) as error:
+        # Without options it is a bug of tombola's own function, and keeps its traceback.
         if not options:
-            raise  # tombola's own function: a bug, which keeps its traceback
+            raise
         raise ConfigError(
             f"'{name}' failed: {type(error).__name__}: {_first_line(error)}"
         ) from error
@@ -587,30 +612,30 @@ def _try(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int, 
             logits = model(torch.zeros(2, *image_shape))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever it is: here a user's code meets the data
+    except BaseException as error:  # any error of the user's own code, sys.exit() too
         raise ConfigError(
             f"model '{name}' cannot take images of shape {tuple(image_shape)}: "
             f"{_first_line(error)}; another model, or other channels or sizes, would fit"
         ) from error
-    seen = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-    if seen != [2, num_classes]:
+    shape = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    if shape != [2, num_classes]:
+        mode = " in training" if model.training else ""
         raise ConfigError(
-            f"model '{name}' gives {seen} for 2 images of shape "
-            f"{tuple(image_shape)}{' in training' * model.training}; it should give logits of "
-            f"shape [2, {num_classes}]{alone(logits)}"
+            f"model '{name}' gives {shape} for 2 images of shape {tuple(image_shape)}{mode}; it "
+            f"should give logits of shape [2, {num_classes}]{alone(logits)}"
         )
 
 
 def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), "").rstrip(".")
-    told = isinstance(
-        error, RuntimeError | ValueError | TypeError
-    )  # others, such as a KeyError, say little by themselves
-    return line if line and told else f"{type(error).__name__}: {line}".rstrip(": ")
+    # Others, such as a KeyError, say little without their name.
+    if line and isinstance(error, RuntimeError | ValueError | TypeError):
+        return line
+    return f"{type(error).__name__}: {line}".rstrip(": ")
 
 
 def check_shapes(model: nn.Module) -> None:
-    """Refuse a model with parameters of unknown shape.
+    """Refuse a model with parameters whose shape is not known yet.
 
     Raises:
         ConfigError: The first of them is named.

@@ -1,4 +1,4 @@
-"""What every model asks of its arguments before it builds anything."""
+"""Checks of arguments that every model makes before it builds anything."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def check_arguments(
     """
     check_classes(num_classes)
     shape = tuple(image_shape)
-    if len(shape) != 3 or any(not isinstance(own_numbers(size), int) or size < 1 for size in shape):
+    valid = len(shape) == 3
+    for size in shape:
+        valid = valid and isinstance(own_numbers(size), int) and size >= 1
+    if not valid:
         raise ConfigError(
             f"image_shape is {shape}; it is (channels, height, width), such as (3, 32, 32)"
         )
@@ -59,11 +62,8 @@ def check_dropout(dropout: float) -> None:
 
     >>> check_dropout(0.5)
     """
-    if (
-        isinstance(dropout, bool)
-        or not isinstance(own_numbers(dropout), int | float)
-        or not 0 <= dropout < 1
-    ):
+    is_number = isinstance(own_numbers(dropout), int | float) and not isinstance(dropout, bool)
+    if not is_number or not 0 <= dropout < 1:
         raise ConfigError(
             f"dropout is {shown(dropout)}; it is a fraction from 0 to below 1, such as 0.5"
         )

@@ -1,23 +1,22 @@
-"""FLOPs: what one example costs a model, weight by weight, forward and backward.
+"""FLOPs: the cost of one example, weight by weight, forward and backward.
 
-    model -> [ per_example ] -> FLOPs of each layer -> [ cost ] -> of a training, dense and at its
-    mask's density
+    model -> [ per_example ] -> FLOPs of each layer -> [ training ] -> dense, or with a mask
 
-The rule can be checked by hand. Two FLOPs are a multiplication with its addition. Forward, a
-product of two matrices takes 2 x rows x inner x columns; a convolution takes 2 x its outputs x the
-weights that each of them sees, its padding included, and a transposed one 2 x its inputs x the
-weights that each of them meets. Backward takes as much again for the gradient of each of the two
-factors that needs one: twice the forward where both do, once for a first layer, whose input needs
-none, or for a frozen weight.
+The rule can be checked by hand. A multiplication with its addition is two FLOPs. Forward, a product
+of two matrices takes 2 x rows x inner x columns; a convolution takes 2 x its outputs x the weights
+that each of them sees, padding included, and a transposed one 2 x its inputs x the weights that
+each of them meets. Backward takes as much again for the gradient of each of the two factors that
+needs one: twice the forward where both do, once for a first layer, whose input needs none, or for a
+frozen weight.
 
-What runs is what counts: one forward pass is watched, operation by operation, and each product is
-booked to the weight that is one of its factors, however the model comes to it. So a weight that is
-used twice is counted twice, and at a mask's density both uses shrink. Products of two activations,
-as in attention, are counted and no mask shrinks them. What is done to single values (activations,
-norms, pooling) is not counted, nor what makes a weight of parameters (spectral norm), and of causal
-attention all is counted. Other operations are named by `uncounted`.
+Operations count as they run: one forward pass is watched, operation by operation, and each product
+is assigned to the weight that is one of its factors. So a weight that is used twice is counted
+twice, and at a mask's density both uses shrink. Products of two activations, as in attention, are
+counted and no mask shrinks them. Elementwise operations (activations, norms, pooling) are not
+counted, nor the computation of a weight from parameters (spectral norm); causal attention is
+counted in full. Other operations are named by `uncounted`.
 
-What a mask saves is what arithmetic needs not do: no kernel here leaves it out.
+What a mask saves is arithmetic that need not be done: no kernel here actually skips it.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from tombola.masks import names
 from tombola.masks.weights import copied, layer_of, roles, weight_parameter
 
 OTHER = ""  # the weight that the model itself holds, as a single layer does
-BETWEEN = "*"  # products of two activations, such as attention's: no weight's, so no mask's either
+BETWEEN = "*"  # products of two activations, such as attention's, which no mask shrinks
 
 
 @dataclass(frozen=True)
@@ -64,31 +63,30 @@ class Flops:
 
 
 def per_example(model: nn.Module, inputs: Tensor) -> dict[str, Flops]:
-    """Count what an example costs each weight, by `weights.layer_of`: the layer's name, or the
-    weight's own.
+    """Count the FLOPs of each weight for one example.
 
-    Products of two activations are ``"*"``. All uses of a shared weight are booked to its first
-    name.
+    The keys are layers, see `weights.layer_of`; products of two activations are ``"*"``. All uses
+    of a shared weight are counted under its first name.
 
     Args:
-        model: Any model; it stays as it is.
+        model: Any model; it is not changed.
         inputs: A batch of two examples or more, as batch norm needs them: float, shape [examples,
             ...].
 
-    >>> found = per_example(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.zeros(2, 4))
-    >>> found["0"], found["2"]
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> flops = per_example(model, torch.zeros(2, 4))
+    >>> flops["0"], flops["2"]
     (Flops(forward=24, backward=24), Flops(forward=12, backward=24))
     """
-    booked = _watched(model, inputs).booked
     examples = len(inputs)
-    return {
-        name: Flops(ahead // examples, back // examples) for name, (ahead, back) in booked.items()
-    }
+    flops = {}
+    for name, (forward, backward) in _watched(model, inputs).counted.items():
+        flops[name] = Flops(forward // examples, backward // examples)
+    return flops
 
 
 def uncounted(model: nn.Module, inputs: Tensor) -> list[str]:
-    """Name the operations of a model that may multiply matrices and that `per_example` cannot
-    count.
+    """Name the operations that may multiply matrices and that `per_example` cannot count.
 
     >>> uncounted(nn.Linear(4, 3), torch.zeros(2, 4))
     []
@@ -97,22 +95,21 @@ def uncounted(model: nn.Module, inputs: Tensor) -> list[str]:
 
 
 def _watched(model: nn.Module, inputs: Tensor) -> _Watch:
+    """Run one forward pass of a copy of a model and watch it."""
     model = names.unwrapped(model)
     model = copied(model).train()
     watch = _Watch(model)
-    # Dropout draws, and what only looks leaves no generator elsewhere.
+    # Dropout draws, which must not move the caller's generators.
     with torch.random.fork_rng(), torch.enable_grad(), _uncompiled(), watch:
         outputs = model(inputs)
-    if watch.apart:
+    if watch.has_untracked:
         watch.unknown |= {f"the backward pass of {name}" for name in _own_functions(outputs)}
     return watch
 
 
 def _own_functions(outputs: object) -> set[str]:
-    """Name the functions with a backward pass of their own (`torch.autograd.Function`) that
-    made what a model gives.
-    """
-    found: set[str] = set()
+    """Name the custom functions (`torch.autograd.Function`) in the graph of some outputs."""
+    functions: set[str] = set()
     seen: set[object] = set()
     nodes: list[Any] = [leaf.grad_fn for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
     while nodes:
@@ -121,73 +118,76 @@ def _own_functions(outputs: object) -> set[str]:
             continue
         seen.add(node)
         if isinstance(node, BackwardCFunction):
-            found.add(type(node).__name__.removesuffix("Backward"))
+            functions.add(type(node).__name__.removesuffix("Backward"))
         nodes += [before for before, _ in node.next_functions]
-    return found
+    return functions
 
 
 def _uncompiled() -> contextlib.AbstractContextManager[object]:
-    """Run what is compiled as it is written; who has compiled anything has torch's compiler
-    loaded.
-    """
+    """Run compiled functions as they are written; there are none unless the compiler is loaded."""
     loaded = "torch._dynamo" in sys.modules
     return torch.compiler.set_stance("force_eager") if loaded else contextlib.nullcontext()
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Books each product of one forward pass to a weight.
+    """Counts each product of one forward pass under a weight.
 
-    A weight is known by where its numbers lie, so views of it (transposed, a slice, one matrix of a
-    stack) are it, too.
+    A weight is recognised by its place in memory, so views of it (transposed, a slice, one matrix
+    of a stack) are recognised, too.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.booked: dict[str, tuple[int, int]] = {}
+        self.counted: dict[str, tuple[int, int]] = {}
         self.unknown: set[str] = set()
-        self.apart = False  # whether a product was seen whose gradients torch does not follow
-        # by storage: where weights lie in it, and their names
+        # Whether there was a product whose gradients torch does not track.
+        self.has_untracked = False
+        # By storage: the addresses of weights in it, and their names.
         self._places: dict[int, list[tuple[range, str]]] = {}
-        self._held: list[Tensor] = []  # so that nothing else comes to lie there meanwhile
-        self._layers: list[str] = []  # those that are running, by what their weight is called
-        self._making: list[str] = []  # weights that are being computed
-        # above 0 while a recurrent layer runs, whose kernels do not tell their products
+        # Kept alive, so that no other tensor gets their addresses.
+        self._known: list[Tensor] = []
+        # The layers that are running, and the weights that are being computed.
+        self._layers: list[str] = []
+        self._computed: list[str] = []
+        # Above 0 while a recurrent layer runs, whose kernels do not show their products.
         self._recurrent = 0
-        self._called = {
-            id(parameter): layer_of(name) for name, parameter in names.parameters(model).items()
-        }
+        self._layer_names: dict[int, str] = {}
+        for key, name in names.by_identity(model).items():
+            self._layer_names[key] = layer_of(name)
         for parameter in model.parameters():
-            self._know(parameter, self._called[id(parameter)])
+            self._know(parameter, self._layer_names[id(parameter)])
         for module in model.modules():
             self._attend(module)
 
     def _know(self, tensor: Tensor, name: str) -> None:
-        """Know a tensor as a weight: a parameter, or what is computed from one."""
+        """Remember a tensor as a weight: a parameter, or what is computed from one."""
         if tensor.layout != torch.strided or not tensor.numel():
             return
         begin = tensor.data_ptr()
         place = range(begin, begin + tensor.numel() * tensor.element_size())
         self._places.setdefault(tensor.untyped_storage().data_ptr(), []).append((place, name))
-        self._held.append(tensor)
+        self._known.append(tensor)
 
     def _name_of(self, tensor: Tensor) -> str | None:
-        """Return what the weight is called of which a tensor is a view."""
+        """Return the name of the weight that a tensor is, or is a view of."""
         if tensor.layout != torch.strided:
             return None
-        places = self._places.get(tensor.untyped_storage().data_ptr(), ())
-        return next((name for place, name in places if tensor.data_ptr() in place), None)
+        for place, name in self._places.get(tensor.untyped_storage().data_ptr(), ()):
+            if tensor.data_ptr() in place:
+                return name
+        return None
 
     def _attend(self, module: nn.Module) -> None:
-        """Have a module of the copy tell when it runs and when its weight is computed."""
+        """Register hooks that show when a module runs and when its weight is computed."""
         if isinstance(module, nn.RNNBase):
             module.register_forward_pre_hook(self._begin_recurrent)
             module.register_forward_hook(self._end_recurrent)
             return
         for tensor, _ in roles(module):
-            source = weight_parameter(module, tensor)
-            if source is None or id(source[0]) not in self._called:
+            parameter, _reason = weight_parameter(module, tensor) or (None, "")
+            if parameter is None or id(parameter) not in self._layer_names:
                 continue
-            name = self._called[id(source[0])]
+            name = self._layer_names[id(parameter)]
             if is_parametrized(module, tensor):
                 self._attend_computed(module.parametrizations[tensor], name)  # type: ignore[index,arg-type]
             if tensor == "weight":
@@ -195,22 +195,22 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _attend_computed(self, chain: nn.Module, name: str) -> None:
         def begin(*_: object) -> None:
-            self._making.append(name)
+            self._computed.append(name)
 
         def end(_: nn.Module, __: object, weight: Tensor) -> None:
-            self._know(weight, self._making.pop())
+            self._know(weight, self._computed.pop())
 
         chain.register_forward_pre_hook(begin)
         chain.register_forward_hook(end)
 
     def _attend_layer(self, layer: nn.Module, name: str) -> None:
-        # Hooks of the layer's own, which old weight norm, old spectral norm and torch's pruning
-        # are, run in between.
+        # The layer's own hooks run in between: old weight norm, old spectral norm and torch's
+        # pruning compute the weight there.
         def first(*_: object) -> None:
-            self._making.append(name)
+            self._computed.append(name)
 
         def last(*_: object) -> None:
-            self._making.pop()
+            self._computed.pop()
             weight = vars(layer).get("weight")
             if isinstance(weight, Tensor):
                 self._know(weight, name)
@@ -227,24 +227,24 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._recurrent += 1
 
     def _end_recurrent(self, layer: nn.RNNBase, inputs: Sequence[Any], _: object) -> None:
-        """Book a recurrent layer: each of its matrices is multiplied once by each step of each
-        example.
-        """
+        """Count a recurrent layer: each matrix is used once for each step of each example."""
         self._recurrent -= 1
-        given = inputs[0].data if isinstance(inputs[0], PackedSequence) else inputs[0]
-        rows = given.numel() // given.shape[-1]
+        sequence = inputs[0].data if isinstance(inputs[0], PackedSequence) else inputs[0]
+        rows = sequence.numel() // sequence.shape[-1]
         trains = any(parameter.requires_grad for parameter in layer.parameters())
         for tensor, _kind in roles(layer):
-            source = weight_parameter(layer, tensor)
-            assert source is not None
+            weight_and_reason = weight_parameter(layer, tensor)
+            assert weight_and_reason is not None
+            weight, _reason = weight_and_reason
+            # The other factor needs a gradient unless it is the input of the model.
             first = tensor.startswith("weight_ih_l0")
-            carried = given.requires_grad or (trains and not first)
-            needing = int(source[0].requires_grad) + int(carried)
-            self._book(self._called[id(source[0])], 2 * source[0].numel() * rows, needing)
+            other_needs = sequence.requires_grad or (trains and not first)
+            gradients = int(weight.requires_grad) + int(other_needs)
+            self._count(self._layer_names[id(weight)], 2 * weight.numel() * rows, gradients)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # torch would import its compiler for the sake of this class, which takes seconds.
+        # Otherwise torch imports its compiler for this class, which takes seconds.
         return False
 
     def __torch_dispatch__(
@@ -254,41 +254,52 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Do an operation, and book it where it is a product."""
+        """Run an operation, and count it where it is a product."""
         result = func(*args, **(kwargs or {}))
         space, _, name = func._schema.name.partition("::")
         products = _PRODUCTS.get(name.removesuffix("_")) if space == "aten" else None
-        if name in _COPIES and (copied := self._name_of(args[0])) is not None:
-            self._know(result, copied)
+        if name in _COPIES:
+            copied = self._name_of(args[0])
+            if copied is not None:
+                self._know(result, copied)
+        # A recurrent layer is counted at its end; what computes a weight is not counted.
         if self._recurrent:
-            pass
-        elif self._making:
-            if products or _may_multiply(space, name):
-                self.unknown.add(f"what computes the weight of '{self._making[-1]}'")
-        elif products:
-            for flops, left, right in products(args, result):
-                factors = (*left, *right)
-                weights = [
-                    found for factor in factors if (found := self._name_of(factor)) is not None
-                ]
-                running = self._layers[-1] if self._layers else BETWEEN
-                needing = sum(
-                    any(factor.requires_grad for factor in side) for side in (left, right)
-                )
-                followed = torch.is_grad_enabled()
-                self.apart |= not followed
-                self._book(weights[-1] if weights else running, flops, needing if followed else 0)
-        elif _may_multiply(space, name):
+            return result
+        multiplies = products is not None or _may_multiply(space, name)
+        if self._computed:
+            if multiplies:
+                self.unknown.add(f"what computes the weight of '{self._computed[-1]}'")
+        elif products is not None:
+            for product in products(args, result):
+                self._count_product(*product)
+        elif multiplies:
             self.unknown.add(f"{space}::{name}")
         return result
 
-    def _book(self, name: str, flops: int, needing: int) -> None:
-        """Book a product: forward once, backward once for each factor that needs a gradient."""
-        ahead, back = self.booked.get(name, (0, 0))
-        self.booked[name] = (ahead + flops, back + needing * flops)
+    def _count_product(
+        self, flops: int, left: tuple[Tensor, ...], right: tuple[Tensor, ...]
+    ) -> None:
+        """Count a product under the weight among its factors, else under the running layer."""
+        name = self._layers[-1] if self._layers else BETWEEN
+        for factor in (*left, *right):
+            weight = self._name_of(factor)
+            if weight is not None:
+                name = weight
+        gradients = 0
+        if torch.is_grad_enabled():
+            for side in (left, right):
+                gradients += any(factor.requires_grad for factor in side)
+        else:
+            self.has_untracked = True
+        self._count(name, flops, gradients)
+
+    def _count(self, name: str, flops: int, gradients: int) -> None:
+        """Count a product: forward once, backward once for each gradient that is needed."""
+        forward, backward = self.counted.get(name, (0, 0))
+        self.counted[name] = (forward + flops, backward + gradients * flops)
 
 
-# FLOPs, and what its two factors are made of
+# FLOPs of a product, and the tensors that each of its two factors is computed from.
 _Product: TypeAlias = tuple[int, tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
@@ -303,17 +314,17 @@ def _linear(inputs: Tensor, weight: Tensor) -> list[_Product]:
 
 def _convolution(args: Sequence[Any], outputs: Tensor) -> list[_Product]:
     inputs, weight, transposed = args[0], args[1], bool(args[6])
-    # An output sees weight[0].numel() weights, of its group alone; transposed, an input does.
-    many = inputs if transposed else outputs
-    return [(2 * many.numel() * weight[0].numel(), (inputs,), (weight,))]
+    # An output sees weight[0].numel() weights, those of its group; transposed, an input does.
+    seeing = inputs if transposed else outputs
+    return [(2 * seeing.numel() * weight[0].numel(), (inputs,), (weight,))]
 
 
 def _attention(queries: Tensor, keys: Tensor, values: Tensor) -> list[_Product]:
     rows, inner = queries.numel() // queries.shape[-1], queries.shape[-1]
-    found = keys.shape[-2]
+    length = keys.shape[-2]
     return [
-        (2 * rows * inner * found, (queries,), (keys,)),
-        (2 * rows * found * values.shape[-1], (queries, keys), (values,)),
+        (2 * rows * inner * length, (queries,), (keys,)),
+        (2 * rows * length * values.shape[-1], (queries, keys), (values,)),
     ]
 
 
@@ -339,26 +350,24 @@ _PRODUCTS: dict[str, Callable[[Sequence[Any], Any], list[_Product]]] = {
     ),
 }
 _COPIES = {"clone", "_to_copy", "_unsafe_view"}
-# What else multiplies matrices, by the names that torch gives such operations; interpolation is
-# called linear, too.
+# What else multiplies matrices, by torch's names of such operations; interpolation is called
+# linear, too.
 _MULTIPLYING = re.compile(
-    r"mm(_|$)|conv(\d|olution|_)|(^|_)linear(_|$)|matmul|trilinear|cdist|rnn|lstm|gru|(^|_)fft|linalg|attention|transformer"
+    r"mm(_|$)|conv(\d|olution|_)|(^|_)linear(_|$)|matmul|trilinear|cdist|rnn|lstm|gru|(^|_)fft|"
+    r"linalg|attention|transformer"
 )
 _SINGLE = re.compile(r"upsample|norm|_cell|flatten_weight|backward")
 
 
 def _may_multiply(space: str, name: str) -> bool:
-    """Tell whether an operation that has no formula may multiply matrices; of torch's own by
-    its name.
-    """
+    """Whether an operation without a formula may multiply matrices; torch's own by their names."""
     if space != "aten":
         return space not in ("prim", "prims")
     return bool(_MULTIPLYING.search(name)) and not _SINGLE.search(name)
 
 
 def training(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
-    """Return the FLOPs of training on one example; with a mask, those that the kept weights alone
-    would need.
+    """Return the FLOPs of training on one example; with a mask, those for the kept weights only.
 
     >>> mask = {"0.weight": torch.tensor([[True, False], [False, False]])}
     >>> training({"0": Flops(8, 16)}), training({"0": Flops(8, 16)}, mask)
@@ -368,31 +377,31 @@ def training(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
 
 
 def training_at(flops: Mapping[str, Flops], kept: Mapping[str, tuple[int, int]]) -> int:
-    """Return what `training` does, of numbers: kept weights and all weights of each masked
-    parameter.
+    """Return what `training` does, from the kept and all weights of each masked parameter.
 
     >>> training_at({"0": Flops(8, 16)}, {"0.weight": (1, 4)})
     6
     """
-    return _total({name: one.training for name, one in flops.items()}, kept)
+    return _total({name: layer.training for name, layer in flops.items()}, kept)
 
 
 def inference(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
-    """Return the FLOPs of one prediction; with a mask, those that the kept weights alone would
-    need.
-    """
-    return _total({name: one.forward for name, one in flops.items()}, _counts(mask))
+    """Return the FLOPs of one prediction; with a mask, those for the kept weights only."""
+    return _total({name: layer.forward for name, layer in flops.items()}, _counts(mask))
 
 
 def _counts(mask: Mask | None) -> dict[str, tuple[int, int]]:
-    return {
-        name: (int(torch.count_nonzero(keep)), keep.numel()) for name, keep in (mask or {}).items()
-    }
+    counts = {}
+    for name, keep in (mask or {}).items():
+        counts[name] = (int(torch.count_nonzero(keep)), keep.numel())
+    return counts
 
 
 def _total(flops: Mapping[str, int], counts: Mapping[str, tuple[int, int]]) -> int:
-    kept = {layer_of(name): of for name, of in counts.items()}
-    # Whole numbers throughout: a sum of products of floats would hang on the order of the layers.
-    return sum(
-        one * kept[name][0] // kept[name][1] if name in kept else one for name, one in flops.items()
-    )
+    counts_of_layer = {layer_of(name): pair for name, pair in counts.items()}
+    total = 0
+    for name, number in flops.items():
+        kept, weights = counts_of_layer.get(name, (1, 1))
+        # Integers throughout: a sum of floats would depend on the order of the layers.
+        total += number * kept // weights
+    return total

@@ -1,6 +1,4 @@
-"""Plain convolutional networks: what Conv-2, Conv-4 and Conv-6 are made of; they differ in
-their depth.
-"""
+"""Plain convolutional networks: Conv-2, Conv-4 and Conv-6 differ in their depth only."""
 
 from __future__ import annotations
 
@@ -19,10 +17,10 @@ def plain_convs(
     blocks: Sequence[int],
     dropout: float,
 ) -> nn.Module:
-    """Build pairs of 3x3 convolutions, each pair followed by max pooling, then two fully connected
-    layers and ``head``.
+    """Build pairs of 3x3 convolutions, then two fully connected layers and ``head``.
 
-    Every layer has biases and, but for ``head``, a ReLU; there is no batch norm.
+    Each pair is followed by max pooling. Every layer has biases and, except ``head``, a ReLU; there
+    is no batch norm.
 
     Args:
         model: The model's name, for messages.

@@ -1,4 +1,4 @@
-"""Running: a model as its owner left it, and what it gives."""
+"""Running: a model's modes are restored after use, and help with outputs that are no logits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module of a model into evaluation mode for a block, and then each back into its
-    own.
+    """Put a model into evaluation mode for a block, then restore the mode of each module.
 
     >>> model = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout())
     >>> with in_evaluation_mode(model):
@@ -25,21 +24,26 @@ def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, training in modes:  # not train(): it would tell the modules within, too
+        # Not train(), which would change the modules within, too.
+        for module, training in modes:
             module.training = training
 
 
-def alone(given: object) -> str:
-    """Say how to come to the logits alone from what a model gives besides, where that is known;
-    else nothing.
+def alone(output: object) -> str:
+    """Say how to get the logits alone from a model's output, as the end of a message.
+
+    Empty where that is not known.
 
     >>> alone({"logits": 1})[:64]
     ": wrap it in a module whose forward returns output['logits'], or"
     """
-    by_key = isinstance(given, Mapping) and "logits" in given
-    if by_key or hasattr(given, "logits"):
-        taken = "output['logits']" if by_key else "output.logits"
-        return f": wrap it in a module whose forward returns {taken}, or switch off what it gives besides (aux_logits)"
-    if isinstance(given, tuple | list | Mapping):
+    has_key = isinstance(output, Mapping) and "logits" in output
+    if has_key or hasattr(output, "logits"):
+        logits = "output['logits']" if has_key else "output.logits"
+        return (
+            f": wrap it in a module whose forward returns {logits}, or switch off what it gives "
+            "besides (aux_logits)"
+        )
+    if isinstance(output, tuple | list | Mapping):
         return ": wrap it in a module whose forward returns them alone"
     return ""

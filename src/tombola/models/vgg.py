@@ -1,4 +1,4 @@
-"""VGG networks with batch norm: what VGG-16 and VGG-19 are made of; they differ in their depth."""
+"""VGG networks with batch norm: VGG-16 and VGG-19 differ in their depth only."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def vgg(
     depths: Sequence[int],
     classifier: Classifier,
 ) -> nn.Module:
-    """Build five stages of 3x3 convolutions, each with batch norm and ReLU, with max pooling
-    between, and ``head``.
+    """Build five stages of 3x3 convolutions with batch norm and ReLU, and the output layer ``head``.
 
-    All convolutions have biases, as in torchvision, though batch norm makes up for them.
+    There is max pooling between the stages. All convolutions have biases, as in torchvision, though
+    batch norm makes them redundant.
 
     Args:
         model: The model's name, for messages.
@@ -38,17 +38,17 @@ def vgg(
         ConfigError: There is no such classifier, the images are too small, or the number of classes
             will not do.
 
-    >>> [name for name, _ in vgg("vgg16", 10, (3, 32, 32), (1, 1, 1, 1, 1), "cifar").named_children()]
-    ['stage1', 'pool1', 'stage2', 'pool2', 'stage3', 'pool3', 'stage4', 'pool4', 'stage5', 'mean', 'flatten', 'head']
+    >>> model = vgg("vgg16", 10, (3, 32, 32), (1, 1, 1, 1, 1), "cifar")
+    >>> [name for name, _ in model.named_children()][6:]
+    ['stage4', 'pool4', 'stage5', 'mean', 'flatten', 'head']
     """
     check_choice("classifier", classifier, ("cifar", "imagenet"))
     large = classifier == "imagenet"
     check_arguments(model, num_classes, image_shape, smallest=32 if large else 16)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     inputs = image_shape[0]
-    for number, (channels, depth) in enumerate(
-        zip((64, 128, 256, 512, 512), depths, strict=True), start=1
-    ):
+    widths = (64, 128, 256, 512, 512)
+    for number, (channels, depth) in enumerate(zip(widths, depths, strict=True), start=1):
         stage: OrderedDict[str, nn.Module] = OrderedDict()
         for place in range(1, depth + 1):
             stage[f"conv{place}"] = nn.Conv2d(inputs, channels, 3, padding=1)

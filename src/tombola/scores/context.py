@@ -17,7 +17,7 @@ class Problem(Protocol):
     """A partition's model and its training data, for scores that need them."""
 
     def model(self) -> nn.Module:
-        """Make the model as the partition trained it, in the state to score, pruned weights zero."""
+        """Make the model as the partition trained it, in the state to score, masked."""
 
     def batches(self, examples: int) -> Iterator[Any]:
         """Return the first training batches that hold so many examples, one epoch at most."""

@@ -38,7 +38,7 @@ class JobProblem:
     task: Task
 
     def model(self) -> nn.Module:
-        """Make the model as the partition trained it, in the state to score, pruned weights zero."""
+        """Make the model as the partition trained it, in the state to score, masked."""
         # Not built from the state: its head already has the partition's own size.
         model = self.task.build(self.job.start, self.job.part, self.job.seed)
         states.load_(model, self.state)

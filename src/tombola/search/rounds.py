@@ -111,7 +111,7 @@ def selected(trained: Trained, index: int) -> State:  # noqa: ARG001
 
 
 def _as_own_list(trained: Sequence[Trained]) -> Sequence[Trained]:
-    """Copy a list, so that it can be emptied; a pool's results are read one at a time as they are."""
+    """Copy a list, so that it can be emptied; a pool's results are left as they are."""
     return list(trained) if isinstance(trained, list) else trained
 
 

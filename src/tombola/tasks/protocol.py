@@ -255,7 +255,7 @@ def _try(task: Task, wrong: Any) -> None:
     # The step itself is tiny: it is only to be seen whether there are gradients.
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for batch in itertools.islice(batches.epoch(0), 2):
-        loss = task.loss(model, batch)
+        loss: Any = task.loss(model, batch)
         if not isinstance(loss, Tensor):
             wrong("loss", f"gives a {type(loss).__name__}; it is a scalar tensor")
         if loss.ndim:
