@@ -49,8 +49,8 @@ def image_folder(
         root: The data root; see ``tombola.data.roots.data_root``.
         size: Height and width of the images, in pixels.
         test_folder: Name of the folder of the test images; without it ``test`` or ``val``,
-            whichever is there. Validation examples are carved from ``train``, so a ``val`` beside
-            it is not looked at.
+            whichever exists. Validation examples are taken from ``train``, so a ``val`` beside
+            ``test`` is not used.
         normalise: By which mean and standard deviation: ``"sample"``, those of 1000 images that lie
             evenly in the training split (of all, if there are fewer); ``"imagenet"``, the usual
             ones of ImageNet.
@@ -79,6 +79,7 @@ def image_folder(
     if test_folder is not None:
         users_path(test_folder, "image_folder.test_folder")
 
+    # The training images decide which classes there are.
     classes = _classes(folder / "train")
     test_name = _test_folder(folder, test_folder)
     unknown = sorted(set(_classes(folder / test_name)) - set(classes))
@@ -87,6 +88,7 @@ def image_folder(
             f"{folder / test_name} has the class folder '{unknown[0]}', which {folder / 'train'} "
             f"has not.{near(unknown[0], classes)}"
         )
+    # In raw units, as images are bytes.
     mean, std = _IMAGENET
     imagenet = (255 * torch.tensor(mean), 255 * torch.tensor(std))
     train = _labelled_images(folder, "train", classes)

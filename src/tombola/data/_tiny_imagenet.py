@@ -69,6 +69,7 @@ class TinyImageNet:
 
 def _listed(folder: Path) -> tuple[Files, int]:
     """List the images of all classes that have any to train on, and count the classes."""
+    # A folder may be a part of the data set: classes without images have no label.
     label_of: dict[str, int] = {}
     train: list[tuple[str, int]] = []
     for name in sorted(set(_text(folder / "wnids.txt").split())):
@@ -79,6 +80,7 @@ def _listed(folder: Path) -> tuple[Files, int]:
     if not label_of:
         raise DataError(f"{folder} has no training image of a class that wnids.txt names")
 
+    # The labels of validation images are in a file, a line each: name, class, and a box.
     annotations = folder / "val" / "val_annotations.txt"
     existing = set(folders.images_in(folder, "val/images"))
     test: list[tuple[str, int]] = []

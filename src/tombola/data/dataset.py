@@ -215,6 +215,7 @@ def _check_images(images: Tensor | Pictures, name: str) -> None:
         raise DataError(f"{name} images are {_dtype(images)}; they must be uint8 or float32")
     if 0 in images.shape[1:]:
         raise DataError(f"{name} images are {_times(images.shape[1:])}; they have no pixel")
+    # In pieces, as the check of a large set needs a copy of its size; bytes are always finite.
     if isinstance(images, Tensor) and images.dtype is torch.float32:
         for start in range(0, len(images), _ROWS):
             bad = ~images[start : start + _ROWS].isfinite().flatten(1).all(1)
@@ -234,6 +235,7 @@ def _check_labels(labels: Tensor, name: str, images: int, num_classes: int) -> N
             f"{name} labels have shape {_times(labels.shape)}; there must be one number for each "
             "image"
         )
+    # An empty tensor has no minimum.
     if labels.numel() > 0:
         smallest, largest = int(labels.min()), int(labels.max())
         if smallest < 0 or largest >= num_classes:

@@ -64,9 +64,11 @@ def dataset(
         unreadable = set(pictures(part).unreadable())
         return [entry for row, entry in enumerate(part) if row not in unreadable]
 
+    # Unreadable files are left out before anything is counted, as they must not shift labels.
     listed = len(files.train) + len(files.test)
     if skip:
         files = replace(files, train=readable(files.train), test=readable(files.test))
+    # Both or neither: a training needs both, and only together they are too large.
     train, test = pictures(files.train), pictures(files.test)
     streamed = train.nbytes + test.nbytes > SHARE * free_memory(torch.device("cpu"))
     return Dataset(

@@ -52,6 +52,7 @@ def load(
     >>> load("synthetic", options={"classes": 4}).num_classes
     4
     """
+    # Python's own error for a missing argument would not speak of options.
     function = catalogue.entry("tombola.data", name)
     parameters = inspect.signature(function).parameters
     for key, parameter in parameters.items():

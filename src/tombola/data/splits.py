@@ -1,4 +1,4 @@
-"""Splits: what is trained on, what is validated on, what is tested on.
+"""Splits: the training, validation and test examples of a data set.
 
     dataset -> [ split ] -> partition -> batches -> train
 
@@ -341,6 +341,7 @@ def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
             f"subset is {shown(subset)}; it is a number of examples to train on, at least 1, or "
             "none for all"
         )
+    # A fraction refers to the subset that is trained on, where there is one.
     if isinstance(valid, int):
         size = valid
     else:

@@ -154,6 +154,7 @@ def numbers(kind: str, precision: str) -> Iterator[None]:
     before = cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.deterministic, cudnn.benchmark
     rounded = "tf32" if precision == "tf32" else "ieee"
 
+    # Convolutions and matrix products have settings of their own.
     def put(conv: str, products: str, deterministic: bool, benchmark: bool) -> None:
         cudnn.conv.fp32_precision, matmul.fp32_precision = conv, products
         cudnn.deterministic, cudnn.benchmark = deterministic, benchmark

@@ -54,12 +54,15 @@ def write_whole(path: Path, data: str | bytes | Sequence[bytes | bytearray | mem
         data = data.encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, as a file can be renamed atomically within one file system only.
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.writelines([data] if isinstance(data, bytes) else data)
+                # Otherwise a name may reach the disk before the bytes do.
                 file.flush()
                 os.fsync(file.fileno())
+            # Temporary files are readable for their owner only.
             Path(part).chmod(0o644)
             Path(part).replace(path)
         except BaseException:

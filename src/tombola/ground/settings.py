@@ -51,7 +51,8 @@ class Training:
         warmup_steps: The same in steps.
         clip: Largest norm of all gradients together, after pruned weights' gradients are zeroed;
             none if not given.
-        evaluate_every: Steps between two looks at the validation split; once an epoch if not given.
+        evaluate_every: Steps between two evaluations on the validation split; once an epoch if not
+            given.
         patience: Evaluations without a better one, by ``select_by``, after which a training stops;
             never if not given.
         select: Which weights are pruned and tested: "last", or "best" on validation data. One rule
@@ -153,6 +154,7 @@ class Training:
                 raise ConfigError(
                     f"training has a milestone that is not above 0: {shown(milestones)}"
                 )
+        # A factor above 1 at many milestones overflows only during the training.
         number = len(milestones)
         if self.gamma > 1 and math.log10(self.lr) + number * math.log10(self.gamma) > 38:
             raise ConfigError(
@@ -307,6 +309,7 @@ class Schedule:
         def in_steps(epochs: float | None, steps: int | None) -> float:
             return epochs * batches_per_epoch if epochs else (steps or 0) * share
 
+        # Epochs are those of the partition itself; of numbers of steps it takes its share.
         evaluate_every = batches_per_epoch
         if training.evaluate_every:
             evaluate_every = max(1, round(training.evaluate_every * share))

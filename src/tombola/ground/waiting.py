@@ -19,9 +19,9 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def told(what: str, tell: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Tell what is being done if it takes long; what is done soon is not spoken of.
+    """Say what is being done if it takes long; short work is not mentioned.
 
-    It needs nothing of what it waits for: another thread looks at the clock.
+    The work itself need not cooperate: another thread watches the clock.
 
     Args:
         what: What is being done, such as "reading large.npz (2.0 GB)".
@@ -36,7 +36,7 @@ def told(what: str, tell: Callable[[str], None] | None = None) -> Iterator[None]
     def watch() -> None:
         pause = FIRST
         while not over.wait(pause):
-            with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+            with contextlib.suppress(OSError, ValueError):  # the output is closed
                 (tell or say)(f"{what}: {time.monotonic() - began:.0f} s so far")
             pause = _PAUSE
 

@@ -71,6 +71,7 @@ class _Own(Kernel):
     def prepare(
         self, model: nn.Module, handle: MaskHandle, training: Training, **parts: Any
     ) -> Program:
+        # Every function of the program is wrapped, as each may fail in any step.
         with self._code():
             program = self._kernel.prepare(model, handle, training, **parts)
         if not isinstance(program, Program) or not all(callable(part) for part in program):

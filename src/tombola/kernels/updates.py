@@ -135,10 +135,12 @@ def _move_adam(
     optimizer: torch.optim.Optimizer, group: Mapping[str, Any], live: list[Tensor]
 ) -> None:
     states = [optimizer.state[parameter] for parameter in live]
+    # A parameter has no state before its first step.
     if not all(states):
         for parameter, state in zip(live, states, strict=True):
             if not state:
                 _initialise_adam_(state, parameter, amsgrad=group["amsgrad"])
+    # The kernel expects the number of this step, and does not count itself.
     counts = [state["step"] for state in states]
     torch._foreach_add_(counts, 1)
     kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_

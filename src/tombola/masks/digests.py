@@ -1,7 +1,7 @@
-"""Digests: a name for a state, a mask or a piece of plain data that depends on its contents alone.
+"""Digests: names of states, masks and plain data that depend on their contents alone.
 
-Equal contents have equal digests on every device and in every order of names. How the bytes are
-hashed stands in `tombola.ticket_format`, so that a digest can be checked without torch.
+Equal contents have equal digests on every device and in every order of names. The bytes are hashed
+by `tombola.ticket_format`, so that a digest can be checked without torch.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 def digest_state(state: Mapping[str, Tensor]) -> str:
-    """Return the sha256 over the names, dtypes, shapes and bytes of a state, whatever its order,
-    device or strides.
+    """Return the sha256 over the names, dtypes, shapes and bytes of a state.
+
+    It does not depend on order, device or strides.
 
     Raises:
         InputError: A value is no dense tensor of a dtype that safetensors has.
@@ -48,8 +49,7 @@ def digest_state(state: Mapping[str, Tensor]) -> str:
 
 
 def digest_mask(mask: Mask) -> str:
-    """Return the sha256 over the names, shapes and packed bits of a mask; a ticket file states the
-    same one.
+    """Return the sha256 over the names, shapes and packed bits of a mask, as in a ticket file.
 
     Raises:
         InputError: A value is no tensor of booleans.
@@ -67,7 +67,7 @@ def digest_json(value: Any) -> str:
     """Return the sha256 over the canonical JSON text of a value: keys sorted, no spaces, UTF-8.
 
     Raises:
-        InputError: JSON has no such value; the message says where it stands.
+        InputError: JSON has no such value; the message says where it is.
 
     >>> digest_json({"a": 1, "b": [2]}) == digest_json({"b": [2], "a": 1})
     True
@@ -84,22 +84,21 @@ def contents(name: str, tensor: Tensor) -> ticket_format.Contents:
     >>> dtype, shape, bytes(data)
     ('I64', (), b'\\x03\\x00\\x00\\x00\\x00\\x00\\x00\\x00')
     """
-    if (
-        not isinstance(tensor, Tensor)
-        or tensor.layout is not torch.strided
-        or tensor.dtype not in _CODES
-    ):
+    is_dense = isinstance(tensor, Tensor) and tensor.layout is torch.strided
+    if not is_dense or tensor.dtype not in _CODES:
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise InputError(f"'{name}' is not a dense tensor of a dtype that safetensors has: {kind}")
     if tensor.is_meta:
         raise InputError(f"'{name}' is on the device meta: it has no values")
+    # Conjugation and negation may be pending bits of a view, which its bytes do not show.
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     return _CODES[tensor.dtype], tuple(tensor.shape), flat.view(torch.uint8).numpy().data
 
 
 def pack(name: str, keep: Tensor) -> bytes:
-    """Return a mask's bits: eight weights a byte, the first in the highest bit, unused bits of the
-    last byte zero.
+    """Return a mask's bits, eight weights a byte, the first in the highest bit.
+
+    Unused bits of the last byte are zero.
 
     >>> pack("w", torch.tensor([True, False, True])).hex()
     'a0'

@@ -95,11 +95,13 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> HookedMaskHandle:
     [[True, False, True]]
     >>> handle.remove()
     """
+    # Swapped arguments are the usual mistake.
     if isinstance(optimizer, nn.Module) or not isinstance(model, nn.Module):
         raise InputError(
             "hold_ takes an optimizer, a model and a mask, in this order; the first is "
             f"a {type(optimizer).__name__}, the second a {type(model).__name__}"
         )
+    # A wrapper such as SAM holds the optimiser that trains.
     optimizers = list(_inside(optimizer))
     if not optimizers:
         raise InputError(
@@ -261,7 +263,8 @@ class HookedMaskHandle(MaskHandle):
     """
 
     def __init__(self, model: nn.Module, mask: Mask, optimizers: Sequence[Any]) -> None:
-        self._optimizers = [_weakly(optimizer) for optimizer in optimizers]
+        # Weakly: a handle must not keep an optimiser, and with it a model, alive.
+        self._optimizers = list(map(_weakly, optimizers))
         self._stepped: list[Callable[[], Any]] = []  # optimisers that have made a step
         self._weights_of: dict[int, _Weight] = {}
         self._removables: list[RemovableHandle] = []
@@ -274,7 +277,9 @@ class HookedMaskHandle(MaskHandle):
         super().__init__(model, mask)
 
     def __repr__(self) -> str:
-        pruned = sum(int((~weight.keep).count_nonzero()) for weight in self._weights_of.values())
+        pruned = 0
+        for weight in self._weights_of.values():
+            pruned += int((~weight.keep).count_nonzero())
         return f"HookedMaskHandle({pruned:,} pruned weights of {len(self._weights_of)} parameters)"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -353,7 +358,7 @@ class HookedMaskHandle(MaskHandle):
         }
         self._attach(weights)
 
-    # ---- the places where it acts
+    # ---- where it is attached
 
     def _attach(self, weights: dict[int, _Weight]) -> None:
         """Hold these weights and no others."""
@@ -447,7 +452,7 @@ class HookedMaskHandle(MaskHandle):
             setattr(optimizer, name, method)
             self._patches.append(_Patch(_weakly(optimizer), name, before, method))
 
-    # ---- what it does there
+    # ---- what happens there
 
     def _follow(self) -> None:
         """Hold the new parameters of the same names where a layer or parameter was replaced."""
@@ -507,9 +512,9 @@ class HookedMaskHandle(MaskHandle):
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not _refers_to(self._stepped, optimizer):
             # A loop may make a new optimiser each round: forget those that are gone.
-            self._optimizers = [ref for ref in self._optimizers if ref() is not None]
+            self._optimizers = _alive(self._optimizers)
+            self._stepped = _alive(self._stepped)
             self._patches = [patch for patch in self._patches if patch.optimizer() is not None]
-            self._stepped = [ref for ref in self._stepped if ref() is not None]
             self._stepped.append(_weakly(optimizer))
             # It may not be the one that `hold_` was given, and it or a wrapper around it may have
             # methods of its own.
@@ -518,6 +523,10 @@ class HookedMaskHandle(MaskHandle):
                     self._optimizers.append(_weakly(stepping))
                     self._hook_methods(stepping)
         self._at_state()
+
+
+def _alive(references: Sequence[Callable[[], Any]]) -> list[Callable[[], Any]]:
+    return [reference for reference in references if reference() is not None]
 
 
 def _refers_to(references: Sequence[Callable[[], Any]], optimizer: Any) -> bool:
@@ -589,9 +598,10 @@ def _state_without_hooks(module: nn.Module) -> Any:
     # Torch keeps here which forward hooks are always called: those that are left.
     left = state.get("_forward_hooks", {})
     always_called = state.get("_forward_hooks_always_called", {})
-    state["_forward_hooks_always_called"] = OrderedDict(
-        (key, value) for key, value in always_called.items() if key in left
-    )
+    state["_forward_hooks_always_called"] = OrderedDict()
+    for key, value in always_called.items():
+        if key in left:
+            state["_forward_hooks_always_called"][key] = value
     return state
 
 
@@ -612,8 +622,12 @@ class _OnGradient:
 
 def _holders(parameter: nn.Parameter) -> list[HookedMaskHandle]:
     hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
-    handles = [hook.handle() for hook in hooks.values() if isinstance(hook, _OnGradient)]
-    return [handle for handle in handles if handle is not None]
+    handles = []
+    for hook in hooks.values():
+        handle = hook.handle() if isinstance(hook, _OnGradient) else None
+        if handle is not None:
+            handles.append(handle)
+    return handles
 
 
 def _masking_after(

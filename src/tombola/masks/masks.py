@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -131,15 +131,20 @@ def from_zeros(state: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
     {'w': tensor([ True, False])}
     """
     state = names.covering(state, mask)
+    nonzero = {}
     for name, keep in mask.items():
         if name not in state:
             raise InputError(
                 f"the mask names '{name}', which the state has not.{near(name, state)}"
             )
-        if state[name].shape != keep.shape:
-            shapes = f"{tuple(keep.shape)} in the mask and {tuple(state[name].shape)} in the state"
-            raise InputError(f"'{name}' has the shape {shapes}")
-    return {name: keep & (state[name].detach() != 0).to(keep.device) for name, keep in mask.items()}
+        values = state[name].detach()
+        if values.shape != keep.shape:
+            raise InputError(
+                f"'{name}' has the shape {tuple(keep.shape)} in the mask and "
+                f"{tuple(values.shape)} in the state"
+            )
+        nonzero[name] = keep & (values != 0).to(keep.device)
+    return nonzero
 
 
 def unmasked(model: nn.Module, prunable: str | Sequence[str] = "all") -> dict[str, str]:
@@ -234,6 +239,7 @@ def head_weight(model: nn.Module, head: str | None) -> str:
     """
     modules = names.modules(model, shared=True)
     name = "head" if head is None else head
+    # A missing attribute and a wrong name are different mistakes, so they have different messages.
     if name not in modules:
         if head is None:
             raise ConfigError(
@@ -249,6 +255,16 @@ def head_weight(model: nn.Module, head: str | None) -> str:
         )
     output, _ = weight_and_reason
     return names.by_identity(model)[id(output)]
+
+
+def cloned(mask: Mask) -> dict[str, Tensor]:
+    """Copy a mask, so that changes of the copy leave it as it is."""
+    return {name: keep.clone() for name, keep in mask.items()}
+
+
+def part_of(mask: Mask, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return a mask of some of its parameters alone, without copying them."""
+    return {name: mask[name] for name in names}
 
 
 def count(mask: Mask) -> int:
@@ -334,6 +350,7 @@ def density(mask: Mask, total: int | None = None) -> float:
     """
     prunable = size(mask)
     all_weights = prunable if total is None else int(total)
+    # A mask may name on request what does not count as a weight, such as an embedding.
     if isinstance(total, Total):
         for name, keep in names.named_like(mask, total.names).items():
             if name not in total.names:
@@ -460,6 +477,7 @@ def masked_parameters(model: nn.Module, mask: Mask) -> list[tuple[nn.Parameter, 
             )
         keep = boolean(name, keep)
         parameter = parameters[name]
+        # Reading the shape of a lazy layer's parameter raises an error of torch's.
         if isinstance(parameter, nn.UninitializedParameter):
             raise InputError(
                 f"'{name}' has no shape yet: its layer is lazy and must see an image first"

@@ -114,6 +114,7 @@ def _removals_by_rate(
 def _removals_by_count(
     count: int | Mapping[str, int], groups: Mapping[str, Group], kept: Mapping[str, int]
 ) -> dict[str, int]:
+    # One count for several groups could mean each of them or all together.
     if not isinstance(count, Mapping) and len(groups) > 1:
         raise InputError(
             f"count is {count}; this scope has {len(groups)} groups, so give one per group: "

@@ -1,4 +1,4 @@
-"""Rates: what each round of a search is asked for, a rate or an exact count."""
+"""Amounts: how much each round of a search prunes, by a rate or to an exact count."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ Amount: TypeAlias = float | Mapping[str, float] | Count
 
 
 def rate_to_reach(density: float, rounds: int) -> float:
-    """Return the constant rate that leaves a density after some rounds: each keeps
-    density^(1/rounds) of the weights.
+    """Return the constant rate that leaves a density after some rounds.
+
+    Each round keeps density^(1/rounds) of the weights.
 
     Args:
         density: Kept at the end, 0 to 1.
@@ -54,11 +55,11 @@ def rate_to_reach(density: float, rounds: int) -> float:
 
 
 def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator[Count]:
-    """Yield the exact kept counts that give these densities, in every group of the scope alike.
+    """Yield the exact kept counts for densities, the same density in every group of the scope.
 
     Raises:
-        ConfigError: A density is no fraction, or the scope has another rate for one of its groups
-            (``half_output``): its groups do not reach a density together.
+        ConfigError: A density is no fraction, or a group of the scope has another rate
+            (``half_output``), so that its groups do not reach a density together.
 
     >>> import torch
     >>> from tombola.masks.scopes import whole_model

@@ -1,4 +1,4 @@
-"""Paces: when gradual pruning takes weights away, as plain data and arithmetic. Needs no torch."""
+"""Schedules of gradual pruning, as plain data and arithmetic. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ScopeName = Literal["whole_model", "per_layer", "per_kind", "half_output"]
 
 @dataclass(frozen=True)
 class PruningSchedule:
-    """When weights go.
+    """When weights are removed.
 
     Attributes:
         begin: The first cut, as a fraction of the training's steps.
-        end: The last cut, likewise; the training goes on to its end with what is left.
+        end: The last cut, likewise; the training continues to its end with what is left.
         every: Steps between two cuts.
         initial: Density that the first cut leaves.
     """
@@ -52,7 +52,7 @@ class Gradual:
 
     Attributes:
         density: What the last cut leaves of the prunable weights, in every group of the scope.
-        pace: When weights go.
+        pace: When weights are removed.
         score: What weights are ranked by.
         scope: Which weights compete.
     """
@@ -70,14 +70,14 @@ class Gradual:
 
 
 def densities(gradual: Gradual, steps: int) -> dict[int, float]:
-    """Return the density that each cut leaves, by the number of steps done before it.
+    """Return the density that each cut leaves, by the number of steps before it.
 
     In sparsity s: s(t) = s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^3, with a first cut at t_0, n
     more every dt steps.
 
     Args:
-        gradual: The density and the pace.
-        steps: Of the whole training.
+        gradual: The density and the schedule.
+        steps: Of the full training.
 
     Raises:
         ConfigError: The training is too short for a second cut.
@@ -85,13 +85,14 @@ def densities(gradual: Gradual, steps: int) -> dict[int, float]:
     Source:
         Zhu & Gupta 2017, arXiv:1710.01878, equation 1.
 
-    >>> found = densities(Gradual(0.1, PruningSchedule(begin=0.0, end=1.0, every=50)), 100)
-    >>> {step: round(density, 4) for step, density in found.items()}
+    >>> gradual = Gradual(0.1, PruningSchedule(begin=0.0, end=1.0, every=50))
+    >>> {step: round(density, 4) for step, density in densities(gradual, 100).items()}
     {0: 1.0, 50: 0.2125, 100: 0.1}
     """
     pace = gradual.pace
     first, last = round(pace.begin * steps), round(pace.end * steps)
-    cuts = (last - first) // pace.every
+    cuts = (last - first) // pace.every  # n, beside the first one
+    # With a single cut there is nothing gradual, and the formula divides by n.
     if cuts < 1:
         raise ConfigError(
             f"pace.every is {pace.every}, and there are {last - first} steps to prune in, from "
@@ -102,12 +103,14 @@ def densities(gradual: Gradual, steps: int) -> dict[int, float]:
             f"pace.every is {pace.every}, which makes {cuts:,} cuts in the {last - first:,} steps "
             f"from {first:,} to {last:,}; take more, such as {1 + (last - first) // 1000:,}"
         )
-    left = gradual.density - pace.initial
-    if left >= 0:
+    # The equation in densities: 1 - s on both sides.
+    change = gradual.density - pace.initial
+    if change >= 0:
         raise ConfigError(
             f"the density {gradual.density:g} is not below pace.initial, which is {pace.initial:g}"
         )
-    return {
-        first + index * pace.every: gradual.density - left * (1 - index / cuts) ** 3
-        for index in range(cuts + 1)
-    }
+    schedule = {}
+    for index in range(cuts + 1):
+        step = first + index * pace.every
+        schedule[step] = gradual.density - change * (1 - index / cuts) ** 3
+    return schedule

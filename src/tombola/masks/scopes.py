@@ -15,7 +15,7 @@ from torch import nn
 
 from tombola.ground.errors import InputError, shown
 from tombola.ground.types import Mask
-from tombola.masks.masks import head_weight, kinds
+from tombola.masks.masks import head_weight, kinds, part_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def by_group(
     """
     counts = {}
     for group_name, group in groups.items():
-        counts[group_name] = count_weights({name: mask[name] for name in group.names})
+        counts[group_name] = count_weights(part_of(mask, group.names))
     return counts
 
 
@@ -57,9 +57,11 @@ def check_groups(groups: object, mask: Mask) -> None:
 
     >>> check_groups({"model": Group(("a",))}, {"a": ...})
     """
-    if not isinstance(groups, Mapping) or not all(
-        isinstance(group, Group) for group in groups.values()
-    ):
+
+    def is_group(value: object) -> bool:
+        return isinstance(value, Group)
+
+    if not isinstance(groups, Mapping) or not all(map(is_group, groups.values())):
         raise InputError(
             f"the scope gives {shown(groups)}; it gives a mapping from names to "
             "tombola.masks.scopes.Group"
@@ -71,6 +73,7 @@ def check_groups(groups: object, mask: Mask) -> None:
                 f"the scope's group {shown(group_name)} is {shown(group)}; it has names and a "
                 "factor of 0 or more"
             )
+        # A weight in two groups would be pruned twice, one in none not at all.
         for name in group.names:
             if name not in mask or name in seen:
                 fault = "is in two groups" if name in seen else "has no mask"

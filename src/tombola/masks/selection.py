@@ -193,6 +193,7 @@ def check_fits(scores: Scores, mask: Mask, name: str) -> None:
     """
     if name not in scores:
         raise InputError(f"there is no score for '{name}'")
+    # An `Elementwise` is not computed for this.
     values = scores.like(name) if isinstance(scores, Elementwise) else scores[name]
     keep = mask[name]
     if not isinstance(values, Tensor):
@@ -243,6 +244,7 @@ def lowest(values: Tensor, number: int) -> Tensor:
     >>> lowest(torch.tensor([2.0, 1.0, 1.0, 1.0]), 2).tolist()
     [False, True, True, False]
     """
+    # torch.kthvalue counts from 1.
     if number == 0:
         return torch.zeros_like(values, dtype=torch.bool)
     threshold = torch.kthvalue(values, number).values
@@ -278,9 +280,10 @@ def without_lowest(
     >>> without_lowest(scores, mask, ["a", "b"], 2)
     {'a': tensor([False,  True]), 'b': tensor([False])}
     """
-    if sum(mask[name].numel() for name in names) >= SMALL:
+    group = masks.part_of(mask, names)
+    if masks.size(group) >= SMALL:
         return in_chunks(scores, mask, names, remove)
-    result = {name: mask[name].clone() for name in names}
+    result = masks.cloned(group)
     values = torch.cat([kept_scores(scores, mask, name) for name in names])
     keep_(result, mask, names, ~lowest(values, remove))
     return result
@@ -306,10 +309,10 @@ def in_chunks(
         sample: Weights to sample for the bounds, at most.
     """
     group = _Group(scores, mask, names, chunk)
-    kept = masks.count({name: mask[name] for name in names})
+    kept = masks.count(masks.part_of(mask, names))
     if remove == 0:
         group.refuse_nan(group.map_chunks(lambda chunk: group.has_nan(*group.read(chunk))))
-        return {name: mask[name].clone() for name in names}
+        return masks.cloned(masks.part_of(mask, names))
 
     # The threshold lies strictly between floor and ceiling, as do `inside` weights; `under` weights
     # lie at the floor or below.
@@ -338,11 +341,13 @@ def in_chunks(
         pivot = low if number <= 0 else high
         tallies = group.map_chunks(functools.partial(group.tally, pivot=pivot))
         less = tied = 0
+        tied_by_chunk = []
         for less_in_chunk, tied_in_chunk in tallies:
             less += less_in_chunk
             tied += tied_in_chunk
+            tied_by_chunk.append(tied_in_chunk)
         if less < remove <= less + tied:
-            group.keep_from_(pivot, remove - less, [in_chunk for _, in_chunk in tallies])
+            group.keep_from_(pivot, remove - less, tied_by_chunk)
             return group.result()
         if remove <= less:
             ceiling, inside = pivot, less - under
@@ -405,16 +410,22 @@ class _Group:
         if not isinstance(scores, Elementwise):
             scores = Elementwise(_as_it_is, {name: scores[name] for name in names})
         self.scores, self.mask = scores, mask
-        dtypes = {scores.part(name, slice(0, 0)).dtype for name in names}
+        self.kept: dict[str, Tensor] = {}
+        self.sizes: dict[str, int] = {}
+        dtypes = set()
+        on_cpu = True
+        for name in names:
+            self.kept[name] = _empty(mask[name])
+            self.sizes[name] = mask[name].numel()
+            dtypes.add(scores.part(name, slice(0, 0)).dtype)
+            on_cpu = on_cpu and mask[name].device.type == "cpu"
+
         # Scores of all parameters are compared in one dtype; booleans have no order in torch.
         comparable = {torch.uint8 if dtype == torch.bool else dtype for dtype in dtypes}
         self.dtype = functools.reduce(torch.promote_types, comparable)
-        on_cpu = all(mask[name].device.type == "cpu" for name in names)
         self.xp: Any = _library(on_cpu, dtypes)
         self.threads = _cores() if on_cpu else 1
         self.rooms = threading.local()
-        self.kept = {name: _empty(mask[name]) for name in names}
-        self.sizes = {name: mask[name].numel() for name in names}
         step = chunk or (CHUNK if on_cpu else DEVICE_CHUNK)
         self.chunks: list[_Chunk] = []
         for name, size in self.sizes.items():

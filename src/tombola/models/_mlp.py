@@ -55,6 +55,7 @@ def mlp(
         raise ConfigError(
             f"hidden lists {len(hidden):,} layers; it may have at most {_MOST_LAYERS:,}"
         )
+    # Names of layers stand in masks and tickets, so they are part of the model's interface.
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = math.prod(image_shape)
     for number, width in enumerate(hidden, start=1):

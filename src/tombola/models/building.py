@@ -240,6 +240,7 @@ def head_name(model: nn.Module, head: str | None = None, *, outputs: int | None 
     >>> head_name(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "1")
     '1'
     """
+    # The user's own word comes first, then the usual name, then a search for torchvision's models.
     layers = names.modules(model, shared=True)
     if head is not None:
         if head not in layers:
@@ -458,6 +459,7 @@ def _with_shared(
         groups.setdefault(first, [first]).append(name)
     for group in groups.values():
         present = [name for name in group if name in loaded]
+        # Two different values cannot both be taken.
         for name in present[1:]:
             if not torch.equal(loaded[name], loaded[present[0]]):
                 raise ConfigError(
@@ -529,6 +531,7 @@ def _dense(name: str, value: Any, file: Path) -> Tensor:
             return states.as_tensor(name, value)
         except InputError as error:
             raise ConfigError(f"{file}: {error}") from None
+    # Converting these to numbers is a decision that the user has to make.
     kinds = {
         "quantised": value.is_quantized,
         "nested": value.is_nested,

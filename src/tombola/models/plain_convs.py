@@ -39,6 +39,7 @@ def plain_convs(
     """
     check_arguments(model, num_classes, image_shape, smallest=2 ** len(blocks))
     check_dropout(dropout)
+    # Numbers of ReLUs continue behind the convolutions: names stand in masks and tickets.
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     inputs, height, width = image_shape
     for block, channels in enumerate(blocks, start=1):

@@ -56,10 +56,12 @@ def vgg(
             stage[f"relu{place}"] = nn.ReLU()
             inputs = channels
         layers[f"stage{number}"] = nn.Sequential(stage)
+        # Small images have one pixel left behind the fourth pooling.
         if number < 5 or large:
             layers[f"pool{number}"] = nn.MaxPool2d(2)
     layers["mean"] = nn.AdaptiveAvgPool2d(7 if large else 1)
     layers["flatten"] = nn.Flatten()
+    # torchvision's classifier, which holds most of the weights.
     if large:
         inputs *= 7 * 7
         for number in (1, 2):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tombola.ground.errors import ConfigError
 from tombola.ground.types import Mask, Scores, State
-from tombola.masks.masks import intersect, union
+from tombola.masks.masks import cloned, intersect, union
 from tombola.masks.pruning import prune, removals
 from tombola.masks.rates import Amount, Count
 from tombola.masks.scopes import Scope, whole_model
@@ -105,12 +105,10 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
 def _candidates_for(
     all_scores: Sequence[Scores], mask: Mask, amount: Count, scope: Scope, combine: Combine
 ) -> list[dict[str, Tensor]]:
-    """Return candidates of equal counts per group that together keep exactly what is asked for."""
+    """Return candidates of equal counts per group that together keep exactly the given count."""
     groups = scope(mask)
     intersecting = combine is intersect
-    candidates: list[dict[str, Tensor]] = []
-    for _ in all_scores:
-        candidates.append({name: keep.clone() for name, keep in mask.items()})
+    candidates = [cloned(mask) for _ in all_scores]
     for group_name, remove in removals(mask, groups, None, amount.keep).items():
         names = groups[group_name].names
         ranks = [_ranks(scores, mask, names) for scores in all_scores]

@@ -23,7 +23,7 @@ from tombola.training.jobs import Job, first_batches
 class JobProblem:
     """What a job trained: a `scores.context.Problem`.
 
-    Training data alone: the validation split is for choosing, the test split is looked at once.
+    Training data only: the validation split is for choices, the test split is used once.
 
     Attributes:
         job: The training.

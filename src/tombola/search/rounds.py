@@ -25,7 +25,7 @@ from tombola.ground.notebooks import one_line
 from tombola.ground.renames import renamed_arguments
 from tombola.ground.settings import Training
 from tombola.ground.types import Mask, State
-from tombola.masks.masks import count, empty_layers, intersect, kept_in_words
+from tombola.masks.masks import cloned, count, empty_layers, intersect, kept_in_words
 from tombola.masks.rates import Amount
 from tombola.masks.schedules import Gradual
 from tombola.masks.scopes import Scope, whole_model
@@ -226,7 +226,7 @@ def find(
     if cut is None:
         make_cut = keep_common if combine is intersect else keep_any
         cut = make_cut(score, scope)
-    mask = {name: keep.clone() for name, keep in job.mask.items()}
+    mask = cloned(job.mask)
 
     for index, amount in enumerate(amounts, first):
         # The partitions' trainings take no step where weights are scored untrained; the ticket's
@@ -323,7 +323,7 @@ def find_independent(
         raise ConfigError(
             f"there are {len(candidates)} candidates for {len(partitions)} partitions; one each"
         )
-    mask = {name: keep.clone() for name, keep in job.mask.items()}
+    mask = cloned(job.mask)
     masks: Sequence[Mask] = candidates if candidates is not None else [mask] * len(partitions)
     cut = keep_common(score, scope)
 
@@ -485,6 +485,7 @@ def find_gradually(
         [trained] = run_all([pruning])
         began = time.perf_counter()
         mask = trained.mask
+        # A user's own loop may not know of `Job.during`.
         if mask is None:
             raise ConfigError("the loop did not prune: what runs the jobs must heed Job.during")
         invariants.check_zeros(trained.final, mask, f"round {index}")

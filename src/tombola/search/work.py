@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
@@ -137,7 +137,7 @@ class Train(Work[Trained]):
         for prefix, state in states.items():
             for name, value in (state or {}).items():
                 tensors[f"{prefix}.{name}"] = value
-        return tensors, {name: getattr(result, name) for name in Train._FACTS}
+        return tensors, _attributes(result, Train._FACTS)
 
     @staticmethod
     def from_file(tensors: Tensors, facts: Facts) -> Trained:
@@ -152,6 +152,7 @@ class Train(Work[Trained]):
         if not final or (early and _layout(early) != _layout(final)) or not _fits(mask, final):
             raise DamagedError("its tensors are not those of one model")
 
+        # A file that another version has written, or that was altered.
         missing = Train._FACTS.keys() - Train._LATER - facts.keys()
         unknown = facts.keys() - Train._FACTS.keys()
         if missing or unknown:
@@ -261,7 +262,7 @@ class Connect(Work[Line]):
             raise DamagedError("its entries are not those of a line")
         for name, value in columns.items():
             _check(list[float], value, name)
-        if len({len(column) for column in columns.values()}) > 1 or not columns["at"]:
+        if len(set(map(len, columns.values()))) > 1 or not columns["at"]:
             raise DamagedError("its columns are empty or not as long as each other")
         return Line(columns["at"], columns[metric.name], columns["loss"], metric)
 
@@ -318,10 +319,11 @@ class Cut(Work[Pruned]):
     @property
     def needs(self) -> tuple[Work[Any], ...]:
         """The trainings."""
-        return tuple(Train(job) for job in self.trainings)
+        return tuple(map(Train, self.trainings))
 
     def digest(self, task: str) -> str:
         """Digest of the trainings, not of their states, and of everything done with them."""
+        # An amount that is a number is a rate, so a count is told apart by its entry.
         amount: dict[str, Any]
         if isinstance(self.amount, Count):
             amount = {"count": self.amount.keep}
@@ -354,7 +356,7 @@ class Cut(Work[Pruned]):
             states.append(state)
             problems.append(_CountingProblem(JobProblem(job, state, self.mask, task)))
         context = Context(first.start, first.seed, problems=problems)
-        cut = self.cut([ranking.score() for ranking in self.rankings])
+        cut = self.cut(list(map(Ranking.score, self.rankings)))
         with alone(training, task):
             # For what a model draws while it is scored, such as dropout.
             seeds.reseed(first.seed, "score")
@@ -390,7 +392,7 @@ class Cut(Work[Pruned]):
             for name, keep in mask.items():
                 bits = np.packbits(keep.cpu().numpy().reshape(-1))
                 tensors[f"{number}.{name}"] = torch.from_numpy(bits)
-        facts: dict[str, Any] = {name: getattr(result, name) for name in Cut._COSTS}
+        facts = _attributes(result, Cut._COSTS)
         facts["shapes"] = {name: list(keep.shape) for name, keep in result.mask.items()}
         return tensors, facts
 
@@ -405,6 +407,7 @@ class Cut(Work[Pruned]):
             _check(Cut._COSTS[name], value, name)
         _check(dict[str, list[int]], shapes, "shapes")
 
+        # The next mask has the number 0, candidates those that follow.
         masks: dict[int, dict[str, Tensor]] = {}
         for name, bits in tensors.items():
             number, _, layer = name.partition(".")
@@ -449,6 +452,10 @@ class _CountingProblem:
 
 
 KINDS: Mapping[str, type[Work[Any]]] = {kind.kind: kind for kind in (Train, Measure, Connect, Cut)}
+
+
+def _attributes(result: Any, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in names}
 
 
 def _layout(state: Tensors) -> dict[str, tuple[torch.dtype, torch.Size]]:

@@ -117,6 +117,7 @@ class Base:
             raise ConfigError("there are no partitions; WHOLE is the one that holds all data")
         for number, part in enumerate(partitions, 1):
             self._check_part(part, f"partition {number}")
+        # All partitions divide in the same way: by classes, by examples, or not at all.
         classes: list[int] = []
         examples: list[int] = []
         kinds = set()
@@ -135,6 +136,7 @@ class Base:
                 f"the partitions hold the classes {sorted(classes)}; each of the {self.classes} "
                 "classes belongs to exactly one"
             )
+        # Where classes are skewed, only the examples that are left have to be divided.
         available: Sequence[int] = range(self.size(WHOLE, "train"))
         if whole.examples is not None:
             available = whole.examples
@@ -147,7 +149,8 @@ class Base:
     def _check_part(self, part: Partition, name: str) -> None:
         if part.classes is not None and self.classes is None:
             raise ConfigError(
-                f"{name} holds classes, and the task has none; take split_by: examples or split_by: seeds"
+                f"{name} holds classes, and the task has none; take split_by: examples or "
+                "split_by: seeds"
             )
         _check_range(part.classes, self.classes or 0, name, "class")
         _check_range(part.examples, self.size(WHOLE, "train"), name, "example")

@@ -210,6 +210,7 @@ def _check_members(task: Any, wrong: Any) -> None:
     for member in MEMBERS:
         if not hasattr(task, member):
             wrong(member, "is missing")
+    # Members that are wrong would fail in the middle of a run, far from their cause.
     kinds = {
         "model": nn.Module,
         "device": torch.device,
@@ -226,11 +227,13 @@ def _check_members(task: Any, wrong: Any) -> None:
             wrong(member, f"is {shown(value)}")
     if not task.metrics or not all(isinstance(metric, Metric) for metric in task.metrics):
         wrong("metrics", "declares none: it is a tuple of tombola.Metric, the headline first")
+    # Records have one entry for a name.
     declared = [metric.name for metric in task.metrics]
     if len(set(declared)) < len(declared):
         wrong("metrics", f"declares {shown(max(declared, key=declared.count))} twice")
     if task.head is not None and task.head not in names.modules(task.model):
         wrong("head", f"is {shown(task.head)}, and the model has no such layer")
+    # A validation split may be empty.
     for split in ("train", "valid", "test"):
         number = task.size(WHOLE, split)
         least = 0 if split == "valid" else 1

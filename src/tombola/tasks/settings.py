@@ -14,16 +14,14 @@ class Data:
     """Which data set, and how it is split.
 
     Attributes:
-        name: An entry of ``tombola.data``, or a function of the user's own,
-            ``package.module:function``.
-        valid: Validation examples carved from the training data: a number, or a fraction below 1; 0
-            for none. "test" selects on the test split, as the authors of COLT do: for comparison
-            with them alone, and told everywhere.
+        name: An entry of ``tombola.data``, or a user's own function, ``package.module:function``.
+        valid: Validation examples taken from the training data: a number, or a fraction below 1; 0
+            for none. "test" selects on the test split, as the authors of COLT do: only for
+            comparison with them, and reported everywhere.
         subset: Train on this many examples only, stratified; all if not given.
-        classes: Take so many of the classes only, drawn by the recipe's seed; all if not given.
-        augment: What is done to training images.
-        skew: How unevenly the classes are represented in training; evenly as published if not
-            given.
+        classes: Use this many of the classes only, drawn by the recipe's seed; all if not given.
+        augment: Augmentation of training images.
+        skew: How unevenly the classes are represented in training; as published if not given.
         options: The data set's own options; in YAML they stand beside ``name``.
     """
 
@@ -46,7 +44,7 @@ class Model:
         init: "xavier" (the COLT paper's) or "default" (torch's own).
         weights: A local checkpoint that the initial state is taken from, instead of drawing it.
         mask: "from_weights" begins every search from the mask that the checkpoint's zeros make:
-            what is zero there stays pruned. Without it zeros are trained like all other weights.
+            weights that are zero there stay pruned. Otherwise they are trained like all others.
         options: The model's own options; in YAML they stand beside ``name``.
     """
 

@@ -27,7 +27,7 @@ from tombola.kernels import finding
 from tombola.kernels.protocol import Kernel
 from tombola.masks import names
 from tombola.masks.digests import digest_json, digest_mask, digest_state
-from tombola.masks.masks import kept_in_words
+from tombola.masks.masks import cloned, kept_in_words
 from tombola.masks.states import state_of
 from tombola.scores.context import Context
 from tombola.tasks.protocol import Metrics, Task
@@ -405,7 +405,7 @@ def try_kernel(job: Job, task: Task) -> None:
     if name is None or not catalogue.is_own(name):
         return
     # With a pruned weight in each layer, which has to stay at zero.
-    mask = {key: keep.clone() for key, keep in job.mask.items()}
+    mask = cloned(job.mask)
     for keep in mask.values():
         keep.view(-1)[0] = False
     try:
@@ -570,6 +570,7 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
         arrange_(model, training)
         return model
 
+    # The test split is measured once where the selected state is the early-stop state, too.
     valid = early = None
     with alone(training, task), devices.autocast(task.device.type, training.precision)():
         model = build(trained.state)
@@ -582,6 +583,7 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
         elif trained.early is not None:
             early = examine(task, build(trained.early), job, "test", kernel=kernel)
 
+    # Of these two a result consists; the others may be missing, and a search does not rest on them.
     for split, metrics in (("train", train_metrics), ("test", test)):
         for name in ("loss", *(metric.name for metric in task.metrics)):
             value = metrics.of(name)

@@ -50,6 +50,7 @@ def resolve_defaults(training: Training, model: nn.Module, kind: str) -> Trainin
             f"and a training takes at most {devices.most()} threads here: --training.threads "
             f"{devices.cores()} (another number may change the last bits)"
         )
+    # Settings that would be ignored silently are refused.
     has_conv2d = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     if training.precision == "tf32" and kind == "cpu":
         raise ConfigError(
@@ -64,6 +65,7 @@ def resolve_defaults(training: Training, model: nn.Module, kind: str) -> Trainin
         refusal = finding.named(training.step).refusal(model, training, kind)
         if refusal:
             raise ConfigError(f"training.step is {training.step}; {refusal}")
+    # Convolutions are faster so; without any the layout would not matter.
     channels_last = training.channels_last
     if channels_last is None:
         channels_last = has_conv2d
