@@ -123,6 +123,7 @@ def _test_folder(folder: Path, option: str | None) -> str:
                 f"image_folder.test_folder is '{option}'; it is the name of a folder beside train"
             )
         return option
+    # With both, a guess might train on what another program tests on.
     existing = [name for name in ("test", "val") if (folder / name).is_dir()]
     if len(existing) != 1:
         has = "test and val" if existing else "neither test nor val"
@@ -137,6 +138,7 @@ def _labelled_images(folder: Path, part: str, classes: list[str]) -> list[tuple[
     """List the images of the classes that a part has, with the labels of these classes."""
     labelled = []
     for name in _classes(folder / part):
+        # A class without images would have no example, which is found only much later.
         images = folders.images_in(folder, f"{part}/{name}")
         if not images:
             raise DataError(

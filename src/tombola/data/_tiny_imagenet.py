@@ -98,6 +98,7 @@ def _compare(folder: Path, files: Files, classes: int) -> None:
     accept = (
         "accept it as it is with the option verify: false, or move it away to have it downloaded"
     )
+    # Only what tombola has downloaded itself was compared with the archive's checksum.
     if not (folder / _DIGEST).is_file():
         raise DataError(
             f"{folder} was not downloaded by tombola, so it cannot be compared with the published "

@@ -274,6 +274,7 @@ class Batches:
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield normalised float32 inputs [batch, channels, height, width] and int64 labels."""
+        # Positions of all batches beforehand, so that images of files can be decoded ahead.
         split = self.split
         positions = [rows.to(split.labels.device) for rows in self._order.epoch(epoch)]
         if self._normalised is not None:

@@ -60,6 +60,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        # Each part by itself first, so that what is compared is known to be of the right kind.
         train, test = self.train_images, self.test_images
         _check_images(train, "training")
         _check_images(test, "test")
@@ -133,6 +134,7 @@ def from_tensors(
     """
     train_labels = _labels(train_labels, "training")
     test_labels = _labels(test_labels, "test")
+    # A class may have test examples and none to train on, which is refused with its number.
     if num_classes is None:
         seen = [int(labels.max()) for labels in (train_labels, test_labels) if labels.numel()]
         num_classes = max([*seen, 0]) + 1
@@ -171,6 +173,7 @@ def _labels(values: Any, name: str) -> Tensor:
         if values.is_floating_point() or values.is_complex() or values.dtype is torch.bool:
             raise DataError(f"{name} labels are {_dtype(values)}; whole numbers are needed")
         return values.detach().long()
+    # Floats and booleans are refused rather than rounded: they are probably something else.
     array = _array(values, f"{name} labels")
     if array.dtype.kind not in "iu":
         raise DataError(f"{name} labels are {array.dtype}; whole numbers are needed")
@@ -256,6 +259,7 @@ def _check_every_class_occurs(labels: Tensor, num_classes: int) -> None:
     present = torch.unique(labels).tolist()
     if len(present) == num_classes:
         return
+    # The first gap in the sorted labels.
     first = 0
     while first < len(present) and present[first] == first:
         first += 1

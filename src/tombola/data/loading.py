@@ -61,6 +61,7 @@ def load(
         if needed and key != "root" and key not in options:
             raise ConfigError(f"'{name}' needs the option '{key}', which is not given")
     with catalogue.own_code(name, "data", DataError):
+        # A user's own function may return plain arrays, and knows nothing of `Dataset`.
         result = catalogue.call(function, name, options=options, root=data_root(root))
         if isinstance(result, Dataset):
             return result

@@ -144,6 +144,7 @@ def within(
     >>> [part.examples for part in within(available, halves, labels)]
     [(0, 7), (1, 2, 5)]
     """
+    # Partitions of a part are positions within it; batches need positions in the full split.
     if available.examples is None:
         return list(parts)
     positions = torch.tensor(available.examples)

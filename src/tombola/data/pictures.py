@@ -207,6 +207,7 @@ def decode(file: Path, size: int) -> np.ndarray:
 
     with Image.open(file) as opened:
         image = opened.convert("RGB")
+    # torchvision truncates the longer side, and rounds the offset of the crop.
     short, long = sorted(image.size)
     if short != size:
         longer = int(size * long / short)

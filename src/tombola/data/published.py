@@ -44,6 +44,7 @@ def idx(
         verify: Compare the files with their checksums.
         class_names: Names of the classes.
     """
+    # In torchvision's folder, so that files it has downloaded are found.
     folder = data_root(root) / source.__name__ / "raw"
     _fetch(source, folder, checksums, download=download, verify=verify)
     return Dataset(
@@ -79,6 +80,7 @@ def cifar(
         verify: Compare the files with their checksums.
         class_names: Names of the classes.
     """
+    # In torchvision's folder, so that files it has downloaded are found.
     folder = data_root(root) / source.base_folder
     checksums = dict(source.train_list + source.test_list)
     _fetch(source, folder, checksums, download=download, verify=verify)

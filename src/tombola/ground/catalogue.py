@@ -62,6 +62,7 @@ def entry(package: str, name: str) -> Callable[..., Any]:
         raise ConfigError(
             f"no {shown(name)} in {package}; it has: {', '.join(known)}.{near(name, known)}"
         )
+    # The module `_eager` has the class `Eager` where it has no function `eager`.
     module = importlib.import_module(f"{package}._{name}")
     attribute = name if hasattr(module, name) else name.title().replace("_", "")
     function: Callable[..., Any] = getattr(module, attribute)
@@ -84,6 +85,7 @@ def own(name: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{shown(name)} names no function; your own is named package.module:function"
         )
+    # An installed command does not search the working folder by itself.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -118,6 +120,7 @@ def place_of(error: BaseException) -> str:
     # The text of a syntax error says it already.
     if isinstance(error, SyntaxError):
         return ""
+    # The innermost frame outside of tombola and of installed libraries.
     tombola = Path(__file__).parents[1]
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):

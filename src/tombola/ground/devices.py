@@ -51,6 +51,7 @@ def kind_of(name: str) -> Kind:
     'cpu'
     """
     check(name)
+    # Never falls back to the CPU: the result would have another digest than was asked for.
     has_cuda = torch.cuda.is_available()
     if name.startswith("cuda") and not has_cuda:
         raise ConfigError(

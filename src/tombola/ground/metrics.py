@@ -61,6 +61,7 @@ class Metric:
                 f"a metric is called {shown(self.name)}; a name is small letters, digits and '_', "
                 f"and not {' or '.join(_RESERVED)}"
             )
+        # Frozen, so the defaults that follow from other fields are set this way.
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " "))
         if not self.plural:

@@ -29,8 +29,10 @@ def renamed_arguments(**renames: str) -> Callable[[Callable[P, R]], Callable[P, 
 
         @functools.wraps(function)
         def renaming(*args: P.args, **kwargs: P.kwargs) -> R:
+            # A copy of the keys, as they are replaced meanwhile.
             for old in renames.keys() & kwargs.keys():
                 new = renames[old]
+                # Both names at once would hide one of two different values.
                 if new in kwargs:
                     raise TypeError(f"{name} takes {new}; {old} is its earlier name: give one")
                 warnings.warn(f"{name}: {old} is now {new}", FutureWarning, stacklevel=2)

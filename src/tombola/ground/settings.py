@@ -138,6 +138,7 @@ class Training:
             raise ConfigError(
                 f"training.betas is {shown(list(self.betas))}; both are from 0 to below 1"
             )
+        # Adam would ignore momentum silently.
         if self.optimizer != "sgd" and (self.momentum or self.nesterov):
             raise ConfigError(
                 f"training.momentum and nesterov belong to sgd; the optimizer is {self.optimizer}"
@@ -216,6 +217,7 @@ def stretched(training: Training, factor: float) -> Training:
     >>> stretched(Training(epochs=10, schedule="multistep", milestones=(5, 8)), 1.5).milestones
     (7.5, 12.0)
     """
+    # Numbers of steps are rounded, as there is no half step; epochs may be fractions.
     factor = own_numbers(factor)
     return replace(
         training,

@@ -159,6 +159,7 @@ def _is_plain_module(module: nn.Module) -> bool:
         return False
     if not kind.forward.__module__.startswith("torch.nn.modules."):
         return False
+    # Hooks are a user's own code, and buffers change while a model trains.
     attributes = vars(module)
     if any(attributes[name] for name in _HOOKS):
         return False

@@ -146,6 +146,7 @@ def _step(
         loss: Its loss.
         tensors: Tensors to take the parameters' places, then those of the batch.
     """
+    # Fresh leaves, so that the recording contains no earlier graph.
     number = len(parameters)
     values = []
     for tensor, parameter in zip(tensors[:number], parameters, strict=True):
@@ -154,6 +155,7 @@ def _step(
     with torch.enable_grad(), _in_place_of(parameters, values, model):
         result = loss(model, tuple(tensors[number:]))
         grads = torch.autograd.grad(result, trained, allow_unused=True)
+    # A parameter that has no part in the loss has no gradient.
     outputs: list[Tensor | None] = [result.detach()]
     for grad, value in zip(grads, trained, strict=True):
         outputs.append(None if grad is None else _laid_out(grad, value))

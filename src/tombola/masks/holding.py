@@ -146,10 +146,12 @@ class _Weight:
         grad = self.parameter.grad
         if grad is None:
             return
+        # A sparse gradient, as of an embedding, holds the values of some rows alone.
         if grad.layout is not torch.strided:
             keep = self.keep.to(grad.device)[tuple(grad._indices())]
             grad._values().masked_fill_(~keep, 0)
             return
+        # A gradient may have another dtype or device than the bits, which are the weight's.
         values = grad.data
         bits = self.bits
         if bits.device != values.device or bits.element_size() != values.element_size():
@@ -237,6 +239,7 @@ def _paths(model: nn.Module, weights: Mapping[int, _Weight]) -> _Paths:
         key = id(parameter)
         if key not in weights:
             continue
+        # The module that owns it, under this name.
         place, _, last = name.rpartition(".")
         owner = modules[place]
         owners.add(owner)
@@ -366,6 +369,7 @@ class HookedMaskHandle(MaskHandle):
         self._weights_of = weights
         if not weights:
             return
+        # Gradients as soon as they are there, so before any loop can clip them.
         paths = _paths(self._model, weights)
         self._links = paths.links
         for weight in weights.values():
@@ -497,6 +501,7 @@ class HookedMaskHandle(MaskHandle):
         if self._warned:
             return
         self._warned = True
+        # Names are looked up only here, as a warning is rare.
         name = names.by_identity(self._model).get(id(weight.parameter), "a parameter")
         warnings.warn(
             f"hold_: pruned weights of '{name}' had been written outside of any optimizer's step "
@@ -652,6 +657,7 @@ def _before_step(
     optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Mask before each evaluation within a step: LBFGS evaluates its closure several times."""
+    # The first argument is the optimiser itself.
     closure = kwargs.get("closure") if "closure" in kwargs else next(iter(args[1:]), None)
     handles = [handle for handle in list(_live) if handle._trained_by(optimizer)]
     if not handles or not callable(closure):

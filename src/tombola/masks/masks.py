@@ -130,6 +130,7 @@ def from_zeros(state: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
     >>> from_zeros({"w": torch.tensor([0.5, 0.0])}, {"w": torch.tensor([True, True])})
     {'w': tensor([ True, False])}
     """
+    # The state may come from a wrapped model.
     state = names.covering(state, mask)
     nonzero = {}
     for name, keep in mask.items():
@@ -170,6 +171,7 @@ def unmasked_in_words(model: nn.Module, prunable: str | Sequence[str] = "all") -
     >>> unmasked_in_words(nn.Linear(2, 2))
     ''
     """
+    # One example with its reason: a model may have hundreds of them.
     left_out = unmasked(model, prunable)
     if not left_out:
         return ""
@@ -440,6 +442,7 @@ def _combined(
     first = candidates[0]
     for index, candidate in enumerate(candidates):
         _check_same_form(candidate, first, index)
+    # In place on one copy, so that memory holds a single mask more, whatever their number.
     result = {name: keep.to(torch.bool, copy=True) for name, keep in first.items()}
     for candidate in candidates[1:]:
         for name, keep in result.items():
@@ -587,6 +590,7 @@ class MaskHandle:
 
     def mask_gradients(self) -> None:
         """Zero the gradients of the pruned weights."""
+        # In one call for all of them; frozen parameters have no gradient.
         grads, keeps = [], []
         for weight, keep in zip(self._weights, self._keeps, strict=True):
             if weight.grad is not None:

@@ -186,9 +186,11 @@ def load_(model: nn.Module, values: Mapping[str, Any]) -> None:
 
 def _without_wrappers(root: nn.Module, name: str) -> str:
     """Leave the wrappers' parts out of a name that stands in a state_dict."""
+    # Along the modules that the parts lead to: only an object says whether it is a wrapper.
     module: nn.Module | None = root
     kept = []
     for part in name.split("."):
+        # Wrappers that do not show in the names of a state are stepped into.
         wrapper = None if module is None else _wrapper(module)
         while module is not None and wrapper is not None and not wrapper.in_state:
             module = getattr(module, wrapper.inner)

@@ -93,6 +93,7 @@ def removals(
         if keep.dtype != torch.bool:
             dtype = str(keep.dtype).removeprefix("torch.")
             raise InputError(f"the mask of '{name}' is {dtype}; a mask is boolean")
+    # Both are relative to the weights still kept, not to all of them.
     kept = by_group(masks.count, mask, groups)
     if count is None:
         assert rate is not None

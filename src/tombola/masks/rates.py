@@ -66,6 +66,7 @@ def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator
     >>> list(counts_for({"w": torch.ones(10, dtype=torch.bool)}, [0.8, 0.25], whole_model))
     [Count(keep={'model': 8}), Count(keep={'model': 2})]
     """
+    # With different rates the densities of the groups would diverge.
     groups = scope(mask)
     if any(group.factor != 1 for group in groups.values()):
         raise ConfigError(

@@ -30,6 +30,7 @@ class PruningSchedule:
     initial: float = 1.0
 
     def __post_init__(self) -> None:
+        # Numbers of numpy would not be digested as Python's are.
         take_own_numbers_(self)
         if not 0 <= self.begin < self.end <= 1:
             raise ConfigError(

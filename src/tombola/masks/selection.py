@@ -489,6 +489,7 @@ class _Group:
         A bound of ``None`` excludes nothing.
         """
         xp = self.xp
+        # The new mask itself serves as scratch memory, so that nothing is allocated.
         values, keep = self.read(chunk)
         result = self.write(chunk)
         if low is None:
@@ -519,6 +520,7 @@ class _Group:
 
     def prune_(self, passes: Sequence[_Pass], number: int) -> None:
         """Prune the lowest of the collected scores; of equal ones the first."""
+        # The number-th lowest score is the threshold; of those equal to it the first are pruned.
         values = np.concatenate([one_pass.values for one_pass in passes])
         values.partition(number - 1)
         threshold = values[number - 1]

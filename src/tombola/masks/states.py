@@ -214,6 +214,7 @@ def as_tensor(name: str, value: Any) -> Tensor:
     >>> as_it_was(as_tensor("layer._extra_state", {"steps": 3}))
     {'steps': 3}
     """
+    # JSON changes some values without an error: a tuple becomes a list, a number as key a text.
     try:
         text = json.dumps(value, allow_nan=False)
         same = json.loads(text) == value

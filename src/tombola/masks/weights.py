@@ -184,6 +184,7 @@ def _of_layers(layers: Sequence[nn.Module], mask_names: Mapping[int, str]) -> It
     """Find the weights of layers of known kinds."""
     for layer in layers:
         for tensor, kind in roles(layer):
+            # Attention has either one projection matrix or three, so some names lead to nothing.
             parameter, reason = weight_parameter(layer, tensor) or (None, "")
             if parameter is None or id(parameter) not in mask_names:
                 continue
@@ -210,6 +211,7 @@ def roles(layer: nn.Module) -> list[tuple[str, Kind]]:
         return [("weight", "norm")]
     if isinstance(layer, nn.MultiheadAttention):
         return [(tensor, "linear") for tensor in _ATTENTION]
+    # One matrix for each layer and direction, from the input and from the state.
     if isinstance(layer, nn.RNNBase):
         weights = [tensor for tensor in layer._flat_weights_names if tensor.startswith("weight_")]
         return [(tensor, "linear") for tensor in weights]

@@ -59,6 +59,7 @@ def mobilenet_v2(
     """
     check_arguments("mobilenet_v2", num_classes, image_shape)
     check_choice("stem", stem, ("repo", "standard"))
+    # In the authors' code every convolution has a bias, though batch norm follows it.
     repo = stem == "repo"
     first = nn.Conv2d(image_shape[0], 32, 1 if repo else 3, padding=1, bias=repo)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -68,6 +69,7 @@ def mobilenet_v2(
     )
     inputs = 32
     for number, (channels, blocks, stride, factor) in enumerate(_STAGES, start=1):
+        # Only the first block of a stage strides.
         stage = []
         for block in range(blocks):
             stage.append(

@@ -34,6 +34,7 @@ def resnet20(num_classes: int, *, image_shape: tuple[int, int, int] = (3, 32, 32
     269722
     """
     check_arguments("resnet20", num_classes, image_shape)
+    # The first convolution keeps the size, as images of CIFAR are small.
     first = OrderedDict[str, nn.Module](
         conv=nn.Conv2d(image_shape[0], 16, 3, padding=1, bias=False),
         bn=nn.BatchNorm2d(16),

@@ -292,6 +292,7 @@ def find_head(model: nn.Module, num_classes: int) -> str:
     >>> find_head(nn.Sequential(nn.Linear(4, 10), nn.Linear(10, 10), nn.ReLU()), 10)
     '1'
     """
+    # The last one, as hidden layers may happen to have as many outputs.
     last = None
     for name, layer in names.modules(model).items():
         if _outputs(layer) == num_classes:
@@ -382,6 +383,7 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
     staying = _entries_of_other_head(head_name(model, head), current, loaded)
     for name, value in current.items():
         if name not in loaded:
+            # It is younger than batch norm itself, and decides nothing with a fixed momentum.
             if name.endswith("num_batches_tracked"):
                 continue
             raise ConfigError(f"{file} has no '{name}', which the model has.{near(name, loaded)}")
@@ -549,6 +551,7 @@ def _unpruned_names(
     loaded: Mapping[str, Tensor], current: Mapping[str, Tensor], file: Path
 ) -> dict[str, Tensor]:
     """Undo the names of ``torch.nn.utils.prune``: a weight is its values with the mask's zeros."""
+    # A model may have parameters of its own that end so, which stay as they are.
     unpruned = dict(loaded)
     for name, value in loaded.items():
         base = name.removesuffix("_orig")
@@ -668,14 +671,19 @@ def _can_be_head(layer: nn.Module | None) -> bool:
 
 
 def _with_outputs(layer: nn.Module, outputs: int) -> nn.Module:
+    # Drawn anew instead of copied and cut, as its bits must not depend on the old layer.
     has_bias = layer.bias is not None
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features, outputs, bias=has_bias)
     assert isinstance(layer, nn.Conv2d)
-    shape = {
-        key: getattr(layer, key)
-        for key in ("kernel_size", "stride", "padding", "dilation", "groups")
-    }
     return nn.Conv2d(
-        layer.in_channels, outputs, **shape, padding_mode=layer.padding_mode, bias=has_bias
+        layer.in_channels,
+        outputs,
+        kernel_size=layer.kernel_size,  # type: ignore[arg-type]
+        stride=layer.stride,  # type: ignore[arg-type]
+        padding=layer.padding,  # type: ignore[arg-type]
+        dilation=layer.dilation,  # type: ignore[arg-type]
+        groups=layer.groups,
+        padding_mode=layer.padding_mode,
+        bias=has_bias,
     )

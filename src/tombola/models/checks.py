@@ -39,6 +39,7 @@ def check_arguments(
     >>> check_arguments("lenet5", 10, (1, 28, 28), smallest=12)
     """
     check_classes(num_classes)
+    # A layer would fail on these only in its first forward pass, with a message about tensors.
     shape = tuple(image_shape)
     valid = len(shape) == 3
     for size in shape:

@@ -109,6 +109,7 @@ def _watched(model: nn.Module, inputs: Tensor) -> _Watch:
 
 def _own_functions(outputs: object) -> set[str]:
     """Name the custom functions (`torch.autograd.Function`) in the graph of some outputs."""
+    # Backwards along the graph, from the outputs to the inputs.
     functions: set[str] = set()
     seen: set[object] = set()
     nodes: list[Any] = [leaf.grad_fn for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
@@ -280,11 +281,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, flops: int, left: tuple[Tensor, ...], right: tuple[Tensor, ...]
     ) -> None:
         """Count a product under the weight among its factors, else under the running layer."""
+        # The weight itself, as a layer may use that of another one.
         name = self._layers[-1] if self._layers else BETWEEN
         for factor in (*left, *right):
             weight = self._name_of(factor)
             if weight is not None:
                 name = weight
+        # Backward takes one product for each factor that needs a gradient.
         gradients = 0
         if torch.is_grad_enabled():
             for side in (left, right):

@@ -37,6 +37,7 @@ def alone(output: object) -> str:
     >>> alone({"logits": 1})[:64]
     ": wrap it in a module whose forward returns output['logits'], or"
     """
+    # Models of transformers and of torchvision (Inception) return more than logits.
     has_key = isinstance(output, Mapping) and "logits" in output
     if has_key or hasattr(output, "logits"):
         logits = "output['logits']" if has_key else "output.logits"

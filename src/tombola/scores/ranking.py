@@ -85,6 +85,7 @@ class Ranking:
 
     def score(self) -> Score:
         """Return the score, with its options."""
+        # The first three arguments are state, mask and context; all others are options.
         function = self._function
         options = catalogue.checked_options(function, self.name, 3, self.options)
         if catalogue.is_own(self.name):
@@ -98,6 +99,7 @@ def _checked(name: str, function: Score) -> Score:
     def score(state: State, mask: Mask, context: Context) -> Scores:
         with catalogue.own_code(name, "scores"):
             scores = function(state, mask, context)
+        # Checked here, where the score can be named; `prune` knows only the values.
         try:
             check_scores(scores, mask)
         except InputError as error:

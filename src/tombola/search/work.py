@@ -323,7 +323,7 @@ class Cut(Work[Pruned]):
 
     def digest(self, task: str) -> str:
         """Digest of the trainings, not of their states, and of everything done with them."""
-        # An amount that is a number is a rate, so a count is told apart by its entry.
+        # The entry tells a count from a rate, as both may be the number 1.
         amount: dict[str, Any]
         if isinstance(self.amount, Count):
             amount = {"count": self.amount.keep}
@@ -346,6 +346,7 @@ class Cut(Work[Pruned]):
 
     def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Pruned:  # noqa: ARG002
         """Score and prune each candidate, and combine them."""
+        # Charged to the arm, as a training is.
         wall_start, cpu_start = time.perf_counter(), time.process_time()
         devices.reset_peak_memory(task.device)
         first = self.trainings[0]

@@ -97,6 +97,7 @@ def build_model(model: Model, splits: Splits, seed: int, *, anew: bool = False) 
         seed: Where the initial state is drawn.
         anew: Draw it whatever weights the model starts from.
     """
+    # Built with drawn weights even where a checkpoint follows: its head may be for other classes.
     built = build(
         model.name,
         splits.num_classes,
@@ -260,6 +261,7 @@ class Classification(Base):
             split = split.take(torch.tensor(partition.examples))
         if partition.classes is None:
             return split
+        # The partition's own number of each class, -1 for classes that it lacks.
         number = torch.full((self.splits.num_classes,), -1)
         number[list(partition.classes)] = torch.arange(len(partition.classes))
         taken = split.take(torch.nonzero(number[split.labels] >= 0).flatten())

@@ -152,6 +152,7 @@ class Base:
                 f"{name} holds classes, and the task has none; take split_by: examples or "
                 "split_by: seeds"
             )
+        # torch would take negative positions from the end, and fail on large ones without a name.
         _check_range(part.classes, self.classes or 0, name, "class")
         _check_range(part.examples, self.size(WHOLE, "train"), name, "example")
         if part.classes is not None and len(part.classes) == 1:
@@ -191,6 +192,7 @@ def _invisible(model: nn.Module) -> dict[str, list[Any]]:
 
     There is nothing of it in most models.
     """
+    # Only entries that apply, so that digests of other models are as they always were.
     described: dict[str, list[Any]] = {}
     for name, parameter in names.parameters(model).items():
         if not parameter.requires_grad:

@@ -286,6 +286,7 @@ def check_metrics(metrics: Any, declared: Sequence[Metric], wrong: Any) -> None:
     """Refuse a measurement without a declared metric, or with one that is not as declared."""
     if not isinstance(metrics, Metrics):
         wrong("measure", f"gives a {type(metrics).__name__}; it is to give tombola.Metrics")
+    # Reports and verdicts rest on these numbers, and would show a wrong one without a word.
     for metric in declared:
         if metric.name not in metrics.values:
             wrong("measure", f"has no '{metric.name}', which metrics declares")

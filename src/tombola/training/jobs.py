@@ -376,6 +376,7 @@ class _RunningJob:
 
         They may share the model's memory: it is not to be used any more.
         """
+        # Gradients are freed first, and the model's memory is reused where possible.
         self.model.zero_grad(set_to_none=True)
         final = _state_of(self.model, self.mask, give=True)
         early = final if self.watch.ends_best else self.watch.early
@@ -538,6 +539,7 @@ def examine(
 
     Anything it draws is addressed by the job's seed.
     """
+    # So an evaluation gives the same numbers wherever it runs, and moves no training's generators.
     seeds.reseed(job.seed, "measure", split, *address)
     seeds.reseed_python(job.seed, "measure", split, *address)
     metrics = task.measure(kernel.inference(model), job.part, split)

@@ -100,6 +100,7 @@ def check_trained(model: nn.Module) -> None:
         ConfigError: No parameter requires gradients, or one has no shape yet or is not of real
             numbers.
     """
+    # Optimisers would accept such models and leave them as they are, or fail without a name.
     check_shapes(model)
     named = names.parameters(model)
     if not any(parameter.requires_grad for parameter in named.values()):
@@ -121,6 +122,7 @@ def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer
     It has all parameters, also frozen ones, which may be thawed later.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
+    # Fused: one kernel for all parameters instead of several operations for each.
     lr, weight_decay = training.lr, training.weight_decay
     if training.optimizer == "sgd":
         return torch.optim.SGD(
