@@ -1,9 +1,9 @@
-"""Checking: what a user has given against the types that are asked for, and what is wrong with it.
+"""Checking: a user's values against the types that are asked for.
 
     plain data, dataclass -> [ `tombola.ground.models` validates ] -> the dataclass, or one line
 
-What pydantic finds wrong is told in tombola's words: the place by its dotted name, the value seen,
-what would be right, and the name that may be meant.
+Errors that pydantic finds are reported in tombola's words: the dotted name, the value seen, what
+would be right, and the name that may be meant.
 """
 
 from __future__ import annotations
@@ -29,21 +29,20 @@ _MAPPINGS = (dict, Mapping)
 
 
 class RefusedError(ValueError):
-    """A value is not of its type, which a validator of tombola's has found."""
+    """A value is not of its type, as found by one of tombola's own validators."""
 
 
 def checked(hint: Any, value: Any, dotted: str) -> Any:
-    """Return a value in its type: where that is asked for, a whole number is a number, a list a
-    tuple, a text a path.
+    """Return a value in its type: an integer may become a float, a list a tuple, a text a path.
 
     Nothing else is converted: a text is no number ("0.2"), and neither are True and False. Types
-    are made of numbers, texts, booleans, None, paths, choices (``Literal``), lists, tuples and
-    mappings; any other one takes every value.
+    consist of numbers, texts, booleans, None, paths, choices (``Literal``), lists, tuples and
+    mappings; any other type accepts every value.
 
     Args:
         hint: The type, resolved (``typing.get_type_hints``).
         value: As YAML or a caller gives it.
-        dotted: What the value is called in the message.
+        dotted: The value's name in the message.
 
     Raises:
         ConfigError: The value is not of the type.
@@ -57,17 +56,16 @@ def checked(hint: Any, value: Any, dotted: str) -> Any:
     return _validated(hint, value, dotted)
 
 
-def check_most(of: object, most: Mapping[str, float], where: str = "") -> None:
-    """Refuse attributes that are above their bound, or list more than a thousand entries or one
-    above the bound.
+def check_most(data: object, most: Mapping[str, float], where: str = "") -> None:
+    """Refuse attributes above their bound, and lists of more than a thousand entries.
 
-    Bounds are generous: they keep out what no machine could ever do, so that no slip of the
-    keyboard ends the process or keeps it busy for ever.
+    Bounds are generous: they keep out what no machine could ever do, so that no typing error ends
+    the process or keeps it busy for ever.
 
     Args:
-        of: Whose attributes; one that is no number is not looked at.
-        most: The bounds by the attributes' names.
-        where: What the object is called in the message.
+        data: The object; attributes that are no numbers are not compared.
+        most: The bounds by the attributes' names; of a list each entry is compared.
+        where: The object's name in the message.
 
     Raises:
         ConfigError: The first attribute that is above its bound.
@@ -78,8 +76,9 @@ def check_most(of: object, most: Mapping[str, float], where: str = "") -> None:
     tombola.ground.errors.ConfigError: training.epochs is 1e+300; it is at most 1,000,000
     """
     for name, bound in most.items():
-        value = getattr(of, name)
+        value = getattr(data, name)
         dotted = f"{where}.{name}" if where else name
+        # A long list is refused by its length, before its entries are compared one by one.
         entries = value if isinstance(value, tuple | list) else [value]
         if len(entries) > MOST_ENTRIES:
             raise ConfigError(
@@ -95,10 +94,9 @@ def _number(bound: float) -> str:
 
 
 def check_plain(value: object, where: str) -> None:
-    """Refuse plain data that is nested too deep or holds too much, such as a list that holds
-    itself.
+    """Refuse plain data that is nested too deep or too large, such as a list that holds itself.
 
-    A value that stands in several places counts in each of them, as it does when it is written out.
+    A value that occurs in several places counts in each of them, as when it is written out.
 
     Raises:
         ConfigError: More than 100,000 values, or lists and mappings more than 50 deep in each
@@ -110,31 +108,32 @@ def check_plain(value: object, where: str) -> None:
     Traceback (most recent call last):
     tombola.ground.errors.ConfigError: data is nested more than 50 deep
     """
-    open_: list[tuple[object, int]] = [(value, 0)]
-    seen = 0
-    while open_:
-        inner, depth = open_.pop()
+    # Not recursive: data that is nested too deep would exhaust the stack.
+    remaining: list[tuple[object, int]] = [(value, 0)]
+    number = 0
+    while remaining:
+        inner, depth = remaining.pop()
         if depth > _DEEPEST:
             raise ConfigError(f"{where} is nested more than {_DEEPEST} deep")
         if not isinstance(inner, Mapping | list | tuple):
             continue
-        seen += len(inner)
-        if seen > _MOST_VALUES:
+        number += len(inner)
+        if number > _MOST_VALUES:
             raise ConfigError(f"{where} holds more than {_MOST_VALUES:,} values")
         items = inner.values() if isinstance(inner, Mapping) else inner
-        open_ += [(item, depth + 1) for item in items]
+        remaining += [(item, depth + 1) for item in items]
 
 
 def own_numbers(value: Any) -> Any:
-    """Return numpy's and other libraries' numbers as Python's own, in lists, tuples and mappings
-    too.
+    """Return numpy's and other libraries' numbers as Python's own, also within containers.
 
-    What is no number, or Python's already, is returned as it is.
+    Everything else is returned as it is.
 
     >>> import numpy
     >>> own_numbers((numpy.int64(3), numpy.float64(0.5), True, "x"))
     (3, 0.5, True, 'x')
     """
+    # By the exact type, as subclasses (numpy's float64 is a float) are to be converted.
     kind = type(value)
     if kind in (int, float, str, bool, type(None)):
         return value
@@ -151,9 +150,9 @@ def take_own_numbers_(data: Any) -> None:
     """Replace the numbers of other libraries in a data class, frozen or not, by Python's own."""
     for field in dataclasses.fields(data):
         value = getattr(data, field.name)
-        own = own_numbers(value)
-        if own is not value:
-            object.__setattr__(data, field.name, own)
+        converted = own_numbers(value)
+        if converted is not value:
+            object.__setattr__(data, field.name, converted)
 
 
 @functools.cache
@@ -183,7 +182,7 @@ def filled(kind: Any, given: Any, where: str) -> Any:
         kind: The dataclass.
         given: Its entries; where one is a dataclass itself, likewise. See `tombola.ground.models`
             for what they may leave out.
-        where: What it is called in messages; an empty text is a recipe.
+        where: Its name in messages; an empty text is a recipe.
 
     Raises:
         ConfigError: There is no such entry, one is missing, or a value is of another type.
@@ -192,7 +191,7 @@ def filled(kind: Any, given: Any, where: str) -> Any:
 
 
 def _validated(hint: Any, value: Any, dotted: str) -> Any:
-    # here, because pydantic takes a tenth of a second
+    # Imported here, as pydantic takes a tenth of a second.
     from pydantic import ValidationError
 
     from tombola.ground.models import adapter
@@ -201,7 +200,7 @@ def _validated(hint: Any, value: Any, dotted: str) -> Any:
         return adapter(hint).validate_python(own_numbers(value))
     except ValidationError as error:
         wrong = min(error.errors(include_url=False), key=_rank)
-        # What a class itself refuses, it says in its own words.
+        # A class that refuses its values does so in its own words.
         cause = wrong.get("ctx", {}).get("error")
         if isinstance(cause, Exception) and not isinstance(cause, RefusedError):
             raise cause from None
@@ -209,15 +208,15 @@ def _validated(hint: Any, value: Any, dotted: str) -> Any:
 
 
 def _rank(wrong: Mapping[str, Any]) -> int:
-    """Order errors: an entry that is not known often is the one that is missing, misspelt."""
+    """Order errors: an unknown entry often is a misspelt one, which is missing then."""
     return {"extra_forbidden": 0, "missing": 2}.get(wrong["type"], 1)
 
 
 def _in_words(wrong: Mapping[str, Any], hint: Any, value: Any, dotted: str) -> str:
-    """Say what is wrong with a value: its place, what it is, and what would be right."""
+    """Describe an error: the name of the value, the value, and what would be right."""
     place: Sequence[Any] = wrong["loc"]
     kind = _dataclass_in(hint)
-    # From section to section, down to the entry that is wrong.
+    # From section to section, down to the wrong entry.
     while kind is not None and place:
         if isinstance(value, str) and (short := short_of(kind)):
             value = {short: value}
@@ -252,23 +251,23 @@ def _unknown(entry: str, known: Sequence[str], where: str) -> str:
 
 
 def _dataclass_in(hint: Any) -> Any:
-    """Return the dataclass that a type asks for, itself or in a mapping; ``None`` where none."""
+    """Return the dataclass that a type is, or is a mapping to; ``None`` if there is none."""
     if dataclasses.is_dataclass(hint):
         return hint
     if typing.get_origin(hint) is dict:
         return _dataclass_in(typing.get_args(hint)[1])
     if typing.get_origin(hint) in _UNIONS:
-        asked = [one for one in typing.get_args(hint) if one is not type(None)]
-        return _dataclass_in(asked[0]) if len(asked) == 1 else None
+        arguments = [argument for argument in typing.get_args(hint) if argument is not type(None)]
+        return _dataclass_in(arguments[0]) if len(arguments) == 1 else None
     return None
 
 
 def check_in_file(path: Path, name: str, value: Any, hint: Any) -> None:
-    """Refuse a value that was read from a file and is not of its type.
+    """Refuse a value from a file that is not of its type.
 
     Args:
         path: The file.
-        name: What the value is called there, for the message.
+        name: The value's name there, for the message.
         value: The value.
         hint: The type.
 
@@ -283,22 +282,26 @@ def check_in_file(path: Path, name: str, value: Any, hint: Any) -> None:
 
 def _choices(hint: Any) -> list[str]:
     if typing.get_origin(hint) is Literal:
-        return [str(choice) for choice in typing.get_args(hint)]
-    return [choice for one in typing.get_args(hint) for choice in _choices(one)]
+        return list(map(str, typing.get_args(hint)))
+    choices = []
+    for argument in typing.get_args(hint):
+        choices += _choices(argument)
+    return choices
 
 
 def _words(hint: Any) -> str:
-    """Say a type in words."""
-    origin, of = typing.get_origin(hint) or hint, typing.get_args(hint)
+    """Describe a type in words."""
+    origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return "a mapping"
     if origin is Literal:
-        return "one of " + ", ".join(map(str, of))
+        return "one of " + ", ".join(map(str, arguments))
     if origin in _UNIONS:
-        return " or ".join(_words(one) for one in of if one is not type(None))
+        return " or ".join(_words(hint) for hint in arguments if hint is not type(None))
     if origin in _LISTS:
-        number = f"{len(of)} " if origin is tuple and of and of[-1] is not Ellipsis else ""
-        kinds = " and ".join(sorted({_plural(one) for one in of if one is not Ellipsis}))
+        fixed_length = origin is tuple and arguments and arguments[-1] is not ...
+        number = f"{len(arguments)} " if fixed_length else ""
+        kinds = " and ".join(sorted({_plural(hint) for hint in arguments if hint is not ...}))
         return f"a list of {number}{kinds}" if kinds else "a list"
     if origin in _MAPPINGS:
         return "a mapping from group to number" if hint == dict[str, float] else "a mapping"

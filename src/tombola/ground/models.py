@@ -73,9 +73,9 @@ def type_of(hint: Any) -> Any:
     if origin is Literal:
         return Annotated[hint, BeforeValidator(functools.partial(_same_type, arguments))]
     if origin in _LISTS:
-        inner = [... if one is ... else type_of(one) for one in arguments]
-        whole = origin[tuple(inner)] if inner else hint
-        return Annotated[whole, BeforeValidator(functools.partial(_as_list, origin))]
+        entries = [... if argument is ... else type_of(argument) for argument in arguments]
+        validated = origin[tuple(entries)] if entries else hint
+        return Annotated[validated, BeforeValidator(functools.partial(_as_list, origin))]
     if origin in _MAPPINGS:
         key, value = map(type_of, arguments or (Any, Any))
         return Annotated[dict[key, value], BeforeValidator(functools.partial(_as_dict, key))]
@@ -122,7 +122,7 @@ def is_required(field: dataclasses.Field[Any]) -> bool:
 
 @functools.cache
 def descriptions_of(kind: type) -> dict[str, str]:
-    """Return what the docstrings of a dataclass and of those that it derives from say of its fields.
+    """Return the descriptions of fields in the docstrings of a dataclass and of its bases.
 
     >>> from tombola.ground.settings import Training
     >>> descriptions_of(Training)["lr"]
