@@ -24,14 +24,14 @@ def test_a_winning_ticket_is_told_with_the_limits_that_were_tested():
     # By hand: differences of 0.1, 0.15, 0.2 points; t(0.95, 2) = 2.92; 0.15 - 2.92 * 0.05 / sqrt(3)
     # = 0.066.
     assert answer(RECORDS) == [
-        "lth finds winning tickets at 50 % of the weights: they are within 1 point of dense "
+        "lth finds winning tickets at 50 % density: they are within 1 point of dense "
         "(+0.15, at least +0.07) and 10.05 points above random (at least +9.97)."
     ]
 
 
 def test_a_losing_ticket_is_told_with_what_it_violates_alone():
     assert answer(three("lth", 0.85) + WORSE) == [
-        "lth finds no winning ticket at 50 % of the weights: they are more than 1 point below "
+        "lth finds no winning ticket at 50 % density: they are more than 1 point below "
         "dense (-4.95, at most -4.87)."
     ]
 
@@ -47,16 +47,16 @@ def test_all_that_a_ticket_violates_is_told():
 def test_an_undecided_ticket_is_told_with_what_is_known_and_what_is_not():
     records = three("lth", 0.901) + three("random", 0.8999, spread=0.003)
     assert answer(records) == [
-        "Whether lth finds winning tickets is open: at 50 % its tickets are within 1 point of "
-        "dense (+0.15, at least +0.07) but not shown to be more accurate than random (-0.14, at "
-        "least -0.56 points)."
+        "It is inconclusive whether lth finds winning tickets: at 50 % its tickets are within 1 "
+        "point of dense (+0.15, at least +0.07), but it is undecided whether they are more accurate "
+        "than random (-0.14, at least -0.56 points)."
     ]
 
 
 def test_without_a_control_the_answer_says_that_none_is_there_to_beat():
     assert answer(RECORDS, replace(ASKED, controls={"lth": ()})) == [
-        "Whether lth finds winning tickets is open: at 50 % its tickets are within 1 point of "
-        "dense (+0.15, at least +0.07), and there is no control for them to beat."
+        "It is inconclusive whether lth finds winning tickets: at 50 % its tickets are within 1 "
+        "point of dense (+0.15, at least +0.07), and there is no control for them to beat."
     ]
 
 
@@ -90,27 +90,27 @@ THREE = replace(ASKED, at=(0.5, 0.25, 0.125))
         (
             [0.9, 0.9, 0.9],
             [0.8, 0.7, 0.6],
-            "finds winning tickets down to 12.5 % of the weights: at 12.5 % they",
+            "finds winning tickets down to 12.5 % density: at 12.5 % they",
         ),
         (
             [0.9, 0.9, 0.7],
             [0.8, 0.7, 0.6],
-            "finds winning tickets down to 25 % of the weights: at 25 % they",
+            "finds winning tickets down to 25 % density: at 25 % they",
         ),
         (
             [0.9, 0.9, 0.9],
             [0.9, 0.7, 0.6],
-            "finds winning tickets at 25 and 12.5 % of the weights: at 12.5 % they",
+            "finds winning tickets at 25 and 12.5 % density: at 12.5 % they",
         ),
         (
             [0.9, 0.7, 0.6],
             [0.8, 0.6, 0.5],
-            "finds winning tickets at 50 % of the weights: they are",
+            "finds winning tickets at 50 % density: they are",
         ),
         (
             [0.9, 0.7, 0.6],
             [0.9, 0.6, 0.5],
-            "finds no winning ticket at 25 and 12.5 % of the weights: at 25 % they",
+            "finds no winning ticket at 25 and 12.5 % density: at 25 % they",
         ),
     ],
 )
@@ -135,7 +135,7 @@ def test_what_wins_comes_first_then_what_loses_then_what_is_open():
     assert [told.split(" find")[0] for told in answer(records, question)] == [
         "lth",
         "lost",
-        "Whether open",
+        "It is inconclusive whether open",
     ]
     more = replace(
         question,
@@ -163,7 +163,7 @@ def test_an_arm_of_as_many_weights_is_told_beside():
         "lth is more accurate than matched, which keeps as many weights: +5.05 ["
     )
     assert beside(0.9, 0.003).startswith(
-        "lth is not shown to differ from matched, which keeps as many weights: -0.15 ["
+        "lth is not detectably different from matched, which keeps as many weights: -0.15 ["
     )
 
 
@@ -179,7 +179,7 @@ def test_beside_an_arm_of_as_many_weights_the_sparsest_difference_that_is_shown_
 
 def test_of_several_open_tickets_the_sparsest_is_told():
     [told] = answer(rounds("lth", [0.9, 0.9, 0.9]) + drawn_at_random([0.8, 0.9, 0.9]), THREE)
-    assert told.count("not shown to be more accurate than random") == 1
+    assert told.count("undecided whether they are more accurate than random") == 1
     assert "At 12.5 % they are within 1 point of dense" in told
 
 
@@ -283,7 +283,7 @@ def test_what_stops_a_verdict_is_told_once_with_its_cure(records, controls, said
 def test_arms_that_reach_no_asked_density_are_named_with_what_to_do():
     question = replace(ASKED, pairs=(DENSE_TOO, ("random", "dense")), at=(0.1,))
     assert decisions.sentences(RECORDS, question) == [
-        "lth and random have no results around 10 % of the weights, so nothing is decided there: "
+        "lth and random have no results around 10 % density, so nothing is decided there: "
         "search further (until), or ask for densities that are reached, such as --verdict.at "
         "'[0.8]'."
     ]
@@ -337,7 +337,7 @@ def test_a_verdict_hangs_on_the_controls_of_its_own_arm_alone(chosen):
         (arm, density) for arm in ("lth", "colt-2", "matched") for density in at
     ]
     for arm in ("lth", "colt-2", "matched"):
-        own = [name for name in chosen if CONTROLS[name]["of"] == arm]
+        own = [name for name in chosen if CONTROLS[name]["source"] == arm]
         alone = of_recipe(ARMS | {name: CONTROLS[name] for name in own}, margin=0.01, at=at)
         expected = [one for one in decisions.verdicts(records, alone) if one.arm == arm]
         assert [one for one in found if one.arm == arm] == expected

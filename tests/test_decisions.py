@@ -135,7 +135,7 @@ def test_older_records_leave_out_what_they_do_not_tell():
     assert decisions.overlap_rows(old, ASKED) == []
     assert decisions.cost_grid(old, ASKED).rows == []
     [first, cure] = decisions.sentences(old, ASKED)
-    assert "not shown to stop no later than dense" in first
+    assert "it is undecided whether they stop no later than dense" in first
     assert cure.startswith("The records do not say how often")
 
 
@@ -246,7 +246,7 @@ def test_densities_that_each_cost_the_same_make_no_budgets():
 
 def test_the_table_of_costs_says_whose_search_is_charged_and_which_is_not():
     [note] = decisions.cost_grid(LTH + RANDOM, ASKED).notes
-    assert note.endswith("are charged the one that found their tickets: random that of lth.")
+    assert note == "Controls are charged the search of their source arm: random that of lth."
     rows = {row[1]: row for row in decisions.cost_grid(LTH + RANDOM, ASKED).rows[:2]}
     assert rows["random"][4:7] == ["1", "2", "3"]
     [note] = decisions.cost_grid(LTH + RANDOM, Asked(at=(0.5,))).notes
@@ -276,7 +276,7 @@ def test_from_ten_replicates_on_the_interval_of_the_bootstrap_is_there():
     ten = decisions.comparison_grid(
         three("lth", 0.9, k=10) + three("random", 0.8, k=10, spread=0.0), ASKED
     )
-    assert ten.groups[0][1][2:5] == ["95 % interval", "by bootstrap", "shown"]
+    assert ten.groups[0][1][2:5] == ["95 % interval", "by bootstrap", "outcome"]
     [row] = ten.rows
     low, high = (float(end) for end in row[5].strip("[]").split(", "))
     assert 10 < low < 10.225 < high < 10.45  # the differences go from 10 to 10.45
@@ -289,6 +289,6 @@ def test_a_column_that_the_records_do_not_tell_is_left_out_with_a_word():
     one = [each for each in RECORDS if each["replicate"] == 0]
     notes = filled(decisions.comparison_grid(one, ASKED)).notes
     assert "p: needs three replicates." in notes
-    assert "95 % interval, ± seeds and decidable: needs two replicates." in notes
+    assert "95 % interval, ± seeds and minimum detectable margin: needs two replicates." in notes
     named = Grid("t", ["round"], [("lth", ["density %", "accuracy %"])], [["1", "50", ""]])
     assert filled(named) == named

@@ -714,6 +714,7 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
     examples = "\n".join(contract.example for contract in CONTRACTS.values())
     imports = "from dataclasses import dataclass\nfrom tombola import executors, kernels\n"
     imports += "from tombola.methods import Following\n"
+    imports += "from tombola.reports.section import Section\n"
     name = own(imports + examples)
     whole = WHOLE | {
         "data": {"name": f"{name}:data", "noise": 0.5},
@@ -726,6 +727,9 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
     }
     done = experiment.run(parse(whole), runs="runs", workers=1, executor=f"{name}:spoken")
     assert done.complete
+    experiment.report(Run(done.folder), formats=(), sections=[f"{name}:Sparsest"])
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert "At the end 63.96 % of the weights are kept." in page
     [path] = done.folder.glob("tickets/a/replicate-0/round-002-*.safetensors")
     exported = catalogue.entry("tombola.exports", f"{name}:half")(Ticket.load(path))
     assert {value.dtype for value in exported.values()} == {torch.float16}

@@ -42,8 +42,8 @@ def compared(**options):
     ]
 
 
-def test_differences_are_points_with_intervals_sorted_where_they_are_sparsest():
-    spec = panels.differences(compared(margin=0.01)).to_dict()
+def test_differences_are_points_with_intervals_in_the_order_and_colours_of_the_arms():
+    spec = panels.differences(compared(margin=0.01), ["lth", "better", "wild"]).to_dict()
     [points] = [layer for layer in layers(spec, "point") if "shape" in layer["encoding"]]
     rows = {(row["arms"], row["density"]): row for row in data(spec, points)}
     assert set(rows) == {
@@ -51,7 +51,13 @@ def test_differences_are_points_with_intervals_sorted_where_they_are_sparsest():
     }
     assert rows["better - lth", "50 %"]["mean"] == pytest.approx(1.0)
     assert rows["wild - lth", "50 %"]["mean"] == pytest.approx(100 * (0.005 + 0.199))
-    assert points["encoding"]["y"]["sort"] == ["wild - lth", "better - lth"]
+    assert points["encoding"]["y"]["sort"] == ["better - lth", "wild - lth"]
+    # Those of the second and the third arm, as in all figures.
+    assert points["encoding"]["color"]["scale"] == {
+        "domain": ["better", "wild"],
+        "range": ["#D55E00", "#009E73"],
+    }
+    assert points["encoding"]["shape"]["scale"]["range"] == ["square", "triangle-up"]
 
 
 def test_an_interval_without_room_is_cut_off_and_marked():
@@ -95,10 +101,10 @@ def test_a_bar_is_search_then_its_accuracy_then_those_before():
     ]
     spec = panels.costs(found, [0.25, 0.1]).to_dict()
     assert len(spec["vconcat"]) == 1  # nobody comes to 10 %
-    assert spec["vconcat"][0]["title"]["text"] == "To come to 25 % of the weights"
+    assert spec["vconcat"][0]["title"]["text"] == "To reach 25 % density"
     [bars] = layers(spec, "bar")
     assert [(row["part"], row["from"], row["to"]) for row in data(spec, bars)] == [
-        ("search", 0, 2), ("its accuracy", 2, 3), ("accuracies before", 3, 5),
+        ("search", 0, 2), ("its evaluation", 2, 3), ("evaluations before", 3, 5),
     ]  # fmt: skip
     assert {row["label"] for row in data(spec, bars)} == {"90.00 %"}
 

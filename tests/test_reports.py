@@ -1,5 +1,6 @@
 import csv
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -195,8 +196,8 @@ def test_notes_stand_below_their_table_in_all_three_forms(tmp_path):
     )
     page.write(tmp_path, "t", searched(), [], {}, asked, formats=())
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert f"</table></div><p class=below>{note}</p><p class=below>TFLOP" in text
-    assert "<h2>Accuracy at equal cost</h2>" in text
+    assert f'</table></div><p class="below">{note}</p><p class="below">TFLOP' in text
+    assert "<h3>Accuracy at equal cost</h3>" in text
     assert 'colspan="2">2 full-data trainings</th>' in text
 
 
@@ -306,10 +307,12 @@ def test_output_that_is_no_terminal_is_plain_text(capsys):
 
 
 def values(chart, mark):
-    """The data of the layer with that mark."""
+    """The data of the last layer with that mark that has rounds."""
     spec = chart.to_dict()
-    [layer] = [layer for layer in spec["layer"] if layer["mark"]["type"] == mark]
-    return spec["datasets"][layer["data"]["name"]]
+    layers = [layer for layer in spec["layer"] if layer["mark"]["type"] == mark]
+    rows = [spec["datasets"][layer["data"]["name"]] for layer in layers]
+    [found] = [each for each in rows if each and "round" in each[0]]
+    return found
 
 
 def test_the_lines_are_percents_of_the_means():
@@ -334,25 +337,65 @@ def three(*accuracies):
     ]
 
 
-def test_the_band_is_the_interval_of_three_or_more_and_ends_with_the_axis():
-    chart = figures.metric_over_density(three(0.94, 0.95, 0.96))
-    area = next(layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "area")
-    assert area["mark"]["clip"]
-    assert (area["encoding"]["y"]["field"], area["encoding"]["y2"]["field"]) == ("low", "high")
-    dense, ticket = values(chart, "area")
-    assert (dense["low"], dense["high"]) == (90.0, 90.0)
+def dots(chart):
+    """The rows of the dots at the densities asked for."""
+    datasets = chart.to_dict()["datasets"].values()
+    [rows] = [rows for rows in datasets if rows and "asked" in rows[0]]
+    return rows
+
+
+def test_dots_at_the_densities_asked_for_have_the_interval_of_three_or_more():
+    chart = figures.metric_over_density(three(0.94, 0.95, 0.96), at=[0.5])
+    [ticket] = dots(chart)
     half = 4.302653 / 3**0.5  # t(0.975, 2) times the deviation, one point, by the root of n
     assert (ticket["low"], ticket["high"]) == pytest.approx((95 - half, 95 + half))
-    assert ticket["interval"] == "92.52 to 97.48"
-    two = figures.metric_over_density(three(0.94, 0.96))
-    assert [row["interval"] for row in values(two, "line")] == ["", ""]
-    assert values(two, "area") == []
+    assert (ticket["asked"], ticket["interval"]) == ("50 %", "92.52 to 97.48")
+    [two] = dots(figures.metric_over_density(three(0.94, 0.96), at=[0.5]))
+    assert (two["accuracy"], two["interval"]) == (95.0, "")
+    assert "low" not in two
+
+
+def test_the_dense_network_is_a_band_over_the_whole_width():
+    spec = figures.metric_over_density(three(0.94, 0.95, 0.96), at=[0.5]).to_dict()
+    [band] = [layer for layer in spec["layer"] if layer["mark"]["type"] == "rect"]
+    [row] = spec["datasets"][band["data"]["name"]]
+    assert (row["low"], row["accuracy"], row["high"]) == (90.0, 90.0, 90.0)  # all replicates alike
+    assert "x" not in band["encoding"]
+
+
+def test_dots_of_one_density_stand_side_by_side_around_it():
+    records = [one | {"arm": arm} for arm in ("a", "b", "c") for one in three(0.94, 0.95, 0.96)]
+    rows = dots(figures.metric_over_density(records, at=[0.5]))
+    places = [row["place"] for row in rows]
+    assert places[0] > places[1] > places[2]  # density falls to the right
+    assert places[1] == pytest.approx(50.0)
+    assert places[0] / places[1] == pytest.approx(places[1] / places[2])
+
+
+def test_names_at_the_ends_of_lines_never_lie_on_each_other():
+    records = [one | {"arm": f"arm-{n}"} for n in range(20) for one in three(0.94, 0.95, 0.96)]
+    spec = figures.metric_over_density(records, at=[0.5]).to_dict()
+    low, high = spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    [rows] = [rows for rows in spec["datasets"].values() if rows and "letters" in rows[0]]
+    assert len(rows) == 20
+    pixels = sorted(spec["height"] * (high - row["place"]) / (high - low) for row in rows)
+    assert all(after - before > 13 for before, after in itertools.pairwise(pixels))
+    assert 0 <= pixels[0] <= pixels[-1] <= spec["height"]
+
+
+def test_an_arm_that_collapses_beyond_the_densities_asked_for_does_not_squeeze_the_others():
+    records = [*tiny(), record("lth", 0, 3, 0.1, 0.1), record("lth", 1, 3, 0.1, 0.1)]
+    spec = figures.metric_over_density(records, at=[0.5]).to_dict()
+    low, _high = spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert low > 90
+    lines = [layer for layer in spec["layer"] if layer["mark"]["type"] == "line"]
+    assert any(layer["mark"].get("clip") for layer in lines)
 
 
 def test_density_falls_to_the_right_and_accuracy_does_not_start_at_zero():
     line = next(
         layer
-        for layer in figures.metric_over_density(tiny()).to_dict()["layer"]
+        for layer in figures.metric_over_density(tiny(), at=[]).to_dict()["layer"]
         if layer["mark"]["type"] == "line"
     )
     x, y = line["encoding"]["x"], line["encoding"]["y"]
@@ -362,20 +405,20 @@ def test_density_falls_to_the_right_and_accuracy_does_not_start_at_zero():
         100,
     )
     assert 0 < x["scale"]["domain"][0] < 25
-    assert y["scale"]["domain"] == pytest.approx([92.76, 97.24])  # 93 to 97 and 6 % of the range
+    assert y["scale"]["domain"] == pytest.approx(
+        [94.94, 96.06]
+    )  # means of 95 to 96 and 6 % of the range
 
 
-def test_an_arm_has_the_same_colour_in_both_figures():
-    scales = []
+def test_an_arm_has_the_same_colour_and_mark_in_both_figures():
     for chart in (figures.metric_over_density(tiny()), figures.density_over_round(tiny())):
-        colours = [
-            layer["encoding"]["color"]["scale"]
-            for layer in chart.to_dict()["layer"]
-            if "color" in layer["encoding"]
-        ]
-        assert all(colour == colours[0] for colour in colours)
-        scales.append(colours[0])
-    assert scales[0] == scales[1] == {"domain": ["lth", "colt-2"], "range": ["#0072B2", "#D55E00"]}
+        encodings = [layer["encoding"] for layer in chart.to_dict()["layer"]]
+        colours = [one["color"]["scale"] for one in encodings if one.get("color", {}).get("scale")]
+        marks = [one["shape"]["scale"] for one in encodings if "shape" in one]
+        names = ["lth", "colt-2"]
+        assert colours
+        assert all(one == {"domain": names, "range": ["#0072B2", "#D55E00"]} for one in colours)
+        assert all(one == {"domain": names, "range": ["circle", "square"]} for one in marks)
 
 
 def test_rounds_are_labelled_with_whole_numbers_only():
@@ -475,7 +518,8 @@ def test_the_page_loads_nothing_from_anywhere(written):
     folder, _, _ = written
     text = (folder / "report.html").read_text(encoding="utf-8")
     found = Loads(text)
-    assert found.loads == []
+    # Files beside the page, and places on it, are opened by a click alone.
+    assert all(re.fullmatch(r"#[\w-]+|\./[\w./%-]+", address) for address in found.loads)
     assert not {"link", "iframe", "img", "object", "embed", "base"} & set(found.tags)
     assert "default-src 'none'" in text
     assert not re.search(r"@import|url\(\s*['\"]?https?:", text.split("</style>")[0])
@@ -494,11 +538,10 @@ def test_names_with_markup_appear_as_text_in_the_page(written):
 def test_the_charts_of_the_page_hold_the_records(written):
     folder, _, bad = written
     last = (folder / "report.html").read_text(encoding="utf-8").rsplit("<script>", 1)[1]
-    start = last.index('vegaEmbed("#accuracy",') + len('vegaEmbed("#accuracy",')
+    start = last.index('chart("chart-0",') + len('chart("chart-0",')
     spec, _ = json.JSONDecoder().raw_decode(last[start:])
     arms = {row.get("arm") for rows in spec["datasets"].values() for row in rows}
-    assert arms == {bad, "colt-2", None}
-    assert spec["width"] == "container"
+    assert arms == {bad, "colt-2", "", None}
 
 
 def test_drawings_are_xml_and_pictures_are_png_at_twice_the_size(written):

@@ -17,9 +17,11 @@ CATALOGUES = (
     "kernels",
     "exports",
     "executors",
+    "sections",
     "arms",
     "recipes",
 )
+_PACKAGES = {"sections": "tombola.reports.sections"}  # that are not called as their catalogue
 
 
 class List(Command):
@@ -104,7 +106,7 @@ def _names(catalogue: str) -> list[str]:
         return recipes.names()
     from tombola.ground.catalogue import entries
 
-    return entries(f"tombola.{catalogue}")
+    return entries(_PACKAGES.get(catalogue, f"tombola.{catalogue}"))
 
 
 def _recipes() -> list[tuple[str, str, str]]:

@@ -34,6 +34,13 @@ class Report(Command):
             metavar="DIR",
             help="where the page of several runs goes (default: beside the first)",
         )
+        parser.add_argument(
+            "--section",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="also show this section of your own, package.module:Name",
+        )
         add_json(parser, "one JSON object")
 
     def execute(self, options: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -46,6 +53,8 @@ class Report(Command):
         verdict = _verdict_entries(overrides)
         folders = [named_run(path) for path in options.runs]
         if len(folders) > 1:
+            if options.section:
+                raise InputError("--section adds to the page of one run")
             print_together(folders, out=options.out, as_json=options.json, verdict=verdict)
             return 0
         if options.out is not None:
@@ -54,7 +63,7 @@ class Report(Command):
             )
         run = Run(folders[0])
         run.judge_by(verdict)
-        outcome = experiment.report(run, formats=("svg", "png", "pdf"))
+        outcome = experiment.report(run, formats=("svg", "png", "pdf"), sections=options.section)
         print_outcome(outcome, run.recipe.name, options.json)
         return 0
 

@@ -21,6 +21,7 @@ import yaml
 from numpy.typing import NDArray
 
 from tombola.data.partitions import WHOLE
+from tombola.evidence.answers import Evidence
 from tombola.evidence.comparisons import DENSE
 from tombola.executors import Pool
 from tombola.experiments import latency
@@ -35,15 +36,16 @@ from tombola.folder import similarity, weight_histograms
 from tombola.folder.identity import folder_of
 from tombola.folder.runs import Run, RunFolder
 from tombola.ground import catalogue, devices, extras, waiting
-from tombola.ground.errors import ConfigError, DiskError
+from tombola.ground.errors import ConfigError, DiskError, InputError
 from tombola.ground.notebooks import card, one_line
 from tombola.ground.settings import in_words
 from tombola.ground.types import State
 from tombola.masks.states import noted_versions, shared_names, state_of
+from tombola.records import choosing
 from tombola.records.layout import is_run
 from tombola.records.results import Record, Selected
 from tombola.reports import page
-from tombola.reports.decisions import Asked, sentences
+from tombola.reports.decisions import Asked, sentences, verdicts
 from tombola.reports.grids import percent
 from tombola.reports.paper import printed
 from tombola.schema.arms import order
@@ -456,6 +458,7 @@ def report(
     formats: Sequence[page.Format] = ("svg", "png"),
     *,
     under_way: bool = False,
+    sections: Sequence[str] = (),
 ) -> Outcome:
     """Write the tables, figures and page of a run folder from what it holds.
 
@@ -464,6 +467,8 @@ def report(
         replicates: Whether these are complete is told; all of the recipe's if not given.
         formats: Of the figures' own files: "svg", "png", "pdf".
         under_way: The run goes on meanwhile: what is open is told in one line.
+        sections: Of the user's own, each as ``package.module:Name``; the page has them in a fold of
+            their own.
     """
     recipe = run.recipe
     chosen = _chosen(recipe, replicates)
@@ -528,11 +533,41 @@ def report(
         },
     )
     files = (
-        page.write(run.path, recipe.name, records, notes, told, decided, making, formats)
+        page.write(
+            run.path,
+            recipe.name,
+            records,
+            notes,
+            told,
+            decided,
+            making,
+            formats,
+            _best_ticket(run, decided),
+            sections,
+        )
         if records
         else []
     )
     return Outcome(run.path, records, notes, complete, files, decided)
+
+
+def _best_ticket(run: Run, asked: Asked) -> page.BestTicket | None:
+    """Return the ticket to take away: the best on validation data, of the arm and at the density of
+    the sparsest winning ticket if one wins; ``None`` where its file is not there.
+    """
+    records = run.records.all()
+    winning = [one for one in verdicts(Evidence.of(records), asked) if one.word == "winning"]
+    at = min((one.density for one in winning), default=None)
+    arms = [one.arm for one in winning if one.density == at] or list(asked.drawn)
+    try:
+        record = choosing.best(records, arms=arms, at=at, metric=asked.metric)
+    except InputError:  # no such ticket was evaluated on validation data
+        return None
+    path = run.ticket_path(record["arm"], record["replicate"], record["round"])
+    if not path.is_file():
+        return None
+    value = record[asked.metric.test]
+    return page.BestTicket(path.relative_to(run.path).as_posix(), record["density"], value)
 
 
 def _under_way(run: Run, chosen: Sequence[int]) -> str:

@@ -125,6 +125,19 @@ def spoken(setting):
     return backend
 """,
     ),
+    "sections": Contract(
+        "section of a report",
+        "Name()",
+        "a tombola.reports.section.Section, which says what it shows",
+        """
+class Sparsest(Section):
+    title = "The sparsest tickets"
+
+    def sentence(self, evidence):
+        kept = [record["density"] for record in evidence.records if record["round"]]
+        return [f"At the end {100 * min(kept):.2f} % of the weights are kept."] if kept else []
+""",
+    ),
     "exports": Contract(
         "export",
         "export(ticket)",

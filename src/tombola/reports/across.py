@@ -14,7 +14,6 @@ from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
     GREY,
     INK,
-    PALETTE,
     SHAPES,
     WIDTH_OF_ROW,
     arm_encodings,
@@ -113,12 +112,14 @@ def over_runs(
         along: What the numbers are; empty where the runs have only names.
         title: Of the value's axis.
         names: What ``of`` may be, in order.
-        colour_of: Colours of arms; others are grey or of the palette.
+        colour_of: Colours of arms; others are black or grey.
     """
     from tombola.ground.extras import altair as alt
 
-    palette = [(colour_of or {}).get(name, GREY if name == aggregate.DENSE else PALETTE[index % len(PALETTE)])
-               for index, name in enumerate(names)]  # fmt: skip
+    # What is no arm is told by its shade and its shape.
+    shades = {name: (INK, GREY)[index % 2] for index, name in enumerate(names)}
+    shades[aggregate.DENSE] = GREY
+    palette = [(colour_of or {}).get(name, shades[name]) for name in names]
     means: dict[tuple[Any, str], list[float]] = {}
     for row in rows:
         means.setdefault((row["place"], row["of"]), []).append(row["value"])

@@ -78,9 +78,8 @@ def hindrances(
     sentences = []
     if margin is None and comparisons:
         sentences.append(
-            f"No verdicts: the recipe does not say how much {metric.title} a ticket may "
-            f"{_LOSE[metric.higher]} (verdict.margin). The same command with --verdict.margin "
-            f"{_MARGIN[metric.fraction]}, and trains nothing again."
+            f"No verdicts: the recipe sets no margin for {metric.title} (verdict.margin). The same "
+            f"command with --verdict.margin {_MARGIN[metric.fraction]} and trains nothing again."
         )
     too_few = [v for v in verdicts if v.word == "no verdict"]
     if too_few:
@@ -114,7 +113,6 @@ def hindrances(
     return sentences
 
 
-_LOSE = {True: "lose", False: "gain"}
 _MARGIN = {True: "0.01 allows one point", False: "NUMBER, in its own unit, allows that"}
 
 _CURES = {
@@ -139,16 +137,16 @@ def _judged(arm: str, verdicts: Sequence[Verdict]) -> tuple[int, list[str]]:
     open_ = [v for v in verdicts if v.word == "inconclusive"]
     if not winning and not losing:
         doubt = _doubt(open_[-1], "its tickets")
-        return 2, [f"Whether {arm} finds winning tickets is open: {doubt}."]
+        return 2, [f"It is inconclusive whether {arm} finds winning tickets: {doubt}."]
     if winning:
         rank = 0
-        where = f"{_reach(winning, verdicts)} of the weights"
+        where = f"{_reach(winning, verdicts)} density"
         sentences = [f"{arm} finds winning tickets {where}: {_evidence(winning)}."]
         if losing:
             sentences.append(f"{_capital(_at(losing))} they lose: {_violation(losing)}.")
     else:
         rank = 1
-        where = f"{_at(losing)} of the weights"
+        where = f"{_at(losing)} density"
         sentences = [f"{arm} finds no winning ticket {where}: {_violation(losing)}."]
     if open_:
         sentences.append(f"{_capital(_doubt(open_[-1], 'they'))}.")
@@ -182,9 +180,9 @@ def _evidence(winning: Sequence[Verdict]) -> str:
 
 # What a condition compares, and how it reads where it is violated, and where undecided.
 _PHRASES = {
-    "dense": ("are more than {points} {side} dense", "be within {points} of dense"),
+    "dense": ("are more than {points} {side} dense", "are within {points} of dense"),
     "early stop": ("stop later than dense", "stop no later than dense"),
-    "control": ("are {worse} {other}", "be {better} {other}"),
+    "control": ("are {worse} {other}", "are {better} {other}"),
 }
 
 
@@ -219,17 +217,23 @@ def _violation(losing: Sequence[Verdict]) -> str:
 
 def _doubt(verdict: Verdict, they: str) -> str:
     """Say what is known of an inconclusive ticket, and what is not."""
-    known = []
+    known, open_ = "", ""
     with_dense = verdict.conditions[0]
     if with_dense.state == "shown":
-        known.append(
+        known = (
             f"are within {verdict.metric.amount(verdict.margin)} of dense ({number(with_dense)})"
         )
     undecided = [c for c in verdict.conditions if c.state == "undecided"]
     doubts = [_phrase(c, verdict.margin) for c in undecided if c.cause != "no control"]
     if doubts:
-        known.append(f"{'not' if known else 'are not'} shown to {_either(doubts)}")
-    text = f"{_at([verdict])} {they} {' but '.join(known)}"
+        open_ = f"it is undecided whether {'they' if known else they} {listed(doubts)}"
+    where = _at([verdict])
+    if known and open_:
+        text = f"{where} {they} {known}, but {open_}"
+    elif open_:
+        text = f"{where} {open_}"
+    else:
+        text = f"{where} {they} {known}"
     if any(c.cause == "no control" for c in undecided):
         text += ", and there is no control for them to beat"
     return text
@@ -260,9 +264,9 @@ def _shown(comparison: Comparison, other: str) -> str:
     if word in _WORDS:
         return f"{_compared(comparison.metric, word)} {other}"
     if word.endswith(" by itself"):
-        looks = f"(not over {comparison.looks} densities together)"
-        return f"{_compared(comparison.metric, word.split()[0])} {other} by itself {looks}"
-    return f"not shown to differ from {other}"
+        looks = f"before correction for {comparison.looks} densities"
+        return f"{_compared(comparison.metric, word.split()[0])} {other} ({looks})"
+    return f"not detectably different from {other}"
 
 
 _WORDS = ("higher", "lower")
@@ -296,10 +300,6 @@ def _arms(verdicts: Sequence[Verdict]) -> str:
 def _at(results: Sequence[Verdict] | Sequence[Comparison]) -> str:
     densities = list(dict.fromkeys(percent(result.density) for result in results))
     return f"at {listed(densities)} %"
-
-
-def _either(words: Sequence[str]) -> str:
-    return " or to ".join(filter(None, [", to ".join(words[:-1]), words[-1]]))
 
 
 def number(condition: Condition, low: str = "at least", high: str = "at most") -> str:

@@ -30,9 +30,11 @@ _BRIEF = {  # causes, where there is no number
     "no control": "no control",
     "no result": "no result there",
     "no validation": "no validation data",
-    "no interval": "interval unknown",
+    "no interval": "evaluation interval unknown",
 }
 STABLE = 0.02  # barrier, a fraction, below which a network counts as stable (Frankle et al. 2020)
+DETECTABLE = "minimum detectable margin"  # head of a column
+_MOST_NAMED = 6  # arms that the question names
 _MOST_PAIRS = 6  # that are told in words
 _SIGNS = {"shown": "✓", "violated": "✗", "undecided": "?"}
 
@@ -184,11 +186,8 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     """
     records = Evidence.of(records)
     compared = comparisons(records, asked)
-    told = [one for one in verdicts(records, asked) if one.arm in asked.drawn or not asked.drawn]
     said = [" ".join(of_arm) for of_arm in answer(records, asked)]
-    said += hindrances(told, compared, asked.margin, asked.metric) + _out_of_reach(
-        records, asked, compared
-    )
+    said += hindered(records, asked)
     lowest = {(one.arm, one.other): one for one in compared if not _in_answer(one, asked)}
     said += [compared_in_words(one) for one in list(lowest.values())[:_MOST_PAIRS]]
     more = len(lowest) - _MOST_PAIRS
@@ -196,7 +195,28 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
         said.append(
             f"{more} more {'pair is' if more == 1 else 'pairs are'} in the table of differences."
         )
-    return said + [_stability(records, arm, asked) for arm in connected(records)]
+    return said + stability(records, asked)
+
+
+def hindered(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say what keeps the run from saying more, each once and with its cure.
+
+    >>> hindered([], Asked())
+    []
+    """
+    compared = comparisons(records, asked)
+    told = [one for one in verdicts(records, asked) if one.arm in asked.drawn or not asked.drawn]
+    said = hindrances(told, compared, asked.margin, asked.metric)
+    return said + _out_of_reach(records, asked, compared)
+
+
+def stability(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say of each arm that trains tickets once more whether they are stable, one line each.
+
+    >>> stability([], Asked())
+    []
+    """
+    return [_stability(records, arm, asked) for arm in connected(records)]
 
 
 def _out_of_reach(
@@ -209,7 +229,7 @@ def _out_of_reach(
     if not missing:
         return []
     where = f"{listed([percent(density) for density in asked.at])} %"
-    return [f"{listed(missing)} {'has' if len(missing) == 1 else 'have'} no results around {where} of the weights, so "
+    return [f"{listed(missing)} {'has' if len(missing) == 1 else 'have'} no results around {where} density, so "
             "nothing is decided there: search further (until), or ask for densities that are "
             "reached, such as "
             "--verdict.at '[0.8]'."]  # fmt: skip
@@ -234,8 +254,11 @@ def question(records: Sequence[Record], asked: Asked) -> list[str]:
     if not arms:
         return []
     finds = "Do" if len(arms) > 1 else "Does"
+    who = f"{finds} {listed(arms)}"
+    if len(arms) > _MOST_NAMED:
+        who = f"Which of {len(arms)} arms"
     where = f"at {listed([percent(density) for density in asked.at])} % density"
-    text = f"{finds} {listed(arms)} find tickets that train as well as the dense network, {where}"
+    text = f"{who} find tickets that train as well as the dense network, {where}"
     if asked.margin is None:
         return [f"{text}?"]
     points = "percentage point" if asked.metric.fraction else "point"
@@ -246,8 +269,13 @@ def legend(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say how verdicts and differences are to be read, one line each; nothing where there are
     none.
     """
+    return verdict_legend(records, asked) + differences_legend(records, asked)
+
+
+def differences_legend(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say how differences are to be read, one line each; nothing where there are none."""
     compared = comparisons(records, asked)
-    lines = verdict_legend(records, asked)
+    lines = []
     if compared:
         n = min(len(one.values) for one in compared)
         lines.append(
@@ -255,8 +283,8 @@ def legend(records: Sequence[Record], asked: Asked) -> list[str]:
             "adjusted over the densities of a pair (Holm). ~ marks densities at which a value is "
             "interpolated between two rounds. Intervals are about seeds, for the one test set that "
             "there is: ± seeds is the standard error over the n replicates, ± examples that over "
-            "test examples (bootstrap). Decidable is the smallest margin that so many replicates "
-            "can decide."
+            f"test examples (bootstrap). The {DETECTABLE} is the smallest margin that so many "
+            "replicates can decide."
         )
         if 3 <= n <= 8:
             lines.append(
@@ -275,9 +303,9 @@ def verdict_legend(records: Sequence[Record], asked: Asked) -> list[str]:
         return []
     return [
         f"A ticket is winning if it is {asked.metric.as_good_as} dense (to the margin), stops no "
-        f"later, and is {asked.metric.better_than} each of its controls, each shown at the "
-        f"{percent(asked.alpha)} % level; losing if one is violated (Holm over the conditions). ✓ "
-        "shown, ✗ violated, ? undecided. ≥ and ≤ stand before the one-sided "
+        f"later, and is {asked.metric.better_than} each of its controls, each at the "
+        f"{percent(asked.alpha)} % level; losing if one of these is violated (Holm over the "
+        "conditions). ✓ yes, ✗ no, ? undecided. ≥ and ≤ stand before the one-sided "
         f"{percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above "
         "the column."
     ]
@@ -364,12 +392,159 @@ def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.f
     return np.sum(known, axis=0) if len(known) == len(found) else None
 
 
-def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
+def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return each arm's difference from the dense network at each density with its verdict, and
+    what the arm took to come to the lowest of them, as text.
+    """
+    found = {
+        (one.arm, one.density): one for one in comparisons(records, asked) if one.other == DENSE
+    }
+    judged = {(one.arm, one.density): one for one in verdicts(records, asked)}
+    densities = sorted({density for _, density in found}, reverse=True)
+    # A dense network that was trained longer is the same at all densities.
+    densities.sort(key=lambda density: density == 1)
+    lowest, reached = _lowest_reached(records, asked)
+    rows: list[list[str]] = []
+    for arm in aggregate.arms(records):
+        cells: list[str] = []
+        for density in densities:
+            cells += _against_dense(
+                found.get((arm, density)), judged.get((arm, density)), asked.metric
+            )
+        cost = reached.get(arm)
+        cells += [_number(cost.rounds), _number(cost.search)] if cost else ["", ""]
+        rows.append([arm, *cells])
+    # Below three replicates there is no word to say.
+    worded = any(row[2 + 2 * index] for row in rows for index in range(len(densities)))
+    heads = []
+    for density in densities:
+        heads += [f"at {percent(density)} %", ""]
+    if lowest:
+        heads += [f"rounds to {percent(lowest)} %", "search"]
+    shown = [index for index, head in enumerate(heads) if head or worded]
+    points = f", {asked.metric.points}" if asked.metric.points else ""
+    interval = (
+        f" [{percent(1 - asked.alpha)} % interval]" if any("[" in row[1] for row in rows) else ""
+    )
+    return Grid(
+        title=f"Test {asked.metric.title}: difference from dense{points}{interval}"
+        f"{', verdict' if worded else ''}{'; search, in dense trainings' if lowest else ''}",
+        labels=["arm"],
+        groups=[("", [heads[index] for index in shown])],
+        rows=[[row[0], *(row[1 + index] for index in shown)] for row in rows] if found else [],
+    )
+
+
+def _lowest_reached(
+    records: Sequence[Record], asked: Asked
+) -> tuple[float, Mapping[str, ledger.Reached]]:
+    """Return the lowest density asked for that an arm reaches, and what each arm took to it."""
+    for density in sorted(asked.at):
+        reached = {
+            one.arm: one
+            for one in ledger.to_reach(records, density, asked.made_of)
+            if one.arm != DENSE and one.search is not None
+        }
+        if reached:
+            return density, reached
+    return 0.0, {}
+
+
+# What a comparison shows, as short as it stands in the table of all arms.
+_SHORT = {
+    "equal within the margin": "equal",
+    "not worse by more than the margin": "not worse",
+    "lower, within the margin": "lower, within margin",
+    "higher, within the margin": "higher, within margin",
+    "no difference shown": "inconclusive",
+}
+
+
+def _against_dense(
+    one: Comparison | None, judged: Verdict | None, metric: Metric
+) -> tuple[str, str]:
+    """Return a difference with its interval, and the verdict, as text."""
+    if one is None:
+        return "", ""
+    low, high = one.paired.low, one.paired.high
+    interval = "" if low is None or high is None else f" {_bracketed((low, high), metric)}"
+    between = "~" if one.interpolated else ""
+    text = f"{between}{_plus(one.paired.mean, metric)}{interval}"
+    if judged is not None and judged.word != "no verdict":
+        return text, judged.word
+    if one.p is None:
+        return text, ""
+    word = one.verdict
+    if word.endswith("densities"):  # it would count by itself, and does not of several looks
+        return text, f"{word.split()[0]}, unadjusted"
+    word = word.replace(" by itself", "")
+    return text, _SHORT.get(word, word)
+
+
+def basis(records: Sequence[Record], asked: Asked) -> list[str]:
+    """Say what the numbers of the answer rest on, one line; nothing where there are none.
+
+    >>> basis([], Asked())
+    []
+    """
+    compared = [one for one in comparisons(records, asked) if one.other == DENSE]
+    if not compared:
+        return []
+    metric, n = asked.metric, max(len(one.values) for one in compared)
+    lines = []
+    if n == 1:
+        lines.append("1 replicate, so there are no intervals and no verdicts.")
+    else:
+        lines.append(
+            f"{n} replicates, paired by seed. Brackets: {percent(1 - asked.alpha)} % intervals over "
+            "seeds, for this training, validation and test data."
+        )
+    dense = aggregate.dense(records, metric)
+    if dense is not None:
+        deviation = "" if dense.deviation is None else f" ± {metric.number(dense.deviation)}"
+        lines.append(
+            f"Dense: {f'{metric.number(dense.mean)}{deviation} {metric.shown_unit}'.strip()}."
+        )
+    if any(one.interpolated for one in compared):
+        lines.append("~ interpolated between two rounds.")
+    return [" ".join(lines)]
+
+
+def tests_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return how certain the differences from the dense network are, as text; these stand in
+    `against_dense_grid`.
+    """
+    whole = comparison_grid(records, asked, [DENSE])
+    heads = whole.groups[0][1]
+    shown = [index for index, head in enumerate(heads) if head not in ("difference", "outcome")]
+    shown = [index for index in shown if not heads[index].endswith("% interval")]
+    # Why a column has nothing stands below the table of differences between arms.
+    shown = [index for index in shown if any(row[2 + index] for row in whole.rows)]
+    rows = []
+    for row in whole.rows:
+        cells = [row[2 + index] for index in shown]
+        rows.append([row[0].removesuffix(f" - {DENSE}"), row[1], *cells])
+    return Grid(
+        title="How certain the differences from dense are",
+        labels=["arm", "density %"],
+        groups=[("", [heads[index] for index in shown])],
+        rows=rows if shown else [],
+    )
+
+
+def comparison_grid(
+    records: Sequence[Record], asked: Asked, others: Sequence[str] | None = None
+) -> Grid:
     """Return the paired differences as text; from ten replicates on with the bootstrap's
     interval over these.
+
+    Args:
+        records: Of the whole experiment.
+        asked: What is compared.
+        others: Only comparisons with these arms; with all if not given.
     """
     rows = []
-    found = comparisons(records, asked)
+    found = [one for one in comparisons(records, asked) if others is None or one.other in others]
     many = any(one.resampled is not None for one in found)
     for one in found:
         low, high = one.paired.low, one.paired.high
@@ -389,8 +564,9 @@ def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
             ]
         )
     confidence = f"{percent(1 - asked.alpha)} % interval"
-    heads = ["n", "difference", confidence, *(["by bootstrap"] if many else []), "shown", "p", "± seeds", "± examples",
-             "decidable"]  # fmt: skip
+    heads = ["n", "difference", confidence]
+    heads += ["by bootstrap"] if many else []
+    heads += ["outcome", "p", "± seeds", "± examples", DETECTABLE]
     two = "needs two replicates"
     return Grid(
         title=", ".join(
@@ -399,7 +575,7 @@ def comparison_grid(records: Sequence[Record], asked: Asked) -> Grid:
         labels=["arms", "density %"],
         groups=[("", heads)],
         rows=rows,
-        why={confidence: two, "± seeds": two, "decidable": two, "p": "needs three replicates"},
+        why={confidence: two, "± seeds": two, DETECTABLE: two, "p": "needs three replicates"},
     )
 
 
@@ -441,13 +617,13 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
         "replicates",
         "rounds",
         "search",
-        f"with its {asked.metric.title}",
-        f"with the {asked.metric.plural} taken",
+        "search + own evaluation",
+        "search + all evaluations",
         "TFLOP dense",
         "TFLOP sparse",
     ]
     return Grid(
-        title="What it costs to come to a density, in full-data trainings",
+        title="Cost of reaching a density, in full-data trainings",
         labels=["density %", "arm"],
         groups=[("", heads)],
         rows=rows,
@@ -465,10 +641,7 @@ def _charged(records: Sequence[Record], asked: Asked) -> list[str]:
     lines = []
     if taken:
         whose = "; ".join(f"{listed(arms)} that of {source}" for source, arms in taken.items())
-        lines.append(
-            "Arms without a search of their own are charged the one that found their tickets: "
-            f"{whose}."
-        )
+        lines.append(f"Controls are charged the search of their source arm: {whose}.")
     if missing := ledger.unsearched(records, asked.made_of):
         lines.append(
             f"No search is charged to {listed(missing)}: the records do not say whose tickets they "
@@ -611,11 +784,11 @@ def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
             above = arm
     heads = [
         "kept %",
-        "by chance in each layer %",
-        "by chance over all %",
+        "expected per layer %",
+        "expected over all %",
         "z",
         "Jaccard of pruned",
-        "by chance",
+        "expected",
     ]
     return Grid(
         title="Do the partitions prune the same weights?",

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette without its yellow, which white paper swallows, and with black last.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# On a dark page the same hues, light enough to be read on it: sheets put them in place by CSS.
+ON_DARK = ("#3d8ee6", "#ff8a3d", "#25c795", "#e59bcb", "#f2b134", "#9bd8ff", "#f0f0f0")
+# Of names in an arm's colour: three of the palette are too pale for letters on white.
+LETTERS = ("#0072B2", "#B84F00", "#007F5C", "#A8467F", "#966400", "#1F74A8", "#000000")
 # One more than colours, so that the eighth arm differs from the first in its shape.
 SHAPES = (
     "circle",
@@ -37,7 +41,9 @@ SHAPES = (
 WIDTH = 640  # of a figure, in pixels, without its labels
 WIDTH_OF_ROW = 726  # of panels side by side, with theirs
 
-INK, GREY, _GRID = "#222222", "#595959", "#e6e6e6"
+INK, GREY, PRUNED, PAPER, GRID = "#222222", "#595959", "#c8c8c8", "#ffffff", "#e6e6e6"
+# On a surface that is light on a dark page too, such as a cell of a heat map.
+INK_ON_LIGHT = "#1f1f1f"
 _FONT = "Helvetica, Arial, sans-serif"
 _TENS = tuple(range(100, 0, -10))
 _ABOVE: dict[str, Any] = {"fontSize": 12, "fontWeight": "normal", "color": GREY, "anchor": "start"}
@@ -50,6 +56,87 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     {'colt-2': '#0072B2', 'lth': '#D55E00'}
     """
     return dict(zip(names, itertools.cycle(PALETTE), strict=False))
+
+
+# Between these lie the colours of what has an order and is no arm: layers by depth, densities. They
+# can be told from the background on a white page and on a dark one.
+_ORDERED = ((14, 154, 167), (122, 92, 208), (181, 71, 155))
+
+
+def ordered_colours(number: int) -> list[str]:
+    """Return as many colours in an order, none of which is an arm's.
+
+    >>> ordered_colours(3)
+    ['#0e9aa7', '#7a5cd0', '#b5479b']
+    """
+    found = []
+    for index in range(number):
+        place = 2 * index / max(1, number - 1)
+        left = min(int(place), 1)
+        share = place - left
+        mixed = [
+            round((1 - share) * one + share * other)
+            for one, other in zip(_ORDERED[left], _ORDERED[left + 1], strict=True)
+        ]
+        found.append("#" + "".join(f"{part:02x}" for part in mixed))
+    return found
+
+
+def letter_colours(names: Sequence[str]) -> dict[str, str]:
+    """Give every arm the colour of its name, which is its own or a darker shade of it.
+
+    >>> letter_colours(["colt-2", "lth"])
+    {'colt-2': '#0072B2', 'lth': '#B84F00'}
+    """
+    return dict(zip(names, itertools.cycle(LETTERS), strict=False))
+
+
+def marks(names: Sequence[str]) -> dict[str, str]:
+    """Give every arm its mark, in order; colour and mark together are an arm's own up to 56 arms.
+
+    >>> marks(["colt-2", "lth"])
+    {'colt-2': 'circle', 'lth': 'square'}
+    """
+    return dict(zip(names, itertools.cycle(SHAPES), strict=False))
+
+
+def spread_out(places: Sequence[float], gap: float, height: float) -> list[float]:
+    """Move places apart so that neighbours are a gap from each other, as little as that takes.
+
+    Args:
+        places: In pixels, in any order.
+        gap: Between two neighbours; less where the height has no room for that.
+        height: Between 0 and this all places lie afterwards.
+
+    >>> spread_out([50.0, 52.0, 10.0], 12.0, 100.0)
+    [45.0, 57.0, 10.0]
+    >>> spread_out([99.0, 100.0], 12.0, 100.0)
+    [88.0, 100.0]
+    """
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    gap = min(gap, height / max(1, len(places) - 1))
+    # Neighbours that would overlap are one block, which has its middle where its members want it.
+    blocks: list[list[int]] = []
+    tops: list[float] = []
+    for index in order:
+        blocks.append([index])
+        tops.append(_top(blocks[-1], places, gap, height))
+        while len(blocks) > 1 and tops[-2] + gap * len(blocks[-2]) > tops[-1]:
+            last = blocks.pop()
+            blocks[-1] += last
+            tops[-2:] = [_top(blocks[-1], places, gap, height)]
+    found = [0.0] * len(places)
+    for block, top in zip(blocks, tops, strict=True):
+        for rank, index in enumerate(block):
+            found[index] = top + gap * rank
+    return found
+
+
+def _top(block: Sequence[int], places: Sequence[float], gap: float, height: float) -> float:
+    """Return where the first place of a block stands."""
+    length = gap * (len(block) - 1)
+    middle = sum(places[index] for index in block) / len(block)
+    return min(max(middle - length / 2, 0.0), height - length)
 
 
 def arm_switch(names: Sequence[str], field: str = "arm") -> alt.Parameter:
@@ -72,6 +159,8 @@ def arm_encodings(
     names: Sequence[str],
     shown: Sequence[str] | None = None,
     called: Mapping[str, str] | None = None,
+    *,
+    legend: bool = True,
 ) -> tuple[alt.Color, alt.Shape]:
     """One legend for colour and shape, whose rows also fit a phone.
 
@@ -79,16 +168,17 @@ def arm_encodings(
         names: All arms of the experiment: an arm has the same colour and shape in every figure.
         shown: Those that this figure has; all if not given.
         called: What the legend calls an arm, where that is not its name.
+        legend: Without one, names stand in the figure.
     """
     from tombola.ground.extras import altair as alt
 
     here = list(names if shown is None else shown)
-    shape_of = dict(zip(names, itertools.cycle(SHAPES), strict=False))
-    palette, shapes = [colours(names)[name] for name in here], [shape_of[name] for name in here]
-    legend = legend_of(here, called or {})
+    palette = [colours(names)[name] for name in here]
+    shapes = [marks(names)[name] for name in here]
+    above = legend_of(here, called or {}) if legend else None
     return (
-        alt.Color("arm:N", scale=alt.Scale(domain=here, range=palette), legend=legend),
-        alt.Shape("arm:N", scale=alt.Scale(domain=here, range=shapes), legend=legend),
+        alt.Color("arm:N", scale=alt.Scale(domain=here, range=palette), legend=above),
+        alt.Shape("arm:N", scale=alt.Scale(domain=here, range=shapes), legend=above),
     )
 
 
@@ -215,7 +305,7 @@ def tooltip(*fields: str, metric: Metric = ACCURACY) -> list[alt.Tooltip]:
     from tombola.ground.extras import altair as alt
 
     numbers = {"density": "density %", metric.name: metric.head}
-    titles = {"interval": "95 % interval"}
+    titles = {"interval": "95 % interval", "asked": "at density"}
     return [
         alt.Tooltip(f"{field}:Q", title=numbers[field], format=".2f")
         if field in numbers
@@ -270,7 +360,7 @@ def side_by_side(panels: Sequence[Any], columns: int) -> alt.VConcatChart:
 def configured(chart: Any) -> Any:
     """Return a chart in the style of all figures."""
     return (
-        chart.configure(font=_FONT, background="white", padding=12)
+        chart.configure(font=_FONT, background=PAPER, padding=12)
         .configure_view(stroke=None)
         .configure_axis(
             labelColor=INK,
@@ -280,7 +370,7 @@ def configured(chart: Any) -> Any:
             titleFontSize=13,
             titleFontWeight="normal",
             titlePadding=10,
-            gridColor=_GRID,
+            gridColor=GRID,
             domainColor=GREY,
             tickColor=GREY,
         )

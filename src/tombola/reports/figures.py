@@ -9,6 +9,7 @@ colour-blind readers, shapes by everyone in print. Axes say percent; records sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,24 @@ from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
     GREY,
     INK,
+    INK_ON_LIGHT,
     PALETTE,
+    PAPER,
+    WIDTH,
     WIDTH_OF_ROW,
     arm_encodings,
     arm_switch,
     around,
-    band,
     colours,
     density_axis,
     inline,
     interval_of,
     legend_of,
+    letter_colours,
     one_two_five,
+    ordered_colours,
     side_by_side,
+    spread_out,
     styled,
     tooltip,
 )
@@ -48,13 +54,16 @@ def metric_over_density(
     paper: Sequence[dict[str, Any]] = (),
     title: str = "",
     metric: Metric = ACCURACY,
+    at: Sequence[float] = (0.5, 0.2, 0.1),
 ) -> alt.LayerChart:
-    """Draw the headline metric over density: the mean of each arm, its 95 % t interval, and its
-    replicates.
+    """Draw the headline metric over density: a line an arm, with its name at the end, and intervals
+    at the densities that are asked for.
 
-    Density falls from left to right on a logarithmic axis; the metric's does not start at zero. The
-    axis is that of the replicates: a band that reaches beyond it is cut off. Fewer than three
-    replicates have none. The dashed line is the mean of the dense network.
+    Density falls from left to right on a logarithmic axis; the metric's does not start at zero and
+    shows what happens around the densities asked for: what lies far beyond is cut off. A line is
+    the mean of the replicates. A dot at a density asked for is their mean there, with its 95 % t
+    interval of three or more; the dots of one density stand side by side, so that none hides
+    another. The band is that interval of the dense network.
 
     Args:
         records: Of the whole experiment.
@@ -62,63 +71,63 @@ def metric_over_density(
             is shown, source.
         title: Stands above, so that a figure that is cut out says how large the experiment was.
         metric: What is drawn, on the test split.
+        at: The densities asked for, fractions; beyond four thinned out.
     """
     from tombola.ground.extras import altair as alt
 
     names, of = aggregate.arms(records), metric.name
-    means = [
-        {
-            "arm": row.arm,
-            "round": row.round,
-            "density": 100 * row.density,
-            of: metric.scale * row.value.mean,
-            **interval_of(row.value, metric),
-            "replicates": row.value.n,
-        }
-        for row in aggregate.by_round(records, metric)
-        if row.density > 0 and row.value is not None
-    ]
-    singles = [
-        {
-            "arm": record["arm"],
-            "replicate": record["replicate"],
-            "round": record["round"],
-            "density": 100 * record["density"],
-            of: metric.scale * record[metric.test],
-        }
-        for record in records
-        # Zero has no place on a logarithmic axis.
-        if record["arm"] in names and record["density"] > 0 and record[metric.test] is not None
-    ]
-    dense = aggregate.dense(records, metric)
-    rule = (
-        []
-        if dense is None
-        else [{of: metric.scale * dense.mean, "label": f"dense {metric.number(dense.mean)}"}]
-    )
+    printed = [row for row in paper if row["arm"] in names]
+    means = _means(records, metric)
+    sparsest = [{"density": row["density"] / 100} for row in printed]
+    axis = density_axis([*records, *sparsest], reverse=True)
+    lowest = axis["scale"]["domain"][0]
+    dots = _dots_at(records, aggregate.few(at), metric, _dot_step(lowest, len(names)))
+    if dots and min(row["place"] for row in dots) < lowest:  # room for those moved to the right
+        sparsest += [{"density": row["place"] / 100} for row in dots]
+        axis = density_axis([*records, *sparsest], reverse=True)
+        lowest = axis["scale"]["domain"][0]
+    dense = _dense_row(records, metric)
+    domain = _domain(means, dots, [*dense, *printed], metric)
+    height = max(220, _LABEL * (len(names) + 1))
+    labels = _end_labels(names, means, dense, domain, lowest, height, metric)
 
-    printed = [one for one in paper if one["arm"] in names]
-    sparsest = [{"density": one["density"] / 100} for one in printed]
-    x = alt.X(
-        "density:Q",
-        title="Density: weights kept (%, log scale)",
-        **density_axis([*records, *sparsest], reverse=True),
-    )
-    axis: dict[str, Any] = {
+    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **axis)
+    y_axis: dict[str, Any] = {
         "title": metric.axis(f"Test {metric.title}"),
-        "scale": alt.Scale(domain=around([*singles, *rule, *printed], metric), nice=False),
+        "scale": alt.Scale(domain=domain, nice=False),
+        "axis": alt.Axis(tickCount=6),
     }
-    y = alt.Y(f"{of}:Q", **axis)
-    colour, shape = arm_encodings(names)
-    switch = arm_switch(names)
+    y = alt.Y(f"{of}:Q", **y_axis)
+    colour, shape = arm_encodings(names, legend=False)
+    # A click on a name switches its line off and on again.
+    switch = alt.selection_point(
+        name="arms",
+        fields=["arm"],
+        on="click",
+        toggle="true",
+        clear=False,
+        empty=False,
+        value=[{"arm": name} for name in names],
+    )
+    tips = tooltip("arm", "round", "density", of, "interval", "replicates", metric=metric)
+    at_tips = tooltip("arm", "asked", of, "interval", "replicates", metric=metric)
+    over_dense = alt.Chart(inline(dense))
     over_means = alt.Chart(inline(means)).transform_filter(switch)
-    over_singles = alt.Chart(inline(singles)).transform_filter(switch)
-    over_rule = alt.Chart(inline(rule))
+    over_dots = alt.Chart(inline(dots)).transform_filter(switch)
+    over_leaders = alt.Chart(inline(_leaders(labels))).transform_filter(switch)
+    over_labels = alt.Chart(inline([label for label in labels if label["arm"] in names]))
+    beyond = alt.value("width")
+    end = alt.Y("place:Q", **y_axis)
+    letters = alt.Color("letters:N", scale=None)
+    # Many arms' points would hide the lines.
+    faint = 0.9 if len(names) <= len(PALETTE) else 0.45
     hollow = []
     if printed:
-        over_printed = alt.Chart(inline(printed)).transform_filter(switch)
         hollow.append(
-            over_printed.mark_point(filled=False, size=110, strokeWidth=2, opacity=1).encode(
+            alt.Chart(inline(printed))
+            .transform_filter(switch)
+            .mark_point(filled=False, size=110, strokeWidth=2, opacity=1, clip=True)
+            .encode(
                 x=x,
                 y=y,
                 color=colour,
@@ -126,37 +135,188 @@ def metric_over_density(
                 tooltip=tooltip("source", "arm", "density", of, metric=metric),
             )
         )
-    crowded = max(1.0, len(names) / len(PALETTE))  # bands and points of many arms lie on each other
-    return styled(
-        band(means, crowded)
-        .transform_filter(switch)
-        .encode(x=x, y=alt.Y("low:Q", **axis), color=colour),
-        over_rule.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5).encode(y=y),
-        over_rule.mark_text(color=GREY, align="left", dx=6, fontSize=12).encode(
-            x=alt.value("width"), y=y, text="label:N"
+    chart: alt.LayerChart = styled(
+        over_dense.mark_rect(color=GREY, opacity=0.16, clip=True).encode(
+            y=alt.Y("low:Q", **y_axis), y2="high:Q"
         ),
-        over_singles.mark_point(
-            filled=True, size=14, opacity=0.45 / crowded, shape="circle"
-        ).encode(
-            x=x,
-            y=y,
-            color=colour,
-            tooltip=tooltip("arm", "replicate", "round", "density", of, metric=metric),
+        over_dense.mark_rule(color=GREY, strokeWidth=1).encode(y=y),
+        over_leaders.mark_line(strokeWidth=0.75, strokeDash=[2, 3], opacity=0.7).encode(
+            x=x, y=alt.Y("place:Q", **y_axis), color=colour
         ),
-        over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
-        over_means.mark_point(filled=True, size=70, opacity=1)
-        .encode(
-            x=x,
-            y=y,
+        over_means.mark_line(strokeWidth=1.75, clip=True).encode(x=x, y=y, color=colour),
+        over_means.mark_point(filled=True, size=22, opacity=faint, clip=True).encode(
+            x=x, y=y, color=colour, shape=shape, tooltip=tips
+        ),
+        over_dots.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.75, clip=True)
+        .encode(x=alt.X("place:Q"), y=alt.Y("low:Q", **y_axis), y2="high:Q", color=colour),
+        over_dots.mark_point(
+            filled=True, size=75, opacity=1, stroke=PAPER, strokeWidth=0.8, clip=True
+        ).encode(x=alt.X("place:Q"), y=y, color=colour, shape=shape, tooltip=at_tips),
+        *hollow,
+        alt.Chart(inline([label for label in labels if label["arm"] not in names]))
+        .mark_text(color=GREY, align="left", dx=8, fontSize=12)
+        .encode(x=beyond, y=end, text="label:N"),
+        over_labels.mark_point(filled=True, size=55, xOffset=13).encode(
+            x=beyond,
+            y=end,
             color=colour,
             shape=shape,
-            tooltip=tooltip("arm", "round", "density", of, "interval", "replicates", metric=metric),
+            opacity=alt.condition(switch, alt.value(1), alt.value(0.35)),
+        ),
+        over_labels.mark_text(align="left", dx=22, fontSize=12, cursor="pointer")
+        .encode(
+            x=beyond,
+            y=end,
+            text="label:N",
+            color=letters,
+            opacity=alt.condition(switch, alt.value(1), alt.value(0.35)),
+            tooltip=alt.Tooltip("arm:N"),
         )
         .add_params(switch),
-        *hollow,
-        height=380,
+        height=height,
         title=title,
     )
+    longest = max((len(label["label"]) for label in labels), default=0)
+    chart["usermeta"] = {"room": 92 + round(6.8 * longest)}
+    return chart
+
+
+_LABEL = 14  # pixels from one name to the next, where they stand at the ends of lines
+_LONGEST = 24  # letters of a name there
+
+
+def _means(records: Sequence[Record], metric: Metric) -> list[dict[str, Any]]:
+    """Return what lines go through: the mean of each arm's replicates, by round."""
+    rows = []
+    for row in aggregate.by_round(records, metric):
+        # Zero has no place on a logarithmic axis.
+        if row.density > 0 and row.value is not None:
+            rows.append(
+                {
+                    "arm": row.arm,
+                    "round": row.round,
+                    "density": 100 * row.density,
+                    metric.name: metric.scale * row.value.mean,
+                    "interval": interval_of(row.value, metric)["interval"],
+                    "replicates": row.value.n,
+                }
+            )
+    return rows
+
+
+def _dot_step(lowest: float, arms: int) -> float:
+    """Return how far the dots of one density are from each other, in logarithms of the density:
+    eight pixels, or less where arms are many.
+    """
+    pixel = math.log(100 / lowest) / WIDTH
+    # Densities that are asked for are often a factor of two apart.
+    room = 0.75 * math.log(2)
+    return min(8 * pixel, room / max(1, arms))
+
+
+def _dots_at(
+    records: Sequence[Record], at: Sequence[float], metric: Metric, step: float
+) -> list[dict[str, Any]]:
+    """Return the mean of each arm at each density, with its interval, and where its dot stands."""
+    rows = []
+    for density in at:
+        here = []
+        for arm in aggregate.arms(records):
+            values = comparisons.values_at(records, arm, density, metric.test).values()
+            if values:
+                here.append((arm, aggregate.spread(value.value for value in values)))
+        for index, (arm, value) in enumerate(here):
+            aside = (index - (len(here) - 1) / 2) * step
+            rows.append(
+                {
+                    "arm": arm,
+                    "asked": f"{percent(density)} %",
+                    "place": 100 * density * math.exp(-aside),
+                    metric.name: metric.scale * value.mean,
+                    **interval_of(value, metric),
+                    "replicates": value.n,
+                }
+            )
+    return rows
+
+
+def _dense_row(records: Sequence[Record], metric: Metric) -> list[dict[str, Any]]:
+    """Return the mean of the dense network with its interval, one row, or none."""
+    dense = aggregate.dense(records, metric)
+    if dense is None:
+        return []
+    mean = metric.scale * dense.mean
+    return [{"low": mean, "high": mean} | interval_of(dense, metric) | {metric.name: mean}]
+
+
+def _domain(
+    means: Sequence[dict[str, Any]],
+    dots: Sequence[dict[str, Any]],
+    others: Sequence[dict[str, Any]],
+    metric: Metric,
+) -> list[float]:
+    """Return what the axis of the metric shows: the dots and what is nearly as good or bad.
+
+    An arm that collapses beyond the densities asked for would squeeze all that is compared into
+    one line.
+    """
+    core = [row[metric.name] for row in (*dots, *others)]
+    everything = [{metric.name: row[metric.name]} for row in (*means, *dots, *others)]
+    for row in dots:
+        everything += [{metric.name: row[end]} for end in ("low", "high") if end in row]
+    if not dots:
+        return around(everything, metric)
+    room = 0.6 * (max(core) - min(core)) or 1.0
+    low, high = min(core) - room, max(core) + room
+    within = [{metric.name: min(max(row[metric.name], low), high)} for row in everything]
+    return around(within, metric)
+
+
+def _end_labels(
+    names: Sequence[str],
+    means: Sequence[dict[str, Any]],
+    dense: Sequence[dict[str, Any]],
+    domain: Sequence[float],
+    lowest: float,
+    height: int,
+    metric: Metric,
+) -> list[dict[str, Any]]:
+    """Return the names at the ends of the lines, moved apart so that each can be read."""
+    low, high = domain
+    ends = {row["arm"]: row for row in means}  # the last row of an arm stands
+    letters = letter_colours(names)
+    labels: list[dict[str, Any]] = []
+    for name in names:
+        if name in ends:
+            shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+            value = min(max(ends[name][metric.name], low), high)
+            labels.append(
+                {
+                    "arm": name,
+                    "label": shown,
+                    "letters": letters[name],
+                    "end": value,
+                    "from": ends[name]["density"],
+                }
+            )
+    for row in dense:
+        shown = f"dense {row[metric.name]:.{metric.digits}f}"
+        labels.append({"arm": "", "label": shown, "end": row[metric.name], "from": lowest})
+    pixels = [height * (high - label["end"]) / (high - low) for label in labels]
+    for label, pixel in zip(labels, spread_out(pixels, _LABEL, height), strict=True):
+        label |= {"place": high - pixel / height * (high - low), "to": lowest}
+    return labels
+
+
+def _leaders(labels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the two ends of the thin line that leads from a line to its name."""
+    rows = []
+    for label in labels:
+        if label["arm"]:
+            rows.append({"arm": label["arm"], "density": label["from"], "place": label["end"]})
+            rows.append({"arm": label["arm"], "density": label["to"], "place": label["place"]})
+    return rows
 
 
 def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
@@ -257,13 +417,13 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
     colour = (
         alt.Color(
             "layer:N",
-            scale=alt.Scale(domain=names, range=list(PALETTE[: len(names)])),
+            scale=alt.Scale(domain=names, range=ordered_colours(len(names))),
             legend=legend_of(names),
         )
         if few
         else alt.Color(
             "depth:Q",
-            scale=alt.Scale(scheme="viridis"),
+            scale=alt.Scale(range=ordered_colours(3)),
             legend=alt.Legend(title="layer, first to last"),
         )
     )
@@ -285,7 +445,6 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
             y=y,
             color=colour,
             tooltip=tips,
-            **({"shape": alt.Shape("layer:N", legend=None)} if few else {}),
         ),
         height=300,
     )
@@ -558,13 +717,13 @@ def matrix(
     ]
     spread = any(cell["deviation"] for cell in cells)
     return styled(
-        over.mark_rect(stroke="#ffffff", strokeWidth=2).encode(
+        over.mark_rect(stroke=PAPER, strokeWidth=2).encode(
             x=x, y=y, color=alt.Color(f"{of}:Q", scale=scale, legend=legend), tooltip=tips
         ),
-        over.mark_text(fontSize=13, dy=-6 if spread else 0, color=INK).encode(
+        over.mark_text(fontSize=13, dy=-6 if spread else 0, color=INK_ON_LIGHT).encode(
             x=x, y=y, text=alt.Text("accuracy:Q", format=".2f")
         ),
-        over.mark_text(fontSize=10, dy=9, color=GREY).encode(x=x, y=y, text="deviation:N"),
+        over.mark_text(fontSize=10, dy=9, color=INK_ON_LIGHT).encode(x=x, y=y, text="deviation:N"),
         height=44 * max(1, len(tickets)),
     )
 
@@ -580,7 +739,7 @@ def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.Layer
     from tombola.ground.extras import altair as alt
 
     names = list(dict.fromkeys(row["density"] for row in rows))
-    palette = list(colours(names).values())
+    palette = ordered_colours(len(names))
     colour = alt.Color(
         "density:N",
         sort=names,

@@ -66,7 +66,7 @@ def filled(grid: Grid) -> Grid:
 
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
-    words = ("arm", "arms", "verdict", "shown", "stable", "layers")
+    words = ("arm", "arms", "verdict", "outcome", "stable", "layers")
     return (
         head in words
         or " - controls" in head

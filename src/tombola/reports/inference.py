@@ -67,9 +67,8 @@ def inference_lines(records: Sequence[Record], asked: Asked) -> list[str]:
     )
     return [
         "FLOP of an image are counted, with all weights and with the kept ones alone. Times are "
-        f"measured, the networks in turn {where}: median and, in brackets, the middle half. A "
-        "ticket runs as a dense network whose pruned weights are zero, and zeros take as long as "
-        "other numbers: it is no quicker before it is made smaller."
+        f"measured, the networks in turn {where}: median and, in brackets, the middle half. "
+        "Masking alone gives no speed-up: tickets are timed as dense networks with zeroed weights."
     ]
 
 

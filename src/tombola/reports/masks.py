@@ -17,6 +17,8 @@ from tombola.reports.aggregate import Record
 from tombola.reports.decisions import Asked
 from tombola.reports.grids import Grid, listed
 
+ADJUSTED = "adjusted %"  # head of a column
+
 
 @dataclass(frozen=True)
 class _Alike:
@@ -112,13 +114,23 @@ def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
             if here and here != before:
                 rows.append([f"{pair[0]} - {pair[1]}", *_alike_cells(here)])
             before = here
-    heads = ["n", "both prune %", "Jaccard", "chance", "at one rate", "at most", "initial weights", "beyond chance %",
-             "z"]  # fmt: skip
+    heads = [
+        "n",
+        "both prune %",
+        "Jaccard",
+        "expected per layer",
+        "expected at one rate",
+        "maximum",
+    ]
+    heads += ["initial weights", ADJUSTED, "z"]
     return Grid(
         title="Do the arms prune the same weights?",
         labels=["arms", "density %"],
         groups=[("", heads)],
         rows=rows,
+        notes=(f"{ADJUSTED}: 0 is what chance gives in each layer, 100 the maximum.",)
+        if rows
+        else (),
     )
 
 

@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tombola.evidence import statistics
 from tombola.evidence.statistics import Paired
 from tombola.ground.files import write_whole
-from tombola.reports import aggregate, figures
+from tombola.reports import aggregate
 from tombola.reports.aggregate import DENSE, Record
 from tombola.reports.grids import Grid, listed, percent
-from tombola.reports.sheets import Chart, Sheet
-from tombola.reports.sheets import legend as as_html
+from tombola.reports.layout import Layout, lay_out
 from tombola.reports.table import escaped, markdown_table, spread
 
 _LIKE = 1.1  # tickets whose densities differ by less than this factor are compared
 _MOST_TOLD = 6  # differences that are told in words
+
+
+LAYOUT = Layout(
+    of="transfer",
+    first=("transfer_answer", "transfer_notes", "transfer_matrix"),
+    folds={"Differences": ("transfer_differences",), "Reproduce": ("transfer_setting",)},
+)
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,21 @@ class Matrix:
     def models(self) -> int:
         """How many architectures there are."""
         return len({one.model for one in self.groups})
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What the sections of a transfer's page are made from.
+
+    Attributes:
+        matrix: All that it compares.
+        notes: What could not be trained, and what else a reader must know; one line each.
+        facts: What was trained, and how; kept in order.
+    """
+
+    matrix: Matrix
+    notes: Sequence[str] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def _target(record: Record) -> str:
@@ -338,20 +359,29 @@ def sentences(matrix: Matrix) -> list[str]:
 
 def legend(matrix: Matrix) -> list[str]:
     """Return how to read the tables, one line each; nothing where there is no table."""
+    return [*matrix_legend(matrix), *differences_legend(matrix)]
+
+
+def matrix_legend(matrix: Matrix) -> list[str]:
+    """Return how to read the table of results, one line; nothing where there is none."""
     if not matrix.groups:
         return []
-    lines = [
+    return [
         "± is the sample standard deviation over replicates; a smaller number of them stands in "
         "brackets."
     ]
-    if matrix.differences:
-        lines.append(
-            "Differences are within replicates, which share the new head and the order of the "
-            "data, each with its own 95 % t interval over seeds. Arms are compared where their "
-            "densities are within a tenth of each other, tickets with the unpruned network that "
-            "starts where they start."
-        )
-    return lines
+
+
+def differences_legend(matrix: Matrix) -> list[str]:
+    """Return how to read the table of differences, one line; nothing where there is none."""
+    if not matrix.differences:
+        return []
+    return [
+        "Differences are within replicates, which share the new head and the order of the data, "
+        "each with its own 95 % t interval over seeds. Arms are compared where their densities are "
+        "within a tenth of each other, tickets with the unpruned network that starts where they "
+        "start."
+    ]
 
 
 def markdown(title: str, matrix: Matrix, notes: Sequence[str], facts: Mapping[str, str]) -> str:
@@ -383,31 +413,15 @@ def write(
         facts: What was trained, and how; kept in order.
     """
     matrix = Matrix.of(records)
-    charts: dict[str, tuple[Chart, str]] = {}
-    if records:
-        names = [matrix.name(group) for group in matrix.groups]
-        charts["matrix"] = (figures.matrix(_cells(matrix), names, matrix.data), _caption(matrix))
-    sheet = Sheet(charts)
-    html = sheet.html(
-        title,
-        body=[
-            sheet.shown("matrix"),
-            sheet.told(difference_grid(matrix), matrix_grid(matrix)),
-            as_html(legend(matrix)),
-        ],
-        question=question(matrix),
-        verdicts=sentences(matrix),
-        facts=facts,
-        summary=[] if records else ["No ticket has been trained."],
-        notes=notes,
-    )
+    sheet = lay_out(LAYOUT, Transfer(matrix, notes, facts))
+    html = sheet.html(title, question(matrix))
     files = {"summary.md": markdown(title, matrix, notes, facts).encode(), "transfer.html": html}
     for name, text in files.items():
         write_whole(folder / name, text)
     return [folder / name for name in files]
 
 
-def _cells(matrix: Matrix) -> list[dict[str, Any]]:
+def cells(matrix: Matrix) -> list[dict[str, Any]]:
     """Return the cells of the figure: mean accuracy in percent, and its difference from dense
     where that is known.
     """
@@ -431,6 +445,7 @@ def _cells(matrix: Matrix) -> list[dict[str, Any]]:
     return cells
 
 
-def _caption(matrix: Matrix) -> str:
+def caption(matrix: Matrix) -> str:
+    """Say what the figure shows."""
     colour = "difference from the dense network, in points" if matrix.has_dense else "test accuracy"
     return f"Mean test accuracy in percent, ± its standard deviation over replicates. Colour: {colour}."

@@ -20,13 +20,13 @@ from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
     GREY,
     PALETTE,
-    SHAPES,
+    PAPER,
+    PRUNED,
     arm_encodings,
     arm_switch,
     colours,
     density_axis,
     inline,
-    legend_of,
     panel,
     stacked,
     styled,
@@ -42,63 +42,35 @@ _NAMES: dict[str, Any] = {"labelLimit": 260, "labelPadding": 8, "grid": False, "
 Value = Callable[[Record], "float | None"]
 
 
-def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
-    """Draw each pair's mean difference with its interval, by density: the pairs sorted, the best
-    above.
+def differences(
+    compared: Sequence[Comparison], arms: Sequence[str] | None = None
+) -> alt.LayerChart:
+    """Draw each pair's mean difference with its interval: a row a pair, in it a line a density, with
+    the density behind it.
 
-    What the recipe takes for "as good as" is a grey band around zero. An interval that would leave
-    no room for the rest ends in an arrow where it is cut off.
+    A line has the colour and the mark of its first arm. What the recipe takes for "as good as" is a
+    grey band around zero. An interval that would leave no room for the rest ends in an arrow where
+    it is cut off.
 
     Args:
         compared: Of one run; densities beyond four are thinned out.
+        arms: All arms of the experiment, for their colours; the first arms of the pairs if not
+            given.
     """
     from tombola.ground.extras import altair as alt
 
     metric = compared[0].metric
     shown = aggregate.few(sorted({one.density for one in compared}, reverse=True))
     chosen = [one for one in compared if one.density in shown]
-    means = [metric.scale * one.paired.mean for one in chosen]
-    margin = max(
-        (metric.scale * one.margin for one in chosen if one.margin is not None), default=0.0
-    )
-    room = max(0.5 * (max(means) - min(means)), 1.2 * margin, 0.5)
-    low, high = min(*means, -margin, 0.0) - room, max(*means, margin, 0.0) + room
-    rows: list[dict[str, Any]] = [
-        {
-            "arms": f"{one.arm} - {one.other}",
-            "density": f"{percent(one.density)} %",
-            "mean": metric.scale * one.paired.mean,
-            "low": metric.scale * (one.paired.mean if one.paired.low is None else one.paired.low),
-            "high": metric.scale
-            * (one.paired.mean if one.paired.high is None else one.paired.high),
-            "n": len(one.values),
-            "verdict": one.verdict,
-            "p": one.p,
-        }
-        for one in chosen
-    ]
-    for row in rows:
-        row |= {"from": max(low, row["low"]), "to": min(high, row["high"])}
-    # Sorted where they are sparsest.
-    last = {row["arms"]: row["mean"] for row in rows}
-    order = sorted(last, key=lambda arms: -metric.sign * last[arms])
+    rows, (low, high), margin = _difference_rows(chosen, metric)
+    pairs = list(dict.fromkeys(row["arms"] for row in rows))
+    firsts = list(dict.fromkeys(row["arm"] for row in rows))
     labels = [f"{percent(density)} %" for density in shown]
-    step = 11 * len(labels) + 9
+    colour, shape = arm_encodings(arms or firsts, firsts, legend=False)
     scale = alt.Scale(domain=[low, high], nice=False)
-    y = alt.Y("arms:N", sort=order, title=None, axis=alt.Axis(**_NAMES, domain=False))
+    y = alt.Y("arms:N", sort=pairs, title=None, axis=alt.Axis(**_NAMES, domain=False))
     offset = alt.YOffset("density:N", sort=labels, scale=alt.Scale(paddingOuter=0.6))
-    colour = alt.Color(
-        "density:N",
-        scale=alt.Scale(domain=labels, range=list(PALETTE[: len(labels)])),
-        legend=legend_of(labels),
-    )
-    shape = alt.Shape(
-        "density:N",
-        scale=alt.Scale(domain=labels, range=list(SHAPES[: len(labels)])),
-        legend=legend_of(labels),
-    )
-    switch = arm_switch(labels, field="density")
-    over = alt.Chart(inline(rows)).transform_filter(switch)
+    over = alt.Chart(inline(rows))
 
     def x(of: str) -> alt.X:
         return alt.X(
@@ -116,14 +88,20 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
         )
         return drawn
 
-    tips = [alt.Tooltip("arms:N"), alt.Tooltip("density:N"), alt.Tooltip("mean:Q", title="difference", format="+.2f"),
-            alt.Tooltip("low:Q", title="interval from", format="+.2f"),
-            alt.Tooltip("high:Q", title="to", format="+.2f"), alt.Tooltip("n:Q"), alt.Tooltip("verdict:N"),
-            alt.Tooltip("p:Q", format=".3f")]  # fmt: skip
+    tips = [
+        alt.Tooltip("arms:N"),
+        alt.Tooltip("density:N"),
+        alt.Tooltip("mean:Q", title="difference", format="+.2f"),
+        alt.Tooltip("low:Q", title="interval from", format="+.2f"),
+        alt.Tooltip("high:Q", title="to", format="+.2f"),
+        alt.Tooltip("n:Q"),
+        alt.Tooltip("verdict:N"),
+        alt.Tooltip("p:Q", format=".3f"),
+    ]
     zero = alt.Chart(inline([{"zero": 0.0, "from": -margin, "to": margin}]))
-    band = (
-        [zero.mark_rect(color=GREY, opacity=0.14).encode(x=x("from"), x2="to:Q")] if margin else []
-    )
+    band = []
+    if margin:
+        band.append(zero.mark_rect(color=GREY, opacity=0.14).encode(x=x("from"), x2="to:Q"))
     return styled(
         *band,
         zero.mark_rule(color=GREY, strokeWidth=1.25).encode(x=x("zero")),
@@ -132,11 +110,46 @@ def differences(compared: Sequence[Comparison]) -> alt.LayerChart:
         ),
         cut("low", "from", "triangle-left"),
         cut("high", "to", "triangle-right"),
-        over.mark_point(filled=True, size=65, opacity=1)
-        .encode(x=x("mean"), y=y, yOffset=offset, color=colour, shape=shape, tooltip=tips)
-        .add_params(switch),
-        height=step * len(order),
+        over.mark_point(filled=True, size=65, opacity=1).encode(
+            x=x("mean"), y=y, yOffset=offset, color=colour, shape=shape, tooltip=tips
+        ),
+        over.mark_text(align="left", dx=7, fontSize=11, color=GREY).encode(
+            x=x("to"), y=y, yOffset=offset, text="density:N"
+        ),
+        height=(13 * len(labels) + 9) * len(pairs),
     )
+
+
+def _difference_rows(
+    compared: Sequence[Comparison], metric: Metric
+) -> tuple[list[dict[str, Any]], tuple[float, float], float]:
+    """Return what `differences` draws, the ends of its axis, and the margin."""
+    means = [metric.scale * one.paired.mean for one in compared]
+    margins = [metric.scale * one.margin for one in compared if one.margin is not None]
+    margin = max(margins, default=0.0)
+    room = max(0.5 * (max(means) - min(means)), 1.2 * margin, 0.5)
+    low, high = min(*means, -margin, 0.0) - room, max(*means, margin, 0.0) + room
+    rows = []
+    for one, mean in zip(compared, means, strict=True):
+        paired = one.paired
+        begin = mean if paired.low is None else metric.scale * paired.low
+        end = mean if paired.high is None else metric.scale * paired.high
+        rows.append(
+            {
+                "arm": one.arm,
+                "arms": f"{one.arm} - {one.other}",
+                "density": f"{percent(one.density)} %",
+                "mean": mean,
+                "low": begin,
+                "high": end,
+                "from": max(low, begin),
+                "to": min(high, end),
+                "n": len(one.values),
+                "verdict": one.verdict,
+                "p": one.p,
+            }
+        )
+    return rows, (low, high), margin
 
 
 # how dark the parts of a bar are: the search, its evaluation, the evaluations before
@@ -149,7 +162,7 @@ def costs(
     made_of: Mapping[str, str] = ledger.UNKNOWN,
     metric: Metric = ACCURACY,
 ) -> alt.VConcatChart:
-    """Draw what it costs each arm to come to a density, in full-data trainings, with what is had
+    """Draw what it costs each arm to reach a density, in full-data trainings, with what is had
     for it.
 
     A bar begins with the search (dark), then comes the training that evaluates the ticket
@@ -197,14 +210,14 @@ def costs(
         dark = alt.Opacity("dark:Q", scale=None, legend=None)
         panels.append(
             panel(
-                over.mark_bar(stroke="white", strokeWidth=0.5).encode(
+                over.mark_bar(stroke=PAPER, strokeWidth=0.5).encode(
                     x=along, x2="to:Q", y=y, color=colour, opacity=dark, tooltip=tips
                 ),
                 over.transform_filter("datum.last")
                 .mark_text(align="left", dx=5, fontSize=11, color=GREY)
                 .encode(x=alt.X("to:Q", **x), y=y, text="label:N"),
                 height=19 * len(here),
-                title=f"To come to {percent(density)} % of the weights",
+                title=f"To reach {percent(density)} % density",
             )
         )
     return stacked(*panels, room=58 + 7 * max(map(len, names)))
@@ -213,7 +226,7 @@ def costs(
 def _cost_rows(
     records: Sequence[Record], density: float, made_of: Mapping[str, str], metric: Metric
 ) -> list[dict[str, Any]]:
-    parts = ("search", f"its {metric.title}", f"{metric.plural} before")
+    parts = ("search", "its evaluation", "evaluations before")
     values = {row.arm: row.value for row in aggregate.by_target(records, [density], metric=metric)}
     rows: list[dict[str, Any]] = []
     for one in ledger.to_reach(records, density, made_of):
@@ -497,7 +510,7 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
         panels.append(
             panel(
                 _bars(own, "none", "kept", of_all[arm], title),
-                _bars(own, "kept", "all", "#c8c8c8", title),
+                _bars(own, "kept", "all", PRUNED, title),
                 height=120,
                 title=f"{arm}, round {index}: keeps {percent(density)} % of "
                 f"{layer.removesuffix('.weight')}",
@@ -513,7 +526,7 @@ def _bars(
 
     chart: alt.Chart = (
         alt.Chart(inline(rows))
-        .mark_rect(color=colour, stroke="white", strokeWidth=0.4)
+        .mark_rect(color=colour, stroke=PAPER, strokeWidth=0.4)
         .encode(
             x=alt.X("from:Q", title=title, axis=alt.Axis(tickCount=7)),
             x2="to:Q",

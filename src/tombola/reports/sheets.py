@@ -1,139 +1,250 @@
 """Sheets: one HTML file that needs no network, and the drawings in it; what they say is not known
 here.
 
-    charts + grids -> [ Sheet ] -> page, together
+    what sections show -> [ Sheet ] -> figures as svg, png and pdf; report.html
 
 Whatever text comes in is escaped where it meets HTML or a script. A sheet forbids itself every load
-(its content security policy).
+(its content security policy). Without scripts it has everything but charts that react: the drawings
+stand in their place, and folds open by themselves. Colours follow the reader's system: the charts
+are SVG, so a rule of CSS for each colour is enough.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.resources
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
+from typing import Any, Literal
+from urllib.parse import quote
 
 from tombola.ground.files import write_whole
+from tombola.reports import drawing
 from tombola.reports.grids import Grid, filled, in_words
-
-if TYPE_CHECKING:
-    from tombola.ground.extras import altair as alt
+from tombola.reports.section import Figure
 
 Format = Literal["svg", "png", "pdf"]  # of a figure's own file
 FIGURES = "figures"  # the folder of these files, beside the page
-Chart: TypeAlias = Union["alt.LayerChart", "alt.VConcatChart"]
+_ANSWER = "answer"  # what the first screen is called in the menu
+_LONG = 16  # letters of a head, from which on it takes two lines
+_MOST_NOTES = 2  # that are told at once; the others are folded
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a section shows, as plain text, charts and grids; false where that is nothing.
+
+    Attributes:
+        title: Stands above.
+        look: How the sentences are set.
+        sentences: One paragraph each.
+        figures: By the names of their files.
+        grids: Tables.
+        legend: How the tables are to be read.
+        links: Files to open, by what they are called.
+        facts: What was run, by what it is.
+        code: Text to copy, by what it is.
+    """
+
+    title: str = ""
+    look: str = "text"
+    sentences: Sequence[str] = ()
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    grids: Sequence[Grid] = ()
+    legend: Sequence[str] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        everything = (
+            self.sentences, self.figures, self.grids, self.links, self.facts, self.code
+        )  # fmt: skip
+        return any(everything)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Contents that are folded up under one name of the menu."""
+
+    title: str
+    contents: Sequence[Content]
 
 
 class Sheet:
-    """A page in the making: its charts, drawn once, and its tables.
+    """A page in the making: its charts, drawn once, and what stands around them.
 
     Args:
-        charts: By the name of its file, each with its caption; one without is a file alone.
-        colours: Of the names that stand in tables with a dot of their colour.
+        first: What stands on the first screen.
+        folds: What is folded up below it.
+        arms: All arms, each of which has its colour and mark everywhere.
     """
 
     def __init__(
-        self, charts: Mapping[str, tuple[Chart, str]], colours: Mapping[str, str] | None = None
+        self, first: Sequence[Content], folds: Sequence[Fold] = (), arms: Sequence[str] = ()
     ) -> None:
-        self.charts, self.colours = charts, colours or {}
+        self.first, self.folds = first, folds
+        self._colours, self._marks = drawing.colours(arms), drawing.marks(arms)
+        contents = [*first, *(content for fold in folds for content in fold.contents)]
+        self.figures: dict[str, Figure] = {}
+        for content in contents:
+            self.figures |= content.figures
         # The tests hold every chart to Vega-Lite's schema; a page of thousands of results would
         # wait for it each time.
-        self._specs = {name: chart.to_dict(validate=False) for name, (chart, _) in charts.items()}
-        self.drawings = {name: _drawing(spec) for name, spec in self._specs.items()}
-        self._told = {name: one for name, one in charts.items() if one[1]}
-        # Names of arms may hold what has a meaning in a selector.
-        self._ids = {
-            name: name if name.isalpha() else f"chart-{index}"
-            for index, name in enumerate(self._told)
+        self._specs = {
+            name: figure.chart.to_dict(validate=False) for name, figure in self.figures.items()
         }
+        self.drawings = {name: _drawing(spec) for name, spec in self._specs.items()}
+        # Names of arms may hold what has a meaning in a selector, so charts are numbered.
+        shown = [name for name, figure in self.figures.items() if figure.caption]
+        self._ids = {name: f"chart-{index}" for index, name in enumerate(shown)}
 
     def files(self, formats: Sequence[Format]) -> dict[str, bytes]:
         """Return the charts as files of their own, by their places beside the page."""
         return {
-            f"{FIGURES}/{name}.{kind}": _as(kind, drawing)
-            for name, drawing in self.drawings.items()
+            f"{FIGURES}/{name}.{kind}": _as(kind, drawn)
+            for name, drawn in self.drawings.items()
             for kind in formats
         }
 
-    def shown(self, *names: str) -> str:
-        """Return the figures of these names; a name that ends in a dash stands for all that begin
-        so.
+    def html(self, title: str, question: Sequence[str] = ()) -> bytes:
+        """Return the page.
+
+        Args:
+            title: Plain text: what the page is of.
+            question: What it answers, plain text; its heading. The title if there is none.
+        """
+        ids = {fold.title: f"fold-{index}" for index, fold in enumerate(self.folds)}
+        menu = [f'<a href="#{_ANSWER}">Answer</a>']
+        menu += [f'<a href="#{ids[fold.title]}">{escape(fold.title)}</a>' for fold in self.folds]
+        folds = []
+        for fold in self.folds:
+            inside = "".join(self._content(content) for content in fold.contents)
+            folds.append(
+                f"<details><summary>{escape(fold.title)}</summary>"
+                f'<div class="inside" id="{ids[fold.title]}">{inside}</div></details>'
+            )
+        page = _PAGE.substitute(
+            title=escape(title),
+            style=_text("sheet.css") + _colour_rules(),
+            name=f'<p class="name">{escape(title)}</p>' if question else "",
+            menu="".join(menu) if folds else "",
+            question=escape(" ".join(question) or title),
+            first="".join(self._content(content) for content in self.first),
+            folds="".join(folds),
+            scripts=self._scripts(),
+        )
+        return page.encode()
+
+    def _content(self, content: Content) -> str:
+        """Return what a section shows, in the order in which it is read."""
+        heading = f"<h2>{escape(content.title)}</h2>" if content.title else ""
+        parts = [heading, _said(content)]
+        parts += [self._figure(name, figure) for name, figure in content.figures.items()]
+        for grid in content.grids:
+            # What is called as its section is needs no name of its own.
+            named = grid.title != content.title
+            parts.append(_table(grid, self._arm, title=named))
+        if content.facts:
+            rows = [
+                f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
+                for name, text in content.facts.items()
+            ]
+            parts.append(f"<dl>{''.join(rows)}</dl>")
+        for name, text in content.code.items():
+            if text:
+                parts.append(f"<h3>{escape(name)}</h3><pre tabindex=0>{escape(text)}</pre>")
+        if content.legend:
+            parts.append(f'<div class="legend">{paragraphs(content.legend)}</div>')
+        return f'<section class="{content.look}">{"".join(parts)}</section>'
+
+    def _figure(self, name: str, figure: Figure) -> str:
+        """Return a figure; nothing where it is a file alone.
 
         The drawing is what readers without scripts see; where scripts run, the chart takes its
         place.
         """
-        return "".join(
+        if name not in self._ids:
+            return ""
+        return (
             f'<figure><div class="chart" id="{self._ids[name]}">{self.drawings[name]}</div>'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for name, (_, caption) in self._told.items()
-            if any(name.startswith(one) if one.endswith("-") else name == one for one in names)
+            f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
         )
 
-    def told(self, *grids: Grid) -> str:
-        """Return tables, without those that have no rows."""
-        return "".join(_table(grid, self.colours) for grid in grids if grid.rows)
-
-    def html(
-        self,
-        title: str,
-        *,
-        body: Sequence[str],
-        question: Sequence[str] = (),
-        verdicts: Sequence[str] = (),
-        summary: Sequence[str] = (),
-        notes: Sequence[str] = (),
-        facts: Mapping[str, str] | None = None,
-    ) -> bytes:
-        """Return the page.
-
-        Args:
-            title: Plain text, as are question, summary, notes and facts.
-            body: Pieces of HTML, in their order.
-            question: What the page answers.
-            verdicts: What is decided, one line each.
-            summary: Lines above the body.
-            notes: What a reader must know before believing the numbers.
-            facts: What was run.
-        """
-        told = (facts or {}).items()
-        decided = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdicts)
-        page = _PAGE.substitute(
-            title=escape(title),
-            question=paragraphs(question),
-            verdicts=f"<ul class=verdicts>{decided}</ul>" if decided else "",
-            facts="".join(
-                f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in told
-            ),
-            summary=paragraphs(summary),
-            notes=f"<ul class=notes>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
-            if notes
-            else "",
-            body="".join(body),
-            scripts=self._scripts() if self._told else "",
+    def _arm(self, name: str) -> str:
+        """Return the name of an arm behind its mark in its colour."""
+        if name not in self._colours:
+            return escape(name)
+        drawn = _MARKS[self._marks[name]]
+        return (
+            '<span class="arm"><svg class="mark" viewBox="-6 -6 12 12" aria-hidden="true">'
+            f'<path d="{drawn}" fill="{self._colours[name]}"/></svg>{escape(name)}</span>'
         )
-        return page.encode()
 
     def _scripts(self) -> str:
         options = _json({"renderer": "svg", "actions": False})
         calls = []
-        for name in self._told:
+        for name, place in self._ids.items():
             spec = dict(self._specs[name])
-            where = f'"#{self._ids[name]}",'
-            # Vega-Lite gives the width of its place to single views alone
-            if "room" in spec.get("usermeta", {}):
-                calls.append(f"panels({where}{_json(spec)},{options});")
-                continue
-            # panels side by side keep their width, and are scaled as pictures are
+            # What the page says above; a long one would leave a narrow figure no room.
             if "vconcat" not in spec:
-                spec["width"] = "container"
-                # what the page says above; a long one would leave a narrow figure no room
                 spec.pop("title", None)
-            calls.append(f"vegaEmbed({where}{_json(spec)},{options}).catch(console.error);")
-        return f"<script>{_library()}</script><script>{_PANELS}{''.join(calls)}</script>"
+            calls.append(f'chart("{place}",{_json(spec)},{options});')
+        library = f"<script>{_library()}</script>" if calls else ""
+        return f"{library}<script>{_text('sheet.js')}{''.join(calls)}</script>"
+
+
+def _said(content: Content) -> str:
+    """Return the sentences of a section, and its links behind the last one."""
+    links = [
+        f'<a href="{escape(_relative(path))}">{escape(name)}</a>'
+        for name, path in content.links.items()
+    ]
+    linked = f'<p class="links">{" · ".join(links)}</p>' if links else ""
+    if content.look != "notes":
+        return paragraphs(content.sentences) + linked
+    lines = [f"<li>{escape(line)}</li>" for line in content.sentences]
+    shown, more = lines[:_MOST_NOTES], lines[_MOST_NOTES:]
+    folded = ""
+    if more:
+        folded = f"<details><summary>{len(more)} more</summary><ul>{''.join(more)}</ul></details>"
+    return f"<ul>{''.join(shown)}</ul>{folded}{linked}" if lines else linked
+
+
+def _relative(path: str) -> str:
+    """Return the address of a file beside the page; a name of the user's cannot lead elsewhere."""
+    return "./" + quote(path)
+
+
+def _colour_rules() -> str:
+    """Return the rules of CSS that give the colours of charts on a dark page."""
+    found = dict(zip(drawing.PALETTE, drawing.ON_DARK, strict=True))
+    found |= dict(zip(drawing.LETTERS, drawing.ON_DARK, strict=True))
+    found |= {drawing.INK: "#e6e6e6", drawing.GREY: "#a5a9b0", drawing.PAPER: "#15171a"}
+    found |= {drawing.GRID: "#2e3238", drawing.PRUNED: "#5a5f66"}
+    rules = []
+    for light, dark in found.items():
+        rules.append(f'svg [fill="{light}" i]{{fill:{dark}}}')
+        rules.append(f'svg [stroke="{light}" i]{{stroke:{dark}}}')
+    return f"@media screen and (prefers-color-scheme: dark) {{{''.join(rules)}}}"
+
+
+# The marks of arms as Vega draws them, around a middle at 0, 0.
+_MARKS = {
+    "circle": "M-4.5,0a4.5,4.5 0 1,0 9,0a4.5,4.5 0 1,0 -9,0Z",
+    "square": "M-4,-4h8v8h-8Z",
+    "triangle-up": "M0,-5L5,4H-5Z",
+    "diamond": "M0,-5.5L5.5,0L0,5.5L-5.5,0Z",
+    "cross": "M-5,-1.8h3.2v-3.2h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2Z",
+    "triangle-down": "M0,5L5,-4H-5Z",
+    "triangle-right": "M5,0L-4,5V-5Z",
+    "triangle-left": "M-5,0L4,5V-5Z",
+}
 
 
 def _drawing(spec: Mapping[str, Any]) -> str:
@@ -177,16 +288,6 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [folder / name for name in files]
 
 
-def section(title: str, *content: str) -> str:
-    """Put a heading over pieces of HTML, where there are any.
-
-    >>> section("Costs", "<p>much</p>"), section("Costs", "", "")
-    ('<h2>Costs</h2><p>much</p>', '')
-    """
-    whole = "".join(content)
-    return f"<h2>{escape(title)}</h2>{whole}" if whole else ""
-
-
 def paragraphs(lines: Sequence[str]) -> str:
     """Return lines of plain text as paragraphs of HTML.
 
@@ -196,70 +297,73 @@ def paragraphs(lines: Sequence[str]) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def legend(lines: Sequence[str]) -> str:
-    """Return how tables and figures are to be read, as HTML."""
-    return f'<div class="legend">{paragraphs(lines)}</div>'
+def _table(grid: Grid, arm: Callable[[str], str], *, title: bool) -> str:
+    """Return a table in a place of its own, which scrolls where it is too narrow.
 
-
-def _table(grid: Grid, colours: Mapping[str, str]) -> str:
+    Args:
+        grid: The table.
+        arm: Gives the HTML of an arm's name.
+        title: Whether its title stands above.
+    """
     grid = filled(grid)
-    labels = "".join(f'<th scope="col"{_side(head)}>{escape(head)}</th>' for head in grid.labels)
-    heads = "".join(
-        f'<th scope="col"{_side(head)}>{escape(head)}</th>'
-        for _, heads in grid.groups
-        for head in heads
-    )
-    above = "".join(
-        f'<th scope="colgroup" colspan="{len(heads)}">{_arm(name, colours)}</th>'
-        for name, heads in grid.groups
-    )
     named = any(name for name, _ in grid.groups)
+    heads, above, starts = list(grid.labels), [], set[int]()
+    for name, of_group in grid.groups:
+        if named:
+            starts.add(len(heads))  # a gap before each group of columns
+        if of_group:
+            above.append(
+                f'<th scope="colgroup" class="start" colspan="{len(of_group)}">{arm(name)}</th>'
+            )
+        heads += of_group
+    classes = [_classes(head, index in starts) for index, head in enumerate(heads)]
+    top = f'<tr><td colspan="{len(grid.labels)}"></td>{"".join(above)}</tr>' if named else ""
+    row_of_heads = [
+        f'<th scope="col"{of_head}>{_in_one_piece(escape(head))}</th>'
+        for head, of_head in zip(heads, classes, strict=True)
+    ]
     body = []
     for row in grid.rows:
-        heads_of_cells = [*grid.labels, *(head for _, heads in grid.groups for head in heads)]
-        cells = [
-            f"<td{_side(head)}>{escape(cell)}</td>"
-            for head, cell in zip(heads_of_cells, row, strict=True)
-        ]
-        for index, head in enumerate(grid.labels):
-            text = _arm(row[index], colours) if head == "arm" else escape(row[index])
-            cells[index] = f'<th scope="row"{_side(head)}>{text}</th>'
+        cells = []
+        for index, text in enumerate(row):
+            shown = arm(text) if heads[index] == "arm" else escape(text)
+            if index < len(grid.labels):
+                cells.append(f'<th scope="row"{classes[index]}>{shown}</th>')
+            else:
+                cells.append(f"<td{classes[index]}>{shown}</td>")
         body.append(f"<tr{'' if row[0] else ' class=more'}>{''.join(cells)}</tr>")
+    notes = "".join(f'<p class="below">{escape(note)}</p>' for note in grid.notes)
     return (
-        f'<h2>{escape(grid.title)}</h2><div class="wide"><table{" class=grouped" if named else ""}><thead>'
-        + (f'<tr><td colspan="{len(grid.labels)}"></td>{above}</tr>' if named else "")
-        + f"<tr>{labels}{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-        + "".join(f"<p class=below>{escape(note)}</p>" for note in grid.notes)
+        (f"<h3>{escape(grid.title)}</h3>" if title else "")
+        + f'<div class="wide" role="region" aria-label="{escape(grid.title)}" tabindex="0">'
+        + f"<table><thead>{top}<tr>{''.join(row_of_heads)}</tr></thead>"
+        + f"<tbody>{''.join(body)}</tbody></table></div>{notes}"
     )
 
 
-def _arm(name: str, colours: Mapping[str, str]) -> str:
-    return (
-        f'<i style="background:{colours[name]}"></i>{escape(name)}'
-        if name in colours
-        else escape(name)
-    )
+def _in_one_piece(head: str) -> str:
+    """Keep what stands in brackets in one line, where a head takes two."""
+    return re.sub(r"\([^)]*\)", lambda found: found[0].replace(" ", "&nbsp;"), head)
 
 
-def _side(head: str) -> str:
-    return ' class="left names"' if head == "arms" else " class=left" if in_words(head) else ""
+def _classes(head: str, is_start: bool) -> str:
+    """Return how the cells of a column are set."""
+    found = ["start"] if is_start or head.startswith("at ") else []
+    if in_words(head) or not head:  # without a head it is the words on what stands before
+        found.append("left")
+    if head in ("arm", "arms"):
+        found.append("names")
+    elif len(head) > _LONG:
+        found.append("long")
+    if head in ("", "verdict", "outcome"):
+        found.append("word")
+    return f' class="{" ".join(found)}"' if found else ""
 
 
-# Draws panels as wide as their place is, and again when it changes.
-_PANELS = """
-function panels(id, spec, options) {
-  const place = document.querySelector(id);
-  let width = 0;
-  function draw() {
-    if (place.clientWidth === width) return;
-    width = place.clientWidth;
-    for (const one of spec.vconcat) one.width = Math.max(120, width - spec.usermeta.room);
-    vegaEmbed(id, spec, options).catch(console.error);
-  }
-  addEventListener("resize", draw);
-  draw();
-}
-"""
+def _text(name: str) -> str:
+    """Return a file of this package."""
+    file = importlib.resources.files("tombola.reports").joinpath(name)
+    return file.read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -287,63 +391,14 @@ _PAGE = Template("""<!DOCTYPE html>
  content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data:">
 <title>$title</title>
 <style>
-:root { color-scheme: light; --ink: #222; --soft: #595959; --line: #d9d9d9 }
-* { box-sizing: border-box }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 62rem; color: var(--ink); background: #fff;
-  font: 1rem/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; overflow-wrap: break-word }
-h1 { margin: 0 0 1.25rem; font-size: 1.9rem; line-height: 1.2; font-weight: 650; letter-spacing: -.01em }
-h2 { margin: 2.5rem 0 .6rem; font-size: 1.15rem; font-weight: 650 }
-p { margin: .5rem 0; max-width: 46rem }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .9rem 1.5rem; margin: 0 0 1.5rem;
-  padding: 1rem 0; border: solid var(--line); border-width: 1px 0 }
-dl:empty { display: none }
-dt { color: var(--soft); font-size: .8rem }
-dd { margin: 0 }
-figure { margin: 2rem 0 0 }
-figcaption { color: var(--soft); font-size: .85rem; max-width: 46rem }
-.chart, .chart.vega-embed { display: block; width: 100% }
-.chart svg { display: block; max-width: 100%; height: auto }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; white-space: nowrap }
-th, td { padding: .22rem .55rem; text-align: right; font-weight: 400; vertical-align: baseline }
-th:first-child, td:first-child { padding-left: 0 }
-thead th { color: var(--soft); font-size: .8rem; vertical-align: bottom }
-thead tr:last-child th { border-bottom: 1px solid var(--ink) }
-thead [scope=colgroup] { color: var(--ink); font-size: .9rem; font-weight: 600; white-space: normal }
-.left { min-width: 8.5rem; white-space: normal }
-.names { white-space: nowrap }
-tbody th, tbody td { border-top: 1px solid #eee }
-tbody tr.more > *, tbody tr:first-child > * { border-top: 0 }
-.left { text-align: left }
-.grouped thead tr:last-child > :nth-child(even),
-.grouped tbody tr > :nth-child(even) { padding-left: 1.8rem }
-i { display: inline-block; width: .65em; height: .65em; margin-right: .45em; border-radius: 50%;
-  print-color-adjust: exact; -webkit-print-color-adjust: exact }
-.below { color: var(--soft); font-size: .85rem }
-.question { font-size: 1.1rem }
-.verdicts { margin: 1rem 0; padding: 0 0 0 1.1rem; max-width: 50rem }
-.verdicts li { margin: .3rem 0 }
-pre { max-width: 100%; overflow-x: auto; margin: .5rem 0; padding: .7rem 1rem; background: #f6f6f6; font-size: .82rem;
-  line-height: 1.4 }
-details { margin: 1rem 0 }
-.legend { margin-top: 1.5rem; color: var(--soft); font-size: .85rem }
-.notes { margin: 1rem 0; padding: .7rem 1rem .7rem 2rem; max-width: 46rem; background: #fdf6e3;
-  border-left: 3px solid #e69f00; font-size: .92rem; print-color-adjust: exact; -webkit-print-color-adjust: exact }
-@media (max-width: 40rem) { body { padding-top: 1.5rem } h1 { font-size: 1.5rem } th, td { padding: .2rem .5rem } }
-@media print { body { padding: 0; max-width: none; font-size: 10pt } figure, tr { break-inside: avoid }
-  tr.more { break-before: avoid }
-  h2 { break-after: avoid } .wide { overflow: visible } table { font-size: 8pt } th, td { padding: .15rem .4rem } }
-</style>
+$style</style>
 </head>
 <body>
-<h1>$title</h1>
-<div class="question">$question</div>
-$verdicts
-$summary
-$notes
-<dl>$facts</dl>
+<header>$name<nav aria-label="Sections">$menu</nav></header>
 <main>
-$body
+<h1 id="answer">$question</h1>
+$first
+$folds
 </main>
 $scripts
 </body>

@@ -122,15 +122,19 @@ def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
         many = f"mean of {value.n} replicates" if value.n > 1 else "1 replicate"
         told = f"{spread(value, metric)} {metric.shown_unit}".strip()
         lines.append(f"Dense network: test {metric.title} {told} ({many}).")
-    kept = [
-        f"{arm} {spread(of)}"
-        for arm, of in aggregate.kept_per_round(records, asked.made_of).items()
-    ]
-    if kept:
-        lines.append(f"Weights kept per round: {', '.join(kept)} %.")
     if not records:
         lines.append("No ticket has been evaluated.")
-    elif aggregate.arms(records) and not aggregate.by_target(records):
+    return lines + pace_lines(records, asked)
+
+
+def pace_lines(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
+    """Say how fast each arm prunes, and whether none has come anywhere yet; one line each."""
+    lines = []
+    pace = aggregate.kept_per_round(records, asked.made_of)
+    if pace:
+        kept = ", ".join(f"{arm} {spread(of)}" for arm, of in pace.items())
+        lines.append(f"Weights kept per round: {kept} %.")
+    if aggregate.arms(records) and not aggregate.by_target(records):
         lines.append(f"No arm has reached a density of {percent(max(aggregate.TARGETS))} % yet.")
     return lines
 
@@ -145,11 +149,7 @@ def grids(
         asked: What is to be decided.
         briefly: The tables of the metric, costs and verdicts alone, as a terminal shows them.
     """
-    found = [
-        _round_grid(records, asked.metric),
-        _target_grid(records, asked),
-        decisions.verdict_grid(records, asked),
-    ]
+    found = [*recorded_grids(records, asked), decisions.verdict_grid(records, asked)]
     if not briefly:
         found += [
             decisions.comparison_grid(records, asked),
@@ -168,6 +168,21 @@ def grids(
 
 def legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
     """Return how to read the tables, one line each; nothing where there is no table."""
+    return [
+        *recorded_legend(records, metric),
+        *barrier_legend(records, metric),
+        *checks_lines(records),
+        *cost_legend(records),
+    ]
+
+
+def recorded_grids(records: Sequence[Record], asked: Asked = NOTHING) -> list[Grid]:
+    """Return the results round by round, and those of the first round at or below each density."""
+    return [_round_grid(records, asked.metric), _target_grid(records, asked)]
+
+
+def recorded_legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
+    """Return how to read the tables of results, one line each."""
     lines = []
     total = aggregate.replicates(records)
     if total == 1:
@@ -180,35 +195,46 @@ def legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
     if any(record[metric.test] is None for record in records):
         article = "an" if metric.title[0] in "aeiou" else "a"
         lines.append(f"A ticket without {article} {metric.title} was not evaluated (evaluate_at).")
-    if decisions.connected(records):
-        worst = "lowest" if metric.higher and not metric.fraction else "highest"
-        beyond = "below" if worst == "lowest" else "above"
-        stable = (
-            f"; a ticket is stable where it is below {percent(decisions.STABLE)} points"
-            if metric.fraction
-            else ""
-        )
-        lines.append(
-            f"The barrier is the {worst} test {metric.error_title} on the straight line between "
-            f"two trainings of one ticket, in two orders of the data, {beyond} the mean "
-            f"{metric.error_title} of the two{stable}."
-        )
-    checks = sum(record.get("invariant_seconds") or 0.0 for record in records)
-    if checks:
-        lines.append(f"Checking the invariants after every round took {checks:.1f} s in all.")
-    if aggregate.by_target(records):
-        lines.append(
-            "Costs are cumulative: all trainings that the arm needed up to there, as if it ran "
-            "alone"
-            + (
-                "; where densities know nothing of each other, those of that density. "
-                if ledger.independent_arms(records)
-                else ". "
-            )
-            + "Seconds are those of the trainings, one after the other; "
-            "one full-data training is what the dense network saw in round 0."
-        )
     return lines
+
+
+def barrier_legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
+    """Say what a barrier is, one line; nothing where there is none."""
+    if not decisions.connected(records):
+        return []
+    worst = "lowest" if metric.higher and not metric.fraction else "highest"
+    beyond = "below" if worst == "lowest" else "above"
+    stable = ""
+    if metric.fraction:
+        limit = percent(decisions.STABLE)
+        stable = f"; a ticket is stable where it is below {limit} points"
+    return [
+        f"The barrier is the {worst} test {metric.error_title} on the straight line between two "
+        f"trainings of one ticket, in two orders of the data, {beyond} the mean "
+        f"{metric.error_title} of the two{stable}."
+    ]
+
+
+def checks_lines(records: Sequence[Record]) -> list[str]:
+    """Say how long the checks of the invariants took, one line; nothing where there were none."""
+    checks = sum(record.get("invariant_seconds") or 0.0 for record in records)
+    if not checks:
+        return []
+    return [f"Checking the invariants after every round took {checks:.1f} s in all."]
+
+
+def cost_legend(records: Sequence[Record]) -> list[str]:
+    """Say what costs are, one line; nothing where no density is reached."""
+    if not aggregate.by_target(records):
+        return []
+    alone = ""
+    if ledger.independent_arms(records):
+        alone = "; where densities know nothing of each other, those of that density"
+    return [
+        "Costs are cumulative: all trainings that the arm needed up to there, as if it ran alone"
+        f"{alone}. Seconds are those of the trainings, one after the other; one full-data training "
+        "is what the dense network saw in round 0."
+    ]
 
 
 def _round_grid(records: Sequence[Record], metric: Metric) -> Grid:
@@ -277,7 +303,7 @@ def stop_grid(
         "train - test",
         "train - validation",
     ]
-    title = metric.axis("Early stop, and how far training is above test", differences=True)
+    title = metric.axis("Early stopping and generalisation gap", differences=True)
     return Grid(title=title, labels=["density %", "arm"], groups=[("", heads)], rows=rows)
 
 

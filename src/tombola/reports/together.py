@@ -11,40 +11,37 @@ arm.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from tombola.evidence.comparisons import DENSE, compare_over, values_at
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
-from tombola.reports import across, aggregate, decisions, drawing, table
+from tombola.reports import aggregate, decisions, table
 from tombola.reports.aggregate import Record, Spread
-from tombola.reports.decisions import Asked
 from tombola.reports.grids import Grid, listed, percent
-from tombola.reports.sheets import Chart, Format, Sheet, section, write_files
+from tombola.reports.layout import Layout, lay_out
+from tombola.reports.section import Part, SeveralRuns
+from tombola.reports.sheets import Format, write_files
+
+__all__ = ["LAYOUT", "Part", "grids", "other_data", "question", "sentences", "write"]
 
 _MOST_TOLD = 12  # sentences above the body
 # entries of data that leave the test set
 _SAME_TEST = ("valid", "subset", "augment", "skew", "download", "verify")
 
 
-@dataclass(frozen=True)
-class Part:
-    """One of several runs.
-
-    Attributes:
-        label: What it is called here.
-        records: Its results.
-        asked: What it decides by itself.
-        settings: What it is set to where the runs differ, by the dotted name of the recipe's entry.
-    """
-
-    label: str
-    records: Sequence[Record]
-    asked: Asked
-    settings: Mapping[str, Any] = field(default_factory=dict)
+LAYOUT = Layout(
+    of="several runs",
+    first=("runs_answer", "runs_notes", "runs_metric", "runs_values"),
+    folds={
+        "Settings": ("runs_settings",),
+        "Differences": ("runs_differences",),
+        "Training": ("runs_dense", "runs_early_stop", "runs_distance"),
+        "Stability": ("runs_barrier",),
+        "Each run": ("runs_each",),
+    },
+)
 
 
 def write(
@@ -53,6 +50,7 @@ def write(
     parts: Sequence[Part],
     notes: Sequence[str],
     formats: Sequence[Format] = ("svg", "png"),
+    sections: Sequence[str] = (),
 ) -> list[Path]:
     """Write what several runs say beside each other, and return the files, ``report.html`` last.
 
@@ -62,25 +60,20 @@ def write(
         parts: The runs, in the order of the panels.
         notes: What a reader must know before believing the numbers.
         formats: Of the figures' own files.
+        sections: Of the user's own, each as ``package.module:Name``.
     """
-    sheet = Sheet(_charts(parts), drawing.colours(_arms(parts)))
-    tables = grids(parts)
-    files = {"summary.md": _markdown(title, parts, tables, notes).encode(), **sheet.files(formats)}
-    body = [
-        sheet.shown(_metric(parts).name),
-        sheet.shown("dense", "distance", "barrier"),
-        *(sheet.told(grid) for grid in tables),
-        section("Each by itself", *(_own(part) for part in parts)),
-    ]
-    files["report.html"] = sheet.html(
-        title, body=body, question=[question(parts)], verdicts=sentences(parts), notes=notes
-    )
+    evidence = SeveralRuns(parts, notes)
+    sheet = lay_out(LAYOUT, evidence, arms_of(parts), own=sections)
+    files = {"summary.md": _markdown(title, parts, grids(parts), notes).encode()}
+    files |= sheet.files(formats)
+    files["report.html"] = sheet.html(title, [question(parts)])
     return write_files(folder, files)
 
 
 def question(parts: Sequence[Part]) -> str:
     """Say what is asked of several runs.
 
+    >>> from tombola.reports.decisions import Asked
     >>> question([Part("low", [], Asked(), {"training.lr": 0.01}), Part("high", [], Asked(), {"training.lr": 0.1})])
     'What does training.lr change? Beside each other: low, high.'
     """
@@ -125,6 +118,7 @@ def other_data(one: Part, other: Part) -> list[str]:
     """Return the entries of the recipe by which two runs are tested on other examples, by their
     dotted names.
 
+    >>> from tombola.reports.decisions import Asked
     >>> names = ("data.name", "data.skew.most", "training.lr")
     >>> one, other = (Part("", [], Asked(), dict(zip(names, of))) for of in (("mnist", 0.3, 1), ("digits", None, 2)))
     >>> other_data(one, other)
@@ -143,92 +137,59 @@ def grids(parts: Sequence[Part]) -> list[Grid]:
     """Return the tables as text: the runs, what their arms reach, and how they differ; without
     those of no rows.
     """
-    metric = _metric(parts)
-    test = ", ".join(filter(None, (f"Test {metric.title}", metric.shown_unit)))
-    barrier = ", ".join(
-        filter(None, ("Barrier between two trainings of one ticket", metric.points))
-    )
     found = [
-        _settings_grid(parts),
-        _values_grid(parts, test, metric.test, metric.scale, metric.digits),
-        _values_grid(parts, "Early-stop step", "early_stop_step", 1, 0),
-        _values_grid(
-            parts,
-            "Distance of the kept weights from where they began (root mean square)",
-            "distance",
-            1,
-            4,
-        ),
-        _values_grid(parts, barrier, "barrier", metric.scale, metric.digits),
-        _differences_grid(parts),
+        settings_grid(parts),
+        metric_grid(parts),
+        early_stop_grid(parts),
+        distance_grid(parts),
+        barrier_grid(parts),
+        differences_grid(parts),
     ]
     return [grid for grid in found if grid.rows]
 
 
-def _charts(parts: Sequence[Part]) -> dict[str, tuple[Chart, str]]:
-    found: dict[str, tuple[Chart, str]] = {}
-    metric = _metric(parts)
-    shown = {part.label: part.records for part in parts}
-    if any(_arms([part]) for part in parts):
-        found[metric.name] = (
-            across.by_run(shown, _arms(parts), metric),
-            f"Test {metric.title} over density, one panel a run on common axes. Lines: mean of the "
-            "replicates; bands: 95 % t interval of the mean, of three or more, cut off where the "
-            "replicates end; dashed: mean of the dense network of that run.",
-        )
-    along, places = _places(parts)
-    error = metric.error_title[:1].upper() + metric.error_title[1:]
-    dense = [
-        {
-            "place": place,
-            "of": of,
-            "replicate": record["replicate"],
-            "value": metric.error(record[key]),
-        }
-        for part, place in zip(parts, places, strict=True)
-        for record in _dense(part)
-        for of, key in (("test", metric.test), ("training", metric.train))
-        if record.get(key) is not None
-    ]
-    if dense:
-        found["dense"] = (
-            across.over_runs(
-                dense, along, metric.axis(f"{error} of the dense network"), ["test", "training"]
-            ),
-            f"{error} of the dense network on test and training data. Points: replicates; lines: "
-            "their means.",
-        )
-    for key, factor, axis, caption in (
-        ("distance", 1.0, "Distance from the initial weights", "How far the kept weights have gone in training: the "
-         "root of their mean squared change, of the dense network and of each arm's ticket"),
-        ("barrier", metric.scale, f"Barrier ({f'{metric.points} of {metric.error_title}'.removeprefix(' ')})",
-         f"How much worse the {metric.error_title} is between two trainings of one ticket that saw "
-         "the data in other "
-         "orders than at their ends" + ("; below 2 points they count as connected" if metric.fraction else "")),
-    ):  # fmt: skip
-        at = _lowest(parts)
-        rows = [
-            {"place": place, "of": arm, "replicate": k, "value": factor * value.value}
-            for part, place in zip(parts, places, strict=True)
-            for arm in (DENSE, *_arms(parts))
-            for k, value in _values(part, arm, at, key).items()
-        ]
-        if rows:
-            names = [
-                name for name in (DENSE, *_arms(parts)) if any(row["of"] == name for row in rows)
-            ]
-            found[key] = (
-                across.over_runs(rows, along, axis, names, drawing.colours(_arms(parts))),
-                f"{caption} at {percent(at)} % density. Points: replicates; lines: their means.",
-            )
-    return found
+def metric_grid(parts: Sequence[Part]) -> Grid:
+    """Return the headline metric on the test split, a column a run, as text."""
+    metric = metric_of(parts)
+    title = ", ".join(filter(None, (f"Test {metric.title}", metric.shown_unit)))
+    return _values_grid(parts, title, metric.test, metric.scale, metric.digits)
 
 
-def _own(part: Part) -> str:
-    said = "".join(
-        f"<li>{escape(sentence)}</li>" for sentence in decisions.sentences(part.records, part.asked)
-    )
-    return f"<p>{escape(part.label)}</p><ul class=verdicts>{said}</ul>" if said else ""
+def early_stop_grid(parts: Sequence[Part]) -> Grid:
+    """Return the steps of the early stops, a column a run, as text."""
+    return _values_grid(parts, "Early-stop step", "early_stop_step", 1, 0)
+
+
+def distance_grid(parts: Sequence[Part]) -> Grid:
+    """Return how far kept weights move in training, a column a run, as text."""
+    title = "Distance of the kept weights from where they began (root mean square)"
+    return _values_grid(parts, title, "distance", 1, 4)
+
+
+def barrier_grid(parts: Sequence[Part]) -> Grid:
+    """Return the barriers between two trainings of a ticket, a column a run, as text."""
+    metric = metric_of(parts)
+    title = ", ".join(filter(None, ("Barrier between two trainings of one ticket", metric.points)))
+    return _values_grid(parts, title, "barrier", metric.scale, metric.digits)
+
+
+def rows_over_runs(parts: Sequence[Part], key: str, factor: float) -> list[dict[str, Any]]:
+    """Return what `across.over_runs` draws of a value of the tickets at the lowest density that
+    every run reaches.
+    """
+    at, rows = lowest_of(parts), []
+    for part, place in zip(parts, places_of(parts)[1], strict=True):
+        for arm in (DENSE, *arms_of(parts)):
+            for replicate, value in _values(part, arm, at, key).items():
+                rows.append(
+                    {
+                        "place": place,
+                        "of": arm,
+                        "replicate": replicate,
+                        "value": factor * value.value,
+                    }
+                )
+    return rows
 
 
 def _markdown(
@@ -244,39 +205,40 @@ def _markdown(
     return "\n\n".join(lines) + "\n"
 
 
-def _metric(parts: Sequence[Part]) -> Metric:
+def metric_of(parts: Sequence[Part]) -> Metric:
     """Return what all runs are compared by."""
     return parts[0].asked.metric
 
 
-def _arms(parts: Iterable[Part]) -> list[str]:
+def arms_of(parts: Iterable[Part]) -> list[str]:
+    """List the arms of all runs, those of the first run before all others."""
     return list(dict.fromkeys(arm for part in parts for arm in aggregate.arms(part.records)))
 
 
 def _searching(parts: Sequence[Part]) -> list[str]:
     drawn = frozenset[str]().union(*(part.asked.drawn for part in parts))
-    return [arm for arm in _arms(parts) if arm in drawn]
+    return [arm for arm in arms_of(parts) if arm in drawn]
 
 
 def _densities(parts: Sequence[Part]) -> list[float]:
     return sorted({density for part in parts for density in part.asked.at}, reverse=True)
 
 
-def _lowest(parts: Sequence[Part]) -> float:
+def lowest_of(parts: Sequence[Part]) -> float:
     """Return the lowest density asked for at which an arm of every run has a value."""
     lowest = 1.0
     for density in _densities(parts):
-        if all(_reaches(part, density, _metric(parts)) for part in parts):
+        if all(_reaches(part, density, metric_of(parts)) for part in parts):
             lowest = density
     return lowest
 
 
 def _reaches(part: Part, density: float, metric: Metric) -> bool:
     """Whether an arm of a run has a value at a density."""
-    return any(_values(part, arm, density, metric.test) for arm in _arms([part]))
+    return any(_values(part, arm, density, metric.test) for arm in arms_of([part]))
 
 
-def _dense(part: Part) -> list[Record]:
+def dense_of(part: Part) -> list[Record]:
     """Return the record of the dense network of each replicate."""
     found = {
         record["replicate"]: record for record in reversed(part.records) if record["round"] == 0
@@ -286,12 +248,12 @@ def _dense(part: Part) -> list[Record]:
 
 def _values(part: Part, arm: str, density: float, key: str) -> Mapping[int, Any]:
     try:
-        return values_at(_dense(part) if arm == DENSE else part.records, arm, density, key)
+        return values_at(dense_of(part) if arm == DENSE else part.records, arm, density, key)
     except ConfigError:  # an arm that this run has not
         return {}
 
 
-def _places(parts: Sequence[Part]) -> tuple[str, list[Any]]:
+def places_of(parts: Sequence[Part]) -> tuple[str, list[Any]]:
     """Return what the runs are drawn over: the one number in which they differ, or their labels."""
     if len(parts[0].settings) == 1:
         (name,) = parts[0].settings
@@ -307,14 +269,14 @@ def _number(value: Any) -> float | None:
 
 
 def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
-    first, metric = parts[0], _metric(parts)
+    first, metric = parts[0], metric_of(parts)
     if other_data(first, part):
         return []
     at = [1.0] if arm == DENSE else [
         density for density in _densities(parts)
         if _values(part, arm, density, metric.test).keys() & _values(first, arm, density, metric.test).keys()
     ]  # fmt: skip
-    both = [_dense(one) if arm == DENSE else one.records for one in (part, first)]
+    both = [dense_of(one) if arm == DENSE else one.records for one in (part, first)]
     if not at or not all(both):
         return []
     return compare_over(
@@ -329,12 +291,12 @@ def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
     )
 
 
-def _settings_grid(parts: Sequence[Part]) -> Grid:
+def settings_grid(parts: Sequence[Part]) -> Grid:
     """Return in what the runs differ: a row a run, or, where these are fewer than the settings,
     a column a run.
     """
     settings = _told_settings(parts)
-    metric = _metric(parts)
+    metric = metric_of(parts)
     dense = [aggregate.dense(part.records, metric) for part in parts]
     columns = settings | {
         "replicates": [str(aggregate.replicates(part.records)) for part in parts],
@@ -384,7 +346,7 @@ def _told(of: Spread, factor: float = 100, digits: int = 2) -> str:
 def _values_grid(parts: Sequence[Part], title: str, key: str, factor: float, digits: int) -> Grid:
     rows: list[list[str]] = []
     for density in (1.0, *_densities(parts)):
-        for arm in [DENSE] if density == 1.0 else _arms(parts):
+        for arm in [DENSE] if density == 1.0 else arms_of(parts):
             of = [
                 [value.value for value in _values(part, arm, density, key).values()]
                 for part in parts
@@ -398,10 +360,11 @@ def _values_grid(parts: Sequence[Part], title: str, key: str, factor: float, dig
     return Grid(title, ["density %", "arm"], [("", [part.label for part in parts])], rows)
 
 
-def _differences_grid(parts: Sequence[Part]) -> Grid:
-    rows, metric = [], _metric(parts)
+def differences_grid(parts: Sequence[Part]) -> Grid:
+    """Return how each run differs from the first one, arm by arm, as text."""
+    rows, metric = [], metric_of(parts)
     for part in parts[1:]:
-        for arm in (DENSE, *_arms(parts)):
+        for arm in (DENSE, *arms_of(parts)):
             for one in _against_first(parts, part, arm):
                 paired = one.paired
                 low, high = paired.low, paired.high or 0.0
@@ -418,7 +381,7 @@ def _differences_grid(parts: Sequence[Part]) -> Grid:
                     ]
                 )
     alpha = parts[0].asked.alpha
-    heads = ["density %", "n", "difference", f"{percent(1 - alpha)} % interval", "shown"]
+    heads = ["density %", "n", "difference", f"{percent(1 - alpha)} % interval", "outcome"]
     title = ", ".join(
         filter(None, (f"Differences between the runs in test {metric.title}", metric.points))
     )

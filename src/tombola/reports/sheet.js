@@ -1,0 +1,41 @@
+// Draws a chart when its place is first seen: those in folds wait until these are opened. One that
+// says how much room its axes and names take follows the width of its place.
+function chart(id, spec, options) {
+  const place = document.getElementById(id);
+  const room = (spec.usermeta || {}).room;
+  let width = 0;
+  function draw() {
+    const now = place.clientWidth;
+    if (!now || now === width || (width && !room)) return;
+    width = now;
+    if (room) {
+      for (const view of spec.vconcat || [spec]) view.width = Math.max(120, now - room);
+    } else if (!spec.vconcat) {
+      spec.width = "container";
+    }
+    vegaEmbed(place, spec, options).catch(console.error);
+  }
+  new ResizeObserver(() => requestAnimationFrame(draw)).observe(place);
+}
+
+// An address or a click in the menu that leads into a fold opens it.
+function unfold() {
+  const target = document.getElementById(location.hash.slice(1));
+  const fold = target && target.closest("details");
+  if (!fold) return;
+  fold.open = true;
+  fold.scrollIntoView();
+}
+addEventListener("hashchange", unfold);
+document.querySelector("nav").addEventListener("click", () => setTimeout(unfold));
+unfold();
+
+// Print has everything.
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const fold of closed) fold.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const fold of closed) fold.open = false;
+});
