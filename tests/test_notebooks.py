@@ -73,6 +73,20 @@ def test_values_are_printed_in_one_line(outcome):
         assert len(text) <= 300
 
 
+def test_data_and_what_a_training_gave_are_printed_in_one_line_too(outcome):
+    images, labels = torch.rand(9, 1, 4, 4), torch.arange(9) % 3
+    data = tombola.from_tensors(images, labels, images[:3], labels[:3])
+    assert repr(data) == "<Dataset: 9 training, 3 test examples; 1 x 4 x 4; 3 classes>"
+    splits = tombola.split(data, valid=3)
+    assert repr(splits).startswith("<Splits: 6 training, 3 validation, 3 test examples; 1 x 4 x 4")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    task = tombola.Classification(model, splits, head="1")
+    mask = tombola.ones(model, prunable="all")
+    job = tombola.Job(task.initial_state(), mask, tombola.Training(epochs=1, batch_size=3), seed=0)
+    assert repr(tombola.run_job(job, task)).startswith("<Trained: 2 steps; 6 examples seen; ")
+    assert repr(Run(outcome.folder).records) == "<Records: 12 results; lth, random>"
+
+
 def test_a_result_says_what_it_is_of_and_what_was_measured():
     record = {"arm": "lth", "replicate": 0, "round": 1, "kept": 8, "density": 0.8, "mask_digest": "a",
               "evaluated": True, "samples_seen": 600, "test_accuracy": 0.975, "test_loss": 0.3}  # fmt: skip
@@ -167,9 +181,9 @@ def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("executed")
     path = folder / NOTEBOOK.name
     shutil.copyfile(NOTEBOOK, path)
-    done = subprocess.run(
-        [sys.executable, "-c", EXECUTE, str(path)], capture_output=True, text=True, timeout=240
-    )
+    command = [sys.executable, "-c", EXECUTE, str(path)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    assert (folder / "runs").is_dir(), done.stderr[-2000:]
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(path.read_text(encoding="utf-8"))
 

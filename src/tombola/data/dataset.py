@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tombola.data.pictures import Files, Pictures
 from tombola.ground.errors import DataError
+from tombola.ground.notebooks import one_line
 
 SHARE = 0.5  # of the free memory that a data set may take; every worker process holds one
 _ROWS = 4096  # images that are checked together, so that a large set is never copied
@@ -58,6 +59,11 @@ class Dataset:
     moments: tuple[Tensor, Tensor] | None = None
     moments_of: int | None = None
     class_names: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        examples = f"{len(self.train_labels):,} training, {len(self.test_labels):,} test examples"
+        shape = _times(self.train_images.shape[1:])
+        return one_line("Dataset", examples, shape, f"{self.num_classes} classes")
 
     def __post_init__(self) -> None:
         # Each part by itself first, so that what is compared is known to be of the right kind.

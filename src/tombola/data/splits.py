@@ -23,6 +23,7 @@ from tombola.data.pictures import Pictures
 from tombola.ground import seeds
 from tombola.ground.checking import own_numbers
 from tombola.ground.errors import ConfigError, DataError, shown
+from tombola.ground.notebooks import one_line
 
 _ROWS = 1024  # images that are converted to float64 together
 
@@ -116,6 +117,12 @@ class Splits:
     skipped: int = 0
     classes: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        trained = f"{len(self.train):,} training, {len(self.valid):,} validation"
+        shape = " x ".join(map(str, self.image_shape))
+        classes = f"{self.num_classes} classes"
+        return one_line("Splits", f"{trained}, {len(self.test):,} test examples", shape, classes)
 
     @property
     def has_valid(self) -> bool:

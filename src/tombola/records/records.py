@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tombola.ground.errors import ConfigError, InvariantError
 from tombola.ground.files import cannot_write, write_whole
 from tombola.ground.metrics import CLASSIFIED, Metric
+from tombola.ground.notebooks import one_line
 from tombola.records.results import Cost as Cost
 from tombola.records.results import Kind, Result, kinds
 from tombola.records.results import Record as Record
@@ -77,6 +78,10 @@ class Records:
         self.repaired = False
         if path.exists():
             self._read(repair)
+
+    def __repr__(self) -> str:
+        arms = dict.fromkeys(arm for arm, _ in self._rounds)
+        return one_line("Records", f"{len(self)} results", ", ".join(arms))
 
     def _read(self, repair: bool) -> None:
         first: Record | None = None  # with layers: all others must have the same

@@ -152,6 +152,10 @@ class Trained:
     mask: dict[str, Tensor] | None = None
     cuts: list[tuple[int, dict[str, int]]] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        examples = f"{self.samples:,} examples seen"
+        return one_line("Trained", f"{self.steps:,} steps", examples, f"{self.seconds:.1f} s")
+
     @property
     def state(self) -> dict[str, Tensor]:
         """The selected state: the one that is pruned and tested."""
