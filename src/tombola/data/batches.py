@@ -10,7 +10,6 @@ another batch size or another worker sees the same picture.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,42 +18,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from tombola.data.settings import Augment as Augment
 from tombola.data.splits import Split
 from tombola.ground import seeds
-from tombola.ground.checking import own_numbers, take_own_numbers_
+from tombola.ground.checking import own_numbers
 from tombola.ground.errors import ConfigError, InputError, shown
 
 _MOST_NORMALISED = 64 * 2**20  # bytes of a split that is kept normalised
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Augmentation of training images, in the order crop, flip, rotate; none by default.
-
-    Attributes:
-        crop: Pixels of zero padding around an image before a random crop of its original size.
-        flip: Mirror left and right, with a probability of one half.
-        rotate: Degrees; an image is rotated about its centre by a random angle between minus and
-            plus this.
-    """
-
-    crop: int = 0
-    flip: bool = False
-    rotate: float = 0.0
-
-    def __post_init__(self) -> None:
-        take_own_numbers_(self)
-        if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 0:
-            raise ConfigError(
-                f"augment.crop is {shown(self.crop)}; it is a whole number of pixels, at least 0"
-            )
-        if not isinstance(self.flip, bool):
-            raise ConfigError(f"augment.flip is {shown(self.flip)}; it is true or false")
-        is_number = isinstance(self.rotate, int | float) and not isinstance(self.rotate, bool)
-        if not is_number or not 0 <= self.rotate <= 180:
-            raise ConfigError(
-                f"augment.rotate is {shown(self.rotate)}; it is an angle from 0 to 180 degrees"
-            )
 
 
 PLAIN = Augment()

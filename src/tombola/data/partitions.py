@@ -13,12 +13,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from tombola.data.settings import Skew as Skew
 from tombola.ground import seeds
 from tombola.ground.checking import own_numbers, take_own_numbers_
 from tombola.ground.errors import ConfigError
@@ -72,26 +72,6 @@ class Partition:
 
 
 WHOLE = Partition()
-
-
-@dataclass(frozen=True)
-class Skew:
-    """How unevenly classes are represented: each misses its own fraction of training examples.
-
-    Attributes:
-        most: The largest fraction; each class's is drawn uniformly between 0 and this one.
-        of: Where they are missing: in "all" trainings, or only in those of the "search".
-    """
-
-    most: float
-    of: Literal["all", "search"] = "all"
-
-    def __post_init__(self) -> None:
-        take_own_numbers_(self)
-        if not 0 < self.most < 1:
-            raise ConfigError(
-                f"data.skew.most is {self.most:g}; it is a fraction between 0 and 1, so 30 % is 0.3"
-            )
 
 
 def skewed(labels: Int64[Tensor, " examples"], skew: Skew, seed: int) -> Partition:

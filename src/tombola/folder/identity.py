@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tombola.ground.files import users_path
-from tombola.masks.digests import digest_json
 from tombola.schema.recipe import FORMAT, Recipe
+from tombola.ticket_format import digest_json
 
 # What all arms of a run share; a run whose recipe differs in one of these is another run.
 SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")

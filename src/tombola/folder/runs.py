@@ -38,12 +38,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tombola import ticket_format
 from tombola.folder.contents import (
@@ -63,8 +61,6 @@ from tombola.ground.errors import ConfigError, DamagedError, TicketError, near
 from tombola.ground.files import cannot_write, clear_parts
 from tombola.ground.metrics import CLASSIFIED, Metric
 from tombola.ground.notebooks import card, one_line
-from tombola.ground.types import Mask
-from tombola.masks.digests import digest_json
 from tombola.methods.own import facts_of
 from tombola.records import choosing, seals
 from tombola.records.best import Best, of_record
@@ -74,8 +70,13 @@ from tombola.records.results import lacking
 from tombola.records.seals import Seals
 from tombola.records.storage import Store, log_error
 from tombola.schema.recipe import FORMAT, Decision, Recipe, parse, section
-from tombola.search.work import Train
-from tombola.tickets import RewindPoints, Ticket
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tombola.ground.types import Mask
+    from tombola.tickets import Ticket
+
 
 # what a packed run knows its predictions by
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
@@ -346,7 +347,7 @@ class Run:
 
     def arm_digest(self, name: str) -> str:
         """Digest of an arm's definition."""
-        return digest_json(self.definition(name))
+        return ticket_format.digest_json(self.definition(name))
 
     def best(
         self,
@@ -397,12 +398,16 @@ class Run:
 
     def has_trained(self, digest: str) -> bool:
         """Whether a training is kept here, by its job's digest."""
+        from tombola.search.work import Train
+
         return Store(self.trainings).kept(Train, digest)
 
     def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
         """Return the tickets of the first rounds that have both a ticket and a record, without
         a gap.
         """
+        from tombola.tickets import Ticket
+
         tickets: list[Ticket] = []
         points: dict[Path, Any] = {}
         before: Record | None = self.record(arm, replicate, 0)
@@ -463,6 +468,8 @@ class Run:
         Raises:
             TicketError: The file is missing or damaged.
         """
+        import torch
+
         path = self.ticket_path(arm, replicate, index)
         try:
             file = ticket_format.read(path)
@@ -496,6 +503,8 @@ class Run:
         Raises:
             ConfigError: The file is not there, or not what was written.
         """
+        import torch
+
         path = self._candidates_path(arm, replicate, index)
         try:
             packed = self.seals.read_tensors(path)
@@ -813,6 +822,8 @@ class RunFolder(Run):
         tell: Callable[[str], None] = lambda _: None,
         metrics: Sequence[Metric] = CLASSIFIED,
     ) -> None:
+        from tombola.tickets import RewindPoints
+
         self.recipe = recipe
         self.metrics = tuple(metrics)
         self.digest = run_digest(recipe)
@@ -930,6 +941,8 @@ class RunFolder(Run):
         self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]
     ) -> None:
         """Keep the mask of every partition, eight weights a byte."""
+        import torch
+
         packed = {
             f"{number}.{name}": torch.from_numpy(np.packbits(keep.cpu().numpy()))
             for number, candidate in enumerate(candidates)
@@ -1023,6 +1036,8 @@ def is_of_round(origin: Mapping[str, Any], arm: str, replicate: int, index: int)
 
 def _unpacked(bits: Tensor, like: Tensor) -> Tensor:
     """Return a mask of a weight's shape from its bits."""
+    import torch
+
     return torch.from_numpy(np.unpackbits(bits.numpy(), count=like.numel()).astype(bool)).view(
         like.shape
     )

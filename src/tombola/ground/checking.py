@@ -17,7 +17,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
-from tombola.ground.errors import ConfigError, DamagedError, near, shown
+from tombola.ground.errors import ConfigError, DamagedError, InputError, near, shown
 
 MOST_ENTRIES = 1000  # of a list in a recipe
 MOST_BITS = 128  # of a whole number
@@ -87,6 +87,22 @@ def check_most(data: object, most: Mapping[str, float], where: str = "") -> None
         for entry in entries:
             if isinstance(entry, int | float) and entry > bound:
                 raise ConfigError(f"{dotted} is {shown(entry)}; it is at most {_number(bound)}")
+
+
+def check_rate(rate: float, name: str = "rate") -> None:
+    """Refuse a rate that is no fraction.
+
+    Raises:
+        InputError: The rate is not a number from 0 to 1.
+
+    >>> check_rate(0.2)
+    """
+    rate = own_numbers(rate)
+    if isinstance(rate, bool) or not isinstance(rate, int | float):  # Python counts True as 1
+        raise InputError(f"{name} is {rate!r}; it is a number from 0 to 1")
+    if not 0 <= rate <= 1:
+        hint = f", so {rate:g} % is {rate / 100:g}" if 1 < rate < 100 else ""
+        raise InputError(f"{name} is {rate:g}; it is a fraction from 0 to 1{hint}")
 
 
 def _number(bound: float) -> str:

@@ -14,11 +14,12 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from tombola.ground.errors import ConfigError, shown
+
+if TYPE_CHECKING:
+    import torch
 
 Kind = Literal["cpu", "cuda"]
 _ALWAYS_ALLOWED = 64  # workers or threads, however few cores the machine has
@@ -50,6 +51,8 @@ def kind_of(name: str) -> Kind:
     >>> kind_of("cpu")
     'cpu'
     """
+    import torch
+
     check(name)
     # Never falls back to the CPU: the result would have another digest than was asked for.
     has_cuda = torch.cuda.is_available()
@@ -71,6 +74,8 @@ def gpus(name: str) -> int:
     >>> gpus("cpu")
     0
     """
+    import torch
+
     if kind_of(name) == "cpu":
         return 0
     return 1 if name.startswith("cuda:") else torch.cuda.device_count()
@@ -84,6 +89,8 @@ def take_turn(number: int) -> None:
 
 def device(name: str) -> torch.device:
     """Return the device of a name in this process: of several GPUs, the worker's own."""
+    import torch
+
     if kind_of(name) == "cpu":
         return torch.device("cpu")
     index = int(name[5:]) if name.startswith("cuda:") else _turn % gpus(name)
@@ -135,6 +142,8 @@ def autocast(kind: str, precision: str) -> Callable[[], AbstractContextManager[A
     ...     torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype
     torch.float32
     """
+    import torch
+
     if precision == "bf16":
         return functools.partial(torch.autocast, kind, torch.bfloat16)
     return nullcontext
@@ -147,6 +156,8 @@ def numbers(kind: str, precision: str) -> Iterator[None]:
     On CUDA float32 is float32: by default torch rounds convolutions to tf32. Algorithms are
     deterministic and not chosen by timing, so that the same training gives the same bits.
     """
+    import torch
+
     if kind == "cpu":
         yield
         return
@@ -169,12 +180,16 @@ def numbers(kind: str, precision: str) -> Iterator[None]:
 
 def wait(device: torch.device) -> None:
     """Wait until a device has finished its work: a GPU runs asynchronously."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def free_memory(device: torch.device) -> int:
     """Return the free bytes of a device; on the CPU, what the system has without swapping."""
+    import torch
+
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123
@@ -187,12 +202,16 @@ def free_memory(device: torch.device) -> int:
 
 def reset_peak_memory(device: torch.device) -> None:
     """Begin to record the peak memory of a GPU; that of a process is always recorded."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> int:
     """Return the peak memory in bytes: on a GPU since the reset, else since the process began."""
+    import torch
+
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

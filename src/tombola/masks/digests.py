@@ -6,9 +6,7 @@ by `tombola.ticket_format`, so that a digest can be checked without torch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 from tombola import ticket_format
 from tombola.ground.errors import InputError
 from tombola.ground.types import Mask
+from tombola.ticket_format import digest_json as digest_json
 
 DTYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8,
@@ -61,18 +60,6 @@ def digest_mask(mask: Mask) -> str:
     return ticket_format.digest_masks(
         (name, tuple(keep.shape), pack(name, keep)) for name, keep in mask.items()
     )
-
-
-def digest_json(value: Any) -> str:
-    """Return the sha256 over the canonical JSON text of a value: keys sorted, no spaces, UTF-8.
-
-    Raises:
-        InputError: JSON has no such value; the message says where it is.
-
-    >>> digest_json({"a": 1, "b": [2]}) == digest_json({"b": [2], "a": 1})
-    True
-    """
-    return hashlib.sha256(ticket_format.canonical_json(value).encode()).hexdigest()
 
 
 def contents(name: str, tensor: Tensor) -> ticket_format.Contents:

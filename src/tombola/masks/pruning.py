@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tombola.ground.checking import own_numbers
+from tombola.ground.checking import check_rate as check_rate
 from tombola.ground.errors import InputError
 from tombola.ground.types import Mask, Scores
 from tombola.masks import masks, names
@@ -134,22 +134,6 @@ def _removals_by_count(
             )
         remove[group_name] = kept[group_name] - int(value)
     return remove
-
-
-def check_rate(rate: float, name: str = "rate") -> None:
-    """Refuse a rate that is no fraction.
-
-    Raises:
-        InputError: The rate is not a number from 0 to 1.
-
-    >>> check_rate(0.2)
-    """
-    rate = own_numbers(rate)
-    if isinstance(rate, bool) or not isinstance(rate, int | float):  # Python counts True as 1
-        raise InputError(f"{name} is {rate!r}; it is a number from 0 to 1")
-    if not 0 <= rate <= 1:
-        hint = f", so {rate:g} % is {rate / 100:g}" if 1 < rate < 100 else ""
-        raise InputError(f"{name} is {rate:g}; it is a fraction from 0 to 1{hint}")
 
 
 def _is_whole_number(value: object) -> bool:

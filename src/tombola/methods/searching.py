@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tombola.ground import catalogue
+from tombola.ground.checking import check_rate
 from tombola.ground.errors import ConfigError, shown
 from tombola.masks.schedules import ScopeName
 from tombola.methods.method import MOST_ROUNDS, Match, Method, Reach, falling
@@ -332,8 +333,6 @@ class Rounds(Search):
         return max(self.rate.values()) if isinstance(self.rate, dict) else self.rate or 0.0
 
     def check(self, where: str) -> None:
-        from tombola.masks.pruning import check_rate
-
         if self.exact and self.reach is None:
             raise ConfigError(f"{where}.exact has no meaning without reach")
         if self.rate == 0:

@@ -9,15 +9,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from tombola.ground.errors import ConfigError, InputError, TicketError
 from tombola.ground.metrics import ACCURACY, Metric
-from tombola.ground.types import State
-from tombola.masks.masks import from_zeros
 from tombola.records.choosing import (
     best_of_run,
     metrics_of,
@@ -30,7 +25,13 @@ from tombola.records.choosing import (
 from tombola.records.layout import Layout
 from tombola.records.records import Record
 from tombola.records.storage import Store
-from tombola.tickets import Ticket
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tombola.ground.types import State
+    from tombola.tickets import Ticket
+
 
 # What the origin of a dense network shares with those of the tickets that it was pruned to.
 _SHARED_ORIGIN: tuple[str, ...] = ("model", "data", "inputs", "training", "prunable")
@@ -140,6 +141,8 @@ def of_record(run: Path, record: Record, keep: str | None = None) -> Best:
         ConfigError: The record's training was not kept, or is not the record's.
         TicketError: The ticket is missing, damaged, or not the record's.
     """
+    from tombola.tickets import Ticket
+
     which = f"{record['arm']}, round {record['round']} of replicate {record['replicate']}"
     digest = record.get("training_digest")
     file = training_path(run, record)
@@ -177,6 +180,11 @@ def _dense_ticket(run: Path, record: Record, state: State, about: Mapping[str, A
     What is prunable, and what its origin shares with those of tickets, is read from a ticket of the
     replicate; without one it has no mask.
     """
+    import torch
+
+    from tombola.masks.masks import from_zeros
+    from tombola.tickets import Ticket
+
     mask: dict[str, Tensor] = {}
     origin: dict[str, Any] = {}
     pruned = _any_ticket(run, record["replicate"])
@@ -196,6 +204,8 @@ def _dense_ticket(run: Path, record: Record, state: State, about: Mapping[str, A
 
 def _any_ticket(run: Path, replicate: int) -> Ticket | None:
     """Return a ticket of a replicate, or ``None`` where there is none."""
+    from tombola.tickets import Ticket
+
     for path, (_, number, index) in Layout.of(run).ticket_files():
         if number == replicate and index == 1:
             return Ticket.load(path)
@@ -240,6 +250,8 @@ def record_of(path: str | os.PathLike[str]) -> tuple[Path | None, Record | None]
     Raises:
         InputError: The ticket or the records are damaged.
     """
+    from tombola.tickets import Ticket
+
     run = run_above(Path(path))
     if run is None:
         return None, None

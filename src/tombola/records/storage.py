@@ -14,18 +14,20 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tombola.ground.errors import ConfigError, DamagedError
 from tombola.ground.files import write_whole
-from tombola.ground.types import State
 from tombola.records.layout import MACHINE
 from tombola.records.seals import Seals
-from tombola.search.work import KINDS, Train, Work
-from tombola.training.jobs import Trained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tombola.ground.types import State
+    from tombola.search.work import Work
+    from tombola.training.jobs import Trained
+
 
 Result = TypeVar("Result")
 _STARTS = "starts"  # a folder of their own: they are no results
@@ -84,6 +86,8 @@ class Store:
         self, kind: type[Work[Result]], digest: str, result: Result
     ) -> list[bytes | memoryview]:
         """Return the file of a result, in pieces; it is the same in every store."""
+        import torch
+
         tensors, facts = kind.to_file(result)
         # Facts as a tensor, not as metadata: safetensors keeps no order there, and equal content
         # gives equal files.
@@ -104,6 +108,8 @@ class Store:
 
     def trained(self, digest: str) -> Trained | None:
         """Return a finished training, as `read`."""
+        from tombola.search.work import Train
+
         return self.read(Train, digest)
 
     def remove(self, kind: type[Work[Any]], digest: str) -> None:
@@ -112,6 +118,8 @@ class Store:
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Remove all trainings but these, and all other results; without any, the folder too."""
+        from tombola.search.work import Train
+
         for path in self.folder.glob("*.*"):
             if path.suffix != f".{Train.kind}" or path.stem not in digests:
                 path.unlink(missing_ok=True)
@@ -125,6 +133,8 @@ class Store:
         Raises:
             ConfigError: It is no result of any kind of work, or not what was written.
         """
+        from tombola.search.work import KINDS
+
         if path.suffix[1:] not in KINDS:
             raise ConfigError(f"'{path}' is no file of a run; take it away")
         self._read(path)
@@ -179,6 +189,8 @@ class Store:
         return self.folder / f"{digest}.{kind.kind}"
 
     def _read(self, path: Path) -> Any:
+        from tombola.search.work import KINDS
+
         tensors: dict[str, Tensor] = self._seals.tensors_in(path, self._raw(path))
         try:
             facts = json.loads(bytes(tensors.pop("facts").numpy()))

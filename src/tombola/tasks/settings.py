@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tombola.data.batches import Augment
-from tombola.data.partitions import Skew
+from tombola.data.settings import Augment, Skew
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from tombola.ticket_format.reading import rewind_folders as rewind_folders
 from tombola.ticket_format.reading import verify as verify
 from tombola.ticket_format.reading import verify_rewind_point as verify_rewind_point
 from tombola.ticket_format.texts import canonical_json as canonical_json
+from tombola.ticket_format.texts import digest_json as digest_json
 from tombola.ticket_format.writing import encode as encode
 from tombola.ticket_format.writing import encode_rewind_point as encode_rewind_point
 from tombola.ticket_format.writing import write as write

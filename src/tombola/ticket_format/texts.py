@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -28,6 +29,18 @@ def canonical_json(value: Any) -> str:
     """
     data = json_data(value, "value")
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_json(value: Any) -> str:
+    """Return the sha256 over the canonical JSON text of a value: keys sorted, no spaces, UTF-8.
+
+    Raises:
+        InputError: JSON has no such value; the message says where it stands.
+
+    >>> digest_json({"a": 1, "b": [2]}) == digest_json({"b": [2], "a": 1})
+    True
+    """
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def json_data(value: Any, where: str, depth: int = 0) -> Any:
