@@ -23,15 +23,15 @@ sys.meta_path.insert(0, Refuses())
 """
 COMMANDS = [
     "--help",
-    "run --help",
     "list",
     "list --json",
     "list arms",
-    "list data",
+    "list entries",
     "list recipes",
     f"runs --runs {FINDINGS}",
     f"runs --runs {FINDINGS} --json",
     "completion bash",
+    "schema",
     "run digits --print_config",
 ]
 

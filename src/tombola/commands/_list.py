@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tombola.commands.command import Command, add_json, print_json
 from tombola.ground.contracts import CONTRACTS
+
+if TYPE_CHECKING:
+    from tombola.schema.entries import Entry
 
 CATALOGUES = (
     "data",
@@ -19,6 +22,7 @@ CATALOGUES = (
     "executors",
     "sections",
     "arms",
+    "entries",
     "recipes",
 )
 _PACKAGES = {"sections": "tombola.reports.sections"}  # that are not called as their catalogue
@@ -61,6 +65,10 @@ def _as_data(catalogue: str) -> list[Any]:
         from tombola.methods import every_card
 
         return [asdict(card) for card in every_card()]
+    if catalogue == "entries":
+        from dataclasses import asdict
+
+        return [asdict(entry) for entry in _entries()]
     if catalogue == "recipes":
         return [
             {"name": name, "summary": summary, "cost": cost} for name, summary, cost in _recipes()
@@ -72,6 +80,7 @@ def _print_names(catalogue: str) -> None:
     names = ", ".join(_names(catalogue))
     more = {
         "arms": " (tombola list arms says what each is)",
+        "entries": " (tombola list entries says what each means)",
         "recipes": " (tombola list recipes says what each is and costs)",
     }
     print(f"{catalogue}: {names}{more.get(catalogue, '')}")
@@ -85,6 +94,12 @@ def _print_catalogue(catalogue: str) -> None:
 
         rows = [[card.name, card.role, f"{card.summary}\n{card.entry}"] for card in every_card()]
         print_table(["arm", "role", "what it is, and its entry in a recipe"], rows)
+    elif catalogue == "entries":
+        entry_rows = []
+        for entry in _entries():
+            takes = f"{entry.values} (default: {entry.default})" if entry.default else entry.values
+            entry_rows.append([entry.name, f"{entry.meaning}\n{takes}".replace("`", "")])
+        print_table(["entry of a recipe", "what it means, and what it takes"], entry_rows)
     elif catalogue == "recipes":
         print_table(["recipe", "what it is", "cost"], _recipes())
     else:
@@ -100,6 +115,10 @@ def _names(catalogue: str) -> list[str]:
         from tombola.methods import every_card
 
         return [card.name for card in every_card()]
+    if catalogue == "entries":
+        from tombola.schema.recipe import entry_names
+
+        return entry_names()
     if catalogue == "recipes":
         from tombola import recipes
 
@@ -107,6 +126,13 @@ def _names(catalogue: str) -> list[str]:
     from tombola.ground.catalogue import entries
 
     return entries(_PACKAGES.get(catalogue, f"tombola.{catalogue}"))
+
+
+def _entries() -> list[Entry]:
+    """Return every entry that a recipe may have, section by section."""
+    from tombola.schema.entries import sections
+
+    return [entry for entries in sections().values() for entry in entries]
 
 
 def _recipes() -> list[tuple[str, str, str]]:

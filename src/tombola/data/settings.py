@@ -14,10 +14,10 @@ class Augment:
     """Augmentation of training images, in the order crop, flip, rotate; none by default.
 
     Attributes:
-        crop: Pixels of zero padding around an image before a random crop of its original size.
+        crop: Pixels of zeros put around an image before a random part of its original size is cut
+            out.
         flip: Mirror left and right, with a probability of one half.
-        rotate: Degrees; an image is rotated about its centre by a random angle between minus and
-            plus this.
+        rotate: Rotate about the centre by an angle between minus and plus this, in degrees.
     """
 
     crop: int = 0
@@ -44,8 +44,10 @@ class Skew:
     """How unevenly classes are represented: each misses its own fraction of training examples.
 
     Attributes:
-        most: The largest fraction; each class's is drawn uniformly between 0 and this one.
-        of: Where they are missing: in "all" trainings, or only in those of the "search".
+        most: Of each class another fraction of the training examples is missing, drawn uniformly
+            between 0 and this.
+        of: Where they are missing: in ``all`` trainings, or in those of the ``search`` alone, so
+            tickets are evaluated on all.
     """
 
     most: float

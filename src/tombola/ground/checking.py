@@ -231,8 +231,8 @@ def _rank(wrong: Mapping[str, Any]) -> int:
 def _in_words(wrong: Mapping[str, Any], hint: Any, value: Any, dotted: str) -> str:
     """Describe an error: the name of the value, the value, and what would be right."""
     place: Sequence[Any] = wrong["loc"]
-    kind = _dataclass_in(hint)
-    # From section to section, down to the wrong entry.
+    kind = dataclass_in(hint)
+    # From section to section, down to the entry that is wrong.
     while kind is not None and place:
         if isinstance(value, str) and (short := short_of(kind)):
             value = {short: value}
@@ -251,11 +251,11 @@ def _in_words(wrong: Mapping[str, Any], hint: Any, value: Any, dotted: str) -> s
             hint = hints_of(kind)[fields[entry].name]
         value = {str(key): item for key, item in value.items()}[entry]
         dotted = f"{dotted}.{entry}" if dotted else str(entry)
-        kind = _dataclass_in(hint)
+        kind = dataclass_in(hint)
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
         return f"{dotted} is {shown(value)}; no machine has such a number"
     meant = near(value, _choices(hint)) if isinstance(value, str) else ""
-    return f"{dotted} is {shown(value)}; it should be {_words(hint)}{'' if kind else '.'}{meant}"
+    return f"{dotted} is {shown(value)}; it should be {in_words(hint)}{'' if kind else '.'}{meant}"
 
 
 def _unknown(entry: str, known: Sequence[str], where: str) -> str:
@@ -266,15 +266,17 @@ def _unknown(entry: str, known: Sequence[str], where: str) -> str:
     )
 
 
-def _dataclass_in(hint: Any) -> Any:
-    """Return the dataclass that a type is, or is a mapping to; ``None`` if there is none."""
+def dataclass_in(hint: Any) -> Any:
+    """Return the dataclass that a type asks for, itself or as values of a mapping; ``None`` where
+    there is none.
+    """
     if dataclasses.is_dataclass(hint):
         return hint
     if typing.get_origin(hint) is dict:
-        return _dataclass_in(typing.get_args(hint)[1])
+        return dataclass_in(typing.get_args(hint)[1])
     if typing.get_origin(hint) in _UNIONS:
-        arguments = [argument for argument in typing.get_args(hint) if argument is not type(None)]
-        return _dataclass_in(arguments[0]) if len(arguments) == 1 else None
+        asked = [one for one in typing.get_args(hint) if one is not type(None)]
+        return dataclass_in(asked[0]) if len(asked) == 1 else None
     return None
 
 
@@ -305,15 +307,27 @@ def _choices(hint: Any) -> list[str]:
     return choices
 
 
-def _words(hint: Any) -> str:
-    """Describe a type in words."""
+def in_words(hint: Any, *, marked: bool = False) -> str:
+    """Say a type in words.
+
+    Args:
+        hint: The type.
+        marked: Mark choices as code, as Markdown does.
+
+    >>> in_words(int | None), in_words(Literal["last", "best"])
+    ('a whole number', 'one of last, best')
+    >>> in_words(Literal["last", "best"] | float, marked=True)
+    '`last`, `best` or a number'
+    """
     origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return "a mapping"
+    if marked and (origin is Literal or origin in _UNIONS):
+        return _alternatives(_marked(hint))
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin in _UNIONS:
-        return " or ".join(_words(hint) for hint in arguments if hint is not type(None))
+        return " or ".join(in_words(one) for one in arguments if one is not type(None))
     if origin in _LISTS:
         fixed_length = origin is tuple and arguments and arguments[-1] is not ...
         number = f"{len(arguments)} " if fixed_length else ""
@@ -331,5 +345,28 @@ def _words(hint: Any) -> str:
     return words.get(hint, str(hint))
 
 
+def _marked(hint: Any) -> list[str]:
+    """Return what a type takes: its choices, marked as code, and other types in words."""
+    if typing.get_origin(hint) is Literal:
+        return [f"`{choice}`" for choice in typing.get_args(hint)]
+    if typing.get_origin(hint) not in _UNIONS:
+        return [in_words(hint)]
+    return [
+        words for one in typing.get_args(hint) if one is not type(None) for words in _marked(one)
+    ]
+
+
+def _alternatives(words: Sequence[str]) -> str:
+    """Join words as a sentence does.
+
+    >>> _alternatives(["a", "b", "c"])
+    'a, b or c'
+    """
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def _plural(hint: Any) -> str:
-    return {int: "whole numbers", float: "numbers", str: "texts"}.get(hint, str(hint))
+    plurals = {int: "whole numbers", float: "numbers", str: "texts"}
+    return plurals.get(
+        hint, "texts or mappings" if typing.get_origin(hint) in _UNIONS else str(hint)
+    )

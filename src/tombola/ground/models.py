@@ -156,6 +156,12 @@ def _finish_schema(kind: Any, schema: dict[str, Any]) -> None:
     for field in dataclasses.fields(kind):
         if "rest" in field.metadata:
             schema.get("properties", {}).pop(alias_of(field), None)
+    if (short := short_of(kind)) is not None:
+        section = dict(schema)
+        schema.clear()
+        schema["description"] = section.pop("description", "")
+        section.pop("title", None)
+        schema["anyOf"] = [{**section["properties"][short]}, section]
 
 
 def _made(kind: Any, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:

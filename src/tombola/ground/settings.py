@@ -32,41 +32,50 @@ _ZERO_OR_MORE = ("momentum", "weight_decay", "warmup", "warmup_steps")
 class Training:
     """How every training of an experiment runs; the same for all arms.
 
+    `tombola.training.loop.resolve_defaults` fills in what is left open. The last five may change
+    the last bits of a result, so they count in the digest.
+
     Attributes:
-        optimizer: "sgd", "adam" or "adamw".
+        optimizer: ``sgd`` (with ``momentum`` and ``nesterov``), ``adam`` or ``adamw`` (with
+            ``betas``).
         lr: Base learning rate.
-        momentum: Of SGD.
-        nesterov: Of SGD; needs momentum.
-        betas: Of Adam and AdamW.
-        weight_decay: As the optimiser has it: L2 for SGD and Adam, decoupled for AdamW.
-        epochs: Length in epochs; give this or ``steps``.
+        momentum: Of ``sgd``.
+        nesterov: Of ``sgd``; needs momentum.
+        betas: Of ``adam`` and ``adamw``.
+        weight_decay: As the optimiser has it: L2 for ``sgd`` and ``adam``, decoupled for ``adamw``.
+        epochs: Length in epochs. Give this or ``steps``.
         steps: Length in optimiser steps on the full training split.
-        batch_size: Examples a step.
-        schedule: "constant", "multistep" or "cosine" (down to zero at the end).
-        milestones: Epochs after which "multistep" multiplies the rate by ``gamma``; or
-            ``milestone_steps``.
+        batch_size: Examples per step.
+        schedule: ``constant``, ``multistep`` (needs milestones) or ``cosine`` (down to zero at the
+            end).
+        milestones: Epochs after which ``multistep`` multiplies the learning rate by ``gamma``. Or
+            give ``milestone_steps``.
         milestone_steps: The same in steps.
         gamma: Factor at each milestone.
-        warmup: Epochs of linear warmup from zero; or ``warmup_steps``.
+        warmup: Epochs of linear warmup from zero. Or give ``warmup_steps``.
         warmup_steps: The same in steps.
-        clip: Largest norm of all gradients together, after pruned weights' gradients are zeroed;
-            none if not given.
-        evaluate_every: Steps between two evaluations on the validation split; once an epoch if not
-            given.
-        patience: Evaluations without a better one, by ``select_by``, after which a training stops;
-            never if not given.
-        select: Which weights are pruned and tested: "last", or "best" on validation data. One rule
-            for all arms.
-        select_by: What "best" and the early-stop step go by: the lowest validation "loss", or the
-            best value of a metric that the task declares, such as "accuracy".
-        threads: Threads of one training.
-        precision: Numbers of the forward and backward pass: "float32"; "bf16" where autocast holds
-            it safe; "tf32", rounded products on CUDA.
-        channels_last: Lay images and convolutions out with the channels innermost.
-        compile: Train through ``torch.compile``: the kernel "compiled".
-        step: The kernel that runs the model, an entry of ``tombola.kernels`` or
-            ``package.module:Name``. `resolve_defaults` fills in what is left open. The last five
-            may all change bits, so they count in the digest.
+        clip: Largest norm of all gradients together, those of pruned weights excluded. No clipping
+            if not given.
+        evaluate_every: Steps between two evaluations on the validation split; one epoch if not
+            given. The early-stop step is the one with the lowest validation loss.
+        patience: Stop after this many evaluations without a better one, by ``select_by``. Never if
+            not given.
+        select: Which weights are pruned and tested: the ``last``, or the ``best`` on validation
+            data. One rule for all arms.
+        select_by: What ``best`` and the early-stop step go by: the lowest validation ``loss``, or
+            the best value of a metric that the task declares, such as ``accuracy``.
+        threads: CPU threads per training.
+        precision: Of the forward and backward pass. ``bf16``: bfloat16 where autocast considers it
+            safe, weights in float32. ``tf32``: rounded products, on CUDA alone. ``float32`` is
+            exact on CUDA too, where torch by default rounds convolutions.
+        channels_last: Lay images and convolutions out with the channels innermost. If not given,
+            true where the model has 2d convolutions.
+        compile: ``true`` is the same as ``step: compiled``.
+        step: The kernel that runs the model. ``traced``: a recording of one step instead of modules
+            and autograd, with the same bits. ``eager``: the model as it is written. ``compiled``:
+            through ``torch.compile``. Or one of your own, ``package.module:Name``. If not given,
+            ``traced`` on the CPU in float32 for models made of torch's own layers without batch
+            norm, hooks and code of your own; else ``eager``.
 
     Raises:
         ConfigError: A setting is out of its range, or two of them do not go together.

@@ -15,7 +15,7 @@ ScopeName = Literal["whole_model", "per_layer", "per_kind", "half_output"]
 
 @dataclass(frozen=True)
 class PruningSchedule:
-    """When weights are removed.
+    """When gradual pruning removes weights.
 
     Attributes:
         begin: The first cut, as a fraction of the training's steps.

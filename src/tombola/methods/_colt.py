@@ -25,18 +25,20 @@ class Colt(Rounds, OwnTraining):
     """Train and prune a model on each partition, keep the weights that all keep, rewind, repeat.
 
     Attributes:
-        partitions: Number of partitions.
-        split_by: What they divide: "classes" at random, "classes_in_order", "examples", or "seeds"
-            (nothing is divided; all data, other data orders).
-        head: Of class partitions: "own", a head of their size; or "full", labels kept and all
-            outputs.
-        remainder: Of classes that do not divide evenly: "kept", or "dropped" as the authors' code
-            does.
+        partitions: How many models a round trains, each on a partition of its own; two if not
+            given.
+        split_by: What the partitions divide. ``classes``: the classes, at random.
+            ``classes_in_order``: the classes as they are numbered. ``examples``: the examples, at
+            random. ``seeds``: nothing; each sees all data in another order.
+        head: Of partitions of classes. ``own``: a head for the partition's own classes. ``full``:
+            labels kept and all outputs.
+        remainder: Of classes in order that do not divide evenly: ``kept``, or ``dropped`` as the
+            authors' code does, with ``profile: repo`` alone.
         train_on: Which partition each candidate's model is trained on, from 1; ``[1, 1]`` cuts one
-            model twice.
-        combine: What makes the next mask: the weights that "all" candidates keep (COLT), that "any"
-            keeps, or "all_at_end": each partition searches by itself, and the finished tickets are
-            intersected.
+            model twice. Each on its own if not given.
+        combine: What makes the next mask. ``all``: the weights that all candidates keep, as COLT
+            does. ``any``: those that any keeps. ``all_at_end``: each partition searches by itself,
+            and the finished tickets are intersected.
     """
 
     partitions: int | None = None

@@ -19,7 +19,8 @@ class FineTune(LrRewind):
     """Prune and train on from the trained weights, at a low learning rate.
 
     Attributes:
-        lr: The rate the training ended with ("last"), "decayed" from it to zero, or a number.
+        lr: The learning rate that the training ended with (``last``), ``decayed`` from it to zero,
+            or a number.
     """
 
     lr: Literal["last", "decayed"] | float = "last"

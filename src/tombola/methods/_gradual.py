@@ -25,8 +25,8 @@ class Gradual(Scoring, OwnTraining):
     """Prune while training, along a cubic schedule; the mask that a training ends with is a ticket.
 
     Attributes:
-        pace: When weights go.
-        score: What weights are ranked by: an entry of ``tombola.scores`` or
+        pace: When weights are pruned during the training.
+        score: What weights are ranked by: an entry of `tombola.scores`, or a function of your own,
             ``package.module:function``.
     """
 

@@ -70,7 +70,12 @@ OLD_NAMES: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Reach:
-    """A density to reach in a number of rounds; one round is one-shot pruning."""
+    """A density to reach in a number of rounds; one round is one-shot pruning.
+
+    Attributes:
+        density: The fraction of the prunable weights that is left.
+        rounds: In how many rounds.
+    """
 
     density: float
     rounds: int
@@ -81,9 +86,9 @@ class Match:
     """Another arm whose kept weights are counted after every round.
 
     Attributes:
-        arm: Its name.
-        per: "group": as many in each group of that arm's scope; "layer": as many in every layer,
-            which separates *how many where* from *which*.
+        arm: The other arm's name.
+        per: ``group``: as many weights in each group of that arm's scope. ``layer``: as many in
+            every layer, which separates *how many where* from *which*.
     """
 
     arm: str = field(metadata={"short": True})
@@ -95,8 +100,8 @@ class Method:
     """What an arm does.
 
     Attributes:
-        evaluate_at: Evaluate only the rounds on both sides of these densities, of none (``[]``)
-            every round; the recipe's if not given.
+        evaluate_at: Evaluate only the rounds on both sides of these densities; ``[]``: every round.
+            The recipe's if not given. Not for ``dense``.
     """
 
     evaluate_at: tuple[float, ...] | None = None

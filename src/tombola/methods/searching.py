@@ -37,7 +37,9 @@ class Scoring(Method):
 
     Attributes:
         densities: The density after each round, by exact counts.
-        scope: Which weights compete: "whole_model", "per_layer", "per_kind" or "half_output".
+        scope: Which weights compete: those of the ``whole_model``, ``per_layer``, ``per_kind``
+            (convolutions and linear layers apart), or ``half_output`` (per layer, the output layer
+            at half the rate).
         allow_collapse: Go on when a layer has no weight left.
     """
 
@@ -137,13 +139,13 @@ class Search(Scoring):
     """A search, in rounds or at once.
 
     Attributes:
-        match: Instead of ``densities``, keep exactly as many weights after every round as another
-            arm.
-        score: What weights are ranked by: an entry of ``tombola.scores`` or
-            ``package.module:function``, or a mapping of its name and its options; of several, one
-            for each candidate.
-        scored: Which weights of a training are scored: those it "selected", the "last", or
-            "selected_then_last", the selected in round 1 and the last from then on.
+        match: Keep exactly as many weights after every round as another arm.
+        score: What weights are ranked by: an entry of `tombola.scores` or
+            ``package.module:function``, or a mapping of its name and its options, ``{name:
+            mine:snip, examples: 1000}``. A list has one for each candidate.
+        scored: Which weights of a training are scored: the ``selected`` ones, the ``last``, or
+            ``selected_then_last``, the selected in round 1 and the last from then on. One rule for
+            all arms.
     """
 
     match: Match | None = None
@@ -252,9 +254,9 @@ class Rounds(Search):
     """A search that prunes a little in every round.
 
     Attributes:
-        rate: Fraction of the kept weights that each partition removes in a round; one, or one per
-            group of the scope.
-        reach: Instead, a density to reach in a number of rounds.
+        rate: Fraction of the kept weights that each partition removes in a round; one, or one for
+            each group of the scope, ``{conv: 0.15, linear: 0.2}``.
+        reach: A density to reach in a number of rounds.
         exact: With ``reach``: exact counts instead of a rate.
     """
 

@@ -31,7 +31,7 @@ _MOST_ARMS, _LONGEST_CHAIN = 1000, 100
 _MOST = {
     "partitions": 1000, "train_on": 1000, "densities": 1, "evaluate_at": 1, "lr": 1e38, "score": 1,
 }  # fmt: skip
-_MATCHED = "lth"  # the method of an arm that says no more than which other one it matches
+MATCHED = "lth"  # the method of an arm that says no more than which other one it matches
 
 
 def read(given: Any, where: str, recorded: Mapping[str, Any] | None = None) -> Method:
@@ -66,7 +66,7 @@ reach, densities, exact, scope, score, scored, training, allow_collapse; method:
         tell_old_names(renamed)
     name = entries.pop("method", None)
     if name is None and entries.get("match") is not None:
-        name = _MATCHED
+        name = MATCHED
     if name is None:
         raise ConfigError(f"{where} needs a method ({', '.join(methods.names())}) or match: ARM")
     if not isinstance(name, str):
@@ -132,7 +132,7 @@ def tell_old_names(renamed: Mapping[str, str]) -> None:
 
 def _kind_of(entries: Mapping[str, Any], where: str, imports: bool) -> type[Method] | None:
     """Return the method that an arm names; ``None`` where it is not known or not to be imported."""
-    name = entries.get("method", _MATCHED)
+    name = entries.get("method", MATCHED)
     if not isinstance(name, str):
         return None
     if catalogue.is_own(name):

@@ -59,8 +59,9 @@ class Profile:
     """A named set of entries.
 
     Attributes:
-        name: "paper" or "repo".
-        but: Dotted names of those entries that the recipe sets otherwise; ``except`` in YAML.
+        name: ``paper`` or ``repo``.
+        but: Dotted names of the entries that the recipe sets otherwise, such as
+            ``training.milestones``.
     """
 
     name: Literal["paper", "repo"] = field(metadata={"short": True})

@@ -16,7 +16,14 @@ import yaml
 from tombola import recipes
 from tombola.evidence.comparisons import DENSE
 from tombola.ground import devices
-from tombola.ground.checking import check_most, check_plain, filled
+from tombola.ground.checking import (
+    alias_of,
+    check_most,
+    check_plain,
+    dataclass_in,
+    filled,
+    hints_of,
+)
 from tombola.ground.errors import ConfigError, InputError, near, shown
 from tombola.ground.settings import Training
 from tombola.methods import Method, held
@@ -45,12 +52,12 @@ class Until:
     """When a search stops; of several, whichever comes first.
 
     Attributes:
-        rounds: After so many rounds.
+        rounds: After this many rounds.
         density: In the first round at or below this fraction of the prunable weights.
         density_total: In the first round at or below this fraction of all conv, linear and norm
             weights.
         accuracy_drop: When a ticket's headline metric on validation data is worse than the dense
-            network's by more than this, such as an accuracy by 0.01; the ticket before it is the
+            network's by more than this, such as an accuracy by 0.01. The ticket before it is the
             result.
     """
 
@@ -75,8 +82,8 @@ class Decision:
     Attributes:
         margin: What still counts as "as accurate as", in the unit of the task's headline metric:
             0.01 is one point of accuracy. Without it the report gives intervals and no verdicts.
-        at: Densities at which arms are compared; ``evaluate_at`` or ``densities`` if not given,
-            else 50, 20, 10 %.
+        at: Densities at which arms are compared. If not given, ``evaluate_at`` or ``densities``,
+            else 50, 20 and 10 %.
         steps: How many steps later than the dense network's a ticket's early stop may be; one
             evaluation interval if not given.
         alpha: Level of the tests.
@@ -109,32 +116,35 @@ class Recipe:
     """An experiment: arms x replicates on one data set, with one model and one way of training.
 
     Attributes:
-        name: Begins the name of the run's folder.
-        task: What is learnt and measured: an entry of ``tombola.tasks``, or a function of the
-            user's own, ``package.module:function``.
-        data: The data set.
-        model: The model.
+        name: The run folder's name begins with it. If not given, the name of the file.
+        task: What is learnt and how it is measured: an entry of `tombola.tasks`, or a function of
+            your own, ``package.module:function``. The task declares its metrics; the first is the
+            headline, by which tickets are compared.
+        data: The data set, by its name or as a section.
+        model: The model, by its name or as a section.
         training: How every training runs.
         arms: What is compared, by name.
         until: When the searches stop.
         densities: The density after each round, by exact counts, of every arm that has no rate or
-            densities of its own: so all arms meet at the same densities.
-        evaluate_at: Densities on both sides of which each arm's rounds are evaluated, unless an arm
-            has its own; every round if not given.
+            densities of its own, so all arms meet at the same densities.
+        evaluate_at: Evaluate only the rounds on both sides of these densities; every round if not
+            given. An arm may have its own.
         verdict: What the report decides, and by what margin.
-        profile: "paper" or "repo" sets what the COLT paper, or its authors' code, does; see
-            `profiles`.
-        prunable: Which weights may be pruned: "no_head", "conv", "all", or patterns of parameter
-            names.
+        profile: Do what the COLT paper does (``paper``), or what its authors' code does (``repo``).
+        prunable: Which weights may be pruned. ``no_head``: convolutions and linear layers without
+            the output layer. ``conv``: convolutions alone, as in COLT's recipes. ``all``: the
+            output layer too. Or a list of patterns of parameter names.
         rewind: Step of the dense training that tickets are rewound to; 0 is the initial state.
-        replicates: How often each arm runs, each time with other seeds; replicate k of all arms
-            shares its seeds.
+        replicates: How often each arm runs, each time with other seeds. Replicate k of all arms
+            shares initial weights, data order, augmentation and partitions.
         seed: What all seeds are derived from.
-        device: "cpu", "cuda" or "cuda:1", or "auto": CUDA where torch finds a GPU. Its kind changes
-            bits and names the run; which one it is does not.
-        keep: Which trained weights stay when the run is complete: of "all" evaluated tickets, of
-            each arm's "best" (the last ticket, the one with the highest validation accuracy and the
-            sparsest that is as accurate as dense there), of each arm's "last", or "none". The dense
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``: CUDA where torch finds a GPU. The kind
+            of device changes the last bits, so it names the run; which GPU it is does not. With
+            ``cuda`` and several GPUs there is one worker for each.
+        keep: Which trained weights stay when a run is complete. ``all``: of all evaluated tickets.
+            ``best``: of each arm's last ticket, of the one with the highest validation accuracy, of
+            all and of those at most as dense as each density compared, and of the sparsest as
+            accurate as the dense network. ``last``: of each arm's last ticket. ``none``. The dense
             network's always stay.
     """
 
@@ -590,19 +600,17 @@ def entry_names(*, dotted: bool = False) -> list[str]:
     >>> "training" in entry_names(), "training.lr" in entry_names(dotted=True)
     (True, True)
     """
-    names = [entry.name for entry in dataclasses.fields(Recipe)]
-    if not dotted:
-        return names
-    sections = {
-        "training": Training,
-        "data": Data,
-        "model": Model,
-        "until": Until,
-        "verdict": Decision,
-    }
-    for section, kind in sections.items():
-        inner = [entry.name for entry in dataclasses.fields(kind) if entry.name != "options"]
-        names += [f"{section}.{name}" for name in inner]
+    names: list[str] = []
+    sections: list[tuple[str, Any]] = [("", Recipe)]
+    while sections:
+        prefix, kind = sections.pop(0)
+        for entry in dataclasses.fields(kind):
+            if "rest" in entry.metadata:
+                continue
+            names.append(f"{prefix}{alias_of(entry)}")
+            inner = dataclass_in(hints_of(kind)[entry.name])
+            if dotted and inner is not None and inner is not Method:
+                sections.append((f"{names[-1]}.", inner))
     return names
 
 

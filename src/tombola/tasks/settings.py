@@ -13,13 +13,17 @@ class Data:
     """Which data set, and how it is split.
 
     Attributes:
-        name: An entry of ``tombola.data``, or a user's own function, ``package.module:function``.
-        valid: Validation examples taken from the training data: a number, or a fraction below 1; 0
-            for none. "test" selects on the test split, as the authors of COLT do: only for
-            comparison with them, and reported everywhere.
-        subset: Train on this many examples only, stratified; all if not given.
-        classes: Use this many of the classes only, drawn by the recipe's seed; all if not given.
-        augment: Augmentation of training images.
+        name: An entry of `tombola.data`, or a function of your own, ``package.module:function``.
+        valid: Validation examples, stratified by class, carved from the training data: a number, or
+            a fraction below 1. With ``0`` nothing is selected on validation data. ``test`` selects
+            on the test split, as the authors of COLT do; only ``profile: repo`` allows it, and
+            records and report say so.
+        subset: Train on this many examples, stratified; validation comes on top. All if not given.
+        classes: Take this many of the classes, drawn by the recipe's seed, in training, validation
+            and test alike, labels renumbered from 0. The classes of ``10`` are among those of
+            ``50``; ``subset`` and ``valid`` count examples of these classes. All if not given.
+            ``synthetic``, and a function of your own with an option of that name, makes that many.
+        augment: How training images are varied.
         skew: How unevenly the classes are represented in training; as published if not given.
         options: The data set's own options; in YAML they stand beside ``name``.
     """
@@ -38,12 +42,17 @@ class Model:
     """Which model.
 
     Attributes:
-        name: An entry of ``tombola.models``, ``torchvision:NAME``, or ``package.module:function``.
+        name: An entry of `tombola.models`, ``torchvision:NAME``, or a function of your own,
+            ``package.module:function``.
         head: Dotted name of the output layer, where the model has no attribute ``head``.
-        init: "xavier" (the COLT paper's) or "default" (torch's own).
-        weights: A local checkpoint that the initial state is taken from, instead of drawing it.
-        mask: "from_weights" begins every search from the mask that the checkpoint's zeros make:
-            weights that are zero there stay pruned. Otherwise they are trained like all others.
+        init: ``xavier``: Gaussian Glorot weights and zero biases, as the papers say. ``default``:
+            torch's own.
+        weights: A local checkpoint (``torch.save`` or ``.safetensors``) that the initial state is
+            taken from, read without running code: a state dict, itself or under ``state_dict`` or
+            ``model``. All entries must fit; a head for other classes stays as it was drawn.
+        mask: ``from_weights``: what is zero in the checkpoint stays pruned; every arm begins with
+            that mask and counts from it. Without it zeros are trained like all other weights, and
+            the run says how many there are.
         options: The model's own options; in YAML they stand beside ``name``.
     """
 
