@@ -78,10 +78,11 @@ def agreement_by_chance(arm: str) -> float:
     return statistics.fmean(shares)
 
 
-def text() -> str:
-    """Write the section."""
+def _numbers() -> str:
+    """Write the table of all arms."""
     rows = []
     for arm, what in ARMS.items():
+        # One-shot pruning has no rate that it keeps in a round.
         row = [f"`{arm}`: {what}", "" if arm == "one-shot" else mean(kept_a_round(FOLDER, arm), 1)]
         row.append(distinct(rounds_to(FOLDER, arm, 0.2)))
         for density in (0.5, 0.2):
@@ -89,7 +90,11 @@ def text() -> str:
             row.append("" if arm == "matched" else estimate(to_matched(arm, density)))
         rows.append(row)
     heads = ["arm", "kept", "rounds", "at 50 %", "- matched", "at 20 %", "- matched"]
+    return table(heads, rows)
 
+
+def text() -> str:
+    """Write the section."""
     lower = []
     for density in (0.5, 0.2):
         colt = to_matched("colt-2", density)
@@ -130,7 +135,7 @@ network has
 {spread(values(FOLDER, "dense", 1.0))} %. With a constant learning rate `fine-tune` is the same
 training as `lr-rewind`.
 
-{table(heads, rows)}
+{_numbers()}
 
 ![Test accuracy over density](findings/causes/accuracy.svg)
 

@@ -57,8 +57,8 @@ def time(other: str, part: str) -> list[float]:
     return ratios(seconds("colt-2", part), seconds(other, part))
 
 
-def text() -> str:
-    """Write the section."""
+def _numbers() -> str:
+    """Write the table of what each arm has."""
     rows = []
     for arm, name in ARMS.items():
         row = [name, mean(kept_a_round(FOLDER, arm), 1)]
@@ -66,12 +66,21 @@ def text() -> str:
         row.append(distinct(rounds_to(FOLDER, arm, 0.2)))
         rows.append(row)
     heads = ["arm", "kept a round", "at 50 %", "at 35 %", "at 20 %", "rounds to below 20 %"]
-    pairs = []
+    return table(heads, rows)
+
+
+def _differences() -> str:
+    """Write the table of paired differences."""
+    rows = []
     for arm, other in PAIRS:
         row = [f"{arm} - {other}"]
         row += [estimate(differences(FOLDER, arm, other, density)) for density in DENSITIES]
-        pairs.append(row)
+        rows.append(row)
+    return table(["", "at 50 %", "at 35 %", "at 20 %"], rows)
 
+
+def text() -> str:
+    """Write the section."""
     lower, higher = [], []
     for density in DENSITIES:
         colt = differences(FOLDER, "colt-2", "matched", density)
@@ -103,13 +112,13 @@ packed run is in [findings/cifar10-conv3](findings/cifar10-conv3).
 
 Test accuracy in percent, interpolated as in the finding on causes; the dense network has {dense}:
 
-{table(heads, rows)}
+{_numbers()}
 
 ![Test accuracy over density](findings/cifar10-conv3/accuracy.svg)
 
 Paired differences in points:
 
-{table(["", "at 50 %", "at 35 %", "at 20 %"], pairs)}
+{_differences()}
 
 {headline}
 {above_dense}.

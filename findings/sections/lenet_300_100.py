@@ -62,29 +62,32 @@ def gap(density: str) -> list[float]:
     return minus(of_arm("lth", index, "gap"), of_arm(DENSE, index, "gap"), 100)
 
 
+def _higher(other: str, density: str, entry: str = EARLY) -> Statement:
+    return above("", accuracy(other, density, entry))
+
+
+def _by_both_measures(other: str, density: str) -> list[Statement]:
+    return [_higher(other, density, EARLY), _higher(other, density, END)]
+
+
+def _undecided(words: str, *statements: Statement) -> str:
+    return supported(words, *statements, state="undecided")
+
+
 def text() -> str:
     """Write the section."""
     latest = max(of_arm(DENSE, 0, "early_stop_step"))
     assert sooner("dense", "21.1 %") == len(replicates(FOLDER)), "the sign test below is of all"
 
-    def higher(other: str, density: str, entry: str = EARLY) -> Statement:
-        return above("", accuracy(other, density, entry))
-
-    def by_both_measures(other: str, density: str) -> list[Statement]:
-        return [higher(other, density, EARLY), higher(other, density, END)]
-
-    def undecided(words: str, *statements: Statement) -> str:
-        return supported(words, *statements, state="undecided")
-
     # Against the dense network.
-    at_end = supported("it is more accurate at the end", higher("dense", "51.3 %", END))
-    early = undecided("at the early stop that is undecided", higher("dense", "51.3 %"))
+    at_end = supported("it is more accurate at the end", _higher("dense", "51.3 %", END))
+    early = _undecided("at the early stop that is undecided", _higher("dense", "51.3 %"))
     sparser = supported(
         "At 21.1 and 3.6 % it is so by both measures",
-        *by_both_measures("dense", "21.1 %"),
-        *by_both_measures("dense", "3.6 %"),
+        *_by_both_measures("dense", "21.1 %"),
+        *_by_both_measures("dense", "3.6 %"),
     )
-    ratio = undecided("the interval of the ratio includes 1", below("", steps("dense", "21.1 %")))
+    ratio = _undecided("the interval of the ratio includes 1", below("", steps("dense", "21.1 %")))
 
     # Against the re-initialised network.
     slower = "it stops later at all three densities"
@@ -93,16 +96,16 @@ def text() -> str:
     )
     worse = supported(
         "It is less accurate at 21.1 and 3.6 %",
-        higher("reinitialised", "21.1 %"),
-        higher("reinitialised", "3.6 %"),
+        _higher("reinitialised", "21.1 %"),
+        _higher("reinitialised", "3.6 %"),
     )
     no_difference = "no difference is shown"
-    as_good = undecided(no_difference, *by_both_measures("reinitialised", "51.3 %"))
+    as_good = _undecided(no_difference, *_by_both_measures("reinitialised", "51.3 %"))
 
     # Against one-shot pruning, and the re-initialised against a random one.
     once = "less accurate at 3.6 % by both measures"
-    once = supported(once, *by_both_measures("one-shot", "3.6 %"))
-    once_as_good = undecided(no_difference, *by_both_measures("one-shot", "21.1 %"))
+    once = supported(once, *_by_both_measures("one-shot", "3.6 %"))
+    once_as_good = _undecided(no_difference, *_by_both_measures("one-shot", "21.1 %"))
     drawn, reinitialised = (of_arm(arm, 15, EARLY) for arm in ("random-ticket", "reinitialised"))
     masks = "A random ticket is worse than the re-initialised one at 3.6 %"
     masks = supported(masks, below("", minus(drawn, reinitialised, 100)))
