@@ -152,9 +152,11 @@ def traced(plans: Plans, measure: Measure) -> tuple[dict[str, Arm], dict[str, fl
         pools.append(_WritingPool(*given))
         return pools[-1]
 
+    # The rehearsal makes its pools itself: they are replaced by ones that write down.
     with mock.patch.object(rehearsal, "_CountingPool", make):
         rehearsal.rehearse(plans, todo, _states(plans))
     [pool] = pools  # one replicate has one
+    # Followers also wait for the rounds of the arm that they follow.
     arms = {name: Arm([], recipe.arms[name].source) for name in recipe.arms}
     for name, ask in pool.asks:
         arm = arms[name]
@@ -244,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sizes = "train: 50000, test: 10000, valid: 5000, classes: 10"
         overrides = [f"--data={{name: synthetic, image_shape: [3, 32, 32], {sizes}}}"]
     plans = plan(read(options.recipe, overrides))
+    # Steps may have been measured on the machine that is asked about.
     measure = Measure.of(plans) if options.step is None else Measure(options.step, options.example)
     arms, seconds = traced(plans, measure)
     dense = seconds[next(iter(arms.values())).asks[0].works[0]]

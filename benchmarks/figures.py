@@ -45,6 +45,7 @@ def reached(results: Sequence[Result]) -> list[dict[str, Any]]:
             goal, line = goals.get(entry.line), entry.measured
             if goal is None or line is None or min(line.low, line.value) <= 0:
                 continue
+            # Where less is better the quotient is inverted, so that more is better everywhere.
             low, value, high = (number / goal.value for number in (line.low, line.value, line.high))
             if goal.sign != ">=":
                 low, value, high = 1 / high, 1 / value, 1 / low
@@ -63,6 +64,7 @@ def reached(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def over_goals(reached: Sequence[dict[str, Any]]) -> alt.LayerChart:
     """Draw a point with its interval for every goal, on a logarithmic axis where 1 is the goal."""
+    # Room for the intervals, and for the goal itself where all are far from it.
     lowest = min([0.8, *(0.9 * point["low"] for point in reached)])
     highest = max([1.25, *(1.1 * point["high"] for point in reached)])
     scale = alt.Scale(type="log", domain=[lowest, highest], nice=False)
@@ -73,6 +75,7 @@ def over_goals(reached: Sequence[dict[str, Any]]) -> alt.LayerChart:
         scale=scale,
         axis=alt.Axis(values=ticks, format="~r"),
     )
+    # As in the table; altair would sort by name.
     order = [point["line"] for point in reached]
     axis = alt.Axis(grid=False, labelLimit=320, ticks=False)
     y = alt.Y("line:N", title=None, sort=order, axis=axis)
@@ -108,6 +111,7 @@ def curve(series: Series) -> alt.LayerChart:
     points = [dict(point) for point in series.points]
     across = [point["x"] for point in points]
     up = [point["low"] for point in points] + [point["high"] for point in points]
+    # Each axis fits its own numbers, so the two are scaled separately.
     if series.log:
         horizontal, x_axis = _logarithmic(across, "~s")
         vertical, y_axis = _logarithmic(up, "~g")
@@ -116,6 +120,7 @@ def curve(series: Series) -> alt.LayerChart:
         vertical, y_axis = alt.Scale(zero=True), alt.Axis(format="~f", tickCount=6)
     x = alt.X("x:Q", title=series.x, scale=horizontal, axis=x_axis)
     y = alt.Y("y:Q", title=series.y, scale=vertical, axis=y_axis)
+    # A single curve needs no legend.
     names = list(dict.fromkeys(str(point.get("name", "")) for point in points))
     legend = alt.Legend(title=None, orient="top") if len(names) > 1 else None
     colours = alt.Scale(domain=names, range=list(PALETTE[: len(names)]))

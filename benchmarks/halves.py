@@ -65,6 +65,7 @@ def against_one_process(model: str, settings: Settings, *, epochs: float, repeat
             times = interleave(sides, settings.times(repeats), settings.seed)
         finally:
             pool.close()
+    # Both comparisons are shown; the goal is judged by the harder one.
     lines = []
     ours = times.pop("2 workers")
     for name, theirs in times.items():

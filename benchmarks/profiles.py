@@ -80,6 +80,7 @@ def milliseconds(steps: Iterator[object], number: int) -> tuple[float, dict[str,
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for _ in range(number):
             next(steps)
+    # Wall time is measured without the profiler, which slows Python down.
     kinds = dict.fromkeys([*KINDS, "other"], 0.0)
     for event in profiled.key_averages():
         if event.key.startswith("aten::"):

@@ -70,6 +70,7 @@ class Timed:
                 display=_FirstWord(lambda: first.append(time.perf_counter())),
             )
             ended = time.perf_counter()
+        # Half a run would look quick.
         if not outcome.complete:
             raise NotRun(f"the run did not complete: {'; '.join(outcome.notes)}")
         self.warm.append(ended - (first or [began])[0])

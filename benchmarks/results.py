@@ -84,6 +84,7 @@ def run(
     options = dataclasses.asdict(settings)
     for name in names:
         begun(name)
+        # The load when the row begins: what ran beside it cannot be seen later.
         measured, reason, now = None, "", facts()
         try:
             measured = Measured.of(call("benchmarks.rows:measure", name=name, settings=options))
@@ -102,6 +103,7 @@ def entries(result: Result, row: Row | None = None) -> list[Entry]:
     """
     row = row or rows.get(result.name).ROW
     goals = {goal.line: goal for goal in row.goals}
+    # Goals whose line was not measured are shown as well.
     names = list(goals)
     for line in result.measured.lines if result.measured else ():
         if line.name not in goals:
@@ -145,6 +147,7 @@ def merged(old: Sequence[Result], new: Sequence[Result], order: Sequence[str]) -
     """
     if not new:
         return list(old)
+    # Rows that were not run now stay as they were.
     by_name = {result.name: result for result in old if result.quick == new[0].quick}
     for result in new:
         earlier = by_name.get(result.name)

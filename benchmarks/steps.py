@@ -54,6 +54,7 @@ class Problem:
 
     def recipe(self) -> Recipe:
         """Return it as a recipe, from which tombola takes all that it decides by itself."""
+        # No validation split: the peer has none, and both must see the same batches.
         data: dict[str, Any] = {"name": self.data, "valid": 0, "augment": dict(self.augment or {})}
         if self.data == "cifar10":
             data["verify"] = False  # other copies of the same pictures will do
@@ -117,6 +118,7 @@ class Ours:
         for step in run:
             if step.number in (warm, warm + steps):
                 times[step.number] = clock()
+        # Arithmetic with NaN or infinity can take another time.
         if not all(bool(torch.isfinite(value).all()) for value in self.model.parameters()):
             raise NotRun("tombola: the training diverged")
         return (times[warm + steps] - times[warm]) / steps
@@ -165,6 +167,7 @@ def _for_peer(
     peer: OpenLth, problem: Problem, task: Classification, mask: Mapping[str, Tensor]
 ) -> Any:
     """Make the model that open_lth trains; with a mask where we hold one, as its user gets it."""
+    # Its own model where it has one: that is what its user trains.
     if problem.peer_model is not None:
         model = peer.model(problem.peer_model)
     else:

@@ -61,6 +61,7 @@ def sides(line: Line) -> tuple[str, str]:
 
 def terminal(result: Result) -> str:
     """Write a row as some lines of text: goal and result of each of its lines."""
+    # A row has one title and several lines.
     rows_ = entries(result)
     against = f", against {rows_[0].against}" if rows_[0].against else ""
     text = [f"{result.name}: {rows_[0].title}{against}"]
@@ -108,6 +109,7 @@ def markdown(results: Sequence[Result], figures: Mapping[str, str]) -> str:
             "**These are quick runs, to see that the rows work. The numbers mean nothing.**\n"
         )
     parts.append(f"Result: {summary(results)}.\n")
+    # Numbers of two machines in one table would be compared.
     groups = by_machine(results)
     if len(groups) > 1:
         parts.append(

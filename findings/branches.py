@@ -226,6 +226,7 @@ def main(replicates: list[int]) -> None:
         for trunk in TRUNKS:
             if trunk.is_done(read_records(), replicate):
                 continue
+            # A trunk is written at once: one that was interrupted is done again.
             lines = []
             with alone(training, task):
                 for record in branches_of(task, start, trunk, training, pace, seed):

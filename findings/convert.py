@@ -72,6 +72,7 @@ def convert(old: Path, to: Path, labels: NDArray[np.integer[Any]], facts: Mappin
             # Rounds had two digits, and have three.
             predictions[re.sub(r"round-(\d\d)$", r"round-0\1", key)] = packed[key]
 
+    # Everything is written with seals, as runs of today are.
     to.mkdir(parents=True, exist_ok=True)
     arms = {name: definition_of(recipe, name) for name in recipe.arms}
     records = [converted(r, digest, digest_json(arms[r["arm"]])) for r in before]

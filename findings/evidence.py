@@ -46,6 +46,7 @@ def records(folder: str) -> list[Record]:
     """Read the records of a run, each with its gaps: training minus test or validation accuracy."""
     with_gaps: list[Record] = []
     for record in run(folder).records.all():
+        # Older records did not measure training accuracy.
         train = record.get("train_accuracy")
         gaps = {}
         for name, entry in (("gap", "test_accuracy"), ("gap_valid", "valid_accuracy")):
@@ -151,6 +152,8 @@ def agreement(folder: str, arm: str) -> list[float]:
     for rounds in rounds_of(records(folder), arm).values():
         shares = []
         for before, after in itertools.pairwise(rounds):
+            # Of what was left before the round, each partition removes a part; the rest follows by
+            # inclusion and exclusion.
             first, second = after["candidate_densities"]
             by_both = before["density"] - first - second + after["density"]
             by_one = before["density"] - (first + second) / 2
@@ -267,6 +270,7 @@ class Statement:
     @property
     def state(self) -> State:
         """Whether the interval shows it, contradicts it, or leaves it open."""
+        # Counts of rounds have no useful interval: they must agree in every replicate.
         if self.wanted.startswith("always"):
             sign = 1 if self.wanted == "always above" else -1
             holds = [sign * (value - self.bound) > 0 for value in self.values]

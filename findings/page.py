@@ -72,6 +72,7 @@ def page() -> str:
 
 
 def _table(claims: list[Claim]) -> str:
+    # Sections are numbered on the page, and claims link to them by number.
     numbers, names = {}, []
     for number, section in enumerate(SECTIONS, 1):
         numbers[section] = f"[{number}](#{anchor(section.TITLE)})"

@@ -160,6 +160,7 @@ class OpenLth:
         hparams = self._parts["foundations.hparams"].TrainingHparams(
             training_steps=last, data_order_seed=0, **training
         )
+        # Timed inside its own loop, by a callback: nothing of ours runs in between.
         times: dict[int, float] = {}
 
         def watch(_output: str, step: Any, *_: Any) -> None:

@@ -36,6 +36,7 @@ ROW = Row(
 def measure(settings: Settings) -> Measured:
     name, rounds = ("small", 2) if settings.quick else ("vgg16", 5)
     need(2e9 if settings.quick else 9e9)
+    # In a process of its own: a peak is that of everything that ran before, too.
     target = "benchmarks.rows._find_memory:search"
     peaks = fresh.call(target, name=name, rounds=rounds, seed=settings.seed)
     by_round = ", ".join(f"{peak:.1f}" for peak in peaks)

@@ -47,6 +47,7 @@ def measure(settings: Settings) -> Measured:
         settings.times(10),
         settings.seed,
     )
+    # Once: it takes a minute, and its goal is far above the spread.
     whole = run_job(Job(task.initial_state(), mask, training, 0), task).seconds
     images = [256 / seconds for seconds in times["loop"]]
     bare, seed = "a bare step", settings.seed
@@ -111,6 +112,7 @@ def _bare(task: Task, training: Training, steps: int) -> float:
             if number == steps:
                 torch.cuda.synchronize()
                 began = time.perf_counter()
+            # What is left of a step without batches, augmentation, schedule and mask.
             optimizer.zero_grad()
             with devices.autocast("cuda", training.precision)():
                 loss = task.loss(model, batch)

@@ -32,6 +32,7 @@ def measure(settings: Settings) -> Measured:
     sides = {str(width): functools.partial(side, width) for width in widths}
     gigabytes = interleave(sides, settings.times(3), settings.seed, warm=0)
     by_weights = {weights[width]: values for width, values in gigabytes.items()}
+    # The slope, not a quotient: what a process takes anyway cancels out.
     medians = [sorted(values)[len(values) // 2] for values in by_weights.values()]
     bytes_a_weight = 1e9 * slope(list(by_weights), medians)
     note = "weight, gradient, momentum and float mask are 16, a job's copies not"

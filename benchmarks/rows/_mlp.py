@@ -41,6 +41,7 @@ def measure(settings: Settings) -> Measured:
         settings.times(50),
         settings.seed,
     )
+    # So small a step that the overhead of Python is most of it.
     micros = {}
     for side, seconds in times.items():
         micros[side] = [1e6 * value for value in seconds]

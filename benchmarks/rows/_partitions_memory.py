@@ -27,6 +27,7 @@ def measure(settings: Settings) -> Measured:
     need(1e9 if settings.quick else 6e9)
     hidden = settings.scaled(2000, 20)
     target = "benchmarks.rows._partitions_memory:drive"
+    # In processes of their own: a peak is that of everything that ran before, too.
     lines, peaks = [], {}
     for number in _PARTITIONS[:2] if settings.quick else _PARTITIONS:
         peaks[number] = fresh.call(target, partitions=number, hidden=hidden) / 1e6

@@ -23,6 +23,7 @@ def measure(settings: Settings) -> Measured:
     sides = {str(number): Timed(recipe(settings), number, settings) for number in numbers}
     repeats = settings.times(3)
     times = interleave(sides, repeats, settings.seed, warm=0)
+    # The last line leaves out starting the workers, which is not the recipe's.
     facts = {"seed": settings.seed, "against": "1 worker"}
     lines = []
     for number in numbers[1:]:

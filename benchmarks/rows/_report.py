@@ -37,6 +37,7 @@ def measure(settings: Settings) -> Measured:
             sides[f"{number * A_REPLICATE:,} results"] = _reporting(packed.path)
         times = interleave(sides, settings.times(3), settings.seed)
     lines = [single(name, seconds, "s", seed=settings.seed) for name, seconds in times.items()]
+    # More than linear growth would make a large study unreadable.
     if _MOST in times:
         fewer = times[f"{_REPLICATES[-2] * A_REPLICATE:,} results"]
         lines.append(ratio(_GROWTH, fewer, times[_MOST], seed=settings.seed))

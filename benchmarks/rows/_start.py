@@ -32,6 +32,7 @@ def measure(settings: Settings) -> Measured:
         weights = torch.randn(300, 784, generator=torch.Generator().manual_seed(settings.seed))
         mask, point = {"fc1.weight": weights.abs() > 1}, {"fc1.weight": weights}
         Ticket(mask, point, {"arm": "lth"}).save(path)
+        # As a user starts them: a process each, and nothing imported before.
         sides = {
             "--help": functools.partial(_seconds, [*command, "--help"]),
             "ticket info": functools.partial(_seconds, [*command, "ticket", "info", path]),

@@ -56,6 +56,7 @@ def measure(settings: Settings) -> Measured:
         searched[density] = bits_of(mask)
         searched_over_entropy.append(searched[density] / entropy_of(mask))
 
+    # Gaps must not make files slow: written and read against packed bits.
     mask = _drawn(size, 0.2, settings.seed)
     sides = {}
     for how, worth in (("gaps", 0), ("packed bits", math.inf)):
@@ -68,6 +69,7 @@ def measure(settings: Settings) -> Measured:
         lines.append(exact(f"bits a weight at {density:.1%}", drawn[density]))
     for name, seconds in times.items():
         lines.append(single(name, seconds, "s", seed=settings.seed))
+    # The entropy is drawn as well, as the limit.
     curves = []
     for name, bits in {"drawn": drawn, "found": searched, "entropy": entropies}.items():
         curves += points({density: [number] for density, number in bits.items()}, name)

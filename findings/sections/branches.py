@@ -81,6 +81,7 @@ def text() -> str:
             effects = [estimate(effect(trunk, density, after), digits) for after in AFTER]
             rows.append([f"{100 * density:.0f} %", *effects])
         parts.append(table(heads, rows))
+    # How much a cut takes, which the table of effects must be read with.
     taken = []
     for density in DENSITIES:
         shares = [share(density, step) for step in BRANCHES]
@@ -89,6 +90,7 @@ def text() -> str:
     little = supported(
         "What a cut on the way to 50 % is worth is not decided", *at_half, state="undecided"
     )
+    # What the rule would say if the claim were about all densities, for the text.
     at_all_densities = []
     for density in DENSITIES:
         at_all_densities += [above("", effect(GRADUAL, density, after)) for after in (100, 300)]

@@ -59,6 +59,7 @@ def text() -> str:
         rows.append([*row, empty or "none: COLT-2 ended, and with it the counts"])
     heads = ["arm", "at 10 %", "at 1 %", "weights left", "after rounds", "layer that is empty next"]
     ended = emptied("lth") + emptied("colt-2")
+    # Which layer goes first, over all searches that ended so.
     most, number = ended.most_common(1)[0]
     others = [f"{layer} in {times}" for layer, times in ended.items() if layer != most]
     assert "conv1" not in ended, "the sentence below says that it never is"

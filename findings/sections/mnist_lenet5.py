@@ -52,6 +52,7 @@ def _numbers(last: int) -> str:
 def text() -> str:
     """Write the section."""
     last = max(record["round"] for record in records(FOLDER) if record["arm"] == "colt-2")
+    # Rounds in which the interval is below zero.
     lower = [index for index in range(1, last + 1) if interval(behind(index))[2] < 0]
     late: list[float] = []
     for index in range(7, last + 1):

@@ -75,6 +75,7 @@ def text() -> str:
             losses.append(below("", loss(arm, density)))
     harm = "No harm is shown, to COLT-2 or to any other arm"
     harm = supported(harm, *losses, state="undecided")
+    # Whether COLT-2 suffers more than IMP at the same counts.
     uneven, changed = [], []
     for density in DENSITIES:
         uneven.append(estimate(to_matched(density)))
