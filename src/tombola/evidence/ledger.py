@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tombola.evidence.answers import once
 from tombola.evidence.comparisons import DENSE, reaches
 from tombola.ground.metrics import ACCURACY
 from tombola.records.records import Cost, Record, costs_of
 
-_Number = TypeVar("_Number", int, float)
 UNKNOWN: Mapping[str, str] = MappingProxyType({})  # by arm, whose tickets it takes
 
 
@@ -64,17 +63,15 @@ def total(costs: Iterable[Cost]) -> Sum:
 
 
 def _sum(parts: Sequence[Cost | Sum]) -> Sum:
-    known_peaks = [part.peak_bytes for part in parts if part.peak_bytes is not None]
-    return Sum(
-        trainings=sum([part.trainings if isinstance(part, Sum) else 1 for part in parts]),
-        samples=sum([part.samples for part in parts]),
-        steps=_added([part.steps for part in parts]),
-        flops=_added([part.flops for part in parts]),
-        flops_sparse=_added([part.flops_sparse for part in parts]),
-        seconds=sum([part.seconds for part in parts]),
-        process_seconds=_added([part.process_seconds for part in parts]),
-        peak_bytes=max(known_peaks, default=None),
-    )
+    """Add costs up; what was not counted in one of them is unknown of all."""
+    totals: dict[str, Any] = {}
+    for field in fields(Sum):
+        numbers = [getattr(part, field.name, 1) for part in parts]  # a cost is one training
+        totals[field.name] = None if None in numbers else sum(numbers)
+    # A peak is no sum, and those that are known are a lower bound.
+    peaks = [part.peak_bytes for part in parts if part.peak_bytes is not None]
+    totals["peak_bytes"] = max(peaks, default=None)
+    return Sum(**totals)
 
 
 @dataclass(frozen=True)
@@ -368,15 +365,19 @@ def to_reach(
                 density=density,
                 replicates=len(first),
                 rounds=statistics.fmean([account.record["round"] for account in first]),
-                search=_mean([account.trainings("search") for account in first]),
-                own=_mean([account.trainings("own") for account in first]),
-                whole=_mean([account.trainings("whole") for account in first]),
+                search=_mean_trainings(first, "search"),
+                own=_mean_trainings(first, "own"),
+                whole=_mean_trainings(first, "whole"),
                 flops=_mean([account.whole.flops for account in first]),
                 flops_sparse=_mean([account.whole.flops_sparse for account in first]),
                 seconds=statistics.fmean([account.whole.seconds for account in first]),
             )
         )
     return reached
+
+
+def _mean_trainings(accounts: Sequence[Account], of: str) -> float | None:
+    return _mean([account.trainings(of) for account in accounts])
 
 
 @dataclass(frozen=True)
@@ -485,12 +486,6 @@ def _units(records: Sequence[Record]) -> dict[int, int]:
         if record["round"] == 0 and evaluations:
             units.setdefault(record["replicate"], evaluations[0].samples)
     return units
-
-
-def _added(values: Sequence[_Number | None]) -> _Number | None:
-    """Add numbers; where one of them is unknown, so is the sum."""
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

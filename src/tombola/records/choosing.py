@@ -199,8 +199,8 @@ _LEVELS = 5  # folders above a ticket in which its run is looked for
 
 
 def run_folder(path: Path) -> Path | None:
-    """Return the run folder that a path, the name of a run in ``runs`` or its beginning means;
-    ``None`` where it is none.
+    """Return the run folder that is meant by a path, the name of a run in ``runs``, or the
+    beginning of one; ``None`` where there is none.
 
     Raises:
         InputError: Several runs begin so.
@@ -209,16 +209,23 @@ def run_folder(path: Path) -> Path | None:
         for folder in (path, _RUNS / path):
             if is_run(folder):
                 return folder
-        if path.exists() or len(path.parts) != 1 or not _RUNS.is_dir():
+        if path.exists() or len(path.parts) != 1:
             return None
+        matching = _runs(path.name)
     except (OSError, ValueError):  # no file can have such a name
         return None
-    begun = [run for run in sorted(_RUNS.iterdir()) if run.name.startswith(path.name)]
-    begun = [run for run in begun if is_run(run)]
-    if len(begun) > 1:
-        names = ", ".join(run.name for run in begun)
+    if len(matching) > 1:
+        names = ", ".join(run.name for run in matching)
         raise InputError(f"several runs in '{_RUNS}' begin with '{path}': {names}")
-    return begun[0] if begun else None
+    return matching[0] if matching else None
+
+
+def _runs(beginning: str = "") -> list[Path]:
+    """Return the runs whose names begin so."""
+    if not _RUNS.is_dir():
+        return []
+    named = [folder for folder in sorted(_RUNS.iterdir()) if folder.name.startswith(beginning)]
+    return list(filter(is_run, named))
 
 
 def named_run(path: Path) -> Path:
@@ -229,8 +236,8 @@ def named_run(path: Path) -> Path:
     """
     folder = run_folder(path)
     if folder is not None or path.exists() or len(path.parts) != 1:
-        return path if folder is None else folder  # who reads it says what is wrong with it
-    known = [run.name for run in sorted(_RUNS.iterdir()) if is_run(run)] if _RUNS.is_dir() else []
+        return path if folder is None else folder  # whoever reads it says what is wrong with it
+    known = [run.name for run in _runs()]
     raise InputError(
         f"'{path}' is no run folder, and no run in '{_RUNS}' begins so; tombola runs lists them."
         f"{near(str(path), known)}"
@@ -271,29 +278,30 @@ def tickets_of_run(run: Path) -> list[Path]:
     Raises:
         InputError: There is none.
     """
-    found = [path for path, _ in Layout.of(run).ticket_files()]
-    if not found:
+    paths = [path for path, _ in Layout.of(run).ticket_files()]
+    if not paths:
         raise InputError(f"'{run}' has no tickets; a packed run has none")
-    return found
+    return paths
 
 
 def best_tickets_of_run(run: Path) -> list[Path]:
-    """Return, of each arm that searches, the tickets of all replicates of the round that its best
-    ticket is of.
+    """Return the tickets of each searching arm's best round, of all replicates.
 
     Raises:
         InputError: There is none, or the folder is damaged.
     """
-    records = records_of(run).all()
-    found: list[Path] = []
+    records = records_of(run)
+    paths: list[Path] = []
     for arm in searching(_definitions(run)):
-        own = [record for record in records if record["arm"] == arm]
-        if any(record["evaluated"] and record["round"] > 0 for record in own):
-            index = best(own, metric=metrics_of(run)[0])["round"]
-            found += [ticket_path(run, record) for record in own if record["round"] == index]
-    if not found:
+        of_arm = [record for record in records if record["arm"] == arm]
+        if any(record["evaluated"] and record["round"] > 0 for record in of_arm):
+            best_round = best(of_arm, metric=metrics_of(run)[0])["round"]
+            paths += [
+                ticket_path(run, record) for record in of_arm if record["round"] == best_round
+            ]
+    if not paths:
         raise InputError(f"'{run}' has no evaluated ticket")
-    return found
+    return paths
 
 
 def seals_of(run: Path) -> Seals:
@@ -343,9 +351,9 @@ def records_of(run: Path) -> Records:
 def _definitions(run: Path) -> dict[str, Any]:
     path = Layout.of(run).arms
     try:
-        found = seals_of(run).read_json(path)
+        definitions = seals_of(run).read_json(path)
     except FileNotFoundError as error:
         raise ConfigError(f"'{path}' is not there") from error
-    if not isinstance(found, dict):
+    if not isinstance(definitions, dict):
         raise ConfigError(f"'{path}' is damaged: it is no mapping of arms")
-    return found
+    return definitions

@@ -352,7 +352,7 @@ class Seals:
     # ----------------------------------------------------------------------------------------------
 
     def _begun(self, path: Path, place: str = "") -> Any:
-        """Begin a digest with the owner of the file and its name, in whichever layout of the folder."""
+        """Begin a digest with the owner of the file and its name in any layout of the folder."""
         name = path.relative_to(self.folder).as_posix().removeprefix(f"{MACHINE}/")
         return hashlib.sha256("\n".join((self.of, name, place, "")).encode())
 
