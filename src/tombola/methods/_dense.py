@@ -62,12 +62,12 @@ class Dense(Method):
         from tombola.search.rounds import Round
         from tombola.training.jobs import schedule_of
 
-        assert setting.source is not None
         # Only the last round is kept: each has a mask of the whole model.
         rounds = deque(enumerate(setting.followed, 1), maxlen=1)
         if not rounds:
-            return
+            return  # it follows no arm, or one without rounds
         number, last = rounds[0]
+        assert setting.source is not None
         training, task = setting.training, setting.task
         full = schedule_of(training, task).steps
         # The last ticket is evaluated from its rewind point on.

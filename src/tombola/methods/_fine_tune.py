@@ -55,10 +55,13 @@ class FineTune(LrRewind):
         steps = Schedule.of(training, batches).steps
         epochs = tuple(epoch for epoch in training.milestones if epoch * batches < steps)
         milestone_steps = tuple(step for step in training.milestone_steps if step < steps)
-        training = replace(training, milestones=epochs, milestone_steps=milestone_steps)
-        if training.schedule == "multistep" and not (epochs or milestone_steps):
-            training = replace(training, schedule="constant")
-        return fine_tuning(training, self.lr)
+        schedule = training.schedule
+        if schedule == "multistep" and not (epochs or milestone_steps):
+            schedule = "constant"
+        shortened = replace(
+            training, milestones=epochs, milestone_steps=milestone_steps, schedule=schedule
+        )
+        return fine_tuning(shortened, self.lr)
 
     def check_ground(self, ground: Ground) -> None:
         self.onward(ground)
