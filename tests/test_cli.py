@@ -484,7 +484,7 @@ def test_json_is_json_alone(cli, ticket, tmp_path):
     assert parse(told) == read(tmp_path / "quick.yaml")
     found = json.loads(cli("run", "quick.yaml", "--workers", "1", "--json").stdout)
     assert found["answer"][-1].startswith(
-        "colt-2 and lth have no results around 50, 20 and 10 % of the weights"
+        "colt-2 and lth have no results around 50, 20 and 10 % density"
     )
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads(cli("runs", "pack", folder, "packed", "--json").stdout) == {

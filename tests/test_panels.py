@@ -202,7 +202,7 @@ def of_panels(spec):
 
 def test_tickets_and_dense_networks_are_boxed_at_their_early_stop_and_networks_at_the_end():
     found = of_panels(figures.boxes(boxed(), [0.5, 0.25, 0.1], ["as-trained"]).to_dict())
-    assert list(found) == ["50 % of the weights", "25 % of the weights"]  # nobody comes to 10 %
+    assert list(found) == ["50 % density", "25 % density"]  # nobody comes to 10 %
     for panel in found.values():
         assert set(panel) == {"dense", "gradual", "as-trained", "random", "dense-long"}
         assert panel["dense"] == [(at, "early stop") for at in (92.0, 92.1, 92.2)]
@@ -215,7 +215,7 @@ def test_tickets_and_dense_networks_are_boxed_at_their_early_stop_and_networks_a
 
 def test_without_an_early_stop_the_accuracies_of_the_end_are_boxed():
     found = of_panels(figures.boxes(boxed(test_accuracy_early=None), [0.5]).to_dict())
-    assert found["50 % of the weights"]["dense"] == [(at, "the end") for at in (90.0, 90.1, 90.2)]
+    assert found["50 % density"]["dense"] == [(at, "the end") for at in (90.0, 90.1, 90.2)]
 
 
 def test_each_density_has_a_scale_of_its_own():

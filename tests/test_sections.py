@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import pytest
 from tests.test_page import FOUR, asked
@@ -99,6 +100,46 @@ def test_a_section_shows_plain_text_charts_and_grids_and_the_same_each_time(
         again = layout.content_of(made, one)
         assert (again.sentences, again.grids) == (content.sentences, content.grids)
     assert shown or name in SILENT
+
+
+class Cells(HTMLParser):
+    """Collects what stands in the cells of tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.cells, self.inside = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.inside = tag in ("td", "th") or (self.inside and tag != "table")
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.inside:
+            self.cells[-1] += data
+
+
+def numbers(texts):
+    return {number for text in texts for number in re.findall(r"[-+]?\d[\d,]*\.?\d*", text)}
+
+
+@pytest.mark.parametrize("name", ["mnist-lenet-300-100", "fashion-mnist-collapse"])
+def test_the_tables_of_the_page_have_the_numbers_of_the_summary_and_no_others(
+    name, request, tmp_path
+):
+    """The summary's tables are put together without sections."""
+    _, records, decided = findings(request.config.rootpath, name)
+    page.write(tmp_path, name, records, [], {}, decided, formats=())
+    shown = Cells((tmp_path / "report.html").read_text(encoding="utf-8")).cells
+    lines = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()
+    tables = [line.replace("\\", "") for line in lines if line.startswith("| ")]
+    told = numbers(cell for line in tables for cell in line.split(" | "))
+    assert len(told) > 200
+    assert numbers(shown) == told
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -344,7 +344,10 @@ def stacked(*panels: alt.LayerChart, room: int) -> alt.VConcatChart:
 
 
 def side_by_side(panels: Sequence[Any], columns: int) -> alt.VConcatChart:
-    """Set panels into rows, with one legend, in the style of all figures; they keep their width."""
+    """Set panels into rows, with one legend, in the style of all figures.
+
+    The page sets them into as many columns as its width has room for.
+    """
     from tombola.ground.extras import altair as alt
 
     rows = [
@@ -352,7 +355,9 @@ def side_by_side(panels: Sequence[Any], columns: int) -> alt.VConcatChart:
         for first in range(0, len(panels), columns)
     ]
     chart: alt.VConcatChart = configured(
-        alt.vconcat(*rows, spacing=18).resolve_scale(color="shared", shape="shared")
+        alt.vconcat(*rows, spacing=18, usermeta={"panels": True}).resolve_scale(
+            color="shared", shape="shared"
+        )
     )
     return chart
 
@@ -375,6 +380,13 @@ def configured(chart: Any) -> Any:
             tickColor=GREY,
         )
         .configure_legend(
-            labelFontSize=12, labelColor=INK, symbolSize=80, columnPadding=18, offset=12
+            labelFontSize=12,
+            labelColor=INK,
+            titleColor=INK,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            symbolSize=80,
+            columnPadding=18,
+            offset=12,
         )
     )

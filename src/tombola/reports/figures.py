@@ -579,7 +579,7 @@ def boxes(
                 width=WIDTH_OF_ROW // columns - 60,
                 height=190,
                 title=alt.Title(
-                    f"{percent(target)} % of the weights",
+                    f"{percent(target)} % density",
                     fontSize=13,
                     fontWeight="normal",
                     color=INK,
@@ -698,7 +698,7 @@ def matrix(
     )
     of, title = ("difference", "points from dense") if signed else ("accuracy", "test accuracy %")
     legend = alt.Legend(
-        title=title, orient="top", gradientLength=160, format="+.1f" if signed else ".1f"
+        title=title, orient="top", gradientLength=120, format="+.1f" if signed else ".1f"
     )
     x = alt.X(
         "data:N",

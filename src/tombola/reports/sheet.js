@@ -1,15 +1,24 @@
 // Draws a chart when its place is first seen: those in folds wait until these are opened. One that
-// says how much room its axes and names take follows the width of its place.
+// says how much room its axes and names take follows the width of its place, and so do panels that
+// stand side by side: in as many columns as there is room for.
 function chart(id, spec, options) {
   const place = document.getElementById(id);
-  const room = (spec.usermeta || {}).room;
+  const { room, panels } = spec.usermeta || {};
+  const views = panels ? spec.vconcat.flatMap((row) => row.hconcat) : spec.vconcat || [spec];
   let width = 0;
   function draw() {
     const now = place.clientWidth;
-    if (!now || now === width || (width && !room)) return;
+    if (!now || now === width || (width && !room && !panels)) return;
     width = now;
-    if (room) {
-      for (const view of spec.vconcat || [spec]) view.width = Math.max(120, now - room);
+    if (panels) {
+      const columns = Math.min(views.length, Math.max(1, Math.floor(now / 280)));
+      spec.vconcat = [];
+      for (let first = 0; first < views.length; first += columns) {
+        spec.vconcat.push({ hconcat: views.slice(first, first + columns), spacing: 8 });
+      }
+      for (const view of views) view.width = now / columns - 76;
+    } else if (room) {
+      for (const view of views) view.width = Math.max(120, now - room);
     } else if (!spec.vconcat) {
       spec.width = "container";
     }
