@@ -18,7 +18,7 @@ from tombola.experiments.transfer import transfer
 from tombola.ground.errors import ConfigError, InputError
 from tombola.masks.masks import ones
 from tombola.models.building import build
-from tombola.schema.recipe import Origin
+from tombola.schema.origin import Origin
 from tombola.tickets import Ticket
 
 MODEL = build("mlp", 4, (1, 8, 8), options={"hidden": [8]}, seed=0)

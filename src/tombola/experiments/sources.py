@@ -20,7 +20,8 @@ from tombola.ground.errors import ConfigError, InputError, shown
 from tombola.ground.settings import Training, training_with
 from tombola.masks.digests import digest_json
 from tombola.records.best import check_untrained
-from tombola.schema.recipe import Data, Model, Origin, section
+from tombola.schema.origin import Origin
+from tombola.schema.recipe import Data, Model, section
 from tombola.ticket_format import RewindPoint
 from tombola.tickets import Ticket
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-
-import yaml
 
 from tombola import recipes
 from tombola.evidence.comparisons import DENSE
@@ -24,12 +20,15 @@ from tombola.ground.checking import (
     filled,
     hints_of,
 )
-from tombola.ground.errors import ConfigError, InputError, near, shown
+from tombola.ground.errors import ConfigError, InputError, shown
 from tombola.ground.settings import Training
 from tombola.methods import Method, held
 from tombola.methods.method import MOST_ROUNDS, OLD_NAMES
 from tombola.reports.decisions import TARGETS
 from tombola.schema import arms, profiles
+from tombola.schema.overrides import named_sets, override, take_set
+from tombola.schema.overrides import pairs as pairs
+from tombola.schema.plain_yaml import from_yaml as from_yaml
 from tombola.tasks.settings import Data as Data
 from tombola.tasks.settings import Model as Model
 from tombola.ticket_format import canonical_json
@@ -43,8 +42,6 @@ CLASSIFICATION = "classification"
 _MOST_TOGETHER = 10_000  # arms x replicates: each of them is driven by a thread of its own
 # of a recipe's file, which are read in a few seconds; the longest of ours has some thousands
 _MOST_BYTES = 2**18
-_DEEPEST = 50  # lists and mappings in each other
-_MOST_NODES = 100_000  # of a recipe, what an alias names counted wherever it stands
 
 
 @dataclass(frozen=True)
@@ -266,12 +263,15 @@ class Recipe:
                 "the recipe needs until: rounds, density, density_total or accuracy_drop, since "
                 f"arm {endless[0]} has no end of its own"
             )
-        own = {
-            f"arms.{name}.training": self.arm(name).searching(self.training) for name in self.arms
-        }
-        for where, training in (
-            ({"training": self.training} | own).items() if self.data.valid == 0 else ()
-        ):
+        if self.data.valid == 0:
+            self._check_without_validation()
+
+    def _check_without_validation(self) -> None:
+        """Refuse trainings that look at validation data, which the recipe has none of."""
+        trainings = {"training": self.training}
+        for name in self.arms:
+            trainings[f"arms.{name}.training"] = self.arm(name).searching(self.training)
+        for where, training in trainings.items():
             if training.patience is not None:
                 raise ConfigError(f"{where}.patience looks at validation data; data.valid is 0")
             if training.select == "best":
@@ -316,133 +316,6 @@ def _listed(value: Any) -> Any:
     return [_listed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that gives plain data: texts, numbers, true, false and null, in lists and mappings with
-    texts as keys.
-
-    1e-3 is a number, a date is a text. A key given twice, what refers to itself, and what is nested
-    too deep or is too much once its aliases are written out are errors with their line.
-    """
-
-    _depth = 0
-    _line = 1  # of what is being made, for errors that do not say where they are
-
-    def get_single_data(self) -> Any:
-        node = self.get_single_node()
-        if node is None:
-            return None
-        self._count(node, {})
-        return self.construct_document(node)
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise _wrong(f"nested more than {_DEEPEST} deep", self.peek_event())  # type: ignore[no-untyped-call]
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
-
-    def _count(self, node: yaml.Node, known: dict[int, int]) -> int:
-        """Count what there is of a node when its aliases are written out."""
-        if id(node) in known:
-            if known[id(node)] == 0:
-                raise _wrong("what begins here refers to itself", node)
-            return known[id(node)]
-        known[id(node)] = 0  # under way
-        inner = node.value if isinstance(node, yaml.CollectionNode) else []
-        if isinstance(node, yaml.MappingNode):
-            inner = [one for pair in node.value for one in pair]
-        number = 1 + sum(self._count(one, known) for one in inner)
-        if number > _MOST_NODES:
-            raise _wrong(f"more than {_MOST_NODES:,} values once the aliases are written out", node)
-        known[id(node)] = number
-        return number
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        self._line = node.start_mark.line + 1
-        try:
-            return super().construct_object(node, deep)
-        except (
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-        ) as error:  # of a number, a date or a tag that is none
-            if isinstance(error, InputError) or not isinstance(node, yaml.ScalarNode):
-                raise
-            raise _wrong(
-                f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}", node
-            ) from error
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self._line = node.start_mark.line + 1
-        if not isinstance(node, yaml.MappingNode):
-            raise _wrong("a mapping is expected", node)
-        self.flatten_mapping(node)
-        pairs = []
-        for key, value in node.value:  # a key is a name; to YAML 1.1 the bare word `on` is true
-            if not isinstance(key, yaml.ScalarNode):
-                raise _wrong("a key is a text, not a list or a mapping", key)
-            pairs.append(
-                (
-                    yaml.ScalarNode(
-                        "tag:yaml.org,2002:str", key.value, key.start_mark, key.end_mark
-                    ),
-                    value,
-                )
-            )
-        node.value = pairs
-        return super().construct_mapping(node, deep)
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put in what merge keys refer to; before that, refuse a key that is given twice."""
-        merge, seen = "tag:yaml.org,2002:merge", set[str]()
-        for key, _ in node.value if node not in self._flat else ():
-            if key.tag != merge and isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise ConfigError(
-                        f"{shown(key.value)} is given twice in the mapping that begins in line "
-                        f"{node.start_mark.line + 1}"
-                    )
-                seen.add(key.value)
-        self._flat.add(node)
-        super().flatten_mapping(node)
-
-    @functools.cached_property
-    def _flat(self) -> set[yaml.Node]:
-        """The mappings whose merge keys are put in: what comes with them may stand there twice."""
-        return set()
-
-
-def _wrong(what: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=what, problem_mark=at.start_mark)  # type: ignore[arg-type]
-
-
-def _as_text(_: yaml.SafeLoader, node: yaml.Node) -> str:
-    if not isinstance(node, yaml.ScalarNode):
-        raise _wrong("a date is a text, not a list or a mapping", node)
-    return str(node.value)
-
-
-def _no_plain_data(_: yaml.SafeLoader, node: yaml.Node) -> Any:
-    raise _wrong(
-        f"{node.tag.rpartition(':')[2]} is not for recipes, which hold texts, numbers, lists and "
-        "mappings",
-        node,
-    )
-
-
-for _kind in ("binary", "set", "omap", "pairs"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _no_plain_data)
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
 def read(
     path: str | Path,
     overrides: Sequence[str] = (),
@@ -472,9 +345,9 @@ def read(
     2
     """
     whole = _load(Path(path), scale)
-    _take(whole, "variants", variant)
+    take_set(whole, "variants", variant)
     for dotted, value in pairs(overrides):
-        _override(whole, dotted, value)
+        override(whole, dotted, value)
     return parse(whole)
 
 
@@ -489,7 +362,7 @@ def variants(path: str | Path, *, scale: str | None = None) -> list[str]:
     ...     variants(path)
     ['low', 'high']
     """
-    return list(_sets(_load(Path(path), scale), "variants"))
+    return list(named_sets(_load(Path(path), scale), "variants"))
 
 
 def _load(path: Path, scale: str | None) -> dict[str, Any]:
@@ -513,82 +386,8 @@ def _load(path: Path, scale: str | None) -> dict[str, Any]:
             f"'{path}' holds no recipe; it should be a mapping with name, training and arms"
         )
     whole.setdefault("name", path.stem)
-    _take(whole, "scales", scale)
+    take_set(whole, "scales", scale)
     return whole
-
-
-def _sets(
-    whole: Mapping[str, Any], kind: Literal["scales", "variants"]
-) -> dict[str, dict[str, Any]]:
-    """Return a recipe's own named sets of overrides."""
-    sets = whole.get(kind)
-    if sets is None:
-        return {}
-    if not isinstance(sets, dict) or not all(isinstance(one, dict) for one in sets.values()):
-        odd = (
-            next(one for one in sets.values() if not isinstance(one, dict))
-            if isinstance(sets, dict)
-            else sets
-        )
-        raise ConfigError(
-            f"{kind} has {shown(odd)}; it names sets of overrides, such as "
-            f"{kind}: {{small: {{training.epochs: 1}}}}"
-        )
-    return sets
-
-
-def _take(whole: dict[str, Any], kind: Literal["scales", "variants"], name: str | None) -> None:
-    """Put one of a recipe's own named sets of overrides over it; such a run has a name of its
-    own.
-    """
-    sets = _sets(whole, kind)
-    whole.pop(kind, None)
-    if name is None:
-        return
-    if name not in sets:
-        raise ConfigError(
-            f"the recipe has no {kind[:-1]} {shown(name)}; it has: {', '.join(sets) or 'none'}."
-            f"{near(name, sets)}"
-        )
-    whole["name"] = f"{whole['name']}-{name}"
-    for dotted, value in sets[name].items():
-        _override(whole, str(dotted), value)
-
-
-def from_yaml(text: str, where: str) -> Any:
-    """Read plain data from YAML, by the rules of a recipe.
-
-    Args:
-        text: The YAML.
-        where: What it is called in the message, such as its file.
-
-    Raises:
-        ConfigError: It is no YAML, or no plain data; the message has its line.
-
-    >>> from_yaml("{a: 1e-3, on: [2001-01-01]}", "mine.yaml")
-    {'a': 0.001, 'on': ['2001-01-01']}
-    """
-    line = 1
-    try:
-        loader = _Loader(text)
-        try:
-            return loader.get_single_data()
-        finally:
-            line = loader._line
-            loader.dispose()
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = line if mark is None else mark.line + 1
-        why = ", ".join(filter(None, (error.context, error.problem)))
-    except yaml.reader.ReaderError as error:
-        line, why = text.count("\n", 0, error.position) + 1, error.reason
-    except (
-        Exception
-    ) as error:  # whatever the library meets in numbers, dates and tags that are none
-        why = f"{type(error).__name__}: {error}"
-    raise ConfigError(f"{where} is no valid YAML: line {line}: {why}")
 
 
 def entry_names(*, dotted: bool = False) -> list[str]:
@@ -614,53 +413,6 @@ def entry_names(*, dotted: bool = False) -> list[str]:
     return names
 
 
-def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
-    """Read overrides as they stand on a command line: dotted names and their values.
-
-    >>> pairs(["--training.lr", "0.01", "--data=mnist"])
-    [('training.lr', 0.01), ('data', 'mnist')]
-    """
-    found, rest = [], list(overrides)
-    while rest:
-        flag = rest.pop(0)
-        if not flag.startswith("--"):
-            raise ConfigError(f"{shown(flag)} stands alone; an override is --dotted.name VALUE")
-        name, equals, value = flag[2:].partition("=")
-        if not equals:
-            if not rest:
-                raise ConfigError(f"{flag} has no value; an override is --dotted.name VALUE")
-            value = rest.pop(0)
-        found.append((name, from_yaml(value, flag)))
-    return found
-
-
-def _override(whole: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    known = whole.get("arms")
-    if (
-        parents[:1] == ["arms"]
-        and len(parents) > 1
-        and isinstance(known, dict)
-        and parents[1] not in known
-    ):
-        raise ConfigError(
-            f"--{dotted}: there is no arm {shown(parents[1])}; the arms are: {', '.join(known)}."
-            f"{near(parents[1], known)} A new one is given whole: "
-            f"--arms.{parents[1]} '{{method: lth, rate: 0.2}}'"
-        )
-    place = whole
-    for parent in parents:
-        inner = place.get(parent, {})
-        if isinstance(inner, str) and dotted.startswith(("data.", "model.")):  # data: digits
-            inner = {"name": inner}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--{dotted}: {shown(parent)} is {shown(inner)}, not a mapping")
-        # a copy: by an anchor of YAML other arms may hold the same mapping
-        place[parent] = dict(inner)
-        place = place[parent]
-    place[last] = value
-
-
 def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> Recipe:
     """Make a recipe of plain data.
 
@@ -678,13 +430,13 @@ def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
     whole, renamed = _with_new_names(whole, imports=recorded is None)
     if recorded is None:
         arms.tell_old_names(renamed)
-    whole = _spelled_out(whole)
+    whole = _with_profile(whole)
     for section, kind in (("data", Data), ("model", Model)):
         given = whole.get(section)
         if isinstance(given, Mapping):
             own = {field.name for field in dataclasses.fields(kind)}
             options = {str(key): value for key, value in given.items() if key not in own}
-            _check_options(options, section)
+            check_options(options, section)
     given = whole.get("arms")
     if isinstance(given, Mapping):
         whole["arms"] = {
@@ -701,7 +453,7 @@ def without_arms(recipe: Recipe) -> Recipe:
     return replace(recipe, arms={DENSE: arms.read({"method": "dense"}, DENSE)})
 
 
-def _check_options(options: Mapping[str, Any], where: str) -> None:
+def check_options(options: Mapping[str, Any], where: str) -> None:
     """Refuse options that are no plain data: they stand in digests and files."""
     for name, value in options.items():
         try:
@@ -722,124 +474,6 @@ def section(kind: type[_Kind], given: Mapping[str, Any], where: str) -> _Kind:
     """
     made: _Kind = filled(kind, given, where)
     return made
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """The seeds of a ticket: its replicate's, which everything is drawn from, and the recipe's."""
-
-    replicate: int
-    recipe: int = 0
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a ticket says that it comes from, as far as it is trained again by it. It may be a
-    stranger's.
-
-    Attributes:
-        model: The model; weights are the ticket's own.
-        data: The data set, and how it was treated.
-        training: How it was trained.
-        seeds: What was drawn from.
-        arm: The arm that found it; ``None`` where it does not say.
-        method: That arm's own "method", where it says so.
-        round: After how many cuts.
-        replicate: Of which replicate.
-        rewind_step: Steps behind the rewind point.
-        fingerprint: Of the data.
-        class_numbers: The published numbers of the classes that were taken, if not all.
-    """
-
-    model: Model
-    data: Data
-    training: Training
-    seeds: Seeds
-    arm: str | None = None
-    method: str | None = None
-    round: int = 0
-    replicate: int = 0
-    rewind_step: int = 0
-    fingerprint: str | None = None
-    class_numbers: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.arm is not None:
-            arms.check_name(self.arm, "arm", "a folder")
-        most = {
-            "round": MOST_ROUNDS,
-            "replicate": MOST_REPLICATES,
-            "rewind_step": 1e9,
-            "class_numbers": 1e9,
-        }
-        check_most(self, most)
-        numbers = {"round": self.round, "replicate": self.replicate, "rewind_step": self.rewind_step,
-                   "seeds.replicate": self.seeds.replicate, "seeds.recipe": self.seeds.recipe}  # fmt: skip
-        for name, number in numbers.items():
-            if not 0 <= number < 2**64:
-                raise ConfigError(
-                    f"{name} is {shown(number)}; it must be 0 or more, and below 2 ** 64"
-                )
-
-    @classmethod
-    def read(cls, given: Mapping[str, Any], where: str) -> Origin:
-        """Read what a ticket says of its origin by the same rules as a recipe; what is not needed
-        is not looked at.
-
-        Args:
-            given: The ticket's ``origin``.
-            where: The ticket, for the message.
-
-        Raises:
-            ConfigError: Something is missing, of the wrong kind or out of its bounds.
-
-        >>> said = {"model": {"name": "mlp"}, "data": {"name": "digits"}, "training": {"epochs": 1}}
-        >>> Origin.read(said | {"seeds": {"replicate": 3}, "round": 2}, "mine.safetensors").round
-        2
-        >>> Origin.read(said | {"seeds": {"replicate": 3}, "round": "../x"}, "mine.safetensors")
-        Traceback (most recent call last):
-        tombola.ground.errors.ConfigError: mine.safetensors: round is '../x'; it should be a whole number.
-        """
-        lacking = [
-            key
-            for key in ("model", "data", "training", "seeds")
-            if not isinstance(given.get(key), Mapping)
-        ]
-        if lacking:
-            raise ConfigError(
-                f"{where} does not say what it was found with ({lacking[0]}); transfer needs a "
-                "ticket of a run"
-            )
-        model, data, seeds = given["model"], given["data"], given["seeds"]
-        method = given.get("method")
-        whole = {
-            "model": {
-                key: model[key] for key in ("name", "options", "head", "init") if key in model
-            },
-            "data": {
-                field.name: data[field.name]
-                for field in dataclasses.fields(Data)
-                if field.name in data
-            },
-            "training": given["training"],
-            "seeds": {key: seeds[key] for key in ("replicate", "recipe") if key in seeds},
-            "method": method.get("method") if isinstance(method, Mapping) else method,
-            **{
-                key: given[key]
-                for key in ("arm", "round", "replicate", "rewind_step")
-                if key in given
-            },
-            **{key: data[key] for key in ("fingerprint", "class_numbers") if key in data},
-        }
-        try:
-            check_plain(whole, "it")
-            for section in ("model", "data"):
-                options = whole[section].get("options", {})
-                _check_options(options if isinstance(options, Mapping) else {}, section)
-            origin: Origin = filled(cls, whole, "")
-        except InputError as error:
-            raise ConfigError(f"{where}: {error}") from error
-        return origin
 
 
 def _with_new_names(
@@ -867,7 +501,7 @@ def _with_new_names(
     return whole, renamed
 
 
-def _spelled_out(whole: Mapping[str, Any]) -> dict[str, Any]:
+def _with_profile(whole: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain data with its profile put in."""
     whole = dict(whole)
     profile = whole.get("profile")

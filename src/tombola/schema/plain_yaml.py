@@ -1,0 +1,183 @@
+"""Plain YAML: text to texts, numbers, lists and mappings, whatever somebody has written.
+
+    text -> [ from_yaml ] -> plain data -> `tombola.schema.recipe.parse`
+
+Everything that YAML can do beyond plain data is refused in one line with its place: it comes from
+files and command lines, and must neither run code nor take for ever.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import yaml
+
+from tombola.ground.errors import ConfigError, InputError, shown
+
+_DEEPEST = 50  # lists and mappings in each other
+_MOST_NODES = 100_000  # of a recipe, what an alias names counted wherever it stands
+
+
+def from_yaml(text: str, where: str) -> Any:
+    """Read plain data from YAML, by the rules of a recipe.
+
+    Args:
+        text: The YAML.
+        where: What it is called in the message, such as its file.
+
+    Raises:
+        ConfigError: It is no YAML, or no plain data; the message has its line.
+
+    >>> from_yaml("{a: 1e-3, on: [2001-01-01]}", "mine.yaml")
+    {'a': 0.001, 'on': ['2001-01-01']}
+    """
+    line = 1
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            line = loader._line
+            loader.dispose()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = line if mark is None else mark.line + 1
+        why = ", ".join(filter(None, (error.context, error.problem)))
+    except yaml.reader.ReaderError as error:
+        line, why = text.count("\n", 0, error.position) + 1, error.reason
+    except Exception as error:
+        # whatever the library meets in numbers, dates and tags that are none
+        why = f"{type(error).__name__}: {error}"
+    raise ConfigError(f"{where} is no valid YAML: line {line}: {why}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that gives plain data: texts, numbers, true, false and null, in lists and mappings with
+    texts as keys.
+
+    1e-3 is a number, a date is a text. A key given twice, what refers to itself, and what is nested
+    too deep or is too much once its aliases are written out are errors with their line.
+    """
+
+    _depth = 0
+    _line = 1  # of what is being made, for errors that do not say where they are
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        self._count(node, {})
+        return self.construct_document(node)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _wrong(f"nested more than {_DEEPEST} deep", self.peek_event())  # type: ignore[no-untyped-call]
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def _count(self, node: yaml.Node, known: dict[int, int]) -> int:
+        """Count what there is of a node when its aliases are written out."""
+        if id(node) in known:
+            if known[id(node)] == 0:
+                raise _wrong("what begins here refers to itself", node)
+            return known[id(node)]
+        known[id(node)] = 0  # under way
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            for key_and_value in node.value:
+                inner += key_and_value
+        elif isinstance(node, yaml.CollectionNode):
+            inner = node.value
+        number = 1
+        for child in inner:
+            number += self._count(child, known)
+        if number > _MOST_NODES:
+            raise _wrong(f"more than {_MOST_NODES:,} values once the aliases are written out", node)
+        known[id(node)] = number
+        return number
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        self._line = node.start_mark.line + 1
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            # of a number, a date or a tag that is none
+            if isinstance(error, InputError) or not isinstance(node, yaml.ScalarNode):
+                raise
+            raise _wrong(
+                f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}", node
+            ) from error
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self._line = node.start_mark.line + 1
+        if not isinstance(node, yaml.MappingNode):
+            raise _wrong("a mapping is expected", node)
+        self.flatten_mapping(node)
+        pairs = []
+        for key, value in node.value:  # a key is a name; to YAML 1.1 the bare word `on` is true
+            if not isinstance(key, yaml.ScalarNode):
+                raise _wrong("a key is a text, not a list or a mapping", key)
+            pairs.append(
+                (
+                    yaml.ScalarNode(
+                        "tag:yaml.org,2002:str", key.value, key.start_mark, key.end_mark
+                    ),
+                    value,
+                )
+            )
+        node.value = pairs
+        return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put in what merge keys refer to; before that, refuse a key that is given twice."""
+        merge, seen = "tag:yaml.org,2002:merge", set[str]()
+        for key, _ in node.value if node not in self._flat else ():
+            if key.tag != merge and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ConfigError(
+                        f"{shown(key.value)} is given twice in the mapping that begins in line "
+                        f"{node.start_mark.line + 1}"
+                    )
+                seen.add(key.value)
+        self._flat.add(node)
+        super().flatten_mapping(node)
+
+    @functools.cached_property
+    def _flat(self) -> set[yaml.Node]:
+        """The mappings whose merge keys are put in: what comes with them may stand there twice."""
+        return set()
+
+
+def _wrong(what: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=what, problem_mark=at.start_mark)  # type: ignore[arg-type]
+
+
+def _as_text(_: yaml.SafeLoader, node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise _wrong("a date is a text, not a list or a mapping", node)
+    return str(node.value)
+
+
+def _no_plain_data(_: yaml.SafeLoader, node: yaml.Node) -> Any:
+    raise _wrong(
+        f"{node.tag.rpartition(':')[2]} is not for recipes, which hold texts, numbers, lists and "
+        "mappings",
+        node,
+    )
+
+
+for _kind in ("binary", "set", "omap", "pairs"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _no_plain_data)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
