@@ -78,7 +78,8 @@ def terminal(
     console = console or Console()
     records = Evidence.of(records)
     console.print(Text(": ".join([title, *decisions.question(records, asked)]), style="bold"))
-    for line in summary(records, asked):
+    basis = decisions.basis(records, asked)
+    for line in [] if basis else summary(records, asked):
         console.print(Text(line))
     grid = _asked_grid(records, asked)
     if grid.rows:
@@ -87,7 +88,7 @@ def terminal(
             if index:
                 console.print()
             console.print(table)
-        for note in grid.notes:
+        for note in (*grid.notes, *basis):
             console.print(Text(note, style="dim"))
     console.print()
     for note in notes:
@@ -101,10 +102,10 @@ def terminal(
 
 
 def _asked_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return all arms at the densities that are asked for; where no arm has come to one of them,
-    at those that are there.
+    """Return all arms beside the dense network at the densities that are asked for, as the page
+    begins; where none of them is reached, what was reached.
     """
-    grid = _target_grid(records, asked, asked.at)
+    grid = decisions.against_dense_grid(records, asked)
     return grid if grid.rows else _target_grid(records, asked)
 
 
@@ -321,12 +322,10 @@ def _round_cells(row: RoundRow, replicates: int, metric: Metric) -> list[str]:
     return [f"{100 * row.density:.2f}", value]
 
 
-def _target_grid(
-    records: Sequence[Record], asked: Asked, targets: Sequence[float] = aggregate.TARGETS
-) -> Grid:
+def _target_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows: list[list[str]] = []
     above = None
-    for row in aggregate.by_target(records, targets, asked.made_of, asked.metric):
+    for row in aggregate.by_target(records, made_of=asked.made_of, metric=asked.metric):
         rows.append(
             ["" if row.target == above else percent(row.target), *_target_cells(row, asked.metric)]
         )
