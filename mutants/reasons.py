@@ -4,7 +4,7 @@
 REASONS: dict[tuple[str, str, str], str] = {
     (
         "masks/selection.py",
-        "before = dict(zip(self.chunks, np.cumsum([0, *tied]).tolist(), strict=False))",
+        "tied_before = dict(zip(self.chunks, np.cumsum([0, *tied]).tolist(), strict=False))",
         "zip(self.chunks, np.cumsum([0, *tied]).tolist())",
     ): "it is what zip does where nothing is said; the linter wants it said",
 }
