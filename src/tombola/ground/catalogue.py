@@ -247,7 +247,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a catalogue's ``__getattr__`` and ``__dir__``, which import an entry when it is used."""
+    """Return a catalogue's ``__getattr__`` and ``__dir__``, which import entries when used."""
 
     def __getattr__(name: str) -> Any:  # noqa: N807
         if name.startswith("_") or name not in entries(package):

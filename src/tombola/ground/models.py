@@ -88,7 +88,7 @@ def type_of(hint: Any) -> Any:
 
 @functools.cache
 def model_of(kind: Any) -> type[BaseModel]:
-    """Return the model that validates plain data for a dataclass, with the words of its docstring."""
+    """Return the model that validates plain data for a dataclass, with its docstring's texts."""
     described, hints = descriptions_of(kind), hints_of(kind)
     entries: dict[str, Any] = {}
     takes_rest = False

@@ -20,7 +20,7 @@ def vgg(
     depths: Sequence[int],
     classifier: Classifier,
 ) -> nn.Module:
-    """Build five stages of 3x3 convolutions with batch norm and ReLU, and the output layer ``head``.
+    """Build five stages of 3x3 convolutions with batch norm and ReLU, and the layer ``head``.
 
     There is max pooling between the stages. All convolutions have biases, as in torchvision, though
     batch norm makes them redundant.
