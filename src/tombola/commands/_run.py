@@ -31,7 +31,7 @@ class Run(Command):
     description = (
         "Run the experiment of a recipe, or continue one that was stopped. Every entry of the "
         "recipe can be overridden by its dotted name, with a YAML value: --until.rounds 2 "
-        "--arms.colt-2.rate 0.2 --data mnist"
+        "--arms.colt-2.rate 0.2 --data mnist. tombola list entries says what each means."
     )
     epilog = (
         "exit codes: 0 all arms finished; 1 an arm failed; 2 the recipe or its data are wrong; "

@@ -145,26 +145,31 @@ def _take_out(entries: dict[str, Any], kind: type[Method], where: str) -> None:
     those that do not.
     """
     name, options = methods.name_of(kind), kind.options()
-    own = {field.name for field in dataclasses.fields(kind)}
-    for key in [key for key in entries if key not in own]:
-        value = entries[key]
-        if kind.written_out and key in WRITTEN_OUT and _listed(value) == _listed(WRITTEN_OUT[key]):
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in [key for key in entries if key not in known]:
+        # An entry of another method, which every arm wrote out once with its default.
+        default = _listed(WRITTEN_OUT.get(key))
+        if kind.written_out and key in WRITTEN_OUT and _listed(entries[key]) == default:
             del entries[key]
             continue
-        having = [other for other in methods.names() if key in methods.named(other).options()]
-        if having:
-            words = "method: " + having[0] if len(having) == 1 else "methods " + ", ".join(having)
+        every_option = list(known)
+        having = []
+        for other in methods.names():
+            options_of_other = methods.named(other).options()
+            every_option += options_of_other
+            if key in options_of_other:
+                having.append(other)
+        if not having:
             raise ConfigError(
-                f"{where}.{key} has no meaning with method: {name}, which takes "
-                f"{', '.join(options)}; {words} {'has' if len(having) == 1 else 'have'} it"
+                f"there is no {shown(f'{where}.{key}')}; {where} has: {', '.join(options)}."
+                f"{near(key, every_option)}"
             )
-        known = [
-            *own,
-            *(option for other in methods.names() for option in methods.named(other).options()),
-        ]
+        words = f"methods {', '.join(having)} have it"
+        if len(having) == 1:
+            words = f"method: {having[0]} has it"
         raise ConfigError(
-            f"there is no {shown(f'{where}.{key}')}; {where} has: {', '.join(options)}."
-            f"{near(key, known)}"
+            f"{where}.{key} has no meaning with method: {name}, which takes "
+            f"{', '.join(options)}; {words}"
         )
 
 
@@ -236,29 +241,31 @@ def order(arms: Mapping[str, Method]) -> list[str]:
     >>> order({"matched": read({"match": "lth"}, "matched"), "lth": read({"method": "lth", "rate": 0.2}, "lth")})
     ['lth', 'matched']
     """
-    found: dict[str, int] = {}  # how many others each follows, one after the other
+    depths: dict[str, int] = {}  # how many others each follows, one after the other
     for name in arms:
-        path: dict[str, None] = {}
-        at: str | None = name
-        while at is not None and at not in found:
-            if at in path:
-                way = list(path)
+        # From an arm to the one that it follows, until one is met whose depth is known.
+        chain: dict[str, None] = {}
+        current: str | None = name
+        while current is not None and current not in depths:
+            if current in chain:
+                members = list(chain)
+                circle = [*members[members.index(current) :], current]
                 raise ConfigError(
-                    f"the arms {' -> '.join([*way[way.index(at) :], at])} follow each other in a "
-                    "circle; one of them must stand by itself"
+                    f"the arms {' -> '.join(circle)} follow each other in a circle; one of them "
+                    "must stand by itself"
                 )
-            path[at] = None
-            at = arms[at].source
-        behind = -1 if at is None else found[at]
-        for number, one in enumerate(reversed(path), behind + 1):
-            found[one] = number
-    furthest = max(found, key=lambda name: found[name], default="")
-    if furthest and found[furthest] > _LONGEST_CHAIN:
+            chain[current] = None
+            current = arms[current].source
+        first_depth = 0 if current is None else depths[current] + 1
+        for depth, follower in enumerate(reversed(chain), first_depth):
+            depths[follower] = depth
+    deepest = max(depths, key=lambda name: depths[name], default="")
+    if deepest and depths[deepest] > _LONGEST_CHAIN:
         raise ConfigError(
-            f"arms.{furthest} follows an arm that follows an arm and so on, {found[furthest]:,} of "
+            f"arms.{deepest} follows an arm that follows an arm and so on, {depths[deepest]:,} of "
             f"them; at most {_LONGEST_CHAIN} may follow each other"
         )
-    return list(found)
+    return list(depths)
 
 
 def leading(arm: Method, arms: Mapping[str, Method]) -> Method:
