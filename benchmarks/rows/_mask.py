@@ -33,8 +33,9 @@ def measure(settings: Settings) -> Measured:
 
     sides = {name: functools.partial(side, name) for name in calls}
     seconds = interleave(sides, settings.times(9), settings.seed, warm=0)
-    extra = {}
+    extra, kept = {}, {}
     for name in calls:
+        kept[name] = {call["kept"] for call in calls[name]}
         # A page at least: less cannot be seen.
         extra[name] = [max(call["extra"], 4096.0) / 1e6 for call in calls[name]]
     facts = {"seed": settings.seed, "against": "torch.nn.utils.prune"}
@@ -42,7 +43,6 @@ def measure(settings: Settings) -> Measured:
         ratio("time", seconds["ours"], seconds["theirs"], **facts),
         ratio("extra memory", extra["ours"], extra["theirs"], each="MB", **facts),
     ]
-    kept = {name: {call["kept"] for call in calls[name]} for name in calls}
     if kept["ours"] == kept["theirs"]:
         return Measured(lines)
     return Measured(lines, notes=[f"the two keep different numbers of weights: {kept}"])

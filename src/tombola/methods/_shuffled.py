@@ -18,8 +18,8 @@ class Shuffled(Following):
     """Shuffle each ticket within its layers.
 
     Attributes:
-        shuffle: What is shuffled within each layer: the values of the kept ``weights`` among the kept
-            places, the ``mask`` alone, or ``both`` together.
+        shuffle: What is shuffled within each layer: the values of the kept ``weights`` among the
+            kept places, the ``mask`` alone, or ``both`` together.
     """
 
     shuffle: Literal["both", "weights", "mask"] = "both"
