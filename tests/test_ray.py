@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ from tests.layouts import KINDS
 from tests.test_executors import TASK, job, make_task, same
 
 from tombola.executors import Pool
-from tombola.executors._ray import Expected
+from tombola.executors._ray import Expected, ray
 from tombola.experiments.experiment import run
 from tombola.experiments.progress import Display
 from tombola.folder.runs import Run
@@ -175,6 +176,17 @@ def test_what_is_no_address_is_refused(address, tmp_path):
 HERE = {"Python": "3.11", "torch": "2.9.0", "tombola": "0.1.0", "code of tombola": "ab"}
 
 
+def test_a_ray_that_does_not_begin_is_told_in_one_line(monkeypatch):
+    def too_slow(**_):
+        raise Exception("The node timed out during startup.")
+
+    engine = SimpleNamespace(is_initialized=lambda: False, init=too_slow)
+    monkeypatch.setattr(extras, "ray", engine)
+    said = r"^Ray does not begin on this machine: The node timed out during startup\.$"
+    with pytest.raises(ConfigError, match=said):
+        ray(SimpleNamespace(workers=2, room=2))
+
+
 @pytest.mark.parametrize(
     ("packages", "own", "told"),
     [
@@ -222,11 +234,18 @@ def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else other processes leave its workers nothing
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE}
-    )
-    made.nodes = [made.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
-    made.wait_for_nodes()
+    for tries in range(5):
+        made = Cluster()
+        try:
+            made.add_node(num_cpus=0, object_store_memory=STORE)  # the head
+            made.nodes = [made.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
+            made.wait_for_nodes()
+            break
+        except Exception:  # a node has 30 seconds to begin, which is little on a busy machine
+            with contextlib.suppress(Exception):
+                made.shutdown()
+            if tries == 4:
+                raise
     yield made
     with contextlib.suppress(Exception):
         made.shutdown()

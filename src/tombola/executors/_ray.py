@@ -291,8 +291,10 @@ def _connect(engine: Any, address: str | None, setting: Setting) -> None:
     before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in the place of ours
     try:
         engine.init(namespace="tombola", **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise ConfigError(f"no Ray cluster answers at {shown(address or 'this machine')}: {_last_line(error)}; one is "
+    except Exception as error:  # a Ray that begins too slowly raises one of no kind
+        if address is None:
+            raise ConfigError(f"Ray does not begin on this machine: {_last_line(error)}") from error
+        raise ConfigError(f"no Ray cluster answers at {shown(address)}: {_last_line(error)}; one is "
                           "begun by: ray start --head") from error  # fmt: skip
     finally:
         if threading.current_thread() is threading.main_thread():
