@@ -1,5 +1,7 @@
-"""Merging: runs of one experiment that were done apart, on several machines, joined into one
+"""Merging: runs of one experiment that were done separately, on several machines, merged into one
 folder.
+
+    runs -> [ check each pair, verify files ] -> [ copy, write ] -> the first folder
 
 All checks come before the first write: a merge that is refused has changed nothing.
 """
@@ -8,21 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tombola import ticket_format
 from tombola.folder import similarity
 from tombola.folder.environments import check_same_inputs
 from tombola.folder.identity import differing, shared
-from tombola.folder.packing import labelled
+from tombola.folder.packing import Arrays, labelled
 from tombola.folder.runs import Run, is_of_round, lock, reading, similarity_key
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import write_whole
+from tombola.methods import Method
 from tombola.records import layout
 from tombola.records.records import Record, Records, timeless
 from tombola.schema.recipe import Recipe
@@ -37,11 +41,11 @@ _BESIDE_TICKETS = {
     "candidates": rf"{_OF_ROUND}\.safetensors",
     "trainings": r"[0-9a-f]{64}\.(training|measured|line)",
 }
-_POINTS = 8  # rewind points that are held at a time
+_MOST_REWIND_POINTS = 8  # held at a time
 
 
 def merge(into: Path, others: Sequence[Path]) -> Run:
-    """Join runs: the first folder takes in what the others have, which stay as they are.
+    """Merge runs: the first folder takes in what the others have, which stay as they are.
 
     A packed run may be one of them (see `tombola.folder.packing`): it brings no tickets along, and
     where it is the first it takes none in.
@@ -59,92 +63,140 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
             folder is as it was.
         DiskError: The first folder cannot be written to.
     """
-    if not others:
-        raise ConfigError(
-            "runs merge needs two run folders or more; the first one takes the others in"
-        )
-    paths = [into, *others]
-    for index, path in enumerate(paths):
-        if path.resolve() in [other.resolve() for other in paths[:index]]:
-            raise ConfigError(f"'{path}' is named twice")
+    _check_paths(into, others)
     # before the locks: these would make a folder that is not there
-    runs = [Run(path) for path in paths]
+    runs = [Run(path) for path in (into, *others)]
     with contextlib.ExitStack() as locks:
         locks.enter_context(lock(into))
         for path in others:
             locks.enter_context(reading(path))
-        for number, run in enumerate(runs):
-            for before in runs[:number]:
-                _check(before, run)
         # All of it is read and checked before anything is written.
-        held = [run.predictions() for run in runs]
+        for number, run in enumerate(runs):
+            for earlier in runs[:number]:
+                _check(earlier, run)
+        predictions = [run.predictions() for run in runs]
+        labels = _first_labels(runs)
         for run in runs:
             run.latency()
-        labels = next((known for run in runs if (known := run.labels()) is not None), None)
-        for run in runs if not runs[0].packed else ():
-            _verify(run)
+            if not runs[0].packed:
+                _verify(run)
         if not runs[0].sealed:
             runs[0].seal()
-        seals = runs[0].seals
         if runs[0].packed:
-            predicted = _joined(reversed(held)) | labelled(labels)
-            seals.write_arrays(runs[0].layout.packed_predictions, predicted)
+            # The first run's stand where several have one.
+            arrays = _united(reversed(predictions)) | labelled(labels)
+            runs[0].seals.write_arrays(runs[0].layout.packed_predictions, arrays)
         else:
-            for run, predictions in zip(runs[1:], held[1:], strict=True):
+            for run in runs[1:]:
                 _copy(run, runs[0])
-                for key in predictions.keys() - held[0].keys():
-                    path = runs[0].layout.predictions / f"{key}.npy"
-                    seals.write_array(path, predictions[key])
-            if labels is not None:
-                seals.write_array(runs[0].labels_path, labels)
+            _write_predictions(runs[0], predictions, labels)
         _write(runs)
     merged = Run(into)
     merged.told += runs[0].told
     return merged
 
 
+def _check_paths(into: Path, others: Sequence[Path]) -> None:
+    if not others:
+        raise ConfigError(
+            "runs merge needs two run folders or more; the first one takes the others in"
+        )
+    seen: set[Path] = set()
+    for path in (into, *others):
+        if path.resolve() in seen:
+            raise ConfigError(f"'{path}' is named twice")
+        seen.add(path.resolve())
+
+
+def _first_labels(runs: Sequence[Run]) -> NDArray[np.integer[Any]] | None:
+    """Return the classes of the test examples from the first run that has them."""
+    for run in runs:
+        labels = run.labels()
+        if labels is not None:
+            return labels
+    return None
+
+
+def _write_predictions(
+    into: Run, predictions: Sequence[Arrays], labels: NDArray[np.integer[Any]] | None
+) -> None:
+    """Write the predictions that the first run lacks."""
+    present = set(predictions[0])
+    for arrays in predictions[1:]:
+        for key in arrays.keys() - present:
+            into.seals.write_array(into.layout.predictions / f"{key}.npy", arrays[key])
+    if labels is not None:
+        into.seals.write_array(into.labels_path, labels)
+
+
 def _check(one: Run, other: Run) -> None:
     """Refuse two runs that do not belong together."""
     if one.digest != other.digest:
-        odd = differing(shared(other.recipe), shared(one.recipe))
+        different = differing(shared(other.recipe), shared(one.recipe))
         raise ConfigError(
             f"'{other.path}' cannot be merged with '{one.path}': "
-            f"{', '.join(odd) or 'their digests differ'}"
+            f"{', '.join(different) or 'their digests differ'}"
         )
-    known = one.definitions()
+    definitions = one.definitions()
     for name, definition in other.definitions().items():
-        if name in known and known[name] != definition:
+        if name in definitions and definitions[name] != definition:
             raise ConfigError(
                 f"'{other.path}' cannot be merged with '{one.path}': arm '{name}' is another one: "
-                f"{', '.join(differing(definition, known[name]))}"
+                f"{', '.join(differing(definition, definitions[name]))}"
             )
     for now in other.environments():
         for before in one.environments():
             check_same_inputs(now, before, one.path)
-    doubles = [
-        r
-        for r in other.records.all()
-        if one.record(r["arm"], r["replicate"], r["round"]) is not None
-    ]
-    for record in doubles:
-        _check_double(one, other, record)
+    in_both = False
+    for record in other.records.all():
+        known = one.record(record["arm"], record["replicate"], record["round"])
+        if known is not None:
+            in_both = True
+            _check_results(one, known, other, record)
     _check_tickets(one, other)
     _check_tickets(other, one)
-    if doubles:
-        known = one.predictions()
-        for key, values in other.predictions().items():
-            if key in known and not np.array_equal(values, known[key]):
-                raise ConfigError(
-                    f"'{other.path}' and '{one.path}' have different predictions for {key}"
-                )
+    if in_both:
+        _check_predictions(one, other)
     _check_similarities(one, other)
 
 
-def _check_tickets(one: Run, other: Run) -> None:
-    """Refuse tickets of one run that are other ones than the other run has or tells of, with or
-    without a record.
+def _check_results(one: Run, known: Record, other: Run, record: Record) -> None:
+    """Refuse two results of one round that differ."""
+    both_evaluated = known["evaluated"] and record["evaluated"]
+    different = differing(_comparable(record, both_evaluated), _comparable(known, both_evaluated))
+    if different:
+        raise ConfigError(
+            f"'{other.path}' and '{one.path}' have different results for arm {record['arm']}, "
+            f"replicate {record['replicate']}, round {record['round']}: {different[0]}"
+        )
+
+
+def _comparable(record: Record, both_evaluated: bool) -> dict[str, Any]:
+    """Return what two machines must agree on; where only one has evaluated, the ticket alone.
+
+    Not clocks, and not what depends on which other rounds were evaluated or on where the search
+    was to stop.
     """
-    # digests of tickets whose copies in the other run have other bytes, and of these
+    if not both_evaluated:
+        return {key: record[key] for key in ("mask_digest", "rewind_digest", "kept")}
+    entries = timeless(record)
+    for key in ("samples_seen", "passes"):
+        entries.pop(key, None)
+    return entries
+
+
+def _check_predictions(one: Run, other: Run) -> None:
+    known = one.predictions()
+    for key, values in other.predictions().items():
+        if key in known and not np.array_equal(values, known[key]):
+            raise ConfigError(
+                f"'{other.path}' and '{one.path}' have different predictions for {key}"
+            )
+
+
+def _check_tickets(one: Run, other: Run) -> None:
+    """Refuse tickets of one run that differ from those that the other run has or has a record of."""
+    # Digests of tickets whose copies in the other run have other bytes, with the copies' digests.
     rewritten: dict[str, str] = {}
     for path, key in one.layout.ticket_files():
         copy = other.ticket_path(*key)
@@ -157,19 +209,17 @@ def _check_tickets(one: Run, other: Run) -> None:
     for record in other.records.all():
         key = record["arm"], record["replicate"], record["round"]
         path = one.ticket_path(*key)
-        if (
-            one.record(*key) is None
-            and path.exists()
-            and Ticket.load(path).mask_digest != record["mask_digest"]
-        ):
+        if one.record(*key) is not None or not path.exists():
+            continue
+        if Ticket.load(path).mask_digest != record["mask_digest"]:
             raise ConfigError(f"'{path}' is not the ticket that '{other.path}' tells of")
 
 
 def _are_the_same(
     ours: ticket_format.TicketFile, theirs: ticket_format.TicketFile, rewritten: Mapping[str, str]
 ) -> bool:
-    """Whether two files of other bytes are one ticket, whose masks are written in two ways or
-    whose parent's are.
+    """Whether two files with different bytes are the same ticket: its mask, or that of its parent,
+    may be written in two ways.
     """
     origin = dict(ours.origin)
     parent = rewritten.get(str(origin.get("parent")))
@@ -194,34 +244,6 @@ def _check_similarities(one: Run, other: Run) -> None:
             )
 
 
-def _check_double(one: Run, other: Run, record: Record) -> None:
-    key = record["arm"], record["replicate"], record["round"]
-    same = one.record(*key)
-    assert same is not None
-    which = f"arm {key[0]}, replicate {key[1]}, round {key[2]}"
-    both = same["evaluated"] and record["evaluated"]
-    odd = differing(_timeless(record, both), _timeless(same, both))
-    if odd:
-        raise ConfigError(
-            f"'{other.path}' and '{one.path}' have different results for {which}: {odd[0]}"
-        )
-
-
-def _timeless(record: Record, whole: bool) -> dict[str, Any]:
-    """Return what two machines must agree on, or of unlike evaluations the ticket alone.
-
-    Not clocks, and not what hangs on which other rounds were evaluated or on where the search was
-    to stop.
-    """
-    if not whole:
-        return {key: record[key] for key in ("mask_digest", "rewind_digest", "kept")}
-    return {
-        key: value
-        for key, value in timeless(record).items()
-        if key not in ("samples_seen", "passes")
-    }
-
-
 def _files(run: Run, kind: str) -> list[Path]:
     """Return the files of a kind that a run has beside its tickets."""
     folder: Path = getattr(run.layout, kind)
@@ -234,7 +256,7 @@ def _files(run: Run, kind: str) -> list[Path]:
 
 
 def _ticket_files(run: Run) -> list[tuple[Path, layout.Round]]:
-    """Return the tickets that a run has, each with what it is of."""
+    """Return the tickets that a run has, each with its arm, replicate and round."""
     files: list[tuple[Path, layout.Round]] = []
     for path in _whole_files(run.layout.tickets.rglob("*")):
         if path.parent == run.layout.rewind_points:
@@ -252,19 +274,19 @@ def _whole_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _verify(run: Run) -> None:
-    """Check every file that may be copied, to its last bit.
+    """Check every file that may be copied, bit by bit.
 
     Raises:
         ConfigError: One is not what was written there.
     """
     points: dict[Path, ticket_format.RewindPoint] = {}
     for path, key in _ticket_files(run):
-        if len(points) > _POINTS:
+        if len(points) > _MOST_REWIND_POINTS:
             points.clear()
         ticket = ticket_format.verify(path, points)
         record = run.record(*key)
-        other = record is not None and record["mask_digest"] != ticket.mask_digest
-        if other or not is_of_round(ticket.origin, *key):
+        differs = record is not None and record["mask_digest"] != ticket.mask_digest
+        if differs or not is_of_round(ticket.origin, *key):
             raise ConfigError(f"'{path}' is not the ticket of its round; take it away")
     for path in _files(run, "rewind_points"):
         ticket_format.verify_rewind_point(path)
@@ -296,9 +318,12 @@ def _copy(run: Run, to: Run) -> None:
             write_whole(target, path.read_bytes())
 
 
-def _joined(parts: Iterable[Mapping[_Key, Any]]) -> dict[_Key, Any]:
-    """Return one mapping of all; a later one's entries stand."""
-    return {key: value for part in parts for key, value in part.items()}
+def _united(mappings: Iterable[Mapping[_Key, Any]]) -> dict[_Key, Any]:
+    """Return one mapping with the entries of all; those of later ones stand."""
+    united: dict[_Key, Any] = {}
+    for mapping in mappings:
+        united |= mapping
+    return united
 
 
 def _write(runs: Sequence[Run]) -> None:
@@ -306,9 +331,11 @@ def _write(runs: Sequence[Run]) -> None:
     into = runs[0]
     environments: list[dict[str, Any]] = []
     for run in runs:
-        environments += [one for one in run.environments() if one not in environments]
+        for environment in run.environments():
+            if environment not in environments:
+                environments.append(environment)
     into.seals.write_json(into.layout.environments, environments)
-    definitions = _joined(run.definitions() for run in reversed(runs))
+    definitions = _united(run.definitions() for run in reversed(runs))
     into.seals.write_json(into.layout.arms, definitions)
     into.recipe = _recipe(runs)
     into.write_about()
@@ -316,34 +343,41 @@ def _write(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         for record in run.records.all():
             records.add(record)
-    if counted := _joined(
-        {similarity_key(line): line for line in run.similarities()} for run in runs
-    ):
-        lines = similarity.ordered(counted.values(), into.recipe.arms)
+    similarities: dict[similarity.Key, dict[str, Any]] = {}
+    for run in runs:
+        similarities |= {similarity_key(line): line for line in run.similarities()}
+    if similarities:
+        lines = similarity.ordered(similarities.values(), into.recipe.arms)
         into.seals.write_lines(into.layout.similarities, lines)
     # clocks of one machine, not of several
-    if measured := next(filter(None, (run.latency() for run in runs)), {}):
-        into.seals.write_json(into.layout.latency, measured)
-    into.seals.write_json(into.layout.states, dict(_states(runs)))
+    for run in runs:
+        if run.latency():
+            into.seals.write_json(into.layout.latency, run.latency())
+            break
+    into.seals.write_json(into.layout.states, _states(runs))
 
 
 def _recipe(runs: Sequence[Run]) -> Recipe:
     """Return the first recipe with the arms and replicates of all."""
-    arms = _joined(run.recipe.arms for run in reversed(runs))
-    names = dict.fromkeys(name for run in runs for name in run.recipe.arms)
-    return replace(
-        runs[0].recipe,
-        arms={name: arms[name] for name in names},
-        replicates=max(run.recipe.replicates for run in runs),
-    )
+    # Arms in the order of the first recipe that has them; of an arm, the first definition.
+    arms: dict[str, Method] = {}
+    for run in runs:
+        for name, arm in run.recipe.arms.items():
+            arms.setdefault(name, arm)
+    replicates = max(run.recipe.replicates for run in runs)
+    return replace(runs[0].recipe, arms=arms, replicates=replicates)
 
 
-def _states(runs: Sequence[Run]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Give how each arm of each replicate ended: the one that got furthest."""
-    for key in dict.fromkeys(key for run in runs for key in run.states()):
-        found = [
-            run.states()[key] | ({"packed": True} if run.packed else {})
-            for run in runs
-            if key in run.states()
-        ]
-        yield key, max(found, key=lambda state: (state["state"] == "finished", state["rounds"]))
+def _states(runs: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
+    """Return how each arm of each replicate ended, from the run in which it got furthest."""
+    furthest: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for key, ending in run.states().items():
+            state = {**ending, "packed": True} if run.packed else dict(ending)
+            if key not in furthest or _progress(state) > _progress(furthest[key]):
+                furthest[key] = state
+    return dict(furthest)
+
+
+def _progress(state: Mapping[str, Any]) -> tuple[bool, int]:
+    return state["state"] == "finished", state["rounds"]

@@ -1,7 +1,7 @@
 """Similarity: which weights the tickets of two arms prune alike, counted at the end of a run.
 
-    tickets -> [ pairs of arms -> pairs of rounds -> counts of each layer ] -> similarity.jsonl ->
-    report
+    tickets -> [ pairs of arms -> pairs of rounds -> counts of each layer ] -> similarity.jsonl
+    -> report
 
 The counts are kept since the report of a packed run, which has no masks, needs them. What they say
 against chance is worked out in `tombola.evidence.overlap`. A line of the file has two arms, a
@@ -36,22 +36,32 @@ _NEAR = 0.25  # of a round
 
 def pairs(arms: Mapping[str, Method]) -> list[tuple[str, str]]:
     """Return which arms are compared: each search with the one whose counts it matches, and all
-    others together.
+    other searches with each other.
 
     >>> from tombola.schema.arms import read
-    >>> lth, colt = read({"method": "lth", "rate": 0.2}, "lth"), read({"method": "colt", "rate": 0.15}, "colt")
-    >>> pairs({"lth": lth, "colt": colt, "drawn": read({"method": "random_ticket", "source": "colt"}, "drawn")})
+    >>> arms = {
+    ...     "lth": {"method": "lth", "rate": 0.2},
+    ...     "colt": {"method": "colt", "rate": 0.15},
+    ...     "drawn": {"method": "random_ticket", "source": "colt"},
+    ... }
+    >>> pairs({name: read(arm, name) for name, arm in arms.items()})
     [('colt', 'lth')]
     """
-    matched = [
-        (name, arm.source) for name, arm in arms.items() if arm.searches and arm.source is not None
-    ]
-    alone = [name for name, arm in arms.items() if arm.searches and arm.source is None]
-    return [*matched, *((later, earlier) for earlier, later in itertools.combinations(alone, 2))]
+    matched = []
+    alone = []
+    for name, arm in arms.items():
+        if not arm.searches:
+            continue
+        if arm.source is None:
+            alone.append(name)
+        else:
+            matched.append((name, arm.source))
+    return matched + [(later, earlier) for earlier, later in itertools.combinations(alone, 2)]
 
 
 def meeting(first: Mapping[int, float], second: Mapping[int, float]) -> list[tuple[int, int]]:
-    """Pair the rounds of two arms that have about the same density; what does not meet is left out.
+    """Pair the rounds of two arms that have about the same density; a round without a partner is
+    left out.
 
     Two rounds meet when each is the nearest to the other, in the logarithm of the density, and no
     further than a quarter of a round: of the longer one, from the density before it.
@@ -63,27 +73,31 @@ def meeting(first: Mapping[int, float], second: Mapping[int, float]) -> list[tup
     >>> meeting({r: 0.8**r for r in range(1, 7)}, {r: 0.7225**r for r in range(1, 5)})
     [(3, 2), (6, 4)]
     """
-    lengths = [_lengths(first), _lengths(second)]
+    if not second:
+        return []
+    first_lengths, second_lengths = _lengths(first), _lengths(second)
 
-    def apart(one: int, other: int) -> float:
+    def distance(one: int, other: int) -> float:
         return abs(math.log(first[one] / second[other]))
 
-    found = []
-    for one in first if second else ():
-        other = min(second, key=lambda index: apart(one, index))
-        back = min(first, key=lambda index: apart(index, other))
-        if back == one and apart(one, other) <= _NEAR * max(lengths[0][one], lengths[1][other]):
-            found.append((one, other))
-    return found
+    met = []
+    for one in first:
+        nearest = min(second, key=lambda index: distance(one, index))
+        back = min(first, key=lambda index: distance(index, nearest))
+        longer = max(first_lengths[one], second_lengths[nearest])
+        if back == one and distance(one, nearest) <= _NEAR * longer:
+            met.append((one, nearest))
+    return met
 
 
 def _lengths(densities: Mapping[int, float]) -> dict[int, float]:
     """Return how far each round went, in the logarithm of the density."""
-    found, before = {}, 1.0
-    for index in sorted(densities, key=lambda index: -densities[index]):
-        found[index] = math.log(before / densities[index])
-        before = densities[index]
-    return found
+    lengths = {}
+    before = 1.0
+    for index, density in sorted(densities.items(), key=lambda item: -item[1]):
+        lengths[index] = math.log(before / density)
+        before = density
+    return lengths
 
 
 def counted(
@@ -103,18 +117,24 @@ def counted(
         second, both; those that the first keeps of the largest initial weights, as many as the
         second keeps, and that the second keeps of as many as the first.
 
-    >>> one, other = {"w": torch.tensor([True, True, False, False])}, {"w": torch.tensor([True, False, False, False])}
+    >>> one = {"w": torch.tensor([True, True, False, False])}
+    >>> other = {"w": torch.tensor([True, False, False, False])}
     >>> counted(one, other, {"w": torch.tensor([0.1, 0.2, -0.3, 0.4])})
     {'w': [4, 2, 1, 1, 0, 0]}
     """
-    found = {}
-    by_start = [_largest(start, mask) for mask in (second, first)]
+    like_first, like_second = _largest(start, first), _largest(start, second)
+    counts = {}
     for name, keep in first.items():
-        other = second[name]
-        common = (keep & other, keep & by_start[0][name], other & by_start[1][name])
-        there = keep.numel() if within is None else count({name: within[name]})
-        found[name] = [there, *(count({name: mask}) for mask in (keep, other, *common))]
-    return found
+        masks = [
+            keep,
+            second[name],
+            keep & second[name],
+            keep & like_second[name],
+            second[name] & like_first[name],
+        ]
+        weights = keep.numel() if within is None else count({name: within[name]})
+        counts[name] = [weights, *(count({name: mask}) for mask in masks)]
+    return counts
 
 
 def _largest(start: State, like: Mask) -> dict[str, torch.Tensor]:
@@ -147,42 +167,42 @@ def measure(run: Run, start: Callable[[int], State], within: Mask | None = None)
         DiskError: The file cannot be written.
     """
     known = {similarity_key(line): line for line in run.similarities()}
-    asked = pairs(run.recipe.arms)
-    # of arms that the recipe has no more
-    found = {key: line for key, line in known.items() if key[:2] not in asked}
+    compared = pairs(run.recipe.arms)
+    # Lines of arms that the recipe has no more stay.
+    lines = {key: line for key, line in known.items() if key[:2] not in compared}
     for replicate in sorted({record["replicate"] for record in run.records.all()}):
-        keys = _keys(run, asked, replicate)
-        found |= {
-            key: known[key]
-            for key in keys
-            if key in known and known[key]["masks"] == _digests(run, key)
-        }
-        new = [
-            key
-            for key in keys
-            if key not in found and all(path.exists() for path in _paths(run, key))
-        ]
-        state = start(replicate) if new else {}
-        for key in new:
-            found[key] = _line(run, key, state, within)
-        if new:  # what is counted stays, whatever stops the rest
-            _write(run, known | found)
-    _write(run, found)
+        to_count = []
+        for key in _keys(run, compared, replicate):
+            if key in known and known[key]["masks"] == _digests(run, key):
+                lines[key] = known[key]
+            elif all(path.exists() for path in _paths(run, key)):
+                to_count.append(key)
+        if not to_count:
+            continue
+        state = start(replicate)
+        for key in to_count:
+            lines[key] = _line(run, key, state, within)
+        _write(run, known | lines)  # what is counted stays, whatever stops the rest
+    _write(run, lines)
 
 
-def _keys(run: Run, asked: Sequence[tuple[str, str]], replicate: int) -> list[Key]:
-    """Name what a replicate is asked for: two arms, the replicate, the rounds that meet."""
-    densities = {
-        arm: {
-            r["round"]: r["density"]
-            for r in run.records.of(arm, replicate)
-            if r["round"] and 0 < r["density"] < 1
-        }
-        for pair in asked
-        for arm in pair
-    }
-    return [(one, other, replicate, *rounds) for one, other in asked
-            for rounds in meeting(densities[one], densities[other])]  # fmt: skip
+def _keys(run: Run, compared: Sequence[tuple[str, str]], replicate: int) -> list[Key]:
+    """Name what is to be counted of a replicate: two arms, the replicate, the rounds that meet."""
+    keys = []
+    for one, other in compared:
+        rounds = meeting(_densities(run, one, replicate), _densities(run, other, replicate))
+        for first, second in rounds:
+            keys.append((one, other, replicate, first, second))
+    return keys
+
+
+def _densities(run: Run, arm: str, replicate: int) -> dict[int, float]:
+    """Return the densities of an arm's tickets by round."""
+    densities = {}
+    for record in run.records.of(arm, replicate):
+        if record["round"] and 0 < record["density"] < 1:
+            densities[record["round"]] = record["density"]
+    return densities
 
 
 def _paths(run: Run, key: Key) -> list[Path]:
@@ -198,14 +218,13 @@ def _digests(run: Run, key: Key) -> list[str]:
 
 def _line(run: Run, key: Key, start: State, within: Mask | None) -> dict[str, Any]:
     one, other, replicate, first, second = key
+    masks = run.mask(one, replicate, first), run.mask(other, replicate, second)
     return {
-        "arms": list(key[:2]),
-        "replicate": key[2],
-        "rounds": list(key[3:]),
+        "arms": [one, other],
+        "replicate": replicate,
+        "rounds": [first, second],
         "masks": _digests(run, key),
-        "layers": counted(
-            run.mask(one, replicate, first), run.mask(other, replicate, second), start, within
-        ),
+        "layers": counted(*masks, start, within),
     }
 
 
