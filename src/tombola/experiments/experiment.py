@@ -53,10 +53,10 @@ from tombola.schema.recipe import CLASSIFICATION, Recipe, without_arms
 from tombola.tasks._classification import UNVERIFIED
 from tombola.tasks.protocol import Task, check_task
 
-_REFRESH = 60.0  # seconds between two looks at a run that is under way, at least
-# seconds of a run before its first report, which takes some: 2 % of the time at most
-_FIRST_REPORT = 180.0
-_ARMS = 32  # arms that are driven at a time, and two more for each worker
+# Seconds between two reports of a run that is under way, at least, and before the first one:
+# reports take 2 % of the time at most.
+_REFRESH, _FIRST_REPORT = 60.0, 180.0
+_ARMS_AT_A_TIME = 32  # that are driven, and two more for each worker
 _MOST_DRAWN = 3  # arms of which the report draws what they prune
 
 
@@ -105,19 +105,20 @@ def run(
     replicates: Sequence[int] | None = None,
     display: Display | None = None,
 ) -> Outcome:
-    """Run an experiment, or go on with one that was stopped.
+    """Run an experiment, or continue one that was stopped.
 
     Args:
         recipe: What to do.
         runs: Parent of the run folder.
         data_root: Root of the data sets; the environment variable ``TOMBOLA_DATA`` or the default
             if not given.
-        workers: Worker processes; one a core (divided by the threads of a training) if not given,
-            on a GPU one. They change no bit.
-        executor: Where they are, an entry of ``tombola.executors``: processes of this machine if
-            not given, or with one worker a thread of this process. It changes no bit either.
+        workers: Worker processes; if not given, one per core (divided by the threads of a
+            training), or one on a GPU. Their number does not affect results.
+        executor: Where the workers run, an entry of ``tombola.executors``: processes of this
+            machine if not given, or with one worker a thread of this process. It does not affect
+            results.
         address: Of the executor's cluster, where it has one.
-        replicates: Run these alone, by their numbers from 0; the others may be run elsewhere, see
+        replicates: Run only these, by their numbers from 0; the others may be run elsewhere, see
             `merging.merge`.
         display: Shows the progress; ``Display(quiet=True)`` shows none.
 
@@ -127,7 +128,8 @@ def run(
     >>> import tempfile
     >>> from tombola.schema.recipe import parse
     >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
-    >>> recipe = parse({"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 1}})
+    >>> entries = {"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 1}}
+    >>> recipe = parse(entries)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     [round(record["density"], 3) for record in run(recipe, runs=folder, workers=1).records]
     [1.0, 0.8]
@@ -149,7 +151,8 @@ def run(
     display.metric = metrics[0]
     folder = RunFolder(plans.recipe, Path(runs), fingerprint, facts(plans), display.say, metrics)
     try:
-        if (labels := plans.task.labels("test")) is not None:
+        labels = plans.task.labels("test")
+        if labels is not None:
             folder.keep_labels(labels.cpu().numpy())
         make_pool = functools.partial(
             Pool,
@@ -175,8 +178,7 @@ def run(
 
 
 def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
-    """Load the data, build the model, fill in what the recipe leaves open, and refuse what cannot
-    work.
+    """Load the data, build the model, resolve the recipe's defaults, and refuse what cannot work.
 
     Raises:
         InputError: The recipe cannot be run as it is.
@@ -197,26 +199,33 @@ def loading(recipe: Recipe) -> str:
 def foresee(
     plans: Plans, *, runs: Path, workers: int | None = None, replicates: Sequence[int] | None = None
 ) -> Estimate:
-    """Estimate what a run would still do, without beginning it; what its folder has already is
-    not done again.
+    """Estimate what a run would still do, without beginning it: what its folder has is not done
+    again.
     """
-    keys = [
-        (name, replicate)
-        for replicate in _chosen(plans.recipe, replicates)
-        for name in plans.recipe.arms
-    ]
+    keys = _keys(plans.recipe, _chosen(plans.recipe, replicates))
     path = folder_of(plans.recipe, runs)
     known = Run(path).going_on(plans.recipe) if is_run(path) else None
     todo = keys if known is None else _todo(known, keys)
     return estimate(plans, todo, _states(plans), known, _workers(plans.recipe, workers))
 
 
+def _keys(recipe: Recipe, replicates: Iterable[int]) -> list[tuple[str, int]]:
+    """Return every arm of the replicates, replicate by replicate."""
+    keys = []
+    for replicate in replicates:
+        keys += [(name, replicate) for name in recipe.arms]
+    return keys
+
+
 def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
-    """Say what a run would do, as plain data: what it is, its arms, its costs, and the cap of
+    """Describe what a run would do, as plain data: what it is, its arms, its costs, and the cap of
     what can be pruned.
     """
     recipe = plans.recipe
-    most = sum(mask.numel() for mask in plans.mask.values()) / plans.total
+    prunable = sum(mask.numel() for mask in plans.mask.values()) / plans.total
+    time_needed = f"about {duration(ahead.seconds)}"
+    if not ahead.bounded:
+        time_needed += "; an accuracy stop may end it earlier"
     reached = ahead.rounds
     if reached.keys() != recipe.arms.keys():  # of arms that are finished, too
         reached = rehearse(plans, [(name, 0) for name in recipe.arms], _states(plans)).rounds
@@ -234,11 +243,10 @@ def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
         )
     return {
         **facts(plans),
-        "cap": f"{most:.2%} of all weights can be pruned",
+        "cap": f"{prunable:.2%} of all weights can be pruned",
         "trainings": ahead.counted,
         "compute": f"{ahead.examples:,} training examples, {ahead.flops:.3g} FLOP with all weights",
-        "time": f"about {duration(ahead.seconds)}"
-        + ("" if ahead.bounded else "; an accuracy stop may end it earlier"),
+        "time": time_needed,
         "disk": f"about {in_bytes(ahead.bytes)}",
         "folder": str(folder_of(recipe, runs)),
         "arms": arms,
@@ -266,9 +274,9 @@ def _chosen(recipe: Recipe, replicates: Sequence[int] | None) -> list[int]:
         return list(range(recipe.replicates))
     outside = [k for k in replicates if not 0 <= k < recipe.replicates]
     if outside or not replicates:
+        asked_for = f"is {outside[0]}" if outside else "are none"
         raise ConfigError(
-            f"replicates are numbered from 0 to {recipe.replicates - 1}; asked for "
-            f"{f'is {outside[0]}' if outside else 'are none'}"
+            f"replicates are numbered from 0 to {recipe.replicates - 1}; asked for {asked_for}"
         )
     return sorted(set(replicates))
 
@@ -281,7 +289,7 @@ def _search(
     display: Display,
 ) -> None:
     """Drive every arm of the chosen replicates that is not finished, all on one pool."""
-    keys = [(name, replicate) for replicate in chosen for name in plans.recipe.arms]
+    keys = _keys(plans.recipe, chosen)
     todo = _todo(folder, keys)
     if not todo:
         folder.clear_trainings()
@@ -295,13 +303,12 @@ def _search(
 
 def _todo(run: Run, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return the arms and replicates that are to be driven, in the order of the keys."""
-    open_ = {key for key in keys if not run.finished(*key)}
+    todo = {key for key in keys if not run.finished(*key)}
     # An arm that follows another one needs its rounds: one that is finished gives those of its
     # tickets.
-    sources = {
-        (source, replicate) for name, replicate in open_ for source in _sources(run.recipe, name)
-    }
-    return [key for key in keys if key in open_ | sources]
+    for name, replicate in list(todo):
+        todo |= {(source, replicate) for source in _sources(run.recipe, name)}
+    return [key for key in keys if key in todo]
 
 
 def _drive(
@@ -332,17 +339,17 @@ def _drive(
     # it, so some of the arms at a time are enough, as long as they keep the workers busy.
     first = {name: place for place, name in enumerate(order(plans.recipe.arms))}
     in_turn = sorted(todo, key=lambda key: (key[1], first[key[0]]))
-    most = min(len(todo), _ARMS + 2 * pool.slots)
+    most = min(len(todo), _ARMS_AT_A_TIME + 2 * pool.slots)
     threads = ThreadPoolExecutor(max_workers=most, thread_name_prefix="tombola-arm")
     try:
-        open_ = {threads.submit(ArmRun(shared, *key).run) for key in in_turn}
-        page_of = _Refreshed(folder, chosen, display)
-        while open_:
-            done_, open_ = wait(open_, timeout=page_of.pause, return_when=FIRST_COMPLETED)
-            for arm in done_:
+        running = {threads.submit(ArmRun(shared, *key).run) for key in in_turn}
+        refreshed = _RefreshedReport(folder, chosen, display)
+        while running:
+            ended, running = wait(running, timeout=_REFRESH, return_when=FIRST_COMPLETED)
+            for arm in ended:
                 arm.result()
-            if open_:
-                page_of.refresh()
+            if running:
+                refreshed.refresh()
     except BaseException:
         shared.stopped.set()
         pool.close(now=True)  # before the arms are told: they must not begin anything more
@@ -354,14 +361,15 @@ def _drive(
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-class _Refreshed:
+class _RefreshedReport:
     """The report of a run that is under way, written again when there are new results, in 2 %
     of the time at most.
     """
 
     def __init__(self, folder: RunFolder, chosen: Sequence[int], display: Display) -> None:
-        self.folder, self.chosen, self.display, self.pause = folder, chosen, display, _REFRESH
-        self._results, self._due = len(folder.records), time.monotonic() + _FIRST_REPORT
+        self.folder, self.chosen, self.display = folder, chosen, display
+        self._results = len(folder.records)
+        self._due = time.monotonic() + _FIRST_REPORT
 
     def refresh(self) -> None:
         """Write the report, unless it is too early or nothing is new."""
@@ -391,12 +399,13 @@ def _initial_states(plans: Plans, replicates: Iterable[int]) -> dict[tuple[int, 
     All of them before the arms begin: torch's global generator, which initialisers draw from, is
     not for threads.
     """
-    anew = {False} | {arm.draws_anew for arm in plans.recipe.arms.values()}
-    return {
-        (k, again): state_of(make_model(plans.recipe, plans.task, k, anew=again))
-        for k in replicates
-        for again in anew
-    }
+    draws = {False} | {arm.draws_anew for arm in plans.recipe.arms.values()}
+    states: dict[tuple[int, bool], State] = {}
+    for replicate in replicates:
+        for anew in draws:
+            model = make_model(plans.recipe, plans.task, replicate, anew=anew)
+            states[replicate, anew] = state_of(model)
+    return states
 
 
 def _states(plans: Plans) -> Callable[[Iterable[int]], dict[tuple[int, bool], State]]:
@@ -410,7 +419,7 @@ def _sources(recipe: Recipe, name: str) -> list[str]:
 
 
 def _origin(plans: Plans) -> dict[str, Any]:
-    """Say where the tickets of this run come from, as far as they share it."""
+    """Describe the origin of this run's tickets, as far as they share it."""
     recipe, task = plans.recipe, plans.task
     model = {
         "name": recipe.model.name,
@@ -433,22 +442,22 @@ def _origin(plans: Plans) -> dict[str, Any]:
         data = {"class_numbers": None, **data, "classes": recipe.data.classes}
     if recipe.data.skew is not None:
         data |= {"skew": asdict(recipe.data.skew)}
-    told: dict[str, Any] = {"shared": shared_names(state_of(task.model))}
-    if recipe.task != CLASSIFICATION:
-        told["task"] = recipe.task
-    if versions := noted_versions(task.model):
-        told["versions"] = versions
-    if read := read_elsewhere(task.model, plans.mask, task.probe(2, 0)):
-        told["read_elsewhere"] = read
-    if plans.unmasked:
-        told["unmasked"] = plans.unmasked
+    # What only some runs have to say is left out by the others.
+    optional: dict[str, Any] = {
+        "task": None if recipe.task == CLASSIFICATION else recipe.task,
+        "versions": noted_versions(task.model),
+        "read_elsewhere": read_elsewhere(task.model, plans.mask, task.probe(2, 0)),
+        "unmasked": plans.unmasked,
+    }
+    inputs = task.origin.get("inputs")
     return {
         "model": model,
         "data": data,
-        **({"inputs": given} if (given := task.origin.get("inputs")) else {}),
+        **({"inputs": inputs} if inputs else {}),
         "training": asdict(recipe.training),
         "prunable": recipe.prunable,
-        **told,
+        "shared": shared_names(state_of(task.model)),
+        **{name: value for name, value in optional.items() if value},
     }
 
 
@@ -473,45 +482,17 @@ def report(
     recipe = run.recipe
     chosen = _chosen(recipe, replicates)
     keys = [(name, replicate) for name in recipe.arms for replicate in range(recipe.replicates)]
-    records = [record for key in keys for record in run.records.of(*key)]
-    notes = [_under_way(run, chosen)] if under_way else []
+    records: list[Record] = []
+    for key in keys:
+        records += run.records.of(*key)
     endings = {key: run.ending(*key) for key in keys}
-    for name, replicate in keys if not under_way else ():
-        ending, which = endings[name, replicate], f"arm {name}, replicate {replicate}"
-        there = run.records.of(name, replicate)
-        if (ending.state != "finished" or ending.why) and (replicate in chosen or there):
-            notes.append(f"{which}: {ending.state}{': ' if ending.why else ''}{ending.why}")
-        if ending.state == "finished" and not run.finished(name, replicate):
-            notes.append(
-                f"{which}: not complete: it ended by another until or evaluate_at, or a ticket is "
-                "missing; running the recipe again completes it"
-            )
-        beyond = there and there[-1]["round"] > ending.rounds and recipe.arms[name].has_tickets
-        if ending.state == "finished" and beyond:
-            notes.append(
-                f"{which}: the recipe now ends with round {ending.rounds}; rounds up to "
-                f"{there[-1]['round']} are here from before"
-            )
-    elsewhere = [
-        k
-        for k in range(recipe.replicates)
-        if k not in chosen and not any(r["replicate"] == k for r in records)
-    ]
-    if elsewhere:
-        notes.append(f"replicates that are not here: {', '.join(map(str, elsewhere))}")
-    chosen_on = {selected.on for record in records if (selected := Selected.of(record["selected"]))}
-    if "nothing" in chosen_on:
-        notes.append("selected without validation data (data.valid: 0)")
-    if recipe.profile is not None:
-        notes += [
-            f"profile {recipe.profile.name} gives up: {rule}" for rule in recipe.profile.lifted
-        ]
-    if recipe.data.options.get("verify") is False:
-        notes.append(UNVERIFIED)
-    notes += run.told
+    notes = [_under_way(run, chosen)] if under_way else _endings_in_words(run, chosen)
+    notes += _caveats(recipe, records, chosen) + run.told
     complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
     # A merged run has more replicates than the one that its facts were written for.
-    told = run.facts | ({"replicates": _replicates(recipe)} if run.facts else {})
+    told = dict(run.facts)
+    if told:
+        told["replicates"] = _replicates(recipe)
     making = page.Making(
         _command(recipe, run.path),
         yaml.safe_dump(run.own_recipe.plain(), sort_keys=False),
@@ -570,11 +551,57 @@ def _best_ticket(run: Run, asked: Asked) -> page.BestTicket | None:
     return page.BestTicket(path.relative_to(run.path).as_posix(), record["density"], value)
 
 
+def _endings_in_words(run: Run, chosen: Sequence[int]) -> list[str]:
+    """Say which arms did not simply reach their goal."""
+    notes = []
+    for name, arm in run.recipe.arms.items():
+        for replicate in range(run.recipe.replicates):
+            title = f"arm {name}, replicate {replicate}"
+            ending = run.ending(name, replicate)
+            records = run.records.of(name, replicate)
+            finished = ending.state == "finished"
+            if (not finished or ending.why) and (replicate in chosen or records):
+                notes.append(f"{title}: {ending.state}{': ' if ending.why else ''}{ending.why}")
+            if finished and not run.finished(name, replicate):
+                notes.append(
+                    f"{title}: not complete: it ended by another until or evaluate_at, or a ticket "
+                    "is missing; running the recipe again completes it"
+                )
+            last = records[-1]["round"] if records else 0
+            if finished and arm.has_tickets and last > ending.rounds:
+                notes.append(
+                    f"{title}: the recipe now ends with round {ending.rounds}; rounds up to {last} "
+                    "are here from before"
+                )
+    return notes
+
+
+def _caveats(recipe: Recipe, records: Sequence[Record], chosen: Sequence[int]) -> list[str]:
+    """Say what a reader of the results must know."""
+    notes = []
+    present = {record["replicate"] for record in records}
+    elsewhere = [str(k) for k in range(recipe.replicates) if k not in chosen and k not in present]
+    if elsewhere:
+        notes.append(f"replicates that are not here: {', '.join(elsewhere)}")
+    selections = [Selected.of(record["selected"]) for record in records]
+    if any(selected and selected.on == "nothing" for selected in selections):
+        notes.append("selected without validation data (data.valid: 0)")
+    if recipe.profile is not None:
+        for rule in recipe.profile.lifted:
+            notes.append(f"profile {recipe.profile.name} gives up: {rule}")
+    if recipe.data.options.get("verify") is False:
+        notes.append(UNVERIFIED)
+    return notes
+
+
 def _under_way(run: Run, chosen: Sequence[int]) -> str:
     """Say how far a run is."""
-    mine = [(name, k) for name in run.recipe.arms for k in chosen]
-    ended = sum(run.ending(*key).state != "open" for key in mine)
-    return f"the run is under way: {ended} of {len(mine)} arms x replicates are finished, {len(run.records)} results"
+    keys = _keys(run.recipe, chosen)
+    ended = sum(run.ending(*key).state != "open" for key in keys)
+    return (
+        f"the run is under way: {ended} of {len(keys)} arms x replicates are finished, "
+        f"{len(run.records)} results"
+    )
 
 
 def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:
@@ -582,14 +609,17 @@ def _right(run: Run) -> dict[tuple[str, int, int], NDArray[np.bool_]]:
     0 is dense's too.
     """
     labels, predicted = run.tested()
-    found: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
-    for key, predictions in predicted.items() if labels is not None else ():
-        arm, replicate, index = key.split("/")
-        where = int(replicate.removeprefix("replicate-")), int(index.removeprefix("round-"))
-        found[arm, *where] = predictions == labels
-        if where[1] == 0:
-            found.setdefault((DENSE, *where), found[arm, *where])
-    return found
+    if labels is None:
+        return {}
+    right: dict[tuple[str, int, int], NDArray[np.bool_]] = {}
+    for key, predictions in predicted.items():
+        arm, replicate_name, round_name = key.split("/")
+        replicate = int(replicate_name.removeprefix("replicate-"))
+        index = int(round_name.removeprefix("round-"))
+        right[arm, replicate, index] = predictions == labels
+        if index == 0:
+            right.setdefault((DENSE, replicate, 0), right[arm, replicate, 0])
+    return right
 
 
 def asked(
@@ -604,48 +634,45 @@ def asked(
     """
     arms = recipe.arms
     searching = [name for name, arm in arms.items() if arm.searches and arm.source is None]
-    followers = [(arm.source, name) for name, arm in arms.items() if arm.source and arm.compared]
-    others = [(name, searching[0]) for name in searching[1:]]
-    controls: dict[str, tuple[str, ...]] = {}
-    matched: dict[str, tuple[str, ...]] = {}
+    # Every arm, also a control or a network that was trained longer, is compared with the dense
+    # network; then each with the arm that it follows, and all searches with the first.
+    pairs = [(name, DENSE) for name in arms if name != DENSE]
+    controls: dict[str, list[str]] = {name: [] for name, arm in arms.items() if arm.searches}
+    made_of: dict[str, str] = {}
+    for name, arm in arms.items():
+        if arm.source and arm.compared:
+            pairs.append((arm.source, name))
+            if arm.control and arm.source in controls:
+                controls[arm.source].append(name)
+        if arm.followed and arm.followed[0] in ("source", "of"):
+            made_of[name] = arm.followed[1]
+    pairs += [(name, searching[0]) for name in searching[1:]]
+    matched = {}
     for name in arms:
-        if arms[name].searches:
-            controls[name] = tuple(
-                follower
-                for source, follower in followers
-                if source == name and arms[follower].control
-            )
         matched[name] = tuple(other for other in arms if arms[other].followed == ("match", name))
-    # Every arm, also a control or a network that was trained longer, stands beside the dense
-    # network.
-    beside_dense = [(name, DENSE) for name in arms if name != DENSE]
-    given = recipe.verdict
     return Asked(
-        pairs=tuple(dict.fromkeys((*beside_dense, *followers, *others))),
-        controls=controls,
+        pairs=tuple(dict.fromkeys(pairs)),
+        controls={name: tuple(followers) for name, followers in controls.items()},
         matched=matched,
-        made_of={
-            name: arm.followed[1]
-            for name, arm in arms.items()
-            if arm.followed and arm.followed[0] in ("source", "of")
-        },
+        made_of=made_of,
         networks=frozenset(name for name, arm in arms.items() if arm.network),
         apart=frozenset(name for name, arm in arms.items() if arm.apart),
         drawn=frozenset(searching),
         at=recipe.compared_at,
-        margin=given.margin,
-        steps=given.steps,
-        alpha=given.alpha,
+        margin=recipe.verdict.margin,
+        steps=recipe.verdict.steps,
+        alpha=recipe.verdict.alpha,
         right=right or {},
         printed=printed(recipe.name, recipe.data.name, recipe.model.name),
     )
 
 
 def _command(recipe: Recipe, folder: Path) -> str:
-    """Return what makes a run again from its own folder: the recipe with every default stands
-    there.
+    """Return the command that reproduces a run from its own folder, where the recipe has every
+    default.
     """
-    return f"tombola run {folder.name}/recipe.yaml --runs again  # {recipe.replicates} replicates, seed {recipe.seed}"
+    command = f"tombola run {folder.name}/recipe.yaml --runs again"
+    return f"{command}  # {recipe.replicates} replicates, seed {recipe.seed}"
 
 
 def _replicates(recipe: Recipe) -> str:
@@ -655,29 +682,29 @@ def _replicates(recipe: Recipe) -> str:
 def facts(plans: Plans) -> Mapping[str, str]:
     """Say in a few words what a run was, for the head of its page."""
     recipe, task = plans.recipe, plans.task
-    sizes = {which: f"{task.size(WHOLE, which):,}" for which in ("train", "valid", "test")}
-    examples = (
-        f"{sizes['train']} training, {sizes['valid']} validation, {sizes['test']} test examples"
-    )
-    zeros = {"weights": plans.zeros} if plans.zeros else {}
-    return {
-        "data": f"{recipe.data.name}: {examples}",
-        "model": f"{recipe.model.name}: {plans.total:,} weights, "
-        f"{sum(m.numel() for m in plans.mask.values()):,} of them prunable ({recipe.prunable})",
+    train, valid, test = (f"{task.size(WHOLE, split):,}" for split in ("train", "valid", "test"))
+    prunable = sum(mask.numel() for mask in plans.mask.values())
+    facts = {
+        "data": f"{recipe.data.name}: {train} training, {valid} validation, {test} test examples",
+        "model": f"{recipe.model.name}: {plans.total:,} weights, {prunable:,} of them prunable "
+        f"({recipe.prunable})",
         "training": in_words(recipe.training),
         "rewind": f"step {recipe.rewind}",
         "replicates": _replicates(recipe),
-    } | {**zeros, **_left_out(recipe, task), **plans.left_out}
+    }
+    if plans.zeros:
+        facts["weights"] = plans.zeros
+    return facts | _left_out(recipe, task) | plans.left_out
 
 
 def _left_out(recipe: Recipe, task: Task) -> dict[str, str]:
     """Say what of the data set no training sees."""
-    said = dict(task.facts)
-    if recipe.data.skew is not None:
-        where = "" if recipe.data.skew.of == "all" else " of the search"
-        most = percent(recipe.data.skew.most)
-        said["skew"] = (
-            f"up to {most} % of each class's training examples are missing{where}, drawn anew each "
-            "replicate"
+    facts = dict(task.facts)
+    skew = recipe.data.skew
+    if skew is not None:
+        where = "" if skew.of == "all" else " of the search"
+        facts["skew"] = (
+            f"up to {percent(skew.most)} % of each class's training examples are missing{where}, "
+            "drawn anew each replicate"
         )
-    return said
+    return facts
