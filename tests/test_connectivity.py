@@ -27,7 +27,8 @@ from tombola.evidence.ledger import to_reach
 from tombola.executors import Pool
 from tombola.experiments.driver import ArmRun
 from tombola.experiments.experiment import asked, foresee, plan
-from tombola.folder.runs import Run, RunFolder
+from tombola.folder.run_folder import RunFolder
+from tombola.folder.runs import Run
 from tombola.ground import seeds
 from tombola.ground.errors import ConfigError, TrainingError
 from tombola.ground.metrics import Metric

@@ -22,7 +22,8 @@ from tombola.experiments.experiment import report, run
 from tombola.experiments.progress import Display
 from tombola.folder import similarity
 from tombola.folder.packing import pack
-from tombola.folder.runs import Run, RunFolder
+from tombola.folder.run_folder import RunFolder
+from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError, InputError
 from tombola.records.records import Records
 from tombola.records.seals import Seals

@@ -17,7 +17,8 @@ from tests.resealing import records_of, write_records
 
 from tombola.commands.cli import main
 from tombola.experiments.experiment import run
-from tombola.folder.runs import Run, RunFolder
+from tombola.folder.run_folder import RunFolder
+from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError, InputError
 from tombola.masks.digests import digest_mask
 from tombola.masks.masks import count, nested

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tombola.folder.identity import folder_of, run_digest, shared
-from tombola.folder.runs import Run, RunFolder
+from tombola.folder.run_folder import RunFolder
+from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
 from tombola.schema.recipe import FORMAT, parse
 

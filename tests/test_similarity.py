@@ -157,7 +157,7 @@ def test_the_file_is_the_same_however_often_it_is_written_and_whatever_is_missin
         / "machine/similarity.jsonl"
     )
     before = path.read_bytes()
-    lines, seals = Run(path.parent).similarities(), Run(path.parent).seals
+    lines, seals = Run(path.parents[1]).similarities(), Run(path.parents[1]).seals
     seals.write_lines(path, [lines[3], lines[0] | {"masks": ["x", "y"]}])
     go(tmp_path, recipe(**SMALL))
     assert path.read_bytes() == before

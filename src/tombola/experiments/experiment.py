@@ -34,7 +34,8 @@ from tombola.experiments.rehearsal import estimate, rehearse
 from tombola.exports.reading import read_elsewhere
 from tombola.folder import similarity, weight_histograms
 from tombola.folder.identity import folder_of
-from tombola.folder.runs import Run, RunFolder
+from tombola.folder.run_folder import RunFolder
+from tombola.folder.runs import Run
 from tombola.ground import catalogue, devices, extras, waiting
 from tombola.ground.errors import ConfigError, DiskError, InputError
 from tombola.ground.notebooks import card, one_line

@@ -27,7 +27,7 @@ from tombola.executors import Pool
 from tombola.experiments.progress import Display
 from tombola.experiments.sources import Source, read_sources
 from tombola.folder.environments import source_digest
-from tombola.folder.runs import lock
+from tombola.folder.locking import lock
 from tombola.ground import catalogue, devices, extras, waiting
 from tombola.ground.errors import ConfigError, InputError, TicketError
 from tombola.ground.settings import Training, in_words

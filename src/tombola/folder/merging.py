@@ -22,8 +22,9 @@ from tombola import ticket_format
 from tombola.folder import similarity
 from tombola.folder.environments import check_same_inputs
 from tombola.folder.identity import differing, shared
+from tombola.folder.locking import lock, reading
 from tombola.folder.packing import Arrays, labelled
-from tombola.folder.runs import Run, is_of_round, lock, reading, similarity_key
+from tombola.folder.runs import Run, is_of_round, similarity_key
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import write_whole
 from tombola.methods import Method

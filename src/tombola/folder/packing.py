@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tombola.folder.runs import LABELS, Run, reading
+from tombola.folder.locking import reading
+from tombola.folder.runs import LABELS, Run
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import cannot_write
 from tombola.records.layout import Layout

@@ -30,18 +30,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import io
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tombola import ticket_format
 from tombola.folder.contents import (
@@ -52,15 +51,15 @@ from tombola.folder.contents import (
     check_similarity,
     checked_classes,
 )
-from tombola.folder.environments import check_same_inputs, environment
-from tombola.folder.identity import definition_of, differing, folder_of, run_digest, shared
+from tombola.folder.identity import definition_of, differing, run_digest, shared
 from tombola.ground import catalogue
 from tombola.ground.checking import check_in_file
-from tombola.ground.endings import End, Ending
+from tombola.ground.endings import Ending
 from tombola.ground.errors import ConfigError, DamagedError, TicketError, near
-from tombola.ground.files import cannot_write, clear_parts
-from tombola.ground.metrics import CLASSIFIED, Metric
+from tombola.ground.metrics import CLASSIFIED
 from tombola.ground.notebooks import card, one_line
+from tombola.ground.types import Mask
+from tombola.masks.digests import digest_json
 from tombola.methods.own import facts_of
 from tombola.records import choosing, seals
 from tombola.records.best import Best, of_record
@@ -68,15 +67,10 @@ from tombola.records.layout import Layout, in_round
 from tombola.records.records import Record, Records
 from tombola.records.results import lacking
 from tombola.records.seals import Seals
-from tombola.records.storage import Store, log_error
+from tombola.records.storage import Store
 from tombola.schema.recipe import FORMAT, Decision, Recipe, parse, section
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tombola.ground.types import Mask
-    from tombola.tickets import Ticket
-
+from tombola.search.work import Train
+from tombola.tickets import Ticket
 
 # what a packed run knows its predictions by
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
@@ -211,17 +205,18 @@ class Run:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             why = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise ConfigError(f"'{path}' cannot be read: {why}; {_BACK}") from error
-        odd = self._other_shared(recipe, about) or self._other_arms(recipe)
-        if odd:
+        different = self._other_shared(recipe, about) or self._other_arms(recipe)
+        if different:
             raise ConfigError(
-                f"'{path}' is not the recipe that its run was made with: {', '.join(odd)}; {_BACK}"
+                f"'{path}' is not the recipe that its run was made with: {', '.join(different)}; "
+                f"{_BACK}"
             )
         if wrong is not None:
             raise DamagedError(f"{wrong}; {_BACK}")
         return recipe
 
     def _other_shared(self, recipe: Recipe, about: Mapping[str, Any]) -> list[str]:
-        """Say in what a recipe is not that of the digest which names the run."""
+        """Say in what a recipe differs from the one whose digest names the run."""
         known = about.get("shared")
         if known is None:  # of before it was kept
             if run_digest(recipe) == self.digest:
@@ -237,26 +232,24 @@ class Run:
         # changed by that.
         bare = replace(recipe, model=replace(recipe.model, weights=None))
         now = json.loads(json.dumps(shared(bare)))
-        return [entry for entry in differing(now, known) if not entry.startswith("model.weights ")]
+        return _without_weights(differing(now, known))
 
     def _other_arms(self, recipe: Recipe) -> list[str]:
-        """Say in what the arms of a recipe are not those that ran."""
+        """Say in what the arms of a recipe differ from those that ran."""
         known = self.definitions()
-        odd: list[str] = []
         if not self.layout.arms.exists():
             self.told.append(
                 "there is no arms.json: whether the arms are those that ran is not known"
             )
-            return odd
+            return []
+        different: list[str] = []
         for name in recipe.arms:
             if name not in known:
-                odd.append(f"arms.json has no arm '{name}'")
+                different.append(f"arms.json has no arm '{name}'")
                 continue
-            odd += [
-                f"arm '{name}': {entry}"
-                for entry in differing(definition_of(recipe, name), known[name])
-            ]
-        return odd
+            for entry in differing(definition_of(recipe, name), known[name]):
+                different.append(f"arm '{name}': {entry}")
+        return different
 
     def _records(self, *, repair: bool) -> Records:
         return Records(
@@ -293,26 +286,22 @@ class Run:
         return self._json(self.layout.states, dict[str, dict[str, Any]], check_endings) or {}
 
     def _gone(self) -> list[str]:
-        """Say of which rounds there were results once, since an arm is finished, and now are
-        none.
-        """
-        told = []
+        """Say which rounds of finished arms have lost their results."""
+        notes = []
         for key, ending in self._state.items():
             arm, _, replicate = key.rpartition("/")
             if ending["state"] != "finished" or arm not in self.recipe.arms:
                 continue
-            rounds = range(ending.get("rounds", 0) + 1)
-            gone = [
-                str(index)
-                for index in rounds
-                if self.records.get(arm, int(replicate), index) is None
-            ]
-            if gone:
-                told.append(
-                    f"arm {arm}, replicate {replicate}, has no results of round {', '.join(gone)} "
+            lost = []
+            for index in range(ending.get("rounds", 0) + 1):
+                if self.records.get(arm, int(replicate), index) is None:
+                    lost.append(str(index))
+            if lost:
+                notes.append(
+                    f"arm {arm}, replicate {replicate}, has no results of round {', '.join(lost)} "
                     "any more; running the recipe has them again"
                 )
-        return told
+        return notes
 
     def judge_by(self, changes: Mapping[str, Any]) -> None:
         """Judge by other entries of ``verdict`` than the recipe's own, which the report says; the
@@ -347,7 +336,7 @@ class Run:
 
     def arm_digest(self, name: str) -> str:
         """Digest of an arm's definition."""
-        return ticket_format.digest_json(self.definition(name))
+        return digest_json(self.definition(name))
 
     def best(
         self,
@@ -398,16 +387,12 @@ class Run:
 
     def has_trained(self, digest: str) -> bool:
         """Whether a training is kept here, by its job's digest."""
-        from tombola.search.work import Train
-
         return Store(self.trainings).kept(Train, digest)
 
     def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
         """Return the tickets of the first rounds that have both a ticket and a record, without
         a gap.
         """
-        from tombola.tickets import Ticket
-
         tickets: list[Ticket] = []
         points: dict[Path, Any] = {}
         before: Record | None = self.record(arm, replicate, 0)
@@ -425,20 +410,17 @@ class Run:
             if not same_round or ticket.mask_digest != record["mask_digest"]:
                 raise ConfigError(f"'{path}' is not the ticket that the records tell of; {_AGAIN}")
             # Rounds that rewind to the same point hold it once.
-            same = tickets and record["rewind_digest"] == before["rewind_digest"]
-            tickets.append(
-                replace(ticket, rewind_point=tickets[-1].rewind_point) if same else ticket
-            )
+            if tickets and record["rewind_digest"] == before["rewind_digest"]:
+                ticket = replace(ticket, rewind_point=tickets[-1].rewind_point)
+            tickets.append(ticket)
             before = record
-        # Partitions that search apart go on with their own candidates, so a round without them is
-        # done again.
-        apart = self.recipe.arms[arm].apart and not self.finished(arm, replicate)
-        while (
-            apart
-            and tickets
-            and not self._has_candidates(arm, replicate, len(tickets), tickets[-1].mask)
-        ):
-            tickets.pop()
+        # Partitions that search independently go on with their own candidates, so a round without
+        # them is done again.
+        if self.recipe.arms[arm].apart and not self.finished(arm, replicate):
+            while tickets:
+                if self._has_candidates(arm, replicate, len(tickets), tickets[-1].mask):
+                    break
+                tickets.pop()
         return tickets
 
     def _has_candidates(self, arm: str, replicate: int, index: int, like: Mask) -> bool:
@@ -450,9 +432,7 @@ class Run:
         return True
 
     def say(self, text: str) -> None:
-        """Tell what somebody who works in the folder must know; who only reads there has it in
-        ``told``.
-        """
+        """Note in ``told`` what somebody who works in the folder must know."""
         if text not in self.told:
             self.told.append(text)
 
@@ -468,8 +448,6 @@ class Run:
         Raises:
             TicketError: The file is missing or damaged.
         """
-        import torch
-
         path = self.ticket_path(arm, replicate, index)
         try:
             file = ticket_format.read(path)
@@ -486,7 +464,8 @@ class Run:
         """Where the states that tickets start from are kept, each once."""
         return self.layout.rewind_points
 
-    def _candidates_path(self, arm: str, replicate: int, index: int) -> Path:
+    def candidates_path(self, arm: str, replicate: int, index: int) -> Path:
+        """Where the masks of a round's partitions are kept."""
         return in_round(self.layout.candidates, arm, replicate, index, ".safetensors")
 
     def candidates(
@@ -503,28 +482,12 @@ class Run:
         Raises:
             ConfigError: The file is not there, or not what was written.
         """
-        import torch
-
-        path = self._candidates_path(arm, replicate, index)
+        path = self.candidates_path(arm, replicate, index)
         try:
             packed = self.seals.read_tensors(path)
         except FileNotFoundError as error:
             raise ConfigError(f"'{path}' is not there") from error
-        number = len({name.partition(".")[0] for name in packed})
-        sizes = {
-            f"{one}.{name}": -(-keep.numel() // 8)
-            for one in range(number)
-            for name, keep in like.items()
-        }
-        plain = all(bits.dtype == torch.uint8 and bits.ndim == 1 for bits in packed.values())
-        if not plain or {name: bits.numel() for name, bits in packed.items()} != sizes:
-            raise DamagedError(
-                f"'{path}' is damaged: its masks are not those of the round's weights"
-            )
-        return [
-            {name: _unpacked(packed[f"{one}.{name}"], keep) for name, keep in like.items()}
-            for one in range(number)
-        ]
+        return _unpack_candidates(path, packed, like)
 
     def predictions_path(self, arm: str, replicate: int, index: int) -> Path:
         """Where the predicted classes of the test examples are kept, unless the run is packed."""
@@ -552,10 +515,10 @@ class Run:
         Raises:
             ConfigError: A file is damaged.
         """
-        found = self._predicted()
-        labels = found.pop(LABELS, None)
+        predictions = self._predicted()
+        labels = predictions.pop(LABELS, None)
         number = None if labels is None else len(labels)
-        for key, values in found.items():
+        for key, values in predictions.items():
             if not re.fullmatch(_ROUND, key):
                 raise DamagedError(
                     f"'{self.path}' has predictions of '{key}'; '{key}' is no round of an arm"
@@ -567,31 +530,33 @@ class Run:
                     "examples"
                 )
         places = {arm: place for place, arm in enumerate(self.recipe.arms)}
-        ordered = sorted(
-            found, key=lambda key: (places.get(key.partition("/")[0], len(places)), key)
-        )
-        return labels, {key: found[key] for key in ordered}
+
+        def place(key: str) -> tuple[int, str]:
+            return places.get(key.partition("/")[0], len(places)), key
+
+        return labels, {key: predictions[key] for key in sorted(predictions, key=place)}
 
     def _predicted(self) -> dict[str, NDArray[np.integer[Any]]]:
         """Read the predictions and the labels, wherever they are."""
         folder = self.layout.predictions
         if self.packed:
             return self._in_one_file()
-        files = [*folder.glob("*/*/*.npy"), *filter(Path.exists, [self.labels_path])]
-        return {
-            path.relative_to(folder).with_suffix("").as_posix(): self._classes(path)
-            for path in files
-        }
+        files = list(folder.glob("*/*/*.npy"))
+        if self.labels_path.exists():
+            files.append(self.labels_path)
+        predictions = {}
+        for path in files:
+            key = path.relative_to(folder).with_suffix("").as_posix()
+            predictions[key] = self.read_classes(path)
+        return predictions
 
     def _in_one_file(self) -> dict[str, NDArray[np.integer[Any]]]:
         path = self.layout.packed_predictions
         with _advising("pack the run again"):
-            return {
-                key: checked_classes(path, values)
-                for key, values in self.seals.read_arrays(path).items()
-            }
+            arrays = self.seals.read_arrays(path)
+            return {key: checked_classes(path, values) for key, values in arrays.items()}
 
-    def _classes(self, path: Path) -> NDArray[np.integer[Any]]:
+    def read_classes(self, path: Path) -> NDArray[np.integer[Any]]:
         """Read a file of classes."""
         with _advising("running the recipe makes it again"):
             return checked_classes(path, self.seals.read_array(path))
@@ -632,7 +597,7 @@ class Run:
         """
         if self.packed:
             return self._in_one_file().get(LABELS)
-        return self._classes(self.labels_path) if self.labels_path.exists() else None
+        return self.read_classes(self.labels_path) if self.labels_path.exists() else None
 
     @property
     def labels_path(self) -> Path:
@@ -662,31 +627,30 @@ class Run:
         # it has one more, of the number that the other has
         if method.source is not None and not method.has_tickets:
             rounds.append(self.ending(method.source, replicate).rounds)
-        if not all(self.record(arm, replicate, index) is not None for index in rounds):
+        if any(self.record(arm, replicate, index) is None for index in rounds):
             return False
-        paths = (self.ticket_path(arm, replicate, index) for index in range(1, ending.rounds + 1))
-        return ending.packed or self.packed or all(path.exists() for path in paths)
+        if ending.packed or self.packed:
+            return True
+        tickets = (self.ticket_path(arm, replicate, k) for k in range(1, ending.rounds + 1))
+        return all(path.exists() for path in tickets)
 
     def _goal(self, arm: str) -> dict[str, Any]:
         """Return how far an arm is to go: what may change without making it another arm."""
-        plain: dict[str, Any] = json.loads(
-            json.dumps(
-                {
-                    "until": dataclasses.asdict(self.recipe.until),
-                    "evaluate_at": self.recipe.arms[arm].evaluate_at,
-                }
-            )
-        )
+        goal = {
+            "until": dataclasses.asdict(self.recipe.until),
+            "evaluate_at": self.recipe.arms[arm].evaluate_at,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(goal))  # as it stands in the file
         return plain
 
     def ending(self, arm: str, replicate: int) -> Ending:
         """How an arm of a replicate ended."""
-        state = self._state.get(f"{arm}/{replicate}", {})
+        ending: dict[str, Any] = {"state": "open", "why": "", "rounds": 0, "goal": {}}
         known = {field.name for field in dataclasses.fields(Ending)}
-        return Ending(
-            **{"state": "open", "why": "", "rounds": 0, "goal": {}}
-            | {key: value for key, value in state.items() if key in known}
-        )
+        for key, value in self._state.get(f"{arm}/{replicate}", {}).items():
+            if key in known:
+                ending[key] = value
+        return Ending(**ending)
 
     def states(self) -> dict[str, Any]:
         """Return how all arms ended, by "arm/replicate"."""
@@ -704,13 +668,13 @@ class Run:
                 f"'{self.path}' is a packed run, without weights to go on from; run the recipe "
                 "under another --runs folder and merge"
             )
-        odd = differing(shared(recipe), shared(self.recipe))
+        different = differing(shared(recipe), shared(self.recipe))
         if self.digest == run_digest(recipe):  # the same weights, wherever their file was
-            odd = [entry for entry in odd if not entry.startswith("model.weights ")]
-        if odd:
+            different = _without_weights(different)
+        if different:
             raise ConfigError(
-                f"'{self.path}' holds the run of another recipe: {', '.join(odd)}; give this one "
-                "another name, or move that folder away"
+                f"'{self.path}' holds the run of another recipe: {', '.join(different)}; give this "
+                "one another name, or move that folder away"
             )
         self.recipe = recipe
         return self
@@ -731,11 +695,12 @@ class Run:
             "facts": self.facts,
             "shared": shared(bare),
         }
-        arms = self.recipe.arms.items()
-        if own := {
-            f"arms.{name}": facts_of(arm) for name, arm in arms if catalogue.is_own(arm.method)
-        }:
-            about["methods"] = own  # by which the folder is read where they are not
+        methods = {}
+        for name, arm in self.recipe.arms.items():
+            if catalogue.is_own(arm.method):
+                methods[f"arms.{name}"] = facts_of(arm)
+        if methods:
+            about["methods"] = methods  # by which the folder is read where their code is not
         if self.metrics != CLASSIFIED:  # what a run has that names none
             about["metrics"] = [metric.plain() for metric in self.metrics]
         Seals(to.top).write_json(to.about, {**about, "seals": seals.VERSION})
@@ -772,10 +737,9 @@ class Run:
         """
         before, now = self.seals, Seals(self.path, self.digest)
         predicted = self._predicted()
-        masks = {
-            path: before.read_tensors(path)
-            for path in sorted(self.layout.candidates.rglob("*.safetensors"))
-        }
+        masks = {}
+        for path in sorted(self.layout.candidates.rglob("*.safetensors")):
+            masks[path] = before.read_tensors(path)
         self.told = [text for text in self.told if text != _UNSEALED]
         self.say(
             f"'{self.path}' was made before files carried digests of their contents; from now on "
@@ -785,221 +749,13 @@ class Run:
             now.write_tensors(path, tensors)
         if self.packed:
             now.write_arrays(self.layout.packed_predictions, predicted)
-        for key, values in predicted.items() if not self.packed else ():
-            now.write_array(self.layout.predictions / f"{key}.npy", values)
+        else:
+            for key, values in predicted.items():
+                now.write_array(self.layout.predictions / f"{key}.npy", values)
         Store(self.trainings, tell=self.say, sealed=False).seal()
         self.write_findings(self.layout)
         self.seals = now
         self.records.seal(now)
-
-
-class RunFolder(Run):
-    """The folder of a run to work in, made or found again; nobody else may work there meanwhile.
-
-    Args:
-        recipe: The recipe; with its name it says which folder.
-        parent: Folder of all runs.
-        fingerprint: Of the data.
-        facts: What the page says of the run.
-        tell: Told what was found damaged or half-written, and is done again.
-        metrics: What the task measures, the headline first.
-
-    Attributes:
-        path: The folder.
-
-    Raises:
-        ConfigError: Another process works there, it is of another version or recipe, the data
-            differ from those it began with, or an arm has changed under its old name.
-        DiskError: It cannot be written to.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        parent: Path,
-        fingerprint: str,
-        facts: Mapping[str, str] | None = None,
-        tell: Callable[[str], None] = lambda _: None,
-        metrics: Sequence[Metric] = CLASSIFIED,
-    ) -> None:
-        from tombola.tickets import RewindPoints
-
-        self.recipe = recipe
-        self.metrics = tuple(metrics)
-        self.digest = run_digest(recipe)
-        self.path = folder_of(recipe, parent)
-        self.facts = dict(facts or {})
-        self.told = []
-        self._tell = tell
-        # evaluated rounds whose predictions are gone
-        self._again: set[tuple[str, int, int]] = set()
-        self._lock = lock(self.path)
-        self.layout = Layout.of(self.path)
-        try:
-            self._take(fingerprint)
-        except BaseException:
-            self.close()
-            raise
-        self._state_lock = threading.Lock()
-        # each start is encoded and checked once in a run
-        self._points = RewindPoints(self.rewind_points)
-
-    def _take(self, fingerprint: str) -> None:
-        clear_parts(self.path)
-        about = self._about()
-        if about is not None:
-            Run(self.path).going_on(self.recipe)
-        self.seals = Seals(self.path, self.digest, required=about is None or "seals" in about)
-        environments = self._check_environment(environment(self.recipe, fingerprint))
-        arms = self._check_arms()
-        self.records = self._records(repair=True)
-        self._state = self._states()
-        if self.records.repaired:
-            self.say("the last record was half written; its round is done again")
-        self._check_results()
-        if not self.sealed:
-            self.seal()
-        self.seals.write_json(self.layout.environments, environments)
-        self.seals.write_json(self.layout.arms, arms)
-        self.write_about()
-
-    def say(self, text: str) -> None:
-        """Tell something, and note it in ``errors.log``; each text once."""
-        if text not in self.told:
-            self.told.append(text)
-            self.log_error(f"{text}\n")
-            self._tell(text)
-
-    def _check_results(self) -> None:
-        """Say which results are gone, and have rounds evaluated again whose predictions are."""
-        for text in self._gone():
-            self.say(text)
-        for record in self.records.all():
-            arm, replicate, index = record["arm"], record["replicate"], record["round"]
-            path = self.predictions_path(arm, replicate, index)
-            if not record["evaluated"] or not path.exists():
-                continue
-            try:
-                self._classes(path)
-            except DamagedError as error:
-                self.say(
-                    f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated again"
-                )
-                self._again.add((arm, replicate, index))
-                path.unlink()
-
-    def record(self, arm: str, replicate: int, index: int) -> Record | None:
-        """Return the result of a round; one whose predictions are gone counts as not evaluated."""
-        found = super().record(arm, replicate, index)
-        return (
-            {**found, "evaluated": False}
-            if found and (arm, replicate, index) in self._again
-            else found
-        )
-
-    def finished(self, arm: str, replicate: int) -> bool:
-        """Whether an arm of a replicate has nothing left to do."""
-        again = any(key[:2] == (arm, replicate) for key in self._again)
-        return not again and super().finished(arm, replicate)
-
-    def _check_environment(self, now: dict[str, Any]) -> list[dict[str, Any]]:
-        """Refuse other data or other code of the user's than the run began with; return all its
-        environments.
-        """
-        known = self.environments()
-        for before in known:
-            check_same_inputs(now, before, self.path)
-        return known if now in known else [*known, now]
-
-    def _check_arms(self) -> dict[str, Any]:
-        """Refuse an arm that changed under its name; return the definitions of all arms that
-        ever ran here.
-        """
-        known = self.definitions()
-        for name in self.recipe.arms:
-            now, was = self.definition(name), known.get(name)
-            if was is not None and was != now:
-                raise ConfigError(
-                    f"arm '{name}' has changed since '{self.path}' began: "
-                    f"{', '.join(differing(now, was))}; give it another name"
-                )
-            known[name] = now
-        return known
-
-    def add_record(self, record: Record, *, anyway: bool = False) -> bool:
-        """Write a result down, see `Records.add`."""
-        return self.records.add(record, anyway=anyway)
-
-    def keep_ticket(self, arm: str, replicate: int, index: int, ticket: Ticket) -> str:
-        """Write the ticket of a round and return its file's digest; the state it starts from is
-        kept once.
-        """
-        path = self.layout.ticket(arm, replicate, index, ticket.density)
-        return ticket.save(path, self._points)
-
-    def keep_candidates(
-        self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]
-    ) -> None:
-        """Keep the mask of every partition, eight weights a byte."""
-        import torch
-
-        packed = {
-            f"{number}.{name}": torch.from_numpy(np.packbits(keep.cpu().numpy()))
-            for number, candidate in enumerate(candidates)
-            for name, keep in candidate.items()
-        }
-        self.seals.write_tensors(self._candidates_path(arm, replicate, index), packed)
-
-    def keep_predictions(
-        self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]
-    ) -> None:
-        """Keep what a ticket predicts for every test example, a byte or two each."""
-        self.seals.write_array(self.predictions_path(arm, replicate, index), _small(predictions))
-        self._again.discard((arm, replicate, index))
-
-    def keep_labels(self, labels: NDArray[np.integer[Any]]) -> None:
-        """Keep the classes of the test examples, so that the report needs no data."""
-        try:
-            if self.labels_path.exists() and np.array_equal(
-                self._classes(self.labels_path), labels
-            ):
-                return
-        except DamagedError as error:
-            self.say(str(error))
-        self.seals.write_array(self.labels_path, _small(labels))
-
-    def log_error(self, text: str) -> None:
-        """Add a traceback to ``errors.log``."""
-        log_error(self.path, text)
-
-    def ended(self, arm: str, replicate: int, how: str, end: End, rounds: int) -> None:
-        """Note how an arm of a replicate ended, and after how many rounds."""
-        with self._state_lock:
-            state = {"state": how, "why": str(end), "rounds": rounds, "goal": self._goal(arm)}
-            self._state[f"{arm}/{replicate}"] = state | ({"end": end.plain()} if end else {})
-            self.seals.write_json(self.layout.states, self._state)
-
-    def clear_trainings(self) -> None:
-        """Drop the trainings of a complete run, but those that the recipe says to keep and the
-        dense network's.
-        """
-        self.store(self.say).keep_only(self.trainings_to_keep())
-
-    def trainings_to_keep(self) -> set[str]:
-        """Return the digests of the trainings that stay when nothing more is done."""
-        evaluated = [record for record in self.records.all() if record["evaluated"]]
-        each: dict[tuple[str, int], list[Record]] = {}
-        for record in evaluated:  # they come by round
-            each.setdefault((record["arm"], record["replicate"]), []).append(record)
-        kept = choosing.kept(
-            self.recipe.keep, each.values(), self.recipe.compared_at, self.metrics[0]
-        )
-        dense = [record for record in evaluated if record["round"] == 0]
-        return {record["training_digest"] for record in (*dense, *kept)}
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        self._lock.close()
 
 
 def _advised(error: TicketError, path: Path) -> TicketError:
@@ -1030,17 +786,36 @@ def similarity_key(line: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
 
 def is_of_round(origin: Mapping[str, Any], arm: str, replicate: int, index: int) -> bool:
     """Whether a ticket says of itself that it is of this round, as far as it says anything."""
-    said = {"arm": arm, "replicate": replicate, "round": index}
-    return all(origin.get(name, value) == value for name, value in said.items())
+    place = {"arm": arm, "replicate": replicate, "round": index}
+    return all(origin.get(name, value) == value for name, value in place.items())
 
 
-def _unpacked(bits: Tensor, like: Tensor) -> Tensor:
-    """Return a mask of a weight's shape from its bits."""
-    import torch
+def _unpack_candidates(
+    path: Path, packed: Mapping[str, Tensor], like: Mask
+) -> list[dict[str, Tensor]]:
+    """Return the masks of partitions from their bits, which are named NUMBER.WEIGHT."""
+    number = len({name.partition(".")[0] for name in packed})
+    sizes = {}
+    for partition in range(number):
+        for name, keep in like.items():
+            sizes[f"{partition}.{name}"] = -(-keep.numel() // 8)
+    plain = all(bits.dtype == torch.uint8 and bits.ndim == 1 for bits in packed.values())
+    if not plain or {name: bits.numel() for name, bits in packed.items()} != sizes:
+        raise DamagedError(f"'{path}' is damaged: its masks are not those of the round's weights")
+    candidates = []
+    for partition in range(number):
+        candidate = {}
+        for name, keep in like.items():
+            bits = packed[f"{partition}.{name}"].numpy()
+            flat = np.unpackbits(bits, count=keep.numel()).astype(bool)
+            candidate[name] = torch.from_numpy(flat).view(keep.shape)
+        candidates.append(candidate)
+    return candidates
 
-    return torch.from_numpy(np.unpackbits(bits.numpy(), count=like.numel()).astype(bool)).view(
-        like.shape
-    )
+
+def _without_weights(differences: Sequence[str]) -> list[str]:
+    """Leave out where the weights of a checkpoint lie."""
+    return [entry for entry in differences if not entry.startswith("model.weights ")]
 
 
 def _in_yaml(value: Any) -> str:
@@ -1048,47 +823,3 @@ def _in_yaml(value: Any) -> str:
     if value is None:
         return "none"
     return str(list(value)) if isinstance(value, tuple) else str(value)
-
-
-def _small(classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-    return classes.astype(np.uint8 if classes.max(initial=0) < 256 else np.uint16)
-
-
-def lock(path: Path) -> io.TextIOWrapper:
-    """Take a run folder for this process, made if need be; closing what is returned gives it back.
-
-    Raises:
-        ConfigError: Another process works there.
-        DiskError: It cannot be written to.
-    """
-    found = Layout.of(path).lock
-    try:
-        found.parent.mkdir(parents=True, exist_ok=True)
-        file = found.open("w")
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    return _take(file, path)
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Keep others from working in a run folder while it is read; nothing is written there.
-
-    Raises:
-        ConfigError: Another process works there.
-    """
-    found = Layout.of(path).lock
-    if not found.exists():  # nobody ever worked there
-        yield
-        return
-    with _take(found.open(), path):
-        yield
-
-
-def _take(file: io.TextIOWrapper, path: Path) -> io.TextIOWrapper:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise ConfigError(f"another process works in '{path}'; wait for it, or stop it") from error
-    return file

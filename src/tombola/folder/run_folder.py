@@ -1,0 +1,242 @@
+"""Run folder: the folder of a run to work in, made or found again.
+
+recipe, data -> [ lock, check what is there ] -> tickets, candidates, predictions, records
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tombola.folder.environments import check_same_inputs, environment
+from tombola.folder.identity import differing, folder_of, run_digest
+from tombola.folder.locking import lock
+from tombola.folder.runs import Run
+from tombola.ground.endings import End
+from tombola.ground.errors import ConfigError, DamagedError
+from tombola.ground.files import clear_parts
+from tombola.ground.metrics import CLASSIFIED, Metric
+from tombola.ground.types import Mask
+from tombola.records import choosing
+from tombola.records.layout import Layout
+from tombola.records.records import Record
+from tombola.records.seals import Seals
+from tombola.records.storage import log_error
+from tombola.schema.recipe import Recipe
+from tombola.tickets import RewindPoints, Ticket
+
+
+class RunFolder(Run):
+    """The folder of a run to work in, made or found again; nobody else may work there meanwhile.
+
+    Args:
+        recipe: The recipe; with its name it says which folder.
+        parent: Folder of all runs.
+        fingerprint: Of the data.
+        facts: What the page says of the run.
+        tell: Told what was found damaged or half-written, and is done again.
+        metrics: What the task measures, the headline first.
+
+    Attributes:
+        path: The folder.
+
+    Raises:
+        ConfigError: Another process works there, it is of another version or recipe, the data
+            differ from those it began with, or an arm has changed under its old name.
+        DiskError: It cannot be written to.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        parent: Path,
+        fingerprint: str,
+        facts: Mapping[str, str] | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+        metrics: Sequence[Metric] = CLASSIFIED,
+    ) -> None:
+        self.recipe = recipe
+        self.metrics = tuple(metrics)
+        self.digest = run_digest(recipe)
+        self.path = folder_of(recipe, parent)
+        self.facts = dict(facts or {})
+        self.told = []
+        self._tell = tell
+        # evaluated rounds whose predictions were damaged
+        self._again: set[tuple[str, int, int]] = set()
+        self._lock = lock(self.path)
+        self.layout = Layout.of(self.path)
+        try:
+            self._take(fingerprint)
+        except BaseException:
+            self.close()
+            raise
+        self._state_lock = threading.Lock()
+        # each start is encoded and checked once in a run
+        self._points = RewindPoints(self.rewind_points)
+
+    def _take(self, fingerprint: str) -> None:
+        clear_parts(self.path)
+        about = self._about()
+        if about is not None:
+            Run(self.path).going_on(self.recipe)
+        self.seals = Seals(self.path, self.digest, required=about is None or "seals" in about)
+        environments = self._check_environment(environment(self.recipe, fingerprint))
+        arms = self._check_arms()
+        self.records = self._records(repair=True)
+        self._state = self._states()
+        if self.records.repaired:
+            self.say("the last record was half written; its round is done again")
+        self._check_results()
+        if not self.sealed:
+            self.seal()
+        self.seals.write_json(self.layout.environments, environments)
+        self.seals.write_json(self.layout.arms, arms)
+        self.write_about()
+
+    def say(self, text: str) -> None:
+        """Tell something, and note it in ``errors.log``; each text once."""
+        if text not in self.told:
+            self.told.append(text)
+            self.log_error(f"{text}\n")
+            self._tell(text)
+
+    def _check_results(self) -> None:
+        """Say which results are gone; rounds whose predictions are damaged are evaluated again."""
+        for text in self._gone():
+            self.say(text)
+        for record in self.records.all():
+            arm, replicate, index = record["arm"], record["replicate"], record["round"]
+            path = self.predictions_path(arm, replicate, index)
+            if not record["evaluated"] or not path.exists():
+                continue
+            try:
+                self.read_classes(path)
+            except DamagedError as error:
+                self.say(
+                    f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated again"
+                )
+                self._again.add((arm, replicate, index))
+                path.unlink()
+
+    def record(self, arm: str, replicate: int, index: int) -> Record | None:
+        """Return the result of a round; one whose predictions were damaged counts as not
+        evaluated.
+        """
+        record = super().record(arm, replicate, index)
+        if record is not None and (arm, replicate, index) in self._again:
+            return {**record, "evaluated": False}
+        return record
+
+    def finished(self, arm: str, replicate: int) -> bool:
+        """Whether an arm of a replicate has nothing left to do."""
+        again = any(key[:2] == (arm, replicate) for key in self._again)
+        return not again and super().finished(arm, replicate)
+
+    def _check_environment(self, now: dict[str, Any]) -> list[dict[str, Any]]:
+        """Refuse data or code of the user's that differs from what the run began with; return all
+        its environments.
+        """
+        known = self.environments()
+        for before in known:
+            check_same_inputs(now, before, self.path)
+        return known if now in known else [*known, now]
+
+    def _check_arms(self) -> dict[str, Any]:
+        """Refuse an arm that changed under its name; return the definitions of all arms that
+        ever ran here.
+        """
+        known = self.definitions()
+        for name in self.recipe.arms:
+            now, was = self.definition(name), known.get(name)
+            if was is not None and was != now:
+                raise ConfigError(
+                    f"arm '{name}' has changed since '{self.path}' began: "
+                    f"{', '.join(differing(now, was))}; give it another name"
+                )
+            known[name] = now
+        return known
+
+    def add_record(self, record: Record, *, anyway: bool = False) -> bool:
+        """Write a result down, see `Records.add`."""
+        return self.records.add(record, anyway=anyway)
+
+    def keep_ticket(self, arm: str, replicate: int, index: int, ticket: Ticket) -> str:
+        """Write the ticket of a round and return its file's digest; the state it starts from is
+        kept once.
+        """
+        path = self.layout.ticket(arm, replicate, index, ticket.density)
+        return ticket.save(path, self._points)
+
+    def keep_candidates(
+        self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]
+    ) -> None:
+        """Keep the mask of every partition, eight weights a byte."""
+        bits = {}
+        for number, candidate in enumerate(candidates):
+            for name, keep in candidate.items():
+                bits[f"{number}.{name}"] = torch.from_numpy(np.packbits(keep.cpu().numpy()))
+        self.seals.write_tensors(self.candidates_path(arm, replicate, index), bits)
+
+    def keep_predictions(
+        self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]
+    ) -> None:
+        """Keep what a ticket predicts for every test example, a byte or two each."""
+        self.seals.write_array(self.predictions_path(arm, replicate, index), _small(predictions))
+        self._again.discard((arm, replicate, index))
+
+    def keep_labels(self, labels: NDArray[np.integer[Any]]) -> None:
+        """Keep the classes of the test examples, so that the report needs no data."""
+        try:
+            known = self.labels()
+            if known is not None and np.array_equal(known, labels):
+                return
+        except DamagedError as error:
+            self.say(str(error))
+        self.seals.write_array(self.labels_path, _small(labels))
+
+    def log_error(self, text: str) -> None:
+        """Add a traceback to ``errors.log``."""
+        log_error(self.path, text)
+
+    def ended(self, arm: str, replicate: int, how: str, end: End, rounds: int) -> None:
+        """Note how an arm of a replicate ended, and after how many rounds."""
+        with self._state_lock:
+            state = {"state": how, "why": str(end), "rounds": rounds, "goal": self._goal(arm)}
+            if end:
+                state["end"] = end.plain()
+            self._state[f"{arm}/{replicate}"] = state
+            self.seals.write_json(self.layout.states, self._state)
+
+    def clear_trainings(self) -> None:
+        """Drop the trainings of a complete run, but those that the recipe says to keep and the
+        dense network's.
+        """
+        self.store(self.say).keep_only(self.trainings_to_keep())
+
+    def trainings_to_keep(self) -> set[str]:
+        """Return the digests of the trainings that stay when nothing more is done."""
+        dense: list[Record] = []
+        by_arm: dict[tuple[str, int], list[Record]] = {}
+        for record in self.records.all():  # they come by round
+            if record["evaluated"]:
+                by_arm.setdefault((record["arm"], record["replicate"]), []).append(record)
+                if record["round"] == 0:
+                    dense.append(record)
+        recipe = self.recipe
+        kept = choosing.kept(recipe.keep, by_arm.values(), recipe.compared_at, self.metrics[0])
+        return {record["training_digest"] for record in (*dense, *kept)}
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._lock.close()
+
+
+def _small(classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    return classes.astype(np.uint8 if classes.max(initial=0) < 256 else np.uint16)
