@@ -20,7 +20,8 @@ from tests.layouts import KINDS
 from tests.test_executors import TASK, job, make_task, same
 
 from tombola.executors import Pool
-from tombola.executors._ray import Expected, ray
+from tombola.executors._ray import ray
+from tombola.executors.machines import Expected
 from tombola.experiments.experiment import run
 from tombola.experiments.progress import Display
 from tombola.folder.runs import Run

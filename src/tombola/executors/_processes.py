@@ -17,7 +17,7 @@ from typing import Any
 from tombola.executors import forking
 from tombola.executors.backend import Setting
 from tombola.executors.packing import pack, unpack
-from tombola.executors.worker import TOLD, Worker, in_one_line
+from tombola.executors.worker import ONE_LINE_ERRORS, Worker, in_one_line
 from tombola.ground import devices, interrupts
 from tombola.ground.types import State
 from tombola.records.storage import Store, log_error
@@ -161,7 +161,7 @@ def _start(digest: str) -> State:
 def _do(packed: bytes, digest: str) -> None:
     try:
         _worker.do(unpack(packed, _start), digest)
-    except TOLD:
+    except ONE_LINE_ERRORS:
         raise
     except Exception as error:
         # An exception of the user's own may not survive the way back, and would break the pool for

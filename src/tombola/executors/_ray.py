@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -23,8 +23,9 @@ from typing import Any, cast
 import torch
 
 from tombola.executors.backend import Setting
+from tombola.executors.machines import SAME_PACKAGES, Expected, about_by_value
 from tombola.executors.packing import flatten, pack, restore, unpack
-from tombola.executors.worker import TOLD, Worker, in_one_line
+from tombola.executors.worker import ONE_LINE_ERRORS, Worker, in_one_line
 from tombola.ground import extras
 from tombola.ground.errors import ConfigError, TrainingError, shown
 from tombola.records.storage import Handed, log_error
@@ -36,7 +37,6 @@ _AGAIN = 2.0  # seconds after which the cluster is asked anew how large it is
 _OFTEN = 0.5  # seconds between two looks at the progress of workers
 _STARTS = 16  # start states that are kept in the object store for work to come
 _STORE = 2 * 2**30  # bytes of the object store, at most, of a Ray that is begun here
-_SAME = ("torch", "torchvision", "numpy", "tombola")  # packages that decide bits
 
 
 def ray(setting: Setting, *, address: str | None = None) -> _Ray:
@@ -111,25 +111,24 @@ class _Ray:
     def slots(self) -> int:
         """How many trainings the cluster has room for: machines come and go."""
         if time.monotonic() - self._looked > _AGAIN:
-            there = self._engine.cluster_resources()
+            resources = self._engine.cluster_resources()
             if "num_gpus" in self._needs:
-                self._size = int(there.get("GPU", 0))
+                self._size = int(resources.get("GPU", 0))
             else:
-                self._size = int(there.get("CPU", 0)) // self._setting.threads
+                self._size = int(resources.get("CPU", 0)) // self._setting.threads
             self._looked = time.monotonic()
         return min(self._size, self._setting.workers or self._size)
 
     def _check_machines(self) -> None:
-        """Refuse a cluster of which a machine would give other results, or none."""
-        about = self._engine.remote(num_cpus=0, max_retries=0)(_about_by_value())
+        """Refuse a cluster in which a machine would give different results, or none."""
+        about = self._engine.remote(num_cpus=0, max_retries=0)(about_by_value())
         nodes = [node for node in self._engine.nodes() if node["Alive"]]
-        asked = [
-            about.options(scheduling_strategy=self._on(node["NodeID"])).remote(
-                _SAME, list(self._expected.own_code), self._expected.path
-            )
-            for node in nodes
-        ]
-        for node, ref in zip(nodes, asked, strict=True):
+        answers = []
+        for node in nodes:
+            there = about.options(scheduling_strategy=self._on(node["NodeID"]))
+            own_code = list(self._expected.own_code)
+            answers.append(there.remote(SAME_PACKAGES, own_code, self._expected.path))
+        for node, ref in zip(nodes, answers, strict=True):
             try:
                 found = self._engine.get(ref)
             except self._engine.exceptions.RayError as error:
@@ -146,9 +145,9 @@ class _Ray:
             key = type(need), need.digest(task)
             files[key] = store.file(*key)
         refs = {name: self._start(name, state) for name, state in starts.items()}
-        here = [self._shared]  # in a list, so that a worker that has it does not get it again
+        shared = [self._shared]  # in a list, so that a worker that has it does not get it again
         given = Given(packed, digest, files, self._expected)
-        ref = self._remote.remote(given, here, refs, self._ear)
+        ref = self._remote.remote(given, shared, refs, self._ear)
         future: Future[bytes | None] = Future()
         self._running[future] = ref
         ref.future().add_done_callback(lambda done: self._over(future, done))
@@ -201,60 +200,6 @@ class _Ray:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What every machine must have as the driver has it.
-
-    Attributes:
-        packages: Versions, by package; of Python and of tombola's own code, too.
-        own_code: The user's own functions, with the digests of their files.
-        path: Where modules are looked for, if there is such a folder.
-    """
-
-    packages: Mapping[str, str]
-    own_code: Mapping[str, str]
-    path: Sequence[str]
-
-    @classmethod
-    def here(cls, own_code: Mapping[str, str]) -> Expected:
-        """Return what this process has."""
-        path = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        found = _about_by_value()(_SAME, [], path)
-        return cls(found["packages"], own_code, path)
-
-    def check(self, found: Mapping[str, Any], machine: str) -> None:
-        """Refuse a machine that has something else.
-
-        Raises:
-            ConfigError: In one line, what it is.
-        """
-        for name, version in self.packages.items():
-            there = found["packages"][name]
-            if there == version:
-                continue
-            if name == "code of tombola":
-                raise ConfigError(
-                    f"{machine} has other code of tombola than this one; install the same"
-                )
-            if not there:
-                raise ConfigError(f"{machine} has no {name}; install {name} {version}, as here")
-            raise ConfigError(
-                f"{machine} has {name} {there}, and this one {version}: results would not be the "
-                "same"
-            )
-        for name, digest in self.own_code.items():
-            there = found["own_code"][name]
-            if there.startswith("!"):
-                raise ConfigError(
-                    f"{machine} cannot import {shown(name)}: {there[1:]}; put it where PYTHONPATH "
-                    "points there"
-                )
-            if there != digest:
-                raise ConfigError(
-                    f"{machine} has another {shown(name)} than this one; copy its file there"
-                )
-
-
-@dataclass(frozen=True)
 class Given:
     """What a worker is given beside the task: the work, and the results that it needs."""
 
@@ -294,8 +239,10 @@ def _connect(engine: Any, address: str | None, setting: Setting) -> None:
     except Exception as error:  # a Ray that begins too slowly raises one of no kind
         if address is None:
             raise ConfigError(f"Ray does not begin on this machine: {_last_line(error)}") from error
-        raise ConfigError(f"no Ray cluster answers at {shown(address)}: {_last_line(error)}; one is "
-                          "begun by: ray start --head") from error  # fmt: skip
+        raise ConfigError(
+            f"no Ray cluster answers at {shown(address)}: {_last_line(error)}; one is begun by: "
+            "ray start --head"
+        ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
@@ -323,8 +270,10 @@ def _probe(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER).close()
     except OSError as error:
-        raise ConfigError(f"no Ray cluster answers at {shown(address)}: {error.strerror or error}; one is begun by: "
-                          "ray start --head") from error  # fmt: skip
+        raise ConfigError(
+            f"no Ray cluster answers at {shown(address)}: {error.strerror or error}; one is begun "
+            "by: ray start --head"
+        ) from error
 
 
 def _resources(setting: Setting) -> dict[str, Any]:
@@ -348,54 +297,6 @@ def _machine(node: Mapping[str, Any]) -> str:
 def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]
-
-
-def _about_by_value() -> Callable[..., dict[str, Any]]:
-    """Make the function that says what a machine has.
-
-    It is made here so that it is sent whole: a machine may lack tombola.
-    """
-
-    def about(
-        packages: Sequence[str], own_code: Sequence[str], path: Sequence[str]
-    ) -> dict[str, Any]:
-        import hashlib
-        import importlib
-        import importlib.metadata
-        import importlib.util
-        import inspect
-        import pathlib
-        import platform
-        import sys
-
-        sys.path += [place for place in path if place not in sys.path]
-        versions = {"Python": ".".join(platform.python_version_tuple()[:2])}
-        for name in packages:
-            try:
-                versions[name] = importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                versions[name] = ""
-        found = importlib.util.find_spec("tombola")
-        code = hashlib.sha256()
-        if found is not None and found.origin is not None:
-            for file in sorted(pathlib.Path(found.origin).parent.rglob("*.py")):
-                code.update(file.read_bytes())
-        versions["code of tombola"] = code.hexdigest()
-        own = {}
-        for name in own_code:
-            module, _, attribute = name.partition(":")
-            try:
-                function = inspect.unwrap(getattr(importlib.import_module(module), attribute))
-                try:
-                    source = inspect.getsourcefile(function)
-                except TypeError:  # something else that can be called, such as a partial
-                    source = sys.modules[module].__file__
-                own[name] = hashlib.sha256(pathlib.Path(source or "").read_bytes()).hexdigest()
-            except BaseException as error:  # whatever the user's module does there
-                own[name] = f"!{type(error).__name__}: {error}"
-        return {"packages": versions, "own_code": own}
-
-    return about
 
 
 # In the workers
@@ -442,7 +343,7 @@ def _do(
         Worker(task, store, _Voice(ear)).do(work, given.digest)
         file = store.file(type(work), given.digest)
         assert file is not None
-    except TOLD as error:
+    except ONE_LINE_ERRORS as error:
         return Failed(error)
     except Exception as error:
         return Failed(in_one_line(error), traceback.format_exc())
@@ -454,7 +355,7 @@ def _task_of(shared: Any, expected: Expected) -> Task:
     name = shared.hex()
     if name not in _tasks:
         # A machine may have come after the others were looked at.
-        found = _about_by_value()(_SAME, list(expected.own_code), expected.path)
+        found = about_by_value()(SAME_PACKAGES, list(expected.own_code), expected.path)
         expected.check(found, f"the machine {platform.node()}")
         try:
             task: Task = _got(shared)

@@ -13,7 +13,7 @@ from tombola.ground.errors import ConfigError, shown
 from tombola.search.work import Work
 
 
-def made(name: str, setting: Setting, options: Mapping[str, Any]) -> Backend:
+def make_backend(name: str, setting: Setting, options: Mapping[str, Any]) -> Backend:
     """Make the backend of that name: an entry of `tombola.executors`, or
     ``package.module:function``.
 

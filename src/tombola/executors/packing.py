@@ -34,7 +34,8 @@ def pack(work: Work[Any]) -> tuple[bytes, dict[str, State]]:
     >>> from tombola.training.jobs import Job
     >>> from tombola.ground.settings import Training
     >>> from tombola.search.work import Train
-    >>> job = Job({"w": torch.ones(2)}, {"w": torch.tensor([True, True])}, Training(epochs=1), seed=0)
+    >>> mask = {"w": torch.tensor([True, True])}
+    >>> job = Job({"w": torch.ones(2)}, mask, Training(epochs=1), seed=0)
     >>> packed, starts = pack(Train(job))
     >>> list(starts) == [job.start_digest]
     True

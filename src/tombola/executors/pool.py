@@ -4,25 +4,23 @@
                                                    ^           |
                                                    +-- lost ---+  three tries
 
-The pool is policy alone: each piece of work is done once, in the order in which it was asked for
-and when what it needs is done; one that loses its worker is tried again. Where it is done says a
-backend, see `tombola.executors.backend`.
+Each piece of work is done once, in the order in which it was asked for and when what it needs is
+done; one that loses its worker is tried again (`tombola.executors.policy`). A backend says where
+it is done (`tombola.executors.backend`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Future, InvalidStateError
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
-from tombola.executors.backend import Backend, Progress, Setting
-from tombola.executors.finding import made
+from tombola.executors.backend import Progress, Setting
+from tombola.executors.finding import make_backend
+from tombola.executors.policy import TRIES, Pending, Policy
 from tombola.ground import catalogue
 from tombola.ground.errors import TrainingError
 from tombola.records.storage import Store
@@ -33,7 +31,6 @@ from tombola.training.jobs import Job, Measured, Trained
 
 Result = TypeVar("Result")
 Results = TypeVar("Results", covariant=True)
-_TRIES = 3
 
 
 @runtime_checkable
@@ -47,29 +44,16 @@ class Promise(Protocol[Results]):
         """Wait for it; what went wrong is raised."""
 
 
-@dataclass(eq=False)
-class _Asked:
-    """A piece of work that somebody has asked for; its future is done when the result is in the
-    store.
-    """
-
-    work: Work[Any]
-    digest: str
-    future: Future[None] = field(default_factory=Future)
-    waits: int = 0  # for so many pieces of work that it needs
-    tries: int = 0
-
-
 class Pool:
     """Do work, each piece once, however many ask for it.
 
     Args:
         task: The task itself, for the calling process.
         folder: Where results are kept.
-        workers: How much is done at once; as much as the executor has room for if ``None``.
+        workers: How much is done at once; if ``None``, as much as the executor has room for.
         make_task: Gives another process its task; must be picklable.
         progress: Told (digest, steps done, steps in all) while jobs train.
-        tell: Told of results that were not what was written, and are had again.
+        tell: Called with a line about each result that is not what was written and is done again.
         executor: The backend, an entry of ``tombola.executors`` or the user's own; worker processes
             if not given, or with one worker a thread of this process.
         options: Those of the backend.
@@ -117,9 +101,9 @@ class Pool:
             threads,
             own_code or {},
         )
-        self._backend = made(name, setting, options or {})
+        self._backend = make_backend(name, setting, options or {})
         self._worker = f"the executor '{name}'" if catalogue.is_own(name) else "a worker"
-        self._policy = _Policy(self._backend, self.store, self._ask)
+        self._policy = Policy(self._backend, self.store, self._ask)
 
     @property
     def slots(self) -> int:
@@ -131,10 +115,10 @@ class Pool:
         return job.digest(self.task.digest)
 
     def run_all(self, jobs: list[Job]) -> Sequence[Trained]:
-        """Train jobs and return what they gave, in order, whatever order they finish in.
+        """Train jobs and return their results in order, whatever order they finish in.
 
-        They are read when they are used, one at a time: two dozen of them may not fit beside each
-        other.
+        Results are read when they are used, one at a time: two dozen of them may not fit into
+        memory.
         """
         works = [Train(job) for job in jobs]
         promise = self._promise(works, works)
@@ -180,11 +164,11 @@ class Pool:
     def needs(self, who: Hashable, digests: Iterable[str]) -> None:
         """Say which results of trainings somebody still needs: these, and no others any more.
 
-        A result that somebody has needed and nobody needs now is dropped, once nobody reads it. One
-        that is asked for afterwards is done again, which costs time and changes nothing.
+        A result that was needed and is not any more is dropped, once nobody reads it. If it is
+        asked for afterwards it is computed again, which costs time and changes nothing.
 
         Args:
-            who: Who needs them; each one's needs stand beside those of others.
+            who: Who needs them; the needs of others stay as they are.
             digests: The trainings' digests; none when nothing is needed any more.
         """
         now = frozenset(digests)
@@ -212,9 +196,9 @@ class Pool:
         with self._lock:
             future = self._asked.get((work.kind, digest))
             if future is None:
-                asked = _Asked(work, digest)
-                future = self._asked[work.kind, digest] = asked.future
-                self._policy.put(asked)
+                pending = Pending(work, digest)
+                future = self._asked[work.kind, digest] = pending.future
+                self._policy.put(pending)
         return future
 
     def _read(self, work: Work[Result]) -> Result:
@@ -222,7 +206,7 @@ class Pool:
         done again.
         """
         digest = work.digest(self.task.digest)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             self._ask(work).result()
             result = self.store.read(type(work), digest)
             if result is not None:
@@ -231,7 +215,7 @@ class Pool:
                 self._asked.pop((work.kind, digest), None)
                 self.store.remove(type(work), digest)
         raise TrainingError(
-            f"what {self._worker} wrote could not be read back, {_TRIES} times over; is the disk "
+            f"what {self._worker} wrote could not be read back, {TRIES} times over; is the disk "
             "failing?"
         )
 
@@ -249,9 +233,7 @@ class Pool:
 
 
 class _Stored(Sequence[Trained]):
-    """What trainings gave, as it lies in the store: each is read when it is its turn, and the
-    last one remembered.
-    """
+    """The results of trainings, read from the store one at a time; the last one is remembered."""
 
     def __init__(self, read: Callable[[Work[Trained]], Trained], works: Sequence[Train]) -> None:
         self._read, self._works = read, works
@@ -311,141 +293,3 @@ class _Promise(Generic[Results]):
                 self._pool._read_all(self._uses)
                 self._uses = ()
         return cast(Results, self._results)
-
-
-class _Policy:
-    """Whose turn it is, and what is tried again: one thread that hears of all that happens.
-
-    Args:
-        backend: Does the work.
-        store: Where results are kept.
-        ask: Asks for work that other work needs.
-    """
-
-    def __init__(
-        self, backend: Backend, store: Store, ask: Callable[[Work[Any]], Future[None]]
-    ) -> None:
-        self._backend, self._store, self._ask = backend, store, ask
-        self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._ready: deque[_Asked] = deque()
-        self._gate = threading.Lock()  # between those who ask and the end
-        self._open: set[_Asked] = set()  # all that is not done
-        # Work whose worker was lost. Any of it may be what kills workers, so it is tried one by
-        # one: what kills its worker must not fail what was beside it.
-        self._suspects: deque[_Asked] = deque()
-        self._begun: set[_Asked] = set()
-        self._closing = self._closed = self._ended = False
-        self._thread = threading.Thread(target=self._run, name="tombola-pool", daemon=True)
-        self._thread.start()
-
-    def put(self, asked: _Asked) -> None:
-        """Take a piece of work in; from any thread."""
-        with self._gate:
-            if not self._ended:
-                self._open.add(asked)
-                self._events.put(lambda: self._take(asked))
-                return
-        asked.future.cancel()
-
-    def close(self, *, now: bool) -> None:
-        """End, when all is done or at once."""
-        if now:
-            # First the workers: nothing must be begun anew in their place.
-            self._closed = True
-            self._backend.close(now=True)
-        self._events.put(self._close)
-        if not now:
-            self._thread.join()
-            self._backend.close(now=False)
-
-    def _run(self) -> None:
-        while not (self._closed or (self._closing and not self._open)):
-            self._events.get()()
-            while not self._closed and (asked := self._next()) is not None:
-                self._begin(asked)
-        with self._gate:
-            self._ended = True
-        for asked in self._open:
-            asked.future.cancel()
-
-    def _close(self) -> None:
-        self._closing = True
-
-    def _take(self, asked: _Asked) -> None:
-        """Have work done before that another one needs; what is in the store is done."""
-        if self._store.kept(type(asked.work), asked.digest):
-            self._end(asked)
-            return
-        needs = [self._ask(need) for need in asked.work.needs]
-        asked.waits = len(needs)
-        for need in needs:
-            need.add_done_callback(
-                lambda future: self._events.put(lambda: self._met(asked, future))
-            )
-        if not needs:
-            self._ready.append(asked)
-
-    def _met(self, asked: _Asked, need: Future[None]) -> None:
-        """Note that something which a piece of work needs is done, or will never be."""
-        if asked not in self._open:
-            return
-        asked.waits -= 1
-        if need.cancelled():
-            self._end(asked, CancelledError())
-        elif (error := need.exception()) is not None:
-            self._end(asked, error)
-        elif not asked.waits:
-            self._ready.append(asked)
-
-    def _next(self) -> _Asked | None:
-        """Return what is to be begun now, if anything: one more than there are workers, so that
-        none waits.
-        """
-        if len(self._begun) > self._backend.slots:
-            return None
-        if self._suspects and not any(asked.tries for asked in self._begun):
-            return self._suspects.popleft()
-        return self._ready.popleft() if self._ready else None
-
-    def _begin(self, asked: _Asked) -> None:
-        try:
-            future = self._backend.submit(asked.work, asked.digest)
-        except BaseException as error:
-            self._end(asked, error)
-            return
-        self._begun.add(asked)
-        future.add_done_callback(lambda done: self._events.put(lambda: self._over(asked, done)))
-
-    def _over(self, asked: _Asked, done: Future[bytes | None]) -> None:
-        """Note that a worker is done with a piece of work."""
-        self._begun.discard(asked)
-        try:
-            file = done.result()
-            if file is not None:
-                self._store.write(type(asked.work), asked.digest, file)
-        except BrokenExecutor:
-            asked.tries += 1
-            if asked.tries < _TRIES:
-                self._suspects.append(asked)
-                return
-            self._end(
-                asked,
-                TrainingError(
-                    f"a worker died or could not start, {_TRIES} times over one task; is "
-                    "there enough memory?"
-                ),
-            )
-        except BaseException as error:
-            self._end(asked, error)
-        else:
-            self._end(asked)
-
-    def _end(self, asked: _Asked, error: BaseException | None = None) -> None:
-        self._open.discard(asked)
-        with contextlib.suppress(InvalidStateError):  # it was cancelled
-            if error is None:
-                asked.future.set_result(None)
-            elif isinstance(error, CancelledError):
-                asked.future.cancel()
-            else:
-                asked.future.set_exception(error)

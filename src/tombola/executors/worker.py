@@ -13,7 +13,7 @@ from tombola.records.storage import Store
 from tombola.search.work import Work
 from tombola.tasks.protocol import Task
 
-TOLD = (TrainingError, InvariantError, InputError)
+ONE_LINE_ERRORS = (TrainingError, InvariantError, InputError)
 """Errors that say all there is to say in one line."""
 
 

@@ -99,7 +99,7 @@ class _Pool(Protocol):
 
 @runtime_checkable
 class _Folder(Protocol):
-    """Where an arm finds what it did before, and writes what it does, see `run_folder.RunFolder`."""
+    """Where an arm finds what it did before and writes what it does, see `run_folder.RunFolder`."""
 
     @property
     def digest(self) -> str: ...

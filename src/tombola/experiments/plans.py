@@ -179,7 +179,8 @@ class Plans:
             f"{pruned:,} of {size(kept):,} prunable weights in {self.recipe.model.weights} are zero"
         )
         if self.recipe.model.mask is not None:
-            return f"{said} and stay so: every arm begins with the {density(self.mask):.2%} that are not"
+            rest = f"{density(self.mask):.2%}"
+            return f"{said} and stay so: every arm begins with the {rest} that are not"
         return f"{said}; they are trained like all others, unless model.mask is from_weights"
 
     @functools.cached_property

@@ -196,7 +196,7 @@ def _check_predictions(one: Run, other: Run) -> None:
 
 
 def _check_tickets(one: Run, other: Run) -> None:
-    """Refuse tickets of one run that differ from those that the other run has or has a record of."""
+    """Refuse tickets of one run that differ from those that the other has, or has records of."""
     # Digests of tickets whose copies in the other run have other bytes, with the copies' digests.
     rewritten: dict[str, str] = {}
     for path, key in one.layout.ticket_files():

@@ -13,10 +13,10 @@
       similarity.jsonl  what the tickets of two arms prune alike, see `tombola.folder.similarity`
       latency.json      how long networks took, see `tombola.experiments.latency`
       candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
-      predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example, and
-                        labels.npy, its own; of a packed run in one predictions.npz
-      trainings/        trained weights, by digest: all that is needed while the run is not complete,
-                        then those to keep
+      predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example,
+                        and labels.npy, its own; of a packed run in one predictions.npz
+      trainings/        trained weights, by digest: all that is needed while the run is not
+                        complete, then those to keep
 
 Where each of them lies, in older folders too, is known to `tombola.records.layout` alone.
 
