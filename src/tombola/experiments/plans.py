@@ -1,4 +1,4 @@
-"""Plans: what each arm of a recipe works with, worked out and checked before any training."""
+"""Plans: what each arm of a recipe works with, computed and checked before any training."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def make_model(recipe: Recipe, task: Task, replicate: int = 0, *, anew: bool = F
 
 
 def check_seeded(recipe: Recipe, task: Task, data_root: Path | None) -> None:
-    """Refuse a task, or a data set, of the user's own that is another one each time it is made.
+    """Refuse a task or a data set of the user's own that differs each time it is made.
 
-    Every worker process makes it for itself, and so does a run that goes on.
+    Every worker process makes it for itself, and so does a run that is continued.
 
     Raises:
         ConfigError: Two calls gave different tasks.
@@ -88,7 +88,7 @@ def check_seeded(recipe: Recipe, task: Task, data_root: Path | None) -> None:
 
 
 def resolve_defaults(recipe: Recipe, task: Task) -> Recipe:
-    """Fill in what a recipe leaves open and what hangs on its model and the kind of device alone.
+    """Resolve the defaults that depend on the model and the kind of device alone.
 
     Raises:
         ConfigError: A setting does not go with the model or the device.
@@ -111,7 +111,7 @@ class Plans:
 
     @classmethod
     def of(cls, recipe: Recipe, task: Task) -> Plans:
-        """Work out the prunable weights and refuse what cannot work.
+        """Find the prunable weights and refuse what cannot work.
 
         Raises:
             ConfigError: A target cannot be reached, partitions cannot be made, a head cannot be
@@ -127,25 +127,26 @@ class Plans:
 
     @functools.cached_property
     def unmasked(self) -> list[str]:
-        """Name the weights that the rule leaves out of masks, because nothing tells what they
-        are for.
+        """Name the weights that are left out of masks because nothing tells how their layer uses
+        them.
         """
         return list(unmasked(self.task.model, self.recipe.prunable))
 
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
-        """Say what masks and counted FLOPs leave out of this model, in one line each; nothing
-        where nothing is.
-        """
-        said = {"not pruned": unmasked_in_words(self.task.model, self.recipe.prunable)}
-        if said["not pruned"] and self.recipe.model.init != "default":
-            said["not pruned"] += f"; init {self.recipe.model.init} leaves them as they are drawn"
+        """Say what masks and counted FLOPs leave out of this model, in one line each."""
+        lines = {}
+        not_pruned = unmasked_in_words(self.task.model, self.recipe.prunable)
+        if not_pruned:
+            if self.recipe.model.init != "default":
+                not_pruned += f"; init {self.recipe.model.init} leaves them as they are drawn"
+            lines["not pruned"] = not_pruned
         if self.task.uncounted:
-            said["FLOP"] = f"not counted: {', '.join(self.task.uncounted)}"
-        return {word: line for word, line in said.items() if line}
+            lines["FLOP"] = f"not counted: {', '.join(self.task.uncounted)}"
+        return lines
 
     def _without_zeros(self) -> dict[str, Tensor]:
-        """Return the mask that the checkpoint's zeros make."""
+        """Return the mask without the weights that are zero in the checkpoint."""
         if self.recipe.model.weights is None:
             raise ConfigError(
                 f"model.mask is {self.recipe.model.mask}, and there are no weights to take it "
@@ -166,8 +167,8 @@ class Plans:
 
     @property
     def zeros(self) -> str:
-        """Say what is done about prunable weights that are zero in the checkpoint; nothing
-        where there are none.
+        """Say what is done about prunable weights that are zero in the checkpoint; empty where
+        there are none.
         """
         if self.recipe.model.weights is None:
             return ""
@@ -175,13 +176,13 @@ class Plans:
         pruned = size(kept) - count(kept)
         if not pruned:
             return ""
-        said = (
+        zeros = (
             f"{pruned:,} of {size(kept):,} prunable weights in {self.recipe.model.weights} are zero"
         )
         if self.recipe.model.mask is not None:
             rest = f"{density(self.mask):.2%}"
-            return f"{said} and stay so: every arm begins with the {rest} that are not"
-        return f"{said}; they are trained like all others, unless model.mask is from_weights"
+            return f"{zeros} and stay so: every arm begins with the {rest} that are not"
+        return f"{zeros}; they are trained like all others, unless model.mask is from_weights"
 
     @functools.cached_property
     def compared_at(self) -> tuple[float, ...]:
@@ -193,13 +194,11 @@ class Plans:
         return replicate_seed(self.recipe, replicate)
 
     def scope(self, name: str) -> Scope:
-        """Return which weights of an arm compete; one that leaves it open has the scope of the
-        arm that it follows.
-        """
+        """Return which weights of an arm compete; an arm without a scope has that of its source."""
         arm = self.recipe.arm(name)
-        own = arm.own_scope(self.task)
-        if own is not None:
-            return own
+        scope = arm.own_scope(self.task)
+        if scope is not None:
+            return scope
         assert arm.source is not None
         return self.scope(arm.source)
 
@@ -273,13 +272,13 @@ class Plans:
 
     def _check(self) -> None:
         recipe, task = self.recipe, self.task
-        looks = {
+        needs_validation = {
             "until.accuracy_drop": recipe.until.accuracy_drop is not None,
             "training.patience": recipe.training.patience is not None,
             "training.select: best": recipe.training.select == "best",
         }
-        for name, needed in looks.items():
-            if needed and not task.size(WHOLE, "valid"):
+        for name, is_set in needs_validation.items():
+            if is_set and not task.size(WHOLE, "valid"):
                 raise ConfigError(
                     f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no "
                     "example"
@@ -305,9 +304,7 @@ class Plans:
                 raise ConfigError(f"arm '{name}': {error}") from error
 
     def _check_metrics(self) -> None:
-        """Refuse what is asked of a metric that the task does not declare, or that is no number
-        of its kind.
-        """
+        """Refuse a metric that the task does not declare, and a fraction given in points."""
         recipe, headline = self.recipe, self.task.metrics[0]
         metric_named(recipe.training.select_by, self.task.metrics, "training.select_by")
         asked = {
@@ -344,9 +341,7 @@ class Plans:
                 )
 
     def _check_begun(self, targets: Mapping[str, float | None]) -> None:
-        """Refuse densities that a run which begins from a checkpoint's mask has left behind
-        before its first round.
-        """
+        """Refuse densities at or above that of the checkpoint's mask which the run begins with."""
         begins = density(self.mask)
         asked = dict(targets)
         total = self.recipe.until.density_total
@@ -363,9 +358,7 @@ class Plans:
                 )
 
     def _check_evaluated(self, name: str) -> None:
-        """Refuse a density to be evaluated at that an arm's rounds cannot reach, as far as that
-        is known beforehand.
-        """
+        """Refuse a density in ``evaluate_at`` that no round can reach, as far as that is known."""
         arm, until = self.recipe.arms[name], self.recipe.until
         leader = held(leading(arm, self.recipe.arms))
         lowest = leader.lowest(until.rounds, until.density, density(self.mask))

@@ -1,7 +1,7 @@
-"""Run files: what the files of a run folder must hold to be used.
+"""Contents: what the files of a run folder must hold to be used.
 
-A file that carries a digest is what was written. One of before there were digests may hold anything
-that is JSON, or any array, and is checked here entry by entry.
+A file that carries a digest is what was written. An older one, without a digest, may hold any JSON
+or any array, and is checked here entry by entry.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _BATCH = re.compile(r"batch_\d{1,9}")
 
 
 def check_entries(path: Path, entries: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
-    """Refuse a mapping in a file of which an entry is not of its type; entries without one may
-    be anything.
+    """Refuse a mapping in a file if an entry is not of its type; entries without one may be
+    anything.
     """
     for name, value in entries.items():
         if name in hints:
@@ -76,11 +76,8 @@ def check_endings(path: Path, endings: Mapping[str, Mapping[str, Any]]) -> None:
                 f"'{path}' is damaged: '{key}' does not say which layers collapsed, and in which "
                 "round"
             )
-        if (
-            not _ARM_OF_REPLICATE.fullmatch(key)
-            or "state" not in ending
-            or ending.get("rounds", 0) < 0
-        ):
+        in_order = "state" in ending and ending.get("rounds", 0) >= 0
+        if not in_order or not _ARM_OF_REPLICATE.fullmatch(key):
             raise DamagedError(
                 f"'{path}' is damaged: '{key}' is not how an arm of a replicate ended"
             )
@@ -101,11 +98,8 @@ def check_similarity(line: Mapping[str, Any], what: str) -> None:
         except ConfigError as error:
             raise DamagedError(f"{what}: {error}") from error
     for name, (size, first, second, *common) in line["layers"].items():
-        if (
-            not 0 <= max(first, second) <= size
-            or min(common) < 0
-            or max(common) > min(first, second)
-        ):
+        possible = 0 <= max(first, second) <= size
+        if not possible or min(common) < 0 or max(common) > min(first, second):
             raise DamagedError(f"{what}: layer '{name}' has no such counts")
 
 

@@ -1,5 +1,5 @@
-"""Environments: what the figures of a run were made with, and what must not differ when it goes
-on.
+"""Environments: what the results of a run were made with, and what must not differ when it is
+continued.
 """
 
 from __future__ import annotations
@@ -19,25 +19,30 @@ from tombola.schema.recipe import Recipe
 
 
 def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
-    """Return what a run's figures were made with."""
+    """Return what a run's results were made with."""
     packages = ("tombola", "torch", "torchvision", "numpy", "safetensors", "scikit-learn")
-    chosen = (recipe.task, recipe.data.name, recipe.model.name, recipe.training.step or "")
-    named = {name for name in chosen if catalogue.is_own(name)}
-    own = sorted(named.union(*(arm.own_code for arm in recipe.arms.values())))
-    return {
+    own: set[str] = set()
+    for name in (recipe.task, recipe.data.name, recipe.model.name, recipe.training.step or ""):
+        if catalogue.is_own(name):
+            own.add(name)
+    for arm in recipe.arms.values():
+        own |= set(arm.own_code)
+    content: dict[str, Any] = {
         "python": sys.version.split()[0],
         "packages": extras.versions(packages),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "cores": cores(),
         "data_fingerprint": fingerprint,
-        "own_code": {name: source_digest(name) for name in own},
-        **({"own_functions": {name: function_digest(name) for name in own}} if own else {}),
+        "own_code": {name: source_digest(name) for name in sorted(own)},
     }
+    if own:
+        content["own_functions"] = {name: function_digest(name) for name in sorted(own)}
+    return content
 
 
 def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: Path) -> None:
-    """Refuse other data or other code of the user's than a run began with.
+    """Refuse data or code of the user's that differs from what a run began with.
 
     Raises:
         ConfigError: Which of them differs.
@@ -47,27 +52,23 @@ def check_same_inputs(now: Mapping[str, Any], before: Mapping[str, Any], path: P
     # Code that is new to the run is no change: an arm may be added with a score of its own.
     changed = [name for name, digest in files.items() if files_before.get(name, digest) != digest]
     # A file may hold several functions: where it is known which one has changed, that one is named.
-    themselves = [
-        name
-        for name in changed
-        if name not in functions_before or functions_before[name] != functions.get(name)
-    ]
-    pairs = [(f"your own '{name}'", files_before[name], files[name]) for name in themselves]
-    pairs += [
-        (
-            f"the file of your own '{name}', beside the function itself,",
-            files_before[name],
-            files[name],
-        )
-        for name in changed
-    ]
-    pairs += [("the data", before.get("data_fingerprint"), now["data_fingerprint"])]
-    for what, was, digest in pairs:
-        if was != digest:
-            raise ConfigError(
-                f"{what} differs from what '{path}' began with (digest {str(digest)[:12]}, "
-                f"was {str(was)[:12]}); give the run another name"
-            )
+    for name in changed:
+        if name not in functions_before or functions_before[name] != functions.get(name):
+            raise _differs(f"your own '{name}'", path, files[name], files_before[name])
+    if changed:
+        name = changed[0]
+        what = f"the file of your own '{name}', beside the function itself,"
+        raise _differs(what, path, files[name], files_before[name])
+    fingerprint, fingerprint_before = now["data_fingerprint"], before.get("data_fingerprint")
+    if fingerprint != fingerprint_before:
+        raise _differs("the data", path, fingerprint, fingerprint_before)
+
+
+def _differs(what: str, path: Path, now: object, before: object) -> ConfigError:
+    return ConfigError(
+        f"{what} differs from what '{path}' began with (digest {str(now)[:12]}, was "
+        f"{str(before)[:12]}); give the run another name"
+    )
 
 
 def source_digest(name: str) -> str:
@@ -75,9 +76,7 @@ def source_digest(name: str) -> str:
     function = catalogue.own(name)
     try:
         file = inspect.getsourcefile(inspect.unwrap(function))
-    except (
-        TypeError
-    ):  # no function and no class: something else that can be called, such as a partial
+    except TypeError:  # something else that can be called, such as a partial
         file = sys.modules[name.partition(":")[0]].__file__
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 

@@ -1,7 +1,8 @@
-"""Identity: what makes a run the same run and an arm the same arm, so that a folder may go on.
+"""Identity: what makes a run the same run and an arm the same arm, so that a folder can be
+continued.
 
-recipe -> [ run_digest ] -> the folder's name
-       -> [ definition_of ] -> arms.json
+    recipe -> [ run_digest ] -> the folder's name
+           -> [ definition_of ] -> arms.json
 """
 
 from __future__ import annotations
@@ -27,27 +28,24 @@ def shared(recipe: Recipe) -> dict[str, Any]:
     """Return what all arms of a run share, as plain data: of a GPU its kind, of a checkpoint its
     content.
 
-    Of a user's own images neither their place nor the number of processes that read them: images
-    that were moved are still the same. That others are refused in their place is the business of
-    `check_same_inputs`.
+    Where a user's own images lie and how many processes read them is left out: images that were
+    moved are still the same. Other images in their place are refused by `check_same_inputs`.
     """
-    whole = recipe.plain()
-    found = {key: whole[key] for key in SHARED}
-    if "task" in whole:
-        found["task"] = whole["task"]
+    plain = recipe.plain()
+    entries = {key: plain[key] for key in SHARED}
+    if "task" in plain:
+        entries["task"] = plain["task"]
     reading = READING.get(recipe.data.name, ())
-    found["data"] = {key: value for key, value in found["data"].items() if key not in reading}
-    found["device"] = found["device"].partition(":")[0]
+    entries["data"] = {key: value for key, value in entries["data"].items() if key not in reading}
+    entries["device"] = entries["device"].partition(":")[0]
     if recipe.model.weights is not None:
         path = users_path(recipe.model.weights, "model.weights")
         # Of a run that was made elsewhere, or long ago, the file need not be here.
-        content = (
-            hashlib.sha256(path.read_bytes()).hexdigest()
-            if path.is_file()
-            else f"{path}, which is not here"
-        )
-        found["model"] = found["model"] | {"weights": content}
-    return found
+        content = f"{path}, which is not here"
+        if path.is_file():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        entries["model"] = entries["model"] | {"weights": content}
+    return entries
 
 
 def run_digest(recipe: Recipe) -> str:
@@ -68,14 +66,14 @@ def differing(now: Mapping[str, Any], was: Mapping[str, Any], where: str = "") -
     >>> differing({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}})
     ['a.b was 3, is 1']
     """
-    found = []
-    for key in [*now, *(key for key in was if key not in now)]:
-        one, other = now.get(key), was.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += differing(one, other, f"{where}{key}.")
-        elif one != other:
-            found.append(f"{where}{key} was {other}, is {one}")
-    return found
+    differences = []
+    for key in dict.fromkeys((*now, *was)):  # each once, in order
+        value, value_before = now.get(key), was.get(key)
+        if isinstance(value, Mapping) and isinstance(value_before, Mapping):
+            differences += differing(value, value_before, f"{where}{key}.")
+        elif value != value_before:
+            differences.append(f"{where}{key} was {value_before}, is {value}")
+    return differences
 
 
 def definition_of(recipe: Recipe, name: str) -> dict[str, Any]:
@@ -83,5 +81,7 @@ def definition_of(recipe: Recipe, name: str) -> dict[str, Any]:
     other's too.
     """
     arm = recipe.arms[name]
-    plain: dict[str, Any] = json.loads(json.dumps(arm.definition()))
-    return plain | {"source": definition_of(recipe, arm.source)} if arm.source else plain
+    definition: dict[str, Any] = json.loads(json.dumps(arm.definition()))
+    if arm.source:
+        definition["source"] = definition_of(recipe, arm.source)
+    return definition

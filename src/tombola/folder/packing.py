@@ -1,9 +1,9 @@
-"""Packing: what a finished run is evidence of, small enough to be committed or sent, without its
-weights.
+"""Packing: the evidence of a finished run without its weights, small enough to be committed or
+sent.
 
 A packed run is a run folder with its recipe, records, states, ``similarity.jsonl`` and
 ``latency.json``, and one ``predictions.npz`` in place of tickets, candidates, trainings and a file
-of predictions a round. It can be reported and merged, not continued.
+of predictions per round. It can be reported and merged, not continued.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ Arrays = dict[str, NDArray[np.integer[Any]]]
 
 
 def labelled(labels: NDArray[np.integer[Any]] | None) -> Arrays:
-    """Return the test examples' classes as they stand beside the predictions of a packed run;
-    nothing without any.
-    """
+    """Return the test examples' classes under the name that they have in a packed run."""
     return {} if labels is None else {LABELS: labels}
 
 
