@@ -524,7 +524,7 @@ def test_a_recipe_that_was_changed_in_the_folder_is_refused_and_what_differs_is_
     )
     path.write_text(changed)
     if old and "altered" in told:  # it was kept nowhere
-        assert Run(folder).told[0].startswith("this run was made before files carried digests")
+        assert Run(folder).notes[0].startswith("this run was made before files carried digests")
         return
     if old and "arm" not in told:
         told = "its digest is "
@@ -568,7 +568,7 @@ def test_an_older_folder_that_goes_on_has_digests_from_then_on(whole, tmp_path, 
     assert [line for line in said if "from now on they do" in line]
     assert timeless(done.records) == timeless(whole.records)
     made = Run(done.folder)
-    assert (made.sealed, made.told, done.complete) == (True, [], True)
+    assert (made.sealed, made.notes, done.complete) == (True, [], True)
     assert kept_of_rounds(done.folder) == kept_of_rounds(whole.folder)
     store = made.store(pytest.fail)
     assert all(store.trained(path.stem) is not None for path in made.trainings.glob("*.training"))

@@ -127,7 +127,9 @@ def test_a_training_that_is_on_the_disk_already_is_not_counted(tmp_path):
     made = recipe(arms={"lth": LTH}, until={"rounds": 1})
     plans = plan(made)
     initial = _states(plans)([0])[0, False]
-    dense = Job(initial, plans.mask, plans.recipe.training, replicate_seed(made, 0), plans.whole(0))
+    dense = Job(
+        initial, plans.mask, plans.recipe.training, replicate_seed(made, 0), plans.full_partition(0)
+    )
 
     class Killed:
         """A run that was killed after its first training."""

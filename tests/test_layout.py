@@ -107,7 +107,7 @@ def test_an_export_beside_a_ticket_is_not_taken_for_one(whole, tmp_path):
 def test_a_folder_of_before_reads_as_todays_does(whole, older):
     before, now = Run(older), Run(whole.folder)
     assert before.layout.older
-    assert before.told == []
+    assert before.notes == []
     assert before.records.all() == now.records.all()
     assert kept_of_rounds(older) == kept_of_rounds(whole.folder)
     for read in (Run.environments, Run.definitions, Run.latency, Run.states, Run.similarities):

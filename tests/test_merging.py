@@ -465,7 +465,7 @@ def test_parts_that_are_laid_out_as_before_merge_as_the_run_does(older, parts, c
     assert merged.layout.older == (0 in older)  # the first one stays as it is
     assert kept_of_rounds(merged.path) == kept_of_rounds(parts[0].folder)
     assert timeless(merged.records.all()) == timeless(parts[0].records)
-    assert merged.told == []
+    assert merged.notes == []
     again = run(three(), runs=copies[0].parent, workers=1)
     assert again.complete
 
@@ -478,8 +478,8 @@ def test_a_part_of_before_there_were_digests_merges_as_the_run_does(old, parts, 
     assert merged.sealed
     assert merged.records.all() == Run(copies[0]).records.all()
     assert timeless(merged.records.all()) == timeless(whole.records.all())
-    assert [line for line in merged.told if "from now on they do" in line] == merged.told
-    assert len(merged.told) == (old == 0)
+    assert [line for line in merged.notes if "from now on they do" in line] == merged.notes
+    assert len(merged.notes) == (old == 0)
     assert kept_of_rounds(copies[0]) == kept_of_rounds(whole.path)
 
 

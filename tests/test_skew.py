@@ -163,7 +163,7 @@ def done(tmp_path_factory):
 
 def test_examples_that_are_missing_are_in_no_training_batch(done):
     plans = plan(skewed_recipe(replicates=1))
-    train, whole = plans.task.splits.train, plans.whole(0)
+    train, whole = plans.task.splits.train, plans.full_partition(0)
     remaining = set(train.indices[list(whole.examples)].tolist())
     trained = [set(split.indices.tolist()) for split in done[1]]
     assert 180 < len(remaining) < 360
@@ -174,7 +174,7 @@ def test_examples_that_are_missing_are_in_no_training_batch(done):
 def test_all_arms_have_the_same_dense_network_and_say_what_remains_of_each_class(done):
     outcome = done[0]
     plans = plan(skewed_recipe(replicates=1))
-    left = plans.task.split(plans.whole(0), "train")
+    left = plans.task.split(plans.full_partition(0), "train")
     assert {tuple(record["class_examples"]) for record in outcome.records} == {
         tuple(left.labels.bincount().tolist())
     }

@@ -46,7 +46,7 @@ def report(
         own_settings = {entry: values[index] for entry, values in settings.items()}
         decision = replace(asked(run.recipe), metric=run.metrics[0])
         parts.append(together.Part(name, run.records.all(), decision, own_settings))
-        notes += [f"{name}: {note}" for note in (*_unfinished(run), *run.told)]
+        notes += [f"{name}: {note}" for note in (*_unfinished(run), *run.notes)]
     folder = folder or runs[0].path.parent / f"{title}-together"
     return together.write(folder, title, parts, notes, formats)
 

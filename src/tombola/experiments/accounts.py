@@ -82,18 +82,18 @@ class Accounts:
         )
 
     def charge_evaluation(self, index: int, done: Sequence[tuple[Job, Trained]]) -> list[Cost]:
-        """Charge a round its evaluation, each training of it once."""
+        """Charge the evaluation of a round, each of its trainings once."""
         costs = [self._cost("evaluation", job, trained) for job, trained in done]
         self.evaluated[index] = list({cost.training: cost for cost in costs}.values())
         return self.evaluated[index]
 
     def recall_search(self, record: Record) -> None:
-        """Take up what a round's search cost from its record."""
+        """Read from its record what the search for a round cost."""
         searched = {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
         self.searched = searched if self._by_itself else self.searched | searched
 
     def recall_evaluation(self, index: int, record: Record) -> None:
-        """Take up what a round's evaluation cost from its record."""
+        """Read from its record what the evaluation of a round cost."""
         evaluated = [cost for cost in costs_of(record) if cost.role == "evaluation"]
         if evaluated:
             self.evaluated[index] = evaluated

@@ -102,7 +102,7 @@ def class_examples(plans: Plans, replicate: int) -> list[int]:
     labels, classes = plans.task.labels("train"), plans.task.classes
     assert labels is not None
     assert classes is not None
-    left = plans.searched(replicate).examples
+    left = plans.search_partition(replicate).examples
     counts: list[int] = labels[list(left or ())].bincount(minlength=classes).tolist()
     return counts
 

@@ -270,7 +270,7 @@ class ArmRun:
         self.recipe = self.plans.recipe
         self.arm = self.recipe.arm(name)
         self.seed = self.plans.seed(replicate)
-        self.whole = self.plans.whole(replicate)
+        self.full_partition = self.plans.full_partition(replicate)
         self.feed = shared.feeds[name, replicate]
         self._per_example = shared.flops[self.plans.task.outputs(WHOLE)]
         self._index = 0  # the round that is under way, for messages
@@ -335,7 +335,7 @@ class ArmRun:
 
     def _run(self) -> End:
         initial = self.shared.initial[self.replicate, False]
-        dense = Job(initial, self.plans.mask, self.recipe.training, self.seed, self.whole)
+        dense = Job(initial, self.plans.mask, self.recipe.training, self.seed, self.full_partition)
         point = self._rewind_point(dense)
         self.setting = self._setting(point)
         self._begin(dense, point)
@@ -411,7 +411,7 @@ class ArmRun:
         self._add(_Ticket(0, dense, facts, {}, record=record))
 
     def _take_up(self, index: int, ticket: Ticket) -> None:
-        """Go through a round that was done before, as if it were found now."""
+        """Go through a round that was done before as if it were new."""
         record = self.folder.record(self.name, self.replicate, index)
         assert record is not None
         facts = {key: record[key] for key in _FACTS if key in record}
@@ -508,7 +508,7 @@ class ArmRun:
         self.feed.put(Found(job, self._accounts.samples))
 
     def _add(self, ticket: _Ticket) -> None:
-        """Take a round in, and have those evaluated of which that is certain now."""
+        """Add a round, and have those evaluated that are now certain to need it."""
         before, self._last = self._last, ticket
         ticket.ends = self.arm.line(self.setting, ticket.index, ticket.job)
         known = {} if before is None else before.searched
@@ -549,7 +549,7 @@ class ArmRun:
     def _write_what_succeeded(self) -> None:
         """Write the records of tickets whose evaluation succeeds, though the arm has failed."""
         for ticket in self._waiting:
-            # what this evaluation met is told already, or follows from it
+            # why this evaluation failed was said before, or follows from it
             with contextlib.suppress(Exception):
                 self._write(ticket)
 

@@ -96,7 +96,7 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
     # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
     settings = replace(training, lr=1e-12)
     model = task.build(task.initial_state(), WHOLE, seed)
-    part = plans.whole(0)
+    part = plans.full_partition(0)
     examples = part.examples or range(task.size(WHOLE, "train"))
     in_whole_batches = len(examples) - len(examples) % settings.batch_size
     if in_whole_batches:
@@ -125,7 +125,7 @@ def _measure(plans: Plans) -> tuple[float, float]:
             enough = len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS
             if enough or len(times) > _MOST_STEPS:
                 break
-        examples = plans.whole(0).examples or range(task.size(WHOLE, "train"))
+        examples = plans.full_partition(0).examples or range(task.size(WHOLE, "train"))
         few = Partition(examples=tuple(examples[:_EXAMPLES]))
         for _ in range(2):  # the first one warms up
             began = time.perf_counter()

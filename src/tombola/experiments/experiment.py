@@ -353,7 +353,7 @@ def _drive(
                 refreshed.refresh()
     except BaseException:
         shared.stopped.set()
-        pool.close(now=True)  # before the arms are told: they must not begin anything more
+        pool.close(now=True)  # before the arms hear of it: they must not begin anything more
         for feed in shared.feeds.values():
             feed.end("the run was stopped")
         raise
@@ -474,11 +474,11 @@ def report(
 
     Args:
         run: The folder.
-        replicates: Whether these are complete is told; all of the recipe's if not given.
+        replicates: The report says whether these are complete; all of the recipe's if not given.
         formats: Of the figures' own files: "svg", "png", "pdf".
-        under_way: The run goes on meanwhile: what is open is told in one line.
-        sections: Of the user's own, each as ``package.module:Name``; the page has them in a fold of
-            their own.
+    under_way: The run goes on meanwhile: one line says how far it is.
+    sections: Of the user's own, each as ``package.module:Name``; the page has them in a fold of
+        their own.
     """
     recipe = run.recipe
     chosen = _chosen(recipe, replicates)
@@ -488,7 +488,7 @@ def report(
         records += run.records.of(*key)
     endings = {key: run.ending(*key) for key in keys}
     notes = [_under_way(run, chosen)] if under_way else _endings_in_words(run, chosen)
-    notes += _caveats(recipe, records, chosen) + run.told
+    notes += _caveats(recipe, records, chosen) + run.notes
     complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
     # A merged run has more replicates than the one that its facts were written for.
     told = dict(run.facts)

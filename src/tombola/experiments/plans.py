@@ -215,8 +215,8 @@ class Plans:
             replicate=replicate,
             seed=self.seed(replicate),
             device=devices.kind_of(self.recipe.device),
-            whole=self.whole(replicate),
-            searched=self.searched(replicate),
+            whole=self.full_partition(replicate),
+            searched=self.search_partition(replicate),
             scope=self.scope(name),
             source=None if source is None else self.recipe.arms[source],
         )
@@ -247,14 +247,14 @@ class Plans:
         """What was counted before: a model is run for it."""
         return {}
 
-    def whole(self, replicate: int) -> Partition:
+    def full_partition(self, replicate: int) -> Partition:
         """Return what a replicate's dense network and tickets are trained on: all, but for what
         skew takes away.
         """
         skew = self.recipe.data.skew
-        return self.searched(replicate) if skew is not None and skew.of == "all" else WHOLE
+        return self.search_partition(replicate) if skew is not None and skew.of == "all" else WHOLE
 
-    def searched(self, replicate: int) -> Partition:
+    def search_partition(self, replicate: int) -> Partition:
         """Return what the searches of a replicate divide among their partitions."""
         skew, seed = self.recipe.data.skew, replicate_seed(self.recipe, replicate)
         return WHOLE if skew is None else skewed(self._labels, skew, seed)

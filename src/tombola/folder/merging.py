@@ -93,7 +93,7 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
             _write_predictions(runs[0], predictions, labels)
         _write(runs)
     merged = Run(into)
-    merged.told += runs[0].told
+    merged.notes += runs[0].notes
     return merged
 
 

@@ -40,7 +40,7 @@ class RunFolder(Run):
         parent: Folder of all runs.
         fingerprint: Of the data.
         facts: What the page says of the run.
-        tell: Told what was found damaged or half-written, and is done again.
+        tell: Called with a line about each file that is damaged or half-written.
         metrics: What the task measures, the headline first.
 
     Attributes:
@@ -66,7 +66,7 @@ class RunFolder(Run):
         self.digest = run_digest(recipe)
         self.path = folder_of(recipe, parent)
         self.facts = dict(facts or {})
-        self.told = []
+        self.notes = []
         self._tell = tell
         # evaluated rounds whose predictions were damaged
         self._again: set[tuple[str, int, int]] = set()
@@ -102,8 +102,8 @@ class RunFolder(Run):
 
     def say(self, text: str) -> None:
         """Tell something, and note it in ``errors.log``; each text once."""
-        if text not in self.told:
-            self.told.append(text)
+        if text not in self.notes:
+            self.notes.append(text)
             self.log_error(f"{text}\n")
             self._tell(text)
 

@@ -118,23 +118,23 @@ class Run:
         self.metrics = choosing.metrics_of(path)
         self.digest: str = about["digest"]
         self.seals = Seals(path, self.digest, required="seals" in about)
-        self.told: list[str] = []
+        self.notes: list[str] = []
         self.recipe = self._recipe(about)
         self.records = self._records(repair=False)
         self._state = self._states()
         if self.records.repaired:
-            self.told.append(
+            self.notes.append(
                 "the last record is half written, and left out; running the recipe does its round "
                 "again"
             )
-        self.told += self._gone()
+        self.notes += self._gone()
         if absent := lacking(self.records.all()):
-            self.told.append(
+            self.notes.append(
                 f"the records are of an older version and have no {', '.join(absent)}: what rests "
                 "on these is left out"
             )
         if not self.sealed:
-            self.told.append(_UNSEALED)
+            self.notes.append(_UNSEALED)
 
     def __repr__(self) -> str:
         return one_line("Run", str(self.path), self._size, self._progress)
@@ -142,7 +142,7 @@ class Run:
     def _repr_html_(self) -> str:
         facts = {**self.facts, "arms": ", ".join(self.recipe.arms), "results": self._size}
         facts |= {"state": self._progress, "folder": str(self.path)}
-        return card(self.path.name, facts, "; ".join(self.told))
+        return card(self.path.name, facts, "; ".join(self.notes))
 
     @property
     def _size(self) -> str:
@@ -222,7 +222,7 @@ class Run:
             if run_digest(recipe) == self.digest:
                 return []
             if recipe.model.weights is not None:
-                self.told.append(
+                self.notes.append(
                     "the recipe cannot be compared with the digest that names the run: the "
                     f"checkpoint '{recipe.model.weights}' is not here, or is another one now"
                 )
@@ -238,7 +238,7 @@ class Run:
         """Say in what the arms of a recipe differ from those that ran."""
         known = self.definitions()
         if not self.layout.arms.exists():
-            self.told.append(
+            self.notes.append(
                 "there is no arms.json: whether the arms are those that ran is not known"
             )
             return []
@@ -314,7 +314,7 @@ class Run:
         verdict = section(Decision, own | dict(changes), "verdict")
         for name, value in dataclasses.asdict(verdict).items():
             if value != own[name]:
-                self.told.append(
+                self.notes.append(
                     f"judged by verdict.{name} {_in_yaml(value)}; the recipe of the run has "
                     f"{_in_yaml(own[name])}"
                 )
@@ -432,9 +432,9 @@ class Run:
         return True
 
     def say(self, text: str) -> None:
-        """Note in ``told`` what somebody who works in the folder must know."""
-        if text not in self.told:
-            self.told.append(text)
+        """Note in ``notes`` what somebody who works in the folder must know."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def ticket_path(self, arm: str, replicate: int, index: int) -> Path:
         """Where the ticket of a round is kept."""
@@ -740,7 +740,7 @@ class Run:
         masks = {}
         for path in sorted(self.layout.candidates.rglob("*.safetensors")):
             masks[path] = before.read_tensors(path)
-        self.told = [text for text in self.told if text != _UNSEALED]
+        self.notes = [text for text in self.notes if text != _UNSEALED]
         self.say(
             f"'{self.path}' was made before files carried digests of their contents; from now on "
             "they do"
