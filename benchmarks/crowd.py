@@ -18,6 +18,7 @@ from typing import Any
 from tombola.experiments.experiment import run
 from tombola.folder.packing import pack
 from tombola.folder.runs import Run
+from tombola.folder.sealing import write_about
 from tombola.schema.recipe import parse
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
@@ -60,7 +61,7 @@ def crowd(folder: Path, replicates: int) -> Run:
 
     # Its recipe asks for all of them; nothing else that names the run depends on their number.
     packed.recipe = replace(packed.recipe, replicates=replicates)
-    packed.write_about()
+    write_about(packed)
     states, ends = packed.states(), {}
     for arm in ARMS:
         for k in range(replicates):

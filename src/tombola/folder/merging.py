@@ -25,6 +25,7 @@ from tombola.folder.identity import differing, shared
 from tombola.folder.locking import lock, reading
 from tombola.folder.packing import Arrays, labelled
 from tombola.folder.runs import Run, is_of_round, similarity_key
+from tombola.folder.sealing import seal, write_about
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import write_whole
 from tombola.methods import Method
@@ -82,7 +83,7 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
             if not runs[0].packed:
                 _verify(run)
         if not runs[0].sealed:
-            runs[0].seal()
+            seal(runs[0])
         if runs[0].packed:
             # The first run's stand where several have one.
             arrays = _united(reversed(predictions)) | labelled(labels)
@@ -339,7 +340,7 @@ def _write(runs: Sequence[Run]) -> None:
     definitions = _united(run.definitions() for run in reversed(runs))
     into.seals.write_json(into.layout.arms, definitions)
     into.recipe = _recipe(runs)
-    into.write_about()
+    write_about(into)
     records = Records(into.layout.records, seals=into.seals)
     for run in runs[1:]:
         for record in run.records.all():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tombola.folder.locking import reading
 from tombola.folder.runs import LABELS, Run
+from tombola.folder.sealing import write_findings
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import cannot_write
 from tombola.records.layout import Layout
@@ -56,7 +57,7 @@ def pack(run: Path, to: Path) -> Run:
                 dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True
             ) as part:
                 layout = Layout(Path(part))
-                found.write_findings(layout)
+                write_findings(found, layout)
                 packed = Seals(layout.top, found.digest)
                 packed.write_arrays(layout.packed_predictions, predictions)
                 Path(part).chmod(0o755)

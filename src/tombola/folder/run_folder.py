@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from tombola.folder.environments import check_same_inputs, environment
 from tombola.folder.identity import differing, folder_of, run_digest
 from tombola.folder.locking import lock
+from tombola.folder.opening import read_about
 from tombola.folder.runs import Run
+from tombola.folder.sealing import seal, write_about
 from tombola.ground.endings import End
 from tombola.ground.errors import ConfigError, DamagedError
 from tombola.ground.files import clear_parts
@@ -83,7 +85,7 @@ class RunFolder(Run):
 
     def _take(self, fingerprint: str) -> None:
         clear_parts(self.path)
-        about = self._about()
+        about = read_about(self.layout)
         if about is not None:
             Run(self.path).going_on(self.recipe)
         self.seals = Seals(self.path, self.digest, required=about is None or "seals" in about)
@@ -95,10 +97,10 @@ class RunFolder(Run):
             self.say("the last record was half written; its round is done again")
         self._check_results()
         if not self.sealed:
-            self.seal()
+            seal(self)
         self.seals.write_json(self.layout.environments, environments)
         self.seals.write_json(self.layout.arms, arms)
-        self.write_about()
+        write_about(self)
 
     def say(self, text: str) -> None:
         """Tell something, and note it in ``errors.log``; each text once."""

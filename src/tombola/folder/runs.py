@@ -28,11 +28,10 @@ rewind points have their own. Folders of before there were any have a ``run.json
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,53 +44,45 @@ from torch import Tensor
 from tombola import ticket_format
 from tombola.folder.contents import (
     check_endings,
-    check_entries,
     check_environments,
     check_latency,
     check_similarity,
     checked_classes,
 )
 from tombola.folder.identity import definition_of, differing, run_digest, shared
-from tombola.ground import catalogue
+from tombola.folder.opening import (
+    WRITTEN_ANEW,
+    advising,
+    read_about,
+    read_recipe,
+    without_weights,
+)
 from tombola.ground.checking import check_in_file
 from tombola.ground.endings import Ending
 from tombola.ground.errors import ConfigError, DamagedError, TicketError, near
-from tombola.ground.metrics import CLASSIFIED
 from tombola.ground.notebooks import card, one_line
 from tombola.ground.types import Mask
 from tombola.masks.digests import digest_json
-from tombola.methods.own import facts_of
-from tombola.records import choosing, seals
+from tombola.records import choosing
 from tombola.records.best import Best, of_record
 from tombola.records.layout import Layout, in_round
 from tombola.records.records import Record, Records
 from tombola.records.results import lacking
 from tombola.records.seals import Seals
 from tombola.records.storage import Store
-from tombola.schema.recipe import FORMAT, Decision, Recipe, parse, section
+from tombola.schema.recipe import Decision, Recipe, section
 from tombola.search.work import Train
 from tombola.tickets import Ticket
 
 # what a packed run knows its predictions by
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
 _AGAIN = "move it away, and running the recipe does its round again"
-_ANEW = "take it away, and running the recipe writes it anew"
-_ABOUT = {
-    "format": int,
-    "digest": str,
-    "facts": dict[str, str],
-    "shared": dict[str, Any],
-    "seals": int,
-    "metrics": list[dict[str, Any]],
-    "methods": dict[str, dict[str, Any]],
-}
 # of a run's records, too
 _FIELDS = ("density_total", "kept_fraction", "early_stop_step", "selected", "seconds")
-_UNSEALED = (
+UNSEALED = (
     "this run was made before files carried digests of their contents: one that was altered or "
     "damaged since is seen only where it cannot be read any more"
 )
-_BACK = "put it back as it was"
 LABELS = "labels"  # what the classes of the test examples are called beside the predictions
 
 
@@ -111,7 +102,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         path = self.path = Path(path)
         self.layout = Layout.of(path)
-        about = self._about()
+        about = read_about(self.layout)
         if about is None:
             raise ConfigError(f"'{path}' is no run folder: it has no run.json")
         self.facts: dict[str, str] = about.get("facts", {})
@@ -119,7 +110,7 @@ class Run:
         self.digest: str = about["digest"]
         self.seals = Seals(path, self.digest, required="seals" in about)
         self.notes: list[str] = []
-        self.recipe = self._recipe(about)
+        self.recipe = read_recipe(self, about)
         self.records = self._records(repair=False)
         self._state = self._states()
         if self.records.repaired:
@@ -134,7 +125,7 @@ class Run:
                 "on these is left out"
             )
         if not self.sealed:
-            self.notes.append(_UNSEALED)
+            self.notes.append(UNSEALED)
 
     def __repr__(self) -> str:
         return one_line("Run", str(self.path), self._size, self._progress)
@@ -167,90 +158,6 @@ class Run:
         """Whether every file carries a digest over its content, see `tombola.records.seals`."""
         return self.seals.required
 
-    def _about(self) -> dict[str, Any] | None:
-        """Return what the folder says of itself, ``None`` where it does not; refuse another
-        version's.
-        """
-        path = self.layout.about
-        if not path.exists():
-            return None
-        with _advising(_ANEW):
-            about: dict[str, Any] = Seals(self.path, required=False).read_json(path)
-            check_in_file(path, "it", about, dict[str, Any])
-            if "seals" in about:
-                Seals(self.path).read_json(path)  # then it must have one itself
-            check_entries(path, about, _ABOUT)
-        if about.get("format") != FORMAT:
-            raise ConfigError(
-                f"'{self.path}' is a run of format {about.get('format')}, and this tombola makes "
-                f"and reads format {FORMAT}; run the recipe again under another --runs folder"
-            )
-        if about.get("seals", seals.VERSION) != seals.VERSION:
-            raise ConfigError(
-                f"'{self.path}' has digests of version {about['seals']}, and this tombola reads "
-                f"version {seals.VERSION}: a newer one is needed"
-            )
-        if "digest" not in about:
-            raise DamagedError(f"'{path}' is damaged: it has no digest of the recipe; {_ANEW}")
-        return about
-
-    def _recipe(self, about: Mapping[str, Any]) -> Recipe:
-        """Read the recipe, and hold it to what the folder knows of it."""
-        path = self.layout.recipe
-        try:
-            plain, wrong = self.seals.read_yaml(path)
-            recipe = parse(dict(plain), about.get("methods", {}))
-        except DamagedError as error:
-            raise DamagedError(f"{error}; {_BACK}") from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            why = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise ConfigError(f"'{path}' cannot be read: {why}; {_BACK}") from error
-        different = self._other_shared(recipe, about) or self._other_arms(recipe)
-        if different:
-            raise ConfigError(
-                f"'{path}' is not the recipe that its run was made with: {', '.join(different)}; "
-                f"{_BACK}"
-            )
-        if wrong is not None:
-            raise DamagedError(f"{wrong}; {_BACK}")
-        return recipe
-
-    def _other_shared(self, recipe: Recipe, about: Mapping[str, Any]) -> list[str]:
-        """Say in what a recipe differs from the one whose digest names the run."""
-        known = about.get("shared")
-        if known is None:  # of before it was kept
-            if run_digest(recipe) == self.digest:
-                return []
-            if recipe.model.weights is not None:
-                self.notes.append(
-                    "the recipe cannot be compared with the digest that names the run: the "
-                    f"checkpoint '{recipe.model.weights}' is not here, or is another one now"
-                )
-                return []
-            return [f"its digest is {run_digest(recipe)[:12]}, run.json has {self.digest[:12]}"]
-        # A checkpoint counts by its content, and need not be here; what the run began with is not
-        # changed by that.
-        bare = replace(recipe, model=replace(recipe.model, weights=None))
-        now = json.loads(json.dumps(shared(bare)))
-        return _without_weights(differing(now, known))
-
-    def _other_arms(self, recipe: Recipe) -> list[str]:
-        """Say in what the arms of a recipe differ from those that ran."""
-        known = self.definitions()
-        if not self.layout.arms.exists():
-            self.notes.append(
-                "there is no arms.json: whether the arms are those that ran is not known"
-            )
-            return []
-        different: list[str] = []
-        for name in recipe.arms:
-            if name not in known:
-                different.append(f"arms.json has no arm '{name}'")
-                continue
-            for entry in differing(definition_of(recipe, name), known[name]):
-                different.append(f"arm '{name}': {entry}")
-        return different
-
     def _records(self, *, repair: bool) -> Records:
         return Records(
             self.layout.records,
@@ -266,12 +173,12 @@ class Run:
         path: Path,
         hint: Any,
         check: Callable[[Path, Any], None] | None = None,
-        advice: str = _ANEW,
+        advice: str = WRITTEN_ANEW,
     ) -> Any:
         """Read a file of the folder, whose value is of a type and passes a check; ``None``
         where there is none.
         """
-        with _advising(advice):
+        with advising(advice):
             try:
                 value = self.seals.read_json(path)
             except FileNotFoundError:
@@ -515,7 +422,7 @@ class Run:
         Raises:
             ConfigError: A file is damaged.
         """
-        predictions = self._predicted()
+        predictions = self.read_classes_by_name()
         labels = predictions.pop(LABELS, None)
         number = None if labels is None else len(labels)
         for key, values in predictions.items():
@@ -536,8 +443,8 @@ class Run:
 
         return labels, {key: predictions[key] for key in sorted(predictions, key=place)}
 
-    def _predicted(self) -> dict[str, NDArray[np.integer[Any]]]:
-        """Read the predictions and the labels, wherever they are."""
+    def read_classes_by_name(self) -> dict[str, NDArray[np.integer[Any]]]:
+        """Return the predictions and the labels, wherever they are, by their names."""
         folder = self.layout.predictions
         if self.packed:
             return self._in_one_file()
@@ -552,13 +459,13 @@ class Run:
 
     def _in_one_file(self) -> dict[str, NDArray[np.integer[Any]]]:
         path = self.layout.packed_predictions
-        with _advising("pack the run again"):
+        with advising("pack the run again"):
             arrays = self.seals.read_arrays(path)
             return {key: checked_classes(path, values) for key, values in arrays.items()}
 
     def read_classes(self, path: Path) -> NDArray[np.integer[Any]]:
         """Read a file of classes."""
-        with _advising("running the recipe makes it again"):
+        with advising("running the recipe makes it again"):
             return checked_classes(path, self.seals.read_array(path))
 
     def similarities(self) -> list[dict[str, Any]]:
@@ -572,7 +479,7 @@ class Run:
         if not path.exists():
             return []
         lines: list[dict[str, Any]] = []
-        with _advising("take the file away; where tickets are, running the recipe counts again"):
+        with advising("take the file away; where tickets are, running the recipe counts again"):
             for number, line in enumerate(self.seals.read_lines(path), 1):
                 check_similarity(line, f"line {number} of '{path}' is damaged")
                 lines.append(line)
@@ -670,7 +577,7 @@ class Run:
             )
         different = differing(shared(recipe), shared(self.recipe))
         if self.digest == run_digest(recipe):  # the same weights, wherever their file was
-            different = _without_weights(different)
+            different = without_weights(different)
         if different:
             raise ConfigError(
                 f"'{self.path}' holds the run of another recipe: {', '.join(different)}; give this "
@@ -678,84 +585,6 @@ class Run:
             )
         self.recipe = recipe
         return self
-
-    def write_about(self, to: Layout | None = None) -> None:
-        """Write ``recipe.yaml`` and what the folder says of itself, into another folder if it
-        is given.
-        """
-        to = to or self.layout
-        now = Seals(to.top, self.digest)
-        # The recipe first: it is held to what the other says, which knows only of what never
-        # changes.
-        now.write_yaml(to.recipe, self.recipe.plain())
-        bare = replace(self.recipe, model=replace(self.recipe.model, weights=None))
-        about = {
-            "format": FORMAT,
-            "digest": self.digest,
-            "facts": self.facts,
-            "shared": shared(bare),
-        }
-        methods = {}
-        for name, arm in self.recipe.arms.items():
-            if catalogue.is_own(arm.method):
-                methods[f"arms.{name}"] = facts_of(arm)
-        if methods:
-            about["methods"] = methods  # by which the folder is read where their code is not
-        if self.metrics != CLASSIFIED:  # what a run has that names none
-            about["metrics"] = [metric.plain() for metric in self.metrics]
-        Seals(to.top).write_json(to.about, {**about, "seals": seals.VERSION})
-
-    def write_findings(self, to: Layout) -> None:
-        """Write all that the run knows without its tickets, predictions and weights, each file with
-        its digest.
-
-        Args:
-            to: The folder; it may be the run's own, if it is of before there were digests.
-
-        Raises:
-            ConfigError: A file of the run is damaged; nothing was written.
-        """
-        now = Seals(to.top, self.digest)
-        environments, arms, states = self.environments(), self.definitions(), self.states()
-        similar, measured = self.similarities(), self.latency()
-        now.write_json(to.environments, environments)
-        now.write_json(to.arms, arms)
-        now.write_json(to.states, states)
-        if similar:
-            now.write_lines(to.similarities, similar)
-        if measured:
-            now.write_json(to.latency, measured)
-        self.records.write(to.records, now)
-        self.write_about(to)  # last: from now on a file without a digest is refused
-
-    def seal(self) -> None:
-        """Give every file of a folder of before there were digests its own; nobody else may work
-        there.
-
-        Raises:
-            ConfigError: A file is seen to be damaged. Trainings that are go, and are done again.
-        """
-        before, now = self.seals, Seals(self.path, self.digest)
-        predicted = self._predicted()
-        masks = {}
-        for path in sorted(self.layout.candidates.rglob("*.safetensors")):
-            masks[path] = before.read_tensors(path)
-        self.notes = [text for text in self.notes if text != _UNSEALED]
-        self.say(
-            f"'{self.path}' was made before files carried digests of their contents; from now on "
-            "they do"
-        )
-        for path, tensors in masks.items():
-            now.write_tensors(path, tensors)
-        if self.packed:
-            now.write_arrays(self.layout.packed_predictions, predicted)
-        else:
-            for key, values in predicted.items():
-                now.write_array(self.layout.predictions / f"{key}.npy", values)
-        Store(self.trainings, tell=self.say, sealed=False).seal()
-        self.write_findings(self.layout)
-        self.seals = now
-        self.records.seal(now)
 
 
 def _advised(error: TicketError, path: Path) -> TicketError:
@@ -765,15 +594,6 @@ def _advised(error: TicketError, path: Path) -> TicketError:
     except TicketError:
         return TicketError(f"{error}; {_AGAIN}") if path.exists() else error
     return error  # the ticket is whole; it is its rewind point that is not
-
-
-@contextlib.contextmanager
-def _advising(advice: str) -> Iterator[None]:
-    """Add to what is wrong with a file what can be done about it."""
-    try:
-        yield
-    except DamagedError as error:
-        raise DamagedError(f"{error}; {advice}") from error
 
 
 def similarity_key(line: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
@@ -811,11 +631,6 @@ def _unpack_candidates(
             candidate[name] = torch.from_numpy(flat).view(keep.shape)
         candidates.append(candidate)
     return candidates
-
-
-def _without_weights(differences: Sequence[str]) -> list[str]:
-    """Leave out where the weights of a checkpoint lie."""
-    return [entry for entry in differences if not entry.startswith("model.weights ")]
 
 
 def _in_yaml(value: Any) -> str:
