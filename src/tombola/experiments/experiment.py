@@ -476,9 +476,9 @@ def report(
         run: The folder.
         replicates: The report says whether these are complete; all of the recipe's if not given.
         formats: Of the figures' own files: "svg", "png", "pdf".
-    under_way: The run goes on meanwhile: one line says how far it is.
-    sections: Of the user's own, each as ``package.module:Name``; the page has them in a fold of
-        their own.
+        under_way: The run goes on meanwhile: one line says how far it is.
+        sections: Of the user's own, each as ``package.module:Name``; the page has them in a fold of
+            their own.
     """
     recipe = run.recipe
     chosen = _chosen(recipe, replicates)
@@ -501,21 +501,23 @@ def report(
     )
     decided = replace(asked(recipe, _right(run)), metric=run.metrics[0])
     drawn = [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]
+    pruned: list[dict[str, Any]] = []
+    if not under_way:  # else trainings come and go meanwhile
+        pruned = weight_histograms.histogram(run, drawn, notes.append)
+    collapsed = {}
+    for key, ending in endings.items():
+        if ending.collapsed is not None:
+            collapsed[key] = ending.collapsed
     decided = replace(
         decided,
-        pruned=[]
-        if under_way
-        else weight_histograms.histogram(
-            run, drawn, notes.append
-        ),  # trainings come and go meanwhile
+        pruned=pruned,
         similar=tuple(similarity.ordered(run.similarities(), recipe.arms)),
         latency=run.latency(),
-        collapsed={
-            key: ending.collapsed for key, ending in endings.items() if ending.collapsed is not None
-        },
+        collapsed=collapsed,
     )
-    files = (
-        page.write(
+    files: list[Path] = []
+    if records:
+        files = page.write(
             run.path,
             recipe.name,
             records,
@@ -527,9 +529,6 @@ def report(
             _best_ticket(run, decided),
             sections,
         )
-        if records
-        else []
-    )
     return Outcome(run.path, records, notes, complete, files, decided)
 
 
