@@ -34,12 +34,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tombola import ticket_format
 from tombola.folder.contents import (
@@ -61,8 +59,6 @@ from tombola.ground.checking import check_in_file
 from tombola.ground.endings import Ending
 from tombola.ground.errors import ConfigError, DamagedError, TicketError, near
 from tombola.ground.notebooks import card, one_line
-from tombola.ground.types import Mask
-from tombola.masks.digests import digest_json
 from tombola.records import choosing
 from tombola.records.best import Best, of_record
 from tombola.records.layout import Layout, in_round
@@ -71,8 +67,12 @@ from tombola.records.results import lacking
 from tombola.records.seals import Seals
 from tombola.records.storage import Store
 from tombola.schema.recipe import Decision, Recipe, section
-from tombola.search.work import Train
-from tombola.tickets import Ticket
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tombola.ground.types import Mask
+    from tombola.tickets import Ticket
 
 # what a packed run knows its predictions by
 _ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
@@ -243,7 +243,7 @@ class Run:
 
     def arm_digest(self, name: str) -> str:
         """Digest of an arm's definition."""
-        return digest_json(self.definition(name))
+        return ticket_format.digest_json(self.definition(name))
 
     def best(
         self,
@@ -294,12 +294,16 @@ class Run:
 
     def has_trained(self, digest: str) -> bool:
         """Whether a training is kept here, by its job's digest."""
+        from tombola.search.work import Train
+
         return Store(self.trainings).kept(Train, digest)
 
     def rounds_done(self, arm: str, replicate: int) -> list[Ticket]:
         """Return the tickets of the first rounds that have both a ticket and a record, without
         a gap.
         """
+        from tombola.tickets import Ticket
+
         tickets: list[Ticket] = []
         points: dict[Path, Any] = {}
         before: Record | None = self.record(arm, replicate, 0)
@@ -355,6 +359,8 @@ class Run:
         Raises:
             TicketError: The file is missing or damaged.
         """
+        import torch
+
         path = self.ticket_path(arm, replicate, index)
         try:
             file = ticket_format.read(path)
@@ -614,6 +620,8 @@ def _unpack_candidates(
     path: Path, packed: Mapping[str, Tensor], like: Mask
 ) -> list[dict[str, Tensor]]:
     """Return the masks of partitions from their bits, which are named NUMBER.WEIGHT."""
+    import torch
+
     number = len({name.partition(".")[0] for name in packed})
     sizes = {}
     for partition in range(number):
