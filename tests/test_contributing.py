@@ -11,6 +11,7 @@ import yaml
 
 import tombola
 from tombola.experiments import experiment
+from tombola.folder.runs import Run
 from tombola.ground.catalogue import entries, entry
 from tombola.schema.recipe import parse
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 # Where each example is saved, by the text; and the file that it is.
 EXAMPLES = re.findall(
-    r"Save this as\s+`src/tombola/(\w+)/_(\w+)\.py`:\n\n<!-- (tests/outside/\w+\.py) -->\n```python\n(.*?)```",
+    r"Save this as\s+`src/tombola/([\w/]+)/_(\w+)\.py`:\n\n<!-- (tests/outside/\w+\.py) -->\n```python\n(.*?)```",
     PAGE,
     re.DOTALL,
 )
@@ -52,11 +53,14 @@ def test_the_map_names_every_room_in_its_order_with_the_sentence_of_its_docstrin
 
 
 def test_each_example_of_the_text_is_the_file_that_the_tests_run():
-    assert {catalogue for catalogue, *_ in EXAMPLES} == {
-        "scores", "methods", "tasks", "data", "executors",
-    }  # fmt: skip
+    kinds = [catalogue for catalogue, *_ in EXAMPLES]
+    assert kinds == ["scores", "methods", "tasks", "data", "reports/sections", "executors"]
     for _, _, path, code in EXAMPLES:
         assert code == (ROOT / path).read_text(encoding="utf-8"), path
+
+
+def package_of(catalogue):
+    return "tombola." + catalogue.replace("/", ".")
 
 
 @pytest.fixture
@@ -66,21 +70,21 @@ def shipped(tmp_path, monkeypatch):
         folder = tmp_path / "src" / catalogue
         folder.mkdir(parents=True)
         (folder / f"_{name}.py").write_text(code, encoding="utf-8")
-        package = importlib.import_module(f"tombola.{catalogue}")
+        package = importlib.import_module(package_of(catalogue))
         assert name not in entries(package.__name__), f"{name} is there already"
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
     yield {name: catalogue for catalogue, name, _, _ in EXAMPLES}
     for catalogue, name, _, _ in EXAMPLES:
-        sys.modules.pop(f"tombola.{catalogue}._{name}", None)
+        sys.modules.pop(f"{package_of(catalogue)}._{name}", None)
 
 
 def test_an_example_is_an_entry_once_its_file_is_in_the_folder(shipped):
     for name, catalogue in shipped.items():
-        assert name in entries(f"tombola.{catalogue}")
-        assert inspect.getdoc(entry(f"tombola.{catalogue}", name))
+        assert name in entries(package_of(catalogue))
+        assert inspect.getdoc(entry(package_of(catalogue), name))
 
 
-def test_one_recipe_runs_the_examples_of_a_data_set_a_score_a_method_and_an_executor(
+def test_one_recipe_runs_the_examples_of_a_data_set_a_score_a_method_a_section_and_an_executor(
     shipped, tmp_path
 ):
     recipe = {
@@ -101,6 +105,14 @@ def test_one_recipe_runs_the_examples_of_a_data_set_a_score_a_method_and_an_exec
     assert [found["moved", index]["kept"] for index in (1, 2)] == [740, 370]
     assert [found["layers", index]["kept"] for index in (1, 2)] == [840, 740]
     assert all(record["test_accuracy"] > 0.8 for record in done.records)
+    # The report has a table of the sparsest ticket of each arm, and its accuracy.
+    experiment.report(Run(done.folder), sections=["sparsest"])
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    table = re.sub(r"<[^>]+>", " ", page.split("The sparsest tickets")[-1]).split()
+    for arm, share in (("moved", 370), ("layers", 740)):
+        accuracy = f"{100 * found[arm, 2]['test_accuracy']:.2f}"
+        at = table.index(arm)
+        assert table[at : at + 3] == [arm, f"{100 * share / 1480:.2f}", accuracy]
 
 
 def test_the_example_of_a_task_runs_from_a_recipe(shipped, tmp_path):

@@ -11,6 +11,7 @@ import griffe
 
 import tombola
 from tombola import methods
+from tombola.commands._list import PACKAGES
 from tombola.ground.catalogue import entries, entry
 from tombola.ground.contracts import CONTRACTS
 from tombola.methods.cards import Card
@@ -124,7 +125,7 @@ def catalogue_page() -> str:
     for catalogue, contract in CONTRACTS.items():
         if catalogue == "arms":  # the methods have pages of their own
             continue
-        package = f"tombola.{catalogue}"
+        package = PACKAGES.get(catalogue, f"tombola.{catalogue}")
         lines += ["", f"## {catalogue.capitalize()}", "", "| name | what it is |", "|---|---|"]
         lines += [f"| `{name}` | {_summary(entry(package, name))} |" for name in entries(package)]
         lines += [

@@ -25,7 +25,7 @@ CATALOGUES = (
     "entries",
     "recipes",
 )
-_PACKAGES = {"sections": "tombola.reports.sections"}  # that are not called as their catalogue
+PACKAGES = {"sections": "tombola.reports.sections"}  # that are not called as their catalogue
 
 
 class List(Command):
@@ -125,7 +125,7 @@ def _names(catalogue: str) -> list[str]:
         return recipes.names()
     from tombola.ground.catalogue import entries
 
-    return entries(_PACKAGES.get(catalogue, f"tombola.{catalogue}"))
+    return entries(PACKAGES.get(catalogue, f"tombola.{catalogue}"))
 
 
 def _entries() -> list[Entry]:
