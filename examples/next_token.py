@@ -1,9 +1,4 @@
-"""Next token: which letter follows in a text? A task of one's own, run from a recipe: see
-next_token.yaml.
-
-The network sees a few letters and gives logits for the next one (Bengio et al. 2003, JMLR 3,
-section 2).
-"""
+"""Next token: which letter follows a few (Bengio et al. 2003, JMLR 3)? Run by next_token.yaml."""
 
 import math
 from collections import OrderedDict
@@ -30,19 +25,15 @@ def next_token(data, model, *, seed, device, root):  # noqa: ARG001 - a task is 
     known = {letter: number for number, letter in enumerate(sorted(set(text)))}
     windows = torch.tensor([known[letter] for letter in text]).unfold(0, length + 1, 1)
     parts = windows.tensor_split([8 * len(windows) // 10, 9 * len(windows) // 10])
-    splits = {
-        w: (p[:, :-1], p[:, -1]) for w, p in zip(("train", "valid", "test"), parts, strict=True)
-    }
+    pairs = [(part[:, :-1], part[:, -1]) for part in parts]
+    splits = dict(zip(("train", "valid", "test"), pairs, strict=True))
 
     def draw():
         layers = OrderedDict(embed=nn.Embedding(len(known), 16), flat=nn.Flatten())
-        layers |= {
-            "wide": nn.Linear(16 * length, 100),
-            "relu": nn.ReLU(),
-            "head": nn.Linear(100, len(known)),
-        }
+        layers |= {"wide": nn.Linear(16 * length, 100), "relu": nn.ReLU()}
+        layers["head"] = nn.Linear(100, len(known))
         return nn.Sequential(layers)
 
     metrics = (Metric("perplexity", fraction=False, higher=False),)
-    values, where = lambda mean: {"perplexity": math.exp(mean)}, devices.device(device)
-    return Rows(draw, splits, seed, loss, metrics, values, "head", where)
+    values = lambda mean: {"perplexity": math.exp(mean)}  # noqa: E731
+    return Rows(draw, splits, seed, loss, metrics, values, "head", devices.device(device))

@@ -607,7 +607,7 @@ def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
         (
             ["list", "Model"],
             "there is no CATALOGUE 'Model'; there are: data, models, tasks, scores, kernels, "
-            "exports, executors, sections, arms, recipes. Did you mean 'models'?",
+            "exports, executors, sections, arms, entries, recipes. Did you mean 'models'?",
         ),
         (
             ["ticket", "inof"],

@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tombola import models
 from tombola.ground import catalogue
+from tombola.ground.errors import OldNameWarning
 from tombola.masks.masks import ones
 from tombola.models import conv3, flops, lenet_300_100
 from tombola.models.flops import Flops, per_example, uncounted
@@ -623,7 +625,9 @@ def test_records_with_flops_are_committed():
 
 @pytest.mark.parametrize("path", COUNTED, ids=lambda path: str(path.parent.relative_to(FINDINGS)))
 def test_committed_records_have_the_flops_that_are_counted_now(path):
-    plan = recipe.read(path.with_name("recipe.yaml"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OldNameWarning)
+        plan = recipe.read(path.with_name("recipe.yaml"))
     classes = plan.data.classes or (100 if plan.data.name == "cifar100" else 10)
     shape = SHAPES[plan.data.name]
 

@@ -139,6 +139,7 @@ def cores() -> int:
 def autocast(kind: str, precision: str) -> Callable[[], AbstractContextManager[Any]]:
     """Return a function that makes the context of a forward pass: autocast to bf16, or nothing.
 
+    >>> import torch
     >>> with autocast("cpu", "float32")():
     ...     torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype
     torch.float32
