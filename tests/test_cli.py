@@ -288,7 +288,7 @@ def negative(state, mask, context):
         *("--arms.lth.score", "mine:negative", "--training.epochs", "5"),
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"Dense: \d\d\.\d\d %\.", done.stdout)
+    assert re.search(r"Dense network: test accuracy \d+\.\d\d %", done.stdout)
 
 
 def test_what_masks_and_flops_leave_out_is_told_and_recorded_wherever_a_person_looks(cli, tmp_path):

@@ -25,7 +25,7 @@ from tombola.schema.recipe import read
 PERPLEXITY = Metric("perplexity", fraction=False, higher=False)
 QUICK = {
     "training.epochs": 2, "until": "{rounds: 2}", "verdict": "{margin: 0.5, at: [0.7]}", "rewind": 2,
-    "arms.again": "{method: reordered, of: lth}",
+    "arms.again": "{method: reordered, source: lth}",
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_the_report_speaks_of_the_perplexity_and_of_no_accuracy(done):
     )
     assert "Dense network: test perplexity " in summary
     assert "## Test perplexity by round" in summary
-    assert "perplexity - dense (&lt; +0.50)" in page
+    assert "perplexity - dense (&lt;&nbsp;+0.50)" in page
     for text in (summary, page):
         assert set(re.findall(r"[Aa]ccura\w+", text)) <= {"accuracy_drop"}  # the recipe's own entry
         assert " points" not in text.replace("points: replicates", "").replace("small points", "")

@@ -324,7 +324,7 @@ def test_another_optimiser_has_another_folder_and_stands_on_the_page(found, tmp_
         folders.append(done.folder)
         assert {r["training"]["optimizer"] for r in done.records} == {optimizer}
         page = (done.folder / "transfer.html").read_text()
-        assert f"{optimizer}, learning rate {lr:g}, batch 64, 1 epochs" in page
+        assert f"{optimizer}, learning rate {lr:g}, batch size 64, 1 epochs" in page
         assert f"training.optimizer {optimizer}, training.lr {lr}" in page
     assert folders[0] != folders[1]
 
