@@ -67,12 +67,17 @@ def _comparable_tickets(run: Run, arms: Sequence[str], replicate: int) -> list[R
             by_arm.append(tickets)
     if not by_arm:
         return []
-    lowest = max(min(record["density"] for record in tickets) for tickets in by_arm)
+    # The arm that comes least far sets what all of them come to.
+    lowest = max(_lowest_density(tickets) for tickets in by_arm)
 
     def distance(record: Record) -> float:
         return abs(math.log(record["density"] / lowest))
 
     return [min(tickets, key=distance) for tickets in by_arm]
+
+
+def _lowest_density(tickets: Sequence[Record]) -> float:
+    return min(float(record["density"]) for record in tickets)
 
 
 def _place(record: Record) -> tuple[str, int, int]:

@@ -50,24 +50,31 @@ def _alike(
     for line in asked.similar:
         pair = (line["arms"][0], line["arms"][1])
         if set(pair) <= arms and frozenset(pair) in compared:
-            whole = overlap.together(overlap.similarities(line))
-            starts = [
-                overlap.together(overlap.similarities(line, by_start=k)).jaccard for k in (0, 1)
-            ]
-            found.setdefault(pair, {}).setdefault(line["replicate"], []).append(
-                _Alike(
-                    density=sum(whole.kept) / (2 * whole.before),
-                    rounds=(line["rounds"][0], line["rounds"][1]),
-                    overlap=whole,
-                    start=None
-                    if None in starts
-                    else statistics.fmean(start or 0.0 for start in starts),
-                )
-            )
-    return {
-        pair: {k: sorted(of[k], key=lambda one: -one.density) for k in sorted(of)}
-        for pair, of in found.items()
-    }
+            found.setdefault(pair, {}).setdefault(line["replicate"], []).append(_meeting(line))
+    return {pair: _densest_first(by_replicate) for pair, by_replicate in found.items()}
+
+
+def _meeting(line: Mapping[str, Any]) -> _Alike:
+    """Return what two tickets of a replicate have in common, over all layers."""
+    all_layers = overlap.together(overlap.similarities(line))
+    starts = [overlap.together(overlap.similarities(line, by_start=k)).jaccard for k in (0, 1)]
+    start = None
+    if None not in starts:
+        start = statistics.fmean(jaccard or 0.0 for jaccard in starts)
+    return _Alike(
+        density=sum(all_layers.kept) / (2 * all_layers.before),
+        rounds=(line["rounds"][0], line["rounds"][1]),
+        overlap=all_layers,
+        start=start,
+    )
+
+
+def _densest_first(by_replicate: Mapping[int, list[_Alike]]) -> dict[int, list[_Alike]]:
+    """Order the replicates by number, and the tickets of each by density."""
+    ordered = {}
+    for replicate in sorted(by_replicate):
+        ordered[replicate] = sorted(by_replicate[replicate], key=lambda one: -one.density)
+    return ordered
 
 
 def similarity_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, Any]]:
@@ -77,25 +84,29 @@ def similarity_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, A
     rows = []
     for (arm, other), by_replicate in _alike(records, asked).items():
         by_rounds: dict[tuple[int, int], list[_Alike]] = {}
-        for each in by_replicate.values():
-            for one in each:
+        for meetings in by_replicate.values():
+            for one in meetings:
                 by_rounds.setdefault(one.rounds, []).append(one)
-        rows += [
-            {
-                "arm": arm,
-                "pair": f"{arm} - {other}",
-                "rounds": f"{rounds[0]} and {rounds[1]}",
-                "replicates": len(each),
-                "density": 100 * statistics.fmean(one.density for one in each),
-                "jaccard": 100 * statistics.fmean(one.overlap.jaccard or 0.0 for one in each),
-                "chance": 100
-                * statistics.fmean(one.overlap.jaccard_by_chance or 0.0 for one in each),
-                "most": 100 * statistics.fmean(one.overlap.jaccard_at_most or 0.0 for one in each),
-                "start": 100 * statistics.fmean(one.start or 0.0 for one in each),
-            }
-            for rounds, each in sorted(by_rounds.items())
-        ]
+        for rounds, meetings in sorted(by_rounds.items()):
+            rows.append(
+                {
+                    "arm": arm,
+                    "pair": f"{arm} - {other}",
+                    "rounds": f"{rounds[0]} and {rounds[1]}",
+                    "replicates": len(meetings),
+                    "density": _mean_percent(one.density for one in meetings),
+                    "jaccard": _mean_percent(one.overlap.jaccard for one in meetings),
+                    "chance": _mean_percent(one.overlap.jaccard_by_chance for one in meetings),
+                    "most": _mean_percent(one.overlap.jaccard_at_most for one in meetings),
+                    "start": _mean_percent(one.start for one in meetings),
+                }
+            )
     return rows
+
+
+def _mean_percent(fractions: Iterable[float | None]) -> float:
+    """Return the mean in percent; what is not known, as of nothing pruned, counts as 0."""
+    return 100 * statistics.fmean(fraction or 0.0 for fraction in fractions)
 
 
 def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -106,11 +117,10 @@ def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
     for pair, by_replicate in _alike(records, asked).items():
         before: list[_Alike] = []
         for density in asked.at:
-            below = [
-                [one for one in each if one.density <= density * (1 + NEARLY)]
-                for each in by_replicate.values()
-            ]
-            here = [each[0] for each in below if each]
+            here = []
+            for meetings in by_replicate.values():
+                at_or_below = [one for one in meetings if one.density <= density * (1 + NEARLY)]
+                here += at_or_below[:1]  # the densest of them
             if here and here != before:
                 rows.append([f"{pair[0]} - {pair[1]}", *_alike_cells(here)])
             before = here
@@ -142,12 +152,17 @@ def _alike_cells(here: Sequence[_Alike]) -> list[str]:
         return f"{factor * statistics.fmean(known):{sign}.{digits}f}" if known else ""
 
     return [
-        mean(lambda one: one.density, 2, 100), str(len(here)), mean(lambda one: one.pruned, 2, 100),
-        mean(lambda one: one.overlap.jaccard), mean(lambda one: one.overlap.jaccard_by_chance),
-        mean(lambda one: one.overlap.jaccard_of_one_rate), mean(lambda one: one.overlap.jaccard_at_most),
-        mean(lambda one: one.start), mean(lambda one: one.overlap.beyond_chance, 1, 100),
+        mean(lambda one: one.density, 2, 100),
+        str(len(here)),
+        mean(lambda one: one.pruned, 2, 100),
+        mean(lambda one: one.overlap.jaccard),
+        mean(lambda one: one.overlap.jaccard_by_chance),
+        mean(lambda one: one.overlap.jaccard_of_one_rate),
+        mean(lambda one: one.overlap.jaccard_at_most),
+        mean(lambda one: one.start),
+        mean(lambda one: one.overlap.beyond_chance, 1, 100),
         mean(lambda one: one.overlap.z, 1, sign="+"),
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True)
@@ -205,7 +220,8 @@ def collapse_lines(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say whether and where layers are left without weights, one line; nothing where the records do
     not tell.
 
-    >>> collapse_lines([{"arm": "lth", "replicate": 0, "round": 1, "density": 0.8, "collapsed": []}], Asked())
+    >>> ticket = {"arm": "lth", "replicate": 0, "round": 1, "density": 0.8, "collapsed": []}
+    >>> collapse_lines([ticket], Asked())
     ['No layer is left without weights in any ticket.']
     """
     found = _collapses(records, asked)
@@ -217,15 +233,20 @@ def collapse_lines(records: Sequence[Record], asked: Asked) -> list[str]:
             "No layer is left without weights in any "
             f"ticket{' or any candidate of a partition' if wide else ''}."
         ]
-    told = [f"{one.arm} in {len(one.rounds)} of {one.replicates} replicates (first in round {min(one.rounds.values())})"
-            for one in found if one.rounds]  # fmt: skip
-    odd = [f"a candidate of {one.arm} first in round {min(one.candidates.values())}"
-           for one in found if one.candidates and not one.rounds]  # fmt: skip
-    others = len(told) + len(odd) < len(found)
-    return [
-        "A layer is left without weights by "
-        f"{listed(told + odd)}{'; by no other arm' if others else ''}."
-    ]
+    by_ticket, by_candidate_alone = [], []
+    for one in found:
+        if one.rounds:
+            by_ticket.append(
+                f"{one.arm} in {len(one.rounds)} of {one.replicates} replicates "
+                f"(first in round {min(one.rounds.values())})"
+            )
+        elif one.candidates:
+            by_candidate_alone.append(
+                f"a candidate of {one.arm} first in round {min(one.candidates.values())}"
+            )
+    collapsing = by_ticket + by_candidate_alone
+    others = "; by no other arm" if len(collapsing) < len(found) else ""
+    return [f"A layer is left without weights by {listed(collapsing)}{others}."]
 
 
 def collapse_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -233,14 +254,14 @@ def collapse_grid(records: Sequence[Record], asked: Asked) -> Grid:
     text; nothing if none.
     """
     found = _collapses(records, asked)
-    rows = [
-        [
-            one.arm, f"{len(one.rounds)} of {one.replicates}", _span(one.rounds.values()), ", ".join(one.layers),
-            *(["", ""] if one.candidates is None
-              else [f"{len(one.candidates)} of {one.replicates}", _span(one.candidates.values())]),
-        ]
-        for one in found
-    ]  # fmt: skip
+    rows = []
+    for one in found:
+        tickets = [f"{len(one.rounds)} of {one.replicates}", _span(one.rounds.values())]
+        candidates = ["", ""]
+        if one.candidates is not None:
+            number = f"{len(one.candidates)} of {one.replicates}"
+            candidates = [number, _span(one.candidates.values())]
+        rows.append([one.arm, *tickets, ", ".join(one.layers), *candidates])
     return Grid(
         title="Layer collapse: the first round with a layer that has no weight left",
         labels=["arm"],

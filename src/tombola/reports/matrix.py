@@ -168,17 +168,19 @@ def _groups(records: Sequence[Record]) -> tuple[Group, ...]:
         ticket = record["round"], record["arm"].rpartition(" on ")[0]
         by_seed = kinds.setdefault((record["of"], record["found_on"], record["model"]), {})
         by_seed.setdefault(record["seed"], {}).setdefault(ticket, []).append(record)
-    found = []
+    groups = []
     for (arm, home, model), by_seed in kinds.items():
         for tickets in _aligned(by_seed):
-            results = {(_target(r), seed): r for seed, of in tickets.items() for r in of}
-            density = sum(of[0]["density"] for of in tickets.values()) / len(tickets)
-            found.append(
-                Group(
-                    arm, home, model, any(r["control"] for r in results.values()), density, results
-                )
-            )
-    return tuple(sorted(found, key=lambda group: not group.dense))
+            results = {}
+            for seed, results_of_ticket in tickets.items():
+                for record in results_of_ticket:
+                    results[_target(record), seed] = record
+            # All results of one ticket have its density.
+            densities = [results_of_ticket[0]["density"] for results_of_ticket in tickets.values()]
+            density = sum(densities) / len(densities)
+            control = any(record["control"] for record in results.values())
+            groups.append(Group(arm, home, model, control, density, results))
+    return tuple(sorted(groups, key=lambda group: not group.dense))
 
 
 def _aligned(
@@ -187,12 +189,7 @@ def _aligned(
     """Give what stands for each other: the k-th densest of each replicate, or, of unequal
     numbers, equal rounds.
     """
-    ordered = {
-        seed: [
-            of for _, of in sorted(tickets.items(), key=lambda one: (-one[1][0]["density"], one[0]))
-        ]
-        for seed, tickets in by_seed.items()
-    }
+    ordered = {seed: _densest_first(tickets) for seed, tickets in by_seed.items()}
     if len({len(tickets) for tickets in ordered.values()}) == 1:
         return [
             dict(zip(ordered, rank, strict=True)) for rank in zip(*ordered.values(), strict=True)
@@ -202,6 +199,15 @@ def _aligned(
         for ticket, of in tickets.items():
             rounds.setdefault(ticket, {})[seed] = of
     return [rounds[ticket] for ticket in sorted(rounds)]
+
+
+def _densest_first(tickets: Mapping[tuple[int, str], list[Record]]) -> list[list[Record]]:
+    """Return the results of each ticket of a replicate; tickets of one density by round and arm."""
+
+    def rank(ticket: tuple[int, str]) -> tuple[float, tuple[int, str]]:
+        return -tickets[ticket][0]["density"], ticket
+
+    return [tickets[ticket] for ticket in sorted(tickets, key=rank)]
 
 
 def _references(first: Group, known: Sequence[Group], data: str) -> list[Group]:
@@ -309,15 +315,15 @@ def question(matrix: Matrix) -> list[str]:
     >>> question(Matrix.of([]))
     []
     """
-    found = [group for group in matrix.groups if not group.dense]
-    if not found:
+    tickets = [group for group in matrix.groups if not group.dense]
+    if not tickets:
         return []
-    away = [
-        data
-        for data in matrix.data
-        if any(group.home != data and group.on(data) for group in found)
-    ]
-    homes, where = list(dict.fromkeys(group.home for group in found)), away or matrix.data
+    away = []  # data sets on which tickets were trained that were found elsewhere
+    for data in matrix.data:
+        if any(group.home != data and group.on(data) for group in tickets):
+            away.append(data)
+    homes = list(dict.fromkeys(group.home for group in tickets))
+    where = away or matrix.data
     against = ["as the dense network"] if matrix.has_dense else []
     against += ["as those found there"] if set(homes) & set(away) else []
     if not against:
@@ -448,4 +454,7 @@ def cells(matrix: Matrix) -> list[dict[str, Any]]:
 def caption(matrix: Matrix) -> str:
     """Say what the figure shows."""
     colour = "difference from the dense network, in points" if matrix.has_dense else "test accuracy"
-    return f"Mean test accuracy in percent, ± its standard deviation over replicates. Colour: {colour}."
+    return (
+        "Mean test accuracy in percent, ± its standard deviation over replicates. "
+        f"Colour: {colour}."
+    )
