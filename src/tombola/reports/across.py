@@ -71,11 +71,19 @@ def by_run(
             "title": None if index % columns else metric.axis(f"Test {metric.title}"),
             "scale": scale,
         }
-        rows = [
-            {"arm": row.arm, "round": row.round, "density": 100 * row.density, of: metric.scale * row.value.mean,
-             **interval_of(row.value, metric), "replicates": row.replicates}
-            for row in means[label] if row.value is not None
-        ]  # fmt: skip
+        rows = []
+        for row in means[label]:
+            if row.value is not None:
+                rows.append(
+                    {
+                        "arm": row.arm,
+                        "round": row.round,
+                        "density": 100 * row.density,
+                        of: metric.scale * row.value.mean,
+                        **interval_of(row.value, metric),
+                        "replicates": row.replicates,
+                    }
+                )
         there = dense[label]
         rule = [] if there is None else [{of: metric.scale * there.mean}]
         over, y = alt.Chart(inline(rows)), alt.Y(f"{of}:Q", **y_axis)

@@ -312,7 +312,9 @@ def number(condition: Condition, low: str = "at least", high: str = "at most") -
 
     >>> from tombola.evidence.statistics import Paired
     >>> paired = Paired(5, 0.01, 0.002, 0.0075, 0.0125, 0.95)
-    >>> number(Condition("n", "test_accuracy", "dense", -0.02, paired, 0.0, 1.0, "shown", limits=(0.0081, 0.0119)))
+    >>> number(Condition(
+    ...     "n", "test_accuracy", "dense", -0.02, paired, 0.0, 1.0, "shown", limits=(0.0081, 0.0119)
+    ... ))
     '+1.00, at least +0.81'
     """
     if condition.paired is None:

@@ -46,22 +46,27 @@ def filled(grid: Grid) -> Grid:
     >>> without.groups, without.rows, without.notes
     ([('', ['rounds'])], [['lth', '3']], ('TFLOP: not recorded.',))
     """
-    kept, groups, at = list(range(len(grid.labels))), [], len(grid.labels)
-    lacking: dict[str, list[str]] = {}
+    kept_columns = list(range(len(grid.labels)))
+    groups = []
+    dropped: dict[str, list[str]] = {}  # heads by why their columns are empty
+    column = len(grid.labels)
     for name, heads in grid.groups:
-        columns = range(at, at + len(heads))
-        there = [
-            column
-            for column in columns
-            if name or not grid.rows or any(row[column] for row in grid.rows)
-        ]
-        for head in (heads[column - at] for column in columns if column not in there):
-            lacking.setdefault(grid.why.get(head, "not recorded"), []).append(head)
-        groups.append((name, [heads[column - at] for column in there]))
-        kept, at = kept + there, at + len(heads)
-    notes = tuple(f"{listed(heads)}: {why}." for why, heads in lacking.items())
-    rows = [[row[column] for column in kept] for row in grid.rows]
+        kept_heads = []
+        for head in heads:
+            if name or not grid.rows or any(row[column] for row in grid.rows):
+                kept_columns.append(column)
+                kept_heads.append(head)
+            else:
+                dropped.setdefault(grid.why.get(head, "not recorded"), []).append(head)
+            column += 1
+        groups.append((name, kept_heads))
+    notes = tuple(f"{listed(heads)}: {why}." for why, heads in dropped.items())
+    rows = [_chosen(row, kept_columns) for row in grid.rows]
     return replace(grid, groups=groups, rows=rows, notes=(*grid.notes, *notes), why={})
+
+
+def _chosen(row: Sequence[str], columns: Sequence[int]) -> list[str]:
+    return [row[column] for column in columns]
 
 
 def in_words(head: str) -> bool:

@@ -45,8 +45,8 @@ Value = Callable[[Record], "float | None"]
 def differences(
     compared: Sequence[Comparison], arms: Sequence[str] | None = None
 ) -> alt.LayerChart:
-    """Draw each pair's mean difference with its interval: a row a pair, in it a line a density, with
-    the density behind it.
+    """Draw each pair's mean difference with its interval: a row a pair, in it a line a density,
+    with the density behind it.
 
     A line has the colour and the mark of its first arm. What the recipe takes for "as good as" is a
     grey band around zero. An interval that would leave no room for the rest ends in an arrow where
@@ -204,9 +204,14 @@ def costs(
             "from:Q", title="Full-data trainings" if index == len(shown) - 1 else None, **x
         )
         over = alt.Chart(inline(rows))
-        tips = [alt.Tooltip("arm:N"), alt.Tooltip("part:N"), alt.Tooltip("cost:Q", title="trainings", format=".1f"),
-                alt.Tooltip(f"{metric.name}:Q", title=metric.head, format=".2f"),
-                alt.Tooltip("rounds:Q", format=".1f"), alt.Tooltip("replicates:Q")]  # fmt: skip
+        tips = [
+            alt.Tooltip("arm:N"),
+            alt.Tooltip("part:N"),
+            alt.Tooltip("cost:Q", title="trainings", format=".1f"),
+            alt.Tooltip(f"{metric.name}:Q", title=metric.head, format=".2f"),
+            alt.Tooltip("rounds:Q", format=".1f"),
+            alt.Tooltip("replicates:Q"),
+        ]
         dark = alt.Opacity("dark:Q", scale=None, legend=None)
         panels.append(
             panel(
@@ -392,26 +397,30 @@ def _rows(records: Sequence[Record], of: Value, *, dashed: bool = False) -> list
     """Return means over replicates, by arm and round, of what is known; a density of zero has
     no place on the axis.
     """
-    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    densities: dict[tuple[str, int], list[float]] = {}
+    values: dict[tuple[str, int], list[float]] = {}
     for record in records:
         value = of(record)
         if value is not None and record["density"] > 0:
-            found.setdefault((record["arm"], record["round"]), []).append(
-                (record["density"], value)
-            )
-    return [
-        {
-            "arm": arm,
-            "round": index,
-            "density": 100 * statistics.fmean(density for density, _ in each),
-            "mean": statistics.fmean(value for _, value in each),
-            "lowest": min(value for _, value in each),
-            "highest": max(value for _, value in each),
-            "replicates": len(each),
-            "dashed": dashed,
-        }
-        for (arm, index), each in sorted(found.items(), key=lambda one: one[0][1])
-    ]
+            place = record["arm"], record["round"]
+            densities.setdefault(place, []).append(record["density"])
+            values.setdefault(place, []).append(value)
+    rows = []
+    for arm, index in sorted(values, key=lambda place: place[1]):
+        here = values[arm, index]
+        rows.append(
+            {
+                "arm": arm,
+                "round": index,
+                "density": 100 * statistics.fmean(densities[arm, index]),
+                "mean": statistics.fmean(here),
+                "lowest": min(here),
+                "highest": max(here),
+                "replicates": len(here),
+                "dashed": dashed,
+            }
+        )
+    return rows
 
 
 def _density(records: Sequence[Mapping[str, Any]], *, title: bool) -> alt.X:
@@ -427,9 +436,15 @@ def _density(records: Sequence[Mapping[str, Any]], *, title: bool) -> alt.X:
 def _tips(title: str, form: str) -> list[alt.Tooltip]:
     from tombola.ground.extras import altair as alt
 
-    return [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
-            alt.Tooltip("mean:Q", title=title, format=form), alt.Tooltip("lowest:Q", format=form),
-            alt.Tooltip("highest:Q", format=form), alt.Tooltip("replicates:N")]  # fmt: skip
+    return [
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("round:N"),
+        alt.Tooltip("density:Q", title="density %", format=".2f"),
+        alt.Tooltip("mean:Q", title=title, format=form),
+        alt.Tooltip("lowest:Q", format=form),
+        alt.Tooltip("highest:Q", format=form),
+        alt.Tooltip("replicates:N"),
+    ]
 
 
 def _over_density(
@@ -445,7 +460,8 @@ def _over_density(
 
     of = [one for one in of if one[1]]
     everything = [row for _, rows, *_ in of for row in rows]
-    here = [name for name in names if any(row["arm"] == name for row in everything)]
+    drawn = {row["arm"] for row in everything}
+    here = [name for name in names if name in drawn]
     every_density = [{"density": row["density"] / 100} for row in everything]
     crowded = max(1.0, len(here) / len(PALETTE))
     switch = arm_switch(here)
@@ -490,7 +506,8 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
     its ticket keeps.
 
     Args:
-        rows: With arm, layer, round, density, from, to, kept, pruned; see `tombola.folder.weight_histograms`.
+        rows: With arm, layer, round, density, from, to, kept, pruned; see
+            `tombola.folder.weight_histograms`.
         names: All arms of the experiment, for their colours.
 
     Source:

@@ -6,7 +6,7 @@ records -> [ aggregate, decisions ] -> grids of text -> [ markdown, terminal, pa
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tombola.evidence import ledger
@@ -240,18 +240,19 @@ def cost_legend(records: Sequence[Record]) -> list[str]:
 
 def _round_grid(records: Sequence[Record], metric: Metric) -> Grid:
     names, rows = aggregate.arms(records), aggregate.by_round(records, metric)
-    cells = {
-        (row.arm, row.round): _round_cells(row, aggregate.replicates(records), metric)
-        for row in rows
-    }
+    replicates = aggregate.replicates(records)
+    cells = {(row.arm, row.round): _round_cells(row, replicates, metric) for row in rows}
+    lines = []
+    for index in sorted({row.round for row in rows}):
+        line = [str(index)]
+        for arm in names:
+            line += cells.get((arm, index), ["", ""])
+        lines.append(line)
     return Grid(
         title=f"Test {metric.title} by round",
         labels=["round"],
         groups=[(arm, ["density %", metric.head]) for arm in names],
-        rows=[
-            [str(index), *(cell for arm in names for cell in cells.get((arm, index), ["", ""]))]
-            for index in sorted({row.round for row in rows})
-        ],
+        rows=lines,
     )
 
 
@@ -270,10 +271,10 @@ def stop_grid(
     names = aggregate.arms(records)
     dense = {record["replicate"]: record for record in reversed(records) if record["round"] == 0}
     shown = [("100", aggregate.DENSE, list(dense.values()))]
-    tickets = {
-        arm: [record for record in records if record["arm"] == arm and record["round"]]
-        for arm in names
-    }
+    tickets: dict[str, list[Record]] = {arm: [] for arm in names}
+    for record in records:
+        if record["arm"] in tickets and record["round"]:
+            tickets[record["arm"]].append(record)
     for target in aggregate.few(targets):
         shown += [
             (percent(target), arm, aggregate.firsts(own, target)) for arm, own in tickets.items()
@@ -378,14 +379,13 @@ def markdown_table(grid: Grid) -> str:
         f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads
     ]
     rules = [":---" if in_words(head) else "---:" for head in heads]
-    lines = [
-        [escaped(head) for head in heads],
-        rules,
-        *([escaped(cell) for cell in row] for row in grid.rows),
-    ]
-    return "\n\n".join(
-        ["\n".join(f"| {' | '.join(line)} |" for line in lines), *map(escaped, grid.notes)]
-    )
+    lines = [_markdown_line(map(escaped, heads)), _markdown_line(rules)]
+    lines += [_markdown_line(map(escaped, row)) for row in grid.rows]
+    return "\n\n".join(["\n".join(lines), *map(escaped, grid.notes)])
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def escaped(text: str) -> str:

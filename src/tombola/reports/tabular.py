@@ -65,8 +65,9 @@ def latex(title: str, records: Sequence[Record], asked: Asked = NOTHING) -> str:
     >>> known = {"arm": "lth", "replicate": 0, "samples_seen": 9, "seconds": 1.0}
     >>> dense = known | {"round": 0, "density": 1.0, "test_accuracy": 0.97}
     >>> ticket = known | {"round": 1, "density": 0.5, "test_accuracy": 0.96}
-    >>> print(latex("digits_1", [dense, ticket], Asked(at=(0.5, 0.2))), end="")
-    % digits\_1: test accuracy in %, mean over replicates, at the first ticket at or below each density
+    >>> table = latex("digits_1", [dense, ticket], Asked(at=(0.5, 0.2)))
+    >>> print(table, end="")  # doctest: +ELLIPSIS
+    % digits\_1: test accuracy in %, mean over replicates, at the first ticket at or below ...
     \begin{tabular}{lrr}
     \toprule
     density (\%) & 50 & 20 \\
@@ -80,8 +81,8 @@ def latex(title: str, records: Sequence[Record], asked: Asked = NOTHING) -> str:
     metric = asked.metric
     unit = f" in {metric.shown_unit}" if metric.shown_unit else ""
     lines = [
-        f"% {_escaped(title)}: test {metric.title}{unit}, mean over replicates, at the first ticket "
-        "at or below each density",
+        f"% {_escaped(title)}: test {metric.title}{unit}, mean over replicates, at the first "
+        "ticket at or below each density",
         rf"\begin{{tabular}}{{l{'r' * len(asked.at)}}}",
         r"\toprule",
         _row([r"density (\%)", *map(percent, asked.at)]),
