@@ -62,7 +62,8 @@ class Asked:
             empty.
         printed: What a paper prints of the same experiment; ``None`` for nothing.
         similar: What was counted of pairs of tickets, lines of ``similarity.jsonl``.
-        pruned: What tickets prune of the trained dense network, see `tombola.folder.weight_histograms`.
+        pruned: What tickets prune of the trained dense network, see
+            `tombola.folder.weight_histograms`.
         latency: How long networks took for a batch, see `tombola.experiments.latency`; may be
             empty.
         collapsed: By arm and replicate, the round whose cut left layers without a weight and ended
@@ -229,10 +230,12 @@ def _out_of_reach(
     if not missing:
         return []
     where = f"{listed([percent(density) for density in asked.at])} %"
-    return [f"{listed(missing)} {'has' if len(missing) == 1 else 'have'} no results around {where} density, so "
-            "nothing is decided there: search further (until), or ask for densities that are "
-            "reached, such as "
-            "--verdict.at '[0.8]'."]  # fmt: skip
+    have = "has" if len(missing) == 1 else "have"
+    return [
+        f"{listed(missing)} {have} no results around {where} density, so nothing is decided there: "
+        "search further (until), or ask for densities that are reached, such as "
+        "--verdict.at '[0.8]'."
+    ]
 
 
 def _in_answer(one: Comparison, asked: Asked) -> bool:
@@ -247,9 +250,12 @@ def _in_answer(one: Comparison, asked: Asked) -> bool:
 def question(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say what the report answers, one line; nothing where no arm searches.
 
-    >>> question([{"arm": "lth"}], Asked(at=(0.5, 0.2), margin=0.01))
-    ['Does lth find tickets that train as well as the dense network, at 50 and 20 % density, within 1 percentage point?']
-    """  # noqa: E501 - one line of what is printed
+    >>> question([{"arm": "lth"}], Asked(at=(0.5,)))
+    ['Does lth find tickets that train as well as the dense network, at 50 % density?']
+    >>> [text] = question([{"arm": "lth"}], Asked(at=(0.5, 0.2), margin=0.01))
+    >>> text.partition(", ")[2]
+    'at 50 and 20 % density, within 1 percentage point?'
+    """
     arms = [arm for arm in aggregate.arms(records) if arm in asked.drawn or not asked.drawn]
     if not arms:
         return []
@@ -292,8 +298,11 @@ def differences_legend(records: Sequence[Record], asked: Asked) -> list[str]:
                 f"one-sided, {0.5 ** (n - 1):.4g} two-sided."
             )
         odd = {(one.arm, one.other): one.unpaired for one in compared if one.unpaired}
-        lines += [f"{arm} - {other}: replicates {', '.join(map(str, which))} are in one of them alone and left out."
-                  for (arm, other), which in odd.items()]  # fmt: skip
+        for (arm, other), left_out in odd.items():
+            numbers = ", ".join(map(str, left_out))
+            lines.append(
+                f"{arm} - {other}: replicates {numbers} are in one of them alone and left out."
+            )
     return lines
 
 
@@ -373,12 +382,16 @@ def _deviations(one: Comparison, asked: Asked) -> list[str]:
     """
     n, deviation = one.paired.n, one.paired.deviation
     by_seeds = "" if deviation is None else asked.metric.number(deviation / math.sqrt(n))
-    first = [_right(asked, one.arm, k, value) for k, (value, _) in one.values.items()]
-    second = [_right(asked, one.other, k, value) for k, (_, value) in one.values.items()]
-    right, other = ([one for one in found if one is not None] for found in (first, second))
-    if len(right) + len(other) < 2 * len(one.values):
-        return [by_seeds, ""]
-    return [by_seeds, asked.metric.number(statistics.deviation_by_examples(right, other))]
+    right_of_arm, right_of_other = [], []
+    for replicate, (value, other_value) in one.values.items():
+        right = _right(asked, one.arm, replicate, value)
+        other_right = _right(asked, one.other, replicate, other_value)
+        if right is None or other_right is None:
+            return [by_seeds, ""]
+        right_of_arm.append(right)
+        right_of_other.append(other_right)
+    by_examples = statistics.deviation_by_examples(right_of_arm, right_of_other)
+    return [by_seeds, asked.metric.number(by_examples)]
 
 
 def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.float64] | None:
@@ -414,25 +427,38 @@ def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
         cost = reached.get(arm)
         cells += [_number(cost.rounds), _number(cost.search)] if cost else ["", ""]
         rows.append([arm, *cells])
-    # Below three replicates there is no word to say.
-    worded = any(row[2 + 2 * index] for row in rows for index in range(len(densities)))
+    # After the arm, each density has a difference and a verdict; below three replicates there is
+    # no verdict.
+    worded = any(any(row[2 : 2 + 2 * len(densities) : 2]) for row in rows)
     heads = []
     for density in densities:
         heads += [f"at {percent(density)} %", ""]
     if lowest:
         heads += [f"rounds to {percent(lowest)} %", "search"]
     shown = [index for index, head in enumerate(heads) if head or worded]
-    points = f", {asked.metric.points}" if asked.metric.points else ""
-    interval = (
-        f" [{percent(1 - asked.alpha)} % interval]" if any("[" in row[1] for row in rows) else ""
-    )
+    title = f"Test {asked.metric.title}: difference from dense"
+    if asked.metric.points:
+        title += f", {asked.metric.points}"
+    if any("[" in row[1] for row in rows):
+        title += f" [{percent(1 - asked.alpha)} % interval]"
+    if worded:
+        title += ", verdict"
+    if lowest:
+        title += "; search, in dense trainings"
     return Grid(
-        title=f"Test {asked.metric.title}: difference from dense{points}{interval}"
-        f"{', verdict' if worded else ''}{'; search, in dense trainings' if lowest else ''}",
+        title=title,
         labels=["arm"],
         groups=[("", [heads[index] for index in shown])],
-        rows=[[row[0], *(row[1 + index] for index in shown)] for row in rows] if found else [],
+        rows=_labelled_columns(rows, shown) if found else [],
     )
+
+
+def _labelled_columns(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[list[str]]:
+    """Return of each row its label and some of the columns after it, which count from 0."""
+    chosen = []
+    for label, *cells in rows:
+        chosen.append([label, *(cells[column] for column in columns)])
+    return chosen
 
 
 def _lowest_reached(
@@ -496,8 +522,8 @@ def basis(records: Sequence[Record], asked: Asked) -> list[str]:
         lines.append("1 replicate, so there are no intervals and no verdicts.")
     else:
         lines.append(
-            f"{n} replicates, paired by seed. Brackets: {percent(1 - asked.alpha)} % intervals over "
-            "seeds, for this training, validation and test data."
+            f"{n} replicates, paired by seed. Brackets: {percent(1 - asked.alpha)} % intervals "
+            "over seeds, for this training, validation and test data."
         )
     dense = aggregate.dense(records, metric)
     if dense is not None:
@@ -519,7 +545,10 @@ def tests_grid(records: Sequence[Record], asked: Asked) -> Grid:
     shown = [index for index, head in enumerate(heads) if head not in ("difference", "outcome")]
     shown = [index for index in shown if not heads[index].endswith("% interval")]
     # Why a column has nothing stands below the table of differences between arms.
-    shown = [index for index in shown if any(row[2 + index] for row in whole.rows)]
+    filled: set[int] = set()
+    for row in whole.rows:
+        filled |= {index for index, cell in enumerate(row[2:]) if cell}
+    shown = [index for index in shown if index in filled]
     rows = []
     for row in whole.rows:
         cells = [row[2 + index] for index in shown]
@@ -761,24 +790,27 @@ def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows: list[list[str]] = []
     for arm in aggregate.arms(records):
         above = None
-        for index, each in sorted(_overlaps(records, arm, arm in asked.apart).items()):
-            fractions = [one.fraction for one in each]
-            chance = [one.expected / one.before for one in each]
-            naive = [_product(kept / one.before for kept in one.kept) for one in each]
-            z = [one.z for one in each if one.z is not None]
-            jaccard = [
-                (one.jaccard, one.jaccard_by_chance) for one in each if one.jaccard is not None
-            ]
+        for index, overlaps in sorted(_overlaps(records, arm, arm in asked.apart).items()):
+            fractions = [one.fraction for one in overlaps]
+            per_layer = [one.expected / one.before for one in overlaps]
+            # what to expect if layers made no difference: the product of the candidates' shares
+            over_all = [math.prod(_shares(one)) for one in overlaps]
+            z = [one.z for one in overlaps if one.z is not None]
+            jaccard, by_chance = [], []
+            for one in overlaps:
+                if one.jaccard is not None:
+                    jaccard.append(one.jaccard)
+                    by_chance.append(one.jaccard_by_chance or 0.0)
             rows.append(
                 [
                     "" if above == arm else arm,
                     str(index),
                     f"{100 * _mean(fractions):.2f}",
-                    f"{100 * _mean(chance):.2f}",
-                    f"{100 * _mean(naive):.2f}",
+                    f"{100 * _mean(per_layer):.2f}",
+                    f"{100 * _mean(over_all):.2f}",
                     f"{_mean(z):+.1f}" if z else "",
-                    f"{_mean(j for j, _ in jaccard):.3f}" if jaccard else "",
-                    f"{_mean(j or 0.0 for _, j in jaccard):.3f}" if jaccard else "",
+                    f"{_mean(jaccard):.3f}" if jaccard else "",
+                    f"{_mean(by_chance):.3f}" if jaccard else "",
                 ]
             )
             above = arm
@@ -803,29 +835,38 @@ def overlap_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, Any]
     """Return what `figures.overlap` draws: means over replicates, in percent."""
     rows = []
     for arm in aggregate.arms(records):
-        for index, each in sorted(_overlaps(records, arm, arm in asked.apart).items()):
-            shares = [[kept / one.before for kept in one.kept] for one in each]
+        for index, overlaps in sorted(_overlaps(records, arm, arm in asked.apart).items()):
+            shares = [_shares(one) for one in overlaps]
             rows.append(
                 {
                     "arm": arm,
                     "round": index,
-                    "kept": 100 * _mean(one.fraction for one in each),
-                    "chance": 100 * _mean(one.expected / one.before for one in each),
-                    "lowest": 100
-                    * _mean(max(0.0, 1 - sum(1 - share for share in of)) for of in shares),
-                    "highest": 100 * _mean(min(of) for of in shares),
+                    "kept": 100 * _mean(one.fraction for one in overlaps),
+                    "chance": 100 * _mean(one.expected / one.before for one in overlaps),
+                    "lowest": 100 * _mean(map(_least_in_common, shares)),
+                    "highest": 100 * _mean(map(min, shares)),
                 }
             )
     return rows
 
 
+def _shares(one: overlap.Overlap) -> list[float]:
+    """Return which share of the weights before the round each candidate keeps."""
+    return [kept / one.before for kept in one.kept]
+
+
+def _least_in_common(shares: Sequence[float]) -> float:
+    """Return what all candidates keep at least: what is left if no two prune the same weight."""
+    return max(0.0, 1 - sum(1 - share for share in shares))
+
+
 def _overlaps(records: Sequence[Record], arm: str, apart: bool) -> dict[int, list[overlap.Overlap]]:
-    of = {
+    own = {
         (record["replicate"], record["round"]): record for record in records if record["arm"] == arm
     }
     found: dict[int, list[overlap.Overlap]] = {}
-    for (replicate, index), record in of.items():
-        before = None if apart else of.get((replicate, index - 1))
+    for (replicate, index), record in own.items():
+        before = None if apart else own.get((replicate, index - 1))
         if before is None and not apart:
             continue
         layers = overlap.overlaps(before, record)
@@ -864,23 +905,29 @@ def _lines_at(records: Sequence[Record], arm: str, asked: Asked) -> dict[float, 
 def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
     """Say where an arm's tickets come to one basin whatever the order of the data."""
     metric = asked.metric
-    means = {
-        d: _mean(record["barrier"] for record in of)
-        for d, of in _lines_at(records, arm, asked).items()
-    }
+    barriers = {}
+    for density, tickets in _lines_at(records, arm, asked).items():
+        barriers[density] = _mean(record["barrier"] for record in tickets)
     if not metric.fraction:  # what counts as stable was said of errors alone
-        each = [f"{metric.number(barrier)} at {percent(d)} %" for d, barrier in means.items()]
+        each = [
+            f"{metric.number(barrier)} at {percent(density)} %"
+            for density, barrier in barriers.items()
+        ]
         return f"{arm}, in another order of the data: barrier {listed(each)}."
-    stable = [d for d, barrier in means.items() if barrier < STABLE]
-    rest = [
-        f"{percent(d)} % ({100 * barrier:.2f} points)"
-        for d, barrier in means.items()
-        if barrier >= STABLE
-    ]
-    highest = max((means[d] for d in stable), default=0.0)
-    parts = [f"stable at {listed([percent(d) for d in stable])} % (barrier at most {100 * highest:.2f} points)"
-             if stable else "", f"not stable at {listed(rest)}" if rest else ""]  # fmt: skip
-    return f"{arm}, in another order of the data: {', '.join(filter(None, parts))}."
+    stable, stable_barriers, unstable = [], [], []
+    for density, barrier in barriers.items():
+        if barrier < STABLE:
+            stable.append(percent(density))
+            stable_barriers.append(barrier)
+        else:
+            unstable.append(f"{percent(density)} % ({100 * barrier:.2f} points)")
+    parts = []
+    if stable:
+        highest = f"{100 * max(stable_barriers):.2f} points"
+        parts.append(f"stable at {listed(stable)} % (barrier at most {highest})")
+    if unstable:
+        parts.append(f"not stable at {listed(unstable)}")
+    return f"{arm}, in another order of the data: {', '.join(parts)}."
 
 
 def line_rows(records: Sequence[Record], arm: str, asked: Asked) -> list[dict[str, Any]]:
@@ -936,9 +983,15 @@ def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
                     *(["yes" if barrier.mean < STABLE else "no"] if metric.fraction else []),
                 ]
             )
-    unit, extreme = metric.shown_unit, "lowest" if worst is min else "highest"
-    heads = ["n", f"{metric.error_title} at the ends {unit}".strip(), f"{extreme} {metric.error_title} {unit}".strip(),
-             ", ".join(filter(None, ("barrier", metric.points))), *(["stable"] if metric.fraction else [])]  # fmt: skip
+    extreme = "lowest" if worst is min else "highest"
+    heads = [
+        "n",
+        f"{metric.error_title} at the ends {metric.shown_unit}".strip(),
+        f"{extreme} {metric.error_title} {metric.shown_unit}".strip(),
+        f"barrier, {metric.points}" if metric.points else "barrier",
+    ]
+    if metric.fraction:
+        heads.append("stable")
     return Grid(
         title="Between two trainings of a ticket",
         labels=["arm", "density %"],
@@ -964,7 +1017,8 @@ def spent_lines(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     if done.steps is not None:
         text += f", {done.steps:,} steps"
     if done.flops is not None and done.flops_sparse is not None:
-        text += f", {_teras(done.flops)} TFLOP with all weights ({_teras(done.flops_sparse)} with the kept ones alone)"
+        dense, sparse = _teras(done.flops), _teras(done.flops_sparse)
+        text += f", {dense} TFLOP with all weights ({sparse} with the kept ones alone)"
     text += f", {done.seconds / 60:.1f} min of training one after the other"
     if done.process_seconds is not None:
         text += f" ({done.process_seconds / 60:.1f} min of processor time)"
@@ -986,10 +1040,3 @@ def _teras(value: float | None) -> str:
 def _mean(values: Iterable[float]) -> float:
     known = list(values)
     return sum(known) / len(known)
-
-
-def _product(values: Iterable[float]) -> float:
-    found = 1.0
-    for value in values:
-        found *= value
-    return found

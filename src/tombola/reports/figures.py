@@ -384,22 +384,24 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
         if record["arm"] == arm and record.get("layers") and record["density"] > 0
     ]
     order = list(own[0]["layers"])
-    found: dict[tuple[int, str], list[float]] = {}
+    kept_of_layers: dict[tuple[int, str], list[float]] = {}
+    densities: dict[int, list[float]] = {}  # by round, of all weights that may be pruned
     for record in own:
+        densities.setdefault(record["round"], []).append(record["density"])
         for name, (kept, size) in record["layers"].items():
-            found.setdefault((record["round"], name), []).append(kept / size)
-    whole = {index: [r["density"] for r in own if r["round"] == index] for index, _ in found}
-    rows = [
-        {
-            "layer": name.removesuffix(".weight"),
-            "depth": order.index(name),
-            "round": index,
-            "density": 100 * sum(whole[index]) / len(whole[index]),
-            "kept": 100 * sum(shares) / len(shares),
-        }
-        for (index, name), shares in found.items()
-        if any(shares)
-    ]
+            kept_of_layers.setdefault((record["round"], name), []).append(kept / size)
+    rows: list[dict[str, Any]] = []
+    for (index, name), shares in kept_of_layers.items():
+        if any(shares):  # nothing kept has no place on a log scale
+            rows.append(
+                {
+                    "layer": name.removesuffix(".weight"),
+                    "depth": order.index(name),
+                    "round": index,
+                    "density": 100 * sum(densities[index]) / len(densities[index]),
+                    "kept": 100 * sum(shares) / len(shares),
+                }
+            )
     lowest = min((row["kept"] for row in rows), default=1.0)
     y = alt.Y(
         "kept:Q",
@@ -428,13 +430,17 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
         )
     )
     over = alt.Chart(inline(rows))
-    tips = [alt.Tooltip("layer:N"), alt.Tooltip("round:N"), alt.Tooltip("density:Q", title="density %", format=".2f"),
-            alt.Tooltip("kept:Q", title="kept of it %", format=".2f")]  # fmt: skip
-    alike = [
-        {"density": 100 * sum(of) / len(of), "kept": 100 * sum(of) / len(of)}
-        for of in whole.values()
+    tips = [
+        alt.Tooltip("layer:N"),
+        alt.Tooltip("round:N"),
+        alt.Tooltip("density:Q", title="density %", format=".2f"),
+        alt.Tooltip("kept:Q", title="kept of it %", format=".2f"),
     ]
-    alike = [row for row in alike if row["kept"] >= lowest]
+    alike = []  # where a layer would be that keeps what the whole network keeps
+    for of_round in densities.values():
+        density = 100 * sum(of_round) / len(of_round)
+        if density >= lowest:
+            alike.append({"density": density, "kept": density})
     return styled(
         alt.Chart(inline(alike))
         .mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.25)
@@ -540,15 +546,14 @@ def boxes(
     names = aggregate.arms(records)
     shown = [aggregate.DENSE, *names]
     palette = {**colours(names), aggregate.DENSE: GREY}
-    by_density = {target: _boxed(records, target, ends, metric) for target in targets}
-    by_density = {
-        target: rows for target, rows in by_density.items() if any(row["ticket"] for row in rows)
-    }
-    here = [
-        name
-        for name in shown
-        if any(row["arm"] == name for rows in by_density.values() for row in rows)
-    ]
+    by_density = {}
+    reached = set()
+    for target in targets:
+        rows = _boxed(records, target, ends, metric)
+        if any(row["ticket"] for row in rows):
+            by_density[target] = rows
+            reached |= {row["arm"] for row in rows}
+    here = [name for name in shown if name in reached]
     columns = min(3, len(by_density))
     scale = alt.Scale(domain=here, range=[palette[name] for name in here])
     colour = alt.Color("arm:N", scale=scale, legend=None)
@@ -651,8 +656,12 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
         "scale": alt.Scale(zero=False),
         "title": "Kept by all, of the weights before the round (%)",
     }
-    tips = [alt.Tooltip("arm:N"), alt.Tooltip("round:N"), alt.Tooltip("kept:Q", title="kept %", format=".2f"),
-            alt.Tooltip("chance:Q", title="by chance %", format=".2f")]  # fmt: skip
+    tips = [
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("round:N"),
+        alt.Tooltip("kept:Q", title="kept %", format=".2f"),
+        alt.Tooltip("chance:Q", title="by chance %", format=".2f"),
+    ]
     return styled(
         over.mark_area(opacity=0.08).encode(
             x=x, y=alt.Y("lowest:Q", **scale), y2="highest:Q", color=colour
@@ -751,9 +760,13 @@ def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.Layer
     y = alt.Y(
         "error:Q", title=metric.axis(f"Test {metric.error_title}"), scale=alt.Scale(zero=False)
     )
-    tips = [alt.Tooltip("density:N"), alt.Tooltip("at:Q", format=".2f"),
-            alt.Tooltip("error:Q", title=f"{metric.error_title} {metric.shown_unit}".strip(), format=".2f"),
-            alt.Tooltip("replicates:N")]  # fmt: skip
+    error_title = f"{metric.error_title} {metric.shown_unit}".strip()
+    tips = [
+        alt.Tooltip("density:N"),
+        alt.Tooltip("at:Q", format=".2f"),
+        alt.Tooltip("error:Q", title=error_title, format=".2f"),
+        alt.Tooltip("replicates:N"),
+    ]
     return styled(
         over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
         over.mark_point(filled=True, size=40, opacity=1).encode(
@@ -781,13 +794,29 @@ def barrier(
         record for record in records if record.get("barrier") is not None and record["density"] > 0
     ]
     names = list(dict.fromkeys(record["arm"] for record in own))
-    singles = [{"arm": one["arm"], "replicate": one["replicate"], "round": one["round"],
-                "density": 100 * one["density"], "barrier": metric.scale * one["barrier"]} for one in own]  # fmt: skip
+    singles = []
+    by_round: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for record in own:
+        single = {
+            "arm": record["arm"],
+            "replicate": record["replicate"],
+            "round": record["round"],
+            "density": 100 * record["density"],
+            "barrier": metric.scale * record["barrier"],
+        }
+        singles.append(single)
+        by_round.setdefault((record["arm"], record["round"]), []).append(single)
     means = []
-    for arm, index in dict.fromkeys((one["arm"], one["round"]) for one in singles):
-        here = [one for one in singles if (one["arm"], one["round"]) == (arm, index)]
-        of = {key: sum(one[key] for one in here) / len(here) for key in ("density", "barrier")}
-        means.append({"arm": arm, "round": index, "replicates": len(here), **of})
+    for (arm, index), here in by_round.items():
+        means.append(
+            {
+                "arm": arm,
+                "round": index,
+                "replicates": len(here),
+                "density": sum(single["density"] for single in here) / len(here),
+                "barrier": sum(single["barrier"] for single in here) / len(here),
+            }
+        )
     x = alt.X(
         "density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True)
     )
@@ -856,10 +885,16 @@ def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.Layer
         )
         return drawn
 
-    tips = [alt.Tooltip("pair:N", title="arms"), alt.Tooltip("rounds:N"), alt.Tooltip("replicates:N"),
-            *(alt.Tooltip(f"{of}:Q", title=f"{told} %", format=".2f") for of, told in (
-                ("density", "density"), ("jaccard", "pruned by both"), ("chance", "by chance"), ("most", "at most"),
-                ("start", "by initial weights")))]  # fmt: skip
+    tips = [
+        alt.Tooltip("pair:N", title="arms"),
+        alt.Tooltip("rounds:N"),
+        alt.Tooltip("replicates:N"),
+        alt.Tooltip("density:Q", title="density %", format=".2f"),
+        alt.Tooltip("jaccard:Q", title="pruned by both %", format=".2f"),
+        alt.Tooltip("chance:Q", title="by chance %", format=".2f"),
+        alt.Tooltip("most:Q", title="at most %", format=".2f"),
+        alt.Tooltip("start:Q", title="by initial weights %", format=".2f"),
+    ]
     few = [line("most", 1.25, (1, 3)), line("start", 1)] if len(called) <= FEW_PAIRS else []
     return styled(
         *few,

@@ -74,7 +74,9 @@ def question(parts: Sequence[Part]) -> str:
     """Say what is asked of several runs.
 
     >>> from tombola.reports.decisions import Asked
-    >>> question([Part("low", [], Asked(), {"training.lr": 0.01}), Part("high", [], Asked(), {"training.lr": 0.1})])
+    >>> low = Part("low", [], Asked(), {"training.lr": 0.01})
+    >>> high = Part("high", [], Asked(), {"training.lr": 0.1})
+    >>> question([low, high])
     'What does training.lr change? Beside each other: low, high.'
     """
     names = list(parts[0].settings)
@@ -119,8 +121,10 @@ def other_data(one: Part, other: Part) -> list[str]:
     dotted names.
 
     >>> from tombola.reports.decisions import Asked
-    >>> names = ("data.name", "data.skew.most", "training.lr")
-    >>> one, other = (Part("", [], Asked(), dict(zip(names, of))) for of in (("mnist", 0.3, 1), ("digits", None, 2)))
+    >>> settings = {"data.name": "mnist", "data.skew.most": 0.3, "training.lr": 1}
+    >>> one = Part("", [], Asked(), settings)
+    >>> settings = {"data.name": "digits", "data.skew.most": None, "training.lr": 2}
+    >>> other = Part("", [], Asked(), settings)
     >>> other_data(one, other)
     ['data.name']
     """
@@ -272,22 +276,29 @@ def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
     first, metric = parts[0], metric_of(parts)
     if other_data(first, part):
         return []
-    at = [1.0] if arm == DENSE else [
-        density for density in _densities(parts)
-        if _values(part, arm, density, metric.test).keys() & _values(first, arm, density, metric.test).keys()
-    ]  # fmt: skip
-    both = [dense_of(one) if arm == DENSE else one.records for one in (part, first)]
-    if not at or not all(both):
+    here: Sequence[Record]
+    there: Sequence[Record]
+    if arm == DENSE:
+        densities = [1.0]
+        here, there = dense_of(part), dense_of(first)
+    else:
+        densities = []  # those that both come to in some replicate
+        for density in _densities(parts):
+            values = _values(part, arm, density, metric.test)
+            if values.keys() & _values(first, arm, density, metric.test).keys():
+                densities.append(density)
+        here, there = part.records, first.records
+    if not densities or not here or not there:
         return []
     return compare_over(
-        both[0],
+        here,
         arm,
         arm,
-        at=at,
+        at=densities,
         metric=metric,
         margin=first.asked.margin,
         alpha=first.asked.alpha,
-        beside=both[1],
+        beside=there,
     )
 
 
@@ -308,9 +319,7 @@ def settings_grid(parts: Sequence[Part]) -> Grid:
     if len(columns) > len(parts):
         rows = [[name, *cells] for name, cells in columns.items()]
         return Grid("The runs", ["setting"], [("", labels)], rows)
-    rows = [
-        [label, *(cells[index] for cells in columns.values())] for index, label in enumerate(labels)
-    ]
+    rows = [list(row) for row in zip(labels, *columns.values(), strict=True)]
     return Grid("The runs", ["run"], [("", list(columns))], rows)
 
 
@@ -321,8 +330,11 @@ def _told_settings(parts: Sequence[Part]) -> dict[str, list[str]]:
     names = list(parts[0].settings)
     # Every arm has a method: where it has none, there is no such arm, and all its other entries
     # differ with it.
-    methods = [name for name in names if name.startswith("arms.") and name.endswith(".method")]
-    lacking = [name for name in methods if any(part.settings[name] is None for part in parts)]
+    lacking = []
+    for name in names:
+        is_method = name.startswith("arms.") and name.endswith(".method")
+        if is_method and any(part.settings[name] is None for part in parts):
+            lacking.append(name)
     found: dict[str, list[str]] = {}
     for name in names:
         of_arm = next(
@@ -347,14 +359,11 @@ def _values_grid(parts: Sequence[Part], title: str, key: str, factor: float, dig
     rows: list[list[str]] = []
     for density in (1.0, *_densities(parts)):
         for arm in [DENSE] if density == 1.0 else arms_of(parts):
-            of = [
-                [value.value for value in _values(part, arm, density, key).values()]
-                for part in parts
-            ]
-            if any(of):
-                cells = [
-                    _told(aggregate.spread(found), factor, digits) if found else "" for found in of
-                ]
+            cells = []
+            for part in parts:
+                found = [value.value for value in _values(part, arm, density, key).values()]
+                cells.append(_told(aggregate.spread(found), factor, digits) if found else "")
+            if any(cells):
                 same = rows and percent(density) == next(row[0] for row in reversed(rows) if row[0])
                 rows.append(["" if same else percent(density), arm, *cells])
     return Grid(title, ["density %", "arm"], [("", [part.label for part in parts])], rows)
