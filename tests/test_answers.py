@@ -377,6 +377,21 @@ def test_the_verdict_on_a_ticket_stands_in_one_line():
     assert line.rstrip(" |").endswith("random-ticket +10.05, ≥ +9.97 ✓")
 
 
+@pytest.mark.parametrize(("width", "tables"), [(60, 2), (100, 1)])
+def test_a_narrow_terminal_stands_densities_below_each_other_and_breaks_no_cell(
+    width, tables, capsys
+):
+    lower = [{**one, "round": 2, "density": 0.2} for one in RECORDS if one["round"] == 1]
+    records = [*RECORDS, *lower]
+    beside_dense = replace(ASKED, pairs=(("lth", "dense"), ("random", "dense")))
+    table.terminal("digits", records, [], Console(width=width, file=None), beside_dense)
+    shown = capsys.readouterr().out
+    assert sum(set(line) == {"─"} for line in shown.splitlines()) == tables
+    [first, second] = table.decisions.against_dense_grid(records, beside_dense).rows
+    for cell in (*first, *second):
+        assert cell in shown
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_answer_ends_what_a_terminal_shows_and_begins_the_summary(width, capsys):
     said = answer(RECORDS)[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tombola.evidence import ledger
@@ -106,7 +107,22 @@ def _asked_grid(records: Sequence[Record], asked: Asked) -> Grid:
     begins; where none of them is reached, what was reached.
     """
     grid = decisions.against_dense_grid(records, asked)
-    return grid if grid.rows else _target_grid(records, asked)
+    return _by_density(grid) if grid.rows else _target_grid(records, asked)
+
+
+def _by_density(grid: Grid) -> Grid:
+    """Give each density a group of its own, with its verdicts, so that a narrow terminal can stand
+    them below each other.
+    """
+    [(_, heads)] = grid.groups
+    groups: list[tuple[str, list[str]]] = []
+    for head in heads:
+        # A verdict has no head and belongs to the difference before it.
+        if not head or (head == "search" and groups):
+            groups[-1][1].append(head)
+        else:
+            groups.append(("", [head]))
+    return replace(grid, groups=groups)
 
 
 def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
@@ -394,14 +410,22 @@ def escaped(text: str) -> str:
 
 
 def _fitting(grid: Grid, console: Console) -> list[Table]:
-    """Return the grid as one table, or as one per group if the console is too narrow for that."""
+    """Return the grid as one table, or below each other as many as it takes to fit the console;
+    a group is never divided.
+    """
+    tables: list[list[int]] = [[]]
+    for group in range(len(grid.groups)):
+        if tables[-1] and not _fits(_rich_table(grid, [*tables[-1], group]), console):
+            tables.append([])
+        tables[-1].append(group)
+    return [_rich_table(grid, groups) for groups in tables]
+
+
+def _fits(table: Table, console: Console) -> bool:
     from rich.measure import Measurement
 
-    whole = _rich_table(grid, range(len(grid.groups)))
     wide = console.options.update(width=10_000)
-    if Measurement.get(console, wide, whole).maximum <= console.width:
-        return [whole]
-    return [_rich_table(grid, [index]) for index in range(len(grid.groups))]
+    return Measurement.get(console, wide, table).maximum <= console.width
 
 
 def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
