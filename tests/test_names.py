@@ -65,6 +65,13 @@ def compiled(model):
     return torch.compile(model, backend="eager")
 
 
+def fabric_of_compiled(model):
+    # Fabric wraps torch.compile when it is imported, and refuses what was compiled before.
+    import lightning_fabric  # noqa: F401
+
+    return fabric(compiled(model))
+
+
 def in_a_block(wrap):
     """Wrap what lies inside of the model, and the head too."""
 
@@ -94,7 +101,7 @@ NESTED = {
     "a class of its own": Nested,
     "checkpointed": checkpoint_wrapper,
     "averaged": AveragedModel,
-    "fabric, compiled": lambda model: fabric(compiled(model)),
+    "fabric, compiled": fabric_of_compiled,
     "fabric, ddp": lambda model: fabric(nn.parallel.DistributedDataParallel(model)),
     "compile, ddp": lambda model: compiled(nn.parallel.DistributedDataParallel(model)),
     "compiled and checkpointed blocks": in_a_block(
