@@ -3,6 +3,7 @@ be.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
@@ -35,6 +36,22 @@ def needs_data(data_root):
         return data_root
 
     return need
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, begun once for a file of tests."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    known = filter(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    chromium = next(known, None)
+    if chromium is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=shutil.which(chromium), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

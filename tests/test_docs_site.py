@@ -1,7 +1,6 @@
 """The documentation site: built once, strictly, and looked at; and the links of every Markdown file."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ COMMITTED = sorted(
     for pattern in ("*.md", "docs/*.md", ".github/**/*.md", "examples/*.md", "benchmarks/**/*.md")
     for path in ROOT.glob(pattern)
 )
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.mark.parametrize("page", COMMITTED, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -91,19 +89,6 @@ def test_the_examples_of_docstrings_are_code_on_the_site(site):
     page = (site / "api" / "masks.html").read_text(encoding="utf-8")
     code = "".join(re.findall(r"<code>.*?</code>", page, re.DOTALL))
     assert page.count("&gt;&gt;&gt;") == code.count("&gt;&gt;&gt;") > 0
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

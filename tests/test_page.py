@@ -2,8 +2,6 @@
 narrow screens, print, and no scripts.
 """
 
-import shutil
-
 import pytest
 from tests.test_reports import record
 
@@ -14,9 +12,6 @@ from tombola.reports import layout, page
 from tombola.reports.decisions import Asked
 from tombola.reports.section import OneRun
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
 SIMILAR = {
     "arms": ["lth", "colt-2"], "replicate": 0, "rounds": [2, 1], "masks": ["a", "b"],
     "layers": {"layer1.weight": [1000, 640, 700, 500, 460, 450]},
@@ -121,19 +116,6 @@ def test_every_chart_of_the_page_holds_to_the_schema_of_vega_lite(with_charts):
     assert charts.keys() == IN_PAGE | FILES_ALONE
     for figure in charts.values():
         figure.chart.to_dict(validate=True)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
