@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.toys import without
 
 from tombola.evidence.comparisons import Value
 from tombola.experiments.experiment import asked
@@ -126,10 +127,7 @@ def test_what_was_spent_is_told_once_for_trainings_that_arms_share():
 
 
 def test_older_records_leave_out_what_they_do_not_tell():
-    old = [
-        {key: value for key, value in one.items() if key not in ("costs", "evaluate_every")}
-        for one in RECORDS
-    ]
+    old = [without(record, "costs", "evaluate_every") for record in RECORDS]
     assert decisions.spent_lines(old) == []
     assert decisions.overlap_grid(old, ASKED).rows == []
     assert decisions.overlap_rows(old, ASKED) == []

@@ -14,6 +14,7 @@ import pytest
 import torch
 from tests.layouts import place, ticket_file
 from tests.resealing import records_of, write_records
+from tests.toys import without
 
 from tombola.commands.cli import main
 from tombola.experiments.experiment import run
@@ -512,9 +513,7 @@ def test_a_record_without_a_field_is_told_which(tmp_path):
     with pytest.raises(
         ConfigError, match=r"line 1 of .* is damaged: it has no 'density'; take it out"
     ):
-        records_module.Records(
-            written(tmp_path, {key: value for key, value in LINE.items() if key != "density"})
-        )
+        records_module.Records(written(tmp_path, without(LINE, "density")))
 
 
 def test_records_of_older_versions_and_entries_of_newer_ones_are_read(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from scipy import stats
+from tests.toys import without
 from torch import nn
 
 from findings import branches, claims, evidence, sections
@@ -200,15 +201,12 @@ def test_c9_pools_both_directions():
         for r in raw("lenet5-transfer/matrix")
     }
     ways = (("mnist", "fashion_mnist"), ("fashion_mnist", "mnist"))
-    ahead = [
-        np.mean(
-            [
-                of["lth", home, there, k] - of["random-ticket", home, there, k]
-                for home, there in ways
-            ]
-        )
-        for k in range(3)
-    ]
+
+    def ahead_of_random(k):
+        """How far LTH is ahead of a random ticket, in points, over both directions."""
+        return np.mean([of["lth", *way, k] - of["random-ticket", *way, k] for way in ways])
+
+    ahead = [ahead_of_random(k) for k in range(3)]
     assert estimate(ahead) == "+0.77 [+0.19, +1.36]"
     claim = claims.c9()
     assert estimate(ahead) in claim.seen
@@ -295,10 +293,7 @@ def as_it_was(run, folder):
     (folder / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
     (folder / "environment.json").write_text(json.dumps(run.environments()[0]), encoding="utf-8")
     new = ("run_digest", "arm_digest", "evaluated")
-    lines = [
-        json.dumps({key: value for key, value in record.items() if key not in new})
-        for record in run.records
-    ]
+    lines = [json.dumps(without(record, *new)) for record in run.records]
     (folder / "records.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     predictions = {
         key.replace("round-0", "round-"): values for key, values in run.predictions().items()
@@ -383,18 +378,12 @@ def test_every_branch_of_h17_is_recorded_once():
 
 
 def test_h17_is_a_difference_between_branches_of_one_state():
+    accuracy = {True: [], False: []}
+    for record in raw("mnist-lenet5-branches"):
+        if (record["trunk"], record["to"]) == ("gradual", 0.5):
+            accuracy[record["cut"]].append(record["test_accuracy"])
     shape = (5, len(branches.BRANCHES), len(branches.AFTER))
-    cut, uncut = (
-        np.reshape(
-            [
-                r["test_accuracy"]
-                for r in raw("mnist-lenet5-branches")
-                if (r["trunk"], r["to"], r["cut"]) == ("gradual", 0.5, which)
-            ],
-            shape,
-        )
-        for which in (True, False)
-    )
+    cut, uncut = (np.reshape(accuracy[which], shape) for which in (True, False))
     difference = 100 * (cut - uncut).mean(axis=1)
     soon, later = (estimate(difference[:, branches.AFTER.index(after)]) for after in (100, 300))
     claim = claims.h17()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from tests.toys import without
 from torch import nn
 
 from tombola.experiments import experiment, latency
@@ -88,12 +89,8 @@ def test_what_is_timed_is_the_ticket_and_not_the_dense_network(copy, monkeypatch
 
     def timed(networks, inputs):
         assert not any(network.training for network in networks.values())
-        seen.update(
-            {
-                name: [int(p.count_nonzero()) for p in network.parameters() if p.dim() > 1]
-                for name, network in networks.items()
-            }
-        )
+        for name, network in networks.items():
+            seen[name] = [int(p.count_nonzero()) for p in network.parameters() if p.dim() > 1]
         return {name: [0.001] for name in networks}
 
     monkeypatch.setattr(latency, "timed", timed)
@@ -151,10 +148,7 @@ def test_without_clocks_the_counts_stand_alone(copy):
     grid = inference_grid(records, Asked())
     assert len(grid.groups[0][1]) == 4
     assert inference_lines(records, Asked()) == []
-    bare = [
-        {key: value for key, value in record.items() if key != "inference_flops"}
-        for record in records
-    ]
+    bare = [without(record, "inference_flops") for record in records]
     assert inference_grid(bare, Asked()).rows == []
 
 

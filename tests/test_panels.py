@@ -2,6 +2,7 @@
 
 import pytest
 from tests.test_decisions import record
+from tests.toys import without
 
 from tombola.evidence.comparisons import compare_over
 from tombola.records.records import Cost
@@ -149,9 +150,7 @@ def test_early_stop_has_accuracy_step_and_gap_below_each_other():
 
 
 def test_what_no_record_tells_has_no_panel():
-    bare = [
-        {key: value for key, value in one.items() if key != "train_accuracy"} for one in STOPPED
-    ]
+    bare = [without(record, "train_accuracy") for record in STOPPED]
     assert len(panels.early_stop(bare).to_dict()["vconcat"]) == 2
 
 

@@ -4,6 +4,7 @@ empty.
 
 import pytest
 from tests.test_decisions import record
+from tests.toys import without
 
 from tombola.reports import masks
 from tombola.reports.decisions import Asked
@@ -64,10 +65,7 @@ def test_that_no_layer_collapses_is_told_without_a_table():
         "No layer is left without weights in any ticket."
     ]
     assert masks.collapse_grid(RECORDS, Asked()).rows == []
-    old = [
-        {key: value for key, value in one.items() if key not in ("layers", "collapsed")}
-        for one in RECORDS
-    ]
+    old = [without(record, "layers", "collapsed") for record in RECORDS]
     assert masks.collapse_lines(old, Asked()) == []
 
 

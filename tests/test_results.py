@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
+from tests.toys import without
 
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import CLASSIFIED, Metric
@@ -90,7 +91,7 @@ def test_what_was_selected_is_data_whatever_it_is_told_by():
 
 def test_a_metric_that_is_no_fraction_may_be_any_number_and_a_fraction_may_not(tmp_path):
     bits = Metric("bits", fraction=False, higher=False)
-    line = {key: value for key, value in LEAST.items() if key != "test_accuracy"}
+    line = without(LEAST, "test_accuracy")
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps(line | {"test_bits": 3.5}) + "\n")
     [result] = Records(path, metrics=(bits,)).results()

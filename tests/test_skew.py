@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.layouts import ticket_file
 from tests.test_experiment import go, recipe, timeless
+from tests.toys import without
 
 from tombola.data.batches import Batches
 from tombola.data.partitions import (
@@ -131,7 +132,7 @@ def test_a_recipe_with_skew_gives_itself_again_and_is_another_run():
     made = skewed_recipe()
     assert parse(made.plain()) == made
     assert made.plain()["data"]["skew"] == {"most": 0.5, "of": "all"}
-    plain = recipe(data={key: value for key, value in DATA.items() if key != "skew"})
+    plain = recipe(data=without(DATA, "skew"))
     assert "skew" not in plain.plain()["data"]
     assert len({run_digest(one) for one in (made, skewed_recipe("search"), plain)}) == 3
 

@@ -1,4 +1,4 @@
-"""Toys: the small models and masks that tests of masks draw, and how two of them are compared."""
+"""Toys: the small models, masks and records that tests draw or change, and how masks are compared."""
 
 import torch
 
@@ -30,6 +30,11 @@ def keep_fraction(mask, fraction):
         kept[name] = torch.zeros(keep.shape, dtype=torch.bool)
         kept[name].view(-1)[: round(fraction * keep.numel())] = True
     return kept
+
+
+def without(entries, *names):
+    """Return a record, or another mapping, without the entries of these names."""
+    return {name: value for name, value in entries.items() if name not in names}
 
 
 def equal(one, other):
