@@ -12,17 +12,18 @@ _PROMPT = re.compile(r"^ *>>> ")
 
 def fenced(text: str) -> str:
     """Put the examples of a docstring between fences."""
-    made: list[str] = []
+    lines: list[str] = []
     inside = False
+    # The empty line at the end closes an example that the text ends with.
     for line in [*text.splitlines(), ""]:
         if not inside and _PROMPT.match(line):
-            made.append("```pycon")
+            lines.append("```pycon")
             inside = True
         elif inside and not line.strip():
-            made.append("```")
+            lines.append("```")
             inside = False
-        made.append(line)
-    return "\n".join(made[:-1])
+        lines.append(line)
+    return "\n".join(lines[:-1])
 
 
 class Doctests(griffe.Extension):

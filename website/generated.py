@@ -1,4 +1,7 @@
-"""Pages that are made from the code: a page for each method, for each room of public names, and the catalogues."""
+"""Pages that are made from the code.
+
+There is a page for each method, one for each room of public names, and one for all catalogues.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,30 @@ import importlib
 import inspect
 from typing import Any
 
-import griffe
-
 import tombola
 from tombola import methods
 from tombola.commands._list import PACKAGES
 from tombola.ground.catalogue import entries, entry
 from tombola.ground.contracts import CONTRACTS
+from tombola.ground.models import descriptions_of
 from tombola.methods.cards import Card
 
 
 def method_pages() -> dict[str, str]:
-    """Return a page for each method that ships, and one that lists them, by their places on the site."""
+    """Return a page for each method that ships, and one that lists them.
+
+    Returns:
+        The pages by their places on the site.
+    """
     pages = {}
     lines = [
         "# Methods",
         "",
         "What an arm of a recipe does. [Arms](../arms.md) explains how arms work together.",
         "",
+        "| method | what it does |",
+        "|---|---|",
     ]
-    lines += ["| method | what it does |", "|---|---|"]
     for name in methods.names():
         kind = methods.shipped(name)
         assert kind is not None
@@ -35,12 +42,12 @@ def method_pages() -> dict[str, str]:
     return {"methods/index.md": "\n".join(lines) + "\n", **pages}
 
 
-def _method_page(name: str, kind: type[methods.Method]) -> str:
+def _method_page(name: str, kind: Any) -> str:
     lines = [f"# {name}", "", _summary(kind), ""]
     for card in kind.cards:
         lines += _card(card)
     lines += ["## Options", "", "| option | default | meaning |", "|---|---|---|"]
-    meanings = _meanings(kind)
+    meanings = descriptions_of(kind)
     for field in dataclasses.fields(kind):
         lines.append(f"| `{field.name}` | {_default(field)} | {meanings.get(field.name, '')} |")
     return "\n".join(lines) + "\n"
@@ -59,18 +66,6 @@ def _card(card: Card) -> list[str]:
 
 def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}."
-
-
-def _meanings(kind: type) -> dict[str, str]:
-    """Return what the docstrings of a class and of its parents say of its options."""
-    found: dict[str, str] = {}
-    for parent in reversed(kind.__mro__):
-        for section in griffe.parse_google(
-            griffe.Docstring(inspect.cleandoc(parent.__doc__ or ""))
-        ):
-            if isinstance(section, griffe.DocstringSectionAttributes):
-                found |= {item.name: " ".join(item.description.split()) for item in section.value}
-    return found
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
@@ -97,26 +92,30 @@ def api_pages() -> dict[str, str]:
         "",
         "Everything here is a name of `tombola`: `import tombola; tombola.find(...)`.",
         "",
+        "| name | what it does |",
+        "|---|---|",
     ]
-    lines += ["| name | what it does |", "|---|---|"]
     for room, names in rooms.items():
         for name in names:
-            lines.append(
-                f"| [`{name}`]({room}.md#tombola.{name}) | {_summary(getattr(tombola, name))} |"
-            )
+            summary = _summary(getattr(tombola, name))
+            lines.append(f"| [`{name}`]({room}.md#tombola.{name}) | {summary} |")
     return {"api/index.md": "\n".join(lines) + "\n", **pages}
 
 
 def _api_page(room: str, names: list[str]) -> str:
-    said = _summary(importlib.import_module(f"tombola.{room}")).partition(": ")[2]
-    lines = [f"# {room}", "", _sentence(said), ""]
+    # The docstring of a room begins with its name.
+    purpose = _summary(importlib.import_module(f"tombola.{room}")).partition(": ")[2]
+    lines = [f"# {room}", "", _sentence(purpose), ""]
     for name in names:
         lines += [f"::: tombola.{name}", ""]
     return "\n".join(lines)
 
 
 def catalogue_page() -> str:
-    """Return the page of all catalogues: their entries, and how a function of the user's own is called."""
+    """Return the page of all catalogues.
+
+    It lists their entries, and shows how a function of the user's own is called.
+    """
     lines = [
         "# Catalogues",
         "",
@@ -128,12 +127,6 @@ def catalogue_page() -> str:
         package = PACKAGES.get(catalogue, f"tombola.{catalogue}")
         lines += ["", f"## {catalogue.capitalize()}", "", "| name | what it is |", "|---|---|"]
         lines += [f"| `{name}` | {_summary(entry(package, name))} |" for name in entries(package)]
-        lines += [
-            "",
-            f"{_sentence(contract.in_words())}",
-            "",
-            "```python",
-            contract.example.strip(),
-            "```",
-        ]
+        lines += ["", _sentence(contract.in_words())]
+        lines += ["", "```python", contract.example.strip(), "```"]
     return "\n".join(lines) + "\n"

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 # What a browser fetches by itself; a link that a reader clicks may lead anywhere.
 _FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 _NOT_FETCHED = {"canonical", "prev", "next", "edit", "author", "license", "alternate"}
+_FETCHED_BY_CSS = re.compile(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]*)")
 
 
 class Link(NamedTuple):
@@ -38,22 +39,23 @@ def anchors(text: str) -> set[str]:
     >>> sorted(anchors("# A page\\n\\n## What `find` gives, and when\\n\\n## A page\\n"))
     ['a-page', 'a-page-1', 'what-find-gives-and-when']
     """
-    found: set[str] = set()
+    names: set[str] = set()
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     for token, content in pairwise(tokens):
         if token.type != "heading_open":
             continue
-        words = "".join(
-            part.content for part in content.children or [] if part.type in ("text", "code_inline")
-        )
+        words = ""
+        for part in content.children or []:
+            if part.type in ("text", "code_inline"):
+                words += part.content
         name = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
         number = 1
         unique = name
-        while unique in found:
+        while unique in names:
             unique = f"{name}-{number}"
             number += 1
-        found.add(unique)
-    return found
+        names.add(unique)
+    return names
 
 
 def markdown_links(text: str) -> list[str]:
@@ -62,32 +64,31 @@ def markdown_links(text: str) -> list[str]:
     >>> markdown_links("[a](b.md#c), `[d](e)`, ![f](g.png)")
     ['b.md#c', 'g.png']
     """
-    found = []
+    targets = []
     for token in MarkdownIt("commonmark").enable("table").parse(text):
         for part in token.children or []:
             target = part.attrGet("href") or part.attrGet("src")
             if target is not None:
-                found.append(str(target))
-    return found
+                targets.append(str(target))
+    return targets
 
 
 def broken(page: Path) -> list[str]:
     """Return the links of a Markdown file that lead to no file, or to no heading of one."""
-    found = []
+    problems = []
     for target in markdown_links(page.read_text(encoding="utf-8")):
         parts = urlsplit(target)
         if parts.scheme:
             continue
         file = page.parent / unquote(parts.path) if parts.path else page
         if not file.exists():
-            found.append(f"{page.name}: no file {target}")
-        elif (
-            parts.fragment
-            and file.suffix == ".md"
-            and parts.fragment not in anchors(file.read_text("utf-8"))
-        ):
-            found.append(f"{page.name}: no heading {target}")
-    return found
+            problems.append(f"{page.name}: no file {target}")
+            continue
+        if parts.fragment and file.suffix == ".md":
+            headings = anchors(file.read_text(encoding="utf-8"))
+            if parts.fragment not in headings:
+                problems.append(f"{page.name}: no heading {target}")
+    return problems
 
 
 # ---- HTML of the site
@@ -112,21 +113,22 @@ class _Reader(HTMLParser):
 
 
 def faults(site: Path) -> list[str]:
-    """Return what is wrong with a built site: links that lead nowhere, and what is fetched from another machine."""
+    """Return what is wrong with a built site, one line each.
+
+    That is links that lead nowhere, and what a browser would fetch from another machine.
+    """
     pages = {
         path.resolve(): _Reader(path.read_text(encoding="utf-8"))
         for path in sorted(site.rglob("*.html"))
     }
-    found = []
+    problems = []
     for path, page in pages.items():
         name = path.relative_to(site.resolve()).as_posix()
-        found += [f"{name}: {fault}" for fault in _faults(path, page, pages)]
+        problems += [f"{name}: {fault}" for fault in _faults(path, page, pages)]
     for sheet in site.rglob("*.css"):
-        for address in re.findall(
-            r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]*)", sheet.read_text("utf-8")
-        ):
-            found.append(f"{sheet.name}: fetches {address}")
-    return found
+        for address in _FETCHED_BY_CSS.findall(sheet.read_text(encoding="utf-8")):
+            problems.append(f"{sheet.name}: fetches {address}")
+    return problems
 
 
 def _faults(path: Path, page: _Reader, pages: dict[Path, _Reader]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,29 +32,31 @@ _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
 def stage(folder: Path) -> Path:
-    """Write the site's Markdown and its configuration into a folder, and return the configuration's path."""
+    """Write the site's Markdown and its configuration into a folder.
+
+    Returns:
+        The configuration's path.
+    """
     documents = folder / "docs"
     sources = repository_pages()
-    for source, page in sources.items():
-        path = documents / page
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = relinked(source, sources, documents)
-        if page == "index.md":  # it has no neighbours in the menu
-            text = "---\nhide: [navigation]\n---\n\n" + text
-        path.write_text(text, encoding="utf-8")
+    pages = {page: relinked(source, sources, documents) for source, page in sources.items()}
+    # The first page has no neighbours in the menu.
+    pages["index.md"] = f"---\nhide: [navigation]\n---\n\n{pages['index.md']}"
     methods, api = method_pages(), api_pages()
-    for page, text in {**methods, **api, "catalogues.md": catalogue_page()}.items():
+    pages |= {**methods, **api, "catalogues.md": catalogue_page()}
+    for page, text in pages.items():
         path = documents / page
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     shutil.copytree(HERE / "assets", documents / "assets", dirs_exist_ok=True)
+
     config = yaml.safe_load((HERE / "zensical.yml").read_text(encoding="utf-8"))
     config |= {"docs_dir": "docs", "site_dir": "site", "nav": navigation(sources, methods, api)}
-    python = next(plugin for plugin in config["plugins"] if "mkdocstrings" in plugin)[
-        "mkdocstrings"
-    ]
-    python["handlers"]["python"]["paths"] = [str(ROOT / "src")]
-    python["handlers"]["python"]["options"]["extensions"] = [str(HERE / "doctests.py")]
+    for plugin in config["plugins"]:
+        if "mkdocstrings" in plugin:
+            python = plugin["mkdocstrings"]["handlers"]["python"]
+            python["paths"] = [str(ROOT / "src")]
+            python["options"]["extensions"] = [str(HERE / "doctests.py")]
     path = folder / "mkdocs.yml"
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
@@ -62,8 +64,8 @@ def stage(folder: Path) -> Path:
 
 def repository_pages() -> dict[Path, str]:
     """Return the repository's Markdown that is part of the site, each with its place there."""
-    named = (*GUIDES, *MEASURED, *PROJECT)
-    pages = {ROOT / "docs" / f"{name}.md": f"{name}.md" for name in named}
+    names = (*GUIDES, *MEASURED, *PROJECT)
+    pages = {ROOT / "docs" / f"{name}.md": f"{name}.md" for name in names}
     pages |= {ROOT / name: place for name, place in AT_THE_ROOT.items()}
     return {path: place for path, place in pages.items() if path.exists()}
 
@@ -72,10 +74,10 @@ def navigation(
     sources: Mapping[Path, str], methods: Mapping[str, str], api: Mapping[str, str]
 ) -> list[Any]:
     """Return the menu: pages by group, in order."""
-    there = set(sources.values())
+    staged = set(sources.values())
 
-    def group(names: tuple[str, ...]) -> list[str]:
-        return [f"{name}.md" for name in names if f"{name}.md" in there]
+    def group(names: Sequence[str]) -> list[str]:
+        return [f"{name}.md" for name in names if f"{name}.md" in staged]
 
     return [
         {"Home": "index.md"},
@@ -83,7 +85,7 @@ def navigation(
         {"Methods": list(methods)},
         {"API": [*api, "catalogues.md"]},
         {"Measured": group(MEASURED)},
-        {"Project": [*group((*PROJECT, "contributing", "changelog"))]},
+        {"Project": group((*PROJECT, "contributing", "changelog"))},
     ]
 
 
@@ -94,11 +96,11 @@ def relinked(source: Path, sources: Mapping[Path, str], documents: Path) -> str:
     """
     here = Path(sources[source])
 
-    def changed(found: re.Match[str]) -> str:
-        picture, words, target = found.groups()
+    def changed(link: re.Match[str]) -> str:
+        picture, words, target = link.groups()
         parts = urlsplit(target)
         if parts.scheme or not parts.path:
-            return found[0]
+            return link[0]
         file = (source.parent / parts.path).resolve()
         if file.is_dir():
             return words if words.startswith("`") else f"`{file.relative_to(ROOT).as_posix()}`"
@@ -113,6 +115,8 @@ def relinked(source: Path, sources: Mapping[Path, str], documents: Path) -> str:
         return f"{picture}[{words}]({os.path.relpath(place, here.parent)}{fragment})"
 
     pieces = _CODE.split(source.read_text(encoding="utf-8"))
-    return "".join(
-        piece if piece.startswith(("```", "~~~")) else _LINK.sub(changed, piece) for piece in pieces
-    )
+    text = ""
+    for piece in pieces:
+        is_code = piece.startswith(("```", "~~~"))
+        text += piece if is_code else _LINK.sub(changed, piece)
+    return text
