@@ -229,3 +229,18 @@ def test_each_density_has_a_scale_of_its_own():
     assert lows[1] < 30
     panels_of_six = figures.boxes([*boxed()], [0.9, 0.8, 0.7, 0.6, 0.5, 0.25]).to_dict()
     assert [len(row["hconcat"]) for row in panels_of_six["vconcat"]] == [3, 3]
+
+
+def test_training_curves_list_arms_in_the_order_of_every_other_chart():
+    curve = {"step": [1, 2], "valid_accuracy": [0.5, 0.6]}
+    records = []
+    for index in (0, 1, 2):
+        for arm, factor in (("lth", 0.8), ("colt-2", 0.5)):
+            density = factor**index
+            records.append(
+                {"arm": arm, "replicate": 0, "round": index, "density": density, "curve": curve}
+            )
+    # colt-2 comes to half of the weights a round before lth comes near it.
+    drawn = figures.curves(records, 0.7).to_dict()
+    colour = drawn["layer"][0]["encoding"]["color"]["scale"]["domain"]
+    assert colour == ["lth", "colt-2", "dense"]

@@ -469,7 +469,8 @@ def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY)
         if record.get("curve") and comparisons.reaches(record, density):
             first = chosen.setdefault(record["arm"], {})
             first.setdefault(record["replicate"], record)
-    chosen = {arm: first for arm, first in chosen.items() if arm != aggregate.DENSE}
+    # In the order of all other charts and tables, not in that in which arms come to the density.
+    chosen = {arm: chosen[arm] for arm in aggregate.arms(records) if arm in chosen}
     dense = {r["replicate"]: r for r in reversed(records) if r["round"] == 0 and r.get("curve")}
     names, of_all = list(chosen), colours(aggregate.arms(records))
     rows = []
