@@ -10,6 +10,7 @@ from tombola.evidence.comparisons import Value
 from tombola.experiments.experiment import asked
 from tombola.records.records import Cost
 from tombola.reports import decisions
+from tombola.reports.answers import compared_in_words
 from tombola.reports.decisions import Asked
 from tombola.reports.grids import Grid, filled
 from tombola.schema.recipe import parse
@@ -53,6 +54,44 @@ def test_what_rounds_to_zero_has_no_minus():
     )
     assert "-0.00" not in second
     assert "+0.00 [+0.00, +0.00] points" in second
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "margin", "said"),
+    [
+        (
+            0.9115,
+            None,
+            "lth is more accurate than other at 50 % density: +1.00 [+0.88, +1.12] points.",
+        ),
+        (
+            0.8975,
+            0.01,
+            "lth is less accurate than other at 50 % density: -0.40 [-0.52, -0.28] points, within the "
+            "margin of 1 point.",
+        ),
+        (
+            0.901,
+            0.01,
+            "lth is not detectably different from other at 50 % density: -0.05 [-0.17, +0.07] points, "
+            "equal within the margin of 1 point.",
+        ),
+    ],
+)
+def test_a_pair_is_compared_in_a_sentence_that_says_what_is_shown(accuracy, margin, said):
+    records = three("lth", accuracy) + three("other", 0.901, spread=0.001)
+    asked = Asked(pairs=(("lth", "other"),), at=(0.5,), margin=margin)
+    [compared] = decisions.comparisons(records, asked)
+    assert compared_in_words(compared) == said
+
+
+def test_a_pair_of_few_replicates_is_compared_without_a_verdict():
+    records = three("lth", 0.911, k=1) + three("other", 0.901, k=1)
+    [compared] = decisions.comparisons(records, Asked(pairs=(("lth", "other"),), at=(0.5,)))
+    assert (
+        compared_in_words(compared, "lth of a", "lth of b")
+        == "lth of a is +1.00 points from lth of b at 50 % density, in 1 replicate."
+    )
 
 
 def test_many_pairs_are_told_in_part():

@@ -169,7 +169,7 @@ def test_one_replicate_claims_no_deviation_and_no_interval():
     assert not any("±" in cell for row in matrix_grid(found).rows for cell in row)
     assert (
         sentences(found)[0]
-        == "On fashion, lth 50 % from mnist - dense from mnist: -1.00 points (1 replicate)."
+        == "On fashion, lth 50 % from mnist is -1.00 points from dense from mnist, in 1 replicate."
     )
 
 
@@ -214,12 +214,12 @@ def test_the_question_is_what_these_tickets_can_answer(chosen, asked):
 def test_what_is_told_in_words_is_of_found_tickets_away_from_home():
     said = sentences(Matrix.of(records()))
     assert said == [
-        "On fashion, lth 50 % from mnist - dense from mnist: -1.00 [-1.00, -1.00] points (3 "
-        "replicates).",
-        "On fashion, lth 50 % from mnist - lth 50 % from fashion: +0.00 [-2.48, +2.48] points (3 "
-        "replicates).",
-        "On fashion, lth 50 % from mnist - random 50 % from mnist: +3.00 [+3.00, +3.00] points (3 "
-        "replicates).",
+        "On fashion, lth 50 % from mnist is less accurate than dense from mnist: -1.00 [-1.00, -1.00] "
+        "points, in 3 replicates.",
+        "On fashion, lth 50 % from mnist is not detectably different from lth 50 % from fashion: "
+        "+0.00 [-2.48, +2.48] points, in 3 replicates.",
+        "On fashion, lth 50 % from mnist is more accurate than random 50 % from mnist: +3.00 [+3.00, "
+        "+3.00] points, in 3 replicates.",
         "2 more differences are in the table.",
     ]
 

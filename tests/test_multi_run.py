@@ -115,7 +115,8 @@ def test_the_page_says_in_what_the_runs_differ_and_how_much_it_matters(folder, t
     records = [[r for r in run.records if r["round"] == 0] for run in two]
     dense = [{r["replicate"]: r["test_accuracy"] for r in own} for own in records]
     mean = 100 * sum(dense[1][k] - dense[0][k] for k in range(3)) / 3
-    assert f"At 100 %, dense of fast - dense of slow: {mean:+.2f} \\[" in text
+    differs = "dense of fast is more accurate than dense of slow at 100 % density"
+    assert f"{differs}: {mean:+.2f} \\[" in text
     row = next(line for line in text.splitlines() if line.startswith("| 50 | lth |"))
     accuracy = [r["test_accuracy"] for r in two[0].records if r["round"] == 1]
     assert row.split("|")[3].strip().startswith(f"{100 * sum(accuracy) / 3:.2f} ±")
@@ -203,7 +204,9 @@ def test_runs_that_train_on_other_examples_of_the_same_data_are_paired():
     names = ("data.skew.most", "data.subset", "data.valid", "data.augment.flip")
     parts = [part("one", **dict.fromkeys(names, 0)), part("other", **dict.fromkeys(names, 1))]
     said = together.sentences(parts)
-    assert said[0].startswith("At 100 %, dense of other - dense of one: +0.00")
+    assert said[0].startswith(
+        "dense of other is not detectably different from dense of one at 100 % density: +0.00"
+    )
     assert "Differences between the runs in test accuracy, points" in {
         grid.title for grid in together.grids(parts)
     }

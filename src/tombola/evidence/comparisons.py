@@ -169,13 +169,6 @@ class Comparison:
         return margin if margin < math.inf else None
 
     @property
-    def _side(self) -> int:
-        """On which side of zero the interval of the mean lies: -1, 1, or 0 if it includes zero."""
-        low, high = self.paired.low, self.paired.high
-        rounding = 1e-12  # of differences of quotients
-        return int((low or 0.0) > rounding) - int((high or 0.0) < -rounding)
-
-    @property
     def verdict(self) -> str:
         """What the replicates show, in words: of the margin, or without one of any difference."""
         if self.p is None:
@@ -197,11 +190,15 @@ class Comparison:
         if not equivalent and self.p_non_inferior > self.alpha:
             return word if significant else unadjusted or "inconclusive"
         # "Equal" beside an interval that leaves zero out would contradict what stands next to it.
-        if self._side * self.metric.sign < 0:
+        if self.paired.side * self.metric.sign < 0:
             return f"{word}, within the margin"
         if not equivalent:
             return unadjusted or "not worse by more than the margin"
-        return f"{word} by itself, within the margin" if self._side else "equal within the margin"
+        return (
+            f"{word} by itself, within the margin"
+            if self.paired.side
+            else "equal within the margin"
+        )
 
 
 def compare(

@@ -43,6 +43,11 @@ class Paired:
     high: float | None
     level: float
 
+    @property
+    def side(self) -> int:
+        """On which side of zero the interval lies: -1, 1, or 0 if it includes zero."""
+        return int((self.low or 0.0) > _ROUNDING) - int((self.high or 0.0) < -_ROUNDING)
+
 
 def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
     """Summarise paired differences: mean and t interval.

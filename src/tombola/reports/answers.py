@@ -249,13 +249,34 @@ def _beside_dense(arm: str, comparisons: Sequence[Comparison]) -> str:
     for words, alike in by_words.items():
         sparsest = alike[-1]
         if not words:
-            n = len(sparsest.values)
-            replicates = f"{n} replicate{'s' if n > 1 else ''}"
-            parts.append(f"{_difference(sparsest)} from dense {_at([sparsest])}, in {replicates}")
+            where = _at([sparsest])
+            parts.append(f"{_difference(sparsest)} from dense {where}, {_replicates(sparsest)}")
             continue
         where = "" if len(alike) == 1 else f" {_at([sparsest])}"
         parts.append(f"{words} {_at(alike)} ({_difference(sparsest)}{where})")
     return f"{arm} is {listed(parts)}."
+
+
+def compared_in_words(comparison: Comparison, arm: str = "", other: str = "") -> str:
+    """Say in a sentence how two arms differ, and whether that is shown.
+
+    Args:
+        comparison: Of these arms.
+        arm: What the first is called here, if not by its name.
+        other: The same for the second.
+    """
+    arm, other = arm or comparison.arm, other or comparison.other
+    where = f"{_at([comparison])} density"
+    if comparison.p is None:
+        return (
+            f"{arm} is {_difference(comparison)} from {other} {where}, {_replicates(comparison)}."
+        )
+    words = f"{arm} is {_shown(comparison, other)} {where}: {_difference(comparison)}"
+    # Some verdicts end with what is shown of the margin, such as "lower, within the margin".
+    _, _, of_margin = comparison.verdict.rpartition(", ")
+    if comparison.margin is not None and of_margin.endswith(" the margin"):
+        words += f", {of_margin} of {comparison.metric.amount(comparison.margin)}"
+    return f"{words}."
 
 
 def _shown(comparison: Comparison, other: str) -> str:
@@ -291,6 +312,11 @@ def _beside_matched(arm: str, other: str, comparisons: Sequence[Comparison]) -> 
 def _difference(comparison: Comparison) -> str:
     paired = comparison.paired
     return difference(paired.mean, paired.low, paired.high, comparison.metric)
+
+
+def _replicates(comparison: Comparison) -> str:
+    n = len(comparison.values)
+    return f"in {n} replicate{'s' if n > 1 else ''}"
 
 
 def _arms(verdicts: Sequence[Verdict]) -> str:

@@ -21,8 +21,8 @@ from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import ACCURACY, STEPS, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
-from tombola.reports.answers import answers, hindrances, number
-from tombola.reports.grids import Grid, difference, listed, percent
+from tombola.reports.answers import answers, compared_in_words, hindrances, number
+from tombola.reports.grids import Grid, listed, percent
 from tombola.reports.paper import Point, Printed
 
 TARGETS = (0.5, 0.2, 0.1)
@@ -318,13 +318,6 @@ def verdict_legend(records: Sequence[Record], asked: Asked) -> list[str]:
         f"{percent(1 - asked.alpha)} % confidence limit, which is tested against the bound above "
         "the column."
     ]
-
-
-def compared_in_words(one: Comparison, arm: str = "", other: str = "") -> str:
-    """Say what a comparison shows, of arms that may be called otherwise."""
-    low, high = one.paired.low, one.paired.high
-    where = f"At {percent(one.density)} %, {arm or one.arm} - {other or one.other}"
-    return f"{where}: {difference(one.paired.mean, low, high, one.metric)}: {one.verdict}."
 
 
 def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:

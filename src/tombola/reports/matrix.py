@@ -18,10 +18,12 @@ from typing import Any
 
 from tombola.evidence import statistics
 from tombola.evidence.statistics import Paired
+from tombola.evidence.verdicts import LEAST
 from tombola.ground.files import write_whole
+from tombola.ground.metrics import ACCURACY
 from tombola.reports import aggregate
 from tombola.reports.aggregate import DENSE, Record
-from tombola.reports.grids import Grid, listed, percent
+from tombola.reports.grids import Grid, difference, listed, percent
 from tombola.reports.layout import Layout, lay_out
 from tombola.reports.table import escaped, markdown_table, spread
 
@@ -285,7 +287,13 @@ def difference_grid(matrix: Matrix) -> Grid:
         label = "" if one.data == above else one.data
         names = [matrix.name(group) for group in (one.first, one.second)]
         rows.append(
-            [label, *names, str(one.paired.n), _points(one.paired.mean), _interval(one.paired)]
+            [
+                label,
+                *names,
+                str(one.paired.n),
+                ACCURACY.signed(one.paired.mean),
+                _interval(one.paired),
+            ]
         )
         above = one.data
     heads = ["n", "difference", "95 % interval"]
@@ -297,15 +305,11 @@ def difference_grid(matrix: Matrix) -> Grid:
     )
 
 
-def _points(value: float) -> str:
-    return f"{round(100 * value, 2) + 0.0:+.2f}"  # zero has no sign of its own
-
-
 def _interval(paired: Paired) -> str:
     return (
         ""
         if paired.low is None or paired.high is None
-        else f"[{_points(paired.low)}, {_points(paired.high)}]"
+        else f"[{ACCURACY.signed(paired.low)}, {ACCURACY.signed(paired.high)}]"
     )
 
 
@@ -345,22 +349,27 @@ def sentences(matrix: Matrix) -> list[str]:
         if one.first.home != one.data and not one.first.control
         if one.second.dense or one.second.control or one.second.home == one.data
     }
-    said = []
-    for one in sorted(pairs.values(), key=lambda one: (not one.second.dense, one.second.control))[
-        :_MOST_TOLD
-    ]:
-        first, second, paired = matrix.name(one.first), matrix.name(one.second), one.paired
-        interval = f" {_interval(paired)}" if paired.n > 1 else ""
-        many = f"{paired.n} replicates" if paired.n > 1 else "1 replicate"
-        said.append(
-            f"On {one.data}, {first} - {second}: {_points(paired.mean)}{interval} points ({many})."
-        )
+    dense_first = sorted(pairs.values(), key=lambda one: (not one.second.dense, one.second.control))
+    said = [_in_words(matrix, one) for one in dense_first[:_MOST_TOLD]]
     more = len(matrix.differences) - len(said)
     return said + (
         [f"{more} more difference{'s are' if more > 1 else ' is'} in the table."]
         if said and more
         else []
     )
+
+
+def _in_words(matrix: Matrix, compared: Difference) -> str:
+    """Say in a sentence how two groups differ, and whether that is shown."""
+    paired = compared.paired
+    first, second = matrix.name(compared.first), matrix.name(compared.second)
+    amount = difference(paired.mean, paired.low, paired.high)
+    if paired.n < LEAST:
+        replicates = f"{paired.n} replicate{'s' if paired.n > 1 else ''}"
+        return f"On {compared.data}, {first} is {amount} from {second}, in {replicates}."
+    words = {-1: ACCURACY.worse_than, 0: "not detectably different from", 1: ACCURACY.better_than}
+    shown = f"{first} is {words[paired.side]} {second}"
+    return f"On {compared.data}, {shown}: {amount}, in {paired.n} replicates."
 
 
 def legend(matrix: Matrix) -> list[str]:

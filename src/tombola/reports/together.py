@@ -17,8 +17,9 @@ from typing import Any
 from tombola.evidence.comparisons import DENSE, compare_over, values_at
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
-from tombola.reports import aggregate, decisions, table
+from tombola.reports import aggregate, table
 from tombola.reports.aggregate import Record, Spread
+from tombola.reports.answers import compared_in_words
 from tombola.reports.grids import Grid, listed, percent
 from tombola.reports.layout import Layout, lay_out
 from tombola.reports.section import Part, SeveralRuns
@@ -107,7 +108,7 @@ def sentences(parts: Sequence[Part]) -> list[str]:
             found = _against_first(parts, part, arm)
             if found:
                 names = (f"{arm} of {part.label}", f"{arm} of {parts[0].label}")
-                said.append(decisions.compared_in_words(found[-1], *names))
+                said.append(compared_in_words(found[-1], *names))
     more = len(said) - _MOST_TOLD
     return said[:_MOST_TOLD] + (
         [f"{more} more difference{'s are' if more > 1 else ' is'} in the table."]
