@@ -39,10 +39,12 @@ def path_of(given: str | Path) -> Path:
     'digits.yaml'
     >>> path_of("digit")
     Traceback (most recent call last):
-    tombola.ground.errors.ConfigError: there is no recipe 'digit' (tombola list recipes). Did you mean 'digits'?
+    tombola.ground.errors.ConfigError: there is no recipe 'digit' (tombola list recipes). \
+Did you mean 'digits'?
     """
     path, name = Path(given), str(given)
-    if os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file it is never an error, whatever the name
+    # Unlike those of Path, these two functions raise no error, whatever the name.
+    if os.path.isfile(path):  # noqa: PTH113
         return path
     if name in names():
         return _FOLDER / f"{name}.yaml"

@@ -29,8 +29,13 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MOST_LETTERS = 100
 _MOST_ARMS, _LONGEST_CHAIN = 1000, 100
 _MOST = {
-    "partitions": 1000, "train_on": 1000, "densities": 1, "evaluate_at": 1, "lr": 1e38, "score": 1,
-}  # fmt: skip
+    "partitions": 1000,
+    "train_on": 1000,
+    "densities": 1,
+    "evaluate_at": 1,
+    "lr": 1e38,
+    "score": 1,
+}
 MATCHED = "lth"  # the method of an arm that says no more than which other one it matches
 
 
@@ -54,8 +59,9 @@ def read(given: Any, where: str, recorded: Mapping[str, Any] | None = None) -> M
     'lth'
     >>> read({"method": "lth", "rate": 0.2, "partitions": 2}, "arms.lth")
     Traceback (most recent call last):
-    tombola.ground.errors.ConfigError: arms.lth.partitions has no meaning with method: lth, which takes match, rate, \
-reach, densities, exact, scope, score, scored, training, allow_collapse; method: colt has it
+    tombola.ground.errors.ConfigError: arms.lth.partitions has no meaning with method: lth, \
+which takes match, rate, reach, densities, exact, scope, score, scored, training, \
+allow_collapse; method: colt has it
     """
     if isinstance(given, Method):
         return given
@@ -184,19 +190,19 @@ def check(arms: Mapping[str, Method]) -> None:
         ConfigError: The first thing that is wrong, with the value seen and what would be right.
 
     >>> lth = read({"method": "lth", "rate": 0.2}, "lth")
-    >>> check({"lth": lth, "control": read({"method": "random_ticket", "source": "lth"}, "control")})
-    >>> check({"lth": lth, "control": read({"method": "random_ticket", "source": "lht"}, "control")})
+    >>> check({"lth": lth, "control": read({"method": "shuffled", "source": "lth"}, "control")})
+    >>> check({"lth": lth, "control": read({"method": "shuffled", "source": "lht"}, "control")})
     Traceback (most recent call last):
-    tombola.ground.errors.ConfigError: arms.control.source is 'lht'; the other arms are: lth. Did you mean 'lth'?
+    tombola.ground.errors.ConfigError: arms.control.source is 'lht'; \
+the other arms are: lth. Did you mean 'lth'?
     """
     if len(arms) > _MOST_ARMS:
         raise ConfigError(f"the recipe has {len(arms):,} arms; it may have at most {_MOST_ARMS:,}")
     for name, arm in arms.items():
         check_name(name, "an arm's name", "its folder")
         options = {field.name for field in dataclasses.fields(arm)}
-        check_most(
-            arm, {key: most for key, most in _MOST.items() if key in options}, f"arms.{name}"
-        )
+        most = {option: bound for option, bound in _MOST.items() if option in options}
+        check_most(arm, most, f"arms.{name}")
         arm = methods.held(arm)
         if name == DENSE and (arm.has_tickets or arm.source):
             raise ConfigError(
@@ -238,7 +244,8 @@ def order(arms: Mapping[str, Method]) -> list[str]:
     Raises:
         ConfigError: Arms follow each other in a circle.
 
-    >>> order({"matched": read({"match": "lth"}, "matched"), "lth": read({"method": "lth", "rate": 0.2}, "lth")})
+    >>> lth, matched = {"method": "lth", "rate": 0.2}, {"match": "lth"}
+    >>> order({"matched": read(matched, "matched"), "lth": read(lth, "lth")})
     ['lth', 'matched']
     """
     depths: dict[str, int] = {}  # how many others each follows, one after the other

@@ -48,10 +48,10 @@ def sections() -> dict[str, list[Entry]]:
     >>> [entry.name for entry in sections()["until"]][:2]
     ['until.rounds', 'until.density']
     """
-    found: dict[str, list[Entry]] = {}
-    _add_section(found, Recipe, "")
-    found["arms"] = _options_of_methods(found)
-    return found
+    by_section: dict[str, list[Entry]] = {}
+    _add_section(by_section, Recipe, "")
+    by_section["arms"] = _options_of_methods(by_section)
+    return by_section
 
 
 def page(text: str) -> str:
@@ -60,8 +60,9 @@ def page(text: str) -> str:
     """
     known = sections()
 
-    def anew(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[2]}{table(known[found[1]])}"
+    def anew(old: re.Match[str]) -> str:
+        section, comment_end = old.groups()
+        return f"{section}{comment_end}{table(known[section])}"
 
     return _TABLE.sub(anew, text)
 
@@ -81,18 +82,18 @@ def table(entries: Sequence[Entry]) -> str:
     for entry in entries:
         cells = [f"`{entry.name.rpartition('.')[2]}`"]
         if of_methods:
-            of = ", ".join(f"`{name}`" for name in entry.methods)
-            cells.append("all" if entry.methods == ("all",) else of)
+            names = ", ".join(f"`{name}`" for name in entry.methods)
+            cells.append("all" if entry.methods == ("all",) else names)
         default = f"`{entry.default}`" if entry.default else ""
         cells += [entry.values, default, entry.meaning]
         lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return "\n".join(lines) + "\n"
 
 
-def _add_section(found: dict[str, list[Entry]], kind: Any, where: str) -> None:
+def _add_section(by_section: dict[str, list[Entry]], kind: Any, where: str) -> None:
     """Add the entries of a dataclass, and those of the dataclasses that its fields hold."""
     described, hints = descriptions_of(kind), hints_of(kind)
-    entries = found[where.rpartition(".")[2] or "recipe"] = []
+    entries = by_section[where.rpartition(".")[2] or "recipe"] = []
     for field in dataclasses.fields(kind):
         if "rest" in field.metadata:
             continue
@@ -100,7 +101,7 @@ def _add_section(found: dict[str, list[Entry]], kind: Any, where: str) -> None:
         entries.append(_entry(field, hint, dotted, described[field.name]))
         inner = dataclass_in(hint)
         if inner is not None and inner is not Method:
-            _add_section(found, inner, dotted)
+            _add_section(by_section, inner, dotted)
 
 
 def _entry(field: dataclasses.Field[Any], hint: Any, dotted: str, meaning: str) -> Entry:
@@ -110,7 +111,7 @@ def _entry(field: dataclasses.Field[Any], hint: Any, dotted: str, meaning: str) 
     return Entry(dotted, in_words(hint, marked=True), default, meaning)
 
 
-def _options_of_methods(found: dict[str, list[Entry]]) -> list[Entry]:
+def _options_of_methods(by_section: dict[str, list[Entry]]) -> list[Entry]:
     """Return the options of all methods that ship, each once, in the order of old recipes; add
     those that are sections themselves.
     """
@@ -125,8 +126,8 @@ def _options_of_methods(found: dict[str, list[Entry]]) -> list[Entry]:
             entry = _entry(field, hints[field.name], dotted, described[field.name])
             entries.setdefault(field.name, entry)
             inner = dataclass_in(hints[field.name])
-            if inner is not None and field.name not in found:
-                _add_section(found, inner, dotted)
+            if inner is not None and field.name not in by_section:
+                _add_section(by_section, inner, dotted)
     order = [name for name in WRITTEN_OUT if name in entries]
     order += [name for name in entries if name not in order]
     choices = ", ".join(f"`{name}`" for name in methods.names())
@@ -139,9 +140,10 @@ def _options_of_methods(found: dict[str, list[Entry]]) -> list[Entry]:
     )
     options = [method]
     for name in order:
-        of = tuple(having[name])
-        common = len(of) == len(methods.names())
-        options.append(dataclasses.replace(entries[name], methods=("all",) if common else of))
+        of_methods = tuple(having[name])
+        if len(of_methods) == len(methods.names()):
+            of_methods = ("all",)
+        options.append(dataclasses.replace(entries[name], methods=of_methods))
     return options
 
 

@@ -8,7 +8,7 @@ A ticket may be a stranger's, so everything in it is checked as what a user type
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,8 +70,13 @@ class Origin:
             "class_numbers": 1e9,
         }
         check_most(self, most)
-        numbers = {"round": self.round, "replicate": self.replicate, "rewind_step": self.rewind_step,
-                   "seeds.replicate": self.seeds.replicate, "seeds.recipe": self.seeds.recipe}  # fmt: skip
+        numbers = {
+            "round": self.round,
+            "replicate": self.replicate,
+            "rewind_step": self.rewind_step,
+            "seeds.replicate": self.seeds.replicate,
+            "seeds.recipe": self.seeds.recipe,
+        }
         for name, number in numbers.items():
             if not 0 <= number < 2**64:
                 raise ConfigError(
@@ -95,45 +100,37 @@ class Origin:
         2
         >>> Origin.read(said | {"seeds": {"replicate": 3}, "round": "../x"}, "mine.safetensors")
         Traceback (most recent call last):
-        tombola.ground.errors.ConfigError: mine.safetensors: round is '../x'; it should be a whole number.
+        tombola.ground.errors.ConfigError: mine.safetensors: round is '../x'; \
+it should be a whole number.
         """
-        lacking = [
-            key
-            for key in ("model", "data", "training", "seeds")
-            if not isinstance(given.get(key), Mapping)
-        ]
-        if lacking:
-            raise ConfigError(
-                f"{where} does not say what it was found with ({lacking[0]}); transfer needs a "
-                "ticket of a run"
-            )
-        model, data, seeds = given["model"], given["data"], given["seeds"]
+        for section in ("model", "data", "training", "seeds"):
+            if not isinstance(given.get(section), Mapping):
+                raise ConfigError(
+                    f"{where} does not say what it was found with ({section}); transfer needs a "
+                    "ticket of a run"
+                )
         method = given.get("method")
-        whole = {
-            "model": {
-                key: model[key] for key in ("name", "options", "head", "init") if key in model
-            },
-            "data": {
-                field.name: data[field.name]
-                for field in dataclasses.fields(Data)
-                if field.name in data
-            },
+        data_entries = [field.name for field in dataclasses.fields(Data)]
+        entries = {
+            **_only(given, ["arm", "round", "replicate", "rewind_step"]),
+            **_only(given["data"], ["fingerprint", "class_numbers"]),
+            "model": _only(given["model"], ["name", "options", "head", "init"]),
+            "data": _only(given["data"], data_entries),
             "training": given["training"],
-            "seeds": {key: seeds[key] for key in ("replicate", "recipe") if key in seeds},
+            "seeds": _only(given["seeds"], ["replicate", "recipe"]),
             "method": method.get("method") if isinstance(method, Mapping) else method,
-            **{
-                key: given[key]
-                for key in ("arm", "round", "replicate", "rewind_step")
-                if key in given
-            },
-            **{key: data[key] for key in ("fingerprint", "class_numbers") if key in data},
         }
         try:
-            check_plain(whole, "it")
+            check_plain(entries, "it")
             for section in ("model", "data"):
-                options = whole[section].get("options", {})
+                options = entries[section].get("options", {})
                 check_options(options if isinstance(options, Mapping) else {}, section)
-            origin: Origin = filled(cls, whole, "")
+            origin: Origin = filled(cls, entries, "")
         except InputError as error:
             raise ConfigError(f"{where}: {error}") from error
         return origin
+
+
+def _only(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the entries that are looked at, as far as they are there."""
+    return {name: given[name] for name in names if name in given}

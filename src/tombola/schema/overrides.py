@@ -22,7 +22,8 @@ def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     >>> pairs(["--training.lr", "0.01", "--data=mnist"])
     [('training.lr', 0.01), ('data', 'mnist')]
     """
-    found, rest = [], list(overrides)
+    named: list[tuple[str, Any]] = []
+    rest = list(overrides)
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--"):
@@ -32,8 +33,8 @@ def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
             if not rest:
                 raise ConfigError(f"{flag} has no value; an override is --dotted.name VALUE")
             value = rest.pop(0)
-        found.append((name, from_yaml(value, flag)))
-    return found
+        named.append((name, from_yaml(value, flag)))
+    return named
 
 
 def override(whole: dict[str, Any], dotted: str, value: Any) -> None:

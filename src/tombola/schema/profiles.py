@@ -46,10 +46,14 @@ PROFILES: dict[str, dict[str, Any]] = {
 LIFTED = {
     "repo": {
         "data.valid": "no test leakage: weights are selected on the test split",
-        "arms.remainder": "all classes covered: those left over by a division that does not come out even are in no "
-        "partition",
-        "arms.scored": "one rule of which weights are scored: COLT with three or more partitions scores the last from "
-        "round 2 on",
+        "arms.remainder": (
+            "all classes covered: those left over by a division that does not come out even are in "
+            "no partition"
+        ),
+        "arms.scored": (
+            "one rule of which weights are scored: COLT with three or more partitions scores the "
+            "last from round 2 on"
+        ),
     }
 }
 

@@ -340,7 +340,8 @@ def read(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "mine.yaml")
-    ...     _ = path.write_text("{training: {epochs: 1}, arms: {lth: {method: lth, rate: 0.2}}, until: {rounds: 5}}")
+    ...     arms = "arms: {lth: {method: lth, rate: 0.2}}"
+    ...     _ = path.write_text(f"{{training: {{epochs: 1}}, {arms}, until: {{rounds: 5}}}}")
     ...     read(path, ["--until.rounds", "2"]).until.rounds
     2
     """
@@ -422,7 +423,8 @@ def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
             imported then.
 
     >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
-    >>> recipe = parse({"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 2}})
+    >>> whole = {"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 2}}
+    >>> recipe = parse(whole)
     >>> recipe.data.name, recipe.arms["lth"].rate
     ('digits', 0.2)
     """
@@ -434,8 +436,8 @@ def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -
     for section, kind in (("data", Data), ("model", Model)):
         given = whole.get(section)
         if isinstance(given, Mapping):
-            own = {field.name for field in dataclasses.fields(kind)}
-            options = {str(key): value for key, value in given.items() if key not in own}
+            entries = {field.name for field in dataclasses.fields(kind)}
+            options = {str(key): value for key, value in given.items() if key not in entries}
             check_options(options, section)
     given = whole.get("arms")
     if isinstance(given, Mapping):
@@ -472,14 +474,17 @@ def section(kind: type[_Kind], given: Mapping[str, Any], where: str) -> _Kind:
     >>> section(Augment, {"crop": 4}, "data.augment").crop
     4
     """
-    made: _Kind = filled(kind, given, where)
-    return made
+    filled_in: _Kind = filled(kind, given, where)
+    return filled_in
 
 
 def _with_new_names(
     whole: Mapping[str, Any], *, imports: bool
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return plain data with the names that entries have today, and the new names by the old ones."""
+    """Return plain data with the names that entries have today, and the new names by the old.
+
+    What is of another type than it should be stays as it is: it is refused when it is checked.
+    """
     whole = dict(whole)
     renamed: dict[str, str] = {}
     given = whole.get("arms")
@@ -487,17 +492,21 @@ def _with_new_names(
         whole["arms"] = dict(given)
         for name, arm in given.items():
             if isinstance(arm, Mapping):
-                entries, old = arms.with_new_names(arm, f"arms.{name}", imports=imports)
+                entries, renamed_here = arms.with_new_names(arm, f"arms.{name}", imports=imports)
                 whole["arms"][name] = entries
-                renamed |= old
+                renamed |= renamed_here
+
+    # A profile names entries of arms, too: those that the recipe sets otherwise.
     profile = whole.get("profile")
     excepted = profile.get("except") if isinstance(profile, Mapping) else None
     if isinstance(profile, Mapping) and isinstance(excepted, list | tuple):
         new_names = {f"arms.{old}": f"arms.{new}" for new, old in OLD_NAMES.items()}
-        old = {entry: new_names[entry] for entry in map(str, excepted) if entry in new_names}
-        renamed |= {f"profile.except: {entry}": new for entry, new in old.items()}
-        new_entries = [old.get(str(entry), entry) for entry in excepted]
-        whole["profile"] = {**profile, "except": new_entries}
+        entries_now = []
+        for entry in excepted:
+            if str(entry) in new_names:
+                renamed[f"profile.except: {entry}"] = new_names[str(entry)]
+            entries_now.append(new_names.get(str(entry), entry))
+        whole["profile"] = {**profile, "except": entries_now}
     return whole, renamed
 
 
