@@ -180,7 +180,7 @@ def test_beside_an_arm_of_as_many_weights_the_sparsest_difference_that_is_shown_
 def test_of_several_open_tickets_the_sparsest_is_told():
     [told] = answer(rounds("lth", [0.9, 0.9, 0.9]) + drawn_at_random([0.8, 0.9, 0.9]), THREE)
     assert told.count("undecided whether they are more accurate than random") == 1
-    assert "At 12.5 % they are within 1 point of dense" in told
+    assert "At 12.5 % the tickets of lth are within 1 point of dense" in told
 
 
 def test_without_a_margin_every_arm_is_compared_with_dense_all_the_same():

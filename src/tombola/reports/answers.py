@@ -143,13 +143,16 @@ def _judged(arm: str, verdicts: Sequence[Verdict]) -> tuple[int, list[str]]:
         where = f"{_reach(winning, verdicts)} density"
         sentences = [f"{arm} finds winning tickets {where}: {_evidence(winning)}."]
         if losing:
-            sentences.append(f"{_capital(_at(losing))} they lose: {_violation(losing)}.")
+            sentences.append(
+                f"{_capital(_at(losing))} the tickets of {arm} lose: {_violation(losing)}."
+            )
     else:
         rank = 1
         where = f"{_at(losing)} density"
         sentences = [f"{arm} finds no winning ticket {where}: {_violation(losing)}."]
     if open_:
-        sentences.append(f"{_capital(_doubt(open_[-1], 'they'))}.")
+        # By the arm's name, for on the page this sentence does not stand behind the first one.
+        sentences.append(f"{_capital(_doubt(open_[-1], f'the tickets of {arm}'))}.")
     return rank, sentences
 
 
