@@ -17,12 +17,12 @@ from typing import Any
 from tombola.evidence.comparisons import DENSE, compare_over, values_at
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
-from tombola.reports import aggregate, table
+from tombola.reports import across, aggregate, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.answers import compared_in_words
 from tombola.reports.grids import Grid, listed, percent
 from tombola.reports.layout import Layout, lay_out
-from tombola.reports.section import Part, SeveralRuns
+from tombola.reports.section import Figure, Part, SeveralRuns
 from tombola.reports.sheets import Format, write_files
 
 __all__ = ["LAYOUT", "Part", "grids", "other_data", "question", "sentences", "write"]
@@ -178,23 +178,34 @@ def barrier_grid(parts: Sequence[Part]) -> Grid:
     return _values_grid(parts, title, "barrier", metric.scale, metric.digits)
 
 
-def rows_over_runs(parts: Sequence[Part], key: str, factor: float) -> list[dict[str, Any]]:
-    """Return what `across.over_runs` draws of a value of the tickets at the lowest density that
-    every run reaches.
+def tickets_over_runs(
+    parts: Sequence[Part], key: str, factor: float, axis: str, caption: str
+) -> Figure | None:
+    """Draw a value of the dense network and of each arm's ticket over the runs, at the lowest
+    density that every run reaches; ``None`` where no run has the value.
+
+    Args:
+        parts: The runs.
+        key: The value's entry in the records.
+        factor: What it is multiplied by to be shown.
+        axis: Title of its axis.
+        caption: Says what it is; the density and what is drawn are added.
     """
-    at, rows = lowest_of(parts), []
-    for part, place in zip(parts, places_of(parts)[1], strict=True):
-        for arm in (DENSE, *arms_of(parts)):
-            for replicate, value in _values(part, arm, at, key).items():
-                rows.append(
-                    {
-                        "place": place,
-                        "of": arm,
-                        "replicate": replicate,
-                        "value": factor * value.value,
-                    }
-                )
-    return rows
+    density, arms = lowest_of(parts), arms_of(parts)
+    along, places = places_of(parts)
+    rows = []
+    for part, place in zip(parts, places, strict=True):
+        for arm in (DENSE, *arms):
+            for replicate, value in _values(part, arm, density, key).items():
+                row = {"place": place, "of": arm, "replicate": replicate}
+                rows.append(row | {"value": factor * value.value})
+    if not rows:
+        return None
+    with_values = {row["of"] for row in rows}
+    names = [name for name in (DENSE, *arms) if name in with_values]
+    chart = across.over_runs(rows, along, axis, names, drawing.colours(arms))
+    drawn = f"at {percent(density)} % density. Points: replicates; lines: their means."
+    return Figure(chart, f"{caption} {drawn}")
 
 
 def _markdown(

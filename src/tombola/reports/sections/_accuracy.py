@@ -26,8 +26,8 @@ class Accuracy(Section[OneRun]):
                 }
             )
         caption = (
-            "Lines: mean over replicates; dots, moved apart sideways: 95 % intervals of the mean at "
-            "the densities asked for; band: that of the dense network."
+            "Lines: mean over replicates; dots, moved apart sideways: 95 % intervals of the mean "
+            "at the densities asked for; band: that of the dense network."
         )
         if printed:
             caption += f" Hollow: printed in {source}."

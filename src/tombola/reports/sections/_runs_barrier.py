@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from tombola.evidence.comparisons import DENSE
-from tombola.reports import across, drawing, together
-from tombola.reports.grids import Grid, percent
+from tombola.reports import together
+from tombola.reports.grids import Grid
 from tombola.reports.section import Figure, Section, SeveralRuns
 
 
@@ -15,25 +14,17 @@ class RunsBarrier(Section[SeveralRuns]):
 
     def chart(self, evidence: SeveralRuns) -> Mapping[str, Figure]:
         metric = together.metric_of(evidence.parts)
-        rows = together.rows_over_runs(evidence.parts, "barrier", metric.scale)
-        if not rows:
-            return {}
-        arms = together.arms_of(evidence.parts)
-        there = {row["of"] for row in rows}
-        names = [name for name in (DENSE, *arms) if name in there]
-        along, _ = together.places_of(evidence.parts)
         unit = f"{metric.points} of {metric.error_title}".removeprefix(" of ")
-        axis = f"Barrier ({unit})"
-        chart = across.over_runs(rows, along, axis, names, drawing.colours(arms))
         caption = (
-            f"How much worse the {metric.error_title} is between two trainings of one ticket that saw "
-            "the data in other orders than at their ends"
+            f"How much worse the {metric.error_title} is between two trainings of one ticket that "
+            "saw the data in other orders than at their ends"
         )
         if metric.fraction:
             caption += "; below 2 points they count as connected"
-        at = percent(together.lowest_of(evidence.parts))
-        caption += f" at {at} % density. Points: replicates; lines: their means."
-        return {"barrier": Figure(chart, caption)}
+        figure = together.tickets_over_runs(
+            evidence.parts, "barrier", metric.scale, f"Barrier ({unit})", caption
+        )
+        return {"barrier": figure} if figure else {}
 
     def grid(self, evidence: SeveralRuns) -> Sequence[Grid]:
         return [together.barrier_grid(evidence.parts)]
