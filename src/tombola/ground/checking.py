@@ -21,11 +21,13 @@ from tombola.ground.errors import ConfigError, DamagedError, InputError, near, s
 
 MOST_ENTRIES = 1000  # of a list in a recipe
 MOST_BITS = 128  # of a whole number
-_MOST_VALUES, _DEEPEST = 100_000, 50  # of plain data that a user gives
+DEEPEST = 50  # lists and mappings in each other, in plain data that a user gives
+_MOST_VALUES = 100_000  # of such data
 
-_UNIONS = (types.UnionType, typing.Union)
-_LISTS = (tuple, list, Sequence)
-_MAPPINGS = (dict, Mapping)
+# What the origin of a type may be.
+UNIONS = (types.UnionType, typing.Union)
+LISTS = (tuple, list, Sequence)
+MAPPINGS = (dict, Mapping)
 
 
 class RefusedError(ValueError):
@@ -53,7 +55,20 @@ def checked(hint: Any, value: Any, dotted: str) -> Any:
     Traceback (most recent call last):
     tombola.ground.errors.ConfigError: rate is '0.2'; it should be a number.
     """
-    return _validated(hint, value, dotted)
+    # Imported here, as pydantic takes a tenth of a second.
+    from pydantic import ValidationError
+
+    from tombola.ground.models import adapter
+
+    try:
+        return adapter(hint).validate_python(own_numbers(value))
+    except ValidationError as error:
+        wrong = min(error.errors(include_url=False), key=_rank)
+        # A class that refuses its values does so in its own words.
+        cause = wrong.get("ctx", {}).get("error")
+        if isinstance(cause, Exception) and not isinstance(cause, RefusedError):
+            raise cause from None
+        raise ConfigError(_in_words(wrong, hint, value, dotted)) from None
 
 
 def check_most(data: object, most: Mapping[str, float], where: str = "") -> None:
@@ -89,6 +104,10 @@ def check_most(data: object, most: Mapping[str, float], where: str = "") -> None
                 raise ConfigError(f"{dotted} is {shown(entry)}; it is at most {_number(bound)}")
 
 
+def _number(bound: float) -> str:
+    return f"{bound:,.0f}" if bound < 1e12 else f"{bound:g}"
+
+
 def check_rate(rate: float, name: str = "rate") -> None:
     """Refuse a rate that is no fraction.
 
@@ -103,10 +122,6 @@ def check_rate(rate: float, name: str = "rate") -> None:
     if not 0 <= rate <= 1:
         hint = f", so {rate:g} % is {rate / 100:g}" if 1 < rate < 100 else ""
         raise InputError(f"{name} is {rate:g}; it is a fraction from 0 to 1{hint}")
-
-
-def _number(bound: float) -> str:
-    return f"{bound:,.0f}" if bound < 1e12 else f"{bound:g}"
 
 
 def check_plain(value: object, where: str) -> None:
@@ -129,8 +144,8 @@ def check_plain(value: object, where: str) -> None:
     number = 0
     while remaining:
         inner, depth = remaining.pop()
-        if depth > _DEEPEST:
-            raise ConfigError(f"{where} is nested more than {_DEEPEST} deep")
+        if depth > DEEPEST:
+            raise ConfigError(f"{where} is nested more than {DEEPEST} deep")
         if not isinstance(inner, Mapping | list | tuple):
             continue
         number += len(inner)
@@ -203,24 +218,7 @@ def filled(kind: Any, given: Any, where: str) -> Any:
     Raises:
         ConfigError: There is no such entry, one is missing, or a value is of another type.
     """
-    return _validated(kind, given, where)
-
-
-def _validated(hint: Any, value: Any, dotted: str) -> Any:
-    # Imported here, as pydantic takes a tenth of a second.
-    from pydantic import ValidationError
-
-    from tombola.ground.models import adapter
-
-    try:
-        return adapter(hint).validate_python(own_numbers(value))
-    except ValidationError as error:
-        wrong = min(error.errors(include_url=False), key=_rank)
-        # A class that refuses its values does so in its own words.
-        cause = wrong.get("ctx", {}).get("error")
-        if isinstance(cause, Exception) and not isinstance(cause, RefusedError):
-            raise cause from None
-        raise ConfigError(_in_words(wrong, hint, value, dotted)) from None
+    return checked(kind, given, where)
 
 
 def _rank(wrong: Mapping[str, Any]) -> int:
@@ -239,7 +237,7 @@ def _in_words(wrong: Mapping[str, Any], hint: Any, value: Any, dotted: str) -> s
         if not isinstance(value, Mapping):
             break
         entry, *place = place
-        if typing.get_origin(hint) is dict:
+        if typing.get_origin(hint) is dict:  # of sections, each under a name that the user gives
             hint = kind
         else:
             fields = {alias_of(field): field for field in dataclasses.fields(kind)}
@@ -274,10 +272,15 @@ def dataclass_in(hint: Any) -> Any:
         return hint
     if typing.get_origin(hint) is dict:
         return dataclass_in(typing.get_args(hint)[1])
-    if typing.get_origin(hint) in _UNIONS:
-        asked = [one for one in typing.get_args(hint) if one is not type(None)]
-        return dataclass_in(asked[0]) if len(asked) == 1 else None
+    if typing.get_origin(hint) in UNIONS:
+        members = _members(hint)
+        return dataclass_in(members[0]) if len(members) == 1 else None
     return None
+
+
+def _members(union: Any) -> list[Any]:
+    """Return the types that a union is made of, without None."""
+    return [member for member in typing.get_args(union) if member is not type(None)]
 
 
 def check_in_file(path: Path, name: str, value: Any, hint: Any) -> None:
@@ -322,18 +325,18 @@ def in_words(hint: Any, *, marked: bool = False) -> str:
     origin, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return "a mapping"
-    if marked and (origin is Literal or origin in _UNIONS):
+    if marked and (origin is Literal or origin in UNIONS):
         return _alternatives(_marked(hint))
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
-    if origin in _UNIONS:
-        return " or ".join(in_words(one) for one in arguments if one is not type(None))
-    if origin in _LISTS:
+    if origin in UNIONS:
+        return " or ".join(map(in_words, _members(hint)))
+    if origin in LISTS:
         fixed_length = origin is tuple and arguments and arguments[-1] is not ...
         number = f"{len(arguments)} " if fixed_length else ""
         kinds = " and ".join(sorted({_plural(hint) for hint in arguments if hint is not ...}))
         return f"a list of {number}{kinds}" if kinds else "a list"
-    if origin in _MAPPINGS:
+    if origin in MAPPINGS:
         return "a mapping from group to number" if hint == dict[str, float] else "a mapping"
     words = {
         int: "a whole number",
@@ -349,11 +352,12 @@ def _marked(hint: Any) -> list[str]:
     """Return what a type takes: its choices, marked as code, and other types in words."""
     if typing.get_origin(hint) is Literal:
         return [f"`{choice}`" for choice in typing.get_args(hint)]
-    if typing.get_origin(hint) not in _UNIONS:
+    if typing.get_origin(hint) not in UNIONS:
         return [in_words(hint)]
-    return [
-        words for one in typing.get_args(hint) if one is not type(None) for words in _marked(one)
-    ]
+    marked: list[str] = []
+    for member in _members(hint):
+        marked += _marked(member)
+    return marked
 
 
 def _alternatives(words: Sequence[str]) -> str:
@@ -366,7 +370,6 @@ def _alternatives(words: Sequence[str]) -> str:
 
 
 def _plural(hint: Any) -> str:
-    plurals = {int: "whole numbers", float: "numbers", str: "texts"}
-    return plurals.get(
-        hint, "texts or mappings" if typing.get_origin(hint) in _UNIONS else str(hint)
-    )
+    if typing.get_origin(hint) in UNIONS:
+        return "texts or mappings"
+    return {int: "whole numbers", float: "numbers", str: "texts"}.get(hint, str(hint))

@@ -20,7 +20,6 @@ import dataclasses
 import functools
 import inspect
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,11 +37,17 @@ from pydantic import (
     create_model,
 )
 
-from tombola.ground.checking import MOST_BITS, RefusedError, alias_of, hints_of, short_of
+from tombola.ground.checking import (
+    LISTS,
+    MAPPINGS,
+    MOST_BITS,
+    UNIONS,
+    RefusedError,
+    alias_of,
+    hints_of,
+    short_of,
+)
 
-_UNIONS = (types.UnionType, typing.Union)
-_LISTS = (tuple, list, Sequence)
-_MAPPINGS = (dict, Mapping)
 _PLAIN = (int, float, str, tuple, type(None))  # defaults that JSON has too
 _CONFIG = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -68,15 +73,15 @@ def type_of(hint: Any) -> Any:
         return Annotated[model_of(kind), WrapValidator(functools.partial(_made, kind))]
     if origin is Annotated:
         return type_of(arguments[0])
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return typing.Union[tuple(map(type_of, arguments))]  # noqa: UP007 - of a tuple
     if origin is Literal:
         return Annotated[hint, BeforeValidator(functools.partial(_same_type, arguments))]
-    if origin in _LISTS:
+    if origin in LISTS:
         entries = [... if argument is ... else type_of(argument) for argument in arguments]
         validated = origin[tuple(entries)] if entries else hint
         return Annotated[validated, BeforeValidator(functools.partial(_as_list, origin))]
-    if origin in _MAPPINGS:
+    if origin in MAPPINGS:
         key, value = map(type_of, arguments or (Any, Any))
         return Annotated[dict[key, value], BeforeValidator(functools.partial(_as_dict, key))]
     if origin is int:

@@ -8,16 +8,16 @@ files and command lines, and must neither run code nor take for ever.
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any
 
 import yaml
 
+from tombola.ground.checking import DEEPEST
 from tombola.ground.errors import ConfigError, InputError, shown
 
-_DEEPEST = 50  # lists and mappings in each other
 _MOST_NODES = 100_000  # of a recipe, what an alias names counted wherever it stands
+_TAGS = "tag:yaml.org,2002:"  # YAML's own tags begin so
 
 
 def from_yaml(text: str, where: str) -> Any:
@@ -63,8 +63,12 @@ class _Loader(yaml.SafeLoader):
     too deep or is too much once its aliases are written out are errors with their line.
     """
 
-    _depth = 0
-    _line = 1  # of what is being made, for errors that do not say where they are
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._line = 1  # of what is being made, for errors that do not say where they are
+        # The mappings whose merge keys are put in: what comes with them may stand there twice.
+        self._flat: set[yaml.Node] = set()
 
     def get_single_data(self) -> Any:
         node = self.get_single_node()
@@ -75,8 +79,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._depth += 1
-        if self._depth > _DEEPEST:
-            raise _wrong(f"nested more than {_DEEPEST} deep", self.peek_event())  # type: ignore[no-untyped-call]
+        if self._depth > DEEPEST:
+            raise _wrong(f"nested more than {DEEPEST} deep", self.peek_event())  # type: ignore[no-untyped-call]
         try:
             return super().compose_node(parent, index)
         finally:
@@ -121,38 +125,34 @@ class _Loader(yaml.SafeLoader):
             raise _wrong("a mapping is expected", node)
         self.flatten_mapping(node)
         pairs = []
-        for key, value in node.value:  # a key is a name; to YAML 1.1 the bare word `on` is true
+        for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _wrong("a key is a text, not a list or a mapping", key)
-            pairs.append(
-                (
-                    yaml.ScalarNode(
-                        "tag:yaml.org,2002:str", key.value, key.start_mark, key.end_mark
-                    ),
-                    value,
-                )
-            )
+            # A key is a name; to YAML 1.1 the bare word `on` is true.
+            name = yaml.ScalarNode(f"{_TAGS}str", key.value, key.start_mark, key.end_mark)
+            pairs.append((name, value))
         node.value = pairs
         return super().construct_mapping(node, deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Put in what merge keys refer to; before that, refuse a key that is given twice."""
-        merge, seen = "tag:yaml.org,2002:merge", set[str]()
-        for key, _ in node.value if node not in self._flat else ():
-            if key.tag != merge and isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise ConfigError(
-                        f"{shown(key.value)} is given twice in the mapping that begins in line "
-                        f"{node.start_mark.line + 1}"
-                    )
-                seen.add(key.value)
-        self._flat.add(node)
+        if node not in self._flat:
+            _check_keys(node)
+            self._flat.add(node)
         super().flatten_mapping(node)
 
-    @functools.cached_property
-    def _flat(self) -> set[yaml.Node]:
-        """The mappings whose merge keys are put in: what comes with them may stand there twice."""
-        return set()
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.tag == f"{_TAGS}merge" or not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in seen:
+            raise ConfigError(
+                f"{shown(key.value)} is given twice in the mapping that begins in line "
+                f"{node.start_mark.line + 1}"
+            )
+        seen.add(key.value)
 
 
 def _wrong(what: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
@@ -174,10 +174,10 @@ def _no_plain_data(_: yaml.SafeLoader, node: yaml.Node) -> Any:
 
 
 for _kind in ("binary", "set", "omap", "pairs"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _no_plain_data)
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)
+    _Loader.add_constructor(f"{_TAGS}{_kind}", _no_plain_data)
+_Loader.add_constructor(f"{_TAGS}timestamp", _as_text)
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
+    f"{_TAGS}float",
     re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
     list("-+.0123456789"),
 )

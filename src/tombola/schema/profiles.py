@@ -106,22 +106,31 @@ def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
         if not isinstance(given, Mapping):
             continue  # refused when it is read
         if section == "arms":
-            result[section] = {
-                name: _arm(name, arm, dotted, value, profile) for name, arm in given.items()
+            result["arms"] = {
+                name: _with_entry(name, arm, dotted, value, profile) for name, arm in given.items()
             }
         else:
             result[section] = _set(given, dotted, value, dotted, profile)
-        if section == "training" and isinstance(arms := result.get("arms"), Mapping):
-            for name, arm in arms.items():  # what an arm's search does otherwise
-                if isinstance(arm, Mapping) and isinstance(own := arm.get("training"), Mapping):
-                    _set(own, dotted, value, f"arms.{name}.{dotted}", profile)
+        if section == "training":
+            _check_searches(result.get("arms"), dotted, value, profile)
     training = result.get("training")
     if "training.milestones" not in profile.but and isinstance(training, Mapping):
         result["training"] = {"schedule": "multistep", **training}
     return result
 
 
-def _arm(name: str, arm: Any, entry: str, value: Any, profile: Profile) -> Any:
+def _check_searches(arms: Any, entry: str, value: Any, profile: Profile) -> None:
+    """Refuse an arm whose search has a training of its own that sets an entry otherwise."""
+    if not isinstance(arms, Mapping):
+        return
+    for name, arm in arms.items():
+        training = arm.get("training") if isinstance(arm, Mapping) else None
+        if isinstance(training, Mapping):
+            _set(training, entry, value, f"arms.{name}.{entry}", profile)
+
+
+def _with_entry(name: str, arm: Any, entry: str, value: Any, profile: Profile) -> Any:
+    """Return an arm with a profile's entry, where its method has one."""
     method = arm.get("method") if isinstance(arm, Mapping) else None
     kind = methods.shipped(method) if isinstance(method, str) else None
     key = entry.removeprefix("arms.")
