@@ -49,11 +49,13 @@ ASKED = Asked(
 
 
 def test_what_rounds_to_zero_has_no_minus():
-    [second] = decisions.sentences(
-        three("lth", 0.90001) + three("random", 0.90002), replace(ASKED, controls={})
-    )
+    records = three("lth", 0.90001) + three("random", 0.90002)
+    asked = replace(ASKED, controls={})
+    [second] = decisions.sentences(records, asked)
     assert "-0.00" not in second
     assert "+0.00 [+0.00, +0.00] points" in second
+    [row] = decisions.comparison_grid(records, asked).rows
+    assert row[3:5] == ["+0.00", "[+0.00, +0.00]"]
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,8 @@ class Comparison:
         if not self.values:
             return "no replicate has both"
         metric, paired = self.metric, self.paired
-        interval = ""
-        if paired.low is not None and paired.high is not None:
-            interval = f" [{metric.signed(paired.low)}, {metric.signed(paired.high)}]"
-        return f"{metric.signed(paired.mean)}{interval} {metric.points}".strip()
+        interval = metric.interval(paired.low, paired.high)
+        return " ".join(filter(None, (metric.signed(paired.mean), interval, metric.points)))
 
     @property
     def differences(self) -> list[float]:

@@ -181,6 +181,16 @@ class Metric:
         # Adding zero turns minus zero into zero.
         return f"{round(self.scale * value, self.digits) + 0.0:+,.{self.digits}f}"
 
+    def interval(self, low: float | None, high: float | None) -> str:
+        """Return an interval of differences in brackets; empty where there is none.
+
+        >>> ACCURACY.interval(0.0055, 0.0246), ACCURACY.interval(None, None)
+        ('[+0.55, +2.46]', '')
+        """
+        if low is None or high is None:
+            return ""
+        return f"[{self.signed(low)}, {self.signed(high)}]"
+
     def amount(self, value: float) -> str:
         """Return the size of a difference, with its unit.
 

@@ -485,10 +485,9 @@ def _against_dense(
     """Return a difference with its interval, and the verdict, as text."""
     if one is None:
         return "", ""
-    low, high = one.paired.low, one.paired.high
-    interval = "" if low is None or high is None else f" {_bracketed((low, high), metric)}"
+    mean, interval = one.paired.mean, metric.interval(one.paired.low, one.paired.high)
     between = "~" if one.interpolated else ""
-    text = f"{between}{_plus(one.paired.mean, metric)}{interval}"
+    text = f"{between}{metric.signed(mean)} {interval}".rstrip()
     if judged is not None and judged.word != "no verdict":
         return text, judged.word
     if one.p is None:
@@ -569,16 +568,14 @@ def comparison_grid(
     found = [one for one in comparisons(records, asked) if others is None or one.other in others]
     many = any(one.resampled is not None for one in found)
     for one in found:
-        low, high = one.paired.low, one.paired.high
-        interval = "" if low is None else _bracketed((low, high or 0.0), asked.metric)
         rows.append(
             [
                 f"{one.arm} - {one.other}",
                 f"{'~' if one.interpolated else ''}{percent(one.density)}",
                 str(len(one.values)),
-                _plus(one.paired.mean, asked.metric),
-                interval,
-                *([_bracketed(one.resampled, asked.metric)] if many else []),
+                asked.metric.signed(one.paired.mean),
+                asked.metric.interval(one.paired.low, one.paired.high),
+                *([asked.metric.interval(*(one.resampled or (None, None)))] if many else []),
                 one.verdict,
                 "" if one.p is None else f"{one.p:.3f}",
                 *_deviations(one, asked),
@@ -598,16 +595,6 @@ def comparison_grid(
         groups=[("", heads)],
         rows=rows,
         why={confidence: two, "± seeds": two, DETECTABLE: two, "p": "needs three replicates"},
-    )
-
-
-def _plus(value: float, metric: Metric) -> str:
-    return f"{metric.scale * value:+.{metric.digits}f}"
-
-
-def _bracketed(interval: tuple[float, float] | None, metric: Metric) -> str:
-    return (
-        "" if interval is None else f"[{_plus(interval[0], metric)}, {_plus(interval[1], metric)}]"
     )
 
 

@@ -105,7 +105,5 @@ def difference(
     >>> difference(0.015, 0.0055, 0.0246)
     '+1.50 [+0.55, +2.46] points'
     """
-    interval = (
-        "" if low is None or high is None else f" [{metric.signed(low)}, {metric.signed(high)}]"
-    )
-    return f"{metric.signed(mean)}{interval} {metric.points}".strip()
+    parts = (metric.signed(mean), metric.interval(low, high), metric.points)
+    return " ".join(filter(None, parts))

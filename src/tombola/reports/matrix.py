@@ -292,7 +292,7 @@ def difference_grid(matrix: Matrix) -> Grid:
                 *names,
                 str(one.paired.n),
                 ACCURACY.signed(one.paired.mean),
-                _interval(one.paired),
+                ACCURACY.interval(one.paired.low, one.paired.high),
             ]
         )
         above = one.data
@@ -302,14 +302,6 @@ def difference_grid(matrix: Matrix) -> Grid:
         ["data", "ticket", "against"],
         [("", heads)],
         rows,
-    )
-
-
-def _interval(paired: Paired) -> str:
-    return (
-        ""
-        if paired.low is None or paired.high is None
-        else f"[{ACCURACY.signed(paired.low)}, {ACCURACY.signed(paired.high)}]"
     )
 
 

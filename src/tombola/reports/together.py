@@ -388,8 +388,6 @@ def differences_grid(parts: Sequence[Part]) -> Grid:
         for arm in (DENSE, *arms_of(parts)):
             for one in _against_first(parts, part, arm):
                 paired = one.paired
-                low, high = paired.low, paired.high or 0.0
-                interval = "" if low is None else f"[{metric.signed(low)}, {metric.signed(high)}]"
                 rows.append(
                     [
                         f"{part.label} - {parts[0].label}",
@@ -397,7 +395,7 @@ def differences_grid(parts: Sequence[Part]) -> Grid:
                         f"{'~' if one.interpolated else ''}{percent(one.density)}",
                         str(len(one.values)),
                         metric.signed(paired.mean),
-                        interval,
+                        metric.interval(paired.low, paired.high),
                         one.verdict,
                     ]
                 )
