@@ -8,13 +8,15 @@ import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import altair as alt
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
 from tombola.records.records import Cost
-from tombola.reports import aggregate, figures, page, table, tabular
+from tombola.reports import aggregate, figures, page, sheets, table, tabular
 from tombola.reports.decisions import Asked
+from tombola.reports.section import Figure
 
 
 def record(arm, replicate, round, density, accuracy, *, trainings=1.0, stop=None):
@@ -554,6 +556,16 @@ def test_drawings_are_xml_and_pictures_are_png_at_twice_the_size(written):
         assert int.from_bytes(png[16:20], "big") == pytest.approx(
             2 * float(svg.get("width")), abs=2
         )
+
+
+def test_a_chart_is_drawn_the_same_whatever_was_drawn_before():
+    chart = alt.Chart(alt.Data(values=[{"x": 1}])).mark_point(clip=True).encode(x="x:Q")
+    figures = {name: Figure(chart, "A point.") for name in ("a", "b")}
+    drawings = sheets.Sheet([sheets.Content("Points", figures=figures)]).drawings
+    assert drawings == sheets.Sheet([sheets.Content("Points", figures=figures)]).drawings
+    # Both stand in one page, where a number means one clip.
+    clips = re.findall(r'<clipPath id="clip(\d+)"', "".join(drawings.values()))
+    assert clips == re.findall(r"url\(#clip(\d+)\)", "".join(drawings.values())) == ["1", "2"]
 
 
 def test_a_report_without_tickets_says_so_and_draws_nothing(tmp_path):

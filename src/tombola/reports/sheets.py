@@ -99,7 +99,8 @@ class Sheet:
         self._specs = {
             name: figure.chart.to_dict(validate=False) for name, figure in self.figures.items()
         }
-        self.drawings = {name: _drawing(spec) for name, spec in self._specs.items()}
+        drawings = {name: _drawing(spec) for name, spec in self._specs.items()}
+        self.drawings = _with_clips_from_one(drawings)
         # Names of arms may hold what has a meaning in a selector, so charts are numbered.
         shown = [name for name, figure in self.figures.items() if figure.caption]
         self._ids = {name: f"chart-{index}" for index, name in enumerate(shown)}
@@ -253,6 +254,29 @@ def _drawing(spec: Mapping[str, Any]) -> str:
 
     drawing: str = vl_convert.vegalite_to_svg(dict(spec), vl_version=_version())
     return drawing
+
+
+def _with_clips_from_one(drawings: Mapping[str, str]) -> dict[str, str]:
+    """Number the clip paths of a page's drawings from 1.
+
+    Vega counts on through the life of a process; so numbered, a page is the same whatever was
+    drawn before it. The drawings share the page, so the numbers go on from one to the next.
+    """
+    pattern = re.compile(r'(url\(#clip|<clipPath id="clip)(\d+)')
+    numbered: dict[str, str] = {}
+    clips = 0
+    for name, svg in drawings.items():
+        numbers: dict[str, int] = {}
+        for _, clip in pattern.findall(svg):
+            if clip not in numbers:
+                clips += 1
+                numbers[clip] = clips
+
+        def renumber(found: re.Match[str], numbers: Mapping[str, int] = numbers) -> str:
+            return f"{found[1]}{numbers[found[2]]}"
+
+        numbered[name] = pattern.sub(renumber, svg)
+    return numbered
 
 
 def _as(kind: Format, drawing: str) -> bytes:
