@@ -242,5 +242,7 @@ def test_training_curves_list_arms_in_the_order_of_every_other_chart():
             )
     # colt-2 comes to half of the weights a round before lth comes near it.
     drawn = figures.curves(records, 0.7).to_dict()
-    colour = drawn["layer"][0]["encoding"]["color"]["scale"]["domain"]
-    assert colour == ["lth", "colt-2", "dense"]
+    line, points = drawn["layer"]
+    assert line["encoding"]["color"]["scale"]["domain"] == ["lth", "colt-2", "dense"]
+    # Each with its mark, which it has in every chart; dense has none.
+    assert points["encoding"]["shape"]["scale"]["range"] == ["circle", "square", "stroke"]

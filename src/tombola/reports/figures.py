@@ -34,6 +34,7 @@ from tombola.reports.drawing import (
     interval_of,
     legend_of,
     letter_colours,
+    marks,
     one_two_five,
     ordered_colours,
     side_by_side,
@@ -45,6 +46,8 @@ from tombola.reports.grids import percent
 
 if TYPE_CHECKING:
     from tombola.ground.extras import altair as alt
+
+_MARKS_OF_A_CURVE = 6
 
 FEW_PAIRS = 4  # of which `similarity` has room for more than chance
 
@@ -472,50 +475,61 @@ def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY)
     # In the order of all other charts and tables, not in that in which arms come to the density.
     chosen = {arm: chosen[arm] for arm in aggregate.arms(records) if arm in chosen}
     dense = {r["replicate"]: r for r in reversed(records) if r["round"] == 0 and r.get("curve")}
-    names, of_all = list(chosen), colours(aggregate.arms(records))
-    rows = []
-    for arm, of in {**chosen, "dense": dense}.items():
-        # By their place too: gradual pruning looks twice at a step, before a cut and after it.
-        looks: dict[tuple[int, float], list[float]] = {}
-        for record in of.values():
-            curve = record["curve"]
-            for place, (step, value) in enumerate(
-                zip(curve["step"], curve[metric.valid], strict=True)
-            ):
-                looks.setdefault((place, step), []).append(value)
-        rows += [
-            {
-                "arm": arm,
-                "place": place,
-                "step": step,
-                metric.name: metric.scale * sum(found) / len(found),
-                "replicates": len(found),
-            }
-            for (place, step), found in looks.items()
-            if len(found) == len(of)
-        ]
-    colour = alt.Color(
-        "arm:N",
-        scale=alt.Scale(domain=[*names, "dense"], range=[*(of_all[name] for name in names), GREY]),
-        legend=legend_of([*names, "dense"]),
-    )
-    over = alt.Chart(inline(rows))
+    rows: list[dict[str, Any]] = []
+    marked: list[dict[str, Any]] = []
+    for arm, by_replicate in {**chosen, aggregate.DENSE: dense}.items():
+        points = _mean_curve(arm, list(by_replicate.values()), metric)
+        rows += points
+        # A mark at every look would hide the line.
+        marked += points[:: max(1, len(points) // _MARKS_OF_A_CURVE)]
+    arms = aggregate.arms(records)
+    shown = [*chosen, aggregate.DENSE]
+    colour_of = {**colours(arms), aggregate.DENSE: GREY}
+    mark_of = {**marks(arms), aggregate.DENSE: "stroke"}
+    legend = legend_of(shown)
+    palette = alt.Scale(domain=shown, range=[colour_of[name] for name in shown])
+    shapes = alt.Scale(domain=shown, range=[mark_of[name] for name in shown])
+    colour = alt.Color("arm:N", scale=palette, legend=legend)
+    shape = alt.Shape("arm:N", scale=shapes, legend=legend)
     x = alt.X("step:Q", title="Training step")
     y = alt.Y(
         f"{metric.name}:Q",
         title=metric.axis(f"Validation {metric.title}"),
         scale=alt.Scale(zero=False),
     )
+    tips = tooltip("arm", "step", metric.name, "replicates", metric=metric)
     return styled(
-        over.mark_line(strokeWidth=1.75).encode(
-            x=x,
-            y=y,
-            color=colour,
-            order="place:Q",
-            tooltip=tooltip("arm", "step", metric.name, "replicates", metric=metric),
-        ),
+        alt.Chart(inline(rows))
+        .mark_line(strokeWidth=1.75)
+        .encode(x=x, y=y, color=colour, order="place:Q", tooltip=tips),
+        alt.Chart(inline(marked))
+        .mark_point(filled=True, size=40, opacity=1)
+        .encode(x=x, y=y, color=colour, shape=shape, tooltip=tips),
         height=300,
     )
+
+
+def _mean_curve(arm: str, records: Sequence[Record], metric: Metric) -> list[dict[str, Any]]:
+    """Return the means over replicates wherever all of them were looked at."""
+    # By their place too: gradual pruning looks twice at a step, before a cut and after it.
+    looks: dict[tuple[int, float], list[float]] = {}
+    for record in records:
+        curve = record["curve"]
+        for place, (step, value) in enumerate(zip(curve["step"], curve[metric.valid], strict=True)):
+            looks.setdefault((place, step), []).append(value)
+    points = []
+    for (place, step), values in looks.items():
+        if len(values) == len(records):
+            points.append(
+                {
+                    "arm": arm,
+                    "place": place,
+                    "step": step,
+                    metric.name: metric.scale * sum(values) / len(values),
+                    "replicates": len(values),
+                }
+            )
+    return points
 
 
 def boxes(
