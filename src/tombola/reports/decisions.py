@@ -133,28 +133,25 @@ def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
     found = []
     there = {*aggregate.arms(records), DENSE}
     for arm, other in asked.pairs:
-        if {arm, other} <= there:
-            # A dense network, trained longer, is the same one at every density.
-            asked_at = (
-                asked.at
-                if any(record["density"] < 1 for record in records if record["arm"] == arm)
-                else (1.0,)
-            )
-            at = [
-                density for density in asked_at if _both(records, arm, other, density, asked.metric)
-            ]
-            # A control is to be beaten; that it is nearly as good is no equality worth the word.
-            margin = None if other in asked.controls.get(arm, ()) else asked.margin
-            if at:
-                found += compare_over(
-                    records,
-                    arm,
-                    other,
-                    at=at,
-                    metric=asked.metric,
-                    margin=margin,
-                    alpha=asked.alpha,
-                )
+        if not {arm, other} <= there:
+            continue
+        is_pruned = any(record["density"] < 1 for record in records if record["arm"] == arm)
+        # A dense network, trained longer, is the same one at every density.
+        densities = asked.at if is_pruned else (1.0,)
+        at = [density for density in densities if _both(records, arm, other, density, asked.metric)]
+        if not at:
+            continue
+        # A control is to be beaten; that it is nearly as good is no equality worth the word.
+        margin = None if other in asked.controls.get(arm, ()) else asked.margin
+        found += compare_over(
+            records,
+            arm,
+            other,
+            at=at,
+            metric=asked.metric,
+            margin=margin,
+            alpha=asked.alpha,
+        )
     return found
 
 

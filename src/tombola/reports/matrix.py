@@ -101,14 +101,14 @@ class Matrix:
     def of(cls, records: Sequence[Record]) -> Matrix:
         """Group and compare the results of a transfer."""
         known, data = _groups(records), tuple(dict.fromkeys(map(_target, records)))
-        found = [
-            Difference(where, first, second, paired)
-            for where in data
-            for first in known
-            for second in _references(first, known, where)
-            if (paired := _paired(first, second, where)) is not None
-        ]
-        return cls(known, data, tuple(found))
+        differences = []
+        for target in data:
+            for first in known:
+                for second in _references(first, known, target):
+                    paired = _paired(first, second, target)
+                    if paired is not None:
+                        differences.append(Difference(target, first, second, paired))
+        return cls(known, data, tuple(differences))
 
     @property
     def has_dense(self) -> bool:
@@ -221,18 +221,16 @@ def _references(first: Group, known: Sequence[Group], data: str) -> list[Group]:
     arms = list(dict.fromkeys(group.arm for group in known))
     nearest: dict[tuple[str, str], Group] = {}
     for other in known:
-        beside = (other.home, other.model) == (first.home, first.model)
-        at_home = (other.arm, other.home, other.model) == (
-            first.arm,
-            data,
-            first.model,
-        ) and first.home != data
+        if other.model != first.model or not other.on(data):
+            continue
+        same_home = other.home == first.home
+        found_there = first.home != data and (other.arm, other.home) == (first.arm, data)
         # Of two arms the first named stands first; a control always stands second.
         after = (first.control, arms.index(first.arm)) < (other.control, arms.index(other.arm))
         like = _apart(first, other) < math.log(_LIKE)
-        if not other.on(data) or not (
-            (beside and other.dense) or (like and (at_home or (beside and after)))
-        ):
+        to_dense = same_home and other.dense
+        to_ticket = like and (found_there or (same_home and after))
+        if not (to_dense or to_ticket):
             continue
         best = nearest.setdefault((other.arm, other.home), other)
         if _apart(first, other) < _apart(first, best):
@@ -248,12 +246,16 @@ def _paired(first: Group, second: Group, data: str) -> Paired | None:
     """Compare two groups within replicates; a ticket and the unpruned network only if they
     start from one point.
     """
-    one, other = first.on(data), second.on(data)
-    both = [seed for seed in one if seed in other]
-    if second.dense:
-        both = [seed for seed in both if one[seed]["rewind_digest"] == other[seed]["rewind_digest"]]
-    found = [one[seed]["test_accuracy"] - other[seed]["test_accuracy"] for seed in both]
-    return statistics.paired(found) if found else None
+    differences = []
+    results_of_second = second.on(data)
+    for seed, result in first.on(data).items():
+        reference = results_of_second.get(seed)
+        if reference is None:
+            continue
+        if second.dense and result["rewind_digest"] != reference["rewind_digest"]:
+            continue
+        differences.append(result["test_accuracy"] - reference["test_accuracy"])
+    return statistics.paired(differences) if differences else None
 
 
 def matrix_grid(matrix: Matrix) -> Grid:
@@ -335,13 +337,17 @@ def sentences(matrix: Matrix) -> list[str]:
 
     Of each pair of arms the sparsest is told.
     """
-    pairs = {
-        (one.data, one.first.arm, one.first.home, one.second.arm, one.second.home): one
-        for one in matrix.differences
-        if one.first.home != one.data and not one.first.control
-        if one.second.dense or one.second.control or one.second.home == one.data
-    }
-    dense_first = sorted(pairs.values(), key=lambda one: (not one.second.dense, one.second.control))
+    sparsest: dict[tuple[str, ...], Difference] = {}
+    for one in matrix.differences:
+        first, second = one.first, one.second
+        if first.home == one.data or first.control:
+            continue
+        if second.dense or second.control or second.home == one.data:
+            # Differences come from dense to sparse, so that the last of a pair stands.
+            sparsest[one.data, first.arm, first.home, second.arm, second.home] = one
+    dense_first = sorted(
+        sparsest.values(), key=lambda one: (not one.second.dense, one.second.control)
+    )
     said = [_in_words(matrix, one) for one in dense_first[:_MOST_TOLD]]
     more = len(matrix.differences) - len(said)
     return said + (

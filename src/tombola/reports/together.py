@@ -96,12 +96,16 @@ def sentences(parts: Sequence[Part]) -> list[str]:
     Runs that are not paired with it are named first, with what their data differ in.
     """
     said = []
-    apart = {part.label: fields for part in parts[1:] if (fields := other_data(parts[0], part))}
-    if apart:
-        fields = list(dict.fromkeys(field for of in apart.values() for field in of))
+    unpaired, entries = [], dict[str, None]()  # entries in order, each once
+    for part in parts[1:]:
+        differing = other_data(parts[0], part)
+        if differing:
+            unpaired.append(part.label)
+            entries |= dict.fromkeys(differing)
+    if unpaired:
         said.append(
-            f"{listed(list(apart))} {'is' if len(apart) == 1 else 'are'} not paired with "
-            f"{parts[0].label}: other test data ({', '.join(fields)})."
+            f"{listed(unpaired)} {'is' if len(unpaired) == 1 else 'are'} not paired with "
+            f"{parts[0].label}: other test data ({', '.join(entries)})."
         )
     for part in parts[1:]:
         for arm in (DENSE, *_searching(parts)):
@@ -129,13 +133,13 @@ def other_data(one: Part, other: Part) -> list[str]:
     >>> other_data(one, other)
     ['data.name']
     """
-    return [
-        name
-        for name, value in other.settings.items()
-        if name.split(".")[0] == "data"
-        and name.split(".")[1] not in _SAME_TEST
-        and value != one.settings.get(name)
-    ]
+    names = []
+    for name, value in other.settings.items():
+        section, _, entry = name.partition(".")
+        changes_test = section == "data" and entry.split(".")[0] not in _SAME_TEST
+        if changes_test and value != one.settings.get(name):
+            names.append(name)
+    return names
 
 
 def grids(parts: Sequence[Part]) -> list[Grid]:
@@ -280,8 +284,10 @@ def places_of(parts: Sequence[Part]) -> tuple[str, list[Any]]:
 
 
 def _number(value: Any) -> float | None:
-    one = value[0] if isinstance(value, list) and len(value) == 1 else value
-    return one if isinstance(one, int | float) and not isinstance(one, bool) else None
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None
 
 
 def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
@@ -324,7 +330,8 @@ def settings_grid(parts: Sequence[Part]) -> Grid:
     columns = settings | {
         "replicates": [str(aggregate.replicates(part.records)) for part in parts],
         f"dense {metric.head}": [
-            "" if one is None else _told(one, metric.scale, metric.digits) for one in dense
+            "" if one is None else _mean_and_deviation(one, metric.scale, metric.digits)
+            for one in dense
         ],
     }
     labels = [part.label for part in parts]
@@ -362,7 +369,7 @@ def _plain(value: Any) -> str:
     return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
 
 
-def _told(of: Spread, factor: float = 100, digits: int = 2) -> str:
+def _mean_and_deviation(of: Spread, factor: float = 100, digits: int = 2) -> str:
     spread = "" if of.deviation is None else f" ± {factor * of.deviation:,.{digits}f}"
     return f"{factor * of.mean:,.{digits}f}{spread}"
 
@@ -374,7 +381,9 @@ def _values_grid(parts: Sequence[Part], title: str, key: str, factor: float, dig
             cells = []
             for part in parts:
                 found = [value.value for value in _values(part, arm, density, key).values()]
-                cells.append(_told(aggregate.spread(found), factor, digits) if found else "")
+                cells.append(
+                    _mean_and_deviation(aggregate.spread(found), factor, digits) if found else ""
+                )
             if any(cells):
                 same = rows and percent(density) == next(row[0] for row in reversed(rows) if row[0])
                 rows.append(["" if same else percent(density), arm, *cells])
