@@ -64,14 +64,14 @@ def lay_out(
 
 def _contents(layout: Layout, names: Sequence[str], evidence: Any) -> list[Content]:
     """Return what the sections of these names show, without those that show nothing."""
-    found = []
+    contents = []
     for name in names:
         with catalogue.own_code(name, "sections"):
             section = find(name, layout.of)
             content = content_of(section, evidence)
             if content is not None:
-                found.append(content)
-    return found
+                contents.append(content)
+    return contents
 
 
 def find(name: str, of: Kind) -> Section[Any]:
@@ -87,12 +87,12 @@ def find(name: str, of: Kind) -> Section[Any]:
     >>> find("costs", "run").of
     'run'
     """
-    made = catalogue.entry(_PACKAGE, name)()
-    if not isinstance(made, Section):
+    section = catalogue.entry(_PACKAGE, name)()
+    if not isinstance(section, Section):
         raise ConfigError(f"{shown(name)} is no section: it is no tombola.reports.section.Section")
-    if made.of != of:
-        raise ConfigError(f"the section {shown(name)} is made from a {made.of}, not from a {of}")
-    return made
+    if section.of != of:
+        raise ConfigError(f"the section {shown(name)} is made from a {section.of}, not from a {of}")
+    return section
 
 
 def content_of(section: Section[Any], evidence: Any) -> Content | None:

@@ -34,8 +34,8 @@ class _Alike:
     @property
     def pruned(self) -> float:
         """Weights that both prune, of all."""
-        whole = self.overlap
-        return (whole.before - sum(whole.kept) + whole.common) / whole.before
+        weights = self.overlap.before
+        return (weights - sum(self.overlap.kept) + self.overlap.common) / weights
 
 
 def _alike(
@@ -183,20 +183,22 @@ def _collapses(records: Sequence[Record], asked: Asked) -> list[_Collapse]:
     """
     found = []
     for arm in aggregate.arms(records):
-        own = [
+        tickets = [
             record
             for record in records
             if record["arm"] == arm and record["round"] and record["density"] < 1
         ]
         # the last round first, so that the first one stands
-        own.sort(key=lambda record: -int(record["round"]))
+        tickets.sort(key=lambda record: -int(record["round"]))
         ended = {k: collapse for (of, k), collapse in asked.collapsed.items() if of == arm}
-        if not ended and not any("collapsed" in record or record.get("layers") for record in own):
+        if not ended and not any(
+            "collapsed" in record or record.get("layers") for record in tickets
+        ):
             continue
         rounds = {k: index for k, (index, _) in ended.items()}
-        layers = {name for _, names in ended.values() for name in names}
+        layers = set[str]().union(*(names for _, names in ended.values()))
         candidates: dict[int, int] = {}
-        for record in own:
+        for record in tickets:
             empty = {name for name, (kept, _) in (record.get("layers") or {}).items() if not kept}
             empty |= set(record.get("collapsed") or ())
             if empty:
@@ -204,16 +206,24 @@ def _collapses(records: Sequence[Record], asked: Asked) -> list[_Collapse]:
                 layers |= empty
             if any(0 in kept for kept in (record.get("candidate_layers") or {}).values()):
                 candidates[record["replicate"]] = record["round"]
-        wide = any(
-            len(kept) > 1
-            for record in own
-            for kept in (record.get("candidate_layers") or {}).values()
-        )
-        number = len({record["replicate"] for record in own} | set(ended))
+        partitions = max(map(_partitions, tickets), default=1)
+        number = len({record["replicate"] for record in tickets} | set(ended))
         found.append(
-            _Collapse(arm, number, rounds, tuple(sorted(layers)), candidates if wide else None)
+            _Collapse(
+                arm,
+                number,
+                rounds,
+                tuple(sorted(layers)),
+                candidates if partitions > 1 else None,
+            )
         )
     return found
+
+
+def _partitions(record: Record) -> int:
+    """Return how many candidates a record has layers of; at least 1."""
+    layers = record.get("candidate_layers") or {}
+    return max(map(len, layers.values()), default=1)
 
 
 def collapse_lines(records: Sequence[Record], asked: Asked) -> list[str]:

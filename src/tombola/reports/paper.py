@@ -73,26 +73,22 @@ def printed(recipe: str, data: str, model: str) -> Printed | None:
     >>> printed("cifar100-resnet18-halves", "fashion_mnist", "lenet5") is None
     True
     """
-    known = {name: whole for name, whole in _table().items() if whole["of"] == [data, model]}
-    found = max(
-        (name for name in known if recipe == name or recipe.startswith(f"{name}-")),
-        key=len,
-        default=None,
-    )
-    if found is None:
+    table = _table()
+    matching = []
+    for name, entry in table.items():
+        is_recipe = recipe == name or recipe.startswith(f"{name}-")
+        if is_recipe and entry["of"] == [data, model]:
+            matching.append(name)
+    if not matching:
         return None
-    whole = known[found]
-    points = tuple(
-        Point(
-            one["arm"],
-            one["sparsity"] / 100,
-            one["accuracy"] / 100,
-            one["rounds"],
-            one.get("minutes"),
+    entry = table[max(matching, key=len)]
+    points = []
+    for point in entry["points"]:
+        sparsity, accuracy = point["sparsity"] / 100, point["accuracy"] / 100
+        points.append(
+            Point(point["arm"], sparsity, accuracy, point["rounds"], point.get("minutes"))
         )
-        for one in whole["points"]
-    )
-    return Printed(whole["source"], whole["dense"] / 100, points, whole.get("note", ""))
+    return Printed(entry["source"], entry["dense"] / 100, tuple(points), entry.get("note", ""))
 
 
 @functools.cache

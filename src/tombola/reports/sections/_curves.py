@@ -19,12 +19,12 @@ class Curves(Section[OneRun]):
         records, metric = evidence.records, evidence.asked.metric
         arms = aggregate.arms(records)
         tickets = [record for record in records if record.get("curve") and record["arm"] in arms]
-        found = {}
+        charts = {}
         for density in evidence.asked.at:
             if any(record["density"] <= density for record in tickets):
-                found[f"curves-{percent(density)}"] = Figure(
+                charts[f"curves-{percent(density)}"] = Figure(
                     figures.curves(records, density, metric),
                     f"Validation {metric.title} while training the first tickets at or below "
                     f"{percent(density)} % density, and the dense network. Mean of the replicates.",
                 )
-        return found
+        return charts

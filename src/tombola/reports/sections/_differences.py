@@ -31,7 +31,7 @@ class Differences(Section[OneRun]):
         }
 
     def grid(self, evidence: OneRun) -> Sequence[Grid]:
-        others = list(dict.fromkeys(one.other for one in _between_arms(evidence)))
+        others = list(dict.fromkeys(compared.other for compared in _between_arms(evidence)))
         grids = [decisions.tests_grid(evidence.records, evidence.asked)]
         if others:
             grids.insert(0, decisions.comparison_grid(evidence.records, evidence.asked, others))
@@ -42,5 +42,5 @@ class Differences(Section[OneRun]):
 
 
 def _between_arms(evidence: OneRun) -> list[Comparison]:
-    found = decisions.comparisons(evidence.records, evidence.asked)
-    return [one for one in found if one.other != DENSE]
+    compared = decisions.comparisons(evidence.records, evidence.asked)
+    return [comparison for comparison in compared if comparison.other != DENSE]

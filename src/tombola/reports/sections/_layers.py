@@ -18,15 +18,15 @@ class Layers(Section[OneRun]):
         return masks.collapse_lines(evidence.records, evidence.asked)
 
     def chart(self, evidence: OneRun) -> Mapping[str, Figure]:
-        found = {}
+        charts = {}
         for arm in _arms_with_layers(evidence)[:_MOST]:
-            found[f"layers-{arm}"] = Figure(
+            charts[f"layers-{arm}"] = Figure(
                 figures.layers(evidence.records, arm),
                 f"Where {arm} leaves its weights: what it keeps of each layer over the density of "
                 "the whole network; dashed: as much of each. A layer that falls off nears "
                 "collapse.",
             )
-        return found
+        return charts
 
     def grid(self, evidence: OneRun) -> Sequence[Grid]:
         return [masks.collapse_grid(evidence.records, evidence.asked)]
@@ -34,8 +34,9 @@ class Layers(Section[OneRun]):
 
 def _arms_with_layers(evidence: OneRun) -> list[str]:
     """Return the arms that search and whose tickets say what they keep of each layer."""
-    told = {
-        record["arm"] for record in evidence.records if record["round"] and record.get("layers")
-    }
-    drawn = evidence.asked.drawn & told
+    with_layers = set()
+    for record in evidence.records:
+        if record["round"] and record.get("layers"):
+            with_layers.add(record["arm"])
+    drawn = evidence.asked.drawn & with_layers
     return [arm for arm in aggregate.arms(evidence.records) if arm in drawn]

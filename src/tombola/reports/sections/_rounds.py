@@ -25,14 +25,14 @@ class Rounds(Section[OneRun]):
 
     def chart(self, evidence: OneRun) -> Mapping[str, Figure]:
         records, metric = evidence.records, evidence.asked.metric
-        found = {"density": Figure(figures.density_over_round(records), _CAPTION)}
+        charts = {"density": Figure(figures.density_over_round(records), _CAPTION)}
         drawn = [arm for arm in aggregate.arms(records) if arm in evidence.asked.drawn]
         if len(drawn) > 1:
             # For papers; on the page the two scales are the first chart and the one above.
             both = panels.metric_and_rounds(records, drawn, metric)
-            found[f"{metric.name}-and-rounds"] = Figure(both)
-            found["rounds"] = Figure(panels.rounds(records, drawn, metric))
-        return found
+            charts[f"{metric.name}-and-rounds"] = Figure(both)
+            charts["rounds"] = Figure(panels.rounds(records, drawn, metric))
+        return charts
 
     def grid(self, evidence: OneRun) -> Sequence[Grid]:
         return table.recorded_grids(evidence.records, evidence.asked)

@@ -19,10 +19,10 @@ class Stability(Section[OneRun]):
 
     def chart(self, evidence: OneRun) -> Mapping[str, Figure]:
         records, metric = evidence.records, evidence.asked.metric
-        found = {}
+        charts = {}
         for arm in decisions.connected(records):
             rows = decisions.line_rows(records, arm, evidence.asked)
-            found[f"line-{arm}"] = Figure(
+            charts[f"line-{arm}"] = Figure(
                 figures.line(rows, metric),
                 f"Test {metric.error_title} on the straight line between two trainings of one "
                 f"ticket, in two orders of the data: those of {arm}, and the dense network. A "
@@ -35,8 +35,8 @@ class Stability(Section[OneRun]):
         )
         if stable is not None:
             caption += f" Stable where it is below {percent(stable)} points (dashed)."
-        found["barrier"] = Figure(figures.barrier(records, stable, metric), caption)
-        return found
+        charts["barrier"] = Figure(figures.barrier(records, stable, metric), caption)
+        return charts
 
     def grid(self, evidence: OneRun) -> Sequence[Grid]:
         return [decisions.barrier_grid(evidence.records, evidence.asked.metric)]

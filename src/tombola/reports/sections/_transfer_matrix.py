@@ -17,10 +17,10 @@ class TransferMatrix(Section[Transfer]):
         return bool(evidence.matrix.groups)
 
     def chart(self, evidence: Transfer) -> Mapping[str, Figure]:
-        whole = evidence.matrix
-        names = [whole.name(group) for group in whole.groups]
-        chart = figures.matrix(matrix.cells(whole), names, whole.data)
-        return {"matrix": Figure(chart, matrix.caption(whole))}
+        results = evidence.matrix
+        names = [results.name(group) for group in results.groups]
+        chart = figures.matrix(matrix.cells(results), names, results.data)
+        return {"matrix": Figure(chart, matrix.caption(results))}
 
     def grid(self, evidence: Transfer) -> Sequence[Grid]:
         return [matrix.matrix_grid(evidence.matrix)]
