@@ -123,6 +123,13 @@ def test_plain_data_is_what_yaml_gives():
     assert from_yaml("[&n 5, {*n : *n}]", "x") == [5, {"5": 5}]
 
 
+def test_own_entries_win_over_merged_ones_and_of_several_mappings_the_first_wins():
+    text = "a: &a {x: 1, rate: 1}\nb: &b {<<: *a, x: 2, rate: 2}\n"
+    assert from_yaml(f"{text}c: {{<<: *b}}", "x")["c"] == {"x": 2, "rate": 2}
+    assert from_yaml(f"{text}c: {{<<: [*a, *b]}}", "x")["c"] == {"x": 1, "rate": 1}
+    assert from_yaml(f"{text}c: {{<<: [*b, *a], x: 3}}", "x")["c"] == {"x": 3, "rate": 2}
+
+
 def test_a_file_that_never_ends_and_one_that_is_too_long_are_refused(tmp_path):
     path = tmp_path / "long.yaml"
     path.write_text(TINY + "# " + "x" * 2**18)

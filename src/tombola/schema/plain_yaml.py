@@ -67,8 +67,6 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self._depth = 0
         self._line = 1  # of what is being made, for errors that do not say where they are
-        # The mappings whose merge keys are put in: what comes with them may stand there twice.
-        self._flat: set[yaml.Node] = set()
 
     def get_single_data(self) -> Any:
         node = self.get_single_node()
@@ -126,8 +124,6 @@ class _Loader(yaml.SafeLoader):
         self.flatten_mapping(node)
         pairs = []
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _wrong("a key is a text, not a list or a mapping", key)
             # A key is a name; to YAML 1.1 the bare word `on` is true.
             name = yaml.ScalarNode(f"{_TAGS}str", key.value, key.start_mark, key.end_mark)
             pairs.append((name, value))
@@ -135,24 +131,48 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put in what merge keys refer to; before that, refuse a key that is given twice."""
-        if node not in self._flat:
-            _check_keys(node)
-            self._flat.add(node)
-        super().flatten_mapping(node)
+        """Put in what merge keys refer to, and refuse a key that is given twice.
+
+        A mapping's own entries win over merged ones, and of the mappings in a list the first wins.
+        The library's own function is not used, as versions of it differ in this.
+        """
+        merged: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
+        own: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _wrong("a key is a text, not a list or a mapping", key)
+            if key.tag == f"{_TAGS}merge":
+                for mapping in reversed(_mappings_to_merge(value)):
+                    self.flatten_mapping(mapping)
+                    for entry in mapping.value:
+                        merged[entry[0].value] = entry
+            elif key.value in own:
+                raise ConfigError(
+                    f"{shown(key.value)} is given twice in the mapping that begins in line "
+                    f"{node.start_mark.line + 1}"
+                )
+            else:
+                own[key.value] = (key, value)
+        node.value = list((merged | own).values())
 
 
-def _check_keys(node: yaml.MappingNode) -> None:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.tag == f"{_TAGS}merge" or not isinstance(key, yaml.ScalarNode):
-            continue
-        if key.value in seen:
-            raise ConfigError(
-                f"{shown(key.value)} is given twice in the mapping that begins in line "
-                f"{node.start_mark.line + 1}"
+def _mappings_to_merge(node: yaml.Node) -> list[yaml.MappingNode]:
+    """Return the mappings that a merge key refers to: one, or those of a list."""
+    expected = "a mapping or list of mappings"
+    nodes = [node]
+    if isinstance(node, yaml.SequenceNode):
+        expected = "a mapping"
+        nodes = node.value
+    mappings = []
+    for merged in nodes:
+        if not isinstance(merged, yaml.MappingNode):
+            kind = "scalar" if isinstance(merged, yaml.ScalarNode) else "sequence"
+            raise _wrong(
+                f"while constructing a mapping, expected {expected} for merging, but found {kind}",
+                merged,
             )
-        seen.add(key.value)
+        mappings.append(merged)
+    return mappings
 
 
 def _wrong(what: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
