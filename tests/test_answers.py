@@ -325,14 +325,10 @@ def results(arms):
     ids=lambda names: "+".join(names) or "none",
 )
 def test_a_verdict_hangs_on_the_controls_of_its_own_arm_alone(chosen):
-    arms = {
-        name: {"method": "lth"} | arm
-        for name, arm in (ARMS | {name: CONTROLS[name] for name in chosen}).items()
-    }
-    records, at = results(arms), [0.5, 0.25]
-    found = decisions.verdicts(
-        records, of_recipe(ARMS | {n: CONTROLS[n] for n in chosen}, margin=0.01, at=at)
-    )
+    arms = ARMS | {name: CONTROLS[name] for name in chosen}
+    records = results({name: {"method": "lth"} | arm for name, arm in arms.items()})
+    at = [0.5, 0.25]
+    found = decisions.verdicts(records, of_recipe(arms, margin=0.01, at=at))
     assert [(one.arm, one.density) for one in found] == [
         (arm, density) for arm in ("lth", "colt-2", "matched") for density in at
     ]

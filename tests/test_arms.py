@@ -245,9 +245,11 @@ def test_matched_arms_keep_what_their_sources_keep(done):
 
 
 def test_as_many_weights_in_all_are_not_as_many_in_each_layer(done):
-    of = {arm: [kept_by_group(done.ticket(arm, index).mask, per_layer) for index in range(1, ROUNDS + 1)]
-          for arm in ("colt-2", "matched", "per-layer")}  # fmt: skip
-    assert of["per-layer"] == of["colt-2"] != of["matched"]
+    def kept_by_layer(arm):
+        masks = [done.ticket(arm, index).mask for index in range(1, ROUNDS + 1)]
+        return [kept_by_group(mask, per_layer) for mask in masks]
+
+    assert kept_by_layer("per-layer") == kept_by_layer("colt-2") != kept_by_layer("matched")
 
 
 def test_the_union_keeps_what_any_partition_keeps(done):
@@ -398,6 +400,10 @@ def test_one_real_and_one_random_cut_come_from_one_training_on_the_first_partiti
     assert same(done.ticket("real-and-random", 1).mask, intersect([one, two]))
 
 
+def samples_to_evaluate(record):
+    return [cost.samples for cost in costs_of(record) if cost.role == "evaluation"]
+
+
 def searches(done, arm, index):
     return [cost.training for cost in costs_of(done.record(arm, index)) if cost.role == "search"]
 
@@ -405,9 +411,12 @@ def searches(done, arm, index):
 def test_of_partitions_by_seeds_the_first_is_lths_training_in_round_1(done, world):
     _, task, _ = world
     jobs = {job.digest(task.digest): job for job in done.jobs}
-    lth, seeds = (
-        [d for d in searches(done, arm, 1) if jobs[d].last is None] for arm in ("lth", "by-seeds")
-    )
+
+    def to_the_end(arm):
+        """The searches of round 1 that do not stop at the rewind point."""
+        return [digest for digest in searches(done, arm, 1) if jobs[digest].last is None]
+
+    lth, seeds = to_the_end("lth"), to_the_end("by-seeds")
     assert len(lth) == 1
     assert len(seeds) == 2
     assert seeds[0] == lth[0]
@@ -421,10 +430,7 @@ def test_equal_steps_train_twice_as_long_to_search_and_evaluate_as_everybody(don
         if not point:
             assert long["samples_seen_search"] == 2 * plain["samples_seen_search"]
         assert long["samples_seen_search"] > 1.9 * (plain["samples_seen_search"] - point)
-        evaluations = [
-            [c.samples for c in costs_of(r) if c.role == "evaluation"] for r in (long, plain)
-        ]
-        assert evaluations[0] == evaluations[1]
+        assert samples_to_evaluate(long) == samples_to_evaluate(plain) != []
     assert done.record("equal-steps", 1)["mask_digest"] != done.record("colt-2", 1)["mask_digest"]
     assert done.record("equal-steps", 1)["arm_digest"] != done.record("colt-2", 1)["arm_digest"]
 
@@ -570,14 +576,11 @@ def test_rounds_that_are_evaluated_later_are_trained_then_and_cost_as_if_they_ha
     }
     for arm in ("colt-2", "random", "at-end"):
         densities = [r["density"] for r in straight.of(arm)]
-        crossing = [
-            next(i for i, d in enumerate(densities) if d <= target) for target in (0.6, 0.45)
-        ]
-        assert {i for name, i in places(straight) if name == arm} == {
-            0,
-            *crossing,
-            *(i - 1 for i in crossing),
-        }
+        expected = {0}
+        for target in (0.6, 0.45):
+            crossing = next(i for i, density in enumerate(densities) if density <= target)
+            expected |= {crossing - 1, crossing}
+        assert {i for name, i in places(straight) if name == arm} == expected
     assert kept(straight) == expected_to_stay(straight, keep)
     every = go(tmp_path / "b", few(keep=keep))
     for record in straight.outcome.records:

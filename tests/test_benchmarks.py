@@ -189,7 +189,7 @@ def test_the_list_names_every_row_with_its_goals(capsys):
 
 
 def test_the_goals_are_those_of_the_issue():
-    goals = {name: [str(goal) for goal in rows.get(name).ROW.goals] for name in rows.names()}
+    goals = {name: list(map(str, rows.get(name).ROW.goals)) for name in rows.names()}
     assert goals == {
         "lenet-300-100": [">= 8 x"],
         "lenet5": [">= 4 x"],

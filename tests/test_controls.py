@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.layouts import ticket_file
+from tests.toys import equal
 
 from tombola.experiments.experiment import run
 from tombola.masks.controls import draw, shuffle
@@ -26,10 +27,6 @@ START = {
     "bias": torch.tensor([7.0, 8]),
     "steps": torch.tensor(3),
 }
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def copied(tensors):

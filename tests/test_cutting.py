@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.toys import equal
 
 from tombola.ground.errors import InputError
 from tombola.masks.masks import count, intersect, nested, union
@@ -17,10 +18,6 @@ from tombola.scores.context import Context
 from tombola.search.cutting import keep_any, keep_common
 
 CONTEXT = Context({}, seed=0)
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def absolute(state):
@@ -153,11 +150,23 @@ def test_exact_counts_are_met_in_every_group_with_nested_candidates(scope, case,
 # ---- a search for the common count as second implementation
 
 
+def copied(mask):
+    return {name: keep.clone() for name, keep in mask.items()}
+
+
+def places_kept(mask):
+    """The name and the position of each weight that a mask of flat tensors keeps."""
+    places = []
+    for name, keep in mask.items():
+        places += [(name, position) for position in range(keep.numel()) if keep[position]]
+    return places
+
+
 def by_search(mask, states, target, scope):
     """The candidates of the smallest common count that keeps enough, less the surplus in
     partition 1's order.
     """
-    candidates = [{name: keep.clone() for name, keep in mask.items()} for _ in states]
+    candidates = [copied(mask) for _ in states]
     for name, group in scope(mask).items():
         part = {n: mask[n] for n in group.names}
 
@@ -170,7 +179,7 @@ def by_search(mask, states, target, scope):
         smallest = bisect.bisect_left(range(count(part) + 1), target[name], key=common_weights)
         found = cut(smallest)
         both = intersect(found)
-        places = [(n, i) for n in group.names for i in range(both[n].numel()) if both[n][i]]
+        places = places_kept(both)
         assert 0 <= len(places) - target[name] < len(states)
         places.sort(key=lambda place: float(states[0][place[0]][place[1]].abs()))
         for n, i in places[: len(places) - target[name]]:
@@ -241,7 +250,7 @@ def union_by_search(mask, states, target, scope):
     """The candidates of the smallest common count whose union has enough, less the surplus of
     those that came last.
     """
-    candidates = [{name: keep.clone() for name, keep in mask.items()} for _ in states]
+    candidates = [copied(mask) for _ in states]
     for name, group in scope(mask).items():
         part = {n: mask[n] for n in group.names}
 
@@ -251,12 +260,7 @@ def union_by_search(mask, states, target, scope):
         smallest = next(c for c in range(count(part) + 1) if count(union(cut(c))) >= target[name])
         found, before = cut(smallest), union(cut(max(0, smallest - 1)))
         joined = union(found)
-        new = [
-            (n, i)
-            for n in group.names
-            for i in range(joined[n].numel())
-            if joined[n][i] and not before[n][i]
-        ]
+        new = [(n, i) for n, i in places_kept(joined) if not before[n][i]]
         surplus = count(joined) - target[name]
         assert 0 <= surplus < len(states)
         new.sort(key=lambda place: float(states[0][place[0]][place[1]].abs()))

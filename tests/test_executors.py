@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.toys import equal
 from torch import nn
 
 from tombola import Classification
@@ -64,10 +65,6 @@ def note_turn(folder) -> Classification:
 def job(seed=0, **settings) -> Job:
     settings = {"epochs": 2, "batch_size": 16, "lr": 0.1, "momentum": 0.9} | settings
     return Job(TASK.initial_state(), ones(TASK.model), Training(**settings), seed)
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def same(one, other):

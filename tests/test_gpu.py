@@ -120,5 +120,5 @@ def test_a_run_on_the_gpu_names_it_and_can_be_done_again(tmp_path):
     first, again = (run(recipe(), runs=tmp_path / name, workers=1) for name in ("a", "b"))
     assert first.complete
     assert "device: cuda" in (first.folder / "recipe.yaml").read_text()
-    digests = [[record["mask_digest"] for record in outcome.records] for outcome in (first, again)]
-    assert digests[0] == digests[1]
+    masks = [record["mask_digest"] for record in first.records]
+    assert [record["mask_digest"] for record in again.records] == masks

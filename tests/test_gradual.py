@@ -251,10 +251,9 @@ def test_the_report_charges_controls_for_each_density_by_itself_too_and_has_no_r
     outcome,
 ):
     rows = aggregate.by_target(outcome.records, (0.5, 0.2), outcome.asked.made_of)
-    trainings = {
-        arm: [row.trainings for row in rows if row.arm == arm]
-        for arm in aggregate.arms(outcome.records)
-    }
+    trainings = {arm: [] for arm in aggregate.arms(outcome.records)}
+    for row in rows:
+        trainings[row.arm].append(row.trainings)
     assert trainings == {"gradual": [2, 2], "as-trained": [1, 1], "reinitialised": [2, 2]}
     assert aggregate.kept_per_round(outcome.records, outcome.asked.made_of) == {}
     assert "kept per round" not in (outcome.folder / "summary.md").read_text()

@@ -453,7 +453,9 @@ class Lookahead(torch.optim.Optimizer):
     def __init__(self, optimizer, k=2, alpha=0.5):
         self.optimizer, self.k, self.alpha, self.steps = optimizer, k, alpha, 0
         self.param_groups, self.state = optimizer.param_groups, defaultdict(dict)
-        self.slow = [[p.detach().clone() for p in group["params"]] for group in self.param_groups]
+        self.slow = []
+        for group in self.param_groups:
+            self.slow.append([fast.detach().clone() for fast in group["params"]])
 
     def zero_grad(self, set_to_none=True):
         self.optimizer.zero_grad(set_to_none)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.toys import equal
 from torch import nn
 
 from tombola import Classification
@@ -65,10 +66,6 @@ def job_on(task, **settings) -> Job:
     mask["conv.weight"][1:3] = False
     settings = {"epochs": 4, "batch_size": 16, "lr": 0.1} | settings
     return Job(task.initial_state(), mask, Training(**settings), seed=0)
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_pruned_weights_of_a_trained_state_are_plus_zero(task):

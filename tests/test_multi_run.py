@@ -109,12 +109,17 @@ def test_the_plans_of_all_variants_are_printed(recipe, tmp_path, capsys):
     ]  # fmt: skip
 
 
+def of_dense(run):
+    """The test accuracy of the dense network by replicate."""
+    dense = [record for record in run.records if record["round"] == 0]
+    return {record["replicate"]: record["test_accuracy"] for record in dense}
+
+
 def test_the_page_says_in_what_the_runs_differ_and_how_much_it_matters(folder, two):
     text = (folder / "rates-together" / "summary.md").read_text()
     assert "What does training.lr change? Beside each other: slow, fast." in text
-    records = [[r for r in run.records if r["round"] == 0] for run in two]
-    dense = [{r["replicate"]: r["test_accuracy"] for r in own} for own in records]
-    mean = 100 * sum(dense[1][k] - dense[0][k] for k in range(3)) / 3
+    slow, fast = map(of_dense, two)
+    mean = 100 * sum(fast[k] - slow[k] for k in range(3)) / 3
     differs = "dense of fast is more accurate than dense of slow at 100 % density"
     assert f"{differs}: {mean:+.2f} \\[" in text
     row = next(line for line in text.splitlines() if line.startswith("| 50 | lth |"))

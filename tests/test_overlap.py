@@ -33,10 +33,10 @@ def test_two_candidates_agree_by_chance_as_the_hypergeometric_distribution(befor
 
 def test_three_candidates_agree_by_chance_as_drawn_ones_do():
     random, before, kept = np.random.default_rng(0), 60, [50, 40, 30]
-    drawn = [
-        len(set.intersection(*(set(random.choice(before, n, replace=False)) for n in kept)))
-        for _ in range(4000)
-    ]
+    drawn = []
+    for _ in range(4000):
+        candidates = [set(random.choice(before, n, replace=False)) for n in kept]
+        drawn.append(len(set.intersection(*candidates)))
     mean, deviation = by_chance(before, kept)
     assert np.mean(drawn) == pytest.approx(mean, abs=4 * deviation / math.sqrt(4000))
     assert np.std(drawn) == pytest.approx(deviation, rel=0.06)

@@ -191,12 +191,12 @@ def of_panels(spec):
             data = next(
                 part["data"] for part in (panel["layer"][0], panel, row, spec) if "data" in part
             )
-            of = found.setdefault(panel["title"]["text"], {})
-            for one in spec["datasets"][data["name"]]:
-                of.setdefault(one["arm"], []).append((round(one["accuracy"], 1), one["at"]))
-    return {
-        title: {arm: sorted(values) for arm, values in of.items()} for title, of in found.items()
-    }
+            boxes = found.setdefault(panel["title"]["text"], {})
+            for value in spec["datasets"][data["name"]]:
+                box = boxes.setdefault(value["arm"], [])
+                box.append((round(value["accuracy"], 1), value["at"]))
+                box.sort()
+    return found
 
 
 def test_tickets_and_dense_networks_are_boxed_at_their_early_stop_and_networks_at_the_end():

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.toys import equal
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune as torch_prune
@@ -76,17 +77,19 @@ def to_the_end(rounds):
             return found, stop.value
 
 
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
 def same_rounds(one, other):
     """Whether two searches agree in every mask, candidate and trained bit."""
-    return len(one) == len(other) and all(
-        equal(a.mask, b.mask)
-        and all(map(equal, a.candidates, b.candidates))
-        and all(equal(t.final, u.final) for t, u in zip(a.trained, b.trained, strict=True))
-        for a, b in zip(one, other, strict=True)
+    return len(one) == len(other) and all(map(same_round, one, other))
+
+
+def same_round(one, other):
+    finals = [trained.final for trained in one.trained]
+    other_finals = [trained.final for trained in other.trained]
+    return (
+        equal(one.mask, other.mask)
+        and len(finals) == len(other_finals)
+        and all(map(equal, one.candidates, other.candidates))
+        and all(map(equal, finals, other_finals))
     )
 
 
@@ -199,8 +202,10 @@ def test_colt_in_the_first_round_is_n_trainings_and_one_overlap(task):
     found = next(search(task, partitions, [0.4]))
     assert [job.part for job in found.jobs] == partitions
     assert [len(trained.final["head.weight"]) for trained in found.trained] == [5, 5]
-    weights = [torch.cat([t.final[n].abs().flatten() for n in found.mask]) for t in found.trained]
-    kept = [w >= w.sort().values[round(0.4 * len(w))] for w in weights]
+    kept = []
+    for trained in found.trained:
+        weights = torch.cat([trained.final[name].abs().flatten() for name in found.mask])
+        kept.append(weights >= weights.sort().values[round(0.4 * len(weights))])
     assert torch.equal(
         torch.cat([keep.flatten() for keep in found.mask.values()]), kept[0] & kept[1]
     )

@@ -51,10 +51,11 @@ def test_the_printed_similarities_are_possible_as_jaccard_and_above_chance(
 def test_masks_drawn_apart_agree_by_chance_in_each_layer_and_not_over_all():
     random = np.random.default_rng(0)
     rates, size = {"a": 0.9, "b": 0.3}, 20_000
-    one, other = (
-        {name: torch.from_numpy(random.random(size) < rate) for name, rate in rates.items()}
-        for _ in "ab"
-    )
+
+    def drawn():
+        return {name: torch.from_numpy(random.random(size) < rate) for name, rate in rates.items()}
+
+    one, other = drawn(), drawn()
     start = {name: torch.from_numpy(random.standard_normal(size)) for name in rates}
     line = {"layers": counted(one, other, start)}
     whole = together(similarities(line))
@@ -93,7 +94,8 @@ def test_rounds_meet_within_a_quarter_of_a_round_and_each_once():
     found = meeting(a, b)
     assert len(found) > 5
     assert all(abs(np.log(a[one] / b[two])) <= 0.25 * -np.log(0.7225) + 1e-12 for one, two in found)
-    assert all(len({pair[k] for pair in found}) == len(found) for k in (0, 1))
+    for rounds in zip(*found, strict=True):
+        assert len(set(rounds)) == len(found)
     # all are near; one is the nearest
     assert meeting({1: 0.5, 2: 0.48, 3: 0.46}, {1: 0.47}) == [(2, 1)]
     assert meeting({1: 0.8}, {1: 0.4}) == meeting({}, {1: 0.4}) == meeting({1: 0.4}, {}) == []
@@ -114,6 +116,10 @@ def whole(tmp_path_factory):
     return go(tmp_path_factory.mktemp("similarity"), recipe(**SMALL))
 
 
+def densities(folder, arm, replicate):
+    return {index: folder.record(arm, replicate, index)["density"] for index in (1, 2, 3)}
+
+
 def test_a_run_counts_what_its_tickets_have_in_common(whole):
     folder = Run(whole.folder)
     lines = folder.similarities()
@@ -123,15 +129,13 @@ def test_a_run_counts_what_its_tickets_have_in_common(whole):
         if line["arms"][0] == "matched"
     ] == [("matched", "colt-2", k, r, r) for k in (0, 1) for r in (1, 2, 3)]
     for k in (0, 1):
-        densities = [
-            {r: folder.record(arm, k, r)["density"] for r in (1, 2, 3)} for arm in ("lth", "colt-2")
-        ]
+        lth, colt = (densities(folder, arm, k) for arm in ("lth", "colt-2"))
         there = [
             tuple(line["rounds"])
             for line in lines
             if line["arms"][0] == "lth" and line["replicate"] == k
         ]
-        assert there == meeting(*densities) != []
+        assert there == meeting(lth, colt) != []
     task = make_task(folder.recipe, None)
     for line in lines:
         tickets = [folder.rounds_done(arm, line["replicate"])[index - 1]

@@ -208,11 +208,10 @@ def test_one_partition_of_colt_equals_lth(tmp_path):
     }
     for of in ("all", "search"):
         made = go(tmp_path / of, skewed_recipe(of, arms=arms, replicates=1))
-        lth, one = (
-            [{**r, "arm": "", "arm_digest": ""} for r in timeless(made.records) if r["arm"] == arm]
-            for arm in arms
-        )
-        assert lth == one
+        by_arm = {arm: [] for arm in arms}
+        for record in timeless(made.records):
+            by_arm[record["arm"]].append(without(record, "arm", "arm_digest"))
+        assert by_arm["lth"] == by_arm["one"] != []
 
 
 def test_a_skewed_search_is_charged_for_its_own_trainings_and_tested_on_all_data(tmp_path):

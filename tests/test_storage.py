@@ -121,9 +121,10 @@ def test_equal_contents_give_equal_files_and_nothing_else_is_left(store, tmp_pat
     for folder, one in ((store, kept), (other, turned)):
         folder.keep(Train, DIGEST, one)
         folder.keep(Measure, DIGEST, Measured(metrics(0.1), None, metrics(0.3), metrics(0.4)))
-    names = [sorted(path.name for path in folder.folder.iterdir()) for folder in (store, other)]
-    assert names == [[f"{DIGEST}.measured", f"{DIGEST}.training"]] * 2
-    for name in names[0]:
+    names = {f"{DIGEST}.measured", f"{DIGEST}.training"}
+    for folder in (store, other):
+        assert {path.name for path in folder.folder.iterdir()} == names
+    for name in names:
         assert (store.folder / name).read_bytes() == (other.folder / name).read_bytes()
 
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from tests.toys import equal
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -89,10 +90,6 @@ def finished(training, *, model=None, mask=None, batches=None, **options):
     for _ in train(model, batches or pictures(), training, mask, loss=loss, seed=0, **options):
         pass
     return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(
