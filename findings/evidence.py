@@ -96,10 +96,10 @@ def differences(
 
 def in_round(folder: str, arm: str, index: int, entry: str) -> list[Any]:
     """Return what each replicate of an arm has in a round, in the record's own unit."""
-    in_round = []
+    by_replicate = []
     for rounds in rounds_of(records(folder), arm).values():
-        in_round += [record[entry] for record in rounds if record["round"] == index]
-    return in_round
+        by_replicate += [record[entry] for record in rounds if record["round"] == index]
+    return by_replicate
 
 
 def accuracies(folder: str, arm: str, index: int, entry: str = "test_accuracy") -> list[float]:

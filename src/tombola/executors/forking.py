@@ -35,10 +35,10 @@ def context() -> BaseContext:
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(list(IMPORTED))
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(list(IMPORTED))
     _begin_server()
-    return found
+    return forkserver
 
 
 def begin() -> None:

@@ -50,8 +50,8 @@ class Worker:
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:
-            told = RuntimeError(f"{type(error).__name__}: {error}")
-            raise told.with_traceback(error.__traceback__) from error
+            failure = RuntimeError(f"{type(error).__name__}: {error}")
+            raise failure.with_traceback(error.__traceback__) from error
 
 
 def in_one_line(error: Exception) -> TrainingError:

@@ -491,9 +491,9 @@ def report(
     notes += _caveats(recipe, records, chosen) + run.notes
     complete = all(run.finished(name, replicate) for name, replicate in keys if replicate in chosen)
     # A merged run has more replicates than the one that its facts were written for.
-    told = dict(run.facts)
-    if told:
-        told["replicates"] = _replicates(recipe)
+    facts_of_all = dict(run.facts)
+    if facts_of_all:
+        facts_of_all["replicates"] = _replicates(recipe)
     making = page.Making(
         _command(recipe, run.path),
         yaml.safe_dump(run.own_recipe.plain(), sort_keys=False),
@@ -522,7 +522,7 @@ def report(
             recipe.name,
             records,
             notes,
-            told,
+            facts_of_all,
             decided,
             making,
             formats,

@@ -66,16 +66,16 @@ class Display:
         if self.quiet or not self.console.is_terminal:
             return
         # Where it is narrow, what a training is for is cut short, and bar, percent and time stay.
-        whole = [Column(no_wrap=True, min_width=width) for width in (4, 7, 0)]
+        uncut = [Column(no_wrap=True, min_width=width) for width in (4, 7, 0)]
         self._bars = Progress(
             TextColumn(
                 "{task.description}",
                 table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
             ),
             BarColumn(bar_width=20 if self.console.width >= 100 else 8),
-            TaskProgressColumn(table_column=whole[0]),
-            TimeElapsedColumn(table_column=whole[1]),
-            TextColumn("{task.fields[left]}", table_column=whole[2]),
+            TaskProgressColumn(table_column=uncut[0]),
+            TimeElapsedColumn(table_column=uncut[1]),
+            TextColumn("{task.fields[left]}", table_column=uncut[2]),
             console=self.console,
             transient=True,
             expand=True,

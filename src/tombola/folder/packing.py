@@ -46,19 +46,19 @@ def pack(run: Path, to: Path) -> Run:
             works in it; the second has something in it.
         DiskError: It cannot be written to.
     """
-    found = Run(run)
+    unpacked = Run(run)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"'{to}' is already there; a run is packed into a new folder")
     with reading(run):
-        predictions = found.predictions() | labelled(found.labels())
+        predictions = unpacked.predictions() | labelled(unpacked.labels())
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(
                 dir=to.parent, prefix=f".{to.name}.", ignore_cleanup_errors=True
             ) as part:
                 layout = Layout(Path(part))
-                write_findings(found, layout)
-                packed = Seals(layout.top, found.digest)
+                write_findings(unpacked, layout)
+                packed = Seals(layout.top, unpacked.digest)
                 packed.write_arrays(layout.packed_predictions, predictions)
                 Path(part).chmod(0o755)
                 Path(part).replace(to)

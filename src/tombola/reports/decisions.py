@@ -102,15 +102,15 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
         records: Of the whole experiment.
         asked: Margin, densities and controls.
     """
-    found: list[Verdict] = []
+    judged: list[Verdict] = []
     if asked.margin is None:
-        return found
+        return judged
     there = set(aggregate.arms(records))
     for arm, controls in asked.controls.items():
         known = [control for control in controls if control in there]
         for density in asked.at if arm in there else ():
             if _both(records, arm, DENSE, density, asked.metric):
-                found.append(
+                judged.append(
                     verdict(
                         records,
                         arm,
@@ -122,7 +122,7 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
                         metric=asked.metric,
                     )
                 )
-    return found
+    return judged
 
 
 @once
@@ -130,7 +130,7 @@ def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
     """Compare the pairs at the densities that both arms have, those of one pair looked at
     together.
     """
-    found = []
+    compared = []
     there = {*aggregate.arms(records), DENSE}
     for arm, other in asked.pairs:
         if not {arm, other} <= there:
@@ -143,7 +143,7 @@ def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
             continue
         # A control is to be beaten; that it is nearly as good is no equality worth the word.
         margin = None if other in asked.controls.get(arm, ()) else asked.margin
-        found += compare_over(
+        compared += compare_over(
             records,
             arm,
             other,
@@ -152,12 +152,18 @@ def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
             margin=margin,
             alpha=asked.alpha,
         )
-    return found
+    return compared
+
+
+def _with_dense(records: Sequence[Record], asked: Asked) -> list[Comparison]:
+    """Return the comparisons with the dense network."""
+    compared = comparisons(records, asked)
+    return [comparison for comparison in compared if comparison.other == DENSE]
 
 
 def _both(records: Sequence[Record], arm: str, other: str, density: float, metric: Metric) -> bool:
-    one, two = (values_at(records, name, density, metric.test) for name in (arm, other))
-    return bool(one.keys() & two.keys())
+    values, other_values = (values_at(records, name, density, metric.test) for name in (arm, other))
+    return bool(values.keys() & other_values.keys())
 
 
 @once
@@ -186,8 +192,11 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     compared = comparisons(records, asked)
     said = [" ".join(of_arm) for of_arm in answer(records, asked)]
     said += hindered(records, asked)
-    lowest = {(one.arm, one.other): one for one in compared if not _in_answer(one, asked)}
-    said += [compared_in_words(one) for one in list(lowest.values())[:_MOST_PAIRS]]
+    lowest: dict[tuple[str, str], Comparison] = {}
+    for comparison in compared:
+        if not _in_answer(comparison, asked):
+            lowest[comparison.arm, comparison.other] = comparison
+    said += map(compared_in_words, list(lowest.values())[:_MOST_PAIRS])
     more = len(lowest) - _MOST_PAIRS
     if more > 0:
         said.append(
@@ -203,8 +212,12 @@ def hindered(records: Sequence[Record], asked: Asked) -> list[str]:
     []
     """
     compared = comparisons(records, asked)
-    told = [one for one in verdicts(records, asked) if one.arm in asked.drawn or not asked.drawn]
-    said = hindrances(told, compared, asked.margin, asked.metric)
+    judged = [
+        ticket
+        for ticket in verdicts(records, asked)
+        if ticket.arm in asked.drawn or not asked.drawn
+    ]
+    said = hindrances(judged, compared, asked.margin, asked.metric)
     return said + _out_of_reach(records, asked, compared)
 
 
@@ -221,7 +234,7 @@ def _out_of_reach(
     records: Sequence[Record], asked: Asked, compared: Sequence[Comparison]
 ) -> list[str]:
     """Say which arms have nothing at any density that is asked for; one line, or none."""
-    there = {one.arm for one in compared if one.other == DENSE}
+    there = {comparison.arm for comparison in compared if comparison.other == DENSE}
     asked_of = {arm for arm, other in asked.pairs if other == DENSE}
     missing = [arm for arm in aggregate.arms(records) if arm in asked_of - there]
     if not missing:
@@ -235,13 +248,17 @@ def _out_of_reach(
     ]
 
 
-def _in_answer(one: Comparison, asked: Asked) -> bool:
+def _in_answer(comparison: Comparison, asked: Asked) -> bool:
     """Whether the answer says what a comparison shows: with the dense network, a control, an
     arm of as many weights.
     """
-    if asked.margin is None or one.p is None:
-        return one.other == DENSE
-    return one.other in (DENSE, *asked.controls.get(one.arm, ()), *asked.matched.get(one.arm, ()))
+    if asked.margin is None or comparison.p is None:
+        return comparison.other == DENSE
+    return comparison.other in (
+        DENSE,
+        *asked.controls.get(comparison.arm, ()),
+        *asked.matched.get(comparison.arm, ()),
+    )
 
 
 def question(records: Sequence[Record], asked: Asked) -> list[str]:
@@ -280,7 +297,7 @@ def differences_legend(records: Sequence[Record], asked: Asked) -> list[str]:
     compared = comparisons(records, asked)
     lines = []
     if compared:
-        n = min(len(one.values) for one in compared)
+        n = min(len(comparison.values) for comparison in compared)
         lines.append(
             "Differences are within replicates, with t intervals; p-values are two-sided and "
             "adjusted over the densities of a pair (Holm). ~ marks densities at which a value is "
@@ -294,8 +311,11 @@ def differences_legend(records: Sequence[Record], asked: Asked) -> list[str]:
                 f"With {n} replicates a rank test (Wilcoxon) cannot come below {0.5**n:.3f} "
                 f"one-sided, {0.5 ** (n - 1):.4g} two-sided."
             )
-        odd = {(one.arm, one.other): one.unpaired for one in compared if one.unpaired}
-        for (arm, other), left_out in odd.items():
+        unpaired = {}
+        for comparison in compared:
+            if comparison.unpaired:
+                unpaired[comparison.arm, comparison.other] = comparison.unpaired
+        for (arm, other), left_out in unpaired.items():
             numbers = ", ".join(map(str, left_out))
             lines.append(
                 f"{arm} - {other}: replicates {numbers} are in one of them alone and left out."
@@ -321,20 +341,26 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return the verdicts, each condition with the limit that was tested, and its bound above
     it, as text.
     """
-    found = verdicts(records, asked)
+    judged = verdicts(records, asked)
     rows = []
-    for one in found:
-        with_dense = one.conditions[:2]
-        controls = "; ".join(_control(condition) for condition in one.conditions[2:])
+    for ticket in judged:
+        with_dense = ticket.conditions[:2]
+        controls = "; ".join(_control(condition) for condition in ticket.conditions[2:])
         rows.append(
-            [one.arm, percent(one.density), one.word, *map(_signed_off, with_dense), controls]
+            [
+                ticket.arm,
+                percent(ticket.density),
+                ticket.word,
+                *map(_signed_off, with_dense),
+                controls,
+            ]
         )
     metric = asked.metric
     first, second = f"{metric.title} - dense", "early stop - dense"
     bounds = {
         condition.of: condition.bound
-        for one in found
-        for condition in one.conditions[:2]
+        for ticket in judged
+        for condition in ticket.conditions[:2]
         if condition.paired
     }
     beyond = ">" if metric.higher else "<"
@@ -355,27 +381,27 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
 def _signed_off(condition: Condition) -> str:
     if condition.paired is None:
         return _BRIEF[condition.cause]
-    told = number(condition, "≥", "≤")
+    text = number(condition, "≥", "≤")
     if condition.p_shown is None:  # nothing was tested, so there is nothing to tick
-        return told
+        return text
     censored = ", censored" if condition.cause == "censored" else ""
-    return f"{told}{censored} {_SIGNS[condition.state]}"
+    return f"{text}{censored} {_SIGNS[condition.state]}"
 
 
 def _control(condition: Condition) -> str:
     return " ".join(filter(None, [condition.other, _signed_off(condition)]))
 
 
-def _deviations(one: Comparison, asked: Asked) -> list[str]:
+def _deviations(comparison: Comparison, asked: Asked) -> list[str]:
     """Return how much the mean difference would vary with the seeds and with the test examples,
     as text.
     """
-    n, deviation = one.paired.n, one.paired.deviation
+    n, deviation = comparison.paired.n, comparison.paired.deviation
     by_seeds = "" if deviation is None else asked.metric.number(deviation / math.sqrt(n))
     right_of_arm, right_of_other = [], []
-    for replicate, (value, other_value) in one.values.items():
-        right = _right(asked, one.arm, replicate, value)
-        other_right = _right(asked, one.other, replicate, other_value)
+    for replicate, (value, other_value) in comparison.values.items():
+        right = _right(asked, comparison.arm, replicate, value)
+        other_right = _right(asked, comparison.other, replicate, other_value)
         if right is None or other_right is None:
             return [by_seeds, ""]
         right_of_arm.append(right)
@@ -388,22 +414,25 @@ def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.f
     """Return whether each test example was right where a value stands; between two rounds a
     share of both.
     """
-    found = [asked.right.get((arm, replicate, index)) for index in value.rounds]
+    predicted = [asked.right.get((arm, replicate, index)) for index in value.rounds]
     known = [
-        share * right for share, right in zip(value.shares, found, strict=True) if right is not None
+        share * right
+        for share, right in zip(value.shares, predicted, strict=True)
+        if right is not None
     ]
-    return np.sum(known, axis=0) if len(known) == len(found) else None
+    return np.sum(known, axis=0) if len(known) == len(predicted) else None
 
 
 def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return each arm's difference from the dense network at each density with its verdict, and
     what the arm took to come to the lowest of them, as text.
     """
-    found = {
-        (one.arm, one.density): one for one in comparisons(records, asked) if one.other == DENSE
+    compared = {
+        (comparison.arm, comparison.density): comparison
+        for comparison in _with_dense(records, asked)
     }
-    judged = {(one.arm, one.density): one for one in verdicts(records, asked)}
-    densities = sorted({density for _, density in found}, reverse=True)
+    judged = {(ticket.arm, ticket.density): ticket for ticket in verdicts(records, asked)}
+    densities = sorted({density for _, density in compared}, reverse=True)
     # A dense network that was trained longer is the same at all densities.
     densities.sort(key=lambda density: density == 1)
     lowest, reached = _lowest_reached(records, asked)
@@ -412,7 +441,7 @@ def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
         cells: list[str] = []
         for density in densities:
             cells += _against_dense(
-                found.get((arm, density)), judged.get((arm, density)), asked.metric
+                compared.get((arm, density)), judged.get((arm, density)), asked.metric
             )
         cost = reached.get(arm)
         cells += [_number(cost.rounds), _number(cost.search)] if cost else ["", ""]
@@ -439,7 +468,7 @@ def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
         title=title,
         labels=["arm"],
         groups=[("", [heads[index] for index in shown])],
-        rows=_labelled_columns(rows, shown) if found else [],
+        rows=_labelled_columns(rows, shown) if compared else [],
     )
 
 
@@ -457,9 +486,9 @@ def _lowest_reached(
     """Return the lowest density asked for that an arm reaches, and what each arm took to it."""
     for density in sorted(asked.at):
         reached = {
-            one.arm: one
-            for one in ledger.to_reach(records, density, asked.made_of)
-            if one.arm != DENSE and one.search is not None
+            cost.arm: cost
+            for cost in ledger.to_reach(records, density, asked.made_of)
+            if cost.arm != DENSE and cost.search is not None
         }
         if reached:
             return density, reached
@@ -477,19 +506,22 @@ _SHORT = {
 
 
 def _against_dense(
-    one: Comparison | None, judged: Verdict | None, metric: Metric
+    comparison: Comparison | None, judged: Verdict | None, metric: Metric
 ) -> tuple[str, str]:
     """Return a difference with its interval, and the verdict, as text."""
-    if one is None:
+    if comparison is None:
         return "", ""
-    mean, interval = one.paired.mean, metric.interval(one.paired.low, one.paired.high)
-    between = "~" if one.interpolated else ""
+    mean, interval = (
+        comparison.paired.mean,
+        metric.interval(comparison.paired.low, comparison.paired.high),
+    )
+    between = "~" if comparison.interpolated else ""
     text = f"{between}{metric.signed(mean)} {interval}".rstrip()
     if judged is not None and judged.word != "no verdict":
         return text, judged.word
-    if one.p is None:
+    if comparison.p is None:
         return text, ""
-    word = one.verdict
+    word = comparison.verdict
     if word.endswith("densities"):  # it would count by itself, and does not of several looks
         return text, f"{word.split()[0]}, unadjusted"
     word = word.replace(" by itself", "")
@@ -502,10 +534,10 @@ def basis(records: Sequence[Record], asked: Asked) -> list[str]:
     >>> basis([], Asked())
     []
     """
-    compared = [one for one in comparisons(records, asked) if one.other == DENSE]
+    compared = _with_dense(records, asked)
     if not compared:
         return []
-    metric, n = asked.metric, max(len(one.values) for one in compared)
+    metric, n = asked.metric, max(len(comparison.values) for comparison in compared)
     lines = []
     if n == 1:
         lines.append("1 replicate, so there are no intervals and no verdicts.")
@@ -520,7 +552,7 @@ def basis(records: Sequence[Record], asked: Asked) -> list[str]:
         lines.append(
             f"Dense: {f'{metric.number(dense.mean)}{deviation} {metric.shown_unit}'.strip()}."
         )
-    if any(one.interpolated for one in compared):
+    if any(comparison.interpolated for comparison in compared):
         lines.append("~ interpolated between two rounds.")
     return [" ".join(lines)]
 
@@ -529,17 +561,17 @@ def tests_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return how certain the differences from the dense network are, as text; these stand in
     `against_dense_grid`.
     """
-    whole = comparison_grid(records, asked, [DENSE])
-    heads = whole.groups[0][1]
+    complete = comparison_grid(records, asked, [DENSE])
+    heads = complete.groups[0][1]
     shown = [index for index, head in enumerate(heads) if head not in ("difference", "outcome")]
     shown = [index for index in shown if not heads[index].endswith("% interval")]
     # Why a column has nothing stands below the table of differences between arms.
     filled: set[int] = set()
-    for row in whole.rows:
+    for row in complete.rows:
         filled |= {index for index, cell in enumerate(row[2:]) if cell}
     shown = [index for index in shown if index in filled]
     rows = []
-    for row in whole.rows:
+    for row in complete.rows:
         cells = [row[2 + index] for index in shown]
         rows.append([row[0].removesuffix(f" - {DENSE}"), row[1], *cells])
     return Grid(
@@ -562,21 +594,25 @@ def comparison_grid(
         others: Only comparisons with these arms; with all if not given.
     """
     rows = []
-    found = [one for one in comparisons(records, asked) if others is None or one.other in others]
-    many = any(one.resampled is not None for one in found)
-    for one in found:
+    compared = [
+        comparison
+        for comparison in comparisons(records, asked)
+        if others is None or comparison.other in others
+    ]
+    many = any(comparison.resampled is not None for comparison in compared)
+    for comparison in compared:
         rows.append(
             [
-                f"{one.arm} - {one.other}",
-                f"{'~' if one.interpolated else ''}{percent(one.density)}",
-                str(len(one.values)),
-                asked.metric.signed(one.paired.mean),
-                asked.metric.interval(one.paired.low, one.paired.high),
-                *([asked.metric.interval(*(one.resampled or (None, None)))] if many else []),
-                one.verdict,
-                "" if one.p is None else f"{one.p:.3f}",
-                *_deviations(one, asked),
-                "" if one.decidable is None else asked.metric.number(one.decidable),
+                f"{comparison.arm} - {comparison.other}",
+                f"{'~' if comparison.interpolated else ''}{percent(comparison.density)}",
+                str(len(comparison.values)),
+                asked.metric.signed(comparison.paired.mean),
+                asked.metric.interval(comparison.paired.low, comparison.paired.high),
+                *([asked.metric.interval(*(comparison.resampled or (None, None)))] if many else []),
+                comparison.verdict,
+                "" if comparison.p is None else f"{comparison.p:.3f}",
+                *_deviations(comparison, asked),
+                "" if comparison.decidable is None else asked.metric.number(comparison.decidable),
             ]
         )
     confidence = f"{percent(1 - asked.alpha)} % interval"
@@ -600,23 +636,23 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows: list[list[str]] = []
     for density in asked.at:
         reached = [
-            one
-            for one in ledger.to_reach(records, density, asked.made_of)
-            if one.arm != DENSE and one.search is not None
+            cost
+            for cost in ledger.to_reach(records, density, asked.made_of)
+            if cost.arm != DENSE and cost.search is not None
         ]
-        for index, one in enumerate(reached):
+        for index, cost in enumerate(reached):
             label = "" if index else percent(density)
             rows.append(
                 [
                     label,
-                    one.arm,
-                    str(one.replicates),
-                    _number(one.rounds),
-                    _number(one.search),
-                    _number(one.own),
-                    _number(one.whole),
-                    _teras(one.flops),
-                    _teras(one.flops_sparse),
+                    cost.arm,
+                    str(cost.replicates),
+                    _number(cost.rounds),
+                    _number(cost.search),
+                    _number(cost.own),
+                    _number(cost.whole),
+                    _teras(cost.flops),
+                    _teras(cost.flops_sparse),
                 ]
             )
     heads = [
@@ -705,11 +741,11 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
     )
 
 
-def _afforded(one: ledger.Afforded | None, replicates: int, metric: Metric) -> list[str]:
-    if one is None:
+def _afforded(ticket: ledger.Afforded | None, replicates: int, metric: Metric) -> list[str]:
+    if ticket is None:
         return ["", ""]
-    some = "" if one.replicates == replicates else f" ({one.replicates})"
-    return [f"{100 * one.density:.2f}", f"{metric.number(one.value)}{some}"]
+    some = "" if ticket.replicates == replicates else f" ({ticket.replicates})"
+    return [f"{100 * ticket.density:.2f}", f"{metric.number(ticket.value)}{some}"]
 
 
 def paper_points(records: Sequence[Record], asked: Asked) -> list[tuple[Point, float]]:
@@ -735,7 +771,9 @@ def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
         except ConfigError:  # an arm that this run has not
             here = []
         reached = [
-            one for one in ledger.to_reach(records, density, asked.made_of) if one.arm == point.arm
+            cost
+            for cost in ledger.to_reach(records, density, asked.made_of)
+            if cost.arm == point.arm
         ]
         rows.append(
             [
@@ -838,18 +876,18 @@ def _least_in_common(shares: Sequence[float]) -> float:
 
 
 def _overlaps(records: Sequence[Record], arm: str, apart: bool) -> dict[int, list[overlap.Overlap]]:
-    own = {
+    of_arm = {
         (record["replicate"], record["round"]): record for record in records if record["arm"] == arm
     }
-    found: dict[int, list[overlap.Overlap]] = {}
-    for (replicate, index), record in own.items():
-        before = None if apart else own.get((replicate, index - 1))
+    by_round: dict[int, list[overlap.Overlap]] = {}
+    for (replicate, index), record in of_arm.items():
+        before = None if apart else of_arm.get((replicate, index - 1))
         if before is None and not apart:
             continue
         layers = overlap.overlaps(before, record)
         if layers:
-            found.setdefault(index, []).append(overlap.together(layers))
-    return found
+            by_round.setdefault(index, []).append(overlap.together(layers))
+    return by_round
 
 
 def connected(records: Sequence[Record]) -> list[str]:
@@ -867,16 +905,16 @@ def _lines_at(records: Sequence[Record], arm: str, asked: Asked) -> dict[float, 
     """Return the results of the dense network, and of the first ticket at or below each
     density, that have a line.
     """
-    found: dict[float, list[Record]] = {}
+    by_density: dict[float, list[Record]] = {}
     for target in (1.0, *asked.at):
         firsts: dict[int, Record] = {}
         for record in sorted(records, key=lambda record: int(record["round"])):
             if record["arm"] == arm and reaches(record, target):
                 firsts.setdefault(record["replicate"], record)
         there = [record for record in firsts.values() if record.get("line")]
-        if there and there not in found.values():
-            found[target] = there
-    return found
+        if there and there not in by_density.values():
+            by_density[target] = there
+    return by_density
 
 
 def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
@@ -940,10 +978,10 @@ def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
     rows: list[list[str]] = []
     worst = min if metric.higher and not metric.fraction else max
     for arm in connected(records):
-        own = [record for record in records if record["arm"] == arm and record.get("line")]
-        rounds = sorted({record["round"] for record in own})
+        with_line = [record for record in records if record["arm"] == arm and record.get("line")]
+        rounds = sorted({record["round"] for record in with_line})
         for index in rounds:
-            here = [record for record in own if record["round"] == index]
+            here = [record for record in with_line if record["round"] == index]
             lines = [_errors_along(record, metric) for record in here]
             barrier = aggregate.spread(record["barrier"] for record in here)
             deviation = (
