@@ -23,7 +23,7 @@ class Demo(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_workers(parser)
         add_runs(parser)
-        add_json(parser, "one JSON object")
+        add_json(parser)
         add_quiet(parser)
 
     def execute(self, options: argparse.Namespace, _: Sequence[str]) -> int:

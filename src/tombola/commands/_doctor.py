@@ -33,7 +33,7 @@ class Doctor(Command):
         parser.add_argument(
             "--compile", action="store_true", help="try torch.compile too, which takes a minute"
         )
-        add_json(parser, "one JSON object")
+        add_json(parser)
 
     def execute(self, options: argparse.Namespace, overrides: Sequence[str]) -> int:
         """Measure and print."""

@@ -41,7 +41,7 @@ class Report(Command):
             metavar="NAME",
             help="also show this section of your own, package.module:Name",
         )
-        add_json(parser, "one JSON object")
+        add_json(parser)
 
     def execute(self, options: argparse.Namespace, overrides: Sequence[str]) -> int:
         """Write the report and print it."""

@@ -80,7 +80,7 @@ class Run(Command):
             action="store_true",
             help="print the recipe with every default, and do nothing",
         )
-        add_json(parser, "one JSON object")
+        add_json(parser)
         add_quiet(parser)
 
     def execute(self, options: argparse.Namespace, overrides: Sequence[str]) -> int:

@@ -106,8 +106,9 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from tombola.exports.writing import card_path, export
+    from tombola.records.choosing import best_ticket_of_run, ticket_files
 
-    file = _ticket_files([options.file], every=False)[0]
+    [file] = ticket_files([options.file], best_ticket_of_run)
     form = options.to or ("state_dict" if options.trained else "ticket")
     with waiting.told(f"exporting {_with_size(file)}"):
         written = export(file, form, options.out, trained=options.trained, force=options.force)
@@ -121,12 +122,14 @@ def _inspect(options: argparse.Namespace) -> int:
     """Verify every ticket, print what each holds or that it is intact, and return the exit code."""
     from tombola import ticket_format
     from tombola.records import savings
+    from tombola.records.choosing import best_ticket_of_run, ticket_files, tickets_of_run
 
     verifying = options.action == "verify"
     code = 0
     printed: list[dict[str, Any]] = []
     rewind_points: dict[Path, RewindPoint] = {}  # the tickets of a run share theirs
-    for path in _ticket_files(options.files, every=verifying):
+    files = ticket_files(options.files, tickets_of_run if verifying else best_ticket_of_run)
+    for path in files:
         if len(rewind_points) > _MOST_REWIND_POINTS:
             rewind_points.clear()
         try:
@@ -157,22 +160,3 @@ def _with_size(path: Path) -> str:
     """Return a path, and how large its file is where it is large."""
     size = path.stat().st_size if path.is_file() else 0
     return f"{path} ({size / 1e9:.1f} GB)" if size >= 1e8 else str(path)
-
-
-def _ticket_files(paths: Sequence[Path], *, every: bool) -> list[Path]:
-    """Return the ticket files that paths mean.
-
-    A run folder stands for its best ticket, or for every one.
-    """
-    from tombola.records.choosing import best_of_run, run_folder, ticket_path, tickets_of_run
-
-    files: list[Path] = []
-    for path in paths:
-        folder = run_folder(path)
-        if folder is None:
-            files.append(path)
-        elif every:
-            files += tickets_of_run(folder)
-        else:
-            files.append(ticket_path(folder, best_of_run(folder)))
-    return files

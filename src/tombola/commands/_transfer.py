@@ -73,9 +73,10 @@ class Transfer(Command):
         """Train the tickets, print how accurate they are, then what failed."""
         from tombola.experiments import transfer
         from tombola.experiments.progress import Display
+        from tombola.records.choosing import best_tickets_of_run, ticket_files
 
         outcome = transfer.transfer(
-            _ticket_files(options.tickets),
+            ticket_files(options.tickets, best_tickets_of_run),
             options.data,
             _checked_changes(overrides),
             model=options.model,
@@ -96,17 +97,6 @@ class Transfer(Command):
         if not options.json:
             print("", outcome.files[-1] if outcome.files else outcome.folder, sep="\n")
         return 1 if outcome.failures else 0
-
-
-def _ticket_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the ticket files that paths mean; a run folder stands for its best tickets."""
-    from tombola.records.choosing import best_tickets_of_run, run_folder
-
-    files: list[Path] = []
-    for path in paths:
-        folder = run_folder(path)
-        files += [path] if folder is None else best_tickets_of_run(folder)
-    return files
 
 
 def _checked_changes(overrides: Sequence[str]) -> dict[str, Any]:

@@ -272,6 +272,25 @@ def best_of_run(run: Path) -> Record:
     return best(records_of(run).all(), arms=searching(_definitions(run)), metric=metrics_of(run)[0])
 
 
+def ticket_files(paths: Iterable[Path], tickets_of: Callable[[Path], Sequence[Path]]) -> list[Path]:
+    """Return the ticket files that a user names.
+
+    Args:
+        paths: Ticket files; or run folders, or what names one, see `run_folder`.
+        tickets_of: Which tickets a run stands for.
+    """
+    files: list[Path] = []
+    for path in paths:
+        run = run_folder(path)
+        files += [path] if run is None else tickets_of(run)
+    return files
+
+
+def best_ticket_of_run(run: Path) -> list[Path]:
+    """Return the file of a run's best ticket, the only one of a list; see `best_of_run`."""
+    return [ticket_path(run, best_of_run(run))]
+
+
 def tickets_of_run(run: Path) -> list[Path]:
     """Return all ticket files of a run, by name.
 
