@@ -3,14 +3,12 @@ says of it.
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tests.processes import COMMAND, run_without
 from torch.nn.utils import prune
 
 import tombola
@@ -389,12 +387,7 @@ def test_a_transfer_of_a_run_takes_every_replicate_of_the_best_rounds(folder):
 def test_ticket_info_of_a_run_imports_no_torch_and_says_how_inputs_are_made_and_what_masks_save(
     folder,
 ):
-    code = (
-        "import sys\nfrom tombola.commands.cli import main\ncode = main(sys.argv[1:])\nsys.exit(7 "
-        "if {'torch', 'safetensors', 'numpy'} & set(sys.modules) else code)"
-    )
-    command = [sys.executable, "-c", code, "ticket", "info", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    done = run_without(["torch", "safetensors", "numpy"], COMMAND, "ticket", "info", folder)
     assert (done.returncode, done.stderr) == (0, "")
     text = " ".join(done.stdout.split())
     mean = split(load("digits")).mean.item()

@@ -2,27 +2,18 @@
 process where importing it fails.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.processes import COMMAND, run_without
 
 from tombola.ground import catalogue
 
 FINDINGS = Path(__file__).parent.parent / "docs" / "findings"
-WITHOUT_TORCH = """
-import sys
-
-class Refuses:
-    def find_spec(self, name, path=None, target=None):
-        if name in ("torch", "torchvision"):
-            raise AssertionError(f"{name} is imported")
-
-sys.meta_path.insert(0, Refuses())
-"""
 COMMANDS = [
     "--help",
+    "run --help",
+    "demo --help",
     "list",
     "list --json",
     "list arms",
@@ -37,15 +28,12 @@ COMMANDS = [
 
 
 def without_torch(code, *arguments):
-    """Run code in a process where torch cannot be imported."""
-    call = [sys.executable, "-c", WITHOUT_TORCH + code, *arguments]
-    return subprocess.run(call, capture_output=True, text=True, check=False)
+    return run_without(["torch", "torchvision"], code, *arguments)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.partition(" /")[0])
 def test_a_command_that_only_tells_needs_no_torch(command):
-    code = "from tombola.commands.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = without_torch(code, *command.split())
+    done = without_torch(COMMAND, *command.split())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
 
@@ -58,18 +46,23 @@ def test_what_a_ticket_holds_is_told_without_torch(tmp_path):
     path = tmp_path / "mine.safetensors"
     mask = {"fc.weight": torch.tensor([[True, False]])}
     Ticket(mask, {"fc.weight": torch.ones(1, 2)}, {}).save(path)
-    code = "from tombola.commands.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = without_torch(code, "ticket", "info", str(path))
+    done = without_torch(COMMAND, "ticket", "info", path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "fc.weight" in done.stdout
 
 
-def test_neither_the_help_nor_a_ticket_pays_for_pydantic():
-    code = "from tombola.commands.cli import main; main(['--help']); sys.exit('pydantic' in sys.modules)"
-    assert without_torch(code).returncode == 0
-    code = "import tombola.commands._ticket, tombola.ticket_format; from tombola.records import "
-    code += "choosing, savings; sys.exit('pydantic' in sys.modules)"
-    assert without_torch(code).returncode == 0
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from tombola.commands.cli import main; main(['--help'])",
+        "import tombola.commands._ticket, tombola.ticket_format, tombola.records.savings; "
+        "from tombola.records import choosing",
+    ],
+    ids=["help", "ticket"],
+)
+def test_neither_the_help_nor_a_ticket_pays_for_pydantic(code):
+    done = run_without(["pydantic"], code)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_method_is_imported_without_torch():

@@ -11,6 +11,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from tests.processes import run_without
 
 import tombola
 from tombola.data.dataset import from_tensors
@@ -153,27 +154,5 @@ def test_what_is_no_number_is_no_rate(rate):
 
 
 def test_importing_tombola_imports_no_torch():
-    code = "import sys, tombola, tombola.commands.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_help_and_ticket_info_import_no_torch(tmp_path):
-    import torch
-
-    tombola.Ticket({"w": torch.tensor([True, False])}, {"w": torch.ones(2)}, {}).save(
-        tmp_path / "t.safetensors"
-    )
-    for arguments in (
-        ["--help"], ["run", "--help"], ["demo", "--help"], ["ticket", "info", str(tmp_path / "t.safetensors")],
-        ["list"], ["list", "recipes"],
-    ):  # fmt: skip
-        code = (
-            "import sys\nfrom tombola.commands.cli import main\n"
-            "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
-            "sys.exit(7 if 'torch' in sys.modules else 0)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, (arguments, done.stderr)
-        assert done.stdout
+    done = run_without(["torch", "numpy"], "import tombola, tombola.commands.cli")
+    assert (done.returncode, done.stderr) == (0, "")
