@@ -36,11 +36,14 @@ def json_schema() -> dict[str, Any]:
     for name in methods.names():
         kind: Any = methods.named(name)
         models[name] = model_of(kind)
+    # All models at once, so that the sections they share are defined once.
     inputs = [(model, "validation") for model in (model_of(Recipe), *models.values())]
-    _, whole = models_json_schema(inputs, ref_template="#/$defs/{model}")  # type: ignore[arg-type]
-    definitions = whole["$defs"]
+    _, schema = models_json_schema(inputs, ref_template="#/$defs/{model}")  # type: ignore[arg-type]
+    definitions = schema["$defs"]
     recipe = definitions.pop("Recipe")
     definitions.pop("Method")
+
+    # An arm is one of the methods, or of a method of the user's own.
     for name, model in models.items():
         _add_method(definitions[model.__name__], name)
     arms = [{"$ref": f"#/$defs/{model.__name__}"} for model in models.values()]
@@ -51,6 +54,8 @@ def json_schema() -> dict[str, Any]:
         "minProperties": 1,
         "additionalProperties": {"oneOf": [*arms, _OWN]},
     }
+
+    # Scales and variants are taken out before a recipe is made of its entries: no field has them.
     properties["scales"] = _OVERRIDES | {
         "description": "Named sets of dotted overrides, taken with --scale NAME."
     }

@@ -37,7 +37,7 @@ def pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     return named
 
 
-def override(whole: dict[str, Any], dotted: str, value: Any) -> None:
+def override(content: dict[str, Any], dotted: str, value: Any) -> None:
     """Put a value over an entry of a recipe, in place.
 
     Raises:
@@ -49,7 +49,7 @@ def override(whole: dict[str, Any], dotted: str, value: Any) -> None:
     {'data': {'name': 'digits', 'valid': 100}}
     """
     *parents, last = dotted.split(".")
-    known = whole.get("arms")
+    known = content.get("arms")
     if (
         parents[:1] == ["arms"]
         and len(parents) > 1
@@ -61,7 +61,7 @@ def override(whole: dict[str, Any], dotted: str, value: Any) -> None:
             f"{near(parents[1], known)} A new one is given whole: "
             f"--arms.{parents[1]} '{{method: lth, rate: 0.2}}'"
         )
-    place = whole
+    place = content
     for parent in parents:
         inner = place.get(parent, {})
         if isinstance(inner, str) and dotted.startswith(("data.", "model.")):  # data: digits
@@ -74,7 +74,7 @@ def override(whole: dict[str, Any], dotted: str, value: Any) -> None:
     place[last] = value
 
 
-def named_sets(whole: Mapping[str, Any], kind: SetKind) -> dict[str, dict[str, Any]]:
+def named_sets(content: Mapping[str, Any], kind: SetKind) -> dict[str, dict[str, Any]]:
     """Return a recipe's own named sets of overrides.
 
     Raises:
@@ -83,7 +83,7 @@ def named_sets(whole: Mapping[str, Any], kind: SetKind) -> dict[str, dict[str, A
     >>> named_sets({"scales": {"small": {"training.epochs": 1}}}, "scales")
     {'small': {'training.epochs': 1}}
     """
-    sets = whole.get(kind)
+    sets = content.get(kind)
     if sets is None:
         return {}
     wrong = [] if isinstance(sets, dict) else [sets]
@@ -97,21 +97,21 @@ def named_sets(whole: Mapping[str, Any], kind: SetKind) -> dict[str, dict[str, A
     return dict(sets)
 
 
-def take_set(whole: dict[str, Any], kind: SetKind, name: str | None) -> None:
+def take_set(content: dict[str, Any], kind: SetKind, name: str | None) -> None:
     """Put one of a recipe's own named sets of overrides over it, in place.
 
     The recipe loses its sets of that kind; such a run has a name of its own.
 
     Args:
-        whole: The recipe as plain data.
+        content: The recipe as plain data.
         kind: Which sets.
         name: The set; ``None`` takes none of them.
 
     Raises:
         ConfigError: There is no such set.
     """
-    sets = named_sets(whole, kind)
-    whole.pop(kind, None)
+    sets = named_sets(content, kind)
+    content.pop(kind, None)
     if name is None:
         return
     if name not in sets:
@@ -119,6 +119,6 @@ def take_set(whole: dict[str, Any], kind: SetKind, name: str | None) -> None:
             f"the recipe has no {kind[:-1]} {shown(name)}; it has: {', '.join(sets) or 'none'}."
             f"{near(name, sets)}"
         )
-    whole["name"] = f"{whole['name']}-{name}"
+    content["name"] = f"{content['name']}-{name}"
     for dotted, value in sets[name].items():
-        override(whole, str(dotted), value)
+        override(content, str(dotted), value)

@@ -79,7 +79,7 @@ class Profile:
         )
 
 
-def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
+def put_in(content: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     """Put a profile's entries into a recipe as plain data.
 
     Raises:
@@ -96,7 +96,7 @@ def put_in(whole: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
                 f"profile.except names '{dotted}'; profile {profile.name} sets: "
                 f"{', '.join(entries)}.{near(dotted, entries)}"
             )
-    result = dict(whole)
+    result = dict(content)
     for dotted, value in entries.items():
         if dotted in profile.but:
             continue

@@ -284,21 +284,21 @@ class Recipe:
         """Return the resolved recipe as plain data, every default written out; reading it gives
         this recipe again.
         """
-        whole: dict[str, Any] = dataclasses.asdict(self)
-        whole["arms"] = {name: arm.plain() for name, arm in self.arms.items()}
-        whole = _listed(whole)
+        content: dict[str, Any] = dataclasses.asdict(self)
+        content["arms"] = {name: arm.plain() for name, arm in self.arms.items()}
+        content = _listed(content)
         for section in ("data", "model"):
-            whole[section] |= whole[section].pop("options")
+            content[section] |= content[section].pop("options")
         if self.task == CLASSIFICATION:
-            del whole["task"]
+            del content["task"]
         for key in ("classes", "skew"):  # runs of before there were these keep their names
-            if whole["data"][key] is None:
-                del whole["data"][key]
-        if whole["model"]["mask"] is None:
-            del whole["model"]["mask"]
+            if content["data"][key] is None:
+                del content["data"][key]
+        if content["model"]["mask"] is None:
+            del content["model"]["mask"]
         if self.profile is not None:
-            whole["profile"]["except"] = whole["profile"].pop("but")
-        return whole
+            content["profile"]["except"] = content["profile"].pop("but")
+        return content
 
     @property
     def compared_at(self) -> tuple[float, ...]:
@@ -345,11 +345,11 @@ def read(
     ...     read(path, ["--until.rounds", "2"]).until.rounds
     2
     """
-    whole = _load(Path(path), scale)
-    take_set(whole, "variants", variant)
+    content = _load(Path(path), scale)
+    take_set(content, "variants", variant)
     for dotted, value in pairs(overrides):
-        override(whole, dotted, value)
-    return parse(whole)
+        override(content, dotted, value)
+    return parse(content)
 
 
 def variants(path: str | Path, *, scale: str | None = None) -> list[str]:
@@ -381,14 +381,14 @@ def _load(path: Path, scale: str | None) -> dict[str, Any]:
         raise ConfigError(f"there is no recipe '{path}'") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the recipe '{path}': {error}") from error
-    whole = from_yaml(text, str(path))
-    if not isinstance(whole, dict):
+    content = from_yaml(text, str(path))
+    if not isinstance(content, dict):
         raise ConfigError(
             f"'{path}' holds no recipe; it should be a mapping with name, training and arms"
         )
-    whole.setdefault("name", path.stem)
-    take_set(whole, "scales", scale)
-    return whole
+    content.setdefault("name", path.stem)
+    take_set(content, "scales", scale)
+    return content
 
 
 def entry_names(*, dotted: bool = False) -> list[str]:
@@ -414,37 +414,37 @@ def entry_names(*, dotted: bool = False) -> list[str]:
     return names
 
 
-def parse(whole: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> Recipe:
+def parse(content: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> Recipe:
     """Make a recipe of plain data.
 
     Args:
-        whole: The recipe.
+        content: The recipe as plain data.
         recorded: What a run folder knows of the arms with methods of the user's own, which are not
             imported then.
 
     >>> arms = {"lth": {"method": "lth", "rate": 0.2}}
-    >>> whole = {"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 2}}
-    >>> recipe = parse(whole)
+    >>> content = {"name": "x", "training": {"epochs": 1}, "arms": arms, "until": {"rounds": 2}}
+    >>> recipe = parse(content)
     >>> recipe.data.name, recipe.arms["lth"].rate
     ('digits', 0.2)
     """
-    check_plain(whole, "the recipe")
-    whole, renamed = _with_new_names(whole, imports=recorded is None)
+    check_plain(content, "the recipe")
+    content, renamed = _with_new_names(content, imports=recorded is None)
     if recorded is None:
         arms.tell_old_names(renamed)
-    whole = _with_profile(whole)
+    content = _with_profile(content)
     for section, kind in (("data", Data), ("model", Model)):
-        given = whole.get(section)
+        given = content.get(section)
         if isinstance(given, Mapping):
             entries = {field.name for field in dataclasses.fields(kind)}
             options = {str(key): value for key, value in given.items() if key not in entries}
             check_options(options, section)
-    given = whole.get("arms")
+    given = content.get("arms")
     if isinstance(given, Mapping):
-        whole["arms"] = {
+        content["arms"] = {
             str(name): arms.read(arm, f"arms.{name}", recorded) for name, arm in given.items()
         }
-    recipe: Recipe = filled(Recipe, whole, "")
+    recipe: Recipe = filled(Recipe, content, "")
     return recipe
 
 
@@ -479,25 +479,25 @@ def section(kind: type[_Kind], given: Mapping[str, Any], where: str) -> _Kind:
 
 
 def _with_new_names(
-    whole: Mapping[str, Any], *, imports: bool
+    content: Mapping[str, Any], *, imports: bool
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return plain data with the names that entries have today, and the new names by the old.
 
     What is of another type than it should be stays as it is: it is refused when it is checked.
     """
-    whole = dict(whole)
+    content = dict(content)
     renamed: dict[str, str] = {}
-    given = whole.get("arms")
+    given = content.get("arms")
     if isinstance(given, Mapping):
-        whole["arms"] = dict(given)
+        content["arms"] = dict(given)
         for name, arm in given.items():
             if isinstance(arm, Mapping):
                 entries, renamed_here = arms.with_new_names(arm, f"arms.{name}", imports=imports)
-                whole["arms"][name] = entries
+                content["arms"][name] = entries
                 renamed |= renamed_here
 
     # A profile names entries of arms, too: those that the recipe sets otherwise.
-    profile = whole.get("profile")
+    profile = content.get("profile")
     excepted = profile.get("except") if isinstance(profile, Mapping) else None
     if isinstance(profile, Mapping) and isinstance(excepted, list | tuple):
         new_names = {f"arms.{old}": f"arms.{new}" for new, old in OLD_NAMES.items()}
@@ -506,15 +506,15 @@ def _with_new_names(
             if str(entry) in new_names:
                 renamed[f"profile.except: {entry}"] = new_names[str(entry)]
             entries_now.append(new_names.get(str(entry), entry))
-        whole["profile"] = {**profile, "except": entries_now}
-    return whole, renamed
+        content["profile"] = {**profile, "except": entries_now}
+    return content, renamed
 
 
-def _with_profile(whole: Mapping[str, Any]) -> dict[str, Any]:
+def _with_profile(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain data with its profile put in."""
-    whole = dict(whole)
-    profile = whole.get("profile")
+    content = dict(content)
+    profile = content.get("profile")
     if profile is not None:
-        whole["profile"] = filled(profiles.Profile, profile, "profile")
-        whole = profiles.put_in(whole, whole["profile"])
-    return whole
+        content["profile"] = filled(profiles.Profile, profile, "profile")
+        content = profiles.put_in(content, content["profile"])
+    return content
