@@ -10,9 +10,10 @@ logarithm of the density; it is marked as interpolated, and nothing is ever extr
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from typing import Literal
 
 from tombola.evidence import statistics
 from tombola.evidence.answers import Evidence, once
@@ -26,6 +27,31 @@ DENSE = "dense"
 
 # Counts are whole weights: a round asked for 0.1 may leave 0.10003.
 NEARLY = 5e-4
+
+# What the replicates show of a difference, and how a table says it. "Unadjusted" is significant at
+# this density alone, and not over all densities that are looked at.
+Shows = Literal[
+    "no verdict",
+    "different",
+    "unadjusted",
+    "different, within margin",
+    "unadjusted, within margin",
+    "equal",
+    "not worse",
+    "no difference",
+    "undecided",
+]
+_VERDICTS: Mapping[Shows, str] = {
+    "no verdict": "no verdict ({replicates} of 3 replicates)",
+    "different": "{side}",
+    "unadjusted": "{side} by itself, inconclusive over {looks} densities",
+    "different, within margin": "{side}, within the margin",
+    "unadjusted, within margin": "{side} by itself, within the margin",
+    "equal": "equal within the margin",
+    "not worse": "not worse by more than the margin",
+    "no difference": "no difference shown",
+    "undecided": "inconclusive",
+}
 
 
 def meets(record: Record, density: float) -> bool:
@@ -169,34 +195,40 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """What the replicates show, in words: of the margin, or without one of any difference."""
+        words = _VERDICTS[self.shows]
+        return words.format(side=self.side, looks=self.looks, replicates=len(self.values))
+
+    @property
+    def side(self) -> Literal["higher", "lower"]:
+        """On which side of the second arm the first one's mean lies, shown or not."""
+        return "higher" if self.paired.mean > 0 else "lower"
+
+    @property
+    def shows(self) -> Shows:
+        """What the replicates show: of the margin, or without one of any difference."""
         if self.p is None:
-            return f"no verdict ({len(self.values)} of 3 replicates)"
-        word = "higher" if self.paired.mean > 0 else "lower"
+            return "no verdict"
         significant = self.p <= self.alpha
         better = self.metric.sign * self.paired.mean > 0
         if significant and (self.margin is None or better):
-            return word
+            return "different"
 
         # Significant if this were the only density: of several, one is so by chance more often.
-        unadjusted = ""
-        if statistics.p_different(self.differences) <= self.alpha:
-            unadjusted = f"{word} by itself, inconclusive over {self.looks} densities"
+        unadjusted = statistics.p_different(self.differences) <= self.alpha
         if self.margin is None or self.p_non_inferior is None or self.p_equivalent is None:
-            return unadjusted or "no difference shown"
+            return "unadjusted" if unadjusted else "no difference"
 
         equivalent = self.p_equivalent <= self.alpha
         if not equivalent and self.p_non_inferior > self.alpha:
-            return word if significant else unadjusted or "inconclusive"
+            if significant:
+                return "different"
+            return "unadjusted" if unadjusted else "undecided"
         # "Equal" beside an interval that leaves zero out would contradict what stands next to it.
         if self.paired.side * self.metric.sign < 0:
-            return f"{word}, within the margin"
+            return "different, within margin"
         if not equivalent:
-            return unadjusted or "not worse by more than the margin"
-        return (
-            f"{word} by itself, within the margin"
-            if self.paired.side
-            else "equal within the margin"
-        )
+            return "unadjusted" if unadjusted else "not worse"
+        return "unadjusted, within margin" if self.paired.side else "equal"
 
 
 def compare(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tombola.evidence.comparisons import DENSE, Comparison
+from tombola.evidence.comparisons import DENSE, Comparison, Shows
 from tombola.evidence.verdicts import LEAST, Condition, Verdict
 from tombola.ground.metrics import ACCURACY, STEPS, Metric
 from tombola.reports.grids import difference, listed, percent
@@ -275,30 +275,35 @@ def compared_in_words(comparison: Comparison, arm: str = "", other: str = "") ->
             f"{arm} is {_difference(comparison)} from {other} {where}, {_replicates(comparison)}."
         )
     words = f"{arm} is {_shown(comparison, other)} {where}: {_difference(comparison)}"
-    # Some verdicts end with what is shown of the margin, such as "lower, within the margin".
-    _, _, of_margin = comparison.verdict.rpartition(", ")
-    if comparison.margin is not None and of_margin.endswith(" the margin"):
-        words += f", {of_margin} of {comparison.metric.amount(comparison.margin)}"
+    if comparison.margin is not None and comparison.shows in _OF_MARGIN:
+        margin = comparison.metric.amount(comparison.margin)
+        words += f", {_OF_MARGIN[comparison.shows]} the margin of {margin}"
     return f"{words}."
+
+
+# What a comparison shows of the margin.
+_OF_MARGIN: Mapping[Shows, str] = {
+    "different, within margin": "within",
+    "unadjusted, within margin": "within",
+    "equal": "equal within",
+    "not worse": "not worse by more than",
+}
 
 
 def _shown(comparison: Comparison, other: str) -> str:
     """Say how an arm differs from another one."""
-    word = comparison.verdict.split(",")[0]
-    if word in _WORDS:
-        return f"{_compared(comparison.metric, word)} {other}"
-    if word.endswith(" by itself"):
-        looks = f"before correction for {comparison.looks} densities"
-        return f"{_compared(comparison.metric, word.split()[0])} {other} ({looks})"
+    metric = comparison.metric
+    better = (comparison.side == "higher") == metric.higher
+    words = f"{metric.better_than if better else metric.worse_than} {other}"
+    if comparison.shows in _DIFFERENT:
+        return words
+    if comparison.shows in _UNADJUSTED:
+        return f"{words} (before correction for {comparison.looks} densities)"
     return f"not detectably different from {other}"
 
 
-_WORDS = ("higher", "lower")
-
-
-def _compared(metric: Metric, word: str) -> str:
-    """Say whether what has a higher or lower value is better or worse."""
-    return metric.better_than if (word == "higher") == metric.higher else metric.worse_than
+_DIFFERENT: tuple[Shows, ...] = ("different", "different, within margin")
+_UNADJUSTED: tuple[Shows, ...] = ("unadjusted", "unadjusted, within margin")
 
 
 def _beside_matched(arm: str, other: str, comparisons: Sequence[Comparison]) -> list[str]:
@@ -306,7 +311,7 @@ def _beside_matched(arm: str, other: str, comparisons: Sequence[Comparison]) -> 
     tested = [c for c in comparisons if c.p is not None]
     if not tested:
         return []
-    differing = [c for c in tested if c.verdict.split(",")[0] in _WORDS]
+    differing = [c for c in tested if c.shows in _DIFFERENT]
     sparsest = (differing or tested)[-1]
     words = f"{arm} is {_shown(sparsest, other)}, which keeps as many weights"
     return [f"{words}: {_difference(sparsest)} {_at([sparsest])}."]

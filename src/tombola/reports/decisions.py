@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from tombola.evidence import ledger, overlap, statistics
 from tombola.evidence.answers import Evidence, once
-from tombola.evidence.comparisons import DENSE, Comparison, Value, compare_over, reaches, values_at
+from tombola.evidence.comparisons import (
+    DENSE,
+    Comparison,
+    Shows,
+    Value,
+    compare_over,
+    reaches,
+    values_at,
+)
 from tombola.evidence.verdicts import Condition, Verdict, verdict
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import ACCURACY, STEPS, Metric
@@ -496,12 +504,16 @@ def _lowest_reached(
 
 
 # What a comparison shows, as short as it stands in the table of all arms.
-_SHORT = {
-    "equal within the margin": "equal",
-    "not worse by more than the margin": "not worse",
-    "lower, within the margin": "lower, within margin",
-    "higher, within the margin": "higher, within margin",
-    "no difference shown": "inconclusive",
+_SHORT: Mapping[Shows, str] = {
+    "no verdict": "",
+    "different": "{side}",
+    "unadjusted": "{side}, unadjusted",
+    "different, within margin": "{side}, within margin",
+    "unadjusted, within margin": "{side}, within margin",
+    "equal": "equal",
+    "not worse": "not worse",
+    "no difference": "inconclusive",
+    "undecided": "inconclusive",
 }
 
 
@@ -511,21 +523,13 @@ def _against_dense(
     """Return a difference with its interval, and the verdict, as text."""
     if comparison is None:
         return "", ""
-    mean, interval = (
-        comparison.paired.mean,
-        metric.interval(comparison.paired.low, comparison.paired.high),
-    )
+    paired = comparison.paired
     between = "~" if comparison.interpolated else ""
-    text = f"{between}{metric.signed(mean)} {interval}".rstrip()
+    interval = metric.interval(paired.low, paired.high)
+    text = f"{between}{metric.signed(paired.mean)} {interval}".rstrip()
     if judged is not None and judged.word != "no verdict":
         return text, judged.word
-    if comparison.p is None:
-        return text, ""
-    word = comparison.verdict
-    if word.endswith("densities"):  # it would count by itself, and does not of several looks
-        return text, f"{word.split()[0]}, unadjusted"
-    word = word.replace(" by itself", "")
-    return text, _SHORT.get(word, word)
+    return text, _SHORT[comparison.shows].format(side=comparison.side)
 
 
 def basis(records: Sequence[Record], asked: Asked) -> list[str]:
