@@ -55,6 +55,10 @@ class DamagedError(ConfigError):
     """A file of a run is not what was written: it was altered, damaged, truncated or exchanged."""
 
 
+class ScoreError(InputError):
+    """Scores cannot be ranked: one is missing, has another form than its mask, or is no number."""
+
+
 class DataError(InputError):
     """A data set is missing, incomplete or not what it should be."""
 

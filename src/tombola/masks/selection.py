@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from tombola.ground.devices import cores
-from tombola.ground.errors import InputError
+from tombola.ground.errors import InputError, ScoreError
 from tombola.ground.types import Mask, Scores
 from tombola.masks import masks
 
@@ -176,7 +176,7 @@ def kept_scores(scores: Scores, mask: Mask, name: str) -> Tensor:
     """Return the scores of a parameter's kept weights as a vector.
 
     Raises:
-        InputError: They are missing, of another shape or device than the mask, or NaN.
+        ScoreError: They are missing, of another shape or device than the mask, or NaN.
     """
     check_fits(scores, mask, name)
     kept = scores[name].detach()[mask[name]]
@@ -192,24 +192,24 @@ def check_fits(scores: Scores, mask: Mask, name: str) -> None:
     >>> check_fits({"w": torch.rand(2)}, {"w": torch.tensor([True, True])}, "w")
     """
     if name not in scores:
-        raise InputError(f"there is no score for '{name}'")
+        raise ScoreError(f"there is no score for '{name}'")
     # An `Elementwise` is not computed for this.
     values = scores.like(name) if isinstance(scores, Elementwise) else scores[name]
     keep = mask[name]
     if not isinstance(values, Tensor):
-        raise InputError(f"scores of '{name}' are a {type(values).__name__}; they are a tensor")
+        raise ScoreError(f"scores of '{name}' are a {type(values).__name__}; they are a tensor")
     if values.layout is not torch.strided or values.is_quantized or values.is_complex():
         sparse = "" if values.layout is torch.strided else "sparse "
         dtype = str(values.dtype).removeprefix("torch.")
-        raise InputError(
+        raise ScoreError(
             f"scores of '{name}' are {sparse}{dtype}; an ordinary tensor of real numbers is needed"
         )
     if values.shape != keep.shape:
-        raise InputError(
+        raise ScoreError(
             f"scores of '{name}' have the shape {tuple(values.shape)}, its mask {tuple(keep.shape)}"
         )
     if values.device != keep.device:
-        raise InputError(
+        raise ScoreError(
             f"scores of '{name}' are on {values.device}, its mask on {keep.device}; move one of "
             "them"
         )
@@ -219,12 +219,12 @@ def check_scores(scores: object, mask: Mask) -> None:
     """Refuse what is no score for every weight that a mask keeps.
 
     Raises:
-        InputError: The first thing that is wrong, with the parameter's name.
+        ScoreError: The first thing that is wrong, with the parameter's name.
 
     >>> check_scores({"w": torch.rand(2)}, {"w": torch.tensor([True, True])})
     """
     if not isinstance(scores, Mapping):
-        raise InputError(
+        raise ScoreError(
             f"scores are a {type(scores).__name__}; they are a mapping from names to tensors"
         )
     for name in mask:
@@ -233,7 +233,7 @@ def check_scores(scores: object, mask: Mask) -> None:
 
 def _refuse_nan(name: str, number: int) -> None:
     if number:
-        raise InputError(f"{number} scores of '{name}' are NaN; a score is a number, or infinite")
+        raise ScoreError(f"{number} scores of '{name}' are NaN; a score is a number, or infinite")
 
 
 def lowest(values: Tensor, number: int) -> Tensor:
@@ -272,7 +272,7 @@ def without_lowest(
     position.
 
     Raises:
-        InputError: Scores are missing, of another shape, on another device, or NaN where the mask
+        ScoreError: Scores are missing, of another shape, on another device, or NaN where the mask
             keeps.
 
     >>> scores = {"a": torch.ones(2), "b": torch.zeros(1)}

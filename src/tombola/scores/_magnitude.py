@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from tombola.ground.errors import InputError, near
 from tombola.ground.types import Mask, State
-from tombola.masks import names
 from tombola.masks.selection import Elementwise
 from tombola.scores.context import Context
+from tombola.scores.weights import trained_weights
 
 
 def magnitude(state: State, mask: Mask, context: Context | None = None) -> Elementwise:  # noqa: ARG001
     """Score every weight by its absolute value.
 
-    The scores are computed when they are read and hold no copy of the weights: prune before the
-    weights change, or keep ``dict(scores)``.
+    Zhou et al. 2019, arXiv:1905.01067, call this criterion "large final". The scores are computed
+    when they are read and hold no copy of the weights: prune before the weights change, or keep
+    ``dict(scores)``.
 
     Args:
         state: The trained weights, a ``state_dict``.
@@ -32,8 +32,4 @@ def magnitude(state: State, mask: Mask, context: Context | None = None) -> Eleme
     >>> magnitude(state, mask)["w"].tolist()
     [2.0, 1.0]
     """
-    weights = names.covering(state, mask)
-    for name in mask:
-        if name not in weights:
-            raise InputError(f"the state has no '{name}'.{near(name, weights)}")
-    return Elementwise(torch.abs, {name: weights[name] for name in mask})
+    return Elementwise(torch.abs, trained_weights(state, mask))

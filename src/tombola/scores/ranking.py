@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tombola.ground import catalogue
 from tombola.ground.contracts import CONTRACTS
-from tombola.ground.errors import ConfigError, InputError, shown
+from tombola.ground.errors import ConfigError, ScoreError, shown
 from tombola.ground.types import Mask, Scores, State
 from tombola.masks.selection import check_scores
 from tombola.scores.context import Context, Score
@@ -93,6 +94,30 @@ class Ranking:
         return functools.partial(function, **options) if options else function
 
 
+@contextlib.contextmanager
+def naming(score: Score) -> Iterator[None]:
+    """Name a score in errors about the values that it gives; what ranks them knows no score.
+
+    Args:
+        score: The function that gave them.
+
+    Raises:
+        ScoreError: They cannot be ranked.
+
+    >>> from tombola.scores import magnitude
+    >>> with naming(magnitude):
+    ...     raise ScoreError("3 scores of 'fc1.weight' are NaN")
+    Traceback (most recent call last):
+    tombola.ground.errors.ScoreError: score 'magnitude': 3 scores of 'fc1.weight' are NaN
+    """
+    try:
+        yield
+    except ScoreError as error:
+        function = score.func if isinstance(score, functools.partial) else score
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ScoreError(f"score {shown(name)}: {error}") from error
+
+
 def _checked(name: str, function: Score) -> Score:
     """Wrap a user's own score: any fault of it, in any round, becomes one line that names it."""
 
@@ -102,7 +127,7 @@ def _checked(name: str, function: Score) -> Score:
         # Checked here, where the score can be named; `prune` knows only the values.
         try:
             check_scores(scores, mask)
-        except InputError as error:
+        except ScoreError as error:
             contract = CONTRACTS["scores"].in_words()
             raise ConfigError(
                 f"{shown(name)}: {error}; {contract} (tombola list scores)"

@@ -21,6 +21,7 @@ from tombola.masks.scopes import Scope, whole_model
 from tombola.masks.selection import keep_, kept_scores, lowest
 from tombola.scores._magnitude import magnitude
 from tombola.scores.context import Context, Score
+from tombola.scores.ranking import naming
 
 Cut: TypeAlias = Callable[
     [Mask, Sequence[State], Amount, Context], tuple[dict[str, Tensor], list[dict[str, Tensor]]]
@@ -89,13 +90,18 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
         def scores_of(index: int) -> Scores:
             return partition_scores[index](states[index], mask, context.of(index))
 
+        def candidate_of(index: int) -> dict[str, Tensor]:
+            with naming(partition_scores[index]):
+                scores = scores_of(index)
+                if isinstance(amount, Count):
+                    return prune(scores, mask, scope=scope, count=amount.keep)
+                return prune(scores, mask, amount, scope)
+
         if isinstance(amount, Count) and number > 1:
-            all_scores = [scores_of(index) for index in range(number)]
-            candidates = _candidates_for(all_scores, mask, amount, scope, combine)
-        elif isinstance(amount, Count):
-            candidates = [prune(scores_of(0), mask, scope=scope, count=amount.keep)]
+            ranked = [(partition_scores[index], scores_of(index)) for index in range(number)]
+            candidates = _candidates_for(ranked, mask, amount, scope, combine)
         else:
-            candidates = [prune(scores_of(index), mask, amount, scope) for index in range(number)]
+            candidates = [candidate_of(index) for index in range(number)]
         # With one partition its candidate is the mask itself: a copy would only take memory.
         return candidates[0] if number == 1 else combine(candidates), candidates
 
@@ -103,15 +109,30 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
 
 
 def _candidates_for(
-    all_scores: Sequence[Scores], mask: Mask, amount: Count, scope: Scope, combine: Combine
+    scored: Sequence[tuple[Score, Scores]],
+    mask: Mask,
+    amount: Count,
+    scope: Scope,
+    combine: Combine,
 ) -> list[dict[str, Tensor]]:
-    """Return candidates of equal counts per group that together keep exactly the given count."""
+    """Return candidates of equal counts per group that together keep exactly the given count.
+
+    Args:
+        scored: For each candidate, its score and the values that it gave.
+        mask: The weights kept so far.
+        amount: What all candidates together keep.
+        scope: Which weights compete.
+        combine: Makes the next mask of the candidates.
+    """
     groups = scope(mask)
     intersecting = combine is intersect
-    candidates = [cloned(mask) for _ in all_scores]
+    candidates = [cloned(mask) for _ in scored]
     for group_name, remove in removals(mask, groups, None, amount.keep).items():
         names = groups[group_name].names
-        ranks = [_ranks(scores, mask, names) for scores in all_scores]
+        ranks = []
+        for score, scores in scored:
+            with naming(score):
+                ranks.append(_ranks(scores, mask, names))
 
         # With a common count c a partition keeps the ranks from kept - c on. So a weight is in the
         # intersection if its lowest rank among the partitions is that high, and in the union if its

@@ -17,7 +17,7 @@ from tombola.masks.pruning import prune
 from tombola.masks.schedules import Gradual, densities
 from tombola.masks.scopes import Scope, by_name
 from tombola.scores.context import Context
-from tombola.scores.ranking import Ranking
+from tombola.scores.ranking import Ranking, naming
 
 
 class Pruner:
@@ -84,8 +84,9 @@ class Pruner:
             state: The model's state, on the CPU.
         """
         [count] = rates.counts_for(self._prunable, [self._density_at[step]], self._scope)
-        scores = self._score(state, self.mask, self._context)
-        self.mask = prune(scores, self.mask, scope=self._scope, count=count.keep)
+        with naming(self._score):
+            scores = self._score(state, self.mask, self._context)
+            self.mask = prune(scores, self.mask, scope=self._scope, count=count.keep)
         kept = {name: int(torch.count_nonzero(keep)) for name, keep in self.mask.items()}
         self.kept.append((step, kept))
         return self.mask
