@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from tests.scoring import Given
 
 from tombola.ground import catalogue
 from tombola.ground.errors import InputError
@@ -29,7 +30,10 @@ def problem():
     mask["fc1.weight"][::2] = False
     state = {name: value + 0.01 for name, value in start.items()}
     state["fc1.weight"][::2] = 0
-    return state, mask, Context(start, seed=3)
+    model.load_state_dict(state)
+    draw = torch.Generator().manual_seed(0)
+    batch = torch.randn(4, 1, 28, 28, generator=draw), torch.tensor([3, 1, 4, 1])
+    return state, mask, Context(start, seed=3, problems=[Given(model, [batch], mask=mask)])
 
 
 def scores_of(name, state, mask, context):

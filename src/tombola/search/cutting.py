@@ -88,11 +88,12 @@ def _cut(score: Score | Sequence[Score], scope: Scope, combine: Combine) -> Cut:
 
         # States and scores are as large as the model, so each is read when it is its turn.
         def scores_of(index: int) -> Scores:
-            return partition_scores[index](states[index], mask, context.of(index))
+            with naming(partition_scores[index]):
+                return partition_scores[index](states[index], mask, context.of(index))
 
         def candidate_of(index: int) -> dict[str, Tensor]:
+            scores = scores_of(index)
             with naming(partition_scores[index]):
-                scores = scores_of(index)
                 if isinstance(amount, Count):
                     return prune(scores, mask, scope=scope, count=amount.keep)
                 return prune(scores, mask, amount, scope)
