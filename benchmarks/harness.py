@@ -108,7 +108,7 @@ class Measured:
     series: Sequence[Series] = ()
     notes: Sequence[str] = ()
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as JSON data."""
         return asdict(self)
 

@@ -217,7 +217,7 @@ def main(replicates: list[int]) -> None:
     """Do what is not recorded yet; the branches of a trunk are written at once."""
     recipe = read(RECIPE)
     task = make_task(recipe, None)
-    pace = PruningSchedule(**(recipe.arms[GRADUAL].plain()["pace"] or {}))
+    pace = PruningSchedule(**(recipe.arms[GRADUAL].to_dict()["pace"] or {}))
     training = recipe.training
     RECORDS.parent.mkdir(parents=True, exist_ok=True)
     for replicate in replicates or range(recipe.replicates):

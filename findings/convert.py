@@ -79,7 +79,7 @@ def convert(old: Path, to: Path, labels: NDArray[np.integer[Any]], facts: Mappin
     layout, seals = Layout.of(to), Seals(to, digest)
     path = layout.records
     about = {"format": FORMAT, "digest": digest, "facts": dict(facts), "seals": VERSION}
-    seals.write_yaml(layout.recipe, recipe.plain())
+    seals.write_yaml(layout.recipe, recipe.to_dict())
     seals.write_json(layout.arms, arms)
     seals.write_json(layout.environments, [environment])
     Seals(to).write_json(layout.about, about)
@@ -93,7 +93,7 @@ def _endings(recipe: Recipe, records: list[dict[str, Any]]) -> dict[str, Any]:
     """Say that every arm of every replicate came to its end, with the rounds that are recorded."""
     endings = {}
     for name, arm in recipe.arms.items():
-        goal = {"until": recipe.plain()["until"], "evaluate_at": list(arm.evaluate_at or ())}
+        goal = {"until": recipe.to_dict()["until"], "evaluate_at": list(arm.evaluate_at or ())}
         for replicate in range(recipe.replicates):
             of_arm = [r for r in records if (r["arm"], r["replicate"]) == (name, replicate)]
             rounds = max(record["round"] for record in of_arm)

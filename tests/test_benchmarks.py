@@ -117,7 +117,7 @@ def test_interleave_measures_all_sides_in_every_repetition_in_changing_order():
 
 def _fake(lines):
     """What a fresh process would answer, without one."""
-    return lambda _target, **_: Measured(lines).plain()
+    return lambda _target, **_: Measured(lines).to_dict()
 
 
 def _run(name, call):
@@ -237,8 +237,8 @@ def test_measured_comes_back_whole_from_json():
     measured = Measured(
         [ratio("a", [1.0], [2.0])], [Series("t", "x", "y", points({1: [2.0]}))], ["note"]
     )
-    again = Measured.of(json.loads(json.dumps(measured.plain())))
-    assert again.plain() == json.loads(json.dumps(measured.plain()))
+    again = Measured.of(json.loads(json.dumps(measured.to_dict())))
+    assert again.to_dict() == json.loads(json.dumps(measured.to_dict()))
 
 
 def test_a_run_of_some_rows_keeps_the_others():

@@ -123,7 +123,7 @@ def from_store(run_, kind):
 def all_of(run_):
     """What opening a run reads: recipe, digest, facts, arms."""
     return {
-        "recipe": run_.recipe.plain(),
+        "recipe": run_.recipe.to_dict(),
         "digest": run_.digest,
         "facts": run_.facts,
         "arms": run_.definitions(),

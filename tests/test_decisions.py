@@ -22,7 +22,7 @@ def record(arm, k, index, density, accuracy, **more):
         "test_accuracy": accuracy + 0.001 * k, "early_stop_step": 100 - 10 * index - k, "evaluate_every": 10,
         "evaluated": True, "samples_seen": 1000 * (index + 1), "seconds": 1.0 * (index + 1), "kept_fraction": 0.5,
         "costs": [Cost("evaluation", f"{arm}{index}{k}" if index else f"{k}", 1000, 60.0, 100, 10**13, 10**12, 30.0,
-                       2**30).plain()],
+                       2**30).to_dict()],
     }  # fmt: skip
     return same | more
 
@@ -254,7 +254,7 @@ def searched(arm, r, k, density, *, accuracy=0.9):
     """Round r of LTH, whose search is the evaluation of the ticket before."""
     trainings = [("search", r - 1)] * (r > 0) + [("evaluation", r)]
     costs = [
-        Cost(role, f"{arm if index else ''}{index}{k}", 1000, 1.0).plain()
+        Cost(role, f"{arm if index else ''}{index}{k}", 1000, 1.0).to_dict()
         for role, index in trainings
     ]
     return record(arm, k, r, density, accuracy, costs=costs)

@@ -126,7 +126,7 @@ def test_the_settled_recipe_says_all_and_each_of_it_names_another_run():
     ]  # fmt: skip
     others.append(replace(whole, device="cuda" if whole.device == "cpu" else "cpu"))
     assert len({run_digest(one) for one in (whole, *others)}) == 7
-    assert parse(whole.plain()) == whole
+    assert parse(whole.to_dict()) == whole
 
 
 def small(**settings):

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from tombola.commands import cli, doctor, machine, timings
-from tombola.commands.doctor import Examination, advise, plain, terminal
+from tombola.commands.doctor import Examination, advise, terminal, to_dict
 from tombola.commands.machine import facts
 from tombola.commands.timings import Case, Timing, Workers, candidates
 from tombola.experiments.plans import Plans, make_task, resolve_defaults
@@ -244,13 +244,13 @@ def test_nothing_is_advised_by_what_says_little():
     for busy in (True, False):
         told = Examination(facts() | {"busy": busy, "load": 7.5}, [quick])
         assert ("`--training.precision bf16` would take" in printed(told)) is not busy
-        assert bool(plain(told)["cases"][0]["advice"]) is not busy
+        assert bool(to_dict(told)["cases"][0]["advice"]) is not busy
 
 
 def test_what_is_found_is_plain_data():
     found = Examination(facts(), [case(Timing({"compile": True}, not_here="no compiler"))])
-    assert json.loads(json.dumps(plain(found))) == plain(found)
-    assert plain(found)["cases"][0]["timings"][1]["not_here"] == "no compiler"
+    assert json.loads(json.dumps(to_dict(found))) == to_dict(found)
+    assert to_dict(found)["cases"][0]["timings"][1]["not_here"] == "no compiler"
 
 
 def test_data_sets_are_looked_for_where_they_are_read(tmp_path):
@@ -301,5 +301,5 @@ def test_what_masks_and_flops_leave_out_is_told_beside_the_advice():
         facts() | {"busy": False, "load": 0.1}, [replace(case(), left_out={"not pruned": line})]
     )
     assert f"not pruned: {line}" in " ".join(printed(found).split())
-    assert plain(found)["cases"][0]["left_out"] == {"not pruned": line}
+    assert to_dict(found)["cases"][0]["left_out"] == {"not pruned": line}
     assert "not pruned" not in printed(Examination(found.facts, [case()]))

@@ -51,12 +51,12 @@ def test_an_arm_that_came_to_its_goal_says_nothing(folder):
 
 def test_data_and_the_sentence_of_before_say_the_same():
     end = End.collapsed(7, ["a.weight", "b.weight"]).missing((0.1,), 0.25)
-    now, before = (Ending("finished", str(end), 6, {}, end=data) for data in (end.plain(), {}))
+    now, before = (Ending("finished", str(end), 6, {}, end=data) for data in (end.to_dict(), {}))
     assert now.collapsed == before.collapsed == (7, ("a.weight", "b.weight"))
-    assert Ending("finished", "", 3, {}, end=End("worse", "w", 3).plain()).collapsed is None
+    assert Ending("finished", "", 3, {}, end=End("worse", "w", 3).to_dict()).collapsed is None
     assert str(end).endswith("; no round reaches 0.1 of evaluate_at; the last one leaves 0.25")
     assert (
-        End(**end.plain() | {"layers": end.layers, "missed": end.missed, "text": str(end)}) == end
+        End(**end.to_dict() | {"layers": end.layers, "missed": end.missed, "text": str(end)}) == end
     )
 
 

@@ -304,7 +304,7 @@ def test_the_same_command_again_trains_nothing_and_shows_the_same(outcome, monke
 def test_a_run_killed_in_the_middle_goes_on_and_ends_as_if_undisturbed(outcome, tmp_path):
     import yaml
 
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe().plain()))
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe().to_dict()))
     command = [
         sys.executable,
         "-m",
@@ -357,7 +357,7 @@ def counted(monkeypatch):
 def test_more_rounds_or_arms_train_only_what_is_new_and_give_what_one_run_gives(
     outcome, tmp_path, counted
 ):
-    arms = recipe().plain()["arms"]
+    arms = recipe().to_dict()["arms"]
     first = {name: arms[name] for name in ("colt-2", "lth")}
     go(tmp_path, recipe(arms=first, until={"rounds": 2}, replicates=1))
     assert len(counted) == 1 + 2 * 3 + 2
@@ -703,7 +703,7 @@ def test_rewinding_to_step_k_starts_every_ticket_from_the_dense_runs_state_at_k(
 
 
 def test_patience_does_not_move_the_rewind_point(tmp_path):
-    training = recipe().plain()["training"] | {
+    training = recipe().to_dict()["training"] | {
         "patience": 1,
         "evaluate_every": 2,
         "lr": 0.5,

@@ -287,7 +287,7 @@ def test_every_finding_that_was_a_run_is_a_packed_one():
 def as_it_was(run, folder):
     """Write a converted run as it stood in format 1."""
     folder.mkdir()
-    plain = run.recipe.plain()
+    plain = run.recipe.to_dict()
     for name in ("step", "channels_last"):
         del plain["training"][name]
     (folder / "recipe.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")

@@ -90,7 +90,7 @@ def test_a_traced_step_has_the_bits_of_an_eager_one():
     states = []
     for step in ("eager", "traced"):
         one = parse(
-            recipe().plain() | {"model": "lenet_300_100", "training": {"epochs": 1, "step": step}}
+            recipe().to_dict() | {"model": "lenet_300_100", "training": {"epochs": 1, "step": step}}
         )
         task = make_task(one, None)
         one = resolve_defaults(one, task)

@@ -28,7 +28,7 @@ def record(arm, index, density, costs, replicate=0, accuracy=0.9):
         "density": density,
         "test_accuracy": accuracy,
     }
-    return same | {"costs": [cost.plain() for cost in costs]}
+    return same | {"costs": [cost.to_dict() for cost in costs]}
 
 
 def cost(role, training, samples=WHOLE, flops=None):

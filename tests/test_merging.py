@@ -116,7 +116,7 @@ def test_doubles_must_agree(parts, copies):
 
 def test_an_arm_that_is_another_one_is_refused_with_its_fields(copies):
     other, seals = Run(copies[1]), Run(copies[1]).seals
-    plain = other.recipe.plain()
+    plain = other.recipe.to_dict()
     plain["arms"]["colt-2"]["rate"] = 0.2
     arms = other.definitions()
     arms["colt-2"]["rate"] = arms["random"]["source"]["rate"] = 0.2
@@ -162,7 +162,7 @@ def test_replicates_that_do_not_exist_are_refused(tmp_path):
 def test_a_folder_of_another_recipe_under_this_ones_name_is_refused(tmp_path):
     small = three(until={"rounds": 1}, replicates=1)
     other = three(
-        until={"rounds": 1}, replicates=1, training=small.plain()["training"] | {"lr": 0.06}
+        until={"rounds": 1}, replicates=1, training=small.to_dict()["training"] | {"lr": 0.06}
     )
     done, moved = go(tmp_path, small), go(tmp_path / "other", other)
     shutil.rmtree(done.folder)

@@ -137,7 +137,7 @@ def test_a_definition_is_what_it_always_was(card):
     made = recipe(arms=FOLLOWED | {"gradual": {"method": "gradual", "densities": [0.5, 0.2]}})
     whole = recipe(arms=made.arms | {"x": from_yaml(card.entry, card.name)})
     definition = definition_of(whole, "x")
-    assert definition == definition_of(parse(whole.plain()), "x")
+    assert definition == definition_of(parse(whole.to_dict()), "x")
     if card.name in DIGESTS:
         assert digest_json(definition)[:12] == DIGESTS[card.name]
     else:
@@ -173,7 +173,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(done, tmp_path, monkeypa
 
 def test_the_command_names_every_arm_and_what_the_run_costs(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("contract.yaml").write_text(yaml.safe_dump(recipe().plain()))
+    Path("contract.yaml").write_text(yaml.safe_dump(recipe().to_dict()))
     assert main(["run", "contract.yaml", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert all(card.name in printed for card in CARDS)

@@ -66,9 +66,9 @@ def test_an_arm_with_every_entry_of_before_written_out_is_read(kind):
     name = methods.name_of(kind)
     short = arms.read(least(name), "x")
     if not kind.written_out:
-        assert short.plain().keys() == {"method", "evaluate_at", *kind.options()}
+        assert short.to_dict().keys() == {"method", "evaluate_at", *kind.options()}
         return
-    whole = short.plain()
+    whole = short.to_dict()
     assert list(whole) == list(WRITTEN_OUT)
     assert arms.read(yaml.safe_load(yaml.safe_dump(listed(whole))), "x") == short
 
@@ -94,7 +94,7 @@ def test_a_method_that_came_later_writes_its_own_options_alone():
         strength: float = 0.5
 
     assert Later().definition() == {"method": methods.name_of(Later), "strength": 0.5}
-    assert Later(evaluate_at=()).plain() == Later().definition() | {"evaluate_at": ()}
+    assert Later(evaluate_at=()).to_dict() == Later().definition() | {"evaluate_at": ()}
 
 
 @pytest.mark.parametrize(

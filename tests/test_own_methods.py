@@ -100,18 +100,18 @@ def test_a_run_is_reported_where_the_methods_are_not(module, tmp_path, monkeypat
     monkeypatch.delitem(sys.modules, module)
     Path(f"{module}.py").unlink()
     read = Run(done.folder)
-    assert read.recipe.plain() == yaml.safe_load((done.folder / "recipe.yaml").read_text())
+    assert read.recipe.to_dict() == yaml.safe_load((done.folder / "recipe.yaml").read_text())
     report = experiment.report(read)
     assert report.asked.controls == done.asked.controls
     assert report.asked.made_of == {"mirrored": "layers"}
     assert report.notes == done.notes
     assert module not in sys.modules
     with pytest.raises(ConfigError, match="cannot import 'mine' of 'mine:LayerByLayer'"):
-        parse(read.recipe.plain())
+        parse(read.recipe.to_dict())
 
 
 def test_the_command_line_runs_a_recipe_of_the_folder_it_is_called_in(module, tmp_path):
-    made = recipe(module, until={"rounds": 1}, verdict={}).plain()
+    made = recipe(module, until={"rounds": 1}, verdict={}).to_dict()
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made))
     call = [sys.executable, "-m", "tombola", "run", "recipe.yaml", "--workers", "2", "--quiet"]
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)

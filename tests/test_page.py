@@ -66,7 +66,7 @@ def records(arms=FOUR):
                 )
                 more = {"evaluate_every": 10, "layers": layers, "curve": curve}
                 more |= {
-                    "costs": [cost.plain()],
+                    "costs": [cost.to_dict()],
                     "test_accuracy_early": 0.94,
                     "train_accuracy": 0.99,
                     "distance": 0.01 * index,

@@ -88,8 +88,8 @@ def test_one_replicate_has_a_difference_without_an_interval():
 
 
 def costed(name, k, index, *, searched, evaluated, density):
-    costs = [Cost("search", f"{name}{k}{index}s{n}", 500, 1.0).plain() for n in range(searched)]
-    costs += [Cost("evaluation", f"{name}{k}{index}e", 1000, 1.0).plain()] if evaluated else []
+    costs = [Cost("search", f"{name}{k}{index}s{n}", 500, 1.0).to_dict() for n in range(searched)]
+    costs += [Cost("evaluation", f"{name}{k}{index}e", 1000, 1.0).to_dict()] if evaluated else []
     return record(name, k, index, density, 0.9, costs=costs)
 
 

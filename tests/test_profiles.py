@@ -58,9 +58,9 @@ def test_a_profiles_values_are_put_in_and_read_back_unchanged(name):
         seen = getattr(of, key)
         assert (list(seen) if isinstance(seen, tuple) else seen) == value, dotted
     assert made.training.schedule == "multistep"
-    plain = json.loads(json.dumps(made.plain()))
+    plain = json.loads(json.dumps(made.to_dict()))
     assert parse(plain) == made
-    assert parse(plain).plain() == made.plain()
+    assert parse(plain).to_dict() == made.to_dict()
 
 
 def test_the_paper_takes_what_it_does_not_set_from_the_recipe():
@@ -130,7 +130,7 @@ def test_what_is_excepted_by_name_may_be_other():
         "kept",
         "test",
     )
-    assert parse(made.plain()) == made
+    assert parse(made.to_dict()) == made
 
 
 def test_only_partitions_of_classes_are_divided_as_the_code_does():

@@ -53,7 +53,7 @@ def test_a_resolved_recipe_written_as_yaml_gives_itself_again(tiny):
     )
     assert recipe.data.options == {"verify": False}
     assert recipe.model.options == {"hidden": [20, 10]}
-    assert parse(yaml.safe_load(yaml.safe_dump(recipe.plain()))) == recipe
+    assert parse(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
 
 
 def test_overrides_reach_everywhere(tiny):
@@ -311,4 +311,4 @@ def test_an_arm_may_ask_for_every_round_where_the_others_do_not():
         "some": (0.5,),
         "dense": (),
     }
-    assert parse(made.plain()) == made
+    assert parse(made.to_dict()) == made

@@ -37,7 +37,7 @@ TWO_STEPS = {"epochs": None, "steps": 2, "schedule": "constant", "milestones": [
 def test_a_recipe_is_read_and_gives_itself_again(path, scale):
     recipe = read(path, scale=scale)
     assert recipe.name == path.stem + (f"-{scale}" if scale else "")
-    assert parse(yaml.safe_load(yaml.safe_dump(recipe.plain()))) == recipe
+    assert parse(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
     for variant in variants(path, scale=scale):
         assert read(path, scale=scale, variant=variant).name == f"{recipe.name}-{variant}"
 
@@ -52,7 +52,7 @@ def test_a_recipe_says_first_what_it_is_and_what_it_costs(path):
 
 def run_for_two_steps(path, runs, *, shrunk):
     """Run a small scale on synthetic images: one round, two steps a training, one replicate."""
-    whole = read(path, scale="small").plain()
+    whole = read(path, scale="small").to_dict()
     classes, shape = SHAPES[whole["data"]["name"]]
     if shrunk and whole["model"]["name"] in ANY_SIZE:
         shape = [3, 16, 16]

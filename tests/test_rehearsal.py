@@ -20,7 +20,7 @@ FOUR_STEPS = {
 
 def shrunk(path, **changes):
     """Return a recipe's search on a small network and data of as many classes."""
-    whole = read(path).plain()
+    whole = read(path).to_dict()
     classes, _ = SHAPES[whole["data"]["name"]]
     whole["data"] = {
         "name": "synthetic",

@@ -148,7 +148,7 @@ def costed(arm, round, density, *costs, mask="", seen=9000):
         "mask_digest": mask or f"{arm}{round}",
         "samples_seen": seen,
     }
-    return found | {"costs": [Cost(*cost, seconds=10.0).plain() for cost in costs]}
+    return found | {"costs": [Cost(*cost, seconds=10.0).to_dict() for cost in costs]}
 
 
 def searched():

@@ -48,8 +48,8 @@ def test_a_committed_record_is_read_and_written_as_it_was(path):
         return
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        again = Result.of_record(record).plain()
-        costs = [cost.plain() for cost in costs_of(record)]
+        again = Result.of_record(record).to_dict()
+        costs = [cost.to_dict() for cost in costs_of(record)]
         known = {key: value for key, value in record.items() if key in kinds(CLASSIFIED)}
         assert again == known | ({"costs": costs} if "costs" in record else {})
 
@@ -58,7 +58,7 @@ def test_entries_by_metric_are_one_each_in_a_record_and_those_that_do_not_apply_
     result = Result.of_record(LEAST)
     assert (result.test, result.valid, result.early) == ({"accuracy": 0.9, "loss": 0.3}, {}, {})
     assert result.line is ABSENT
-    assert result.plain() == LEAST
+    assert result.to_dict() == LEAST
     bits = Metric("bits", fraction=False, higher=False)
     other = LEAST | {
         "test_bits": 3.0,

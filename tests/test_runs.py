@@ -61,7 +61,7 @@ def frozen(**changes):
 
 
 def test_defaults_are_frozen_a_change_raises_the_format():
-    plain = frozen().plain()
+    plain = frozen().to_dict()
     assert plain.pop("arms")["lth"] == ARM
     assert plain == DEFAULTS
     assert FORMAT == 3

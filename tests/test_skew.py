@@ -130,10 +130,10 @@ def test_a_skew_that_is_none_is_refused_in_one_line(skew, message):
 
 def test_a_recipe_with_skew_gives_itself_again_and_is_another_run():
     made = skewed_recipe()
-    assert parse(made.plain()) == made
-    assert made.plain()["data"]["skew"] == {"most": 0.5, "of": "all"}
+    assert parse(made.to_dict()) == made
+    assert made.to_dict()["data"]["skew"] == {"most": 0.5, "of": "all"}
     plain = recipe(data=without(DATA, "skew"))
-    assert "skew" not in plain.plain()["data"]
+    assert "skew" not in plain.to_dict()["data"]
     assert len({run_digest(one) for one in (made, skewed_recipe("search"), plain)}) == 3
 
 

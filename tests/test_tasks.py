@@ -284,11 +284,11 @@ def test_a_function_that_gives_no_task_is_one_line(own, source, said):  # noqa: 
 
 def test_the_task_of_a_recipe_that_names_none_stands_nowhere():
     assert (
-        parse({"name": "x", **SHORT}).plain()
-        == parse({"name": "x", "task": "classification", **SHORT}).plain()
+        parse({"name": "x", **SHORT}).to_dict()
+        == parse({"name": "x", "task": "classification", **SHORT}).to_dict()
     )
-    assert "task" not in parse({"name": "x", **SHORT}).plain()
-    assert parse({"name": "x", "task": "mine:f", **SHORT}).plain()["task"] == "mine:f"
+    assert "task" not in parse({"name": "x", **SHORT}).to_dict()
+    assert parse({"name": "x", "task": "mine:f", **SHORT}).to_dict()["task"] == "mine:f"
 
 
 @pytest.mark.parametrize(

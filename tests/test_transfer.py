@@ -232,7 +232,7 @@ def test_a_ticket_of_some_classes_is_at_home_on_these_alone(tmp_path):
         until={"rounds": 1},
         replicates=1,
     )
-    assert parse(some.plain()) == some
+    assert parse(some.to_dict()) == some
     assert run_digest(some) != run_digest(recipe(arms={"lth": ARMS["lth"]}))
     made = go(tmp_path, some)
     path = path_of(made, index=1)

@@ -413,7 +413,7 @@ def test_a_run_says_that_zeros_of_its_checkpoint_are_trained_and_how_to_keep_the
         display=display,
     )
     assert plans.zeros in told
-    without = parse(recipe_of(tmp_path / "net.pt").plain() | {"model": MLP})
+    without = parse(recipe_of(tmp_path / "net.pt").to_dict() | {"model": MLP})
     assert plan(without, None).zeros == ""
 
 
@@ -437,7 +437,7 @@ def test_a_run_that_begins_from_the_zeros_of_its_checkpoint_nests_and_counts_fro
             assert not (ticket.mask["fc1.weight"] & ~first["fc1.weight"]).any()
             assert ticket.origin["model"]["mask"] == "from_weights"
     assert "stay so: every arm begins with the" in folder.facts["weights"]
-    [row] = [line for line in folder.recipe.plain()["model"].items() if line[0] == "mask"]
+    [row] = [line for line in folder.recipe.to_dict()["model"].items() if line[0] == "mask"]
     assert row == ("mask", "from_weights")
     for record in outcome.records:
         trained = Store(folder.trainings).trained(record["training_digest"])
@@ -483,7 +483,7 @@ def test_a_mask_from_weights_needs_weights_with_zeros(tmp_path):
 
 
 def test_recipes_without_a_mask_keep_their_digests():
-    assert "mask" not in recipe_of("net.pt").plain()["model"]
+    assert "mask" not in recipe_of("net.pt").to_dict()["model"]
 
 
 def test_a_reach_begins_at_the_checkpoints_density(tmp_path):

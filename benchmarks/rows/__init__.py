@@ -44,5 +44,5 @@ def chosen(given: Sequence[str]) -> list[str]:
 
 def measure(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Measure a row; what a fresh process is asked for."""
-    measured: dict[str, Any] = get(name).measure(Settings(**settings)).plain()
+    measured: dict[str, Any] = get(name).measure(Settings(**settings)).to_dict()
     return measured

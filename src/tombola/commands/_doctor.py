@@ -52,7 +52,7 @@ class Doctor(Command):
                 recipe, data_root=options.data_root, compiled=options.compile, tell=tell
             )
         if options.json:
-            print_json(doctor.plain(examination))
+            print_json(doctor.to_dict(examination))
         else:
             doctor.terminal(examination, console())
         return 0

@@ -163,7 +163,7 @@ def run_recipes(
 
 
 def _print_config(recipes: Sequence[Recipe], *, as_list: bool, as_json: bool) -> None:
-    plain = [recipe.plain() for recipe in recipes]
+    plain = [recipe.to_dict() for recipe in recipes]
     if as_json:
         print_json(plain if as_list else plain[0])
         return

@@ -142,7 +142,7 @@ def _inspect(options: argparse.Namespace) -> int:
             code = max(code, 1 if damaged else 2)
             continue
         saved = savings.of_ticket(ticket)
-        printed.append({**ticket_format.plain(ticket), "saves": saved, "verified": True})
+        printed.append({**ticket_format.to_dict(ticket), "saves": saved, "verified": True})
         if options.json:
             continue
         if verifying:

@@ -181,7 +181,7 @@ def _about_workers(workers: Workers, together: float) -> str:
     return f"{work}: `--workers {workers.number}`, which does not affect results."
 
 
-def plain(examination: Examination) -> dict[str, Any]:
+def to_dict(examination: Examination) -> dict[str, Any]:
     """Return all that was found as plain data, ready for JSON: seconds, fractions, bytes; one
     number per round.
     """
@@ -190,7 +190,7 @@ def plain(examination: Examination) -> dict[str, Any]:
         cases.append(
             {
                 "name": case.recipe.name,
-                "recipe": case.recipe.plain(),
+                "recipe": case.recipe.to_dict(),
                 "timings": [_plain_timing(timing) for timing in case.timings],
                 "workers": {
                     "number": case.workers.number,

@@ -40,7 +40,7 @@ def report(
     """
     _check_comparable(runs)
     names, title = labels([run.recipe.name for run in runs])
-    settings = differing([run.recipe.plain() for run in runs])
+    settings = differing([run.recipe.to_dict() for run in runs])
     parts, notes = [], []
     for index, (name, run) in enumerate(zip(names, runs, strict=True)):
         own_settings = {entry: values[index] for entry, values in settings.items()}

@@ -580,7 +580,7 @@ class ArmRun:
         if result is None and ticket.record is not None:
             self._recall(ticket, ticket.record)
             return
-        record = self._result(ticket, result, line).plain()
+        record = self._result(ticket, result, line).to_dict()
         if result is not None and result[1].test.predictions is not None:
             predictions = result[1].test.predictions.cpu().numpy()
             self.folder.keep_predictions(self.name, self.replicate, ticket.index, predictions)
@@ -633,7 +633,7 @@ class ArmRun:
             profile=ABSENT if profile is None else profile.name,
             lifted=ABSENT if profile is None else list(profile.lifted),
             class_examples=self._class_examples,
-            line=ABSENT if ticket.ends is None else line and line[2].plain(),
+            line=ABSENT if ticket.ends is None else line and line[2].to_dict(),
             barrier=ABSENT if ticket.ends is None else line and line[2].barrier,
             passes=self._until.passes(ticket.index),
         )

@@ -496,7 +496,7 @@ def report(
         facts_of_all["replicates"] = _replicates(recipe)
     making = page.Making(
         _command(recipe, run.path),
-        yaml.safe_dump(run.own_recipe.plain(), sort_keys=False),
+        yaml.safe_dump(run.own_recipe.to_dict(), sort_keys=False),
         run.environments(),
     )
     decided = replace(asked(recipe, _right(run)), metric=run.metrics[0])

@@ -31,7 +31,7 @@ def shared(recipe: Recipe) -> dict[str, Any]:
     Where a user's own images lie and how many processes read them is left out: images that were
     moved are still the same. Other images in their place are refused by `check_same_inputs`.
     """
-    plain = recipe.plain()
+    plain = recipe.to_dict()
     entries = {key: plain[key] for key in SHARED}
     if "task" in plain:
         entries["task"] = plain["task"]

@@ -212,7 +212,7 @@ class RunFolder(Run):
         with self._state_lock:
             state = {"state": how, "why": str(end), "rounds": rounds, "goal": self._goal(arm)}
             if end:
-                state["end"] = end.plain()
+                state["end"] = end.to_dict()
             self._state[f"{arm}/{replicate}"] = state
             self.seals.write_json(self.layout.states, self._state)
 

@@ -28,7 +28,7 @@ def write_about(run: Run, to: Layout | None = None) -> None:
     now = Seals(to.top, run.digest)
     # The recipe first: it is held to what the other says, which knows only of what never
     # changes.
-    now.write_yaml(to.recipe, run.recipe.plain())
+    now.write_yaml(to.recipe, run.recipe.to_dict())
     bare = replace(run.recipe, model=replace(run.recipe.model, weights=None))
     about = {
         "format": FORMAT,
@@ -43,7 +43,7 @@ def write_about(run: Run, to: Layout | None = None) -> None:
     if methods:
         about["methods"] = methods  # by which the folder is read where their code is not
     if run.metrics != CLASSIFIED:  # what a run has that names none
-        about["metrics"] = [metric.plain() for metric in run.metrics]
+        about["metrics"] = [metric.to_dict() for metric in run.metrics]
     Seals(to.top).write_json(to.about, {**about, "seals": seals.VERSION})
 
 

@@ -69,7 +69,7 @@ class End:
     def __bool__(self) -> bool:
         return bool(self.text)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the entries that are set, except the text, as a run folder keeps them."""
         entries = {
             "cause": self.cause,

@@ -203,7 +203,7 @@ class Metric:
         unit = "point" if self.fraction and number == "1" else self.points
         return f"{number} {unit}".strip()
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the metric as plain data, as a run folder keeps it."""
         return asdict(self)
 
@@ -237,14 +237,14 @@ def metric_named(name: str, metrics: Sequence[Metric], where: str) -> Metric | N
 
 
 def read(plain: Sequence[Mapping[str, Any]] | None) -> tuple[Metric, ...]:
-    """Read metrics from plain data, see `Metric.plain`.
+    """Read metrics from plain data, see `Metric.to_dict`.
 
     A run that names none is one of classification.
 
     Raises:
         TypeError: An entry is not one of a metric.
 
-    >>> read([ACCURACY.plain()]) == CLASSIFIED
+    >>> read([ACCURACY.to_dict()]) == CLASSIFIED
     True
     """
     if plain is None:

@@ -323,7 +323,7 @@ class Method:
         order = list(WRITTEN_OUT)
         return sorted(options, key=lambda name: order.index(name) if name in order else len(order))
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as it is written in a resolved recipe."""
         options = {"method": self.method} | dataclasses.asdict(self)
         if not self.written_out:
@@ -338,7 +338,7 @@ class Method:
         Digests are made of it, so options keep the names here that they had first.
         """
         old_names = OLD_NAMES if self.written_out else self.old_names
-        definition = {old_names.get(name, name): value for name, value in self.plain().items()}
+        definition = {old_names.get(name, name): value for name, value in self.to_dict().items()}
         del definition["evaluate_at"]
         # Arms that are older than the entry keep their digests.
         if self.written_out and definition["pace"] is None:

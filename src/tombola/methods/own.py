@@ -224,7 +224,7 @@ class Recorded(Method):
     def method(self) -> str:
         return self.name
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"method": self.name, **self.entries, "evaluate_at": self.evaluate_at}
 
     def check(self, where: str) -> None:

@@ -69,7 +69,7 @@ class Cost:
         default=None,
     )
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as records have it."""
         return asdict(self)
 
@@ -93,7 +93,7 @@ def costs_of(record: Record) -> list[Cost]:
 def timeless(record: Record) -> dict[str, Any]:
     """Return what a record says that is the same on every machine: all but clocks and memory."""
     rest = {key: value for key, value in record.items() if key not in CLOCKS}
-    return rest | {"costs": [cost.timeless().plain() for cost in costs_of(record)]}
+    return rest | {"costs": [cost.timeless().to_dict() for cost in costs_of(record)]}
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class Result:
     ...           "mask_digest": "ab", "evaluated": True, "samples_seen": 600,
     ...           "test_accuracy": 0.9, "test_loss": 0.3}
     >>> result = Result.of_record(record)
-    >>> result.test, result.valid, result.plain() == record
+    >>> result.test, result.valid, result.to_dict() == record
     ({'accuracy': 0.9, 'loss': 0.3}, {}, True)
     """
 
@@ -580,7 +580,7 @@ class Result:
             values["selected"] = Selected.of(values["selected"])
         return cls(**values)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as records have it."""
         record: dict[str, Any] = {}
         for entry in fields(self):
@@ -591,7 +591,7 @@ class Result:
                 for metric, number in value.items():
                     record[pattern.format(metric)] = number
             elif entry.name == "costs":
-                record["costs"] = [cost.plain() for cost in value]
+                record["costs"] = [cost.to_dict() for cost in value]
             elif entry.name == "selected":
                 record["selected"] = value and value.in_record
             else:

@@ -280,12 +280,12 @@ class Recipe:
                     "last"
                 )
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as plain data, every default written out; reading it gives
         this recipe again.
         """
         content: dict[str, Any] = dataclasses.asdict(self)
-        content["arms"] = {name: arm.plain() for name, arm in self.arms.items()}
+        content["arms"] = {name: arm.to_dict() for name, arm in self.arms.items()}
         content = _listed(content)
         for section in ("data", "model"):
             content[section] |= content[section].pop("options")

@@ -64,10 +64,10 @@ class Line:
         ends = (self.headline[0] + self.headline[-1]) / 2
         return ends - min(self.headline) if self.metric.higher else max(self.headline) - ends
 
-    def plain(self) -> dict[str, list[float]]:
+    def to_dict(self) -> dict[str, list[float]]:
         """Return the columns as they stand in a record, the metric under its name.
 
-        >>> Line([0.0, 1.0], [0.9, 0.8], [0.3, 0.4]).plain()
+        >>> Line([0.0, 1.0], [0.9, 0.8], [0.3, 0.4]).to_dict()
         {'at': [0.0, 1.0], 'accuracy': [0.9, 0.8], 'loss': [0.3, 0.4]}
         """
         return {"at": self.at, self.metric.name: self.headline, "loss": self.loss}

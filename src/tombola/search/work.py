@@ -247,7 +247,7 @@ class Connect(Work[Line]):
     @staticmethod
     def to_file(result: Line) -> tuple[Tensors, Facts]:
         """A line is only numbers."""
-        return {}, result.plain() | {"metric": result.metric.plain()}
+        return {}, result.to_dict() | {"metric": result.metric.to_dict()}
 
     @staticmethod
     def from_file(tensors: Tensors, facts: Facts) -> Line:  # noqa: ARG004
@@ -255,7 +255,7 @@ class Connect(Work[Line]):
         columns = dict(facts)
         try:
             # Files of earlier versions name no metric: there was only one.
-            metric = Metric(**columns.pop("metric", ACCURACY.plain()))
+            metric = Metric(**columns.pop("metric", ACCURACY.to_dict()))
         except (TypeError, ConfigError) as error:
             raise DamagedError("it has no metric") from error
         if columns.keys() != {"at", metric.name, "loss"}:

@@ -15,7 +15,7 @@ Whatever is wrong with a file, even on purpose, is reported in one line (`Ticket
 from tombola.ticket_format.contents import RewindPoint as RewindPoint
 from tombola.ticket_format.contents import TicketFile as TicketFile
 from tombola.ticket_format.describing import describe as describe
-from tombola.ticket_format.describing import plain as plain
+from tombola.ticket_format.describing import to_dict as to_dict
 from tombola.ticket_format.layout import FOLDER as FOLDER
 from tombola.ticket_format.layout import FORMAT as FORMAT
 from tombola.ticket_format.layout import GAPS as GAPS

@@ -62,7 +62,7 @@ def _rewind_fact(file: TicketFile) -> str:
     return f"{len(file.rewind)} tensors in the rewind point"
 
 
-def plain(file: TicketFile) -> dict[str, Any]:
+def to_dict(file: TicketFile) -> dict[str, Any]:
     """Return all that a ticket file says, as JSON data; ``layers`` is in the model's order.
 
     >>> import tempfile
@@ -72,7 +72,7 @@ def plain(file: TicketFile) -> dict[str, Any]:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "ticket.safetensors")
     ...     _ = write(path, encode(mask, rewind, origin={"arm": "LTH", "round": 1}))
-    ...     data = plain(verify(path))
+    ...     data = to_dict(verify(path))
     >>> data["kept"], data["origin"], data["rewind_point"]["file"]
     (2, {'arm': 'LTH', 'round': 1}, None)
     >>> data["layers"]["w"]
@@ -138,7 +138,7 @@ def _origin_facts(file: TicketFile) -> list[tuple[str, str]]:
     if "partitions" in origin:
         facts.append(("partitions", _partitions(origin.pop("partitions"))))
 
-    # What only a program needs is in `plain`.
+    # What only a program needs is in `to_dict`.
     for key in ("versions", "inference_flops"):
         origin.pop(key, None)
     if origin.get("shared") == {}:
