@@ -366,7 +366,7 @@ def test_a_line_costs_both_of_its_trainings(done):
         assert own[1].training == done.record("lth", index)["training_digest"]
     [found] = [each for each in to_reach(done.outcome.records, 0.4) if each.arm == "again"]
     # two for the search of its source
-    assert found.own == pytest.approx((4 * rest + 32 * first) / one)
+    assert found.this_ticket == pytest.approx((4 * rest + 32 * first) / one)
 
 
 def test_the_trainings_told_are_those_that_are_done(done):

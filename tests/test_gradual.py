@@ -244,7 +244,7 @@ def test_a_ticket_costs_its_own_training_alone(outcome):
         for one in to_reach(outcome.records, density)
     }
     assert [found["gradual", density].search for density in (0.5, 0.2)] == [1, 1]
-    assert [found["gradual", density].own for density in (0.5, 0.2)] == [2, 2]
+    assert [found["gradual", density].this_ticket for density in (0.5, 0.2)] == [2, 2]
 
 
 def test_the_report_charges_controls_for_each_density_by_itself_too_and_has_no_rate_per_round(

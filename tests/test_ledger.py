@@ -59,9 +59,9 @@ def colt(rounds, kept=0.7225):
 # with all of them.
 def test_what_a_density_costs_in_full_data_trainings():
     [one] = to_reach(lth(17), 0.0226)
-    assert (one.rounds, one.search, one.own, one.whole) == (17, 17, 18, 18)
+    assert (one.rounds, one.search, one.this_ticket, one.so_far) == (17, 17, 18, 18)
     [other] = to_reach(colt(12), 0.0226)
-    assert (other.rounds, other.search, other.own, other.whole) == (12, 12, 13, 25)
+    assert (other.rounds, other.search, other.this_ticket, other.so_far) == (12, 12, 13, 25)
 
 
 def test_a_density_that_an_arm_does_not_reach_has_no_cost():
@@ -71,7 +71,7 @@ def test_a_density_that_an_arm_does_not_reach_has_no_cost():
 def test_costs_are_means_over_the_replicates_that_get_there():
     records = lth(3) + [one | {"replicate": 1} for one in lth(2)]
     [one] = to_reach(records, 0.52)
-    assert (one.replicates, one.rounds, one.whole) == (1, 3, 4)
+    assert (one.replicates, one.rounds, one.so_far) == (1, 3, 4)
 
 
 def test_each_training_is_charged_once_to_an_arm_and_done_once_by_a_run():
@@ -93,7 +93,7 @@ def test_for_a_budget_each_arm_has_the_sparsest_ticket_it_pays_for():
 def test_the_dense_network_trained_longer_is_one_training():
     long = [record("dense-long", 0, 1.0, [cost("evaluation", "0")]),
             record("dense-long", 9, 1.0, [cost("evaluation", "long", 9 * WHOLE)])]  # fmt: skip
-    assert [account.trainings() for account in accounts(long)] == [1, 9]
+    assert [account.trainings(account.so_far) for account in accounts(long)] == [1, 9]
 
 
 def test_flops_and_memory_add_up_as_they_should():
@@ -171,10 +171,14 @@ def evaluations(name, rounds):
 def test_a_control_is_charged_the_search_that_found_its_tickets():
     records = lth(3) + control("random", 0.8, 3, evaluations("random", 3))
     found = {one.arm: one for one in to_reach(records, 0.52, {"random": "lth"})}
-    assert (found["random"].search, found["random"].own, found["random"].whole) == (3, 4, 6)
+    assert (found["random"].search, found["random"].this_ticket, found["random"].so_far) == (
+        3,
+        4,
+        6,
+    )
     assert unsearched(records, {"random": "lth"}) == []
     bare = {one.arm: one for one in to_reach(records, 0.52)}
-    assert (bare["random"].search, bare["random"].own) == (0, 1)
+    assert (bare["random"].search, bare["random"].this_ticket) == (0, 1)
     assert unsearched(records) == ["random"]
     charged, done = spent(records, {"random": "lth"})
     assert charged.samples == (4 + 6) * WHOLE
@@ -194,7 +198,7 @@ def test_records_alone_tell_whose_tickets_have_the_same_masks():
 def test_a_matched_arm_is_charged_its_own_search_alone():
     matched = [one | {"arm": "matched"} for one in lth(3)]
     found = {one.arm: one for one in to_reach(colt(3) + matched, 0.52, {"matched": "colt-2"})}
-    assert (found["matched"].search, found["matched"].own) == (3, 4)
+    assert (found["matched"].search, found["matched"].this_ticket) == (3, 4)
 
 
 def gradual(rounds):
@@ -224,7 +228,7 @@ def test_densities_that_are_found_by_themselves_are_so_for_controls_and_for_one_
     for density in (0.5, 0.25):
         found = {one.arm: one for one in to_reach(records, density, {"random": "gradual"})}
         assert [found[arm].search for arm in ("gradual", "one-shot", "random")] == [1, 1, 1]
-        assert [found[arm].own for arm in ("gradual", "one-shot", "random")] == [2, 2, 2]
+        assert [found[arm].this_ticket for arm in ("gradual", "one-shot", "random")] == [2, 2, 2]
 
 
 # LTH comes to 0.5 in round 4 and to 0.2 in round 8, each with one evaluation more.

@@ -43,7 +43,7 @@ PAIRS = (
 
 
 def seconds(arm: str, part: str) -> list[float]:
-    """Return the seconds to 20 % of the weights, by replicate, of the "search" or the "whole"."""
+    """Return the seconds to 20 % of the weights, by replicate, of the "search" or "so_far"."""
     by_replicate: dict[int, float] = {}
     for account in accounts(records(FOLDER)):
         record = account.record
@@ -127,7 +127,7 @@ Paired differences in points:
 other with frequency {agree}, by chance 0.15.
 
 **Time.** To below 20 % COLT-2's search takes {ratio_estimate(time("lth", "search"))} of LTH's
-seconds; with all evaluations {ratio_estimate(time("lth", "whole"))}, since LTH's next round is also
+seconds; with all evaluations {ratio_estimate(time("lth", "so_far"))}, since LTH's next round is also
 the evaluation of the last. Matched IMP searches as fast: COLT-2 takes
 {ratio_estimate(time("matched", "search"))} of its seconds.
 

@@ -139,8 +139,8 @@ class Comparison:
 
     @property
     def _question(self) -> str:
-        of = self.of.replace("_", " ")
-        return f"{of} of {self.arm} minus {self.other} at {percent(self.density)} density"
+        quantity = self.of.replace("_", " ")
+        return f"{quantity} of {self.arm} minus {self.other} at {percent(self.density)} density"
 
     @property
     def _difference_in_words(self) -> str:
@@ -326,16 +326,17 @@ def compare_over(
         _check_one_recipe(checked)
         _check_entry(checked, entry)
 
-    # Replicate by replicate: replicates share their seeds, so arms pair.
     comparisons = []
     for density in at:
         first, second = _values_of_both(records, others, arm, other, density, entry)
+        # Replicates of one number share their seeds, so they pair.
+        in_both = sorted(first.keys() & second.keys())
         comparison = Comparison(
             arm=arm,
             other=other,
             density=density,
             of=entry,
-            values={k: (first[k], second[k]) for k in sorted(first.keys() & second.keys())},
+            values={replicate: (first[replicate], second[replicate]) for replicate in in_both},
             unpaired=tuple(sorted(first.keys() ^ second.keys())),
             alpha=alpha,
             margin=margin,
@@ -526,9 +527,11 @@ def _check_entry(records: Collection[Record], entry: str) -> None:
     if known or not records:
         return
     # Name the entries that can be compared, in the order of the records.
-    numbers: dict[str, None] = {}
+    numbers: dict[str, bool] = {}
     for record in records:
-        numbers |= {name: None for name, value in record.items() if type(value) in (int, float)}
+        for name, value in record.items():
+            if type(value) in (int, float):
+                numbers[name] = True
     raise ConfigError(
         f"no record has an entry '{entry}'; there are: {', '.join(numbers)}."
         f"{near(entry, list(numbers))}"
@@ -578,7 +581,7 @@ def _range(arm: str, rounds: Sequence[Record], entry: str) -> tuple[float, float
     """Return between which densities a replicate has values; the low end is above the high one
     where it has none.
     """
-    known = [record["density"] for record in rounds if record.get(entry) is not None]
-    if not known:
+    densities = [record["density"] for record in rounds if record.get(entry) is not None]
+    if not densities:
         return 1.0, 0.0
-    return (0.0, 1.0) if _is_dense(arm, rounds) else (min(known), max(known))
+    return (0.0, 1.0) if _is_dense(arm, rounds) else (min(densities), max(densities))

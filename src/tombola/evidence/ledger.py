@@ -18,12 +18,14 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tombola.evidence.answers import once
 from tombola.evidence.comparisons import DENSE, reaches
 from tombola.ground.metrics import ACCURACY
 from tombola.records.records import Cost, Record, costs_of
+
+_Number = TypeVar("_Number", int, float)
 
 UNKNOWN: Mapping[str, str] = MappingProxyType({})  # by arm, whose tickets it takes
 
@@ -69,8 +71,7 @@ def _sum(parts: Sequence[Cost | Sum]) -> Sum:
         numbers = [getattr(part, field.name, 1) for part in parts]  # a cost is one training
         totals[field.name] = None if None in numbers else sum(numbers)
     # A peak is no sum, and those that are known are a lower bound.
-    peaks = [part.peak_bytes for part in parts if part.peak_bytes is not None]
-    totals["peak_bytes"] = max(peaks, default=None)
+    totals["peak_bytes"] = max(_known(part.peak_bytes for part in parts), default=None)
     return Sum(**totals)
 
 
@@ -83,25 +84,22 @@ class Account:
         pretraining: Trainings up to the rewind point.
         search: Those on the partitions, of a control those of the arm whose tickets it takes; on
             one partition each is the evaluation of the ticket before.
-        own: Search, pretraining, and this ticket's evaluation.
-        whole: Search, pretraining, and the evaluations that were done up to this ticket's.
+        this_ticket: Search, pretraining, and this ticket's evaluation.
+        so_far: All that its arm did up to this ticket: with the evaluations of earlier ones, and
+            with their searches where each ticket has its own.
         unit: Samples of a full-data training; ``None`` where round 0 was not evaluated.
     """
 
     record: Record
     pretraining: Sum
     search: Sum
-    own: Sum
-    whole: Sum
+    this_ticket: Sum
+    so_far: Sum
     unit: int | None
 
-    def trainings(self, of: str = "whole") -> float | None:
-        """Return a sum's samples in full-data trainings.
-
-        Args:
-            of: "search", "own" or "whole".
-        """
-        return None if not self.unit else getattr(self, of).samples / self.unit
+    def trainings(self, costs: Sum) -> float | None:
+        """Return one of its sums in full-data trainings; ``None`` without their unit."""
+        return costs.samples / self.unit if self.unit else None
 
 
 @once
@@ -113,14 +111,14 @@ def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) ->
     ...      "costs": [["evaluation", "a", 600, 1.0]]},
     ...     {"arm": "lth", "replicate": 0, "round": 1, "density": 0.8,
     ...      "costs": [["search", "a", 600, 1.0], ["evaluation", "b", 600, 1.0]]}]
-    >>> [account.trainings() for account in accounts(records)]
+    >>> [account.trainings(account.so_far) for account in accounts(records)]
     [1.0, 2.0]
     """
     source_of, searches, units = sources(records, made_of), _searches(records), _units(records)
     ledger = []
     for (arm, replicate), rounds in _by_arm(records).items():
-        evaluated: list[Cost] = []
-        dense = all(record["density"] == 1 for record, _ in rounds)
+        evaluations: list[Cost] = []
+        is_dense = all(record["density"] == 1 for record, _ in rounds)
         for record, costs in rounds:
             index = int(record["round"])
             search = searches[arm, replicate, index]
@@ -128,22 +126,24 @@ def accounts(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) ->
                 # A control has costs of its own beside its source's: it may start from another
                 # rewind point.
                 of_source = searches.get((source_of[arm], replicate, index), _Search([], []))
-                search = _Search(search.ticket + of_source.ticket, search.so_far + of_source.so_far)
+                search = _Search(
+                    search.this_ticket + of_source.this_ticket, search.so_far + of_source.so_far
+                )
 
             evaluation = _of_role(costs, "evaluation")
-            if dense and evaluation:
+            if is_dense and evaluation:
                 # A dense network that is trained longer is one training, not round 0's and one
                 # more.
-                evaluated = evaluation
+                evaluations = evaluation
             else:
-                evaluated = evaluated + evaluation
+                evaluations = evaluations + evaluation
 
             account = Account(
                 record=record,
-                pretraining=total(_of_role(search.ticket, "pretraining")),
-                search=total(search.ticket),
-                own=total(search.ticket + evaluation),
-                whole=total(search.so_far + evaluated),
+                pretraining=total(_of_role(search.this_ticket, "pretraining")),
+                search=total(search.this_ticket),
+                this_ticket=total(search.this_ticket + evaluation),
+                so_far=total(search.so_far + evaluations),
                 unit=units.get(replicate),
             )
             ledger.append(account)
@@ -157,7 +157,7 @@ def _of_role(costs: Iterable[Cost], role: str) -> list[Cost]:
 class _Search(NamedTuple):
     """What a search has cost: for the ticket of one round, and in all rounds so far."""
 
-    ticket: list[Cost]
+    this_ticket: list[Cost]
     so_far: list[Cost]
 
 
@@ -171,8 +171,8 @@ def _searches(records: Sequence[Record]) -> dict[tuple[str, int, int], _Search]:
             this_round = [cost for cost in costs if cost.role != "evaluation"]
             so_far = so_far + this_round
             # A ticket that needs nothing of the rounds before is not charged for them.
-            ticket = this_round if record.get("by_itself") else so_far
-            searches[arm, replicate, int(record["round"])] = _Search(ticket, so_far)
+            this_ticket = this_round if record.get("by_itself") else so_far
+            searches[arm, replicate, int(record["round"])] = _Search(this_ticket, so_far)
     return searches
 
 
@@ -243,8 +243,9 @@ def independent_arms(
     >>> sorted(independent_arms(rounds))
     ['one-shot']
     """
-    independent = set()
-    has_later_rounds, trains_later = set(), set()
+    independent: set[str] = set()
+    has_later_rounds: set[str] = set()
+    trains_later: set[str] = set()
     for record, costs in _with_costs(records):
         if record.get("by_itself"):
             independent.add(record["arm"])
@@ -264,9 +265,10 @@ def independent_arms(
 @once
 def _searching(records: Sequence[Record]) -> list[str]:
     """Return the arms that train for their search, in the order of the records."""
-    searching = {
-        record["arm"]: True for record, costs in _with_costs(records) if _of_role(costs, "search")
-    }
+    searching = {}
+    for record, costs in _with_costs(records):
+        if _of_role(costs, "search"):
+            searching[record["arm"]] = True
     return list(searching)
 
 
@@ -300,7 +302,7 @@ def spent(records: Sequence[Record], made_of: Mapping[str, str] = UNKNOWN) -> tu
     last = {}
     for account in accounts(records, made_of):
         last[account.record["arm"], account.record["replicate"]] = account
-    charged = _sum([account.whole for account in last.values()])
+    charged = _sum([account.so_far for account in last.values()])
 
     all_costs: list[Cost] = []
     for _, costs in _with_costs(records):
@@ -318,12 +320,12 @@ class Reached:
         replicates: How many do.
         rounds: Number of rounds.
         search: Full-data trainings of the search alone.
-        own: With the evaluation of that one ticket.
-        whole: With the evaluations that were done of tickets up to it: of all where all were
+        this_ticket: With the evaluation of that one ticket.
+        so_far: With the evaluations that were done of tickets up to it: of all where all were
             evaluated.
-        flops: Training FLOPs with all weights, of ``whole``; ``None`` where they were not counted.
+        flops: Training FLOPs with all weights, of ``so_far``; ``None`` where they were not counted.
         flops_sparse: Those that the kept weights alone would need.
-        seconds: Wall time of the trainings of ``whole``, one after the other.
+        seconds: Wall time of the trainings of ``so_far``, one after the other.
     """
 
     arm: str
@@ -331,8 +333,8 @@ class Reached:
     replicates: int
     rounds: float
     search: float | None
-    own: float | None
-    whole: float | None
+    this_ticket: float | None
+    so_far: float | None
     flops: float | None
     flops_sparse: float | None
     seconds: float
@@ -349,7 +351,7 @@ def to_reach(
         compared with what it leaves out: an accuracy for every round costs a search on N partitions
         another training each.
     """
-    # The first ticket of each replicate that is sparse enough.
+    # A later ticket that is sparse enough, too, cost more.
     firsts: dict[str, dict[int, Account]] = {}
     for account in accounts(records, made_of):
         record = account.record
@@ -365,19 +367,15 @@ def to_reach(
                 density=density,
                 replicates=len(first),
                 rounds=statistics.fmean([account.record["round"] for account in first]),
-                search=_mean_trainings(first, "search"),
-                own=_mean_trainings(first, "own"),
-                whole=_mean_trainings(first, "whole"),
-                flops=_mean([account.whole.flops for account in first]),
-                flops_sparse=_mean([account.whole.flops_sparse for account in first]),
-                seconds=statistics.fmean([account.whole.seconds for account in first]),
+                search=_mean([account.trainings(account.search) for account in first]),
+                this_ticket=_mean([account.trainings(account.this_ticket) for account in first]),
+                so_far=_mean([account.trainings(account.so_far) for account in first]),
+                flops=_mean([account.so_far.flops for account in first]),
+                flops_sparse=_mean([account.so_far.flops_sparse for account in first]),
+                seconds=statistics.fmean([account.so_far.seconds for account in first]),
             )
         )
     return reached
-
-
-def _mean_trainings(accounts: Sequence[Account], of: str) -> float | None:
-    return _mean([account.trainings(of) for account in accounts])
 
 
 @dataclass(frozen=True)
@@ -417,6 +415,7 @@ def at_equal_cost(
     sparsest: dict[str, dict[int, Record]] = {}
     for account, cost in _evaluated(records, of, made_of):
         record = account.record
+        # A budget that is an arm's own cost buys that arm's ticket, whatever was rounded.
         if cost <= budget + 1e-9 and record["arm"] != DENSE:
             sparsest.setdefault(record["arm"], {})[record["replicate"]] = record
 
@@ -434,7 +433,7 @@ def _evaluated(
 ) -> Iterator[tuple[Account, float]]:
     """Yield the accounts of evaluated tickets, and what each cost in full-data trainings."""
     for account in accounts(records, made_of):
-        cost = account.trainings("own")
+        cost = account.trainings(account.this_ticket)
         if cost is not None and account.record["round"] and account.record[entry] is not None:
             yield account, cost
 
@@ -454,7 +453,8 @@ def budgets(
         for density in densities:
             if record["arm"] == arm and reaches(record, density):
                 costs.setdefault(density, {}).setdefault(record["replicate"], cost)
-    return sorted({round(max(by_replicate.values()), 6) for by_replicate in costs.values()})
+    dearest = {round(max(by_replicate.values()), 6) for by_replicate in costs.values()}
+    return sorted(dearest)
 
 
 _Round = tuple[Record, list[Cost]]
@@ -489,5 +489,9 @@ def _units(records: Sequence[Record]) -> dict[int, int]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return statistics.fmean(known) if known else None
+
+
+def _known(values: Iterable[_Number | None]) -> list[_Number]:
+    return [value for value in values if value is not None]

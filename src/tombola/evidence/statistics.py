@@ -296,15 +296,15 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     return McNemar(first_only, second_only, p)
 
 
-def deviation_by_examples(right: ArrayLike, other: ArrayLike, seed: int = 0) -> float:
+def deviation_by_examples(first: ArrayLike, second: ArrayLike, seed: int = 0) -> float:
     """Return how much a mean difference in accuracy would vary with the test examples.
 
     It is a bootstrap over examples. Beside the deviation of the mean over seeds it says which of
     the two limits what can be known.
 
     Args:
-        right: Whether the first arm has each example right, bool, shape [replicates, examples].
-        other: The same of the second arm; replicates pair.
+        first: Whether the first arm has each example right, bool, shape [replicates, examples].
+        second: The same of the second arm; replicates pair.
         seed: Of the resampling.
 
     Returns:
@@ -314,7 +314,7 @@ def deviation_by_examples(right: ArrayLike, other: ArrayLike, seed: int = 0) -> 
     >>> deviation_by_examples(right, right)
     0.0
     """
-    first, second = np.asarray(right, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(
             f"the arms have results of shape {first.shape} and {second.shape}; they must pair"

@@ -187,29 +187,19 @@ def verdict(
     records = Evidence.of(records)
     controls = [controls] if isinstance(controls, str) else controls
 
-    # The comparisons are kept beside the conditions: they say how many replicates there were.
-    as_good = compare(records, arm, DENSE, at=at, metric=metric, margin=margin, alpha=alpha)
-    comparisons = [as_good]
-    conditions = [_tested(f"{metric.as_good_as} dense", as_good, -metric.sign * margin)]
-    conditions.append(_in_time(records, arm, at, steps, alpha, comparisons))
+    with_dense = compare(records, arm, DENSE, at=at, metric=metric, margin=margin, alpha=alpha)
+    as_good = _tested(f"{metric.as_good_as} dense", with_dense, -metric.sign * margin)
+    judged = [(as_good, with_dense), _in_time(records, arm, at, steps, alpha)]
     for control in controls:
-        name = f"{metric.better_than} {control}"
-        of_ticket = values_at(records, arm, at, metric.test)
-        of_control = values_at(records, control, at, metric.test)
-        if of_ticket.keys() & of_control.keys():
-            against = compare(records, arm, control, at=at, metric=metric, alpha=alpha)
-            comparisons.append(against)
-            conditions.append(_tested(name, against, 0.0))
-        else:
-            why = "it has no result there"
-            conditions.append(_untested(name, metric, control, why, "no result"))
+        judged.append(_better_than(records, arm, control, at, metric, alpha))
     if not controls:
         name = f"{metric.better_than} its controls"
         why = "no arm is a control of this one (random_ticket, reinitialised)"
-        conditions.append(_untested(name, metric, "", why, "no control"))
+        judged.append((_untested(name, metric, "", why, "no control"), None))
 
+    conditions = _decided([condition for condition, _ in judged], alpha)
+    comparisons = [comparison for _, comparison in judged if comparison is not None]
     replicates = min(len(comparison.values) for comparison in comparisons)
-    conditions = _decided(conditions, alpha)
     return Verdict(
         arm=arm,
         density=at,
@@ -223,32 +213,44 @@ def verdict(
     )
 
 
-def _in_time(
+# A condition, and the comparison that it rests on, if there is one.
+_Judged = tuple[Condition, Comparison | None]
+
+
+def _better_than(
     records: Collection[Record],
     arm: str,
+    control: str,
     density: float,
-    steps: float | None,
+    metric: Metric,
     alpha: float,
-    comparisons: list[Comparison],
-) -> Condition:
-    """Test whether the early stop is no later than the dense network's.
+) -> _Judged:
+    """Test whether a ticket is better than that of a control."""
+    name = f"{metric.better_than} {control}"
+    of_ticket = values_at(records, arm, density, metric.test)
+    of_control = values_at(records, control, density, metric.test)
+    if not of_ticket.keys() & of_control.keys():
+        return _untested(name, metric, control, "it has no result there", "no result"), None
+    comparison = compare(records, arm, control, at=density, metric=metric, alpha=alpha)
+    return _tested(name, comparison, 0.0), comparison
 
-    The comparison that it rests on is added to ``comparisons``.
-    """
+
+def _in_time(
+    records: Collection[Record], arm: str, density: float, steps: float | None, alpha: float
+) -> _Judged:
+    """Test whether the early stop is no later than the dense network's."""
     name, entry = "stops no later than dense", STEPS.name
     if not any(record["arm"] == arm and record.get(entry) is not None for record in records):
         why = "without validation data there is no early-stop step"
-        return _untested(name, STEPS, DENSE, why, "no validation")
+        return _untested(name, STEPS, DENSE, why, "no validation"), None
     if steps is None:
-        intervals = (record.get("evaluate_every") for record in records)
-        steps = next(filter(None, intervals), None)
+        steps = _evaluation_interval(records)
     if steps is None:
         why = (
             "the records do not say how often there was an evaluation, and verdict.steps is not set"
         )
-        return _untested(name, STEPS, DENSE, why, "no interval")
+        return _untested(name, STEPS, DENSE, why, "no interval"), None
     comparison = compare(records, arm, DENSE, at=density, of=entry, alpha=alpha)
-    comparisons.append(comparison)
 
     # Early stops are multiples of the evaluation interval: three that fall on the same multiple
     # are not known more closely.
@@ -265,7 +267,15 @@ def _in_time(
             censored.append(replicate)
         if _is_censored(of_dense[replicate], dense_stop):
             censored_dense.append(replicate)
-    return _unless_censored(condition, censored, censored_dense)
+    return _unless_censored(condition, censored, censored_dense), comparison
+
+
+def _evaluation_interval(records: Collection[Record]) -> float | None:
+    """Return the steps between two evaluations on validation data, as the first record has them."""
+    for record in records:
+        if record.get("evaluate_every"):
+            return float(record["evaluate_every"])
+    return None
 
 
 def _is_censored(rounds: Sequence[Record], value: Value) -> bool:
@@ -335,9 +345,21 @@ def _tested(
     return replace(condition, p_shown=shown, p_violated=violated, limits=limits)
 
 
-def _untested(name: str, metric: Metric, other: str, why: str, cause: Cause) -> Condition:
-    of = metric.name if metric == STEPS else metric.test
-    return Condition(name, of, other, 0.0, None, None, None, "undecided", why, cause, metric=metric)
+def _untested(name: str, metric: Metric, compared_with: str, why: str, cause: Cause) -> Condition:
+    """Return a condition of which nothing can be said."""
+    return Condition(
+        name=name,
+        of=metric.name if metric == STEPS else metric.test,
+        other=compared_with,
+        bound=0.0,
+        paired=None,
+        p_shown=None,
+        p_violated=None,
+        state="undecided",
+        why=why,
+        cause=cause,
+        metric=metric,
+    )
 
 
 def _decided(conditions: Sequence[Condition], alpha: float) -> list[Condition]:

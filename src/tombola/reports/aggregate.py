@@ -328,7 +328,7 @@ def _costs(
     for account in ledger.accounts(records, made_of):
         record, unit = account.record, whole.get(account.record["replicate"])
         samples, seconds = record["samples_seen"], float(record["seconds"])
-        of = account.own if record["arm"] in alone else account.whole
+        of = account.this_ticket if record["arm"] in alone else account.so_far
         if of.trainings:
             samples, seconds = of.samples, of.seconds
         found[_key(record)] = (samples / unit if unit else None, seconds)

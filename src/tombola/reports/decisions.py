@@ -653,8 +653,8 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
                     str(cost.replicates),
                     _number(cost.rounds),
                     _number(cost.search),
-                    _number(cost.own),
-                    _number(cost.whole),
+                    _number(cost.this_ticket),
+                    _number(cost.so_far),
                     _teras(cost.flops),
                     _teras(cost.flops_sparse),
                 ]

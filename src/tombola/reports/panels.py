@@ -235,10 +235,11 @@ def _cost_rows(
     values = {row.arm: row.value for row in aggregate.by_target(records, [density], metric=metric)}
     rows: list[dict[str, Any]] = []
     for one in ledger.to_reach(records, density, made_of):
-        if one.arm == DENSE or one.search is None or one.own is None or one.whole is None:
+        if one.arm == DENSE or one.search is None or one.this_ticket is None or one.so_far is None:
             continue
         spread = values.get(one.arm)
-        ends = [0.0, one.search, max(one.search, one.own), max(one.search, one.own, one.whole)]
+        to_this_ticket = max(one.search, one.this_ticket)
+        ends = [0.0, one.search, to_this_ticket, max(to_this_ticket, one.so_far)]
         for index, (part, dark) in enumerate(zip(parts, _DARK, strict=True)):
             rows.append(
                 {
