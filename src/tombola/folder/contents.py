@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tombola.evidence.comparisons import DENSE
 from tombola.ground.checking import check_in_file, checked
 from tombola.ground.errors import ConfigError, DamagedError
+from tombola.records.layout import Round
 
 # What entries must be. Those that are not named here may be anything.
 _ENVIRONMENT = {
@@ -46,6 +47,34 @@ _LATENCY_ROW = {"arm": str, "mask_digest": str, "replicate": int, "round": int}
 _CLOCK = {"ms": float, "quartiles": tuple[float, float]}
 _ARM_OF_REPLICATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/\d+")
 _BATCH = re.compile(r"batch_\d{1,9}")
+
+
+class TicketPair(NamedTuple):
+    """Two tickets of a replicate that a line of ``similarity.jsonl`` is about."""
+
+    first_arm: str
+    second_arm: str
+    replicate: int
+    first_round: int
+    second_round: int
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> TicketPair:
+        """Return what a line is about."""
+        return cls(*line["arms"], line["replicate"], *line["rounds"])
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """The two arms."""
+        return self.first_arm, self.second_arm
+
+    @property
+    def tickets(self) -> tuple[Round, Round]:
+        """Arm, replicate and round of each ticket."""
+        return (
+            (self.first_arm, self.replicate, self.first_round),
+            (self.second_arm, self.replicate, self.second_round),
+        )
 
 
 def check_entries(path: Path, entries: Mapping[str, Any], hints: Mapping[str, Any]) -> None:

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tombola import ticket_format
 from tombola.folder import similarity
 from tombola.folder.environments import check_same_inputs
 from tombola.folder.identity import differing, shared
 from tombola.folder.locking import lock, reading
-from tombola.folder.packing import Arrays, labelled
-from tombola.folder.runs import Run, is_of_round, similarity_key
+from tombola.folder.packing import labelled
+from tombola.folder.predictions import Classes
+from tombola.folder.runs import Run, is_of_round
 from tombola.folder.sealing import seal, write_about
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import write_whole
@@ -36,11 +36,10 @@ from tombola.tickets import Ticket
 
 _Key = TypeVar("_Key")
 
-_OF_ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
 # What is copied beside the tickets, and how its files are called below their folder.
 _BESIDE_TICKETS = {
     "rewind_points": r"[0-9a-f]{64}\.safetensors",
-    "candidates": rf"{_OF_ROUND}\.safetensors",
+    "candidates": rf"{layout.IN_ROUND}\.safetensors",
     "trainings": r"[0-9a-f]{64}\.(training|measured|line)",
 }
 _MOST_REWIND_POINTS = 8  # held at a time
@@ -110,7 +109,7 @@ def _check_paths(into: Path, others: Sequence[Path]) -> None:
         seen.add(path.resolve())
 
 
-def _first_labels(runs: Sequence[Run]) -> NDArray[np.integer[Any]] | None:
+def _first_labels(runs: Sequence[Run]) -> Classes | None:
     """Return the classes of the test examples from the first run that has them."""
     for run in runs:
         labels = run.labels()
@@ -120,55 +119,54 @@ def _first_labels(runs: Sequence[Run]) -> NDArray[np.integer[Any]] | None:
 
 
 def _write_predictions(
-    into: Run, predictions: Sequence[Arrays], labels: NDArray[np.integer[Any]] | None
+    into: Run, predictions: Sequence[Mapping[str, Classes]], labels: Classes | None
 ) -> None:
     """Write the predictions that the first run lacks."""
-    present = set(predictions[0])
-    for arrays in predictions[1:]:
-        for key in arrays.keys() - present:
-            into.seals.write_array(into.layout.predictions / f"{key}.npy", arrays[key])
+    for of_run in predictions[1:]:
+        for name in of_run.keys() - predictions[0].keys():
+            into.seals.write_array(into.layout.predictions / f"{name}.npy", of_run[name])
     if labels is not None:
-        into.seals.write_array(into.labels_path, labels)
+        into.seals.write_array(into.prediction_files.labels_path, labels)
 
 
-def _check(one: Run, other: Run) -> None:
+def _check(first: Run, second: Run) -> None:
     """Refuse two runs that do not belong together."""
-    if one.digest != other.digest:
-        different = differing(shared(other.recipe), shared(one.recipe))
+    if first.digest != second.digest:
+        different = differing(shared(second.recipe), shared(first.recipe))
         raise ConfigError(
-            f"'{other.path}' cannot be merged with '{one.path}': "
+            f"'{second.path}' cannot be merged with '{first.path}': "
             f"{', '.join(different) or 'their digests differ'}"
         )
-    definitions = one.definitions()
-    for name, definition in other.definitions().items():
+    definitions = first.definitions()
+    for name, definition in second.definitions().items():
         if name in definitions and definitions[name] != definition:
             raise ConfigError(
-                f"'{other.path}' cannot be merged with '{one.path}': arm '{name}' is another one: "
+                f"'{second.path}' cannot be merged with '{first.path}': arm '{name}' is another one: "
                 f"{', '.join(differing(definition, definitions[name]))}"
             )
-    for now in other.environments():
-        for before in one.environments():
-            check_same_inputs(now, before, one.path)
+    for now in second.environments():
+        for before in first.environments():
+            check_same_inputs(now, before, first.path)
     in_both = False
-    for record in other.records.all():
-        known = one.record(record["arm"], record["replicate"], record["round"])
+    for record in second.records.all():
+        known = first.record(record["arm"], record["replicate"], record["round"])
         if known is not None:
             in_both = True
-            _check_results(one, known, other, record)
-    _check_tickets(one, other)
-    _check_tickets(other, one)
+            _check_results(first, known, second, record)
+    _check_tickets(first, second)
+    _check_tickets(second, first)
     if in_both:
-        _check_predictions(one, other)
-    _check_similarities(one, other)
+        _check_predictions(first, second)
+    _check_similarities(first, second)
 
 
-def _check_results(one: Run, known: Record, other: Run, record: Record) -> None:
+def _check_results(first: Run, known: Record, second: Run, record: Record) -> None:
     """Refuse two results of one round that differ."""
     both_evaluated = known["evaluated"] and record["evaluated"]
     different = differing(_comparable(record, both_evaluated), _comparable(known, both_evaluated))
     if different:
         raise ConfigError(
-            f"'{other.path}' and '{one.path}' have different results for arm {record['arm']}, "
+            f"'{second.path}' and '{first.path}' have different results for arm {record['arm']}, "
             f"replicate {record['replicate']}, round {record['round']}: {different[0]}"
         )
 
@@ -187,34 +185,34 @@ def _comparable(record: Record, both_evaluated: bool) -> dict[str, Any]:
     return entries
 
 
-def _check_predictions(one: Run, other: Run) -> None:
-    known = one.predictions()
-    for key, values in other.predictions().items():
+def _check_predictions(first: Run, second: Run) -> None:
+    known = first.predictions()
+    for key, values in second.predictions().items():
         if key in known and not np.array_equal(values, known[key]):
             raise ConfigError(
-                f"'{other.path}' and '{one.path}' have different predictions for {key}"
+                f"'{second.path}' and '{first.path}' have different predictions for {key}"
             )
 
 
-def _check_tickets(one: Run, other: Run) -> None:
-    """Refuse tickets of one run that differ from those that the other has, or has records of."""
+def _check_tickets(first: Run, second: Run) -> None:
+    """Refuse tickets of one run that differ from those that another has, or has records of."""
     # Digests of tickets whose copies in the other run have other bytes, with the copies' digests.
     rewritten: dict[str, str] = {}
-    for path, key in one.layout.ticket_files():
-        copy = other.ticket_path(*key)
+    for path, key in first.layout.ticket_files():
+        copy = second.ticket_path(*key)
         if not copy.exists() or copy.read_bytes() == path.read_bytes():
             continue
         ours, theirs = ticket_format.read(path), ticket_format.read(copy)
         if not _are_the_same(ours, theirs, rewritten):
             raise ConfigError(f"'{copy}' and '{path}' are not the same file")
         rewritten[ours.digest] = theirs.digest
-    for record in other.records.all():
+    for record in second.records.all():
         key = record["arm"], record["replicate"], record["round"]
-        path = one.ticket_path(*key)
-        if one.record(*key) is not None or not path.exists():
+        path = first.ticket_path(*key)
+        if first.record(*key) is not None or not path.exists():
             continue
         if Ticket.load(path).mask_digest != record["mask_digest"]:
-            raise ConfigError(f"'{path}' is not the ticket that '{other.path}' tells of")
+            raise ConfigError(f"'{path}' is not the ticket that '{second.path}' tells of")
 
 
 def _are_the_same(
@@ -234,15 +232,15 @@ def _are_the_same(
     return same_origin and all(getattr(ours, field) == getattr(theirs, field) for field in fields)
 
 
-def _check_similarities(one: Run, other: Run) -> None:
+def _check_similarities(first: Run, second: Run) -> None:
     """Refuse counts of the same tickets that differ."""
-    counted = {similarity_key(line): line for line in one.similarities()}
-    for line in other.similarities():
-        key = similarity_key(line)
-        if counted.get(key, line) != line:
+    counted = similarity.by_pair(first.similarities())
+    for pair, line in similarity.by_pair(second.similarities()).items():
+        if counted.get(pair, line) != line:
             raise ConfigError(
-                f"'{other.path}' and '{one.path}' have different similarities of {key[0]} and "
-                f"{key[1]}, replicate {key[2]}, rounds {key[3]} and {key[4]}"
+                f"'{second.path}' and '{first.path}' have different similarities of "
+                f"{pair.first_arm} and {pair.second_arm}, replicate {pair.replicate}, rounds "
+                f"{pair.first_round} and {pair.second_round}"
             )
 
 
@@ -345,13 +343,11 @@ def _write(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         for record in run.records.all():
             records.add(record)
-    similarities: dict[similarity.Key, dict[str, Any]] = {}
-    for run in runs:
-        similarities |= {similarity_key(line): line for line in run.similarities()}
+    similarities = _united(similarity.by_pair(run.similarities()) for run in runs)
     if similarities:
         lines = similarity.ordered(similarities.values(), into.recipe.arms)
         into.seals.write_lines(into.layout.similarities, lines)
-    # clocks of one machine, not of several
+    # Clocks of one machine, not of several: the first that measured any.
     for run in runs:
         if run.latency():
             into.seals.write_json(into.layout.latency, run.latency())

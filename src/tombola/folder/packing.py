@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tombola.folder.locking import reading
-from tombola.folder.runs import LABELS, Run
+from tombola.folder.predictions import LABELS, Classes
+from tombola.folder.runs import Run
 from tombola.folder.sealing import write_findings
 from tombola.ground.errors import ConfigError
 from tombola.ground.files import cannot_write
 from tombola.records.layout import Layout
 from tombola.records.seals import Seals
 
-Arrays = dict[str, NDArray[np.integer[Any]]]
 
-
-def labelled(labels: NDArray[np.integer[Any]] | None) -> Arrays:
+def labelled(labels: Classes | None) -> dict[str, Classes]:
     """Return the test examples' classes under the name that they have in a packed run."""
     return {} if labels is None else {LABELS: labels}
 

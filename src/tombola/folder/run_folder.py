@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from tombola.folder.candidates import pack
 from tombola.folder.environments import check_same_inputs, environment
 from tombola.folder.identity import differing, folder_of, run_digest
 from tombola.folder.locking import lock
 from tombola.folder.opening import read_about
+from tombola.folder.predictions import Classes
 from tombola.folder.runs import Run
 from tombola.folder.sealing import seal, write_about
 from tombola.ground.endings import End
@@ -115,11 +115,11 @@ class RunFolder(Run):
             self.say(text)
         for record in self.records.all():
             arm, replicate, index = record["arm"], record["replicate"], record["round"]
-            path = self.predictions_path(arm, replicate, index)
+            path = self.prediction_files.path(arm, replicate, index)
             if not record["evaluated"] or not path.exists():
                 continue
             try:
-                self.read_classes(path)
+                self.prediction_files.read(path)
             except DamagedError as error:
                 self.say(
                     f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated again"
@@ -180,20 +180,14 @@ class RunFolder(Run):
         self, arm: str, replicate: int, index: int, candidates: Sequence[Mask]
     ) -> None:
         """Keep the mask of every partition, eight weights a byte."""
-        bits = {}
-        for number, candidate in enumerate(candidates):
-            for name, keep in candidate.items():
-                bits[f"{number}.{name}"] = torch.from_numpy(np.packbits(keep.cpu().numpy()))
-        self.seals.write_tensors(self.candidates_path(arm, replicate, index), bits)
+        self.seals.write_tensors(self.candidates_path(arm, replicate, index), pack(candidates))
 
-    def keep_predictions(
-        self, arm: str, replicate: int, index: int, predictions: NDArray[np.integer[Any]]
-    ) -> None:
+    def keep_predictions(self, arm: str, replicate: int, index: int, predictions: Classes) -> None:
         """Keep what a ticket predicts for every test example, a byte or two each."""
-        self.seals.write_array(self.predictions_path(arm, replicate, index), _small(predictions))
+        self.prediction_files.write(self.prediction_files.path(arm, replicate, index), predictions)
         self._again.discard((arm, replicate, index))
 
-    def keep_labels(self, labels: NDArray[np.integer[Any]]) -> None:
+    def keep_labels(self, labels: Classes) -> None:
         """Keep the classes of the test examples, so that the report needs no data."""
         try:
             known = self.labels()
@@ -201,7 +195,7 @@ class RunFolder(Run):
                 return
         except DamagedError as error:
             self.say(str(error))
-        self.seals.write_array(self.labels_path, _small(labels))
+        self.prediction_files.write(self.prediction_files.labels_path, labels)
 
     def log_error(self, text: str) -> None:
         """Add a traceback to ``errors.log``."""
@@ -238,7 +232,3 @@ class RunFolder(Run):
     def close(self) -> None:
         """Release the folder."""
         self._lock.close()
-
-
-def _small(classes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-    return classes.astype(np.uint8 if classes.max(initial=0) < 256 else np.uint16)

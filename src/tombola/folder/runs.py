@@ -30,14 +30,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tombola import ticket_format
 from tombola.folder.contents import (
@@ -45,7 +41,6 @@ from tombola.folder.contents import (
     check_environments,
     check_latency,
     check_similarity,
-    checked_classes,
 )
 from tombola.folder.identity import definition_of, differing, run_digest, shared
 from tombola.folder.opening import (
@@ -55,9 +50,10 @@ from tombola.folder.opening import (
     read_recipe,
     without_weights,
 )
+from tombola.folder.predictions import Classes, Predictions
 from tombola.ground.checking import check_in_file
 from tombola.ground.endings import Ending
-from tombola.ground.errors import ConfigError, DamagedError, TicketError, near
+from tombola.ground.errors import ConfigError, TicketError, near
 from tombola.ground.notebooks import card, one_line
 from tombola.records import choosing
 from tombola.records.best import Best, of_record
@@ -74,8 +70,6 @@ if TYPE_CHECKING:
     from tombola.ground.types import Mask
     from tombola.tickets import Ticket
 
-# what a packed run knows its predictions by
-_ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
 _AGAIN = "move it away, and running the recipe does its round again"
 # of a run's records, too
 _FIELDS = ("density_total", "kept_fraction", "early_stop_step", "selected", "seconds")
@@ -83,7 +77,6 @@ UNSEALED = (
     "this run was made before files carried digests of their contents: one that was altered or "
     "damaged since is seen only where it cannot be read any more"
 )
-LABELS = "labels"  # what the classes of the test examples are called beside the predictions
 
 
 class Run:
@@ -217,13 +210,13 @@ class Run:
         Raises:
             ConfigError: There is no such entry, or its value will not do.
         """
-        own = dataclasses.asdict(self.recipe.verdict)
-        verdict = section(Decision, own | dict(changes), "verdict")
+        in_recipe = dataclasses.asdict(self.recipe.verdict)
+        verdict = section(Decision, in_recipe | dict(changes), "verdict")
         for name, value in dataclasses.asdict(verdict).items():
-            if value != own[name]:
+            if value != in_recipe[name]:
                 self.notes.append(
                     f"judged by verdict.{name} {_in_yaml(value)}; the recipe of the run has "
-                    f"{_in_yaml(own[name])}"
+                    f"{_in_yaml(in_recipe[name])}"
                 )
         self.own_verdict = self.recipe.verdict
         self.recipe = replace(self.recipe, verdict=verdict)
@@ -302,10 +295,8 @@ class Run:
         """Return the tickets of the first rounds that have both a ticket and a record, without
         a gap.
         """
-        from tombola.tickets import Ticket
-
         tickets: list[Ticket] = []
-        points: dict[Path, Any] = {}
+        points: dict[Path, ticket_format.RewindPoint] = {}
         before: Record | None = self.record(arm, replicate, 0)
         if before is None:
             return tickets
@@ -313,13 +304,7 @@ class Run:
             path = self.ticket_path(arm, replicate, len(tickets) + 1)
             if not path.exists():
                 break
-            try:
-                ticket = Ticket.load(path, points)
-            except TicketError as error:
-                raise _advised(error, path) from error
-            same_round = is_of_round(ticket.origin, arm, replicate, record["round"])
-            if not same_round or ticket.mask_digest != record["mask_digest"]:
-                raise ConfigError(f"'{path}' is not the ticket that the records tell of; {_AGAIN}")
+            ticket = _ticket_of(record, path, points)
             # Rounds that rewind to the same point hold it once.
             if tickets and record["rewind_digest"] == before["rewind_digest"]:
                 ticket = replace(ticket, rewind_point=tickets[-1].rewind_point)
@@ -367,8 +352,8 @@ class Run:
         except TicketError as error:
             raise _advised(error, path) from error
         record = self.record(arm, replicate, index)
-        other = record is not None and record["mask_digest"] != file.mask_digest
-        if other or not is_of_round(file.origin, arm, replicate, index):
+        differs = record is not None and record["mask_digest"] != file.mask_digest
+        if differs or not is_of_round(file.origin, arm, replicate, index):
             raise TicketError(f"'{path}' is not the ticket that the records tell of; {_AGAIN}")
         return {name: torch.from_numpy(file.keep(name)) for name in file.shapes}
 
@@ -395,25 +380,29 @@ class Run:
         Raises:
             ConfigError: The file is not there, or not what was written.
         """
+        from tombola.folder.candidates import unpack
+
         path = self.candidates_path(arm, replicate, index)
         try:
             packed = self.seals.read_tensors(path)
         except FileNotFoundError as error:
             raise ConfigError(f"'{path}' is not there") from error
-        return _unpack_candidates(path, packed, like)
-
-    def predictions_path(self, arm: str, replicate: int, index: int) -> Path:
-        """Where the predicted classes of the test examples are kept, unless the run is packed."""
-        return in_round(self.layout.predictions, arm, replicate, index, ".npy")
+        return unpack(path, packed, like)
 
     @property
     def packed(self) -> bool:
         """Whether the folder holds what a run found without its weights, see
         `tombola.folder.packing`.
         """
-        return self.layout.packed_predictions.exists()
+        return self.layout.packed
 
-    def predictions(self) -> dict[str, NDArray[np.integer[Any]]]:
+    @property
+    def prediction_files(self) -> Predictions:
+        """The files with what tickets predict for the test examples, and with the labels."""
+        # Made anew each time: a folder of before there were digests gets other seals.
+        return Predictions(self.layout, self.seals, tuple(self.recipe.arms))
+
+    def predictions(self) -> dict[str, Classes]:
         """Return the predicted class of every test example, shape [examples], by
         "arm/replicate-K/round-RRR".
 
@@ -422,57 +411,22 @@ class Run:
         """
         return self.tested()[1]
 
-    def tested(self) -> tuple[NDArray[np.integer[Any]] | None, dict[str, NDArray[np.integer[Any]]]]:
+    def tested(self) -> tuple[Classes | None, dict[str, Classes]]:
         """Return the labels and the predictions, read once; see `labels` and `predictions`.
 
         Raises:
             ConfigError: A file is damaged.
         """
-        predictions = self.read_classes_by_name()
-        labels = predictions.pop(LABELS, None)
-        number = None if labels is None else len(labels)
-        for key, values in predictions.items():
-            if not re.fullmatch(_ROUND, key):
-                raise DamagedError(
-                    f"'{self.path}' has predictions of '{key}'; '{key}' is no round of an arm"
-                )
-            number = len(values) if number is None else number
-            if len(values) != number:
-                raise DamagedError(
-                    f"'{self.path}' has {len(values)} predictions of {key}, and {number} test "
-                    "examples"
-                )
-        places = {arm: place for place, arm in enumerate(self.recipe.arms)}
+        return self.prediction_files.with_labels()
 
-        def place(key: str) -> tuple[int, str]:
-            return places.get(key.partition("/")[0], len(places)), key
+    def labels(self) -> Classes | None:
+        """Return the class of every test example, shape [examples]; ``None`` in runs of before they
+        were kept.
 
-        return labels, {key: predictions[key] for key in sorted(predictions, key=place)}
-
-    def read_classes_by_name(self) -> dict[str, NDArray[np.integer[Any]]]:
-        """Return the predictions and the labels, wherever they are, by their names."""
-        folder = self.layout.predictions
-        if self.packed:
-            return self._in_one_file()
-        files = list(folder.glob("*/*/*.npy"))
-        if self.labels_path.exists():
-            files.append(self.labels_path)
-        predictions = {}
-        for path in files:
-            key = path.relative_to(folder).with_suffix("").as_posix()
-            predictions[key] = self.read_classes(path)
-        return predictions
-
-    def _in_one_file(self) -> dict[str, NDArray[np.integer[Any]]]:
-        path = self.layout.packed_predictions
-        with advising("pack the run again"):
-            arrays = self.seals.read_arrays(path)
-            return {key: checked_classes(path, values) for key, values in arrays.items()}
-
-    def read_classes(self, path: Path) -> NDArray[np.integer[Any]]:
-        """Read a file of classes."""
-        with advising("running the recipe makes it again"):
-            return checked_classes(path, self.seals.read_array(path))
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        return self.prediction_files.labels()
 
     def similarities(self) -> list[dict[str, Any]]:
         """Return what was counted of pairs of tickets (`tombola.folder.similarity`); nothing where
@@ -500,22 +454,6 @@ class Run:
         """
         advice = "take the file away; where tickets are, running the recipe measures again"
         return self._json(self.layout.latency, dict[str, Any], check_latency, advice) or {}
-
-    def labels(self) -> NDArray[np.integer[Any]] | None:
-        """Return the class of every test example, shape [examples]; ``None`` in runs of before they
-        were kept.
-
-        Raises:
-            ConfigError: The file is damaged.
-        """
-        if self.packed:
-            return self._in_one_file().get(LABELS)
-        return self.read_classes(self.labels_path) if self.labels_path.exists() else None
-
-    @property
-    def labels_path(self) -> Path:
-        """Where the classes of the test examples are kept, unless the run is packed."""
-        return self.layout.predictions / f"{LABELS}.npy"
 
     @property
     def trainings(self) -> Path:
@@ -593,6 +531,22 @@ class Run:
         return self
 
 
+def _ticket_of(
+    record: Record, path: Path, points: MutableMapping[Path, ticket_format.RewindPoint]
+) -> Ticket:
+    """Return the ticket in a file, if it is that of a record."""
+    from tombola.tickets import Ticket
+
+    try:
+        ticket = Ticket.load(path, points)
+    except TicketError as error:
+        raise _advised(error, path) from error
+    same_round = is_of_round(ticket.origin, record["arm"], record["replicate"], record["round"])
+    if not same_round or ticket.mask_digest != record["mask_digest"]:
+        raise ConfigError(f"'{path}' is not the ticket that the records tell of; {_AGAIN}")
+    return ticket
+
+
 def _advised(error: TicketError, path: Path) -> TicketError:
     """Add to what is wrong with a run's ticket what can be done about it there."""
     try:
@@ -602,43 +556,10 @@ def _advised(error: TicketError, path: Path) -> TicketError:
     return error  # the ticket is whole; it is its rewind point that is not
 
 
-def similarity_key(line: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
-    """Return what a line of ``similarity.jsonl`` is about: two arms, a replicate, a round of
-    each.
-    """
-    (one, other), (first, second) = line["arms"], line["rounds"]
-    return one, other, line["replicate"], first, second
-
-
 def is_of_round(origin: Mapping[str, Any], arm: str, replicate: int, index: int) -> bool:
     """Whether a ticket says of itself that it is of this round, as far as it says anything."""
     place = {"arm": arm, "replicate": replicate, "round": index}
     return all(origin.get(name, value) == value for name, value in place.items())
-
-
-def _unpack_candidates(
-    path: Path, packed: Mapping[str, Tensor], like: Mask
-) -> list[dict[str, Tensor]]:
-    """Return the masks of partitions from their bits, which are named NUMBER.WEIGHT."""
-    import torch
-
-    number = len({name.partition(".")[0] for name in packed})
-    sizes = {}
-    for partition in range(number):
-        for name, keep in like.items():
-            sizes[f"{partition}.{name}"] = -(-keep.numel() // 8)
-    plain = all(bits.dtype == torch.uint8 and bits.ndim == 1 for bits in packed.values())
-    if not plain or {name: bits.numel() for name, bits in packed.items()} != sizes:
-        raise DamagedError(f"'{path}' is damaged: its masks are not those of the round's weights")
-    candidates = []
-    for partition in range(number):
-        candidate = {}
-        for name, keep in like.items():
-            bits = packed[f"{partition}.{name}"].numpy()
-            flat = np.unpackbits(bits, count=keep.numel()).astype(bool)
-            candidate[name] = torch.from_numpy(flat).view(keep.shape)
-        candidates.append(candidate)
-    return candidates
 
 
 def _in_yaml(value: Any) -> str:

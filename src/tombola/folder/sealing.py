@@ -79,7 +79,7 @@ def seal(run: Run) -> None:
         ConfigError: A file is seen to be damaged. Trainings that are go, and are done again.
     """
     before, now = run.seals, Seals(run.path, run.digest)
-    predicted = run.read_classes_by_name()
+    predicted = run.prediction_files.by_name()
     masks = {}
     for path in sorted(run.layout.candidates.rglob("*.safetensors")):
         masks[path] = before.read_tensors(path)

@@ -15,12 +15,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from tombola.folder.runs import Run, similarity_key
+from tombola.folder.contents import TicketPair
+from tombola.folder.runs import Run
 from tombola.ground.types import Mask, State
 from tombola.masks.masks import count
 from tombola.masks.pruning import prune
@@ -28,8 +28,6 @@ from tombola.masks.rates import kept_by_group
 from tombola.masks.scopes import per_layer
 from tombola.methods import Method
 from tombola.scores import magnitude
-
-Key = tuple[str, str, int, int, int]  # two arms, a replicate, a round of each
 
 _NEAR = 0.25  # of a round
 
@@ -77,16 +75,16 @@ def meeting(first: Mapping[int, float], second: Mapping[int, float]) -> list[tup
         return []
     first_lengths, second_lengths = _lengths(first), _lengths(second)
 
-    def distance(one: int, other: int) -> float:
-        return abs(math.log(first[one] / second[other]))
+    def distance(first_round: int, second_round: int) -> float:
+        return abs(math.log(first[first_round] / second[second_round]))
 
     met = []
-    for one in first:
-        nearest = min(second, key=lambda index: distance(one, index))
-        back = min(first, key=lambda index: distance(index, nearest))
-        longer = max(first_lengths[one], second_lengths[nearest])
-        if back == one and distance(one, nearest) <= _NEAR * longer:
-            met.append((one, nearest))
+    for index in first:
+        nearest = min(second, key=lambda second_round: distance(index, second_round))
+        back = min(first, key=lambda first_round: distance(first_round, nearest))
+        longer = max(first_lengths[index], second_lengths[nearest])
+        if back == index and distance(index, nearest) <= _NEAR * longer:
+            met.append((index, nearest))
     return met
 
 
@@ -125,15 +123,12 @@ def counted(
     like_first, like_second = _largest(start, first), _largest(start, second)
     counts = {}
     for name, keep in first.items():
-        masks = [
-            keep,
-            second[name],
-            keep & second[name],
-            keep & like_second[name],
-            second[name] & like_first[name],
-        ]
-        weights = keep.numel() if within is None else count({name: within[name]})
-        counts[name] = [weights, *(count({name: mask}) for mask in masks)]
+        both = keep & second[name]
+        first_of_largest = keep & like_second[name]
+        second_of_largest = second[name] & like_first[name]
+        counts[name] = [keep.numel() if within is None else count({name: within[name]})]
+        for mask in (keep, second[name], both, first_of_largest, second_of_largest):
+            counts[name].append(count({name: mask}))
     return counts
 
 
@@ -166,34 +161,44 @@ def measure(run: Run, start: Callable[[int], State], within: Mask | None = None)
         TicketError: A ticket is damaged.
         DiskError: The file cannot be written.
     """
-    known = {similarity_key(line): line for line in run.similarities()}
+    known = by_pair(run.similarities())
     compared = pairs(run.recipe.arms)
     # Lines of arms that the recipe has no more stay.
-    lines = {key: line for key, line in known.items() if key[:2] not in compared}
+    lines = {pair: line for pair, line in known.items() if pair.arms not in compared}
     for replicate in sorted({record["replicate"] for record in run.records.all()}):
         to_count = []
-        for key in _keys(run, compared, replicate):
-            if key in known and known[key]["masks"] == _digests(run, key):
-                lines[key] = known[key]
-            elif all(path.exists() for path in _paths(run, key)):
-                to_count.append(key)
+        for pair in _meeting_tickets(run, compared, replicate):
+            if pair in known and known[pair]["masks"] == _digests(run, pair):
+                lines[pair] = known[pair]
+            elif all(run.ticket_path(*ticket).exists() for ticket in pair.tickets):
+                to_count.append(pair)
         if not to_count:
             continue
         state = start(replicate)
-        for key in to_count:
-            lines[key] = _line(run, key, state, within)
+        for pair in to_count:
+            lines[pair] = _line(run, pair, state, within)
         _write(run, known | lines)  # what is counted stays, whatever stops the rest
     _write(run, lines)
 
 
-def _keys(run: Run, compared: Sequence[tuple[str, str]], replicate: int) -> list[Key]:
-    """Name what is to be counted of a replicate: two arms, the replicate, the rounds that meet."""
-    keys = []
-    for one, other in compared:
-        rounds = meeting(_densities(run, one, replicate), _densities(run, other, replicate))
-        for first, second in rounds:
-            keys.append((one, other, replicate, first, second))
-    return keys
+def by_pair(lines: Iterable[dict[str, Any]]) -> dict[TicketPair, dict[str, Any]]:
+    """Return lines of ``similarity.jsonl`` by the tickets that they are about."""
+    return {TicketPair.of(line): line for line in lines}
+
+
+def _meeting_tickets(
+    run: Run, compared: Sequence[tuple[str, str]], replicate: int
+) -> list[TicketPair]:
+    """Return the tickets of a replicate that are to be compared: those of rounds that meet."""
+    met = []
+    for first_arm, second_arm in compared:
+        first, second = (
+            _densities(run, first_arm, replicate),
+            _densities(run, second_arm, replicate),
+        )
+        for rounds in meeting(first, second):
+            met.append(TicketPair(first_arm, second_arm, replicate, *rounds))
+    return met
 
 
 def _densities(run: Run, arm: str, replicate: int) -> dict[int, float]:
@@ -205,26 +210,23 @@ def _densities(run: Run, arm: str, replicate: int) -> dict[int, float]:
     return densities
 
 
-def _paths(run: Run, key: Key) -> list[Path]:
-    one, other, replicate, first, second = key
-    return [run.ticket_path(one, replicate, first), run.ticket_path(other, replicate, second)]
+def _digests(run: Run, pair: TicketPair) -> list[str]:
+    digests = []
+    for ticket in pair.tickets:
+        record = run.record(*ticket)
+        if record is not None:
+            digests.append(record["mask_digest"])
+    return digests
 
 
-def _digests(run: Run, key: Key) -> list[str]:
-    one, other, replicate, first, second = key
-    records = [run.record(one, replicate, first), run.record(other, replicate, second)]
-    return [record["mask_digest"] for record in records if record is not None]
-
-
-def _line(run: Run, key: Key, start: State, within: Mask | None) -> dict[str, Any]:
-    one, other, replicate, first, second = key
-    masks = run.mask(one, replicate, first), run.mask(other, replicate, second)
+def _line(run: Run, pair: TicketPair, start: State, within: Mask | None) -> dict[str, Any]:
+    first, second = pair.tickets
     return {
-        "arms": [one, other],
-        "replicate": replicate,
-        "rounds": [first, second],
-        "masks": _digests(run, key),
-        "layers": counted(*masks, start, within),
+        "arms": [*pair.arms],
+        "replicate": pair.replicate,
+        "rounds": [pair.first_round, pair.second_round],
+        "masks": _digests(run, pair),
+        "layers": counted(run.mask(*first), run.mask(*second), start, within),
     }
 
 
@@ -232,16 +234,16 @@ def ordered(lines: Iterable[dict[str, Any]], arms: Mapping[str, Method]) -> list
     """Sort lines as the recipe has its arms: by the pairs that are compared, those of other
     arms last.
     """
-    place = {pair: index for index, pair in enumerate(pairs(arms))}
+    compared = pairs(arms)
 
-    def key(line: Mapping[str, Any]) -> tuple[int, Key]:
-        about = similarity_key(line)
-        return place.get(about[:2], len(place)), about
+    def place(line: Mapping[str, Any]) -> tuple[int, TicketPair]:
+        pair = TicketPair.of(line)
+        return compared.index(pair.arms) if pair.arms in compared else len(compared), pair
 
-    return sorted(lines, key=key)
+    return sorted(lines, key=place)
 
 
-def _write(run: Run, lines: Mapping[Key, dict[str, Any]]) -> None:
+def _write(run: Run, lines: Mapping[TicketPair, dict[str, Any]]) -> None:
     """Write the file, unless it says that already or there is nothing to say."""
     now = ordered(lines.values(), run.recipe.arms)
     if now != run.similarities():

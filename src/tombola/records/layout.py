@@ -32,6 +32,8 @@ _TICKET = re.compile(r"round-(\d{3,})(-density-\d+(\.\d+)?)?\.safetensors")
 _REPLICATE = re.compile(r"replicate-(\d+)")
 
 Round = tuple[str, int, int]  # an arm, a replicate, a round
+# What `in_round` makes below its folder, without the suffix.
+IN_ROUND = r"[A-Za-z0-9][A-Za-z0-9._-]*/replicate-\d+/round-\d{3,}"
 
 
 def ticket_name(index: int, density: float) -> str:
@@ -124,6 +126,11 @@ class Layout:
     def packed_predictions(self) -> Path:
         """The same in one file, which a packed run is known by."""
         return self.machine / "predictions.npz"
+
+    @property
+    def packed(self) -> bool:
+        """Whether the folder holds what a run found without its weights."""
+        return self.packed_predictions.exists()
 
     @property
     def lock(self) -> Path:
