@@ -141,8 +141,8 @@ def _check(first: Run, second: Run) -> None:
     for name, definition in second.definitions().items():
         if name in definitions and definitions[name] != definition:
             raise ConfigError(
-                f"'{second.path}' cannot be merged with '{first.path}': arm '{name}' is another one: "
-                f"{', '.join(differing(definition, definitions[name]))}"
+                f"'{second.path}' cannot be merged with '{first.path}': arm '{name}' is another "
+                "one: "
             )
     for now in second.environments():
         for before in first.environments():

@@ -192,7 +192,9 @@ def _dense_ticket(run: Path, record: Record, state: State, about: Mapping[str, A
         mask = {name: torch.ones_like(keep) for name, keep in pruned.mask.items()}
         if pruned.origin.get("model", {}).get("mask") is not None:
             mask = from_zeros(state, mask)  # it began with the zeros of a checkpoint
-        origin = {name: pruned.origin[name] for name in _SHARED_ORIGIN if name in pruned.origin}
+        for name in _SHARED_ORIGIN:
+            if name in pruned.origin:
+                origin[name] = pruned.origin[name]
     origin |= {
         "arm": record["arm"],
         "round": 0,

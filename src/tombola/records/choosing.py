@@ -61,18 +61,8 @@ def best(
         replicate_fits = replicate is None or record["replicate"] == replicate
         if record["evaluated"] and round_fits and arm_fits and density_fits and replicate_fits:
             candidates.append(record)
-
-    # The message repeats what was asked for, so that a typo is seen at once.
     if not candidates:
-        conditions = []
-        if arms is not None:
-            names = [arms] if isinstance(arms, str) else arms
-            conditions.append(f"arm {', '.join(names)}")
-        for name, value in {"density": at, "replicate": replicate, "round": round}.items():
-            if value is not None:
-                conditions.append(f"{name} {value}")
-        of = f" of {', '.join(conditions)}" if conditions else ""
-        raise InputError(f"the run has no evaluated ticket{of}")
+        raise _no_ticket(arms, {"density": at, "replicate": replicate, "round": round})
     if len(candidates) == 1:
         return candidates[0]
     # Without validation data only the test split could decide, which it must not.
@@ -82,6 +72,20 @@ def best(
             "the test split chooses none; name its arm, replicate and round"
         )
     return max(candidates, key=functools.partial(_rank, metric))
+
+
+def _no_ticket(arms: Collection[str] | None, asked_for: Mapping[str, float | None]) -> InputError:
+    """Return the error of an empty choice, which repeats what was asked for: a typo is seen at once."""
+    conditions = []
+    if arms is not None:
+        names = [arms] if isinstance(arms, str) else arms
+        conditions.append(f"arm {', '.join(names)}")
+    for name, value in asked_for.items():
+        if value is not None:
+            conditions.append(f"{name} {value}")
+    if not conditions:
+        return InputError("the run has no evaluated ticket")
+    return InputError(f"the run has no evaluated ticket of {', '.join(conditions)}")
 
 
 def _rank(metric: Metric, record: Record) -> tuple[float, float, int]:
@@ -134,28 +138,34 @@ def worth_keeping(
     >>> [record["round"] for record in worth_keeping(records, [0.5])]
     [1, 2, 4, 5]
     """
-    tickets = [record for record in records if record["evaluated"] and record["round"] > 0]
+    tickets = []
+    of_dense = None
+    for record in records:
+        if record["evaluated"] and record["round"] > 0:
+            tickets.append(record)
+        elif record["evaluated"]:
+            of_dense = record[metric.valid]
     if not tickets:
         return []
-    chosen = [tickets[-1]]
+    chosen = {tickets[-1]["round"]}
 
     # The best of all, and the best that is sparse enough for each density.
-    known = [record for record in tickets if record.get(metric.valid) is not None]
+    validated = [record for record in tickets if record.get(metric.valid) is not None]
     for density in (1.0, *at):
-        sparse_enough = [record for record in known if _is_at_most(record, density)]
+        sparse_enough = [record for record in validated if _is_at_most(record, density)]
         if sparse_enough:
-            chosen.append(max(sparse_enough, key=functools.partial(_rank, metric)))
+            best_ticket = max(sparse_enough, key=functools.partial(_rank, metric))
+            chosen.add(best_ticket["round"])
 
     # The sparsest that loses nothing to the dense network: what a user would ship.
-    dense = [record for record in records if record["round"] == 0 and record["evaluated"]]
-    bar = dense[0][metric.valid] if dense else None
-    if bar is not None:
-        as_good = [record for record in known if metric.sign * (record[metric.valid] - bar) >= 0]
-        if as_good:
-            chosen.append(min(as_good, key=lambda record: (record["density"], record["round"])))
-
-    by_round = {record["round"]: record for record in chosen}
-    return [by_round[index] for index in sorted(by_round)]
+    as_good = []
+    for record in validated:
+        if of_dense is not None and metric.sign * (record[metric.valid] - of_dense) >= 0:
+            as_good.append(record)
+    if as_good:
+        sparsest = min(as_good, key=lambda record: (record["density"], record["round"]))
+        chosen.add(sparsest["round"])
+    return [record for record in tickets if record["round"] in chosen]
 
 
 def kept(
@@ -315,9 +325,9 @@ def best_tickets_of_run(run: Path) -> list[Path]:
         of_arm = [record for record in records if record["arm"] == arm]
         if any(record["evaluated"] and record["round"] > 0 for record in of_arm):
             best_round = best(of_arm, metric=metrics_of(run)[0])["round"]
-            paths += [
-                ticket_path(run, record) for record in of_arm if record["round"] == best_round
-            ]
+            for record in of_arm:
+                if record["round"] == best_round:
+                    paths.append(ticket_path(run, record))
     if not paths:
         raise InputError(f"'{run}' has no evaluated ticket")
     return paths

@@ -67,8 +67,11 @@ class Records:
         fields: Collection[str] = (),
         metrics: Sequence[Metric] = CLASSIFIED,
     ) -> None:
-        self.path, self._lock = path, threading.Lock()
-        self.order, self._fields, self._metrics = tuple(order), fields, metrics
+        self.path = path
+        self.order = tuple(order)
+        self._fields = fields
+        self._metrics = metrics
+        self._lock = threading.Lock()
         self._kinds = kinds(metrics)
         self._seals = seals or Seals(path.parent, required=False)
         self._known: dict[tuple[str, int, int], Record] = {}
@@ -202,13 +205,11 @@ class Records:
 
         rows = []
         for record in self:
-            rows.append(
-                {
-                    name: value
-                    for name, value in record.items()
-                    if not isinstance(value, list | dict)
-                }
-            )
+            row = {}
+            for name, value in record.items():
+                if not isinstance(value, list | dict):
+                    row[name] = value
+            rows.append(row)
         return pandas.DataFrame(rows)
 
     def get(self, arm: str, replicate: int, index: int) -> Record | None:
@@ -260,10 +261,9 @@ def _check(record: Any, fields: Collection[str], known: Mapping[str, Kind]) -> N
     if not record["evaluated"] and record["round"] == 0:
         raise ConfigError("it is the dense network's and not evaluated")
     for name in ("curve", "line"):
-        columns = record.get(name) or {}
-        lengths = {key: len(column) for key, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            listed = ", ".join(f"{length} {key}" for key, length in lengths.items())
+        columns: Mapping[str, Sequence[float]] = record.get(name) or {}
+        if len(set(map(len, columns.values()))) > 1:
+            listed = ", ".join(f"{len(column)} {key}" for key, column in columns.items())
             raise ConfigError(f"{name} has {listed}; they must be as many")
 
 

@@ -92,7 +92,9 @@ def costs_of(record: Record) -> list[Cost]:
 
 def timeless(record: Record) -> dict[str, Any]:
     """Return what a record says that is the same on every machine: all but clocks and memory."""
-    rest = {key: value for key, value in record.items() if key not in CLOCKS}
+    rest = dict(record)
+    for clock in CLOCKS:
+        rest.pop(clock, None)
     return rest | {"costs": [cost.timeless().to_dict() for cost in costs_of(record)]}
 
 
