@@ -61,7 +61,8 @@ class TicketPair(NamedTuple):
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> TicketPair:
         """Return what a line is about."""
-        return cls(*line["arms"], line["replicate"], *line["rounds"])
+        (first_arm, second_arm), (first_round, second_round) = line["arms"], line["rounds"]
+        return cls(first_arm, second_arm, line["replicate"], first_round, second_round)
 
     @property
     def arms(self) -> tuple[str, str]:
