@@ -227,7 +227,7 @@ class Ticket:
                 rewind = _contents(self.rewind_point)
                 if points is not None:
                     rewind = ticket_format.encode_rewind_point(rewind)
-            origin = self.told_origin()
+            origin = self.completed_origin()
             raw = ticket_format.encode(mask, rewind, origin=origin, total=self.total)
         except TicketError:
             raise
@@ -366,7 +366,7 @@ class Ticket:
             return {}
         return {str(name): number for name, number in in_origin.items() if type(number) is int}
 
-    def told_origin(self) -> dict[str, Any]:
+    def completed_origin(self) -> dict[str, Any]:
         """Return the origin, completed by which names share a tensor and by modules' versions.
 
         Raises:

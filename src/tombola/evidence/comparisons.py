@@ -322,7 +322,7 @@ def compare_over(
     entry = of or metric.test
     records = Evidence.of(records)
     others = records if beside is None else Evidence.of(beside)
-    for checked in [records] if beside is None else [records, others]:
+    for checked in (records, others):
         _check_one_recipe(checked)
         _check_entry(checked, entry)
 
@@ -349,27 +349,24 @@ def compare_over(
 def _tested(comparisons: Sequence[Comparison], margin: float | None) -> list[Comparison]:
     """Add p-values where there are three replicates, adjusted over these comparisons (Holm)."""
     enough = [comparison for comparison in comparisons if len(comparison.values) >= 3]
-    different = statistics.holm(
-        [statistics.p_different(comparison.differences) for comparison in enough]
-    )
-    # Each kind of test is adjusted by itself: a reader asks one question at several densities.
-    not_inferior: list[float | None] = [None] * len(enough)
-    equivalent: list[float | None] = [None] * len(enough)
-    if margin is not None:
-        not_inferior[:] = statistics.holm(
-            [statistics.p_non_inferior(comparison.gains, margin) for comparison in enough]
-        )
-        equivalent[:] = statistics.holm(
-            [statistics.p_equivalent(comparison.differences, margin) for comparison in enough]
-        )
+    different, non_inferior, equivalent = [], [], []
+    for comparison in enough:
+        different.append(statistics.p_different(comparison.differences))
+        if margin is not None:
+            non_inferior.append(statistics.p_non_inferior(comparison.gains, margin))
+            equivalent.append(statistics.p_equivalent(comparison.differences, margin))
 
+    # Each kind of test is adjusted by itself: a reader asks one question at several densities.
+    different = statistics.holm(different)
+    non_inferior = statistics.holm(non_inferior)
+    equivalent = statistics.holm(equivalent)
     tested = {}
     for index, comparison in enumerate(enough):
         tested[comparison.density] = replace(
             comparison,
             p=different[index],
-            p_non_inferior=not_inferior[index],
-            p_equivalent=equivalent[index],
+            p_non_inferior=None if margin is None else non_inferior[index],
+            p_equivalent=None if margin is None else equivalent[index],
             looks=len(enough),
         )
     return [tested.get(comparison.density, comparison) for comparison in comparisons]
@@ -467,10 +464,11 @@ def shared_range(
     Raises:
         ConfigError: There is no such arm or entry, or there is no such density.
     """
-    for checked in [records] if beside is None else [records, beside]:
+    others = records if beside is None else beside
+    for checked in (records, others):
         _check_entry(checked, of)
     rounds_of_arm = rounds_of(records, arm)
-    rounds_of_other = rounds_of(records if beside is None else beside, other)
+    rounds_of_other = rounds_of(others, other)
     lows, highs = [], []
     for replicate in rounds_of_arm.keys() & rounds_of_other.keys():
         low, high = _range(arm, rounds_of_arm[replicate], of)

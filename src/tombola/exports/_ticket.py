@@ -26,7 +26,9 @@ def ticket(ticket: Ticket) -> Ticket:
     """
     ticket.check()
     mask, point = _copies(ticket.mask), _copies(tensors(ticket.rewind_point))
-    return replace(ticket, mask=mask, rewind_point=point, origin=ticket.told_origin(), digest=None)
+    return replace(
+        ticket, mask=mask, rewind_point=point, origin=ticket.completed_origin(), digest=None
+    )
 
 
 def _copies(tensors_by_name: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -75,7 +75,7 @@ def best(
 
 
 def _no_ticket(arms: Collection[str] | None, asked_for: Mapping[str, float | None]) -> InputError:
-    """Return the error of an empty choice, which repeats what was asked for: a typo is seen at once."""
+    # The message repeats what was asked for, so that a typo is seen at once.
     conditions = []
     if arms is not None:
         names = [arms] if isinstance(arms, str) else arms

@@ -15,7 +15,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -296,14 +296,7 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     """Check the metadata, and return it as the fields of a `TicketFile`."""
     if not isinstance(about, dict):
         raise WrongError(f"has wrong metadata: a {type(about).__name__}, not an object")
-    version = about.get("format")
-    if type(version) is not int or version < 1:
-        raise WrongError("has wrong metadata: 'format' is not a version number")
-    if version > GAPS_REFERRING:
-        raise WrongError(
-            f"is of format {version}; this tombola reads formats {FORMAT} to {GAPS_REFERRING}: a "
-            "newer one is needed"
-        )
+    version = _version(about.get("format"))
     # Exactly the known fields: a field that is never read could hold anything.
     has_gaps = version in (GAPS, GAPS_REFERRING)
     unexpected = sorted(about.keys() ^ ({*FIELDS, "gaps"} if has_gaps else {*FIELDS}))
@@ -317,13 +310,7 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
     # like it in the origin.
     if about["digest"] != digest:
         raise WrongError("has wrong metadata: its digest stands in another place")
-    prunable, kept, total = about["prunable"], about["kept"], about["total"]
-    if not (type(prunable) is int and type(kept) is int and 0 <= kept <= prunable and prunable > 0):
-        raise WrongError("has wrong metadata: 'kept' and 'prunable' are not counts of weights")
-    if total is not None and not (type(total) is int and total >= prunable):
-        raise WrongError(
-            "has wrong metadata: 'total' is not a count of at least the prunable weights"
-        )
+    _check_counts(about["kept"], about["prunable"], about["total"])
     for name in ("origin", "shapes"):
         if not isinstance(about[name], dict):
             raise WrongError(f"has wrong metadata: '{name}' is not an object")
@@ -334,6 +321,27 @@ def _fields(about: Any, digest: str, tensors: Mapping[str, Entry]) -> dict[str, 
             f"is of format {version} and holds a rewind point; in that format it is another file"
         )
     return about | {"shapes": shapes, "gaps": gaps}
+
+
+def _version(entry: Any) -> int:
+    if type(entry) is not int or entry < 1:
+        raise WrongError("has wrong metadata: 'format' is not a version number")
+    if entry > GAPS_REFERRING:
+        raise WrongError(
+            f"is of format {entry}; this tombola reads formats {FORMAT} to {GAPS_REFERRING}: a "
+            "newer one is needed"
+        )
+    return entry
+
+
+def _check_counts(kept: Any, prunable: Any, total: Any) -> None:
+    # By type, since true is an int to isinstance.
+    if not (type(prunable) is int and type(kept) is int and 0 <= kept <= prunable and prunable > 0):
+        raise WrongError("has wrong metadata: 'kept' and 'prunable' are not counts of weights")
+    if total is not None and not (type(total) is int and total >= prunable):
+        raise WrongError(
+            "has wrong metadata: 'total' is not a count of at least the prunable weights"
+        )
 
 
 def _gaps(entry: Any) -> dict[str, Gaps]:
@@ -454,13 +462,7 @@ def rewind_folders(path: str | os.PathLike[str]) -> list[Path]:
 def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> RewindPoint:
     """Find, read and check the rewind point that a ticket refers to."""
     name = f"{file.rewind_digest}.safetensors"
-    path = None
-    for folder in rewind_folders(file.path):
-        # A broken link counts as found: what is wrong with it is reported, and no file further up
-        # is tried.
-        if os.path.lexists(folder / name):
-            path = folder / name
-            break
+    path = _first_of(name, rewind_folders(file.path))
     shown = f"{FOLDER}/{name}" if path is None else seen_from(file.path, path)
     advice = "; put a whole copy of it there"
     try:
@@ -487,6 +489,16 @@ def _referred(file: TicketFile, known: MutableMapping[Path, RewindPoint]) -> Rew
             f"has its rewind point in another file, and {printable(shown, 400)} {wrong}{advice}"
         ) from None
     return point
+
+
+def _first_of(name: str, folders: Iterable[Path]) -> Path | None:
+    """Return the file of a name in the first folder that has one."""
+    for folder in folders:
+        # A broken link counts as found: what is wrong with it is reported, and no file further up
+        # is tried.
+        if os.path.lexists(folder / name):
+            return folder / name
+    return None
 
 
 def rewind_point_of(raw: bytes | bytearray, path: Path) -> RewindPoint:
