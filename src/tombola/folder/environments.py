@@ -21,12 +21,12 @@ from tombola.schema.recipe import Recipe
 def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     """Return what a run's results were made with."""
     packages = ("tombola", "torch", "torchvision", "numpy", "safetensors", "scikit-learn")
-    own: set[str] = set()
+    users_own: set[str] = set()
     for name in (recipe.task, recipe.data.name, recipe.model.name, recipe.training.step or ""):
         if catalogue.is_own(name):
-            own.add(name)
+            users_own.add(name)
     for arm in recipe.arms.values():
-        own |= set(arm.own_code)
+        users_own |= set(arm.own_code)
     content: dict[str, Any] = {
         "python": sys.version.split()[0],
         "packages": extras.versions(packages),
@@ -34,10 +34,10 @@ def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
         "processor": platform.machine(),
         "cores": cores(),
         "data_fingerprint": fingerprint,
-        "own_code": {name: source_digest(name) for name in sorted(own)},
+        "own_code": {name: source_digest(name) for name in sorted(users_own)},
     }
-    if own:
-        content["own_functions"] = {name: function_digest(name) for name in sorted(own)}
+    if users_own:
+        content["own_functions"] = {name: function_digest(name) for name in sorted(users_own)}
     return content
 
 

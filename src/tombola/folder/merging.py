@@ -142,7 +142,7 @@ def _check(first: Run, second: Run) -> None:
         if name in definitions and definitions[name] != definition:
             raise ConfigError(
                 f"'{second.path}' cannot be merged with '{first.path}': arm '{name}' is another "
-                "one: "
+                f"one: {', '.join(differing(definition, definitions[name]))}"
             )
     for now in second.environments():
         for before in first.environments():

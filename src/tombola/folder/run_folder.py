@@ -70,32 +70,35 @@ class RunFolder(Run):
         self.facts = dict(facts or {})
         self.notes = []
         self._tell = tell
-        # evaluated rounds whose predictions were damaged
-        self._again: set[tuple[str, int, int]] = set()
+        # Evaluated rounds whose predictions were damaged: they are evaluated again.
+        self._to_evaluate_again: set[tuple[str, int, int]] = set()
         self._lock = lock(self.path)
         self.layout = Layout.of(self.path)
         try:
-            self._take(fingerprint)
+            self._open(fingerprint)
         except BaseException:
             self.close()
             raise
-        self._state_lock = threading.Lock()
-        # each start is encoded and checked once in a run
+        self._endings_lock = threading.Lock()
+        # One object for the whole run, so that each start is encoded and checked once.
         self._points = RewindPoints(self.rewind_points)
 
-    def _take(self, fingerprint: str) -> None:
+    def _open(self, fingerprint: str) -> None:
         clear_parts(self.path)
+        # All reasons to refuse the folder come before the first change to a file of it.
         about = read_about(self.layout)
         if about is not None:
             Run(self.path).going_on(self.recipe)
         self.seals = Seals(self.path, self.digest, required=about is None or "seals" in about)
         environments = self._check_environment(environment(self.recipe, fingerprint))
         arms = self._check_arms()
+
         self.records = self._records(repair=True)
-        self._state = self._states()
+        self._endings = self._read_endings()
         if self.records.repaired:
             self.say("the last record was half written; its round is done again")
         self._check_results()
+        # The digests first: what is written from here on has them.
         if not self.sealed:
             seal(self)
         self.seals.write_json(self.layout.environments, environments)
@@ -111,7 +114,7 @@ class RunFolder(Run):
 
     def _check_results(self) -> None:
         """Say which results are gone; rounds whose predictions are damaged are evaluated again."""
-        for text in self._gone():
+        for text in self._lost_rounds():
             self.say(text)
         for record in self.records.all():
             arm, replicate, index = record["arm"], record["replicate"], record["round"]
@@ -124,7 +127,7 @@ class RunFolder(Run):
                 self.say(
                     f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated again"
                 )
-                self._again.add((arm, replicate, index))
+                self._to_evaluate_again.add((arm, replicate, index))
                 path.unlink()
 
     def record(self, arm: str, replicate: int, index: int) -> Record | None:
@@ -132,14 +135,14 @@ class RunFolder(Run):
         evaluated.
         """
         record = super().record(arm, replicate, index)
-        if record is not None and (arm, replicate, index) in self._again:
+        if record is not None and (arm, replicate, index) in self._to_evaluate_again:
             return {**record, "evaluated": False}
         return record
 
     def finished(self, arm: str, replicate: int) -> bool:
         """Whether an arm of a replicate has nothing left to do."""
-        again = any(key[:2] == (arm, replicate) for key in self._again)
-        return not again and super().finished(arm, replicate)
+        has_damaged = any(round_[:2] == (arm, replicate) for round_ in self._to_evaluate_again)
+        return not has_damaged and super().finished(arm, replicate)
 
     def _check_environment(self, now: dict[str, Any]) -> list[dict[str, Any]]:
         """Refuse data or code of the user's that differs from what the run began with; return all
@@ -185,7 +188,7 @@ class RunFolder(Run):
     def keep_predictions(self, arm: str, replicate: int, index: int, predictions: Classes) -> None:
         """Keep what a ticket predicts for every test example, a byte or two each."""
         self.prediction_files.write(self.prediction_files.path(arm, replicate, index), predictions)
-        self._again.discard((arm, replicate, index))
+        self._to_evaluate_again.discard((arm, replicate, index))
 
     def keep_labels(self, labels: Classes) -> None:
         """Keep the classes of the test examples, so that the report needs no data."""
@@ -203,12 +206,12 @@ class RunFolder(Run):
 
     def ended(self, arm: str, replicate: int, how: str, end: End, rounds: int) -> None:
         """Note how an arm of a replicate ended, and after how many rounds."""
-        with self._state_lock:
+        with self._endings_lock:
             state = {"state": how, "why": str(end), "rounds": rounds, "goal": self._goal(arm)}
             if end:
                 state["end"] = end.to_dict()
-            self._state[f"{arm}/{replicate}"] = state
-            self.seals.write_json(self.layout.states, self._state)
+            self._endings[f"{arm}/{replicate}"] = state
+            self.seals.write_json(self.layout.states, self._endings)
 
     def clear_trainings(self) -> None:
         """Drop the trainings of a complete run, but those that the recipe says to keep and the

@@ -29,6 +29,7 @@ rewind points have their own. Folders of before there were any have a ``run.json
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
@@ -105,13 +106,13 @@ class Run:
         self.notes: list[str] = []
         self.recipe = read_recipe(self, about)
         self.records = self._records(repair=False)
-        self._state = self._states()
+        self._endings = self._read_endings()
         if self.records.repaired:
             self.notes.append(
                 "the last record is half written, and left out; running the recipe does its round "
                 "again"
             )
-        self.notes += self._gone()
+        self.notes += self._lost_rounds()
         if absent := lacking(self.records.all()):
             self.notes.append(
                 f"the records are of an older version and have no {', '.join(absent)}: what rests "
@@ -135,9 +136,9 @@ class Run:
 
     @property
     def _progress(self) -> str:
-        keys = [(arm, k) for arm in self.recipe.arms for k in range(self.recipe.replicates)]
-        finished = sum(self.finished(*key) for key in keys)
-        return "complete" if finished == len(keys) else f"{finished} of {len(keys)} finished"
+        arms_of_replicates = itertools.product(self.recipe.arms, range(self.recipe.replicates))
+        finished = list(itertools.starmap(self.finished, arms_of_replicates))
+        return "complete" if all(finished) else f"{sum(finished)} of {len(finished)} finished"
 
     @property
     def own_recipe(self) -> Recipe:
@@ -181,14 +182,14 @@ class Run:
                 check(path, value)
         return value
 
-    def _states(self) -> dict[str, Any]:
+    def _read_endings(self) -> dict[str, Any]:
         """Read how arms ended."""
         return self._json(self.layout.states, dict[str, dict[str, Any]], check_endings) or {}
 
-    def _gone(self) -> list[str]:
+    def _lost_rounds(self) -> list[str]:
         """Say which rounds of finished arms have lost their results."""
         notes = []
-        for key, ending in self._state.items():
+        for key, ending in self._endings.items():
             arm, _, replicate = key.rpartition("/")
             if ending["state"] != "finished" or arm not in self.recipe.arms:
                 continue
@@ -475,7 +476,8 @@ class Run:
             return False
         rounds = [*range(ending.rounds + 1)]
         method = self.recipe.arms[arm]
-        # it has one more, of the number that the other has
+        # A network that is trained as long as a search has one more result, under the number of
+        # that search's last round.
         if method.source is not None and not method.has_tickets:
             rounds.append(self.ending(method.source, replicate).rounds)
         if any(self.record(arm, replicate, index) is None for index in rounds):
@@ -497,15 +499,16 @@ class Run:
     def ending(self, arm: str, replicate: int) -> Ending:
         """How an arm of a replicate ended."""
         ending: dict[str, Any] = {"state": "open", "why": "", "rounds": 0, "goal": {}}
-        known = {field.name for field in dataclasses.fields(Ending)}
-        for key, value in self._state.get(f"{arm}/{replicate}", {}).items():
-            if key in known:
-                ending[key] = value
+        in_file = self._endings.get(f"{arm}/{replicate}", {})
+        # Entries that another version has written beside these are left out.
+        for field in dataclasses.fields(Ending):
+            if field.name in in_file:
+                ending[field.name] = in_file[field.name]
         return Ending(**ending)
 
     def states(self) -> dict[str, Any]:
         """Return how all arms ended, by "arm/replicate"."""
-        return dict(self._state)
+        return dict(self._endings)
 
     def going_on(self, recipe: Recipe) -> Run:
         """Return the run as a recipe takes it up again.
