@@ -168,6 +168,7 @@ def _searches(records: Sequence[Record]) -> dict[tuple[str, int, int], _Search]:
     for (arm, replicate), rounds in _by_arm(records).items():
         so_far: list[Cost] = []
         for record, costs in rounds:
+            # With one partition a ticket's evaluation is the next round's search, and has a line there.
             this_round = [cost for cost in costs if cost.role != "evaluation"]
             so_far = so_far + this_round
             # A ticket that needs nothing of the rounds before is not charged for them.

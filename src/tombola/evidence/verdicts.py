@@ -199,6 +199,7 @@ def verdict(
 
     conditions = _decided([condition for condition, _ in judged], alpha)
     comparisons = [comparison for _, comparison in judged if comparison is not None]
+    # A verdict rests on no more replicates than its weakest condition does.
     replicates = min(len(comparison.values) for comparison in comparisons)
     return Verdict(
         arm=arm,

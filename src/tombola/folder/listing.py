@@ -76,7 +76,15 @@ def _line(path: Path) -> Line:
     try:
         run = Run(path)
     except InputError as error:
-        return Line(path.name, "", "unreadable", (0, 0), {}, str(error), path=str(path))
+        return Line(
+            folder=path.name,
+            recipe="",
+            state="unreadable",
+            replicates=(0, 0),
+            tickets={},
+            problem=str(error),
+            path=str(path),
+        )
     records = run.records.all()
     metric = run.metrics[0]
     tickets = best(records, metric)
@@ -87,11 +95,11 @@ def _line(path: Path) -> Line:
     with_results = {record["replicate"] for record in records}
     in_recipe = with_results & {*range(run.recipe.replicates)}
     return Line(
-        path.name,
-        run.recipe.name,
-        _state(run),
-        (len(in_recipe), run.recipe.replicates),
-        tickets,
+        folder=path.name,
+        recipe=run.recipe.name,
+        state=_state(run),
+        replicates=(len(in_recipe), run.recipe.replicates),
+        tickets=tickets,
         further=len(with_results - in_recipe),
         path=str(path),
         best=best_tickets,
