@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tombola.evidence import ledger, overlap, statistics
+from tombola.evidence import ledger, statistics
 from tombola.evidence.answers import Evidence, once
 from tombola.evidence.comparisons import (
     DENSE,
@@ -21,16 +21,17 @@ from tombola.evidence.comparisons import (
     Shows,
     Value,
     compare_over,
-    reaches,
     values_at,
 )
+from tombola.evidence.overlap import Overlap, together
+from tombola.evidence.overlap import overlaps as overlaps_of
 from tombola.evidence.verdicts import Condition, Verdict, verdict
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import ACCURACY, STEPS, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.answers import answers, compared_in_words, hindrances, number
-from tombola.reports.grids import Grid, listed, percent
+from tombola.reports.grids import Grid, chosen, listed, percent, with_unit
 from tombola.reports.paper import Point, Printed
 
 TARGETS = (0.5, 0.2, 0.1)
@@ -97,6 +98,10 @@ class Asked:
     latency: Mapping[str, Any] = field(default_factory=dict)
     collapsed: Mapping[tuple[str, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
 
+    def searching(self, records: Sequence[Record]) -> list[str]:
+        """Return the arms that search by themselves: all of them where nothing says which do."""
+        return [arm for arm in aggregate.arms(records) if arm in self.drawn or not self.drawn]
+
 
 NOTHING = Asked()
 
@@ -113,23 +118,22 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
     judged: list[Verdict] = []
     if asked.margin is None:
         return judged
-    there = set(aggregate.arms(records))
+    arms = aggregate.arms(records)
     for arm, controls in asked.controls.items():
-        known = [control for control in controls if control in there]
-        for density in asked.at if arm in there else ():
-            if _both(records, arm, DENSE, density, asked.metric):
-                judged.append(
-                    verdict(
-                        records,
-                        arm,
-                        at=density,
-                        margin=asked.margin,
-                        controls=known,
-                        steps=asked.steps,
-                        alpha=asked.alpha,
-                        metric=asked.metric,
-                    )
-                )
+        if arm not in arms:
+            continue
+        for density in _shared_densities(records, arm, DENSE, asked.at, asked.metric):
+            ticket = verdict(
+                records,
+                arm,
+                at=density,
+                margin=asked.margin,
+                controls=[control for control in controls if control in arms],
+                steps=asked.steps,
+                alpha=asked.alpha,
+                metric=asked.metric,
+            )
+            judged.append(ticket)
     return judged
 
 
@@ -139,14 +143,14 @@ def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
     together.
     """
     compared = []
-    there = {*aggregate.arms(records), DENSE}
+    arms = {*aggregate.arms(records), DENSE}
     for arm, other in asked.pairs:
-        if not {arm, other} <= there:
+        if not {arm, other} <= arms:
             continue
         is_pruned = any(record["density"] < 1 for record in records if record["arm"] == arm)
         # A dense network, trained longer, is the same one at every density.
         densities = asked.at if is_pruned else (1.0,)
-        at = [density for density in densities if _both(records, arm, other, density, asked.metric)]
+        at = _shared_densities(records, arm, other, densities, asked.metric)
         if not at:
             continue
         # A control is to be beaten; that it is nearly as good is no equality worth the word.
@@ -169,9 +173,16 @@ def _with_dense(records: Sequence[Record], asked: Asked) -> list[Comparison]:
     return [comparison for comparison in compared if comparison.other == DENSE]
 
 
-def _both(records: Sequence[Record], arm: str, other: str, density: float, metric: Metric) -> bool:
-    values, other_values = (values_at(records, name, density, metric.test) for name in (arm, other))
-    return bool(values.keys() & other_values.keys())
+def _shared_densities(
+    records: Sequence[Record], arm: str, other: str, densities: Sequence[float], metric: Metric
+) -> list[float]:
+    """Return the densities at which a replicate has a value of both arms."""
+    shared = []
+    for density in densities:
+        values = values_at(records, arm, density, metric.test)
+        if values.keys() & values_at(records, other, density, metric.test).keys():
+            shared.append(density)
+    return shared
 
 
 @once
@@ -182,11 +193,9 @@ def answer(records: Sequence[Record], asked: Asked) -> list[list[str]]:
     >>> answer([], Asked())
     []
     """
-    judged, compared = verdicts(records, asked), comparisons(records, asked)
-    arms = [arm for arm in aggregate.arms(records) if arm in asked.drawn or not asked.drawn]
-    # those that the recipe has controls for come first
-    arms.sort(key=lambda arm: not asked.controls.get(arm))
-    return answers(judged, compared, arms, asked.matched)
+    # Those that the recipe has controls for come first.
+    arms = sorted(asked.searching(records), key=lambda arm: not asked.controls.get(arm))
+    return answers(verdicts(records, asked), comparisons(records, asked), arms, asked.matched)
 
 
 def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
@@ -197,11 +206,11 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
     []
     """
     records = Evidence.of(records)
-    compared = comparisons(records, asked)
     said = [" ".join(of_arm) for of_arm in answer(records, asked)]
     said += hindered(records, asked)
+    # Of each pair that the answer leaves out its lowest density, which comes last.
     lowest: dict[tuple[str, str], Comparison] = {}
-    for comparison in compared:
+    for comparison in comparisons(records, asked):
         if not _in_answer(comparison, asked):
             lowest[comparison.arm, comparison.other] = comparison
     said += map(compared_in_words, list(lowest.values())[:_MOST_PAIRS])
@@ -220,13 +229,10 @@ def hindered(records: Sequence[Record], asked: Asked) -> list[str]:
     []
     """
     compared = comparisons(records, asked)
-    judged = [
-        ticket
-        for ticket in verdicts(records, asked)
-        if ticket.arm in asked.drawn or not asked.drawn
-    ]
+    arms = asked.searching(records)
+    judged = [ticket for ticket in verdicts(records, asked) if ticket.arm in arms]
     said = hindrances(judged, compared, asked.margin, asked.metric)
-    return said + _out_of_reach(records, asked, compared)
+    return said + _out_of_reach(records, asked)
 
 
 def stability(records: Sequence[Record], asked: Asked) -> list[str]:
@@ -238,13 +244,13 @@ def stability(records: Sequence[Record], asked: Asked) -> list[str]:
     return [_stability(records, arm, asked) for arm in connected(records)]
 
 
-def _out_of_reach(
-    records: Sequence[Record], asked: Asked, compared: Sequence[Comparison]
-) -> list[str]:
+def _out_of_reach(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say which arms have nothing at any density that is asked for; one line, or none."""
-    there = {comparison.arm for comparison in compared if comparison.other == DENSE}
-    asked_of = {arm for arm, other in asked.pairs if other == DENSE}
-    missing = [arm for arm in aggregate.arms(records) if arm in asked_of - there]
+    with_results = {comparison.arm for comparison in _with_dense(records, asked)}
+    missing = []
+    for arm in aggregate.arms(records):
+        if (arm, DENSE) in asked.pairs and arm not in with_results:
+            missing.append(arm)
     if not missing:
         return []
     where = f"{listed([percent(density) for density in asked.at])} %"
@@ -278,7 +284,7 @@ def question(records: Sequence[Record], asked: Asked) -> list[str]:
     >>> text.partition(", ")[2]
     'at 50 and 20 % density, within 1 percentage point?'
     """
-    arms = [arm for arm in aggregate.arms(records) if arm in asked.drawn or not asked.drawn]
+    arms = asked.searching(records)
     if not arms:
         return []
     finds = "Do" if len(arms) > 1 else "Does"
@@ -303,31 +309,31 @@ def legend(records: Sequence[Record], asked: Asked) -> list[str]:
 def differences_legend(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say how differences are to be read, one line each; nothing where there are none."""
     compared = comparisons(records, asked)
-    lines = []
-    if compared:
-        n = min(len(comparison.values) for comparison in compared)
+    if not compared:
+        return []
+    lines = [
+        "Differences are within replicates, with t intervals; p-values are two-sided and "
+        "adjusted over the densities of a pair (Holm). ~ marks densities at which a value is "
+        "interpolated between two rounds. Intervals are about seeds, for the one test set that "
+        "there is: ± seeds is the standard error over the n replicates, ± examples that over "
+        f"test examples (bootstrap). The {DETECTABLE} is the smallest margin that so many "
+        "replicates can decide."
+    ]
+    n = min(len(comparison.values) for comparison in compared)
+    if 3 <= n <= 8:
         lines.append(
-            "Differences are within replicates, with t intervals; p-values are two-sided and "
-            "adjusted over the densities of a pair (Holm). ~ marks densities at which a value is "
-            "interpolated between two rounds. Intervals are about seeds, for the one test set that "
-            "there is: ± seeds is the standard error over the n replicates, ± examples that over "
-            f"test examples (bootstrap). The {DETECTABLE} is the smallest margin that so many "
-            "replicates can decide."
+            f"With {n} replicates a rank test (Wilcoxon) cannot come below {0.5**n:.3f} "
+            f"one-sided, {0.5 ** (n - 1):.4g} two-sided."
         )
-        if 3 <= n <= 8:
-            lines.append(
-                f"With {n} replicates a rank test (Wilcoxon) cannot come below {0.5**n:.3f} "
-                f"one-sided, {0.5 ** (n - 1):.4g} two-sided."
-            )
-        unpaired = {}
-        for comparison in compared:
-            if comparison.unpaired:
-                unpaired[comparison.arm, comparison.other] = comparison.unpaired
-        for (arm, other), left_out in unpaired.items():
-            numbers = ", ".join(map(str, left_out))
-            lines.append(
-                f"{arm} - {other}: replicates {numbers} are in one of them alone and left out."
-            )
+    unpaired = {}
+    for comparison in compared:
+        if comparison.unpaired:
+            unpaired[comparison.arm, comparison.other] = comparison.unpaired
+    for (arm, other), left_out in unpaired.items():
+        numbers = ", ".join(map(str, left_out))
+        lines.append(
+            f"{arm} - {other}: replicates {numbers} are in one of them alone and left out."
+        )
     return lines
 
 
@@ -349,28 +355,25 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return the verdicts, each condition with the limit that was tested, and its bound above
     it, as text.
     """
-    judged = verdicts(records, asked)
+    metric = asked.metric
     rows = []
-    for ticket in judged:
-        with_dense = ticket.conditions[:2]
-        controls = "; ".join(_control(condition) for condition in ticket.conditions[2:])
+    bounds = {}  # of the conditions on the dense network, by what they compare
+    for ticket in verdicts(records, asked):
+        as_good, in_time, *than_controls = ticket.conditions
         rows.append(
             [
                 ticket.arm,
                 percent(ticket.density),
                 ticket.word,
-                *map(_signed_off, with_dense),
-                controls,
+                _signed_off(as_good),
+                _signed_off(in_time),
+                "; ".join(map(_control, than_controls)),
             ]
         )
-    metric = asked.metric
+        for condition in (as_good, in_time):
+            if condition.paired:
+                bounds[condition.of] = condition.bound
     first, second = f"{metric.title} - dense", "early stop - dense"
-    bounds = {
-        condition.of: condition.bound
-        for ticket in judged
-        for condition in ticket.conditions[:2]
-        if condition.paired
-    }
     beyond = ">" if metric.higher else "<"
     if metric.test in bounds:
         first += f" ({beyond} {metric.signed(bounds[metric.test])})"
@@ -422,47 +425,48 @@ def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.f
     """Return whether each test example was right where a value stands; between two rounds a
     share of both.
     """
-    predicted = [asked.right.get((arm, replicate, index)) for index in value.rounds]
-    known = [
-        share * right
-        for share, right in zip(value.shares, predicted, strict=True)
-        if right is not None
-    ]
-    return np.sum(known, axis=0) if len(known) == len(predicted) else None
+    parts = []
+    for index, share in zip(value.rounds, value.shares, strict=True):
+        right = asked.right.get((arm, replicate, index))
+        if right is None:
+            return None
+        parts.append(share * right)
+    weighted: NDArray[np.float64] = np.sum(parts, axis=0)
+    return weighted
 
 
 def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return each arm's difference from the dense network at each density with its verdict, and
     what the arm took to come to the lowest of them, as text.
     """
-    compared = {
-        (comparison.arm, comparison.density): comparison
-        for comparison in _with_dense(records, asked)
-    }
     judged = {(ticket.arm, ticket.density): ticket for ticket in verdicts(records, asked)}
-    densities = sorted({density for _, density in compared}, reverse=True)
+    cells: dict[tuple[str, float], tuple[str, str]] = {}  # difference and verdict
+    for comparison in _with_dense(records, asked):
+        key = comparison.arm, comparison.density
+        cells[key] = _against_dense(comparison, judged.get(key), asked.metric)
+    densities = sorted({density for _, density in cells}, reverse=True)
     # A dense network that was trained longer is the same at all densities.
     densities.sort(key=lambda density: density == 1)
+    # Below three replicates there is no verdict.
+    worded = any(word for _, word in cells.values())
+    columns = 2 if worded else 1
     lowest, reached = _lowest_reached(records, asked)
+
     rows: list[list[str]] = []
-    for arm in aggregate.arms(records):
-        cells: list[str] = []
+    for arm in aggregate.arms(records) if cells else ():
+        row = [arm]
         for density in densities:
-            cells += _against_dense(
-                compared.get((arm, density)), judged.get((arm, density)), asked.metric
-            )
-        cost = reached.get(arm)
-        cells += [_number(cost.rounds), _number(cost.search)] if cost else ["", ""]
-        rows.append([arm, *cells])
-    # After the arm, each density has a difference and a verdict; below three replicates there is
-    # no verdict.
-    worded = any(any(row[2 : 2 + 2 * len(densities) : 2]) for row in rows)
+            row += cells.get((arm, density), ("", ""))[:columns]
+        if lowest:
+            cost = reached.get(arm)
+            row += [_number(cost.rounds), _number(cost.search)] if cost else ["", ""]
+        rows.append(row)
+
     heads = []
     for density in densities:
-        heads += [f"at {percent(density)} %", ""]
+        heads += [f"at {percent(density)} %", ""][:columns]
     if lowest:
         heads += [f"rounds to {percent(lowest)} %", "search"]
-    shown = [index for index, head in enumerate(heads) if head or worded]
     title = f"Test {asked.metric.title}: difference from dense"
     if asked.metric.points:
         title += f", {asked.metric.points}"
@@ -472,20 +476,7 @@ def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
         title += ", verdict"
     if lowest:
         title += "; search, in dense trainings"
-    return Grid(
-        title=title,
-        labels=["arm"],
-        groups=[("", [heads[index] for index in shown])],
-        rows=_labelled_columns(rows, shown) if compared else [],
-    )
-
-
-def _labelled_columns(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[list[str]]:
-    """Return of each row its label and some of the columns after it, which count from 0."""
-    chosen = []
-    for label, *cells in rows:
-        chosen.append([label, *(cells[column] for column in columns)])
-    return chosen
+    return Grid(title=title, labels=["arm"], groups=[("", heads)], rows=rows)
 
 
 def _lowest_reached(
@@ -493,14 +484,19 @@ def _lowest_reached(
 ) -> tuple[float, Mapping[str, ledger.Reached]]:
     """Return the lowest density asked for that an arm reaches, and what each arm took to it."""
     for density in sorted(asked.at):
-        reached = {
-            cost.arm: cost
-            for cost in ledger.to_reach(records, density, asked.made_of)
-            if cost.arm != DENSE and cost.search is not None
-        }
+        reached = _reached(records, density, asked)
         if reached:
-            return density, reached
+            return density, {cost.arm: cost for cost in reached}
     return 0.0, {}
+
+
+def _reached(records: Sequence[Record], density: float, asked: Asked) -> list[ledger.Reached]:
+    """Return what each arm took to come to a density, where the records say what a search took."""
+    reached = []
+    for cost in ledger.to_reach(records, density, asked.made_of):
+        if cost.arm != DENSE and cost.search is not None:
+            reached.append(cost)
+    return reached
 
 
 # What a comparison shows, as short as it stands in the table of all arms.
@@ -518,11 +514,9 @@ _SHORT: Mapping[Shows, str] = {
 
 
 def _against_dense(
-    comparison: Comparison | None, judged: Verdict | None, metric: Metric
+    comparison: Comparison, judged: Verdict | None, metric: Metric
 ) -> tuple[str, str]:
     """Return a difference with its interval, and the verdict, as text."""
-    if comparison is None:
-        return "", ""
     paired = comparison.paired
     between = "~" if comparison.interpolated else ""
     interval = metric.interval(paired.low, paired.high)
@@ -553,9 +547,8 @@ def basis(records: Sequence[Record], asked: Asked) -> list[str]:
     dense = aggregate.dense(records, metric)
     if dense is not None:
         deviation = "" if dense.deviation is None else f" ± {metric.number(dense.deviation)}"
-        lines.append(
-            f"Dense: {f'{metric.number(dense.mean)}{deviation} {metric.shown_unit}'.strip()}."
-        )
+        mean = f"{metric.number(dense.mean)}{deviation} {metric.shown_unit}".strip()
+        lines.append(f"Dense: {mean}.")
     if any(comparison.interpolated for comparison in compared):
         lines.append("~ interpolated between two rounds.")
     return [" ".join(lines)]
@@ -566,23 +559,22 @@ def tests_grid(records: Sequence[Record], asked: Asked) -> Grid:
     `against_dense_grid`.
     """
     complete = comparison_grid(records, asked, [DENSE])
-    heads = complete.groups[0][1]
-    shown = [index for index, head in enumerate(heads) if head not in ("difference", "outcome")]
-    shown = [index for index in shown if not heads[index].endswith("% interval")]
-    # Why a column has nothing stands below the table of differences between arms.
-    filled: set[int] = set()
-    for row in complete.rows:
-        filled |= {index for index, cell in enumerate(row[2:]) if cell}
-    shown = [index for index in shown if index in filled]
+    heads, columns = [], []
+    for column, head in enumerate(complete.groups[0][1], start=len(complete.labels)):
+        in_first_table = head in ("difference", "outcome") or head.endswith("% interval")
+        # Why a column has nothing stands below the table of differences between arms.
+        if not in_first_table and any(row[column] for row in complete.rows):
+            heads.append(head)
+            columns.append(column)
     rows = []
-    for row in complete.rows:
-        cells = [row[2 + index] for index in shown]
-        rows.append([row[0].removesuffix(f" - {DENSE}"), row[1], *cells])
+    for row in complete.rows if columns else ():
+        arm = row[0].removesuffix(f" - {DENSE}")
+        rows.append([arm, row[1], *chosen(row, columns)])
     return Grid(
         title="How certain the differences from dense are",
         labels=["arm", "density %"],
-        groups=[("", [heads[index] for index in shown])],
-        rows=rows if shown else [],
+        groups=[("", heads)],
+        rows=rows,
     )
 
 
@@ -597,37 +589,37 @@ def comparison_grid(
         asked: What is compared.
         others: Only comparisons with these arms; with all if not given.
     """
-    rows = []
-    compared = [
-        comparison
-        for comparison in comparisons(records, asked)
-        if others is None or comparison.other in others
-    ]
+    metric = asked.metric
+    compared = list(comparisons(records, asked))
+    if others is not None:
+        compared = [comparison for comparison in compared if comparison.other in others]
     many = any(comparison.resampled is not None for comparison in compared)
+    rows = []
     for comparison in compared:
-        rows.append(
-            [
-                f"{comparison.arm} - {comparison.other}",
-                f"{'~' if comparison.interpolated else ''}{percent(comparison.density)}",
-                str(len(comparison.values)),
-                asked.metric.signed(comparison.paired.mean),
-                asked.metric.interval(comparison.paired.low, comparison.paired.high),
-                *([asked.metric.interval(*(comparison.resampled or (None, None)))] if many else []),
-                comparison.verdict,
-                "" if comparison.p is None else f"{comparison.p:.3f}",
-                *_deviations(comparison, asked),
-                "" if comparison.decidable is None else asked.metric.number(comparison.decidable),
-            ]
-        )
+        paired, decidable = comparison.paired, comparison.decidable
+        row = [
+            f"{comparison.arm} - {comparison.other}",
+            f"{'~' if comparison.interpolated else ''}{percent(comparison.density)}",
+            str(len(comparison.values)),
+            metric.signed(paired.mean),
+            metric.interval(paired.low, paired.high),
+        ]
+        if many:
+            row.append(metric.interval(*(comparison.resampled or (None, None))))
+        row += [
+            comparison.verdict,
+            "" if comparison.p is None else f"{comparison.p:.3f}",
+            *_deviations(comparison, asked),
+            "" if decidable is None else metric.number(decidable),
+        ]
+        rows.append(row)
     confidence = f"{percent(1 - asked.alpha)} % interval"
     heads = ["n", "difference", confidence]
     heads += ["by bootstrap"] if many else []
     heads += ["outcome", "p", "± seeds", "± examples", DETECTABLE]
     two = "needs two replicates"
     return Grid(
-        title=", ".join(
-            filter(None, (f"Paired differences in test {asked.metric.title}", asked.metric.points))
-        ),
+        title=with_unit(f"Paired differences in test {metric.title}", metric.points),
         labels=["arms", "density %"],
         groups=[("", heads)],
         rows=rows,
@@ -639,12 +631,7 @@ def cost_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return what it costs each arm to come to each density, as text."""
     rows: list[list[str]] = []
     for density in asked.at:
-        reached = [
-            cost
-            for cost in ledger.to_reach(records, density, asked.made_of)
-            if cost.arm != DENSE and cost.search is not None
-        ]
-        for index, cost in enumerate(reached):
+        for index, cost in enumerate(_reached(records, density, asked)):
             label = "" if index else percent(density)
             rows.append(
                 [
@@ -704,45 +691,45 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
     asked for, the last evaluation with it; beyond four thinned out. Where every arm's densities
     cost alike there are no rows: each density is at equal cost as it is.
     """
-    alone = ledger.independent_arms(records, asked.made_of)
-    names = [
-        arm
-        for arm in aggregate.arms(records)
-        if arm not in alone and (arm in asked.drawn or not asked.drawn)
-    ]
     metric = asked.metric
-    first = next((arm for arm in names if ledger.budgets(records, arm, asked.at, metric.test)), "")
-    budgets: list[float] = []
-    if first:
-        budgets = aggregate.few(ledger.budgets(records, first, asked.at, metric.test))
-    tickets: list[dict[str, ledger.Afforded]] = []  # of each budget, by arm
+    first, budgets = _budgets(records, asked)
+    groups = []
+    tickets: dict[tuple[str, float], ledger.Afforded] = {}
     for budget in budgets:
-        afforded = ledger.at_equal_cost(records, budget, asked.made_of, metric.test)
-        tickets.append({ticket.arm: ticket for ticket in afforded})
+        groups.append((f"{_number(budget)} full-data trainings", ["density %", metric.head]))
+        for ticket in ledger.at_equal_cost(records, budget, asked.made_of, metric.test):
+            tickets[ticket.arm, budget] = ticket
     total = aggregate.replicates(records)
     rows: list[list[str]] = []
     for arm in aggregate.arms(records):
-        if any(arm in of_budget for of_budget in tickets):
-            row = [arm]
-            for of_budget in tickets:
-                row += _afforded(of_budget.get(arm), total, metric)
+        row = [arm]
+        for budget in budgets:
+            row += _afforded(tickets.get((arm, budget)), total, metric)
+        if any(row[1:]):
             rows.append(row)
+    note = (
+        "Each arm's sparsest evaluated ticket whose search and own evaluation cost no more; "
+        "means over replicates, in brackets how many have one, if not all. The budgets are "
+        f"what {first} needs to come to the densities."
+    )
     return Grid(
         title=f"{metric.title[:1].upper()}{metric.title[1:]} at equal cost",
         labels=["arm"],
-        groups=[
-            (f"{_number(budget)} full-data trainings", ["density %", metric.head])
-            for budget in budgets
-        ],
+        groups=groups,
         rows=rows,
-        notes=(
-            "Each arm's sparsest evaluated ticket whose search and own evaluation cost no more; "
-            "means over replicates, in brackets how many have one, if not all. The budgets are "
-            f"what {first} needs to come to the densities.",
-        )
-        if rows
-        else (),
+        notes=(note,) if rows else (),
     )
+
+
+def _budgets(records: Sequence[Record], asked: Asked) -> tuple[str, list[float]]:
+    """Return the arm whose costs are the budgets, and these; "" and none where there is none."""
+    independent = ledger.independent_arms(records, asked.made_of)
+    for arm in asked.searching(records):
+        if arm not in independent:
+            budgets = ledger.budgets(records, arm, asked.at, asked.metric.test)
+            if budgets:
+                return arm, aggregate.few(budgets)
+    return "", []
 
 
 def _afforded(ticket: ledger.Afforded | None, replicates: int, metric: Metric) -> list[str]:
@@ -756,14 +743,16 @@ def paper_points(records: Sequence[Record], asked: Asked) -> list[tuple[Point, f
     """Return what the paper prints, each point with the density of the prunable weights that it
     has here.
     """
-    share = next(
-        (record["prunable"] / record["total"] for record in records if record.get("prunable")), None
-    )
-    if asked.printed is None or share is None:
+    with_counts = next((record for record in records if record.get("prunable")), None)
+    if asked.printed is None or with_counts is None:
         return []
-    return [
-        (point, point.density(share)) for point in asked.printed.points if point.density(share) > 0
-    ]
+    prunable = with_counts["prunable"] / with_counts["total"]
+    points = []
+    for point in asked.printed.points:
+        density = point.density(prunable)
+        if density > 0:
+            points.append((point, density))
+    return points
 
 
 def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -771,24 +760,21 @@ def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows = []
     for point, density in paper_points(records, asked):
         try:
-            here = list(values_at(records, point.arm, density).values())
+            ours = [value.value for value in values_at(records, point.arm, density).values()]
         except ConfigError:  # an arm that this run has not
-            here = []
-        reached = [
-            cost
-            for cost in ledger.to_reach(records, density, asked.made_of)
-            if cost.arm == point.arm
-        ]
+            ours = []
+        costs = {cost.arm: cost for cost in ledger.to_reach(records, density, asked.made_of)}
+        cost = costs.get(point.arm)
         rows.append(
             [
                 point.arm,
                 f"{100 * density:.2f}",
                 f"{100 * point.accuracy:.1f}",
-                f"{100 * _mean(value.value for value in here):.2f}" if here else "",
+                f"{100 * _mean(ours):.2f}" if ours else "",
                 str(point.rounds),
-                _number(reached[0].rounds) if reached else "",
+                "" if cost is None else _number(cost.rounds),
                 "" if point.minutes is None else f"{point.minutes:,}",
-                f"{reached[0].seconds / 60:,.1f}" if reached else "",
+                "" if cost is None else f"{cost.seconds / 60:,.1f}",
             ]
         )
     heads = ["printed accuracy %", "ours", "printed rounds", "ours", "printed minutes", "ours"]
@@ -807,32 +793,31 @@ def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
     text.
     """
     rows: list[list[str]] = []
-    for arm in aggregate.arms(records):
-        above = None
-        for index, overlaps in sorted(_overlaps(records, arm, arm in asked.apart).items()):
-            fractions = [one.fraction for one in overlaps]
-            per_layer = [one.expected / one.before for one in overlaps]
-            # what to expect if layers made no difference: the product of the candidates' shares
-            over_all = [math.prod(_shares(one)) for one in overlaps]
-            z = [one.z for one in overlaps if one.z is not None]
-            jaccard, by_chance = [], []
-            for one in overlaps:
-                if one.jaccard is not None:
-                    jaccard.append(one.jaccard)
-                    by_chance.append(one.jaccard_by_chance or 0.0)
-            rows.append(
-                [
-                    "" if above == arm else arm,
-                    str(index),
-                    f"{100 * _mean(fractions):.2f}",
-                    f"{100 * _mean(per_layer):.2f}",
-                    f"{100 * _mean(over_all):.2f}",
-                    f"{_mean(z):+.1f}" if z else "",
-                    f"{_mean(jaccard):.3f}" if jaccard else "",
-                    f"{_mean(by_chance):.3f}" if jaccard else "",
-                ]
-            )
-            above = arm
+    above = None
+    for agreement in _agreements(records, asked):
+        overlaps = agreement.overlaps
+        z, jaccard, jaccard_by_chance = [], [], []
+        for overlap in overlaps:
+            if overlap.z is not None:
+                z.append(overlap.z)
+            if overlap.jaccard is not None:
+                jaccard.append(overlap.jaccard)
+                jaccard_by_chance.append(overlap.jaccard_by_chance or 0.0)
+        # What to expect if layers made no difference: the product of the candidates' shares.
+        over_all = map(math.prod, map(_shares, overlaps))
+        rows.append(
+            [
+                "" if above == agreement.arm else agreement.arm,
+                str(agreement.round),
+                f"{100 * agreement.kept:.2f}",
+                f"{100 * agreement.expected:.2f}",
+                f"{100 * _mean(over_all):.2f}",
+                f"{_mean(z):+.1f}" if z else "",
+                f"{_mean(jaccard):.3f}" if jaccard else "",
+                f"{_mean(jaccard_by_chance):.3f}" if jaccard else "",
+            ]
+        )
+        above = agreement.arm
     heads = [
         "kept %",
         "expected per layer %",
@@ -853,25 +838,24 @@ def overlap_grid(records: Sequence[Record], asked: Asked) -> Grid:
 def overlap_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, Any]]:
     """Return what `figures.overlap` draws: means over replicates, in percent."""
     rows = []
-    for arm in aggregate.arms(records):
-        for index, overlaps in sorted(_overlaps(records, arm, arm in asked.apart).items()):
-            shares = [_shares(one) for one in overlaps]
-            rows.append(
-                {
-                    "arm": arm,
-                    "round": index,
-                    "kept": 100 * _mean(one.fraction for one in overlaps),
-                    "chance": 100 * _mean(one.expected / one.before for one in overlaps),
-                    "lowest": 100 * _mean(map(_least_in_common, shares)),
-                    "highest": 100 * _mean(map(min, shares)),
-                }
-            )
+    for agreement in _agreements(records, asked):
+        shares = list(map(_shares, agreement.overlaps))
+        rows.append(
+            {
+                "arm": agreement.arm,
+                "round": agreement.round,
+                "kept": 100 * agreement.kept,
+                "chance": 100 * agreement.expected,
+                "lowest": 100 * _mean(map(_least_in_common, shares)),
+                "highest": 100 * _mean(map(min, shares)),
+            }
+        )
     return rows
 
 
-def _shares(one: overlap.Overlap) -> list[float]:
+def _shares(overlap: Overlap) -> list[float]:
     """Return which share of the weights before the round each candidate keeps."""
-    return [kept / one.before for kept in one.kept]
+    return [kept / overlap.before for kept in overlap.kept]
 
 
 def _least_in_common(shares: Sequence[float]) -> float:
@@ -879,19 +863,48 @@ def _least_in_common(shares: Sequence[float]) -> float:
     return max(0.0, 1 - sum(1 - share for share in shares))
 
 
-def _overlaps(records: Sequence[Record], arm: str, apart: bool) -> dict[int, list[overlap.Overlap]]:
-    of_arm = {
-        (record["replicate"], record["round"]): record for record in records if record["arm"] == arm
-    }
-    by_round: dict[int, list[overlap.Overlap]] = {}
-    for (replicate, index), record in of_arm.items():
-        before = None if apart else of_arm.get((replicate, index - 1))
-        if before is None and not apart:
-            continue
-        layers = overlap.overlaps(before, record)
-        if layers:
-            by_round.setdefault(index, []).append(overlap.together(layers))
-    return by_round
+@dataclass(frozen=True)
+class _Agreement:
+    """What the candidates of a round of an arm keep in common, in each replicate."""
+
+    arm: str
+    round: int
+    overlaps: Sequence[Overlap]
+
+    @property
+    def kept(self) -> float:
+        """The fraction that all candidates keep, mean over replicates."""
+        return _mean(overlap.fraction for overlap in self.overlaps)
+
+    @property
+    def expected(self) -> float:
+        """The same by chance, in each layer by its own rates."""
+        return _mean(overlap.expected / overlap.before for overlap in self.overlaps)
+
+
+@once
+def _agreements(records: Sequence[Record], asked: Asked) -> list[_Agreement]:
+    """Return the rounds of several candidates, arm by arm and ascending."""
+    agreements = []
+    for arm in aggregate.arms(records):
+        of_arm = {}
+        for record in records:
+            if record["arm"] == arm:
+                of_arm[record["replicate"], record["round"]] = record
+        by_round: dict[int, list[Overlap]] = {}
+        for (replicate, index), record in of_arm.items():
+            before = None
+            # Partitions that search by themselves cut the dense network, not the round before.
+            if arm not in asked.apart:
+                before = of_arm.get((replicate, index - 1))
+                if before is None:
+                    continue
+            layers = overlaps_of(before, record)
+            if layers:
+                by_round.setdefault(index, []).append(together(layers))
+        for index, overlaps in sorted(by_round.items()):
+            agreements.append(_Agreement(arm, index, overlaps))
+    return agreements
 
 
 def connected(records: Sequence[Record]) -> list[str]:
@@ -900,52 +913,46 @@ def connected(records: Sequence[Record]) -> list[str]:
     >>> connected([{"arm": "again", "barrier": 0.01}, {"arm": "lth"}])
     ['again']
     """
-    return list(
-        dict.fromkeys(record["arm"] for record in records if record.get("barrier") is not None)
-    )
+    with_barrier = [record["arm"] for record in records if record.get("barrier") is not None]
+    return list(dict.fromkeys(with_barrier))
 
 
 def _lines_at(records: Sequence[Record], arm: str, asked: Asked) -> dict[float, list[Record]]:
     """Return the results of the dense network, and of the first ticket at or below each
     density, that have a line.
     """
+    of_arm = [record for record in records if record["arm"] == arm]
     by_density: dict[float, list[Record]] = {}
     for target in (1.0, *asked.at):
-        firsts: dict[int, Record] = {}
-        for record in sorted(records, key=lambda record: int(record["round"])):
-            if record["arm"] == arm and reaches(record, target):
-                firsts.setdefault(record["replicate"], record)
-        there = [record for record in firsts.values() if record.get("line")]
-        if there and there not in by_density.values():
-            by_density[target] = there
+        firsts = aggregate.firsts(of_arm, target)
+        with_line = [record for record in firsts if record.get("line")]
+        # A ticket may be the first one at or below several densities, and is drawn once.
+        if with_line and with_line not in by_density.values():
+            by_density[target] = with_line
     return by_density
 
 
 def _stability(records: Sequence[Record], arm: str, asked: Asked) -> str:
     """Say where an arm's tickets come to one basin whatever the order of the data."""
     metric = asked.metric
-    barriers = {}
+    barriers, stable, stable_barriers, unstable = [], [], [], []
     for density, tickets in _lines_at(records, arm, asked).items():
-        barriers[density] = _mean(record["barrier"] for record in tickets)
-    if not metric.fraction:  # what counts as stable was said of errors alone
-        each = [
-            f"{metric.number(barrier)} at {percent(density)} %"
-            for density, barrier in barriers.items()
-        ]
-        return f"{arm}, in another order of the data: barrier {listed(each)}."
-    stable, stable_barriers, unstable = [], [], []
-    for density, barrier in barriers.items():
+        barrier = _mean(record["barrier"] for record in tickets)
+        barriers.append(f"{metric.number(barrier)} at {percent(density)} %")
         if barrier < STABLE:
             stable.append(percent(density))
             stable_barriers.append(barrier)
         else:
             unstable.append(f"{percent(density)} % ({100 * barrier:.2f} points)")
     parts = []
-    if stable:
-        highest = f"{100 * max(stable_barriers):.2f} points"
-        parts.append(f"stable at {listed(stable)} % (barrier at most {highest})")
-    if unstable:
-        parts.append(f"not stable at {listed(unstable)}")
+    if not metric.fraction:  # what counts as stable was said of errors alone
+        parts.append(f"barrier {listed(barriers)}")
+    else:
+        if stable:
+            highest = f"{100 * max(stable_barriers):.2f} points"
+            parts.append(f"stable at {listed(stable)} % (barrier at most {highest})")
+        if unstable:
+            parts.append(f"not stable at {listed(unstable)}")
     return f"{arm}, in another order of the data: {', '.join(parts)}."
 
 
@@ -982,32 +989,34 @@ def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
     rows: list[list[str]] = []
     worst = min if metric.higher and not metric.fraction else max
     for arm in connected(records):
-        with_line = [record for record in records if record["arm"] == arm and record.get("line")]
-        rounds = sorted({record["round"] for record in with_line})
-        for index in rounds:
-            here = [record for record in with_line if record["round"] == index]
-            lines = [_errors_along(record, metric) for record in here]
-            barrier = aggregate.spread(record["barrier"] for record in here)
-            deviation = (
-                "" if barrier.deviation is None else f" ± {metric.number(barrier.deviation)}"
-            )
-            rows.append(
-                [
-                    "" if index > rounds[0] else arm,
-                    percent(_mean(record["density"] for record in here)),
-                    str(len(here)),
-                    f"{_mean((errors[0] + errors[-1]) / 2 for errors in lines):.{metric.digits}f}",
-                    f"{_mean(worst(errors) for errors in lines):.{metric.digits}f}",
-                    f"{metric.number(barrier.mean)}{deviation}",
-                    *(["yes" if barrier.mean < STABLE else "no"] if metric.fraction else []),
-                ]
-            )
+        by_round: dict[int, list[Record]] = {}
+        for record in records:
+            if record["arm"] == arm and record.get("line"):
+                by_round.setdefault(record["round"], []).append(record)
+        for place, (_, tickets) in enumerate(sorted(by_round.items())):
+            lines = [_errors_along(record, metric) for record in tickets]
+            at_ends = _mean((errors[0] + errors[-1]) / 2 for errors in lines)
+            barrier = aggregate.spread(record["barrier"] for record in tickets)
+            deviation = ""
+            if barrier.deviation is not None:
+                deviation = f" ± {metric.number(barrier.deviation)}"
+            row = [
+                "" if place else arm,
+                percent(_mean(record["density"] for record in tickets)),
+                str(len(tickets)),
+                f"{at_ends:.{metric.digits}f}",
+                f"{_mean(map(worst, lines)):.{metric.digits}f}",
+                f"{metric.number(barrier.mean)}{deviation}",
+            ]
+            if metric.fraction:
+                row.append("yes" if barrier.mean < STABLE else "no")
+            rows.append(row)
     extreme = "lowest" if worst is min else "highest"
     heads = [
         "n",
         f"{metric.error_title} at the ends {metric.shown_unit}".strip(),
         f"{extreme} {metric.error_title} {metric.shown_unit}".strip(),
-        f"barrier, {metric.points}" if metric.points else "barrier",
+        with_unit("barrier", metric.points),
     ]
     if metric.fraction:
         heads.append("stable")
@@ -1051,9 +1060,10 @@ def _number(value: float | None) -> str:
 
 
 def _teras(value: float | None) -> str:
-    return (
-        "" if value is None else f"{value / 1e12:,.2f}" if value < 1e14 else f"{value / 1e12:,.0f}"
-    )
+    if value is None:
+        return ""
+    digits = 2 if value < 1e14 else 0
+    return f"{value / 1e12:,.{digits}f}"
 
 
 def _mean(values: Iterable[float]) -> float:

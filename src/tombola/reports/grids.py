@@ -61,22 +61,29 @@ def filled(grid: Grid) -> Grid:
             column += 1
         groups.append((name, kept_heads))
     notes = tuple(f"{listed(heads)}: {why}." for why, heads in dropped.items())
-    rows = [_chosen(row, kept_columns) for row in grid.rows]
+    rows = [chosen(row, kept_columns) for row in grid.rows]
     return replace(grid, groups=groups, rows=rows, notes=(*grid.notes, *notes), why={})
 
 
-def _chosen(row: Sequence[str], columns: Sequence[int]) -> list[str]:
+def chosen(row: Sequence[str], columns: Sequence[int]) -> list[str]:
+    """Return the cells of some columns of a row."""
     return [row[column] for column in columns]
 
 
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
     words = ("arm", "arms", "verdict", "outcome", "stable", "layers")
-    return (
-        head in words
-        or " - controls" in head
-        or head in ("data", "ticket", "against", "found on", "model", "setting")
-    )
+    words_of_transfers = ("data", "ticket", "against", "found on", "model", "setting")
+    return head in words or head in words_of_transfers or " - controls" in head
+
+
+def with_unit(title: str, unit: str) -> str:
+    """Return a title with the unit of what stands below it, if it has one.
+
+    >>> with_unit("Barrier", "points"), with_unit("Barrier", "")
+    ('Barrier, points', 'Barrier')
+    """
+    return f"{title}, {unit}" if unit else title
 
 
 def percent(fraction: float) -> str:
