@@ -43,6 +43,7 @@ from tombola.search import connectivity
 from tombola.search.connectivity import POINTS, Line, between, connect
 from tombola.search.work import Connect
 from tombola.training.jobs import Job, Trained, first_batches, measure, run_job
+from tombola.training.statistics import learn_statistics_
 
 PATIENCE = 600  # seconds: worker processes take long to start on a busy machine
 
@@ -187,8 +188,8 @@ def test_no_more_training_examples_are_looked_at_than_statistics_need(pair, monk
             return super().loss(model, batch)
 
     task = Looking(TASK.model, TASK.splits, TASK.head)
-    for most, batches in ((connectivity._EXAMPLES, [16, 16, 16]), (20, [16, 16])):
-        monkeypatch.setattr(connectivity, "_EXAMPLES", most)
+    for most, batches in ((connectivity.EXAMPLES, [16, 16, 16]), (20, [16, 16])):
+        monkeypatch.setattr(connectivity, "EXAMPLES", most)
         seen.clear()
         connect(one, *ends, task, points=3)
         assert seen == batches
@@ -234,9 +235,7 @@ def test_what_is_drawn_on_a_line_hangs_on_the_job_and_not_on_what_was_drawn_befo
     assert lines[0].loss[0] == measure(jobs[0], ends[0], task).test.loss
     middle = task.build(between(ends[0].state, ends[1].state, 0.5), jobs[0].part, 0)
     with seeds.seeded(jobs[0].seed, "line"):
-        connectivity._learn_statistics(
-            middle, task, first_batches(jobs[0], task, connectivity._EXAMPLES)
-        )
+        learn_statistics_(middle, task.loss, first_batches(jobs[0], task, connectivity.EXAMPLES))
     assert torch.allclose(middle[2].running_mean, seen[1], atol=1e-6)
 
 

@@ -10,12 +10,10 @@ Where the error rises in between, chance alone (the order of the data) has decid
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tombola.ground import devices, seeds
 from tombola.ground.errors import TrainingError
@@ -25,9 +23,9 @@ from tombola.kernels import finding
 from tombola.tasks.protocol import Task
 from tombola.training.jobs import Job, Trained, alone, examine, first_batches
 from tombola.training.loop import arrange_, resolve_defaults
+from tombola.training.statistics import EXAMPLES, learn_statistics_
 
 POINTS = 11  # networks along a line, both ends included
-_EXAMPLES = 10_000  # training examples, at most, for new batch norm statistics
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
                 # Dropout is drawn as in a training.
                 seeds.reseed(job.seed, "line")
                 seeds.reseed_python(job.seed, "line")
-                _learn_statistics(model, task, first_batches(job, task, _EXAMPLES))
+                learn_statistics_(model, task.loss, first_batches(job, task, EXAMPLES))
             metrics = examine(task, model, job, "test", kernel=kernel)
             if not math.isfinite(metrics.loss):
                 raise TrainingError(
@@ -150,28 +148,3 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
             line.headline.append(metrics.values[headline.name])
             line.loss.append(metrics.loss)
     return line
-
-
-def _learn_statistics(model: nn.Module, task: Task, batches: Iterator[Any]) -> None:
-    """Replace batch norm statistics by those of some batches, all with equal weight.
-
-    Frozen layers (in evaluation mode in a model that trains) keep theirs, which are those of both
-    ends.
-    """
-    if not model.training:
-        model.train()
-    norms = []
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            norms.append(module)
-    if not any(norm.track_running_stats for norm in norms):
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch then averages over all batches
-    with torch.no_grad():
-        for batch in batches:
-            task.loss(model, batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

@@ -133,7 +133,12 @@ class Train(Work[Trained]):
     def to_file(result: Trained) -> tuple[Tensors, Facts]:
         """Put both states and the mask under names of their own."""
         tensors: dict[str, Tensor] = {}
-        states = {"final": result.final, "early": result.early, "mask": result.mask}
+        states = {
+            "final": result.final,
+            "early": result.early,
+            "mask": result.mask,
+            "gathered": result.gathered,
+        }
         for prefix, state in states.items():
             for name, value in (state or {}).items():
                 tensors[f"{prefix}.{name}"] = value
@@ -142,14 +147,17 @@ class Train(Work[Trained]):
     @staticmethod
     def from_file(tensors: Tensors, facts: Facts) -> Trained:
         """Put the states together again; all of them must be those of one model."""
-        states: dict[str, dict[str, Tensor]] = {"final": {}, "early": {}, "mask": {}}
+        states: dict[str, dict[str, Tensor]]
+        states = {"final": {}, "early": {}, "mask": {}, "gathered": {}}
         for name, value in tensors.items():
             prefix, _, key = name.partition(".")
             if prefix not in states or not key:
                 raise DamagedError(f"'{name}' is no tensor of a training")
             states[prefix][key] = value
-        final, early, mask = states["final"], states["early"], states["mask"]
-        if not final or (early and _layout(early) != _layout(final)) or not _fits(mask, final):
+        final, early = states["final"], states["early"]
+        mask, gathered = states["mask"], states["gathered"]
+        agree = not early or _layout(early) == _layout(final)
+        if not final or not agree or not _fits(mask, final) or not _shaped_as(gathered, final):
             raise DamagedError("its tensors are not those of one model")
 
         # A file that another version has written, or that was altered.
@@ -159,7 +167,7 @@ class Train(Work[Trained]):
             raise DamagedError(f"'{min(missing or unknown)}' is missing or no fact of a training")
         for name, value in facts.items():
             _check(Train._FACTS[name], value, name)
-        return Trained(final, early or None, **facts, mask=mask or None)
+        return Trained(final, early or None, **facts, mask=mask or None, gathered=gathered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -465,10 +473,14 @@ def _layout(state: Tensors) -> dict[str, tuple[torch.dtype, torch.Size]]:
 
 def _fits(mask: Tensors, state: Tensors) -> bool:
     """Whether a mask names weights of a state."""
-    for name, keep in mask.items():
-        if keep.dtype != torch.bool or name not in state or state[name].shape != keep.shape:
-            return False
-    return True
+    boolean = all(keep.dtype == torch.bool for keep in mask.values())
+    return boolean and _shaped_as(mask, state)
+
+
+def _shaped_as(tensors: Tensors, state: Tensors) -> bool:
+    """Whether tensors have names and shapes of a state."""
+    shapes = {name: value.shape for name, value in state.items()}
+    return all(shapes.get(name) == value.shape for name, value in tensors.items())
 
 
 def _check(hint: Any, value: Any, name: str) -> None:

@@ -1,20 +1,26 @@
-"""During: what changes the mask while a training runs, as plain data of a job, and its driver.
+"""During: what happens while a training runs, as plain data of its job, and the driver that acts.
 
     Job(during=Gradual(0.1)) -> [ train: step, driver replaces the mask, step ... ] -> Trained.mask
 
 The data has a name, which stands in the digest of its jobs, and names its driver. A training
-without any has the digest that it always had. The loop knows nothing of either.
+without any has the digest that it always had. A driver is asked between two steps, and within a
+step once the gradients are there; it may also have other tensors trained than the weights. The loop
+knows nothing of any particular one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from tombola.ground import catalogue
+from tombola.ground.errors import ConfigError, shown
 from tombola.ground.types import Mask, State
+from tombola.masks import names
 from tombola.scores.context import Context
 
 
@@ -31,48 +37,115 @@ class During(Protocol):
     driver: ClassVar[str]
 
 
-@runtime_checkable
-class Driver(Protocol):
-    """Replaces the mask of a model while it trains: weights may be pruned, and may return.
+class Driver:
+    """What acts on a model while it trains; a driver derives from it and says what it does.
 
     It is constructed with the data, the model, its head and the job's mask, and by keyword the
     ``steps`` of the full training, the ``first`` steps that were done before, and the ``context``
     of a score.
 
     Attributes:
-        kept: What each change left of each layer: (steps done, kept weights by layer).
+        changes_mask: Whether the training ends with another mask than it began with.
+        listens: Whether it takes the gradients of some steps.
+        kept: What each change of the mask left of each layer: (steps done, kept weights by layer).
     """
 
+    changes_mask: ClassVar[bool] = True
+    listens: ClassVar[bool] = False
     kept: list[tuple[int, dict[str, int]]]
 
     @property
     def last(self) -> int:
-        """Steps done before the last change; no earlier state can be the result."""
+        """Steps done before the last change of the mask; no earlier state can be the result."""
+        return 0
+
+    def begin(
+        self,
+        model: nn.Module,
+        batches: Callable[[int], Iterator[Any]],
+        loss: Callable[[nn.Module, Any], Tensor],
+        /,
+    ) -> None:
+        """Prepare the model before its first step.
+
+        Args:
+            model: The model at its rewind point; its weights stay as they are.
+            batches: From a number of examples to the first training batches that hold so many.
+            loss: From a model and a batch to a scalar.
+        """
 
     def due(self, step: int, /) -> bool:
-        """Whether there is a change after this many steps."""
+        """Whether the mask is changed after this many steps."""
+        del step
+        return False
 
     def cut(self, step: int, state: State, /) -> dict[str, Tensor]:
         """Return the mask after this many steps, for a model's state on the CPU."""
+        raise NotImplementedError(f"{type(self).__name__} is never due")
+
+    def takes_gradients(self, step: int, /) -> bool:
+        """Whether `on_gradients` is called in the step that follows after this many."""
+        del step
+        return False
+
+    def on_gradients(self, step: int, model: nn.Module, /) -> dict[str, Tensor] | None:
+        """Act on the gradients of a step, before they are clipped and the weights updated.
+
+        The gradients of pruned weights are there, too.
+
+        Args:
+            step: Steps done before this one.
+            model: The model, with ``.grad`` of every weight that is trained.
+
+        Returns:
+            The new mask, and then the optimiser takes no step; ``None`` to let it take one.
+        """
+        del step, model
+        return None
+
+    def trainee(self, model: nn.Module, /) -> nn.Module:
+        """Return what is trained: the model, or a module that computes its outputs otherwise."""
+        return model
+
+    def settle(self, model: nn.Module, /) -> dict[str, Tensor]:
+        """Put what the trainee stands for into the model, and return the mask that it has.
+
+        Called before the model is evaluated and when the training ends, where another module than
+        the model is trained.
+        """
+        raise NotImplementedError(f"{type(self).__name__} trains the model itself")
+
+    @property
+    def gathered(self) -> dict[str, Tensor]:
+        """What was gathered during the training, for scores: tensors by the weights' names."""
+        return {}
 
     @staticmethod
     def end(
         during: Any, model: nn.Module, head: str | None, mask: Mask, learnt: State, /
     ) -> dict[str, Tensor]:
         """Return a mask that a training might end with, by untrained weights: for a rehearsal."""
+        del during, model, head, learnt
+        return dict(mask)
 
 
-def driver_class(during: During) -> Any:
+def driver_class(during: During) -> type[Driver]:
     """Return the class of a driver.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or it does not derive from `Driver`.
 
     >>> from tombola.masks.schedules import Gradual
     >>> driver_class(Gradual(0.5)).__name__
     'Pruner'
     """
-    return catalogue.own(during.driver)
+    kind = catalogue.own(during.driver)
+    if not (isinstance(kind, type) and issubclass(kind, Driver)):
+        raise ConfigError(
+            f"{shown(during.driver)} is no driver of a training; it is a class that derives from "
+            "tombola.training.during.Driver"
+        )
+    return kind
 
 
 def driver_of(
@@ -86,7 +159,7 @@ def driver_of(
     context: Context,
 ) -> Driver:
     """Make the driver of a training, see `Driver`."""
-    kind = driver_class(during)
+    kind: Any = driver_class(during)
     driver: Driver = kind(during, model, head, mask, steps=steps, first=first, context=context)
     return driver
 
@@ -101,3 +174,41 @@ def entries_of_digest(during: During | None) -> dict[str, Any]:
     if during is None:
         return {}
     return {during.name: dataclasses.asdict(during)}  # type: ignore[call-overload]
+
+
+@torch.no_grad()
+def forget_grown_(
+    optimizer: torch.optim.Optimizer, model: nn.Module, before: Mask, mask: Mask
+) -> None:
+    """Set an optimiser's state to zero where a weight has come back: what it had is of other times.
+
+    Without it, momentum from before it was pruned would move the weight.
+
+    Args:
+        optimizer: Trains the model.
+        model: Has the weights.
+        before: The mask until now.
+        mask: The mask from now on.
+
+    Source:
+        Evci et al. 2020, arXiv:1911.11134, section 3 (4): new connections start at zero.
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> sgd = torch.optim.SGD(layer.parameters(), 0.1, momentum=0.9)
+    >>> layer(torch.ones(1, 2)).sum().backward()
+    >>> sgd.step()
+    >>> before, mask = torch.tensor([[True, False]]), torch.tensor([[True, True]])
+    >>> forget_grown_(sgd, layer, {"weight": before}, {"weight": mask})
+    >>> sgd.state[layer.weight]["momentum_buffer"].tolist()
+    [[1.0, 0.0]]
+    """
+    parameters = names.parameters(model)
+    for name, keep in mask.items():
+        grown = keep & ~before[name]
+        if not bool(grown.any()):
+            continue
+        parameter = parameters[name]
+        for value in optimizer.state.get(parameter, {}).values():
+            # Counts of steps have no place for each weight.
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                value[grown.to(value.device)] = 0

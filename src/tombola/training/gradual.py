@@ -18,9 +18,10 @@ from tombola.masks.schedules import Gradual, densities
 from tombola.masks.scopes import Scope, by_name
 from tombola.scores.context import Context
 from tombola.scores.ranking import Ranking, naming
+from tombola.training.during import Driver
 
 
-class Pruner:
+class Pruner(Driver):
     """Prunes a model while it trains.
 
     Args:

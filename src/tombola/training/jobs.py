@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import itertools
 import math
 import time
@@ -27,7 +28,7 @@ from tombola.kernels import finding
 from tombola.kernels.protocol import Kernel
 from tombola.masks import names
 from tombola.masks.digests import digest_json, digest_mask, digest_state
-from tombola.masks.masks import cloned, kept_in_words
+from tombola.masks.masks import MaskHandle, cloned, kept_in_words
 from tombola.masks.states import state_of
 from tombola.scores.context import Context
 from tombola.tasks.protocol import Metrics, Task
@@ -137,6 +138,7 @@ class Trained:
         peak_bytes: Peak memory: on CUDA that of this training, else that of its process so far.
         mask: The mask at its end; ``None`` for a training that did not change it.
         cuts: What each of its cuts left of each layer: [steps done, kept weights by layer].
+        gathered: What was gathered while it ran, for scores: tensors by the weights' names.
     """
 
     final: dict[str, Tensor]
@@ -151,6 +153,7 @@ class Trained:
     peak_bytes: int = 0
     mask: dict[str, Tensor] | None = None
     cuts: list[tuple[int, dict[str, int]]] = field(default_factory=list)
+    gathered: dict[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         examples = f"{self.samples:,} examples seen"
@@ -236,20 +239,24 @@ def _run(
     running = _RunningJob(job, task, progress)
     # Our own loop hands out its steps to nobody else, so a kernel need not expect changes at every
     # step. What a user's own loop does is not known.
-    own_loop = {"visited": running.visits} if loop is train else {}
+    options: dict[str, Any] = {"visited": running.visits} if loop is train else {}
+    if running.listens:
+        _check_loop(loop)
+        options["listener"] = running
     for step in loop(
-        running.model,
+        running.trainee,
         running.batches,
         job.training,
-        job.mask,
+        # Another module than the model has no weights of the mask's names.
+        job.mask if running.trainee is running.model else {},
         loss=task.loss,
         seed=job.seed,
         schedule=running.schedule,
         first=running.first,
         last=running.last,
-        **own_loop,
+        **options,
     ):
-        if running.take(step):
+        if running.do_due(step):
             break
     # Gradients and momentum are freed before the result is copied: models are large.
     del step
@@ -265,9 +272,22 @@ def _run(
         steps=running.seen,
         process_seconds=time.process_time() - cpu_start,
         peak_bytes=devices.peak_memory(task.device),
-        mask=None if running.driver is None else dict(running.mask),
+        mask=dict(running.mask) if running.changes_mask else None,
         cuts=[] if running.driver is None else running.driver.kept,
+        gathered={} if running.driver is None else running.driver.gathered,
     )
+
+
+def _check_loop(loop: Callable[..., Iterator[Step]]) -> None:
+    """Refuse a user's own loop that hands its gradients to nobody."""
+    parameters = inspect.signature(loop).parameters.values()
+    taken = any(p.name == "listener" or p.kind is p.VAR_KEYWORD for p in parameters)
+    if not taken:
+        raise ConfigError(
+            f"the loop {shown(getattr(loop, '__name__', loop))} has no argument 'listener', and "
+            "what happens during this training needs its gradients; take tombola.train, or give "
+            "the argument on to it"
+        )
 
 
 class _RunningJob:
@@ -279,7 +299,8 @@ class _RunningJob:
         schedule: In its own steps.
         first: Steps taken before it.
         last: The step after which it ends.
-        driver: Changes its mask while it runs, if anything does.
+        driver: Acts on the model while it trains, if anything does.
+        trainee: What is trained: the model, or what a driver has trained instead.
         watch: Evaluates on the validation data.
         mask: The weights kept so far.
         seen: Steps done, as far as their losses are known to be finite.
@@ -287,6 +308,7 @@ class _RunningJob:
 
     def __init__(self, job: Job, task: Task, progress: Callable[[int, int], None]) -> None:
         self._job, self._training, self._progress = job, job.training, progress
+        self._task = task
         self.model = task.build(job.start, job.part, job.seed)
         self.batches = task.batches(job.part, job.training.batch_size, job.seed)
         self.schedule, self.first, self.last = course(job, task, len(self.batches))
@@ -305,6 +327,7 @@ class _RunningJob:
                 first=self.first,
                 context=Context(job.start, job.seed),
             )
+        self.trainee = self.model if self.driver is None else self.driver.trainee(self.model)
         self.watch = _Watch(task, job, self.model)
         self.mask = job.mask
         self.seen = 0
@@ -315,7 +338,45 @@ class _RunningJob:
 
     def visits(self, number: int) -> bool:
         """Whether anything is done with the model after this many steps."""
-        return self._cuts(number) or self._evaluates(number)
+        # New masks that gradients have led to are taken up before the next step.
+        replaced = self.changes_mask and number > self.first and self.takes(number - 1)
+        return replaced or self._cuts(number) or self._evaluates(number)
+
+    @property
+    def changes_mask(self) -> bool:
+        """Whether the training ends with a mask of its own."""
+        return self.driver is not None and self.driver.changes_mask
+
+    @property
+    def listens(self) -> bool:
+        """Whether the driver may take gradients."""
+        return self.driver is not None and self.driver.listens
+
+    def takes(self, number: int) -> bool:
+        """Whether the driver takes the gradients of the step that follows after this many."""
+        return self.driver is not None and self.driver.takes_gradients(number)
+
+    def take(self, number: int, handle: MaskHandle, optimizer: torch.optim.Optimizer) -> bool:
+        """Hand the driver a step's gradients; returns whether the weights are updated by them."""
+        assert self.driver is not None
+        mask = self.driver.on_gradients(number, self.model)
+        if mask is None:
+            return True
+        self._replace_mask(mask, handle, optimizer)
+        return False
+
+    def _replace_mask(
+        self, mask: Mask, handle: MaskHandle, optimizer: torch.optim.Optimizer
+    ) -> None:
+        during.forget_grown_(optimizer, self.model, self.mask, mask)
+        handle.replace(mask)
+        self.mask = mask
+
+    def _settle(self) -> None:
+        """Bring the model up to what is trained in its place."""
+        if self.trainee is not self.model:
+            assert self.driver is not None
+            self.mask = self.driver.settle(self.model)
 
     def _cuts(self, number: int) -> bool:
         return self.driver is not None and self.driver.due(number)
@@ -323,12 +384,15 @@ class _RunningJob:
     def _evaluates(self, number: int) -> bool:
         return number % self.schedule.evaluate_every == 0 or number == self.last
 
-    def take(self, step: Step) -> bool:
+    def do_due(self, step: Step) -> bool:
         """Do what is due between two steps; returns whether the training ends here."""
         number, driver = step.number, self.driver
         if step.loss is None:
             redrawn = self._job.part.own_head
             invariants.check_rewound(self.model, self._job.start, self._job.mask, redrawn=redrawn)
+            if driver is not None:
+                first = functools.partial(first_batches, self._job, self._task)
+                driver.begin(self.model, first, self._task.loss)
         else:
             self._losses.append(step.loss)
 
@@ -336,12 +400,14 @@ class _RunningJob:
         if evaluating:
             self._count_losses(number)
             # Before the last cut no state is the result: it has more weights than were asked for.
-            counts = driver is None or number > driver.last
+            due = self._cuts(number)
+            counts = driver is None or number > driver.last or (number == driver.last and not due)
+            self._settle()
             self.watch.look(number, self.mask, counts=counts, last=self.last)
 
         if driver is not None and driver.due(number):
-            self.mask = driver.cut(number, _state_of(self.model, self.mask))
-            step.handle.replace(self.mask)
+            mask = driver.cut(number, _state_of(self.model, self.mask))
+            self._replace_mask(mask, step.handle, step.optimizer)
             if evaluating:
                 self.watch.look(number, self.mask, counts=number == driver.last, last=self.last)
 
@@ -380,6 +446,7 @@ class _RunningJob:
 
         They may share the model's memory: it is not to be used any more.
         """
+        self._settle()
         # Gradients are freed first, and the model's memory is reused where possible.
         self.model.zero_grad(set_to_none=True)
         final = _state_of(self.model, self.mask, give=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,16 @@ class Step:
     handle: MaskHandle
 
 
+class Listener(Protocol):
+    """What listens to the gradients of a training, see `train`."""
+
+    def takes(self, number: int, /) -> bool:
+        """Whether it takes the gradients of the step that follows after this many."""
+
+    def take(self, number: int, handle: MaskHandle, optimizer: torch.optim.Optimizer, /) -> bool:
+        """Take the gradients; returns whether the weights are updated by them."""
+
+
 def check_trained(model: nn.Module) -> None:
     """Refuse a model that cannot be trained as it is.
 
@@ -149,6 +160,7 @@ def train(
     first: int = 0,
     last: int | None = None,
     visited: Callable[[int], bool] | None = None,
+    listener: Listener | None = None,
 ) -> Iterator[Step]:
     """Train a model in place and yield before each step, and once more at the end.
 
@@ -176,6 +188,9 @@ def train(
         visited: Whether the caller reads or changes the model, the optimiser or the handle when
             this many steps are done. Elsewhere the kernel relies on what it has prepared, and may
             keep weights of its own. After every step if not given.
+        listener: Takes the gradients of the steps that it asks for, before they are clipped; those
+            of pruned weights are there, too. It may replace the mask, and have the update left out:
+            the step counts all the same.
 
     Raises:
         ConfigError: A setting does not go with the model, or the model has nothing that can be
@@ -242,6 +257,10 @@ def train(
         if foreign:
             seeds.reseed_python(seed, "batch", number)
         value = program.gradients(next(remaining))
+        if listener is not None and listener.takes(number):
+            program.hand_over()
+            if not listener.take(number, handle, optimizer):
+                continue
         program.update()
     program.hand_over()
     yield Step(end, value, optimizer, handle)
